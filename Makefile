@@ -1,0 +1,66 @@
+# Everything starts from here; `make help` lists it. Only Python (3.11 or newer) and make are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PROTO := operator/buildkite_connector/proto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit check format e2e bench crds proto lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## the virtual environment, pinned with hashes
+
+$(READY): requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: $(PYTHON) was not found"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Name another: make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (once; about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: $(READY) ## the main job, start to end, on simulators and an embedded Kubernetes API
+	@$(BIN)/python tests/demo
+
+test: $(READY) ## all tests; those that need a real API server skip without one
+	@$(BIN)/pytest
+
+unit: $(READY) ## the unit tests alone
+	@$(BIN)/pytest tests/unit
+
+e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
+	@$(BIN)/pytest tests/e2e
+
+check: $(READY) ## lint, types, import directions, generated files current
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python tools/protobuf.py --check
+	@$(BIN)/buildkite-connector crd | diff - crds/buildkiteconnectors.yaml || { echo "crds/ is not current: run make crds"; exit 1; }
+
+bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
+	@$(BIN)/python tests/bench
+
+format: $(READY) ## formats the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+crds: $(READY) ## writes crds/ from its source in the code
+	@$(BIN)/buildkite-connector crd > crds/buildkiteconnectors.yaml
+
+proto: $(READY) ## regenerates the protobuf code from the .proto files
+	@$(BIN)/python tools/protobuf.py
+
+lock: ## pins what pyproject.toml allows, with hashes (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  pyproject.toml --group dev -o requirements/dev.txt
+
+clean: ## removes the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

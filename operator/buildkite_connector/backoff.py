@@ -1,0 +1,23 @@
+"""How long to wait before trying again: exponential, capped, jittered, and no sooner than the other side said."""
+
+from dataclasses import dataclass
+
+from buildkite_connector.clock import Chance
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Seconds. The wait after the n-th failure in a row (n from 1) is `first` doubled n - 1 times, at most `cap`."""
+
+    first: float
+    cap: float
+
+    def wait(self, failures: int, chance: Chance, retry_after: float | None = None) -> float:
+        """Between half and the whole of that time, or `retry_after` when it is longer."""
+        whole = min(self.cap, self.first * 2 ** min(failures - 1, 30))
+        return max(chance.uniform(whole / 2, whole), retry_after or 0.0)
+
+
+BETWEEN_SYNCS = Backoff(first=30.0, cap=900.0)
+BETWEEN_CALLS = Backoff(first=1.0, cap=300.0)
+"""C1's own: 1 s doubling to 5 min."""

@@ -1,0 +1,282 @@
+"""Buildkite's REST API for one connector: the ports of `collect` and `preflight` over HTTP.
+
+Every request goes through `BuildkiteClient._get`, which owns retries: the gate says when a request may
+go, `errors` whether a failed one is worth another try, `payload` turns a body into the domain.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from buildkite_connector import __version__
+from buildkite_connector.buildkite import payload
+from buildkite_connector.buildkite.connections import Connections
+from buildkite_connector.buildkite.errors import Call, Trouble, of_exception, of_payload, of_status
+from buildkite_connector.buildkite.gate import Gate
+from buildkite_connector.buildkite.links import last_page
+from buildkite_connector.buildkite.pacer import Lane
+from buildkite_connector.buildkite.quota import ORGANIZATION, USER, Standings, read_standing, standing
+from buildkite_connector.buildkite.settings import BuildkiteSettings
+from buildkite_connector.clock import Chance, Clock
+from buildkite_connector.collect import Member, TeamGone
+from buildkite_connector.directory import (
+    Account,
+    Organization,
+    OrganizationSlug,
+    Team,
+    TeamID,
+    TokenFacts,
+)
+from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.listing import Page
+
+T = TypeVar("T")
+
+
+class BuildkiteClient:
+    """One connector's view of Buildkite: a `collect.Roster` and a `preflight.Access`.
+
+    Made by `Buildkite.client`, best for one sync: `requests` and `throttled_seconds` count from its making.
+    """
+
+    def __init__(
+        self,
+        settings: BuildkiteSettings,
+        connections: Connections,
+        gate: Gate,
+        clock: Clock,
+        chance: Chance,
+        *,
+        token: str,
+        quota_percent: int,
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._gate = gate
+        self._clock = clock
+        self._chance = chance
+        self._lane = Lane(quota_percent)
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Authorization": f"Bearer {_sendable(token)}",
+            "User-Agent": f"buildkite-connector/{__version__}",
+        }
+        timeouts = settings.timeouts
+        self._extensions = {
+            "timeout": {
+                "connect": timeouts.connect,
+                "read": timeouts.read,
+                "write": timeouts.write,
+                "pool": timeouts.total,
+            }
+        }
+        self._requests = 0
+
+    @property
+    def page_size(self) -> int:
+        return self._settings.page_size
+
+    @property
+    def requests(self) -> int:
+        return self._requests
+
+    @property
+    def throttled_seconds(self) -> float:
+        return self._gate.throttled_seconds(self._lane)
+
+    async def token(self) -> TokenFacts:
+        call = Call("GET /access-token", _unknown_url("/access-token"))
+        return await self._get(call, "/access-token", lambda _, body: payload.token(body))
+
+    async def organization(self, slug: OrganizationSlug) -> Organization:
+        path = f"/organizations/{quote(slug, safe='')}"
+        call = Call(f"GET {path}", _no_organization(slug), "read_organizations")
+        return await self._get(call, path, lambda _, body: payload.organization(body), slug)
+
+    async def organizations(self) -> Sequence[Organization]:
+        found: list[Organization] = []
+        number, last = 0, None
+        while last is None or number < last:
+            number += 1
+            page = await self._page(
+                "/organizations",
+                number,
+                payload.organizations,
+                gone=_unknown_url("/organizations"),
+                scope="read_organizations",
+            )
+            found += page.items
+            last = page.last
+        return found
+
+    async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
+        return await self._page(
+            f"/organizations/{quote(slug, safe='')}/members",
+            page,
+            payload.accounts,
+            gone=_no_organization(slug),
+            scope="read_organizations",
+            organization=slug,
+        )
+
+    async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
+        return await self._page(
+            f"/organizations/{quote(slug, safe='')}/teams",
+            page,
+            payload.teams,
+            gone=_no_organization(slug),
+            scope="read_teams",
+            organization=slug,
+        )
+
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
+        return await self._page(
+            f"/organizations/{quote(slug, safe='')}/teams/{quote(team, safe='')}/members",
+            page,
+            payload.members,
+            gone=TeamGone(team),
+            scope="read_teams",
+            organization=slug,
+        )
+
+    async def _page(
+        self,
+        path: str,
+        number: int,
+        parse: Callable[[bytes], list[T]],
+        *,
+        gone: Exception,
+        scope: str,
+        organization: str | None = None,
+    ) -> Page[T]:
+        call = Call(f"GET {path} (page {number})", gone, scope)
+
+        def read(response: httpx.Response, body: bytes) -> Page[T]:
+            last = last_page(response.links, page=number, url=str(response.url), call=call.name)
+            return Page(parse(body), last)
+
+        query = f"?page={number}&per_page={self._settings.page_size}"
+        return await self._get(call, path + query, read, organization)
+
+    async def _get(
+        self,
+        call: Call,
+        target: str,
+        read: Callable[[httpx.Response, bytes], T],
+        organization: str | None = None,
+    ) -> T:
+        """Ask until there is an answer or no sense in asking again; raises what was wrong with the last."""
+        patience = self._settings.patience
+        tries = refusals = 0
+        while True:
+            answer = await self._try(call, target, read, organization)
+            if not isinstance(answer, Trouble):
+                return answer
+            wait = answer.wait or 0.0
+            if answer.refused:
+                refusals += 1
+                if refusals > patience.refusals:
+                    raise answer.error
+                continue  # the gate knows when
+            tries += 1
+            if not answer.again or tries >= patience.tries or wait > patience.longest_retry_after:
+                raise answer.error
+            pause = min(patience.longest, patience.first * 2 ** (tries - 1))
+            await self._clock.sleep(wait + self._chance.uniform(0.5, 1.0) * pause)
+
+    async def _try(
+        self,
+        call: Call,
+        target: str,
+        read: Callable[[httpx.Response, bytes], T],
+        organization: str | None,
+    ) -> T | Trouble:
+        request = httpx.Request(
+            "GET", self._settings.api_url + target, headers=self._headers, extensions=self._extensions
+        )
+        async with self._gate.turn(self._lane, organization) as passing:
+            self._requests += 1
+            try:
+                async with asyncio.timeout(self._settings.timeouts.total), self._connections.one() as http:
+                    response = await http.send(request, stream=True)
+                    try:
+                        if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                            passing.answered(self._told(response))
+                        body = await response.aread()
+                    finally:
+                        await response.aclose()
+            except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+                trouble = of_exception(error, call, self._settings.api_url)
+                passing.overload = trouble.overload
+                return trouble
+            if response.status_code == httpx.codes.OK:
+                try:
+                    return read(response, body)
+                except payload.PayloadError as error:
+                    return of_payload(error, call)
+                except Failure as failure:
+                    return Trouble(failure)
+            trouble = of_status(response.status_code, response.headers, body, call, now=self._clock.now())
+            if trouble.refused:
+                passing.answered(self._heed(response, body, trouble.wait, organization))
+            return trouble
+
+    def _told(self, response: httpx.Response) -> Standings:
+        longest = self._settings.longest_window
+        return Standings(
+            user=read_standing(response.headers, USER, longest),
+            organization=read_standing(response.headers, ORGANIZATION, longest),
+            refused=response.status_code == httpx.codes.TOO_MANY_REQUESTS,
+            failed=response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR,
+        )
+
+    def _heed(self, response: httpx.Response, body: bytes, wait: float | None, organization: str | None) -> Standings:
+        """What a 429 tells: by its headers, else by its body. If neither names a window, all requests wait."""
+        told = self._told(response)
+        refusal = payload.refusal(body)
+        longest = self._settings.longest_window
+        if refusal.reset is not None:
+            named = standing(refusal.limit, 0, refusal.reset, 1.0, longest)
+            if refusal.scope == "rest_user":
+                told = replace(told, user=told.user or named)
+            elif refusal.scope == "rest":
+                told = replace(told, organization=told.organization or named)
+        windows = (told.user, told.organization if organization is not None else None)
+        if not any(window is not None and window.remaining == 0 for window in windows):
+            pause = refusal.reset if wait is None else wait
+            blind = self._settings.patience.blind_pause
+            self._gate.hold(blind if pause is None else min(max(pause, 0.0), longest))
+        return told
+
+
+def _sendable(token: str) -> str:
+    """The token, if HTTP can carry it: what cannot be sent must not end up in a library's error message."""
+    if token and token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise Failure(
+        Reason.TOKEN_REJECTED,
+        "The Buildkite API token must be plain ASCII without blanks, like bkua_ and 40 hexadecimal digits, "
+        "but it is empty or holds other characters (a line break at its end, perhaps). Correct the Secret.",
+        remedy=Remedy.CREDENTIALS,
+    )
+
+
+def _no_organization(slug: str) -> Failure:
+    return Failure(
+        Reason.ORGANIZATION_NOT_FOUND,
+        f"Buildkite knows no organization {slug!r} that the API token reaches. Check the slug and the token's "
+        "Organization Access.",
+        remedy=Remedy.EDIT,
+    )
+
+
+def _unknown_url(path: str) -> Failure:
+    return Failure(
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        f"GET {path}: expected 200, but the answer is 404. BUILDKITE_API_URL does not lead to Buildkite's API.",
+    )

@@ -1,0 +1,173 @@
+"""What can go wrong between the connector and Buildkite, translated once, and whether another try can help.
+
+The client asks here about every answer that is not 2xx and every exception; it decides nothing itself.
+Messages say what was asked and what came, never with what token.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from buildkite_connector.buildkite.links import refused
+from buildkite_connector.buildkite.payload import PayloadError, complaint
+from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.preflight import ScopesMissing
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One endpoint in the words of an error. `gone`: what a 404 means; `scope`: what it needs."""
+
+    name: str
+    gone: Exception
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
+
+    `refused`: by the rate limit. `overload`: the server has too much to do.
+    """
+
+    error: Exception
+    again: bool = False
+    wait: float | None = None
+    refused: bool = False
+    overload: bool = False
+
+
+def of_exception(error: Exception, call: Call, origin: str) -> Trouble:
+    """A try without an answer, or without all of it."""
+    tls = _tls_error(error)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return Trouble(
+            Failure(
+                Reason.BUILDKITE_UNREACHABLE,
+                f"{call.name}: expected a TLS certificate for {origin} from a known authority, but the check "
+                f"failed: {tls.verify_message}. If a proxy or a private authority signs it, name its CA file "
+                "in SSL_CERT_FILE.",
+            )
+        )
+    timed_out = isinstance(error, (httpx.TimeoutException, TimeoutError))
+    if tls is not None:
+        what, again = f"TLS failed ({tls.reason or 'connection closed'})", True
+    elif isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+        what, again = "the request could not be sent", False
+    elif timed_out:
+        what, again = "no answer came in time", True
+    elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
+        what, again = "the answer broke off or was no HTTP", True
+    else:
+        what, again = str(error) or type(error).__name__, True
+    return Trouble(
+        Failure(
+            Reason.BUILDKITE_UNREACHABLE,
+            f"{call.name}: expected an answer of {origin}, but {what}. Check the network, proxies and "
+            "https://www.buildkitestatus.com; the next sync tries again.",
+        ),
+        again=again,
+        overload=timed_out,
+    )
+
+
+def of_payload(error: PayloadError, call: Call) -> Trouble:
+    """A 200 that does not hold what it should. Broken JSON may be whole the next time; a wrong field stays."""
+    return Trouble(
+        Failure(
+            Reason.BUILDKITE_RESPONSE_INVALID,
+            f"{call.name}: the answer is not what Buildkite documents: {error}. If a proxy stands in between, "
+            "check it; else update the connector.",
+        ),
+        again=error.broken,
+    )
+
+
+def of_status(status: int, headers: Mapping[str, str], body: bytes, call: Call, *, now: datetime) -> Trouble:
+    """An answer other than 2xx. `now` is for a Retry-After that is a date."""
+    said = complaint(body)
+    quoted = f" ({said})" if said else ""
+    wait = retry_after(headers, now)
+    if status == 429:
+        return Trouble(
+            Failure(
+                Reason.BUILDKITE_RATE_LIMITED,
+                f"{call.name}: Buildkite keeps refusing for its rate limit{quoted}. Other tools use it up; "
+                "lower their use, or sync less often.",
+                retry_after=wait,
+            ),
+            again=True,
+            wait=wait,
+            refused=True,
+        )
+    if status >= 500 or status in (408, 425):
+        return Trouble(
+            Failure(
+                Reason.BUILDKITE_UNAVAILABLE,
+                f"{call.name}: expected 200, but Buildkite answers {status}{quoted}. See "
+                "https://www.buildkitestatus.com; the next sync tries again.",
+                retry_after=wait,
+            ),
+            again=True,
+            overload=True,
+            wait=wait,
+        )
+    return Trouble(_refusal(status, headers, said, quoted, call))
+
+
+def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, call: Call) -> Exception:
+    """An answer that will be the same next time."""
+    if 300 <= status < 400:
+        return refused(call.name, f"a redirect ({status})", headers.get("location", ""))
+    if status == 401:
+        return Failure(
+            Reason.TOKEN_REJECTED,
+            f"{call.name}: Buildkite does not accept the API token{quoted}. It was revoked, has expired or is "
+            "mistyped: put a valid one into the Secret.",
+            remedy=Remedy.CREDENTIALS,
+        )
+    if status == 403 and call.scope and "scope" in said.lower():
+        return ScopesMissing(
+            f"{call.name}: the Buildkite API token lacks the scope {call.scope}{quoted}. Edit the token in "
+            "Buildkite or put another one into the Secret.",
+            (call.scope,),
+        )
+    if status == 403:
+        return Failure(
+            Reason.ACCESS_DENIED,
+            f"{call.name}: Buildkite refuses access{quoted}. Check the token's allowed IP addresses, its "
+            f"Organization Access{f' and the scope {call.scope}' if call.scope else ''}.",
+            remedy=Remedy.CREDENTIALS,
+        )
+    if status == 404:
+        return call.gone
+    return Failure(
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        f"{call.name}: expected 200, but the answer is {status}{quoted}. Check BUILDKITE_API_URL and the "
+        "proxies in between.",
+    )
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait as Retry-After tells them, as a number or a date; None when it tells nothing."""
+    text = headers.get("retry-after", "")
+    try:
+        if text.strip().isdecimal():
+            return float(text)
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The TLS error behind an exception of the HTTP library, which wraps it."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

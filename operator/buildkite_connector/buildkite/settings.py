@@ -1,0 +1,91 @@
+"""How to reach Buildkite's REST API: read once at the entry point, never from a resource.
+
+Whoever may write a resource must not be able to send its token elsewhere.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+DEFAULT_API_URL = "https://api.buildkite.com/v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for the steps of one try, and for all of it (`total`)."""
+
+    connect: float = 10.0
+    read: float = 20.0
+    write: float = 10.0
+    total: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one request is tried again when that can help.
+
+    `tries` in all; between them jittered, doubling pauses from `first` to `longest` seconds. A server's
+    Retry-After takes their place, up to `longest_retry_after` seconds: beyond that the sync fails and the
+    next one is told when to start. `refusals`: how many 429s in a row one request waits out.
+    `blind_pause`: seconds to wait after a 429 that does not say how long.
+    """
+
+    tries: int = 6
+    first: float = 0.5
+    longest: float = 15.0
+    longest_retry_after: float = 120.0
+    refusals: int = 30
+    blind_pause: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildkiteSettings:
+    """`api_url`: https, or plain http to a loopback address (BUILDKITE_API_URL). `page_size`: 1–100.
+
+    `longest_window`: seconds; a rate-limit reset further ahead is not believed.
+    Raises ValueError with a sentence for a person.
+    """
+
+    api_url: str = DEFAULT_API_URL
+    page_size: int = 100
+    most_at_once: int = 64
+    longest_window: float = 60.0
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        _check_url(self.api_url)
+        if not 1 <= self.page_size <= 100:
+            raise ValueError(f"The page size must be 1 to 100, not {self.page_size}.")
+        object.__setattr__(self, "api_url", self.api_url.rstrip("/"))
+
+
+def _check_url(url: str) -> None:
+    expected = "BUILDKITE_API_URL must be like https://api.buildkite.com/v2"
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{expected}, but it is no URL: {error}.") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"{expected}, without a user name or password in it.")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{expected}, without a query or fragment.")
+    if parts.scheme not in ("https", "http") or not host:
+        raise ValueError(f"{expected}, but it is {url!r}.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(
+            f"{expected}: plain http would show the token to the network and is allowed only to a "
+            f"loopback address, which {host!r} is not."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host names this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

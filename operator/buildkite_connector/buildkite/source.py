@@ -1,0 +1,61 @@
+"""Where clients come from: shared connections, and one gate for each token that is in use."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+from buildkite_connector.buildkite.client import BuildkiteClient
+from buildkite_connector.buildkite.connections import Connections, trust
+from buildkite_connector.buildkite.gate import Gate
+from buildkite_connector.buildkite.pacer import Pacer
+from buildkite_connector.buildkite.settings import BuildkiteSettings
+from buildkite_connector.clock import Chance, Clock, SystemClock, system_chance
+
+
+class Buildkite:
+    """One Buildkite API, for all connectors of the process."""
+
+    def __init__(self, settings: BuildkiteSettings, connections: Connections, clock: Clock, chance: Chance) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._clock = clock
+        self._chance = chance
+        self._gates: WeakValueDictionary[bytes, Gate] = WeakValueDictionary()
+
+    def client(self, token: str, quota_percent: int = 80) -> BuildkiteClient:
+        """A client for one connector and one sync, its preflight included.
+
+        Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit.
+
+        Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
+        """
+        key = sha256(token.encode(errors="surrogatepass")).digest()
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = Gate(Pacer(self._settings.most_at_once), self._clock)
+        return BuildkiteClient(
+            self._settings,
+            self._connections,
+            gate,
+            self._clock,
+            self._chance,
+            token=token,
+            quota_percent=quota_percent,
+        )
+
+
+@asynccontextmanager
+async def open_buildkite(
+    settings: BuildkiteSettings,
+    *,
+    clock: Clock | None = None,
+    chance: Chance | None = None,
+) -> AsyncIterator[Buildkite]:
+    """The API for as long as the context lasts; then its connections are closed."""
+    connections = Connections(await trust(urlsplit(settings.api_url).scheme))
+    try:
+        yield Buildkite(settings, connections, clock or SystemClock(), chance or system_chance())
+    finally:
+        await connections.close()

@@ -1,0 +1,81 @@
+"""C1 as this project speaks to it: a session with BatonService for each connector.
+
+Start at `client` (the calls), then `token` and `credentials` (who we are), `link` (what connectors
+share), `messages` and `status` (translation to `task` and `failure`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from buildkite_connector.c1.client import C1Client
+from buildkite_connector.c1.credentials import Credentials, parse_credentials
+from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
+from buildkite_connector.c1.link import Links, load_trust
+from buildkite_connector.c1.settings import HOST_VARIABLE, C1Settings
+from buildkite_connector.clock import Chance, Clock, SystemClock, system_chance
+from buildkite_connector.failure import Failure, Reason, Remedy
+
+__all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
+
+_HOST_ID_LIMIT = 256
+
+
+class C1:
+    """This process's access to C1: makes a client for each connector, all on shared links."""
+
+    def __init__(self, settings: C1Settings, links: Links, clock: Clock, chance: Chance) -> None:
+        self._settings = settings
+        self._links = links
+        self._clock = clock
+        self._chance = chance
+        self._instead = _endpoint_override(settings)
+
+    def client(self, credentials: Credentials, host_id: str) -> C1Client:
+        """A session for one connector, which C1 knows as `host_id`; no call is made yet.
+
+        Raises Failure SPEC_INVALID for a host ID that C1 would not take, C1_UNREACHABLE for a proxy setting
+        that cannot work.
+        """
+        if not 1 <= len(host_id) <= _HOST_ID_LIMIT:
+            raise Failure(
+                Reason.SPEC_INVALID,
+                f"The host ID must have 1 to {_HOST_ID_LIMIT} characters and has {len(host_id)}; set "
+                "delivery.hostID to a shorter name.",
+                remedy=Remedy.EDIT,
+            )
+        link = self._links.acquire(self._instead or credentials.endpoint)
+        return C1Client(
+            link,
+            self._links,
+            credentials=credentials,
+            host_id=host_id,
+            settings=self._settings,
+            clock=self._clock,
+            chance=self._chance,
+        )
+
+
+@asynccontextmanager
+async def open_c1(
+    settings: C1Settings, *, clock: Clock | None = None, chance: Chance | None = None
+) -> AsyncIterator[C1]:
+    """Open the process's access to C1; what is still open at the end is closed.
+
+    Raises Failure C1_UNREACHABLE when a setting (host, CA file) cannot work.
+    """
+    trust = await asyncio.to_thread(load_trust, settings)
+    links = Links(settings, trust)
+    try:
+        yield C1(settings, links, clock or SystemClock(), chance or system_chance())
+    finally:
+        await links.aclose()
+
+
+def _endpoint_override(settings: C1Settings) -> Endpoint | None:
+    if not settings.api_host:
+        return None
+    try:
+        return parse_endpoint(settings.api_host)
+    except ValueError as error:
+        raise Failure(Reason.C1_UNREACHABLE, f"{HOST_VARIABLE} {error}; correct the operator's setting.") from None

@@ -1,0 +1,164 @@
+"""One connector's session with C1: Hello, GetTask, Heartbeat, UploadAsset, FinishTask.
+
+Every call has a deadline, carries the connector's token (renewed once when C1 no longer takes it) and
+fails with a `Failure` only. Nothing is retried here but an upload, which starts afresh each time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from buildkite_connector.backoff import BETWEEN_CALLS
+from buildkite_connector.c1.credentials import Credentials
+from buildkite_connector.c1.hello import hello_request
+from buildkite_connector.c1.link import Link, Links
+from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
+from buildkite_connector.c1.settings import C1Settings
+from buildkite_connector.c1.status import call_failure
+from buildkite_connector.c1.token import AccessToken, TokenSource
+from buildkite_connector.c1.upload import upload_once
+from buildkite_connector.clock import Chance, Clock
+from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.proto import baton_pb2
+from buildkite_connector.task import Heartbeat, Poll, TaskID, TaskOutcome
+
+_UPLOADED_AGAIN = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE, Reason.C1_REQUEST_REJECTED})
+"""As by the reference client: even what C1 found wrong may have been damaged on the way."""
+
+_Answer = TypeVar("_Answer")
+
+
+class C1Client:
+    """Made by `C1.client`; close it with `aclose` or `async with`.
+
+    Any call raises Failure: C1_UNREACHABLE and C1_UNAVAILABLE pass with time (RETRY), C1_CLIENT_REJECTED needs
+    other credentials (CREDENTIALS), C1_REQUEST_REJECTED an edit (EDIT) or, under a task, another task (RETRY).
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        links: Links,
+        *,
+        credentials: Credentials,
+        host_id: str,
+        settings: C1Settings,
+        clock: Clock,
+        chance: Chance,
+    ) -> None:
+        self._link: Link | None = link
+        self._links = links
+        self._stub: Any = link.stub
+        self._tokens = TokenSource(credentials, link.http, clock)
+        self._host_id = host_id
+        self._settings = settings
+        self._clock = clock
+        self._chance = chance
+
+    async def hello(self, task_id: TaskID | None = None) -> None:
+        """Tell C1 who this connector is; `task_id` answers a Hello task."""
+        request = hello_request(self._host_id, task_id or "")
+        await self._call("Hello", request, self._settings.call_timeout)
+
+    async def next_task(self) -> Poll:
+        """Ask for work; C1 may hold the answer back for a while when there is none."""
+        request = baton_pb2.BatonServiceGetTaskRequest(host_id=self._host_id)
+        return poll_from(await self._call("GetTask", request, self._settings.poll_timeout))
+
+    async def heartbeat(self, task_id: TaskID) -> Heartbeat:
+        """Tell C1 that the task is being worked on, and hear whether it still should be."""
+        request = baton_pb2.BatonServiceHeartbeatRequest(host_id=self._host_id, task_id=task_id)
+        return heartbeat_from(await self._call("Heartbeat", request, self._settings.call_timeout), task_id)
+
+    async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
+        """Hand the task back, done or failed."""
+        request = finish_request(self._host_id, task_id, outcome)
+        await self._call("FinishTask", request, self._settings.call_timeout)
+
+    async def upload(self, task_id: TaskID, path: Path, sha256: str) -> None:
+        """Upload the snapshot at `path`, whose SHA-256 (hex) must be `sha256`, under the task.
+
+        Raises Failure UPLOAD_FAILED when the last attempt failed or the deadline of them all passed,
+        C1_CLIENT_REJECTED, and for the file itself SNAPSHOT_INVALID or STORAGE_FAILED.
+        """
+        deadline, attempts = self._settings.upload_timeout, self._settings.upload_attempts
+        try:
+            async with asyncio.timeout(deadline):
+                for attempt in range(1, attempts + 1):
+                    try:
+                        return await self._upload_once(task_id, path, sha256)
+                    except Failure as failure:
+                        if failure.reason not in _UPLOADED_AGAIN:
+                            raise
+                        last = failure
+                    if attempt < attempts:
+                        await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._chance, last.retry_after))
+        except TimeoutError:
+            raise Failure(Reason.UPLOAD_FAILED, f"The snapshot was not uploaded within {deadline:g} s.") from None
+        raise Failure(
+            Reason.UPLOAD_FAILED, f"The snapshot was not uploaded in {attempts} attempts. The last: {last.message}"
+        )
+
+    async def aclose(self) -> None:
+        """Give the shared link back; further calls are an error. May be called twice."""
+        link, self._link = self._link, None
+        if link is not None:
+            await self._links.release(link)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _call(self, rpc: str, request: Any, deadline: float) -> Any:
+        def attempt(token: AccessToken) -> Awaitable[Any]:
+            call: Awaitable[Any] = getattr(self._stub, rpc)(request, metadata=token.metadata, timeout=deadline)
+            return call
+
+        return await self._authenticated(rpc, attempt, deadline)
+
+    async def _upload_once(self, task_id: TaskID, path: Path, sha256: str) -> None:
+        deadline = self._settings.upload_timeout
+
+        def attempt(token: AccessToken) -> Awaitable[None]:
+            call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
+            return upload_once(call, self._host_id, task_id, path, sha256)
+
+        await self._authenticated("UploadAsset", attempt, deadline)
+
+    async def _authenticated(
+        self, rpc: str, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float
+    ) -> _Answer:
+        """Make a call with the current token, once more with a new one if C1 refuses it, translated."""
+        link = self._link
+        if link is None:
+            raise RuntimeError("the session with C1 is closed")
+        token: AccessToken | None = None
+        try:
+            async with asyncio.timeout(deadline):
+                token = await self._tokens.current()
+                try:
+                    return await attempt(token)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                        raise
+                token = await self._tokens.replace(token)
+                return await attempt(token)
+        except grpc.aio.AioRpcError as error:
+            code, details = error.code(), error.details() or ""
+        except TimeoutError:
+            code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {deadline:g} s"
+        raise call_failure(
+            rpc,
+            link.endpoint,
+            code,
+            token.redact(details) if token else details,
+            connecting=link.connecting,
+        )

@@ -1,0 +1,133 @@
+"""A connector's client ID and client secret, parsed with errors that a person can act on.
+
+The forms are C1's: `NAME@HOST/REST` and `secret-token:conductorone.com:v1:KEY`, KEY being unpadded
+base64url of a JSON JWK with an Ed25519 private key. No error quotes its input: either value may hold
+what belongs in the other.
+"""
+
+import json
+import re
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
+from buildkite_connector.failure import Failure, Reason, Remedy
+
+SECRET_VERSION = "v1"  # noqa: S105
+_KEY_BYTES = 32
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+
+_ID_REMEDY = "Copy the client ID whole, as C1 showed it: NAME@HOST/REST."
+_KEY_REMEDY = (
+    "Copy the client secret whole, as C1 showed it once: secret-token:conductorone.com:v1:KEY; "
+    "if it is lost, rotate the credentials on the connector's page in C1."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who the connector is to C1. `endpoint` is the client ID's HOST; `key_id` the JWK's `kid` or empty."""
+
+    client_id: str
+    endpoint: Endpoint
+    key: Ed25519PrivateKey = field(repr=False, compare=False)
+    key_id: str = field(default="", repr=False)
+
+
+def parse_credentials(client_id: str, client_secret: str) -> Credentials:
+    """Check both values and keep what is needed of them; white space around them is dropped.
+
+    Raises Failure CLIENT_ID_INVALID or CLIENT_SECRET_INVALID (remedy CREDENTIALS).
+    """
+    name = client_id.strip()
+    endpoint = _endpoint_of(name)
+    key, key_id = _parse_secret(client_secret)
+    return Credentials(name, endpoint, key, key_id)
+
+
+def _endpoint_of(client_id: str) -> Endpoint:
+    if not client_id:
+        raise _bad_id("is empty")
+    if client_id.startswith("secret-token:"):
+        raise _bad_id("holds a client secret; the two keys of the Secret are probably swapped")
+    if not client_id.isprintable() or " " in client_id:
+        raise _bad_id("has a space, line break or control character inside")
+    name, at, rest = client_id.partition("@")
+    if not at:
+        raise _bad_id("has no '@' between its name and its host")
+    if not name:
+        raise _bad_id("has no name before its '@'")
+    host, slash, _ = rest.partition("/")
+    if not slash:
+        raise _bad_id("has no '/' after its host")
+    if not host:
+        raise _bad_id("has no host between its '@' and its '/'")
+    try:
+        return parse_endpoint(host)
+    except ValueError as error:
+        raise _bad_id(f"has a host that {error}") from None
+
+
+def _parse_secret(client_secret: str) -> tuple[Ed25519PrivateKey, str]:
+    # The reference client skips line breaks in the key: a secret wrapped by `base64` or YAML works there.
+    secret = "".join(client_secret.split())
+    if not secret:
+        raise _bad_secret("is empty")
+    parts = secret.split(":", 3)
+    if len(parts) != 4:
+        raise _bad_secret(f"has {len(parts)} of the four parts that ':' separates")
+    if parts[2] != SECRET_VERSION:
+        raise _bad_secret(f"is not of version {SECRET_VERSION}, the only one this connector knows")
+    encoded = _decode(parts[3])
+    if encoded is None:
+        raise _bad_secret("has a fourth part that is not unpadded base64url, perhaps cut short or edited")
+    return _private_key(encoded)
+
+
+def _private_key(encoded: bytes) -> tuple[Ed25519PrivateKey, str]:
+    jwk = _json_object(encoded)
+    if jwk is None:
+        raise _bad_secret("has a key that is not a JSON object, perhaps cut short or edited")
+    if jwk.get("kty") != "OKP":
+        raise _bad_secret("has a key whose type (kty) is not OKP")
+    if jwk.get("crv") != "Ed25519":
+        raise _bad_secret("has a key whose curve (crv) is not Ed25519")
+    if not jwk.get("d"):
+        raise _bad_secret("holds a public key only: its private half (d) is missing")
+    if not jwk.get("x"):
+        raise _bad_secret("has a key without its public half (x)")
+    private, public = _decode(jwk["d"]), _decode(jwk["x"])
+    if private is None or len(private) != _KEY_BYTES:
+        raise _bad_secret(f"has a private key (d) that is not {_KEY_BYTES} bytes in unpadded base64url")
+    if public is None or len(public) != _KEY_BYTES:
+        raise _bad_secret(f"has a public key (x) that is not {_KEY_BYTES} bytes in unpadded base64url")
+    key = Ed25519PrivateKey.from_private_bytes(private)
+    if key.public_key().public_bytes_raw() != public:
+        raise _bad_secret("has a public key (x) that does not belong to its private key (d)")
+    key_id = jwk.get("kid")
+    return key, key_id if isinstance(key_id, str) else ""
+
+
+def _json_object(encoded: bytes) -> dict[str, object] | None:
+    try:
+        value = json.loads(encoded)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _decode(text: object) -> bytes | None:
+    """Decode unpadded base64url strictly: the standard library skips what is not in the alphabet."""
+    if not isinstance(text, str) or not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        return None
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _bad_id(what: str) -> Failure:
+    return Failure(Reason.CLIENT_ID_INVALID, f"The client ID {what}. {_ID_REMEDY}", remedy=Remedy.CREDENTIALS)
+
+
+def _bad_secret(what: str) -> Failure:
+    return Failure(Reason.CLIENT_SECRET_INVALID, f"The client secret {what}. {_KEY_REMEDY}", remedy=Remedy.CREDENTIALS)

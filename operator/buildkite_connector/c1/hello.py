@@ -1,0 +1,75 @@
+"""What Hello tells C1: who this connector is, what it can sync and what it runs on."""
+
+import functools
+import platform
+import socket
+import sys
+
+from buildkite_connector import __version__
+from buildkite_connector.proto import baton_pb2, connector_pb2
+
+PACKAGE = "buildkite-connector"
+HELP_URL = "https://www.c1.ai/docs/baton/buildkite"
+DESCRIPTION = "Syncs a Buildkite organization's accounts and teams."
+
+_TEXT_LIMIT = 256
+_UNKNOWN = "unknown"
+
+
+def hello_request(host_id: str, task_id: str = "") -> baton_pb2.BatonServiceHelloRequest:
+    """The request of Hello; `task_id` is set when it answers a Hello task."""
+    return baton_pb2.BatonServiceHelloRequest(
+        host_id=host_id,
+        task_id=task_id,
+        build_info=baton_pb2.BatonServiceHelloRequest.BuildInfo(
+            lang_version=_text(f"python{platform.python_version()}"),
+            package=PACKAGE,
+            package_version=_text(__version__),
+        ),
+        os_info=_os_info(),
+        connector_metadata=_connector_metadata(),
+    )
+
+
+@functools.cache
+def _os_info() -> baton_pb2.BatonServiceHelloRequest.OSInfo:
+    """The machine, which does not change while the process lives. C1 wants every field non-empty."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    kernel = platform.release()
+    distribution = release.get("ID") or sys.platform
+    return baton_pb2.BatonServiceHelloRequest.OSInfo(
+        hostname=_text(socket.gethostname()),
+        os=_text(sys.platform),
+        platform=_text(distribution),
+        platform_version=_text(release.get("VERSION_ID") or kernel),
+        platform_family=_text(release.get("ID_LIKE") or distribution),
+        kernel_version=_text(kernel),
+        kernel_arch=_text(platform.machine()),
+        virtualization_system=_UNKNOWN,
+    )
+
+
+@functools.cache
+def _connector_metadata() -> connector_pb2.ConnectorMetadata:
+    user = connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
+    team = connector_pb2.ResourceType(id="team", display_name="Team", traits=[connector_pb2.ResourceType.TRAIT_GROUP])
+    sync = [connector_pb2.CAPABILITY_SYNC]
+    return connector_pb2.ConnectorMetadata(
+        display_name="Buildkite",
+        help_url=HELP_URL,
+        description=DESCRIPTION,
+        capabilities=connector_pb2.ConnectorCapabilities(
+            resource_type_capabilities=[
+                connector_pb2.ResourceTypeCapability(resource_type=kind, capabilities=sync) for kind in (user, team)
+            ],
+            connector_capabilities=sync,
+        ),
+    )
+
+
+def _text(value: str) -> str:
+    """Text within C1's limit, valid UTF-8 whatever the machine calls itself, and never empty."""
+    return value.encode("utf-8", "replace").decode()[:_TEXT_LIMIT] or _UNKNOWN

@@ -1,0 +1,118 @@
+"""BatonService's messages to and from this project's words; every limit of the contract is kept here."""
+
+import re
+
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.status_pb2 import Status
+
+from buildkite_connector.c1.status import one_line
+from buildkite_connector.directory import ALL_KINDS, ResourceKind, Scope
+from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.proto import baton_pb2
+from buildkite_connector.task import (
+    Code,
+    Heartbeat,
+    HelloTask,
+    Poll,
+    SyncTask,
+    Task,
+    TaskID,
+    TaskOutcome,
+    UnsupportedTask,
+)
+
+LONGEST_POLL = 300.0
+SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT, DEFAULT_HEARTBEAT = 1.0, 300.0, 30.0
+UNKNOWN_KIND = "unknown"
+
+_TASK_ID = re.compile(r"[A-Za-z0-9]{27}")
+
+
+def poll_from(response: baton_pb2.BatonServiceGetTaskResponse) -> Poll:
+    """GetTask's answer. Raises Failure C1_UNAVAILABLE for a task that breaks the contract."""
+    return Poll(
+        task=_task_from(response.task),
+        next_poll=min(max(_seconds(response.next_poll), 0.0), LONGEST_POLL),
+        next_heartbeat=_heartbeat_interval(response.next_heartbeat),
+    )
+
+
+def heartbeat_from(response: baton_pb2.BatonServiceHeartbeatResponse, task_id: TaskID) -> Heartbeat:
+    """Heartbeat's answer; C1 names a cancelled task in either of two fields."""
+    return Heartbeat(
+        next_heartbeat=_heartbeat_interval(response.next_heartbeat),
+        cancelled=response.cancelled or task_id in response.cancelled_task_ids,
+    )
+
+
+def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton_pb2.BatonServiceFinishTaskRequest:
+    """FinishTask's request. A success without a message carries no status, an error never goes without one."""
+    request = baton_pb2.BatonServiceFinishTaskRequest(host_id=host_id, task_id=task_id)
+    if outcome.code is Code.OK:
+        request.success.SetInParent()
+        if outcome.message:
+            request.status.CopyFrom(Status(message=outcome.message))
+    else:
+        request.error.CopyFrom(baton_pb2.BatonServiceFinishTaskRequest.Error(non_retryable=outcome.non_retryable))
+        request.status.CopyFrom(Status(code=outcome.code, message=outcome.message or outcome.code.name))
+    return request
+
+
+def _task_from(task: baton_pb2.Task) -> Task | None:
+    kind = task.WhichOneof("task_type")
+    if kind == "none" or (kind is None and not task.id):
+        return None
+    if not _TASK_ID.fullmatch(task.id):
+        raise Failure(
+            Reason.C1_UNAVAILABLE,
+            f"C1 handed out a task ({kind or UNKNOWN_KIND}) whose id is not 27 letters and digits but "
+            f"{one_line(task.id)!r}; it was left alone, and C1 is asked again.",
+        )
+    task_id = TaskID(task.id)
+    if kind == "hello":
+        return HelloTask(task_id)
+    if kind == "sync_full":
+        return _sync_task(task_id, task.sync_full)
+    return UnsupportedTask(task_id, kind or UNKNOWN_KIND)
+
+
+def _sync_task(task_id: TaskID, options: baton_pb2.Task.SyncFullTask) -> SyncTask:
+    entitlements = not options.skip_entitlements_and_grants
+    known = frozenset(kind for kind in ResourceKind if kind in options.sync_resource_type_ids)
+    return SyncTask(
+        id=task_id,
+        scope=Scope(
+            kinds=known or ALL_KINDS,
+            entitlements=entitlements,
+            grants=entitlements and not options.skip_grants,
+        ),
+        storage_engine=options.storage_engine,
+        refusal=_refusal(options),
+    )
+
+
+def _refusal(options: baton_pb2.Task.SyncFullTask) -> str:
+    """Why the options cannot be met. An unknown resource type is refused as by the reference connector."""
+    if options.targeted_sync_resources:
+        return (
+            "The task asks for single resources (targeted_sync_resources); this connector syncs whole "
+            "organizations only."
+        )
+    unknown = sorted(set(options.sync_resource_type_ids) - ALL_KINDS)
+    if unknown:
+        return (
+            f"The task asks for resource types that this connector lacks ({one_line(', '.join(unknown))}); it has "
+            f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types chosen in C1."
+        )
+    return ""
+
+
+def _heartbeat_interval(duration: Duration) -> float:
+    seconds = _seconds(duration)
+    if seconds == 0:
+        return DEFAULT_HEARTBEAT
+    return min(max(seconds, SHORTEST_HEARTBEAT), LONGEST_HEARTBEAT)
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

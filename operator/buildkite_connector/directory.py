@@ -1,0 +1,174 @@
+"""The domain: who is in a Buildkite organization and which teams they are in.
+
+Nothing here does I/O. `collect` fills a `Directory`, the snapshot adapter writes it to a file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+AccountID = NewType("AccountID", str)
+"""A Buildkite user's UUID."""
+TeamID = NewType("TeamID", str)
+"""A Buildkite team's UUID."""
+OrganizationSlug = NewType("OrganizationSlug", str)
+
+
+class Role(StrEnum):
+    """What a member is in a team; a maintainer holds the maintainer role alone."""
+
+    MEMBER = "member"
+    MAINTAINER = "maintainer"
+
+
+class ResourceKind(StrEnum):
+    """The resource types that a snapshot holds, by their ids in C1."""
+
+    USER = "user"
+    TEAM = "team"
+
+
+ALL_KINDS = frozenset(ResourceKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    id: str
+    slug: OrganizationSlug
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An organization member. `email` is what Buildkite says, valid or not; empty when unknown."""
+
+    id: AccountID
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """A team. `created_at` is Buildkite's own text (ISO 8601), `description` may be empty."""
+
+    id: TeamID
+    name: str
+    slug: str
+    description: str
+    privacy: str
+    is_default: bool
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    team: TeamID
+    account: AccountID
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a directory holds: what a person compares and the shrink guard guards."""
+
+    accounts: int = 0
+    teams: int = 0
+    memberships: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a sync covers: C1's task options and the resource's `sync.resourceTypes` in one value.
+
+    `entitlements=False` leaves entitlements and grants out (C1's `resources_only`);
+    `grants=False` leaves grants out.
+    """
+
+    kinds: frozenset[ResourceKind] = ALL_KINDS
+    entitlements: bool = True
+    grants: bool = True
+
+    @property
+    def wants_accounts(self) -> bool:
+        return ResourceKind.USER in self.kinds
+
+    @property
+    def wants_teams(self) -> bool:
+        return ResourceKind.TEAM in self.kinds
+
+    @property
+    def wants_memberships(self) -> bool:
+        """Memberships are the grants of team resources."""
+        return self.wants_teams and self.entitlements and self.grants
+
+    def covers(self, other: "Scope") -> bool:
+        """Whether a snapshot of this scope is the answer to a task that asks for `other`.
+
+        Only the same scope is: C1 reads what is absent from a snapshot as gone, and a snapshot
+        with more than was asked for is not what the task said.
+        """
+        return self == other
+
+
+FULL_SCOPE = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One organization at one time. Ids are unique; every membership's team is among `teams`.
+
+    When accounts were collected, every membership's account is among `accounts`.
+    """
+
+    organization: Organization
+    accounts: tuple[Account, ...]
+    teams: tuple[Team, ...]
+    memberships: tuple[Membership, ...]
+    scope: Scope = FULL_SCOPE
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(len(self.accounts), len(self.teams), len(self.memberships))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionReport:
+    """How a collection went, for the status and the sync's summary line.
+
+    `throttled_seconds`: time spent waiting for a rate-limit window.
+    `teams_gone`: teams deleted between the list and their members, left out.
+    `accounts_added`: accounts known only from a team, added so that no membership dangles.
+    `duplicates`: ids that came twice and count once. `rereads`: listings read again because they moved.
+    """
+
+    requests: int = 0
+    throttled_seconds: float = 0.0
+    teams_gone: int = 0
+    accounts_added: int = 0
+    duplicates: int = 0
+    rereads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What `collect` gives: the directory and how it was come by."""
+
+    directory: Directory
+    report: CollectionReport = field(default_factory=CollectionReport)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What Buildkite says of the API token. `expires_at` is ISO 8601 UTC or None (never expires)."""
+
+    uuid: str
+    scopes: frozenset[str]
+    expires_at: str | None = None
+
+
+REQUIRED_SCOPES: Mapping[ResourceKind, tuple[str, ...]] = {
+    ResourceKind.USER: ("read_organizations",),
+    ResourceKind.TEAM: ("read_teams",),
+}
+"""The token scopes that collecting each kind needs; `read_organizations` is always needed."""

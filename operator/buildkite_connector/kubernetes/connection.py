@@ -1,0 +1,100 @@
+"""A connection to the Kubernetes API: gives every request a deadline, and tells trouble from refusal.
+
+What may pass (connections, 429, 5xx) is a Failure to be tried again by the session, which owns retries. What the API
+server will not do is `Refused`, whose meaning only the caller knows.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+
+from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.kubernetes.login import Login
+
+REQUEST_SECONDS = 15.0
+
+UNKNOWN_FIELD = "failed to create typed patch object"
+"""What the API server says, with code 500, when the definition has not got a field of what is applied."""
+
+_LONGEST_REFUSAL = 512
+_T = TypeVar("_T")
+
+
+class Refused(Exception):  # noqa: N818
+    """The API server answered, and said no. `status` is the HTTP code; the text is its own message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} ({status})")
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Made by `open_connection`, for one event loop."""
+
+    client: ApiClient
+    login: Login
+
+    async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
+        """One request; after a 401 once more, with new credentials.
+
+        `what` is what it is for: "read a Secret". Raises Refused and Failure (remedy: retry).
+        """
+        try:
+            return await self._send(send)
+        except ApiException as error:
+            if not _may_pass(error):
+                raise Refused(error.status or 0, reason_of(error)) from None
+            trouble, retry_after = reason_of(error), _retry_after(error)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            trouble, retry_after = reason_of(error), None
+        raise Failure(
+            Reason.KUBERNETES_UNAVAILABLE,
+            f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
+            retry_after=retry_after,
+        )
+
+    async def _send(self, send: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            return await send()
+        except ApiException as error:
+            if error.status != 401:
+                raise
+        await self.login.load(self.client.configuration)
+        return await send()
+
+
+@asynccontextmanager
+async def open_connection(login: Login) -> AsyncIterator[Connection]:
+    """The API that `login` leads to, for the event loop that this runs in."""
+    configuration = Configuration()
+    await login.load(configuration)
+    async with ApiClient(configuration) as client:
+        yield Connection(client, login)
+
+
+def reason_of(error: Exception) -> str:
+    """The API server's own sentence, or the kind of trouble."""
+    if not isinstance(error, ApiException):
+        return str(error) or type(error).__name__
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason or "no reason given"
+    return str(message)[:_LONGEST_REFUSAL]
+
+
+def _may_pass(error: ApiException) -> bool:
+    status = error.status or 0
+    return status == 429 or (status >= 500 and UNKNOWN_FIELD not in str(error.body))
+
+
+def _retry_after(error: ApiException) -> float | None:
+    after = (error.headers or {}).get("Retry-After", "")
+    return float(after) if after.isdecimal() else None

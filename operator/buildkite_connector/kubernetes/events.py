@@ -1,0 +1,104 @@
+"""Which events a change of the status is worth: a pure decision.
+
+Events tell of transitions. A scheduled sync that went as the one before is none, nor is a snapshot that waits its
+usual while for C1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from buildkite_connector.directory import Counts
+from buildkite_connector.failure import Reason
+from buildkite_connector.kubernetes.status_json import bounded_message
+from buildkite_connector.status import Condition, ConditionType, ConnectorStatus, Trigger, Truth
+
+
+class EventType(StrEnum):
+    """The two that Kubernetes knows."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """An event before it is posted. `reason` is a word of the same closed list as a condition's."""
+
+    type: EventType
+    reason: Reason
+    message: str
+
+
+_TOLD_BY_FAILURE = (ConditionType.READY, ConditionType.CREDENTIALS_VALID, ConditionType.SYNCED, ConditionType.DELIVERED)
+"""Reconciling and Stalled repeat what these say."""
+
+_CALM = frozenset(
+    {Reason.SUSPENDED, Reason.PENDING, Reason.SYNCING, Reason.AWAITING_SYNC, Reason.AWAITING_TASK, Reason.DELIVERED}
+)
+"""Reasons for False that are no failure, and what Delivered goes through when all is well."""
+
+_ASKED_FOR = frozenset({Trigger.REQUEST, Trigger.CHANGE})
+
+
+def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:
+    """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
+    before = old or ConnectorStatus()
+    drafts = [*_failures(before, new), *_ready(before, new), *_synced(before, new), *_delivered(before, new)]
+    return list(dict.fromkeys(drafts))
+
+
+def _failures(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    for kind in _TOLD_BY_FAILURE:
+        condition = new.condition(kind)
+        if (
+            condition is not None
+            and condition.status is Truth.FALSE
+            and condition.reason not in _CALM
+            and _changed(old, condition)
+        ):
+            yield EventDraft(EventType.WARNING, condition.reason, bounded_message(condition.message))
+
+
+def _ready(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    condition = new.condition(ConditionType.READY)
+    if condition is None or not _changed(old, condition):
+        return
+    if condition.status is Truth.TRUE or condition.reason is Reason.SUSPENDED:
+        yield EventDraft(EventType.NORMAL, condition.reason, bounded_message(condition.message))
+
+
+def _synced(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    """A sync that someone asked for has its end told."""
+    sync = new.last_sync
+    if sync is None or sync.trigger not in _ASKED_FOR or (old.last_sync and old.last_sync.id == sync.id):
+        return
+    yield EventDraft(
+        EventType.NORMAL,
+        Reason.SYNC_SUCCEEDED,
+        f"The sync by {sync.trigger.value.lower()} took {_amounts(sync.counts)} into snapshot {sync.id}.",
+    )
+
+
+def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    """The first delivery, one that changes the amounts, and one after trouble."""
+    delivery, last = new.last_delivery, old.last_delivery
+    if delivery is None or (last is not None and last.sync_id == delivery.sync_id):
+        return
+    condition = old.condition(ConditionType.DELIVERED)
+    troubled = condition is not None and condition.reason not in _CALM
+    if last is None or troubled or last.counts != delivery.counts:
+        yield EventDraft(
+            EventType.NORMAL,
+            Reason.DELIVERED,
+            f"C1 took snapshot {delivery.sync_id} with {_amounts(delivery.counts)} under task {delivery.task_id}.",
+        )
+
+
+def _changed(old: ConnectorStatus, condition: Condition) -> bool:
+    before = old.condition(condition.type)
+    return before is None or (before.status, before.reason) != (condition.status, condition.reason)
+
+
+def _amounts(counts: Counts) -> str:
+    return f"{counts.accounts} accounts, {counts.teams} teams and {counts.memberships} memberships"

@@ -1,0 +1,90 @@
+"""How the operator reaches the API server: one way for the typed client and for kopf's watch alike."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import kopf
+import yaml
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from buildkite_connector.failure import Failure, Reason, Remedy
+
+_TOKEN = "BearerToken"  # noqa: S105  (the name of the client's one security scheme)
+
+
+class Login(Protocol):
+    async def load(self, configuration: Configuration) -> None:
+        """Fill in address, trust and credentials as they are now. Raises Failure (remedy: edit)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KubeconfigLogin:
+    """As `kubectl` has it: `path` is one file, or several with colons between them."""
+
+    path: str
+
+    async def load(self, configuration: Configuration) -> None:
+        try:
+            self._check_exists()
+            await load_kube_config(  # type: ignore[no-untyped-call]  # the package's config has no types
+                self.path, client_configuration=configuration, persist_config=False
+            )
+        except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise _unusable(f"the kubeconfig {self.path}", error) from None
+
+    def _check_exists(self) -> None:
+        """The loader itself would go on with nothing, and fail with a TypeError."""
+        if not any(Path(each).expanduser().is_file() for each in self.path.split(os.pathsep)):
+            raise FileNotFoundError("there is no such file")
+
+
+@dataclass(frozen=True, slots=True)
+class InClusterLogin:
+    """With the pod's service account. The client reads its token again every minute, as the token changes."""
+
+    async def load(self, configuration: Configuration) -> None:
+        try:
+            load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # as above
+        except (ConfigException, OSError) as error:
+            raise _unusable("the pod's service account", error) from None
+
+
+def choose_login(environment: Mapping[str, str], home: Path) -> Login:
+    """`KUBECONFIG`, else the cluster that the process runs in, else the file where kubectl keeps its own."""
+    if path := environment.get("KUBECONFIG"):
+        return KubeconfigLogin(path)
+    if "KUBERNETES_SERVICE_HOST" in environment:
+        return InClusterLogin()
+    return KubeconfigLogin(str(home / ".kube" / "config"))
+
+
+async def to_kopf(login: Login) -> kopf.ConnectionInfo:
+    """The same, in kopf's words. kopf asks again when the API server says 401."""
+    configuration = Configuration()
+    await login.load(configuration)
+    scheme, _, token = configuration.api_key.get(_TOKEN, "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        scheme=scheme or None,
+        token=token or None,
+        proxy_url=configuration.proxy,
+        trust_env=True,
+    )
+
+
+def _unusable(what: str, error: Exception) -> Failure:
+    return Failure(
+        Reason.KUBERNETES_REFUSED,
+        f"The Kubernetes API cannot be reached with {what}: {error}."
+        " Set KUBECONFIG to a usable file, or run in a pod with a service account.",
+        remedy=Remedy.EDIT,
+    )

@@ -1,0 +1,160 @@
+"""One object of the custom resource as it was seen: the API server's JSON, in this project's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from buildkite_connector.directory import OrganizationSlug
+from buildkite_connector.duration import parse_duration
+from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.kubernetes.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.spec_json import (
+    DEFAULT_INTERVAL,
+    LONGEST_HOST_ID,
+    NAME_FITS_HOST_ID,
+    SECRET_IS_NAMED,
+    ScheduleModel,
+    SecretRefModel,
+    SpecModel,
+)
+from buildkite_connector.kubernetes.status_json import status_from_json
+from buildkite_connector.schedule import Cron, Interval, Schedule
+from buildkite_connector.spec import ConnectorKey, ConnectorSpec
+from buildkite_connector.status import ConnectorStatus
+
+LONGEST_REQUEST = 256
+"""Characters of a sync request that count: an annotation may be 256 KiB, and its echo goes into the status."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKeys:
+    """Under which keys of the Secret the values are."""
+
+    client_id: str
+    client_secret: str
+    api_token: str
+    organization: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """The Secret with the credentials, in the resource's namespace."""
+
+    name: str
+    keys: SecretKeys
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedResource:
+    """What is true of every object seen, whether its spec can be used or not."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str | None
+    deleting: bool
+    status: ConnectorStatus | None
+
+    @property
+    def key(self) -> ConnectorKey:
+        return ConnectorKey(f"{self.namespace}.{self.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedConnector(ObservedResource):
+    """One resource as the API server last told it."""
+
+    spec: ConnectorSpec
+    secret: SecretRef
+    sync_request: str | None
+    accept_shrink: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenConnector(ObservedResource):
+    """A resource whose spec cannot be used: the definition in the cluster let it through."""
+
+    failure: Failure
+
+
+def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnector:
+    """The object as the API server sent it, in this project's words. Raises nothing for a spec that is invalid."""
+    metadata = body["metadata"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    annotations = metadata.get("annotations") or {}
+    seen = {
+        "namespace": namespace,
+        "name": name,
+        "uid": metadata["uid"],
+        "generation": metadata.get("generation", 0),
+        "resource_version": metadata.get("resourceVersion"),
+        "deleting": "deletionTimestamp" in metadata,
+        "status": status_from_json(body.get("status")),
+    }
+    try:
+        model = SpecModel.model_validate(body.get("spec") or {})
+        spec = _to_spec(model, namespace, name)
+    except ValidationError as error:
+        return BrokenConnector(**seen, failure=_to_failure(error))
+    except Failure as failure:
+        return BrokenConnector(**seen, failure=failure)
+    return ObservedConnector(
+        **seen,
+        spec=spec,
+        secret=_to_ref(model.credentials_secret_ref),
+        sync_request=_bounded(annotations.get(SYNC_REQUESTED_AT)),
+        accept_shrink=_bounded(annotations.get(ACCEPT_SHRINK)),
+    )
+
+
+def _to_spec(model: SpecModel, namespace: str, name: str) -> ConnectorSpec:
+    if not model.credentials_secret_ref.name:
+        raise _invalid(SECRET_IS_NAMED.sentence)
+    host_id = model.delivery.host_id or f"{namespace}.{name}"
+    if len(host_id) > LONGEST_HOST_ID:
+        raise _invalid(NAME_FITS_HOST_ID.sentence)
+    return ConnectorSpec(
+        host_id=host_id,
+        organization=OrganizationSlug(model.organization) if model.organization else None,
+        schedule=_to_schedule(model.schedule),
+        suspend=model.suspend,
+        kinds=frozenset(model.sync.resource_types),
+        sync_timeout=parse_duration(model.sync.timeout),
+        quota_percent=model.sync.quota_percent,
+        max_snapshot_age=parse_duration(model.delivery.max_snapshot_age),
+        max_drop_percent=model.delivery.shrink_guard.max_drop_percent,
+    )
+
+
+def _to_schedule(model: ScheduleModel) -> Schedule:
+    if model.cron is not None:
+        return Cron(model.cron, model.time_zone or "UTC")
+    return Interval(parse_duration(model.interval or DEFAULT_INTERVAL))
+
+
+def _to_ref(model: SecretRefModel) -> SecretRef:
+    keys = model.keys
+    return SecretRef(model.name, SecretKeys(keys.client_id, keys.client_secret, keys.api_token, keys.organization))
+
+
+def _to_failure(error: ValidationError) -> Failure:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "value_error":
+        return _invalid(str(first["ctx"]["error"]))
+    field = ".".join(["spec", *(str(part) for part in first["loc"])])
+    return _invalid(f"{field}: {first['msg']}.")
+
+
+def _invalid(sentence: str) -> Failure:
+    return Failure(
+        Reason.SPEC_INVALID,
+        f"{sentence} The definition in the cluster let this pass: apply the crds/ of this version.",
+        remedy=Remedy.EDIT,
+    )
+
+
+def _bounded(text: object) -> str | None:
+    return str(text)[:LONGEST_REQUEST] if text else None

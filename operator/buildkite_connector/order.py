@@ -1,0 +1,45 @@
+"""What a session is given: a person's wish for one connector, and the tools that all sessions of a process share."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from buildkite_connector.clock import Chance, Clock
+from buildkite_connector.failure import Failure
+from buildkite_connector.ports import Services, SnapshotStore, Vault
+from buildkite_connector.scheduler import Scheduler
+from buildkite_connector.spec import ConnectorSpec
+from buildkite_connector.staged import SyncID
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person wants of a connector now. `problem` says why `spec` could not be read, when it could not."""
+
+    generation: int
+    spec: ConnectorSpec
+    vault: Vault
+    sync_request: str | None = None
+    accept_shrink: str | None = None
+    problem: Failure | None = None
+
+    def same_wish(self, other: "Order") -> bool:
+        return (self.generation, self.sync_request, self.accept_shrink) == (
+            other.generation,
+            other.sync_request,
+            other.accept_shrink,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the sessions of a process share. `slots` bounds how many check or sync at once."""
+
+    services: Services
+    store: SnapshotStore
+    scheduler: Scheduler
+    clock: Clock
+    chance: Chance
+    slots: asyncio.Semaphore
+    new_sync_id: Callable[[datetime], SyncID]

@@ -1,0 +1,173 @@
+"""The rows of an uploaded snapshot, checked one by one: each message decodes, agrees with its columns, keeps
+C1's limits and refers to what is there. Raises ValueError that names the row.
+"""
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from buildkite_connector.proto import connector_pb2 as pb
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+EMAIL = re.compile(rf"(?=.{{3,254}}\Z)[^@\s\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
+"""A bare address at an ASCII host name, as C1's validation of the field has it."""
+M = TypeVar("M", bound=Message)
+
+
+class RowChecks:
+    """Counts by resource type, and the first few rows in words, once `run` has gone through the file."""
+
+    def __init__(self, connection: sqlite3.Connection, sample: int) -> None:
+        self.types: dict[str, pb.ResourceType] = {}
+        self.resources: Counter[str] = Counter()
+        self.entitlements: Counter[str] = Counter()
+        self.grants: Counter[str] = Counter()
+        self.dangling_grants = 0
+        self.accounts: list[dict[str, Any]] = []
+        self.teams: list[dict[str, Any]] = []
+        self.memberships: list[dict[str, Any]] = []
+        self._connection = connection
+        self._sample = sample
+        self._names: dict[tuple[str, str], str] = {}
+        self._offers: dict[str, tuple[tuple[str, str], str]] = {}
+
+    def run(self) -> None:
+        for external_id, data in self._rows("external_id, data", "v1_resource_types"):
+            self._resource_type(external_id, data)
+        columns = "external_id, resource_type_id, parent_resource_type_id, parent_resource_id, data"
+        for row in self._rows(columns, "v1_resources"):
+            self._resource(*row)
+        self._parents()
+        for row in self._rows("external_id, resource_type_id, resource_id, data", "v1_entitlements"):
+            self._entitlement(*row)
+        columns = (
+            "external_id, entitlement_id, resource_type_id, resource_id,"
+            " principal_resource_type_id, principal_resource_id, data"
+        )
+        for external_id, entitlement_id, kind, resource_id, principal_kind, principal_id, data in self._rows(
+            columns, "v1_grants"
+        ):
+            self._grant(external_id, entitlement_id, (kind, resource_id), (principal_kind, principal_id), data)
+
+    def _rows(self, columns: str, table: str) -> Iterator[Any]:
+        return self._connection.execute(f"select {columns} from {table} order by id")  # noqa: S608
+
+    def _resource_type(self, external_id: str, data: bytes) -> None:
+        kind = _decode(pb.ResourceType, data, external_id)
+        _same(external_id, "id", external_id, kind.id)
+        _size(external_id, "id", kind.id, 1, 1024)
+        _size(external_id, "display_name", kind.display_name, 1, 1024)
+        _size(external_id, "description", kind.description, 0, 4096)
+        if len(set(kind.traits)) != len(kind.traits):
+            raise ValueError(f"{external_id}: a trait comes twice")
+        self.types[kind.id] = kind
+
+    def _resource(self, external_id: str, kind: str, parent_kind: str | None, parent: str | None, data: bytes) -> None:
+        resource = _decode(pb.Resource, data, external_id)
+        if kind not in self.types:
+            raise ValueError(f"{external_id}: resource type {kind} is not in v1_resource_types")
+        _same(external_id, "id.resource_type", kind, resource.id.resource_type)
+        _same(external_id, "id", external_id, f"{resource.id.resource_type}:{resource.id.resource}")
+        _size(external_id, "id.resource", resource.id.resource, 1, 1024)
+        _size(external_id, "display_name", resource.display_name, 1, 1024)
+        _size(external_id, "description", resource.description, 0, 2048)
+        parents = (parent_kind or "", parent or "")
+        _same(external_id, "parent_resource_id", parents, _pair(resource.parent_resource_id))
+        trait = self._traits(external_id, resource)
+        self._names[kind, resource.id.resource] = resource.display_name
+        self.resources[kind] += 1
+        if pb.ResourceType.TRAIT_USER in self.types[kind].traits:
+            if len(self.accounts) < self._sample:
+                self.accounts.append(_account(resource, trait))
+        elif len(self.teams) < self._sample:
+            self.teams.append(
+                {"id": resource.id.resource, "name": resource.display_name, "description": resource.description}
+            )
+
+    def _traits(self, external_id: str, resource: pb.Resource) -> pb.UserTrait:
+        """The user trait, empty where there is none. The other trait of this connector is decoded all the same."""
+        user = pb.UserTrait()
+        for annotation in resource.annotations:
+            if annotation.TypeName() == pb.UserTrait.DESCRIPTOR.full_name:
+                user = _decode(pb.UserTrait, annotation.value, external_id)
+            elif annotation.TypeName() == pb.GroupTrait.DESCRIPTOR.full_name:
+                _decode(pb.GroupTrait, annotation.value, external_id)
+        for email in user.emails:
+            if not EMAIL.fullmatch(email.address):
+                raise ValueError(f"{external_id}: UserTrait.emails: {email.address!r} is not an email")
+        if sum(email.is_primary for email in user.emails) > 1:
+            raise ValueError(f"{external_id}: UserTrait.emails: more than one is primary")
+        return user
+
+    def _parents(self) -> None:
+        columns = "distinct parent_resource_type_id, parent_resource_id"
+        for kind, parent in self._connection.execute(f"select {columns} from v1_resources"):  # noqa: S608
+            if kind is not None and (kind, parent) not in self._names:
+                raise ValueError(f"parent resource {kind}:{parent} is not in v1_resources")
+
+    def _entitlement(self, external_id: str, kind: str, resource_id: str, data: bytes) -> None:
+        entitlement = _decode(pb.Entitlement, data, external_id)
+        _same(external_id, "id", external_id, entitlement.id)
+        _same(external_id, "resource.id", (kind, resource_id), _pair(entitlement.resource.id))
+        if (kind, resource_id) not in self._names:
+            raise ValueError(f"{external_id}: resource {kind}:{resource_id} is not in v1_resources")
+        _size(external_id, "id", entitlement.id, 1, 1024)
+        _size(external_id, "display_name", entitlement.display_name, 1, 1024)
+        _size(external_id, "description", entitlement.description, 0, 2048)
+        _size(external_id, "resource.display_name", entitlement.resource.display_name, 0, 1024)
+        self.entitlements[kind] += 1
+        self._offers[external_id] = ((kind, resource_id), entitlement.slug)
+
+    def _grant(
+        self, external_id: str, entitlement_id: str, resource: tuple[str, str], principal: tuple[str, str], data: bytes
+    ) -> None:
+        grant = _decode(pb.Grant, data, external_id)
+        _same(external_id, "id", external_id, grant.id)
+        _same(external_id, "entitlement.id", entitlement_id, grant.entitlement.id)
+        _same(external_id, "entitlement.resource.id", resource, _pair(grant.entitlement.resource.id))
+        _same(external_id, "principal.id", principal, _pair(grant.principal.id))
+        _size(external_id, "id", grant.id, 1, 1024)
+        _size(external_id, "principal.id.resource", grant.principal.id.resource, 1, 1024)
+        if (offer := self._offers.get(entitlement_id)) is None:
+            raise ValueError(f"{external_id}: entitlement {entitlement_id} is not in v1_entitlements")
+        _same(external_id, "the entitlement's resource", resource, offer[0])
+        self.grants[resource[0]] += 1
+        self.dangling_grants += principal not in self._names
+        if len(self.memberships) < self._sample:
+            account = self._names.get(principal, principal[1])
+            self.memberships.append({"account": account, "team": self._names[resource], "role": offer[1]})
+
+
+def _pair(identity: pb.ResourceId) -> tuple[str, str]:
+    return identity.resource_type, identity.resource
+
+
+def _account(resource: pb.Resource, trait: pb.UserTrait) -> dict[str, Any]:
+    return {
+        "id": resource.id.resource,
+        "name": resource.display_name,
+        "email": next((email.address for email in trait.emails if email.is_primary), ""),
+        "status": pb.Status.ResourceStatus.Name(resource.status.status),
+    }
+
+
+def _decode(message: type[M], data: bytes, row: str) -> M:
+    try:
+        return message.FromString(data)
+    except DecodeError:
+        raise ValueError(f"{row}: data is not a {message.DESCRIPTOR.full_name}") from None
+
+
+def _same(row: str, field: str, column: object, value: object) -> None:
+    if column != value:
+        raise ValueError(f"{row}: {field}: the columns say {column!r}, the message says {value!r}")
+
+
+def _size(row: str, field: str, value: str, shortest: int, longest: int) -> None:
+    size = len(value.encode())
+    if not shortest <= size <= longest:
+        raise ValueError(f"{row}: {field}: expected {shortest} to {longest} bytes, got {size}")

@@ -1,0 +1,405 @@
+"""Everything that the Buildkite simulator can do wrong, as a client on the other end of the socket sees it."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from simulators import buildkite_faults as faults
+from simulators.buildkite import BuildkiteSimulator, Config
+from simulators.buildkite_api import Token
+from simulators.buildkite_certificate import Certificate
+from simulators.buildkite_organization import make_organization
+from simulators.buildkite_quota import Limits
+
+MEMBERS = "/organizations/acme/members"
+AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
+NO_LIMITS = Limits(None, None)
+
+
+@asynccontextmanager
+async def serving(latency: float = 0.0) -> AsyncIterator[tuple[BuildkiteSimulator, httpx.AsyncClient]]:
+    config = Config([make_organization(70, 3, 40, slug="acme")], limits=NO_LIMITS, latency=latency)
+    async with (
+        BuildkiteSimulator(config) as sim,
+        httpx.AsyncClient(base_url=sim.url, headers=AUTHORIZED, trust_env=False) as client,
+    ):
+        yield sim, client
+
+
+async def faulty(effect: faults.Effect, path: str = MEMBERS) -> httpx.Response:
+    """The answer that meets the effect, after making sure that the next one is healthy."""
+    async with serving() as (sim, client):
+        healthy = await client.get(path)
+        sim.fault(effect)
+        answer = await client.get(path)
+        assert (await client.get(path)).content == healthy.content
+        return answer
+
+
+async def test_a_server_error_comes_from_the_application() -> None:
+    answer = await faulty(faults.server_error())
+    assert (answer.status_code, answer.json()) == (500, {"message": "Internal Server Error"})
+    assert "RateLimit-Remaining" in answer.headers
+
+
+async def test_a_bad_gateway_is_html_from_the_edge() -> None:
+    answer = await faulty(faults.bad_gateway())
+    assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
+    assert answer.text.startswith("<html>")
+    assert "RateLimit-Remaining" not in answer.headers
+
+
+@pytest.mark.parametrize("retry_after", [7, "Sat, 01 Aug 2026 12:00:00 GMT", None])
+async def test_unavailability_says_when_to_return_if_told_to(retry_after: int | str | None) -> None:
+    answer = await faulty(faults.unavailable(retry_after))
+    assert answer.status_code == 503
+    assert answer.headers.get("Retry-After") == (None if retry_after is None else str(retry_after))
+
+
+async def test_the_edge_uses_no_quota() -> None:
+    async with serving() as (sim, client):
+        sim.quota.limits = Limits(user=50)
+        sim.script([faults.bad_gateway(), faults.unavailable(), faults.redirect("https://elsewhere.example")])
+        for _ in range(3):
+            await client.get("/user")
+        assert (await client.get("/user")).headers["RateLimit-User-Remaining"] == "49"
+
+
+async def test_any_status_and_document_can_be_answered() -> None:
+    message = {"message": "Your IP address is not in the allowlist"}
+    answer = await faulty(faults.answer(403, message, {"Retry-After": "5"}))
+    assert (answer.status_code, answer.json(), answer.headers["Retry-After"]) == (403, message, "5")
+
+
+async def test_a_redirect_leads_elsewhere() -> None:
+    answer = await faulty(faults.redirect("https://elsewhere.example/v2/user"))
+    assert (answer.status_code, answer.headers["Location"]) == (302, "https://elsewhere.example/v2/user")
+
+
+async def test_a_reset_breaks_the_body_off() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.reset())
+        with pytest.raises(httpx.ReadError):
+            await client.get(MEMBERS)
+        assert (await client.get(MEMBERS)).status_code == 200
+        assert [request.status for request in sim.requests] == [None, 200]
+
+
+async def test_a_reset_can_come_before_any_answer() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.reset(after=None))
+        with pytest.raises(httpx.ReadError):
+            await client.get(MEMBERS)
+
+
+async def test_a_disconnect_leaves_the_body_short() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.disconnect())
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+            await client.get(MEMBERS)
+
+
+async def test_a_stall_sends_half_and_then_nothing() -> None:
+    async with serving() as (sim, client):
+        whole = len((await client.get(MEMBERS)).content)
+        sim.fault(faults.stall())
+        async with client.stream("GET", MEMBERS) as answer:
+            chunks = answer.aiter_raw()
+            read = 0
+            while read < whole // 2:
+                read += len(await anext(chunks))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await anext(chunks)
+        assert read == whole // 2
+        assert int(answer.headers["Content-Length"]) == whole
+
+
+async def test_stopping_ends_a_stalled_answer() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.stall())
+        async with client.stream("GET", MEMBERS) as answer:
+            await sim.stop()
+            with pytest.raises(httpx.ReadError):
+                await answer.aread()
+        assert [request.status for request in sim.requests] == [None]
+        assert sim.transcript.in_flight == 0
+
+
+async def test_a_pause_refuses_connections_until_it_ends() -> None:
+    async with serving() as (sim, client):
+        await client.get("/user")
+        port = httpx.URL(sim.url).port
+        await sim.pause()
+        for _ in range(2):
+            with pytest.raises(httpx.ConnectError):
+                async with httpx.AsyncClient(trust_env=False) as another:
+                    await another.get(sim.url)
+        await sim.resume()
+        assert (await client.get("/user")).status_code == 200
+        assert httpx.URL(sim.url).port == port
+
+
+async def test_an_outage_resets_the_request_and_refuses_the_next_ones() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.outage(), skip=1)
+        await client.get("/user")
+        with pytest.raises(httpx.ReadError):
+            await client.get("/user")
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/user")
+        await sim.resume()
+        assert (await client.get("/user")).status_code == 200
+
+
+async def test_an_outage_can_end_by_itself() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.outage(0.05))
+        with pytest.raises(httpx.ReadError):
+            await client.get("/user")
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    answer = await client.get("/user")
+                    break
+                except httpx.ConnectError:
+                    await asyncio.sleep(0.01)
+        assert answer.status_code == 200
+
+
+async def test_truncated_json_is_a_whole_http_answer() -> None:
+    answer = await faulty(faults.truncated_json())
+    assert answer.status_code == 200
+    with pytest.raises(json.JSONDecodeError):
+        answer.json()
+
+
+async def test_an_answer_can_be_no_json_at_all() -> None:
+    answer = await faulty(faults.not_json())
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.text == "<!DOCTYPE html><title>Buildkite</title>"
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", [], [1, None], {"message": "?"}])
+async def test_an_answer_can_be_any_other_json(value: object) -> None:
+    assert (await faulty(faults.document(value))).json() == value
+
+
+async def test_an_object_can_come_instead_of_a_list() -> None:
+    assert len((await faulty(faults.object_instead_of_list())).json()["items"]) == 30
+
+
+async def test_a_field_can_be_missing_from_one_record_or_all() -> None:
+    one = (await faulty(faults.drop_field("email", index=2))).json()
+    every = (await faulty(faults.drop_field("email", index=None))).json()
+    assert [index for index, each in enumerate(one) if "email" not in each] == [2]
+    assert [each for each in every if "email" in each] == []
+
+
+@pytest.mark.parametrize("value", [None, 7, True, ["x"], {"id": "x"}])
+async def test_a_field_can_be_null_of_another_type_or_unknown(value: object) -> None:
+    assert (await faulty(faults.set_field("id", value))).json()[0]["id"] == value
+    assert (await faulty(faults.set_field("surprise", value, None))).json()[29]["surprise"] == value
+    assert (await faulty(faults.set_field("scopes", value), "/access-token")).json()["scopes"] == value
+
+
+async def test_a_page_loop_links_only_to_itself() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.page_loop(), times=None)
+        first = await client.get(MEMBERS)
+        middle = await client.get(f"{MEMBERS}?per_page=20&page=2")
+        base = f"{sim.url}{MEMBERS}"
+    assert first.headers["Link"] == f'<{base}?page=1>; rel="next"'
+    assert middle.headers["Link"] == f'<{base}?page=2&per_page=20>; rel="next"'
+
+
+async def test_links_can_lead_to_another_host_or_scheme() -> None:
+    answer = await faulty(faults.links_elsewhere("https://elsewhere.example"))
+    assert answer.links["next"]["url"] == f"https://elsewhere.example/v2{MEMBERS}?page=2"
+    assert answer.links["last"]["url"] == f"https://elsewhere.example/v2{MEMBERS}?page=3"
+
+
+async def test_one_relation_can_be_repointed_or_left_out() -> None:
+    repointed = await faulty(faults.relink("last", "http://127.0.0.1/?page=1000000000"))
+    dropped = await faulty(faults.relink("last", None))
+    assert repointed.links["last"]["url"] == "http://127.0.0.1/?page=1000000000"
+    assert dropped.links.keys() == {"next"}
+
+
+async def test_rate_limit_headers_can_be_missing() -> None:
+    answer = await faulty(faults.no_rate_limit_headers())
+    assert [name for name in answer.headers if name.startswith("ratelimit")] == []
+
+
+@pytest.mark.parametrize("value", ["-1", "999999999999", "soon", ""])
+async def test_rate_limit_headers_can_be_absurd(value: str) -> None:
+    answer = await faulty(faults.rate_limit_headers({"RateLimit-User-Remaining": value}))
+    assert answer.headers["RateLimit-User-Remaining"] == value
+    assert answer.headers["RateLimit-Scope"] == "rest"
+
+
+async def test_a_token_can_be_revoked_after_some_requests() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.revoke_token(), skip=2)
+        assert [(await client.get("/user")).status_code for _ in range(4)] == [200, 200, 401, 401]
+        sim.grant()
+        assert (await client.get("/user")).status_code == 200
+
+
+async def test_a_roster_can_move_between_two_pages() -> None:
+    async with serving() as (sim, client):
+        last = sim.organization.members.records[-1]["id"]
+        sim.fault(faults.change(lambda api: api.organizations["acme"].move_member(last, 0)), query={"page": "2"})
+        first = (await client.get(f"{MEMBERS}?page=1")).json()
+        second = (await client.get(f"{MEMBERS}?page=2")).json()
+        third = (await client.get(f"{MEMBERS}?page=3")).json()
+    assert first[-1] == second[0]
+    assert last not in {each["id"] for each in first + second + third}
+
+
+async def test_members_can_come_and_go_between_two_pages() -> None:
+    async with serving() as (sim, client):
+        gone = sim.organization.members.records[0]["id"]
+        leave = {"operation": "remove_member", "id": gone}
+        joined = {"operation": "add_member", "id": "new", "name": "New", "email": "new@example.com", "at": 30}
+        sim.fault(faults.edit_data([leave, joined]), query={"page": "2"})
+        before = (await client.get(f"{MEMBERS}?page=1")).json()
+        after = (await client.get(f"{MEMBERS}?page=2")).json()
+        assert before[0]["id"] == gone
+        assert after[0]["id"] == "new"
+        assert len(sim.organization.members) == 70
+
+
+async def test_a_total_can_change_while_pages_are_read() -> None:
+    async with serving() as (sim, client):
+        crowd = [
+            {"operation": "add_member", "id": f"n{index}", "name": "N", "email": "n@example.com"} for index in range(30)
+        ]
+        sim.fault(faults.edit_data(crowd), query={"page": "2"})
+        lasts = [(await client.get(f"{MEMBERS}?page={page}")).links["last"]["url"] for page in (1, 2)]
+    assert [url.rpartition("=")[2] for url in lasts] == ["3", "4"]
+
+
+@pytest.mark.parametrize("stays_listed", [False, True])
+async def test_a_deleted_teams_members_get_404(stays_listed: bool) -> None:
+    async with serving() as (sim, client):
+        team = sim.organization.teams.records[1]["id"]
+        path = f"/organizations/acme/teams/{team}/members"
+        sim.fault(
+            faults.change(lambda api: api.organizations["acme"].remove_team(team, stays_listed=stays_listed)),
+            path="/v2/organizations/acme/teams/*/members",
+        )
+        assert (await client.get(path)).status_code == 404
+        listed = [each["id"] for each in (await client.get("/organizations/acme/teams")).json()]
+        assert (team in listed) == stays_listed
+
+
+async def test_a_member_can_be_known_only_from_a_team() -> None:
+    async with serving() as (sim, client):
+        team = sim.organization.teams.records[0]["id"]
+        roster = f"/organizations/acme/teams/{team}/members"
+        user = (await client.get(roster)).json()[0]["user_id"]
+        sim.organization.remove_member(user, from_teams=False)
+        assert user in {each["user_id"] for each in (await client.get(roster)).json()}
+        assert user not in {each["id"] for each in (await client.get(f"{MEMBERS}?per_page=100")).json()}
+
+
+async def test_a_slow_answer_is_whole() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.slow(0.05))
+        assert len((await client.get(MEMBERS)).json()) == 30
+        assert sim.requests[0].seconds >= 0.05
+
+
+async def test_latency_holds_for_every_request_and_requests_overlap() -> None:
+    async with serving(latency=0.05) as (sim, client):
+        await asyncio.gather(*(client.get("/user") for _ in range(5)))
+        assert min(request.seconds for request in sim.requests) >= 0.05
+        assert sim.transcript.peak_in_flight > 1
+        assert sim.transcript.connections > 1
+
+
+async def test_a_script_meets_requests_in_order() -> None:
+    async with serving() as (sim, client):
+        sim.script([None, faults.server_error(), None, faults.bad_gateway()])
+        statuses = [(await client.get("/user")).status_code for _ in range(5)]
+        assert statuses == [200, 500, 200, 502, 200]
+        assert sim.faults.pending == 0
+
+
+async def test_a_rule_matches_path_query_and_method_and_runs_out() -> None:
+    async with serving() as (sim, client):
+        sim.fault(
+            faults.server_error(),
+            path="/v2/organizations/*/members",
+            method="GET",
+            query={"page": "2"},
+            times=2,
+        )
+        asked = ["/user", MEMBERS, f"{MEMBERS}?page=2", "/organizations/acme/teams/x/members?page=2"]
+        statuses = [(await client.get(path)).status_code for path in asked]
+        assert statuses == [200, 200, 500, 404]
+        later = [(await client.get(f"{MEMBERS}?per_page=10&page=2")).status_code for _ in range(2)]
+        assert later == [500, 200]
+
+
+async def test_a_rule_can_decide_by_the_call_and_hold_until_cleared() -> None:
+    async with serving() as (sim, client):
+        sim.fault(faults.server_error(), where=lambda call: "page" in call.query, times=None)
+        paged = [(await client.get(f"{MEMBERS}?page={page}")).status_code for page in (1, 2, 3)]
+        assert (paged, (await client.get(MEMBERS)).status_code) == ([500, 500, 500], 200)
+        sim.faults.clear()
+        assert (await client.get(f"{MEMBERS}?page=1")).status_code == 200
+
+
+@asynccontextmanager
+async def serving_tls(
+    certificate: Certificate,
+) -> AsyncIterator[tuple[BuildkiteSimulator, httpx.AsyncClient]]:
+    """A simulator that shows such a certificate, and a client that trusts its authority."""
+    config = Config([make_organization(1, 0, 0)], limits=NO_LIMITS, tls=certificate)
+    async with BuildkiteSimulator(config) as sim:
+        assert sim.authority is not None
+        trust = ssl.create_default_context(cadata=sim.authority.pem.decode())
+        async with httpx.AsyncClient(base_url=sim.url, headers=AUTHORIZED, verify=trust, trust_env=False) as client:
+            yield sim, client
+
+
+async def test_a_valid_certificate_serves_https() -> None:
+    async with serving_tls(Certificate.VALID) as (sim, client):
+        answer = await client.get("/organizations")
+        assert sim.url.startswith("https://127.0.0.1:")
+        assert answer.json()[0]["url"].startswith(sim.url)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "complaint"),
+    [
+        (Certificate.UNTRUSTED, "unable to get local issuer|self.signed"),
+        (Certificate.EXPIRED, "expired"),
+        (Certificate.WRONG_NAME, "not valid for '127.0.0.1'|IP address mismatch"),
+    ],
+)
+async def test_a_wrong_certificate_fails_the_handshake_until_it_is_replaced(
+    certificate: Certificate, complaint: str
+) -> None:
+    async with serving_tls(certificate) as (sim, client):
+        with pytest.raises(httpx.ConnectError, match=complaint):
+            await client.get("/user")
+        await sim.pause()
+        sim.certificate = Certificate.VALID
+        await sim.resume()
+        assert (await client.get("/user")).status_code == 200
+
+
+async def test_a_reset_breaks_tls_too() -> None:
+    async with serving_tls(Certificate.VALID) as (sim, client):
+        sim.fault(faults.reset())
+        with pytest.raises(httpx.ReadError):
+            await client.get("/user")
+        assert (await client.get("/user")).status_code == 200

@@ -1,0 +1,127 @@
+"""The Buildkite simulator as a command in a process of its own, and how it is driven from outside."""
+
+import json
+import signal
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+import simulators
+from simulators.buildkite_api import Token
+from simulators.buildkite_control import BuildkiteProcess
+from simulators.buildkite_organization import make_organization
+
+AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
+
+
+def client(sim: BuildkiteProcess, authorization: dict[str, str] = AUTHORIZED) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=sim.url, headers=authorization, trust_env=False)
+
+
+async def test_the_command_serves_a_document_with_the_token_and_limits_given(tmp_path: Path) -> None:
+    made = make_organization(4, 1, 3, slug="from-file")
+    data = tmp_path / "organization.json"
+    data.write_text(json.dumps(made.document()), encoding="utf-8")
+    token = "bkua_" + "c" * 40
+    arguments = f"--token {token} --scopes read_organizations --user-limit 2 --window 30 --port 0".split()
+    async with (
+        BuildkiteProcess("--data", str(data), *arguments) as sim,
+        client(sim, {"Authorization": f"Bearer {token}"}) as http,
+    ):
+        members = await http.get("/organizations/from-file/members")
+        forbidden = await http.get("/organizations/from-file/teams")
+        refused = await http.get("/user")
+    assert members.json() == list(made.members.records)
+    assert members.headers["RateLimit-User-Reset"] == "30"
+    assert forbidden.status_code == 403
+    assert refused.status_code == 429
+    assert sim.returncode == 0
+
+
+async def test_the_command_serves_a_made_organization_and_counts_what_is_asked() -> None:
+    sizes = ["--accounts=120", "--teams=3", "--memberships=150", "--seed=4", "--organization=big"]
+    async with BuildkiteProcess(*sizes, "--user-limit", "none") as sim, client(sim) as http:
+        page = await http.get("/organizations/big/members?per_page=100")
+        await http.get("/organizations/big/members?per_page=100")
+        stats = await sim.stats()
+        requests = await sim.requests()
+        await sim.control("reset_counts")
+        assert (await sim.stats())["requests"] == 0
+    assert page.json() == list(make_organization(120, 3, 150, 4).members.records[:100])
+    assert stats["requests"] == 2
+    assert stats["repeats"] == 1
+    assert stats["throttled"] == 0
+    assert stats["by_status"] == {"200": 2}
+    assert stats["organizations"] == {"big": {"accounts": 120, "teams": 3, "memberships": 150, "minimum_requests": 6}}
+    assert [(each["method"], each["path"], each["status"]) for each in requests] == [
+        ("GET", "/v2/organizations/big/members", 200)
+    ] * 2
+    assert "bkua_" not in json.dumps([stats, requests])
+
+
+async def test_a_running_command_obeys_its_control() -> None:
+    async with BuildkiteProcess("--accounts", "2", "--organization", "acme") as sim, client(sim) as http:
+        await sim.control("consume", user=25, organization=50)
+        first = await http.get("/user")
+        await sim.control("limits", user=3)
+        assert (await http.get("/user")).status_code == 429
+        await sim.control("limits", user=None, organization=None)
+        await sim.control("other_use", user=10)
+        await sim.control("latency", seconds=0.01)
+        await sim.control("revoke")
+        assert (await http.get("/user")).status_code == 401
+        await sim.control("grant", scopes=["read_user"])
+        assert (await http.get("/organizations")).status_code == 403
+        await sim.control("grant")
+        await sim.control("fault", effect="answer", arguments={"status": 418, "document": None}, path="/v2/user")
+        assert [(await http.get("/user")).status_code for _ in range(2)] == [418, 200]
+        await sim.control("script", effects=[None, {"effect": "server_error"}])
+        assert [(await http.get("/user")).status_code for _ in range(3)] == [200, 500, 200]
+        await sim.control("fault", effect="server_error", times=None)
+        await sim.control("clear_faults")
+        added = {"operation": "add_member", "id": "u", "name": "U", "email": "u@example.com", "at": 0}
+        await sim.control("edit", edits=[added])
+        members = (await http.get("/organizations/acme/members")).json()
+    assert (first.headers["RateLimit-User-Remaining"], first.headers["RateLimit-Remaining"]) == ("24", "149")
+    assert members[0]["id"] == "u"
+
+
+async def test_an_order_that_makes_no_sense_is_refused_with_a_sentence() -> None:
+    async with BuildkiteProcess("--accounts", "1") as sim:
+        for order, arguments, complaint in (
+            ("dance", {}, "one of revoke, grant, consume"),
+            ("fault", {"effect": "flood"}, "unknown effect 'flood'; there are server_error"),
+            ("fault", {"effect": "slow", "arguments": {"minutes": 1}}, "minutes"),
+            ("revoke", {"token": "unknown"}, "KeyError: 'unknown'"),
+            ("edit", {"edits": [{"operation": "remove_team", "id": "gone"}]}, "KeyError: 'gone'"),
+        ):
+            with pytest.raises(ValueError, match=complaint):
+                await sim.control(order, **arguments)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_quietly(number: signal.Signals, tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    command = [sys.executable, "-m", "simulators.buildkite", "--tls", "valid", "--ca-file", str(ca_file)]
+    source_root = Path(simulators.__path__[0]).parent
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command, cwd=source_root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        trust = ssl.create_default_context(cafile=ca_file)
+        assert httpx.get(f"{url}/user", verify=trust, trust_env=False).status_code == 401
+        process.send_signal(number)
+        output, complaints = process.communicate(timeout=10)
+    assert url.startswith("https://127.0.0.1:")
+    assert (process.returncode, output, complaints) == (0, "", "")
+
+
+async def test_a_command_that_cannot_start_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="ended with 2 before it was ready"):
+        async with BuildkiteProcess("--accounts", "many"):
+            pass

@@ -1,0 +1,340 @@
+"""What the simulated C1 takes as an upload, what it makes of it, and what it refuses."""
+
+import hashlib
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import zstandard
+from grpc import StatusCode
+
+from buildkite_connector.proto import baton_pb2
+from simulators.c1 import C1Simulator
+from simulators.c1_ingest import MAGIC
+from simulators.c1_limits import MAX_CHUNK
+from simulators.c1_probe import Probe, probe, upload_messages
+from simulators.c1_tiny_snapshot import (
+    SYNC_ID,
+    entitlement,
+    grant,
+    replace_message,
+    team,
+    tiny_snapshot,
+    user,
+)
+
+Message = baton_pb2.BatonServiceUploadAssetRequest
+Alteration = Callable[[sqlite3.Connection], object]
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[C1Simulator]:
+    async with C1Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
+    async with probe(sim, host_id="acme") as connected:
+        await connected.hello()
+        yield connected
+
+
+async def running_task(sim: C1Simulator, host: Probe, *, debug: bool = False, **options: Any) -> str:
+    task_id = sim.add_task(debug=debug, **options)
+    await host.get_task()
+    await host.heartbeat(task_id)
+    return task_id
+
+
+async def refusal(call: Awaitable[object], code: StatusCode = StatusCode.INVALID_ARGUMENT) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is code
+    return str(caught.value.details())
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def sql(statement: str) -> Alteration:
+    return lambda database: database.execute(statement)
+
+
+async def test_an_upload_is_kept_byte_for_byte_with_whose_it_is(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    data = tiny_snapshot()
+    await host.upload(task_id, data)
+    received = sim.received[-1]
+    assert received.path.read_bytes() == data
+    assert (received.sha256, received.size) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert (received.who.host_id, received.task_id) == ("acme", task_id)
+    assert received.who.client_id == sim.authority.clients[0].client_id
+
+
+async def test_an_upload_may_come_in_chunks_of_any_size_up_to_the_limit(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    noise = sql("create table noise as select randomblob(3000000) as bytes")
+    data = tiny_snapshot(noise)
+    assert len(data) > 2 * MAX_CHUNK
+    for chunk in (MAX_CHUNK, 512 * 1024, 100_003):
+        await host.send(upload_messages("acme", task_id, data, chunk))
+    assert {received.sha256 for received in sim.received} == {hashlib.sha256(data).hexdigest()}
+
+
+async def test_uploads_stay_in_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    async with C1Simulator(keep_uploads=tmp_path) as sim, probe(sim) as host:
+        await host.hello()
+        task_id = await running_task(sim, host)
+        await host.upload(task_id, tiny_snapshot())
+    assert names(tmp_path) == [f"0001-{task_id}.c1z"]
+
+
+async def test_a_second_upload_under_a_task_replaces_what_is_ingested(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    await host.upload(task_id, tiny_snapshot())
+    await host.upload(task_id, tiny_snapshot(sql("update v1_sync_runs set sync_token = 'again'")))
+    await host.finish(task_id)
+    assert [received.ingested for received in sim.received] == [False, True]
+    assert not sim.violations
+
+
+async def test_a_sync_delivered_under_two_tasks_is_counted(sim: C1Simulator, host: Probe) -> None:
+    for _ in range(2):
+        task_id = await running_task(sim, host)
+        await host.upload(task_id, tiny_snapshot())
+        await host.finish(task_id)
+    assert (len(sim.ingested), sim.repeated_syncs) == (2, {SYNC_ID: 2})
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ("", "expected metadata first, got None"),
+        ("de", "expected metadata first, got data"),
+        ("mmde", "got metadata again"),
+        ("me", "expected data before eof"),
+        ("md", "ended without eof"),
+        ("mded", "nothing after eof, got data"),
+        ("mdee", "nothing after eof, got eof"),
+        ("md-e", "msg: expected metadata, data or eof, got none"),
+    ],
+)
+async def test_an_upload_is_metadata_then_data_then_eof(sim: C1Simulator, host: Probe, order: str, says: str) -> None:
+    task_id = await running_task(sim, host)
+    metadata, data, eof = upload_messages("acme", task_id, tiny_snapshot())
+    parts = {"m": metadata, "d": data, "e": eof, "-": Message()}
+    assert says in await refusal(host.send(parts[letter] for letter in order))
+    assert not sim.received
+
+
+@pytest.mark.parametrize("size", [0, MAX_CHUNK + 1])
+async def test_a_chunk_is_neither_empty_nor_over_a_mebibyte(sim: C1Simulator, host: Probe, size: int) -> None:
+    task_id = await running_task(sim, host)
+    metadata, _, eof = upload_messages("acme", task_id, b"x")
+    data = Message(data=Message.UploadData(data=b"x" * size))
+    assert f"data.data: expected 1 to {MAX_CHUNK} bytes, got {size}" in await refusal(host.send([metadata, data, eof]))
+
+
+async def test_a_checksum_of_other_bytes_is_refused(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    *parts, _ = upload_messages("acme", task_id, tiny_snapshot())
+    wrong = Message(eof=Message.UploadEOF(sha256_checksum=bytes(32)))
+    assert "sha256_checksum: is not" in await refusal(host.send([*parts, wrong]))
+
+
+async def test_a_checksum_has_32_bytes(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    *parts, _ = upload_messages("acme", task_id, tiny_snapshot())
+    short = Message(eof=Message.UploadEOF(sha256_checksum=bytes(31)))
+    assert "expected 32 bytes, got 31" in await refusal(host.send([*parts, short]))
+
+
+async def test_a_checksum_can_be_found_wrong_once(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    sim.reject_checksum()
+    assert "sha256_checksum" in await refusal(host.upload(task_id, tiny_snapshot()))
+    await host.upload(task_id, tiny_snapshot())
+    assert len(sim.received) == 1
+
+
+async def test_an_upload_can_fail_after_some_bytes_and_leaves_no_file(tmp_path: Path) -> None:
+    async with C1Simulator(keep_uploads=tmp_path) as sim, probe(sim) as host:
+        await host.hello()
+        task_id = await running_task(sim, host)
+        sim.fail("UploadAsset", "UNAVAILABLE", after_bytes=100)
+        await refusal(host.upload(task_id, tiny_snapshot()), StatusCode.UNAVAILABLE)
+        assert not sim.received
+        assert not sim.violations
+    assert not names(tmp_path)
+
+
+async def test_the_summary_tells_what_was_received(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    await host.upload(task_id, tiny_snapshot())
+    await host.finish(task_id)
+    summary = sim.received[-1].summary()
+    assert (summary["sync_id"], summary["sync_type"], summary["ingested"]) == (SYNC_ID, "full", True)
+    assert (summary["resources"], summary["entitlements"], summary["grants"]) == (
+        {"user": 2, "team": 1},
+        {"team": 1},
+        {"team": 1},
+    )
+    assert summary["accounts"][0] == {
+        "id": "u1",
+        "name": "Ada",
+        "email": "ada@example.com",
+        "status": "RESOURCE_STATUS_ENABLED",
+    }
+    assert summary["teams"] == [{"id": "t1", "name": "Platform", "description": ""}]
+    assert summary["memberships"] == [{"account": "Ada", "team": "Platform", "role": "member"}]
+    assert summary["dangling_grants"] == 0
+
+
+async def test_a_grant_to_an_account_that_is_not_listed_is_taken_and_counted(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host)
+    await host.upload(task_id, tiny_snapshot(sql("delete from v1_resources where external_id = 'user:u1'")))
+    assert sim.received[-1].summary()["dangling_grants"] == 1
+
+
+async def test_without_validation_anything_is_taken(sim: C1Simulator, host: Probe) -> None:
+    sim.policy.validate = False
+    task_id = await running_task(sim, host)
+    await host.upload(task_id, b"whatever")
+    await host.finish(task_id)
+    assert len(sim.ingested) == 1
+
+
+async def test_a_debug_tasks_log_may_follow_its_snapshot(sim: C1Simulator, host: Probe) -> None:
+    task_id = await running_task(sim, host, debug=True)
+    await host.upload(task_id, tiny_snapshot())
+    await host.upload(task_id, b'{"level":"debug"}\n')
+    assert [path.read_bytes() for path in sim.uploads.debug_logs] == [b'{"level":"debug"}\n']
+    assert len(sim.received) == 1
+
+
+def unpacked(data: bytes) -> bytes:
+    return zstandard.decompress(data[len(MAGIC) :])
+
+
+def wal(data: bytes) -> bytes:
+    plain = bytearray(unpacked(data))
+    plain[18:20] = b"\2\2"
+    return MAGIC + zstandard.compress(bytes(plain))
+
+
+@pytest.mark.parametrize(
+    ("break_", "says"),
+    [
+        (lambda data: data[5:], "the file begins with"),
+        (lambda data: data[:5] + b"not zstd", "not a zstd stream"),
+        (lambda data: data[:-10], "cut short"),
+        (lambda data: data + b"more", "bytes follow"),
+        (lambda _: MAGIC + zstandard.compress(b"no database"), "holds no SQLite 3 database"),
+        (lambda data: MAGIC + zstandard.compress(unpacked(data)[:6000]), "malformed"),
+        (wal, "WAL mode"),
+    ],
+)
+async def test_a_file_of_another_form_is_refused(
+    sim: C1Simulator, host: Probe, break_: Callable[[bytes], bytes], says: str
+) -> None:
+    task_id = await running_task(sim, host)
+    assert says in await refusal(host.upload(task_id, break_(tiny_snapshot())))
+
+
+@pytest.mark.parametrize(
+    ("alter", "says"),
+    [
+        (sql("drop table v1_assets"), "table v1_assets is missing"),
+        (sql("alter table v1_grants drop column expansion"), "v1_grants: columns missing: expansion"),
+        (sql("update v1_sync_runs set ended_at = null"), "has no ended_at"),
+        (sql("update v1_sync_runs set ended_at = '2020-01-01'"), "ended before it started"),
+        (sql("delete from v1_sync_runs"), "expected one sync, got 0"),
+        (sql("update v1_sync_runs set sync_type = 'partial'"), "the task asks for full"),
+        (sql("update v1_sync_runs set sync_id = 'x'"), "is not a KSUID"),
+        (sql("update v1_grants set sync_id = 'another'"), "v1_grants: 1 rows of another sync"),
+        (sql("""update v1_sync_runs set stats = '{"resources":4}'"""), "stats: resources is 4, the rows make 3"),
+        (
+            sql("""update v1_sync_runs set stats = '{"grants_by_resource_type":{"user":1}}'"""),
+            "stats: grants_by_resource_type",
+        ),
+        (sql("update v1_resources set external_id = 'user:u1'"), "v1_resources: user:u1 comes twice"),
+        (sql("update v1_resources set data = x'ff' where id = 1"), "data is not a c1.connector.v2.Resource"),
+        (sql("delete from v1_resource_types where external_id = 'team'"), "resource type team is not in"),
+        (sql("update v1_resources set external_id = 'user:u9' where id = 1"), "the columns say 'user:u9'"),
+        (replace_message("v1_resources", "user:u1", user("")), "display_name: expected 1 to 1024 bytes, got 0"),
+        (
+            replace_message("v1_resources", "user:u1", user("é" * 513)),
+            "display_name: expected 1 to 1024 bytes, got 1026",
+        ),
+        (replace_message("v1_resources", "user:u1", user(email="no email")), "'no email' is not an email"),
+        (replace_message("v1_resources", "team:t1", team(description="x" * 2049)), "description: expected 0 to 2048"),
+        (
+            sql("update v1_resources set parent_resource_type_id = 'team', parent_resource_id = 't1' where id = 1"),
+            "parent_resource_id: the columns say",
+        ),
+        (sql("update v1_entitlements set resource_id = 't9'"), "resource.id: the columns say ('team', 't9')"),
+        (sql("delete from v1_resources where external_id = 'team:t1'"), "resource team:t1 is not in v1_resources"),
+        (sql("delete from v1_entitlements"), "entitlement team:t1:member is not in v1_entitlements"),
+        (sql("update v1_grants set principal_resource_id = 'u2'"), "principal.id: the columns say ('user', 'u2')"),
+        (sql("update v1_grants set entitlement_id = 'other'"), "entitlement.id: the columns say 'other'"),
+        (replace_message("v1_grants", grant().id, entitlement()), "team:t1:member:user:u1"),
+    ],
+)
+async def test_a_snapshot_that_is_not_sound_is_refused_with_the_reason(
+    sim: C1Simulator, host: Probe, alter: Alteration, says: str
+) -> None:
+    task_id = await running_task(sim, host)
+    told = await refusal(host.upload(task_id, tiny_snapshot(alter)))
+    assert "the snapshot was rejected" in told
+    assert says in told
+    assert not sim.received
+    assert says in sim.violations[0]
+
+
+EMPTY = "delete from {}"
+
+
+def cleared(*tables: str, sync_type: str = "full") -> Alteration:
+    def alter(database: sqlite3.Connection) -> None:
+        for table in tables:
+            database.execute(EMPTY.format(table))
+        database.execute("update v1_sync_runs set sync_type = ?", (sync_type,))
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("options", "right", "wrong"),
+    [
+        ({"skip_grants": True}, cleared("v1_grants"), None),
+        (
+            {"skip_entitlements_and_grants": True},
+            cleared("v1_grants", "v1_entitlements", sync_type="resources_only"),
+            cleared("v1_grants", "v1_entitlements"),
+        ),
+        (
+            {"skip_entitlements_and_grants": True},
+            cleared("v1_grants", "v1_entitlements", sync_type="resources_only"),
+            cleared("v1_grants", sync_type="resources_only"),
+        ),
+        (
+            {"sync_resource_type_ids": ["team"]},
+            sql("delete from v1_resources where resource_type_id = 'user'"),
+            None,
+        ),
+    ],
+)
+async def test_a_snapshot_holds_what_the_tasks_options_ask_for_and_no_more(
+    sim: C1Simulator, host: Probe, options: dict[str, Any], right: Alteration, wrong: Alteration | None
+) -> None:
+    task_id = await running_task(sim, host, **options)
+    await refusal(host.upload(task_id, tiny_snapshot(wrong)))
+    await host.upload(task_id, tiny_snapshot(right))
+    await host.finish(task_id)
+    assert len(sim.ingested) == 1
