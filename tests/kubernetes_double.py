@@ -12,7 +12,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -120,24 +120,21 @@ class KubernetesDouble:
         that it ended in, after `timeout` seconds.
         """
         resource, seen = self._store.resource_of_kind(kind), self._store.version
-        state = next(
-            (item for item in self._store.objects(resource, namespace) if _is_named(item, namespace, name)), Manifest()
-        )
+        present = (item for item in self._store.objects(resource, namespace) if _is_named(item, namespace, name))
+        state = next(present, Manifest())
         try:
-            async with asyncio.timeout(timeout), aclosing(self._store.follow(seen)) as changes:
-                if predicate(state):
-                    return copy.deepcopy(state)
-                async for change in changes:
-                    if change.resource == resource and _is_named(change.manifest, namespace, name):
-                        state = Manifest() if change.type == "DELETED" else change.manifest
-                        if predicate(state):
-                            return copy.deepcopy(state)
+            async with asyncio.timeout(timeout):
+                while not predicate(state):
+                    while not (changes := self._store.changes(seen)):
+                        await self._store.moved()
+                    seen = changes[0].version
+                    if changes[0].resource == resource and _is_named(changes[0].manifest, namespace, name):
+                        state = Manifest() if changes[0].type == "DELETED" else changes[0].manifest
         except TimeoutError:
             told = json.dumps(state, indent=2) if state else "absent"
-            raise TimeoutError(
-                f"{kind} {namespace}/{name} was not as expected in {timeout:g} s; it is {told}"
-            ) from None
-        raise AssertionError("the history never ends")
+            message = f"{kind} {namespace}/{name} was not as expected in {timeout:g} s; it is {told}"
+            raise TimeoutError(message) from None
+        return copy.deepcopy(state)
 
     async def wait_until(self, predicate: Callable[[], bool], timeout: float) -> None:  # noqa: ASYNC109 - as above
         """Wait until the predicate holds: asked again at each change, request, and watch that comes or goes."""

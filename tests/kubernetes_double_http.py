@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,8 @@ from kubernetes_double_store import Store
 
 VERBS = ("create", "delete", "get", "list", "patch", "update", "watch")
 FIELD_SELECTORS = ("metadata.name", "metadata.namespace")
+BOOKMARK_SECONDS = 60.0
+BOOKMARK_BEFORE_END = 2.0
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
@@ -54,6 +57,29 @@ class Target:
     namespace: str
     name: str
     subresource: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a client asked to be told. `since` 0: begin with what there is; `seconds` until it ends."""
+
+    target: Target
+    selected: Callable[[Manifest], bool]
+    since: int
+    seconds: float
+    bookmarks: bool
+
+    def selects(self, manifest: Manifest) -> bool:
+        """Whether an object of its resource is one that it asked for."""
+        here = self.target.namespace in {"", manifest["metadata"].get("namespace")}
+        return here and self.selected(manifest)
+
+    def next_bookmark(self, now: float, end: float) -> float:
+        """When to tell how far the watch is, by the loop's time: each minute, and shortly before the end."""
+        if not self.bookmarks:
+            return math.inf
+        last = end - BOOKMARK_BEFORE_END
+        return min(now + BOOKMARK_SECONDS, last if last > now else math.inf)
 
 
 class ObjectsHandler(kmock.KubernetesScaffold):
@@ -185,51 +211,59 @@ class ObjectsHandler(kmock.KubernetesScaffold):
 
     def _list(self, request: web.BaseRequest, target: Target) -> Manifest:
         resource, selected = target.resource, _selector(request.query)
-        return {
-            "apiVersion": resource.api_version,
-            "kind": f"{resource.kind}List",
-            "metadata": {"resourceVersion": str(self._store.version)},
-            "items": [item for item in self._store.objects(resource, target.namespace) if selected(item)],
-        }
+        items = [item for item in self._store.objects(resource, target.namespace) if selected(item)]
+        kind, api_version = resource.kind, resource.api_version
+        if "as=PartialObjectMetadataList" in request.headers.get("Accept", ""):
+            kind, api_version = "PartialObjectMetadata", "meta.k8s.io/v1"
+            items = [{"kind": kind, "apiVersion": api_version, "metadata": item["metadata"]} for item in items]
+        metadata = {"resourceVersion": str(self._store.version)}
+        return {"kind": f"{kind}List", "apiVersion": api_version, "metadata": metadata, "items": items}
 
     def _watch(self, request: web.BaseRequest, target: Target) -> Coroutine[Any, Any, web.StreamResponse]:
         """Check a watch at once, and give what streams it.
 
         It ends when the client leaves, when its `timeoutSeconds` are over, or by `drop_watches`.
         """
-        if "sendInitialEvents" in request.query:
+        query = request.query
+        if "sendInitialEvents" in query:
             message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
             raise ApiError(422, "Invalid", message)
-        timeout = float(request.query.get("timeoutSeconds") or 0) or None
-        since = int(request.query.get("resourceVersion") or 0)
-        return self._stream(request, target, _selector(request.query), since, timeout)
+        watch = Watch(
+            target,
+            _selector(query),
+            since=int(query.get("resourceVersion") or 0),
+            seconds=float(query.get("timeoutSeconds") or math.inf),
+            bookmarks=query.get("allowWatchBookmarks") == "true",
+        )
+        return self._stream(request, watch)
 
-    async def _stream(
-        self,
-        request: web.BaseRequest,
-        target: Target,
-        selected: Callable[[Manifest], bool],
-        since: int,
-        timeout: float | None,  # noqa: ASYNC109 - the client's timeoutSeconds
-    ) -> web.StreamResponse:
-        store = self._store
+    async def _stream(self, request: web.BaseRequest, watch: Watch) -> web.StreamResponse:
+        store, now = self._store, asyncio.get_running_loop().time
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        with self._open(target.resource, request), suppress(TimeoutError):
+        end = now() + watch.seconds
+        since = watch.since
+        with self._open(watch.target.resource, request):
             await response.prepare(request)
             if 0 < since < store.oldest_version:
                 message = f"too old resource version: {since} ({store.oldest_version})"
                 await _send(response, "ERROR", ApiError(410, "Expired", message).body())
                 return response
             if not since:
-                present, since = store.objects(target.resource, target.namespace), store.version
-                for manifest in filter(selected, present):
+                present, since = store.objects(watch.target.resource, watch.target.namespace), store.version
+                for manifest in filter(watch.selects, present):
                     await _send(response, "ADDED", manifest)
-            async with asyncio.timeout(timeout), aclosing(store.follow(since)) as changes:
-                async for change in changes:
-                    manifest = change.manifest
-                    here = target.namespace in {"", manifest["metadata"].get("namespace")}
-                    if change.resource == target.resource and here and selected(manifest):
-                        await _send(response, change.type, manifest)
+            bookmark = watch.next_bookmark(now(), end)
+            while now() < end:
+                for change in store.changes(since):
+                    since = change.version
+                    if change.resource == watch.target.resource and watch.selects(change.manifest):
+                        await _send(response, change.type, change.manifest)
+                if now() >= bookmark:
+                    await _send(response, "BOOKMARK", _bookmark(watch.target.resource, since))
+                    bookmark = watch.next_bookmark(now(), end)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(bookmark, end)):
+                        await store.moved()
         return response
 
     @contextmanager
@@ -256,6 +290,10 @@ class ObjectsHandler(kmock.KubernetesScaffold):
 
 async def _send(response: web.StreamResponse, kind: str, manifest: Manifest) -> None:
     await response.write(json.dumps({"type": kind, "object": manifest}).encode() + b"\n")
+
+
+def _bookmark(resource: Resource, version: int) -> Manifest:
+    return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {"resourceVersion": str(version)}}
 
 
 async def _body(request: web.BaseRequest) -> Any:

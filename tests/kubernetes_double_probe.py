@@ -14,7 +14,7 @@ from typing import Any
 
 import kopf
 
-from kubernetes_double_contract import DEADLINE, GROUP
+from kubernetes_double_client import DEADLINE, GROUP
 
 Told = Callable[[str, str], Awaitable[str | None]]
 

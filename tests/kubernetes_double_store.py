@@ -5,10 +5,7 @@ What each rule is taken from stands in `kubernetes_double_contract`, which a rea
 """
 
 import asyncio
-import base64
-import copy
-import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -17,7 +14,6 @@ import jsonpatch
 
 from buildkite_connector.clock import Clock, SystemClock
 from kubernetes_double_fields import (
-    ROOT_FIELDS,
     Manager,
     Manifest,
     Ownership,
@@ -25,8 +21,6 @@ from kubernetes_double_fields import (
     fields,
     merge_patched,
     merged,
-    pruned,
-    with_defaults,
     without,
 )
 from kubernetes_double_resources import (
@@ -40,11 +34,17 @@ from kubernetes_double_resources import (
     conflict,
     refusal,
 )
+from kubernetes_double_rules import (
+    CLIENT_METADATA,
+    check_declared,
+    check_event,
+    check_identity,
+    ownable,
+    settled,
+    specified,
+)
 
 FIRST_VERSION = 1000
-# What a client may set of an object's metadata after its creation.
-CLIENT_METADATA = frozenset({"labels", "annotations", "finalizers", "ownerReferences"})
-_MISMATCH = {"apiVersion": (400, "BadRequest"), "kind": (422, "Invalid")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,9 @@ class Store:
         """Whether there is such an object."""
         return _key(resource, namespace, name) in self._objects
 
-    async def follow(self, since: int) -> AsyncGenerator[Change, None]:
-        """The changes after this version, oldest first, for ever."""
-        while True:
-            while since < self.version:
-                yield self.history[since - FIRST_VERSION]  # each version is one change
-                since += 1
-            await self.moved()
+    def changes(self, since: int) -> list[Change]:
+        """What came after this version, oldest first."""
+        return self.history[max(since - FIRST_VERSION, 0) :]  # each version is one change
 
     async def moved(self) -> None:
         """Wait for the next change (or `wake`)."""
@@ -138,7 +134,9 @@ class Store:
         key = _key(resource, namespace, name)
         if key in self._objects:
             raise refusal(409, "AlreadyExists", resource, name, "already exists")
-        self._check_identity(resource, namespace, name, manifest)
+        check_identity(resource, namespace, name, manifest)
+        if resource == EVENTS:
+            check_event(name, manifest)
         if resource.namespaced and "deletionTimestamp" in self.read(NAMESPACES, "", namespace)["metadata"]:
             reason = f"unable to create new content in namespace {namespace} because it is being terminated"
             raise refusal(403, "Forbidden", resource, name, f"is forbidden: {reason}")
@@ -146,7 +144,7 @@ class Store:
         created: Manifest = {"uid": str(uuid4()), "creationTimestamp": self._timestamp()}
         if resource.custom:
             created["generation"] = 1
-        new = self._settled(resource, manifest)
+        new = settled(resource, manifest)
         if resource.status_subresource:
             new.pop("status", None)
         kept = {name: value for name, value in metadata.items() if name in CLIENT_METADATA and value}
@@ -155,7 +153,7 @@ class Store:
             new["status"] = {"phase": "Active"}
         self._owners[key] = Ownership()
         stored = self._store("ADDED", resource, key, new)
-        self._record_owner(key, manager, resource, {}, stored, applied=_ownable(resource, manifest, ""))
+        self._record_owner(key, manager, resource, {}, stored, applied=ownable(resource, manifest, ""))
         if resource == DEFINITIONS:
             stored = self._define(key, stored)
         return stored
@@ -190,7 +188,7 @@ class Store:
         namespace, name = key_name
         key = _key(resource, namespace, name)
         if key not in self._objects and not manager.subresource:
-            _check_declared(resource, manifest)
+            check_declared(resource, manifest)
             return self.create(
                 resource,
                 namespace,
@@ -198,10 +196,10 @@ class Store:
                 manager,
             )
         current, owners = self.read(resource, namespace, name), self._owners[key]
-        self._check_identity(resource, namespace, name, manifest)
-        _check_declared(resource, manifest)
-        wanted = _ownable(resource, manifest, manager.subresource)
-        live = _ownable(resource, current, manager.subresource)
+        check_identity(resource, namespace, name, manifest)
+        check_declared(resource, manifest)
+        wanted = ownable(resource, manifest, manager.subresource)
+        live = ownable(resource, current, manager.subresource)
         wanted_fields, live_fields = fields(wanted, resource.schema), fields(live, resource.schema)
         if not force and (others := owners.conflicts(manager, live_fields, wanted_fields)):
             named = ", ".join(sorted(others))
@@ -258,19 +256,19 @@ class Store:
             if sent.get(precondition) and sent[precondition] != metadata[precondition]:
                 problem = "the object has been modified; please apply your changes to the latest version and try again"
                 raise conflict(resource, name, problem)
-        settled = self._settled(resource, wanted)
+        candidate = settled(resource, wanted)
         if manager.subresource:
-            new = {**current, "status": settled.get("status")}
+            new = {**current, "status": candidate.get("status")}
         else:
             kept = {key: value for key, value in metadata.items() if key not in CLIENT_METADATA}
-            new = {**settled, "metadata": kept | {key: sent[key] for key in CLIENT_METADATA if sent.get(key)}}
+            new = {**candidate, "metadata": kept | {key: sent[key] for key in CLIENT_METADATA if sent.get(key)}}
             if resource.status_subresource:
                 new["status"] = current.get("status")
         new = {key: value for key, value in new.items() if value is not None}
         key = _key(resource, namespace, name)
         owners_changed = self._record_owner(key, manager, resource, current, new, applied=applied)
         if new != current or owners_changed:
-            if "generation" in metadata and _specified(resource, new) != _specified(resource, current):
+            if "generation" in metadata and specified(resource, new) != specified(resource, current):
                 new["metadata"] = {**new["metadata"], "generation": metadata["generation"] + 1}
             new = self._store("MODIFIED", resource, key, new)
         if resource == DEFINITIONS:
@@ -278,29 +276,6 @@ class Store:
         if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
             return self._remove(resource, key, new)
         return new
-
-    def _settled(self, resource: Resource, manifest: Manifest) -> Manifest:
-        """A manifest as it is stored: an own copy with identity, defaults, no unknown fields."""
-        known = pruned(copy.deepcopy(manifest), resource.schema, always=ROOT_FIELDS)
-        new: Manifest = with_defaults(known, resource.schema)
-        if resource == SECRETS:
-            new = {"type": "Opaque", **new, "data": _secret_data(new)}
-            new.pop("stringData", None)
-        return {**new, "apiVersion": resource.api_version, "kind": resource.kind}
-
-    def _check_identity(self, resource: Resource, namespace: str, name: str, manifest: Manifest) -> None:
-        metadata = manifest.get("metadata") or {}
-        for field, expected in (("apiVersion", resource.api_version), ("kind", resource.kind)):
-            sent = manifest.get(field)
-            if sent != expected and (resource.custom or sent is not None):
-                problem = f"is invalid: {field}: Invalid value: {json.dumps(sent)}: must be {expected}"
-                raise refusal(*_MISMATCH[field], resource, name, problem)
-        if metadata.get("namespace") and metadata["namespace"] != namespace:
-            message = "the namespace of the provided object does not match the namespace sent on the request"
-            raise ApiError(400, "BadRequest", message)
-        if resource == EVENTS and (manifest.get("involvedObject") or {}).get("namespace") != namespace:
-            problem = "involvedObject.namespace: Invalid value: does not match event.namespace"
-            raise refusal(422, "Invalid", resource, name, f"is invalid: {problem}")
 
     def _store(self, kind: str, resource: Resource, key: Key, manifest: Manifest) -> Manifest:
         self.version += 1
@@ -324,7 +299,7 @@ class Store:
         *,
         applied: Manifest | None,
     ) -> bool:
-        old, new = (fields(_ownable(resource, state, None), resource.schema) for state in (before, after))
+        old, new = (fields(ownable(resource, state, None), resource.schema) for state in (before, after))
         paths: set[Path] = set(fields(applied, resource.schema)) if applied else set()
         return self._owners[key].record(manager, old, new, applied=paths)
 
@@ -364,40 +339,3 @@ class Store:
 
 def _key(resource: Resource, namespace: str, name: str) -> Key:
     return resource.group, resource.plural, namespace, name
-
-
-def _secret_data(manifest: Manifest) -> dict[str, str]:
-    data, plain = manifest.get("data") or {}, manifest.get("stringData") or {}
-    try:
-        for value in data.values():
-            base64.b64decode(value, validate=True)
-    except ValueError as error:
-        raise ApiError(400, "BadRequest", f"Secret in version v1 cannot be handled: {error}") from None
-    return data | {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
-
-
-def _check_declared(resource: Resource, manifest: Manifest) -> None:
-    """Server-side apply prunes nothing: it refuses a field that the schema does not know."""
-    known = pruned(manifest, resource.schema, always=ROOT_FIELDS)
-    unknown = fields(manifest, resource.schema).keys() - fields(known, resource.schema).keys()
-    if unknown:
-        field = "".join(f".{step}" for step in min(unknown, key=len))
-        raise ApiError(500, "", f"failed to create typed patch object: {field}: field not declared in schema")
-
-
-def _specified(resource: Resource, manifest: Manifest) -> Manifest:
-    """What a generation counts: all but metadata and, where it is a subresource, the status."""
-    ignored = {"metadata", "status"} if resource.status_subresource else {"metadata"}
-    return {key: value for key, value in manifest.items() if key not in ignored}
-
-
-def _ownable(resource: Resource, manifest: Manifest, subresource: str | None) -> Manifest:
-    """The fields that have owners, of one subresource ("" is the main resource) or, with None, of all."""
-    if subresource == "status":
-        return {"status": manifest["status"]} if "status" in manifest else {}
-    out = {key: value for key, value in manifest.items() if key not in ROOT_FIELDS}
-    if subresource is not None and resource.status_subresource:
-        out.pop("status", None)
-    metadata = manifest.get("metadata") or {}
-    owned = {key: value for key, value in metadata.items() if key in CLIENT_METADATA}
-    return {**out, "metadata": owned} if owned else out

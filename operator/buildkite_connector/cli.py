@@ -76,6 +76,7 @@ def operator(
     The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
     count for all connections, BATON_C1_API_HOST replaces the host of the client IDs.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on standard error are no JSON
     from buildkite_connector.c1 import C1Settings
     from buildkite_connector.commands.operator import OperatorSettings, run_operator
 

@@ -116,6 +116,8 @@ class Conversation:
         self._failures += 1
         if failure.remedy is Remedy.CREDENTIALS or (failure.remedy is Remedy.EDIT and not self.greeted):
             self._ended = True
+        if failure.remedy is Remedy.EDIT:
+            self.greeted = False  # C1 may have forgotten this host: begin again with Hello
         self._next = now + BETWEEN_CALLS.wait(self._failures, self._chance, failure.retry_after)
         if self._ended or now - self._failing_since >= TOLD_AFTER_SECONDS:
             await self._deliveries.c1_changed(failure)

@@ -5,7 +5,8 @@ import httpx
 import pytest
 
 from control_plane import Cluster
-from kubernetes_double_contract import WIDGETS, Api, KubernetesContract
+from kubernetes_double_client import WIDGETS, Api
+from kubernetes_double_contract import KubernetesContract
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 
 from buildkite_connector.clock import SystemClock
 from kubernetes_double import KubernetesDouble
-from kubernetes_double_contract import DEADLINE, WIDGETS, Api, KubernetesContract, accepted, refused, widget
+from kubernetes_double_client import DEADLINE, WIDGETS, Api, accepted, refused, widget
+from kubernetes_double_contract import KubernetesContract
 from kubernetes_double_http import Exchange
 from kubernetes_double_probe import observing
 from kubernetes_double_resources import ApiError
@@ -195,6 +196,20 @@ class TestRecord:
             assert double.watches("Widget") == 1
             assert double.watches("Secret") == 0
         await double.wait_until(lambda: double.watches("Widget") == 0, DEADLINE)
+
+
+class TestBookmarks:
+    """Not in the contract: kube-apiserver sends none on an etcd without progress notifications (before 3.4.31)."""
+
+    async def test_tell_a_watch_how_far_it_is_before_it_ends(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        api = Api(http, "default")
+        version = (await api.create())["metadata"]["resourceVersion"]
+        async with api.watch(version, timeoutSeconds="3", allowWatchBookmarks="true") as events:
+            assert [(event["type"], event["object"]) async for event in events] == [
+                ("BOOKMARK", widget({"resourceVersion": version}))
+            ]
 
 
 class TestFaults:

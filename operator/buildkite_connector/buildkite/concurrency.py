@@ -40,8 +40,8 @@ class Concurrency:
         self._quickest = min(took, self._quickest * FORGET)
         if took > SLOWER * self._quickest + NOISE:
             self._slowed = True
-            if self._limit > FIRST:  # slowness alone is no reason to go below
-                self._limit -= 1 / self._limit
+            # Slowness alone is no reason to go below where it started.
+            self._limit = max(min(FIRST, self._limit), self._limit - 1 / self._limit)
         elif full:
             self._limit = min(self._most, self._limit + (1 / self._limit if self._slowed else 1.0))
 

@@ -30,7 +30,6 @@ from buildkite_connector.kubernetes.connection import (
     Connection,
     Refused,
     open_connection,
-    reason_of,
 )
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.login import Login
@@ -147,16 +146,12 @@ class KubernetesApi:
         identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
         name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         try:
-            try:
-                await self._create_event(resource, draft, name)
-                count = 1
-            except ApiException as error:
-                if error.status != 409:
-                    raise
-                count = self._event_counts.get(name, 1) + 1
-                await self._count_event(resource.namespace, name, count)
-        except (ApiException, aiohttp.ClientError, TimeoutError, ValueError) as error:
-            _logger.warning("event %s of %s was not posted: %s", draft.reason, resource.key, reason_of(error))
+            count = await self._create_or_count_event(resource, draft, name)
+        except (Refused, Failure, ValueError) as error:
+            _logger.warning(
+                "an event was not posted",
+                extra={"connector": resource.key, "event": draft.reason.value, "error": str(error)},
+            )
             return
         self._event_counts[name] = count
         self._event_counts.move_to_end(name)
@@ -239,8 +234,10 @@ class KubernetesApi:
             lambda: self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options),
         )
 
-    async def _create_event(self, resource: ObservedResource, draft: EventDraft, name: str) -> None:
-        body = EventsV1Event(
+    async def _create_or_count_event(self, resource: ObservedResource, draft: EventDraft, name: str) -> int:
+        """How often it has been posted now."""
+        now = self._clock.now()
+        event = EventsV1Event(
             metadata=V1ObjectMeta(name=name, namespace=resource.namespace),
             regarding=V1ObjectReference(
                 api_version=API_VERSION,
@@ -255,19 +252,33 @@ class KubernetesApi:
             action="Reconcile",
             reporting_controller=f"{GROUP}/{FIELD_MANAGER}",
             reporting_instance=self._instance,
-            event_time=self._clock.now(),
+            event_time=now,
         )
-        await self._events.create_namespaced_event(resource.namespace, body, _request_timeout=REQUEST_SECONDS)
-
-    async def _count_event(self, namespace: str, name: str, count: int) -> None:
-        now = self._clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        await self._events.patch_namespaced_event(
-            name,
-            namespace,
-            {"series": {"count": count, "lastObservedTime": now}},
-            _content_type=_MERGE,
-            _request_timeout=REQUEST_SECONDS,
+        try:
+            await self._connection.call(
+                "post an event",
+                lambda: self._events.create_namespaced_event(
+                    resource.namespace, event, _request_timeout=REQUEST_SECONDS
+                ),
+            )
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+        else:
+            return 1
+        count = self._event_counts.get(name, 1) + 1
+        series = {"count": count, "lastObservedTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+        await self._connection.call(
+            "count an event",
+            lambda: self._events.patch_namespaced_event(
+                name,
+                resource.namespace,
+                {"series": series},
+                _content_type=_MERGE,
+                _request_timeout=REQUEST_SECONDS,
+            ),
         )
+        return count
 
     def _not_written(self, resource: ObservedResource, refused: Refused) -> Failure:
         advice = (

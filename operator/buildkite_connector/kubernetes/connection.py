@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.config import ConfigException
 
 from buildkite_connector.failure import Failure, Reason
 from buildkite_connector.kubernetes.login import Login
@@ -50,10 +51,10 @@ class Connection:
             return await self._send(send)
         except ApiException as error:
             if not _may_pass(error):
-                raise Refused(error.status or 0, reason_of(error)) from None
-            trouble, retry_after = reason_of(error), _retry_after(error)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            trouble, retry_after = reason_of(error), None
+                raise Refused(error.status or 0, _reason(error)) from None
+            trouble, retry_after = _reason(error), _retry_after(error)
+        except (aiohttp.ClientError, OSError, ConfigException) as error:
+            trouble, retry_after = str(error) or type(error).__name__, None
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
             f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
@@ -79,10 +80,8 @@ async def open_connection(login: Login) -> AsyncIterator[Connection]:
         yield Connection(client, login)
 
 
-def reason_of(error: Exception) -> str:
-    """The API server's own sentence, or the kind of trouble."""
-    if not isinstance(error, ApiException):
-        return str(error) or type(error).__name__
+def _reason(error: ApiException) -> str:
+    """The API server's own sentence."""
     try:
         message = json.loads(error.body or "")["message"]
     except (ValueError, KeyError, TypeError):

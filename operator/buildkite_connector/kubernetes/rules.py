@@ -26,13 +26,18 @@ _DURATION = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One CEL expression over `self`, and what to tell when it is false."""
+    """One CEL expression over `self`, and what to tell when it is false.
+
+    `path` is the field to blame, from `self` on, where that is not `self`.
+    """
 
     expression: str
     sentence: str
+    path: str = ""
 
     def to_json(self) -> dict[str, str]:
-        return {"rule": self.expression, "message": self.sentence}
+        path = {"fieldPath": self.path} if self.path else {}
+        return {"rule": self.expression, "message": self.sentence, **path}
 
 
 def cel(*rules: Rule) -> dict[str, Any]:

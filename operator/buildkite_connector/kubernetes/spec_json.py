@@ -26,7 +26,7 @@ _EMPTY: dict[str, Any] = {"default": {}}
 """Makes the API server fill in the defaults of a part that was left out."""
 
 _NO_SECRET: dict[str, Any] = {"name": ""}
-NO_SPEC: dict[str, Any] = {"credentialsSecretRef": _NO_SECRET}
+NO_SPEC: dict[str, Any] = {"credentialsSecretRef": dict(_NO_SECRET)}
 """What is required is filled in too, only to be refused by SECRET_IS_NAMED: the API server checks no rule while
 something required is missing, and would say no more than `Required value`."""
 
@@ -241,6 +241,7 @@ LONGEST_NAME_WITHOUT_HOST_ID = LONGEST_HOST_ID - 64
 SECRET_IS_NAMED = Rule(
     "self.spec.credentialsSecretRef.name != ''",
     "spec.credentialsSecretRef.name is required: name the Secret in this namespace that holds the credentials.",
+    ".spec.credentialsSecretRef.name",
 )
 NAME_FITS_HOST_ID = Rule(
     f"has(self.spec.delivery.hostID) || size(self.metadata.name) <= {LONGEST_NAME_WITHOUT_HOST_ID}",

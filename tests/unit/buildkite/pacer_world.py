@@ -18,13 +18,15 @@ from buildkite_connector.buildkite.quota import Standing, Standings
 @dataclass
 class Limit:
     """One limit of the server. `aligned`: windows follow each other by the clock; else each opens with
-    its first use. `others`: what other tools take at the opening of each window."""
+    its first use. `others`: what other tools take at the opening of each window. `step`: resets are
+    told in such steps of seconds."""
 
     size: int
     window: float = 60.0
     aligned: bool = False
     rounds_up: bool = True
     others: int = 0
+    step: float = 1.0
     opened: float = -inf
     used: int = 0
     ours: Counter[float] = field(default_factory=Counter)
@@ -35,8 +37,9 @@ class Limit:
             self.used = self.others
         self.used += 1
         self.ours[self.opened] += 1
-        left = self.opened + self.window - now
-        return Standing(self.size, max(0, self.size - self.used), ceil(left) if self.rounds_up else floor(left))
+        steps = (self.opened + self.window - now) / self.step
+        reset = (ceil(steps) if self.rounds_up else floor(steps)) * self.step
+        return Standing(self.size, max(0, self.size - self.used), reset, self.step)
 
 
 @dataclass
@@ -49,13 +52,14 @@ class World:
     start: float = 0.0
     pacer: Pacer = field(default_factory=Pacer)
     now: float = field(init=False)
+    done: float = field(init=False)
     refused: int = 0
     sent: list[tuple[float, Lane]] = field(default_factory=list)
     out: int = 0
     most_out: int = 0
 
     def __post_init__(self) -> None:
-        self.now = self.start
+        self.now = self.done = self.start
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
 
@@ -69,7 +73,7 @@ class World:
             self.now, _, event = heapq.heappop(self._events)
             event()
             self._advance()
-        return self.now - self.start
+        return self.done - self.start
 
     def _at(self, time: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time, next(self._order), event))
@@ -95,5 +99,6 @@ class World:
 
     def _return(self, turn: Turn, told: Standings) -> None:
         self.out -= 1
+        self.done = self.now
         self.pacer.answered(turn, told, self.now)
         self.pacer.leave(turn, self.now)

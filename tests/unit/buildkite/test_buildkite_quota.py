@@ -19,9 +19,7 @@ from buildkite_connector.buildkite.quota import (
 MINUTE = 60.0
 
 
-def answer(
-    window: Window, stamp: Stamp, remaining: int, reset: float, now: float, *, refused: bool = False
-) -> None:
+def answer(window: Window, stamp: Stamp, remaining: int, reset: float, now: float, *, refused: bool = False) -> None:
     window.settle(stamp, Standing(50, remaining, reset), now, heard=True, refused=refused)
 
 
@@ -210,9 +208,7 @@ def test_headers_are_believed_only_as_far_as_they_make_sense(
     headers: tuple[str, str, str], expected: Standing | None
 ) -> None:
     for prefix in (USER, ORGANIZATION):
-        named = dict(
-            zip((f"{prefix}-Limit", f"{prefix}-Remaining", f"{prefix}-Reset"), headers, strict=True)
-        )
+        named = dict(zip((f"{prefix}-Limit", f"{prefix}-Remaining", f"{prefix}-Reset"), headers, strict=True))
         assert read_standing(named, prefix, MINUTE) == expected
         assert read_standing({}, prefix, MINUTE) is None
 

@@ -1,0 +1,1 @@
+"""The bench. `cases` says what is measured, `measurement` how, `promises` what must come out, `report` tells it."""

@@ -1,0 +1,54 @@
+"""The bench's command line."""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.cases import CASES, PREFLIGHT, QUICK, Case
+from bench.machine import Machine
+from bench.measurement import Measurement, measure
+from bench.plot import svg
+from bench.promises import verdicts
+from bench.report import describe, markdown, print_verdicts, terminal_table
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Gives the exit code: 1 when a promise was missed. Only a run of all cases writes docs/benchmarks.md."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    machine = Machine.this()
+    console.print(str(machine), highlight=False)
+    cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
+    measured = asyncio.run(_measure(cases, console))
+    found = verdicts(measured)
+    print_verdicts(found, console)
+    if not options.case and not options.quick:
+        page = markdown(measured, found, machine, datetime.now(UTC), preflight=PREFLIGHT)
+        (DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
+        drawn = [one for name, one in measured.items() if name.startswith("10k-quota")]
+        (DOCS / "benchmarks-quota.svg").write_text(svg(drawn), encoding="utf-8")
+    return 0 if all(verdict.kept for verdict in found) else 1
+
+
+async def _measure(cases: Sequence[Case], console: Console) -> dict[str, Measurement]:
+    measured: dict[str, Measurement] = {}
+    for case in cases:
+        with console.status(describe(case)):
+            one = measured[case.name] = await measure(case)
+        console.print(terminal_table([one]) if console.is_terminal else one)
+    return measured
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python tests/bench", description="Measures what this project promises.")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--quick", action="store_true", help="the small cases only, in less than half a minute")
+    choice.add_argument("--case", action="append", choices=list(CASES), metavar="NAME", help="this one; repeatable")
+    parser.epilog = f"Cases: {', '.join(CASES)}."
+    return parser

@@ -1,0 +1,170 @@
+"""Measures one case: the real `sync` command as a process, against the Buildkite simulator in another.
+
+Wall time runs from the process's start to its end. A snapshot that does not hold the whole organization is an error,
+not a measurement.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.cases import PREFLIGHT, SLUG, Case, Size
+from bench.stall import Stall
+from buildkite_connector.snapshot.reader import read_sync_run
+from simulators.buildkite_api import Token
+from simulators.buildkite_control import BuildkiteProcess
+
+BENCH = Path(__file__).parent
+COMMAND = Path(sys.executable).with_name("buildkite-connector")
+DEADLINE = 900.0
+"""Seconds for one run; the longest under a quota takes three minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the command: seconds of wall and processor time, peak bytes of memory."""
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a case took. `sent`: when each request of the last run arrived, in seconds after the first.
+
+    `exchange`: seconds from that first request's arrival to the last answer. `minimum`, `requests` and `refused`
+    (429s) are of the run that made the most. `load`: the machine's one-minute load before and after.
+    """
+
+    case: Case
+    minimum: int
+    requests: int
+    refused: int
+    runs: tuple[Run, ...]
+    stalls: tuple[Stall, ...]
+    snapshot_bytes: int
+    sent: tuple[float, ...]
+    exchange: float
+    load: tuple[float, float]
+
+    @property
+    def wall(self) -> float:
+        """The median run's."""
+        return median(run.wall for run in self.runs)
+
+    @property
+    def best_wall(self) -> float:
+        return min(run.wall for run in self.runs)
+
+    @property
+    def cpu(self) -> float:
+        return median(run.cpu for run in self.runs)
+
+    @property
+    def peak(self) -> int:
+        """The largest of all runs."""
+        return max(run.peak for run in self.runs)
+
+    @property
+    def stall(self) -> Stall | None:
+        """The longest of all probes."""
+        return max(self.stalls, key=lambda stall: stall.seconds, default=None)
+
+    @property
+    def excess(self) -> int:
+        """Requests beyond the minimum."""
+        return self.requests - self.minimum
+
+    @property
+    def least_seconds(self) -> float | None:
+        """What the quota's windows and share allow, for no more requests than are needed; None without a quota."""
+        quota = self.case.quota
+        return None if quota is None else quota.least_seconds(self.minimum + PREFLIGHT, self.case.latency)
+
+
+async def measure(case: Case) -> Measurement:
+    """Run a case. Raises RuntimeError when the command fails or its snapshot is not the organization."""
+    load_before = os.getloadavg()[0]
+    with TemporaryDirectory(prefix="bench-") as directory:
+        scratch = Path(directory)
+        file = scratch / "sync.c1z"
+        async with BuildkiteProcess(*case.simulator_arguments()) as sim:
+            environment = _environment(sim.url)
+            sync = [str(COMMAND), "sync", "--file", str(file)]
+            if case.quota is not None:
+                sync += ["--quota-percent", str(case.quota.percent)]
+            runs: list[Run] = []
+            requests = refused = 0
+            for _ in range(case.runs):
+                await sim.control("reset_counts")
+                file.unlink(missing_ok=True)
+                runs.append((await _launch(sync, environment, scratch))[0])
+                stats = await sim.stats()
+                requests, refused = max(requests, stats["requests"]), max(refused, stats["throttled"])
+                _check(file, case.size)
+            answered = await sim.requests()
+            snapshot_bytes = file.stat().st_size
+            probe = [sys.executable, str(BENCH / "stall.py"), str(file), sim.url, SLUG]
+            stalls = [Stall(**json.loads((await _launch(probe, environment, scratch))[1])) for _ in range(case.probes)]
+    first = min(request["at"] for request in answered)
+    return Measurement(
+        case=case,
+        minimum=stats["organizations"][SLUG]["minimum_requests"],
+        requests=requests,
+        refused=refused,
+        runs=tuple(runs),
+        stalls=tuple(stalls),
+        snapshot_bytes=snapshot_bytes,
+        sent=tuple(sorted(request["at"] - first for request in answered)),
+        exchange=max(request["at"] + request["seconds"] for request in answered) - first,
+        load=(load_before, os.getloadavg()[0]),
+    )
+
+
+def _environment(api_url: str) -> Mapping[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BATON_", "BUILDKITE_"))}
+    return inherited | {
+        "BUILDKITE_API_URL": api_url,
+        "BATON_API_TOKEN": Token().value,
+        "BATON_ORGANIZATION": SLUG,
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+async def _launch(program: Sequence[str], environment: Mapping[str, str], scratch: Path) -> tuple[Run, bytes]:
+    """Run a program to its end; gives what it took and what it printed."""
+    result = scratch / "result.json"
+    launcher = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(BENCH / "launch.py"), str(result), *program),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            printed, complained = await launcher.communicate()
+    except BaseException:
+        os.killpg(launcher.pid, signal.SIGKILL)
+        await launcher.wait()
+        raise
+    if launcher.returncode != 0:
+        raise RuntimeError(f"{program[0]} ended with {launcher.returncode}: {complained.decode()[-2000:]}")
+    took: dict[str, Any] = json.loads(result.read_bytes())
+    return Run(**took), printed
+
+
+def _check(file: Path, size: Size) -> None:
+    counts = read_sync_run(file, scratch=file.parent).counts
+    found = Size(counts.accounts, counts.teams, counts.memberships)
+    if found != size:
+        raise RuntimeError(f"the snapshot holds {found}, expected {size}")

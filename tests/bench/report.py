@@ -1,0 +1,158 @@
+"""Tells what was measured: a line a case on the terminal while it goes on, and docs/benchmarks.md at the end."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.cases import Case
+from bench.machine import Machine
+from bench.measurement import Measurement
+from bench.promises import MB, Verdict
+
+COLUMNS = (
+    "Case",
+    "Accounts / teams / memberships",
+    "Latency",
+    "Requests (minimum)",
+    "429s",
+    "Wall, median",
+    "best",
+    "CPU",
+    "Peak",
+    "Stall",
+    "Snapshot",
+    "Load",
+)
+QUOTA_COLUMNS = (
+    "Case",
+    "Window",
+    "Limit",
+    "Second tool",
+    "Share",
+    "Ours each window",
+    "Allowed",
+    "Took",
+    "Ratio",
+    "429s",
+)
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `make bench`, {date}, on {machine}. Anything else that ran then shows in the load.
+
+The real `buildkite-connector sync` command runs as a process of its own, the Buildkite simulator as another on the
+same machine, over plain http on loopback. Each snapshot is opened and counted before its measurement is believed.
+
+- **Requests**: of one sync, its {preflight} of preflight included; in brackets the minimum of the listings' pages.
+- **Wall**: from the process's start to its end, the interpreter's start and its imports included.
+- **CPU**: user and system time of the median run. **Peak**: resident memory, the largest of all runs.
+- **Stall**: the longest time that the event loop did not come round, of all probes, in a run of its own with a
+  watcher on the loop; in brackets, what of it the process spent on a processor. The rest was the machine's.
+- **Load**: the machine's one-minute load before and after. The bench itself keeps it above 1.
+"""
+
+QUOTA_INTRODUCTION = """\
+## Under a quota
+
+Answers take 20 ms. **Allowed** is the least that any client with this share can take from its first request to the
+last answer: (⌈requests / ours each window⌉ - 1) windows and one answer. **Took** is the same span as the simulator
+saw it. Buildkite's window is a minute; all but one case shorten it, and what each turn of a window costs (a round
+trip, 10 ms of margin) weighs that much more: at 20 ms a request, 3 % of a window of a second, 0.05 % of a minute.
+"""
+
+PLOT = """\
+![Requests over time: each case's steps keep to its allowance](benchmarks-quota.svg)
+
+Dashed: what the windows and the share allow. Solid: requests as they arrived.
+"""
+
+
+def terminal_table(measured: Sequence[Measurement]) -> Table:
+    table = Table(*COLUMNS)
+    for one in measured:
+        table.add_row(*_row(one))
+    return table
+
+
+def print_verdicts(found: Sequence[Verdict], console: Console) -> None:
+    table = Table("Promise", "Measured", "")
+    for verdict in found:
+        table.add_row(verdict.promise, verdict.measured, "[green]kept[/]" if verdict.kept else "[red]missed[/]")
+    console.print(table)
+
+
+def markdown(
+    measured: Mapping[str, Measurement],
+    found: Sequence[Verdict],
+    machine: Machine,
+    date: datetime,
+    *,
+    preflight: int,
+) -> str:
+    """The whole page."""
+    limited = [one for one in measured.values() if one.case.quota is not None]
+    free = [one for one in measured.values() if one.case.quota is None]
+    sections = [
+        INTRODUCTION.format(date=f"{date:%Y-%m-%d}", machine=machine, preflight=preflight),
+        "## Promises\n",
+        _markdown_table(
+            ("Promise", "Measured", ""),
+            [(verdict.promise, verdict.measured, "kept" if verdict.kept else "**missed**") for verdict in found],
+        ),
+        "## Without a quota\n",
+        _markdown_table(COLUMNS, [_row(one) for one in free]),
+        QUOTA_INTRODUCTION,
+        _markdown_table(QUOTA_COLUMNS, [_quota_row(one) for one in limited]),
+        PLOT,
+        _markdown_table(COLUMNS, [_row(one) for one in limited]),
+    ]
+    return "\n".join(sections)
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _row(one: Measurement) -> tuple[str, ...]:
+    size, stall = one.case.size, one.stall
+    return (
+        one.case.name,
+        f"{size.accounts:,} / {size.teams:,} / {size.memberships:,}",
+        f"{one.case.latency * 1e3:.0f} ms",
+        f"{one.requests:,} ({one.minimum:,})",
+        str(one.refused),
+        f"{one.wall:.2f} s",
+        f"{one.best_wall:.2f} s" if len(one.runs) > 1 else "one run",
+        f"{one.cpu:.2f} s",
+        f"{one.peak / MB:.0f} MB",
+        f"{stall.seconds * 1e3:.0f} ms ({stall.cpu * 1e3:.0f})" if stall else "–",
+        f"{one.snapshot_bytes / MB:.2f} MB",
+        f"{one.load[0]:.1f} – {one.load[1]:.1f}",
+    )
+
+
+def _quota_row(one: Measurement) -> tuple[str, ...]:
+    quota, least = one.case.quota, one.least_seconds
+    if quota is None or least is None:
+        raise ValueError(f"{one.case.name} has no quota")
+    return (
+        one.case.name,
+        f"{quota.window:g} s",
+        str(quota.limit),
+        f"{quota.others}, {'spread' if quota.spread else 'at the opening'}" if quota.others else "–",
+        f"{quota.percent} %",
+        str(quota.each_window),
+        f"{least:.2f} s",
+        f"{one.exchange:.2f} s",
+        f"{one.exchange / least:.3f}",
+        str(one.refused),
+    )
+
+
+def describe(case: Case) -> str:
+    """A case in a few words, while it runs."""
+    return f"{case.name}: {case.size.accounts:,} accounts, {case.runs} × sync, {case.probes} × stall"

@@ -1,0 +1,181 @@
+"""`make demo`: from an applied resource to a delivered snapshot, on this machine and with real processes.
+
+Simulators of Buildkite and C1 and a Kubernetes API run here (a real kube-apiserver where one is found, else the
+embedded double), the operator in a process of its own. Nothing leaves the machine and nothing stays behind.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import yaml
+from control_plane import ControlPlane, find_assets
+from kubectl_table import render_table
+from rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
+
+from buildkite_connector.kubernetes.crd import definition
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+NAMESPACE, NAME = "default", "acme"
+NEWCOMER = {"id": "5f0a9d5e-6f0e-4a51-9a55-0c3f1f6f7a11", "name": "Grace Newcomer", "email": "grace@example.com"}
+
+
+async def main() -> None:
+    say("buildkite-connector: from an applied resource to a delivered snapshot")
+    say("Everything runs on this machine: Buildkite and C1 are simulators, the operator is the real one.\n")
+    async with kubernetes() as (api, kind_of_api), Rig(api, NAMESPACE) as rig:
+        rig.c1.policy.sync_on_hello = True
+        organization = rig.buildkite.organization
+        step("Servers on loopback")
+        say(f"  Buildkite   {rig.buildkite.url}  (simulated: {organization.name},")
+        say(f"              {len(organization.members)} members, {len(organization.teams)} teams)")
+        say(f"  C1          {rig.c1.url}  (simulated: token endpoint and BatonService over TLS)")
+        say(f"  Kubernetes  {kind_of_api}")
+
+        step("The operator, a process of its own")
+        began = time.monotonic()
+        async with rig.operator() as operator:
+            say(f"  $ buildkite-connector operator --namespace {NAMESPACE}")
+            say(f"  ready after {time.monotonic() - began:.1f} s")
+            await first_sync(api, rig)
+            await second_sync(api, rig)
+            step("What the operator logged")
+            for record in operator.records():
+                fields = {key: record[key] for key in ("trigger", "accounts", "requests", "seconds") if key in record}
+                told = " ".join(f"{key}={value}" for key, value in fields.items())
+                say(f"  {record['level']:5} {record['message']} {told}")
+            step("Shutdown")
+            began = time.monotonic()
+            code = await operator.stop()
+            say(f"  SIGTERM; the operator ended after {time.monotonic() - began:.1f} s with code {code}")
+        if code or rig.c1.violations:
+            sys.exit(f"this should not be: code {code}, violations of C1's contract {rig.c1.violations}")
+    say("\nThe servers are stopped and their files removed. To do it for real, see the README: Install on a cluster.")
+
+
+async def first_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
+    step("kubectl apply -f examples/secret.yaml -f examples/connector.yaml")
+    secret = example("secret.yaml")
+    secret["stringData"] = rig.secret()["stringData"]
+    connector = example("connector.yaml")
+    say("  (the Secret with the simulators' credentials in place of the example's)\n")
+    say(indented(yaml.safe_dump(connector, sort_keys=False)))
+    began = time.monotonic()
+    await rig.apply(secret, connector)
+
+    step("kubectl wait --for=condition=Ready bkc/acme")
+    await rig.until_condition("Ready", "True")
+    say(f"  condition met after {time.monotonic() - began:.1f} s")
+    await rig.until_condition("Delivered", "True")
+    await show(api)
+    show_conditions(await api.get(NAMESPACE, NAME))
+    show_received(rig)
+
+
+async def second_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
+    organization = rig.buildkite.organization
+    team = organization.document()["teams"][0]
+    organization.add_member(**NEWCOMER)
+    organization.add_team_member(team["id"], NEWCOMER["id"], NEWCOMER["name"], "maintainer")
+    step("Somebody joins the organization, and a sync is asked for")
+    say(f"  Buildkite: {NEWCOMER['name']} joins {organization.name} and maintains {team['name']}")
+    say(f'  $ kubectl annotate bkc {NAME} connectors.c1.ai/sync-requested-at="now"')
+    began = time.monotonic()
+    await api.annotate(NAMESPACE, NAME, {"connectors.c1.ai/sync-requested-at": "now"})
+    await rig.until(lambda found: found["status"].get("lastHandledSyncRequest") == "now")
+    say(f"  taken up after {time.monotonic() - began:.2f} s (status.lastHandledSyncRequest: now)")
+    await rig.until(lambda found: found["status"]["lastSync"]["trigger"] == "Request")
+    await show(api)
+    say("  The new snapshot is staged; it goes out when C1 asks for the next sync, which it does now:")
+    await rig.c1.finished(rig.c1.add_task())
+    await rig.until_condition("Delivered", "True")
+    show_received(rig)
+
+
+@contextlib.asynccontextmanager
+async def kubernetes() -> AsyncIterator[tuple[DoubleApi | RealApi, str]]:
+    assets = find_assets()
+    if assets is None:
+        async with double_api() as double:
+            yield double, f"{double.double.server_url}  (embedded; a real kube-apiserver is used when one is found)"
+        return
+    control_plane = ControlPlane(assets)
+    await asyncio.to_thread(control_plane.__enter__)
+    try:
+        async with real_api(control_plane) as real:
+            await real.apply(definition())
+            await asyncio.to_thread(
+                control_plane.kubectl, "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"
+            )
+            version = await asyncio.to_thread(control_plane.kubectl_json, "version")
+            yield real, f"{control_plane.url}  (kube-apiserver {version['serverVersion']['gitVersion']}, etcd)"
+    finally:
+        await asyncio.to_thread(control_plane.__exit__, None, None, None)
+
+
+async def show(api: DoubleApi | RealApi) -> None:
+    """What `kubectl get` prints: kubectl's own where there is a real API server."""
+    for wide in (False, True):
+        say(f"\n  $ kubectl get bkc{' -o wide' if wide else ''}")
+        if isinstance(api, RealApi):
+            arguments = ("get", PLURAL, *(("-o", "wide") if wide else ()))
+            table = (await asyncio.to_thread(api.cluster.kubectl, *arguments)).stdout
+        else:
+            table = api.double.table(KIND, wide=wide)
+        say(indented(table))
+
+
+def show_conditions(connector: Manifest) -> None:
+    say("  $ kubectl get bkc acme -o jsonpath='{.status.conditions}'  (as a table)\n")
+    for condition in connector["status"]["conditions"]:
+        say(f"  {condition['type']:17} {condition['status']:6} {condition['reason']:14} {condition['message']}")
+
+
+def show_received(rig: Rig) -> None:
+    """What stands in the file that C1 has, read back by the simulator's own reader."""
+    summary: dict[str, Any] = rig.c1.ingested[-1].summary()
+    resources, grants = summary["resources"], sum(summary["grants"].values())
+    say(f"\n  C1 received {summary['size']:,} bytes under task {summary['task_id']} and read them back:")
+    say(f"    sync         {summary['sync_id']} ({summary['sync_type']}), sha256 {summary['sha256'][:16]}…")
+    say(f"    resources    {resources['user']} users, {resources['team']} teams")
+    say(f"    entitlements {sum(summary['entitlements'].values())}   grants {grants}")
+    say(f"    dangling     {summary['dangling_grants']}")
+    for account in summary["accounts"]:
+        say(f"    user         {account['name']} <{account['email']}>")
+    for team in summary["teams"]:
+        say(f"    team         {team['name']}{': ' if team['description'] else ''}{team['description']}")
+    for membership in summary["memberships"]:
+        say(f"    grant        {membership['account']} is {membership['role']} of {membership['team']}")
+
+
+def example(name: str) -> Manifest:
+    document: Manifest = yaml.safe_load((EXAMPLES / name).read_text())
+    return document
+
+
+_steps = iter(range(1, 100))
+
+
+def step(title: str) -> None:
+    say(f"\n{next(_steps)}. {title}")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except AssertionError as error:
+        sys.exit(f"\nThe demo failed: {error}")

@@ -1,0 +1,160 @@
+"""Buildkite's JSON becomes the domain, or an error that names the field."""
+
+import json
+from typing import Any
+
+import pytest
+
+from buildkite_connector.buildkite import payload
+from buildkite_connector.buildkite.payload import PayloadError
+from buildkite_connector.collect import Member
+from buildkite_connector.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
+
+ACCOUNT = {"id": "8f95f1b9", "name": "Zoë Ångström", "email": "zoe@example.com"}
+TEAM = {
+    "id": "22d5e5d1",
+    "graphql_id": "VGVhbS0tLQ0",
+    "name": "Ops & <dev> – 运维 👩🏽‍🚀",
+    "slug": "ops",
+    "description": "",
+    "privacy": "secret",
+    "default": True,
+    "created_at": "2023-03-14T00:45:16.215Z",
+    "created_by": None,
+}
+MEMBER = {"user_id": "8f95f1b9", "user_name": "Zoë Ångström", "role": "maintainer", "created_at": "2023-03-14"}
+TOKEN = {"uuid": "b63254c0", "scopes": ["read_teams", "read_user"], "expires_at": None, "user": {"name": "C1"}}
+
+
+def encoded(document: object) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def without(document: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != field}
+
+
+def test_accounts() -> None:
+    assert payload.accounts(encoded([ACCOUNT])) == [Account(AccountID("8f95f1b9"), "Zoë Ångström", "zoe@example.com")]
+
+
+def test_teams() -> None:
+    assert payload.teams(encoded([TEAM])) == [
+        Team(TeamID("22d5e5d1"), "Ops & <dev> – 运维 👩🏽‍🚀", "ops", "", "secret", True, "2023-03-14T00:45:16.215Z")
+    ]
+
+
+def test_members() -> None:
+    assert payload.members(encoded([MEMBER])) == [Member(AccountID("8f95f1b9"), "Zoë Ångström", Role.MAINTAINER)]
+
+
+def test_organizations() -> None:
+    acme = {"id": "9f2d1a52", "slug": "acme", "name": "Acme", "pipelines_url": "https://example.com"}
+    expected = Organization("9f2d1a52", OrganizationSlug("acme"), "Acme")
+    assert payload.organization(encoded(acme)) == expected
+    assert payload.organizations(encoded([acme, acme])) == [expected, expected]
+
+
+def test_an_id_is_one_object_wherever_it_comes() -> None:
+    member = payload.members(encoded([MEMBER]))[0]
+    account = payload.accounts(encoded([ACCOUNT]))[0]
+    assert member.account is account.id
+
+
+def test_text_that_is_null_is_empty() -> None:
+    assert payload.accounts(encoded([{**ACCOUNT, "name": None, "email": None}]))[0] == Account(
+        AccountID("8f95f1b9"), "", ""
+    )
+    assert payload.teams(encoded([{**TEAM, "description": None}]))[0].description == ""
+    assert payload.members(encoded([{**MEMBER, "user_name": None}]))[0].name == ""
+
+
+def test_whoever_created_a_team_does_not_matter() -> None:
+    for creator in ({"id": "1", "name": "Ann"}, None, "Ann", 7):
+        assert payload.teams(encoded([{**TEAM, "created_by": creator}])) == payload.teams(encoded([TEAM]))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (None, None),
+        ("2025-07-23 06:07:42 UTC", "2025-07-23T06:07:42Z"),
+        ("2025-07-23T06:07:42Z", "2025-07-23T06:07:42Z"),
+        ("2025-07-23T06:07:42.123Z", "2025-07-23T06:07:42Z"),
+    ],
+)
+def test_a_token_with_its_expiry_in_iso_8601(told: str | None, expected: str | None) -> None:
+    facts = payload.token(encoded({**TOKEN, "expires_at": told}))
+    assert (facts.uuid, facts.scopes, facts.expires_at) == ("b63254c0", frozenset({"read_teams", "read_user"}), expected)
+
+
+def test_a_token_that_does_not_mention_expiry_has_none() -> None:
+    assert payload.token(encoded(without(TOKEN, "expires_at"))).expires_at is None
+
+
+@pytest.mark.parametrize("field", ["id", "name", "slug", "description", "privacy", "default", "created_at"])
+def test_a_team_without_a_field_that_is_needed_is_refused_by_its_name(field: str) -> None:
+    with pytest.raises(PayloadError, match=rf"^\[1\]\.{field}: Field required"):
+        payload.teams(encoded([TEAM, without(TEAM, field)]))
+
+
+@pytest.mark.parametrize("field", ["id", "slug", "privacy", "default", "created_at"])
+def test_a_team_with_null_where_something_is_needed_is_refused_by_its_name(field: str) -> None:
+    with pytest.raises(PayloadError, match=rf"^\[0\]\.{field}: "):
+        payload.teams(encoded([{**TEAM, field: None}]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("id", 7), ("id", ""), ("name", ["x"]), ("default", "yes"), ("created_at", 1678754716)],
+)
+def test_a_team_with_a_field_of_another_type_is_refused_by_its_name(field: str, value: object) -> None:
+    with pytest.raises(PayloadError, match=rf"^\[0\]\.{field}: ") as refused:
+        payload.teams(encoded([{**TEAM, field: value}]))
+    assert not refused.value.broken
+
+
+def test_an_unknown_role_is_refused_by_its_field() -> None:
+    with pytest.raises(PayloadError, match=r"^\[0\]\.role: Input should be 'member' or 'maintainer'"):
+        payload.members(encoded([{**MEMBER, "role": "owner"}]))
+
+
+def test_several_errors_are_counted() -> None:
+    with pytest.raises(PayloadError, match=r"^\[0\]\.role: .* \(and 1 more\)$"):
+        payload.members(encoded([{**MEMBER, "role": "owner"}] * 2))
+
+
+@pytest.mark.parametrize("document", [{"items": []}, None, "teams", 7, [None], [[]]])
+def test_other_json_than_expected_is_refused(document: object) -> None:
+    with pytest.raises(PayloadError) as refused:
+        payload.accounts(encoded(document))
+    assert not refused.value.broken
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b'[{"id": "1", "na', b"<html></html>", b"\xff\xfe", b'["\\ud800"]'])
+def test_what_is_no_json_is_told_apart(body: bytes) -> None:
+    with pytest.raises(PayloadError, match=r"^body: ") as refused:
+        payload.accounts(body)
+    assert refused.value.broken
+
+
+def test_an_error_does_not_show_what_people_are_called() -> None:
+    with pytest.raises(PayloadError) as refused:
+        payload.accounts(encoded([{**ACCOUNT, "name": ["Zoë", "secret"]}]))
+    assert "Zoë" not in str(refused.value)
+
+
+def test_a_refusal_says_which_limit_and_when() -> None:
+    refusal = payload.refusal(encoded({"message": "…", "scope": "rest_user", "limit": 50, "current": 55, "reset": 42}))
+    assert (refusal.scope, refusal.limit, refusal.reset) == ("rest_user", 50, 42)
+
+
+@pytest.mark.parametrize("body", [b"", b"slow down", b'{"limit": "many"}', b"[]"])
+def test_a_refusal_that_cannot_be_read_says_nothing(body: bytes) -> None:
+    assert payload.refusal(body).reset is None
+
+
+def test_a_complaint_is_one_short_line() -> None:
+    assert payload.complaint(encoded({"message": "No\nsuch\x1b[31m team"})) == "No such [31m team"
+    assert len(payload.complaint(encoded({"message": "x" * 10_000}))) == 200
+    assert payload.complaint(b"<html>") == ""

@@ -1,0 +1,76 @@
+"""One way to the API server for the client and for kopf."""
+
+from pathlib import Path
+
+import pytest
+from kubernetes.aio.client import Configuration
+
+from buildkite_connector.failure import Failure, Remedy
+from buildkite_connector.kubernetes.login import InClusterLogin, KubeconfigLogin, choose_login, to_kopf
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: hunter2}}]
+"""
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Path:
+    path = tmp_path / "config"
+    path.write_text(KUBECONFIG)
+    return path
+
+
+def test_the_variable_goes_before_the_cluster_that_the_process_runs_in(tmp_path: Path) -> None:
+    environment = {"KUBECONFIG": "/some/where", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert choose_login(environment, tmp_path) == KubeconfigLogin("/some/where")
+
+
+def test_in_a_pod_the_service_account_is_used(tmp_path: Path) -> None:
+    assert choose_login({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path) == InClusterLogin()
+
+
+def test_elsewhere_kubectl_s_own_file_is_used(tmp_path: Path) -> None:
+    assert choose_login({}, tmp_path) == KubeconfigLogin(str(tmp_path / ".kube" / "config"))
+
+
+async def test_the_client_gets_address_and_token(kubeconfig: Path) -> None:
+    configuration = Configuration()
+    await KubeconfigLogin(str(kubeconfig)).load(configuration)
+    assert configuration.host == "https://127.0.0.1:6443"
+    assert await configuration.get_api_key_with_prefix("BearerToken") == "Bearer hunter2"
+    assert not configuration.verify_ssl
+
+
+async def test_kopf_gets_the_same(kubeconfig: Path) -> None:
+    info = await to_kopf(KubeconfigLogin(str(kubeconfig)))
+    assert (info.server, info.insecure) == ("https://127.0.0.1:6443", True)
+    assert info.as_http_headers() == {"Authorization": "Bearer hunter2"}
+
+
+async def test_a_token_that_changed_in_the_file_is_read_anew(kubeconfig: Path) -> None:
+    login = KubeconfigLogin(str(kubeconfig))
+    before = await to_kopf(login)
+    kubeconfig.write_text(KUBECONFIG.replace("hunter2", "hunter3"))
+    assert before != await to_kopf(login)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "apiVersion: v1\nkind: Config\n"])
+async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "config"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(Failure, match="Set KUBECONFIG to a usable file") as caught:
+        await KubeconfigLogin(str(path)).load(Configuration())
+    assert str(path) in caught.value.message
+    assert caught.value.remedy is Remedy.EDIT
+
+
+async def test_no_service_account_is_a_failure_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(Failure, match="the pod's service account"):
+        await InClusterLogin().load(Configuration())

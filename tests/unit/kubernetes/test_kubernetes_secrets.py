@@ -1,0 +1,139 @@
+"""From a Secret to credentials: each thing that can be wrong has its own reason and says what to do."""
+
+import base64
+from collections.abc import Mapping
+
+import pytest
+
+from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.kubernetes.connection import Refused
+from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
+from buildkite_connector.kubernetes.secrets import read_credentials
+
+REF = SecretRef(
+    "buildkite-credentials",
+    SecretKeys("BATON_CLIENT_ID", "BATON_CLIENT_SECRET", "BATON_API_TOKEN", "BATON_ORGANIZATION"),
+)
+GOOD = {
+    "BATON_CLIENT_ID": b"brave-otter-12345@acme.conductor.one/ccc",
+    "BATON_CLIENT_SECRET": b"secret-token:conductorone.com:v1:hunter2hunter2",
+    "BATON_API_TOKEN": b"bkua_hunter2",
+}
+
+
+class Secrets:
+    """An API that has one Secret, or refuses."""
+
+    def __init__(self, values: Mapping[str, bytes], error: Exception | None = None) -> None:
+        self._values = values
+        self._error = error
+        self.asked: list[tuple[str, str]] = []
+
+    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        self.asked.append((namespace, name))
+        if self._error is not None:
+            raise self._error
+        return {key: base64.b64encode(value).decode() for key, value in self._values.items()}
+
+
+async def failure_of(values: Mapping[str, bytes], error: Exception | None = None) -> Failure:
+    with pytest.raises(Failure) as caught:
+        await read_credentials(Secrets(values, error), "default", REF)
+    assert "hunter2" not in f"{caught.value!r} {caught.value}"
+    return caught.value
+
+
+async def test_the_vendor_s_secret_is_read_as_it_is() -> None:
+    secrets = Secrets({**GOOD, "BATON_ORGANIZATION": b"acme-inc", "OTHER": b"\xff"})
+    credentials = await read_credentials(secrets, "default", REF)
+    assert secrets.asked == [("default", "buildkite-credentials")]
+    assert credentials.client_id == "brave-otter-12345@acme.conductor.one/ccc"
+    assert credentials.client_secret == "secret-token:conductorone.com:v1:hunter2hunter2"
+    assert credentials.api_token == "bkua_hunter2"
+    assert credentials.organization == "acme-inc"
+
+
+async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> None:
+    ref = SecretRef("s", SecretKeys("id", "secret", "token", "org"))
+    credentials = await read_credentials(
+        Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}), "default", ref
+    )
+    assert (credentials.client_id, credentials.api_token, credentials.organization) == ("a@b/c", "t", "acme")
+
+
+@pytest.mark.parametrize("values", [{}, {"BATON_ORGANIZATION": b""}, {"BATON_ORGANIZATION": b" \n"}])
+async def test_the_organization_may_be_left_out(values: Mapping[str, bytes]) -> None:
+    credentials = await read_credentials(Secrets({**GOOD, **values}), "default", REF)
+    assert credentials.organization is None
+
+
+async def test_the_line_break_that_echo_and_editors_leave_is_stripped() -> None:
+    padded = {key: b" " + value + b"\r\n" for key, value in GOOD.items()}
+    assert await read_credentials(Secrets(padded), "default", REF) == await read_credentials(
+        Secrets(GOOD), "default", REF
+    )
+
+
+async def test_a_secret_that_is_not_there_says_what_to_create_and_where() -> None:
+    failure = await failure_of({}, Refused(404, "secrets not found"))
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_NOT_FOUND, Remedy.CREDENTIALS)
+    for word in ("buildkite-credentials", "namespace default", "BATON_CLIENT_ID", "BATON_CLIENT_SECRET", "BATON_API_TOKEN"):
+        assert word in failure.message
+
+
+async def test_a_secret_that_may_not_be_read_says_which_right_to_give() -> None:
+    failure = await failure_of({}, Refused(403, "forbidden"))
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_FORBIDDEN, Remedy.CREDENTIALS)
+    assert "get on secrets" in failure.message
+    assert "namespace default" in failure.message
+
+
+async def test_another_refusal_is_tried_again() -> None:
+    failure = await failure_of({}, Refused(400, "no such thing"))
+    assert (failure.reason, failure.remedy) == (Reason.KUBERNETES_REFUSED, Remedy.RETRY)
+
+
+async def test_trouble_with_the_api_is_passed_on_as_it_is() -> None:
+    trouble = Failure(Reason.KUBERNETES_UNAVAILABLE, "away")
+    assert await failure_of({}, trouble) is trouble
+
+
+@pytest.mark.parametrize("key", GOOD)
+async def test_a_missing_key_is_named_with_the_keys_that_are_there(key: str) -> None:
+    failure = await failure_of({**{name: value for name, value in GOOD.items() if name != key}, "TYPO": b"x"})
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_MISSING, Remedy.CREDENTIALS)
+    assert f"has no key {key}," in failure.message
+    assert "TYPO" in failure.message
+
+
+async def test_an_empty_secret_says_that_it_has_no_key_at_all() -> None:
+    assert "no key at all" in (await failure_of({})).message
+
+
+async def test_a_secret_with_many_keys_has_only_some_of_them_listed() -> None:
+    failure = await failure_of({f"key-{number:02}": b"x" for number in range(50)})
+    assert "key-09 and 40 more" in failure.message
+
+
+@pytest.mark.parametrize("key", GOOD)
+@pytest.mark.parametrize("blank", [b"", b" \n\t"])
+async def test_an_empty_key_is_named(key: str, blank: bytes) -> None:
+    failure = await failure_of({**GOOD, key: blank})
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_EMPTY, Remedy.CREDENTIALS)
+    assert key in failure.message
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfehunter2", b"hunter2\nhunter2", b"hunter2 hunter2", b"\x00hunter2", "“hunter2”".encode()]
+)
+async def test_what_cannot_be_a_credential_is_named_and_not_shown(value: bytes) -> None:
+    failure = await failure_of({**GOOD, "BATON_API_TOKEN": value})
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_INVALID, Remedy.CREDENTIALS)
+    assert "BATON_API_TOKEN" in failure.message
+
+
+@pytest.mark.parametrize("slug", [b"Acme", b"../users", b"acme/teams"])
+async def test_an_organization_that_is_no_slug_never_becomes_part_of_an_address(slug: bytes) -> None:
+    failure = await failure_of({**GOOD, "BATON_ORGANIZATION": slug})
+    assert failure.reason is Reason.SECRET_KEY_INVALID
+    assert "BATON_ORGANIZATION" in failure.message
