@@ -234,7 +234,7 @@ class ControlPlane(Cluster):
     def start_apiserver(self) -> None:
         """Start the API server (again), on the same port and data, and wait until it is ready."""
         self._apiserver.start()
-        self._apiserver.wait_until_healthy(f"{self.url}/readyz", self._tls())
+        self._apiserver.wait_until_healthy(f"{self.url}/readyz", self.tls())
 
     def stop_apiserver(self) -> None:
         """End the API server: watches break, and connections are refused until `start_apiserver`."""
@@ -248,7 +248,8 @@ class ControlPlane(Cluster):
         """Let a frozen API server go on."""
         self._apiserver.signal(signal.SIGCONT)
 
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """The administrator's side of a TLS connection."""
         context = ssl.create_default_context(cafile=self.directory / "ca.crt")
         context.load_cert_chain(self.directory / "admin.crt", self.directory / "admin.key")
         return context

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from buildkite_connector.kubernetes.crd import definition
 from buildkite_connector.kubernetes.names import GROUP, KIND, PLURAL, VERSION
 from control_plane import Cluster
 from kubernetes_double import KubernetesDouble
+from kubernetes_double_resources import ApiError
 from simulators.buildkite import BuildkiteSimulator, Config
 from simulators.buildkite_api import Token
 from simulators.buildkite_organization import Organization
@@ -57,7 +59,17 @@ class Kubernetes(Protocol):
 
     async def get(self, namespace: str, name: str) -> Manifest: ...
 
+    async def exists(self, namespace: str, name: str) -> bool: ...
+
     async def events(self, namespace: str) -> list[Manifest]: ...
+
+    async def writes(self) -> int:
+        """How many writes of statuses and events the API has taken so far."""
+        ...
+
+    def away(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Nobody reaches the API while the context lasts; open connections are cut."""
+        ...
 
     async def wait_for(
         self,
@@ -96,8 +108,24 @@ class DoubleApi:
     async def get(self, namespace: str, name: str) -> Manifest:
         return self.double.get(KIND, namespace, name)
 
+    async def exists(self, namespace: str, name: str) -> bool:
+        try:
+            self.double.get(KIND, namespace, name)
+        except ApiError:
+            return False
+        return True
+
     async def events(self, namespace: str) -> list[Manifest]:
         return self.double.objects("Event", namespace)
+
+    async def writes(self) -> int:
+        taken = self.double.writes()
+        return sum(each.resource == "events" or each.path.endswith("/status") for each in taken)
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        with self.double.outage(None):
+            yield
 
     async def wait_for(
         self,
@@ -137,11 +165,34 @@ class RealApi:
         found: Any = await self._objects.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
         return dict(found)
 
+    async def exists(self, namespace: str, name: str) -> bool:
+        try:
+            await self.get(namespace, name)
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
     async def events(self, namespace: str) -> list[Manifest]:
         found = await asyncio.to_thread(
             self.cluster.kubectl_json, "--namespace", namespace, "get", "events.events.k8s.io"
         )
         return list(found["items"])
+
+    async def writes(self) -> int:
+        metrics = (await asyncio.to_thread(self.cluster.kubectl, "get", "--raw", "/metrics")).stdout
+        return sum(int(float(count)) for count in _WRITES_TAKEN.findall(metrics))
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        if not isinstance(self.cluster, ControlPlane):
+            raise RuntimeError("only an API server of our own can be stopped")
+        await asyncio.to_thread(self.cluster.stop_apiserver)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.cluster.start_apiserver)
 
     async def wait_for(
         self,

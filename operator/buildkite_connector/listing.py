@@ -141,7 +141,7 @@ class Listing(Generic[K, T]):
 
     def _expect(self, number: int, page: Page[T], last: int) -> None:
         """Raises _Moved when a page is not what the listing's number of pages promises."""
-        if page.last not in (None, last):
+        if page.last not in (None, last) or number > last:
             raise _Moved(f"page {number} told of {page.last} pages, others of {last}")
         if number < last and len(page.items) != self._page_size:
             raise _Moved(f"page {number} of {last} held {len(page.items)} instead of {self._page_size}")

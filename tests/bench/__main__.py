@@ -1,4 +1,4 @@
-"""`python tests/bench`: measures what the issues promise; `--help` lists the cases. See docs/benchmarks.md for the last run."""
+"""`python tests/bench` measures what is promised; `--help` lists the cases, docs/benchmarks.md tells the last run."""
 
 import sys
 from pathlib import Path

@@ -85,12 +85,13 @@ HALF = 25
 """What a second tool takes of 50."""
 
 
-def _quotas(prefix: str, size: Size, window: float) -> list[Case]:
+def _quotas(prefix: str, size: Size, alone: float, with_tool: float) -> list[Case]:
+    """The windows' seconds without and with a second tool."""
     kinds = {
-        "quota80": Quota(80, window),
-        "quota100": Quota(100, window),
-        "quota80-tool": Quota(80, window, others=HALF),
-        "quota100-tool": Quota(100, window, others=HALF),
+        "quota80": Quota(80, alone),
+        "quota100": Quota(100, alone),
+        "quota80-tool": Quota(80, with_tool, others=HALF),
+        "quota100-tool": Quota(100, with_tool, others=HALF),
     }
     return [Case(f"{prefix}-{name}", size, LATENCY, quota) for name, quota in kinds.items()]
 
@@ -104,8 +105,8 @@ _UNLIMITED = [
     Case("100k-20ms", LARGE, LATENCY, probes=1),
 ]
 _LIMITED = [
-    *_quotas("1k", SMALL, 2.0),
-    *_quotas("10k", MEDIUM, 1.0),
+    *_quotas("1k", SMALL, 4.0, 2.0),
+    *_quotas("10k", MEDIUM, 1.0, 1.0),
     Case("10k-quota80-spread-tool", MEDIUM, LATENCY, Quota(80, 1.0, others=HALF, spread=True)),
     Case("100k-quota80", LARGE, LATENCY, Quota(80, 1.0)),
     Case("1k-minute", SMALL, LATENCY, Quota(80, 60.0, decimals=0)),

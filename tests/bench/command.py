@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
 
 from bench.cases import CASES, PREFLIGHT, QUICK, Case
 from bench.machine import Machine
 from bench.measurement import Measurement, measure
 from bench.plot import svg
 from bench.promises import verdicts
-from bench.report import describe, markdown, print_verdicts, terminal_table
+from bench.report import case_row, case_table, markdown, print_verdicts
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,11 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _measure(cases: Sequence[Case], console: Console) -> dict[str, Measurement]:
+    """Measure one after the other, and show each as soon as it is there."""
     measured: dict[str, Measurement] = {}
-    for case in cases:
-        with console.status(describe(case)):
-            one = measured[case.name] = await measure(case)
-        console.print(terminal_table([one]) if console.is_terminal else one)
+    with Live(case_table(), console=console, auto_refresh=False) as live:
+        for case in cases:
+            measured[case.name] = await measure(case)
+            if console.is_terminal:
+                live.update(case_table(measured.values()), refresh=True)
+            else:
+                console.print(*case_row(measured[case.name]), sep=" | ", soft_wrap=True, highlight=False)
     return measured
 
 

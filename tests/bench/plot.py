@@ -25,19 +25,19 @@ def svg(measured: Sequence[Measurement]) -> str:
         return f'<polyline points="{placed}" fill="none" {style}/>'
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="13"><title>Requests over time under a quota</title>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="13" fill="#444">',
+        "<style>text { font-family: sans-serif }</style><title>Requests over time under a quota</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         line([(0, most), (0, 0), (seconds, 0)], 'stroke="#444"'),
     ]
     for tick in _ticks(seconds):
         x, y = place((tick, 0))
-        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle" fill="#444">{tick:g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{tick:g}</text>')
     for tick in _ticks(most):
         x, y = place((0, tick))
-        parts.append(f'<text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end" fill="#444">{tick:g}</text>')
-    parts.append(f'<text x="{LEFT + plot_width / 2}" y="{HEIGHT - 8}" text-anchor="middle" fill="#444">seconds</text>')
-    parts.append(f'<text x="{LEFT + 8}" y="{TOP + 12}" fill="#444">requests</text>')
+        parts.append(f'<text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    parts.append(f'<text x="{LEFT + plot_width / 2}" y="{HEIGHT - 8}" text-anchor="middle">seconds</text>')
+    parts.append(f'<text x="{LEFT + 8}" y="{TOP + 12}">requests</text>')
     for index, one in enumerate(measured):
         colour = COLOURS[index % len(COLOURS)]
         parts.append(line(_allowed(one), f'stroke="{colour}" stroke-dasharray="2 3"'))

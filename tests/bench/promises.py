@@ -10,7 +10,6 @@ MB = 1e6
 EXTRA_REQUESTS = 3
 OVER_WINDOWS = 1.05
 LINEAR = 1.3
-STALL_SECONDS = 0.050
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +35,7 @@ def verdicts(measured: Mapping[str, Measurement]) -> list[Verdict]:
     limit("10k-20ms", "process start to end", 3.0, lambda case: case.wall, "s")
     limit("10k-20ms", "peak memory", 150, lambda case: case.peak / MB, "MB")
     for name in ("10k", "10k-20ms"):
-        limit(
-            name,
-            "longest stall of the event loop",
-            50,
-            lambda case: case.stall.seconds * 1e3 if case.stall else 0,
-            "ms",
-        )
+        limit(name, "longest stall of the event loop", 50, _stall_milliseconds, "ms")
     for name in ("100k", "100k-20ms"):
         limit(name, "peak memory", 400, lambda case: case.peak / MB, "MB")
     for large, medium in (("100k", "10k"), ("100k-20ms", "10k-20ms")):
@@ -88,6 +81,10 @@ def _linear(large: Measurement, medium: Measurement) -> Verdict:
         f"{ratio:.2f} × ({_each(large) * 1e6:.1f} µs against {_each(medium) * 1e6:.1f} µs)",
         ratio <= LINEAR,
     )
+
+
+def _stall_milliseconds(one: Measurement) -> float:
+    return one.stall.seconds * 1e3 if one.stall else 0.0
 
 
 def _each(one: Measurement) -> float:

@@ -1,12 +1,11 @@
 """Tells what was measured: a line a case on the terminal while it goes on, and docs/benchmarks.md at the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.cases import Case
 from bench.machine import Machine
 from bench.measurement import Measurement
 from bench.promises import MB, Verdict
@@ -70,10 +69,10 @@ Dashed: what the windows and the share allow. Solid: requests as they arrived.
 """
 
 
-def terminal_table(measured: Sequence[Measurement]) -> Table:
+def case_table(measured: Iterable[Measurement] = ()) -> Table:
     table = Table(*COLUMNS)
     for one in measured:
-        table.add_row(*_row(one))
+        table.add_row(*case_row(one))
     return table
 
 
@@ -103,11 +102,11 @@ def markdown(
             [(verdict.promise, verdict.measured, "kept" if verdict.kept else "**missed**") for verdict in found],
         ),
         "## Without a quota\n",
-        _markdown_table(COLUMNS, [_row(one) for one in free]),
+        _markdown_table(COLUMNS, [case_row(one) for one in free]),
         QUOTA_INTRODUCTION,
         _markdown_table(QUOTA_COLUMNS, [_quota_row(one) for one in limited]),
         PLOT,
-        _markdown_table(COLUMNS, [_row(one) for one in limited]),
+        _markdown_table(COLUMNS, [case_row(one) for one in limited]),
     ]
     return "\n".join(sections)
 
@@ -117,7 +116,7 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _row(one: Measurement) -> tuple[str, ...]:
+def case_row(one: Measurement) -> tuple[str, ...]:
     size, stall = one.case.size, one.stall
     return (
         one.case.name,
@@ -151,8 +150,3 @@ def _quota_row(one: Measurement) -> tuple[str, ...]:
         f"{one.exchange / least:.3f}",
         str(one.refused),
     )
-
-
-def describe(case: Case) -> str:
-    """A case in a few words, while it runs."""
-    return f"{case.name}: {case.size.accounts:,} accounts, {case.runs} × sync, {case.probes} × stall"

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from buildkite_connector.collect import Member, TeamGone
 from buildkite_connector.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
@@ -32,9 +32,10 @@ def member(number: int, role: Role = Role.MEMBER) -> Member:
 
 @dataclass
 class RosterDouble:
-    """Serves what it holds at the time of each call, each answer a loop turn or more after its question.
+    """Serves what it holds at the time of each answer, which comes once `wait` has ended.
 
-    `before` is called with (listing, page) before each answer and may change the organization or raise.
+    `before` is called with (listing, page) before each answer and may change the organization or raise;
+    `spoil` may change the page that is answered with.
     """
 
     listed_accounts: list[Account] = field(default_factory=list)
@@ -43,7 +44,8 @@ class RosterDouble:
     page_size: int = 3
     tells_last: bool = True
     before: Callable[[str, int], None] = lambda _listing, _page: None
-    delay: Callable[[], float] = lambda: 0.0
+    wait: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+    spoil: Callable[[str, int, Page[Any]], Page[Any]] = lambda _listing, _number, page: page
     exists: bool = True
     asked: list[tuple[str, int]] = field(default_factory=list)
     out: int = 0
@@ -57,8 +59,8 @@ class RosterDouble:
 
     @property
     def minimum(self) -> int:
-        listings = [self.listed_accounts, self.listed_teams, *self.listed_members.values()]
-        return sum(max(1, -(-len(listing) // self.page_size)) for listing in listings)
+        sizes = [len(self.listed_accounts), len(self.listed_teams), *map(len, self.listed_members.values())]
+        return sum(max(1, -(-size // self.page_size)) for size in sizes)
 
     @property
     def repeats(self) -> set[tuple[str, int]]:
@@ -72,24 +74,24 @@ class RosterDouble:
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
         await self._answer("accounts", page)
-        return self._page(self.listed_accounts, page)
+        return self._page("accounts", self.listed_accounts, page)
 
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
         await self._answer("teams", page)
-        return self._page(self.listed_teams, page)
+        return self._page("teams", self.listed_teams, page)
 
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
         await self._answer(team, page)
         if team not in self.listed_members:
             raise TeamGone(team)
-        return self._page(self.listed_members[team], page)
+        return self._page(team, self.listed_members[team], page)
 
     async def _answer(self, listing: str, page: int) -> None:
         self.asked.append((listing, page))
         self.out += 1
         self.most_out = max(self.most_out, self.out)
         try:
-            await asyncio.sleep(self.delay())
+            await self.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -97,10 +99,11 @@ class RosterDouble:
             self.out -= 1
         self.before(listing, page)
 
-    def _page(self, items: Sequence[T], page: int) -> Page[T]:
-        last = max(page, -(-len(items) // self.page_size))
-        known = self.tells_last or page >= last
-        return Page(items[(page - 1) * self.page_size : page * self.page_size], last if known else None)
+    def _page(self, listing: str, items: Sequence[T], number: int) -> Page[T]:
+        last = max(number, -(-len(items) // self.page_size))
+        known = self.tells_last or number >= last
+        page = Page(items[(number - 1) * self.page_size : number * self.page_size], last if known else None)
+        return self.spoil(listing, number, page)
 
 
 def organization(accounts: int = 0, members: Sequence[Sequence[int]] = ()) -> RosterDouble:

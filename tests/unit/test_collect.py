@@ -64,7 +64,8 @@ async def test_without_teams_in_scope_only_accounts_are_asked_for() -> None:
     collection = await collect(roster, ACME, USERS_ONLY)
     assert {listing for listing, _ in roster.asked} == {"accounts"}
     assert collection.directory.scope == USERS_ONLY
-    assert collection.directory.teams == collection.directory.memberships == ()
+    assert collection.directory.teams == ()
+    assert collection.directory.memberships == ()
 
 
 @pytest.mark.parametrize("scope", [Scope(entitlements=False), Scope(grants=False)])
@@ -178,7 +179,7 @@ async def test_a_member_known_only_from_a_team_is_added_and_counted() -> None:
 
 
 async def test_the_first_failure_cancels_what_is_on_its_way_and_is_raised_as_it_is() -> None:
-    roster = organization(accounts=300, members=[[0]] * 9)
+    roster = organization(accounts=3000, members=[[0]] * 9)
     revoked = Failure(Reason.TOKEN_REJECTED, "revoked")
 
     def revoke(listing: str, page: int) -> None:
@@ -195,10 +196,16 @@ async def test_the_first_failure_cancels_what_is_on_its_way_and_is_raised_as_it_
 
 async def test_a_cancelled_collection_leaves_nothing_behind() -> None:
     roster = organization(accounts=300, members=[[0]] * 9)
-    roster.delay = lambda: 1000.0
+    both_out = asyncio.Event()
+
+    async def never() -> None:
+        if roster.out == 2:
+            both_out.set()
+        await asyncio.Event().wait()
+
+    roster.wait = never
     collecting = asyncio.create_task(collect(roster, ACME, FULL_SCOPE))
-    while roster.out < 2:
-        await asyncio.sleep(0)
+    await both_out.wait()
     collecting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await collecting

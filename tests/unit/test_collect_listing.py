@@ -109,21 +109,11 @@ async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
             roster.listed_accounts.insert(0, account(1000 + roster.requests))
 
     roster.before = before
-    with pytest.raises(Failure, match=r"accounts of acme to hold still .* an id came on two pages") as failed:
+    with pytest.raises(Failure, match=r"accounts of acme to hold still .* \(an id came on two pages\)") as failed:
         await collect(roster, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE
     assert failed.value.remedy is Remedy.RETRY
     assert len([1 for listing, page in roster.asked if page == 1]) == 1 + REREADS
-
-
-class _Odd(RosterDouble):
-    """Pages that are not what their number promises."""
-
-    sizes: tuple[int, ...] = ()
-
-    async def accounts(self, slug: str, page: int) -> "Page[object]":  # type: ignore[override]
-        self.asked.append(("accounts", page))
-        return Page([account(100 * page + number) for number in range(self.sizes[page - 1])], len(self.sizes))
 
 
 @pytest.mark.parametrize(
@@ -138,8 +128,10 @@ class _Odd(RosterDouble):
     ],
 )
 async def test_pages_that_never_are_what_was_promised_fail_the_listing(sizes: tuple[int, ...], complaint: str) -> None:
-    roster = _Odd()
-    roster.sizes = sizes
+    roster = RosterDouble()
+    roster.spoil = lambda _, number, __: Page(
+        [account(100 * number + each) for each in range(sizes[number - 1])], len(sizes)
+    )
     with pytest.raises(Failure, match=complaint) as failed:
         await collect(roster, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE

@@ -295,7 +295,7 @@ class KubernetesApi:
 
 @asynccontextmanager
 async def connect(login: Login, clock: Clock, instance: str) -> AsyncIterator[KubernetesApi]:
-    """The API that `login` leads to. `instance` is this process's name in events. Raises Failure (remedy: edit)."""
+    """The API that `login` leads to. `instance` is this process's name in events. Raises Failure."""
     async with open_connection(login) as connection:
         yield KubernetesApi(connection, clock, instance)
 

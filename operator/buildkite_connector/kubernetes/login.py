@@ -11,14 +11,14 @@ import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.failure import Failure, Reason
 
 _TOKEN = "BearerToken"  # noqa: S105  (the name of the client's one security scheme)
 
 
 class Login(Protocol):
     async def load(self, configuration: Configuration) -> None:
-        """Fill in address, trust and credentials as they are now. Raises Failure (remedy: edit)."""
+        """Fill in address, trust and credentials as they are now. Raises Failure (remedy: retry)."""
         ...
 
 
@@ -86,5 +86,4 @@ def _unusable(what: str, error: Exception) -> Failure:
         Reason.KUBERNETES_REFUSED,
         f"The Kubernetes API cannot be reached with {what}: {error}."
         " Set KUBECONFIG to a usable file, or run in a pod with a service account.",
-        remedy=Remedy.EDIT,
     )

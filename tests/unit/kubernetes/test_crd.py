@@ -144,5 +144,9 @@ def test_a_time_to_come_is_no_date_column_as_that_would_print_invalid() -> None:
 
 def test_the_names_are_those_of_the_design() -> None:
     names = definition()["spec"]["names"]
-    assert (names["plural"], names["shortNames"], names["categories"]) == ("buildkiteconnectors", ["bkc"], ["connectors"])
+    assert (names["plural"], names["shortNames"], names["categories"]) == (
+        "buildkiteconnectors",
+        ["bkc"],
+        ["connectors"],
+    )
     assert VERSION["subresources"] == {"status": {}}

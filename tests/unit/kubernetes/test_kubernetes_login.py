@@ -67,7 +67,7 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, content
     with pytest.raises(Failure, match="Set KUBECONFIG to a usable file") as caught:
         await KubeconfigLogin(str(path)).load(Configuration())
     assert str(path) in caught.value.message
-    assert caught.value.remedy is Remedy.EDIT
+    assert caught.value.remedy is Remedy.RETRY
 
 
 async def test_no_service_account_is_a_failure_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

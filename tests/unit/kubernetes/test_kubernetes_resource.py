@@ -102,7 +102,10 @@ def test_unknown_fields_are_passed_over() -> None:
         ({"credentialsSecretRef": {}}, "spec.credentialsSecretRef.name"),
         ({"credentialsSecretRef": {"name": ""}}, "spec.credentialsSecretRef.name"),
         ({"credentialsSecretRef": {"name": "Not_A_Name"}}, "spec.credentialsSecretRef.name"),
-        ({"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "a b"}}}, "spec.credentialsSecretRef.keys.apiToken"),
+        (
+            {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "a b"}}},
+            "spec.credentialsSecretRef.keys.apiToken",
+        ),
         ({"schedule": {"interval": "1h", "cron": "0 3 * * *"}}, "spec.schedule.interval and spec.schedule.cron"),
         ({"schedule": {"interval": "3x"}}, "spec.schedule.interval"),
         ({"schedule": {"interval": ""}}, "spec.schedule.interval"),

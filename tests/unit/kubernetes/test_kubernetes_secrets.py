@@ -77,7 +77,13 @@ async def test_the_line_break_that_echo_and_editors_leave_is_stripped() -> None:
 async def test_a_secret_that_is_not_there_says_what_to_create_and_where() -> None:
     failure = await failure_of({}, Refused(404, "secrets not found"))
     assert (failure.reason, failure.remedy) == (Reason.SECRET_NOT_FOUND, Remedy.CREDENTIALS)
-    for word in ("buildkite-credentials", "namespace default", "BATON_CLIENT_ID", "BATON_CLIENT_SECRET", "BATON_API_TOKEN"):
+    for word in (
+        "buildkite-credentials",
+        "namespace default",
+        "BATON_CLIENT_ID",
+        "BATON_CLIENT_SECRET",
+        "BATON_API_TOKEN",
+    ):
         assert word in failure.message
 
 

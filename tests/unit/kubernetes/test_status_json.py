@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.directory import Counts, Organization, OrganizationSlug
@@ -168,7 +168,9 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
 
 
 _TIMES = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)  # noqa: DTZ001
+    min_value=datetime(2000, 1, 1),
+    max_value=datetime(2100, 1, 1),
+    timezones=st.just(UTC),  # noqa: DTZ001
 ).map(lambda time: time.replace(microsecond=0))
 _COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
 _TEXT = st.text(max_size=60)
@@ -208,9 +210,7 @@ _STATUSES = st.builds(
         st.integers(0, 2**53),
     ),
     last_delivery=st.none()
-    | st.builds(
-        DeliveryRecord, _TIMES, _TEXT.map(TaskID), _TEXT.map(SyncID), _TEXT, st.integers(0, 2**53), _COUNTS
-    ),
+    | st.builds(DeliveryRecord, _TIMES, _TEXT.map(TaskID), _TEXT.map(SyncID), _TEXT, st.integers(0, 2**53), _COUNTS),
     last_handled_sync_request=st.none() | _TEXT,
     history=st.lists(
         st.builds(
@@ -228,6 +228,7 @@ _STATUSES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_STATUSES)
 def test_any_status_reads_back_equal(status: ConnectorStatus) -> None:
     over_the_wire = json.loads(json.dumps(status_to_json(status)))
@@ -241,6 +242,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_JSON)
 def test_no_json_whatever_breaks_the_reading(junk: Any) -> None:
     read = status_from_json(junk)
