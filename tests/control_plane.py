@@ -10,17 +10,13 @@ Everything here blocks: call it through `asyncio.to_thread` where an event loop 
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -32,18 +28,11 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from control_plane_process import ServerProcess, free_port
+
 DEFAULT_ASSETS = Path("/usr/local/kubebuilder/bin")
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 CLUSTER_VARIABLE = "E2E_KUBECONFIG"
-
-START_DEADLINE = 60.0
-STOP_DEADLINE = 10.0
-POLL_INTERVAL = 0.05
-LOG_TAIL_LINES = 20
-
-
-class ControlPlaneError(Exception):
-    """The control plane did not come up, or went away; the message ends with the tail of its log."""
 
 
 class KubectlError(Exception):
@@ -193,7 +182,7 @@ class Cluster:
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
         """A kubeconfig file that acts as this service account, which must exist; its token lives an hour."""
         token = self.kubectl("create", "token", name, "--namespace", namespace).stdout.strip()
-        config = self.kubectl_json("config", "view", "--raw", "--minify")
+        config = self.kubectl_json("config", "view", "--raw", "--minify", "--flatten")
         config["users"] = [{"name": name, "user": {"token": token}}]
         config["contexts"][0]["context"].update(user=name, namespace=namespace)
         path = self.directory / f"{namespace}.{name}.kubeconfig"
@@ -213,16 +202,16 @@ class ControlPlane(Cluster):
         self.kubeconfig = self.directory / "admin.kubeconfig"
         # gcloud's and other wrappers of kubectl keep files of their own in HOME.
         self._environment = {**self._environment, "HOME": str(self.directory)}
-        self._port = _free_port()
+        self._port = free_port()
         self._issue_credentials()
 
-        etcd_url = f"http://127.0.0.1:{_free_port()}"
-        etcd = _Process(self._etcd_command(etcd_url), self.directory / "etcd.log")
+        etcd_url = f"http://127.0.0.1:{free_port()}"
+        etcd = ServerProcess(self._etcd_command(etcd_url), self.directory / "etcd.log")
         opening.callback(etcd.stop)
         etcd.start()
         etcd.wait_until_healthy(f"{etcd_url}/health")
 
-        self._apiserver = _Process(self._apiserver_command(etcd_url), self.directory / "kube-apiserver.log")
+        self._apiserver = ServerProcess(self._apiserver_command(etcd_url), self.directory / "kube-apiserver.log")
         opening.callback(self._apiserver.stop)
         self.start_apiserver()
 
@@ -333,74 +322,6 @@ def find_cluster() -> Cluster | None:
         return Cluster(Path(existing).resolve(), kubectl)
     assets = find_assets()
     return None if assets is None else ControlPlane(assets)
-
-
-@dataclass(slots=True)
-class _Process:
-    """A server that logs to a file and ends with us."""
-
-    command: Sequence[str]
-    log: Path
-    _running: subprocess.Popen[bytes] | None = field(default=None, init=False)
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal must not end etcd before the API server.
-            self._running = subprocess.Popen(  # noqa: S603 - a binary that find_assets found, no shell
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def signal(self, number: signal.Signals) -> None:
-        if self._running is None:
-            raise ControlPlaneError(f"{Path(self.command[0]).name} is not running, so it cannot get {number!r}.")
-        self._running.send_signal(number)
-
-    def wait_until_healthy(self, url: str, tls: ssl.SSLContext | None = None) -> None:
-        deadline = time.monotonic() + START_DEADLINE
-        while time.monotonic() < deadline:
-            if self._running is None or self._running.poll() is not None:
-                raise ControlPlaneError(f"{Path(self.command[0]).name} ended at its start.\n{self.tail()}")
-            try:
-                with urllib.request.urlopen(url, timeout=1, context=tls):  # noqa: S310 - our own address
-                    return
-            except OSError:  # refused, timed out, or an HTTP status that says "not yet"
-                time.sleep(POLL_INTERVAL)
-        raise ControlPlaneError(
-            f"{Path(self.command[0]).name} was not ready after {START_DEADLINE:g} s.\n{self.tail()}"
-        )
-
-    def stop(self) -> None:
-        if self._running is None:
-            return
-        self._running.terminate()
-        self._running.send_signal(signal.SIGCONT)  # one that is paused sees the SIGTERM only now
-        try:
-            self._running.wait(STOP_DEADLINE)
-        except subprocess.TimeoutExpired:
-            self._running.kill()
-            self._running.wait()
-        self._running = None
-
-    def tail(self) -> str:
-        if not self.log.exists():
-            return "(no log)"
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-
-
-def _free_port() -> int:
-    """A port that nobody listens on, below those that Linux gives to outgoing connections (32768 and up).
-
-    From that range the port could be taken while the API server restarts, even by the very client that
-    keeps knocking at it.
-    """
-    for port in random.sample(range(20_000, 32_000), k=100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise ControlPlaneError("No free port among 100 tried between 20000 and 32000 on 127.0.0.1.")
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -51,19 +51,23 @@ async def observing(kubeconfig: Path, namespace: str) -> AsyncIterator[Told]:
         await process.wait()
 
 
-@kopf.on.startup()
-def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.networking.error_backoffs = [0.2] * 100
-    settings.watching.reconnect_backoff = 0.1
+def run(namespace: str) -> None:
+    """Be the operator: print every event as a line of JSON, until SIGTERM."""
 
+    @kopf.on.startup()
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.networking.error_backoffs = [0.2] * 100
+        settings.watching.reconnect_backoff = 0.1
 
-@kopf.on.event(GROUP, "v1", "widgets")
-def tell(type: str | None, name: str, spec: kopf.Spec, **_: Any) -> None:  # noqa: A002 - kopf's names
-    sys.stdout.write(json.dumps({"type": type, "name": name, "size": spec.get("size")}) + "\n")
-    sys.stdout.flush()
+    @kopf.on.event(GROUP, "v1", "widgets")
+    def tell(type: str | None, name: str, spec: kopf.Spec, **_: Any) -> None:  # noqa: A002 - kopf's names
+        sys.stdout.write(json.dumps({"type": type, "name": name, "size": spec.get("size")}) + "\n")
+        sys.stdout.flush()
+
+    kopf.run(standalone=True, namespaces=[namespace])
 
 
 if __name__ == "__main__":
-    kopf.run(standalone=True, namespaces=[sys.argv[1]])
+    run(sys.argv[1])

@@ -7,26 +7,19 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import yaml
-from kubernetes.aio import watch as watching
-from kubernetes.aio.client import ApiClient, ApiException, Configuration, CoreV1Api, CustomObjectsApi
-from kubernetes.aio.config import load_kube_config
+import trustme
 
-from buildkite_connector.kubernetes.crd import definition
 from buildkite_connector.kubernetes.names import GROUP, KIND, PLURAL, VERSION
-from control_plane import Cluster
-from kubernetes_double import KubernetesDouble
-from kubernetes_double_resources import ApiError
+from kubernetes_apis import DoubleApi, Kubernetes, Manifest, RealApi, double_api, real_api
 from simulators.buildkite import BuildkiteSimulator, Config
 from simulators.buildkite_api import Token
 from simulators.buildkite_organization import Organization
@@ -34,201 +27,26 @@ from simulators.buildkite_quota import Limits
 from simulators.c1 import C1Simulator
 from simulators.c1_policy import Policy
 
-TESTS = Path(__file__).parent
-GOLDEN = TESTS / "data" / "acme-org.json"
+__all__ = (
+    "KIND",
+    "PLURAL",
+    "DoubleApi",
+    "Kubernetes",
+    "Manifest",
+    "OperatorProcess",
+    "RealApi",
+    "Rig",
+    "condition",
+    "double_api",
+    "real_api",
+)
+
+GOLDEN = Path(__file__).parent / "data" / "acme-org.json"
 API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
 """A token of the real form; tests look for it where it must not be."""
 SECRET_NAME = "acme-credentials"
-
-Manifest = dict[str, Any]
-
-
-class Kubernetes(Protocol):
-    """What a scenario does to a Kubernetes API, as a person with kubectl would."""
-
-    @property
-    def kubeconfig(self) -> Path: ...
-
-    async def apply(self, manifest: Manifest) -> None: ...
-
-    async def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None: ...
-
-    async def delete(self, namespace: str, name: str) -> None: ...
-
-    async def delete_secret(self, namespace: str, name: str) -> None: ...
-
-    async def get(self, namespace: str, name: str) -> Manifest: ...
-
-    async def exists(self, namespace: str, name: str) -> bool: ...
-
-    async def events(self, namespace: str) -> list[Manifest]: ...
-
-    async def writes(self) -> int:
-        """How many writes of statuses and events the API has taken so far."""
-        ...
-
-    def away(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Nobody reaches the API while the context lasts; open connections are cut."""
-        ...
-
-    async def wait_for(
-        self,
-        namespace: str,
-        name: str,
-        predicate: Callable[[Manifest], bool],
-        timeout: float,  # noqa: ASYNC109
-    ) -> Manifest:
-        """The first state of the connector that the predicate holds for, driven by a watch. Raises TimeoutError."""
-        ...
-
-
-class DoubleApi:
-    """The embedded API. Its definition is the generated one."""
-
-    def __init__(self, double: KubernetesDouble, kubeconfig: Path) -> None:
-        self.double = double
-        self.kubeconfig = double.write_kubeconfig(kubeconfig)
-        double.apply(definition())
-
-    async def apply(self, manifest: Manifest) -> None:
-        self.double.apply(_as_stored(manifest))
-
-    async def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
-        found = self.double.get(KIND, namespace, name)
-        metadata = {"namespace": namespace, "name": name}
-        metadata["annotations"] = {**found["metadata"].get("annotations", {}), **annotations}  # type: ignore[assignment]
-        self.double.apply({**{key: found[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
-
-    async def delete(self, namespace: str, name: str) -> None:
-        self.double.delete(KIND, namespace, name)
-
-    async def delete_secret(self, namespace: str, name: str) -> None:
-        self.double.delete("Secret", namespace, name)
-
-    async def get(self, namespace: str, name: str) -> Manifest:
-        return self.double.get(KIND, namespace, name)
-
-    async def exists(self, namespace: str, name: str) -> bool:
-        try:
-            self.double.get(KIND, namespace, name)
-        except ApiError:
-            return False
-        return True
-
-    async def events(self, namespace: str) -> list[Manifest]:
-        return self.double.objects("Event", namespace)
-
-    async def writes(self) -> int:
-        taken = self.double.writes()
-        return sum(each.resource == "events" or each.path.endswith("/status") for each in taken)
-
-    @contextlib.asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        with self.double.outage(None):
-            yield
-
-    async def wait_for(
-        self,
-        namespace: str,
-        name: str,
-        predicate: Callable[[Manifest], bool],
-        timeout: float,  # noqa: ASYNC109
-    ) -> Manifest:
-        return await self.double.wait_for(KIND, namespace, name, predicate, timeout)
-
-
-class RealApi:
-    """A real API server, through the administrator's kubeconfig."""
-
-    def __init__(self, cluster: Cluster, client: ApiClient) -> None:
-        self.cluster = cluster
-        self.kubeconfig = cluster.kubeconfig
-        self._client = client
-        self._objects = CustomObjectsApi(client)
-
-    async def apply(self, manifest: Manifest) -> None:
-        await asyncio.to_thread(self.cluster.kubectl, "apply", "--filename", "-", input=yaml.safe_dump(manifest))
-
-    async def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
-        pairs = [f"{key}={value}" for key, value in annotations.items()]
-        await asyncio.to_thread(
-            self.cluster.kubectl, "--namespace", namespace, "annotate", "--overwrite", PLURAL, name, *pairs
-        )
-
-    async def delete(self, namespace: str, name: str) -> None:
-        await self._objects.delete_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
-
-    async def delete_secret(self, namespace: str, name: str) -> None:
-        await CoreV1Api(self._client).delete_namespaced_secret(name, namespace)
-
-    async def get(self, namespace: str, name: str) -> Manifest:
-        found: Any = await self._objects.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
-        return dict(found)
-
-    async def exists(self, namespace: str, name: str) -> bool:
-        try:
-            await self.get(namespace, name)
-        except ApiException as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
-
-    async def events(self, namespace: str) -> list[Manifest]:
-        found = await asyncio.to_thread(
-            self.cluster.kubectl_json, "--namespace", namespace, "get", "events.events.k8s.io"
-        )
-        return list(found["items"])
-
-    async def writes(self) -> int:
-        metrics = (await asyncio.to_thread(self.cluster.kubectl, "get", "--raw", "/metrics")).stdout
-        return sum(int(float(count)) for count in _WRITES_TAKEN.findall(metrics))
-
-    @contextlib.asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        if not isinstance(self.cluster, ControlPlane):
-            raise RuntimeError("only an API server of our own can be stopped")
-        await asyncio.to_thread(self.cluster.stop_apiserver)
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(self.cluster.start_apiserver)
-
-    async def wait_for(
-        self,
-        namespace: str,
-        name: str,
-        predicate: Callable[[Manifest], bool],
-        timeout: float,  # noqa: ASYNC109
-    ) -> Manifest:
-        async with asyncio.timeout(timeout), watching.Watch() as watch:
-            stream = watch.stream(
-                self._objects.list_namespaced_custom_object,
-                GROUP,
-                VERSION,
-                namespace,
-                PLURAL,
-                field_selector=f"metadata.name={name}",
-            )
-            async for event in stream:
-                if event["type"] != "DELETED" and predicate(event["object"]):
-                    return dict(event["object"])
-        raise AssertionError("the watch never ends")
-
-
-@contextlib.asynccontextmanager
-async def real_api(cluster: Cluster) -> AsyncIterator[RealApi]:
-    configuration = Configuration()
-    await load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
-    async with ApiClient(configuration) as client:
-        yield RealApi(cluster, client)
-
-
-@contextlib.asynccontextmanager
-async def double_api() -> AsyncIterator[DoubleApi]:
-    with tempfile.TemporaryDirectory(prefix="double-") as folder:
-        async with KubernetesDouble() as double:
-            yield DoubleApi(double, Path(folder) / "kubeconfig")
+PATIENCE = 30.0
+"""Seconds that a scenario waits for what should happen much sooner."""
 
 
 @dataclass
@@ -238,7 +56,7 @@ class OperatorProcess:
     environment: Mapping[str, str]
     arguments: tuple[str, ...] = ()
     lines: list[str] = field(default_factory=list)
-    ready_within: float = 30.0
+    ready_within: float = PATIENCE
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -249,14 +67,13 @@ class OperatorProcess:
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **self.environment},
         )
-        self._ready = asyncio.Event()
+        self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
-        waiting = asyncio.create_task(self._ready.wait())
-        await asyncio.wait({waiting, self._reading}, timeout=self.ready_within, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not self._ready.is_set():
-            await self.stop()
-            raise AssertionError("the operator did not become ready:\n" + "\n".join(self.lines))
+        try:
+            await self.until_logged("the operator is ready", timeout=self.ready_within)
+        except BaseException:
+            await self.kill()
+            raise
         return self
 
     async def __aexit__(
@@ -267,10 +84,23 @@ class OperatorProcess:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            text = line.decode().rstrip()
-            self.lines.append(text)
-            if "the operator is ready" in text:
-                self._ready.set()
+            self.lines.append(line.decode().rstrip())
+            self._tell()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def until_logged(self, *texts: str, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109
+        """Once there is a line with all of these in it. The operator's end, or the time's, is an AssertionError."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not any(all(text in line for text in texts) for line in self.lines):
+                    assert not self._reading.done(), self._told(f"ended before it logged {texts}")
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(self._told(f"did not log {texts} within {timeout} s")) from None
 
     async def stop(self, within: float = 15.0) -> int:
         """SIGTERM; gives the exit code. An operator that does not end in time is killed, and that is an error."""
@@ -281,40 +111,51 @@ class OperatorProcess:
                 await self._reading
                 return await self._process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-            raise AssertionError(f"the operator did not stop within {within} s:\n" + "\n".join(self.lines)) from None
+            await self.kill()
+            raise AssertionError(self._told(f"did not stop within {within} s")) from None
 
-    def kill(self) -> None:
-        """As a node does that dies."""
-        self._process.kill()
+    async def kill(self) -> None:
+        """Its end without warning, as when a node dies."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._reading
+        await self._process.wait()
 
     def records(self) -> list[dict[str, Any]]:
         """The JSON log records."""
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
+    def _told(self, what: str) -> str:
+        return f"the operator {what}:\n" + "\n".join(self.lines)
+
 
 class Rig:
-    """The simulators, one registered client, and manifests that fit them."""
+    """The simulators, one registered client, and manifests that fit them.
+
+    `ca` signs C1's certificate, and that of any other C1 that the operator is to trust. `operators`: all that were made.
+    `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it must not be.
+    """
 
     def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
         self.kubernetes = kubernetes
         self.namespace = namespace
+        self.ca = trustme.CA()
+        self.operators: list[OperatorProcess] = []
+        self.confided: set[str] = set()
+        self._c1s: list[C1Simulator] = []
         self._opened = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        async with contextlib.AsyncExitStack() as stack:
-            self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rig-")))
-            self.buildkite = await stack.enter_async_context(
+        async with contextlib.AsyncExitStack() as self._opened:
+            self.directory = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="rig-")))
+            self.buildkite = await self._opened.enter_async_context(
                 BuildkiteSimulator(
                     Config((Organization.load(GOLDEN),), (Token(API_TOKEN),), Limits(user=None, organization=None))
                 )
             )
-            self.c1 = await stack.enter_async_context(
-                C1Simulator(Policy(next_poll=0.5, next_heartbeat=1.0, sync_on_hello=False))
-            )
+            self.c1 = await self.open_c1()
             self.client = self.c1.register_client()
-            self._opened = stack.pop_all()
+            self._opened = self._opened.pop_all()
         return self
 
     async def __aexit__(
@@ -322,9 +163,36 @@ class Rig:
     ) -> None:
         await self._opened.aclose()
 
+    async def open_c1(self) -> C1Simulator:
+        """One more C1 that the operator trusts; it ends with the rig."""
+        c1 = await self._opened.enter_async_context(
+            C1Simulator(Policy(next_poll=0.5, next_heartbeat=1.0, sync_on_hello=False), ca=self.ca)
+        )
+        exchange = c1.authority.exchange
+
+        def listen(form: Mapping[str, str]) -> dict[str, object]:
+            self.confided.add(form["client_assertion"])
+            answer = exchange(form)
+            self.confided.add(str(answer["access_token"]))
+            return answer
+
+        c1.authority.exchange = listen  # type: ignore[method-assign]  # what it hands out is kept nowhere else
+        self._c1s.append(c1)
+        return c1
+
+    @property
+    def violations(self) -> list[str]:
+        """Breaches of C1's contract, seen by any of them."""
+        return [violation for c1 in self._c1s for violation in c1.violations]
+
+    @property
+    def staged(self) -> list[Path]:
+        """The snapshots that wait in the operator's data directory."""
+        return sorted((self.directory / "snapshots").glob("*"))
+
     def operator(self, *arguments: str, **environment: str) -> OperatorProcess:
         """The operator on this rig; enter it to start it."""
-        return OperatorProcess(
+        operator = OperatorProcess(
             {
                 "KUBECONFIG": str(self.kubernetes.kubeconfig),
                 "BUILDKITE_API_URL": self.buildkite.url,
@@ -335,19 +203,22 @@ class Rig:
             },
             ("--namespace", self.namespace, *arguments),
         )
+        self.operators.append(operator)
+        return operator
 
-    def secret(self, **changes: str | None) -> Manifest:
-        """The Secret with the vendor's keys; `changes` by key, None leaves a key out."""
+    def secret(self, name: str = SECRET_NAME, **changes: str | None) -> Manifest:
+        """A Secret with the vendor's keys; `changes` by key, None leaves a key out."""
         values = {
             "BATON_CLIENT_ID": self.client.client_id,
             "BATON_CLIENT_SECRET": self.client.client_secret,
             "BATON_API_TOKEN": API_TOKEN,
             **changes,
         }
+        self.confided |= {values["BATON_CLIENT_SECRET"] or "", values["BATON_API_TOKEN"] or ""} - {""}
         return {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": SECRET_NAME, "namespace": self.namespace},
+            "metadata": {"name": name, "namespace": self.namespace},
             "type": "Opaque",
             "stringData": {key: value for key, value in values.items() if value is not None},
         }
@@ -366,26 +237,29 @@ class Rig:
 
     async def until(
         self,
-        predicate: Callable[[Manifest], bool],
-        timeout: float = 20.0,  # noqa: ASYNC109
+        predicate: Callable[[Manifest], object],
+        timeout: float = PATIENCE,  # noqa: ASYNC109
         name: str = "acme",
     ) -> Manifest:
         """The connector once the predicate holds; a failure shows its last status."""
+
+        def holds(connector: Manifest) -> bool:
+            return "status" in connector and bool(predicate(connector))
+
         try:
-            return await self.kubernetes.wait_for(self.namespace, name, predicate, timeout)
+            return await self.kubernetes.wait_for(self.namespace, name, holds, timeout)
         except TimeoutError:
             found = await self.kubernetes.get(self.namespace, name)
-            raise AssertionError(
-                f"not within {timeout} s; the status is {json.dumps(found.get('status'), indent=1)}"
-            ) from None
+            status = json.dumps(found.get("status"), indent=1)
+            raise AssertionError(f"not within {timeout} s; the status is {status}") from None
 
     async def until_condition(
         self,
         kind: str,
         status: str,
         reason: str | None = None,
-        timeout: float = 20.0,
-        name: str = "acme",  # noqa: ASYNC109
+        timeout: float = PATIENCE,  # noqa: ASYNC109
+        name: str = "acme",
     ) -> Manifest:
         """The condition, once it is so."""
 
@@ -400,18 +274,3 @@ def condition(connector: Manifest, kind: str) -> Manifest:
     """The condition of this type, or {}."""
     conditions = connector.get("status", {}).get("conditions", [])
     return next((each for each in conditions if each["type"] == kind), {})
-
-
-def is_stopped_wait(error: BaseException) -> bool:
-    """Whether an API call ended because the object is not there."""
-    return isinstance(error, ApiException) and error.status == 404
-
-
-def _as_stored(manifest: Manifest) -> Manifest:
-    """A Secret's `stringData` as the API server stores it."""
-    import base64  # noqa: PLC0415
-
-    if "stringData" not in manifest:
-        return manifest
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in manifest["stringData"].items()}
-    return {**{key: value for key, value in manifest.items() if key != "stringData"}, "data": data}

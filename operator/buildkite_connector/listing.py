@@ -141,8 +141,10 @@ class Listing(Generic[K, T]):
 
     def _expect(self, number: int, page: Page[T], last: int) -> None:
         """Raises _Moved when a page is not what the listing's number of pages promises."""
-        if page.last not in (None, last) or number > last:
+        if number > last or page.last not in (None, last):
             raise _Moved(f"page {number} told of {page.last} pages, others of {last}")
+        if number == last and page.last is None:
+            raise _Moved(f"page {number} told of more to follow, others of {last} pages")
         if number < last and len(page.items) != self._page_size:
             raise _Moved(f"page {number} of {last} held {len(page.items)} instead of {self._page_size}")
         if number == last and (len(page.items) > self._page_size or (number > 1 and not page.items)):

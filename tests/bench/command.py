@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from rich.console import Console
 from rich.live import Live
 
 from bench.cases import CASES, PREFLIGHT, QUICK, Case
-from bench.machine import Machine
+from bench.machine import Bystanders, Machine
 from bench.measurement import Measurement, measure
 from bench.plot import svg
 from bench.promises import verdicts
 from bench.report import case_row, case_table, markdown, print_verdicts
+
+IDLE_CORES, IDLE_SECONDS = 0.1, 2.0
+"""What others may keep busy of an idle machine, and for how long that is watched."""
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = Machine.this()
     console.print(str(machine), highlight=False)
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
-    measured = asyncio.run(_measure(cases, console))
+    measured = asyncio.run(_measure(cases, console, when_idle=options.when_idle))
     found = verdicts(measured)
     print_verdicts(found, console)
     if not options.case and not options.quick:
@@ -37,17 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(verdict.kept for verdict in found) else 1
 
 
-async def _measure(cases: Sequence[Case], console: Console) -> dict[str, Measurement]:
+async def _measure(cases: Sequence[Case], console: Console, *, when_idle: bool) -> dict[str, Measurement]:
     """Measure one after the other, and show each as soon as it is there."""
     measured: dict[str, Measurement] = {}
-    with Live(case_table(), console=console, auto_refresh=False) as live:
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         for case in cases:
+            if when_idle:
+                await _idle()
             measured[case.name] = await measure(case)
-            if console.is_terminal:
+            if live is not None:
                 live.update(case_table(measured.values()), refresh=True)
             else:
                 console.print(*case_row(measured[case.name]), sep=" | ", soft_wrap=True, highlight=False)
     return measured
+
+
+async def _idle() -> None:
+    busy = True
+    while busy:
+        bystanders = Bystanders()
+        await asyncio.sleep(IDLE_SECONDS)
+        busy = bystanders.cores() > IDLE_CORES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,5 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--quick", action="store_true", help="the small cases only, in less than half a minute")
     choice.add_argument("--case", action="append", choices=list(CASES), metavar="NAME", help="this one; repeatable")
+    parser.add_argument("--when-idle", action="store_true", help="before each case, wait until nothing else is at work")
     parser.epilog = f"Cases: {', '.join(CASES)}."
     return parser

@@ -1,7 +1,9 @@
-"""The machine that a measurement was made on, for its reader."""
+"""The machine that a measurement was made on, and what else it did meanwhile, for the reader."""
 
 import os
 import platform
+import resource
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,29 @@ class Machine:
             f"{self.cores} cores of {self.processor}, {self.memory / 2**30:.0f} GiB of memory, "
             f"{self.system}, {self.python}"
         )
+
+
+class Bystanders:
+    """How busy the machine was with what is not ours: this process and its children, once they have ended."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._busy = _busy_seconds() - _own_seconds()
+
+    def cores(self) -> float:
+        """Cores that others kept busy since the start, on average."""
+        return max(0.0, _busy_seconds() - _own_seconds() - self._busy) / (time.monotonic() - self._began)
+
+
+def _busy_seconds() -> float:
+    """Seconds that the machine's cores were busy, since its start."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text(encoding="utf-8").split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _processor() -> str:

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.cases import PREFLIGHT, SLUG, Case, Size
+from bench.machine import Bystanders
 from bench.stall import Stall
 from buildkite_connector.snapshot.reader import read_sync_run
 from simulators.buildkite_api import Token
@@ -42,7 +43,7 @@ class Measurement:
     """What a case took. `sent`: when each request of the last run arrived, in seconds after the first.
 
     `exchange`: seconds from that first request's arrival to the last answer. `minimum`, `requests` and `refused`
-    (429s) are of the run that made the most. `load`: the machine's one-minute load before and after.
+    (429s) are of the run that made the most. `others`: cores that other programs kept busy meanwhile, on average.
     """
 
     case: Case
@@ -54,7 +55,7 @@ class Measurement:
     snapshot_bytes: int
     sent: tuple[float, ...]
     exchange: float
-    load: tuple[float, float]
+    others: float
 
     @property
     def wall(self) -> float:
@@ -93,7 +94,7 @@ class Measurement:
 
 async def measure(case: Case) -> Measurement:
     """Run a case. Raises RuntimeError when the command fails or its snapshot is not the organization."""
-    load_before = os.getloadavg()[0]
+    bystanders = Bystanders()
     with TemporaryDirectory(prefix="bench-") as directory:
         scratch = Path(directory)
         file = scratch / "sync.c1z"
@@ -107,14 +108,14 @@ async def measure(case: Case) -> Measurement:
             for _ in range(case.runs):
                 await sim.control("reset_counts")
                 file.unlink(missing_ok=True)
-                runs.append((await _launch(sync, environment, scratch))[0])
+                runs.append((await launch(sync, environment, scratch))[0])
                 stats = await sim.stats()
                 requests, refused = max(requests, stats["requests"]), max(refused, stats["throttled"])
                 _check(file, case.size)
             answered = await sim.requests()
             snapshot_bytes = file.stat().st_size
             probe = [sys.executable, str(BENCH / "stall.py"), str(file), sim.url, SLUG]
-            stalls = [Stall(**json.loads((await _launch(probe, environment, scratch))[1])) for _ in range(case.probes)]
+            stalls = [Stall(**json.loads((await launch(probe, environment, scratch))[1])) for _ in range(case.probes)]
     first = min(request["at"] for request in answered)
     return Measurement(
         case=case,
@@ -126,7 +127,7 @@ async def measure(case: Case) -> Measurement:
         snapshot_bytes=snapshot_bytes,
         sent=tuple(sorted(request["at"] - first for request in answered)),
         exchange=max(request["at"] + request["seconds"] for request in answered) - first,
-        load=(load_before, os.getloadavg()[0]),
+        others=bystanders.cores(),
     )
 
 
@@ -140,8 +141,8 @@ def _environment(api_url: str) -> Mapping[str, str]:
     }
 
 
-async def _launch(program: Sequence[str], environment: Mapping[str, str], scratch: Path) -> tuple[Run, bytes]:
-    """Run a program to its end; gives what it took and what it printed."""
+async def launch(program: Sequence[str], environment: Mapping[str, str], scratch: Path) -> tuple[Run, bytes]:
+    """Run a program to its end; gives what it took and what it printed. Raises RuntimeError when it fails."""
     result = scratch / "result.json"
     launcher = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(BENCH / "launch.py"), str(result), *program),

@@ -10,30 +10,35 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
+
+from buildkite_connector.buildkite.settings import is_loopback
 
 KEPT = 64
 """How many idle connections are kept."""
 
 
-async def trust(scheme: str) -> ssl.SSLContext:
-    """Whose certificates count: SSL_CERT_FILE's, or else the usual authorities'. For plain http, nobody's."""
-    if scheme == "http":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return await asyncio.to_thread(httpx.create_ssl_context)
-
-
 class Connections:
     """Hands out clients, the last one used first, so that few connections do most of the work.
 
-    `tls` checks certificates (`trust`); proxies are the environment's (HTTPS_PROXY, NO_PROXY).
+    For `api_url` alone. Proxies are the environment's (HTTPS_PROXY, NO_PROXY), but none lies between here
+    and a loopback address: over plain http it would get to see the token.
     """
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, api_url: str, tls: ssl.SSLContext) -> None:
         self._tls = tls
+        self._proxies = not is_loopback(urlsplit(api_url).hostname or "")
         self._idle: list[httpx.AsyncClient] = []
+
+    @classmethod
+    async def to(cls, api_url: str) -> Self:
+        """Connections that trust SSL_CERT_FILE's authorities, or else the usual ones; for plain http, nobody."""
+        if urlsplit(api_url).scheme == "http":
+            return cls(api_url, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return cls(api_url, await asyncio.to_thread(httpx.create_ssl_context))
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -54,6 +59,7 @@ class Connections:
     def _new(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=self._tls,
+            trust_env=self._proxies,
             cookies=_NoCookies(),
             follow_redirects=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),

@@ -3,11 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from buildkite_connector.buildkite.client import BuildkiteClient
-from buildkite_connector.buildkite.connections import Connections, trust
+from buildkite_connector.buildkite.connections import Connections
 from buildkite_connector.buildkite.gate import Gate
 from buildkite_connector.buildkite.pacer import Pacer
 from buildkite_connector.buildkite.settings import BuildkiteSettings
@@ -54,7 +53,7 @@ async def open_buildkite(
     chance: Chance | None = None,
 ) -> AsyncIterator[Buildkite]:
     """The API for as long as the context lasts; then its connections are closed."""
-    connections = Connections(await trust(urlsplit(settings.api_url).scheme))
+    connections = await Connections.to(settings.api_url)
     try:
         yield Buildkite(settings, connections, clock or SystemClock(), chance or system_chance())
     finally:

@@ -18,8 +18,7 @@ from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.clock import SystemClock, system_chance
 from buildkite_connector.commands.connections import Connections
-from buildkite_connector.kubernetes.api import KubernetesApi
-from buildkite_connector.kubernetes.connection import open_connection
+from buildkite_connector.kubernetes.api import connect
 from buildkite_connector.kubernetes.connectors import Connectors
 from buildkite_connector.kubernetes.login import choose_login
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
@@ -49,10 +48,9 @@ async def run_operator(settings: OperatorSettings) -> None:
     async with (
         open_buildkite(settings.buildkite, clock=clock) as buildkite,
         open_c1(settings.c1, clock=clock) as c1,
-        open_connection(login) as connection,
+        connect(login, clock, socket.gethostname()) as api,
         asyncio.TaskGroup() as group,
     ):
-        api = KubernetesApi(connection, clock, socket.gethostname())
         scheduler = Scheduler(clock)
         tools = Tools(
             Connections(buildkite, c1),

@@ -25,7 +25,6 @@ from kubernetes.aio.client import (
 from buildkite_connector.clock import Clock
 from buildkite_connector.failure import Failure, Reason
 from buildkite_connector.kubernetes.connection import (
-    REQUEST_SECONDS,
     UNKNOWN_FIELD,
     Connection,
     Refused,
@@ -87,7 +86,7 @@ class KubernetesApi:
         async def send() -> Mapping[str, str]:
             # Without the typed model, whose errors would repeat the values.
             response = await self._core.read_namespaced_secret_without_preload_content(
-                name, namespace, _request_timeout=REQUEST_SECONDS
+                name, namespace, _request_timeout=self._connection.request_seconds
             )
             body = await response.read()
             if response.status >= 400:
@@ -195,7 +194,7 @@ class KubernetesApi:
                 field_manager=FIELD_MANAGER,
                 force=True,
                 _content_type=_APPLY,
-                _request_timeout=REQUEST_SECONDS,
+                _request_timeout=self._connection.request_seconds,
             ),
         )
         found: str | None = answer["metadata"].get("resourceVersion")
@@ -207,7 +206,12 @@ class KubernetesApi:
             found: Any = await self._connection.call(
                 "read a resource",
                 lambda: self._objects.get_namespaced_custom_object(
-                    GROUP, VERSION, resource.namespace, PLURAL, resource.name, _request_timeout=REQUEST_SECONDS
+                    GROUP,
+                    VERSION,
+                    resource.namespace,
+                    PLURAL,
+                    resource.name,
+                    _request_timeout=self._connection.request_seconds,
                 ),
             )
         except Refused as refused:
@@ -222,7 +226,7 @@ class KubernetesApi:
             "limit": _PAGE,
             "_continue": token,
             "_headers": {"Accept": _METADATA_ONLY},
-            "_request_timeout": REQUEST_SECONDS,
+            "_request_timeout": self._connection.request_seconds,
         }
         if namespace is None:
             return await self._connection.call(
@@ -258,7 +262,7 @@ class KubernetesApi:
             await self._connection.call(
                 "post an event",
                 lambda: self._events.create_namespaced_event(
-                    resource.namespace, event, _request_timeout=REQUEST_SECONDS
+                    resource.namespace, event, _request_timeout=self._connection.request_seconds
                 ),
             )
         except Refused as refused:
@@ -275,7 +279,7 @@ class KubernetesApi:
                 resource.namespace,
                 {"series": series},
                 _content_type=_MERGE,
-                _request_timeout=REQUEST_SECONDS,
+                _request_timeout=self._connection.request_seconds,
             ),
         )
         return count
@@ -294,9 +298,11 @@ class KubernetesApi:
 
 
 @asynccontextmanager
-async def connect(login: Login, clock: Clock, instance: str) -> AsyncIterator[KubernetesApi]:
+async def connect(
+    login: Login, clock: Clock, instance: str, request_seconds: float = 15.0
+) -> AsyncIterator[KubernetesApi]:
     """The API that `login` leads to. `instance` is this process's name in events. Raises Failure."""
-    async with open_connection(login) as connection:
+    async with open_connection(login, request_seconds) as connection:
         yield KubernetesApi(connection, clock, instance)
 
 

@@ -17,8 +17,6 @@ from kubernetes.aio.config import ConfigException
 from buildkite_connector.failure import Failure, Reason
 from buildkite_connector.kubernetes.login import Login
 
-REQUEST_SECONDS = 15.0
-
 UNKNOWN_FIELD = "failed to create typed patch object"
 """What the API server says, with code 500, when the definition has not got a field of what is applied."""
 
@@ -41,6 +39,7 @@ class Connection:
 
     client: ApiClient
     login: Login
+    request_seconds: float
 
     async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
         """One request; after a 401 once more, with new credentials.
@@ -72,12 +71,12 @@ class Connection:
 
 
 @asynccontextmanager
-async def open_connection(login: Login) -> AsyncIterator[Connection]:
-    """The API that `login` leads to, for the event loop that this runs in."""
+async def open_connection(login: Login, request_seconds: float) -> AsyncIterator[Connection]:
+    """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
     configuration = Configuration()
     await login.load(configuration)
     async with ApiClient(configuration) as client:
-        yield Connection(client, login)
+        yield Connection(client, login, request_seconds)
 
 
 def _reason(error: ApiException) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -48,13 +49,25 @@ def _none_if_unreadable(value: object, read: ValidatorFunctionWrapHandler) -> ob
         return None
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError("not a time that UTC has") from None
+
+
 def _rfc3339(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{time.replace(tzinfo=None).isoformat()}Z"
 
 
 _T = TypeVar("_T")
 _Maybe = Annotated[_T | None, WrapValidator(_none_if_unreadable)]
-_Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339), WithJsonSchema({"type": "string", "format": "date-time"})]
+_Time = Annotated[
+    AwareDatetime,
+    AfterValidator(_in_utc),
+    PlainSerializer(_rfc3339),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 _STRING = WithJsonSchema({"type": "string"})
 _Phase = Annotated[Phase, _STRING]
 _ConditionType = Annotated[ConditionType, _STRING]

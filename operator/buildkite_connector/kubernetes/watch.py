@@ -6,6 +6,7 @@ that its loop has when it stops, and would take over the process's signals in th
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,8 @@ from buildkite_connector.kubernetes.connection import Refused
 from buildkite_connector.kubernetes.login import Login, to_kopf
 from buildkite_connector.kubernetes.names import GROUP, PLURAL, VERSION
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, read_resource
+
+_KOPF_STOP_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -75,9 +78,11 @@ async def run_watch(
                 helper.cancel()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
-        if isinstance(cause, Failure):
-            raise cause from None
-        raise _lost(str(cause)) from cause
+    else:
+        return
+    if isinstance(cause, Failure):
+        raise cause
+    raise _lost(f"{type(cause).__name__}: {cause}") from cause
 
 
 def _lost(why: str) -> Failure:
@@ -202,18 +207,15 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
     loop = asyncio.new_event_loop()
     halt = asyncio.Event()
 
+    def on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """kopf leaves requests to their fate when it is stopped in the midst of its start."""
+        if not halt.is_set():
+            loop.default_exception_handler(context)
+
     def run() -> None:
+        loop.set_exception_handler(on_stray_error)
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(
-                kopf.operator(
-                    registry=_registry(feed, login),
-                    settings=_kopf_settings(settings),
-                    clusterwide=not settings.namespaces,
-                    namespaces=settings.namespaces,
-                    standalone=True,
-                    stop_flag=halt,
-                )
-            )
+            runner.run(_operate(feed, login, settings, halt))
 
     async def pass_on_stop() -> None:
         await stop.wait()
@@ -224,14 +226,39 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
     stopping = asyncio.create_task(pass_on_stop())
     try:
         await asyncio.shield(running)
+    except Exception:
+        if not stop.is_set():
+            raise
+        _logger.debug("kopf failed while it was stopped", exc_info=True)
     finally:
         stopping.cancel()
-        thread.shutdown(wait=False)
         if not running.done():
             loop.call_soon_threadsafe(halt.set)
             await asyncio.wait({running})
+        thread.shutdown()
     if not stop.is_set():
         raise _lost("kopf has stopped by itself")
+
+
+async def _operate(feed: _Feed, login: Login, settings: WatchSettings, halt: asyncio.Event) -> None:
+    """In kopf's loop, until `halt`; raises what ended kopf."""
+    halted = asyncio.create_task(halt.wait())
+    operator = asyncio.create_task(
+        kopf.operator(
+            registry=_registry(feed, login),
+            settings=_kopf_settings(settings),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            standalone=True,
+            stop_flag=halt,
+        )
+    )
+    await asyncio.wait((operator, halted), return_when=asyncio.FIRST_COMPLETED)
+    halted.cancel()
+    await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)
+    operator.cancel()  # it would wait 5 seconds for requests that it left behind
+    with contextlib.suppress(asyncio.CancelledError):
+        await operator
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:

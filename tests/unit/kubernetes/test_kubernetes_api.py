@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -282,25 +284,27 @@ class TestList:
         assert caught.value.status == 404
 
 
-class Doorkeeper:
-    """An API server that knows one token, and answers every request with an empty Secret."""
+@asynccontextmanager
+async def serving(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], path: Path
+) -> AsyncIterator[int]:
+    """A server on a free port of loopback, which it gives; every connection is closed at the end."""
+    writers: list[asyncio.StreamWriter] = []
 
-    def __init__(self) -> None:
-        self.token = "first"
-        self.refused = 0
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await answer(reader, writer)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                known = f"Bearer {self.token}".encode() in head
-                self.refused += not known
-                line, body = (b"200 OK", b"{}") if known else (b"401 Unauthorized", b"{}")
-                writer.write(
-                    b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n%s" % (line, body)
-                )
-                await writer.drain()
-        except asyncio.IncompleteReadError:
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        port: int = server.sockets[0].getsockname()[1]
+        write_kubeconfig(path, port, "first")
+        yield port
+        for writer in writers:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def write_kubeconfig(path: Path, port: int, token: str) -> None:
@@ -314,13 +318,25 @@ def write_kubeconfig(path: Path, port: int, token: str) -> None:
     )
 
 
+class Doorkeeper:
+    """An API server that knows one token, and answers every request with an empty Secret."""
+
+    def __init__(self) -> None:
+        self.token = "first"
+        self.refused = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            known = f"Bearer {self.token}".encode() in head
+            self.refused += not known
+            line = b"200 OK" if known else b"401 Unauthorized"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" % line)
+            await writer.drain()
+
+
 async def test_a_token_that_has_expired_is_replaced_by_the_one_that_is_there_now(tmp_path: Path) -> None:
-    door = Doorkeeper()
-    server = await asyncio.start_server(door.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    path = tmp_path / "kubeconfig"
-    write_kubeconfig(path, port, "first")
-    async with server, connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+    door, path = Doorkeeper(), tmp_path / "kubeconfig"
+    async with serving(door, path) as port, connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
         assert await api.read_secret("default", "s") == {}
         door.token = "second"
         write_kubeconfig(path, port, "second")
@@ -330,6 +346,20 @@ async def test_a_token_that_has_expired_is_replaced_by_the_one_that_is_there_now
         with pytest.raises(Refused) as caught:
             await api.read_secret("default", "s")
         assert caught.value.status == 401
+
+
+async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+    async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    path = tmp_path / "kubeconfig"
+    async with (
+        serving(listen, path),
+        connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1", request_seconds=0.1) as api,
+    ):
+        with pytest.raises(Failure) as caught:
+            await api.read_secret("default", "s")
+    assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
 
 
 @pytest.mark.parametrize(

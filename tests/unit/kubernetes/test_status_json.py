@@ -167,11 +167,7 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
     assert read.last_sync == FULL.last_sync
 
 
-_TIMES = st.datetimes(
-    min_value=datetime(2000, 1, 1),
-    max_value=datetime(2100, 1, 1),
-    timezones=st.just(UTC),  # noqa: DTZ001
-).map(lambda time: time.replace(microsecond=0))
+_TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 _COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
 _TEXT = st.text(max_size=60)
 _STATUSES = st.builds(
@@ -246,4 +242,5 @@ _JSON = st.recursive(
 @given(_JSON)
 def test_no_json_whatever_breaks_the_reading(junk: Any) -> None:
     read = status_from_json(junk)
-    assert read is None or status_from_json(status_to_json(read)) == read
+    if read is not None:
+        assert status_from_json(status_to_json(read)) == read

@@ -1,0 +1,74 @@
+"""The fixtures of the scenarios: one operator that most share, and rigs of their own for those that end it.
+
+A test module has to have `kubernetes` and `shared_namespace` (module) and `namespace` (function). All run in the
+module's event loop. Whatever the scenario, C1 must have seen no breach of its contract, and nothing secret be told.
+"""
+
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from kubernetes_apis import Kubernetes
+from rig import OperatorProcess, Rig
+from scenarios.secrecy import everything_told, find_leaks
+from scenarios.tenant import NewTenant, Tenant
+
+@contextlib.asynccontextmanager
+async def watched_rig(kubernetes: Kubernetes, namespace: str) -> AsyncIterator[Rig]:
+    """A rig whose end shows what must be so after every scenario."""
+    async with Rig(kubernetes, namespace) as rig:
+        yield rig
+        assert rig.violations == []
+        assert find_leaks(rig, await everything_told(rig)) == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(kubernetes: Kubernetes, namespace: str) -> AsyncIterator[Rig]:
+    """A rig without an operator: the scenario starts and ends its own."""
+    async with watched_rig(kubernetes, namespace) as opened:
+        yield opened
+        for operator in opened.operators:
+            print("operator:", *operator.lines, sep="\n  ")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_rig(kubernetes: Kubernetes, shared_namespace: str) -> AsyncIterator[Rig]:
+    async with watched_rig(kubernetes, shared_namespace) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def operator(shared_rig: Rig) -> AsyncIterator[OperatorProcess]:
+    """One operator for many tenants; it tells all that it can."""
+    async with shared_rig.operator("--log-level", "debug") as running:
+        yield running
+
+
+_numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def new_tenant(shared_rig: Rig, operator: OperatorProcess) -> AsyncIterator[NewTenant]:
+    """Makes tenants of the shared operator, by name or without; their connectors are deleted in the end."""
+    tenants: list[Tenant] = []
+    start = len(operator.lines)
+
+    def make(name: str = "acme", *organizations: str, **others: tuple[str, ...]) -> Tenant:
+        tenants.append(Tenant(shared_rig, f"{name}-{next(_numbers)}", *organizations, **others))
+        return tenants[-1]
+
+    yield make
+    print("operator:", *operator.lines[start:], sep="\n  ")
+    for tenant in tenants:
+        if await tenant.exists():
+            assert find_leaks(shared_rig, [json.dumps((await tenant.get())["status"])]) == []
+            await tenant.delete()
+    assert shared_rig.violations == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tenant(new_tenant: NewTenant) -> Tenant:
+    return new_tenant()

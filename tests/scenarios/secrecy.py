@@ -1,0 +1,71 @@
+"""No secret value is told: not in a log at any level, an event, a status, or what the simulators noted."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from rig import Rig
+from scenarios.tenant import Tenant
+
+SHORTEST = 8
+"""Characters below which a value could stand in a text by chance."""
+JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
+
+
+def find_leaks(rig: Rig, texts: Iterable[str]) -> list[str]:
+    """The texts that hold a secret value of this rig, whole or in part, plain or as it stands in a Secret."""
+    values = {form for value in rig.confided for form in _forms(value) if len(form) >= SHORTEST}
+    return [text for text in texts if JWT.search(text) or any(value in text for value in values)]
+
+
+def _forms(value: str) -> Iterator[str]:
+    yield value
+    yield base64.b64encode(value.encode()).decode().rstrip("=")
+    if value.startswith("secret-token:"):
+        key = value.rpartition(":")[2]
+        yield key
+        try:
+            yield json.loads(base64.urlsafe_b64decode(key + "=" * (-len(key) % 4)))["d"]
+        except (ValueError, KeyError):
+            return
+
+
+async def everything_told(rig: Rig) -> list[str]:
+    """Every log line of the rig's operators, every event in its namespace, and the simulators' transcripts."""
+    return [
+        *(line for operator in rig.operators for line in operator.lines),
+        *map(json.dumps, await rig.kubernetes.events(rig.namespace)),
+        *map(str, rig.c1.transcript),
+        *map(repr, rig.buildkite.requests),
+    ]
+
+
+class TestSecrecy:
+    @pytest.mark.parametrize("log_format", ["json", "text"])
+    async def test_no_secret_is_told_at_any_level_when_all_is_well_and_when_it_is_not(
+        self, rig: Rig, log_format: str
+    ) -> None:
+        healthy, revoked, malformed, refused = (Tenant(rig, name) for name in ("well", "revoked", "malformed", "refused"))
+        rig.buildkite.revoke(revoked.token)
+        rig.c1.authority.refuse(refused.client.client_id)
+        async with rig.operator("--log-level", "debug", "--log-format", log_format) as operator:
+            for tenant in (healthy, revoked, refused):
+                await tenant.apply()
+            cut = malformed.client.client_secret[:-4]
+            await malformed.apply(malformed.secret(BATON_CLIENT_SECRET=cut), malformed.connector())
+            await healthy.until_ready()
+            await healthy.deliver()
+            rig.c1.authority.expire_tokens()
+            await healthy.deliver()
+            reasons = {"revoked": "TokenRejected", "malformed": "ClientSecretInvalid", "refused": "C1ClientRejected"}
+            for tenant in (revoked, malformed, refused):
+                await tenant.until_condition("Ready", "False", reasons[tenant.name])
+            connectors = [await tenant.get() for tenant in (healthy, revoked, malformed, refused)]
+            assert await operator.stop() == 0
+        told = [*await everything_told(rig), *map(json.dumps, connectors)]
+        assert len(rig.confided) >= 11  # 4 tokens, 4 client secrets, and C1's: two access tokens, their assertions, one more
+        assert any("sync succeeded" in text for text in told)
+        assert find_leaks(rig, told) == []

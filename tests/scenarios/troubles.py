@@ -1,0 +1,241 @@
+"""What only the operator can find wrong: each has its own reason and next step, and goes away once it is mended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from kubernetes_apis import Manifest
+from rig import OperatorProcess, Rig, condition
+from scenarios.tenant import Stopwatch, Tenant
+from simulators.buildkite_organization import Organization
+
+Step = Callable[[Tenant], Awaitable[None]]
+OTHER = "globex"
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """`says` is in the message. `make` applies the tenant's resources so that it comes, `mend` ends it.
+
+    `stalled`: it waits for a person; else the operator goes on trying.
+    """
+
+    title: str
+    reason: str
+    says: tuple[str, ...]
+    make: Step
+    mend: Step
+    organizations: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ("read_organizations", "read_teams")
+    stalled: bool = True
+
+
+@dataclass(frozen=True)
+class Story:
+    """The connector when the trouble was told and when it was over, and how many seconds the latter took."""
+
+    trouble: Trouble
+    told: Manifest
+    mended: Manifest
+    seconds: float
+    events: list[Manifest]
+
+
+def applying(spec: dict[str, object] | None = None, **secret: str | None) -> Step:
+    """Applies both, with this spec, and these of the Secret's keys changed."""
+    return lambda tenant: tenant.apply(tenant.secret(**secret), tenant.connector(**(spec or {})))
+
+
+def respecified(**spec: object) -> Step:
+    return lambda tenant: tenant.apply(tenant.connector(**spec))
+
+
+async def without_secret(tenant: Tenant) -> None:
+    await tenant.apply(tenant.connector())
+
+
+async def with_good_secret(tenant: Tenant) -> None:
+    await tenant.apply(tenant.secret())
+
+
+async def with_cut_secret(tenant: Tenant) -> None:
+    await tenant.apply(tenant.secret(BATON_CLIENT_SECRET=tenant.client.client_secret[:-9]), tenant.connector())
+
+
+async def revoked(tenant: Tenant) -> None:
+    tenant.rig.buildkite.revoke(tenant.token)
+    await tenant.apply()
+
+
+async def with_new_token(tenant: Tenant) -> None:
+    tenant.renew_token()
+    await tenant.apply(tenant.secret())
+
+
+async def refused(tenant: Tenant) -> None:
+    tenant.c1.authority.refuse(tenant.client.client_id)
+    await tenant.apply()
+
+
+async def with_new_client(tenant: Tenant) -> None:
+    tenant.client = tenant.c1.register_client()
+    await tenant.apply(tenant.secret())
+
+
+async def out_of_reach(tenant: Tenant) -> None:
+    tenant.c1 = await tenant.rig.open_c1()
+    tenant.client = tenant.c1.register_client()
+    tenant.c1.close_port()
+    await tenant.apply()
+
+
+async def in_reach(tenant: Tenant) -> None:
+    await tenant.c1.reopen_port()
+
+
+SCOPE = "scopes read_organizations, read_teams, but lacks"
+BOTH = ("acme-inc", OTHER)
+TROUBLES = (
+    Trouble(
+        "the Secret is missing",
+        "SecretNotFound",
+        ("create it", "BATON_CLIENT_ID, BATON_CLIENT_SECRET and BATON_API_TOKEN"),
+        without_secret,
+        with_good_secret,
+    ),
+    Trouble(
+        "a key is missing",
+        "SecretKeyMissing",
+        ("no key BATON_API_TOKEN", "it has BATON_CLIENT_ID, BATON_CLIENT_SECRET"),
+        applying(BATON_API_TOKEN=None),
+        with_good_secret,
+    ),
+    Trouble(
+        "a key is empty",
+        "SecretKeyEmpty",
+        ("BATON_CLIENT_SECRET", "is empty"),
+        applying(BATON_CLIENT_SECRET=""),
+        with_good_secret,
+    ),
+    Trouble(
+        "the client ID is malformed",
+        "ClientIDInvalid",
+        ("has no '@'", "NAME@HOST/REST"),
+        applying(BATON_CLIENT_ID="brave-otter-12345"),
+        with_good_secret,
+    ),
+    Trouble(
+        "the client secret is malformed",
+        "ClientSecretInvalid",
+        ("cut short", "Copy the client secret whole"),
+        with_cut_secret,
+        with_good_secret,
+    ),
+    Trouble("the API token is revoked", "TokenRejected", ("401", "token"), revoked, with_new_token),
+    Trouble(
+        "the scope read_organizations is missing",
+        "TokenScopeMissing",
+        (f"{SCOPE} read_organizations.",),
+        applying(),
+        with_new_token,
+        scopes=("read_teams",),
+    ),
+    Trouble(
+        "the scope read_teams is missing",
+        "TokenScopeMissing",
+        (f"{SCOPE} read_teams.",),
+        applying(),
+        with_new_token,
+        scopes=("read_organizations",),
+    ),
+    Trouble(
+        "the organization is not found",
+        "OrganizationNotFound",
+        ("'nowhere'", "acme-inc, globex"),
+        applying({"organization": "nowhere"}),
+        respecified(organization="acme-inc"),
+        BOTH,
+    ),
+    Trouble(
+        "several organizations and none is chosen",
+        "OrganizationAmbiguous",
+        ("reaches 2", "acme-inc, globex"),
+        applying(),
+        respecified(organization="globex"),
+        BOTH,
+    ),
+    Trouble(
+        "the cron cannot be parsed",
+        "CronInvalid",
+        ("61 * * * *",),
+        applying({"schedule": {"cron": "61 * * * *"}}),
+        respecified(schedule={"cron": "1 * * * *"}),
+    ),
+    Trouble(
+        "the time zone is unknown",
+        "TimeZoneInvalid",
+        ("Europe/Atlantis",),
+        applying({"schedule": {"cron": "0 3 * * *", "timeZone": "Europe/Atlantis"}}),
+        respecified(schedule={"cron": "0 3 * * *", "timeZone": "Europe/Athens"}),
+    ),
+    Trouble("C1 refuses the client", "C1ClientRejected", ("invalid_client", "otate"), refused, with_new_client),
+    Trouble("C1 is out of reach", "C1Unreachable", ("could not be reached",), out_of_reach, in_reach, stalled=False),
+)
+
+
+async def tell(trouble: Trouble, tenant: Tenant) -> Story:
+    await trouble.make(tenant)
+    await tenant.until_condition("Ready", "False", trouble.reason)
+    told = await tenant.get()
+    await trouble.mend(tenant)
+    watch = Stopwatch()
+    mended = await tenant.until_ready(MINUTE)
+    return Story(trouble, told, mended, watch.seconds, await tenant.events())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stories(shared_rig: Rig, operator: OperatorProcess) -> AsyncIterator[Mapping[str, asyncio.Task[Story]]]:
+    """All troubles at once, each of a tenant of its own, by their titles."""
+    organizations = shared_rig.buildkite.api.organizations
+    organizations[OTHER] = Organization.from_document(shared_rig.buildkite.organization.document())
+    organizations[OTHER].slug = OTHER
+    tenants = {
+        trouble.title: Tenant(
+            shared_rig, f"{trouble.reason.lower()}-{number}", *trouble.organizations, scopes=trouble.scopes
+        )
+        for number, trouble in enumerate(TROUBLES)
+    }
+    telling = {trouble.title: asyncio.create_task(tell(trouble, tenants[trouble.title])) for trouble in TROUBLES}
+    await asyncio.wait(telling.values())
+    for tenant in tenants.values():
+        await tenant.delete()
+    yield telling
+
+
+@pytest.fixture(params=TROUBLES, ids=lambda trouble: trouble.title)
+async def story(request: pytest.FixtureRequest, stories: Mapping[str, asyncio.Task[Story]]) -> Story:
+    trouble: Trouble = request.param
+    return stories[trouble.title].result()
+
+
+class TestTroubles:
+    async def test_what_is_wrong_is_told_with_its_own_reason_and_what_to_do(self, story: Story) -> None:
+        trouble, ready = story.trouble, condition(story.told, "Ready")
+        assert [says for says in trouble.says if says not in ready["message"]] == [], ready["message"]
+        waiting = condition(story.told, "Stalled" if trouble.stalled else "Reconciling")
+        assert (waiting["status"], waiting["message"]) == ("True", ready["message"])
+        assert condition(story.told, "CredentialsValid")["status"] != "True"
+        assert [each["type"] for each in story.events if each["reason"] == trouble.reason] == ["Warning"]
+        missing = story.told["status"].get("token", {}).get("missingScopes", [])
+        assert missing == [scope for scope in Trouble.scopes if scope not in trouble.scopes]
+
+    async def test_once_mended_it_turns_ready_within_a_minute_and_without_a_restart(self, story: Story) -> None:
+        assert story.seconds < MINUTE
+        conditions = {each["type"]: each["status"] for each in story.mended["status"]["conditions"]}
+        assert conditions == {"Ready": "True", "CredentialsValid": "True", "Synced": "True", "Delivered": "False"}
+        assert story.mended["status"]["phase"] == "Connected"
+        assert "missingScopes" not in story.mended["status"].get("token", {})

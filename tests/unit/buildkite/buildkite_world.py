@@ -1,0 +1,82 @@
+"""A Buildkite simulator and a client of it, quick to lose patience, for tests over a real socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from organization import directory_of
+
+from buildkite_connector.buildkite import (
+    Buildkite,
+    BuildkiteClient,
+    BuildkiteSettings,
+    Patience,
+    Timeouts,
+    open_buildkite,
+)
+from buildkite_connector.clock import Chance, Clock
+from buildkite_connector.collect import collect
+from buildkite_connector.directory import FULL_SCOPE, Collection, Directory
+from buildkite_connector.preflight import preflight
+from simulators.buildkite import BuildkiteSimulator, Config
+from simulators.buildkite_organization import Organization, make_organization
+from simulators.buildkite_quota import Limits
+
+NO_LIMITS = Limits(None, None)
+HASTY = BuildkiteSettings(
+    timeouts=Timeouts(connect=2.0, read=0.3, write=2.0, total=3.0),
+    patience=Patience(tries=4, first=0.01, longest=0.02, blind_pause=0.05, refusals=5),
+    longest_window=0.5,
+)
+"""Nothing in these tests takes longer on purpose."""
+
+
+@dataclass
+class World:
+    """A simulator, and clients of it with its first token."""
+
+    sim: BuildkiteSimulator
+    buildkite: Buildkite
+
+    def client(self, quota_percent: int = 80, token: str | None = None) -> BuildkiteClient:
+        return self.buildkite.client(token or self.sim.token.value, quota_percent)
+
+    async def sync(self, quota_percent: int = 80) -> Collection:
+        """A preflight and a collection, as the connector does them."""
+        client = self.client(quota_percent)
+        found = await preflight(client, self.sim.organization.slug, FULL_SCOPE.kinds)
+        return await collect(client, found.organization, FULL_SCOPE)
+
+    @property
+    def expected(self) -> Directory:
+        """What the simulator's organization holds now."""
+        document = self.sim.organization.document()
+        document["organization"].pop("created_at")
+        return directory_of(document)
+
+    @property
+    def minimum(self) -> int:
+        return self.sim.organization.minimum_requests
+
+
+def small_organization() -> Organization:
+    """Three pages of accounts, two of teams, and a team with two pages of members."""
+    return make_organization(230, 104, 800, slug="acme")
+
+
+@asynccontextmanager
+async def serving(
+    organization: Organization | None = None,
+    *,
+    settings: BuildkiteSettings = HASTY,
+    clock: Clock | None = None,
+    chance: Chance | None = None,
+    **config: Any,
+) -> AsyncIterator[World]:
+    served = [organization or small_organization()]
+    async with (
+        BuildkiteSimulator(Config(served, **{"limits": NO_LIMITS, **config})) as sim,
+        open_buildkite(replace(settings, api_url=sim.url), clock=clock, chance=chance) as buildkite,
+    ):
+        yield World(sim, buildkite)

@@ -1,0 +1,247 @@
+"""The client over a real socket: what it asks, how, and what it makes of the answers."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
+from buildkite_connector.collect import collect
+from buildkite_connector.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, TeamID
+from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.preflight import ScopesMissing, preflight
+from organization import ACME_ORG, acme
+from simulators import buildkite_faults as faults
+from simulators.buildkite import BuildkiteSimulator, Config
+from simulators.buildkite_api import Token
+from simulators.buildkite_certificate import Certificate
+from simulators.buildkite_organization import Organization, make_organization
+from simulators.buildkite_quota import Limits
+from unit.buildkite.buildkite_world import NO_LIMITS, World, serving, small_organization
+
+
+async def test_the_real_organization_is_collected_whole() -> None:
+    async with serving(Organization.load(ACME_ORG)) as world:
+        assert (await world.sync()).directory == acme()
+
+
+async def test_a_sync_takes_the_fewest_requests_and_two_for_its_preflight() -> None:
+    async with serving() as world:
+        collection = await world.sync()
+        assert len(world.sim.requests) == collection.report.requests == world.minimum + 2
+        assert not world.sim.transcript.repeats
+
+
+async def test_a_preflight_that_has_to_find_the_organization_takes_two_requests_as_well() -> None:
+    async with serving() as world:
+        found = await preflight(world.client(), None, ALL_KINDS)
+        assert found.organization == world.expected.organization
+        assert len(world.sim.requests) == 2
+
+
+async def test_pages_hold_100_and_requests_say_who_asks() -> None:
+    async with serving() as world:
+        seen: list[str] = []
+        world.sim.fault(faults.change(lambda _: None), where=lambda call: bool(seen.append(call.query["per_page"])))  # type: ignore[func-returns-value]
+        await world.client().teams(world.expected.organization.slug, 1)
+        assert seen == ["100"]
+
+
+async def test_the_first_requests_of_all_kinds_go_side_by_side() -> None:
+    async with serving(latency=0.05) as world:
+        await world.sync()
+        assert world.sim.transcript.peak_in_flight > 8
+
+
+async def test_connections_are_kept_and_used_again() -> None:
+    async with serving() as world:
+        await world.sync()
+        assert world.sim.transcript.connections < world.minimum / 2
+
+
+@pytest.mark.parametrize(
+    ("scopes", "kinds", "missing"),
+    [
+        (("read_user",), ALL_KINDS, ("read_organizations", "read_teams")),
+        (("read_organizations",), ALL_KINDS, ("read_teams",)),
+        (("read_teams",), {ResourceKind.USER}, ("read_organizations",)),
+    ],
+)
+async def test_the_preflight_names_every_missing_scope(
+    scopes: tuple[str, ...], kinds: set[ResourceKind], missing: tuple[str, ...]
+) -> None:
+    async with serving(tokens=[Token(scopes=scopes)]) as world:
+        with pytest.raises(ScopesMissing) as failed:
+            await preflight(world.client(), "acme", kinds)
+        assert failed.value.missing == missing
+        assert len(world.sim.requests) == 1
+
+
+async def test_a_scope_taken_away_after_the_preflight_is_named_by_the_endpoint_that_needs_it() -> None:
+    async with serving(tokens=[Token(scopes=("read_organizations",))]) as world:
+        with pytest.raises(ScopesMissing, match="read_teams") as failed:
+            await collect(world.client(), world.expected.organization, FULL_SCOPE)
+        assert failed.value.missing == ("read_teams",)
+
+
+async def test_the_expiry_of_a_token_is_told_in_iso_8601() -> None:
+    expires = datetime(2999, 7, 23, 6, 7, 42, tzinfo=UTC)
+    async with serving(tokens=[Token(expires_at=expires)]) as world:
+        assert (await world.client().token()).expires_at == "2999-07-23T06:07:42Z"
+
+
+async def test_an_unknown_slug_is_answered_with_those_that_the_token_reaches() -> None:
+    async with serving() as world:
+        with pytest.raises(Failure, match=r"'acmee'.*: acme\.$") as failed:
+            await preflight(world.client(), "acmee", ALL_KINDS)
+        assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+
+
+async def test_several_organizations_are_listed_over_all_their_pages() -> None:
+    served = [make_organization(1, 0, 0, slug=f"org-{number:03}") for number in range(150)]
+    async with (
+        BuildkiteSimulator(Config(served, limits=NO_LIMITS)) as sim,
+        open_buildkite(BuildkiteSettings(sim.url)) as buildkite,
+    ):
+        client = buildkite.client(sim.token.value)
+        assert [found.slug for found in await client.organizations()] == [found.slug for found in served]
+        with pytest.raises(Failure, match="reaches 150") as failed:
+            await preflight(client, None, ALL_KINDS)
+        assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
+
+
+@pytest.mark.parametrize("slug", ["../user", "acme/teams", "a b", "ä", "%2e%2e", "?page=2", "#"])
+async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
+    async with serving() as world:
+        with pytest.raises(Failure) as failed:
+            await preflight(world.client(), slug, ALL_KINDS)
+        assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+        asked = [request.path for request in world.sim.requests]
+        assert [path.count("/") for path in asked] == [2, 3, 2]
+
+
+@pytest.mark.parametrize("token", ["", " ", "bkua_1\n", "bkua 1", "bküa", "\ud800", "bkua_\x00"])
+async def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token: str) -> None:
+    async with serving() as world:
+        with pytest.raises(Failure) as failed:
+            world.buildkite.client(token)
+        assert failed.value.reason is Reason.TOKEN_REJECTED
+        assert failed.value.remedy is Remedy.CREDENTIALS
+        assert not token.strip() or token not in f"{failed.value} {failed.value!r}"
+
+
+async def test_teams_that_are_gone_are_left_out_and_counted() -> None:
+    async with serving() as world:
+        gone = TeamID(world.sim.organization.teams.records[3]["id"])
+        world.sim.organization.remove_team(gone, stays_listed=True)
+        collection = await world.sync()
+        assert gone not in {team.id for team in collection.directory.teams}
+        assert collection.report.teams_gone == 1
+
+
+async def test_an_organization_lost_on_the_way_is_not_taken_for_deleted_teams() -> None:
+    async with serving() as world:
+        lost = Token(organizations=frozenset({"another"}))
+        world.sim.fault(
+            faults.change(lambda api: api.tokens.update({lost.value: lost})),
+            path="/v2/organizations/acme/teams/*/members",
+        )
+        with pytest.raises(Failure) as failed:
+            await world.sync()
+        assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+
+
+async def test_people_who_come_and_go_while_pages_are_read_are_all_there_in_the_end() -> None:
+    async with serving() as world:
+        world.sim.fault(
+            faults.edit_data(
+                [
+                    {"operation": "add_member", "id": "new", "name": "New", "email": "n@example.com", "at": 0},
+                    {"operation": "add_team_member", "team": _largest(world), "user_id": "new", "user_name": "New"},
+                ]
+            ),
+            path="/v2/organizations/acme/members",
+            query={"page": "2"},
+        )
+        collection = await world.sync()
+        assert collection.directory.accounts == world.expected.accounts
+        assert collection.report.rereads >= 1
+
+
+async def test_someone_known_only_from_a_team_is_added() -> None:
+    async with serving() as world:
+        someone = world.sim.organization.team_members[_largest(world)].records[0]["user_id"]
+        world.sim.organization.remove_member(someone, from_teams=False)
+        collection = await world.sync()
+        assert collection.report.accounts_added == 1
+        assert collection.directory.accounts[-1].id == someone
+
+
+def _largest(world: World) -> str:
+    rosters = world.sim.organization.team_members
+    return max(rosters, key=lambda team: len(rosters[team]))
+
+
+async def test_connectors_that_share_a_token_share_its_quota() -> None:
+    settings = BuildkiteSettings()
+    limits = Limits(user=50, organization=None, window=1.0, reset_decimals=3)
+    async with serving(make_organization(30, 20, 60, slug="acme"), settings=settings, limits=limits) as world:
+        await asyncio.gather(world.sync(), world.sync(), world.sync())
+        assert len(world.sim.requests) == 3 * (world.minimum + 2)
+        assert world.sim.transcript.throttled == 0
+
+
+async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:
+    limits = Limits(user=20, organization=None, window=1.0, reset_decimals=3)
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as world:
+        collection = await world.sync()
+        assert world.sim.transcript.throttled == 0
+        assert collection.report.throttled_seconds > 0.5
+
+
+async def test_a_private_authority_is_trusted_by_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with BuildkiteSimulator(Config([small_organization()], limits=NO_LIMITS, tls=Certificate.VALID)) as sim:
+        assert sim.authority is not None
+        ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
+        ca_file.write_bytes(sim.authority.pem)
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+        async with open_buildkite(BuildkiteSettings(sim.url)) as buildkite:
+            assert (await buildkite.client(sim.token.value).token()).uuid == sim.token.uuid
+
+
+async def test_no_proxy_gets_to_see_what_goes_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as world:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert (await world.client().token()).uuid == world.sim.token.uuid
+
+
+async def test_a_cookie_does_not_come_back() -> None:
+    async with serving() as world:
+        world.sim.fault(faults.rate_limit_headers({"Set-Cookie": "session=1; Path=/"}))
+        connections = world.buildkite._connections
+        await world.client().token()
+        async with connections.one() as http:
+            assert not http.cookies
+
+
+async def test_the_token_is_in_no_log_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving() as world:
+        client = world.client()
+        await collect(client, world.expected.organization, FULL_SCOPE)
+        assert "httpcore" in {record.name.partition(".")[0] for record in caplog.records}
+        assert world.sim.token.value not in caplog.text
+        assert world.sim.token.value not in f"{client!r} {world.buildkite!r}"
+
+
+def test_importing_the_adapter_loads_no_other_adapter_and_no_terminal() -> None:
+    heavy = ("kopf", "grpc", "kubernetes", "aiohttp", "typer", "click", "rich", "pygments")
+    program = f"import sys, buildkite_connector.buildkite; print([m for m in {heavy!r} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+    assert ran.stdout.strip() == "[]"

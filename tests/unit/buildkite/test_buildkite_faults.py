@@ -1,0 +1,390 @@
+"""Everything that goes wrong in the field, over a real socket: survived, or failed with its own error.
+
+Whatever happens, there is the whole directory or none, the token is not told, and the next sync succeeds.
+"""
+
+import asyncio
+import logging
+import random
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
+from buildkite_connector.clock import SystemClock
+from buildkite_connector.failure import Failure, Reason, Remedy
+from simulators import buildkite_faults as faults
+from simulators.buildkite import BuildkiteSimulator, Config
+from simulators.buildkite_certificate import Certificate
+from simulators.buildkite_faults import Effect
+from simulators.buildkite_organization import make_organization
+from simulators.buildkite_quota import Limits
+from unit.buildkite.buildkite_world import HASTY, NO_LIMITS, World, serving, small_organization
+
+MEMBERS = "/v2/organizations/acme/members"
+TEAMS = "/v2/organizations/acme/teams"
+TEAM_MEMBERS = "/v2/organizations/acme/teams/*/members"
+
+PASSING: dict[str, Effect] = {
+    "500": faults.server_error(),
+    "502 with HTML": faults.bad_gateway(),
+    "503 with Retry-After": faults.unavailable(0),
+    "503 with a date": faults.unavailable("Sat, 01 Aug 2026 12:00:00 GMT"),
+    "503 with nonsense": faults.unavailable("soon"),
+    "503 without Retry-After": faults.unavailable(None),
+    "408": faults.answer(408, {"message": "Request Timeout"}),
+    "reset before the answer": faults.reset(None),
+    "reset in the body": faults.reset(0.5),
+    "closed before the answer": faults.disconnect(None),
+    "closed in the body": faults.disconnect(0.5),
+    "stalled before the answer": faults.stall(None),
+    "stalled in the body": faults.stall(0.5),
+    "too slow": faults.slow(5),
+    "truncated JSON": faults.truncated_json(),
+    "no JSON": faults.not_json(),
+    "HTML with 200": faults.not_json("<html>please log in</html>"),
+    "429 without headers": faults.answer(429, {"message": "slow down"}),
+}
+"""What is over at the next try."""
+
+HARMLESS: dict[str, Effect] = {
+    "an unknown field": faults.set_field("pronouns", {"they": ["them"]}, index=None),
+    "no rate-limit headers": faults.no_rate_limit_headers(),
+    "absurd rate-limit headers": faults.rate_limit_headers(
+        {"RateLimit-User-Limit": "many", "RateLimit-Limit": "", "RateLimit-Reset": "1e400"}
+    ),
+    "negative rate-limit headers": faults.rate_limit_headers(
+        {
+            "RateLimit-User-Limit": "-50",
+            "RateLimit-User-Remaining": "-1",
+            "RateLimit-Remaining": "-7",
+            "RateLimit-Reset": "-60",
+        }
+    ),
+    "a reset in a thousand years": faults.rate_limit_headers(
+        {
+            "RateLimit-User-Limit": "50",
+            "RateLimit-User-Remaining": "0",
+            "RateLimit-User-Reset": "31557600000",
+        }
+    ),
+    "a reset in the past": faults.rate_limit_headers({"RateLimit-User-Reset": "-99", "RateLimit-Reset": "-99"}),
+    "only a next link": faults.relink("last", None),
+}
+"""What is strange and does not matter."""
+
+FATAL: dict[str, tuple[Effect, str, Reason, str]] = {
+    "a field missing": (faults.drop_field("id"), MEMBERS, Reason.BUILDKITE_RESPONSE_INVALID, r"members .*\[0\]\.id"),
+    "a field null": (
+        faults.set_field("slug", None, index=2),
+        TEAMS,
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        r"teams .*\[2\]\.slug",
+    ),
+    "a field of another type": (
+        faults.set_field("default", "maybe"),
+        TEAMS,
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        r"\[0\]\.default",
+    ),
+    "an unknown role": (
+        faults.set_field("role", "owner"),
+        TEAM_MEMBERS,
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        r"\[0\]\.role.*'member' or 'maintainer'",
+    ),
+    "an object for a list": (
+        faults.object_instead_of_list(),
+        MEMBERS,
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        "valid list",
+    ),
+    "a page loop": (faults.page_loop(), TEAMS, Reason.BUILDKITE_RESPONSE_INVALID, "next page"),
+    "a next link to another host": (
+        faults.links_elsewhere("https://elsewhere.example"),
+        MEMBERS,
+        Reason.BUILDKITE_LINK_REFUSED,
+        "elsewhere.example",
+    ),
+    "IP not allowed": (
+        faults.answer(403, {"message": "Your IP address is not in the allowlist"}),
+        TEAM_MEMBERS,
+        Reason.ACCESS_DENIED,
+        "allowlist.*allowed IP addresses",
+    ),
+    "an unheard-of status": (
+        faults.answer(418, {"message": "I'm a teapot"}),
+        MEMBERS,
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        "418.*teapot",
+    ),
+    "the token revoked": (faults.revoke_token(), TEAM_MEMBERS, Reason.TOKEN_REJECTED, "revoked"),
+}
+"""What stays as it is: one try settles it."""
+
+LASTING: dict[str, tuple[Effect, Reason]] = {
+    "500": (faults.server_error(), Reason.BUILDKITE_UNAVAILABLE),
+    "502 with HTML": (faults.bad_gateway(), Reason.BUILDKITE_UNAVAILABLE),
+    "503 with Retry-After": (faults.unavailable(0), Reason.BUILDKITE_UNAVAILABLE),
+    "reset": (faults.reset(), Reason.BUILDKITE_UNREACHABLE),
+    "closed in the body": (faults.disconnect(), Reason.BUILDKITE_UNREACHABLE),
+    "stalled in the body": (faults.stall(), Reason.BUILDKITE_UNREACHABLE),
+    "truncated JSON": (faults.truncated_json(), Reason.BUILDKITE_RESPONSE_INVALID),
+    "no JSON": (faults.not_json(), Reason.BUILDKITE_RESPONSE_INVALID),
+    "429 without headers": (faults.answer(429, {"message": "no"}), Reason.BUILDKITE_RATE_LIMITED),
+}
+"""What could pass and does not."""
+
+
+async def assert_next_sync_succeeds(world: World) -> None:
+    world.sim.faults.clear()
+    world.sim.grant()
+    await world.sim.resume()
+    assert (await world.sync()).directory == world.expected
+
+
+async def failing_sync(world: World) -> Failure:
+    """The failure of a sync, after making sure that nothing it shows tells the token."""
+    with pytest.raises(Failure) as failed:
+        await world.sync()
+    shown = f"{failed.value} {failed.value!r} {''.join(traceback.format_exception(failed.value))}"
+    assert world.sim.token.value not in shown
+    return failed.value
+
+
+@pytest.mark.parametrize("path", [MEMBERS, TEAMS, TEAM_MEMBERS])
+@pytest.mark.parametrize("fault", PASSING)
+async def test_a_fault_that_passes_is_survived(fault: str, path: str) -> None:
+    async with serving() as world:
+        world.sim.fault(PASSING[fault], path=path)
+        collection = await world.sync()
+        assert collection.directory == world.expected
+        assert collection.report.requests == world.minimum + 3
+
+
+@pytest.mark.parametrize("fault", HARMLESS)
+async def test_an_oddity_is_overlooked(fault: str) -> None:
+    async with serving(make_organization(230, 9, 150, slug="acme")) as world:
+        world.sim.fault(HARMLESS[fault], times=None, path="/v2/organizations/acme/*")
+        collection = await world.sync()
+        assert collection.directory == world.expected
+        assert collection.report.requests == world.minimum + 2
+
+
+@pytest.mark.parametrize("fault", FATAL)
+async def test_a_fault_that_stays_fails_the_sync_at_once(fault: str) -> None:
+    effect, path, reason, message = FATAL[fault]
+    async with serving() as world:
+        world.sim.fault(effect, path=path)
+        failure = await failing_sync(world)
+        assert failure.reason is reason
+        assert await matches(message, failure)
+        await assert_next_sync_succeeds(world)
+
+
+async def matches(pattern: str, failure: Failure) -> bool:
+    with pytest.raises(Failure, match=pattern):
+        raise failure
+    return True
+
+
+@pytest.mark.parametrize("fault", LASTING)
+async def test_a_fault_that_does_not_pass_fails_the_sync_in_the_end(fault: str) -> None:
+    effect, reason = LASTING[fault]
+    async with serving() as world:
+        world.sim.fault(effect, path=MEMBERS, times=None)
+        failure = await failing_sync(world)
+        assert failure.reason is reason
+        assert failure.remedy is Remedy.RETRY
+        await assert_next_sync_succeeds(world)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    async with serving() as elsewhere, serving() as world:
+        location = f"{elsewhere.sim.origin}{MEMBERS}?page=1"
+        world.sim.fault(faults.redirect(location, status), path=MEMBERS, times=None)
+        failure = await failing_sync(world)
+        assert failure.reason is Reason.BUILDKITE_LINK_REFUSED
+        assert elsewhere.sim.transcript.connections == 0
+        await assert_next_sync_succeeds(world)
+
+
+async def test_a_next_link_elsewhere_is_not_followed() -> None:
+    async with serving() as elsewhere, serving() as world:
+        world.sim.fault(faults.links_elsewhere(elsewhere.sim.origin), path=MEMBERS, times=None)
+        failure = await failing_sync(world)
+        assert failure.reason is Reason.BUILDKITE_LINK_REFUSED
+        assert elsewhere.sim.transcript.connections == 0
+
+
+async def test_a_refused_connection_fails_the_sync_cleanly() -> None:
+    async with serving() as world:
+        await world.sim.pause()
+        failure = await failing_sync(world)
+        assert failure.reason is Reason.BUILDKITE_UNREACHABLE
+        assert failure.remedy is Remedy.RETRY
+        await assert_next_sync_succeeds(world)
+
+
+async def test_an_outage_in_the_middle_is_survived_when_it_is_short() -> None:
+    async with serving() as world:
+        world.sim.fault(faults.outage(0.02), path=TEAM_MEMBERS, skip=20)
+        assert (await world.sync()).directory == world.expected
+
+
+async def test_an_outage_in_the_middle_that_lasts_fails_the_sync_cleanly() -> None:
+    async with serving() as world:
+        world.sim.fault(faults.outage(), path=TEAM_MEMBERS, skip=20)
+        assert (await failing_sync(world)).reason is Reason.BUILDKITE_UNREACHABLE
+        await assert_next_sync_succeeds(world)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "what"),
+    [
+        (Certificate.UNTRUSTED, "issuer"),
+        (Certificate.WRONG_NAME, "IP address mismatch"),
+        (Certificate.EXPIRED, "expired"),
+    ],
+)
+async def test_a_certificate_that_cannot_be_trusted_ends_it_at_once(
+    certificate: Certificate, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = Config([small_organization()], limits=NO_LIMITS, tls=certificate)
+    async with BuildkiteSimulator(config) as sim:
+        assert sim.authority is not None
+        ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
+        ca_file.write_bytes(sim.authority.pem)
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+        async with open_buildkite(BuildkiteSettings(sim.url, patience=HASTY.patience)) as buildkite:
+            world = World(sim, buildkite)
+            failure = await failing_sync(world)
+            assert failure.reason is Reason.BUILDKITE_UNREACHABLE
+            assert what in failure.message
+            assert "SSL_CERT_FILE" in failure.message
+            assert sim.transcript.connections == 1
+            assert not sim.requests
+            await sim.pause()
+            sim.certificate = Certificate.VALID
+            await assert_next_sync_succeeds(world)
+
+
+async def test_plain_http_where_tls_is_expected_is_told_apart() -> None:
+    async with serving() as world:
+        settings = BuildkiteSettings(world.sim.url.replace("http://", "https://"), patience=HASTY.patience)
+        async with open_buildkite(settings) as buildkite:
+            failure = await failing_sync(World(world.sim, buildkite))
+        assert failure.reason is Reason.BUILDKITE_UNREACHABLE
+        assert "TLS" in failure.message
+
+
+async def test_a_wait_longer_than_patience_is_handed_to_the_next_sync() -> None:
+    async with serving() as world:
+        world.sim.fault(faults.unavailable(3600), path=MEMBERS)
+        failure = await failing_sync(world)
+        assert failure.reason is Reason.BUILDKITE_UNAVAILABLE
+        assert failure.retry_after == 3600
+
+
+async def test_a_429_of_someone_elses_making_is_waited_out() -> None:
+    limits = Limits(user=40, organization=None, window=1.0, reset_decimals=3)
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits, latency=0.01) as world:
+        world.sim.fault(faults.change(lambda api: api.quota.consume({world.sim.token.user.id: 60}, {})), skip=5)
+        collection = await world.sync()
+        assert collection.directory == world.expected
+        assert 0 < world.sim.transcript.throttled <= 20
+        last_refusal = max(request.at for request in world.sim.requests if request.status == 429)
+        next_request = min(request.at for request in world.sim.requests if request.at > last_refusal)
+        assert next_request - last_refusal > 0.5
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        faults.no_rate_limit_headers(),
+        faults.rate_limit_headers({"RateLimit-User-Reset": "soon", "RateLimit-User-Remaining": "-3"}),
+    ],
+)
+async def test_a_429_that_tells_only_in_its_body_is_waited_out(headers: Effect) -> None:
+    limits = Limits(user=10, organization=None, window=0.5, reset_decimals=3)
+    async with serving(make_organization(30, 10, 60, slug="acme"), limits=limits) as world:
+        world.sim.fault(headers, times=None)
+        collection = await world.sync()
+        assert collection.directory == world.expected
+        assert world.sim.transcript.throttled > 0
+
+
+class _JumpingClock(SystemClock):
+    """Its wall time is anywhere at all, as on a machine whose clock is set while it runs."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(days=random.randint(-10_000, 10_000))
+
+
+async def test_a_clock_that_jumps_makes_no_difference() -> None:
+    limits = Limits(user=40, organization=None, window=1.0, reset_decimals=3)
+    async with serving(make_organization(30, 40, 60, slug="acme"), limits=limits, clock=_JumpingClock()) as world:
+        world.sim.fault(faults.unavailable("Sat, 01 Aug 2026 12:00:00 GMT"), path=MEMBERS)
+        try:
+            collection = await world.sync()
+        except Failure as failure:  # the date may have come to lie in a far future
+            assert failure.reason is Reason.BUILDKITE_UNAVAILABLE
+            collection = await world.sync()
+        assert collection.directory == world.expected
+        assert world.sim.transcript.throttled == 0
+
+
+async def test_nothing_is_left_running_after_a_failure() -> None:
+    async with serving(latency=0.2) as world:
+        world.sim.fault(faults.revoke_token(), path=TEAM_MEMBERS)
+        await failing_sync(world)
+        async with asyncio.timeout(2):
+            while world.sim.transcript.in_flight:
+                await asyncio.sleep(0)
+
+
+async def test_no_fault_makes_the_token_appear_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving() as world:
+        for effect in PASSING.values():
+            world.sim.fault(effect, path=TEAM_MEMBERS)
+        await world.sync()
+        for effect, path, _, _ in FATAL.values():
+            world.sim.fault(effect, path=path)
+            await failing_sync(world)
+            world.sim.grant()
+        assert caplog.records
+        assert world.sim.token.value not in caplog.text
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    accounts=st.integers(1, 330),
+    teams=st.integers(0, 12),
+    script=st.lists(st.none() | st.sampled_from([*PASSING, *HARMLESS]), max_size=25),
+    latency=st.sampled_from([0.0, 0.001]),
+    page_size=st.integers(1, 100),
+)
+async def test_any_organization_is_collected_whole_through_any_faults_that_end(
+    *, seed: int, accounts: int, teams: int, script: list[str | None], latency: float, page_size: int
+) -> None:
+    effects = {**PASSING, **HARMLESS}
+    patient = BuildkiteSettings(
+        page_size=max(page_size, accounts // 20),
+        timeouts=HASTY.timeouts,
+        patience=type(HASTY.patience)(tries=40, first=0.001, longest=0.01, blind_pause=0.01, refusals=40),
+        longest_window=0.05,
+    )
+    organization = make_organization(accounts, teams, min(teams * accounts, 300), seed, slug="acme")
+    async with serving(organization, settings=patient, latency=latency) as world:
+        quick = [
+            None if name in (None, "too slow") or "stalled" in str(name) else effects[str(name)] for name in script
+        ]
+        world.sim.script(quick)
+        assert (await world.sync()).directory == world.expected

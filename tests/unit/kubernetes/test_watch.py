@@ -1,0 +1,306 @@
+"""The watch over a real socket: what the hub is told, what it survives, and that it never dies in silence."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.kubernetes.api import KubernetesApi
+from buildkite_connector.kubernetes.crd import definition
+from buildkite_connector.kubernetes.login import KubeconfigLogin
+from buildkite_connector.kubernetes.names import API_VERSION, KIND, PLURAL, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from kubernetes_double import KubernetesDouble
+
+DEADLINE = 20.0
+
+
+class Hub:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, ObservedConnector | BrokenConnector] = {}
+        self.forgotten: list[tuple[str, str, str]] = []
+        self.observations = 0
+        self.error: Exception | None = None
+        self._told = asyncio.Event()
+
+    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+        if self.error is not None:
+            raise self.error
+        self.there[resource.key] = resource
+        self.observations += 1
+        self._told.set()
+
+    def forget(self, namespace: str, name: str, uid: str) -> None:
+        self.there.pop(f"{namespace}.{name}", None)
+        self.forgotten.append((namespace, name, uid))
+        self._told.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while not holds():
+                self._told.clear()
+                await self._told.wait()
+
+    def request(self, key: str) -> str | None:
+        seen = self.there[key]
+        assert isinstance(seen, ObservedConnector)
+        return seen.sync_request
+
+
+class Watching:
+    """A watch under way, and how to start one."""
+
+    def __init__(self, hub: Hub, api: KubernetesApi, login: KubeconfigLogin) -> None:
+        self._hub, self._api, self._login = hub, api, login
+        self.ready = asyncio.Event()
+        self.stop = asyncio.Event()
+
+    def run(self, settings: WatchSettings | None = None) -> Awaitable[None]:
+        return run_watch(
+            self._hub, self._api, self._login, settings or WatchSettings(), ready=self.ready, stop=self.stop
+        )
+
+    @asynccontextmanager
+    async def running(self, settings: WatchSettings | None = None) -> AsyncIterator[None]:
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+            group.create_task(self._run(settings))
+            await self.ready.wait()
+            yield
+            self.stop.set()
+
+    async def _run(self, settings: WatchSettings | None) -> None:
+        await self.run(settings)
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+@pytest.fixture
+def watching(hub: Hub, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
+    return Watching(hub, api, login)
+
+
+def apply(double: KubernetesDouble, name: str = "acme", namespace: str = "default", request: str = "") -> str:
+    """Make or change a resource; gives its uid."""
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace, "annotations": {SYNC_REQUESTED_AT: request}},
+        "spec": {"credentialsSecretRef": {"name": "s"}},
+    }
+    uid: str = double.apply(manifest)["metadata"]["uid"]
+    return uid
+
+
+async def test_ready_comes_after_every_object_of_the_start_was_told(
+    double: KubernetesDouble, hub: Hub, watching: Watching
+) -> None:
+    for number in range(50):
+        apply(double, f"c{number}", f"team-{number % 5}")
+    async with watching.running():
+        assert len(hub.there) == 50
+
+
+async def test_an_empty_cluster_is_ready_at_once(double: KubernetesDouble, hub: Hub, watching: Watching) -> None:
+    async with watching.running():
+        assert hub.there == {}
+
+
+async def test_what_is_made_changed_and_deleted_is_told(double: KubernetesDouble, hub: Hub, watching: Watching) -> None:
+    async with watching.running():
+        uid = apply(double)
+        await hub.until(lambda: "default.acme" in hub.there)
+        apply(double, request="now")
+        await hub.until(lambda: hub.request("default.acme") == "now")
+        double.delete(KIND, "default", "acme")
+        await hub.until(lambda: bool(hub.forgotten))
+        assert hub.forgotten == [("default", "acme", uid)]
+
+
+async def test_a_spec_that_cannot_be_used_is_told_as_broken(
+    bare_double: KubernetesDouble, hub: Hub, watching: Watching
+) -> None:
+    older = definition()
+    schema = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    schema["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    bare_double.apply(older)
+    manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme", "namespace": "default"}}
+    bare_double.apply({**manifest, "spec": {"credentialsSecretRef": {"name": "s"}, "schedule": {"interval": "3x"}}})
+    async with watching.running():
+        seen = hub.there["default.acme"]
+        assert isinstance(seen, BrokenConnector)
+        assert seen.failure.message.startswith("spec.schedule.interval")
+
+
+async def test_only_the_namespaces_asked_for_are_watched(
+    double: KubernetesDouble, hub: Hub, watching: Watching
+) -> None:
+    for namespace in ("one", "two", "three"):
+        apply(double, "acme", namespace)
+    async with watching.running(WatchSettings(("one", "three"))):
+        apply(double, "late", "two")
+        apply(double, "late", "three")
+        await hub.until(lambda: "three.late" in hub.there)
+        assert sorted(hub.there) == ["one.acme", "three.acme", "three.late"]
+
+
+async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
+    double: KubernetesDouble, hub: Hub, watching: Watching
+) -> None:
+    apply(double)
+    async with watching.running():
+        apply(double, request="now")
+        await hub.until(lambda: hub.request("default.acme") == "now")
+    assert {each.method for each in double.transcript} == {"GET"}
+    assert {each.resource for each in double.transcript} <= {"", PLURAL}
+    assert "finalizers" not in double.get(KIND, "default", "acme")["metadata"]
+
+
+async def test_it_stops_when_told_and_leaves_no_thread(double: KubernetesDouble, watching: Watching) -> None:
+    async with watching.running():
+        assert [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+
+
+async def test_its_end_cancels_no_task_that_is_not_its_own(double: KubernetesDouble, watching: Watching) -> None:
+    async with watching.running():
+        foreign = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    assert not foreign.done()
+    foreign.cancel()
+
+
+async def test_cancelling_it_ends_kopf_too(double: KubernetesDouble, watching: Watching) -> None:
+    task = asyncio.ensure_future(watching.run())
+    await watching.ready.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+
+
+class TestDefinitionMissing:
+    async def test_it_says_what_to_do_and_goes_on_when_that_is_done(
+        self,
+        bare_double: KubernetesDouble,
+        hub: Hub,
+        watching: Watching,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        task = asyncio.ensure_future(watching.run(WatchSettings(poll_seconds=0.01)))
+        await bare_double.wait_until(
+            lambda: [each.status for each in bare_double.transcript].count(404) > 3, timeout=DEADLINE
+        )
+        assert not watching.ready.is_set()
+        told = [each for each in caplog.records if "kubectl apply -f crds/" in each.getMessage()]
+        assert [each.levelno for each in told] == [logging.ERROR]
+        bare_double.apply(definition())
+        apply(bare_double)
+        async with asyncio.timeout(DEADLINE):
+            await watching.ready.wait()
+        await hub.until(lambda: "default.acme" in hub.there)
+        watching.stop.set()
+        await task
+
+    async def test_it_can_be_stopped_meanwhile(self, bare_double: KubernetesDouble, watching: Watching) -> None:
+        task = asyncio.ensure_future(watching.run())
+        await bare_double.wait_until(lambda: bool(bare_double.transcript), timeout=DEADLINE)
+        watching.stop.set()
+        async with asyncio.timeout(DEADLINE):
+            await task
+
+    async def test_a_missing_right_is_named(
+        self, double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with double.failing(403):
+            task = asyncio.ensure_future(watching.run(WatchSettings(poll_seconds=0.01)))
+            await double.wait_until(lambda: len(double.transcript) > 2, timeout=DEADLINE)
+        assert caplog.text.count("the verbs get, list and watch") == 1
+        async with asyncio.timeout(DEADLINE):
+            await watching.ready.wait()
+        watching.stop.set()
+        await task
+
+
+class TestTrouble:
+    async def test_a_watch_that_is_cut_goes_on_where_it_was(
+        self, double: KubernetesDouble, hub: Hub, watching: Watching
+    ) -> None:
+        apply(double)
+        async with watching.running():
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            told = hub.observations
+            double.drop_watches()
+            apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
+            assert hub.observations == told + 1
+
+    @pytest.mark.parametrize("status", [503, None])
+    async def test_an_outage_is_waited_out(
+        self, double: KubernetesDouble, hub: Hub, watching: Watching, status: int | None
+    ) -> None:
+        apply(double)
+        async with watching.running():
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.outage(status):
+                before = len(double.transcript)
+                await double.wait_until(lambda: len(double.transcript) > before, timeout=DEADLINE)
+                apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
+
+    async def test_what_was_deleted_while_the_watch_was_lost_is_forgotten(
+        self, double: KubernetesDouble, hub: Hub, watching: Watching
+    ) -> None:
+        uid = apply(double)
+        apply(double, "stays")
+        async with watching.running(WatchSettings(count_seconds=0.1)):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.outage(503):
+                double.delete(KIND, "default", "acme")
+                double.expire_watches()
+            await hub.until(lambda: bool(hub.forgotten))
+            assert hub.forgotten == [("default", "acme", uid)]
+            assert "default.stays" in hub.there
+
+    async def test_a_definition_that_is_taken_away_ends_it_with_a_failure(
+        self, double: KubernetesDouble, watching: Watching
+    ) -> None:
+        task = asyncio.ensure_future(watching.run())
+        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+        with double.outage(404), pytest.raises(Failure, match="the operator must start anew") as caught:
+            async with asyncio.timeout(DEADLINE):
+                await task
+        assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
+
+    async def test_a_watch_that_has_gone_deaf_ends_it_with_a_failure(
+        self, double: KubernetesDouble, watching: Watching
+    ) -> None:
+        apply(double)
+        task = asyncio.ensure_future(watching.run(WatchSettings(count_seconds=0.05)))
+        await watching.ready.wait()
+        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+        with double.outage(503):  # which kopf waits out for a second, too long for this count
+            before = len(double.transcript)
+            await double.wait_until(lambda: len(double.transcript) > before + 2, timeout=DEADLINE)
+        apply(double, request="now")
+        with pytest.raises(Failure, match="default/acme changed, and the watch did not tell"):
+            async with asyncio.timeout(DEADLINE):
+                await task
+
+    async def test_an_error_in_the_hub_ends_it_rather_than_being_swallowed(
+        self, double: KubernetesDouble, hub: Hub, watching: Watching
+    ) -> None:
+        hub.error = RuntimeError("a bug")
+        apply(double)
+        with pytest.raises(Failure, match="a bug"):
+            async with asyncio.timeout(DEADLINE):
+                await watching.run()
