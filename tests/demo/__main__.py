@@ -6,6 +6,7 @@ embedded double), the operator in a process of its own. Nothing leaves the machi
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -27,6 +28,9 @@ NEWCOMER = {"id": "5f0a9d5e-6f0e-4a51-9a55-0c3f1f6f7a11", "name": "Grace Newcome
 
 
 async def main() -> None:
+    main_task = asyncio.current_task()
+    assert main_task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main_task.cancel)
     say("buildkite-connector: from an applied resource to a delivered snapshot")
     say("Everything runs on this machine: Buildkite and C1 are simulators, the operator is the real one.\n")
     async with kubernetes() as (api, kind_of_api), Rig(api, NAMESPACE) as rig:
@@ -179,3 +183,5 @@ if __name__ == "__main__":
         asyncio.run(main())
     except AssertionError as error:
         sys.exit(f"\nThe demo failed: {error}")
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        sys.exit("\nStopped; the servers are stopped too.")

@@ -135,7 +135,7 @@ TROUBLES = (
         with_cut_secret,
         with_good_secret,
     ),
-    Trouble("the API token is revoked", "TokenRejected", ("401", "token"), revoked, with_new_token),
+    Trouble("the API token is revoked", "TokenRejected", ("does not accept the API token", "put a valid one into the Secret"), revoked, with_new_token),
     Trouble(
         "the scope read_organizations is missing",
         "TokenScopeMissing",
