@@ -189,6 +189,7 @@ class RealApi:
                 namespace,
                 PLURAL,
                 field_selector=f"metadata.name={name}",
+                resource_version="0",  # else the server's cache may be behind its own answer, and it refuses
             )
             async for event in stream:
                 if event["type"] != "DELETED" and predicate(event["object"]):

@@ -132,8 +132,9 @@ class OperatorProcess:
 class Rig:
     """The simulators, one registered client, and manifests that fit them.
 
-    `ca` signs C1's certificate, and that of any other C1 that the operator is to trust. `operators`: all that were made.
-    `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it must not be.
+    `ca` signs C1's certificate, and that of any other C1 that the operator is to trust. `operators`: all that were
+    made. `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it
+    must not be.
     """
 
     def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
@@ -146,16 +147,17 @@ class Rig:
         self._opened = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        async with contextlib.AsyncExitStack() as self._opened:
-            self.directory = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="rig-")))
-            self.buildkite = await self._opened.enter_async_context(
+        async with contextlib.AsyncExitStack() as opening:
+            self._opened = opening
+            self.directory = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="rig-")))
+            self.buildkite = await opening.enter_async_context(
                 BuildkiteSimulator(
                     Config((Organization.load(GOLDEN),), (Token(API_TOKEN),), Limits(user=None, organization=None))
                 )
             )
             self.c1 = await self.open_c1()
             self.client = self.c1.register_client()
-            self._opened = self._opened.pop_all()
+            self._opened = opening.pop_all()
         return self
 
     async def __aexit__(
@@ -190,8 +192,8 @@ class Rig:
         """The snapshots that wait in the operator's data directory."""
         return sorted((self.directory / "snapshots").glob("*"))
 
-    def operator(self, *arguments: str, **environment: str) -> OperatorProcess:
-        """The operator on this rig; enter it to start it."""
+    def operator(self, *arguments: str, everywhere: bool = False, **environment: str) -> OperatorProcess:
+        """The operator on this rig; enter it to start it. It watches the rig's namespace, or `everywhere`."""
         operator = OperatorProcess(
             {
                 "KUBECONFIG": str(self.kubernetes.kubeconfig),
@@ -201,7 +203,7 @@ class Rig:
                 "HOME": str(self.directory),
                 **environment,
             },
-            ("--namespace", self.namespace, *arguments),
+            arguments if everywhere else ("--namespace", self.namespace, *arguments),
         )
         self.operators.append(operator)
         return operator

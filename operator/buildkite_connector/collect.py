@@ -101,7 +101,7 @@ async def collect(
     """
     collecting = _Collecting(roster, organization, scope, progress)
     await collecting.read()
-    return collecting.result()
+    return await collecting.result()
 
 
 class _Collecting:
@@ -212,18 +212,23 @@ class _Collecting:
                 )
             )
 
-    def result(self) -> Collection:
+    async def result(self) -> Collection:
         teams = tuple(team for team in self._teams.values() if team.id not in self._gone)
-        memberships = tuple(member for team in teams for member in self._members.get(team.id, ()))
+        memberships: list[Membership] = []
         added: dict[AccountID, Account] = {}
-        if self._scope.wants_accounts:
-            strangers = dict.fromkeys(m.account for m in memberships if m.account not in self._accounts)
-            added = {account: Account(account, self._names[account], "") for account in strangers}
+        for team in teams:
+            members = self._members.pop(team.id, [])
+            memberships += members
+            if self._scope.wants_accounts:
+                for member in members:
+                    if member.account not in self._accounts and member.account not in added:
+                        added[member.account] = Account(member.account, self._names[member.account], "")
+            await asyncio.sleep(0)  # many memberships must not hold up the event loop
         directory = Directory(
             organization=self._organization,
             accounts=(*self._accounts.values(), *added.values()),
             teams=teams,
-            memberships=memberships,
+            memberships=tuple(memberships),
             scope=self._scope,
         )
         report = CollectionReport(

@@ -86,8 +86,9 @@ class Fitness:
         wait = RECHECK_SECONDS
         if failure.remedy is Remedy.RETRY:
             wait = BETWEEN_SYNCS.wait(self._failures, self._tools.chance, failure.retry_after)
-        self._recheck_at = self._tools.clock.monotonic() + wait
-        self._check_at = min(self._check_at, self._recheck_at)
+        now = self._tools.clock.monotonic()
+        self._recheck_at = now + wait
+        self._check_at = min(self._check_at, now + min(wait, UNWELL_SECRET_CHECK_SECONDS))
 
     def c1_changed(self, failure: Failure | None) -> bool:
         """What a conversation found; whether that is news."""

@@ -95,12 +95,18 @@ class Listing(Generic[K, T]):
             except _Moved as error:
                 moved = error
                 continue
-            ids = [self._id_of(item) for page in pages for item in page.items]
+            ids: list[K] = []
             unique: dict[K, T] = {}
+            repeated = 0
             for page in pages:
-                for item in page.items:
-                    unique.setdefault(self._id_of(item), item)
-            if ids == before or len(unique) == sum(len(set(map(self._id_of, page.items))) for page in pages):
+                known = len(unique)
+                here = [self._id_of(item) for item in page.items]
+                for id_, item in zip(here, page.items, strict=True):
+                    unique.setdefault(id_, item)
+                repeated += len(set(here)) - (len(unique) - known)
+                ids += here
+                await asyncio.sleep(0)  # a long listing must not hold up the event loop
+            if not repeated or ids == before:
                 self._tally.duplicates += len(ids) - len(unique)
                 return unique
             before = ids

@@ -20,6 +20,9 @@ from buildkite_connector.failure import Failure, Reason, Remedy
 MOST_SLUGS = 20
 """How many organizations a message lists."""
 
+LONGEST_SLUG = 200
+"""Characters; anything longer is some other text put in the wrong place."""
+
 
 class ScopesMissing(Failure):
     """The token lacks scopes: `missing`, by name. `token`: what is known of it, if it was asked."""
@@ -83,15 +86,16 @@ async def preflight(access: Access, slug: str | None, kinds: Collection[Resource
 
 
 async def _chosen(access: Access, slug: OrganizationSlug) -> Organization:
-    try:
-        return await access.organization(slug)
-    except Failure as failure:
-        if failure.reason is not Reason.ORGANIZATION_NOT_FOUND:
-            raise
+    if len(slug) <= LONGEST_SLUG:
+        try:
+            return await access.organization(slug)
+        except Failure as failure:
+            if failure.reason is not Reason.ORGANIZATION_NOT_FOUND:
+                raise
     reached = await access.organizations()
     raise Failure(
         Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {slug!r} that the API token reaches. {_choice(reached)}",
+        f"Buildkite knows no organization {slug[:LONGEST_SLUG]!r} that the API token reaches. {_choice(reached)}",
         remedy=Remedy.EDIT,
     )
 

@@ -121,6 +121,8 @@ class Session:
         if order.generation != before.generation:
             self._changed = True
             self._fitness.expire()
+        elif order.sync_request != before.sync_request and not self._fitness.is_fit:
+            self._fitness.expire()
         if order.spec.suspend and self._work is not None:
             self._work.withdraw()
         self._wake()

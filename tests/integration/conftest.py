@@ -25,3 +25,8 @@ def shared_namespace() -> str:
 @pytest.fixture
 def namespace() -> str:
     return f"test-{next(_numbers)}"
+
+
+@pytest.fixture
+def idle_seconds() -> float:
+    return 15.0

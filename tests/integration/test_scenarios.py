@@ -2,12 +2,43 @@
 
 import pytest
 
+from kubernetes_apis import DoubleApi
 from scenarios.delivery import TestDelivery
+from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, ready_tenant
+from scenarios.tenant import Tenant
+from scenarios.traffic import TestOutage, TestQuiet, TestSharing
 from scenarios.troubles import TestTroubles, stories, story
 
-__all__ = ("TestDelivery", "TestSecrecy", "TestTasks", "TestTroubles", "ready_tenant", "stories", "story")
+__all__ = (
+    "TestDeletion",
+    "TestDelivery",
+    "TestOutage",
+    "TestQuiet",
+    "TestRestart",
+    "TestSecrecy",
+    "TestSharing",
+    "TestTasks",
+    "TestTroubles",
+    "ready_tenant",
+    "stories",
+    "story",
+)
 
 pytest_plugins = ("scenarios.fixtures",)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class TestWatch:
+    async def test_a_watch_that_is_cut_is_taken_up_again(self, tenant: Tenant, kubernetes: DoubleApi) -> None:
+        await tenant.become_ready()
+        kubernetes.double.drop_watches()
+        await tenant.sync()
+
+    async def test_a_watch_whose_place_the_server_has_forgotten_starts_anew(
+        self, tenant: Tenant, kubernetes: DoubleApi
+    ) -> None:
+        await tenant.become_ready()
+        kubernetes.double.expire_watches()
+        await tenant.sync()

@@ -103,5 +103,3 @@ class TestDelivery:
         await tenant.until_condition("Ready", "True")
         assert (await tenant.finished(task_id)).success
         assert tenant.syncs > syncs
-
-

@@ -16,6 +16,7 @@ from rig import OperatorProcess, Rig
 from scenarios.secrecy import everything_told, find_leaks
 from scenarios.tenant import NewTenant, Tenant
 
+
 @contextlib.asynccontextmanager
 async def watched_rig(kubernetes: Kubernetes, namespace: str) -> AsyncIterator[Rig]:
     """A rig whose end shows what must be so after every scenario."""

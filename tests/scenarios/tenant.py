@@ -74,12 +74,14 @@ class Tenant:
 
     async def sync(self) -> Manifest:
         """A sync on request; the connector after it."""
-        value = await self.request_sync()
         before = (await self.get())["status"].get("lastSync", {}).get("id")
+        value = await self.request_sync()
         return await self.until(
-            lambda status: status.get("lastHandledSyncRequest") == value
-            and status["phase"] != "Syncing"
-            and status["lastSync"]["id"] != before
+            lambda status: (
+                status.get("lastHandledSyncRequest") == value
+                and status["phase"] != "Syncing"
+                and status["lastSync"]["id"] != before
+            )
         )
 
     async def accept_shrink(self, sync_id: str) -> None:
@@ -100,13 +102,19 @@ class Tenant:
         return [event for event in events if event["regarding"]["name"] == self.name]
 
     async def until(
-        self, predicate: Callable[[Manifest], object], timeout: float = PATIENCE  # noqa: ASYNC109
+        self,
+        predicate: Callable[[Manifest], object],
+        timeout: float = PATIENCE,  # noqa: ASYNC109
     ) -> Manifest:
         """The connector, once the predicate holds for its status."""
         return await self.rig.until(lambda connector: predicate(connector["status"]), timeout, self.name)
 
     async def until_condition(
-        self, kind: str, status: str, reason: str | None = None, timeout: float = PATIENCE  # noqa: ASYNC109
+        self,
+        kind: str,
+        status: str,
+        reason: str | None = None,
+        timeout: float = PATIENCE,  # noqa: ASYNC109
     ) -> Manifest:
         return await self.rig.until_condition(kind, status, reason, timeout, self.name)
 

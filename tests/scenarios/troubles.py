@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
 
 from kubernetes_apis import Manifest
 from rig import OperatorProcess, Rig, condition
-from scenarios.tenant import Stopwatch, Tenant
+from scenarios.tenant import NewTenant, Stopwatch, Tenant
 from simulators.buildkite_organization import Organization
 
 Step = Callable[[Tenant], Awaitable[None]]
@@ -71,6 +71,12 @@ async def revoked(tenant: Tenant) -> None:
     await tenant.apply()
 
 
+async def revoked_at_work(tenant: Tenant) -> None:
+    await tenant.become_ready()
+    tenant.rig.buildkite.revoke(tenant.token)
+    await tenant.request_sync()
+
+
 async def with_new_token(tenant: Tenant) -> None:
     tenant.renew_token()
     await tenant.apply(tenant.secret())
@@ -79,6 +85,11 @@ async def with_new_token(tenant: Tenant) -> None:
 async def refused(tenant: Tenant) -> None:
     tenant.c1.authority.refuse(tenant.client.client_id)
     await tenant.apply()
+
+
+async def refused_at_work(tenant: Tenant) -> None:
+    await tenant.become_ready()
+    tenant.c1.authority.refuse(tenant.client.client_id)
 
 
 async def with_new_client(tenant: Tenant) -> None:
@@ -97,6 +108,8 @@ async def in_reach(tenant: Tenant) -> None:
     await tenant.c1.reopen_port()
 
 
+REVOKED = ("does not accept the API token", "put a valid one into the Secret")
+REFUSED = ("invalid_client", "rotate its credentials")
 SCOPE = "scopes read_organizations, read_teams, but lacks"
 BOTH = ("acme-inc", OTHER)
 TROUBLES = (
@@ -135,7 +148,8 @@ TROUBLES = (
         with_cut_secret,
         with_good_secret,
     ),
-    Trouble("the API token is revoked", "TokenRejected", ("does not accept the API token", "put a valid one into the Secret"), revoked, with_new_token),
+    Trouble("the API token is revoked", "TokenRejected", REVOKED, revoked, with_new_token),
+    Trouble("the API token is revoked at work", "TokenRejected", REVOKED, revoked_at_work, with_new_token),
     Trouble(
         "the scope read_organizations is missing",
         "TokenScopeMissing",
@@ -182,7 +196,8 @@ TROUBLES = (
         applying({"schedule": {"cron": "0 3 * * *", "timeZone": "Europe/Atlantis"}}),
         respecified(schedule={"cron": "0 3 * * *", "timeZone": "Europe/Athens"}),
     ),
-    Trouble("C1 refuses the client", "C1ClientRejected", ("invalid_client", "otate"), refused, with_new_client),
+    Trouble("C1 refuses the client", "C1ClientRejected", REFUSED, refused, with_new_client),
+    Trouble("C1 refuses the client at work", "C1ClientRejected", REFUSED, refused_at_work, with_new_client),
     Trouble("C1 is out of reach", "C1Unreachable", ("could not be reached",), out_of_reach, in_reach, stalled=False),
 )
 
@@ -193,8 +208,10 @@ async def tell(trouble: Trouble, tenant: Tenant) -> Story:
     told = await tenant.get()
     await trouble.mend(tenant)
     watch = Stopwatch()
-    mended = await tenant.until_ready(MINUTE)
-    return Story(trouble, told, mended, watch.seconds, await tenant.events())
+    await tenant.until_ready(MINUTE)
+    seconds = watch.seconds
+    mended = await tenant.until(lambda status: status["phase"] == "Connected")
+    return Story(trouble, told, mended, seconds, await tenant.events())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -239,3 +256,12 @@ class TestTroubles:
         assert conditions == {"Ready": "True", "CredentialsValid": "True", "Synced": "True", "Delivered": "False"}
         assert story.mended["status"]["phase"] == "Connected"
         assert "missingScopes" not in story.mended["status"].get("token", {})
+
+    async def test_a_request_makes_a_connector_in_trouble_look_again_at_once(self, new_tenant: NewTenant) -> None:
+        tenant = new_tenant(scopes=("read_organizations",))
+        await tenant.apply()
+        await tenant.until_condition("Ready", "False", "TokenScopeMissing")
+        tenant.rig.buildkite.grant(replace(tenant.token, scopes=Trouble.scopes))
+        value = await tenant.request_sync()
+        connector = await tenant.until_ready()
+        assert connector["status"]["lastHandledSyncRequest"] == value

@@ -100,6 +100,15 @@ async def test_an_unknown_organization_is_answered_with_the_slugs_to_choose_from
     assert failed.value.remedy is Remedy.EDIT
 
 
+async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
+    access = AccessDouble()
+    with pytest.raises(Failure, match="acme") as failed:
+        await preflight(access, "x" * 1_000_000, ALL_KINDS)
+    assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+    assert len(failed.value.message) < 1000
+    assert access.asked == ["token", "organizations"]
+
+
 async def test_a_choice_that_was_not_made_lists_what_there_is() -> None:
     with pytest.raises(Failure, match=r"reaches 2.* acme, umbrella") as failed:
         await preflight(AccessDouble(reached=("umbrella", "acme")), None, ALL_KINDS)

@@ -249,8 +249,9 @@ class BuildkiteClient:
         windows = (told.user, told.organization if organization is not None else None)
         if not any(window is not None and window.remaining == 0 for window in windows):
             pause = refusal.reset if wait is None else wait
-            blind = self._settings.patience.blind_pause
-            self._gate.hold(blind if pause is None else min(max(pause, 0.0), longest))
+            if pause is None or not pause > 0:
+                pause = self._settings.patience.blind_pause
+            self._gate.hold(min(pause, longest))
         return told
 
 

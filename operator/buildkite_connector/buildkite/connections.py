@@ -28,29 +28,38 @@ class Connections:
     and a loopback address: over plain http it would get to see the token.
     """
 
-    def __init__(self, api_url: str, tls: ssl.SSLContext) -> None:
-        self._tls = tls
-        self._proxies = not is_loopback(urlsplit(api_url).hostname or "")
-        self._idle: list[httpx.AsyncClient] = []
+    def __init__(self, api_url: str) -> None:
+        """Reads certificates and loads the transport, which takes its time: `open` keeps off the event loop.
+
+        Trusted are the authorities of SSL_CERT_FILE, or else the usual ones; for plain http, nobody.
+        """
+        address = urlsplit(api_url)
+        plain = address.scheme == "http"
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else httpx.create_ssl_context()
+        self._proxies = not is_loopback(address.hostname or "")
+        self._idle = [self._new()]
 
     @classmethod
-    async def to(cls, api_url: str) -> Self:
-        """Connections that trust SSL_CERT_FILE's authorities, or else the usual ones; for plain http, nobody."""
-        if urlsplit(api_url).scheme == "http":
-            return cls(api_url, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        return cls(api_url, await asyncio.to_thread(httpx.create_ssl_context))
+    async def open(cls, api_url: str) -> Self:
+        return await asyncio.to_thread(cls, api_url)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A client for one request at a time."""
+        """A client for one request; closed when that fails.
+
+        A request cancelled while it connects would otherwise leave its client with a connection that is
+        neither free nor closed, and the next request waiting for it.
+        """
         client = self._idle.pop() if self._idle else self._new()
         try:
             yield client
-        finally:
-            if len(self._idle) < KEPT:
-                self._idle.append(client)
-            else:
-                await client.aclose()
+        except BaseException:
+            await client.aclose()
+            raise
+        if len(self._idle) < KEPT:
+            self._idle.append(client)
+        else:
+            await client.aclose()
 
     async def close(self) -> None:
         while self._idle:

@@ -5,7 +5,7 @@ Messages say what was asked and what came, never with what token.
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +16,9 @@ from buildkite_connector.buildkite.links import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.failure import Failure, Reason, Remedy
 from buildkite_connector.preflight import ScopesMissing
+
+LONGEST_WAIT = 3600.0
+"""Seconds; no server gets to put a sync off for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +46,29 @@ class Trouble:
 
 def of_exception(error: Exception, call: Call, origin: str) -> Trouble:
     """A try without an answer, or without all of it."""
-    tls = _tls_error(error)
+    causes = list(_causes(error))
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
         return Trouble(
             Failure(
                 Reason.BUILDKITE_UNREACHABLE,
                 f"{call.name}: expected a TLS certificate for {origin} from a known authority, but the check "
-                f"failed: {tls.verify_message}. If a proxy or a private authority signs it, name its CA file "
-                "in SSL_CERT_FILE.",
+                f"failed: {getattr(tls, 'verify_message', '') or tls}. If a proxy or a private authority signs "
+                "it, name its CA file in SSL_CERT_FILE.",
             )
         )
     timed_out = isinstance(error, (httpx.TimeoutException, TimeoutError))
+    again = True
     if tls is not None:
-        what, again = f"TLS failed ({tls.reason or 'connection closed'})", True
+        what = f"TLS failed ({getattr(tls, 'reason', '') or tls})"
     elif isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        what, again = "the request could not be sent", False
+        what, again = "the request could not be sent", False  # its text may hold what could not
     elif timed_out:
-        what, again = "no answer came in time", True
+        what = "no answer came in time"
     elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
-        what, again = "the answer broke off or was no HTTP", True
+        what = "the answer broke off or was no HTTP"
     else:
-        what, again = str(error) or type(error).__name__, True
+        what = f"the connection failed ({str(causes[-1]) or type(causes[-1]).__name__})"
     return Trouble(
         Failure(
             Reason.BUILDKITE_UNREACHABLE,
@@ -153,21 +158,24 @@ def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, ca
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait as Retry-After tells them, as a number or a date; None when it tells nothing."""
+    """Seconds to wait as Retry-After tells them, as a number or a date; None when it tells nothing.
+
+    Never less than none or more than LONGEST_WAIT.
+    """
     text = headers.get("retry-after", "")
     try:
-        if text.strip().isdecimal():
-            return float(text)
-        moment = parsedate_to_datetime(text)
+        if text.isdecimal():
+            seconds = float(text)
+        else:
+            moment = parsedate_to_datetime(text)
+            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
     except ValueError:
         return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
+    return min(max(0.0, seconds), LONGEST_WAIT)
 
 
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The TLS error behind an exception of the HTTP library, which wraps it."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those behind it: the HTTP library wraps what the system said."""
     while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return error
+        yield error
         error = error.__cause__ or error.__context__
-    return None

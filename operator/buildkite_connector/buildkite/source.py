@@ -1,5 +1,6 @@
 """Where clients come from: shared connections, and one gate for each token that is in use."""
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -12,6 +13,9 @@ from buildkite_connector.buildkite.pacer import Pacer
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.clock import Chance, Clock, SystemClock, system_chance
 
+RECENT = 1000
+"""How many clients ago a token's gate is still remembered, and with it what is left of its quota."""
+
 
 class Buildkite:
     """One Buildkite API, for all connectors of the process."""
@@ -22,6 +26,7 @@ class Buildkite:
         self._clock = clock
         self._chance = chance
         self._gates: WeakValueDictionary[bytes, Gate] = WeakValueDictionary()
+        self._recent: deque[Gate] = deque(maxlen=RECENT)
 
     def client(self, token: str, quota_percent: int = 80) -> BuildkiteClient:
         """A client for one connector and one sync, its preflight included.
@@ -34,6 +39,7 @@ class Buildkite:
         gate = self._gates.get(key)
         if gate is None:
             gate = self._gates[key] = Gate(Pacer(self._settings.most_at_once), self._clock)
+        self._recent.append(gate)
         return BuildkiteClient(
             self._settings,
             self._connections,
@@ -53,7 +59,7 @@ async def open_buildkite(
     chance: Chance | None = None,
 ) -> AsyncIterator[Buildkite]:
     """The API for as long as the context lasts; then its connections are closed."""
-    connections = await Connections.to(settings.api_url)
+    connections = await Connections.open(settings.api_url)
     try:
         yield Buildkite(settings, connections, clock or SystemClock(), chance or system_chance())
     finally:

@@ -78,9 +78,12 @@ class Connectors:
         self._group = group
         self._entries: dict[ConnectorKey, _Entry] = {}
         self._closing: dict[ConnectorKey, asyncio.Task[None]] = {}
+        self._closed = False
 
     def observe(self, resource: Resource) -> None:
         """A resource as it is now; the same again costs nothing."""
+        if self._closed:
+            return
         if resource.deleting:
             self.forget(resource.namespace, resource.name, resource.uid)
             return
@@ -103,6 +106,7 @@ class Connectors:
 
     async def close(self) -> None:
         """At shutdown, after the scheduler stopped: the conversations with C1 end, the staged files stay."""
+        self._closed = True
         entries = list(self._entries.values())
         self._entries.clear()
         await asyncio.gather(*(entry.session.close(discard=False) for entry in entries))

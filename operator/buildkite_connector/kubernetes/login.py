@@ -1,11 +1,15 @@
 """How the operator reaches the API server: one way for the typed client and for kopf's watch alike."""
 
+import asyncio
+import logging
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import aiohttp
 import kopf
 import yaml
 from kubernetes.aio.client import Configuration
@@ -13,6 +17,10 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from buildkite_connector.failure import Failure, Reason
 
+SAME_LOGIN_SECONDS = 5.0
+"""How long a login waits that has nothing new to offer."""
+
+_logger = logging.getLogger(__name__)
 _TOKEN = "BearerToken"  # noqa: S105  (the name of the client's one security scheme)
 
 
@@ -63,8 +71,38 @@ def choose_login(environment: Mapping[str, str], home: Path) -> Login:
     return KubeconfigLogin(str(home / ".kube" / "config"))
 
 
-async def to_kopf(login: Login) -> kopf.ConnectionInfo:
-    """The same, in kopf's words. kopf asks again when the API server says 401."""
+class KopfLogin:
+    """The same for kopf, which asks again whenever the API server says 401. Used in kopf's event loop.
+
+    The sessions are ours: kopf leaves its own open when it is stopped in the midst of its start, and gives up when a
+    second login brings what the first one brought, though it may have been the connection that was at fault.
+    """
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._last: kopf.ConnectionInfo | None = None
+        self._sessions = AsyncExitStack()
+
+    async def __call__(self, **_: object) -> kopf.AiohttpSession:
+        info = await _read(self._login)
+        if info == self._last:
+            _logger.warning("the API server refused the watch's credentials or connection; trying them again")
+            await asyncio.sleep(SAME_LOGIN_SECONDS)
+        self._last = info
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            proxy=info.proxy_url,
+            trust_env=True,
+        )
+        await self._sessions.enter_async_context(session)
+        return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
+
+    async def aclose(self) -> None:
+        await self._sessions.aclose()
+
+
+async def _read(login: Login) -> kopf.ConnectionInfo:
     configuration = Configuration()
     await login.load(configuration)
     scheme, _, token = configuration.api_key.get(_TOKEN, "").partition(" ")
@@ -77,7 +115,6 @@ async def to_kopf(login: Login) -> kopf.ConnectionInfo:
         scheme=scheme or None,
         token=token or None,
         proxy_url=configuration.proxy,
-        trust_env=True,
     )
 
 

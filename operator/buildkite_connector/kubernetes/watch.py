@@ -6,7 +6,6 @@ that its loop has when it stops, and would take over the process's signals in th
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ import kopf
 from buildkite_connector.failure import Failure, Reason
 from buildkite_connector.kubernetes.api import KubernetesApi, Listed, is_at_least
 from buildkite_connector.kubernetes.connection import Refused
-from buildkite_connector.kubernetes.login import Login, to_kopf
+from buildkite_connector.kubernetes.login import KopfLogin, Login
 from buildkite_connector.kubernetes.names import GROUP, PLURAL, VERSION
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, read_resource
 
@@ -226,10 +225,6 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
     stopping = asyncio.create_task(pass_on_stop())
     try:
         await asyncio.shield(running)
-    except Exception:
-        if not stop.is_set():
-            raise
-        _logger.debug("kopf failed while it was stopped", exc_info=True)
     finally:
         stopping.cancel()
         if not running.done():
@@ -242,10 +237,11 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
 
 async def _operate(feed: _Feed, login: Login, settings: WatchSettings, halt: asyncio.Event) -> None:
     """In kopf's loop, until `halt`; raises what ended kopf."""
+    kopf_login = KopfLogin(login)
     halted = asyncio.create_task(halt.wait())
     operator = asyncio.create_task(
         kopf.operator(
-            registry=_registry(feed, login),
+            registry=_registry(feed, kopf_login),
             settings=_kopf_settings(settings),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
@@ -253,12 +249,18 @@ async def _operate(feed: _Feed, login: Login, settings: WatchSettings, halt: asy
             stop_flag=halt,
         )
     )
-    await asyncio.wait((operator, halted), return_when=asyncio.FIRST_COMPLETED)
-    halted.cancel()
-    await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)
-    operator.cancel()  # it would wait 5 seconds for requests that it left behind
-    with contextlib.suppress(asyncio.CancelledError):
-        await operator
+    try:
+        await asyncio.wait((operator, halted), return_when=asyncio.FIRST_COMPLETED)
+        if not halt.is_set():
+            return await operator
+        await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)
+        operator.cancel()  # it would wait 5 seconds for requests that it left behind
+        await asyncio.wait((operator,))
+        if not operator.cancelled() and operator.exception():
+            _logger.debug("kopf was stopped in the midst of something", exc_info=operator.exception())
+    finally:
+        halted.cancel()
+        await kopf_login.aclose()
 
 
 def _is_about_us(record: logging.LogRecord) -> bool:
@@ -269,12 +271,10 @@ def _is_about_us(record: logging.LogRecord) -> bool:
 logging.getLogger("kopf._core.reactor.running").addFilter(_is_about_us)
 
 
-def _registry(feed: _Feed, login: Login) -> kopf.OperatorRegistry:
+def _registry(feed: _Feed, login: KopfLogin) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=registry)
-    async def log_in(**_: object) -> kopf.ConnectionInfo:
-        return await to_kopf(login)
+    kopf.on.login(registry=registry, id="log-in", backoff=5)(login)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def hear(event: kopf.RawEvent, **_: object) -> None:

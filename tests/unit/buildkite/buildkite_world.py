@@ -5,8 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from organization import directory_of
-
 from buildkite_connector.buildkite import (
     Buildkite,
     BuildkiteClient,
@@ -19,17 +17,18 @@ from buildkite_connector.clock import Chance, Clock
 from buildkite_connector.collect import collect
 from buildkite_connector.directory import FULL_SCOPE, Collection, Directory
 from buildkite_connector.preflight import preflight
+from organization import directory_of
 from simulators.buildkite import BuildkiteSimulator, Config
 from simulators.buildkite_organization import Organization, make_organization
 from simulators.buildkite_quota import Limits
 
 NO_LIMITS = Limits(None, None)
 HASTY = BuildkiteSettings(
+    page_size=10,
     timeouts=Timeouts(connect=2.0, read=0.3, write=2.0, total=3.0),
     patience=Patience(tries=4, first=0.01, longest=0.02, blind_pause=0.05, refusals=5),
-    longest_window=0.5,
 )
-"""Nothing in these tests takes longer on purpose."""
+"""Small pages make small organizations do, and nothing here takes long on purpose."""
 
 
 @dataclass
@@ -38,6 +37,7 @@ class World:
 
     sim: BuildkiteSimulator
     buildkite: Buildkite
+    page_size: int = HASTY.page_size
 
     def client(self, quota_percent: int = 80, token: str | None = None) -> BuildkiteClient:
         return self.buildkite.client(token or self.sim.token.value, quota_percent)
@@ -57,12 +57,15 @@ class World:
 
     @property
     def minimum(self) -> int:
-        return self.sim.organization.minimum_requests
+        """The fewest requests that read the organization: every listing's pages, at least one each."""
+        organization = self.sim.organization
+        listings = [organization.members, organization.teams, *organization.team_members.values()]
+        return sum(max(1, listing.pages(self.page_size)) for listing in listings)
 
 
 def small_organization() -> Organization:
-    """Three pages of accounts, two of teams, and a team with two pages of members."""
-    return make_organization(230, 104, 800, slug="acme")
+    """Three pages of accounts, two of teams, and teams with two pages of members."""
+    return make_organization(25, 12, 80, slug="acme")
 
 
 @asynccontextmanager
@@ -79,4 +82,4 @@ async def serving(
         BuildkiteSimulator(Config(served, **{"limits": NO_LIMITS, **config})) as sim,
         open_buildkite(replace(settings, api_url=sim.url), clock=clock, chance=chance) as buildkite,
     ):
-        yield World(sim, buildkite)
+        yield World(sim, buildkite, settings.page_size)

@@ -43,7 +43,7 @@ async def test_a_preflight_that_has_to_find_the_organization_takes_two_requests_
 
 
 async def test_pages_hold_100_and_requests_say_who_asks() -> None:
-    async with serving() as world:
+    async with serving(settings=BuildkiteSettings()) as world:
         seen: list[str] = []
         world.sim.fault(faults.change(lambda _: None), where=lambda call: bool(seen.append(call.query["per_page"])))  # type: ignore[func-returns-value]
         await world.client().teams(world.expected.organization.slug, 1)
@@ -53,13 +53,13 @@ async def test_pages_hold_100_and_requests_say_who_asks() -> None:
 async def test_the_first_requests_of_all_kinds_go_side_by_side() -> None:
     async with serving(latency=0.05) as world:
         await world.sync()
-        assert world.sim.transcript.peak_in_flight > 8
+        assert world.sim.transcript.peak_in_flight >= 8
 
 
 async def test_connections_are_kept_and_used_again() -> None:
     async with serving() as world:
         await world.sync()
-        assert world.sim.transcript.connections < world.minimum / 2
+        assert world.sim.transcript.connections < world.minimum
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,18 @@ async def test_connectors_that_share_a_token_share_its_quota() -> None:
         await asyncio.gather(world.sync(), world.sync(), world.sync())
         assert len(world.sim.requests) == 3 * (world.minimum + 2)
         assert world.sim.transcript.throttled == 0
+
+
+async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() -> None:
+    limits = Limits(user=10, organization=None, window=30.0)
+    async with serving(limits=limits) as world:
+        for _ in range(7):
+            await world.client().token()
+        await world.client(quota_percent=80).token()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await world.client(quota_percent=80).token()
+        assert len(world.sim.requests) == 8
 
 
 async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:

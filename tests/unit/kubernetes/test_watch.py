@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -62,21 +62,27 @@ class Watching:
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
-    def run(self, settings: WatchSettings | None = None) -> Awaitable[None]:
-        return run_watch(
-            self._hub, self._api, self._login, settings or WatchSettings(), ready=self.ready, stop=self.stop
+    def begin(self, settings: WatchSettings | None = None) -> asyncio.Task[None]:
+        return asyncio.create_task(
+            run_watch(self._hub, self._api, self._login, settings or WatchSettings(), ready=self.ready, stop=self.stop)
         )
+
+    async def until_ready(self, task: asyncio.Task[None]) -> None:
+        becoming = asyncio.create_task(self.ready.wait())
+        await asyncio.wait((task, becoming), timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        becoming.cancel()
+        assert self.ready.is_set(), task
 
     @asynccontextmanager
     async def running(self, settings: WatchSettings | None = None) -> AsyncIterator[None]:
-        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
-            group.create_task(self._run(settings))
-            await self.ready.wait()
+        task = self.begin(settings)
+        try:
+            await self.until_ready(task)
             yield
+        finally:
             self.stop.set()
-
-    async def _run(self, settings: WatchSettings | None) -> None:
-        await self.run(settings)
+            async with asyncio.timeout(DEADLINE):
+                await task
 
 
 @pytest.fixture
@@ -180,8 +186,8 @@ async def test_its_end_cancels_no_task_that_is_not_its_own(double: KubernetesDou
 
 
 async def test_cancelling_it_ends_kopf_too(double: KubernetesDouble, watching: Watching) -> None:
-    task = asyncio.ensure_future(watching.run())
-    await watching.ready.wait()
+    task = watching.begin()
+    await watching.until_ready(task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -196,7 +202,7 @@ class TestDefinitionMissing:
         watching: Watching,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        task = asyncio.ensure_future(watching.run(WatchSettings(poll_seconds=0.01)))
+        task = watching.begin(WatchSettings(poll_seconds=0.01))
         await bare_double.wait_until(
             lambda: [each.status for each in bare_double.transcript].count(404) > 3, timeout=DEADLINE
         )
@@ -205,14 +211,13 @@ class TestDefinitionMissing:
         assert [each.levelno for each in told] == [logging.ERROR]
         bare_double.apply(definition())
         apply(bare_double)
-        async with asyncio.timeout(DEADLINE):
-            await watching.ready.wait()
+        await watching.until_ready(task)
         await hub.until(lambda: "default.acme" in hub.there)
         watching.stop.set()
         await task
 
     async def test_it_can_be_stopped_meanwhile(self, bare_double: KubernetesDouble, watching: Watching) -> None:
-        task = asyncio.ensure_future(watching.run())
+        task = watching.begin()
         await bare_double.wait_until(lambda: bool(bare_double.transcript), timeout=DEADLINE)
         watching.stop.set()
         async with asyncio.timeout(DEADLINE):
@@ -222,11 +227,10 @@ class TestDefinitionMissing:
         self, double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
         with double.failing(403):
-            task = asyncio.ensure_future(watching.run(WatchSettings(poll_seconds=0.01)))
+            task = watching.begin(WatchSettings(poll_seconds=0.01))
             await double.wait_until(lambda: len(double.transcript) > 2, timeout=DEADLINE)
         assert caplog.text.count("the verbs get, list and watch") == 1
-        async with asyncio.timeout(DEADLINE):
-            await watching.ready.wait()
+        await watching.until_ready(task)
         watching.stop.set()
         await task
 
@@ -274,7 +278,7 @@ class TestTrouble:
     async def test_a_definition_that_is_taken_away_ends_it_with_a_failure(
         self, double: KubernetesDouble, watching: Watching
     ) -> None:
-        task = asyncio.ensure_future(watching.run())
+        task = watching.begin()
         await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
         with double.outage(404), pytest.raises(Failure, match="the operator must start anew") as caught:
             async with asyncio.timeout(DEADLINE):
@@ -285,8 +289,8 @@ class TestTrouble:
         self, double: KubernetesDouble, watching: Watching
     ) -> None:
         apply(double)
-        task = asyncio.ensure_future(watching.run(WatchSettings(count_seconds=0.05)))
-        await watching.ready.wait()
+        task = watching.begin(WatchSettings(count_seconds=0.05))
+        await watching.until_ready(task)
         await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
         with double.outage(503):  # which kopf waits out for a second, too long for this count
             before = len(double.transcript)
@@ -303,4 +307,4 @@ class TestTrouble:
         apply(double)
         with pytest.raises(Failure, match="a bug"):
             async with asyncio.timeout(DEADLINE):
-                await watching.run()
+                await watching.begin()

@@ -1,0 +1,51 @@
+"""The operator's process on a real API server: what tests/integration/test_scenarios.py shows on the double."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from control_plane import Cluster
+from kubernetes_apis import RealApi, real_api
+from scenarios.delivery import TestDelivery
+from scenarios.lifecycle import TestDeletion, TestRestart
+from scenarios.secrecy import TestSecrecy
+from scenarios.tasks import TestTasks, ready_tenant
+from scenarios.traffic import TestQuiet, TestSharing
+from scenarios.troubles import TestTroubles, stories, story
+
+__all__ = (
+    "TestDeletion",
+    "TestDelivery",
+    "TestQuiet",
+    "TestRestart",
+    "TestSecrecy",
+    "TestSharing",
+    "TestTasks",
+    "TestTroubles",
+    "ready_tenant",
+    "stories",
+    "story",
+)
+
+pytest_plugins = ("scenarios.fixtures",)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kubernetes(control_plane: Cluster) -> AsyncIterator[RealApi]:
+    async with real_api(control_plane) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def shared_namespace(control_plane: Cluster) -> Iterator[str]:
+    name = control_plane.create_namespace()
+    yield name
+    control_plane.delete_namespace(name)
+
+
+@pytest.fixture
+def idle_seconds() -> float:
+    """As long as is promised."""
+    return 120.0

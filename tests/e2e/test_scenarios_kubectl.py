@@ -1,0 +1,111 @@
+"""What a person with kubectl does and sees: crds/ and examples/ applied to a real API server."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from buildkite_connector.kubernetes.names import SYNC_REQUESTED_AT
+from control_plane import Cluster
+from kubernetes_apis import Manifest, real_api
+from rig import Rig, condition
+from scenarios.fixtures import watched_rig
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "default"
+COLUMNS = ["NAME", "ORGANIZATION", "READY", "STATUS", "ACCOUNTS", "TEAMS", "LAST SYNC", "AGE"]
+WIDE = ["NEXT SYNC", "DELIVERED", "MESSAGE"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Kubectl = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def applied(control_plane: Cluster) -> str:
+    """What `kubectl apply` says of crds/ and examples/."""
+    return control_plane.kubectl("apply", "--filename", str(ROOT / "crds"), "--filename", str(ROOT / "examples")).stdout
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(control_plane: Cluster, applied: str) -> AsyncIterator[Rig]:
+    """With the operator running, and credentials in the examples' Secret that are good at the simulators."""
+    async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, NAMESPACE) as opened:
+        await opened.apply(opened.secret("buildkite-credentials", BATON_ORGANIZATION="acme-inc"))
+        async with opened.operator():
+            await opened.until_condition("Ready", "True")
+            await opened.c1.finished(opened.c1.add_task())
+            await opened.until_condition("Delivered", "True")
+            yield opened
+        for name in ("acme", "acme-full"):
+            await kubernetes.delete(NAMESPACE, name)
+
+
+@pytest.fixture
+def kubectl(control_plane: Cluster, rig: Rig) -> Kubectl:
+    return lambda *arguments: control_plane.kubectl("--namespace", NAMESPACE, *arguments).stdout
+
+
+def cells(table: str) -> list[list[str]]:
+    """A table's lines, by columns."""
+    heading, *lines = table.splitlines()
+    starts = [match.start() for match in re.finditer(r"(?:^|(?<=   ))\S", heading)]
+    ends = [*starts[1:], None]
+    return [[line[start:end].strip() for start, end in zip(starts, ends, strict=True)] for line in (heading, *lines)]
+
+
+async def test_the_definition_and_the_examples_are_accepted(applied: str) -> None:
+    assert re.findall(r"^\S+/(\S+) (?:created|configured|unchanged)$", applied, re.MULTILINE) == [
+        "buildkiteconnectors.connectors.c1.ai",
+        "acme-full",
+        "acme",
+        "buildkite-credentials",
+    ]
+
+
+async def test_wait_sees_the_connector_become_ready(kubectl: Kubectl) -> None:
+    told = await asyncio.to_thread(kubectl, "wait", "--for=condition=Ready", "--timeout=30s", "bkc/acme")
+    assert told == "buildkiteconnector.connectors.c1.ai/acme condition met\n"
+
+
+@pytest.mark.parametrize(("output", "columns"), [((), COLUMNS), (("-o", "wide"), COLUMNS + WIDE)])
+async def test_get_fills_every_column(kubectl: Kubectl, output: tuple[str, ...], columns: list[str]) -> None:
+    heading, row = cells(await asyncio.to_thread(kubectl, "get", "bkc", "acme", *output))
+    assert heading == columns
+    shown = dict(zip(heading, row, strict=True))
+    assert [name for name, text in shown.items() if text in {"", "<none>", "<unknown>", "<invalid>"}] == []
+    assert [shown[name] for name in COLUMNS[:6]] == ["acme", "acme-inc", "True", "Ready", "230", "9"]
+    assert re.fullmatch(r"\d+[smh]\d*[smh]?", shown["LAST SYNC"])
+
+
+async def test_get_shows_a_suspended_connector_as_such(kubectl: Kubectl, rig: Rig) -> None:
+    await rig.until_condition("Ready", "False", "Suspended", name="acme-full")
+    _, *rows = cells(await asyncio.to_thread(kubectl, "get", "connectors"))
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("acme", "True", "Ready"),
+        ("acme-full", "False", "Suspended"),
+    ]
+
+
+async def test_describe_shows_conditions_and_events(kubectl: Kubectl) -> None:
+    status, _, events = (await asyncio.to_thread(kubectl, "describe", "bkc", "acme")).partition("\nEvents:")
+    for kind in ("Ready", "CredentialsValid", "Synced", "Delivered"):
+        assert re.search(rf"\n    Type: +{kind}\n", status), status
+    for reason in ("Ready", "Delivered"):
+        assert re.search(rf"\n  Normal +{reason} ", events), events
+
+
+async def test_annotate_starts_a_sync_within_two_seconds_and_is_echoed(kubectl: Kubectl, rig: Rig) -> None:
+    before = (await rig.kubernetes.get(NAMESPACE, "acme"))["status"]["lastSync"]["id"]
+    await asyncio.to_thread(kubectl, "annotate", "bkc", "acme", f"{SYNC_REQUESTED_AT}=a person's request")
+
+    def echoed(connector: Manifest) -> bool:
+        return bool(connector["status"].get("lastHandledSyncRequest") == "a person's request")
+
+    await rig.until(echoed, timeout=2)
+    after = await rig.until(lambda found: found["status"]["lastSync"]["id"] != before)
+    assert after["status"]["lastSync"]["trigger"] == "Request"
+    assert condition(after, "Ready")["status"] == "True"
