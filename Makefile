@@ -26,8 +26,8 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## the main job, start to end, on simulators and an embedded Kubernetes API
 	@$(BIN)/python tests/demo
 
-test: $(READY) ## all tests; those that need a real API server skip without one
-	@$(BIN)/pytest
+test: $(READY) ## the unit and integration tests
+	@$(BIN)/pytest tests/unit tests/integration
 
 unit: $(READY) ## the unit tests alone
 	@$(BIN)/pytest tests/unit

@@ -97,7 +97,7 @@ class C1:
 
     tasks: deque[Task] = field(default_factory=deque)
     refusal: Failure | None = None
-    upload_failures: deque[Failure] = field(default_factory=deque)
+    upload_failures: deque[Exception] = field(default_factory=deque)
     heartbeat_failures: int = 0
     cancelled: set[TaskID] = field(default_factory=set)
     next_poll: float = 30.0
@@ -213,7 +213,7 @@ class World:
         """The operator with this one connector, until the end of the context: then it is shut down."""
         scheduler = Scheduler(self.clock)
         tools = Tools(
-            self, self.store, scheduler, self.clock, MiddleChance(), asyncio.Semaphore(4), lambda now: next(self._ids)
+            self, self.store, scheduler, self.clock, MiddleChance(), asyncio.Semaphore(4), asyncio.Semaphore(4), lambda now: next(self._ids)
         )
         self.session = Session(KEY, self.order, restored, self.reports, tools)
         runner = asyncio.create_task(scheduler.run())

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from buildkite_connector.clock import Chance
 
+LONGEST_RETRY_AFTER = 6 * 3600.0
+"""Seconds: nobody's word stops a connector for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -15,9 +18,10 @@ class Backoff:
     def wait(self, failures: int, chance: Chance, retry_after: float | None = None) -> float:
         """Between half and the whole of that time, or `retry_after` when it is longer."""
         whole = min(self.cap, self.first * 2 ** min(failures - 1, 30))
-        return max(chance.uniform(whole / 2, whole), retry_after or 0.0)
+        return max(chance.uniform(whole / 2, whole), min(retry_after or 0.0, LONGEST_RETRY_AFTER))
 
 
 BETWEEN_SYNCS = Backoff(first=30.0, cap=900.0)
+BETWEEN_REPORTS = Backoff(first=5.0, cap=300.0)
 BETWEEN_CALLS = Backoff(first=1.0, cap=300.0)
 """C1's own: 1 s doubling to 5 min."""

@@ -5,6 +5,7 @@ that none waits for another's libraries.
 """
 
 import asyncio
+import gc
 import os
 import sys
 import tempfile
@@ -88,6 +89,7 @@ def operator(
         namespaces=tuple(namespace or ()),
         concurrency=concurrency,
     )
+    gc.freeze()  # what is loaded now stays: no collection need look at it
     with _one_sentence():
         asyncio.run(run_operator(settings))
 
@@ -125,6 +127,7 @@ def sync(
     from buildkite_connector.commands.sync import sync as sync_once
 
     configure_logs(log_format, log_level)
+    gc.disable()  # the process is short, and one collection among a million objects would stall its event loop
     if not api_token:
         raise typer.BadParameter("set it, or better the variable BATON_API_TOKEN", param_hint="--api-token")
     try:

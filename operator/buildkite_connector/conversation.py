@@ -24,6 +24,7 @@ SHORTEST_POLL = 1.0
 """Seconds between two questions when C1 has no task, whatever it says."""
 TOLD_AFTER_SECONDS = 30.0
 """C1 restarting is no news; C1 not answering for this long is."""
+FINISH_ATTEMPTS = 3
 HAND_BACK_SECONDS = 8.0
 """How long handing a task back may take at shutdown, which has 10 s in all."""
 
@@ -63,6 +64,7 @@ class Conversation:
         self._clock = clock
         self._chance = chance
         self.greeted = False
+        self._hello_due = True
         self._ended = False
         self._failures = 0
         self._failing_since = 0.0
@@ -74,25 +76,33 @@ class Conversation:
     async def greet(self) -> None:
         """Hello, once at the start. Raises Failure."""
         await self._service.hello()
-        self.greeted = True
+        self.greeted, self._hello_due = True, False
 
     async def aclose(self) -> None:
         await self._service.aclose()
 
     async def run(self) -> None:
         """One question to C1, and the task it hands out carried to its end."""
+        asked_at = self._clock.monotonic()
         try:
-            if not self.greeted:
+            if self._hello_due:
                 await self.greet()
             poll = await self._service.next_task()
         except Failure as failure:
             await self._stumbled(failure)
             return
-        await self._recovered()
+        except Exception:
+            logger.exception("C1 could not be asked", extra={"connector": self.name})
+            await self._stumbled(Failure(Reason.INTERNAL_ERROR, "An error in the operator itself while it asked C1."))
+            return
+        if self._failures:
+            logger.info("C1 answers again", extra={"connector": self.name})
+            self._failures = 0
+        if not isinstance(poll.task, SyncTask):
+            await self._deliveries.c1_changed(None)
         match poll.task:
             case None:
-                self._next = self._clock.monotonic() + max(poll.next_poll, SHORTEST_POLL)
-                return
+                pass
             case SyncTask() as task:
                 await self._sync(task)
             case HelloTask(id=task_id):
@@ -107,24 +117,23 @@ class Conversation:
                         non_retryable=True,
                     ),
                 )
-        self._next = self._clock.monotonic() + min(poll.next_poll, SHORTEST_POLL)
+        if not self._failures:
+            self._next = max(asked_at + poll.next_poll, self._clock.monotonic() + SHORTEST_POLL)
 
     async def _stumbled(self, failure: Failure) -> None:
         now = self._clock.monotonic()
         if not self._failures:
             self._failing_since = now
+            fields = {"connector": self.name, "reason": failure.reason, "error": failure.message}
+            logger.warning("C1 did not answer as it should", extra=fields)
         self._failures += 1
-        if failure.remedy is Remedy.CREDENTIALS or (failure.remedy is Remedy.EDIT and not self.greeted):
+        if failure.remedy is Remedy.CREDENTIALS or (failure.remedy is Remedy.EDIT and self._hello_due):
             self._ended = True
         if failure.remedy is Remedy.EDIT:
-            self.greeted = False  # C1 may have forgotten this host: begin again with Hello
+            self._hello_due = True  # C1 may have forgotten this host: begin again with Hello
         self._next = now + BETWEEN_CALLS.wait(self._failures, self._chance, failure.retry_after)
         if self._ended or now - self._failing_since >= TOLD_AFTER_SECONDS:
             await self._deliveries.c1_changed(failure)
-
-    async def _recovered(self) -> None:
-        self._failures = 0
-        await self._deliveries.c1_changed(None)
 
     async def _answer_hello(self, task_id: TaskID) -> None:
         try:
@@ -148,6 +157,11 @@ class Conversation:
         except asyncio.CancelledError:
             await self._hand_back(task.id)
             raise
+        except Exception:
+            logger.exception("a task failed unexpectedly", extra={"task_id": task.id})
+            await self._finish(
+                task.id, TaskOutcome(Code.INTERNAL, "An error in the connector itself; its log has the details.")
+            )
         else:
             if await self._finish(task.id, TaskOutcome(message=format_note(task))):
                 await self._deliveries.delivered(task, snapshot)
@@ -169,6 +183,7 @@ class Conversation:
 
     async def _deliver(self, task: SyncTask, begun: asyncio.Event) -> StagedSnapshot:
         await begun.wait()
+        await self._deliveries.c1_changed(None)
         async with self._deliveries.snapshot_for(task) as snapshot:
             try:
                 await self._service.upload(task.id, snapshot.path, snapshot.sha256)
@@ -200,26 +215,50 @@ class Conversation:
             begun.set()
             await self._clock.sleep(wait)
 
-    async def _finish(self, task_id: TaskID, outcome: TaskOutcome) -> bool:
-        """Whether C1 took it; when not, C1 hands the task out again in its own time."""
+    async def _finish(self, task_id: TaskID, outcome: TaskOutcome, within: float | None = None) -> bool:
+        """Whether C1 took it; when not, C1 hands the task out again in its own time.
+
+        Sent whole although this is cancelled meanwhile: a task that C1 gave is never left without an end.
+        """
+        sending = asyncio.create_task(self._send_end(task_id, outcome), name=f"{self.name}/{task_id}/finish")
         try:
-            await self._service.finish(task_id, outcome)
-        except Failure as failure:
-            logger.warning(
-                "C1 did not take a task's end",
-                extra={"task_id": task_id, "reason": failure.reason, "error": failure.message},
-            )
+            async with asyncio.timeout(within):
+                return await asyncio.shield(sending)
+        except TimeoutError:
+            logger.warning("no time left to tell C1 a task's end", extra={"connector": self.name, "task_id": task_id})
             return False
-        return True
+        except asyncio.CancelledError:
+            await asyncio.wait({sending}, timeout=HAND_BACK_SECONDS)
+            raise
+        finally:
+            sending.cancel()
+
+    async def _send_end(self, task_id: TaskID, outcome: TaskOutcome) -> bool:
+        """FinishTask, again while it may only have got lost. A refusal after a lost answer means: it had arrived."""
+        for attempt in range(1, FINISH_ATTEMPTS + 1):
+            try:
+                await self._service.finish(task_id, outcome)
+            except Failure as failure:
+                if failure.reason is Reason.C1_REQUEST_REJECTED and attempt > 1:
+                    return True
+                fields = {
+                    "connector": self.name,
+                    "task_id": task_id,
+                    "reason": failure.reason,
+                    "error": failure.message,
+                }
+                logger.warning("C1 did not take a task's end", extra=fields)
+                if failure.reason not in {Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE} or attempt == FINISH_ATTEMPTS:
+                    return False
+                await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._chance, failure.retry_after))
+            else:
+                return True
+        return False
 
     async def _hand_back(self, task_id: TaskID) -> None:
         """At shutdown: at once, retryable, so that C1 hands the task to whoever comes next."""
         outcome = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")
-        try:
-            async with asyncio.timeout(HAND_BACK_SECONDS):
-                await self._finish(task_id, outcome)
-        except TimeoutError:
-            logger.warning("no time left to hand a task back", extra={"task_id": task_id})
+        await self._finish(task_id, outcome, HAND_BACK_SECONDS)
 
 
 def format_note(task: SyncTask) -> str:

@@ -93,5 +93,9 @@ class Failure(Exception):  # noqa: N818
         self.remedy = remedy
         self.retry_after = retry_after
 
+    def told(self) -> "Failure":
+        """The same without its history: what is kept for long must not keep the frames that it went through."""
+        return Failure(self.reason, self.message, remedy=self.remedy, retry_after=self.retry_after)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.reason.value}: {self.message})"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from buildkite_connector.backoff import BETWEEN_SYNCS
 from buildkite_connector.conversation import Conversation, Deliveries
-from buildkite_connector.failure import Failure, Remedy
+from buildkite_connector.failure import Failure, Reason, Remedy
 from buildkite_connector.order import Order, Tools
 from buildkite_connector.ports import Source
 from buildkite_connector.preflight import Preflight, ScopesMissing
@@ -25,6 +25,8 @@ UNWELL_SECRET_CHECK_SECONDS = 10.0
 """The same while its credentials do not work: somebody is likely mending them."""
 RECHECK_SECONDS = 300.0
 """How often credentials that do not work are tried again although the Secret is the same."""
+GREETING_SECONDS = 10.0
+"""How long a check waits for C1's answer to Hello; the conversation has more patience."""
 SLOW_SECONDS = 2.0
 """A check that takes longer is told while it runs."""
 
@@ -49,7 +51,7 @@ class Fitness:
         self._failures = 0
         self._fingerprint: bytes | None = None
         self._conversation: Conversation | None = None
-        self._spoken_as: tuple[bytes, str] | None = None
+        self._spoken_as: tuple[str, str, str] | None = None
         self._source: Source | None = None
         self.preflight: Preflight | None = None
         self.missing_scopes: tuple[str, ...] = ()
@@ -58,7 +60,7 @@ class Fitness:
 
     @property
     def is_fit(self) -> bool:
-        return self.preflight is not None and self.problem is None
+        return self.preflight is not None and self.problem is None and not self._unchecked
 
     @property
     def client_accepted(self) -> bool:
@@ -81,14 +83,14 @@ class Fitness:
 
     def unfit(self, failure: Failure) -> None:
         """Syncs stop until a check succeeds."""
-        self.problem = failure
+        self.problem = failure.told()
         self._failures += 1
         wait = RECHECK_SECONDS
         if failure.remedy is Remedy.RETRY:
             wait = BETWEEN_SYNCS.wait(self._failures, self._tools.chance, failure.retry_after)
         now = self._tools.clock.monotonic()
         self._recheck_at = now + wait
-        self._check_at = min(self._check_at, now + min(wait, UNWELL_SECRET_CHECK_SECONDS))
+        self._check_at = now + min(wait, UNWELL_SECRET_CHECK_SECONDS)
 
     def c1_changed(self, failure: Failure | None) -> bool:
         """What a conversation found; whether that is news."""
@@ -96,8 +98,10 @@ class Fitness:
             return False
         if failure is not None and failure.remedy is not Remedy.RETRY:
             self.unfit(failure)
+        elif failure is None or self.c1_failure is None or failure.reason is not self.c1_failure.reason:
+            self.c1_failure = failure and failure.told()
         else:
-            self.c1_failure = failure
+            return False
         return True
 
     async def check(self, order: Order) -> bool:
@@ -108,7 +112,7 @@ class Fitness:
         clock = self._tools.clock
         try:
             if order.problem is not None:
-                raise order.problem
+                raise order.problem.told()
             check_schedule(order.spec.schedule)
             credentials = await order.vault.read()
         except Failure as failure:
@@ -119,7 +123,10 @@ class Fitness:
                 )
             else:
                 self.preflight = None
+                self._unchecked = True
                 self.unfit(failure)
+                if failure.remedy is not Remedy.RETRY:
+                    await self.hang_up()  # a Secret that was taken away is not used any more
             self._check_at = clock.monotonic() + UNWELL_SECRET_CHECK_SECONDS
             return False
         fingerprint = credentials.fingerprint()
@@ -133,28 +140,31 @@ class Fitness:
 
     async def hang_up(self) -> None:
         """Close the conversation with C1; a task in hand goes back."""
-        conversation, self._conversation = self._conversation, None
-        if conversation is not None:
+        if (conversation := self._conversation) is not None:
             await self._tools.scheduler.remove(conversation)
+            self._conversation = None
             await conversation.aclose()
 
     async def _check_all(self, credentials: Credentials, order: Order) -> None:
         self._unchecked = False
-        self.problem = self.preflight = None
-        async with self._tools.slots:
-            checks = [
-                asyncio.create_task(self._check_c1(credentials, order)),
-                asyncio.create_task(self._check_buildkite(credentials, order)),
-            ]
-            try:
-                _, slow = await asyncio.wait(checks, timeout=SLOW_SECONDS)
-                if slow:
-                    await self._tell_slow()
-                outcomes = await asyncio.gather(*checks, return_exceptions=True)
-            finally:
-                for check in checks:
-                    check.cancel()
-                await asyncio.wait(checks)
+        before = self.problem
+        checks = [
+            asyncio.create_task(self._check_c1(credentials, order)),
+            asyncio.create_task(self._check_buildkite(credentials, order)),
+        ]
+        try:
+            _, slow = await asyncio.wait(checks, timeout=SLOW_SECONDS)
+            if slow:
+                await self._tell_slow()
+            outcomes = await asyncio.gather(*checks, return_exceptions=True)
+        finally:
+            for check in checks:
+                check.cancel()
+            await asyncio.wait(checks)
+        if self._conversation is not None and self._spoken_as is not None:
+            self._tools.scheduler.add(self._conversation)  # not before: what it tells needs both answers
+        if self.problem is before:  # else the conversation found one meanwhile
+            self.problem = None
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 self.unfit(outcome)
@@ -165,33 +175,39 @@ class Fitness:
 
     async def _check_buildkite(self, credentials: Credentials, order: Order) -> None:
         spec = order.spec
-        self._source = self._tools.services.source(credentials, spec)
+        source = self._tools.services.source(credentials, spec)
         try:
-            self.preflight = await self._source.preflight(spec.organization or credentials.organization, spec.kinds)
-        except ScopesMissing as failure:
-            self.missing_scopes = failure.missing
+            async with self._tools.check_slots:
+                self.preflight = await source.preflight(spec.organization or credentials.organization, spec.kinds)
+        except Failure as failure:
+            self.preflight = None
+            self.missing_scopes = failure.missing if isinstance(failure, ScopesMissing) else self.missing_scopes
             raise
-        self.missing_scopes = ()
+        self._source, self.missing_scopes = source, ()
 
     async def _check_c1(self, credentials: Credentials, order: Order) -> None:
         """Open the conversation unless one goes on. C1 out of reach is no reason not to sync: it tries again."""
-        speaker = (credentials.fingerprint(), order.spec.host_id)
+        speaker = (credentials.client_id, credentials.client_secret, order.spec.host_id)
         if self._conversation is not None and self._conversation.due() is not None and speaker == self._spoken_as:
             return
         tools = self._tools
         await self.hang_up()
         service = tools.services.task_service(credentials, order.spec)
         self._conversation = Conversation(self._name, service, self._deliveries, tools.clock, tools.chance)
-        self._spoken_as = speaker
+        self._spoken_as = None
         self.c1_failure = None
         try:
-            await self._conversation.greet()
+            async with asyncio.timeout(GREETING_SECONDS):
+                await self._conversation.greet()
         except Failure as failure:
             if failure.remedy is not Remedy.RETRY:
                 await self.hang_up()
                 raise
-            self.c1_failure = failure
-        tools.scheduler.add(self._conversation)
+            self.c1_failure = failure.told()
+        except TimeoutError:
+            sentence = f"C1 has not answered Hello within {GREETING_SECONDS:.0f} seconds; it is tried again."
+            self.c1_failure = Failure(Reason.C1_UNREACHABLE, sentence)
+        self._spoken_as = speaker
 
     def _next_check(self) -> float:
         if self.problem is not None and self.problem.remedy is Remedy.RETRY:

@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the sessions of a process share. `slots` bounds how many check or sync at once."""
+    """What the sessions of a process share. `slots` bounds how many sync at once, `check_slots` how many check."""
 
     services: Services
     store: SnapshotStore
@@ -42,4 +42,5 @@ class Tools:
     clock: Clock
     chance: Chance
     slots: asyncio.Semaphore
+    check_slots: asyncio.Semaphore
     new_sync_id: Callable[[datetime], SyncID]

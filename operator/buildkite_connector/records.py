@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from buildkite_connector.directory import Counts, Scope
+from buildkite_connector.directory import FULL_SCOPE, Counts, Scope
 from buildkite_connector.failure import Failure, Reason
 from buildkite_connector.guard import find_shrink
 from buildkite_connector.staged import StagedSnapshot, SyncID
@@ -20,9 +20,24 @@ from buildkite_connector.status import (
 from buildkite_connector.task import TaskID
 
 
-def sync_succeeded(records: ConnectorStatus, sync: SyncRecord, next_sync: datetime | None) -> ConnectorStatus:
+def sync_succeeded(
+    records: ConnectorStatus,
+    sync: SyncRecord,
+    *,
+    scope: Scope = FULL_SCOPE,
+    next_sync: datetime | None,
+    accepted: str | None = None,
+) -> ConnectorStatus:
+    """`accepted`: the sync whose shrinkage a person accepted; its entry stays as long as it counts."""
+    before = records.last_delivery.counts if records.last_delivery else sync.counts
     entry = HistoryEntry(
-        sync.id, sync.trigger, sync.started_at, sync.finished_at, True, Reason.SYNC_SUCCEEDED, sync.counts
+        sync.id,
+        sync.trigger,
+        sync.started_at,
+        sync.finished_at,
+        True,
+        Reason.SYNC_SUCCEEDED,
+        _in_scope(sync.counts, scope, before),
     )
     return replace(
         records,
@@ -31,7 +46,7 @@ def sync_succeeded(records: ConnectorStatus, sync: SyncRecord, next_sync: dateti
         last_successful_sync_time=sync.finished_at,
         next_sync_time=next_sync,
         consecutive_failures=0,
-        history=_remember(records.history, entry),
+        history=_remember(records.history, entry, accepted),
     )
 
 
@@ -44,6 +59,7 @@ def sync_failed(
     finished: datetime,
     failure: Failure,
     next_sync: datetime,
+    accepted: str | None = None,
 ) -> ConnectorStatus:
     entry = HistoryEntry(sync_id, trigger, started, finished, False, failure.reason)
     return replace(
@@ -51,7 +67,7 @@ def sync_failed(
         last_sync_time=finished,
         next_sync_time=next_sync,
         consecutive_failures=records.consecutive_failures + 1,
-        history=_remember(records.history, entry),
+        history=_remember(records.history, entry, accepted),
     )
 
 
@@ -113,5 +129,8 @@ def _in_scope(counts: Counts, scope: Scope, before: Counts) -> Counts:
     )
 
 
-def _remember(history: Sequence[HistoryEntry], entry: HistoryEntry) -> tuple[HistoryEntry, ...]:
-    return (entry, *history)[:HISTORY_LENGTH]
+def _remember(history: Sequence[HistoryEntry], entry: HistoryEntry, accepted: str | None) -> tuple[HistoryEntry, ...]:
+    """The newest ten; the accepted one among them however old it is."""
+    kept, cut = (entry, *history)[:HISTORY_LENGTH], (entry, *history)[HISTORY_LENGTH:]
+    held = [each for each in cut if each.id == accepted]
+    return (*kept[: HISTORY_LENGTH - len(held)], *held)

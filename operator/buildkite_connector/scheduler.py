@@ -61,6 +61,7 @@ class Scheduler:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait({task})
+            self._running.pop(activity, None)  # a round cancelled before its first step does not do so itself
 
     async def run(self) -> None:
         """Until cancelled; then the rounds under way are cancelled and awaited."""
@@ -101,10 +102,12 @@ class Scheduler:
             await activity.run()
         except Exception:
             logger.exception("an activity failed unexpectedly", extra={"activity": activity.name})
+            await self._clock.sleep(PAUSE_AFTER_UNEXPECTED)
         finally:
             self._running.pop(activity, None)
             self.wake(activity)
 
 
+PAUSE_AFTER_UNEXPECTED = 1.0
 LONGEST_WAIT = 10.0
 """Seconds after which the loop comes round with nothing due, so that its heartbeat is never older."""

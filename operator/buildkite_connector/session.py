@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from buildkite_connector import records as on_record
-from buildkite_connector.backoff import BETWEEN_SYNCS
+from buildkite_connector.backoff import BETWEEN_REPORTS, BETWEEN_SYNCS
 from buildkite_connector.directory import Collection, Scope
 from buildkite_connector.failure import Failure, Reason, Remedy
 from buildkite_connector.fitness import Fitness
@@ -37,8 +37,7 @@ from buildkite_connector.task import SyncTask
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 0.0
-REPORT_RETRY_SECONDS = 5.0
-"""After which a status that could not be written is written again."""
+CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +84,7 @@ class Session:
         self._published = restored
         self._publishing = asyncio.Lock()
         self._publish_at: float | None = None
+        self._publish_failures = 0
         self._attention = True
         self._changed = restored is None or restored.observed_generation != order.generation
         self._interrupted = restored is not None and restored.phase is Phase.SYNCING
@@ -119,7 +119,7 @@ class Session:
         if order.same_wish(before):
             return
         if order.generation != before.generation:
-            self._changed = True
+            self._change()
             self._fitness.expire()
         elif order.sync_request != before.sync_request and not self._fitness.is_fit:
             self._fitness.expire()
@@ -184,9 +184,9 @@ class Session:
 
     async def delivery_failed(self, failure: Failure) -> None:
         """See `conversation.Deliveries`."""
-        if failure.reason is Reason.SNAPSHOT_INVALID:
+        if failure.reason in {Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED}:
             self._staged = None
-        self._delivery_failure = failure
+        self._delivery_failure = failure.told()
         await self._publish()
 
     async def c1_changed(self, failure: Failure | None) -> None:
@@ -205,22 +205,30 @@ class Session:
             return
         had_problem = self._fitness.problem is not None
         if await self._fitness.check(self._order):
-            self._changed = True
+            self._change()
         if not self._fitness.is_fit:
             self._turn_away()
             return
         if had_problem and self._records.consecutive_failures:
             self._records = replace(self._records, next_sync_time=self._tools.clock.now())
-        if (trigger := self._trigger()) is not None:
-            await self._sync(trigger)
+        if self._trigger() is not None:
+            await self._sync()
+
+    def _change(self) -> None:
+        """Due at once, also for the process after this one; what was staged before is no answer any more."""
+        self._changed = True
+        self._records = replace(self._records, next_sync_time=self._tools.clock.now())
 
     async def _restore(self) -> None:
         """Take up what a former process left; an interrupted sync is due again."""
         self._restoring = False
-        if self._interrupted:
+        if self._interrupted or self._changed:
             self._records = replace(self._records, next_sync_time=self._tools.clock.now())
         if (last := self._records.last_sync) is not None:
-            self._staged = await self._tools.store.restore(self._key, last.snapshot_sha256)
+            try:
+                self._staged = await self._tools.store.restore(self._key, last.snapshot_sha256)
+            except Failure as failure:
+                logger.warning("the staged snapshot is lost", extra={"connector": self.name, "error": failure.message})
 
     def _trigger(self, *, tasks: bool = True) -> Trigger | None:
         """Why to sync now, or None. `tasks` False: if no task asked."""
@@ -228,10 +236,12 @@ class Session:
             return Trigger.TASK
         if self._order.sync_request not in (None, self._records.last_handled_sync_request):
             return Trigger.REQUEST
-        if self._changed:
-            return Trigger.CHANGE
         at = self._records.next_sync_time
-        return Trigger.SCHEDULE if at is None or at <= self._tools.clock.now() else None
+        now, ended = self._tools.clock.now(), self._records.last_sync_time
+        went_back = ended is not None and now + timedelta(minutes=1) < ended  # the wall clock did
+        if at is None or at <= now or went_back:
+            return Trigger.CHANGE if self._changed else Trigger.SCHEDULE
+        return None
 
     async def _tell_slow_check(self) -> None:
         if self._published is None:
@@ -247,20 +257,22 @@ class Session:
         """Whoever waits for a sync hears why there is none."""
         for want in self._wants:
             if self._fitness.problem is not None and not want.snapshot.done():
-                want.snapshot.set_exception(self._fitness.problem)
+                want.snapshot.set_exception(self._fitness.problem.told())
 
     # The sync
 
-    async def _sync(self, trigger: Trigger) -> None:
+    async def _sync(self) -> None:
         """All or nothing; its end is on record and told to whoever waits for it."""
-        tools, order = self._tools, self._order
-        scope = self._wants[0].scope if self._wants else Scope(order.spec.kinds)
-        sync_id = tools.new_sync_id(tools.clock.now())
+        tools = self._tools
         async with tools.slots:
+            order = self._order
+            if order.spec.suspend or not self._fitness.is_fit or (trigger := self._trigger()) is None:
+                return  # it changed while this waited: the next round decides anew
+            scope = self._wants[0].scope if self._wants else Scope(order.spec.kinds)
+            sync_id = tools.new_sync_id(tools.clock.now())
             started = tools.clock.now()
             only_for_tasks = self._trigger(tasks=False) is None
             if scope == Scope(order.spec.kinds):
-                self._changed = self._interrupted = False
                 self._records = replace(self._records, last_handled_sync_request=order.sync_request)
             if trigger is Trigger.CHANGE:
                 self._progressing = "Syncing after a change of the resource or its Secret."
@@ -289,7 +301,7 @@ class Session:
                 logger.exception("a sync failed unexpectedly", extra={"connector": self.name, "sync_id": sync_id})
                 self._sync_failed(sync_id, trigger, started, _internal(error))
             else:
-                self._sync_succeeded(record, scope)
+                self._sync_succeeded(record, scope, order)
             finally:
                 task.cancel()
                 await asyncio.wait({task})
@@ -318,12 +330,22 @@ class Session:
             staged.size,
         )
 
-    def _sync_succeeded(self, record: SyncRecord, scope: Scope) -> None:
-        spec = self._order.spec
+    def _sync_succeeded(self, record: SyncRecord, scope: Scope, order: Order) -> None:
+        spec = order.spec
         whole = scope == Scope(spec.kinds)
         at = next_time(spec.schedule, record.started_at, self._tools.chance) if whole else None
-        self._sync_failure = self._delivery_failure = None
-        self._records = on_record.sync_succeeded(self._records, record, at or self._records.next_sync_time)
+        self._sync_failure = None
+        if order.generation != self._order.generation:
+            at = self._tools.clock.now()
+        elif whole:
+            self._changed = False
+        self._records = on_record.sync_succeeded(
+            self._records,
+            record,
+            scope=scope,
+            next_sync=at or self._records.next_sync_time,
+            accepted=self._order.accept_shrink,
+        )
         for want in self._wants:
             answered = want.scope == scope and (spec.max_snapshot_age > 0 or record.trigger is Trigger.TASK)
             if answered and self._staged is not None and not want.snapshot.done():
@@ -340,6 +362,7 @@ class Session:
             finished=now,
             failure=failure,
             next_sync=now + timedelta(seconds=wait),
+            accepted=self._order.accept_shrink,
         )
         logger.warning(
             "sync failed",
@@ -350,17 +373,20 @@ class Session:
                 "error": failure.message,
             },
         )
-        self._sync_failure = failure
+        self._sync_failure = failure.told()
         if failure.remedy is not Remedy.RETRY:
             self._unfit(failure)
         for want in self._wants:
             if not want.snapshot.done():
-                want.snapshot.set_exception(failure)
+                want.snapshot.set_exception(failure.told())
 
     async def _sync_for(self, scope: Scope) -> StagedSnapshot:
         """The snapshot of a sync of this scope: the one under way, or a new one."""
         if self._fitness.problem is not None:
-            raise self._fitness.problem
+            raise self._fitness.problem.told()
+        at = self._records.next_sync_time
+        if self._sync_failure is not None and at is not None and at > self._tools.clock.now():
+            raise self._sync_failure.told()  # its backoff counts for tasks too
         want = _Want(scope, asyncio.get_running_loop().create_future())
         self._wants.append(want)
         self._wake()
@@ -375,7 +401,9 @@ class Session:
     def _is_fresh(self, scope: Scope) -> bool:
         """Whether the staged snapshot may answer a task of this scope at once."""
         staged, last, age = self._staged, self._records.last_sync, self._order.spec.max_snapshot_age
-        if staged is None or last is None or last.id != staged.sync_id or not staged.scope.covers(scope):
+        if self._changed or staged is None or last is None or last.id != staged.sync_id:
+            return False
+        if not staged.scope.covers(scope):
             return False
         return 0 <= (self._tools.clock.now() - last.finished_at).total_seconds() < age
 
@@ -398,13 +426,15 @@ class Session:
             try:
                 await self._reporter.report(before, after)
             except Failure as failure:
-                self._publish_at = self._tools.clock.monotonic() + REPORT_RETRY_SECONDS
+                self._publish_failures += 1
+                wait = BETWEEN_REPORTS.wait(self._publish_failures, self._tools.chance, failure.retry_after)
+                self._publish_at = self._tools.clock.monotonic() + wait
                 logger.warning(
                     "the status could not be written",
                     extra={"connector": self.name, "error": failure.message},
                 )
             else:
-                self._publish_at = None
+                self._publish_at, self._publish_failures = None, 0
                 self._published = after
 
     def _found(self) -> ConnectorStatus:
@@ -425,7 +455,7 @@ class Session:
             generation=order.generation,
             suspended=order.spec.suspend,
             syncing=self._work is not None,
-            progressing=self._progressing,
+            progressing=self._progressing or (CHANGE_WAITS if self._changed else None),
             token_accepted=self._fitness.preflight is not None,
             client_accepted=self._fitness.client_accepted,
             preflight_failure=self._fitness.problem,

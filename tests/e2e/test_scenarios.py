@@ -7,22 +7,24 @@ import pytest_asyncio
 
 from control_plane import Cluster
 from kubernetes_apis import RealApi, real_api
+from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
+from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, ready_tenant
 from scenarios.traffic import TestQuiet, TestSharing
-from scenarios.troubles import TestTroubles, stories, story
 
 __all__ = (
+    "TestConditions",
     "TestDeletion",
     "TestDelivery",
     "TestQuiet",
+    "TestRecovery",
     "TestRestart",
     "TestSecrecy",
     "TestSharing",
     "TestTasks",
-    "TestTroubles",
     "ready_tenant",
     "stories",
     "story",

@@ -3,24 +3,26 @@
 import pytest
 
 from kubernetes_apis import DoubleApi
+from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
+from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, ready_tenant
 from scenarios.tenant import Tenant
 from scenarios.traffic import TestOutage, TestQuiet, TestSharing
-from scenarios.troubles import TestTroubles, stories, story
 
 __all__ = (
+    "TestConditions",
     "TestDeletion",
     "TestDelivery",
     "TestOutage",
     "TestQuiet",
+    "TestRecovery",
     "TestRestart",
     "TestSecrecy",
     "TestSharing",
     "TestTasks",
-    "TestTroubles",
     "ready_tenant",
     "stories",
     "story",

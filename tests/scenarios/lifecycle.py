@@ -30,7 +30,7 @@ class TestRestart:
         assert tenant.syncs == 1
 
     async def test_a_sync_and_its_task_that_a_crash_cut_off_are_done_again(self, rig: Rig) -> None:
-        rig.c1.policy.requeue_lost = True
+        rig.c1.policy.requeue_lost, rig.c1.policy.heartbeat_grace = True, 1.5
         tenant = Tenant(rig, "acme")
         async with rig.operator() as operator:
             before = await tenant.become_ready(delivery={"maxSnapshotAge": "0s"})

@@ -27,11 +27,11 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value, its base64, and the private key in a client secret."""
-    yield value
+    """The value (of a client secret what is secret in it), its base64, and the private key."""
+    key = value.rpartition(":")[2]
+    yield key
     yield base64.b64encode(value.encode()).decode()
-    if value.startswith("secret-token:"):
-        key = value.rpartition(":")[2]
+    if key != value:
         with contextlib.suppress(ValueError):  # it was cut short on purpose
             yield json.loads(base64.urlsafe_b64decode(key + "=" * (-len(key) % 4)))["d"]
 

@@ -20,7 +20,7 @@ def snapshot(name: str, counts: Counts, scope: Scope = FULL_SCOPE) -> StagedSnap
 
 def synced(records: ConnectorStatus, name: str, counts: Counts, at: datetime = NOW) -> ConnectorStatus:
     record = SyncRecord(SyncID(name), Trigger.SCHEDULE, at, at, counts, 1, 0.0, "ab", 10)
-    return on_record.sync_succeeded(records, record, at + timedelta(hours=1))
+    return on_record.sync_succeeded(records, record, next_sync=at + timedelta(hours=1))
 
 
 def failed(records: ConnectorStatus, name: str) -> ConnectorStatus:

@@ -136,7 +136,18 @@ async def test_a_changed_secret_is_seen_within_a_minute_and_syncs() -> None:
         world.vault.credentials = Credentials("id", "secret", "rotated")
         await asyncio.sleep(MINUTE)
         assert len(world.buildkite.collections) == 2
+        assert world.c1.hellos == [None]
+
+
+@virtual_time
+async def test_a_changed_client_begins_a_new_session_with_c1() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.vault.credentials = Credentials("id", "rotated", "token")
+        await asyncio.sleep(MINUTE)
         assert world.c1.hellos == [None, None]
+        assert world.c1.closed == 1
 
 
 @virtual_time
@@ -678,3 +689,120 @@ async def test_no_status_ever_shows_a_secret() -> None:
     shown = str(world.reports.written) + repr(world.vault.credentials)
     assert "client-secret-value" not in shown
     assert "api-token-value" not in shown
+
+
+@virtual_time
+async def test_edits_in_a_row_end_with_a_sync_of_the_last() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.edit(quota_percent=60)
+        world.edit(kinds=frozenset({ResourceKind.USER}))
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.collections[-1] == USERS
+        assert world.status.observed_generation == 3
+
+
+@virtual_time
+async def test_a_task_right_after_an_edit_gets_no_snapshot_from_before_it() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.buildkite.seconds = 40
+        world.edit(quota_percent=60)
+        task = world.task()
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
+
+
+@virtual_time
+async def test_an_edit_whose_sync_a_restart_cut_off_is_still_acted_on() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.buildkite.refusal = down()
+        world.edit(kinds=frozenset({ResourceKind.USER}))
+        await asyncio.sleep(10)
+        assert world.status.observed_generation == 2
+    world.buildkite.refusal = None
+    async with world.running(restored=world.status):
+        await asyncio.sleep(2 * MINUTE)
+        assert world.buildkite.collections[-1] == USERS
+
+
+@virtual_time
+async def test_an_unexpected_error_in_an_upload_still_ends_the_task() -> None:
+    world = World()
+    world.c1.upload_failures.append(ZeroDivisionError())
+    async with world.running():
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].code is Code.INTERNAL
+
+
+@virtual_time
+async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
+    world = World()
+    world.buildkite.failures.append(Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=1e12))
+    async with world.running():
+        await asyncio.sleep(6.5 * HOUR)
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_tasks_wait_out_the_backoff_after_a_failed_sync() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(30 * MINUTE)
+        world.buildkite.failures.append(Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=1800))
+        first = world.task()
+        await asyncio.sleep(MINUTE)
+        second = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[first].code is Code.UNAVAILABLE
+        assert world.c1.finished[second].code is Code.UNAVAILABLE
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_secret_taken_away_ends_the_contact_and_put_back_resumes_it_within_seconds() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=Remedy.CREDENTIALS)
+        await asyncio.sleep(2 * MINUTE)
+        polls = world.c1.polls
+        await asyncio.sleep(10 * MINUTE)
+        assert world.c1.polls == polls
+        world.vault.failure = None
+        await asyncio.sleep(20)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_changing_text_of_the_same_trouble_is_no_news() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to 10.0.0.1.")
+        await asyncio.sleep(10 * MINUTE)
+        before = len(world.reports.written)
+        for n in range(2, 40):
+            world.c1.refusal = Failure(Reason.C1_UNREACHABLE, f"No connection to 10.0.0.{n}.")
+            await asyncio.sleep(MINUTE)
+    assert len(world.reports.written) == before
+
+
+@virtual_time
+async def test_an_accepted_shrinkage_outlives_the_history() -> None:
+    world = World()
+    async with world.running():
+        world.task()
+        await asyncio.sleep(MINUTE)
+        world.buildkite.accounts = 4
+        world.annotate(sync_request="now")
+        await asyncio.sleep(MINUTE)
+        world.annotate(accept_shrink="sync2")
+        await asyncio.sleep(24 * HOUR)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert len(world.status.history) == 10

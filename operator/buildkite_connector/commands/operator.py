@@ -59,6 +59,7 @@ async def run_operator(settings: OperatorSettings) -> None:
             clock,
             system_chance(),
             asyncio.Semaphore(settings.concurrency),
+            asyncio.Semaphore(settings.concurrency),
             lambda now: new_sync_id(now, secrets.token_bytes),
         )
         connectors = Connectors(api, tools, group)

@@ -137,6 +137,8 @@ class Connectors:
             await session.close(discard=True)
         except Failure as failure:
             logger.warning("a staged file stayed behind", extra={"connector": key, "error": failure.message})
+        except Exception:
+            logger.exception("a connector did not close in order", extra={"connector": key})
 
     def _order(self, resource: Resource) -> Order:
         if isinstance(resource, BrokenConnector):

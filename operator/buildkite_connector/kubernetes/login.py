@@ -83,7 +83,7 @@ class KopfLogin:
         self._last: kopf.ConnectionInfo | None = None
         self._sessions = AsyncExitStack()
 
-    async def __call__(self, **_: object) -> kopf.AiohttpSession:
+    async def log_in(self, **_: object) -> kopf.AiohttpSession:
         info = await _read(self._login)
         if info == self._last:
             _logger.warning("the API server refused the watch's credentials or connection; trying them again")

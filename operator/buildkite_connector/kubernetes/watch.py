@@ -274,7 +274,7 @@ logging.getLogger("kopf._core.reactor.running").addFilter(_is_about_us)
 def _registry(feed: _Feed, login: KopfLogin) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
-    kopf.on.login(registry=registry, id="log-in", backoff=5)(login)
+    kopf.on.login(registry=registry, backoff=5)(login.log_in)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def hear(event: kopf.RawEvent, **_: object) -> None:
