@@ -1,7 +1,7 @@
 """Which events a change of the status is worth: a pure decision.
 
-Events tell of transitions. A scheduled sync that went as the one before is none, nor is a snapshot that waits its
-usual while for C1.
+Events tell of transitions. A sync that went as the one before is none, nor is a snapshot that waits its usual while
+for C1: a sync with its delivery is three writes of the status, and no more of anything.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from enum import StrEnum
 from buildkite_connector.directory import Counts
 from buildkite_connector.failure import Reason
 from buildkite_connector.kubernetes.status_json import bounded_message
-from buildkite_connector.status import Condition, ConditionType, ConnectorStatus, Trigger, Truth
+from buildkite_connector.status import Condition, ConditionType, ConnectorStatus, Truth
 
 
 class EventType(StrEnum):
@@ -38,13 +38,11 @@ _CALM = frozenset(
 )
 """Reasons for False that are no failure, and what Delivered goes through when all is well."""
 
-_ASKED_FOR = frozenset({Trigger.REQUEST, Trigger.CHANGE})
-
 
 def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:
     """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
     before = old or ConnectorStatus()
-    drafts = [*_failures(before, new), *_ready(before, new), *_synced(before, new), *_delivered(before, new)]
+    drafts = [*_failures(before, new), *_ready(before, new), *_delivered(before, new)]
     return list(dict.fromkeys(drafts))
 
 
@@ -68,26 +66,14 @@ def _ready(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
         yield EventDraft(EventType.NORMAL, condition.reason, bounded_message(condition.message))
 
 
-def _synced(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
-    """A sync that someone asked for has its end told."""
-    sync = new.last_sync
-    if sync is None or sync.trigger not in _ASKED_FOR or (old.last_sync and old.last_sync.id == sync.id):
-        return
-    yield EventDraft(
-        EventType.NORMAL,
-        Reason.SYNC_SUCCEEDED,
-        f"The sync by {sync.trigger.value.lower()} took {_amounts(sync.counts)} into snapshot {sync.id}.",
-    )
-
-
 def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
-    """The first delivery, one that changes the amounts, and one after trouble."""
+    """The first delivery, and one after trouble; the others are as expected."""
     delivery, last = new.last_delivery, old.last_delivery
     if delivery is None or (last is not None and last.sync_id == delivery.sync_id):
         return
     condition = old.condition(ConditionType.DELIVERED)
     troubled = condition is not None and condition.reason not in _CALM
-    if last is None or troubled or last.counts != delivery.counts:
+    if last is None or troubled:
         yield EventDraft(
             EventType.NORMAL,
             Reason.DELIVERED,
