@@ -46,13 +46,7 @@ def split(requests: list[Request], size: int) -> list[list[Request]]:
 
 
 class TestQuiet:
-    @pytest.mark.parametrize(
-        "asked_by",
-        [
-            "task",
-            pytest.param("request", marks=pytest.mark.xfail(reason="its end is an event beside three statuses")),
-        ],
-    )
+    @pytest.mark.parametrize("asked_by", ["task", "request"])
     async def test_a_sync_with_its_delivery_writes_three_times_at_most(
         self, tenant: Tenant, kubernetes: Kubernetes, asked_by: str
     ) -> None:

@@ -17,9 +17,6 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from buildkite_connector.failure import Failure, Reason
 
-SAME_LOGIN_SECONDS = 5.0
-"""How long a login waits that has nothing new to offer."""
-
 _logger = logging.getLogger(__name__)
 _TOKEN = "BearerToken"  # noqa: S105  (the name of the client's one security scheme)
 
@@ -78,8 +75,10 @@ class KopfLogin:
     second login brings what the first one brought, though it may have been the connection that was at fault.
     """
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, same_login_seconds: float = 5.0) -> None:
+        """`same_login_seconds`: how long a login waits that has nothing new to offer."""
         self._login = login
+        self._same_login_seconds = same_login_seconds
         self._last: kopf.ConnectionInfo | None = None
         self._sessions = AsyncExitStack()
 
@@ -87,7 +86,7 @@ class KopfLogin:
         info = await _read(self._login)
         if info == self._last:
             _logger.warning("the API server refused the watch's credentials or connection; trying them again")
-            await asyncio.sleep(SAME_LOGIN_SECONDS)
+            await asyncio.sleep(self._same_login_seconds)
         self._last = info
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),

@@ -7,7 +7,7 @@ import pytest
 
 from buildkite_connector.directory import Counts
 from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.kubernetes.events import EventType, draft_events
+from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
 from buildkite_connector.staged import SyncID
 from buildkite_connector.status import (
     ConnectorStatus,

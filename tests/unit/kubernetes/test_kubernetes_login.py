@@ -1,12 +1,13 @@
 """One way to the API server for the client and for kopf."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from kubernetes.aio.client import Configuration
 
 from buildkite_connector.failure import Failure, Remedy
-from buildkite_connector.kubernetes.login import InClusterLogin, KubeconfigLogin, choose_login, to_kopf
+from buildkite_connector.kubernetes.login import InClusterLogin, KopfLogin, KubeconfigLogin, choose_login
 
 KUBECONFIG = """
 apiVersion: v1
@@ -46,17 +47,41 @@ async def test_the_client_gets_address_and_token(kubeconfig: Path) -> None:
     assert not configuration.verify_ssl
 
 
-async def test_kopf_gets_the_same(kubeconfig: Path) -> None:
-    info = await to_kopf(KubeconfigLogin(str(kubeconfig)))
-    assert (info.server, info.insecure) == ("https://127.0.0.1:6443", True)
-    assert info.as_http_headers() == {"Authorization": "Bearer hunter2"}
+@pytest.fixture
+async def kopf_login(kubeconfig: Path) -> AsyncIterator[KopfLogin]:
+    login = KopfLogin(KubeconfigLogin(str(kubeconfig)), same_login_seconds=0.0)
+    yield login
+    await login.aclose()
 
 
-async def test_a_token_that_changed_in_the_file_is_read_anew(kubeconfig: Path) -> None:
-    login = KubeconfigLogin(str(kubeconfig))
-    before = await to_kopf(login)
+async def test_kopf_gets_the_same(kopf_login: KopfLogin) -> None:
+    context = await kopf_login.log_in()
+    assert context.server == "https://127.0.0.1:6443"
+    assert context.aiohttp_session.headers["Authorization"] == "Bearer hunter2"
+
+
+async def test_kopf_gets_a_token_that_changed_in_the_file(kopf_login: KopfLogin, kubeconfig: Path) -> None:
+    await kopf_login.log_in()
     kubeconfig.write_text(KUBECONFIG.replace("hunter2", "hunter3"))
-    assert before != await to_kopf(login)
+    context = await kopf_login.log_in()
+    assert context.aiohttp_session.headers["Authorization"] == "Bearer hunter3"
+
+
+async def test_kopf_may_try_the_same_again_as_the_connection_may_have_been_at_fault(
+    kopf_login: KopfLogin, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await kopf_login.log_in()
+    assert caplog.records == []
+    second = await kopf_login.log_in()
+    assert first.aiohttp_session is not second.aiohttp_session
+    assert "trying them again" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_every_session_is_closed_at_the_end(kopf_login: KopfLogin) -> None:
+    sessions = [(await kopf_login.log_in()).aiohttp_session for _ in range(2)]
+    await kopf_login.aclose()
+    assert all(session.closed for session in sessions)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "apiVersion: v1\nkind: Config\n"])
