@@ -178,13 +178,14 @@ class Reports:
 
     written: list[ConnectorStatus] = field(default_factory=list)
     failures: deque[Failure] = field(default_factory=deque)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    seconds: float = 0.0
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
+        """`seconds` is how long the answer to a write takes."""
         if self.failures:
             raise self.failures.popleft()
         self.written.append(after)
-        self.changed.set()
+        await asyncio.sleep(self.seconds)
 
 
 class World:

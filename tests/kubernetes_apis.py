@@ -48,10 +48,16 @@ class Kubernetes(Protocol):
 
     async def exists(self, namespace: str, name: str) -> bool: ...
 
-    async def events(self, namespace: str) -> list[Manifest]: ...
+    async def events(self, namespace: str, about: str = "") -> list[Manifest]:
+        """Those of the namespace, or only those about the connector of this name."""
+        ...
 
     async def writes(self) -> int:
         """How many writes of statuses and events the API has taken so far."""
+        ...
+
+    async def footprint(self, namespace: str, name: str) -> object:
+        """Equal as long as nobody writes to the connector, its status included, or an event about it."""
         ...
 
     def away(self) -> contextlib.AbstractAsyncContextManager[None]:
@@ -99,12 +105,16 @@ class DoubleApi:
             return False
         return True
 
-    async def events(self, namespace: str) -> list[Manifest]:
-        return self.double.objects("Event", namespace)
+    async def events(self, namespace: str, about: str = "") -> list[Manifest]:
+        return [each for each in self.double.objects("Event", namespace) if about in {"", each["regarding"]["name"]}]
 
     async def writes(self) -> int:
         taken = self.double.writes()
         return sum(each.resource == "events" or each.path.endswith("/status") for each in taken)
+
+    async def footprint(self, namespace: str, name: str) -> object:
+        writes = [each for each in self.double.writes(name=name) if each.namespace == namespace]
+        return await self.get(namespace, name), await self.events(namespace, name), len(writes)
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
@@ -155,15 +165,18 @@ class RealApi:
             raise
         return True
 
-    async def events(self, namespace: str) -> list[Manifest]:
+    async def events(self, namespace: str, about: str = "") -> list[Manifest]:
         found = await asyncio.to_thread(
             self.cluster.kubectl_json, "--namespace", namespace, "get", "events.events.k8s.io"
         )
-        return list(found["items"])
+        return [each for each in found["items"] if about in {"", each["regarding"]["name"]}]
 
     async def writes(self) -> int:
         metrics = (await asyncio.to_thread(self.cluster.kubectl, "get", "--raw", "/metrics")).stdout
         return sum(int(float(count)) for count in _WRITES_TAKEN.findall(metrics))
+
+    async def footprint(self, namespace: str, name: str) -> object:
+        return await self.get(namespace, name), await self.events(namespace, name)
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:

@@ -37,6 +37,8 @@ from buildkite_connector.task import SyncTask
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 0.0
+TELLING_SECONDS = 3.0
+"""How long a status write that is under way may hold up whoever cancels."""
 CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
 
 
@@ -416,7 +418,20 @@ class Session:
     # Telling
 
     async def _publish(self) -> None:
-        """Write the status when it says something new; what cannot be written now is written later."""
+        """Write the status when it says something new; what cannot be written now is written later.
+
+        Finished although the caller is cancelled meanwhile: what was written must be known to have been.
+        """
+        telling = asyncio.create_task(self._tell(), name=f"{self.name}/status")
+        try:
+            await asyncio.shield(telling)
+        except asyncio.CancelledError:
+            await asyncio.wait({telling}, timeout=TELLING_SECONDS)
+            raise
+        finally:
+            telling.cancel()
+
+    async def _tell(self) -> None:
         async with self._publishing:
             before = self._published
             after = self._records = describe(self._findings(), self._found(), self._tools.clock.now())

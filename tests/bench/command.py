@@ -17,8 +17,8 @@ from bench.plot import svg
 from bench.promises import verdicts
 from bench.report import case_row, case_table, markdown, print_verdicts
 
-IDLE_CORES, IDLE_SECONDS = 0.1, 2.0
-"""What others may keep busy of an idle machine, and for how long that is watched."""
+IDLE_CORES, IDLE_SECONDS, IDLE_WATCHES = 0.1, 2.0, 60
+"""What others may keep busy of an idle machine, for how long that is watched, and how often at most."""
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -57,11 +57,11 @@ async def _measure(cases: Sequence[Case], console: Console, *, when_idle: bool) 
 
 
 async def _idle() -> None:
-    busy = True
-    while busy:
+    for _ in range(IDLE_WATCHES):
         bystanders = Bystanders()
         await asyncio.sleep(IDLE_SECONDS)
-        busy = bystanders.cores() > IDLE_CORES
+        if bystanders.cores() < IDLE_CORES:
+            return
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--quick", action="store_true", help="the small cases only, in less than half a minute")
     choice.add_argument("--case", action="append", choices=list(CASES), metavar="NAME", help="this one; repeatable")
-    parser.add_argument("--when-idle", action="store_true", help="before each case, wait until nothing else is at work")
+    parser.add_argument(
+        "--when-idle", action="store_true", help="before each case wait for others, two minutes at most"
+    )
     parser.epilog = f"Cases: {', '.join(CASES)}."
     return parser

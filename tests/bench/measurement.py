@@ -98,24 +98,27 @@ async def measure(case: Case) -> Measurement:
     with TemporaryDirectory(prefix="bench-") as directory:
         scratch = Path(directory)
         file = scratch / "sync.c1z"
+        arguments = ["sync", "--file", str(file)]
+        if case.quota is not None:
+            arguments += ["--quota-percent", str(case.quota.percent)]
+        runs: list[Run] = []
+        stalls: list[Stall] = []
+        requests = refused = 0
         async with BuildkiteProcess(*case.simulator_arguments()) as sim:
             environment = _environment(sim.url)
-            sync = [str(COMMAND), "sync", "--file", str(file)]
-            if case.quota is not None:
-                sync += ["--quota-percent", str(case.quota.percent)]
-            runs: list[Run] = []
-            requests = refused = 0
             for _ in range(case.runs):
                 await sim.control("reset_counts")
                 file.unlink(missing_ok=True)
-                runs.append((await launch(sync, environment, scratch))[0])
+                runs.append(await launch([str(COMMAND), *arguments], environment, scratch))
                 stats = await sim.stats()
                 requests, refused = max(requests, stats["requests"]), max(refused, stats["throttled"])
                 _check(file, case.size)
             answered = await sim.requests()
             snapshot_bytes = file.stat().st_size
-            probe = [sys.executable, str(BENCH / "stall.py"), str(file), sim.url, SLUG]
-            stalls = [Stall(**json.loads((await launch(probe, environment, scratch))[1])) for _ in range(case.probes)]
+            for _ in range(case.probes):
+                result = scratch / "stall.json"
+                await launch([sys.executable, str(BENCH / "stall.py"), str(result), *arguments], environment, scratch)
+                stalls.append(Stall(**json.loads(result.read_bytes())))
     first = min(request["at"] for request in answered)
     return Measurement(
         case=case,
@@ -141,19 +144,19 @@ def _environment(api_url: str) -> Mapping[str, str]:
     }
 
 
-async def launch(program: Sequence[str], environment: Mapping[str, str], scratch: Path) -> tuple[Run, bytes]:
-    """Run a program to its end; gives what it took and what it printed. Raises RuntimeError when it fails."""
+async def launch(program: Sequence[str], environment: Mapping[str, str], scratch: Path) -> Run:
+    """Run a program to its end; gives what it took. Raises RuntimeError when it fails."""
     result = scratch / "result.json"
     launcher = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(BENCH / "launch.py"), str(result), *program),
-        stdout=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
         start_new_session=True,
     )
     try:
         async with asyncio.timeout(DEADLINE):
-            printed, complained = await launcher.communicate()
+            _, complained = await launcher.communicate()
     except BaseException:
         os.killpg(launcher.pid, signal.SIGKILL)
         await launcher.wait()
@@ -161,7 +164,7 @@ async def launch(program: Sequence[str], environment: Mapping[str, str], scratch
     if launcher.returncode != 0:
         raise RuntimeError(f"{program[0]} ended with {launcher.returncode}: {complained.decode()[-2000:]}")
     took: dict[str, Any] = json.loads(result.read_bytes())
-    return Run(**took), printed
+    return Run(**took)
 
 
 def _check(file: Path, size: Size) -> None:

@@ -49,7 +49,7 @@ same machine, over plain http on loopback. Each snapshot is opened and counted b
 - **Requests**: of one sync, its {preflight} of preflight included; in brackets the minimum of the listings' pages.
 - **Wall**: from the process's start to its end, the interpreter's start and its imports included.
 - **CPU**: user and system time of the median run. **Peak**: resident memory, the largest of all runs.
-- **Stall**: the longest time that the event loop did not come round, of all probes, in a run of its own with a
+- **Stall**: the longest time that the event loop did not come round, of all probes, in runs of their own with a
   watcher on the loop; in brackets, what of it the process spent on a processor. The rest was the machine's.
 - **Others**: cores that anything but the bench kept busy meanwhile. Much more than 0 slows what is measured.
 """

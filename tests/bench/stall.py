@@ -1,23 +1,25 @@
-"""`stall.py FILE API_URL SLUG`: one sync with a watcher on its event loop; prints the longest stall as JSON.
+"""`stall.py RESULT ARGUMENT…`: the command with those arguments, and a watcher on its event loop; the longest stall
+goes to RESULT as JSON.
 
-The product has no such mode: this runs what the `sync` command runs, in a process of its own. The token comes in
-BATON_API_TOKEN.
+The product has no such mode. `asyncio.run` is wrapped instead, so that everything else is the command's own, down to
+what it does with the garbage collector.
 """
 
 import asyncio
 import json
-import os
 import sys
 import time
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from buildkite_connector.buildkite import BuildkiteSettings
-from buildkite_connector.commands.sync import SyncSettings, sync
-from buildkite_connector.directory import FULL_SCOPE, OrganizationSlug
+from buildkite_connector import cli
 
 STEP = 0.001
 """Seconds that the watcher sleeps: what it oversleeps, the loop was busy or the machine was."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -38,28 +40,23 @@ async def watch(longest: Stall) -> None:
             longest.seconds, longest.cpu = late, time.process_time() - cpu
 
 
-async def watched(settings: SyncSettings) -> Stall:
-    longest = Stall()
+async def watched(work: Coroutine[Any, Any, T], longest: Stall) -> T:
+    """The work's own result; the watcher runs as long as it does."""
     watcher = asyncio.create_task(watch(longest))
     try:
-        await sync(settings, None)
+        return await work
     finally:
         watcher.cancel()
-    return longest
 
 
 def main() -> None:
-    file, api_url, slug = sys.argv[1:]
-    settings = SyncSettings(
-        buildkite=BuildkiteSettings(api_url=api_url),
-        api_token=os.environ["BATON_API_TOKEN"],
-        organization=OrganizationSlug(slug),
-        file=Path(file),
-        scope=FULL_SCOPE,
-        quota_percent=80,
-        timeout=600.0,
-    )
-    print(json.dumps(asdict(asyncio.run(watched(settings)))))
+    result = Path(sys.argv.pop(1))
+    longest, run = Stall(), asyncio.run
+    asyncio.run = lambda work, **options: run(watched(work, longest), **options)
+    try:
+        cli.main()
+    finally:
+        result.write_text(json.dumps(asdict(longest)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
-from scenarios.tasks import TestTasks, ready_tenant
+from scenarios.tasks import TestTasks, asked
 from scenarios.traffic import TestQuiet, TestSharing
 
 __all__ = (
@@ -25,7 +25,7 @@ __all__ = (
     "TestSecrecy",
     "TestSharing",
     "TestTasks",
-    "ready_tenant",
+    "asked",
     "stories",
     "story",
 )

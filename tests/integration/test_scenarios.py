@@ -8,7 +8,7 @@ from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
-from scenarios.tasks import TestTasks, ready_tenant
+from scenarios.tasks import TestTasks, asked
 from scenarios.tenant import Tenant
 from scenarios.traffic import TestOutage, TestQuiet, TestSharing
 
@@ -23,7 +23,7 @@ __all__ = (
     "TestSecrecy",
     "TestSharing",
     "TestTasks",
-    "ready_tenant",
+    "asked",
     "stories",
     "story",
 )

@@ -9,12 +9,13 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from kubernetes_apis import Kubernetes
 from rig import OperatorProcess, Rig
 from scenarios.secrecy import everything_told, find_leaks
-from scenarios.tenant import NewTenant, Tenant
+from scenarios.tenant import Idler, NewTenant, Stopwatch, Tenant
 
 
 @contextlib.asynccontextmanager
@@ -42,10 +43,27 @@ async def shared_rig(kubernetes: Kubernetes, shared_namespace: str) -> AsyncIter
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def operator(shared_rig: Rig) -> AsyncIterator[OperatorProcess]:
+async def shared_operator(shared_rig: Rig) -> AsyncIterator[OperatorProcess]:
     """One operator for many tenants; it tells all that it can."""
     async with shared_rig.operator("--log-level", "debug") as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def idler(shared_rig: Rig, shared_operator: OperatorProcess) -> Idler:
+    """The operator's first tenant."""
+    tenant = Tenant(shared_rig, "idle")
+    await tenant.become_ready()
+    await tenant.deliver()
+    await tenant.until_condition("Delivered", "True")
+    await tenant.until_polled(1)
+    return Idler(tenant, await tenant.footprint(), tenant.polls, Stopwatch())
+
+
+@pytest.fixture(scope="module")
+def operator(shared_operator: OperatorProcess, idler: Idler) -> OperatorProcess:
+    """The shared operator, with a tenant that idles from the first scenario to the last."""
+    return shared_operator
 
 
 _numbers = itertools.count(1)

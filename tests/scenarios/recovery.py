@@ -9,6 +9,7 @@ from scenarios.tenant import NewTenant
 class TestRecovery:
     async def test_a_connector_turns_ready_within_a_minute_of_the_mending(self, story: Story) -> None:
         mended = await story.mended
+        print(f"{story.trouble.title}: Ready {mended.seconds:.1f} s after it was mended")
         assert mended.seconds < MINUTE
         status = mended.connector["status"]
         conditions = {each["type"]: each["status"] for each in status["conditions"]}

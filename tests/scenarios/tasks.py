@@ -1,5 +1,8 @@
 """What C1 may ask for, and what it is answered."""
 
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -8,78 +11,99 @@ from grpc import StatusCode
 
 from rig import OperatorProcess, Rig
 from scenarios.tenant import Tenant
-from simulators.c1_tasks import Who
+from simulators.c1_tasks import Outcome, Who
 
 USERS, TEAMS, MEMBERSHIPS = 230, 9, 450
+TASKS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "everything": ("sync_full", {}),
+    "no grants": ("sync_full", {"skip_grants": True}),
+    "resources alone": ("sync_full", {"skip_entitlements_and_grants": True}),
+    "users alone": ("sync_full", {"sync_resource_type_ids": ["user"]}),
+    "teams alone": ("sync_full", {"sync_resource_type_ids": ["team"]}),
+    "both types": ("sync_full", {"sync_resource_type_ids": ["team", "user"]}),
+    "pebble": ("sync_full", {"storage_engine": "pebble"}),
+    "pipelines": ("sync_full", {"sync_resource_type_ids": ["pipeline"]}),
+    "a grant": ("grant", {}),
+    "hello": ("hello", {}),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task that C1 handed out."""
+
+    tenant: Tenant
+    task_id: str
+
+    async def outcome(self) -> Outcome:
+        return await self.tenant.finished(self.task_id)
+
+    async def summary(self) -> dict[str, Any]:
+        """What C1 ingested under it."""
+        outcome = await self.outcome()
+        assert outcome.success, outcome
+        [received] = [each for each in self.tenant.c1.ingested if each.task_id == self.task_id]
+        return received.summary()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ready_tenant(shared_rig: Rig, operator: OperatorProcess) -> Tenant:
-    """One that takes a snapshot for each task anew."""
-    tenant = Tenant(shared_rig, "asked")
-    await tenant.become_ready(delivery={"maxSnapshotAge": "0s"})
-    return tenant
+async def asked(shared_rig: Rig, operator: OperatorProcess) -> Mapping[str, Asked]:
+    """Each task of a tenant of its own, who takes a snapshot for it anew."""
+
+    async def ask(number: int, kind: str, options: dict[str, Any]) -> Asked:
+        tenant = Tenant(shared_rig, f"asked-{number}")
+        await tenant.become_ready(delivery={"maxSnapshotAge": "0s"})
+        return Asked(tenant, tenant.add_task(kind, **options))
+
+    asking = (ask(number, *task) for number, task in enumerate(TASKS.values()))
+    return dict(zip(TASKS, await asyncio.gather(*asking), strict=True))
 
 
 class TestTasks:
     @pytest.mark.parametrize(
-        ("options", "users", "teams", "memberships", "sync_type"),
+        ("title", "users", "teams", "memberships", "sync_type"),
         [
-            pytest.param({}, USERS, TEAMS, MEMBERSHIPS, "full", id="everything"),
-            pytest.param({"skip_grants": True}, USERS, TEAMS, 0, "full", id="no grants"),
-            pytest.param(
-                {"skip_entitlements_and_grants": True}, USERS, TEAMS, 0, "resources_only", id="resources alone"
-            ),
-            pytest.param({"sync_resource_type_ids": ["user"]}, USERS, 0, 0, "full", id="users alone"),
-            pytest.param(
-                {"sync_resource_type_ids": ["team", "user"]}, USERS, TEAMS, MEMBERSHIPS, "full", id="both types"
-            ),
+            ("everything", USERS, TEAMS, MEMBERSHIPS, "full"),
+            ("no grants", USERS, TEAMS, 0, "full"),
+            ("resources alone", USERS, TEAMS, 0, "resources_only"),
+            ("users alone", USERS, 0, 0, "full"),
+            ("teams alone", 0, TEAMS, MEMBERSHIPS, "full"),
+            ("both types", USERS, TEAMS, MEMBERSHIPS, "full"),
         ],
     )
     async def test_a_sync_task_gets_what_its_options_ask_for(
-        self, ready_tenant: Tenant, options: dict[str, Any], users: int, teams: int, memberships: int, sync_type: str
+        self, asked: Mapping[str, Asked], title: str, users: int, teams: int, memberships: int, sync_type: str
     ) -> None:
-        summary = (await ready_tenant.deliver(**options)).summary()
+        summary = await asked[title].summary()
         assert summary["sync_type"] == sync_type
         assert summary["resources"] == {kind: n for kind, n in (("user", users), ("team", teams)) if n}
         assert sum(summary["grants"].values()) == memberships
         assert bool(summary["entitlements"]) == (sync_type == "full" and teams > 0)
 
-    async def test_a_task_for_teams_alone_gets_their_memberships_too(self, ready_tenant: Tenant) -> None:
-        summary = (await ready_tenant.deliver(sync_resource_type_ids=["team"])).summary()
-        assert summary["resources"] == {"team": TEAMS}
-        assert sum(summary["grants"].values()) == summary["dangling_grants"] == MEMBERSHIPS
-
-    async def test_a_task_that_wants_pebble_gets_the_sqlite_form_and_is_told_so(self, ready_tenant: Tenant) -> None:
-        task_id = ready_tenant.add_task(storage_engine="pebble")
-        outcome = await ready_tenant.finished(task_id)
-        assert outcome.success
+    async def test_a_task_that_wants_pebble_gets_the_sqlite_form_and_is_told_so(
+        self, asked: Mapping[str, Asked]
+    ) -> None:
+        assert (await asked["pebble"].summary())["resources"] == {"user": USERS, "team": TEAMS}
+        outcome = await asked["pebble"].outcome()
         assert "sqlite" in outcome.message
         assert "pebble" in outcome.message
-        assert any(received.task_id == task_id for received in ready_tenant.c1.ingested)
 
     @pytest.mark.parametrize(
-        ("kind", "options", "code", "says"),
+        ("title", "code", "says"),
         [
-            pytest.param("grant", {}, StatusCode.UNIMPLEMENTED, "grant", id="a grant"),
-            pytest.param(
-                "sync_full",
-                {"sync_resource_type_ids": ["pipeline"]},
-                StatusCode.INVALID_ARGUMENT,
-                "pipeline",
-                id="an unknown resource type",
-            ),
+            ("a grant", StatusCode.UNIMPLEMENTED, "does not support grant"),
+            ("pipelines", StatusCode.INVALID_ARGUMENT, "(pipeline); it has team and user"),
         ],
     )
     async def test_what_cannot_be_done_is_refused_for_good(
-        self, ready_tenant: Tenant, kind: str, options: dict[str, Any], code: StatusCode, says: str
+        self, asked: Mapping[str, Asked], title: str, code: StatusCode, says: str
     ) -> None:
-        outcome = await ready_tenant.answer(kind, **options)
+        outcome = await asked[title].outcome()
         assert (outcome.code, outcome.non_retryable) == (code.value[0], True)
         assert says in outcome.message
 
-    async def test_a_hello_task_is_answered_with_hello(self, ready_tenant: Tenant) -> None:
-        task_id = ready_tenant.add_task("hello")
-        assert (await ready_tenant.finished(task_id)).success
-        session = ready_tenant.c1.sessions[Who(ready_tenant.client.client_id, ready_tenant.host_id)]
-        assert session.hellos[-1].task_id == task_id
+    async def test_a_hello_task_is_answered_with_hello(self, asked: Mapping[str, Asked]) -> None:
+        hello = asked["hello"]
+        assert (await hello.outcome()).success
+        session = hello.tenant.c1.sessions[Who(hello.tenant.client.client_id, hello.tenant.host_id)]
+        assert session.hellos[-1].task_id == hello.task_id

@@ -5,6 +5,7 @@ Many tenants share one operator and the simulators, as in a cluster; none sees w
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -98,8 +99,11 @@ class Tenant:
 
     async def events(self) -> list[Manifest]:
         """The events about the connector, of its name at least."""
-        events = await self.rig.kubernetes.events(self.rig.namespace)
-        return [event for event in events if event["regarding"]["name"] == self.name]
+        return await self.rig.kubernetes.events(self.rig.namespace, self.name)
+
+    async def footprint(self) -> object:
+        """Equal as long as nothing is written of the connector."""
+        return await self.rig.kubernetes.footprint(self.rig.namespace, self.name)
 
     async def until(
         self,
@@ -188,3 +192,13 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+@dataclass(frozen=True)
+class Idler:
+    """A tenant that is well and to whom nothing happens; its footprint and polls when that began."""
+
+    tenant: Tenant
+    footprint: object
+    polls: int
+    since: Stopwatch

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from kubernetes_apis import Kubernetes
-from scenarios.tenant import NewTenant, Stopwatch, Tenant
+from scenarios.tenant import Idler, NewTenant, Tenant
 from simulators.buildkite_transcript import Request
 
 MOST_WRITES = 3
@@ -63,18 +63,13 @@ class TestQuiet:
         assert tenant.syncs == {"request": 2, "task": 3}[asked_by]
         assert await kubernetes.writes() - before <= MOST_WRITES
 
-    async def test_an_idle_connector_writes_nothing(
-        self, tenant: Tenant, kubernetes: Kubernetes, idle_seconds: float
+    async def test_an_idle_connector_asks_c1_for_tasks_and_writes_nothing(
+        self, idler: Idler, idle_seconds: float
     ) -> None:
-        await tenant.become_ready()
-        await tenant.deliver()
-        before = await tenant.until_condition("Delivered", "True") and await tenant.get()
-        await tenant.until_polled(1)
-        writes, polls, idle = await kubernetes.writes(), tenant.polls, Stopwatch()
-        await tenant.c1.wait_for(lambda: idle.seconds >= idle_seconds, 2 * idle_seconds)
-        assert tenant.polls - polls > idle_seconds / 2
-        assert await kubernetes.writes() == writes
-        assert await tenant.get() == before
+        tenant = idler.tenant
+        await tenant.c1.wait_for(lambda: idler.since.seconds >= idle_seconds, 2 * idle_seconds)
+        assert tenant.polls - idler.polls > idle_seconds / 2
+        assert await tenant.footprint() == idler.footprint
 
 
 class TestOutage:

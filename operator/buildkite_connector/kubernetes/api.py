@@ -286,14 +286,14 @@ class KubernetesApi:
 
     def _not_written(self, resource: ObservedResource, refused: Refused) -> Failure:
         advice = (
-            "apply the crds/ of this version."
+            "Apply the crds/ of this version."
             if UNKNOWN_FIELD in refused.message
-            else "give the operator's service account the verbs get on buildkiteconnectors and patch on"
+            else "Give the operator's service account the verbs get on buildkiteconnectors and patch on"
             " buildkiteconnectors/status."
         )
         return Failure(
             Reason.KUBERNETES_REFUSED,
-            f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice.capitalize()}",
+            f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice}",
         )
 
 

@@ -6,6 +6,7 @@ that its loop has when it stops, and would take over the process's signals in th
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -216,9 +217,13 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(_operate(feed, login, settings, halt))
 
+    def end() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may have ended by itself just now
+            loop.call_soon_threadsafe(halt.set)
+
     async def pass_on_stop() -> None:
         await stop.wait()
-        loop.call_soon_threadsafe(halt.set)
+        end()
 
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kopf")
     running = asyncio.get_running_loop().run_in_executor(thread, run)
@@ -228,7 +233,7 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
     finally:
         stopping.cancel()
         if not running.done():
-            loop.call_soon_threadsafe(halt.set)
+            end()
             await asyncio.wait({running})
         thread.shutdown()
     if not stop.is_set():

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -360,6 +361,27 @@ async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_p
         with pytest.raises(Failure) as caught:
             await api.read_secret("default", "s")
     assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
+
+
+async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_stands_in_the_way(
+    double: KubernetesDouble, tmp_path: Path
+) -> None:
+    said = json.dumps(
+        {"message": "failed to create typed patch object (default/acme): .status.new: field not declared"}
+    )
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        kind = "Content-Type: application/json"
+        writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+        await writer.drain()
+
+    seen, path = create(double), tmp_path / "older"
+    async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        with pytest.raises(Failure, match="Apply the crds/ of this version") as caught:
+            await api.apply_status(seen, READY)
+    assert caught.value.reason is Reason.KUBERNETES_REFUSED
 
 
 @pytest.mark.parametrize(
