@@ -179,6 +179,7 @@ class Reports:
     written: list[ConnectorStatus] = field(default_factory=list)
     failures: deque[Failure] = field(default_factory=deque)
     seconds: float = 0.0
+    completed: int = 0
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         """`seconds` is how long the answer to a write takes."""
@@ -186,6 +187,7 @@ class Reports:
             raise self.failures.popleft()
         self.written.append(after)
         await asyncio.sleep(self.seconds)
+        self.completed += 1
 
 
 class World:
