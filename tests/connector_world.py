@@ -216,7 +216,14 @@ class World:
         """The operator with this one connector, until the end of the context: then it is shut down."""
         scheduler = Scheduler(self.clock)
         tools = Tools(
-            self, self.store, scheduler, self.clock, MiddleChance(), asyncio.Semaphore(4), asyncio.Semaphore(4), lambda now: next(self._ids)
+            self,
+            self.store,
+            scheduler,
+            self.clock,
+            MiddleChance(),
+            asyncio.Semaphore(4),
+            asyncio.Semaphore(4),
+            lambda now: next(self._ids),
         )
         self.session = Session(KEY, self.order, restored, self.reports, tools)
         runner = asyncio.create_task(scheduler.run())

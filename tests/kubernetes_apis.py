@@ -23,6 +23,7 @@ from kubernetes_double import KubernetesDouble
 from kubernetes_double_resources import ApiError
 
 Manifest = dict[str, Any]
+RETRY_SECONDS = 0.2
 
 _WRITES_TAKEN = re.compile(
     r'^apiserver_request_total\{code="20[01]".*'
@@ -194,7 +195,17 @@ class RealApi:
         predicate: Callable[[Manifest], bool],
         timeout: float,  # noqa: ASYNC109
     ) -> Manifest:
-        async with asyncio.timeout(timeout), watching.Watch() as watch:  # type: ignore[no-untyped-call]  # the package's watch has no types
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    return await self._watch(namespace, name, predicate)
+                except ApiException as error:
+                    if error.status not in {429, 503}:
+                        raise
+                await asyncio.sleep(RETRY_SECONDS)  # the server has only just started, and says so
+
+    async def _watch(self, namespace: str, name: str, predicate: Callable[[Manifest], bool]) -> Manifest:
+        async with watching.Watch() as watch:  # type: ignore[no-untyped-call]  # the package's watch has no types
             stream = watch.stream(
                 self._objects.list_namespaced_custom_object,
                 GROUP,

@@ -50,7 +50,7 @@ same machine, over plain http on loopback. Each snapshot is opened and counted b
 - **Wall**: from the process's start to its end, the interpreter's start and its imports included.
 - **CPU**: user and system time of the median run. **Peak**: resident memory, the largest of all runs.
 - **Stall**: the longest time that the event loop did not come round, of all probes, in runs of their own with a
-  watcher on the loop; in brackets, what of it the process spent on a processor. The rest was the machine's.
+  watcher on the loop; in brackets, what it waited beyond that for a processor that something else had.
 - **Others**: cores that anything but the bench kept busy meanwhile. Much more than 0 slows what is measured.
 """
 
@@ -127,7 +127,7 @@ def case_row(one: Measurement) -> tuple[str, ...]:
         f"{one.best_wall:.2f} s" if len(one.runs) > 1 else "one run",
         f"{one.cpu:.2f} s",
         f"{one.peak / MB:.0f} MB",
-        f"{stall.seconds * 1e3:.0f} ms ({stall.cpu * 1e3:.0f})" if stall else "–",
+        f"{stall.seconds * 1e3:.0f} ms (+ {stall.waited * 1e3:.0f})" if stall else "–",
         f"{one.snapshot_bytes / MB:.2f} MB",
         f"{one.others:.2f} cores",
     )

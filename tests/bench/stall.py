@@ -7,12 +7,13 @@ what it does with the garbage collector.
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from buildkite_connector import cli
 
@@ -24,20 +25,44 @@ T = TypeVar("T")
 
 @dataclass
 class Stall:
-    """Seconds that the loop was late, and what of them this process was on a processor (all its threads)."""
+    """Seconds that the loop did not come round for a reason of the program's own: work, a call that blocked, a lock.
+
+    `waited`: seconds beyond those that its thread was ready to go on, but the machine had no processor for it.
+    """
 
     seconds: float = 0.0
-    cpu: float = 0.0
+    waited: float = 0.0
 
 
 async def watch(longest: Stall) -> None:
     """Keep the longest stall, until cancelled."""
-    while True:
-        wall, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(STEP)
-        late = time.perf_counter() - wall - STEP
-        if late > longest.seconds:
-            longest.seconds, longest.cpu = late, time.process_time() - cpu
+    with _Schedule() as schedule:
+        while True:
+            began, ready = time.perf_counter(), schedule.waited()
+            await asyncio.sleep(STEP)
+            waited = schedule.waited() - ready
+            own = time.perf_counter() - began - STEP - waited
+            if own > longest.seconds:
+                longest.seconds, longest.waited = own, waited
+
+
+class _Schedule:
+    """How long this thread has waited for a processor, as Linux counts it; without that count, never."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        except FileNotFoundError:
+            self._file = -1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def waited(self) -> float:
+        """In seconds, since the thread's start."""
+        return 0.0 if self._file < 0 else int(os.pread(self._file, 100, 0).split()[1]) / 1e9
 
 
 async def watched(work: Coroutine[Any, Any, T], longest: Stall) -> T:
