@@ -79,7 +79,8 @@ class OperatorProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        code = await self.stop()
+        assert error is not None or code in {0, -signal.SIGKILL}, self._told(f"ended with code {code}")
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

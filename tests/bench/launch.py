@@ -6,6 +6,7 @@ it: the bench itself is larger than some of what it measures. Only the standard 
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -14,7 +15,8 @@ def main() -> int:
     """Seconds of wall and processor time, peak bytes of memory, the exit code."""
     result, program, *_ = sys.argv[1:]
     began = time.perf_counter()
-    pid = os.posix_spawn(program, sys.argv[2:], os.environ)
+    # What a shell starts in the background ignores SIGINT, and asyncio then does less: always be in the foreground.
+    pid = os.posix_spawn(program, sys.argv[2:], os.environ, setsigdef=[signal.SIGINT])
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - began
     with open(result, "w", encoding="utf-8") as file:  # noqa: PTH123  (pathlib would cost megabytes)

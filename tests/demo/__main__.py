@@ -16,11 +16,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import yaml
-from control_plane import ControlPlane, find_assets
-from kubectl_table import render_table
-from rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
 
 from buildkite_connector.kubernetes.crd import definition
+from control_plane import ControlPlane, find_assets
+from rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NAMESPACE, NAME = "default", "acme"
@@ -85,7 +84,7 @@ async def first_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
 async def second_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
     organization = rig.buildkite.organization
     team = organization.document()["teams"][0]
-    organization.add_member(**NEWCOMER)
+    organization.add_member(NEWCOMER["id"], NEWCOMER["name"], NEWCOMER["email"])
     organization.add_team_member(team["id"], NEWCOMER["id"], NEWCOMER["name"], "maintainer")
     step("Somebody joins the organization, and a sync is asked for")
     say(f"  Buildkite: {NEWCOMER['name']} joins {organization.name} and maintains {team['name']}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from buildkite_connector.snapshot.archive import unpack
+from buildkite_connector.task import Code
 from organization import ACME_REFERENCE
 from rig import condition
 from scenarios.tenant import NewTenant, Tenant
@@ -70,12 +71,10 @@ class TestDelivery:
         shrunk = (await tenant.sync())["status"]["lastSync"]
         held = await tenant.until_condition("Delivered", "False", "ShrinkHeld")
         assert shrunk["accounts"] == 30
-        lost = "memberships" if "memberships" in held["message"].partition("the last")[0] else "accounts"
-        before = {"accounts": 230, "memberships": 450}[lost]
-        assert f"{shrunk[lost]} {lost}, the last delivered one had {before}" in held["message"]
+        assert "30 accounts, the last delivered one had 230" in held["message"]
         assert f"accept-shrink={shrunk['id']}" in held["message"]
         refused = await tenant.answer()
-        assert (refused.code, refused.non_retryable) == (9, False)
+        assert (refused.code, refused.non_retryable) == (Code.FAILED_PRECONDITION, False)
         assert "ShrinkHeld" in refused.message
 
         await tenant.accept_shrink(shrunk["id"])
@@ -84,7 +83,6 @@ class TestDelivery:
         received = await tenant.deliver()
         assert received.summary()["resources"]["user"] == 30
         assert received.summary()["sync_id"] == shrunk["id"]
-        del tenant.rig.buildkite.api.organizations["shrinking"]
 
     async def test_a_suspended_connector_leaves_c1_and_buildkite_alone_until_it_is_resumed(
         self, new_tenant: NewTenant

@@ -30,20 +30,32 @@ class Ended:
     err: str
 
 
-async def run(*arguments: str, terminal: bool = False, **environment: str) -> Ended:
-    """The command in an environment of its own; on a terminal, both outputs come back as `out`."""
-    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "COLUMNS": "120", "TERM": "xterm", **environment}
-    if not terminal:
-        process = await asyncio.create_subprocess_exec(
-            COMMAND, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=clean
-        )
-        out, err = await process.communicate()
-        return Ended(process.returncode or 0, out.decode(), err.decode())
+async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
+    """The same on a terminal: both outputs come back as `out`."""
     mine, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(COMMAND, *arguments, stdout=theirs, stderr=theirs, env=clean)
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, *arguments, stdout=theirs, stderr=theirs, env=_environment(environment)
+    )
     os.close(theirs)
     shown = await asyncio.to_thread(_read_all, mine)
     return Ended(await process.wait(), shown, "")
+
+
+async def run(*arguments: str, **environment: str) -> Ended:
+    """The command in an environment of its own."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(environment),
+    )
+    out, err = await process.communicate()
+    return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "COLUMNS": "120", "TERM": "xterm", **settings}
 
 
 def _read_all(descriptor: int) -> str:
@@ -78,7 +90,7 @@ async def test_sync_writes_a_file_and_says_what_is_in_it(buildkite: BuildkiteSim
 
 async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
     buildkite.latency = 0.1
-    ended = await run("sync", "--file", str(tmp_path / "x.c1z"), terminal=True, **of(buildkite))
+    ended = await run_on_terminal("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
     assert ended.code == 0
     assert "pages" in ended.out
     assert "Acme-Inc" in ended.out

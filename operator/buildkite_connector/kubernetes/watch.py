@@ -66,7 +66,7 @@ async def run_watch(
     While the definition is not in the cluster, or may not be listed, that is logged and waited for.
     Raises Failure when the watch has failed for good or gone deaf: the process should end, and be started anew.
     """
-    first = await _wait_until_served(api, settings, stop)
+    first = await _first_list(api, settings, stop)
     if first is None:
         return
     feed = _Feed(hub, frozenset(each.uid for each in first), ready)
@@ -87,6 +87,19 @@ async def run_watch(
 
 def _lost(why: str) -> Failure:
     return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must start anew: {why}")
+
+
+async def _first_list(api: KubernetesApi, settings: WatchSettings, stop: asyncio.Event) -> list[Listed] | None:
+    """As `_wait_until_served`, but a stop does not wait for an API server that hangs."""
+    listing = asyncio.create_task(_wait_until_served(api, settings, stop))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({listing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return await listing if listing.done() else None
+    finally:
+        listing.cancel()
+        stopping.cancel()
+        await asyncio.wait({listing, stopping})
 
 
 async def _wait_until_served(api: KubernetesApi, settings: WatchSettings, stop: asyncio.Event) -> list[Listed] | None:
