@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +157,9 @@ class Store:
 
     async def discard(self, key: ConnectorKey) -> None:
         self.files.pop(key, None)
+
+    async def keep_only(self, keys: Iterable[ConnectorKey]) -> None:
+        self.files = {key: self.files[key] for key in keys if key in self.files}
 
 
 @dataclass

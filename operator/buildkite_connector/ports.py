@@ -3,7 +3,7 @@
 `session` and `conversation` know Buildkite, C1, the snapshot store and the resource only through these Protocols.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -78,6 +78,10 @@ class SnapshotStore(Protocol):
         ...
 
     async def discard(self, key: ConnectorKey) -> None: ...
+
+    async def keep_only(self, keys: Iterable[ConnectorKey]) -> None:
+        """Discard what is kept for any other connector."""
+        ...
 
 
 class Reporter(Protocol):

@@ -68,7 +68,7 @@ async def run_operator(settings: OperatorSettings) -> None:
             run_watch(connectors, api, login, WatchSettings(settings.namespaces), ready=ready, stop=stop)
         )
         acting = group.create_task(scheduler.run())
-        saying = group.create_task(_say_when_ready(ready, settings.namespaces))
+        saying = group.create_task(_when_ready(ready, connectors, settings))
         with _signalled() as signalled:
             waiting = group.create_task(signalled.wait())
             try:
@@ -82,9 +82,10 @@ async def run_operator(settings: OperatorSettings) -> None:
                 stop.set()
 
 
-async def _say_when_ready(ready: asyncio.Event, namespaces: tuple[str, ...]) -> None:
+async def _when_ready(ready: asyncio.Event, connectors: Connectors, settings: OperatorSettings) -> None:
     await ready.wait()
-    logger.info("the operator is ready", extra={"namespaces": ",".join(namespaces) or "all"})
+    logger.info("the operator is ready", extra={"namespaces": ",".join(settings.namespaces) or "all"})
+    await connectors.forget_others()
 
 
 @contextlib.contextmanager

@@ -104,6 +104,13 @@ class Connectors:
         if entry is not None and entry.uid == uid:
             self._end(key, entry)
 
+    async def forget_others(self) -> None:
+        """Once all resources have been told: what is staged for others is of connectors that are no more."""
+        try:
+            await self._tools.store.keep_only(self._entries)
+        except Failure as failure:
+            logger.warning("a staged file stayed behind", extra={"error": failure.message})
+
     async def close(self) -> None:
         """At shutdown, after the scheduler stopped: the conversations with C1 end, the staged files stay."""
         self._closed = True

@@ -177,8 +177,8 @@ class StatusJson(_Json):
     )
     organization: _Maybe[OrganizationJson] = None
     token: _Maybe[TokenJson] = None
-    last_sync_time: _Maybe[_Time] = Field(None, description="When the last sync started, whether it succeeded or not.")
-    last_successful_sync_time: _Maybe[_Time] = Field(None, description="When the last sync that succeeded started.")
+    last_sync_time: _Maybe[_Time] = Field(None, description="When the last sync ended, whether it succeeded or not.")
+    last_successful_sync_time: _Maybe[_Time] = Field(None, description="When the last sync that succeeded ended.")
     next_sync_time: _Maybe[_Time] = Field(None, description="When the next scheduled sync starts.")
     consecutive_failures: _Maybe[int] = Field(None, description="How many syncs have failed since one succeeded.")
     last_sync: _Maybe[LastSyncJson] = None

@@ -7,6 +7,7 @@ is another's is not restored.
 import asyncio
 import hashlib
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -67,6 +68,17 @@ class SnapshotStore:
         path = self.path(key)
         with translated(path, "remove the snapshot"):
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def keep_only(self, keys: Iterable[str]) -> None:
+        """Remove the snapshots of all other keys: their connectors went while no process saw it. Raises Failure."""
+        wanted = {self.path(key) for key in keys}
+
+        def remove_others() -> None:
+            for path in set(self._directory.glob("*.c1z")) - wanted:
+                path.unlink(missing_ok=True)
+
+        with translated(self._directory, "remove a snapshot"):
+            await asyncio.to_thread(remove_others)
 
     def path(self, key: str) -> Path:
         """The key's file: readable, and by its hash never another key's."""

@@ -60,16 +60,19 @@ def test_a_file_torn_anywhere_is_truncated(tmp_path_factory: pytest.TempPathFact
 
 @settings(deadline=None)
 @given(st.integers(5, len(REFERENCE) - 1), st.integers(1, 255))
-def test_a_byte_that_changed_anywhere_in_the_data_is_noticed(
+def test_a_byte_that_changed_anywhere_is_noticed_unless_it_means_nothing(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int
 ) -> None:
     content = bytearray(REFERENCE)
     content[place] ^= change
     path = tmp_path_factory.mktemp("damaged") / "x.c1z"
     path.write_bytes(content)
-    with pytest.raises(Failure) as caught:
-        read_sync_run(path)
-    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    try:
+        found = read_sync_run(path)
+    except Failure as failure:
+        assert failure.reason is Reason.SNAPSHOT_INVALID  # noqa: PT017  (it need not be raised)
+    else:  # an unused bit of the compressed stream: the checksum says that the data is whole
+        assert found == read_sync_run(ACME_REFERENCE)
 
 
 def test_bytes_after_the_stream_are_refused(tmp_path: Path) -> None:

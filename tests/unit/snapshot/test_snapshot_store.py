@@ -142,6 +142,16 @@ async def test_discarding_twice_is_no_error(store: SnapshotStore, place: Path, a
     assert files(place) == []
 
 
+async def test_snapshots_of_connectors_that_are_no_more_are_removed(
+    store: SnapshotStore, acme_directory: Directory
+) -> None:
+    one = await staged(store, acme_directory, "team-a.acme")
+    other = await staged(store, acme_directory, "team-b.acme", SECOND)
+    await store.keep_only(["team-b.acme", "team-c.acme"])
+    assert not one.path.exists()
+    assert other.path.exists()
+
+
 async def test_a_snapshot_that_cannot_be_written_leaves_the_former_one_staged(
     store: SnapshotStore, acme_directory: Directory
 ) -> None:
