@@ -158,8 +158,11 @@ class Store:
     async def discard(self, key: ConnectorKey) -> None:
         self.files.pop(key, None)
 
-    async def keep_only(self, keys: Iterable[ConnectorKey]) -> None:
-        self.files = {key: self.files[key] for key in keys if key in self.files}
+    async def keep_only(self, keys: Iterable[ConnectorKey]) -> int:
+        others = self.files.keys() - set(keys)
+        for key in others:
+            del self.files[key]
+        return len(others)
 
 
 @dataclass

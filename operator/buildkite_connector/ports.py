@@ -79,8 +79,8 @@ class SnapshotStore(Protocol):
 
     async def discard(self, key: ConnectorKey) -> None: ...
 
-    async def keep_only(self, keys: Iterable[ConnectorKey]) -> None:
-        """Discard what is kept for any other connector."""
+    async def keep_only(self, keys: Iterable[ConnectorKey]) -> int:
+        """Discard what is kept for any other connector; gives how many that were."""
         ...
 
 

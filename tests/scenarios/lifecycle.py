@@ -99,3 +99,7 @@ class TestDeletion:
             await tenant.become_ready()
         await tenant.delete()
         assert not await tenant.exists()
+        assert len(rig.staged) == 1
+        async with rig.operator() as operator:
+            await operator.until_logged("snapshots of connectors that are gone were removed")
+        assert rig.staged == []

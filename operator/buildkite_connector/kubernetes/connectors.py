@@ -107,7 +107,8 @@ class Connectors:
     async def forget_others(self) -> None:
         """Once all resources have been told: what is staged for others is of connectors that are no more."""
         try:
-            await self._tools.store.keep_only(self._entries)
+            if removed := await self._tools.store.keep_only(self._entries):
+                logger.info("snapshots of connectors that are gone were removed", extra={"files": removed})
         except Failure as failure:
             logger.warning("a staged file stayed behind", extra={"error": failure.message})
 

@@ -69,16 +69,21 @@ class SnapshotStore:
         with translated(path, "remove the snapshot"):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def keep_only(self, keys: Iterable[str]) -> None:
-        """Remove the snapshots of all other keys: their connectors went while no process saw it. Raises Failure."""
+    async def keep_only(self, keys: Iterable[str]) -> int:
+        """Remove the snapshots of all other keys, whose connectors went while no process saw it. Gives how many.
+
+        Raises Failure.
+        """
         wanted = {self.path(key) for key in keys}
 
-        def remove_others() -> None:
-            for path in set(self._directory.glob("*.c1z")) - wanted:
+        def remove_others() -> int:
+            others = set(self._directory.glob("*.c1z")) - wanted
+            for path in others:
                 path.unlink(missing_ok=True)
+            return len(others)
 
         with translated(self._directory, "remove a snapshot"):
-            await asyncio.to_thread(remove_others)
+            return await asyncio.to_thread(remove_others)
 
     def path(self, key: str) -> Path:
         """The key's file: readable, and by its hash never another key's."""

@@ -147,7 +147,7 @@ async def test_snapshots_of_connectors_that_are_no_more_are_removed(
 ) -> None:
     one = await staged(store, acme_directory, "team-a.acme")
     other = await staged(store, acme_directory, "team-b.acme", SECOND)
-    await store.keep_only(["team-b.acme", "team-c.acme"])
+    assert await store.keep_only(["team-b.acme", "team-c.acme"]) == 1
     assert not one.path.exists()
     assert other.path.exists()
 
