@@ -127,7 +127,7 @@ def sync(
     from buildkite_connector.commands.sync import sync as sync_once
 
     configure_logs(log_format, log_level)
-    gc.disable()  # the process is short, and one collection among a million objects would stall its event loop
+    gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
     if not api_token:
         raise typer.BadParameter("set it, or better the variable BATON_API_TOKEN", param_hint="--api-token")
     try:

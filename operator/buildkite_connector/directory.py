@@ -118,13 +118,14 @@ FULL_SCOPE = Scope()
 class Directory:
     """One organization at one time. Ids are unique; every membership's team is among `teams`.
 
-    When accounts were collected, every membership's account is among `accounts`.
+    When accounts were collected, every membership's account is among `accounts`. A repr leaves the people out: it
+    would be a hundred megabytes long, and asyncio makes one of a task's result.
     """
 
     organization: Organization
-    accounts: tuple[Account, ...]
-    teams: tuple[Team, ...]
-    memberships: tuple[Membership, ...]
+    accounts: tuple[Account, ...] = field(repr=False)
+    teams: tuple[Team, ...] = field(repr=False)
+    memberships: tuple[Membership, ...] = field(repr=False)
     scope: Scope = FULL_SCOPE
 
     @property

@@ -115,6 +115,6 @@ _LIMITED = [
 CASES: Mapping[str, Case] = {case.name: case for case in (*_UNLIMITED, *_LIMITED)}
 QUICK = [
     *(replace(CASES[name], runs=3, probes=1) for name in ("1k", "1k-20ms")),
-    *(CASES[name] for name in ("1k-quota80", "1k-quota80-tool", "1k-quota100-tool")),
+    *(CASES[name] for name in ("1k-quota80", "1k-quota80-tool")),
 ]
 """Some of the small ones: under half a minute in all."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.clock import SystemClock
 from buildkite_connector.collect import Progress, collect
-from buildkite_connector.directory import Collection, OrganizationSlug, Scope
+from buildkite_connector.directory import CollectionReport, OrganizationSlug, Scope
 from buildkite_connector.preflight import preflight
 from buildkite_connector.snapshot import new_sync_id, write_snapshot
 from buildkite_connector.staged import StagedSnapshot
@@ -35,7 +35,7 @@ class SyncResult:
     """`seconds`: wall time from the first request to the file in place."""
 
     organization: str
-    collection: Collection
+    report: CollectionReport
     snapshot: StagedSnapshot
     seconds: float
 
@@ -57,7 +57,7 @@ async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | No
         started_at=started,
         finished_at=clock.now(),
     )
-    return SyncResult(found.organization.name, collection, snapshot, clock.monotonic() - began)
+    return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 
 async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncResult:
@@ -89,7 +89,7 @@ async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncRe
 
 def print_result(result: SyncResult, console: Console) -> None:
     """A table on a terminal, one line elsewhere."""
-    counts, report, snapshot = result.snapshot.counts, result.collection.report, result.snapshot
+    counts, report, snapshot = result.snapshot.counts, result.report, result.snapshot
     if not console.is_terminal:
         console.print(
             f"{snapshot.path}: {counts.accounts} accounts, {counts.teams} teams, {counts.memberships} memberships;"
