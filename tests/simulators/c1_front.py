@@ -92,7 +92,7 @@ class Front:
             inner_writer.transport.abort()
             return
         inner_port: int = inner_writer.get_extra_info("sockname")[1]
-        self._connections[inner_port] = (writer, inner_writer)
+        pair = self._connections[inner_port] = (writer, inner_writer)
         ways = {
             self._tasks.create_task(_copy(reader, inner_writer)),
             self._tasks.create_task(_copy(inner_reader, writer)),
@@ -102,7 +102,8 @@ class Front:
         finally:
             for way in ways:
                 way.cancel()
-            del self._connections[inner_port]
+            if self._connections.get(inner_port) is pair:  # else a newer connection has the port already
+                del self._connections[inner_port]
             inner_writer.close()
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
