@@ -43,6 +43,14 @@ class Config:
     port: int = 0
 
 
+class _Refusal(asyncio.Protocol):
+    """For a connection that comes while the port is being closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
 class BuildkiteSimulator:
     """Serves one configuration; everything but its address may change while it runs.
 
@@ -79,6 +87,7 @@ class BuildkiteSimulator:
         self._started = monotonic()
         self._reservation: socket.socket | None = None
         self._protocols: web.Server | None = None
+        self._open = False
         self._listener: asyncio.Server | None = None
         self._outage: asyncio.Task[None] | None = None
 
@@ -144,6 +153,7 @@ class BuildkiteSimulator:
 
     async def pause(self) -> None:
         """Resets every connection; until `resume`, new ones are refused."""
+        self._open = False
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -158,6 +168,7 @@ class BuildkiteSimulator:
         context = None
         if self.authority is not None:
             context = self.authority.context(self.certificate or Certificate.VALID)
+        self._open = True
         self._listener = await asyncio.get_running_loop().create_server(
             self._accept, sock=_bind(self._port), ssl=context, backlog=1024
         )
@@ -200,6 +211,8 @@ class BuildkiteSimulator:
         self.transcript.reset()
 
     def _accept(self) -> asyncio.BaseProtocol:
+        if not self._open:
+            return _Refusal()
         self.transcript.connections += 1
         assert self._protocols is not None
         return self._protocols()

@@ -1,8 +1,12 @@
 """A Buildkite simulator and a client of it, quick to lose patience, for tests over a real socket."""
 
+import secrets
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from buildkite_connector.buildkite import (
@@ -17,11 +21,14 @@ from buildkite_connector.clock import Chance, Clock
 from buildkite_connector.collect import collect
 from buildkite_connector.directory import FULL_SCOPE, Collection, Directory
 from buildkite_connector.preflight import preflight
+from buildkite_connector.snapshot import SnapshotStore, new_sync_id
+from buildkite_connector.staged import StagedSnapshot
 from organization import directory_of
 from simulators.buildkite import BuildkiteSimulator, Config
 from simulators.buildkite_organization import Organization, make_organization
 from simulators.buildkite_quota import Limits
 
+KEY = "team-a.acme"
 NO_LIMITS = Limits(None, None)
 HASTY = BuildkiteSettings(
     page_size=10,
@@ -37,7 +44,13 @@ class World:
 
     sim: BuildkiteSimulator
     buildkite: Buildkite
+    store: SnapshotStore
     page_size: int = HASTY.page_size
+
+    async def stage(self, directory: Directory) -> StagedSnapshot:
+        """What a sync that gave this directory stages."""
+        now = datetime.now(UTC)
+        return await self.store.stage(KEY, directory, sync_id=new_sync_id(now, secrets.token_bytes), started_at=now)
 
     def client(self, quota_percent: int = 80, token: str | None = None) -> BuildkiteClient:
         return self.buildkite.client(token or self.sim.token.value, quota_percent)
@@ -47,6 +60,10 @@ class World:
         client = self.client(quota_percent)
         found = await preflight(client, self.sim.organization.slug, FULL_SCOPE.kinds)
         return await collect(client, found.organization, FULL_SCOPE)
+
+    async def sync_and_stage(self) -> StagedSnapshot:
+        """The same, and what came of it takes the place of the snapshot that was staged."""
+        return await self.stage((await self.sync()).directory)
 
     @property
     def expected(self) -> Directory:
@@ -82,4 +99,5 @@ async def serving(
         BuildkiteSimulator(Config(served, **{"limits": NO_LIMITS, **config})) as sim,
         open_buildkite(replace(settings, api_url=sim.url), clock=clock, chance=chance) as buildkite,
     ):
-        yield World(sim, buildkite, settings.page_size)
+        with tempfile.TemporaryDirectory() as folder:
+            yield World(sim, buildkite, SnapshotStore(Path(folder)), settings.page_size)

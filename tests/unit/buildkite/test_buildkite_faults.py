@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, open_buildkite
 from buildkite_connector.clock import SystemClock
 from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.snapshot import SnapshotStore, read_snapshot
 from simulators import buildkite_faults as faults
 from simulators.buildkite import BuildkiteSimulator, Config
 from simulators.buildkite_certificate import Certificate
 from simulators.buildkite_faults import Effect
 from simulators.buildkite_organization import make_organization
 from simulators.buildkite_quota import Limits
-from unit.buildkite.buildkite_world import HASTY, NO_LIMITS, World, serving, small_organization
+from unit.buildkite.buildkite_world import HASTY, KEY, NO_LIMITS, World, serving, small_organization
 
 MEMBERS = "/v2/organizations/acme/members"
 TEAMS = "/v2/organizations/acme/teams"
@@ -146,13 +147,20 @@ async def assert_next_sync_succeeds(world: World) -> None:
     world.sim.faults.clear()
     world.sim.grant()
     await world.sim.resume()
-    assert (await world.sync()).directory == world.expected
+    snapshot = await world.sync_and_stage()
+    read = read_snapshot(snapshot.path).directory
+    expected = world.expected
+    assert set(read.accounts) == set(expected.accounts)
+    assert set(read.teams) == set(expected.teams)
+    assert set(read.memberships) == set(expected.memberships)
 
 
 async def failing_sync(world: World) -> Failure:
-    """The failure of a sync, after making sure that nothing it shows tells the token."""
+    """The failure of a sync, which leaves what was staged as it was, and tells the token nowhere."""
+    before = await world.stage(world.expected)
     with pytest.raises(Failure) as failed:
-        await world.sync()
+        await world.sync_and_stage()
+    assert await world.store.restore(KEY, before.sha256) == before
     shown = f"{failed.value} {failed.value!r} {''.join(traceback.format_exception(failed.value))}"
     assert world.sim.token.value not in shown
     return failed.value
@@ -258,7 +266,7 @@ async def test_a_certificate_that_cannot_be_trusted_ends_it_at_once(
         ca_file.write_bytes(sim.authority.pem)
         monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
         async with open_buildkite(BuildkiteSettings(sim.url, patience=HASTY.patience)) as buildkite:
-            world = World(sim, buildkite)
+            world = World(sim, buildkite, SnapshotStore(tmp_path_factory.mktemp("snapshots")))
             failure = await failing_sync(world)
             assert failure.reason is Reason.BUILDKITE_UNREACHABLE
             assert what in failure.message
@@ -274,7 +282,7 @@ async def test_plain_http_where_tls_is_expected_is_told_apart() -> None:
     async with serving() as world:
         settings = BuildkiteSettings(world.sim.url.replace("http://", "https://"), patience=HASTY.patience)
         async with open_buildkite(settings) as buildkite:
-            failure = await failing_sync(World(world.sim, buildkite))
+            failure = await failing_sync(World(world.sim, buildkite, world.store))
         assert failure.reason is Reason.BUILDKITE_UNREACHABLE
         assert "TLS" in failure.message
 
