@@ -27,7 +27,7 @@ demo: $(READY) ## the main job, start to end, on simulators and an embedded Kube
 	@$(BIN)/python tests/demo
 
 test: $(READY) ## the unit and integration tests
-	@$(BIN)/pytest tests/unit tests/integration
+	@$(BIN)/pytest tests/unit tests/scenarios
 
 unit: $(READY) ## the unit tests alone
 	@$(BIN)/pytest tests/unit

@@ -45,7 +45,7 @@ class Quota:
     def least_seconds(self, requests: int, latency: float) -> float:
         """The least time from the first of so many requests to the last answer.
 
-        A window opens with the first request after the one before ended, and lasts its length. So the n-th request
+        A window opens_at with the first request after the one before ended, and lasts its length. So the n-th request
         can leave no earlier than ⌈n / each window's⌉ - 1 windows after the first, and its answer takes `latency`.
         No client with this share is faster; all that the last window's requests take beyond that counts against us.
         """

@@ -19,9 +19,9 @@ from typing import Any
 from bench.cases import PREFLIGHT, SLUG, Case, Size
 from bench.machine import Bystanders
 from bench.stall import Stall
-from buildkite_connector.snapshot.reader import read_sync_run
-from simulators.buildkite_api import Token
-from simulators.buildkite_control import BuildkiteProcess
+from buildkite_connector.c1z.reader import read_sync_run
+from simulators.buildkite.api import Token
+from simulators.buildkite.control import BuildkiteProcess
 
 BENCH = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("buildkite-connector")

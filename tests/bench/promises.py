@@ -13,7 +13,7 @@ LINEAR = 1.3
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ConditionValue:
     """One promise; `measured` says with what it was compared."""
 
     promise: str
@@ -21,7 +21,7 @@ class Verdict:
     kept: bool
 
 
-def verdicts(measured: Mapping[str, Measurement]) -> list[Verdict]:
+def verdicts(measured: Mapping[str, Measurement]) -> list[ConditionValue]:
     """Judge by the median of wall times and the worst of everything else. `measured`: by the case's name."""
     everything = list(measured.values())
     found = [*_of_all(everything), *_of_windows(everything)]
@@ -29,7 +29,7 @@ def verdicts(measured: Mapping[str, Measurement]) -> list[Verdict]:
     def limit(name: str, promise: str, most: float, value: Callable[[Measurement], float], unit: str) -> None:
         if name in measured:
             amount = value(measured[name])
-            found.append(Verdict(f"{name}: {promise} ≤ {most:g} {unit}", f"{amount:.3g} {unit}", amount <= most))
+            found.append(ConditionValue(f"{name}: {promise} ≤ {most:g} {unit}", f"{amount:.3g} {unit}", amount <= most))
 
     limit("1k", "process start to end", 0.8, lambda case: case.wall, "s")
     limit("10k-20ms", "process start to end", 3.0, lambda case: case.wall, "s")
@@ -44,28 +44,28 @@ def verdicts(measured: Mapping[str, Measurement]) -> list[Verdict]:
     return found
 
 
-def _of_all(measured: Sequence[Measurement]) -> list[Verdict]:
+def _of_all(measured: Sequence[Measurement]) -> list[ConditionValue]:
     if not measured:
         return []
     worst = max(measured, key=lambda one: one.excess)
     refused = sum(one.refused for one in measured)
     return [
-        Verdict(
+        ConditionValue(
             f"every case: requests ≤ the minimum + {EXTRA_REQUESTS}",
             f"the minimum + {worst.excess} ({worst.case.name}: {worst.requests:,})",
             0 <= worst.excess <= EXTRA_REQUESTS,
         ),
-        Verdict("every case: no 429", f"{refused} in {len(measured)} cases", refused == 0),
+        ConditionValue("every case: no 429", f"{refused} in {len(measured)} cases", refused == 0),
     ]
 
 
-def _of_windows(measured: Sequence[Measurement]) -> list[Verdict]:
+def _of_windows(measured: Sequence[Measurement]) -> list[ConditionValue]:
     found = []
     for one in measured:
         if one.least_seconds is not None:
             ratio = one.exchange / one.least_seconds
             found.append(
-                Verdict(
+                ConditionValue(
                     f"{one.case.name}: time ≤ {OVER_WINDOWS} × what the windows and the share allow",
                     f"{ratio:.3f} × ({one.exchange:.2f} s of {one.least_seconds:.2f} s)",
                     ratio <= OVER_WINDOWS,
@@ -74,9 +74,9 @@ def _of_windows(measured: Sequence[Measurement]) -> list[Verdict]:
     return found
 
 
-def _linear(large: Measurement, medium: Measurement) -> Verdict:
+def _linear(large: Measurement, medium: Measurement) -> ConditionValue:
     ratio = _each(large) / _each(medium)
-    return Verdict(
+    return ConditionValue(
         f"{large.case.name}: time per membership ≤ {LINEAR} × that of {medium.case.name}",
         f"{ratio:.2f} × ({_each(large) * 1e6:.1f} µs against {_each(medium) * 1e6:.1f} µs)",
         ratio <= LINEAR,

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from bench.machine import Machine
 from bench.measurement import Measurement
-from bench.promises import MB, Verdict
+from bench.promises import MB, ConditionValue
 
 COLUMNS = (
     "Case",
@@ -77,7 +77,7 @@ def case_table(measured: Iterable[Measurement] = ()) -> Table:
     return table
 
 
-def print_verdicts(found: Sequence[Verdict], console: Console) -> None:
+def print_verdicts(found: Sequence[ConditionValue], console: Console) -> None:
     table = Table("Promise", "Measured", "")
     for verdict in found:
         table.add_row(verdict.promise, verdict.measured, "[green]kept[/]" if verdict.kept else "[red]missed[/]")
@@ -86,7 +86,7 @@ def print_verdicts(found: Sequence[Verdict], console: Console) -> None:
 
 def markdown(
     measured: Mapping[str, Measurement],
-    found: Sequence[Verdict],
+    found: Sequence[ConditionValue],
     machine: Machine,
     date: datetime,
     *,

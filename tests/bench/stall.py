@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from buildkite_connector import cli
+from buildkite_connector.cli import app as cli
 
 STEP = 0.001
 """Seconds that the watcher sleeps: what it oversleeps, the loop was busy or the machine was."""

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import yaml
 
-from buildkite_connector.kubernetes.crd import definition
-from control_plane import ControlPlane, find_assets
-from rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
+from buildkite_connector.kubernetes.schema.crd import definition
+from harness.control_plane import ControlPlane, find_assets
+from harness.rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NAMESPACE, NAME = "default", "acme"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane import Cluster, find_cluster, missing_assets
+from harness.control_plane import Cluster, find_cluster, missing_assets
 
 HERE = Path(__file__).parent
 CRDS = HERE.parents[1] / "crds"

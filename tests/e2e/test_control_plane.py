@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_plane import (
+from harness.control_plane import (
     ASSETS_VARIABLE,
     CLUSTER_VARIABLE,
     Assets,
@@ -18,11 +18,11 @@ from control_plane import (
     find_cluster,
     missing_assets,
 )
-from control_plane_process import ControlPlaneError
-from kubectl_table import render_table
-from kubernetes_double_client import DEADLINE, GROUP, WIDGETS, Api, accepted, widget
-from kubernetes_double_contract import KubernetesContract
-from kubernetes_double_probe import observing
+from harness.control_plane_process import ControlPlaneError
+from harness.kubectl_table import render_table
+from simulators.kubernetes.client import DEADLINE, GROUP, WIDGETS, Api, accepted, widget
+from simulators.kubernetes.contract import KubernetesContract
+from simulators.kubernetes.probe import observing
 
 
 @pytest.fixture(scope="module")

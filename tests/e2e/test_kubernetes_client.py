@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 import yaml
 
-from buildkite_connector.clock import SystemClock
-from buildkite_connector.directory import Counts, Organization, OrganizationSlug
-from buildkite_connector.failure import Failure, Reason
-from buildkite_connector.kubernetes.api import KubernetesApi, Written, connect
-from buildkite_connector.kubernetes.connection import Refused
+from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.events import EventDraft, EventType
-from buildkite_connector.kubernetes.login import KubeconfigLogin
+from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, read_resource
+from buildkite_connector.kubernetes.schema.status import status_from_json
 from buildkite_connector.kubernetes.secrets import read_credentials
-from buildkite_connector.kubernetes.status_json import status_from_json
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
-from buildkite_connector.staged import SyncID
-from buildkite_connector.status import (
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import (
     Condition,
+    ConditionStatus,
     ConditionType,
     ConnectorStatus,
     DeliveryRecord,
@@ -33,10 +33,10 @@ from buildkite_connector.status import (
     Phase,
     SyncRecord,
     Trigger,
-    Truth,
 )
-from buildkite_connector.task import TaskID
-from control_plane import Cluster
+from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.timing.clock import SystemClock
+from harness.control_plane import Cluster
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEADLINE = 20.0
@@ -44,7 +44,9 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 COUNTS = Counts(42, 7, 99)
 
 
-def condition(kind: ConditionType, reason: Reason, message: str, status: Truth = Truth.TRUE) -> Condition:
+def condition(
+    kind: ConditionType, reason: Reason, message: str, status: ConditionStatus = ConditionStatus.TRUE
+) -> Condition:
     return Condition(kind, status, reason, message, 1, NOW)
 
 
@@ -331,7 +333,7 @@ class TestRights:
         assert "cannot list resource" in operator.cluster.kubectl(*asked, check=False).stderr
 
     async def test_another_namespace_is_out_of_reach_with_the_rights_of_one(self, api: KubernetesApi) -> None:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(ApiError) as caught:
             await api.list_connectors(("default",))
         assert caught.value.status == 403
 
@@ -343,7 +345,7 @@ class TestRights:
         assert (operator.namespace, "acme") in {(each.namespace, each.name) for each in await api.list_connectors(())}
 
 
-class Hub:
+class EventHandler:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -368,7 +370,7 @@ class Hub:
 
 async def test_the_watch_tells_what_happens(operator: Operator, api: KubernetesApi) -> None:
     create(operator)
-    hub, ready, stop = Hub(), asyncio.Event(), asyncio.Event()
+    hub, ready, stop = EventHandler(), asyncio.Event(), asyncio.Event()
     settings = WatchSettings((operator.namespace,))
     async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
         group.create_task(run_watch(hub, api, operator.login, settings, ready=ready, stop=stop))

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from control_plane import Cluster
-from kubernetes_apis import RealApi, real_api
+from harness.control_plane import Cluster
+from harness.kubernetes_apis import RealApi, real_api
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart

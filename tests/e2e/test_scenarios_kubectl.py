@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from buildkite_connector.kubernetes.names import SYNC_REQUESTED_AT
-from control_plane import Cluster
-from kubernetes_apis import Manifest, real_api
-from rig import Rig, condition
+from buildkite_connector.kubernetes.schema.names import SYNC_REQUESTED_AT
+from harness.control_plane import Cluster
+from harness.kubernetes_apis import Manifest, real_api
+from harness.rig import Rig, condition
 from scenarios.fixtures import watched_rig
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from buildkite_connector.kubernetes.crd import to_yaml
-from control_plane import ControlPlane, find_assets, missing_assets
-from kubernetes_apis import RealApi, real_api
+from buildkite_connector.kubernetes.schema.crd import to_yaml
+from harness.control_plane import ControlPlane, find_assets, missing_assets
+from harness.kubernetes_apis import RealApi, real_api
 from scenarios.traffic import TestOutage
 
 __all__ = ("TestOutage",)

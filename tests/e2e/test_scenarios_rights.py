@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from control_plane import Cluster
-from kubernetes_apis import real_api
-from rig import Rig
+from harness.control_plane import Cluster
+from harness.kubernetes_apis import real_api
+from harness.rig import Rig
 from scenarios.fixtures import watched_rig
 from scenarios.tenant import Tenant
 

@@ -9,5 +9,9 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module.stem}" for module in Path(__file__).parent.glob("*.py") if module.stem != "__init__")
+    *(
+        f"{__name__}.{module.stem}"
+        for module in Path(__file__).parent.glob("*.py")
+        if not module.stem.startswith(("__init__", "conftest", "test_"))
+    )
 )

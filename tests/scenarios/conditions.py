@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from kubernetes_apis import Manifest
-from rig import OperatorProcess, Rig, condition
+from harness.kubernetes_apis import Manifest
+from harness.rig import OperatorProcess, Rig, condition
 from scenarios.tenant import Stopwatch, Tenant
-from simulators.buildkite_organization import Organization
+from simulators.buildkite.organization import Organization
 
 Step = Callable[[Tenant], Awaitable[None]]
 OTHER = "globex"

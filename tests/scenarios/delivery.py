@@ -4,12 +4,12 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from buildkite_connector.snapshot.archive import unpack
-from buildkite_connector.task import Code
-from organization import ACME_REFERENCE
-from rig import condition
+from buildkite_connector.c1z.archive import unpack
+from buildkite_connector.model.tasks import Code
+from harness.organization import ACME_REFERENCE
+from harness.rig import condition
 from scenarios.tenant import NewTenant, Tenant
-from simulators.buildkite_organization import Organization
+from simulators.buildkite.organization import Organization
 
 TABLES = ("v1_resource_types", "v1_resources", "v1_entitlements", "v1_grants")
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from kubernetes_apis import Kubernetes
-from rig import OperatorProcess, Rig
+from harness.kubernetes_apis import Kubernetes
+from harness.rig import OperatorProcess, Rig
 from scenarios.secrecy import everything_told, find_leaks
 from scenarios.tenant import Idler, NewTenant, Stopwatch, Tenant
 

@@ -1,7 +1,7 @@
 """What outlives an operator's process and a resource, and what must not."""
 
-from buildkite_connector.task import Code
-from rig import OperatorProcess, Rig, condition
+from buildkite_connector.model.tasks import Code
+from harness.rig import OperatorProcess, Rig, condition
 from scenarios.tenant import NewTenant, Stopwatch, Tenant
 
 HAND_BACK_SECONDS = 10.0

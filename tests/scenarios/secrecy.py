@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from rig import Rig
+from harness.rig import Rig
 from scenarios.tenant import Tenant
 
 FRAGMENT = 16

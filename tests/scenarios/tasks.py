@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 from grpc import StatusCode
 
-from rig import OperatorProcess, Rig
+from harness.rig import OperatorProcess, Rig
 from scenarios.tenant import Tenant
-from simulators.c1_tasks import Outcome, Who
+from simulators.c1.tasks import Outcome, Who
 
 USERS, TEAMS, MEMBERSHIPS = 230, 9, 450
 TASKS: Mapping[str, tuple[str, dict[str, Any]]] = {

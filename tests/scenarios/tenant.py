@@ -10,14 +10,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from buildkite_connector.kubernetes.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
-from kubernetes_apis import Manifest
-from rig import PATIENCE, Rig
-from simulators.buildkite_api import BASE_PATH, Token
-from simulators.buildkite_transcript import Request
-from simulators.c1_journal import Call
-from simulators.c1_tasks import Outcome
-from simulators.c1_uploads import Received
+from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from harness.kubernetes_apis import Manifest
+from harness.rig import PATIENCE, Rig
+from simulators.buildkite.api import BASE_PATH, Token
+from simulators.buildkite.transcript import Request
+from simulators.c1.journal import Call
+from simulators.c1.tasks import Outcome
+from simulators.c1.uploads import Received
 
 
 class Tenant:

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from kubernetes_apis import Kubernetes
+from harness.kubernetes_apis import Kubernetes
 from scenarios.tenant import Idler, NewTenant, Tenant
-from simulators.buildkite_transcript import Request
+from simulators.buildkite.transcript import Request
 
 MOST_WRITES = 3
 """Of statuses and events, that one sync with its delivery may cause."""

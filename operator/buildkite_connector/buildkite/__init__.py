@@ -1,6 +1,6 @@
 """The Buildkite adapter: `open_buildkite` gives a source of clients, one for each connector and sync.
 
-Start at `client` (the calls and their retries), then `gate`, `pacer` and `quota` (when a request may go),
+Start at `client` (the calls and their retries), then `queue`, `limiter` and `quota` (when a request may go),
 `payload` and `errors` (what came back). Only what stands in `__all__` is for others to import.
 """
 

@@ -1,6 +1,6 @@
 """Buildkite's REST API for one connector: the ports of `collect` and `preflight` over HTTP.
 
-Every request goes through `BuildkiteClient._get`, which owns retries: the gate says when a request may
+Every request goes through `BuildkiteClient._get`, which owns retries: the queue says when a request may
 go, `errors` whether a failed one is worth another try, `payload` turns a body into the domain.
 """
 
@@ -14,16 +14,20 @@ import httpx
 
 from buildkite_connector import __version__
 from buildkite_connector.buildkite import payload
-from buildkite_connector.buildkite.connections import Connections
-from buildkite_connector.buildkite.errors import Call, Trouble, of_exception, of_payload, of_status
-from buildkite_connector.buildkite.gate import Gate
-from buildkite_connector.buildkite.links import last_page
-from buildkite_connector.buildkite.pacer import Lane
-from buildkite_connector.buildkite.quota import ORGANIZATION, USER, Standings, read_standing, standing
+from buildkite_connector.buildkite.connection_pool import Connections
+from buildkite_connector.buildkite.errors import Call, FailedAttempt, from_exception, from_payload, from_status
+from buildkite_connector.buildkite.pagination import last_page
+from buildkite_connector.buildkite.rate_limit.limiter import Lane
+from buildkite_connector.buildkite.rate_limit.queue import RequestQueue
+from buildkite_connector.buildkite.rate_limit.window import (
+    ORGANIZATION,
+    USER,
+    WindowReadings,
+    read_window,
+    window_reading,
+)
 from buildkite_connector.buildkite.settings import BuildkiteSettings
-from buildkite_connector.clock import Chance, Clock
-from buildkite_connector.collect import Member, TeamGone
-from buildkite_connector.directory import (
+from buildkite_connector.model.directory import (
     Account,
     Organization,
     OrganizationSlug,
@@ -31,14 +35,17 @@ from buildkite_connector.directory import (
     TeamID,
     TokenFacts,
 )
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.listing import Page
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.sync.collect import Member, TeamNotFound
+from buildkite_connector.sync.listing import Page
+from buildkite_connector.timing.clock import Clock
 
 T = TypeVar("T")
 
 
 class BuildkiteClient:
-    """One connector's view of Buildkite: a `collect.Roster` and a `preflight.Access`.
+    """One connector's view of Buildkite: a `collect.OrganizationAPI` and a `preflight.Access`.
 
     Made by `Buildkite.client`, best for one sync: `requests` and `throttled_seconds` count from its making.
     """
@@ -47,18 +54,18 @@ class BuildkiteClient:
         self,
         settings: BuildkiteSettings,
         connections: Connections,
-        gate: Gate,
+        queue: RequestQueue,
         clock: Clock,
-        chance: Chance,
+        jitter: Jitter,
         *,
         token: str,
         quota_percent: int,
     ) -> None:
         self._settings = settings
         self._connections = connections
-        self._gate = gate
+        self._queue = queue
         self._clock = clock
-        self._chance = chance
+        self._jitter = jitter
         self._lane = Lane(quota_percent)
         self._headers = {
             "Accept": "application/json",
@@ -87,7 +94,7 @@ class BuildkiteClient:
 
     @property
     def throttled_seconds(self) -> float:
-        return self._gate.throttled_seconds(self._lane)
+        return self._queue.throttled_seconds(self._lane)
 
     async def token(self) -> TokenFacts:
         call = Call("GET /access-token", _unknown_url("/access-token"))
@@ -139,7 +146,7 @@ class BuildkiteClient:
             f"/organizations/{quote(slug, safe='')}/teams/{quote(team, safe='')}/members",
             page,
             payload.members,
-            gone=TeamGone(team),
+            gone=TeamNotFound(team),
             scope="read_teams",
             organization=slug,
         )
@@ -175,19 +182,19 @@ class BuildkiteClient:
         tries = refusals = 0
         while True:
             answer = await self._try(call, target, read, organization)
-            if not isinstance(answer, Trouble):
+            if not isinstance(answer, FailedAttempt):
                 return answer
             wait = answer.wait or 0.0
             if answer.refused:
                 refusals += 1
                 if refusals > patience.refusals:
                     raise answer.error
-                continue  # the gate knows when
+                continue  # the queue knows when
             tries += 1
             if not answer.again or tries >= patience.tries or wait > patience.longest_retry_after:
                 raise answer.error
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
-            await self._clock.sleep(wait + self._chance.uniform(0.5, 1.0) * pause)
+            await self._clock.sleep(wait + self._jitter.uniform(0.5, 1.0) * pause)
 
     async def _try(
         self,
@@ -195,11 +202,11 @@ class BuildkiteClient:
         target: str,
         read: Callable[[httpx.Response, bytes], T],
         organization: str | None,
-    ) -> T | Trouble:
+    ) -> T | FailedAttempt:
         request = httpx.Request(
             "GET", self._settings.api_url + target, headers=self._headers, extensions=self._extensions
         )
-        async with self._gate.turn(self._lane, organization) as passing:
+        async with self._queue.turn(self._lane, organization) as passing:
             self._requests += 1
             try:
                 async with asyncio.timeout(self._settings.timeouts.total), self._connections.one() as http:
@@ -211,37 +218,39 @@ class BuildkiteClient:
                     finally:
                         await response.aclose()
             except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-                trouble = of_exception(error, call, self._settings.api_url)
+                trouble = from_exception(error, call, self._settings.api_url)
                 passing.overload = trouble.overload
                 return trouble
             if response.status_code == httpx.codes.OK:
                 try:
                     return read(response, body)
                 except payload.PayloadError as error:
-                    return of_payload(error, call)
+                    return from_payload(error, call)
                 except Failure as failure:
-                    return Trouble(failure)
-            trouble = of_status(response.status_code, response.headers, body, call, now=self._clock.now())
+                    return FailedAttempt(failure)
+            trouble = from_status(response.status_code, response.headers, body, call, now=self._clock.now())
             if trouble.refused:
-                passing.answered(self._heed(response, body, trouble.wait, organization))
+                passing.answered(self._apply_429(response, body, trouble.wait, organization))
             return trouble
 
-    def _told(self, response: httpx.Response) -> Standings:
+    def _told(self, response: httpx.Response) -> WindowReadings:
         longest = self._settings.longest_window
-        return Standings(
-            user=read_standing(response.headers, USER, longest),
-            organization=read_standing(response.headers, ORGANIZATION, longest),
+        return WindowReadings(
+            user=read_window(response.headers, USER, longest),
+            organization=read_window(response.headers, ORGANIZATION, longest),
             refused=response.status_code == httpx.codes.TOO_MANY_REQUESTS,
             failed=response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR,
         )
 
-    def _heed(self, response: httpx.Response, body: bytes, wait: float | None, organization: str | None) -> Standings:
+    def _apply_429(
+        self, response: httpx.Response, body: bytes, wait: float | None, organization: str | None
+    ) -> WindowReadings:
         """What a 429 tells: by its headers, else by its body. If neither names a window, all requests wait."""
         told = self._told(response)
         refusal = payload.refusal(body)
         longest = self._settings.longest_window
         if refusal.reset is not None:
-            named = standing(refusal.limit, 0, refusal.reset, 1.0, longest)
+            named = window_reading(refusal.limit, 0, refusal.reset, 1.0, longest)
             if refusal.scope == "rest_user":
                 told = replace(told, user=told.user or named)
             elif refusal.scope == "rest":
@@ -251,7 +260,7 @@ class BuildkiteClient:
             pause = refusal.reset if wait is None else wait
             if pause is None or not pause > 0:
                 pause = self._settings.patience.blind_pause
-            self._gate.hold(min(pause, longest))
+            self._queue.hold(min(pause, longest))
         return told
 
 

@@ -12,10 +12,10 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from buildkite_connector.buildkite.links import refused
+from buildkite_connector.buildkite.pagination import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.preflight import ScopesMissing
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.sync.preflight import ScopesMissing
 
 LONGEST_WAIT = 3600.0
 """Seconds; no server gets to put a sync off for longer."""
@@ -31,7 +31,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class FailedAttempt:
     """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
 
     `refused`: by the rate limit. `overload`: the server has too much to do.
@@ -44,12 +44,12 @@ class Trouble:
     overload: bool = False
 
 
-def of_exception(error: Exception, call: Call, origin: str) -> Trouble:
+def from_exception(error: Exception, call: Call, origin: str) -> FailedAttempt:
     """A try without an answer, or without all of it."""
     causes = list(_causes(error))
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
-        return Trouble(
+        return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNREACHABLE,
                 f"{call.name}: expected a TLS certificate for {origin} from a known authority, but the check "
@@ -69,7 +69,7 @@ def of_exception(error: Exception, call: Call, origin: str) -> Trouble:
         what = "the answer broke off or was no HTTP"
     else:
         what = f"the connection failed ({str(causes[-1]) or type(causes[-1]).__name__})"
-    return Trouble(
+    return FailedAttempt(
         Failure(
             Reason.BUILDKITE_UNREACHABLE,
             f"{call.name}: expected an answer of {origin}, but {what}. Check the network, proxies and "
@@ -80,9 +80,9 @@ def of_exception(error: Exception, call: Call, origin: str) -> Trouble:
     )
 
 
-def of_payload(error: PayloadError, call: Call) -> Trouble:
+def from_payload(error: PayloadError, call: Call) -> FailedAttempt:
     """A 200 that does not hold what it should. Broken JSON may be whole the next time; a wrong field stays."""
-    return Trouble(
+    return FailedAttempt(
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
             f"{call.name}: the answer is not what Buildkite documents: {error}. If a proxy stands in between, "
@@ -92,13 +92,13 @@ def of_payload(error: PayloadError, call: Call) -> Trouble:
     )
 
 
-def of_status(status: int, headers: Mapping[str, str], body: bytes, call: Call, *, now: datetime) -> Trouble:
+def from_status(status: int, headers: Mapping[str, str], body: bytes, call: Call, *, now: datetime) -> FailedAttempt:
     """An answer other than 2xx. `now` is for a Retry-After that is a date."""
     said = complaint(body)
     quoted = f" ({said})" if said else ""
     wait = retry_after(headers, now)
     if status == 429:
-        return Trouble(
+        return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_RATE_LIMITED,
                 f"{call.name}: Buildkite keeps refusing for its rate limit{quoted}. Other tools use it up; "
@@ -110,7 +110,7 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, call: Call, 
             refused=True,
         )
     if status >= 500 or status in (408, 425):
-        return Trouble(
+        return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNAVAILABLE,
                 f"{call.name}: expected 200, but Buildkite answers {status}{quoted}. See "
@@ -121,7 +121,7 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, call: Call, 
             overload=True,
             wait=wait,
         )
-    return Trouble(_refusal(status, headers, said, quoted, call))
+    return FailedAttempt(_refusal(status, headers, said, quoted, call))
 
 
 def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, call: Call) -> Exception:

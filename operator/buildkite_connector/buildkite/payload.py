@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
-from buildkite_connector.collect import Member
-from buildkite_connector.directory import (
+from buildkite_connector.model.directory import (
     Account,
     AccountID,
     Organization,
@@ -21,6 +20,7 @@ from buildkite_connector.directory import (
     TeamID,
     TokenFacts,
 )
+from buildkite_connector.sync.collect import Member
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """C1 as this project speaks to it: a session with BatonService for each connector.
 
-Start at `client` (the calls), then `token` and `credentials` (who we are), `link` (what connectors
+Start at `client` (the calls), then `token` and `credentials` (who we are), `channel` (what connectors
 share), `messages` and `status` (translation to `task` and `failure`).
 """
 
@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from buildkite_connector.c1.channel import ChannelPool, load_trust
 from buildkite_connector.c1.client import C1Client
 from buildkite_connector.c1.credentials import Credentials, parse_credentials
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
-from buildkite_connector.c1.link import Links, load_trust
 from buildkite_connector.c1.settings import HOST_VARIABLE, C1Settings
-from buildkite_connector.clock import Chance, Clock, SystemClock, system_chance
-from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
 __all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
 
@@ -22,13 +23,13 @@ _HOST_ID_LIMIT = 256
 
 
 class C1:
-    """This process's access to C1: makes a client for each connector, all on shared links."""
+    """This process's access to C1: makes a client for each connector, all on shared channels."""
 
-    def __init__(self, settings: C1Settings, links: Links, clock: Clock, chance: Chance) -> None:
+    def __init__(self, settings: C1Settings, channels: ChannelPool, clock: Clock, jitter: Jitter) -> None:
         self._settings = settings
-        self._links = links
+        self._channels = channels
         self._clock = clock
-        self._chance = chance
+        self._jitter = jitter
         self._instead = _endpoint_override(settings)
 
     def client(self, credentials: Credentials, host_id: str) -> C1Client:
@@ -44,32 +45,32 @@ class C1:
                 "delivery.hostID to a shorter name.",
                 remedy=Remedy.EDIT,
             )
-        link = self._links.acquire(self._instead or credentials.endpoint)
+        channel = self._channels.acquire(self._instead or credentials.endpoint)
         return C1Client(
-            link,
-            self._links,
+            channel,
+            self._channels,
             credentials=credentials,
             host_id=host_id,
             settings=self._settings,
             clock=self._clock,
-            chance=self._chance,
+            jitter=self._jitter,
         )
 
 
 @asynccontextmanager
 async def open_c1(
-    settings: C1Settings, *, clock: Clock | None = None, chance: Chance | None = None
+    settings: C1Settings, *, clock: Clock | None = None, jitter: Jitter | None = None
 ) -> AsyncIterator[C1]:
     """Open the process's access to C1; what is still open at the end is closed.
 
     Raises Failure C1_UNREACHABLE when a setting (host, CA file) cannot work.
     """
     trust = await asyncio.to_thread(load_trust, settings)
-    links = Links(settings, trust)
+    channels = ChannelPool(settings, trust)
     try:
-        yield C1(settings, links, clock or SystemClock(), chance or system_chance())
+        yield C1(settings, channels, clock or SystemClock(), jitter or system_jitter())
     finally:
-        await links.aclose()
+        await channels.aclose()
 
 
 def _endpoint_override(settings: C1Settings) -> Endpoint | None:

@@ -12,19 +12,20 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from buildkite_connector.backoff import BETWEEN_CALLS
+from buildkite_connector.c1.channel import Channel, ChannelPool
 from buildkite_connector.c1.credentials import Credentials
+from buildkite_connector.c1.errors import call_failure
 from buildkite_connector.c1.hello import hello_request
-from buildkite_connector.c1.link import Link, Links
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
 from buildkite_connector.c1.settings import C1Settings
-from buildkite_connector.c1.status import call_failure
 from buildkite_connector.c1.token import AccessToken, TokenSource
 from buildkite_connector.c1.upload import upload_once
-from buildkite_connector.clock import Chance, Clock
-from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.proto import baton_pb2
-from buildkite_connector.task import Heartbeat, Poll, TaskID, TaskOutcome
+from buildkite_connector.timing.backoff import BETWEEN_CALLS
+from buildkite_connector.timing.clock import Clock
 
 _UPLOADED_AGAIN = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE, Reason.C1_REQUEST_REJECTED})
 """As by the reference client: even what C1 found wrong may have been damaged on the way."""
@@ -41,23 +42,23 @@ class C1Client:
 
     def __init__(
         self,
-        link: Link,
-        links: Links,
+        channel: Channel,
+        channels: ChannelPool,
         *,
         credentials: Credentials,
         host_id: str,
         settings: C1Settings,
         clock: Clock,
-        chance: Chance,
+        jitter: Jitter,
     ) -> None:
-        self._link: Link | None = link
-        self._links = links
-        self._stub: Any = link.stub
-        self._tokens = TokenSource(credentials, link.http, clock)
+        self._channel: Channel | None = channel
+        self._channels = channels
+        self._stub: Any = channel.stub
+        self._tokens = TokenSource(credentials, channel.http, clock)
         self._host_id = host_id
         self._settings = settings
         self._clock = clock
-        self._chance = chance
+        self._jitter = jitter
 
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
@@ -96,7 +97,7 @@ class C1Client:
                             raise
                         last = failure
                     if attempt < attempts:
-                        await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._chance, last.retry_after))
+                        await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, last.retry_after))
         except TimeoutError:
             raise Failure(Reason.UPLOAD_FAILED, f"The snapshot was not uploaded within {deadline:g} s.") from None
         raise Failure(
@@ -104,10 +105,10 @@ class C1Client:
         )
 
     async def aclose(self) -> None:
-        """Give the shared link back; further calls are an error. May be called twice."""
-        link, self._link = self._link, None
-        if link is not None:
-            await self._links.release(link)
+        """Give the shared channel back; further calls are an error. May be called twice."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await self._channels.release(channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,8 +138,8 @@ class C1Client:
         self, rpc: str, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float
     ) -> _Answer:
         """Make a call with the current token, once more with a new one if C1 refuses it, translated."""
-        link = self._link
-        if link is None:
+        channel = self._channel
+        if channel is None:
             raise RuntimeError("the session with C1 is closed")
         token: AccessToken | None = None
         try:
@@ -157,8 +158,8 @@ class C1Client:
             code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {deadline:g} s"
         raise call_failure(
             rpc,
-            link.endpoint,
+            channel.endpoint,
             code,
             token.redact(details) if token else details,
-            connecting=link.connecting,
+            connecting=channel.connecting,
         )

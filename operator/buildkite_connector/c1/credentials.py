@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
-from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 
 SECRET_VERSION = "v1"  # noqa: S105
 _KEY_BYTES = 32

@@ -5,11 +5,10 @@ import re
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
 
-from buildkite_connector.c1.status import one_line
-from buildkite_connector.directory import ALL_KINDS, ResourceKind, Scope
-from buildkite_connector.failure import Failure, Reason
-from buildkite_connector.proto import baton_pb2
-from buildkite_connector.task import (
+from buildkite_connector.c1.errors import one_line
+from buildkite_connector.model.directory import ALL_KINDS, ResourceKind, Scope
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.tasks import (
     Code,
     Heartbeat,
     HelloTask,
@@ -20,6 +19,7 @@ from buildkite_connector.task import (
     TaskOutcome,
     UnsupportedTask,
 )
+from buildkite_connector.proto import baton_pb2
 
 LONGEST_POLL = 300.0
 SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT, DEFAULT_HEARTBEAT = 1.0, 300.0, 30.0

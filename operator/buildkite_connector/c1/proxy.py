@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.settings import PROXY_VARIABLE, C1Settings
-from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason
 
 
 def proxy_for(endpoint: Endpoint, settings: C1Settings) -> str | None:

@@ -11,9 +11,9 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from buildkite_connector.c1.credentials import Credentials
-from buildkite_connector.c1.status import ROTATE, tls_hint
-from buildkite_connector.clock import Clock
-from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.c1.errors import ROTATE, tls_hint
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.timing.clock import Clock
 
 TOKEN_PATH = "/auth/v1/token"  # noqa: S105
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import grpc
 
-from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.proto import baton_pb2
 
 CHUNK_BYTES = 512 * 1024

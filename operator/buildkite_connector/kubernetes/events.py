@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from buildkite_connector.directory import Counts
-from buildkite_connector.failure import Reason
-from buildkite_connector.kubernetes.status_json import bounded_message
-from buildkite_connector.status import Condition, ConditionType, ConnectorStatus, Truth
+from buildkite_connector.kubernetes.schema.status import bounded_message
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
 
 
 class EventType(StrEnum):
@@ -51,7 +51,7 @@ def _failures(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft
         condition = new.condition(kind)
         if (
             condition is not None
-            and condition.status is Truth.FALSE
+            and condition.status is ConditionStatus.FALSE
             and condition.reason not in _CALM
             and _changed(old, condition)
         ):
@@ -62,7 +62,7 @@ def _ready(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
     condition = new.condition(ConditionType.READY)
     if condition is None or not _changed(old, condition):
         return
-    if condition.status is Truth.TRUE or condition.reason is Reason.SUSPENDED:
+    if condition.status is ConditionStatus.TRUE or condition.reason is Reason.SUSPENDED:
         yield EventDraft(EventType.NORMAL, condition.reason, bounded_message(condition.message))
 
 

@@ -6,11 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from buildkite_connector.directory import OrganizationSlug
-from buildkite_connector.duration import parse_duration
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.kubernetes.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
-from buildkite_connector.kubernetes.spec_json import (
+from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema.spec import (
     DEFAULT_INTERVAL,
     LONGEST_HOST_ID,
     NAME_FITS_HOST_ID,
@@ -19,10 +16,13 @@ from buildkite_connector.kubernetes.spec_json import (
     SecretRefModel,
     SpecModel,
 )
-from buildkite_connector.kubernetes.status_json import status_from_json
-from buildkite_connector.schedule import Cron, Interval, Schedule
-from buildkite_connector.spec import ConnectorKey, ConnectorSpec
-from buildkite_connector.status import ConnectorStatus
+from buildkite_connector.kubernetes.schema.status import status_from_json
+from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.duration import parse_duration
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.schedule import Cron, Interval, Schedule
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec
+from buildkite_connector.model.status import ConnectorStatus
 
 LONGEST_REQUEST = 256
 """Characters of a sync request that count: an annotation may be 256 KiB, and its echo goes into the status."""

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from buildkite_connector.directory import OrganizationSlug
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.kubernetes.connection import Refused
+from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
-from buildkite_connector.kubernetes.rules import SLUG_PATTERN
-from buildkite_connector.spec import Credentials
+from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
+from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import Credentials
 
 _KEYS_SHOWN = 10
 
@@ -25,7 +25,7 @@ class SecretReader(Protocol):
     """The one call that is needed of the API (see `api`)."""
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """The Secret's data: values in base64 by key. Raises Refused and Failure (remedy: retry)."""
+        """The Secret's data: values in base64 by key. Raises ApiError and Failure (remedy: retry)."""
         ...
 
 
@@ -36,7 +36,7 @@ async def read_credentials(reader: SecretReader, namespace: str, ref: SecretRef)
     """
     try:
         data = await reader.read_secret(namespace, ref.name)
-    except Refused as refused:
+    except ApiError as refused:
         raise _refused(refused, namespace, ref) from None
     return _Values(f"Secret {ref.name} in namespace {namespace}", data).to_credentials(ref.keys)
 
@@ -101,7 +101,7 @@ def _wrong(reason: Reason, sentence: str) -> Failure:
     return Failure(reason, sentence, remedy=Remedy.CREDENTIALS)
 
 
-def _refused(refused: Refused, namespace: str, ref: SecretRef) -> Failure:
+def _refused(refused: ApiError, namespace: str, ref: SecretRef) -> Failure:
     keys = ref.keys
     if refused.status == 404:
         return _wrong(

@@ -16,19 +16,19 @@ from typing import Any, Protocol
 
 import kopf
 
-from buildkite_connector.failure import Failure, Reason
-from buildkite_connector.kubernetes.api import KubernetesApi, Listed, is_at_least
-from buildkite_connector.kubernetes.connection import Refused
-from buildkite_connector.kubernetes.login import KopfLogin, Login
-from buildkite_connector.kubernetes.names import GROUP, PLURAL, VERSION
+from buildkite_connector.kubernetes.client import KubernetesApi, Listed, is_at_least
+from buildkite_connector.kubernetes.client_config import ClientConfig, KopfClientConfig
+from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, read_resource
+from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
+from buildkite_connector.model.failure import Failure, Reason
 
 _KOPF_STOP_SECONDS = 1.0
 
 _logger = logging.getLogger(__name__)
 
 
-class Hub(Protocol):
+class EventHandler(Protocol):
     """Who is told. Both are called in the event loop that `run_watch` runs in, and must not take long."""
 
     def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
@@ -53,9 +53,9 @@ class WatchSettings:
 
 
 async def run_watch(
-    hub: Hub,
+    hub: EventHandler,
     api: KubernetesApi,
-    login: Login,
+    login: ClientConfig,
     settings: WatchSettings,
     *,
     ready: asyncio.Event,
@@ -69,10 +69,10 @@ async def run_watch(
     first = await _first_list(api, settings, stop)
     if first is None:
         return
-    feed = _Feed(hub, frozenset(each.uid for each in first), ready)
+    feed = _Informer(hub, frozenset(each.uid for each in first), ready)
     try:
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(feed.run()), group.create_task(_count(feed, api, settings))]
+            helpers = [group.create_task(feed.run()), group.create_task(_relist(feed, api, settings))]
             await _run_kopf(feed, login, settings, stop)
             for helper in helpers:
                 helper.cancel()
@@ -108,7 +108,7 @@ async def _wait_until_served(api: KubernetesApi, settings: WatchSettings, stop: 
     while not stop.is_set():
         try:
             return await api.list_connectors(settings.namespaces)
-        except Refused as refused:
+        except ApiError as refused:
             sentence = _advice(refused)
         except Failure as failure:
             sentence = failure.message
@@ -119,7 +119,7 @@ async def _wait_until_served(api: KubernetesApi, settings: WatchSettings, stop: 
     return None
 
 
-def _advice(refused: Refused) -> str:
+def _advice(refused: ApiError) -> str:
     if refused.status == 404:
         return (
             f"The cluster does not know {PLURAL}.{GROUP}: run `kubectl apply -f crds/`."
@@ -141,10 +141,10 @@ async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
         pass
 
 
-class _Feed:
+class _Informer:
     """Hands on what kopf hears, in the hub's event loop, and knows what has been told."""
 
-    def __init__(self, hub: Hub, expected: frozenset[str], ready: asyncio.Event) -> None:
+    def __init__(self, hub: EventHandler, expected: frozenset[str], ready: asyncio.Event) -> None:
         self._hub = hub
         self._expected = set(expected)
         self._ready = ready
@@ -202,20 +202,20 @@ class _Feed:
         self._hub.forget(gone.namespace, gone.name, gone.uid)
 
 
-async def _count(feed: _Feed, api: KubernetesApi, settings: WatchSettings) -> None:
+async def _relist(feed: _Informer, api: KubernetesApi, settings: WatchSettings) -> None:
     """A watch that was lost for long starts again with a list, which does not tell what was deleted meanwhile."""
     while True:
         await asyncio.sleep(settings.count_seconds)
         known = feed.known()
         try:
             listed = await api.list_connectors(settings.namespaces)
-        except (Refused, Failure) as error:
+        except (ApiError, Failure) as error:
             _logger.warning("the resources could not be counted", extra={"error": str(error)})
             continue
         feed.compare(listed, known)
 
 
-async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: asyncio.Event) -> None:
+async def _run_kopf(feed: _Informer, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event) -> None:
     """Returns after `stop`; raises what ended kopf otherwise."""
     loop = asyncio.new_event_loop()
     halt = asyncio.Event()
@@ -253,9 +253,9 @@ async def _run_kopf(feed: _Feed, login: Login, settings: WatchSettings, stop: as
         raise _lost("kopf has stopped by itself")
 
 
-async def _operate(feed: _Feed, login: Login, settings: WatchSettings, halt: asyncio.Event) -> None:
+async def _operate(feed: _Informer, login: ClientConfig, settings: WatchSettings, halt: asyncio.Event) -> None:
     """In kopf's loop, until `halt`; raises what ended kopf."""
-    kopf_login = KopfLogin(login)
+    kopf_login = KopfClientConfig(login)
     halted = asyncio.create_task(halt.wait())
     operator = asyncio.create_task(
         kopf.operator(
@@ -289,7 +289,7 @@ def _is_about_us(record: logging.LogRecord) -> bool:
 logging.getLogger("kopf._core.reactor.running").addFilter(_is_about_us)
 
 
-def _registry(feed: _Feed, login: KopfLogin) -> kopf.OperatorRegistry:
+def _registry(feed: _Informer, login: KopfClientConfig) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     kopf.on.login(registry=registry, backoff=5)(login.log_in)

@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.collect import collect
-from buildkite_connector.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, TeamID
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.preflight import ScopesMissing, preflight
-from organization import ACME_ORG, acme
-from simulators import buildkite_faults as faults
-from simulators.buildkite import BuildkiteSimulator, Config
-from simulators.buildkite_api import Token
-from simulators.buildkite_certificate import Certificate
-from simulators.buildkite_organization import Organization, make_organization
-from simulators.buildkite_quota import Limits
-from unit.buildkite.buildkite_world import NO_LIMITS, World, serving, small_organization
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, TeamID
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.preflight import ScopesMissing, preflight
+from fakes.buildkite_world import NO_LIMITS, World, serving, small_organization
+from harness.organization import ACME_ORG, acme
+from simulators.buildkite import faults
+from simulators.buildkite.api import Token
+from simulators.buildkite.certificate import Certificate
+from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.quota import Limits
+from simulators.buildkite.server import BuildkiteSimulator, Config
 
 
 async def test_the_real_organization_is_collected_whole() -> None:

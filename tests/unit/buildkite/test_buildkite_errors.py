@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from buildkite_connector.buildkite.errors import LONGEST_WAIT, Call, of_exception, of_status, retry_after
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.preflight import ScopesMissing
+from buildkite_connector.buildkite.errors import LONGEST_WAIT, Call, from_exception, from_status, retry_after
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.sync.preflight import ScopesMissing
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 GONE = Failure(Reason.ORGANIZATION_NOT_FOUND, "gone", remedy=Remedy.EDIT)
@@ -16,7 +16,7 @@ CALL = Call("GET /organizations/acme/teams (page 1)", GONE, "read_teams")
 
 
 def answered(status: int, body: bytes = b"", retry: str = "") -> Failure:
-    trouble = of_status(status, {"retry-after": retry}, body, CALL, now=NOW)
+    trouble = from_status(status, {"retry-after": retry}, body, CALL, now=NOW)
     assert isinstance(trouble.error, Failure)
     return trouble.error
 
@@ -40,7 +40,7 @@ def answered(status: int, body: bytes = b"", retry: str = "") -> Failure:
     ],
 )
 def test_a_status_has_its_reason_and_its_remedy(status: int, reason: Reason, remedy: Remedy, again: bool) -> None:
-    trouble = of_status(status, {}, b"", CALL, now=NOW)
+    trouble = from_status(status, {}, b"", CALL, now=NOW)
     assert isinstance(trouble.error, Failure)
     assert (trouble.error.reason, trouble.error.remedy, trouble.again) == (reason, remedy, again)
 
@@ -97,21 +97,21 @@ EXCEPTIONS = [
 
 @pytest.mark.parametrize("kind", [*EXCEPTIONS, httpx.DecodingError, TimeoutError, ConnectionResetError])
 def test_every_exception_of_the_transport_means_unreachable(kind: type[Exception]) -> None:
-    trouble = of_exception(kind("x"), CALL, "https://api.buildkite.com/v2")
+    trouble = from_exception(kind("x"), CALL, "https://api.buildkite.com/v2")
     assert isinstance(trouble.error, Failure)
     assert trouble.error.reason is Reason.BUILDKITE_UNREACHABLE
     assert trouble.again is (kind is not httpx.UnsupportedProtocol)
 
 
 def test_a_timeout_is_a_sign_of_overload_and_a_refused_connection_is_not() -> None:
-    assert of_exception(httpx.ReadTimeout("x"), CALL, "").overload
-    assert of_exception(TimeoutError(), CALL, "").overload
-    assert not of_exception(httpx.ConnectError("x"), CALL, "").overload
+    assert from_exception(httpx.ReadTimeout("x"), CALL, "").overload
+    assert from_exception(TimeoutError(), CALL, "").overload
+    assert not from_exception(httpx.ConnectError("x"), CALL, "").overload
 
 
 def test_what_could_not_be_sent_is_not_shown() -> None:
     error = httpx.LocalProtocolError("Illegal header value b'Bearer secret'")
-    trouble = of_exception(error, CALL, "https://api.buildkite.com/v2")
+    trouble = from_exception(error, CALL, "https://api.buildkite.com/v2")
     assert "secret" not in str(trouble.error)
     assert not trouble.again
 
@@ -120,7 +120,7 @@ def test_a_certificate_problem_is_found_behind_the_librarys_exception() -> None:
     error = httpx.ConnectError("x")
     error.__cause__ = OSError("y")
     error.__cause__.__context__ = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    trouble = of_exception(error, CALL, "https://api.buildkite.com/v2")
+    trouble = from_exception(error, CALL, "https://api.buildkite.com/v2")
     assert "SSL_CERT_FILE" in str(trouble.error)
     assert not trouble.again
 
@@ -128,6 +128,6 @@ def test_a_certificate_problem_is_found_behind_the_librarys_exception() -> None:
 def test_a_broken_tls_connection_is_worth_another_try() -> None:
     error = httpx.ReadError("x")
     error.__cause__ = ssl.SSLError(1, "decryption failed")
-    trouble = of_exception(error, CALL, "https://api.buildkite.com/v2")
+    trouble = from_exception(error, CALL, "https://api.buildkite.com/v2")
     assert "TLS failed" in str(trouble.error)
     assert trouble.again

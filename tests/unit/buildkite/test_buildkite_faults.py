@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, open_buildkite
-from buildkite_connector.clock import SystemClock
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.snapshot import SnapshotStore, read_snapshot
-from simulators import buildkite_faults as faults
-from simulators.buildkite import BuildkiteSimulator, Config
-from simulators.buildkite_certificate import Certificate
-from simulators.buildkite_faults import Effect
-from simulators.buildkite_organization import make_organization
-from simulators.buildkite_quota import Limits
-from unit.buildkite.buildkite_world import HASTY, KEY, NO_LIMITS, World, serving, small_organization
+from buildkite_connector.c1z import SnapshotStore, read_snapshot
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.timing.clock import SystemClock
+from fakes.buildkite_world import HASTY, KEY, NO_LIMITS, World, serving, small_organization
+from simulators.buildkite import faults
+from simulators.buildkite.certificate import Certificate
+from simulators.buildkite.faults import Effect
+from simulators.buildkite.organization import make_organization
+from simulators.buildkite.quota import Limits
+from simulators.buildkite.server import BuildkiteSimulator, Config
 
 MEMBERS = "/v2/organizations/acme/members"
 TEAMS = "/v2/organizations/acme/teams"
@@ -119,7 +119,7 @@ FATAL: dict[str, tuple[Effect, str, Reason, str]] = {
         Reason.ACCESS_DENIED,
         "allowlist.*allowed IP addresses",
     ),
-    "an unheard-of status": (
+    "an answers_without_headers-of status": (
         faults.answer(418, {"message": "I'm a teapot"}),
         MEMBERS,
         Reason.BUILDKITE_RESPONSE_INVALID,

@@ -7,8 +7,8 @@ import pytest
 
 from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.payload import PayloadError
-from buildkite_connector.collect import Member
-from buildkite_connector.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
+from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
+from buildkite_connector.sync.collect import Member
 
 ACCOUNT = {"id": "8f95f1b9", "name": "Zoë Ångström", "email": "zoe@example.com"}
 TEAM = {

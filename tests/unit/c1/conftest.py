@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from simulators.c1 import C1Simulator
-from simulators.c1_policy import Policy
+from simulators.c1.policy import Policy
+from simulators.c1.server import C1Simulator
 
 
 @pytest.fixture

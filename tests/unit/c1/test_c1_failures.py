@@ -8,12 +8,12 @@ import pytest
 
 from buildkite_connector.c1 import C1Client
 from buildkite_connector.c1.endpoint import Endpoint
-from buildkite_connector.c1.status import call_failure, one_line
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.task import TaskID, TaskOutcome
-from simulators.c1 import C1Simulator
-from simulators.c1_front import Certificate
-from unit.c1.c1_world import connect
+from buildkite_connector.c1.errors import call_failure, one_line
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.tasks import TaskID, TaskOutcome
+from fakes.c1_world import connect
+from simulators.c1.front import Certificate
+from simulators.c1.server import C1Simulator
 
 TASK = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
 CREDENTIALS = {"UNAUTHENTICATED", "PERMISSION_DENIED"}

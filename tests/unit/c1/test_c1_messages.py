@@ -2,10 +2,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
-from buildkite_connector.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, Scope
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.proto import baton_pb2
-from buildkite_connector.task import (
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, Scope
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.tasks import (
     Code,
     HelloTask,
     SyncTask,
@@ -14,6 +13,7 @@ from buildkite_connector.task import (
     TaskOutcome,
     UnsupportedTask,
 )
+from buildkite_connector.proto import baton_pb2
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
 ANSWERED = {"none", "hello", "sync_full"}

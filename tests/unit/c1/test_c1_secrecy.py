@@ -14,13 +14,13 @@ import pytest
 
 from buildkite_connector.c1 import C1Client, parse_credentials
 from buildkite_connector.c1.token import ASSERTION_TYPE, AccessToken, sign_assertion
-from buildkite_connector.failure import Failure
-from buildkite_connector.task import Code, TaskID, TaskOutcome
-from simulators.c1 import C1Simulator
-from simulators.c1_faults import TOKEN
-from simulators.c1_front import Certificate
-from simulators.c1_token import Client
-from unit.c1.c1_world import connect
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
+from fakes.c1_world import connect
+from simulators.c1.faults import TOKEN
+from simulators.c1.front import Certificate
+from simulators.c1.server import C1Simulator
+from simulators.c1.token import Client
 
 JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*")
 CONTENT = b"a snapshot" * 100_000

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector import __version__
-from buildkite_connector.task import (
+from buildkite_connector.model.tasks import (
     Code,
     HelloTask,
     TaskID,
     TaskOutcome,
     UnsupportedTask,
 )
-from simulators.c1 import C1Simulator
-from simulators.c1_tasks import Outcome, Who
-from unit.c1.c1_world import HOST_ID, connect
+from fakes.c1_world import HOST_ID, connect
+from simulators.c1.server import C1Simulator
+from simulators.c1.tasks import Outcome, Who
 
 
 async def test_hello_introduces_the_connector_within_every_limit_of_the_contract(sim: C1Simulator) -> None:

@@ -7,7 +7,7 @@ import pytest
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.proxy import proxy_for
-from buildkite_connector.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason
 
 ACME = Endpoint("acme.conductor.one")
 

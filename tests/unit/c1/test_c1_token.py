@@ -9,13 +9,13 @@ import pytest
 
 from buildkite_connector.c1 import open_c1, parse_credentials
 from buildkite_connector.c1.token import ASSERTION_TYPE, sign_assertion
-from buildkite_connector.failure import Failure, Reason, Remedy
-from simulators.c1 import C1Simulator
-from simulators.c1_faults import TOKEN
-from simulators.c1_front import Certificate
-from simulators.c1_policy import Policy
-from simulators.c1_token import Client
-from unit.c1.c1_world import HOST_ID, SetClock, connect, settings_for
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from fakes.c1_world import HOST_ID, SetClock, connect, settings_for
+from simulators.c1.faults import TOKEN
+from simulators.c1.front import Certificate
+from simulators.c1.policy import Policy
+from simulators.c1.server import C1Simulator
+from simulators.c1.token import Client
 
 HTML = "<html><body>Welcome to the guest network</body></html>"
 

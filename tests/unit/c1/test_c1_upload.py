@@ -9,10 +9,10 @@ import pytest
 
 from buildkite_connector.c1 import C1Client
 from buildkite_connector.c1.upload import CHUNK_BYTES
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.task import TaskID
-from simulators.c1 import C1Simulator
-from unit.c1.c1_world import SetClock, connect
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.tasks import TaskID
+from fakes.c1_world import SetClock, connect
+from simulators.c1.server import C1Simulator
 
 CONTENT = bytes(range(256)) * (3 * CHUNK_BYTES // 256) + b"the end"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.clock import SystemClock
-from buildkite_connector.kubernetes.api import KubernetesApi, connect
-from buildkite_connector.kubernetes.crd import definition
-from buildkite_connector.kubernetes.login import KubeconfigLogin
-from kubernetes_double import KubernetesDouble
+from buildkite_connector.kubernetes.client import KubernetesApi, connect
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.schema.crd import definition
+from buildkite_connector.timing.clock import SystemClock
+from simulators.kubernetes.server import KubernetesDouble
 
 
 @pytest.fixture

@@ -5,20 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from buildkite_connector.directory import Counts
-from buildkite_connector.failure import Failure, Reason, Remedy
+from buildkite_connector.connector.conditions import Findings, ShrinkHold, describe
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
-from buildkite_connector.staged import SyncID
-from buildkite_connector.status import (
-    ConnectorStatus,
-    DeliveryRecord,
-    Findings,
-    Held,
-    SyncRecord,
-    Trigger,
-    describe,
-)
-from buildkite_connector.task import TaskID
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import ConnectorStatus, DeliveryRecord, SyncRecord, Trigger
+from buildkite_connector.model.tasks import TaskID
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 WELL = Findings(generation=1, token_accepted=True, client_accepted=True)
@@ -119,7 +112,7 @@ def test_recovering_is_told() -> None:
 
 
 def test_a_held_snapshot_is_a_warning() -> None:
-    held = status(replace(WELL, held=Held(SyncID("s2"), "Half the accounts are gone.")))
+    held = status(replace(WELL, held=ShrinkHold(SyncID("s2"), "Half the accounts are gone.")))
     assert draft_events(status(WELL), held) == [
         EventDraft(EventType.WARNING, Reason.SHRINK_HELD, "Half the accounts are gone.")
     ]

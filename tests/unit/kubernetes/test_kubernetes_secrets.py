@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from buildkite_connector.failure import Failure, Reason, Remedy
-from buildkite_connector.kubernetes.connection import Refused
+from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 
 REF = SecretRef(
     "buildkite-credentials",
@@ -75,7 +75,7 @@ async def test_the_line_break_that_echo_and_editors_leave_is_stripped() -> None:
 
 
 async def test_a_secret_that_is_not_there_says_what_to_create_and_where() -> None:
-    failure = await failure_of({}, Refused(404, "secrets not found"))
+    failure = await failure_of({}, ApiError(404, "secrets not found"))
     assert (failure.reason, failure.remedy) == (Reason.SECRET_NOT_FOUND, Remedy.CREDENTIALS)
     for word in (
         "buildkite-credentials",
@@ -88,14 +88,14 @@ async def test_a_secret_that_is_not_there_says_what_to_create_and_where() -> Non
 
 
 async def test_a_secret_that_may_not_be_read_says_which_right_to_give() -> None:
-    failure = await failure_of({}, Refused(403, "forbidden"))
+    failure = await failure_of({}, ApiError(403, "forbidden"))
     assert (failure.reason, failure.remedy) == (Reason.SECRET_FORBIDDEN, Remedy.CREDENTIALS)
     assert "get on secrets" in failure.message
     assert "namespace default" in failure.message
 
 
 async def test_another_refusal_is_tried_again() -> None:
-    failure = await failure_of({}, Refused(400, "no such thing"))
+    failure = await failure_of({}, ApiError(400, "no such thing"))
     assert (failure.reason, failure.remedy) == (Reason.KUBERNETES_REFUSED, Remedy.RETRY)
 
 

@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from buildkite_connector.failure import Failure, Reason
-from buildkite_connector.kubernetes.api import KubernetesApi
-from buildkite_connector.kubernetes.crd import definition
-from buildkite_connector.kubernetes.login import KubeconfigLogin
-from buildkite_connector.kubernetes.names import API_VERSION, KIND, PLURAL, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.schema.crd import definition
+from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, PLURAL, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
-from kubernetes_double import KubernetesDouble
+from buildkite_connector.model.failure import Failure, Reason
+from simulators.kubernetes.server import KubernetesDouble
 
 DEADLINE = 20.0
 
 
-class Hub:
+class EventHandler:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Hub:
 class Watching:
     """A watch under way, and how to start one."""
 
-    def __init__(self, hub: Hub, api: KubernetesApi, login: KubeconfigLogin) -> None:
+    def __init__(self, hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> None:
         self._hub, self._api, self._login = hub, api, login
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
@@ -86,12 +86,12 @@ class Watching:
 
 
 @pytest.fixture
-def hub() -> Hub:
-    return Hub()
+def hub() -> EventHandler:
+    return EventHandler()
 
 
 @pytest.fixture
-def watching(hub: Hub, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
+def watching(hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
     return Watching(hub, api, login)
 
 
@@ -108,7 +108,7 @@ def apply(double: KubernetesDouble, name: str = "acme", namespace: str = "defaul
 
 
 async def test_ready_comes_after_every_object_of_the_start_was_told(
-    double: KubernetesDouble, hub: Hub, watching: Watching
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
 ) -> None:
     for number in range(50):
         apply(double, f"c{number}", f"team-{number % 5}")
@@ -116,12 +116,16 @@ async def test_ready_comes_after_every_object_of_the_start_was_told(
         assert len(hub.there) == 50
 
 
-async def test_an_empty_cluster_is_ready_at_once(double: KubernetesDouble, hub: Hub, watching: Watching) -> None:
+async def test_an_empty_cluster_is_ready_at_once(
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
+) -> None:
     async with watching.running():
         assert hub.there == {}
 
 
-async def test_what_is_made_changed_and_deleted_is_told(double: KubernetesDouble, hub: Hub, watching: Watching) -> None:
+async def test_what_is_made_changed_and_deleted_is_told(
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
+) -> None:
     async with watching.running():
         uid = apply(double)
         await hub.until(lambda: "default.acme" in hub.there)
@@ -133,7 +137,7 @@ async def test_what_is_made_changed_and_deleted_is_told(double: KubernetesDouble
 
 
 async def test_a_spec_that_cannot_be_used_is_told_as_broken(
-    bare_double: KubernetesDouble, hub: Hub, watching: Watching
+    bare_double: KubernetesDouble, hub: EventHandler, watching: Watching
 ) -> None:
     older = definition()
     schema = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
@@ -148,7 +152,7 @@ async def test_a_spec_that_cannot_be_used_is_told_as_broken(
 
 
 async def test_only_the_namespaces_asked_for_are_watched(
-    double: KubernetesDouble, hub: Hub, watching: Watching
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
 ) -> None:
     for namespace in ("one", "two", "three"):
         apply(double, "acme", namespace)
@@ -160,7 +164,7 @@ async def test_only_the_namespaces_asked_for_are_watched(
 
 
 async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
-    double: KubernetesDouble, hub: Hub, watching: Watching
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
 ) -> None:
     apply(double)
     async with watching.running():
@@ -198,7 +202,7 @@ class TestDefinitionMissing:
     async def test_it_says_what_to_do_and_goes_on_when_that_is_done(
         self,
         bare_double: KubernetesDouble,
-        hub: Hub,
+        hub: EventHandler,
         watching: Watching,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
@@ -237,7 +241,7 @@ class TestDefinitionMissing:
 
 class TestTrouble:
     async def test_a_watch_that_is_cut_goes_on_where_it_was(
-        self, double: KubernetesDouble, hub: Hub, watching: Watching
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
     ) -> None:
         apply(double)
         async with watching.running():
@@ -250,7 +254,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("status", [503, None])
     async def test_an_outage_is_waited_out(
-        self, double: KubernetesDouble, hub: Hub, watching: Watching, status: int | None
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, status: int | None
     ) -> None:
         apply(double)
         async with watching.running():
@@ -262,7 +266,7 @@ class TestTrouble:
             await hub.until(lambda: hub.request("default.acme") == "now")
 
     async def test_what_was_deleted_while_the_watch_was_lost_is_forgotten(
-        self, double: KubernetesDouble, hub: Hub, watching: Watching
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
     ) -> None:
         uid = apply(double)
         apply(double, "stays")
@@ -301,7 +305,7 @@ class TestTrouble:
                 await task
 
     async def test_an_error_in_the_hub_ends_it_rather_than_being_swallowed(
-        self, double: KubernetesDouble, hub: Hub, watching: Watching
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
     ) -> None:
         hub.error = RuntimeError("a bug")
         apply(double)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from simulators.buildkite import BuildkiteSimulator, Config
-from simulators.buildkite_api import Token, User
-from simulators.buildkite_organization import Organization, make_organization
+from simulators.buildkite.api import Token, User
+from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.server import BuildkiteSimulator, Config
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 TOKEN = Token()

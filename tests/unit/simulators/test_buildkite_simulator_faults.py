@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from simulators import buildkite_faults as faults
-from simulators.buildkite import BuildkiteSimulator, Config
-from simulators.buildkite_api import Token
-from simulators.buildkite_certificate import Certificate
-from simulators.buildkite_organization import make_organization
-from simulators.buildkite_quota import Limits
+from simulators.buildkite import faults
+from simulators.buildkite.api import Token
+from simulators.buildkite.certificate import Certificate
+from simulators.buildkite.organization import make_organization
+from simulators.buildkite.quota import Limits
+from simulators.buildkite.server import BuildkiteSimulator, Config
 
 MEMBERS = "/organizations/acme/members"
 AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}

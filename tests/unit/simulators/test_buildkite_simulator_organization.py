@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulators.buildkite_organization import Listing, Organization, make_organization
+from simulators.buildkite.organization import Listing, Organization, make_organization
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 import simulators
-from simulators.buildkite_api import Token
-from simulators.buildkite_control import BuildkiteProcess
-from simulators.buildkite_organization import make_organization
+from simulators.buildkite.api import Token
+from simulators.buildkite.control import BuildkiteProcess
+from simulators.buildkite.organization import make_organization
 
 AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from simulators.buildkite import BuildkiteSimulator, Config
-from simulators.buildkite_api import Token, User
-from simulators.buildkite_organization import make_organization
-from simulators.buildkite_quota import BUILDKITE_LIMITS, NO_OTHER_USE, UNLIMITED, Limits, OtherUse
+from simulators.buildkite.api import Token, User
+from simulators.buildkite.organization import make_organization
+from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, UNLIMITED, Limits, OtherUse
+from simulators.buildkite.server import BuildkiteSimulator, Config
 
 FIRST = Token()
 COLLEAGUE = Token("bkua_" + "e" * 40, user=User("u2", "Pat", "pat@example.com"))

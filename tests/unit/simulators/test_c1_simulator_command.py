@@ -15,10 +15,10 @@ import grpc
 import httpx
 import pytest
 
-from simulators import c1
-from simulators.c1 import C1Simulator
-from simulators.c1_probe import http, probe
-from simulators.c1_tiny_snapshot import tiny_snapshot
+import simulators
+from simulators.c1.probe import http, probe
+from simulators.c1.server import C1Simulator
+from simulators.c1.tiny_snapshot import tiny_snapshot
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def admin(sim: C1Simulator) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def start(*arguments: str | Path) -> tuple[Process, str]:
-    tests = Path(c1.__file__).parent.parent
+    tests = Path(simulators.__path__[0]).parent
     process = await create_subprocess_exec(
         sys.executable, "-m", "simulators.c1", *map(str, arguments), cwd=tests, stdout=PIPE, env=dict(os.environ)
     )

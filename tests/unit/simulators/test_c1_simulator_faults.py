@@ -7,8 +7,8 @@ import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from simulators.c1 import C1Simulator
-from simulators.c1_probe import Probe, probe
+from simulators.c1.probe import Probe, probe
+from simulators.c1.server import C1Simulator
 
 
 @pytest.fixture

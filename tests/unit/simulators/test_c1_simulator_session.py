@@ -11,11 +11,11 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from buildkite_connector.proto import baton_pb2 as pb
-from simulators.c1 import C1Simulator
-from simulators.c1_policy import Policy
-from simulators.c1_probe import Probe, hello_request, probe
-from simulators.c1_tasks import Outcome, Who
-from simulators.c1_tiny_snapshot import tiny_snapshot
+from simulators.c1.policy import Policy
+from simulators.c1.probe import Probe, hello_request, probe
+from simulators.c1.server import C1Simulator
+from simulators.c1.tasks import Outcome, Who
+from simulators.c1.tiny_snapshot import tiny_snapshot
 
 TASK = "2Zz7mHkq0GvPp5yq0XJ1a8RkTnB"
 

@@ -15,9 +15,9 @@ import grpc.aio
 import httpx
 import pytest
 
-from simulators.c1 import C1Simulator
-from simulators.c1_policy import Policy
-from simulators.c1_probe import assertion, http, probe, token, token_form
+from simulators.c1.policy import Policy
+from simulators.c1.probe import assertion, http, probe, token, token_form
+from simulators.c1.server import C1Simulator
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import httpx
 import pytest
 import trustme
 
-from simulators.c1 import C1Simulator
-from simulators.c1_front import Certificate
-from simulators.c1_probe import http, probe, token_form
-from simulators.c1_tiny_snapshot import tiny_snapshot
+from simulators.c1.front import Certificate
+from simulators.c1.probe import http, probe, token_form
+from simulators.c1.server import C1Simulator
+from simulators.c1.tiny_snapshot import tiny_snapshot
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import zstandard
 from grpc import StatusCode
 
 from buildkite_connector.proto import baton_pb2
-from simulators.c1 import C1Simulator
-from simulators.c1_ingest import MAGIC
-from simulators.c1_limits import MAX_CHUNK
-from simulators.c1_probe import Probe, probe, upload_messages
-from simulators.c1_tiny_snapshot import (
+from simulators.c1.ingest import MAGIC
+from simulators.c1.limits import MAX_CHUNK
+from simulators.c1.probe import Probe, probe, upload_messages
+from simulators.c1.server import C1Simulator
+from simulators.c1.tiny_snapshot import (
     SYNC_ID,
     entitlement,
     grant,

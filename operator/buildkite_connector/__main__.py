@@ -1,0 +1,5 @@
+"""`python -m buildkite_connector`."""
+
+from buildkite_connector.cli.app import main
+
+main()

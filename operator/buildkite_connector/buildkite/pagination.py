@@ -1,0 +1,76 @@
+"""How many pages a listing has, from the Link header of one of its pages (RFC 8288).
+
+Links are read, never followed: pages are asked for by number, so the token goes nowhere but to the
+API. A link that leads elsewhere is refused all the same, for then something is wrong with the answer.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+from buildkite_connector.model.failure import Failure, Reason
+
+MOST_PAGES = 100_000
+"""More pages than any organization has: ten million items."""
+
+
+def last_page(links: Mapping[str | None, Mapping[str, str]], *, page: int, url: str, call: str) -> int | None:
+    """The number of the last page as `page` tells it; None when it only tells of a next one.
+
+    `links`: by relation, each with its `url`, as httpx parses them. `url`: what was asked. `call`: its
+    name in errors. A page without a next link is the last.
+
+    Raises Failure BUILDKITE_LINK_REFUSED (another scheme, host or port) or BUILDKITE_RESPONSE_INVALID
+    (a loop, or numbers that make no sense).
+    """
+    following = _number(links, "next", url, call)
+    last = _number(links, "last", url, call)
+    if following is None:
+        return page
+    if following != page + 1:
+        raise _invalid(call, f"on page {page} the next page to be {page + 1}, but its link leads to {following}")
+    if last is not None and not page < last <= MOST_PAGES:
+        raise _invalid(call, f"on page {page} a last page from {page + 1} to {MOST_PAGES}, but it is {last}")
+    return last
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have the same scheme, host and port."""
+    return _origin(one) == _origin(other)
+
+
+def refused(call: str, what: str, target: str) -> Failure:
+    """The failure for an answer that points elsewhere; names scheme and host only."""
+    parts = urlsplit(target)
+    return Failure(
+        Reason.BUILDKITE_LINK_REFUSED,
+        f"{call}: expected an answer of the API itself, but {what} leads to {parts.scheme}://{parts.netloc}. "
+        "The token was not sent there. Check BUILDKITE_API_URL and the proxies in between.",
+    )
+
+
+def _number(links: Mapping[str | None, Mapping[str, str]], rel: str, url: str, call: str) -> int | None:
+    if rel not in links:
+        return None
+    target = urljoin(url, links[rel]["url"])
+    if not same_origin(target, url):
+        raise refused(call, f"its {rel!r} link", target)
+    pages = parse_qs(urlsplit(target).query).get("page", [])
+    if len(pages) != 1 or not (pages[0].isascii() and pages[0].isdigit() and len(pages[0]) < 10):
+        raise _invalid(call, f"a page number in the {rel!r} link")
+    return int(pages[0])
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, parts.hostname, port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _invalid(call: str, expected: str) -> Failure:
+    return Failure(
+        Reason.BUILDKITE_RESPONSE_INVALID,
+        f"{call}: expected {expected}. Check what stands between here and Buildkite.",
+    )

@@ -1,0 +1,131 @@
+"""One channel to each C1 host, shared by all connectors of the process that speak to that host.
+
+A channel is an HTTP client for the token endpoint and a gRPC channel, with the same roots and proxy. It
+carries no credentials: each call brings its own connector's token. The last connector to leave closes it.
+"""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+
+import grpc
+import httpx
+
+from buildkite_connector import __version__
+from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.proxy import proxy_for
+from buildkite_connector.c1.settings import CA_VARIABLE, C1Settings
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.proto.baton_pb2_grpc import BatonServiceStub
+
+USER_AGENT = f"buildkite-connector/{__version__}"
+TOKEN_CONNECTIONS = 20
+"""At most this many at once to a host's token endpoint: a thousand connectors start together."""
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.primary_user_agent", USER_AGENT),
+    # No more often than the five minutes that servers allow by default. Keepalive also bounds how long
+    # unacknowledged data may wait, so a connection that died silently is noticed at the next call.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.max_reconnect_backoff_ms", 30_000),
+    # C1 publishes no service config: without this each lookup would also ask for a TXT record.
+    ("grpc.service_config_disable_resolution", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRoots:
+    """The roots that servers are verified against; `roots` None means gRPC's own public ones."""
+
+    tls: ssl.SSLContext
+    roots: bytes | None
+
+
+def load_trust(settings: C1Settings) -> TrustRoots:
+    """Read `ca_file` once; blocking. Raises Failure C1_UNREACHABLE when it cannot be used."""
+    if settings.ca_file is None:
+        return TrustRoots(httpx.create_ssl_context(trust_env=False), None)
+    try:
+        return TrustRoots(ssl.create_default_context(cafile=settings.ca_file), settings.ca_file.read_bytes())
+    except OSError as error:  # ssl.SSLError is one: a file without a certificate
+        raise Failure(
+            Reason.C1_UNREACHABLE,
+            f"{CA_VARIABLE} names {settings.ca_file}, which must be a readable PEM file of CA certificates "
+            f"({error.strerror or error}); correct the operator's setting.",
+        ) from error
+
+
+class Channel:
+    """The HTTP client and the gRPC stub of one host."""
+
+    def __init__(self, endpoint: Endpoint, settings: C1Settings, trust: TrustRoots) -> None:
+        proxy = proxy_for(endpoint, settings)
+        self.endpoint = endpoint
+        self.http = httpx.AsyncClient(
+            base_url=f"https://{endpoint}",
+            verify=trust.tls,
+            proxy=proxy,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(settings.call_timeout, connect=settings.connect_timeout),
+            limits=httpx.Limits(max_connections=TOKEN_CONNECTIONS),
+            headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
+        )
+        through: tuple[str, int | str] = ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0)
+        self.channel = grpc.aio.secure_channel(
+            f"dns:///{endpoint}",
+            grpc.ssl_channel_credentials(root_certificates=trust.roots),
+            options=(*CHANNEL_OPTIONS, through),
+        )
+        self.stub = BatonServiceStub(self.channel)  # type: ignore[no-untyped-call]  # generated code
+
+    @property
+    def connecting(self) -> bool:
+        """Whether there is no connection, and the attempts to make one have not succeeded yet."""
+        return self.channel.get_state() in {
+            grpc.ChannelConnectivity.CONNECTING,
+            grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+        }
+
+    async def aclose(self) -> None:
+        """Close both; calls under way end cancelled."""
+        try:
+            await self.channel.close()
+        finally:
+            await self.http.aclose()
+
+
+class ChannelPool:
+    """The channels of this process by endpoint, each with the number of its users."""
+
+    def __init__(self, settings: C1Settings, trust: TrustRoots) -> None:
+        self._settings = settings
+        self._trust = trust
+        self._channels: dict[Endpoint, Channel] = {}
+        self._users: dict[Endpoint, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def acquire(self, endpoint: Endpoint) -> Channel:
+        """The channel to `endpoint`, made if there is none; each acquire asks for one release."""
+        if endpoint not in self._channels:
+            self._channels[endpoint] = Channel(endpoint, self._settings, self._trust)
+        self._users[endpoint] = self._users.get(endpoint, 0) + 1
+        return self._channels[endpoint]
+
+    async def release(self, channel: Channel) -> None:
+        """Give a channel back; the last user's release closes it. One that `aclose` has closed needs no more."""
+        if self._channels.get(channel.endpoint) is not channel:
+            return
+        self._users[channel.endpoint] -= 1
+        if self._users[channel.endpoint] == 0:
+            del self._users[channel.endpoint]
+            await self._channels.pop(channel.endpoint).aclose()
+
+    async def aclose(self) -> None:
+        """Close every channel, used or not."""
+        channels, self._channels, self._users = list(self._channels.values()), {}, {}
+        await asyncio.gather(*(channel.aclose() for channel in channels))

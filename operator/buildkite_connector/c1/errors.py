@@ -1,0 +1,77 @@
+"""What C1 says when it does not do as asked, as failures that a person can act on.
+
+The one place that decides which of C1's gRPC statuses pass with time.
+"""
+
+import re
+
+import grpc
+
+from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.settings import CA_VARIABLE
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+
+ROTATE = (
+    "Check that the connector still exists in C1, rotate its credentials there and put the new client ID "
+    "and secret into the Secret."
+)
+
+_CLIENT_REFUSED = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+_REQUEST_REFUSED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.NOT_FOUND,
+    }
+)
+_UNDER_A_TASK = frozenset({"Heartbeat", "UploadAsset", "FinishTask"})
+"""Refused for what became of the task, which no edit of the resource mends."""
+_TEXT_LIMIT = 300
+
+
+def call_failure(rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, *, connecting: bool) -> Failure:
+    """What a call's status means. `connecting`: no connection to C1 could be made so far.
+
+    Codes that are not known to be final pass with time, as in the reference client.
+    """
+    said = f"{code.name} ({one_line(details)})" if details else code.name
+    if code in _CLIENT_REFUSED:
+        return Failure(
+            Reason.C1_CLIENT_REJECTED,
+            f"C1 at {endpoint} refused {rpc} with {said}. {ROTATE}",
+            remedy=Remedy.CREDENTIALS,
+        )
+    if code in _REQUEST_REFUSED:
+        refused = f"C1 at {endpoint} refused {rpc} with {said}."
+        if rpc in _UNDER_A_TASK:
+            return Failure(Reason.C1_REQUEST_REJECTED, f"{refused} C1 hands out another task when it wants one.")
+        return Failure(
+            Reason.C1_REQUEST_REJECTED,
+            f"{refused} Asking again cannot help: check delivery.hostID, and that this connector's version suits "
+            "your C1.",
+            remedy=Remedy.EDIT,
+        )
+    if connecting:
+        return Failure(
+            Reason.C1_UNREACHABLE,
+            f"C1 at {endpoint} could not be reached for {rpc}: {said}. It is tried again; should this last, "
+            f"check DNS, firewall and proxy.{tls_hint(details)}",
+        )
+    return Failure(Reason.C1_UNAVAILABLE, f"C1 at {endpoint} did not carry out {rpc}: {said}. It is tried again.")
+
+
+def tls_hint(text: str) -> str:
+    """What to do about a failure to connect whose text tells of TLS; empty for any other."""
+    if not re.search(r"ssl|certificate", text, re.IGNORECASE):
+        return ""
+    return (
+        " The server's certificate could not be verified: where C1 is reached through a gateway with a "
+        f"private CA, name that CA's PEM file in {CA_VARIABLE}."
+    )
+
+
+def one_line(text: str) -> str:
+    """C1's words made fit for a condition: one line, no control characters, at most 300 characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _TEXT_LIMIT else f"{line[: _TEXT_LIMIT - 1]}…"

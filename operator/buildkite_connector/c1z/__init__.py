@@ -1,0 +1,22 @@
+"""The snapshot adapter: a Directory becomes a `.c1z` file and back, and waits on disk to be delivered.
+
+`writer` makes the file, `reader` reads it, `store` keeps the newest of each connector; `messages` has C1's
+messages and the contract of ids, `archive` the file around the database.
+"""
+
+from buildkite_connector.c1z.ksuid import new_sync_id
+from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
+from buildkite_connector.c1z.store import SnapshotStore
+from buildkite_connector.c1z.sync_run import SyncRun
+from buildkite_connector.c1z.writer import WriteStopped, write_snapshot
+
+__all__ = [
+    "Snapshot",
+    "SnapshotStore",
+    "SyncRun",
+    "WriteStopped",
+    "new_sync_id",
+    "read_snapshot",
+    "read_sync_run",
+    "write_snapshot",
+]

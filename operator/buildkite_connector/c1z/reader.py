@@ -1,0 +1,117 @@
+"""A `.c1z` file becomes a Directory again: for the `inspect` command, for restarts and for the tests.
+
+It reads what this connector writes and what the reference connector wrote for Buildkite. What the writer cut
+(`limits`) comes back cut; the organization is not in the file.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+
+from google.protobuf.message import DecodeError
+
+from buildkite_connector.c1z.archive import invalid, unpack
+from buildkite_connector.c1z.atomic_file import scratch_directory
+from buildkite_connector.c1z.errors import translated
+from buildkite_connector.c1z.messages import read_account, read_membership, read_team
+from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, SyncRun, from_text, scope_of
+from buildkite_connector.model.directory import (
+    Counts,
+    Directory,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+)
+from buildkite_connector.model.snapshot import SyncID
+
+UNNAMED_ORGANIZATION = Organization(id="", slug=OrganizationSlug(""), name="")
+"""Stands in a directory that was read from a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A file's newest complete sync and all that it holds; the directory's organization is unnamed."""
+
+    run: SyncRun
+    directory: Directory
+
+
+def read_sync_run(path: Path, scratch: Path | None = None) -> SyncRun:
+    """What the file's newest complete sync is, its rows counted. Blocks.
+
+    The database is unpacked in `scratch` meanwhile (default: the system's temporary directory).
+    Raises Failure: SNAPSHOT_INVALID, or STORAGE_FAILED when a disk refuses.
+    """
+    with _opened(path, scratch) as connection:
+        return _sync_run(connection, path)
+
+
+def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
+    """The file's newest complete sync with everything in it; as `read_sync_run` otherwise."""
+    with _opened(path, scratch) as connection:
+        run = _sync_run(connection, path)
+        resources = "select data from v1_resources where sync_id = ? and resource_type_id = ? order by id"
+        grants = "select data from v1_grants where sync_id = ? order by id"
+        accounts = connection.execute(resources, (run.sync_id, ResourceKind.USER.value))
+        teams = connection.execute(resources, (run.sync_id, ResourceKind.TEAM.value))
+        memberships = connection.execute(grants, (run.sync_id,))
+        return Snapshot(
+            run=run,
+            directory=Directory(
+                organization=UNNAMED_ORGANIZATION,
+                accounts=tuple(read_account(data) for (data,) in accounts),
+                teams=tuple(read_team(data) for (data,) in teams),
+                memberships=tuple(read_membership(data) for (data,) in memberships),
+                scope=run.scope,
+            ),
+        )
+
+
+@contextmanager
+def _opened(path: Path, scratch: Path | None) -> Iterator[sqlite3.Connection]:
+    """The file's database; what is wrong with it, found while it is used, comes out as Failure."""
+    with translated(path, "read the snapshot"), scratch_directory(scratch or Path(gettempdir())) as place:
+        database = place / "database"
+        with database.open("wb") as target:
+            for chunk in unpack(path):
+                target.write(chunk)
+        try:
+            with closing(
+                sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+            ) as connection:
+                yield connection
+        except (sqlite3.Error, DecodeError, TypeError, ValueError) as error:
+            raise invalid(path, f"its database is not that of a snapshot ({error})") from error
+
+
+def _sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
+    row = connection.execute(
+        "select sync_id, started_at, ended_at, sync_type, sync_token from v1_sync_runs"
+        " where ended_at is not null and sync_type in (?, ?) order by ended_at desc, sync_id desc limit 1",
+        (FULL, RESOURCES_ONLY),
+    ).fetchone()
+    if row is None:
+        raise invalid(path, "it holds no complete sync (none that ended)")
+    sync_id, started_at, ended_at, sync_type, token = row
+    types = connection.execute("select external_id from v1_resource_types where sync_id = ?", (sync_id,))
+    kinds = frozenset(ResourceKind(kind) for (kind,) in types)
+    resources = dict(
+        connection.execute(
+            "select resource_type_id, count(*) from v1_resources where sync_id = ? group by 1", (sync_id,)
+        )
+    )
+    (grants,) = connection.execute("select count(*) from v1_grants where sync_id = ?", (sync_id,)).fetchone()
+    return SyncRun(
+        sync_id=SyncID(sync_id),
+        started_at=from_text(started_at),
+        ended_at=from_text(ended_at),
+        scope=scope_of(kinds, sync_type, token),
+        counts=Counts(
+            accounts=resources.get(ResourceKind.USER.value, 0),
+            teams=resources.get(ResourceKind.TEAM.value, 0),
+            memberships=grants,
+        ),
+    )

@@ -1,0 +1,110 @@
+"""The row that says what a snapshot is: whose sync, when, of what scope, how much of it.
+
+Claims about the Go SDK's own machinery stay empty: `ingest_invariant_*` (its verifier did not run here) and
+the resume state and timings in `sync_token`. What is true of every finished sync of ours is said as the
+reference says it: nothing left to do (`version` alone in the token), what was skipped on request, no grant
+that expands (`grants_backfilled`, and `supports_diff` where grants were in scope).
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from buildkite_connector.model.directory import Counts, Directory, ResourceKind, Role, Scope
+from buildkite_connector.model.snapshot import SyncID
+
+FULL, RESOURCES_ONLY = "full", "resources_only"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """A finished sync. Times are aware; `counts` are the rows in the file."""
+
+    sync_id: SyncID
+    started_at: datetime
+    ended_at: datetime
+    scope: Scope
+    counts: Counts
+
+    @property
+    def entitlements(self) -> int:
+        return len(Role) * self.counts.teams if self.scope.entitlements else 0
+
+
+def counts_in_scope(directory: Directory) -> Counts:
+    """What of `directory` its scope lets into a file."""
+    scope = directory.scope
+    return Counts(
+        accounts=len(directory.accounts) if scope.wants_accounts else 0,
+        teams=len(directory.teams) if scope.wants_teams else 0,
+        memberships=len(directory.memberships) if scope.wants_memberships else 0,
+    )
+
+
+def resource_kinds(scope: Scope) -> list[ResourceKind]:
+    """The resource types of a file, in the reference's order."""
+    return [kind for kind in ResourceKind if kind in scope.kinds]
+
+
+def to_row(run: SyncRun) -> dict[str, str | int]:
+    """The row's columns; those left out have their defaults."""
+    return {
+        "sync_id": run.sync_id,
+        "started_at": to_text(run.started_at),
+        "ended_at": to_text(run.ended_at),
+        "sync_token": _token(run.scope),
+        "sync_type": FULL if run.scope.entitlements else RESOURCES_ONLY,
+        "supports_diff": int(run.scope.entitlements),
+        "grants_backfilled": 1,
+        "stats": _stats(run),
+    }
+
+
+def scope_of(kinds: frozenset[ResourceKind], sync_type: str, token: str) -> Scope:
+    """The scope that a row tells. Raises ValueError when the token is not what a finished sync has."""
+    flags = json.loads(token) if token else {}
+    if not isinstance(flags, dict):
+        raise ValueError("its sync token is not a JSON object")  # noqa: TRY004
+    return Scope(
+        kinds=kinds,
+        entitlements=sync_type != RESOURCES_ONLY,
+        grants=not flags.get("should_skip_grants", False),
+    )
+
+
+def to_text(time: datetime) -> str:
+    """An aware time as the file has it: local wall clock without a zone."""
+    return time.astimezone().replace(tzinfo=None).isoformat(sep=" ")
+
+
+def from_text(text: str) -> datetime:
+    """The reverse, in UTC; of an hour that a zone has twice, the first. Raises ValueError."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _token(scope: Scope) -> str:
+    token: dict[str, bool | int] = {}
+    if not scope.entitlements:
+        token["should_skip_entitlements_and_grants"] = True
+    if not scope.grants:
+        token["should_skip_grants"] = True
+    token["version"] = 1
+    return json.dumps(token, separators=(",", ":"))
+
+
+def _stats(run: SyncRun) -> str:
+    resources = {ResourceKind.USER: run.counts.accounts, ResourceKind.TEAM: run.counts.teams}
+    stats: dict[str, int | dict[str, int]] = {
+        "resource_types": len(run.scope.kinds),
+        "resources": run.counts.accounts + run.counts.teams,
+        "entitlements": run.entitlements,
+        "grants": run.counts.memberships,
+        "resources_by_resource_type": {kind: resources[kind] for kind in resource_kinds(run.scope)},
+        "grants_by_resource_type": _of_teams(run.counts.memberships),
+        "entitlements_by_resource_type": _of_teams(run.entitlements),
+    }
+    return json.dumps({key: value for key, value in stats.items() if value}, separators=(",", ":"))
+
+
+def _of_teams(count: int) -> dict[str, int]:
+    return {ResourceKind.TEAM.value: count} if count else {}

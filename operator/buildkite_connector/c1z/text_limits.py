@@ -1,0 +1,61 @@
+"""What C1 refuses in a text, so that one odd name cannot lose a whole snapshot.
+
+The limits are those that C1's message definitions declare. Texts come from people: any Unicode, any length.
+"""
+
+import re
+
+from buildkite_connector.model.failure import Failure, Reason
+
+DISPLAY_NAME_BYTES = 1024
+DESCRIPTION_BYTES = 2048
+_ID_BYTES = 255
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_ATOM = r'[^\x00-\x20\x7f"(),.:;<>@\[\\\]]+'
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@({_LABEL}(?:\.{_LABEL})*)")
+
+
+def valid_unicode(text: str) -> str:
+    r"""`text` with each lone surrogate (JSON can carry them: `"\ud800"`) replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
+
+
+def cut(text: str, limit: int) -> str:
+    """`text` as valid Unicode in at most `limit` bytes of UTF-8, cut between characters."""
+    if len(text) * 4 <= limit:
+        return valid_unicode(text)
+    return valid_unicode(text).encode()[:limit].decode(errors="ignore")
+
+
+def display_name(name: str, fallback: str) -> str:
+    """What C1 shows: the name within its limit, or `fallback` (the id) when there is none."""
+    return cut(name, DISPLAY_NAME_BYTES) or fallback
+
+
+def is_email(text: str) -> bool:
+    """Whether C1 takes `text` (valid Unicode) for an address: a dot-atom of at most 64 bytes, `@`, and a host name.
+
+    Quoted local parts, though legal, are not taken.
+    """
+    match = _EMAIL.fullmatch(text)
+    if match is None:
+        return False
+    local, host = match.groups()
+    return len(local.encode()) <= 64 and len(host) <= 253 and len(text.encode()) <= 254
+
+
+def checked_id(kind: str, text: str) -> str:
+    """`text` when C1 can hold it as the id of a `kind`: ids are never altered. Raises Failure."""
+    if text.isascii() and text.isprintable() and 0 < len(text) <= _ID_BYTES:
+        return text
+    raise Failure(
+        Reason.SNAPSHOT_INVALID,
+        f"Buildkite gave a {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a UUID). "
+        "It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
+    )

@@ -1,0 +1,219 @@
+"""The `buildkite-connector` command: flags and variables in, one clear sentence out when something is wrong.
+
+Configuration is read here, once, into frozen settings; `commands` does the work. Imports are inside the commands, so
+that none waits for another's libraries.
+"""
+
+import asyncio
+import gc
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from buildkite_connector import __version__
+from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, Scope
+from buildkite_connector.model.duration import parse_duration
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
+
+if TYPE_CHECKING:
+    from buildkite_connector.buildkite import BuildkiteSettings
+
+# ruff: noqa: PLC0415  (see above)
+
+app = typer.Typer(
+    name="buildkite-connector",
+    help="Buildkite's accounts and teams for C1 (ConductorOne), from Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ApiUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="BUILDKITE_API_URL", help="Buildkite's REST API; plain http only on loopback.", show_default=True
+    ),
+]
+Level = Annotated[LogLevel, typer.Option(envvar="BATON_LOG_LEVEL", help="The least severe records to log.")]
+Form = Annotated[LogFormat, typer.Option(envvar="BATON_LOG_FORMAT", help="Logs for machines or for people.")]
+DEFAULT_API_URL = "https://api.buildkite.com/v2"
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def operator(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("--namespace", "-n", envvar="WATCH_NAMESPACE", help="Watch only these; all when none is given."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="BUILDKITE_CONNECTOR_DATA_DIR", help="Where snapshots wait; this process's own."),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="Syncs at once, of all connectors.")
+    ] = 32,
+    buildkite_api_url: ApiUrl = DEFAULT_API_URL,
+    log_level: Level = LogLevel.INFO,
+    log_format: Form = LogFormat.JSON,
+) -> None:
+    """Watch BuildkiteConnector resources and sync them.
+
+    The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
+    count for all connections, BATON_C1_API_HOST replaces the host of the client IDs.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on standard error are no JSON
+    from buildkite_connector.c1 import C1Settings
+    from buildkite_connector.cli.operator import OperatorSettings, run_operator
+
+    configure_logs(log_format, log_level)
+    settings = OperatorSettings(
+        buildkite=_buildkite(buildkite_api_url),
+        c1=C1Settings.from_environment(os.environ),
+        data_directory=data_dir or Path(tempfile.gettempdir()) / "buildkite-connector",
+        namespaces=tuple(namespace or ()),
+        concurrency=concurrency,
+    )
+    gc.freeze()  # what is loaded now stays: no collection need look at it
+    with _one_sentence():
+        asyncio.run(run_operator(settings))
+
+
+@app.command()
+def sync(
+    file: Annotated[
+        Path, typer.Option("--file", "-f", envvar="BATON_FILE", help="Where to write the snapshot.")
+    ] = Path("sync.c1z"),
+    api_token: Annotated[
+        str,
+        typer.Option(
+            envvar="BATON_API_TOKEN", help="Buildkite API token; the variable keeps it out of the process list."
+        ),
+    ] = "",
+    organization: Annotated[
+        str,
+        typer.Option(envvar="BATON_ORGANIZATION", help="Slug; needed when the token reaches several organizations."),
+    ] = "",
+    resource_type: Annotated[
+        list[ResourceKind] | None, typer.Option(help="Sync only these; both when none is given.")
+    ] = None,
+    quota_percent: Annotated[
+        int, typer.Option(min=10, max=100, help="How much of each rate-limit window may be used before waiting.")
+    ] = 80,
+    timeout: Annotated[str, typer.Option(help="Give up after this long.", metavar="DURATION")] = "2h",
+    buildkite_api_url: ApiUrl = DEFAULT_API_URL,
+    log_level: Level = LogLevel.WARNING,
+    log_format: Form = LogFormat.TEXT,
+) -> None:
+    """Write one snapshot of an organization to a file; the old file stays until the new one is complete."""
+    from rich.console import Console
+
+    from buildkite_connector.cli.sync import SyncSettings, print_result, sync_with_progress
+    from buildkite_connector.cli.sync import sync as sync_once
+
+    configure_logs(log_format, log_level)
+    gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
+    if not api_token:
+        raise typer.BadParameter("set it, or better the variable BATON_API_TOKEN", param_hint="--api-token")
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout") from None
+    settings = SyncSettings(
+        buildkite=_buildkite(buildkite_api_url),
+        api_token=api_token.strip(),
+        organization=OrganizationSlug(organization) if organization else None,
+        file=file,
+        scope=Scope(frozenset(resource_type or ResourceKind)),
+        quota_percent=quota_percent,
+        timeout=seconds,
+    )
+    console, errors = Console(), Console(stderr=True)
+    with _one_sentence():
+        try:
+            result = asyncio.run(
+                sync_with_progress(settings, errors) if errors.is_terminal else sync_once(settings, None)
+            )
+        except TimeoutError:
+            raise SystemExit(_say(f"The sync took longer than --timeout {timeout}; {file} is as it was.")) from None
+        print_result(result, console)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .c1z snapshot.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json", metavar="FORM")] = "table",
+    limit: Annotated[int, typer.Option(min=0, help="Rows a table shows; 0 shows all.")] = 20,
+) -> None:
+    """Show what a snapshot holds: counts, accounts, teams, memberships."""
+    from rich.console import Console
+
+    from buildkite_connector.cli.inspect import inspect as show
+
+    if output not in {"table", "json"}:
+        raise typer.BadParameter("write table or json", param_hint="--output")
+    with _one_sentence():
+        show(file, as_json=output == "json", limit=limit, console=Console())
+
+
+@app.command()
+def crd() -> None:
+    """Print the custom resource definition, for `kubectl apply -f -`."""
+    from buildkite_connector.kubernetes.schema.crd import to_yaml
+
+    typer.echo(to_yaml(), nl=False)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _buildkite(url: str) -> "BuildkiteSettings":
+    from buildkite_connector.buildkite import BuildkiteSettings
+
+    try:
+        return BuildkiteSettings(api_url=url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--buildkite-api-url") from None
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """A failure ends the command with its sentence and code 1, never with a traceback."""
+    try:
+        yield
+    except Failure as failure:
+        raise SystemExit(_say(failure.message)) from None
+    except BaseExceptionGroup as group:
+        failures, others = group.split(Failure)
+        if failures is None or others is not None:
+            raise
+        raise SystemExit(_say(str(_first(failures)))) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _say(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _first(group: BaseExceptionGroup[Failure]) -> Failure:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

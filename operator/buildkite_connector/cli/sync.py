@@ -1,0 +1,121 @@
+"""`sync`: one snapshot of one organization into a file, with nothing else running."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
+from buildkite_connector.c1z import new_sync_id, write_snapshot
+from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, Scope
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.sync.collect import Progress, collect
+from buildkite_connector.sync.preflight import preflight
+from buildkite_connector.timing.clock import SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """What to collect and where to put it. `timeout` in seconds."""
+
+    buildkite: BuildkiteSettings
+    api_token: str = field(repr=False)
+    organization: OrganizationSlug | None
+    file: Path
+    scope: Scope
+    quota_percent: int
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """`seconds`: wall time from the first request to the file in place."""
+
+    organization: str
+    report: CollectionReport
+    snapshot: StagedSnapshot
+    seconds: float
+
+
+async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | None) -> SyncResult:
+    """Collect and write; on any Failure the file is what it was before."""
+    clock = SystemClock()
+    started, began = clock.now(), clock.monotonic()
+    sync_id = new_sync_id(started, secrets.token_bytes)
+    async with open_buildkite(settings.buildkite, clock=clock) as buildkite, asyncio.timeout(settings.timeout):
+        client = buildkite.client(settings.api_token, settings.quota_percent)
+        found = await preflight(client, settings.organization, settings.scope.kinds)
+        collection = await collect(client, found.organization, settings.scope, progress=progress)
+    snapshot = await asyncio.to_thread(
+        write_snapshot,
+        collection.directory,
+        settings.file,
+        sync_id=sync_id,
+        started_at=started,
+        finished_at=clock.now(),
+    )
+    return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
+
+
+async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncResult:
+    """The same with a progress bar while it runs."""
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import Progress as ProgressBar  # noqa: PLC0415
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pages"),
+        TimeElapsedColumn(),
+    )
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("Asking Buildkite", total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.pages_read,
+                total=progress.pages_known,
+                description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
+            )
+
+        return await sync(settings, show)
+
+
+def print_result(result: SyncResult, console: Console) -> None:
+    """A table on a terminal, one line elsewhere."""
+    counts, report, snapshot = result.snapshot.counts, result.report, result.snapshot
+    if not console.is_terminal:
+        console.print(
+            f"{snapshot.path}: {counts.accounts} accounts, {counts.teams} teams, {counts.memberships} memberships;"
+            f" {report.requests} requests, {result.seconds:.1f} s ({report.throttled_seconds:.1f} s throttled),"
+            f" {snapshot.size} bytes, sha256 {snapshot.sha256}",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=f"{result.organization} → {snapshot.path}", show_header=False, title_justify="left")
+    rows = [
+        ("Accounts", f"{counts.accounts:,}"),
+        ("Teams", f"{counts.teams:,}"),
+        ("Memberships", f"{counts.memberships:,}"),
+        ("Requests", f"{report.requests:,}"),
+        ("Time", f"{result.seconds:.1f} s, of which {report.throttled_seconds:.1f} s waiting for Buildkite's quota"),
+        ("Snapshot", f"{snapshot.size:,} bytes, sync {snapshot.sync_id}"),
+        ("SHA-256", snapshot.sha256),
+    ]
+    notes = [
+        (report.teams_gone, "Teams deleted meanwhile, left out"),
+        (report.accounts_added, "Accounts known only from a team, added"),
+        (report.rereads, "Listings read again because they moved"),
+    ]
+    for name, value in [*rows, *((name, str(amount)) for amount, name in notes if amount)]:
+        table.add_row(name, value)
+    console.print(table)

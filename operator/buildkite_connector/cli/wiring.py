@@ -1,0 +1,45 @@
+"""The session's `Clients`, made of the Buildkite and C1 adapters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from buildkite_connector.buildkite import Buildkite, BuildkiteClient
+from buildkite_connector.c1 import C1, C1Client, parse_credentials
+from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, ResourceKind, Scope
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.sync.collect import Progress, collect
+from buildkite_connector.sync.preflight import Preflight, preflight
+
+
+@dataclass(frozen=True, slots=True)
+class BuildkiteSource:
+    """One connector's view of Buildkite. Each call counts its own requests and waits."""
+
+    buildkite: Buildkite
+    token: str = field(repr=False)
+    quota_percent: int
+
+    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        return await preflight(self._client(), slug, kinds)
+
+    async def collect(
+        self, organization: Organization, scope: Scope, progress: Callable[[Progress], None] | None = None
+    ) -> Collection:
+        return await collect(self._client(), organization, scope, progress=progress)
+
+    def _client(self) -> BuildkiteClient:
+        return self.buildkite.client(self.token, self.quota_percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """This process's access to Buildkite and to C1."""
+
+    buildkite: Buildkite
+    c1: C1
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> BuildkiteSource:
+        return BuildkiteSource(self.buildkite, credentials.api_token, spec.quota_percent)
+
+    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
+        return self.c1.client(parse_credentials(credentials.client_id, credentials.client_secret), spec.host_id)

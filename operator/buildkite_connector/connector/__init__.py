@@ -1,0 +1,1 @@
+"""Use case: one connector's life. Start at `connector`."""

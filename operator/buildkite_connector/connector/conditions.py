@@ -1,0 +1,200 @@
+"""Derives the conditions and the phase that people and machines read. Pure.
+
+Condition semantics follow the Kubernetes API conventions and kstatus.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionValue:
+    """A condition before it has a time and a generation."""
+
+    status: ConditionStatus
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkHold:
+    """Why a snapshot is held back by the shrink guard."""
+
+    sync_id: SyncID
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a session knows of itself now: the input of `describe`.
+
+    `token_accepted`, `client_accepted`: Buildkite took the token, C1 the client, in this process. The failures are
+    the newest of their kind, None when well.
+    `progressing` is the sentence on what goes on towards Ready, None when nothing does;
+    `awaiting_task` tells that a staged snapshot waits for C1.
+    """
+
+    generation: int
+    suspended: bool = False
+    syncing: bool = False
+    progressing: str | None = None
+    token_accepted: bool = False
+    client_accepted: bool = False
+    preflight_failure: Failure | None = None
+    c1_failure: Failure | None = None
+    sync_failure: Failure | None = None
+    delivery_failure: Failure | None = None
+    held: ShrinkHold | None = None
+    awaiting_task: bool = False
+
+
+def describe(findings: Findings, records: ConnectorStatus, now: datetime) -> ConnectorStatus:
+    """`records` with phase, conditions and generation as the findings have them.
+
+    A condition keeps its transition time while its status is the same.
+    """
+    verdicts = judge(findings, records)
+    before = {each.type: each for each in records.conditions}
+    conditions = tuple(
+        Condition(
+            kind,
+            verdict.status,
+            verdict.reason,
+            verdict.message,
+            findings.generation,
+            before[kind].last_transition_time if kind in before and before[kind].status is verdict.status else now,
+        )
+        for kind, verdict in verdicts.items()
+    )
+    return replace(
+        records,
+        observed_generation=findings.generation,
+        phase=_phase(findings, records, verdicts[ConditionType.READY]),
+        conditions=conditions,
+    )
+
+
+def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType, ConditionValue]:
+    """Each condition's verdict; Reconciling and Stalled are there only while true."""
+    verdicts = {
+        ConditionType.CREDENTIALS_VALID: _credentials(findings),
+        ConditionType.SYNCED: _synced(findings, records),
+        ConditionType.DELIVERED: _delivered(findings, records),
+    }
+    ready = _ready(findings, verdicts)
+    result = {ConditionType.READY: ready, **verdicts}
+    blocking = _blocking(findings)
+    if findings.suspended:
+        return result
+    if blocking is not None and blocking.remedy is not Remedy.RETRY:
+        result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, blocking.reason, blocking.message)
+    elif findings.held is not None:
+        result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, Reason.SHRINK_HELD, findings.held.message)
+    elif blocking is not None:
+        result[ConditionType.RECONCILING] = ConditionValue(ConditionStatus.TRUE, Reason.RETRYING, blocking.message)
+    elif ready.status is not ConditionStatus.TRUE or findings.progressing:
+        result[ConditionType.RECONCILING] = ConditionValue(
+            ConditionStatus.TRUE,
+            Reason.SYNCING if findings.syncing else Reason.PENDING,
+            findings.progressing or ready.message,
+        )
+    return result
+
+
+def _blocking(findings: Findings) -> Failure | None:
+    """The one failure to tell first: without credentials nothing else matters."""
+    return findings.preflight_failure or findings.sync_failure or findings.c1_failure or findings.delivery_failure
+
+
+def _credentials(findings: Findings) -> ConditionValue:
+    failure = findings.preflight_failure
+    if failure is None and findings.c1_failure and findings.c1_failure.remedy is Remedy.CREDENTIALS:
+        failure = findings.c1_failure
+    if failure is None and findings.sync_failure and findings.sync_failure.remedy is Remedy.CREDENTIALS:
+        failure = findings.sync_failure
+    if failure is not None:
+        status = ConditionStatus.FALSE if failure.remedy is Remedy.CREDENTIALS else ConditionStatus.UNKNOWN
+        return ConditionValue(status, failure.reason, failure.message)
+    if not findings.client_accepted and findings.c1_failure is not None:
+        return ConditionValue(ConditionStatus.UNKNOWN, findings.c1_failure.reason, findings.c1_failure.message)
+    if findings.token_accepted and findings.client_accepted:
+        return ConditionValue(
+            ConditionStatus.TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
+        )
+    return ConditionValue(ConditionStatus.UNKNOWN, Reason.PENDING, "The credentials have not been checked yet.")
+
+
+def _synced(findings: Findings, records: ConnectorStatus) -> ConditionValue:
+    if findings.sync_failure is not None:
+        return ConditionValue(ConditionStatus.FALSE, findings.sync_failure.reason, findings.sync_failure.message)
+    if records.last_sync is None:
+        return ConditionValue(ConditionStatus.UNKNOWN, Reason.AWAITING_SYNC, "No sync has finished yet.")
+    counts = records.last_sync.counts
+    return ConditionValue(
+        ConditionStatus.TRUE,
+        Reason.SYNC_SUCCEEDED,
+        f"{counts.accounts} accounts, {counts.teams} teams and {counts.memberships} memberships"
+        f" in snapshot {records.last_sync.id}.",
+    )
+
+
+def _delivered(findings: Findings, records: ConnectorStatus) -> ConditionValue:
+    if findings.held is not None:
+        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held.message)
+    failure = findings.delivery_failure or findings.c1_failure
+    if failure is not None:
+        return ConditionValue(ConditionStatus.FALSE, failure.reason, failure.message)
+    if findings.awaiting_task and records.last_sync is not None:
+        return ConditionValue(
+            ConditionStatus.FALSE,
+            Reason.AWAITING_TASK,
+            f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync.",
+        )
+    if records.last_delivery is not None:
+        return ConditionValue(
+            ConditionStatus.TRUE,
+            Reason.DELIVERED,
+            f"C1 took snapshot {records.last_delivery.sync_id} under task {records.last_delivery.task_id}.",
+        )
+    return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet.")
+
+
+def _ready(findings: Findings, verdicts: Mapping[ConditionType, ConditionValue]) -> ConditionValue:
+    if findings.suspended:
+        return ConditionValue(
+            ConditionStatus.FALSE,
+            Reason.SUSPENDED,
+            "spec.suspend is true: no syncs and no contact with C1 until it is false.",
+        )
+    blocking = _blocking(findings)
+    if blocking is not None:
+        return ConditionValue(ConditionStatus.FALSE, blocking.reason, blocking.message)
+    if findings.held is not None:
+        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held.message)
+    synced = verdicts[ConditionType.SYNCED]
+    if (
+        synced.status is ConditionStatus.TRUE
+        and verdicts[ConditionType.CREDENTIALS_VALID].status is ConditionStatus.TRUE
+    ):
+        return ConditionValue(ConditionStatus.TRUE, Reason.READY, synced.message)
+    if findings.syncing:
+        return ConditionValue(ConditionStatus.UNKNOWN, Reason.SYNCING, "The first sync is under way.")
+    return ConditionValue(ConditionStatus.UNKNOWN, Reason.PENDING, findings.progressing or synced.message)
+
+
+def _phase(findings: Findings, records: ConnectorStatus, ready: ConditionValue) -> Phase:
+    if findings.suspended:
+        return Phase.SUSPENDED
+    if findings.syncing:
+        return Phase.SYNCING
+    if ready.status is ConditionStatus.TRUE:
+        return Phase.CONNECTED
+    if ready.status is ConditionStatus.UNKNOWN:
+        return Phase.PENDING
+    stalled = (blocking := _blocking(findings)) is not None and blocking.remedy is not Remedy.RETRY
+    return Phase.ERROR if stalled or records.last_sync is None else Phase.DEGRADED

@@ -1,0 +1,313 @@
+"""The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
+
+import hashlib
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from enum import Enum, auto
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import (
+    ApiException,
+    CoreV1Api,
+    CustomObjectsApi,
+    EventsV1Api,
+    EventsV1Event,
+    V1ObjectMeta,
+    V1ObjectReference,
+)
+
+from buildkite_connector.kubernetes.client_config import ClientConfig
+from buildkite_connector.kubernetes.events import EventDraft
+from buildkite_connector.kubernetes.requests import (
+    UNKNOWN_FIELD,
+    ApiError,
+    Connection,
+    open_connection,
+)
+from buildkite_connector.kubernetes.resource import ObservedResource
+from buildkite_connector.kubernetes.schema.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema.status import status_to_json
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.timing.clock import Clock
+
+FIELD_MANAGER = "buildkite-connector"
+
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_PAGE = 500
+_CONFLICTS = 3
+_EVENTS_REMEMBERED = 1000
+
+_logger = logging.getLogger(__name__)
+
+
+class Written(Enum):
+    """What became of a status: written, not needed, or its object is there no more."""
+
+    WRITTEN = auto()
+    UNCHANGED = auto()
+    GONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object that exists, by what tells it apart."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+class KubernetesApi:
+    """Made by `connect`, for one event loop. Statuses of one object are written one after the other."""
+
+    def __init__(self, connection: Connection, clock: Clock, instance: str) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._instance = instance
+        self._core = CoreV1Api(connection.client)
+        self._events = EventsV1Api(connection.client)
+        self._objects = CustomObjectsApi(connection.client)
+        self._written: dict[str, tuple[str | None, ConnectorStatus]] = {}
+        self._event_counts: OrderedDict[str, int] = OrderedDict()
+
+    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
+
+        async def send() -> Mapping[str, str]:
+            # Without the typed model, whose errors would repeat the values.
+            response = await self._core.read_namespaced_secret_without_preload_content(
+                name, namespace, _request_timeout=self._connection.request_seconds
+            )
+            body = await response.read()
+            if response.status >= 400:
+                raise ApiException(status=response.status, reason=response.reason, body=body.decode(errors="replace"))
+            try:
+                return dict(json.loads(body).get("data") or {})
+            except ValueError:
+                raise aiohttp.ClientPayloadError("the answer is not JSON") from None
+
+        return await self._connection.call("read a Secret", send)
+
+    async def list_connectors(self, namespaces: tuple[str, ...]) -> list[Listed]:
+        """Every resource there is, in these namespaces or (none given) in all. Raises ApiError and Failure."""
+        found: list[Listed] = []
+        for namespace in namespaces or (None,):
+            token: str | None = None
+            while token != "":
+                page = await self._list_page(namespace, token)
+                found += [
+                    Listed(each["namespace"], each["name"], each["uid"], each.get("resourceVersion", ""))
+                    for each in (item["metadata"] for item in page["items"] or ())  # null when empty
+                ]
+                token = page.get("metadata", {}).get("continue") or ""
+        return found
+
+    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+        """Write the status by server-side apply, unless it is what is there already.
+
+        Conditions merge by type: those of other managers stay. Raises Failure when it could not be written.
+        """
+        version, current = self._latest(resource)
+        desired = status_to_json(status)
+        if current is not None and status_to_json(current) == desired:
+            return Written.UNCHANGED
+        for _ in range(_CONFLICTS):
+            try:
+                version = await self._apply_status(resource, desired, version)
+            except ApiError as refused:
+                if refused.status == 409:
+                    version = await self._version_of(resource)
+                    if version is not None:
+                        continue
+                if refused.status in {404, 409}:
+                    self.forget(resource.uid)
+                    return Written.GONE
+                raise self._not_written(resource, refused) from None
+            self._written[resource.uid] = (version, status)
+            return Written.WRITTEN
+        raise Failure(
+            Reason.KUBERNETES_UNAVAILABLE,
+            f"The status of {resource.namespace}/{resource.name} changes faster than it can be written.",
+        )
+
+    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+        """Post an event, or count it up if it was posted before. Never raises: events are only for people."""
+        identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
+        name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        try:
+            count = await self._create_or_count_event(resource, draft, name)
+        except (ApiError, Failure, ValueError) as error:
+            _logger.warning(
+                "an event was not posted",
+                extra={"connector": resource.key, "event": draft.reason.value, "error": str(error)},
+            )
+            return
+        self._event_counts[name] = count
+        self._event_counts.move_to_end(name)
+        if len(self._event_counts) > _EVENTS_REMEMBERED:
+            self._event_counts.popitem(last=False)
+
+    def forget(self, uid: str) -> None:
+        """The object is gone: nothing of it is remembered."""
+        self._written.pop(uid, None)
+
+    def _latest(self, resource: ObservedResource) -> tuple[str | None, ConnectorStatus | None]:
+        """The newer of what was seen and what was written: the watch may lag behind a write."""
+        written = self._written.get(resource.uid)
+        if written is None or is_at_least(resource.resource_version, written[0]):
+            return resource.resource_version, resource.status
+        return written
+
+    async def _apply_status(
+        self, resource: ObservedResource, desired: dict[str, Any], version: str | None
+    ) -> str | None:
+        """Gives the object's new version.
+
+        `version` makes sure that it is still the same object: the API server ignores a uid in a status.
+        """
+        metadata = {"name": resource.name, "namespace": resource.namespace}
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": metadata if version is None else {**metadata, "resourceVersion": version},
+            "status": desired,
+        }
+        answer: Any = await self._connection.call(
+            "write a status",
+            lambda: self._objects.patch_namespaced_custom_object_status(
+                GROUP,
+                VERSION,
+                resource.namespace,
+                PLURAL,
+                resource.name,
+                body,
+                field_manager=FIELD_MANAGER,
+                force=True,
+                _content_type=_APPLY,
+                _request_timeout=self._connection.request_seconds,
+            ),
+        )
+        found: str | None = answer["metadata"].get("resourceVersion")
+        return found
+
+    async def _version_of(self, resource: ObservedResource) -> str | None:
+        """The object's version now; None when it is gone, or another has its name."""
+        try:
+            found: Any = await self._connection.call(
+                "read a resource",
+                lambda: self._objects.get_namespaced_custom_object(
+                    GROUP,
+                    VERSION,
+                    resource.namespace,
+                    PLURAL,
+                    resource.name,
+                    _request_timeout=self._connection.request_seconds,
+                ),
+            )
+        except ApiError as refused:
+            if refused.status == 404:
+                return None
+            raise self._not_written(resource, refused) from None
+        metadata = found["metadata"]
+        return str(metadata["resourceVersion"]) if metadata["uid"] == resource.uid else None
+
+    async def _list_page(self, namespace: str | None, token: str | None) -> Any:
+        options: dict[str, Any] = {
+            "limit": _PAGE,
+            "_continue": token,
+            "_headers": {"Accept": _METADATA_ONLY},
+            "_request_timeout": self._connection.request_seconds,
+        }
+        if namespace is None:
+            return await self._connection.call(
+                "list resources",
+                lambda: self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, **options),
+            )
+        return await self._connection.call(
+            "list resources",
+            lambda: self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options),
+        )
+
+    async def _create_or_count_event(self, resource: ObservedResource, draft: EventDraft, name: str) -> int:
+        """How often it has been posted now."""
+        now = self._clock.now()
+        event = EventsV1Event(
+            metadata=V1ObjectMeta(name=name, namespace=resource.namespace),
+            regarding=V1ObjectReference(
+                api_version=API_VERSION,
+                kind=KIND,
+                namespace=resource.namespace,
+                name=resource.name,
+                uid=resource.uid,
+            ),
+            type=draft.type.value,
+            reason=draft.reason.value,
+            note=draft.message,
+            action="Reconcile",
+            reporting_controller=f"{GROUP}/{FIELD_MANAGER}",
+            reporting_instance=self._instance,
+            event_time=now,
+        )
+        try:
+            await self._connection.call(
+                "post an event",
+                lambda: self._events.create_namespaced_event(
+                    resource.namespace, event, _request_timeout=self._connection.request_seconds
+                ),
+            )
+        except ApiError as refused:
+            if refused.status != 409:
+                raise
+        else:
+            return 1
+        count = self._event_counts.get(name, 1) + 1
+        series = {"count": count, "lastObservedTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+        await self._connection.call(
+            "count an event",
+            lambda: self._events.patch_namespaced_event(
+                name,
+                resource.namespace,
+                {"series": series},
+                _content_type=_MERGE,
+                _request_timeout=self._connection.request_seconds,
+            ),
+        )
+        return count
+
+    def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
+        advice = (
+            "Apply the crds/ of this version."
+            if UNKNOWN_FIELD in refused.message
+            else "Give the operator's service account the verbs get on buildkiteconnectors and patch on"
+            " buildkiteconnectors/status."
+        )
+        return Failure(
+            Reason.KUBERNETES_REFUSED,
+            f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice}",
+        )
+
+
+@asynccontextmanager
+async def connect(
+    login: ClientConfig, clock: Clock, instance: str, request_seconds: float = 15.0
+) -> AsyncIterator[KubernetesApi]:
+    """The API that `login` leads to. `instance` is this process's name in events. Raises Failure."""
+    async with open_connection(login, request_seconds) as connection:
+        yield KubernetesApi(connection, clock, instance)
+
+
+def is_at_least(version: str | None, other: str | None) -> bool:
+    """Whether a resource version is not older. They are decimal numbers that grow (so since Kubernetes 1.35)."""
+    if version is None or other is None or not (version.isdecimal() and other.isdecimal()):
+        return version is not None and version == other
+    return int(version) >= int(other)

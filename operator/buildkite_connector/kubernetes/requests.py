@@ -1,0 +1,98 @@
+"""A connection to the Kubernetes API: gives every request a deadline, and tells trouble from refusal.
+
+What may pass (connections, 429, 5xx) is a Failure to be tried again by the session, which owns retries. What the API
+server will not do is `ApiError`, whose meaning only the caller knows.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.config import ConfigException
+
+from buildkite_connector.kubernetes.client_config import ClientConfig
+from buildkite_connector.model.failure import Failure, Reason
+
+UNKNOWN_FIELD = "failed to create typed patch object"
+"""What the API server says, with code 500, when the definition has not got a field of what is applied."""
+
+_LONGEST_REFUSAL = 512
+_T = TypeVar("_T")
+
+
+class ApiError(Exception):
+    """The API server answered, and said no. `status` is the HTTP code; the text is its own message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} ({status})")
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Made by `open_connection`, for one event loop."""
+
+    client: ApiClient
+    login: ClientConfig
+    request_seconds: float
+
+    async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
+        """One request; after a 401 once more, with new credentials.
+
+        `what` is what it is for: "read a Secret". Raises ApiError and Failure (remedy: retry).
+        """
+        try:
+            return await self._send(send)
+        except ApiException as error:
+            if not _may_pass(error):
+                raise ApiError(error.status or 0, _reason(error)) from None
+            trouble, retry_after = _reason(error), _retry_after(error)
+        except (aiohttp.ClientError, OSError, ConfigException) as error:
+            trouble, retry_after = str(error) or type(error).__name__, None
+        raise Failure(
+            Reason.KUBERNETES_UNAVAILABLE,
+            f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
+            retry_after=retry_after,
+        )
+
+    async def _send(self, send: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            return await send()
+        except ApiException as error:
+            if error.status != 401:
+                raise
+        await self.login.load(self.client.configuration)
+        return await send()
+
+
+@asynccontextmanager
+async def open_connection(login: ClientConfig, request_seconds: float) -> AsyncIterator[Connection]:
+    """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
+    configuration = Configuration()
+    await login.load(configuration)
+    async with ApiClient(configuration) as client:
+        yield Connection(client, login, request_seconds)
+
+
+def _reason(error: ApiException) -> str:
+    """The API server's own sentence."""
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason or "no reason given"
+    return str(message)[:_LONGEST_REFUSAL]
+
+
+def _may_pass(error: ApiException) -> bool:
+    status = error.status or 0
+    return status == 429 or (status >= 500 and UNKNOWN_FIELD not in str(error.body))
+
+
+def _retry_after(error: ApiException) -> float | None:
+    after = (error.headers or {}).get("Retry-After", "")
+    return float(after) if after.isdecimal() else None

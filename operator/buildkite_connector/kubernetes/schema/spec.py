@@ -1,0 +1,257 @@
+"""The spec as people write it: its models give the definition's schema (`crd`) and read objects (`resource`).
+
+The descriptions are what `kubectl explain` shows. Defaults that depend on another field (`schedule.interval`,
+`schedule.timeZone`, `delivery.hostID`) are the operator's, not the definition's: a default that the API server
+had stored would stand in the way when its owner changes from an interval to a cron.
+"""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK
+from buildkite_connector.kubernetes.schema.validation import (
+    SLUG_PATTERN,
+    Constraint,
+    DurationWithin,
+    Pattern,
+    Rule,
+    cel,
+)
+from buildkite_connector.model.directory import ResourceKind
+
+DEFAULT_INTERVAL = "1h"
+LONGEST_HOST_ID = 256
+
+_SECRET_NAME = "([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?"  # noqa: S105
+_SECRET_KEY = "[A-Za-z0-9._-]+"  # noqa: S105
+_TIME_ZONE = "[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*"
+_HOST_ID = "[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?"
+
+_EMPTY: dict[str, Any] = {"default": {}}
+"""Makes the API server fill in the defaults of a part that was left out."""
+
+_NO_SECRET: dict[str, Any] = {"name": ""}
+NO_SPEC: dict[str, Any] = {"credentialsSecretRef": dict(_NO_SECRET)}
+"""What is required is filled in too, only to be refused by SECRET_IS_NAMED: the API server checks no rule while
+something required is missing, and would say no more than `Required value`."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore", strict=True)
+
+
+def _secret_key(field: str, default: str, meaning: str) -> Any:
+    """A field that says under which key of the Secret a value is."""
+    return Field(default, alias=field, max_length=253, description=f"The Secret's key that holds {meaning}.")
+
+
+def _key_form(field: str) -> Pattern:
+    return Pattern(
+        _SECRET_KEY,
+        f"spec.credentialsSecretRef.keys.{field} must be a key of a Secret: letters, digits, '.', '_' and '-'.",
+    )
+
+
+class SecretKeysModel(_Model):
+    """The Secret's keys. The defaults are those of the vendor's connector, so its Secret works as it is."""
+
+    client_id: Annotated[str, _key_form("clientID")] = _secret_key("clientID", "BATON_CLIENT_ID", "C1's client ID")
+    client_secret: Annotated[str, _key_form("clientSecret")] = _secret_key(
+        "clientSecret", "BATON_CLIENT_SECRET", "C1's client secret"
+    )
+    api_token: Annotated[str, _key_form("apiToken")] = _secret_key(
+        "apiToken", "BATON_API_TOKEN", "Buildkite's API token"
+    )
+    organization: Annotated[str, _key_form("organization")] = _secret_key(
+        "organization",
+        "BATON_ORGANIZATION",
+        "the organization's slug. The key may be absent; spec.organization goes before it",
+    )
+
+
+class SecretRefModel(_Model):
+    """The Secret with the credentials of Buildkite and C1, in the resource's own namespace."""
+
+    name: Annotated[
+        str,
+        Pattern(
+            _SECRET_NAME,
+            "spec.credentialsSecretRef.name must be the name of a Secret, such as buildkite-credentials:"
+            " lower-case letters, digits, '-' and '.'.",
+        ),
+    ] = Field(
+        max_length=253,
+        description="The Secret's name. It is read from this namespace only.",
+        json_schema_extra={"default": ""},
+    )
+    keys: SecretKeysModel = Field(default_factory=SecretKeysModel, json_schema_extra=_EMPTY)
+
+
+_INTERVAL_OR_CRON = Rule(
+    "!(has(self.interval) && has(self.cron))",
+    "spec.schedule.interval and spec.schedule.cron exclude each other: keep one of them.",
+)
+_TIME_ZONE_NEEDS_CRON = Rule(
+    "!has(self.timeZone) || has(self.cron)",
+    "spec.schedule.timeZone is of use only with spec.schedule.cron: add the cron or remove the time zone.",
+)
+_NO_ZONE_IN_CRON = Rule(
+    "!self.contains('TZ=')",
+    "spec.schedule.cron must not hold a time zone: put it into spec.schedule.timeZone, such as Europe/Berlin.",
+)
+
+
+class ScheduleModel(_Model):
+    """When to sync: an interval or a cron, not both. Without either, every hour."""
+
+    model_config = ConfigDict(json_schema_extra=cel(_INTERVAL_OR_CRON, _TIME_ZONE_NEEDS_CRON))
+
+    interval: Annotated[str, DurationWithin("spec.schedule.interval", "5m", "168h")] | None = Field(
+        None,
+        max_length=20,
+        description=f"Time between the starts of two syncs, 5m to 168h, with a jitter of 5 %."
+        f" Without interval and cron it is {DEFAULT_INTERVAL}.",
+    )
+    cron: Annotated[str, Constraint(_NO_ZONE_IN_CRON, lambda text: "TZ=" not in text)] | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="Five fields: minute, hour, day of month, month, day of week. For example '0 3 * * *'.",
+    )
+    time_zone: (
+        Annotated[
+            str,
+            Pattern(
+                _TIME_ZONE,
+                "spec.schedule.timeZone must be the name of an IANA time zone, such as Europe/Berlin or UTC.",
+            ),
+        ]
+        | None
+    ) = Field(None, max_length=64, description="The IANA time zone of the cron. Without it, UTC.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.interval is not None and self.cron is not None:
+            raise ValueError(_INTERVAL_OR_CRON.sentence)
+        if self.time_zone is not None and self.cron is None:
+            raise ValueError(_TIME_ZONE_NEEDS_CRON.sentence)
+        return self
+
+
+_EACH_TYPE_ONCE = Constraint(
+    Rule(
+        "self.all(each, self.exists_one(other, other == each))",
+        "spec.sync.resourceTypes must name each resource type once.",
+    ),
+    lambda kinds: len(set(kinds)) == len(kinds),
+)
+
+
+class SyncModel(_Model):
+    """What one sync takes, and how much of Buildkite's quota it may use."""
+
+    resource_types: Annotated[
+        list[Annotated[ResourceKind, Field(strict=False, description="A resource type of C1.")]], _EACH_TYPE_ONCE
+    ] = Field(
+        [ResourceKind.USER, ResourceKind.TEAM],
+        min_length=1,
+        max_length=len(ResourceKind),
+        description="What to sync: user, team or both. A team's members are synced with the team.",
+        # Atomic, because a server-side apply of [user] over the default would be merged to both in a set.
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    timeout: Annotated[str, DurationWithin("spec.sync.timeout", "1m", "24h")] = Field(
+        "2h",
+        max_length=20,
+        description="How long one sync may take, 1m to 24h. A large organization's sync is bound by Buildkite's quota.",
+    )
+    quota_percent: int = Field(
+        80,
+        ge=10,
+        le=100,
+        description="Of each rate-limit window of Buildkite, how many percent a sync may see used before it waits"
+        " for the next window. The rest stays for people and other tools.",
+    )
+
+
+class ShrinkGuardModel(_Model):
+    """Holds back a snapshot that lost suspiciously much: C1 reads what is missing as gone."""
+
+    max_drop_percent: int = Field(
+        50,
+        ge=0,
+        le=100,
+        description="Hold a snapshot that lost more than this many percent of the accounts, teams or memberships"
+        f" of the last delivered one, until it is accepted by the annotation {ACCEPT_SHRINK}. 0 disables the guard.",
+    )
+
+
+class DeliveryModel(_Model):
+    """How snapshots get to C1."""
+
+    host_id: (
+        Annotated[
+            str,
+            Pattern(
+                _HOST_ID,
+                "spec.delivery.hostID must start and end with a letter or digit;"
+                " between them letters, digits and any of . _ : @ / - may stand.",
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        alias="hostID",
+        max_length=LONGEST_HOST_ID,
+        description="What C1 shows as this connector's host. Without it, <namespace>.<name>.",
+    )
+    max_snapshot_age: Annotated[str, DurationWithin("spec.delivery.maxSnapshotAge", "0s", "168h")] = Field(
+        "10m",
+        max_length=20,
+        description="A staged snapshot younger than this answers C1's task at once, 0s to 168h."
+        " 0s: always sync afresh.",
+    )
+    shrink_guard: ShrinkGuardModel = Field(default_factory=ShrinkGuardModel, json_schema_extra=_EMPTY)
+
+
+class SpecModel(_Model):
+    """What to sync from Buildkite to C1, when, and with which credentials."""
+
+    organization: (
+        Annotated[
+            str,
+            Pattern(
+                SLUG_PATTERN,
+                "spec.organization must be the slug from the organization's address on buildkite.com:"
+                " lower-case letters, digits, '-' and '_', such as acme-inc.",
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        max_length=255,
+        description="The slug of the Buildkite organization. May be left out when the Secret carries it, or when"
+        " the API token reaches exactly one organization.",
+    )
+    credentials_secret_ref: SecretRefModel = Field(json_schema_extra={"default": _NO_SECRET})
+    schedule: ScheduleModel = Field(default_factory=ScheduleModel)
+    suspend: bool = Field(False, description="True: no sync and no contact with C1. What C1 has stays as it is.")
+    sync: SyncModel = Field(default_factory=SyncModel, json_schema_extra=_EMPTY)
+    delivery: DeliveryModel = Field(default_factory=DeliveryModel, json_schema_extra=_EMPTY)
+
+
+LONGEST_NAME_WITHOUT_HOST_ID = LONGEST_HOST_ID - 64
+"""A namespace's name has up to 63 characters, and a dot stands between it and the name."""
+
+SECRET_IS_NAMED = Rule(
+    "self.spec.credentialsSecretRef.name != ''",
+    "spec.credentialsSecretRef.name is required: name the Secret in this namespace that holds the credentials.",
+    ".spec.credentialsSecretRef.name",
+)
+NAME_FITS_HOST_ID = Rule(
+    f"has(self.spec.delivery.hostID) || size(self.metadata.name) <= {LONGEST_NAME_WITHOUT_HOST_ID}",
+    f"metadata.name is longer than {LONGEST_NAME_WITHOUT_HOST_ID} characters, which leaves no room for the host ID"
+    " <namespace>.<name>: choose a shorter name or set spec.delivery.hostID.",
+)

@@ -1,0 +1,344 @@
+"""The status as JSON, both ways: what people read, and all that the operator remembers over a restart.
+
+Its models are also the definition's schema of the status (`crd`). Reading is tolerant: what is missing, foreign
+or from another version is None, and never an error. The schema has no enums or limits of its own, as a status that
+the API server refuses would be a status that nobody sees.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
+from pydantic.alias_generators import to_camel
+
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ConnectorStatus,
+    DeliveryRecord,
+    HistoryEntry,
+    Phase,
+    SyncRecord,
+    Trigger,
+)
+from buildkite_connector.model.tasks import TaskID
+
+LONGEST_MESSAGE = 1024
+
+
+def _none_if_unreadable(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError("not a time that UTC has") from None
+
+
+def _rfc3339(time: datetime) -> str:
+    return f"{time.replace(tzinfo=None).isoformat()}Z"
+
+
+_T = TypeVar("_T")
+_Maybe = Annotated[_T | None, WrapValidator(_none_if_unreadable)]
+_Time = Annotated[
+    AwareDatetime,
+    AfterValidator(_in_utc),
+    PlainSerializer(_rfc3339),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+_STRING = WithJsonSchema({"type": "string"})
+_Phase = Annotated[Phase, _STRING]
+_ConditionType = Annotated[ConditionType, _STRING]
+_Reason = Annotated[Reason, _STRING]
+_Trigger = Annotated[Trigger, _STRING]
+
+
+class _Json(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="ignore", frozen=True
+    )
+
+
+class _Counted(_Json):
+    accounts: int = Field(description="Accounts in the snapshot.")
+    teams: int = Field(description="Teams in the snapshot.")
+    memberships: int = Field(description="Memberships of accounts in teams in the snapshot.")
+
+    def to_counts(self) -> Counts:
+        return Counts(self.accounts, self.teams, self.memberships)
+
+
+class ConditionJson(_Json):
+    """One aspect of the connector's state, as in the Kubernetes API conventions."""
+
+    type: _ConditionType = Field(
+        description="Ready, CredentialsValid, Synced or Delivered; and only while true, Reconciling and Stalled."
+    )
+    status: Annotated[ConditionStatus, _STRING] = Field(description="True, False or Unknown.")
+    reason: _Reason = Field(description="Why, as one CamelCase word of a closed list.")
+    message: str = Field(description="Why, as a sentence, and what to do about it.")
+    observed_generation: _Maybe[int] = Field(None, description="The metadata.generation that this was found for.")
+    last_transition_time: _Time = Field(description="When status changed last.")
+
+
+class OrganizationJson(_Json):
+    """The organization that the API token was found to reach."""
+
+    slug: str = Field(description="Its slug.")
+    name: str = Field(description="Its name.")
+    id: str = Field(description="Buildkite's id of it.")
+
+
+class TokenJson(_Json):
+    """What Buildkite says of the API token."""
+
+    expires_at: _Maybe[str] = Field(None, description="When it expires; absent when it does not.")
+    missing_scopes: _Maybe[list[str]] = Field(None, description="The scopes that it lacks.")
+
+
+class SnapshotJson(_Json):
+    """The file that the sync wrote."""
+
+    sha256: str = Field(description="Its checksum, in hexadecimal.")
+    bytes: int = Field(description="Its size.")
+
+
+class LastSyncJson(_Counted):
+    """The last sync that succeeded."""
+
+    id: str = Field(description="The sync's id, the same in the snapshot and the logs.")
+    trigger: _Trigger = Field(description="Why it ran: Schedule, Request, Task or Change.")
+    started_at: _Time = Field(description="When it started.")
+    finished_at: _Time = Field(description="When it finished.")
+    requests: int = Field(description="How many requests it made to Buildkite.")
+    throttled_seconds: float = Field(description="How long it waited for Buildkite's rate limits.")
+    snapshot: SnapshotJson
+
+
+class LastDeliveryJson(_Counted):
+    """The last snapshot that C1 took. The shrink guard compares with its counts."""
+
+    time: _Time = Field(description="When C1 took it.")
+    task_id: str = Field(alias="taskID", description="C1's task that it answered.")
+    sync_id: str = Field(alias="syncID", description="The sync that made it.")
+    sha256: str = Field(description="Its checksum, in hexadecimal.")
+    bytes: int = Field(description="Its size.")
+
+
+class HistoryJson(_Json):
+    """One sync, whether it succeeded or not."""
+
+    id: str = Field(description="The sync's id.")
+    trigger: _Trigger = Field(description="Why it ran: Schedule, Request, Task or Change.")
+    started_at: _Time = Field(description="When it started.")
+    finished_at: _Time = Field(description="When it ended.")
+    succeeded: bool = Field(description="Whether it succeeded.")
+    reason: _Reason = Field(description="SyncSucceeded, or why it failed.")
+    accounts: _Maybe[int] = Field(None, description="Accounts, when it succeeded.")
+    teams: _Maybe[int] = Field(None, description="Teams, when it succeeded.")
+    memberships: _Maybe[int] = Field(None, description="Memberships, when it succeeded.")
+
+
+class StatusJson(_Json):
+    """What the operator found and did. Nothing here is set by hand."""
+
+    observed_generation: _Maybe[int] = Field(None, description="The metadata.generation that this status is about.")
+    phase: _Maybe[_Phase] = Field(
+        None,
+        description="A word for people: Pending, Syncing, Connected, Degraded, Error or Suspended."
+        " Machines read the conditions.",
+    )
+    conditions: _Maybe[list[_Maybe[ConditionJson]]] = Field(
+        None,
+        description="Ready, CredentialsValid, Synced and Delivered; and only while true, Reconciling and Stalled.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    organization: _Maybe[OrganizationJson] = None
+    token: _Maybe[TokenJson] = None
+    last_sync_time: _Maybe[_Time] = Field(None, description="When the last sync ended, whether it succeeded or not.")
+    last_successful_sync_time: _Maybe[_Time] = Field(None, description="When the last sync that succeeded ended.")
+    next_sync_time: _Maybe[_Time] = Field(None, description="When the next scheduled sync starts.")
+    consecutive_failures: _Maybe[int] = Field(None, description="How many syncs have failed since one succeeded.")
+    last_sync: _Maybe[LastSyncJson] = None
+    last_delivery: _Maybe[LastDeliveryJson] = None
+    last_handled_sync_request: _Maybe[str] = Field(
+        None,
+        description="The value of the annotation connectors.c1.ai/sync-requested-at that was acted on last.",
+    )
+    history: _Maybe[list[_Maybe[HistoryJson]]] = Field(
+        None,
+        description="The last 10 syncs, newest first.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+def status_to_json(status: ConnectorStatus) -> dict[str, Any]:
+    """What is written under `status`: times in whole seconds, messages bounded, without what is not known."""
+    token = TokenJson(expires_at=status.token_expires_at, missing_scopes=list(status.missing_scopes) or None)
+    return StatusJson(
+        observed_generation=status.observed_generation,
+        phase=status.phase,
+        conditions=[_condition_to_json(each) for each in status.conditions],
+        organization=status.organization
+        and OrganizationJson(slug=status.organization.slug, name=status.organization.name, id=status.organization.id),
+        token=token if token != TokenJson() else None,
+        last_sync_time=status.last_sync_time,
+        last_successful_sync_time=status.last_successful_sync_time,
+        next_sync_time=status.next_sync_time,
+        consecutive_failures=status.consecutive_failures,
+        last_sync=status.last_sync and _sync_to_json(status.last_sync),
+        last_delivery=status.last_delivery and _delivery_to_json(status.last_delivery),
+        last_handled_sync_request=status.last_handled_sync_request,
+        history=[_entry_to_json(each) for each in status.history] or None,
+    ).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def status_from_json(value: object) -> ConnectorStatus | None:
+    """The status as far as it can be read; None when there is none. Never raises for what it finds."""
+    if not isinstance(value, Mapping) or not value:
+        return None
+    found = StatusJson.model_validate(value)
+    return ConnectorStatus(
+        observed_generation=found.observed_generation or 0,
+        phase=found.phase or Phase.PENDING,
+        conditions=tuple(_condition_from_json(each) for each in found.conditions or () if each),
+        organization=_organization_from_json(found.organization) if found.organization else None,
+        token_expires_at=found.token.expires_at if found.token else None,
+        missing_scopes=tuple(found.token.missing_scopes or () if found.token else ()),
+        last_sync_time=found.last_sync_time,
+        last_successful_sync_time=found.last_successful_sync_time,
+        next_sync_time=found.next_sync_time,
+        consecutive_failures=found.consecutive_failures or 0,
+        last_sync=_sync_from_json(found.last_sync) if found.last_sync else None,
+        last_delivery=_delivery_from_json(found.last_delivery) if found.last_delivery else None,
+        last_handled_sync_request=found.last_handled_sync_request,
+        history=tuple(_entry_from_json(each) for each in found.history or () if each),
+    )
+
+
+def bounded_message(text: str) -> str:
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
+
+
+def _organization_from_json(found: OrganizationJson) -> Organization:
+    return Organization(found.id, OrganizationSlug(found.slug), found.name)
+
+
+def _condition_to_json(condition: Condition) -> ConditionJson:
+    return ConditionJson(
+        type=condition.type,
+        status=condition.status,
+        reason=condition.reason,
+        message=bounded_message(condition.message),
+        observed_generation=condition.observed_generation,
+        last_transition_time=condition.last_transition_time,
+    )
+
+
+def _condition_from_json(found: ConditionJson) -> Condition:
+    return Condition(
+        found.type,
+        found.status,
+        found.reason,
+        found.message,
+        found.observed_generation or 0,
+        found.last_transition_time,
+    )
+
+
+def _sync_to_json(record: SyncRecord) -> LastSyncJson:
+    return LastSyncJson(
+        id=record.id,
+        trigger=record.trigger,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        accounts=record.counts.accounts,
+        teams=record.counts.teams,
+        memberships=record.counts.memberships,
+        requests=record.requests,
+        throttled_seconds=round(record.throttled_seconds, 1),
+        snapshot=SnapshotJson(sha256=record.snapshot_sha256, bytes=record.snapshot_bytes),
+    )
+
+
+def _sync_from_json(found: LastSyncJson) -> SyncRecord:
+    return SyncRecord(
+        SyncID(found.id),
+        found.trigger,
+        found.started_at,
+        found.finished_at,
+        found.to_counts(),
+        found.requests,
+        found.throttled_seconds,
+        found.snapshot.sha256,
+        found.snapshot.bytes,
+    )
+
+
+def _delivery_to_json(record: DeliveryRecord) -> LastDeliveryJson:
+    return LastDeliveryJson(
+        time=record.time,
+        task_id=record.task_id,
+        sync_id=record.sync_id,
+        sha256=record.sha256,
+        bytes=record.bytes,
+        accounts=record.counts.accounts,
+        teams=record.counts.teams,
+        memberships=record.counts.memberships,
+    )
+
+
+def _delivery_from_json(found: LastDeliveryJson) -> DeliveryRecord:
+    return DeliveryRecord(
+        found.time, TaskID(found.task_id), SyncID(found.sync_id), found.sha256, found.bytes, found.to_counts()
+    )
+
+
+def _entry_to_json(entry: HistoryEntry) -> HistoryJson:
+    counts = entry.counts
+    return HistoryJson(
+        id=entry.id,
+        trigger=entry.trigger,
+        started_at=entry.started_at,
+        finished_at=entry.finished_at,
+        succeeded=entry.succeeded,
+        reason=entry.reason,
+        accounts=counts and counts.accounts,
+        teams=counts and counts.teams,
+        memberships=counts and counts.memberships,
+    )
+
+
+def _entry_from_json(found: HistoryJson) -> HistoryEntry:
+    known = found.accounts is not None and found.teams is not None and found.memberships is not None
+    return HistoryEntry(
+        SyncID(found.id),
+        found.trigger,
+        found.started_at,
+        found.finished_at,
+        found.succeeded,
+        found.reason,
+        Counts(found.accounts or 0, found.teams or 0, found.memberships or 0) if known else None,
+    )

@@ -1,0 +1,24 @@
+"""A finished snapshot that waits to be delivered: what is known of it without opening the file."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NewType
+
+from buildkite_connector.model.directory import Counts, Scope
+
+SyncID = NewType("SyncID", str)
+"""A KSUID (27 base-62 characters), ours; the same in the file, the status and the logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedSnapshot:
+    """`sha256` in lower-case hex over the whole file, `size` in bytes, `taken_at` when its sync started."""
+
+    sync_id: SyncID
+    path: Path
+    sha256: str
+    size: int
+    counts: Counts
+    scope: Scope
+    taken_at: datetime

@@ -1,0 +1,87 @@
+"""C1's tasks in this project's words: what C1 asks for and how it is answered.
+
+The C1 adapter turns BatonService's messages into these, `session` acts on them.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType
+
+from buildkite_connector.model.directory import Scope
+
+TaskID = NewType("TaskID", str)
+"""27 alphanumerics (a KSUID), C1's."""
+
+
+class Code(IntEnum):
+    """The google.rpc codes that this connector finishes a task with."""
+
+    OK = 0
+    CANCELLED = 1
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    PERMISSION_DENIED = 7
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SyncTask:
+    """`sync_full`: deliver a snapshot of this scope.
+
+    `storage_engine` is what C1 asked for (empty: no wish); this connector writes `sqlite`.
+    `refusal` says why the task's options cannot be met, or is empty.
+    """
+
+    id: TaskID
+    scope: Scope
+    storage_engine: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HelloTask:
+    """Answered with a Hello that carries the task's id; there is no FinishTask for it."""
+
+    id: TaskID
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedTask:
+    """Anything else; `kind` is the task's field name in C1's contract (`grant`, `revoke`, …)."""
+
+    id: TaskID
+    kind: str
+
+
+Task = SyncTask | HelloTask | UnsupportedTask
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """The answer to GetTask. Seconds, clamped as the contract says (0–300; 1–300)."""
+
+    task: Task | None
+    next_poll: float
+    next_heartbeat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The answer to Heartbeat. `next_heartbeat` in seconds (1–300)."""
+
+    next_heartbeat: float
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """How a task ended. Code.OK is success (its message may still tell C1 something)."""
+
+    code: Code = Code.OK
+    message: str = ""
+    non_retryable: bool = False

@@ -1,0 +1,128 @@
+"""Before a sync: does Buildkite accept the token, may it read what is wanted, and which organization is it?
+
+At most two requests when all is well (the token, the organization), and their answers are what the sync
+goes on with (`collect`). Each thing that can be wrong has a reason and a next step of its own.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from buildkite_connector.model.directory import (
+    REQUIRED_SCOPES,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+    TokenFacts,
+)
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+
+MOST_SLUGS = 20
+"""How many organizations a message lists."""
+
+LONGEST_SLUG = 200
+"""Characters; anything longer is some other text put in the wrong place."""
+
+
+class ScopesMissing(Failure):
+    """The token lacks scopes: `missing`, by name. `token`: what is known of it, if it was asked."""
+
+    def __init__(self, message: str, missing: tuple[str, ...], token: TokenFacts | None = None) -> None:
+        super().__init__(Reason.TOKEN_SCOPE_MISSING, message, remedy=Remedy.CREDENTIALS)
+        self.missing = missing
+        self.token = token
+
+
+class Access(Protocol):
+    """What a token is asked about itself. Every call raises Failure when it cannot be answered."""
+
+    async def token(self) -> TokenFacts: ...
+
+    async def organization(self, slug: OrganizationSlug) -> Organization:
+        """Raises Failure ORGANIZATION_NOT_FOUND when the token does not reach it."""
+        ...
+
+    async def organizations(self) -> Sequence[Organization]:
+        """All that the token reaches."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What the sync goes on with."""
+
+    token: TokenFacts
+    organization: Organization
+
+
+def required_scopes(kinds: Collection[ResourceKind]) -> tuple[str, ...]:
+    """The token scopes that collecting these kinds needs; `read_organizations` always, and first."""
+    of_kinds = (scope for kind in ResourceKind if kind in kinds for scope in REQUIRED_SCOPES[kind])
+    return tuple(dict.fromkeys(("read_organizations", *of_kinds)))
+
+
+async def preflight(access: Access, slug: str | None, kinds: Collection[ResourceKind]) -> Preflight:
+    """Check a token against what is to be collected.
+
+    `slug`: the organization that was chosen; None or empty to take the only one that the token reaches.
+
+    Raises Failure: TOKEN_REJECTED, ScopesMissing, ORGANIZATION_NOT_FOUND (with the slugs to choose from),
+    ORGANIZATION_AMBIGUOUS (likewise), or what kept Buildkite from answering.
+    """
+    token = await access.token()
+    required = required_scopes(kinds)
+    missing = tuple(scope for scope in required if scope not in token.scopes)
+    if missing:
+        raise ScopesMissing(
+            f"The Buildkite API token needs the scopes {', '.join(required)}, but lacks "
+            f"{', '.join(missing)}. Edit the token in Buildkite (Personal Settings, API Access Tokens) or put "
+            "another one into the Secret.",
+            missing,
+            token,
+        )
+    if slug:
+        return Preflight(token, await _chosen(access, OrganizationSlug(slug)))
+    return Preflight(token, await _only(access))
+
+
+async def _chosen(access: Access, slug: OrganizationSlug) -> Organization:
+    if len(slug) <= LONGEST_SLUG:
+        try:
+            return await access.organization(slug)
+        except Failure as failure:
+            if failure.reason is not Reason.ORGANIZATION_NOT_FOUND:
+                raise
+    reached = await access.organizations()
+    raise Failure(
+        Reason.ORGANIZATION_NOT_FOUND,
+        f"Buildkite knows no organization {slug[:LONGEST_SLUG]!r} that the API token reaches. {_choice(reached)}",
+        remedy=Remedy.EDIT,
+    )
+
+
+async def _only(access: Access) -> Organization:
+    reached = await access.organizations()
+    if len(reached) == 1:
+        return reached[0]
+    if not reached:
+        raise Failure(
+            Reason.ORGANIZATION_NOT_FOUND,
+            f"No organization is chosen. {_choice(reached)}",
+            remedy=Remedy.EDIT,
+        )
+    raise Failure(
+        Reason.ORGANIZATION_AMBIGUOUS,
+        f"No organization is chosen, and the API token reaches {len(reached)}. {_choice(reached)}",
+        remedy=Remedy.EDIT,
+    )
+
+
+def _choice(reached: Sequence[Organization]) -> str:
+    if not reached:
+        return "The token reaches no organization at all: give it Organization Access in Buildkite."
+    slugs = sorted(organization.slug for organization in reached)
+    more = f" and {len(slugs) - MOST_SLUGS} more" if len(slugs) > MOST_SLUGS else ""
+    return (
+        f"Set the organization (spec.organization, BATON_ORGANIZATION) to what it reaches: "
+        f"{', '.join(slugs[:MOST_SLUGS])}{more}."
+    )

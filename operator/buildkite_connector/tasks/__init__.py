@@ -1,0 +1,1 @@
+"""Use case: C1's tasks. Start at `poller`."""

@@ -1,0 +1,1 @@
+"""In-memory ports and virtual time: what unit tests of the core run on."""

@@ -1,0 +1,57 @@
+"""What the tests of the C1 adapter share: a clock that they set, and a connector at a simulated C1."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
+from simulators.c1.server import C1Simulator
+from simulators.c1.token import Client
+
+HOST_ID = "connectors.acme"
+
+
+class SetClock:
+    """Real time plus what a test adds to it. A sleep costs none and is on record."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.sleeps: list[float] = []
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+
+
+class LeastChance:
+    """Always the low end of the range."""
+
+    def uniform(self, low: float, high: float) -> float:
+        del high
+        return low
+
+
+def settings_for(sim: C1Simulator, **changes: Any) -> C1Settings:
+    """Settings that trust the simulator, with deadlines that a test can wait for."""
+    return C1Settings(**({"ca_file": sim.ca_file, "call_timeout": 10.0, "poll_timeout": 10.0} | changes))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def connect(
+    sim: C1Simulator, *, client: Client | None = None, clock: SetClock | None = None, **changes: Any
+) -> AsyncIterator[C1Client]:
+    """A connector registered at the simulator; `changes` are settings."""
+    registered = client or sim.register_client()
+    credentials = parse_credentials(registered.client_id, registered.client_secret)
+    async with (
+        open_c1(settings_for(sim, **changes), clock=clock or SetClock(), jitter=LeastChance()) as c1,
+        c1.client(credentials, HOST_ID) as connector,
+    ):
+        yield connector

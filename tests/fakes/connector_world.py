@@ -1,0 +1,277 @@
+"""Everything around a session, in memory and in virtual time: Buildkite, C1, the store, the Secret, the status.
+
+The session under test is the real one. Each port does what its adapter does as far as a session can see.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from buildkite_connector.connector.connector import Session
+from buildkite_connector.connector.desired import Order, Tools
+from buildkite_connector.model.directory import (
+    Account,
+    AccountID,
+    Collection,
+    CollectionReport,
+    Directory,
+    Membership,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+    Role,
+    Scope,
+    Team,
+    TeamID,
+    TokenFacts,
+)
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConditionType, ConnectorStatus
+from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, Task, TaskID, TaskOutcome
+from buildkite_connector.sync.collect import Progress
+from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.timing.scheduler import Scheduler
+from fakes.virtual_time import NoJitter, VirtualClock
+
+ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
+KEY = ConnectorKey("default.acme")
+
+
+def directory_of(accounts: int, scope: Scope) -> Directory:
+    """A directory of one team that everybody is in, cut to a scope."""
+    people = tuple(Account(AccountID(f"a{n}"), f"Account {n}", f"a{n}@example.com") for n in range(accounts))
+    team = Team(TeamID("t"), "Team", "team", "", "visible", False, "2026-01-01T00:00:00Z")
+    return Directory(
+        ORGANIZATION,
+        people if scope.wants_accounts else (),
+        (team,) if scope.wants_teams else (),
+        tuple(Membership(team.id, each.id, Role.MEMBER) for each in people) if scope.wants_memberships else (),
+        scope,
+    )
+
+
+@dataclass
+class Buildkite:
+    """`failures` are raised by the next collections, in order; `seconds` is how long one takes."""
+
+    accounts: int = 10
+    seconds: float = 5.0
+    collections: list[Scope] = field(default_factory=list)
+    preflights: int = 0
+    refusal: Failure | None = None
+    failures: deque[Failure | Exception] = field(default_factory=deque)
+    active: int = 0
+    most_active: int = 0
+
+    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        self.preflights += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), "2027-01-01T00:00:00Z"), ORGANIZATION)
+
+    async def collect(
+        self, organization: Organization, scope: Scope, progress: Callable[[Progress], None] | None = None
+    ) -> Collection:
+        self.collections.append(scope)
+        self.active += 1
+        self.most_active = max(self.active, self.most_active)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.active -= 1
+        if self.failures:
+            raise self.failures.popleft()
+        return Collection(directory_of(self.accounts, scope), CollectionReport(requests=3))
+
+
+@dataclass
+class C1:
+    """`refusal` is raised by hello and next_task while set; tasks are handed out in order."""
+
+    tasks: deque[Task] = field(default_factory=deque)
+    refusal: Failure | None = None
+    upload_failures: deque[Exception] = field(default_factory=deque)
+    heartbeat_failures: int = 0
+    cancelled: set[TaskID] = field(default_factory=set)
+    next_poll: float = 30.0
+    hellos: list[TaskID | None] = field(default_factory=list)
+    polls: int = 0
+    heartbeats: list[tuple[TaskID, float]] = field(default_factory=list)
+    uploads: list[tuple[TaskID, str]] = field(default_factory=list)
+    finished: dict[TaskID, TaskOutcome] = field(default_factory=dict)
+    closed: int = 0
+
+    async def hello(self, task_id: TaskID | None = None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.hellos.append(task_id)
+
+    async def next_task(self) -> Poll:
+        self.polls += 1
+        if self.refusal is not None:
+            raise self.refusal
+        return Poll(self.tasks.popleft() if self.tasks else None, self.next_poll, 30.0)
+
+    async def heartbeat(self, task_id: TaskID) -> Heartbeat:
+        self.heartbeats.append((task_id, asyncio.get_running_loop().time()))
+        if self.heartbeat_failures:
+            self.heartbeat_failures -= 1
+            raise Failure(Reason.C1_UNAVAILABLE, "C1 is down")
+        return Heartbeat(10.0, task_id in self.cancelled)
+
+    async def upload(self, task_id: TaskID, path: Path, sha256: str) -> None:
+        if self.upload_failures:
+            raise self.upload_failures.popleft()
+        self.uploads.append((task_id, sha256))
+
+    async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
+        self.finished[task_id] = outcome
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@dataclass
+class Store:
+    files: dict[ConnectorKey, StagedSnapshot] = field(default_factory=dict)
+
+    async def stage(
+        self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
+    ) -> StagedSnapshot:
+        staged = StagedSnapshot(
+            sync_id, Path("/nowhere"), f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at
+        )
+        self.files[key] = staged
+        return staged
+
+    async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
+        staged = self.files.get(key)
+        return staged if staged is not None and staged.sha256 == sha256 else None
+
+    async def discard(self, key: ConnectorKey) -> None:
+        self.files.pop(key, None)
+
+    async def prune(self, keys: Iterable[ConnectorKey]) -> int:
+        others = self.files.keys() - set(keys)
+        for key in others:
+            del self.files[key]
+        return len(others)
+
+
+@dataclass
+class SecretCredentials:
+    credentials: Credentials = field(default_factory=lambda: Credentials("id", "secret", "token"))
+    failure: Failure | None = None
+    reads: int = 0
+
+    async def read(self) -> Credentials:
+        self.reads += 1
+        if self.failure is not None:
+            raise self.failure
+        return self.credentials
+
+
+@dataclass
+class Reports:
+    """The statuses written, newest last; `failures` are raised by the next writes."""
+
+    written: list[ConnectorStatus] = field(default_factory=list)
+    failures: deque[Failure] = field(default_factory=deque)
+    seconds: float = 0.0
+    completed: int = 0
+
+    async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
+        """`seconds` is how long the answer to a write takes."""
+        if self.failures:
+            raise self.failures.popleft()
+        self.written.append(after)
+        await asyncio.sleep(self.seconds)
+        self.completed += 1
+
+
+class World:
+    """One connector and its surroundings. `restart` is a new process that finds what the old one left."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.buildkite = Buildkite()
+        self.c1 = C1()
+        self.store = Store()
+        self.vault = SecretCredentials()
+        self.reports = Reports()
+        self.order = Order(1, ConnectorSpec(host_id="default.acme"), self.vault)
+        self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
+        self._tasks = itertools.count(1)
+        self._runner: asyncio.Task[None] | None = None
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
+        return self.buildkite
+
+    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+        return self.c1
+
+    @contextlib.asynccontextmanager
+    async def running(self, restored: ConnectorStatus | None = None) -> AsyncIterator[Session]:
+        """The operator with this one connector, until the end of the context: then it is shut down."""
+        scheduler = Scheduler(self.clock)
+        tools = Tools(
+            self,
+            self.store,
+            scheduler,
+            self.clock,
+            NoJitter(),
+            asyncio.Semaphore(4),
+            asyncio.Semaphore(4),
+            lambda now: next(self._ids),
+        )
+        self.session = Session(KEY, self.order, restored, self.reports, tools)
+        runner = asyncio.create_task(scheduler.run())
+        scheduler.add(self.session)
+        try:
+            yield self.session
+        finally:
+            runner.cancel()
+            await asyncio.wait({runner})
+            if not runner.cancelled():
+                runner.result()
+
+    def edit(self, **changes: object) -> None:
+        """An edit of the spec, as `kubectl apply` does it."""
+        self.order = replace(
+            self.order,
+            generation=self.order.generation + 1,
+            spec=replace(self.order.spec, **changes),  # type: ignore[arg-type]  # checked by the dataclass
+        )
+        self.session.update(self.order)
+
+    def annotate(self, *, sync_request: str | None = None, accept_shrink: str | None = None) -> None:
+        self.order = replace(
+            self.order,
+            sync_request=sync_request or self.order.sync_request,
+            accept_shrink=accept_shrink or self.order.accept_shrink,
+        )
+        self.session.update(self.order)
+
+    def task(self, scope: Scope | None = None) -> TaskID:
+        """C1 hands out a sync task at its next poll."""
+        task_id = TaskID(f"task{next(self._tasks)}")
+        self.c1.tasks.append(SyncTask(task_id, scope or Scope()))
+        return task_id
+
+    @property
+    def status(self) -> ConnectorStatus:
+        return self.reports.written[-1]
+
+    def condition(self, kind: ConditionType) -> tuple[str, str]:
+        found = self.status.condition(kind)
+        return (found.status.value, found.reason.value) if found else ("absent", "")
+
+    def rejected(self, reason: Reason = Reason.TOKEN_REJECTED) -> Failure:
+        return Failure(reason, "Buildkite rejected the token.", remedy=Remedy.CREDENTIALS)

@@ -1,0 +1,115 @@
+"""An organization in memory that is read page by page and may change meanwhile: a `collect.OrganizationAPI`."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.sync.collect import Member, TeamNotFound
+from buildkite_connector.sync.listing import Page
+
+T = TypeVar("T")
+
+ACME = Organization("9f2d1a52", OrganizationSlug("acme"), "Acme")
+
+
+def account(number: int, name: str | None = None) -> Account:
+    return Account(AccountID(f"account-{number}"), name or f"Ann {number}", f"ann{number}@example.com")
+
+
+def team(number: int) -> Team:
+    return Team(
+        TeamID(f"team-{number}"), f"Team {number}", f"team-{number}", "", "visible", False, "2023-03-14T00:45:16Z"
+    )
+
+
+def member(number: int, role: Role = Role.MEMBER) -> Member:
+    return Member(AccountID(f"account-{number}"), f"Ann {number}", role)
+
+
+@dataclass
+class FakeOrganizationAPI:
+    """Serves what it holds at the time of each answer, which comes once `wait` has ended.
+
+    `before` is called with (listing, page) before each answer and may change the organization or raise;
+    `spoil` may change the page that is answered with.
+    """
+
+    listed_accounts: list[Account] = field(default_factory=list)
+    listed_teams: list[Team] = field(default_factory=list)
+    listed_members: dict[TeamID, list[Member]] = field(default_factory=dict)
+    page_size: int = 3
+    tells_last: bool = True
+    before: Callable[[str, int], None] = lambda _listing, _page: None
+    wait: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+    spoil: Callable[[str, int, Page[Any]], Page[Any]] = lambda _listing, _number, page: page
+    exists: bool = True
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    out: int = 0
+    most_out: int = 0
+    cancelled: int = 0
+    throttled_seconds: float = 1.5
+
+    @property
+    def requests(self) -> int:
+        return len(self.asked)
+
+    @property
+    def minimum(self) -> int:
+        sizes = [len(self.listed_accounts), len(self.listed_teams), *map(len, self.listed_members.values())]
+        return sum(max(1, -(-size // self.page_size)) for size in sizes)
+
+    @property
+    def repeats(self) -> set[tuple[str, int]]:
+        return {question for question, times in Counter(self.asked).items() if times > 1}
+
+    async def organization(self, slug: OrganizationSlug) -> Organization:
+        await self._answer("organization", 1)
+        if not self.exists:
+            raise Failure(Reason.ORGANIZATION_NOT_FOUND, "gone", remedy=Remedy.EDIT)
+        return ACME
+
+    async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
+        await self._answer("accounts", page)
+        return self._page("accounts", self.listed_accounts, page)
+
+    async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
+        await self._answer("teams", page)
+        return self._page("teams", self.listed_teams, page)
+
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
+        await self._answer(team, page)
+        if team not in self.listed_members:
+            raise TeamNotFound(team)
+        return self._page(team, self.listed_members[team], page)
+
+    async def _answer(self, listing: str, page: int) -> None:
+        self.asked.append((listing, page))
+        self.out += 1
+        self.most_out = max(self.most_out, self.out)
+        try:
+            await self.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.out -= 1
+        self.before(listing, page)
+
+    def _page(self, listing: str, items: Sequence[T], number: int) -> Page[T]:
+        last = max(number, -(-len(items) // self.page_size))
+        known = self.tells_last or number >= last
+        page = Page(items[(number - 1) * self.page_size : number * self.page_size], last if known else None)
+        return self.spoil(listing, number, page)
+
+
+def organization(accounts: int = 0, members: Sequence[Sequence[int]] = ()) -> FakeOrganizationAPI:
+    """So many accounts, and a team for each list of account numbers."""
+    return FakeOrganizationAPI(
+        listed_accounts=[account(number) for number in range(accounts)],
+        listed_teams=[team(number) for number in range(len(members))],
+        listed_members={team(number).id: [member(each) for each in listed] for number, listed in enumerate(members)},
+    )

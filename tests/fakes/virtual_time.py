@@ -1,0 +1,73 @@
+"""An event loop whose time passes only while nothing else can happen: hours of waiting cost no wall time."""
+
+import asyncio
+import functools
+import selectors
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import ParamSpec
+
+P = ParamSpec("P")
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Instead of blocking for the time to the next timer, jumps there."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise RuntimeError("deadlock: nothing is scheduled and nothing can happen")
+            self.now += timeout
+        return ready
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        self.ticks = 0
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+class VirtualClock:
+    """`Clock` on the running virtual loop; the wall time starts at START."""
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        """Never the same twice, as a real clock."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, _VirtualLoop)
+        loop.ticks += 1
+        return loop.time() + loop.ticks * 1e-9
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class NoJitter:
+    """No surprise: always the middle of the range."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
+
+
+def virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Runs an async test on a virtual loop."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            await test(*args, **kwargs)
+
+        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+            runner.run(main())
+
+    return run

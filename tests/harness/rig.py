@@ -1,0 +1,279 @@
+"""Everything around an operator process: the simulators of Buildkite and C1, and a Kubernetes API, double or real.
+
+The integration tests, the end-to-end suite and the demo all run the operator as a process of its own on this.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import trustme
+
+from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
+from harness.kubernetes_apis import DoubleApi, Kubernetes, Manifest, RealApi, double_api, real_api
+from simulators.buildkite.api import Token
+from simulators.buildkite.organization import Organization
+from simulators.buildkite.quota import Limits
+from simulators.buildkite.server import BuildkiteSimulator, Config
+from simulators.c1.policy import Policy
+from simulators.c1.server import C1Simulator
+
+__all__ = (
+    "KIND",
+    "PLURAL",
+    "DoubleApi",
+    "Kubernetes",
+    "Manifest",
+    "OperatorProcess",
+    "RealApi",
+    "Rig",
+    "condition",
+    "double_api",
+    "real_api",
+)
+
+GOLDEN = Path(__file__).parents[1] / "data" / "acme-org.json"
+API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
+"""A token of the real form; tests look for it where it must not be."""
+SECRET_NAME = "acme-credentials"
+PATIENCE = 30.0
+"""Seconds that a scenario waits for what should happen much sooner."""
+
+
+@dataclass
+class OperatorProcess:
+    """`buildkite-connector operator`, its logs kept in `lines`."""
+
+    environment: Mapping[str, str]
+    arguments: tuple[str, ...] = ()
+    lines: list[str] = field(default_factory=list)
+    ready_within: float = PATIENCE
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).parent / "buildkite-connector"),
+            "operator",
+            *self.arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **self.environment},
+        )
+        self._news = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+        try:
+            await self.until_logged("the operator is ready", timeout=self.ready_within)
+        except BaseException:
+            await self.kill()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        code = await self.stop()
+        assert error is not None or code in {0, -signal.SIGKILL}, self._told(f"ended with code {code}")
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.lines.append(line.decode().rstrip())
+            self._tell()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def until_logged(self, *texts: str, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109
+        """Once there is a line with all of these in it. The operator's end, or the time's, is an AssertionError."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not any(all(text in line for text in texts) for line in self.lines):
+                    assert not self._reading.done(), self._told(f"ended before it logged {texts}")
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(self._told(f"did not log {texts} within {timeout} s")) from None
+
+    async def stop(self, within: float = 15.0) -> int:
+        """SIGTERM; gives the exit code. An operator that does not end in time is killed, and that is an error."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(within):
+                await self._reading
+                return await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            raise AssertionError(self._told(f"did not stop within {within} s")) from None
+
+    async def kill(self) -> None:
+        """Its end without warning, as when a node dies."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._reading
+        await self._process.wait()
+
+    def records(self) -> list[dict[str, Any]]:
+        """The JSON log records."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def _told(self, what: str) -> str:
+        return f"the operator {what}:\n" + "\n".join(self.lines)
+
+
+class Rig:
+    """The simulators, one registered client, and manifests that fit them.
+
+    `ca` signs C1's certificate, and that of any other C1 that the operator is to trust. `operators`: all that were
+    made. `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it
+    must not be.
+    """
+
+    def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
+        self.kubernetes = kubernetes
+        self.namespace = namespace
+        self.ca = trustme.CA()
+        self.operators: list[OperatorProcess] = []
+        self.confided: set[str] = set()
+        self._c1s: list[C1Simulator] = []
+        self._opened = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as opening:
+            self._opened = opening
+            self.directory = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="rig-")))
+            self.buildkite = await opening.enter_async_context(
+                BuildkiteSimulator(
+                    Config((Organization.load(GOLDEN),), (Token(API_TOKEN),), Limits(user=None, organization=None))
+                )
+            )
+            self.c1 = await self.open_c1()
+            self.client = self.c1.register_client()
+            self._opened = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._opened.aclose()
+
+    async def open_c1(self) -> C1Simulator:
+        """One more C1 that the operator trusts; it ends with the rig."""
+        c1 = await self._opened.enter_async_context(
+            C1Simulator(Policy(next_poll=0.5, next_heartbeat=1.0, sync_on_hello=False), ca=self.ca)
+        )
+        exchange = c1.authority.exchange
+
+        def listen(form: Mapping[str, str]) -> dict[str, object]:
+            self.confided.add(form["client_assertion"])
+            answer = exchange(form)
+            self.confided.add(str(answer["access_token"]))
+            return answer
+
+        c1.authority.exchange = listen  # type: ignore[method-assign]  # what it hands out is kept nowhere else
+        self._c1s.append(c1)
+        return c1
+
+    @property
+    def violations(self) -> list[str]:
+        """Breaches of C1's contract, seen by any of them."""
+        return [violation for c1 in self._c1s for violation in c1.violations]
+
+    @property
+    def staged(self) -> list[Path]:
+        """The snapshots that wait in the operator's data directory."""
+        return sorted((self.directory / "snapshots").glob("*"))
+
+    def operator(self, *arguments: str, everywhere: bool = False, **environment: str) -> OperatorProcess:
+        """The operator on this rig; enter it to start it. It watches the rig's namespace, or `everywhere`."""
+        operator = OperatorProcess(
+            {
+                "KUBECONFIG": str(self.kubernetes.kubeconfig),
+                "BUILDKITE_API_URL": self.buildkite.url,
+                "SSL_CERT_FILE": str(self.c1.ca_file),
+                "BUILDKITE_CONNECTOR_DATA_DIR": str(self.directory / "snapshots"),
+                "HOME": str(self.directory),
+                **environment,
+            },
+            arguments if everywhere else ("--namespace", self.namespace, *arguments),
+        )
+        self.operators.append(operator)
+        return operator
+
+    def secret(self, name: str = SECRET_NAME, **changes: str | None) -> Manifest:
+        """A Secret with the vendor's keys; `changes` by key, None leaves a key out."""
+        values = {
+            "BATON_CLIENT_ID": self.client.client_id,
+            "BATON_CLIENT_SECRET": self.client.client_secret,
+            "BATON_API_TOKEN": API_TOKEN,
+            **changes,
+        }
+        self.confided |= {values["BATON_CLIENT_SECRET"] or "", values["BATON_API_TOKEN"] or ""} - {""}
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "type": "Opaque",
+            "stringData": {key: value for key, value in values.items() if value is not None},
+        }
+
+    def connector(self, name: str = "acme", **spec: Any) -> Manifest:
+        return {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"credentialsSecretRef": {"name": SECRET_NAME}, **spec},
+        }
+
+    async def apply(self, *manifests: Manifest) -> None:
+        for manifest in manifests:
+            await self.kubernetes.apply(manifest)
+
+    async def until(
+        self,
+        predicate: Callable[[Manifest], object],
+        timeout: float = PATIENCE,  # noqa: ASYNC109
+        name: str = "acme",
+    ) -> Manifest:
+        """The connector once the predicate holds; a failure shows its last status."""
+
+        def holds(connector: Manifest) -> bool:
+            return "status" in connector and bool(predicate(connector))
+
+        try:
+            return await self.kubernetes.wait_for(self.namespace, name, holds, timeout)
+        except TimeoutError:
+            found = await self.kubernetes.get(self.namespace, name)
+            status = json.dumps(found.get("status"), indent=1)
+            raise AssertionError(f"not within {timeout} s; the status is {status}") from None
+
+    async def until_condition(
+        self,
+        kind: str,
+        status: str,
+        reason: str | None = None,
+        timeout: float = PATIENCE,  # noqa: ASYNC109
+        name: str = "acme",
+    ) -> Manifest:
+        """The condition, once it is so."""
+
+        def holds(connector: Manifest) -> bool:
+            found = condition(connector, kind)
+            return found.get("status") == status and reason in (None, found.get("reason"))
+
+        return condition(await self.until(holds, timeout, name), kind)
+
+
+def condition(connector: Manifest, kind: str) -> Manifest:
+    """The condition of this type, or {}."""
+    conditions = connector.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind), {})

@@ -1,0 +1,32 @@
+"""The embedded Kubernetes API, one for a module, and a fresh namespace for each test."""
+
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from harness.kubernetes_apis import DoubleApi, double_api
+
+_numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kubernetes() -> AsyncIterator[DoubleApi]:
+    async with double_api() as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def shared_namespace() -> str:
+    return "shared"
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"test-{next(_numbers)}"
+
+
+@pytest.fixture
+def idle_seconds() -> float:
+    return 15.0

@@ -1,0 +1,1 @@
+"""Buildkite as a real server on loopback; `python -m simulators.buildkite --help`."""

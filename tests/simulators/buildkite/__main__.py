@@ -1,0 +1,5 @@
+"""The simulator in a process of its own."""
+
+from simulators.buildkite.command import main
+
+main()

@@ -1,0 +1,279 @@
+"""What Buildkite's REST API answers, decided without I/O: authentication, scopes, quota, pages.
+
+The rules are those of facts/buildkite-api.md; the wording of 401, 403 and 429 is the public
+documentation's. `buildkite` carries requests in and replies out.
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
+from uuid import NAMESPACE_URL, uuid5
+
+from simulators.buildkite.organization import LARGEST_PAGE, Organization, encode
+from simulators.buildkite.quota import Quota
+
+BASE_PATH = "/v2"
+DEFAULT_PAGE = 30
+ALL_SCOPES = ("read_organizations", "read_teams", "read_user")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whose token it is; the user limit is counted by `id`."""
+
+    id: str = "5acb99cf-d349-4189-b361-d1b9f36d70d7"
+    name: str = "C1 Sync"
+    email: str = "c1-sync@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API access token. `organizations`: the slugs it reaches, None for all; its value is never shown."""
+
+    value: str = field(default="bkua_" + "0123456789abcdef" * 2 + "01234567", repr=False)
+    scopes: tuple[str, ...] = ALL_SCOPES
+    organizations: frozenset[str] | None = None
+    user: User = User()
+    expires_at: datetime | None = None
+    description: str = "C1 connector"
+    created_at: datetime = datetime(2025, 7, 16, 6, 7, 42, tzinfo=UTC)
+
+    @property
+    def uuid(self) -> str:
+        """Names the token in the transcript, where its value must not stand."""
+        return str(uuid5(NAMESPACE_URL, self.value))
+
+    def reaches(self, slug: str) -> bool:
+        return self.organizations is None or slug in self.organizations
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. `path` is the whole path as it came, `query` its parameters, the last of each name."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    authorization: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, method: str, target: str, authorization: str) -> "Call":
+        path, _, query = target.partition("?")
+        return cls(method, path, dict(parse_qsl(query, keep_blank_values=True)), authorization)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+JSON_TYPE = {"Content-Type": "application/json; charset=utf-8"}
+
+
+def refusal(status: int, message: str) -> Reply:
+    return Reply(status, encode({"message": message}), JSON_TYPE)
+
+
+NOT_FOUND = refusal(404, "Not Found")
+NO_ORGANIZATION = refusal(404, "No organization found")
+NO_TEAM = refusal(404, "No team found")
+UNAUTHENTICATED = refusal(
+    401,
+    "Authentication required. Please supply a valid API Access Token: "
+    "https://buildkite.com/docs/apis/rest-api#authentication",
+)
+
+
+@dataclass
+class Api:
+    """The API over data that may change between two calls. `origin` is where its own links lead."""
+
+    organizations: dict[str, Organization]
+    tokens: dict[str, Token]
+    quota: Quota
+    now: Callable[[], datetime]
+    origin: str = ""
+
+    def token_of(self, call: Call) -> Token | None:
+        """The token that the call carries, when it is good now."""
+        kind, _, value = call.authorization.partition(" ")
+        token = self.tokens.get(value) if kind == "Bearer" else None
+        if token is None or (token.expires_at is not None and token.expires_at <= self.now()):
+            return None
+        return token
+
+    def revoke(self, value: str) -> None:
+        """From now on the token of that value is unknown."""
+        self.tokens.pop(value, None)
+
+    def edit(self, edits: Iterable[Mapping[str, Any]]) -> None:
+        """`Organization.edit`s, each with its `operation`, arguments and, of several, its `organization`."""
+        for each in edits:
+            arguments = dict(each)
+            slug = arguments.pop("organization", next(iter(self.organizations)))
+            self.organizations[slug].edit(**arguments)
+
+    def answer(self, call: Call, token: Token | None) -> Reply:
+        """Answers a call by `token_of` it. Whatever a good token asks for counts against its limits."""
+        if token is None:
+            return UNAUTHENTICATED
+        segments = [unquote(part) for part in call.path.strip("/").split("/")]
+        standings = self.quota.count_request(token.user.id, self._charged(segments, token))
+        limits = {name: value for standing in standings for name, value in standing.headers().items()}
+        exceeded = next((standing for standing in standings if standing.exceeded), None)
+        if exceeded is not None:
+            reset = float(exceeded.reset)
+            body = {
+                "message": exceeded.warning,
+                "scope": exceeded.scope,
+                "limit": exceeded.limit,
+                "current": exceeded.current,
+                "reset": int(reset) if reset.is_integer() else reset,
+            }
+            reply = Reply(429, encode(body), JSON_TYPE)
+        elif call.method == "GET":
+            reply = self._get(call, segments, token)
+        else:
+            reply = NOT_FOUND
+        return Reply(reply.status, reply.body, {**reply.headers, **limits})
+
+    def _charged(self, segments: Sequence[str], token: Token) -> str | None:
+        """The organization that pays: the one asked about, else the first that the token reaches."""
+        if len(segments) > 2 and segments[2] in self.organizations and token.reaches(segments[2]):
+            return segments[2]
+        return next((slug for slug in self.organizations if token.reaches(slug)), None)
+
+    def _get(self, call: Call, segments: Sequence[str], token: Token) -> Reply:
+        match segments:
+            case ["v2", "access-token"]:
+                return _ok(_token_payload(token))
+            case ["v2", "user"]:
+                return _missing_scope(token, "read_user") or _ok(_user_payload(token.user))
+            case ["v2", "organizations"]:
+                return _missing_scope(token, "read_organizations") or self._organization_list(call, token)
+            case ["v2", "organizations", slug, *rest]:
+                scope = "read_teams" if rest[:1] == ["teams"] else "read_organizations"
+                return _missing_scope(token, scope) or self._organization(call, token, slug, rest)
+        return NOT_FOUND
+
+    def _organization(self, call: Call, token: Token, slug: str, rest: Sequence[str]) -> Reply:
+        organization = self.organizations.get(slug)
+        if organization is None or not token.reaches(slug):
+            return NO_ORGANIZATION
+        match rest:
+            case []:
+                return _ok(self._organization_payload(organization))
+            case ["members"]:
+                listing = organization.members
+            case ["teams"]:
+                listing = organization.teams
+            case ["teams", team, "members"]:
+                if team not in organization.team_members:
+                    return NO_TEAM
+                listing = organization.team_members[team]
+            case _:
+                return NOT_FOUND
+        number, size = _page_asked(call.query)
+        links = self._links(call, number, listing.pages(size))
+        return Reply(200, listing.page(number, size), {**JSON_TYPE, **links})
+
+    def _organization_list(self, call: Call, token: Token) -> Reply:
+        reached = [
+            self._organization_payload(found) for found in self.organizations.values() if token.reaches(found.slug)
+        ]
+        number, size = _page_asked(call.query)
+        links = self._links(call, number, -(-len(reached) // size))
+        body = encode(reached[(number - 1) * size : number * size])
+        return Reply(200, body, {**JSON_TYPE, **links})
+
+    def _organization_payload(self, organization: Organization) -> dict[str, str]:
+        url = f"{self.origin}{BASE_PATH}/organizations/{organization.slug}"
+        return {
+            "id": organization.id,
+            "graphql_id": _graphql_id("Organization", organization.id),
+            "url": url,
+            "web_url": f"https://buildkite.com/{organization.slug}",
+            "name": organization.name,
+            "slug": organization.slug,
+            "pipelines_url": f"{url}/pipelines",
+            "agents_url": f"{url}/agents",
+            "emojis_url": f"{url}/emojis",
+            "created_at": organization.created_at,
+        }
+
+    def _links(self, call: Call, number: int, last: int) -> dict[str, str]:
+        """The Link header, each relation only where it applies; none for what fits one page."""
+        rels: dict[str, int] = {}
+        if number < last:
+            rels["next"] = number + 1
+        if number > 1 and last > 0:
+            rels["prev"] = min(number - 1, last)
+            rels["first"] = 1
+        if number < last:
+            rels["last"] = last
+        targets = {
+            rel: f"{self.origin}{call.path}?{urlencode(sorted({**call.query, 'page': page}.items()))}"
+            for rel, page in rels.items()
+        }
+        return {"Link": format_links(targets)} if targets else {}
+
+
+def format_links(targets: Mapping[str, str]) -> str:
+    """A Link header's value from its addresses by relation."""
+    return ", ".join(f'<{url}>; rel="{rel}"' for rel, url in targets.items())
+
+
+def _ok(payload: object) -> Reply:
+    return Reply(200, encode(payload), JSON_TYPE)
+
+
+def _missing_scope(token: Token, scope: str) -> Reply | None:
+    if scope in token.scopes:
+        return None
+    return refusal(403, f"Your access token doesn't have the {scope} scope")
+
+
+def _page_asked(query: Mapping[str, str]) -> tuple[int, int]:
+    """Page and size. What is no positive number counts as absent; more than 100 a page gives 100."""
+    number = _positive(query.get("page", ""), 1)
+    return number, min(_positive(query.get("per_page", ""), DEFAULT_PAGE), LARGEST_PAGE)
+
+
+def _positive(text: str, default: int) -> int:
+    """Digits only, and not so many that reading them would be the work."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0 else default
+
+
+def _token_payload(token: Token) -> dict[str, object]:
+    return {
+        "uuid": token.uuid,
+        "scopes": list(token.scopes),
+        "description": token.description,
+        "created_at": _utc(token.created_at),
+        "expires_at": token.expires_at and _utc(token.expires_at),
+        "user": {"name": token.user.name, "email": token.user.email},
+    }
+
+
+def _user_payload(user: User) -> dict[str, str]:
+    return {
+        "id": user.id,
+        "graphql_id": _graphql_id("User", user.id),
+        "name": user.name,
+        "email": user.email,
+        "avatar_url": "https://www.gravatar.com/avatar/e14f55d3f939977cecbf51b64ff6f861",
+        "created_at": "2022-01-18T02:51:30.983Z",
+    }
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _graphql_id(kind: str, id: str) -> str:  # noqa: A002
+    return base64.b64encode(f"{kind}---{id}".encode()).decode()

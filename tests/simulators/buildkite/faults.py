@@ -1,0 +1,335 @@
+"""What the Buildkite simulator can do wrong, and to which requests.
+
+An effect says what happens to one request. `Faults` hands effects out: first by script, one entry a
+request in order of arrival, then by rules that match method, path and query. Effects are made by the
+functions below, so that a test reads `sim.fault(stall(), path="/v2/organizations/*/teams")`; those
+that take plain values stand in `EFFECTS` by name, for control from another process.
+"""
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from fnmatch import fnmatchcase
+from typing import Any
+
+from simulators.buildkite.api import JSON_TYPE, Api, Call, Reply, format_links
+from simulators.buildkite.organization import encode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The edge answers: the API never sees the request, no quota is used, no quota told."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The API's own answer goes out changed."""
+
+    edit: Callable[[Call, Reply], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Data or tokens change just before the request is answered."""
+
+    change: Callable[[Api, Call], None]
+
+
+class Ending(Enum):
+    RESET = auto()
+    CLOSE = auto()
+    STALL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The answer ends early, after that share of the body; with None nothing at all is sent."""
+
+    ending: Ending
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """The whole answer comes, so many seconds late."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Every connection is reset and new ones are refused, for so many seconds or until resumed."""
+
+    seconds: float | None
+
+
+Effect = Answer | Edit | Change | Cut | Slow | Outage
+
+
+def server_error(message: str = "Internal Server Error") -> Effect:
+    """500 from the application, so it tells the quota."""
+    return Edit(lambda _, reply: replace(reply, status=500, body=encode({"message": message})))
+
+
+def answer(status: int, document: object, headers: Mapping[str, str] | None = None) -> Effect:
+    """Any status with any JSON, from the application: a 403 of the IP allowlist, a 404 of a team."""
+    return Edit(
+        lambda _, reply: Reply(status, encode(document), {**_without(reply.headers, "Link"), **(headers or {})})
+    )
+
+
+def bad_gateway() -> Effect:
+    """502 with the edge's HTML page."""
+    body = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>502 Bad Gateway</body>\r\n</html>"
+    return Answer(Reply(502, body, {"Content-Type": "text/html"}))
+
+
+def unavailable(retry_after: int | str | None = 1) -> Effect:
+    """503 with Retry-After: seconds, an HTTP date or nonsense; None leaves it out."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return Answer(Reply(503, encode({"message": "Service Unavailable"}), {**JSON_TYPE, **headers}))
+
+
+def redirect(location: str, status: int = 302) -> Effect:
+    return Answer(Reply(status, b"", {"Location": location, "Content-Type": "text/html"}))
+
+
+def reset(after: float | None = 0.5) -> Effect:
+    """A TCP reset in the middle of the body."""
+    return Cut(Ending.RESET, after)
+
+
+def disconnect(after: float | None = 0.5) -> Effect:
+    """An orderly close before the promised length."""
+    return Cut(Ending.CLOSE, after)
+
+
+def stall(after: float | None = 0.5) -> Effect:
+    """Silence in the middle of the body, until the client gives up or the simulator stops."""
+    return Cut(Ending.STALL, after)
+
+
+def slow(seconds: float) -> Effect:
+    return Slow(seconds)
+
+
+def outage(seconds: float | None = None) -> Effect:
+    return Outage(seconds)
+
+
+def truncated_json(share: float = 0.5) -> Effect:
+    """A well-formed HTTP answer whose JSON stops short."""
+    return Edit(lambda _, reply: replace(reply, body=reply.body[: int(len(reply.body) * share)]))
+
+
+def not_json(text: str = "<!DOCTYPE html><title>Buildkite</title>") -> Effect:
+    """200, said to be JSON, and something else."""
+    return Edit(lambda _, reply: replace(reply, body=text.encode()))
+
+
+def document(value: object) -> Effect:
+    """200 with other JSON than expected, null and scalars included."""
+    return Edit(lambda _, reply: replace(reply, body=encode(value)))
+
+
+def object_instead_of_list() -> Effect:
+    return Edit(lambda _, reply: replace(reply, body=b'{"items":' + reply.body + b"}"))
+
+
+def set_field(name: str, value: object, index: int | None = 0) -> Effect:
+    """Sets a field of one record of the answer, of every record with `index=None`; it may be a new field."""
+    return _edit_records(lambda record: {**record, name: value}, index)
+
+
+def drop_field(name: str, index: int | None = 0) -> Effect:
+    """Leaves a field out of one record of the answer, of every record with `index=None`."""
+    return _edit_records(lambda record: _without(record, name), index)
+
+
+def relink(rel: str, url: str | None) -> Effect:
+    """Points one relation of the Link header at any address; None leaves it out."""
+
+    def edit(links: dict[str, str], _call: Call) -> dict[str, str]:
+        kept = _without(links, rel)
+        return kept if url is None else {**kept, rel: url}
+
+    return _edit_links(edit)
+
+
+def page_loop() -> Effect:
+    """Next leads to the same page, and nothing else is linked."""
+
+    def edit(links: dict[str, str], call: Call) -> dict[str, str]:
+        """The page's own address: the linked one with its page number put back."""
+        here = f"page={call.query.get('page', '1')}"
+        return {"next": re.sub(r"\bpage=\d+", here, next(iter(links.values())))} if links else {}
+
+    return _edit_links(edit)
+
+
+def links_elsewhere(origin: str) -> Effect:
+    """The right pages at another `scheme://host:port`."""
+    return _edit_links(lambda links, _: {rel: re.sub(r"^\w+://[^/]+", origin, url) for rel, url in links.items()})
+
+
+def no_rate_limit_headers() -> Effect:
+    return Edit(
+        lambda _, reply: replace(
+            reply,
+            headers={name: text for name, text in reply.headers.items() if not name.startswith("RateLimit")},
+        )
+    )
+
+
+def rate_limit_headers(values: Mapping[str, str]) -> Effect:
+    """Other values for the named headers: absurd, negative, empty."""
+    return Edit(lambda _, reply: replace(reply, headers={**reply.headers, **values}))
+
+
+def revoke_token() -> Effect:
+    """The token that the request carries is revoked before it is looked at."""
+    return Change(lambda api, call: api.revoke(call.authorization.partition(" ")[2]))
+
+
+def change(edit: Callable[[Api], None]) -> Effect:
+    """Any change of data or tokens just before the request is answered."""
+    return Change(lambda api, _: edit(api))
+
+
+def edit_data(edits: Sequence[Mapping[str, Any]]) -> Effect:
+    """`Organization.edit`s before the answer: each with its `operation` and arguments, see `Api.edit`."""
+    return Change(lambda api, _: api.edit(edits))
+
+
+def _edit_records(edit: Callable[[dict[str, Any]], dict[str, Any]], index: int | None) -> Effect:
+    def edited(_: Call, reply: Reply) -> Reply:
+        payload = json.loads(reply.body)
+        if isinstance(payload, dict):
+            payload = edit(payload)
+        else:
+            payload = [edit(each) if index in (None, place) else each for place, each in enumerate(payload)]
+        return replace(reply, body=encode(payload))
+
+    return Edit(edited)
+
+
+def _edit_links(edit: Callable[[dict[str, str], Call], dict[str, str]]) -> Effect:
+    def edited(call: Call, reply: Reply) -> Reply:
+        found = re.findall(r'<([^>]*)>; rel="(\w+)"', reply.headers.get("Link", ""))
+        links = edit({rel: url for url, rel in found}, call)
+        headers = _without(reply.headers, "Link")
+        return replace(reply, headers={**headers, "Link": format_links(links)} if links else headers)
+
+    return Edit(edited)
+
+
+def _without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key != name}
+
+
+EFFECTS: Mapping[str, Callable[..., Effect]] = {
+    make.__name__: make
+    for make in (
+        server_error,
+        answer,
+        bad_gateway,
+        unavailable,
+        redirect,
+        reset,
+        disconnect,
+        stall,
+        slow,
+        outage,
+        truncated_json,
+        not_json,
+        document,
+        object_instead_of_list,
+        set_field,
+        drop_field,
+        relink,
+        page_loop,
+        links_elsewhere,
+        no_rate_limit_headers,
+        rate_limit_headers,
+        revoke_token,
+        edit_data,
+    )
+}
+
+
+@dataclass(slots=True)
+class Rule:
+    """An effect for the requests that match, after the first `skip` of them, `times` times or for ever.
+
+    `path` is matched segment by segment, `*` standing for anything within one; `query` must be
+    contained in the request's. `where` decides last.
+    """
+
+    effect: Effect
+    path: str | None = None
+    method: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    where: Callable[[Call], bool] | None = None
+    times: int | None = 1
+    skip: int = 0
+
+    def matches(self, call: Call) -> bool:
+        return (
+            (self.method is None or self.method == call.method)
+            and (self.path is None or _path_matches(self.path, call.path))
+            and all(call.query.get(name) == value for name, value in self.query.items())
+            and (self.where is None or self.where(call))
+        )
+
+
+def _path_matches(pattern: str, path: str) -> bool:
+    wanted, found = pattern.split("/"), path.split("/")
+    return len(wanted) == len(found) and all(map(fnmatchcase, found, wanted))
+
+
+class Faults:
+    """Which effect the next request meets, if any."""
+
+    def __init__(self) -> None:
+        self._script: deque[Effect | None] = deque()
+        self._rules: list[Rule] = []
+
+    def script(self, effects: Iterable[Effect | None]) -> None:
+        """One entry for each request to come, whatever it asks for; None lets it through to the rules."""
+        self._script.extend(effects)
+
+    def add(self, rule: Rule) -> None:
+        self._rules.append(rule)
+
+    def clear(self) -> None:
+        self._script.clear()
+        self._rules.clear()
+
+    @property
+    def pending(self) -> int:
+        """Scripted entries and rules that have not run out, rules for ever included."""
+        return len(self._script) + len(self._rules)
+
+    def take(self, call: Call) -> Effect | None:
+        """The effect for this request, which is thereby used."""
+        if self._script:
+            scripted = self._script.popleft()
+            if scripted is not None:
+                return scripted
+        for rule in self._rules:
+            if not rule.matches(call):
+                continue
+            if rule.skip > 0:
+                rule.skip -= 1
+                continue
+            if rule.times is not None:
+                rule.times -= 1
+                if rule.times <= 0:
+                    self._rules.remove(rule)
+            return rule.effect
+        return None

@@ -1,0 +1,300 @@
+"""The data that the Buildkite simulator serves: organizations that tests may edit while they are read.
+
+A `Listing` keeps its records in the order in which Buildkite would page through them, and the pages
+as the bytes that go out, so that serving one costs a dictionary look-up. `make_organization` grows
+organizations of any size; `buildkite_api` reads all this, `buildkite` serves it.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, gcd
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+"""One JSON object of a listing, exactly as it is served."""
+
+LARGEST_PAGE = 100
+"""The API's maximum for per_page."""
+
+
+def encode(value: object) -> bytes:
+    """JSON as the API sends it: UTF-8, no needless blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class Listing:
+    """Records in page order, found by the value of one key field; edits take effect on the next page read."""
+
+    def __init__(self, key: str, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._key = key
+        self._records: list[Record] = [dict(record) for record in records]
+        self._pages: dict[tuple[int, int], bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """The records to look at; edit them through the methods."""
+        return tuple(self._records)
+
+    def page(self, number: int, size: int) -> bytes:
+        """The JSON list of page `number` (from 1); an empty list beyond the last."""
+        found = self._pages.get((number, size))
+        if found is None:
+            start = (number - 1) * size
+            found = self._pages[number, size] = encode(self._records[start : start + size])
+        return found
+
+    def pages(self, size: int) -> int:
+        """How many pages of `size` there are; 0 when the listing is empty."""
+        return ceil(len(self._records) / size)
+
+    def insert(self, record: Mapping[str, Any], at: int | None = None) -> None:
+        """Adds a record before index `at`, at the end by default. The same key may come twice."""
+        self._records.insert(len(self._records) if at is None else at, dict(record))
+        self._pages.clear()
+
+    def remove(self, key: str) -> Record:
+        """Takes the first record of that key out. Raises KeyError when there is none."""
+        index = self._index(key)
+        self._pages.clear()
+        return self._records.pop(index)
+
+    def move(self, key: str, to: int) -> None:
+        """Puts a record at another index, as a roster does that is read while it changes."""
+        self.insert(self.remove(key), to)
+
+    def update(self, key: str, changes: Mapping[str, Any]) -> None:
+        """Overwrites fields of the first record of that key."""
+        self._records[self._index(key)].update(changes)
+        self._pages.clear()
+
+    def _index(self, key: str) -> int:
+        for index, record in enumerate(self._records):
+            if record.get(self._key) == key:
+                return index
+        raise KeyError(key)
+
+
+@dataclass
+class Organization:
+    """One organization, its roster and its teams' rosters."""
+
+    id: str
+    slug: str
+    name: str
+    created_at: str = "2015-05-09T21:05:59.874Z"
+    members: Listing = field(default_factory=lambda: Listing("id"))
+    teams: Listing = field(default_factory=lambda: Listing("id"))
+    team_members: dict[str, Listing] = field(default_factory=dict)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Organization":
+        """From the shape of acme-org.json: organization, members, teams, team_members by team id."""
+        rosters = document["team_members"]
+        return cls(
+            **document["organization"],
+            members=Listing("id", document["members"]),
+            teams=Listing("id", document["teams"]),
+            team_members={team["id"]: Listing("user_id", rosters.get(team["id"], ())) for team in document["teams"]},
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Organization":
+        return cls.from_document(json.loads(path.read_bytes()))
+
+    def document(self) -> dict[str, Any]:
+        """The shape that `from_document` reads."""
+        return {
+            "organization": {
+                "id": self.id,
+                "slug": self.slug,
+                "name": self.name,
+                "created_at": self.created_at,
+            },
+            "members": list(self.members.records),
+            "teams": list(self.teams.records),
+            "team_members": {team: list(roster.records) for team, roster in self.team_members.items()},
+        }
+
+    @property
+    def memberships(self) -> int:
+        return sum(len(roster) for roster in self.team_members.values())
+
+    @property
+    def minimum_requests(self) -> int:
+        """What reading all of it takes at 100 a page: every listing's pages, at least one each."""
+        listings = [self.members, self.teams, *self.team_members.values()]
+        return sum(max(1, listing.pages(LARGEST_PAGE)) for listing in listings)
+
+    def prepare(self) -> None:
+        """Encodes every page of 100 now, so that the first reader waits no longer than the next."""
+        for listing in (self.members, self.teams, *self.team_members.values()):
+            for number in range(1, listing.pages(LARGEST_PAGE) + 1):
+                listing.page(number, LARGEST_PAGE)
+
+    def add_member(self, id: str, name: str, email: str, at: int | None = None) -> None:  # noqa: A002
+        self.members.insert({"id": id, "name": name, "email": email}, at)
+
+    def remove_member(self, id: str, *, from_teams: bool = True) -> None:  # noqa: A002
+        """Takes a member out; with `from_teams=False` the teams still know them."""
+        self.members.remove(id)
+        if from_teams:
+            for roster in self.team_members.values():
+                if any(record["user_id"] == id for record in roster.records):
+                    roster.remove(id)
+
+    def move_member(self, id: str, to: int) -> None:  # noqa: A002
+        self.members.move(id, to)
+
+    def add_team(self, team: Mapping[str, Any], at: int | None = None) -> None:
+        self.teams.insert(team, at)
+        self.team_members[team["id"]] = Listing("user_id")
+
+    def update_team(self, id: str, changes: Mapping[str, Any]) -> None:  # noqa: A002
+        self.teams.update(id, changes)
+
+    def remove_team(self, id: str, *, stays_listed: bool = False) -> None:  # noqa: A002
+        """Deletes a team: its members answer 404. `stays_listed`: the list still names it."""
+        if not stays_listed:
+            self.teams.remove(id)
+        del self.team_members[id]
+
+    def add_team_member(
+        self,
+        team: str,
+        user_id: str,
+        user_name: str,
+        role: str = "member",
+        at: int | None = None,
+    ) -> None:
+        self.team_members[team].insert(
+            {
+                "role": role,
+                "created_at": "2023-03-14T00:49:55.534Z",
+                "user_id": user_id,
+                "user_name": user_name,
+            },
+            at,
+        )
+
+    def remove_team_member(self, team: str, user_id: str) -> None:
+        self.team_members[team].remove(user_id)
+
+    def move_team_member(self, team: str, user_id: str, to: int) -> None:
+        self.team_members[team].move(user_id, to)
+
+    def edit(self, operation: str, **arguments: Any) -> None:
+        """One edit by name, as a control message from another process has it."""
+        edits: dict[str, Callable[..., None]] = {
+            edit.__name__: edit
+            for edit in (
+                self.add_member,
+                self.remove_member,
+                self.move_member,
+                self.add_team,
+                self.update_team,
+                self.remove_team,
+                self.add_team_member,
+                self.remove_team_member,
+                self.move_team_member,
+            )
+        }
+        if operation not in edits:
+            raise ValueError(f"unknown edit {operation!r}; there are {', '.join(edits)}")
+        edits[operation](**arguments)
+
+
+GIVEN_NAMES = ("Zoë Ångström", "李小龙", "O'Brien, Pat", "Ada Lovelace", "Nguyễn Thị Hương", 'Test "Quote"')
+
+
+def make_organization(
+    accounts: int,
+    teams: int,
+    memberships: int,
+    seed: int = 0,
+    slug: str = "synthetic",
+) -> Organization:
+    """An organization of exactly these sizes; the same arguments always give the same one.
+
+    Teams are of uneven size, the first by far the largest, as in real organizations; one member in
+    eight is a maintainer. Raises ValueError when every account in every team were still too few.
+    """
+    if memberships > accounts * teams:
+        raise ValueError(f"{memberships} memberships do not fit {accounts} accounts in {teams} teams")
+    jitter = random.Random(seed)
+
+    def uuid() -> str:
+        digits = f"{jitter.getrandbits(128):032x}"
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+    organization = Organization(uuid(), slug, f"Synthetic {slug}")
+    members = [
+        {
+            "id": uuid(),
+            "name": f"{GIVEN_NAMES[index % len(GIVEN_NAMES)]} {index}",
+            "email": f"user{index}@example.com",
+        }
+        for index in range(accounts)
+    ]
+    organization.members = Listing("id", members)
+    sizes = _team_sizes(accounts, teams, memberships)
+    listed = [_team(uuid(), index, members) for index in range(teams)]
+    organization.teams = Listing("id", listed)
+    for team, size in zip(listed, sizes, strict=True):
+        roster = [
+            {
+                "role": "maintainer" if place % 8 == 0 else "member",
+                "created_at": "2023-03-14T00:49:55.534Z",
+                "user_id": members[account]["id"],
+                "user_name": members[account]["name"],
+            }
+            for place, account in enumerate(_draw(jitter, accounts, size))
+        ]
+        organization.team_members[team["id"]] = Listing("user_id", roster)
+    return organization
+
+
+def _team(id: str, index: int, members: Sequence[Record]) -> Record:  # noqa: A002
+    creator = members[index % len(members)] if members and index % 5 else None
+    return {
+        "id": id,
+        "graphql_id": f"VGVhbS0tLQ{index}",
+        "name": f"Team {index} – ops & dev",
+        "slug": f"team-{index}",
+        "description": "" if index % 3 else f"Description of team {index} <b>&",
+        "created_at": "2023-03-14T00:45:16.215Z",
+        "privacy": "secret" if index % 4 == 0 else "visible",
+        "default": index == 0,
+        "created_by": creator and {**creator, "created_at": "2022-01-18T02:51:30.983Z"},
+    }
+
+
+def _team_sizes(accounts: int, teams: int, memberships: int) -> list[int]:
+    """Sizes that fall with the team's rank, none above `accounts`, in all exactly `memberships`."""
+    sizes: list[int] = []
+    left = memberships
+    weights = [1 / (rank + 10) for rank in range(teams)]
+    weight_left = sum(weights)
+    for rank, weight in enumerate(weights):
+        others = teams - rank - 1
+        wanted = round(left * weight / weight_left) if others else left
+        size = max(left - others * accounts, min(accounts, left, wanted))
+        sizes.append(size)
+        left -= size
+        weight_left -= weight
+    return sizes
+
+
+def _draw(jitter: random.Random, accounts: int, size: int) -> Iterable[int]:
+    """`size` different accounts, strewn over the roster by a stride that is coprime to its length."""
+    if not size:
+        return ()
+    start, stride = jitter.randrange(accounts), jitter.randrange(1, accounts + 1)
+    while gcd(stride, accounts) != 1:
+        stride += 1
+    return ((start + step * stride) % accounts for step in range(size))

@@ -1,0 +1,314 @@
+"""A real HTTP server on loopback that answers as Buildkite's REST API does, and fails when told to.
+
+In-process: `async with BuildkiteSimulator(Config([organization])) as sim:` and then `sim.url`. In a process
+of its own: `python -m simulators.buildkite --help`, driven through `buildkite_control`. What it answers is
+decided in `buildkite_api` and `buildkite_quota`, what goes wrong in `buildkite_faults`; this module is the
+wire: sockets, TLS, latency, broken answers, and the transcript.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from simulators.buildkite.api import BASE_PATH, Api, Call, Reply, Token
+from simulators.buildkite.certificate import Authority, Certificate
+from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Ending, Faults, Outage, Rule, Slow
+from simulators.buildkite.organization import Organization
+from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, Limits, OtherUse, Quota
+from simulators.buildkite.transcript import Request, Transcript
+
+CONTROL_PREFIX = "/_sim/"
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to serve and how. `latency` in seconds a request, `port` 0 for any, `tls` None for plain http."""
+
+    organizations: Sequence[Organization]
+    tokens: Sequence[Token] = (Token(),)
+    limits: Limits = BUILDKITE_LIMITS
+    other_use: OtherUse = NO_OTHER_USE
+    latency: float = 0.0
+    tls: Certificate | None = None
+    port: int = 0
+
+
+class _Refusal(asyncio.Protocol):
+    """For a connection that comes while the port is being closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+class BuildkiteSimulator:
+    """Serves one configuration; everything but its address may change while it runs.
+
+    `api.organizations` by slug and `api.tokens` by value are open to edits, `quota.limits` and
+    `quota.other_use` to replacement, `latency` and `certificate` to assignment (the certificate takes
+    effect at the next `resume`). `monotonic` and `now` tell it the time, so that a test may; `control`
+    answers what comes under /_sim/.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        control: "Control | None" = None,
+    ) -> None:
+        self.latency = config.latency
+        self.quota = Quota(config.limits, config.other_use, monotonic)
+        self.faults = Faults()
+        self.transcript = Transcript()
+        self.api = Api(
+            {organization.slug: organization for organization in config.organizations},
+            {token.value: token for token in config.tokens},
+            self.quota,
+            now,
+        )
+        self.authority = None if config.tls is None else Authority()
+        self.certificate = config.tls
+        self._tokens = config.tokens
+        self._control = control
+        self._port = config.port
+        self._monotonic = monotonic
+        self._started = monotonic()
+        self._reservation: socket.socket | None = None
+        self._protocols: web.Server | None = None
+        self._open = False
+        self._listener: asyncio.Server | None = None
+        self._outage: asyncio.Task[None] | None = None
+
+    @property
+    def origin(self) -> str:
+        """`scheme://host:port`, without a path."""
+        return f"{'http' if self.authority is None else 'https'}://{LOOPBACK}:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """The base URL, as BUILDKITE_API_URL has it."""
+        return self.origin + BASE_PATH
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        return self.transcript.requests
+
+    @property
+    def organization(self) -> Organization:
+        """The first organization."""
+        return next(iter(self.api.organizations.values()))
+
+    @property
+    def token(self) -> Token:
+        """The first token of the configuration, revoked or not."""
+        return self._tokens[0]
+
+    def token_named(self, description: str) -> Token:
+        """A token of the configuration by its description. Raises KeyError."""
+        return {token.description: token for token in self._tokens}[description]
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Takes a port and listens. The port stays taken through pauses."""
+        self._reservation = _bind(self._port)
+        self._port = self._reservation.getsockname()[1]
+        self.api.origin = self.origin
+        self._protocols = web.Server(self._handle, handler_cancellation=True, access_log=None)
+        await self.resume()
+
+    async def stop(self) -> None:
+        """Closes everything at once, answers in the air included."""
+        if self._outage is not None:
+            self._outage.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._outage
+        await self.pause()
+        if self._protocols is not None:
+            await self._protocols.shutdown(1.0)
+        if self._reservation is not None:
+            self._reservation.close()
+
+    async def pause(self) -> None:
+        """Resets every connection; until `resume`, new ones are refused."""
+        self._open = False
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._protocols is not None:
+            for connection in self._protocols.connections:
+                _reset(connection.transport)
+
+    async def resume(self) -> None:
+        """Listens (again), on the same port."""
+        if self._listener is not None:
+            return
+        context = None
+        if self.authority is not None:
+            context = self.authority.context(self.certificate or Certificate.VALID)
+        self._open = True
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._accept, sock=_bind(self._port), ssl=context, backlog=1024
+        )
+
+    def revoke(self, token: Token | None = None) -> None:
+        """The token (the first, by default) is refused from now on."""
+        self.api.revoke((token or self.token).value)
+
+    def grant(self, token: Token | None = None) -> None:
+        """Accepts a token from now on: a new one, a revoked one, or one with other scopes."""
+        granted = token or self.token
+        self.api.tokens[granted.value] = granted
+
+    def consume(self, user: int = 0, organization: int = 0) -> None:
+        """Other tools' requests, now, by the first token's user and in the first organization."""
+        self.quota.consume(
+            {self.token.user.id: user} if user else {},
+            {self.organization.slug: organization} if organization else {},
+        )
+
+    def fault(
+        self,
+        effect: Effect,
+        *,
+        path: str | None = None,
+        method: str | None = None,
+        query: Mapping[str, str] | None = None,
+        where: Callable[[Call], bool] | None = None,
+        times: int | None = 1,
+        skip: int = 0,
+    ) -> None:
+        """Adds a `Rule`: the effect for the requests that match."""
+        self.faults.add(Rule(effect, path, method, query or {}, where, times, skip))
+
+    def script(self, effects: Iterable[Effect | None]) -> None:
+        """An effect, or None, for each of the next requests in order of arrival."""
+        self.faults.script(effects)
+
+    def reset_counts(self) -> None:
+        self.transcript.reset()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        if not self._open:
+            return _Refusal()
+        self.transcript.connections += 1
+        assert self._protocols is not None
+        return self._protocols()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._control is not None and request.raw_path.startswith(CONTROL_PREFIX):
+            return await self._control(self, request)
+        return await self._serve(request)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        arrived = self._monotonic()
+        call = Call.parse(request.method, request.raw_path, request.headers.get("Authorization", ""))
+        token: Token | None = None
+        status: int | None = None
+        self.transcript.arrived()
+        try:
+            effect = self.faults.take(call)
+            if isinstance(effect, Change):
+                effect.change(self.api, call)
+            if isinstance(effect, Outage):
+                await self._go_away(effect)
+                return web.Response()
+            token = self.api.token_of(call)
+            reply = effect.reply if isinstance(effect, Answer) else self.api.answer(call, token)
+            if isinstance(effect, Edit):
+                reply = effect.edit(call, reply)
+            delay = self.latency + (effect.seconds if isinstance(effect, Slow) else 0.0)
+            if delay > 0:
+                await asyncio.sleep(delay)
+            if isinstance(effect, Cut):
+                return await _break_off(request, reply, effect)
+            response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+            status = reply.status
+            return response
+        finally:
+            self.transcript.left(
+                Request(
+                    call.method,
+                    call.path,
+                    tuple(sorted(call.query.items())),
+                    status,
+                    arrived - self._started,
+                    self._monotonic() - arrived,
+                    token.description if token else "",
+                )
+            )
+
+    async def _go_away(self, outage: Outage) -> None:
+        await self.pause()
+        if outage.seconds is not None and (self._outage is None or self._outage.done()):
+            self._outage = asyncio.create_task(self._come_back(outage.seconds))
+
+    async def _come_back(self, seconds: float) -> None:
+        """The simulator owns this task: `stop` cancels it and waits for it."""
+        await asyncio.sleep(seconds)
+        await self.resume()
+
+
+Control = Callable[[BuildkiteSimulator, web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+async def _break_off(request: web.BaseRequest, reply: Reply, cut: Cut) -> web.StreamResponse:
+    """Sends part of a reply that promised its whole length, then ends it as told."""
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    transport = request.transport
+    if cut.after is not None:
+        response.content_length = len(reply.body)
+        await response.prepare(request)
+        # The headers wait for the first byte of the body, so that even 0 sends one.
+        await response.write(reply.body[: max(1, int(len(reply.body) * cut.after))])
+    match cut.ending:
+        case Ending.RESET:
+            _reset(transport)
+        case Ending.CLOSE if transport is not None:
+            transport.close()
+        case Ending.STALL:
+            await asyncio.Event().wait()
+    return response
+
+
+def _bind(port: int) -> socket.socket:
+    """A socket that holds a loopback port without listening: connections to it are refused.
+
+    With SO_REUSEADDR a second one may bind the same port and listen, which is how a pause keeps it.
+    """
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((LOOPBACK, port))
+    return bound
+
+
+def _reset(transport: asyncio.BaseTransport | None) -> None:
+    """Ends a connection with RST rather than FIN."""
+    if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+        return
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

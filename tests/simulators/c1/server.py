@@ -1,0 +1,311 @@
+"""A C1 to deliver to: the token endpoint and BatonService on one TLS port of 127.0.0.1, as strict as the real one.
+
+In a test: `async with C1Simulator() as sim`. As a command: `python -m simulators.c1 --help`.
+What it does by itself is `c1_policy`, what goes wrong `c1_faults`; from another process, `c1_http` drives it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import trustme
+
+from buildkite_connector.timing.clock import Clock, SystemClock
+from simulators.c1.faults import TOKEN, Action, Fault, FaultScript
+from simulators.c1.front import HOST, Certificate, Front
+from simulators.c1.http import HttpSide
+from simulators.c1.journal import Call, Journal
+from simulators.c1.policy import Policy
+from simulators.c1.service import BatonService
+from simulators.c1.tasks import Ledger, Outcome, Session, TaskRecord, Who
+from simulators.c1.token import Authority, Client
+from simulators.c1.uploads import Received, Uploads
+
+PATIENCE = 10.0
+"""Seconds that a test waits for something to happen before it says what did instead."""
+
+
+class C1Simulator:
+    """Use as an async context manager.
+
+    `keep_uploads`: where received files stay; by default they go when the simulator does.
+    `ca`: signs its certificate, for one CA file among several simulators.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        port: int = 0,
+        keep_uploads: Path | None = None,
+        ca: trustme.CA | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.policy = policy or Policy()
+        self.clock = clock or SystemClock()
+        self.journal = Journal()
+        self.faults = FaultScript()
+        self.authority = Authority(self.policy, self.clock)
+        self.port = port
+        self.ca_file = Path()
+        self.ledger: Ledger
+        self.uploads: Uploads
+        self.front: Front
+        self._ca = ca or trustme.CA()
+        self._keep_uploads = keep_uploads
+        self._ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._run: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup
+
+    async def __aenter__(self) -> Self:
+        self._run = asyncio.create_task(self._serve())
+        ready = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({ready, self._run}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            try:
+                await self._run
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._run is not None:
+            await self._run
+
+    async def _serve(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="c1-simulator-")))
+            self.ca_file = folder / "ca.pem"
+            self._ca.cert_pem.write_to_path(str(self.ca_file))
+            self.uploads = Uploads(self._keep_uploads or folder)
+            self.ledger = Ledger(self.policy, self.journal, asyncio.get_running_loop().call_later)
+            stack.callback(self.ledger.close)
+            http, http_port = await HttpSide(self).start()
+            stack.push_async_callback(http.cleanup)
+            service = BatonService(
+                policy=self.policy,
+                clock=self.clock,
+                authority=self.authority,
+                faults=self.faults,
+                ledger=self.ledger,
+                uploads=self.uploads,
+                journal=self.journal,
+                drop=self._drop,
+            )
+            grpc_server, grpc_port = await service.start()
+            stack.push_async_callback(grpc_server.stop, 0)
+            self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self.front = Front(self._tasks, self._ca, http=http_port, grpc=grpc_port)
+            self.port = await self.front.open(self.port)
+            self._ready.set()
+            await self._stop.wait()
+            self.faults.clear()
+            self.front.close()
+
+    def _drop(self, inner_port: int) -> None:
+        self.front.drop(inner_port)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, for an override of the host."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.address}"
+
+    def register_client(self, address: str | None = None) -> Client:
+        """A client whose ID names this simulator, or `address` (then the connector needs its host override)."""
+        return self.authority.register(address or self.address)
+
+    def add_task(
+        self,
+        kind: str = "sync_full",
+        host_id: str | None = None,
+        *,
+        client: Client | None = None,
+        debug: bool = False,
+        **options: Any,
+    ) -> str:
+        """The new task's ID. `options` are the fields of the task's message."""
+        client_id = client.client_id if client else None
+        return self.ledger.add(kind, client_id=client_id, host_id=host_id, debug=debug, options=options)
+
+    def cancel(self, task_id: str) -> None:
+        self.ledger.cancel(task_id)
+
+    def fail(self, rpc: str, code: str = "UNAVAILABLE", *, times: int | None = 1, **fault: Any) -> None:
+        """The next `times` calls of `rpc` end with `code`; other fields of `Fault` as it has them."""
+        self.faults.add(Fault(rpc, Action.ERROR, times, code, **fault))
+
+    def stall(self, rpc: str, *, times: int | None = 1, **fault: Any) -> None:
+        self.faults.add(Fault(rpc, Action.STALL, times, **fault))
+
+    def drop(self, rpc: str, *, times: int | None = 1, **fault: Any) -> None:
+        self.faults.add(Fault(rpc, Action.DROP, times, **fault))
+
+    def reject_checksum(self, *, times: int | None = 1) -> None:
+        self.faults.add(Fault("UploadAsset", Action.CHECKSUM, times))
+
+    def answer_token(
+        self, status: int, body: str, content_type: str = "application/json", *, times: int | None = 1
+    ) -> None:
+        """The next `times` token requests get this answer."""
+        self.faults.add(Fault(TOKEN, times=times, status=status, body=body, content_type=content_type))
+
+    def show_certificate(self, certificate: Certificate) -> None:
+        """To those who connect from now on; open connections are reset."""
+        self.front.show(certificate)
+        self.front.reset()
+
+    def close_port(self) -> None:
+        """Connections are refused until `reopen_port`, and those that are open reset."""
+        self.front.close()
+
+    async def reopen_port(self) -> None:
+        await self.front.open(self.port)
+        self.journal.announce()
+
+    @property
+    def listening(self) -> bool:
+        return self.front.listening
+
+    def close_port_for(self, seconds: float) -> None:
+        """Close now, reopen by itself."""
+
+        async def away() -> None:
+            self.close_port()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stop.wait()
+            if not self._stop.is_set():
+                await self.reopen_port()
+
+        self._tasks.create_task(away())
+
+    async def wait_for(self, predicate: Callable[[], object], timeout: float = PATIENCE) -> None:  # noqa: ASYNC109
+        """Returns once `predicate` holds; it is asked anew whenever something happened. Raises TimeoutError."""
+        await self.journal.until(predicate, timeout)
+
+    async def finished(self, task_id: str, timeout: float = PATIENCE) -> Outcome:  # noqa: ASYNC109
+        """How the task ended, once it has. Raises TimeoutError."""
+        record = self.tasks[task_id]
+        await self.wait_for(lambda: record.outcome, timeout)
+        assert record.outcome is not None
+        return record.outcome
+
+    def calls(self, rpc: str) -> list[Call]:
+        """The calls of one rpc (or `Token`) that have ended, oldest first."""
+        return [call for call in self.transcript if call.rpc == rpc]
+
+    @property
+    def transcript(self) -> Sequence[Call]:
+        return self.journal.transcript
+
+    @property
+    def under_way(self) -> Mapping[str, int]:
+        """How many calls of each rpc have begun and not ended."""
+        return self.journal.under_way
+
+    @property
+    def violations(self) -> list[str]:
+        """Breaches of the contract by connectors; scripted faults are none."""
+        return self.journal.violations
+
+    @property
+    def token_requests(self) -> int:
+        return len(self.calls(TOKEN))
+
+    @property
+    def tasks(self) -> Mapping[str, TaskRecord]:
+        return self.ledger.tasks
+
+    @property
+    def sessions(self) -> Mapping[Who, Session]:
+        return self.ledger.sessions
+
+    @property
+    def received(self) -> list[Received]:
+        """Accepted uploads, oldest first."""
+        return self.uploads.received
+
+    @property
+    def ingested(self) -> list[Received]:
+        """Those whose task finished with success."""
+        return self.uploads.ingested
+
+    @property
+    def repeated_syncs(self) -> Mapping[str, int]:
+        """Syncs that were ingested under more than one task, and how often."""
+        return self.uploads.repeated_syncs
+
+
+def arguments() -> argparse.ArgumentParser:
+    default = Policy()
+    parser = argparse.ArgumentParser(prog="python -m simulators.c1", description="A simulated C1 on loopback.")
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    parser.add_argument("--ca-out", type=Path, help="where to write the CA's certificate (PEM), for SSL_CERT_FILE")
+    parser.add_argument("--credentials-out", type=Path, help="where to write a client's ID and secret (JSON)")
+    parser.add_argument("--keep-uploads", type=Path, help="a folder where received files stay")
+    parser.add_argument("--next-poll", type=float, default=default.next_poll, help="seconds (default: %(default)s)")
+    parser.add_argument(
+        "--next-heartbeat", type=float, default=default.next_heartbeat, help="seconds (default: %(default)s)"
+    )
+    parser.add_argument("--long-poll", type=float, default=default.long_poll, help="seconds (default: %(default)s)")
+    parser.add_argument("--sync-every", type=float, help="seconds between full syncs (default: only the first)")
+    parser.add_argument(
+        "--sync-on-hello", action=argparse.BooleanOptionalAction, default=True, help="a first Hello makes a sync due"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="a failed task comes again unless non-retryable")
+    parser.add_argument("--requeue-lost", action="store_true", help="a task without heartbeats is handed out again")
+    return parser
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Until SIGTERM or SIGINT."""
+    policy = Policy(
+        next_poll=options.next_poll,
+        next_heartbeat=options.next_heartbeat,
+        long_poll=options.long_poll,
+        sync_every=options.sync_every,
+        sync_on_hello=options.sync_on_hello,
+        retry_failed=options.retry_failed,
+        requeue_lost=options.requeue_lost,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with C1Simulator(policy, port=options.port, keep_uploads=options.keep_uploads) as simulator:
+        _write_out(options, simulator)
+        print(simulator.address, flush=True)
+        await stop.wait()
+
+
+def _write_out(options: argparse.Namespace, simulator: C1Simulator) -> None:
+    if options.ca_out:
+        options.ca_out.write_bytes(simulator.ca_file.read_bytes())
+    if options.credentials_out:
+        client = simulator.register_client()
+        options.credentials_out.touch(mode=0o600)
+        options.credentials_out.write_text(
+            json.dumps({"client_id": client.client_id, "client_secret": client.client_secret})
+        )
+
+
+def main() -> None:
+    options = arguments().parse_args()
+    if options.keep_uploads:
+        options.keep_uploads.mkdir(parents=True, exist_ok=True)
+    asyncio.run(serve(options))

@@ -1,0 +1,310 @@
+"""The simulated C1's BatonService: a real gRPC server that holds every call against the contract.
+
+Each call: whose token, then scripted faults, then field limits, then what the ledger allows. Refusals end
+the call with C1's code and, where the connector broke the contract, are noted as violations.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from buildkite_connector.proto import baton_pb2 as pb
+from buildkite_connector.timing.clock import Clock
+from simulators.c1.faults import Action, Fault, FaultScript
+from simulators.c1.ingest import MAGIC, Expected, Rejected, ingest
+from simulators.c1.journal import Call, Journal
+from simulators.c1.limits import Refused, check
+from simulators.c1.policy import Policy
+from simulators.c1.tasks import Ledger, Outcome, TaskRecord, Who
+from simulators.c1.token import Authority, TokenRejected
+from simulators.c1.uploads import Incoming, Uploads
+
+SERVICE = "c1.connectorapi.baton.v1.BatonService"
+OPTIONS = (("grpc.so_reuseport", 0), ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000))
+
+
+class Context(Protocol):
+    """What this service uses of a gRPC call's context."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...] | None: ...
+
+    def peer(self) -> str: ...
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One call in progress: whose it is and what it is about, for the transcript."""
+
+    rpc: str
+    peer: str
+    user_agent: str
+    client_id: str = ""
+    host_id: str = ""
+    task_id: str = ""
+
+    @property
+    def who(self) -> Who:
+        return Who(self.client_id, self.host_id)
+
+
+class BatonService:
+    """`drop` resets the connection of a gRPC peer, named by its port."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        clock: Clock,
+        authority: Authority,
+        faults: FaultScript,
+        ledger: Ledger,
+        uploads: Uploads,
+        journal: Journal,
+        drop: Callable[[int], None],
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._authority = authority
+        self._faults = faults
+        self._ledger = ledger
+        self._uploads = uploads
+        self._journal = journal
+        self._drop = drop
+
+    async def start(self) -> tuple[grpc.aio.Server, int]:
+        """A running server on loopback, without TLS, and its port."""
+        server = grpc.aio.server(options=OPTIONS)
+        unary: dict[str, tuple[type[Message], Callable[[Exchange, Any], Awaitable[Message]]]] = {
+            "Hello": (pb.BatonServiceHelloRequest, self._hello),
+            "GetTask": (pb.BatonServiceGetTaskRequest, self._get_task),
+            "GetTasks": (pb.BatonServiceGetTasksRequest, self._get_tasks),
+            "Heartbeat": (pb.BatonServiceHeartbeatRequest, self._heartbeat),
+            "FinishTask": (pb.BatonServiceFinishTaskRequest, self._finish_task),
+            "StartDebugging": (pb.StartDebuggingRequest, self._start_debugging),
+        }
+        methods = {
+            rpc: grpc.unary_unary_rpc_method_handler(
+                partial(self._unary, rpc, act),
+                request_deserializer=request.FromString,
+                response_serializer=wire,
+            )
+            for rpc, (request, act) in unary.items()
+        }
+        methods["UploadAsset"] = grpc.stream_unary_rpc_method_handler(
+            self._upload_asset,
+            request_deserializer=pb.BatonServiceUploadAssetRequest.FromString,
+            response_serializer=wire,
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        port: int = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        return server, port
+
+    @asynccontextmanager
+    async def _exchange(self, rpc: str, context: Context) -> AsyncIterator[Exchange]:
+        metadata = dict(context.invocation_metadata() or ())
+        exchange = Exchange(rpc, context.peer(), metadata.get("user-agent", ""))
+        self._journal.begin(rpc)
+        code, detail = "UNKNOWN", "the simulator itself failed"
+        refusal: Refused | None = None
+        try:
+            exchange.client_id = self._identify(metadata.get("authorization", ""))
+            yield exchange
+            code, detail = "OK", ""
+        except Refused as refused:
+            refusal = refused
+            code, detail = refused.code.name, refused.message
+            if refused.violation:
+                self._journal.violate(f"{rpc} by {exchange.host_id}: {detail}")
+        except asyncio.CancelledError:
+            code, detail = "CANCELLED", "the caller gave up"
+            raise
+        finally:
+            about = (exchange.client_id, exchange.host_id, exchange.task_id)
+            self._journal.end(Call(self._clock.now(), rpc, code, *about, detail))
+        if refusal is not None:
+            await context.abort(refusal.code, refusal.message)
+
+    def _identify(self, authorization: str) -> str:
+        try:
+            return self._authority.identify(authorization)
+        except TokenRejected as rejected:
+            code = grpc.StatusCode.UNAUTHENTICATED
+            raise Refused(code, str(rejected), violation=not rejected.expired) from None
+
+    async def _befall(self, fault: Fault, exchange: Exchange) -> NoReturn:
+        if fault.action is Action.STALL:
+            await self._faults.cleared()
+        if fault.action is Action.DROP:
+            self._drop(int(exchange.peer.rpartition(":")[2]))
+        raise Refused(grpc.StatusCode[fault.code], fault.message, violation=False)
+
+    async def _unary(
+        self, rpc: str, act: Callable[[Exchange, Any], Awaitable[Message]], request: Any, context: Context
+    ) -> Message:
+        async with self._exchange(rpc, context) as exchange:
+            exchange.host_id = getattr(request, "host_id", "")
+            exchange.task_id = getattr(request, "task_id", "")
+            fault = self._faults.take(rpc)
+            if fault is not None and not fault.carried_out:
+                await self._befall(fault, exchange)
+            check(request)
+            answer = await act(exchange, request)
+            if fault is not None:
+                await self._befall(fault, exchange)
+        return answer
+
+    async def _hello(self, exchange: Exchange, request: pb.BatonServiceHelloRequest) -> Message:
+        self._ledger.hello(exchange.who, request, exchange.user_agent)
+        return pb.BatonServiceHelloResponse()
+
+    async def _get_task(self, exchange: Exchange, _: pb.BatonServiceGetTaskRequest) -> Message:
+        handed = self._ledger.hand_out(exchange.who, 1)
+        if not handed and self._policy.long_poll:
+            try:
+                await self._journal.until(lambda: any(self._ledger.waiting(exchange.who)), self._policy.long_poll)
+            except TimeoutError:
+                pass
+            else:
+                handed = self._ledger.hand_out(exchange.who, 1)
+        if handed:
+            exchange.task_id = handed[0].id
+        task = handed[0].message() if handed else None
+        return pb.BatonServiceGetTaskResponse(task=task, next_poll=self._next_poll, next_heartbeat=self._next_heartbeat)
+
+    async def _get_tasks(self, exchange: Exchange, request: pb.BatonServiceGetTasksRequest) -> Message:
+        handed = self._ledger.hand_out(exchange.who, request.page_size, request.known_task_ids)
+        return pb.BatonServiceGetTasksResponse(
+            tasks=[record.message() for record in handed],
+            next_poll=self._next_poll,
+            next_heartbeat=self._next_heartbeat,
+        )
+
+    async def _heartbeat(self, exchange: Exchange, request: pb.BatonServiceHeartbeatRequest) -> Message:
+        cancelled = self._ledger.heartbeat(exchange.who, request.task_id)
+        others = [task_id for task_id in request.task_ids if task_id != request.task_id]
+        return pb.BatonServiceHeartbeatResponse(
+            next_heartbeat=self._next_heartbeat,
+            cancelled=cancelled,
+            cancelled_task_ids=[task_id for task_id in others if self._ledger.heartbeat(exchange.who, task_id)],
+        )
+
+    async def _finish_task(self, exchange: Exchange, request: pb.BatonServiceFinishTaskRequest) -> Message:
+        status = request.status
+        outcome = Outcome(status.code, status.message, request.error.non_retryable)
+        self._ledger.finish(exchange.who, request.task_id, outcome)
+        if outcome.success:
+            self._uploads.ingest(request.task_id)
+        return pb.BatonServiceFinishTaskResponse()
+
+    async def _start_debugging(self, _: Exchange, __: pb.StartDebuggingRequest) -> Message:
+        return pb.StartDebuggingResponse(status=True)
+
+    async def _upload_asset(
+        self, requests: AsyncIterator[pb.BatonServiceUploadAssetRequest], context: Context
+    ) -> Message:
+        async with self._exchange("UploadAsset", context) as exchange:
+            fault = self._faults.take("UploadAsset")
+            first = await anext(requests, pb.BatonServiceUploadAssetRequest())
+            if first.WhichOneof("msg") != "metadata":
+                raise _invalid(f"msg: expected metadata first, got {first.WhichOneof('msg')}")
+            exchange.host_id, exchange.task_id = first.metadata.host_id, first.metadata.task_id
+            check(first)
+            record = self._ledger.uploading(exchange.who, exchange.task_id)
+            with self._uploads.incoming(record.id) as part:
+                checksum = await self._receive(requests, part, fault, exchange)
+                if checksum != part.sha256 or (fault is not None and fault.action is Action.CHECKSUM):
+                    raise _invalid("eof.sha256_checksum: is not the SHA-256 of the bytes received")
+                part.close()
+                await self._take_in(part, record, exchange)
+            if fault is not None and fault.carried_out:
+                await self._befall(fault, exchange)
+        return pb.BatonServiceUploadAssetResponse()
+
+    async def _receive(
+        self,
+        requests: AsyncIterator[pb.BatonServiceUploadAssetRequest],
+        part: Incoming,
+        fault: Fault | None,
+        exchange: Exchange,
+    ) -> bytes:
+        """The file's bytes into `part`; gives the checksum that came with its end."""
+        strikes = fault is not None and not fault.carried_out and fault.action is not Action.CHECKSUM
+        checksum = b""
+        async for request in requests:
+            if fault is not None and strikes and part.size >= fault.after_bytes:
+                await self._befall(fault, exchange)
+            kind = request.WhichOneof("msg")
+            if checksum:
+                raise _invalid(f"msg: expected nothing after eof, got {kind}")
+            check(request)
+            if kind == "metadata":
+                raise _invalid("msg: expected data or eof, got metadata again")
+            if kind == "data":
+                part.append(request.data.data)
+            elif not part.size:
+                raise _invalid("msg: expected data before eof")
+            else:
+                checksum = request.eof.sha256_checksum
+        if not checksum:
+            raise _invalid("msg: the stream ended without eof")
+        return checksum
+
+    async def _take_in(self, part: Incoming, record: TaskRecord, exchange: Exchange) -> None:
+        if record.debug and record.delivered and not part.path.read_bytes().startswith(MAGIC):
+            self._uploads.keep_debug_log(part)
+            return
+        expected, read = _expected(record), None
+        if self._policy.validate:
+            try:
+                read = await asyncio.to_thread(ingest, part.path, expected)
+            except Rejected as rejected:
+                raise _invalid(f"the snapshot was rejected: {rejected}") from None
+        record = self._ledger.uploading(exchange.who, record.id)
+        self._uploads.keep(
+            part, who=exchange.who, task_id=record.id, at=self._clock.now(), expected=expected, read=read
+        )
+        record.delivered = True
+
+    @property
+    def _next_poll(self) -> Duration:
+        return _duration(self._policy.next_poll)
+
+    @property
+    def _next_heartbeat(self) -> Duration:
+        return _duration(self._policy.next_heartbeat)
+
+
+def wire(message: Message) -> bytes:
+    """A message as gRPC sends it."""
+    return message.SerializeToString()
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9))
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _expected(record: TaskRecord) -> Expected:
+    """What the task's options allow. Of a targeted sync this simulator knows only that it is one sync."""
+    options = record.message().sync_full
+    if options.targeted_sync_resources:
+        return Expected()
+    return Expected(
+        sync_type="resources_only" if options.skip_entitlements_and_grants else "full",
+        kinds=frozenset(options.sync_resource_type_ids),
+        grants=not options.skip_grants,
+    )

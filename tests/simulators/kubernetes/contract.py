@@ -1,0 +1,280 @@
+"""What this project relies on of a Kubernetes API, as tests that the double and a real API server both pass.
+
+A test class inherits `KubernetesContract` and gives the fixture `api`, on a namespace of its own and with
+`WIDGETS` applied: `tests/unit/test_kubernetes_double.py` on the double, `tests/e2e/test_control_plane.py` on
+kube-apiserver.
+"""
+
+import base64
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from simulators.kubernetes.client import GROUP, JSON_PATCH, MERGE, WIDGETS_PATH, Api, accepted, refused, widget
+from simulators.kubernetes.contract_apply import ApplyContract
+from simulators.kubernetes.contract_watch import WatchContract
+
+
+class KubernetesContract(ApplyContract, WatchContract):
+    """The tests. Every name goes on from "a Kubernetes API"."""
+
+    # Creation and deletion
+
+    async def test_gives_a_new_object_its_identity(self, api: Api) -> None:
+        metadata = (await api.create())["metadata"]
+        assert metadata["generation"] == 1
+        assert metadata["namespace"] == api.namespace
+        assert metadata["uid"]
+        assert metadata["resourceVersion"]
+        assert metadata["creationTimestamp"].endswith("Z")
+
+    async def test_ignores_a_status_given_at_creation(self, api: Api) -> None:
+        created = accepted(
+            await api.http.post(api.widgets, json=widget({"name": "with-status"}, spec={}, status={"count": 3})), 201
+        )
+        assert "status" not in created
+
+    async def test_makes_a_name_from_a_prefix(self, api: Api) -> None:
+        created = accepted(await api.http.post(api.widgets, json=widget({"generateName": "made-"})), 201)
+        assert created["metadata"]["name"].startswith("made-")
+        assert len(created["metadata"]["name"]) == len("made-") + 5
+
+    async def test_fills_in_defaults_and_drops_unknown_fields(self, api: Api) -> None:
+        created = await api.create({"unknown": 1, "limits": {"unknown": 2}, "labels": {"any": "label"}})
+        assert created["spec"] == {"size": "medium", "limits": {"most": 10}, "labels": {"any": "label"}}
+
+    async def test_fills_in_the_defaults_of_a_default(self, api: Api) -> None:
+        assert (await api.create())["spec"] == {"size": "medium", "limits": {"most": 10}}
+
+    async def test_refuses_a_second_object_of_the_same_name(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        response = await api.http.post(api.widgets, json=widget({"name": name}))
+        assert refused(response, 409, "AlreadyExists") == f'widgets.{GROUP} "{name}" already exists'
+
+    async def test_refuses_an_object_in_a_namespace_that_does_not_exist(self, api: Api) -> None:
+        response = await api.http.post(WIDGETS_PATH.format("nowhere"), json=widget({"name": "lost"}))
+        assert refused(response, 404, "NotFound") == 'namespaces "nowhere" not found'
+
+    async def test_refuses_an_object_for_another_namespace_than_the_paths(self, api: Api) -> None:
+        response = await api.http.post(api.widgets, json=widget({"name": "lost", "namespace": "default"}))
+        refused(response, 400, "BadRequest")
+
+    @pytest.mark.parametrize(
+        ("field", "value", "status", "reason"),
+        [("kind", "Gadget", 422, "Invalid"), ("apiVersion", "contract.test/v2", 400, "BadRequest")],
+    )
+    async def test_refuses_an_object_of_another_kind_than_the_paths(
+        self, api: Api, field: str, value: str, status: int, reason: str
+    ) -> None:
+        response = await api.http.post(api.widgets, json={**widget({"name": "odd"}), field: value})
+        refused(response, status, reason)
+
+    async def test_says_what_was_not_found(self, api: Api) -> None:
+        response = await api.http.get(f"{api.widgets}/absent")
+        assert refused(response, 404, "NotFound") == f'widgets.{GROUP} "absent" not found'
+
+    async def test_does_not_know_a_resource_without_a_definition(self, api: Api) -> None:
+        response = await api.http.get(api.widgets.replace("widgets", "gadgets"))
+        assert response.status_code == 404
+
+    async def test_deletes_an_object_at_once_without_finalizers(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        accepted(await api.http.delete(f"{api.widgets}/{name}"))
+        refused(await api.http.get(f"{api.widgets}/{name}"), 404, "NotFound")
+
+    async def test_keeps_a_deleted_object_until_its_finalizers_are_gone(self, api: Api) -> None:
+        name = (await api.create(finalizers=["contract.test/hold"]))["metadata"]["name"]
+        accepted(await api.http.delete(f"{api.widgets}/{name}"))
+        held = (await api.read(name))["metadata"]
+        assert held["deletionTimestamp"].endswith("Z")
+        assert held["generation"] == 2
+        accepted(await api.patch(name, {"metadata": {"finalizers": []}}))
+        refused(await api.http.get(f"{api.widgets}/{name}"), 404, "NotFound")
+
+    async def test_refuses_to_delete_another_object_than_was_meant(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        body = {"preconditions": {"uid": str(uuid4())}}
+        refused(await api.http.request("DELETE", f"{api.widgets}/{name}", json=body), 409, "Conflict")
+
+    # Updates
+
+    async def test_counts_a_generation_for_a_change_of_spec_only(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        labelled = accepted(await api.patch(name, {"metadata": {"labels": {"a": "b"}}}))
+        assert labelled["metadata"]["generation"] == 1
+        reported = accepted(await api.patch(name, {"status": {"count": 1}}, subresource="status"))
+        assert reported["metadata"]["generation"] == 1
+        changed = accepted(await api.patch(name, {"spec": {"size": "large"}}))
+        assert changed["metadata"]["generation"] == 2
+
+    async def test_gives_every_change_a_version_and_a_no_op_none(self, api: Api) -> None:
+        created = await api.create({"size": "small"})
+        name, version = created["metadata"]["name"], created["metadata"]["resourceVersion"]
+        same = accepted(await api.patch(name, {"spec": {"size": "small"}}))
+        assert same["metadata"]["resourceVersion"] == version
+        changed = accepted(await api.patch(name, {"spec": {"size": "large"}}))
+        assert int(changed["metadata"]["resourceVersion"]) > int(version)
+
+    async def test_ignores_the_status_in_a_change_of_the_object(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        accepted(await api.patch(name, {"status": {"count": 1}}, subresource="status"))
+        changed = accepted(await api.patch(name, {"spec": {"size": "large"}, "status": {"count": 2}}))
+        assert (changed["spec"]["size"], changed["status"]) == ("large", {"count": 1})
+
+    async def test_ignores_all_but_the_status_in_a_change_of_the_status(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        body = {"metadata": {"labels": {"a": "b"}}, "spec": {"size": "large"}, "status": {"count": 1}}
+        changed = accepted(await api.patch(name, body, subresource="status"))
+        assert (changed["spec"]["size"], changed["status"]) == ("medium", {"count": 1})
+        assert "labels" not in changed["metadata"]
+
+    async def test_keeps_what_only_it_may_set(self, api: Api) -> None:
+        created = await api.create()
+        name = created["metadata"]["name"]
+        forged = {"generation": 99, "creationTimestamp": "2001-01-01T00:00:00Z"}
+        metadata = accepted(await api.patch(name, {"metadata": forged}))["metadata"]
+        assert {key: metadata[key] for key in forged} == {key: created["metadata"][key] for key in forged}
+
+    async def test_replaces_an_object_that_has_not_changed_since_it_was_read(self, api: Api) -> None:
+        created = await api.create({"size": "small", "color": "red"})
+        replaced = accepted(
+            await api.http.put(
+                f"{api.widgets}/{created['metadata']['name']}", json={**created, "spec": {"size": "large"}}
+            )
+        )
+        assert replaced["spec"] == {"size": "large", "limits": {"most": 10}}
+        assert replaced["metadata"]["uid"] == created["metadata"]["uid"]
+
+    @pytest.mark.parametrize("subresource", ["", "/status"])
+    async def test_refuses_a_replacement_of_a_stale_version(self, api: Api, subresource: str) -> None:
+        created = await api.create()
+        name = created["metadata"]["name"]
+        accepted(await api.patch(name, {"spec": {"size": "large"}}))
+        response = await api.http.put(f"{api.widgets}/{name}{subresource}", json=created)
+        assert "the object has been modified; please apply your changes" in refused(response, 409, "Conflict")
+
+    async def test_refuses_a_replacement_that_names_no_version(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        response = await api.http.put(f"{api.widgets}/{name}", json=widget({"name": name}))
+        assert "must be specified for an update" in refused(response, 422, "Invalid")
+
+    async def test_refuses_a_patch_of_a_stale_version(self, api: Api) -> None:
+        created = await api.create()
+        name, version = created["metadata"]["name"], created["metadata"]["resourceVersion"]
+        accepted(await api.patch(name, {"spec": {"size": "large"}}))
+        refused(await api.patch(name, {"metadata": {"resourceVersion": version}, "spec": {}}), 409, "Conflict")
+
+    async def test_removes_with_a_merge_patch_what_is_null(self, api: Api) -> None:
+        name = (await api.create({"color": "red", "tags": ["a", "b"]}))["metadata"]["name"]
+        changed = accepted(await api.patch(name, {"spec": {"color": None, "tags": ["c"]}}))
+        assert changed["spec"] == {"size": "medium", "limits": {"most": 10}, "tags": ["c"]}
+
+    async def test_follows_a_json_patch(self, api: Api) -> None:
+        name = (await api.create({"tags": ["a"]}))["metadata"]["name"]
+        steps = [
+            {"op": "test", "path": "/spec/tags/0", "value": "a"},
+            {"op": "add", "path": "/spec/tags/-", "value": "b"},
+        ]
+        assert accepted(await api.patch(name, steps, JSON_PATCH))["spec"]["tags"] == ["a", "b"]
+
+    async def test_refuses_a_json_patch_whose_test_fails(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        steps = [{"op": "test", "path": "/spec/size", "value": "small"}]
+        refused(await api.patch(name, steps, JSON_PATCH), 422, "Invalid")
+
+    async def test_refuses_a_strategic_merge_patch_of_a_custom_resource(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        response = await api.patch(name, {"spec": {}}, "application/strategic-merge-patch+json")
+        refused(response, 415, "UnsupportedMediaType")
+
+    async def test_refuses_to_change_what_is_not_there(self, api: Api) -> None:
+        refused(await api.patch("absent", {"status": {"count": 1}}, subresource="status"), 404, "NotFound")
+
+    # Kinds that are built in
+
+    async def test_stores_a_secret_with_its_plain_strings_encoded(self, api: Api) -> None:
+        secrets = f"/api/v1/namespaces/{api.namespace}/secrets"
+        body = {"metadata": {"name": "s"}, "data": {"a": "b25l"}, "stringData": {"b": "two"}}
+        accepted(await api.http.post(secrets, json=body), 201)
+        secret = accepted(await api.http.get(f"{secrets}/s"))
+        assert (secret["kind"], secret["type"]) == ("Secret", "Opaque")
+        assert secret["data"] == {"a": "b25l", "b": base64.b64encode(b"two").decode()}
+        assert "stringData" not in secret
+        assert "generation" not in secret["metadata"]
+
+    async def test_refuses_a_secret_that_is_not_base64(self, api: Api) -> None:
+        body = {"metadata": {"name": "s"}, "data": {"a": "no base64!"}}
+        refused(await api.http.post(f"/api/v1/namespaces/{api.namespace}/secrets", json=body), 400, "BadRequest")
+
+    async def test_records_an_event_and_counts_it_up(self, api: Api) -> None:
+        events = f"/apis/events.k8s.io/v1/namespaces/{api.namespace}/events"
+        created = accepted(await api.http.post(events, json=self._event(api)), 201)
+        assert (created["reason"], created["type"], created["note"]) == ("Synced", "Normal", "3 accounts")
+        series = {"count": 2, "lastObservedTime": "2026-03-01T12:05:00.000000Z"}
+        counted = accepted(
+            await api.http.patch(f"{events}/w.1", json={"series": series}, headers={"Content-Type": MERGE})
+        )
+        assert counted["series"] == series
+        refused(await api.http.post(events, json=self._event(api)), 409, "AlreadyExists")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"type": "Error"},
+            {"reason": ""},
+            {"action": ""},
+            {"reportingController": ""},
+            {"reportingInstance": ""},
+            {"eventTime": None},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    async def test_refuses_an_event_that_is_not_complete(self, api: Api, change: dict[str, Any]) -> None:
+        events = f"/apis/events.k8s.io/v1/namespaces/{api.namespace}/events"
+        refused(await api.http.post(events, json={**self._event(api), **change}), 422, "Invalid")
+
+    def _event(self, api: Api) -> dict[str, Any]:
+        return {
+            "metadata": {"name": "w.1", "namespace": api.namespace},
+            "regarding": {"apiVersion": f"{GROUP}/v1", "kind": "Widget", "name": "w", "namespace": api.namespace},
+            "reason": "Synced",
+            "note": "3 accounts",
+            "type": "Normal",
+            "action": "Reconcile",
+            "eventTime": "2026-03-01T12:00:00.000000Z",
+            "reportingController": "contract.test/widgets",
+            "reportingInstance": "one",
+        }
+
+    async def test_lets_only_one_of_two_take_a_lease(self, api: Api) -> None:
+        leases = f"/apis/coordination.k8s.io/v1/namespaces/{api.namespace}/leases"
+        body = {"metadata": {"name": "leader"}, "spec": {"holderIdentity": "nobody"}}
+        lease = accepted(await api.http.post(leases, json=body), 201)
+        refused(await api.http.post(leases, json=body), 409, "AlreadyExists")
+        first, second = ({**lease, "spec": {"holderIdentity": holder}} for holder in ("one", "two"))
+        accepted(await api.http.put(f"{leases}/leader", json=first))
+        refused(await api.http.put(f"{leases}/leader", json=second), 409, "Conflict")
+        assert accepted(await api.http.get(f"{leases}/leader"))["spec"]["holderIdentity"] == "one"
+
+    # Discovery
+
+    async def test_tells_of_the_resources_that_a_definition_made(self, api: Api) -> None:
+        groups = accepted(await api.http.get("/apis"))["groups"]
+        assert [group["preferredVersion"]["version"] for group in groups if group["name"] == GROUP] == ["v1"]
+        resources = {item["name"]: item for item in accepted(await api.http.get(f"/apis/{GROUP}/v1"))["resources"]}
+        assert set(resources) == {"widgets", "widgets/status"}
+        widgets = resources["widgets"]
+        assert (widgets["kind"], widgets["singularName"], widgets["shortNames"]) == ("Widget", "widget", ["wg"])
+        assert widgets["namespaced"] is True
+        assert {"get", "list", "watch", "patch", "create"} <= set(widgets["verbs"])
+
+    async def test_tells_of_the_resources_that_are_built_in(self, api: Api) -> None:
+        core = {item["name"] for item in accepted(await api.http.get("/api/v1"))["resources"]}
+        assert {"secrets", "namespaces"} <= core
+        assert "gitVersion" in accepted(await api.http.get("/version"))
+
+    async def test_says_that_a_definition_is_established(self, api: Api) -> None:
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{GROUP}"
+        conditions = accepted(await api.http.get(path))["status"]["conditions"]
+        assert {condition["type"]: condition["status"] for condition in conditions}["Established"] == "True"

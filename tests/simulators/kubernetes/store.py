@@ -1,0 +1,341 @@
+"""The objects of the Kubernetes double, and the rules that every write to them obeys.
+
+No HTTP here: `simulators.kubernetes` serves it, `simulators.kubernetes` knows schemas and server-side apply.
+What each rule is taken from stands in `simulators.kubernetes`, which a real API server passes as well.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import jsonpatch
+
+from buildkite_connector.timing.clock import Clock, SystemClock
+from simulators.kubernetes.fields import (
+    Manager,
+    Manifest,
+    Ownership,
+    Path,
+    fields,
+    merge_patched,
+    merged,
+    without,
+)
+from simulators.kubernetes.resources import (
+    BUILT_IN,
+    DEFINITIONS,
+    EVENTS,
+    NAMESPACES,
+    SECRETS,
+    ApiError,
+    Resource,
+    conflict,
+    refusal,
+)
+from simulators.kubernetes.rules import (
+    CLIENT_METADATA,
+    check_declared,
+    check_event,
+    check_identity,
+    ownable,
+    settled,
+    specified,
+)
+
+FIRST_VERSION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the history: what a watch tells. Its object is shared: never changed in place."""
+
+    version: int
+    type: str
+    resource: Resource
+    manifest: Manifest
+
+
+Key = tuple[str, str, str, str]
+
+
+class Store:
+    """Objects by resource, namespace and name, each write with a version of its own, and their history."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._objects: dict[Key, Manifest] = {}
+        self._owners: dict[Key, Ownership] = {}
+        self._moved = asyncio.Event()
+        self.resources = list(BUILT_IN)
+        self.history: list[Change] = []
+        self.version = FIRST_VERSION
+        self.oldest_version = FIRST_VERSION
+        self.on_definition: Callable[[Resource], None] = lambda _: None
+        for name in ("default", "kube-system"):
+            self.create(NAMESPACES, "", {"metadata": {"name": name}}, Manager("kube-apiserver", False, ""))
+
+    # Reading
+
+    def resource(self, group: str, version: str, plural: str) -> Resource:
+        """The resource behind a URL; ApiError 404 when none is defined."""
+        for resource in self.resources:
+            if (resource.group, resource.version, resource.plural) == (group, version, plural):
+                return resource
+        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
+    def resource_of_kind(self, kind: str) -> Resource:
+        """The resource with this kind; LookupError names those that there are."""
+        for resource in self.resources:
+            if resource.kind == kind:
+                return resource
+        known = ", ".join(sorted(resource.kind for resource in self.resources))
+        raise LookupError(f"The Kubernetes double knows no kind {kind}; it knows {known}. Apply its CRD first.")
+
+    def read(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        """The object as it is now, not to be changed in place; ApiError 404 when there is none."""
+        try:
+            return self._objects[_key(resource, namespace, name)]
+        except KeyError:
+            raise refusal(404, "NotFound", resource, name, "not found") from None
+
+    def objects(self, resource: Resource, namespace: str = "") -> list[Manifest]:
+        """All objects of a resource, of one namespace or of all, in the order of their names."""
+        return [
+            manifest
+            for key, manifest in sorted(self._objects.items(), key=lambda entry: entry[0])
+            if key[:2] == (resource.group, resource.plural) and namespace in {"", key[2]}
+        ]
+
+    def has(self, resource: Resource, namespace: str, name: str) -> bool:
+        """Whether there is such an object."""
+        return _key(resource, namespace, name) in self._objects
+
+    def changes(self, since: int) -> list[Change]:
+        """What came after this version, oldest first."""
+        return self.history[max(since - FIRST_VERSION, 0) :]  # each version is one change
+
+    async def moved(self) -> None:
+        """Wait for the next change (or `wake`)."""
+        await self._moved.wait()
+
+    def wake(self) -> None:
+        """Let all that wait in `moved` look again."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    # Writing
+
+    def create(self, resource: Resource, namespace: str, manifest: Manifest, manager: Manager) -> Manifest:
+        """Create an object; its namespace, where it has one, must exist and not be on its way out."""
+        metadata = manifest.get("metadata") or {}
+        name = metadata.get("name") or f"{metadata.get('generateName', '')}{uuid4().hex[:5]}"
+        key = _key(resource, namespace, name)
+        if key in self._objects:
+            raise refusal(409, "AlreadyExists", resource, name, "already exists")
+        check_identity(resource, namespace, name, manifest)
+        if resource == EVENTS:
+            check_event(name, manifest)
+        if resource.namespaced and "deletionTimestamp" in self.read(NAMESPACES, "", namespace)["metadata"]:
+            reason = f"unable to create new content in namespace {namespace} because it is being terminated"
+            raise refusal(403, "Forbidden", resource, name, f"is forbidden: {reason}")
+        identity = {"name": name} | ({"namespace": namespace} if resource.namespaced else {})
+        created: Manifest = {"uid": str(uuid4()), "creationTimestamp": self._timestamp()}
+        if resource.custom:
+            created["generation"] = 1
+        new = settled(resource, manifest)
+        if resource.status_subresource:
+            new.pop("status", None)
+        kept = {name: value for name, value in metadata.items() if name in CLIENT_METADATA and value}
+        new["metadata"] = identity | created | kept
+        if resource == NAMESPACES:
+            new["status"] = {"phase": "Active"}
+        self._owners[key] = Ownership()
+        stored = self._store("ADDED", resource, key, new)
+        self._record_owner(key, manager, resource, {}, stored, applied=ownable(resource, manifest, ""))
+        if resource == DEFINITIONS:
+            stored = self._define(key, stored)
+        return stored
+
+    def replace(self, resource: Resource, key_name: tuple[str, str], manifest: Manifest, manager: Manager) -> Manifest:
+        """Replace an object, or its status: PUT. It must carry the resourceVersion that it was read with."""
+        current = self.read(resource, *key_name)
+        if resource != SECRETS and not (manifest.get("metadata") or {}).get("resourceVersion"):
+            problem = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
+            raise refusal(422, "Invalid", resource, key_name[1], f"is invalid: {problem}")
+        return self._update(resource, current, manifest, manager)
+
+    def merge(self, resource: Resource, key_name: tuple[str, str], patch: Any, manager: Manager) -> Manifest:
+        """Change an object, or its status, by an RFC 7396 merge patch."""
+        current = self.read(resource, *key_name)
+        return self._update(resource, current, merge_patched(current, patch), manager)
+
+    def json_patch(self, resource: Resource, key_name: tuple[str, str], patch: Any, manager: Manager) -> Manifest:
+        """Change an object, or its status, by an RFC 6902 patch; one that does not fit is refused with 422."""
+        current = self.read(resource, *key_name)
+        try:
+            wanted = jsonpatch.apply_patch(current, patch)
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+            message = f"the server rejected our request due to an error in our request: {error}"
+            raise ApiError(422, "Invalid", message) from error
+        return self._update(resource, current, wanted, manager)
+
+    def apply(
+        self, resource: Resource, key_name: tuple[str, str], manifest: Manifest, manager: Manager, *, force: bool
+    ) -> Manifest:
+        """Server-side apply, of an object or its status; `force` takes over fields that others own."""
+        namespace, name = key_name
+        key = _key(resource, namespace, name)
+        if key not in self._objects and not manager.subresource:
+            check_declared(resource, manifest)
+            return self.create(
+                resource,
+                namespace,
+                {**manifest, "metadata": {**(manifest.get("metadata") or {}), "name": name}},
+                manager,
+            )
+        current, owners = self.read(resource, namespace, name), self._owners[key]
+        check_identity(resource, namespace, name, manifest)
+        check_declared(resource, manifest)
+        wanted = ownable(resource, manifest, manager.subresource)
+        live = ownable(resource, current, manager.subresource)
+        wanted_fields, live_fields = fields(wanted, resource.schema), fields(live, resource.schema)
+        if not force and (others := owners.conflicts(manager, live_fields, wanted_fields)):
+            named = ", ".join(sorted(others))
+            raise ApiError(409, "Conflict", f"Apply failed with 1 conflict: conflict with {named}")
+        abandoned = owners.abandoned(manager, wanted_fields)
+        result = without(merged(live, wanted, resource.schema), abandoned, resource.schema)
+        version = (manifest.get("metadata") or {}).get("resourceVersion")
+        if version:
+            result.setdefault("metadata", {})["resourceVersion"] = version
+        return self._update(resource, current, result, manager, applied=wanted)
+
+    def delete(self, resource: Resource, namespace: str, name: str, preconditions: Mapping[str, str]) -> Manifest:
+        """Delete an object, or mark it as deleted while finalizers hold it. Gives its last state."""
+        current = self.read(resource, namespace, name)
+        for precondition, value in preconditions.items():
+            if current["metadata"][precondition] != value:
+                problem = f"the {precondition} in the precondition ({value}) is not the object's"
+                raise conflict(resource, name, problem)
+        if resource == DEFINITIONS:
+            raise ApiError(405, "MethodNotAllowed", "the Kubernetes double does not delete definitions")
+        if resource == NAMESPACES:
+            self._empty(name)
+        key = _key(resource, namespace, name)
+        held = current["metadata"].get("finalizers") or (resource == NAMESPACES and self._inhabited(name))
+        if not held:
+            return self._remove(resource, key, current)
+        if "deletionTimestamp" in current["metadata"]:
+            return current
+        metadata = {**current["metadata"], "deletionTimestamp": self._timestamp(), "deletionGracePeriodSeconds": 0}
+        if "generation" in metadata:
+            metadata["generation"] += 1
+        terminating = {"status": {"phase": "Terminating"}} if resource == NAMESPACES else {}
+        return self._store("MODIFIED", resource, key, {**current, "metadata": metadata, **terminating})
+
+    def forget_history(self) -> None:
+        """What etcd's compaction does: a watch from an older version is told 410 Gone."""
+        self.oldest_version = self.version
+
+    # What every update obeys
+
+    def _update(
+        self,
+        resource: Resource,
+        current: Manifest,
+        wanted: Manifest,
+        manager: Manager,
+        *,
+        applied: Manifest | None = None,
+    ) -> Manifest:
+        metadata = current["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace", "")
+        sent = wanted.get("metadata") or {}
+        for precondition in ("resourceVersion", "uid"):
+            if sent.get(precondition) and sent[precondition] != metadata[precondition]:
+                problem = "the object has been modified; please apply your changes to the latest version and try again"
+                raise conflict(resource, name, problem)
+        candidate = settled(resource, wanted)
+        if manager.subresource:
+            new = {**current, "status": candidate.get("status")}
+        else:
+            kept = {key: value for key, value in metadata.items() if key not in CLIENT_METADATA}
+            new = {**candidate, "metadata": kept | {key: sent[key] for key in CLIENT_METADATA if sent.get(key)}}
+            if resource.status_subresource:
+                new["status"] = current.get("status")
+        new = {key: value for key, value in new.items() if value is not None}
+        key = _key(resource, namespace, name)
+        owners_changed = self._record_owner(key, manager, resource, current, new, applied=applied)
+        if new != current or owners_changed:
+            if "generation" in metadata and specified(resource, new) != specified(resource, current):
+                new["metadata"] = {**new["metadata"], "generation": metadata["generation"] + 1}
+            new = self._store("MODIFIED", resource, key, new)
+        if resource == DEFINITIONS:
+            return self._define(key, new)
+        if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
+            return self._remove(resource, key, new)
+        return new
+
+    def _store(self, kind: str, resource: Resource, key: Key, manifest: Manifest) -> Manifest:
+        self.version += 1
+        metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
+        stored = {**manifest, "metadata": metadata}
+        if kind == "DELETED":
+            del self._objects[key], self._owners[key]
+        else:
+            self._objects[key] = stored
+        self.history.append(Change(self.version, kind, resource, stored))
+        self.wake()
+        return stored
+
+    def _record_owner(
+        self,
+        key: Key,
+        manager: Manager,
+        resource: Resource,
+        before: Manifest,
+        after: Manifest,
+        *,
+        applied: Manifest | None,
+    ) -> bool:
+        old, new = (fields(ownable(resource, state, None), resource.schema) for state in (before, after))
+        paths: set[Path] = set(fields(applied, resource.schema)) if applied else set()
+        return self._owners[key].record(manager, old, new, applied=paths)
+
+    def _remove(self, resource: Resource, key: Key, manifest: Manifest) -> Manifest:
+        last = self._store("DELETED", resource, key, manifest)
+        namespace = key[2]
+        if namespace and not self._inhabited(namespace):
+            home = self.read(NAMESPACES, "", namespace)
+            if "deletionTimestamp" in home["metadata"]:
+                self._remove(NAMESPACES, _key(NAMESPACES, "", namespace), home)
+        return last
+
+    def _inhabited(self, namespace: str) -> bool:
+        return any(key[2] == namespace for key in self._objects)
+
+    def _empty(self, namespace: str) -> None:
+        for resource in list(self.resources):
+            if resource.namespaced:
+                for manifest in self.objects(resource, namespace):
+                    self.delete(resource, namespace, manifest["metadata"]["name"], {})
+
+    def _define(self, key: Key, crd: Manifest) -> Manifest:
+        resource = Resource.defined_by(crd)
+        self.resources = [
+            known for known in self.resources if (known.group, known.plural) != (resource.group, resource.plural)
+        ]
+        self.resources.append(resource)
+        self.on_definition(resource)
+        if "status" in crd:
+            return crd
+        established = {"conditions": [{"type": name, "status": "True"} for name in ("NamesAccepted", "Established")]}
+        return self._store("MODIFIED", DEFINITIONS, key, {**crd, "status": established})
+
+    def _timestamp(self) -> str:
+        return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _key(resource: Resource, namespace: str, name: str) -> Key:
+    return resource.group, resource.plural, namespace, name

@@ -1,0 +1,216 @@
+"""When requests go: within the quota, without delay beyond it, in turns, and no more at once than helps."""
+
+from collections import Counter
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.buildkite.rate_limit.limiter import Lane, Permit, RateLimiter
+from buildkite_connector.buildkite.rate_limit.window import TURNS_ON_TIME, WindowReading, WindowReadings
+from fakes.rate_limited_world import Limit, World
+
+PLENTY = WindowReadings(WindowReading(1000, 999, 60.0), WindowReading(1000, 999, 60.0))
+
+
+def windows_needed(requests: int, share: int, others: int) -> int:
+    return ceil(requests / max(1, share - others))
+
+
+def opened(limiter: RateLimiter) -> RateLimiter:
+    """A limiter that knows of windows with plenty left."""
+    turn = limiter.join(Lane(80), "acme")
+    limiter.grant(0.0)
+    limiter.answered(turn, PLENTY, 0.01)
+    limiter.leave(turn, 0.01)
+    return limiter
+
+
+def granted_lanes(limiter: RateLimiter, now: float) -> list[Lane]:
+    return [turn.lane for turn in limiter.grant(now)]
+
+
+def test_a_user_limit_of_50_lets_80_percent_through_each_minute() -> None:
+    user = Limit(50)
+    world = World(user, Limit(200))
+    took = world.play([(Lane(80), 234)])
+    assert set(user.ours.values()) == {40, 234 - 5 * 40}
+    assert world.refused == 0
+    assert took <= 5 * 60 * 1.05
+
+
+def test_a_second_tool_that_eats_half_of_the_window_slows_it_down_and_is_never_in_its_way() -> None:
+    user = Limit(50, others=25)
+    world = World(user, Limit(200, others=25))
+    took = world.play([(Lane(80), 150)])
+    assert set(user.ours.values()) == {15}
+    assert world.refused == 0
+    assert took <= 9 * 60 * 1.05
+
+
+def test_the_narrower_of_the_two_windows_counts() -> None:
+    organization = Limit(60)
+    world = World(Limit(500), organization)
+    world.play([(Lane(50), 100)])
+    assert max(organization.ours.values()) == 30
+
+
+def test_the_share_goes_out_at_once_where_the_window_allows() -> None:
+    world = World(Limit(50), Limit(200))
+    world.play([(Lane(80), 60)])
+    first_window = [at for at, _ in world.sent if at < 30]
+    assert len(first_window) == 40
+    assert max(first_window) < 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.integers(10, 120),
+    percent=st.integers(10, 100),
+    others=st.floats(0, 0.9),
+    requests=st.integers(1, 400),
+    aligned=st.booleans(),
+    rounds_up=st.booleans(),
+    start=st.floats(1000, 1060),
+    latencies=st.lists(st.tuples(st.floats(0.0005, 0.2), st.floats(0.0005, 0.2)), min_size=1, max_size=5),
+)
+def test_whatever_the_server_is_like_it_refuses_nothing_and_no_time_is_lost(
+    *,
+    size: int,
+    percent: int,
+    others: float,
+    requests: int,
+    aligned: bool,
+    rounds_up: bool,
+    start: float,
+    latencies: list[tuple[float, float]],
+) -> None:
+    share = max(1, size * percent // 100)
+    taken = int(share * others)
+    user = Limit(size, aligned=aligned, rounds_up=rounds_up, others=taken)
+    world = World(user, Limit(10 * size), lambda n: latencies[n % len(latencies)], start)
+    took = world.play([(Lane(percent), requests)])
+
+    assert world.refused == 0
+    over = [used + taken - share for used in user.ours.values() if used + taken > share]
+    # A server that rounds down is found out once, by one request of the others' share.
+    assert over in ([], [1]), user.ours
+    assert not (over and rounds_up)
+    kept = TURNS_ON_TIME if share == size else 0
+    windows = windows_needed(requests + kept, share, taken)
+    last_burst = 6  # seconds that the answers themselves take, in the last window
+    assert took <= (windows - 1) * 60 * 1.05 + last_burst
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    window=st.floats(2, 6),
+    decimals_latency=st.floats(0.001, 0.02),
+    others=st.integers(0, 25),
+    requests=st.integers(1, 300),
+)
+def test_a_short_window_is_used_as_well_as_a_long_one(
+    window: float, decimals_latency: float, others: int, requests: int
+) -> None:
+    user = Limit(50, window=window, others=others, step=0.001)
+    world = World(user, Limit(1000, window=window, step=0.001), lambda _: (decimals_latency,) * 2)
+    took = world.play([(Lane(80), requests)])
+    windows = windows_needed(requests, 40, others)
+    assert world.refused == 0
+    assert took <= (windows - 1) * window * 1.05 + 1
+
+
+def test_connectors_that_share_a_token_take_turns() -> None:
+    limiter = opened(RateLimiter(most_at_once=6))
+    first, second = Lane(80), Lane(80)
+    for lane in (first, first, first, first, second, second):
+        limiter.join(lane, "acme")
+    assert granted_lanes(limiter, 1.0) == [first, second, first, second, first, first]
+
+
+def test_a_connector_that_has_used_its_share_does_not_hold_up_one_that_has_not() -> None:
+    user = Limit(50)
+    modest, greedy = Lane(20), Lane(80)
+    world = World(user, Limit(200))
+    world.play([(modest, 30), (greedy, 60)])
+    first_window = Counter(lane for at, lane in world.sent if at < 30)
+    assert first_window[modest] <= 10
+    assert first_window[modest] + first_window[greedy] == 40
+    assert world.refused == 0
+
+
+def test_connectors_that_share_a_token_get_like_shares_of_each_window() -> None:
+    lanes = [Lane(80) for _ in range(4)]
+    world = World(Limit(50), Limit(200))
+    world.play([(lane, 50) for lane in lanes])
+    first_window = Counter(lane for at, lane in world.sent if at < 30)
+    assert set(first_window.values()) == {10}
+
+
+def test_waiting_for_a_window_is_counted_once_however_many_wait() -> None:
+    lane = Lane(80)
+    world = World(Limit(50), Limit(200))
+    took = world.play([(lane, 120)])
+    assert lane.throttled_seconds(world.done) == pytest.approx(took, abs=1.0)
+
+
+def test_a_request_given_up_while_it_waits_leaves_its_place_to_the_next() -> None:
+    limiter = opened(RateLimiter(most_at_once=1))
+    lane = Lane(80)
+    out, given_up, next_one = (limiter.join(lane, "acme") for _ in range(3))
+    assert limiter.grant(1.0) == [out]
+    limiter.leave(given_up, 1.1)
+    limiter.answered(out, PLENTY, 1.2)
+    limiter.leave(out, 1.2)
+    assert limiter.grant(1.2) == [next_one]
+
+
+def test_a_lane_whose_last_request_was_given_up_is_passed_by() -> None:
+    limiter = opened(RateLimiter(most_at_once=1))
+    gone, here = Lane(80), Lane(80)
+    given_up = limiter.join(gone, "acme")
+    wanted = limiter.join(here, "acme")
+    limiter.leave(given_up, 1.0)
+    assert limiter.grant(1.0) == [wanted]
+
+
+def test_a_probe_that_gets_no_answer_is_followed_by_another() -> None:
+    limiter = RateLimiter()
+    lane = Lane(80)
+    first, second, third = (limiter.join(lane, "acme") for _ in range(3))
+    assert limiter.grant(0.0) == [first]
+    limiter.leave(first, 10.0, overload=True)
+    assert limiter.grant(10.0) == [second]
+    assert third in lane.waiting
+
+
+def test_nobody_goes_while_the_server_asked_everybody_to_wait() -> None:
+    limiter = opened(RateLimiter())
+    turn = limiter.join(Lane(80), "acme")
+    limiter.hold(7.0)
+    assert limiter.grant(1.0) == []
+    assert limiter.wakes_at == 7.0
+    assert limiter.grant(7.0) == [turn]
+
+
+def test_each_organization_has_a_window_of_its_own() -> None:
+    limiter = RateLimiter()
+    lane = Lane(80)
+    turn = limiter.join(lane, "acme")
+    limiter.grant(0.0)
+    limiter.answered(turn, WindowReadings(WindowReading(50, 49, 60.0), WindowReading(200, 0, 60.0)), 0.1)
+    limiter.leave(turn, 0.1)
+    other_lane = Lane(80)
+    blocked, free = limiter.join(lane, "acme"), limiter.join(other_lane, "umbrella")
+    assert limiter.grant(0.2) == [free]
+    assert blocked in lane.waiting
+
+
+def test_requests_on_no_organization_wait_for_the_user_window_alone() -> None:
+    limiter = opened(RateLimiter())
+    assert len(granted(limiter, [limiter.join(Lane(80), None) for _ in range(3)], 1.0)) == 3
+
+
+def granted(limiter: RateLimiter, turns: list[Permit], now: float) -> list[Permit]:
+    return [turn for turn in limiter.grant(now) if turn in turns]

@@ -1,0 +1,83 @@
+"""A listing's number of pages as its pages tell it, and what makes a link suspicious."""
+
+import httpx
+import pytest
+
+from buildkite_connector.buildkite.pagination import last_page, same_origin
+from buildkite_connector.model.failure import Failure, Reason
+
+URL = "https://api.buildkite.com/v2/organizations/acme/teams?page=2&per_page=100"
+
+
+def links(**targets: str) -> dict[str | None, dict[str, str]]:
+    header = ", ".join(f'<{target}>; rel="{rel}"' for rel, target in targets.items())
+    return httpx.Response(200, headers={"Link": header} if header else {}).links
+
+
+def page(number: object) -> str:
+    return f"https://api.buildkite.com/v2/organizations/acme/teams?page={number}&per_page=100"
+
+
+def read(**targets: str) -> int | None:
+    return last_page(links(**targets), page=2, url=URL, call="GET teams")
+
+
+def test_the_last_link_tells_the_number_of_pages() -> None:
+    assert read(next=page(3), last=page(7), prev=page(1), first=page(1)) == 7
+
+
+def test_a_page_without_a_next_link_is_the_last() -> None:
+    assert read() == 2
+    assert read(prev=page(1), first=page(1)) == 2
+
+
+def test_a_next_link_alone_tells_only_that_more_follow() -> None:
+    assert read(next=page(3)) is None
+
+
+def test_links_may_be_relative() -> None:
+    assert read(next="?page=3", last="/v2/organizations/acme/teams?page=4") == 4
+
+
+@pytest.mark.parametrize("following", [1, 2, 4])
+def test_a_next_link_that_leads_anywhere_but_to_the_next_page_is_a_loop(following: int) -> None:
+    with pytest.raises(Failure, match="next page to be 3") as failed:
+        read(next=page(following))
+    assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
+
+
+@pytest.mark.parametrize("last", [1, 2, 100_001])
+def test_a_last_page_that_cannot_be_is_refused(last: int) -> None:
+    with pytest.raises(Failure) as failed:
+        read(next=page(3), last=page(last))
+    assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
+
+
+@pytest.mark.parametrize("number", ["", "-3", "three", "%D9%A3", "9999999999999"])
+def test_a_link_without_a_sensible_page_number_is_refused(number: str) -> None:
+    with pytest.raises(Failure, match="page number") as failed:
+        read(next=page(number))
+    assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.example/v2/organizations/acme/teams?page=3",
+        "http://api.buildkite.com/v2/organizations/acme/teams?page=3",
+        "https://api.buildkite.com:8443/v2/organizations/acme/teams?page=3",
+        "//evil.example/?page=3",
+        "https://api.buildkite.com@evil.example/?page=3",
+        "https://api.buildkite.com:port/?page=3",
+    ],
+)
+@pytest.mark.parametrize("rel", ["next", "last"])
+def test_a_link_to_another_scheme_host_or_port_is_refused(target: str, rel: str) -> None:
+    with pytest.raises(Failure, match="was not sent there") as failed:
+        read(**{"next": page(3), rel: target})
+    assert failed.value.reason is Reason.BUILDKITE_LINK_REFUSED
+
+
+def test_the_default_port_may_be_named() -> None:
+    assert same_origin("https://api.buildkite.com:443/v2", "https://api.buildkite.com/")
+    assert same_origin("https://API.buildkite.com/v2", "https://api.buildkite.com/")

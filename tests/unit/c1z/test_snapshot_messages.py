@@ -1,0 +1,135 @@
+"""What is joined from serialized parts is what C1's message classes would have serialized."""
+
+import pytest
+from google.protobuf.any_pb2 import Any
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.c1z.messages import account_serializer, grant_serializer, team_messages
+from buildkite_connector.model.directory import Account, AccountID, Role, Team, TeamID
+from buildkite_connector.proto.connector_pb2 import (
+    Entitlement,
+    ExternalId,
+    Grant,
+    Resource,
+    ResourceId,
+    ResourceType,
+    Status,
+    UserTrait,
+)
+
+ids = st.uuids().map(str)
+names = st.text(min_size=1, max_size=300)
+
+
+def account(email: str, identity: str = "0b1e", name: str = "Ada") -> Account:
+    return Account(AccountID(identity), name=name, email=email)
+
+
+def team(name: str = "Platform", identity: str = "22d5", description: str = "") -> Team:
+    return Team(TeamID(identity), name, "platform", description, "visible", False, "2023-03-14T00:45:16.215Z")
+
+
+def trait_of(data: bytes) -> UserTrait:
+    (annotation,) = Resource.FromString(data).annotations
+    trait = UserTrait()
+    assert annotation.Unpack(trait)
+    return trait
+
+
+@settings(deadline=None)
+@given(ids, names, ids, st.sampled_from(Role), st.booleans())
+def test_a_grants_bytes_are_those_of_the_grant_built_whole(
+    team_id: str, team_name: str, account_id: str, role: Role, used_before: bool
+) -> None:
+    parts = team_messages(team(team_name, team_id)).roles[role]
+    serialize = grant_serializer()
+    if used_before:
+        serialize(parts, AccountID("another account, whose id is longer than any that follows"))
+    grant_id, data = serialize(parts, AccountID(account_id))
+    whole = Grant(
+        entitlement=Entitlement(
+            resource=Resource(
+                id=ResourceId(resource_type="team", resource=team_id),
+                display_name=team_name.encode()[:1024].decode("utf-8", "ignore"),
+                annotations=[Any(type_url="type.googleapis.com/c1.connector.v2.GroupTrait")],
+            ),
+            id=f"team:{team_id}:{role.value}",
+        ),
+        principal=Resource(id=ResourceId(resource_type="user", resource=account_id)),
+        id=f"team:{team_id}:{role.value}:user:{account_id}",
+    )
+    assert data == whole.SerializeToString(deterministic=True)
+    assert grant_id == whole.id
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ids, names, st.emails() | st.just("")), min_size=1, max_size=4))
+def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
+    accounts: list[tuple[str, str, str]],
+) -> None:
+    serialize = account_serializer()
+    for identity, name, email in accounts:
+        given_account = account(email, identity, name)
+        data = serialize(given_account)
+        addresses = [address.address for address in trait_of(data).emails]
+        trait = UserTrait(
+            emails=[UserTrait.Email(address=address, is_primary=True) for address in addresses],
+            status=UserTrait.Status(status=UserTrait.Status.STATUS_ENABLED),
+            account_type=UserTrait.ACCOUNT_TYPE_HUMAN,
+            login=email,
+        )
+        whole = Resource(
+            id=ResourceId(resource_type="user", resource=identity),
+            display_name=name.encode()[:1024].decode("utf-8", "ignore"),
+            annotations=[
+                Any(
+                    type_url="type.googleapis.com/c1.connector.v2.UserTrait",
+                    value=trait.SerializeToString(),
+                )
+            ],
+            external_id=ExternalId(id=identity),
+            status=Status(status=Status.RESOURCE_STATUS_ENABLED),
+        )
+        assert data == whole.SerializeToString()
+        assert set(addresses) <= {email}
+
+
+def test_an_address_that_is_not_an_email_is_left_out_of_emails_and_stays_the_login() -> None:
+    serialize = account_serializer()
+    assert [email.address for email in trait_of(serialize(account("ada@example.com"))).emails] == ["ada@example.com"]
+    trait = trait_of(serialize(account("not an email")))
+    assert not trait.emails
+    assert trait.login == "not an email"
+
+
+def test_a_team_without_a_slug_or_a_time_has_neither_in_its_profile() -> None:
+    unknown = Team(TeamID("22d5"), "Platform", "", "", "secret", True, "")
+    profile = Resource.FromString(team_messages(unknown).resource).profile
+    assert dict(profile.items()) == {"privacy": "secret", "is_default_team": True}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_an_entitlement_is_what_the_role_gives_in_that_team(role: Role) -> None:
+    parts = team_messages(team(name="Platform"))
+    entitlement = Entitlement.FromString(parts.roles[role].entitlement)
+    assert entitlement.id == parts.roles[role].id == f"team:22d5:{role.value}"
+    assert entitlement.slug == role.value
+    assert entitlement.display_name == role.value.capitalize()
+    assert entitlement.description == f"{role.value.capitalize()} of Platform team in Buildkite"
+    assert entitlement.purpose == Entitlement.PURPOSE_VALUE_ASSIGNMENT
+    assert [kind.id for kind in entitlement.grantable_to] == ["user"]
+    assert entitlement.grantable_to[0].traits == [ResourceType.TRAIT_USER]
+    assert entitlement.resource == Resource.FromString(parts.resource)
+
+
+@pytest.mark.parametrize("name", ["", "é" * 5000])
+def test_texts_stay_within_what_c1_takes_wherever_they_are_repeated(name: str) -> None:
+    parts = team_messages(team(name=name, description="ß" * 5000))
+    resource = Resource.FromString(parts.resource)
+    assert resource.display_name == (name[:512] or "22d5")
+    assert len(resource.description.encode()) == 2048
+    for role in Role:
+        entitlement = Entitlement.FromString(parts.roles[role].entitlement)
+        assert 1 <= len(entitlement.description.encode()) <= 2048
+        assert resource.display_name in entitlement.description

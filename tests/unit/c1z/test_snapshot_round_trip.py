@@ -1,0 +1,181 @@
+"""Any organization, with any Unicode, reads back equal to what was written, but for the documented cuts."""
+
+import re
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.c1z import Snapshot, read_snapshot, read_sync_run, write_snapshot
+from buildkite_connector.model.directory import (
+    Account,
+    AccountID,
+    Counts,
+    Directory,
+    Membership,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+    Role,
+    Scope,
+    Team,
+    TeamID,
+)
+from buildkite_connector.model.snapshot import SyncID
+from harness.organization import ACME_REFERENCE, acme
+
+STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
+FINISHED = datetime(2026, 11, 22, 23, 40, tzinfo=UTC)
+SYNC = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK")
+
+anything = st.text(st.characters(exclude_categories=()), max_size=40)
+long = st.builds(lambda text, times: text * times, anything, st.integers(1, 200))
+texts = anything | long
+scopes = st.builds(
+    Scope,
+    kinds=st.frozensets(st.sampled_from(ResourceKind), min_size=1),
+    entitlements=st.booleans(),
+    grants=st.booleans(),
+)
+
+
+@st.composite
+def directories(draw: st.DrawFn) -> Directory:
+    """What a collection of the drawn scope gives, in any order and with any text."""
+    scope = draw(scopes)
+    account_ids = draw(st.lists(st.uuids(), unique=True, max_size=12))
+    team_ids = draw(st.lists(st.uuids(), unique=True, max_size=5))
+    pairs = [(team, account) for team in team_ids for account in account_ids]
+    chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=30)) if pairs else []
+    accounts = tuple(
+        Account(AccountID(str(identity)), name=draw(texts), email=draw(st.emails() | texts)) for identity in account_ids
+    )
+    teams = tuple(
+        Team(
+            TeamID(str(identity)),
+            name=draw(texts),
+            slug=draw(texts),
+            description=draw(texts),
+            privacy=draw(texts),
+            is_default=draw(st.booleans()),
+            created_at=draw(texts),
+        )
+        for identity in team_ids
+    )
+    memberships = tuple(
+        Membership(TeamID(str(team)), AccountID(str(account)), draw(st.sampled_from(Role))) for team, account in chosen
+    )
+    return Directory(
+        Organization("id", OrganizationSlug("acme"), "Acme"),
+        accounts if scope.wants_accounts else (),
+        teams if scope.wants_teams else (),
+        memberships if scope.wants_memberships else (),
+        scope,
+    )
+
+
+def within(text: str, limit: int | None = None) -> str:
+    return re.sub(r"[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text).encode()[:limit].decode("utf-8", "ignore")
+
+
+def documented_cuts(directory: Directory) -> Directory:
+    return replace(
+        directory,
+        organization=Organization("", OrganizationSlug(""), ""),
+        accounts=tuple(
+            replace(account, name=within(account.name, 1024) or account.id, email=within(account.email))
+            for account in directory.accounts
+        ),
+        teams=tuple(
+            replace(
+                team,
+                name=within(team.name, 1024) or team.id,
+                slug=within(team.slug),
+                description=within(team.description, 2048),
+                privacy=within(team.privacy),
+                created_at=within(team.created_at),
+            )
+            for team in directory.teams
+        ),
+    )
+
+
+def written_and_read(directory: Directory, path: Path) -> Snapshot:
+    staged = write_snapshot(directory, path, sync_id=SYNC, started_at=STARTED, finished_at=FINISHED)
+    snapshot = read_snapshot(path)
+    assert snapshot.run == read_sync_run(path)
+    assert staged.counts == snapshot.run.counts == snapshot.directory.counts
+    assert (staged.sync_id, staged.scope, staged.taken_at) == (
+        snapshot.run.sync_id,
+        snapshot.run.scope,
+        snapshot.run.started_at,
+    )
+    return snapshot
+
+
+NUL_AND_HALF_A_PAIR = Directory(
+    Organization("id", OrganizationSlug("acme"), "Acme"),
+    (Account(AccountID("a"), name="\0\ud800", email="\udfff@\0"),),
+    (Team(TeamID("t"), "", "\0", "\udbff" * 3000, "", False, "\ud83d\ude00"),),
+    (Membership(TeamID("t"), AccountID("a"), Role.MAINTAINER),),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(directories())
+@example(NUL_AND_HALF_A_PAIR)
+def test_any_organization_reads_back_equal_but_for_the_documented_cuts(directory: Directory) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        snapshot = written_and_read(directory, Path(place) / "any.c1z")
+    assert snapshot.directory == documented_cuts(directory)
+
+
+def test_a_name_without_oddities_is_not_altered(tmp_path: Path) -> None:
+    directory = acme()
+    found = written_and_read(directory, tmp_path / "acme.c1z").directory
+    assert found.accounts == directory.accounts
+    assert found.teams == directory.teams
+    assert found.memberships == directory.memberships
+
+
+def test_the_references_file_reads_as_the_organization_it_was_made_of() -> None:
+    snapshot, expected = read_snapshot(ACME_REFERENCE), acme()
+    assert snapshot.run.counts == Counts(230, 9, 450)
+    assert snapshot.run.sync_id == "3MU2vTiRPq8SdRnLeLr03nEgvMK"
+    assert snapshot.run.scope == Scope()
+    assert set(snapshot.directory.accounts) == set(expected.accounts)
+    assert set(snapshot.directory.memberships) == set(expected.memberships)
+    assert {(team.id, team.name) for team in snapshot.directory.teams} == {
+        (team.id, team.name) for team in expected.teams
+    }
+
+
+def test_the_same_sync_gives_the_same_file(tmp_path: Path) -> None:
+    files = [
+        write_snapshot(
+            acme(), tmp_path / name, sync_id=SYNC, started_at=STARTED, finished_at=FINISHED
+        ).path.read_bytes()
+        for name in ("one.c1z", "other.c1z")
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_clock_that_went_back_during_the_sync_does_not_end_it_before_it_started(tmp_path: Path) -> None:
+    write_snapshot(acme(), tmp_path / "x.c1z", sync_id=SYNC, started_at=FINISHED, finished_at=STARTED)
+    run = read_sync_run(tmp_path / "x.c1z")
+    assert run.started_at == run.ended_at == FINISHED
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Asia/Kathmandu"])
+def test_times_read_back_the_same_in_any_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        run = written_and_read(acme(), tmp_path / "x.c1z").run
+    time.tzset()
+    assert (run.started_at, run.ended_at) == (STARTED, FINISHED)

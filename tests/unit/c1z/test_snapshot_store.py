@@ -1,0 +1,242 @@
+"""The store keeps the newest snapshot of each connector, across restarts, and nothing else."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.c1z import SnapshotStore, read_snapshot
+from buildkite_connector.c1z.atomic_file import scratch_directory
+from buildkite_connector.model.directory import Account, Directory, Scope
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+
+STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
+FIRST, SECOND = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRnLeLr03nEgvML")
+
+
+class FixedClock:
+    """Ten minutes after the sync began, at all times."""
+
+    def now(self) -> datetime:
+        return STARTED + timedelta(minutes=10)
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "snapshots"
+
+
+@pytest.fixture
+def store(place: Path) -> SnapshotStore:
+    return SnapshotStore(place, FixedClock())
+
+
+def files(place: Path) -> list[Path]:
+    return list(place.iterdir())
+
+
+def telling(accounts: tuple[Account, ...], tell: Callable[[], object]) -> tuple[Account, ...]:
+    """The accounts, telling when somebody begins to go through them."""
+
+    class Telling(tuple[Account, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Account]:
+            tell()
+            return super().__iter__()
+
+    return Telling(accounts)
+
+
+async def staged(
+    store: SnapshotStore, directory: Directory, key: str = "team-a.acme", sync_id: SyncID = FIRST
+) -> StagedSnapshot:
+    return await store.stage(key, directory, sync_id=sync_id, started_at=STARTED)
+
+
+async def test_a_staged_snapshot_is_a_file_of_that_sync(
+    store: SnapshotStore, place: Path, acme_directory: Directory
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    found = read_snapshot(snapshot.path)
+    assert files(place) == [snapshot.path]
+    assert found.run.sync_id == snapshot.sync_id == FIRST
+    assert found.run.ended_at == FixedClock().now()
+    assert found.run.counts == snapshot.counts == acme_directory.counts
+
+
+async def test_only_the_newest_of_a_key_is_kept(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
+    await staged(store, acme_directory)
+    newest = await staged(store, acme_directory, sync_id=SECOND)
+    assert files(place) == [newest.path]
+    assert read_snapshot(newest.path).run.sync_id == SECOND
+
+
+async def test_keys_do_not_touch_one_another(store: SnapshotStore, acme_directory: Directory) -> None:
+    one = await staged(store, acme_directory, "team-a.acme")
+    other = await staged(store, acme_directory, "team-b.acme", SECOND)
+    await store.discard("team-a.acme")
+    assert not one.path.exists()
+    assert read_snapshot(other.path).run.sync_id == SECOND
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=400), unique=True, min_size=2, max_size=8))
+def test_every_key_has_a_file_name_of_its_own_inside_the_directory(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str]
+) -> None:
+    place = tmp_path_factory.mktemp("keys")
+    paths = {SnapshotStore(place).path(key) for key in keys}
+    assert len(paths) == len(keys)
+    for path in paths:
+        assert path.parent == place
+        assert len(path.name.encode()) <= 255
+        assert not path.name.startswith(".")
+
+
+async def test_after_a_restart_the_snapshot_of_that_hash_is_restored_as_it_was(
+    store: SnapshotStore, place: Path, acme_directory: Directory
+) -> None:
+    directory = replace(acme_directory, memberships=(), scope=Scope(grants=False))
+    snapshot = await staged(store, directory)
+    assert await SnapshotStore(place).restore("team-a.acme", snapshot.sha256) == snapshot
+
+
+async def test_a_file_that_is_not_of_that_hash_is_not_restored(store: SnapshotStore, acme_directory: Directory) -> None:
+    first = await staged(store, acme_directory)
+    await staged(store, acme_directory, sync_id=SECOND)
+    assert await store.restore("team-a.acme", first.sha256) is None
+
+
+async def test_a_damaged_file_is_not_restored(store: SnapshotStore, acme_directory: Directory) -> None:
+    snapshot = await staged(store, acme_directory)
+    with snapshot.path.open("r+b") as file:
+        file.truncate(snapshot.size - 1)
+    assert await store.restore("team-a.acme", snapshot.sha256) is None
+
+
+async def test_where_nothing_was_staged_nothing_is_restored(store: SnapshotStore) -> None:
+    assert await store.restore("team-a.acme", "0" * 64) is None
+
+
+async def test_discarding_twice_is_no_error(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
+    await staged(store, acme_directory)
+    await store.discard("team-a.acme")
+    await store.discard("team-a.acme")
+    assert files(place) == []
+
+
+async def test_snapshots_of_connectors_that_are_no_more_are_removed(
+    store: SnapshotStore, acme_directory: Directory
+) -> None:
+    one = await staged(store, acme_directory, "team-a.acme")
+    other = await staged(store, acme_directory, "team-b.acme", SECOND)
+    assert await store.prune(["team-b.acme", "team-c.acme"]) == 1
+    assert not one.path.exists()
+    assert other.path.exists()
+
+
+async def test_a_snapshot_that_cannot_be_written_leaves_the_former_one_staged(
+    store: SnapshotStore, acme_directory: Directory
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    broken = replace(acme_directory, accounts=acme_directory.accounts[1:])
+    with pytest.raises(Failure):
+        await staged(store, broken, sync_id=SECOND)
+    assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
+
+
+async def test_the_event_loop_runs_while_a_snapshot_is_written(
+    store: SnapshotStore, large_directory: Directory
+) -> None:
+    turns = 0
+    writing = asyncio.create_task(staged(store, large_directory))
+    while not writing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await writing
+    assert turns > 5
+
+
+async def test_a_cancelled_write_stops_clears_up_and_leaves_the_former_snapshot(
+    store: SnapshotStore, place: Path, acme_directory: Directory, large_directory: Directory
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    begun, loop, cancelled = asyncio.Event(), asyncio.get_running_loop(), threading.Event()
+
+    def hold_the_writer() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        cancelled.wait(timeout=60)
+
+    large = replace(large_directory, accounts=telling(large_directory.accounts, hold_the_writer))
+    writing = asyncio.create_task(staged(store, large, sync_id=SECOND))
+    await begun.wait()
+    assert len(files(place)) == 2
+    writing.cancel()
+    await asyncio.sleep(0)
+    cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert files(place) == [snapshot.path]
+    assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
+
+
+def test_what_a_killed_writer_left_is_removed_at_start(place: Path) -> None:
+    place.mkdir()
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from buildkite_connector.c1z.atomic_file import scratch_directory\n"
+        "with scratch_directory(Path(sys.argv[1])) as scratch:\n"
+        "    (scratch / 'database').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(  # noqa: S603 (our own script)
+        [sys.executable, "-c", script, str(place)], check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(files(place)) == 1
+    SnapshotStore(place)
+    assert files(place) == []
+
+
+def test_what_another_writer_is_at_work_on_is_left_alone(place: Path) -> None:
+    place.mkdir()
+    with scratch_directory(place) as scratch:
+        SnapshotStore(place)
+        assert scratch.is_dir()
+
+
+def test_a_directory_that_cannot_be_made_is_a_storage_failure_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match=str(tmp_path / "file" / "snapshots")) as caught:
+        SnapshotStore(tmp_path / "file" / "snapshots")
+    assert caught.value.reason is Reason.STORAGE_FAILED
+
+
+def test_the_directory_is_made_for_this_user_alone(store: SnapshotStore, place: Path) -> None:
+    assert place.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_adapter_is_light_to_import() -> None:
+    heavy = {"kopf", "kubernetes", "grpc", "httpx", "pydantic", "typer", "rich"}
+    script = "import sys, buildkite_connector.c1z; print(*sys.modules)"
+    done = subprocess.run(  # noqa: S603 (our own script)
+        [sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert not heavy & set(done.stdout.split())

@@ -1,0 +1,216 @@
+"""The command as people run it: a process, its exit code, and what it prints."""
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.organization import ACME_ORG, ACME_REFERENCE
+from simulators.buildkite.api import Token
+from simulators.buildkite.faults import server_error, stall
+from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.quota import Limits
+from simulators.buildkite.server import BuildkiteSimulator, Config
+
+COMMAND = Path(sys.executable).parent / "buildkite-connector"
+API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
+UNLIMITED = Limits(user=None, organization=None)
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
+    """The same on a terminal: both outputs come back as `out`."""
+    mine, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, *arguments, stdout=theirs, stderr=theirs, env=_environment(environment)
+    )
+    os.close(theirs)
+    shown = await asyncio.to_thread(_read_all, mine)
+    return Ended(await process.wait(), shown, "")
+
+
+async def run(*arguments: str, **environment: str) -> Ended:
+    """The command in an environment of its own."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(environment),
+    )
+    out, err = await process.communicate()
+    return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "COLUMNS": "120", "TERM": "xterm", **settings}
+
+
+def _read_all(descriptor: int) -> str:
+    shown = b""
+    while True:
+        try:
+            shown += os.read(descriptor, 65536)
+        except OSError:  # the other side is closed
+            os.close(descriptor)
+            return shown.decode()
+
+
+@pytest.fixture
+async def buildkite() -> AsyncIterator[BuildkiteSimulator]:
+    async with BuildkiteSimulator(Config((Organization.load(ACME_ORG),), (Token(API_TOKEN),), UNLIMITED)) as simulator:
+        yield simulator
+
+
+def of(buildkite: BuildkiteSimulator) -> dict[str, str]:
+    return {"BUILDKITE_API_URL": buildkite.url, "BATON_API_TOKEN": API_TOKEN}
+
+
+async def test_sync_writes_a_file_and_says_what_is_in_it(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
+    file = tmp_path / "sync.c1z"
+    ended = await run("sync", "--file", str(file), **of(buildkite))
+    assert ended.code == 0
+    assert "230 accounts, 9 teams, 450 memberships" in ended.out
+    assert ended.out.count("\n") == 1
+    assert ended.err == ""
+    assert file.read_bytes()[:5] == b"C1ZF\0"
+
+
+async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
+    buildkite.latency = 0.1
+    ended = await run_on_terminal("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
+    assert ended.code == 0
+    assert "pages" in ended.out
+    assert "Acme-Inc" in ended.out
+    assert "Memberships" in ended.out
+    assert "│ 450" in ended.out
+
+
+async def test_sync_takes_the_vendors_variables(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
+    file = tmp_path / "here.c1z"
+    ended = await run("sync", **of(buildkite), BATON_FILE=str(file), BATON_ORGANIZATION="acme-inc")
+    assert ended.code == 0
+    assert file.exists()
+
+
+async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
+    buildkite: BuildkiteSimulator, tmp_path: Path
+) -> None:
+    file = tmp_path / "sync.c1z"
+    file.write_bytes(b"old")
+    buildkite.revoke()
+    ended = await run("sync", "--file", str(file), **of(buildkite))
+    assert ended.code == 1
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    assert API_TOKEN not in ended.err
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_a_timeout_names_its_flag_and_leaves_the_old_file(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
+    file = tmp_path / "sync.c1z"
+    file.write_bytes(b"old")
+    buildkite.fault(stall(after=None), times=None)
+    ended = await run("sync", "--file", str(file), "--timeout", "1s", **of(buildkite))
+    assert ended.code == 1
+    assert "--timeout 1s" in ended.err
+    assert file.read_bytes() == b"old"
+
+
+async def test_a_passing_error_is_survived(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
+    buildkite.fault(server_error(), times=2)
+    ended = await run("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
+    assert ended.code == 0
+
+
+async def test_several_organizations_are_listed_when_none_is_chosen(tmp_path: Path) -> None:
+    organizations = (Organization.load(ACME_ORG), make_organization(3, 1, 2, slug="other-inc"))
+    async with BuildkiteSimulator(Config(organizations, (Token(API_TOKEN),), UNLIMITED)) as simulator:
+        ended = await run("sync", "--file", str(tmp_path / "x.c1z"), **of(simulator))
+    assert ended.code == 1
+    assert "acme-inc" in ended.err
+    assert "other-inc" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        (("sync",), {}, "--api-token"),
+        (("sync", "--timeout", "3x"), {"BATON_API_TOKEN": "t"}, "--timeout"),
+        (("sync", "--quota-percent", "5"), {"BATON_API_TOKEN": "t"}, "--quota-percent"),
+        (("sync", "--resource-type", "role"), {"BATON_API_TOKEN": "t"}, "--resource-type"),
+        (("sync",), {"BATON_API_TOKEN": "t", "BUILDKITE_API_URL": "http://example.com/v2"}, "BUILDKITE_API_URL"),
+        (("inspect", "x", "--output", "xml"), {}, "--output"),
+        (("operator",), {"BUILDKITE_API_URL": "ftp://example.com"}, "BUILDKITE_API_URL"),
+    ],
+)
+async def test_bad_input_is_refused_with_the_fields_name(
+    arguments: tuple[str, ...], environment: dict[str, str], named: str
+) -> None:
+    ended = await run(*arguments, **environment)
+    assert ended.code == 2
+    assert named in ended.err
+
+
+async def test_inspect_shows_tables(tmp_path: Path) -> None:
+    ended = await run("inspect", str(ACME_REFERENCE), "--limit", "2")
+    assert ended.code == 0
+    assert "Accounts (2 of 230)" in ended.out
+    assert "Teams (2 of 9)" in ended.out
+    assert "Memberships (2 of 450)" in ended.out
+
+
+async def test_inspect_gives_all_of_it_as_json() -> None:
+    ended = await run("inspect", str(ACME_REFERENCE), "--output", "json")
+    document = json.loads(ended.out)
+    assert document["counts"] == {"accounts": 230, "teams": 9, "memberships": 450}
+    assert len(document["accounts"]) == 230
+    assert len(document["memberships"]) == 450
+    assert {each["role"] for each in document["memberships"]} == {"member", "maintainer"}
+
+
+async def test_inspect_of_something_else_says_what_it_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "x.c1z"
+    file.write_bytes(b"PK\3\4")
+    ended = await run("inspect", str(file))
+    assert ended.code == 1
+    assert "not a .c1z" in ended.err
+
+
+async def test_inspect_of_no_file_names_it() -> None:
+    ended = await run("inspect", "nowhere.c1z")
+    assert ended.code == 1
+    assert "nowhere.c1z" in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_crd_prints_the_definition_that_is_checked_in() -> None:
+    ended = await run("crd")
+    checked_in = Path(__file__).parents[3] / "crds" / "buildkiteconnectors.yaml"
+    assert ended.out == checked_in.read_text()
+
+
+async def test_the_operator_without_a_cluster_says_what_to_set() -> None:
+    ended = await run("operator")
+    assert ended.code == 1
+    assert "KUBECONFIG" in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_version_is_the_packages() -> None:
+    ended = await run("--version")
+    assert ended.out.strip() == "0.1.0"

@@ -1,0 +1,105 @@
+"""How syncs and deliveries change what is on record."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from buildkite_connector.connector import transitions as on_record
+from buildkite_connector.model.directory import FULL_SCOPE, Counts, Scope
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus, SyncRecord, Trigger
+from buildkite_connector.model.tasks import TaskID
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def snapshot(name: str, counts: Counts, scope: Scope = FULL_SCOPE) -> StagedSnapshot:
+    return StagedSnapshot(SyncID(name), Path("x"), "ab", 10, counts, scope, NOW)
+
+
+def synced(records: ConnectorStatus, name: str, counts: Counts, at: datetime = NOW) -> ConnectorStatus:
+    record = SyncRecord(SyncID(name), Trigger.SCHEDULE, at, at, counts, 1, 0.0, "ab", 10)
+    return on_record.sync_succeeded(records, record, next_sync=at + timedelta(hours=1))
+
+
+def failed(records: ConnectorStatus, name: str) -> ConnectorStatus:
+    return on_record.sync_failed(
+        records,
+        sync_id=SyncID(name),
+        trigger=Trigger.SCHEDULE,
+        started=NOW,
+        finished=NOW,
+        failure=Failure(Reason.BUILDKITE_UNAVAILABLE, "503"),
+        next_sync=NOW,
+    )
+
+
+FULL = Counts(200, 10, 400)
+SHRUNK = Counts(20, 10, 400)
+DELIVERED = on_record.delivered(synced(ConnectorStatus(), "one", FULL), snapshot("one", FULL), TaskID("task"), NOW)
+
+
+def test_failures_in_a_row_are_counted_until_a_success() -> None:
+    records = failed(failed(ConnectorStatus(), "one"), "two")
+    assert records.consecutive_failures == 2
+    assert synced(records, "three", FULL).consecutive_failures == 0
+
+
+def test_a_failure_keeps_the_last_success_on_record() -> None:
+    records = failed(synced(ConnectorStatus(), "one", FULL), "two")
+    assert records.last_sync is not None
+    assert records.last_sync.id == "one"
+    assert records.history[0].reason is Reason.BUILDKITE_UNAVAILABLE
+
+
+def test_history_holds_the_last_ten_newest_first() -> None:
+    records = ConnectorStatus()
+    for number in range(15):
+        records = synced(records, f"sync{number}", FULL)
+    assert len(records.history) == HISTORY_LENGTH
+    assert [entry.id for entry in records.history][:2] == ["sync14", "sync13"]
+
+
+def test_a_new_snapshot_is_undelivered_until_it_went_out() -> None:
+    assert on_record.undelivered(synced(DELIVERED, "two", FULL))
+    assert not on_record.undelivered(DELIVERED)
+    assert not on_record.undelivered(ConnectorStatus())
+
+
+def test_a_shrunk_snapshot_is_held_with_both_counts_and_the_way_out() -> None:
+    records = synced(DELIVERED, "two", SHRUNK)
+    held = on_record.held(records, snapshot("two", SHRUNK), 50, None)
+    assert held is not None
+    assert "20 accounts" in held.message
+    assert "200" in held.message
+    assert "connectors.c1.ai/accept-shrink=two" in held.message
+
+
+def test_accepting_the_sync_lets_it_go_and_those_after_it_that_are_like_it() -> None:
+    records = synced(DELIVERED, "two", SHRUNK, NOW + timedelta(hours=1))
+    assert on_record.held(records, snapshot("two", SHRUNK), 50, "two") is None
+    records = synced(records, "three", SHRUNK, NOW + timedelta(hours=2))
+    assert on_record.held(records, snapshot("three", SHRUNK), 50, "two") is None
+    assert on_record.held(records, snapshot("four", Counts(2, 10, 400)), 50, "two") is not None
+
+
+def test_accepting_an_older_sync_lets_nothing_go() -> None:
+    records = synced(DELIVERED, "two", SHRUNK)
+    assert on_record.held(records, snapshot("two", SHRUNK), 50, "one") is not None
+
+
+def test_what_a_task_left_out_has_not_shrunk() -> None:
+    partial = snapshot("two", Counts(200, 10, 0), Scope(grants=False))
+    assert on_record.held(DELIVERED, partial, 50, None) is None
+    after = on_record.delivered(DELIVERED, partial, TaskID("task2"), NOW)
+    assert after.last_delivery is not None
+    assert after.last_delivery.counts == FULL
+
+
+def test_a_delivered_snapshot_is_never_held() -> None:
+    assert on_record.held(DELIVERED, snapshot("one", Counts()), 50, None) is None
+
+
+def test_nothing_is_held_before_the_first_delivery() -> None:
+    assert on_record.held(replace(DELIVERED, last_delivery=None), snapshot("one", Counts()), 50, None) is None

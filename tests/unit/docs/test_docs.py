@@ -1,0 +1,99 @@
+"""The docs say what is so: reasons, settings, fields, targets and links, each checked against the code."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from buildkite_connector.c1 import settings as c1_settings
+from buildkite_connector.cli.app import app
+from buildkite_connector.kubernetes.schema.crd import definition
+from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.model.failure import Reason
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def variables_in_the_code() -> set[str]:
+    commands: Any = typer.main.get_command(app)
+    flags = {name for command in commands.commands.values() for flag in command.params for name in _names(flag.envvar)}
+    named = {value for name, value in vars(c1_settings).items() if name.endswith("_VARIABLE")}
+    return flags | named | {"KUBECONFIG"}
+
+
+def _names(envvar: str | list[str] | None) -> list[str]:
+    return [envvar] if isinstance(envvar, str) else envvar or []
+
+
+def documented_variables() -> set[str]:
+    table = README.split("| variable | |")[1].split("\n\n")[0]
+    return set(re.findall(r"`([A-Z0-9_]{5,})`", table))
+
+
+def spec_fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    for name, field in schema.get("properties", {}).items():
+        inner = f"{path}.{name}" if path else name
+        if "properties" in field:
+            yield from spec_fields(field, inner)
+        else:
+            yield inner
+
+
+def test_every_variable_is_documented_and_every_documented_one_exists() -> None:
+    assert documented_variables() == variables_in_the_code()
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_explained(reason: Reason) -> None:
+    assert f"`{reason.value}`" in README
+
+
+def test_every_field_of_the_spec_stands_in_the_readme_and_in_the_full_example() -> None:
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    flat = README.replace("{clientID,clientSecret,apiToken,organization}", "")
+    example = (ROOT / "examples" / "connector-full.yaml").read_text()
+    for field in spec_fields(schema):
+        leaf = field.rsplit(".", 1)[-1]
+        assert f"{leaf}:" in example, field
+        if not field.startswith("credentialsSecretRef.keys."):
+            assert f"`{field}`" in flat, field
+
+
+@pytest.mark.parametrize("annotation", [SYNC_REQUESTED_AT, ACCEPT_SHRINK])
+def test_the_annotations_are_documented(annotation: str) -> None:
+    assert annotation in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_make_targets_that_are_named_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z0-9]+)(?:`| )", page.read_text(), re.M)) <= targets
+
+
+def test_the_dependencies_are_those_of_the_project() -> None:
+    declared = re.findall(
+        r'^  "([A-Za-z0-9-]+)>=', (ROOT / "pyproject.toml").read_text().split("[dependency-groups]")[0], re.M
+    )
+    table = README.split("| library | for |")[1].split("\n\n")[0].lower()
+    assert [name for name in declared if name.lower() not in table] == []
+
+
+def test_the_deployed_image_is_this_version() -> None:
+    deployment = yaml.safe_load((ROOT / "deploy" / "base" / "deployment.yaml").read_text())
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert version is not None
+    assert container["image"].endswith(f":{version[1]}")

@@ -1,0 +1,246 @@
+"""The status both ways: what is written reads back, and whatever is there never breaks the reading."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE, status_from_json, status_to_json
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ConnectorStatus,
+    DeliveryRecord,
+    HistoryEntry,
+    Phase,
+    SyncRecord,
+    Trigger,
+)
+from buildkite_connector.model.tasks import TaskID
+
+T0 = datetime(2026, 3, 2, 9, 0, 0, tzinfo=UTC)
+FULL = ConnectorStatus(
+    observed_generation=4,
+    phase=Phase.CONNECTED,
+    conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 4, T0),),
+    organization=Organization("o-1", OrganizationSlug("acme-inc"), "Acme-Inc"),
+    token_expires_at="2027-01-01T00:00:00Z",
+    missing_scopes=("read_teams",),
+    last_sync_time=T0,
+    last_successful_sync_time=T0,
+    next_sync_time=T0 + timedelta(hours=1),
+    consecutive_failures=0,
+    last_sync=SyncRecord(SyncID("s1"), Trigger.REQUEST, T0, T0, Counts(12, 5, 30), 8, 1.5, "ab" * 32, 4096),
+    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30)),
+    last_handled_sync_request="now",
+    history=(
+        HistoryEntry(SyncID("s1"), Trigger.REQUEST, T0, T0, True, Reason.SYNC_SUCCEEDED, Counts(12, 5, 30)),
+        HistoryEntry(SyncID("s0"), Trigger.SCHEDULE, T0, T0, False, Reason.BUILDKITE_UNREACHABLE),
+    ),
+)
+
+
+def test_the_json_is_that_of_the_design() -> None:
+    assert status_to_json(FULL) == {
+        "observedGeneration": 4,
+        "phase": "Connected",
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "Ready",
+                "message": "12 accounts.",
+                "observedGeneration": 4,
+                "lastTransitionTime": "2026-03-02T09:00:00Z",
+            }
+        ],
+        "organization": {"slug": "acme-inc", "name": "Acme-Inc", "id": "o-1"},
+        "token": {"expiresAt": "2027-01-01T00:00:00Z", "missingScopes": ["read_teams"]},
+        "lastSyncTime": "2026-03-02T09:00:00Z",
+        "lastSuccessfulSyncTime": "2026-03-02T09:00:00Z",
+        "nextSyncTime": "2026-03-02T10:00:00Z",
+        "consecutiveFailures": 0,
+        "lastSync": {
+            "id": "s1",
+            "trigger": "Request",
+            "startedAt": "2026-03-02T09:00:00Z",
+            "finishedAt": "2026-03-02T09:00:00Z",
+            "accounts": 12,
+            "teams": 5,
+            "memberships": 30,
+            "requests": 8,
+            "throttledSeconds": 1.5,
+            "snapshot": {"sha256": "ab" * 32, "bytes": 4096},
+        },
+        "lastDelivery": {
+            "time": "2026-03-02T09:00:00Z",
+            "taskID": "t1",
+            "syncID": "s1",
+            "sha256": "ab" * 32,
+            "bytes": 4096,
+            "accounts": 12,
+            "teams": 5,
+            "memberships": 30,
+        },
+        "lastHandledSyncRequest": "now",
+        "history": [
+            {
+                "id": "s1",
+                "trigger": "Request",
+                "startedAt": "2026-03-02T09:00:00Z",
+                "finishedAt": "2026-03-02T09:00:00Z",
+                "succeeded": True,
+                "reason": "SyncSucceeded",
+                "accounts": 12,
+                "teams": 5,
+                "memberships": 30,
+            },
+            {
+                "id": "s0",
+                "trigger": "Schedule",
+                "startedAt": "2026-03-02T09:00:00Z",
+                "finishedAt": "2026-03-02T09:00:00Z",
+                "succeeded": False,
+                "reason": "BuildkiteUnreachable",
+            },
+        ],
+    }
+
+
+def test_a_full_status_reads_back_equal() -> None:
+    assert status_from_json(status_to_json(FULL)) == FULL
+
+
+def test_an_empty_status_is_written_without_what_is_not_known() -> None:
+    written = status_to_json(ConnectorStatus())
+    assert written == {"observedGeneration": 0, "phase": "Pending", "conditions": [], "consecutiveFailures": 0}
+    assert status_from_json(written) == ConnectorStatus()
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], "x", 7])
+def test_no_status_is_none(nothing: object) -> None:
+    assert status_from_json(nothing) is None
+
+
+def test_times_are_whole_seconds_in_utc() -> None:
+    time = datetime(2026, 3, 2, 10, 30, 15, 999_999, tzinfo=UTC).astimezone(tz=None)
+    assert status_to_json(ConnectorStatus(next_sync_time=time))["nextSyncTime"] == "2026-03-02T10:30:15Z"
+
+
+def test_a_long_message_is_cut() -> None:
+    condition = Condition(ConditionType.READY, ConditionStatus.FALSE, Reason.INTERNAL_ERROR, "x" * 5000, 1, T0)
+    message = status_to_json(ConnectorStatus(conditions=(condition,)))["conditions"][0]["message"]
+    assert len(message) == LONGEST_MESSAGE
+    assert message.endswith("x…")
+
+
+def test_conditions_and_reasons_of_others_are_passed_over_one_by_one() -> None:
+    written = status_to_json(FULL)
+    known = written["conditions"][0]
+    written["conditions"] = [{**known, "type": "Foreign"}, {**known, "reason": "OfALaterVersion"}, known, "junk", {}]
+    assert status_from_json(written) == FULL
+
+
+@pytest.mark.parametrize("field", status_to_json(FULL))
+@pytest.mark.parametrize("junk", [None, 7, "junk", [], [1], {}, {"slug": 1, "id": [], "time": "yesterday"}, True])
+def test_junk_in_one_field_costs_that_field_at_most(field: str, junk: Any) -> None:
+    written = {**status_to_json(FULL), field: junk}
+    read = status_from_json(written)
+    assert read is not None
+    rest = {key: value for key, value in status_to_json(FULL).items() if key != field}
+    assert rest.items() <= status_to_json(read).items()
+
+
+def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
+    written = status_to_json(FULL)
+    del written["lastDelivery"]["accounts"]
+    read = status_from_json(written)
+    assert read is not None
+    assert read.last_delivery is None
+    assert read.last_sync == FULL.last_sync
+
+
+_TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+_COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
+_TEXT = st.text(max_size=60)
+_STATUSES = st.builds(
+    ConnectorStatus,
+    observed_generation=st.integers(0, 2**53),
+    phase=st.sampled_from(Phase),
+    conditions=st.lists(
+        st.builds(
+            Condition,
+            st.sampled_from(ConditionType),
+            st.sampled_from(ConditionStatus),
+            st.sampled_from(Reason),
+            _TEXT,
+            st.integers(0, 2**53),
+            _TIMES,
+        ),
+        unique_by=lambda condition: condition.type,
+    ).map(tuple),
+    organization=st.none() | st.builds(Organization, _TEXT, _TEXT.map(OrganizationSlug), _TEXT),
+    token_expires_at=st.none() | _TEXT,
+    missing_scopes=st.lists(_TEXT, max_size=3).map(tuple),
+    last_sync_time=st.none() | _TIMES,
+    next_sync_time=st.none() | _TIMES,
+    consecutive_failures=st.integers(0, 1000),
+    last_sync=st.none()
+    | st.builds(
+        SyncRecord,
+        _TEXT.map(SyncID),
+        st.sampled_from(Trigger),
+        _TIMES,
+        _TIMES,
+        _COUNTS,
+        st.integers(0, 10**6),
+        st.integers(0, 10**5).map(lambda tenths: tenths / 10),
+        _TEXT,
+        st.integers(0, 2**53),
+    ),
+    last_delivery=st.none()
+    | st.builds(DeliveryRecord, _TIMES, _TEXT.map(TaskID), _TEXT.map(SyncID), _TEXT, st.integers(0, 2**53), _COUNTS),
+    last_handled_sync_request=st.none() | _TEXT,
+    history=st.lists(
+        st.builds(
+            HistoryEntry,
+            _TEXT.map(SyncID),
+            st.sampled_from(Trigger),
+            _TIMES,
+            _TIMES,
+            st.booleans(),
+            st.sampled_from(Reason),
+            st.none() | _COUNTS,
+        ),
+        max_size=3,
+    ).map(tuple),
+)
+
+
+@settings(deadline=None)
+@given(_STATUSES)
+def test_any_status_reads_back_equal(status: ConnectorStatus) -> None:
+    over_the_wire = json.loads(json.dumps(status_to_json(status)))
+    assert status_from_json(over_the_wire) == status
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*status_to_json(FULL), "x"]), inner),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(_JSON)
+def test_no_json_whatever_breaks_the_reading(junk: Any) -> None:
+    read = status_from_json(junk)
+    if read is not None:
+        assert status_from_json(status_to_json(read)) == read

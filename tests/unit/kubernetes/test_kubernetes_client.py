@@ -1,0 +1,392 @@
+"""The calls to the API, over a real socket, and what becomes of what can happen to them."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect, is_at_least
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.events import EventDraft, EventType
+from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+from buildkite_connector.timing.clock import SystemClock
+from simulators.kubernetes.server import KubernetesDouble
+
+T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
+READY = ConnectorStatus(
+    observed_generation=1,
+    phase=Phase.CONNECTED,
+    conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 1, T0),),
+)
+SYNCING = replace(READY, phase=Phase.SYNCING)
+DRAFT = EventDraft(EventType.WARNING, Reason.TOKEN_REJECTED, "Buildkite refuses the token.")
+
+
+def create(double: KubernetesDouble, name: str = "acme", namespace: str = "default") -> ObservedConnector:
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"credentialsSecretRef": {"name": "s"}},
+    }
+    seen = read_resource(double.apply(manifest))
+    assert isinstance(seen, ObservedConnector)
+    return seen
+
+
+def status_of(double: KubernetesDouble) -> Any:
+    return double.get(KIND, "default", "acme").get("status")
+
+
+def events(double: KubernetesDouble) -> list[dict[str, Any]]:
+    return double.objects("Event", "default")
+
+
+class TestStatus:
+    async def test_it_is_written_and_its_object_is_not_touched_otherwise(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        before = double.get(KIND, "default", "acme")
+        assert await api.apply_status(seen, READY) is Written.WRITTEN
+        after = double.get(KIND, "default", "acme")
+        assert after["status"]["phase"] == "Connected"
+        assert after["spec"] == before["spec"]
+        for field in ("annotations", "finalizers", "labels", "generation"):
+            assert after["metadata"].get(field) == before["metadata"].get(field)
+
+    async def test_the_same_status_again_is_no_request_at_all(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        await api.apply_status(seen, READY)
+        requests = len(double.transcript)
+        assert await api.apply_status(seen, READY) is Written.UNCHANGED
+        assert len(double.transcript) == requests
+
+    async def test_a_new_process_writes_nothing_when_the_status_is_there_already(
+        self, double: KubernetesDouble, api: KubernetesApi, login: KubeconfigLogin
+    ) -> None:
+        await api.apply_status(create(double), READY)
+        seen = read_resource(double.get(KIND, "default", "acme"))
+        requests = len(double.transcript)
+        async with connect(login, SystemClock(), "pod-2") as another:
+            assert await another.apply_status(seen, READY) is Written.UNCHANGED
+        assert len(double.transcript) == requests
+
+    async def test_a_second_of_difference_within_the_same_second_is_no_change(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        await api.apply_status(seen, replace(READY, next_sync_time=T0))
+        later = replace(READY, next_sync_time=T0.replace(microsecond=900_000))
+        assert await api.apply_status(seen, later) is Written.UNCHANGED
+
+    async def test_what_somebody_else_wrote_over_it_is_mended(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        await api.apply_status(create(double), READY)
+        double.apply(
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "metadata": {"name": "acme", "namespace": "default"},
+                "status": {"phase": "Error"},
+            },
+            subresource="status",
+        )
+        seen = read_resource(double.get(KIND, "default", "acme"))
+        assert await api.apply_status(seen, READY) is Written.WRITTEN
+        assert status_of(double)["phase"] == "Connected"
+
+    async def test_an_edit_meanwhile_does_not_stop_it(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        seen = create(double)
+        double.apply(
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "metadata": {"name": "acme", "namespace": "default", "annotations": {"a": "b"}},
+            }
+        )
+        assert await api.apply_status(seen, READY) is Written.WRITTEN
+        assert status_of(double)["phase"] == "Connected"
+
+    async def test_conditions_that_are_true_no_more_go_and_those_of_others_stay(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        stalled = Condition(ConditionType.STALLED, ConditionStatus.TRUE, Reason.CRON_INVALID, "No.", 1, T0)
+        await api.apply_status(seen, replace(READY, conditions=(*READY.conditions, stalled)))
+        foreign = {
+            "type": "Audited",
+            "status": "True",
+            "reason": "Yes",
+            "message": "By hand.",
+            "lastTransitionTime": "2026-03-02T09:00:00Z",
+        }
+        double.apply(
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "metadata": {"name": "acme", "namespace": "default"},
+                "status": {"conditions": [foreign]},
+            },
+            subresource="status",
+        )
+        await api.apply_status(seen, READY)
+        assert {each["type"] for each in status_of(double)["conditions"]} == {"Ready", "Audited"}
+
+    async def test_an_object_that_is_gone_is_told_and_no_error(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        double.delete(KIND, "default", "acme")
+        assert await api.apply_status(seen, READY) is Written.GONE
+
+    async def test_another_object_of_the_same_name_never_gets_it(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        await api.apply_status(seen, READY)
+        double.delete(KIND, "default", "acme")
+        create(double)
+        assert await api.apply_status(seen, SYNCING) is Written.GONE
+        assert status_of(double) is None
+
+    @pytest.mark.parametrize("status", [429, 500, 503, None])
+    async def test_trouble_is_a_failure_to_try_again(
+        self, double: KubernetesDouble, api: KubernetesApi, status: int | None
+    ) -> None:
+        seen = create(double)
+        with double.failing(status), pytest.raises(Failure) as caught:
+            await api.apply_status(seen, READY)
+        assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
+        assert await api.apply_status(seen, READY) is Written.WRITTEN
+
+    async def test_a_missing_right_is_named(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        seen = create(double)
+        with double.failing(403), pytest.raises(Failure, match="patch on buildkiteconnectors/status"):
+            await api.apply_status(seen, READY)
+
+    async def test_after_a_forget_nothing_is_remembered_of_an_object(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        await api.apply_status(seen, READY)
+        api.forget(seen.uid)
+        assert await api.apply_status(seen, READY) is Written.WRITTEN
+
+
+class TestSecret:
+    async def test_it_is_read_by_get_and_nothing_else(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        value = base64.b64encode(b"hunter2").decode()
+        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
+        assert await api.read_secret("default", "s") == {"key": value}
+        assert [(each.method, each.path) for each in double.transcript] == [
+            ("GET", "/api/v1/namespaces/default/secrets/s")
+        ]
+
+    async def test_one_without_data_is_empty(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
+        assert await api.read_secret("default", "s") == {}
+
+    @pytest.mark.parametrize("status", [403, 404])
+    async def test_a_refusal_keeps_its_code(self, double: KubernetesDouble, api: KubernetesApi, status: int) -> None:
+        with double.failing(status), pytest.raises(ApiError) as caught:
+            await api.read_secret("default", "s")
+        assert caught.value.status == status
+
+    @pytest.mark.parametrize("status", [500, None])
+    async def test_trouble_is_a_failure_to_try_again(
+        self, double: KubernetesDouble, api: KubernetesApi, status: int | None
+    ) -> None:
+        with double.failing(status), pytest.raises(Failure) as caught:
+            await api.read_secret("default", "s")
+        assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
+
+
+class TestEvent:
+    async def test_it_is_about_the_object(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        seen = create(double)
+        await api.post_event(seen, DRAFT)
+        (event,) = events(double)
+        assert (event["type"], event["reason"], event["note"]) == (
+            "Warning",
+            "TokenRejected",
+            "Buildkite refuses the token.",
+        )
+        assert event["regarding"] == {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": "default",
+            "name": "acme",
+            "uid": seen.uid,
+        }
+        assert event["reportingInstance"] == "pod-1"
+
+    async def test_the_same_again_is_counted_rather_than_posted(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        seen = create(double)
+        for _ in range(3):
+            await api.post_event(seen, DRAFT)
+        (event,) = events(double)
+        assert event["series"]["count"] == 3
+
+    async def test_another_message_is_another_event(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        seen = create(double)
+        await api.post_event(seen, DRAFT)
+        await api.post_event(seen, replace(DRAFT, message="It still does."))
+        assert len(events(double)) == 2
+
+    @pytest.mark.parametrize("status", [403, 404, 429, 500, None])
+    async def test_one_that_cannot_be_posted_stops_nothing(
+        self, double: KubernetesDouble, api: KubernetesApi, status: int | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen = create(double)
+        with double.failing(status):
+            await api.post_event(seen, DRAFT)
+        assert "an event was not posted" in caplog.text
+        assert events(double) == []
+
+
+class TestList:
+    async def test_the_whole_cluster_when_no_namespace_is_given(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        created = [create(double, "a", "one"), create(double, "b", "two")]
+        listed = await api.list_connectors(())
+        assert {(each.namespace, each.name, each.uid) for each in listed} == {
+            (each.namespace, each.name, each.uid) for each in created
+        }
+
+    async def test_only_the_namespaces_that_are_given(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+        for namespace in ("one", "two", "three"):
+            create(double, "a", namespace)
+        listed = await api.list_connectors(("one", "three"))
+        assert sorted(each.namespace for each in listed) == ["one", "three"]
+
+    async def test_a_cluster_without_the_definition_refuses_with_404(
+        self, bare_double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        with pytest.raises(ApiError) as caught:
+            await api.list_connectors(())
+        assert caught.value.status == 404
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], path: Path
+) -> AsyncIterator[int]:
+    """A server on a free port of loopback, which it gives; every connection is closed at the end."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await answer(reader, writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        port: int = server.sockets[0].getsockname()[1]
+        write_kubeconfig(path, port, "first")
+        yield port
+        for writer in writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+def write_kubeconfig(path: Path, port: int, token: str) -> None:
+    path.write_text(
+        f"""
+        current-context: x
+        contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+        clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
+        users: [{{name: u, user: {{token: {token}}}}}]
+        """
+    )
+
+
+class Doorkeeper:
+    """An API server that knows one token, and answers every request with an empty Secret."""
+
+    def __init__(self) -> None:
+        self.token = "first"
+        self.refused = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            known = f"Bearer {self.token}".encode() in head
+            self.refused += not known
+            line = b"200 OK" if known else b"401 Unauthorized"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" % line)
+            await writer.drain()
+
+
+async def test_a_token_that_has_expired_is_replaced_by_the_one_that_is_there_now(tmp_path: Path) -> None:
+    door, path = Doorkeeper(), tmp_path / "kubeconfig"
+    async with serving(door, path) as port, connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        assert await api.read_secret("default", "s") == {}
+        door.token = "second"
+        write_kubeconfig(path, port, "second")
+        assert await api.read_secret("default", "s") == {}
+        assert door.refused == 1
+        door.token = "third"
+        with pytest.raises(ApiError) as caught:
+            await api.read_secret("default", "s")
+        assert caught.value.status == 401
+
+
+async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+    async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    path = tmp_path / "kubeconfig"
+    async with (
+        serving(listen, path),
+        connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1", request_seconds=0.1) as api,
+    ):
+        with pytest.raises(Failure) as caught:
+            await api.read_secret("default", "s")
+    assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
+
+
+async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_stands_in_the_way(
+    double: KubernetesDouble, tmp_path: Path
+) -> None:
+    said = json.dumps(
+        {"message": "failed to create typed patch object (default/acme): .status.new: field not declared"}
+    )
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        kind = "Content-Type: application/json"
+        writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+        await writer.drain()
+
+    seen, path = create(double), tmp_path / "older"
+    async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        with pytest.raises(Failure, match="Apply the crds/ of this version") as caught:
+            await api.apply_status(seen, READY)
+    assert caught.value.reason is Reason.KUBERNETES_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "expected"),
+    [("10", "9", True), ("9", "10", False), ("9", "9", True), (None, "9", False), ("9", None, False), ("a", "a", True)],
+)
+def test_resource_versions_compare_as_numbers(version: str | None, other: str | None, *, expected: bool) -> None:
+    assert is_at_least(version, other) is expected

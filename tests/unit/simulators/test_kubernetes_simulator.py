@@ -1,0 +1,266 @@
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from buildkite_connector.timing.clock import SystemClock
+from simulators.kubernetes.client import DEADLINE, WIDGETS, Api, accepted, refused, widget
+from simulators.kubernetes.contract import KubernetesContract
+from simulators.kubernetes.http import Exchange
+from simulators.kubernetes.probe import observing
+from simulators.kubernetes.resources import ApiError
+from simulators.kubernetes.server import KubernetesDouble
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[KubernetesDouble]:
+    async with KubernetesDouble(FixedClock()) as running:
+        running.apply(WIDGETS)
+        yield running
+
+
+@pytest.fixture
+async def http(double: KubernetesDouble) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=double.server_url, timeout=DEADLINE, trust_env=False) as client:
+        yield client
+
+
+class TestDouble(KubernetesContract):
+    @pytest.fixture
+    def api(self, double: KubernetesDouble, http: httpx.AsyncClient) -> Api:
+        double.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "here"}})
+        return Api(http, "here")
+
+
+class TestOperator:
+    """kopf on the double: what `tests/e2e/test_control_plane.py` shows on an API server."""
+
+    async def test_hears_of_additions_changes_and_deletions(self, double: KubernetesDouble, tmp_path: Path) -> None:
+        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
+            await watched(double)
+            double.apply(widget({"name": "w"}, spec={"size": "small"}))
+            assert await told("w", "small") == "ADDED"
+            double.apply(widget({"name": "w"}, spec={"size": "large"}))
+            assert await told("w", "large") == "MODIFIED"
+            double.delete("Widget", "default", "w")
+            assert await told("w", "large") == "DELETED"
+
+    async def test_resumes_a_watch_that_was_cut(self, double: KubernetesDouble, tmp_path: Path) -> None:
+        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
+            await watched(double)
+            double.apply(widget({"name": "w"}, spec={"size": "small"}))
+            await told("w", "small")
+            double.drop_watches()
+            double.apply(widget({"name": "w"}, spec={"size": "large"}))
+            assert await told("w", "large") == "MODIFIED"
+
+    async def test_lists_again_when_its_version_is_gone(self, double: KubernetesDouble, tmp_path: Path) -> None:
+        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
+            await watched(double)
+            double.apply(widget({"name": "w"}, spec={"size": "small"}))
+            await told("w", "small")
+            double.drop_watches()
+            double.apply(widget({"name": "w"}, spec={"size": "large"}))
+            double.expire_watches()
+            assert await told("w", "large") is None
+
+    @pytest.mark.parametrize("status", [503, None])
+    async def test_recovers_from_an_outage(self, double: KubernetesDouble, tmp_path: Path, status: int | None) -> None:
+        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
+            await watched(double)
+            double.apply(widget({"name": "w"}, spec={"size": "small"}))
+            await told("w", "small")
+            with double.outage(status):
+                double.apply(widget({"name": "w"}, spec={"size": "large"}))
+                before = len(double.transcript)
+                await double.wait_until(lambda: len(double.transcript) >= before + 2, DEADLINE)
+                assert {exchange.status for exchange in double.transcript[before:]} == {status}
+            assert await told("w", "large") == "MODIFIED"
+
+
+async def watched(double: KubernetesDouble) -> None:
+    await double.wait_until(lambda: double.watches("Widget") > 0, DEADLINE)
+
+
+class TestHelpers:
+    """What the double offers beside the API."""
+
+    async def test_waits_for_a_state_that_lasted_only_a_moment(self, double: KubernetesDouble) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(double.wait_for("Widget", "default", "w", sized("small"), DEADLINE))
+            await asyncio.sleep(0)
+            for size in ("small", "large"):
+                double.apply(widget({"name": "w"}, spec={"size": size}))
+        assert waiting.result()["spec"]["size"] == "small"
+        assert double.get("Widget", "default", "w")["spec"]["size"] == "large"
+
+    async def test_waits_for_an_object_to_go(self, double: KubernetesDouble) -> None:
+        double.apply(widget({"name": "w"}))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(double.wait_for("Widget", "default", "w", lambda manifest: not manifest, DEADLINE))
+            await asyncio.sleep(0)
+            double.delete("Widget", "default", "w")
+
+    async def test_says_what_it_waited_for_in_vain(self, double: KubernetesDouble) -> None:
+        double.apply(widget({"name": "w"}, spec={"size": "small"}))
+        with pytest.raises(TimeoutError, match=r'Widget default/w was not as expected in 0 s; it is \{(.|\n)*"small"'):
+            await double.wait_for("Widget", "default", "w", sized("large"), timeout=0)
+
+    async def test_tells_every_state_of_an_object(self, double: KubernetesDouble) -> None:
+        for size in ("small", "medium", "large"):
+            double.apply(widget({"name": "w"}, spec={"size": size}))
+        states = double.versions("Widget", "default", "w")
+        assert [state["spec"]["size"] for state in states] == ["small", "medium", "large"]
+        assert [state["metadata"]["generation"] for state in states] == [1, 2, 3]
+
+    async def test_gives_copies_of_what_it_holds(self, double: KubernetesDouble) -> None:
+        double.apply(widget({"name": "w"}, spec={"size": "medium"}))["spec"]["size"] = "changed"
+        double.get("Widget", "default", "w")["spec"]["size"] = "changed"
+        double.objects("Widget")[0]["spec"]["size"] = "changed"
+        assert double.get("Widget", "default", "w")["spec"]["size"] == "medium"
+
+    async def test_applies_a_status_on_request(self, double: KubernetesDouble) -> None:
+        double.apply(widget({"name": "w"}))
+        double.apply(widget({"name": "w"}, status={"count": 3}), subresource="status")
+        assert double.get("Widget", "default", "w")["status"] == {"count": 3}
+
+    async def test_makes_the_namespace_of_what_it_applies(self, double: KubernetesDouble) -> None:
+        double.apply(widget({"name": "w", "namespace": "fresh"}))
+        assert double.get("Namespace", "", "fresh")["status"] == {"phase": "Active"}
+        assert [item["metadata"]["name"] for item in double.objects("Widget", "fresh")] == ["w"]
+
+    async def test_names_the_kinds_that_it_knows(self, double: KubernetesDouble) -> None:
+        with pytest.raises(LookupError, match=r"no kind Gadget; it knows .*Secret, Widget"):
+            double.apply({"apiVersion": "v1", "kind": "Gadget", "metadata": {"name": "g"}})
+
+    async def test_deletes_a_namespace_with_all_that_is_in_it(self, double: KubernetesDouble) -> None:
+        double.apply(widget({"name": "w", "namespace": "brief"}))
+        double.delete("Namespace", "", "brief")
+        assert double.objects("Widget") == []
+        with pytest.raises(ApiError, match='namespaces "brief" not found'):
+            double.get("Namespace", "", "brief")
+
+    async def test_keeps_a_namespace_until_the_finalizers_in_it_are_gone(self, double: KubernetesDouble) -> None:
+        held = {"name": "w", "namespace": "brief", "finalizers": ["contract.test/hold"]}
+        double.apply(widget(held))
+        double.delete("Namespace", "", "brief")
+        assert double.get("Namespace", "", "brief")["status"] == {"phase": "Terminating"}
+        with pytest.raises(ApiError, match="because it is being terminated"):
+            double.apply(widget({"name": "late", "namespace": "brief"}))
+        double.apply(widget({**held, "finalizers": []}))
+        with pytest.raises(ApiError, match='namespaces "brief" not found'):
+            double.get("Namespace", "", "brief")
+
+    async def test_prints_a_table_with_ages_of_its_own_clock(self, double: KubernetesDouble) -> None:
+        created = double.apply(widget({"name": "w"}, spec={"size": "small"}))["metadata"]["creationTimestamp"]
+        assert created == "2026-03-01T12:00:00Z"
+        assert double.table("Widget").splitlines() == [
+            "NAME   SIZE    READY   COUNT   LAST SYNC   OPEN   AGE",
+            "w      small                                      0s",
+        ]
+
+
+class TestRecord:
+    """The transcript, which tests count writes in."""
+
+    async def test_counts_the_writes_that_succeeded(self, double: KubernetesDouble, http: httpx.AsyncClient) -> None:
+        api = Api(http, "default")
+        name = (await api.create())["metadata"]["name"]
+        since = len(double.transcript)
+        await api.read(name)
+        await api.patch(name, {"status": {"count": 1}}, subresource="status")
+        await api.patch("absent", {"status": {"count": 1}}, subresource="status")
+        path = f"/apis/contract.test/v1/namespaces/default/widgets/{name}"
+        assert double.writes(since) == [
+            Exchange("PATCH", f"{path}/status", 200, "widgets", "default", name),
+        ]
+        assert [exchange.status for exchange in double.transcript[since:]] == [200, 200, 404]
+        assert double.writes(resource="secrets") == []
+        assert len(double.writes(resource="widgets", name=name)) == 1
+
+    async def test_keeps_no_body_of_a_request(self, double: KubernetesDouble, http: httpx.AsyncClient) -> None:
+        body = {"metadata": {"name": "s"}, "stringData": {"key": "very secret"}}
+        accepted(await http.post("/api/v1/namespaces/default/secrets", json=body), 201)
+        accepted(await http.get("/api/v1/namespaces/default/secrets/s"))
+        assert len(double.transcript) == 2
+        assert "very secret" not in repr(double.transcript)
+        assert b64encode(b"very secret").decode() not in repr(double.transcript)
+
+    async def test_counts_the_watches_that_are_open(self, double: KubernetesDouble, http: httpx.AsyncClient) -> None:
+        async with Api(http, "default").watch("") as _:
+            assert double.watches("Widget") == 1
+            assert double.watches("Secret") == 0
+        await double.wait_until(lambda: double.watches("Widget") == 0, DEADLINE)
+
+
+class TestBookmarks:
+    """Not in the contract: kube-apiserver sends none on an etcd without progress notifications (before 3.4.31)."""
+
+    async def test_tell_a_watch_how_far_it_is_before_it_ends(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        api = Api(http, "default")
+        version = (await api.create())["metadata"]["resourceVersion"]
+        async with api.watch(version, timeoutSeconds="3", allowWatchBookmarks="true") as events:
+            assert [(event["type"], event["object"]) async for event in events] == [
+                ("BOOKMARK", widget({"resourceVersion": version}))
+            ]
+
+
+class TestFaults:
+    """Failures on demand."""
+
+    async def test_fails_the_requests_that_it_is_told_to(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        api = Api(http, "default")
+        name = (await api.create())["metadata"]["name"]
+        with double.failing(403, methods=frozenset({"PATCH"}), path="/status$"):
+            refused(await api.patch(name, {"status": {"count": 1}}, subresource="status"), 403, "Forbidden")
+            accepted(await api.patch(name, {"spec": {"size": "large"}}))
+        accepted(await api.patch(name, {"status": {"count": 1}}, subresource="status"))
+
+    async def test_cuts_the_connections_that_it_is_told_to(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        with double.failing(None), pytest.raises(httpx.RemoteProtocolError):
+            await http.get("/version")
+        assert [exchange.status for exchange in double.transcript] == [None]
+        accepted(await http.get("/version"))
+
+    async def test_cuts_the_watches_when_an_outage_begins(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 - it is the end of the stream that raises
+            async with Api(http, "default").watch("") as events:
+                with double.outage():
+                    refused(await http.get("/version"), 503, "ServiceUnavailable")
+                    await anext(events)
+
+    @pytest.mark.parametrize("query", [{"labelSelector": "a=b"}, {"fieldSelector": "spec.size=small"}])
+    async def test_refuses_a_selector_that_it_does_not_know(
+        self, http: httpx.AsyncClient, query: dict[str, str]
+    ) -> None:
+        response = await http.get("/apis/contract.test/v1/widgets", params=query)
+        refused(response, 400, "BadRequest")
+
+    async def test_stops_with_watches_open(self) -> None:
+        async with KubernetesDouble() as double, httpx.AsyncClient(base_url=double.server_url, trust_env=False) as http:
+            events = http.stream("GET", "/api/v1/secrets", params={"watch": "true"})
+            async with events as response, asyncio.timeout(DEADLINE):
+                assert response.status_code == 200
+                await double.__aexit__(None, None, None)
+
+
+def sized(size: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda manifest: manifest.get("spec", {}).get("size") == size
+
+
+class FixedClock(SystemClock):
+    def now(self) -> datetime:
+        return datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,0 +1,227 @@
+"""Collecting an organization: what is asked, what comes out, and what stops it."""
+
+import asyncio
+
+import pytest
+
+from buildkite_connector.model.directory import (
+    FULL_SCOPE,
+    Account,
+    AccountID,
+    Membership,
+    ResourceKind,
+    Role,
+    Scope,
+)
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.sync.collect import Progress, collect
+from buildkite_connector.sync.listing import MAX_CONCURRENCY
+from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team
+
+USERS_ONLY = Scope(kinds=frozenset({ResourceKind.USER}))
+TEAMS_ONLY = Scope(kinds=frozenset({ResourceKind.TEAM}))
+
+
+async def test_everything_is_collected_in_the_order_of_the_listings() -> None:
+    api = organization(accounts=7, members=[[0, 1, 2, 3], [], [6]])
+    collection = await collect(api, ACME, FULL_SCOPE)
+    directory = collection.directory
+    assert directory.organization == ACME
+    assert directory.accounts == tuple(account(number) for number in range(7))
+    assert directory.teams == (team(0), team(1), team(2))
+    assert directory.memberships == tuple(
+        Membership(team(number).id, account(who).id, Role.MEMBER)
+        for number, who in [(0, 0), (0, 1), (0, 2), (0, 3), (2, 6)]
+    )
+
+
+async def test_the_fewest_possible_requests_are_made_and_none_twice() -> None:
+    api = organization(accounts=31, members=[list(range(size)) for size in (0, 1, 3, 4, 9, 10)])
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert api.requests == api.minimum == 11 + 2 + (1 + 1 + 1 + 2 + 3 + 4)
+    assert not api.repeats
+    assert collection.report.requests == api.requests
+
+
+async def test_an_empty_organization_takes_two_requests() -> None:
+    api = organization()
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert api.requests == 2
+    assert collection.directory.counts.accounts == collection.directory.counts.teams == 0
+
+
+async def test_without_users_in_scope_no_accounts_are_asked_for_or_added() -> None:
+    api = organization(accounts=4, members=[[0, 99]])
+    collection = await collect(api, ACME, TEAMS_ONLY)
+    assert not [page for listing, page in api.asked if listing == "accounts"]
+    assert collection.directory.accounts == ()
+    assert len(collection.directory.memberships) == 2
+    assert collection.report.accounts_added == 0
+
+
+async def test_without_teams_in_scope_only_accounts_are_asked_for() -> None:
+    api = organization(accounts=4, members=[[0]])
+    collection = await collect(api, ACME, USERS_ONLY)
+    assert {listing for listing, _ in api.asked} == {"accounts"}
+    assert collection.directory.scope == USERS_ONLY
+    assert collection.directory.teams == ()
+    assert collection.directory.memberships == ()
+
+
+@pytest.mark.parametrize("scope", [Scope(entitlements=False), Scope(grants=False)])
+async def test_without_grants_in_scope_no_members_of_teams_are_asked_for(scope: Scope) -> None:
+    api = organization(accounts=4, members=[[0], [1]])
+    collection = await collect(api, ACME, scope)
+    assert {listing for listing, _ in api.asked} == {"accounts", "teams"}
+    assert len(collection.directory.teams) == 2
+    assert collection.directory.memberships == ()
+
+
+async def test_pages_after_the_first_are_asked_for_together() -> None:
+    api = organization(accounts=30)
+    await collect(api, ACME, USERS_ONLY)
+    assert api.most_out == 9
+
+
+async def test_members_of_teams_are_asked_for_while_other_pages_are_on_their_way() -> None:
+    api = organization(accounts=6, members=[[0]] * 9)
+    held = asyncio.Event()
+    answer = api._answer
+
+    async def hold_back_the_last_pages(listing: str, page: int) -> None:
+        if listing in ("accounts", "teams") and page > 1:
+            await held.wait()
+        await answer(listing, page)
+        if listing == team(2).id:
+            held.set()
+
+    api._answer = hold_back_the_last_pages  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.counts.teams == 9
+
+
+async def test_pages_are_followed_one_by_one_where_their_number_is_not_told() -> None:
+    api = organization(accounts=10, members=[list(range(7))])
+    api.tells_last = False
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert (collection.directory.counts.accounts, collection.directory.counts.memberships) == (10, 7)
+    assert api.requests == api.minimum
+
+
+async def test_the_calls_that_are_out_at_once_are_bounded() -> None:
+    api = organization(accounts=3000, members=[[1]] * 500)
+    await collect(api, ACME, FULL_SCOPE)
+    assert api.most_out <= 3 * MAX_CONCURRENCY
+
+
+async def test_an_id_that_comes_twice_on_a_page_counts_once() -> None:
+    api = organization(accounts=2)
+    api.listed_accounts.insert(1, account(0, name="Ann again"))
+    collection = await collect(api, ACME, USERS_ONLY)
+    assert collection.directory.accounts == (account(0), account(1))
+    assert (collection.report.duplicates, collection.report.rereads) == (1, 0)
+
+
+async def test_a_membership_that_comes_twice_counts_once() -> None:
+    api = organization(accounts=2)
+    api.listed_teams = [team(0)]
+    api.listed_members = {team(0).id: [member(0, Role.MAINTAINER), member(1), member(0, Role.MAINTAINER)]}
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert [membership.account for membership in collection.directory.memberships] == ["account-0", "account-1"]
+    assert collection.report.duplicates == 1
+
+
+async def test_a_team_deleted_after_it_was_listed_is_left_out_and_counted() -> None:
+    api = organization(accounts=2, members=[[0], [1], [99]])
+    del api.listed_members[team(2).id]
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.teams == (team(0), team(1))
+    assert collection.report.teams_gone == 1
+    assert collection.report.accounts_added == 0
+
+
+async def test_a_team_deleted_between_two_pages_of_its_members_is_left_out() -> None:
+    api = organization(accounts=9, members=[list(range(9))])
+
+    def delete(listing: str, page: int) -> None:
+        if (listing, page) == (team(0).id, 3):
+            api.listed_members.clear()
+
+    api.before = delete
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.counts.teams == collection.directory.counts.memberships == 0
+
+
+async def test_an_organization_lost_on_the_way_is_not_taken_for_teams_deleted() -> None:
+    api = organization(accounts=2, members=[[0], [1]])
+
+    def lose(listing: str, _page: int) -> None:
+        if listing.startswith("team-"):
+            api.listed_members.clear()
+            api.exists = False
+
+    api.before = lose
+    with pytest.raises(Failure) as failed:
+        await collect(api, ACME, FULL_SCOPE)
+    assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+
+
+async def test_a_member_known_only_from_a_team_is_added_and_counted() -> None:
+    api = organization(accounts=2, members=[[0, 99], [99]])
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.accounts == (
+        account(0),
+        account(1),
+        Account(AccountID("account-99"), "Ann 99", ""),
+    )
+    assert collection.report.accounts_added == 1
+
+
+async def test_the_first_failure_cancels_what_is_on_its_way_and_is_raised_as_it_is() -> None:
+    api = organization(accounts=3000, members=[[0]] * 9)
+    revoked = Failure(Reason.TOKEN_REJECTED, "revoked")
+
+    def revoke(listing: str, page: int) -> None:
+        if (listing, page) == ("accounts", 50):
+            raise revoked
+
+    api.before = revoke
+    with pytest.raises(Failure) as failed:
+        await collect(api, ACME, FULL_SCOPE)
+    assert failed.value is revoked
+    assert api.out == 0
+    assert api.requests < api.minimum
+
+
+async def test_a_cancelled_collection_leaves_nothing_behind() -> None:
+    api = organization(accounts=300, members=[[0]] * 9)
+    both_out = asyncio.Event()
+
+    async def never() -> None:
+        if api.out == 2:
+            both_out.set()
+        await asyncio.Event().wait()
+
+    api.wait = never
+    collecting = asyncio.create_task(collect(api, ACME, FULL_SCOPE))
+    await both_out.wait()
+    collecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await collecting
+    assert (api.out, api.cancelled) == (0, 2)
+
+
+async def test_progress_grows_to_what_was_collected() -> None:
+    seen: list[Progress] = []
+    api = organization(accounts=20, members=[[0, 1, 2, 3], [4]])
+    await collect(api, ACME, FULL_SCOPE, progress=seen.append)
+    assert [step.pages_read for step in seen] == list(range(1, api.minimum + 1))
+    assert all(step.pages_read <= step.pages_known for step in seen)
+    assert seen[-1].pages_known == api.minimum
+    assert (seen[-1].accounts, seen[-1].teams) == (20, 2)
+
+
+async def test_the_report_tells_how_long_the_roster_waited_for_its_quota() -> None:
+    collection = await collect(FakeOrganizationAPI(), ACME, FULL_SCOPE)
+    assert collection.report.throttled_seconds == 1.5

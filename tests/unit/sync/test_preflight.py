@@ -1,0 +1,135 @@
+"""What the preflight finds out, in how many questions, and what it says when something is wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from buildkite_connector.model.directory import ALL_KINDS, Organization, OrganizationSlug, ResourceKind, TokenFacts
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, required_scopes
+
+USER, TEAM = ResourceKind.USER, ResourceKind.TEAM
+TOKEN = TokenFacts("b63254c0", frozenset({"read_organizations", "read_teams"}), "2025-07-23T06:07:42Z")
+
+
+def organization(slug: str) -> Organization:
+    return Organization(f"id-{slug}", OrganizationSlug(slug), slug.title())
+
+
+@dataclass
+class AccessDouble:
+    """A token and what it reaches; `asked` tells what it was asked."""
+
+    facts: TokenFacts = TOKEN
+    reached: Sequence[str] = ("acme",)
+    failure: Failure | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def token(self) -> TokenFacts:
+        self.asked.append("token")
+        return self.facts
+
+    async def organization(self, slug: OrganizationSlug) -> Organization:
+        self.asked.append("organization")
+        if self.failure is not None:
+            raise self.failure
+        if slug not in self.reached:
+            raise Failure(Reason.ORGANIZATION_NOT_FOUND, "404", remedy=Remedy.EDIT)
+        return organization(slug)
+
+    async def organizations(self) -> Sequence[Organization]:
+        self.asked.append("organizations")
+        return [organization(slug) for slug in self.reached]
+
+
+async def test_the_chosen_organization_takes_two_questions() -> None:
+    access = AccessDouble(reached=("acme", "umbrella"))
+    assert await preflight(access, "umbrella", ALL_KINDS) == Preflight(TOKEN, organization("umbrella"))
+    assert access.asked == ["token", "organization"]
+
+
+@pytest.mark.parametrize("slug", [None, ""])
+async def test_the_only_organization_that_the_token_reaches_need_not_be_chosen(slug: str | None) -> None:
+    access = AccessDouble()
+    assert (await preflight(access, slug, ALL_KINDS)).organization == organization("acme")
+    assert access.asked == ["token", "organizations"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (ALL_KINDS, ("read_organizations", "read_teams")),
+        ({USER}, ("read_organizations",)),
+        ({TEAM}, ("read_organizations", "read_teams")),
+    ],
+)
+def test_only_the_scopes_are_required_that_are_needed(kinds: set[ResourceKind], expected: tuple[str, ...]) -> None:
+    assert required_scopes(kinds) == expected
+
+
+@pytest.mark.parametrize(
+    ("scopes", "missing"),
+    [
+        ((), ("read_organizations", "read_teams")),
+        (("read_organizations", "read_user"), ("read_teams",)),
+        (("read_teams",), ("read_organizations",)),
+    ],
+)
+async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tuple[str, ...]) -> None:
+    access = AccessDouble(TokenFacts("b63254c0", frozenset(scopes)))
+    with pytest.raises(ScopesMissing, match=f"lacks {', '.join(missing)}") as failed:
+        await preflight(access, "acme", ALL_KINDS)
+    assert failed.value.missing == missing
+    assert failed.value.reason is Reason.TOKEN_SCOPE_MISSING
+    assert failed.value.remedy is Remedy.CREDENTIALS
+    assert failed.value.token == access.facts
+    assert access.asked == ["token"]
+
+
+async def test_a_token_without_read_teams_will_do_for_accounts() -> None:
+    access = AccessDouble(TokenFacts("b63254c0", frozenset({"read_organizations"})))
+    assert (await preflight(access, "acme", {USER})).organization == organization("acme")
+
+
+async def test_an_unknown_organization_is_answered_with_the_slugs_to_choose_from() -> None:
+    access = AccessDouble(reached=("umbrella", "acme"))
+    with pytest.raises(Failure, match=r"'acmee' .* acme, umbrella") as failed:
+        await preflight(access, "acmee", ALL_KINDS)
+    assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+    assert failed.value.remedy is Remedy.EDIT
+
+
+async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
+    access = AccessDouble()
+    with pytest.raises(Failure, match="acme") as failed:
+        await preflight(access, "x" * 1_000_000, ALL_KINDS)
+    assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+    assert len(failed.value.message) < 1000
+    assert access.asked == ["token", "organizations"]
+
+
+async def test_a_choice_that_was_not_made_lists_what_there_is() -> None:
+    with pytest.raises(Failure, match=r"reaches 2.* acme, umbrella") as failed:
+        await preflight(AccessDouble(reached=("umbrella", "acme")), None, ALL_KINDS)
+    assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
+    assert failed.value.remedy is Remedy.EDIT
+
+
+async def test_a_long_list_is_cut() -> None:
+    with pytest.raises(Failure, match=r"org-19 and 5 more\.$"):
+        await preflight(AccessDouble(reached=[f"org-{n:02}" for n in range(25)]), None, ALL_KINDS)
+
+
+@pytest.mark.parametrize("slug", [None, "acme"])
+async def test_a_token_that_reaches_nothing_is_told_so(slug: str | None) -> None:
+    with pytest.raises(Failure, match="reaches no organization at all") as failed:
+        await preflight(AccessDouble(reached=()), slug, ALL_KINDS)
+    assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+
+
+async def test_what_keeps_buildkite_from_answering_is_told_as_it_is() -> None:
+    down = Failure(Reason.BUILDKITE_UNAVAILABLE, "down")
+    with pytest.raises(Failure) as failed:
+        await preflight(AccessDouble(failure=down), "acme", ALL_KINDS)
+    assert failed.value is down

@@ -1,0 +1,62 @@
+"""Logs: events with fields, and nothing of what foreign libraries tell in detail."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """The root logger as it was: pytest has handlers of its own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def test_json_records_carry_their_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.JSON, LogLevel.INFO)
+    logging.getLogger("buildkite_connector.connector.connector").info(
+        "sync succeeded", extra={"connector": "a.b", "accounts": 3}
+    )
+    record = json.loads(capsys.readouterr().err)
+    assert record["message"] == "sync succeeded"
+    assert record["level"] == "INFO"
+    assert (record["connector"], record["accounts"]) == ("a.b", 3)
+    assert record["time"].startswith("20")
+
+
+def test_lines_for_people_carry_them_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.TEXT, LogLevel.INFO)
+    logging.getLogger("buildkite_connector.connector.connector").warning(
+        "sync failed", extra={"reason": "TokenRejected"}
+    )
+    assert capsys.readouterr().err.rstrip().endswith("WARNING sync failed reason=TokenRejected")
+
+
+def test_a_traceback_follows_the_line_with_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.TEXT, LogLevel.INFO)
+    logging.getLogger("buildkite_connector").error(
+        "failed", exc_info=ZeroDivisionError("x"), extra={"connector": "a.b"}
+    )
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("failed connector=a.b")
+    assert second == "ZeroDivisionError: x"
+
+
+@pytest.mark.parametrize("name", ["kubernetes.aio.client.rest", "httpcore.http11", "kopf.objects", "aiohttp.client"])
+def test_what_others_say_in_detail_is_dropped_at_any_level(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.JSON, LogLevel.DEBUG)
+    logging.getLogger(name).debug("response body: %s", "c2VjcmV0")
+    assert capsys.readouterr().err == ""
+
+
+def test_our_own_detail_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.TEXT, LogLevel.DEBUG)
+    logging.getLogger("buildkite_connector.c1").debug("polled")
+    assert "polled" in capsys.readouterr().err
