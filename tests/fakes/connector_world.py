@@ -23,14 +23,13 @@ from buildkite_connector.model.directory import (
     Membership,
     Organization,
     OrganizationSlug,
-    ResourceKind,
     Role,
-    Scope,
     Team,
     TeamID,
     TokenFacts,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
@@ -44,7 +43,7 @@ ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
 KEY = ConnectorKey("default.acme")
 
 
-def directory_of(accounts: int, scope: Scope) -> Directory:
+def directory_of(accounts: int, scope: SyncScope) -> Directory:
     """A directory of one team that everybody is in, cut to a scope."""
     people = tuple(Account(AccountID(f"a{n}"), f"Account {n}", f"a{n}@example.com") for n in range(accounts))
     team = Team(TeamID("t"), "Team", "team", "", "visible", False, "2026-01-01T00:00:00Z")
@@ -63,7 +62,7 @@ class Buildkite:
 
     accounts: int = 10
     seconds: float = 5.0
-    collections: list[Scope] = field(default_factory=list)
+    collections: list[SyncScope] = field(default_factory=list)
     preflights: int = 0
     refusal: Failure | None = None
     failures: deque[Failure | Exception] = field(default_factory=deque)
@@ -77,7 +76,7 @@ class Buildkite:
         return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), "2027-01-01T00:00:00Z"), ORGANIZATION)
 
     async def collect(
-        self, organization: Organization, scope: Scope, progress: Callable[[Progress], None] | None = None
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
     ) -> Collection:
         self.collections.append(scope)
         self.active += 1
@@ -259,10 +258,10 @@ class World:
         )
         self.session.update(self.order)
 
-    def task(self, scope: Scope | None = None) -> TaskID:
+    def task(self, scope: SyncScope | None = None) -> TaskID:
         """C1 hands out a sync task at its next poll."""
         task_id = TaskID(f"task{next(self._tasks)}")
-        self.c1.tasks.append(SyncTask(task_id, scope or Scope()))
+        self.c1.tasks.append(SyncTask(task_id, scope or SyncScope()))
         return task_id
 
     @property

@@ -6,8 +6,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
 
 from buildkite_connector.c1.errors import one_line
-from buildkite_connector.model.directory import ALL_KINDS, ResourceKind, Scope
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import ALL_KINDS, ResourceKind, SyncScope
 from buildkite_connector.model.tasks import (
     Code,
     Heartbeat,
@@ -81,7 +81,7 @@ def _sync_task(task_id: TaskID, options: baton_pb2.Task.SyncFullTask) -> SyncTas
     known = frozenset(kind for kind in ResourceKind if kind in options.sync_resource_type_ids)
     return SyncTask(
         id=task_id,
-        scope=Scope(
+        scope=SyncScope(
             kinds=known or ALL_KINDS,
             entitlements=entitlements,
             grants=entitlements and not options.skip_grants,

@@ -18,13 +18,8 @@ from buildkite_connector.c1z.atomic_file import scratch_directory
 from buildkite_connector.c1z.errors import translated
 from buildkite_connector.c1z.messages import read_account, read_membership, read_team
 from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, SyncRun, from_text, scope_of
-from buildkite_connector.model.directory import (
-    Counts,
-    Directory,
-    Organization,
-    OrganizationSlug,
-    ResourceKind,
-)
+from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug
+from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.snapshot import SyncID
 
 UNNAMED_ORGANIZATION = Organization(id="", slug=OrganizationSlug(""), name="")

@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from buildkite_connector.model.directory import Counts, Directory, ResourceKind, Role, Scope
+from buildkite_connector.model.directory import Counts, Directory, Role
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 
 FULL, RESOURCES_ONLY = "full", "resources_only"
@@ -23,7 +24,7 @@ class SyncRun:
     sync_id: SyncID
     started_at: datetime
     ended_at: datetime
-    scope: Scope
+    scope: SyncScope
     counts: Counts
 
     @property
@@ -41,7 +42,7 @@ def counts_in_scope(directory: Directory) -> Counts:
     )
 
 
-def resource_kinds(scope: Scope) -> list[ResourceKind]:
+def resource_kinds(scope: SyncScope) -> list[ResourceKind]:
     """The resource types of a file, in the reference's order."""
     return [kind for kind in ResourceKind if kind in scope.kinds]
 
@@ -60,12 +61,12 @@ def to_row(run: SyncRun) -> dict[str, str | int]:
     }
 
 
-def scope_of(kinds: frozenset[ResourceKind], sync_type: str, token: str) -> Scope:
+def scope_of(kinds: frozenset[ResourceKind], sync_type: str, token: str) -> SyncScope:
     """The scope that a row tells. Raises ValueError when the token is not what a finished sync has."""
     flags = json.loads(token) if token else {}
     if not isinstance(flags, dict):
         raise ValueError("its sync token is not a JSON object")  # noqa: TRY004
-    return Scope(
+    return SyncScope(
         kinds=kinds,
         entitlements=sync_type != RESOURCES_ONLY,
         grants=not flags.get("should_skip_grants", False),
@@ -82,7 +83,7 @@ def from_text(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def _token(scope: Scope) -> str:
+def _token(scope: SyncScope) -> str:
     token: dict[str, bool | int] = {}
     if not scope.entitlements:
         token["should_skip_entitlements_and_grants"] = True

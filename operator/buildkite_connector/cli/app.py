@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from buildkite_connector import __version__
-from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, Scope
+from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def sync(
         api_token=api_token.strip(),
         organization=OrganizationSlug(organization) if organization else None,
         file=file,
-        scope=Scope(frozenset(resource_type or ResourceKind)),
+        scope=SyncScope(frozenset(resource_type or ResourceKind)),
         quota_percent=quota_percent,
         timeout=seconds,
     )

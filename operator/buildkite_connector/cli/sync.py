@@ -10,7 +10,8 @@ from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1z import new_sync_id, write_snapshot
-from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, Scope
+from buildkite_connector.model.directory import CollectionReport, OrganizationSlug
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
@@ -25,7 +26,7 @@ class SyncSettings:
     api_token: str = field(repr=False)
     organization: OrganizationSlug | None
     file: Path
-    scope: Scope
+    scope: SyncScope
     quota_percent: int
     timeout: float
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient
 from buildkite_connector.c1 import C1, C1Client, parse_credentials
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, ResourceKind, Scope
+from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import Preflight, preflight
@@ -23,7 +24,7 @@ class BuildkiteSource:
         return await preflight(self._client(), slug, kinds)
 
     async def collect(
-        self, organization: Organization, scope: Scope, progress: Callable[[Progress], None] | None = None
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
     ) -> Collection:
         return await collect(self._client(), organization, scope, progress=progress)
 

@@ -16,9 +16,10 @@ from buildkite_connector.connector.checks import Fitness
 from buildkite_connector.connector.conditions import Findings, ShrinkHold, describe
 from buildkite_connector.connector.desired import Order, Tools
 from buildkite_connector.connector.ports import StatusSink
-from buildkite_connector.model.directory import Collection, Scope
+from buildkite_connector.model.directory import Collection
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import next_time
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord, Trigger
@@ -37,7 +38,7 @@ CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
 class _Want:
     """A task that waits for a sync of this scope."""
 
-    scope: Scope
+    scope: SyncScope
     snapshot: asyncio.Future[StagedSnapshot]
 
 
@@ -147,8 +148,8 @@ class Session:
         if not scope.kinds:
             raise Failure(
                 Reason.SPEC_INVALID,
-                f"The task asks for {_names(task.scope)}, the connector is set to sync {_names(Scope(spec.kinds))} only"
-                " (spec.sync.resourceTypes).",
+                f"The task asks for {_names(task.scope)}, the connector is set to sync "
+                f"{_names(SyncScope(spec.kinds))} only (spec.sync.resourceTypes).",
                 remedy=Remedy.EDIT,
             )
         if not self._is_fresh(scope):
@@ -261,11 +262,11 @@ class Session:
             order = self._order
             if order.spec.suspend or not self._fitness.is_fit or (trigger := self._trigger()) is None:
                 return  # it changed while this waited: the next round decides anew
-            scope = self._wants[0].scope if self._wants else Scope(order.spec.kinds)
+            scope = self._wants[0].scope if self._wants else SyncScope(order.spec.kinds)
             sync_id = tools.new_sync_id(tools.clock.now())
             started = tools.clock.now()
             only_for_tasks = self._trigger(tasks=False) is None
-            if scope == Scope(order.spec.kinds):
+            if scope == SyncScope(order.spec.kinds):
                 self._records = replace(self._records, last_handled_sync_request=order.sync_request)
             if trigger is Trigger.CHANGE:
                 self._progressing = "Syncing after a change of the resource or its Secret."
@@ -302,7 +303,7 @@ class Session:
                 self._progressing = None
 
     async def _collect_and_stage(
-        self, sync_id: SyncID, trigger: Trigger, scope: Scope, started: datetime
+        self, sync_id: SyncID, trigger: Trigger, scope: SyncScope, started: datetime
     ) -> SyncRecord:
         source, preflight = self._fitness.source()
         collection = await source.collect(preflight.organization, scope)
@@ -323,9 +324,9 @@ class Session:
             staged.size,
         )
 
-    def _sync_succeeded(self, record: SyncRecord, scope: Scope, order: Order) -> None:
+    def _sync_succeeded(self, record: SyncRecord, scope: SyncScope, order: Order) -> None:
         spec = order.spec
-        whole = scope == Scope(spec.kinds)
+        whole = scope == SyncScope(spec.kinds)
         at = next_time(spec.schedule, record.started_at, self._tools.jitter) if whole else None
         self._sync_failure = None
         if order.generation != self._order.generation:
@@ -373,7 +374,7 @@ class Session:
             if not want.snapshot.done():
                 want.snapshot.set_exception(failure.without_traceback())
 
-    async def _sync_for(self, scope: Scope) -> StagedSnapshot:
+    async def _sync_for(self, scope: SyncScope) -> StagedSnapshot:
         """The snapshot of a sync of this scope: the one under way, or a new one."""
         if self._fitness.problem is not None:
             raise self._fitness.problem.without_traceback()
@@ -391,7 +392,7 @@ class Session:
             if work is not None and work.only_for_tasks and not self._wants and want.snapshot.cancelled():
                 work.withdraw()
 
-    def _is_fresh(self, scope: Scope) -> bool:
+    def _is_fresh(self, scope: SyncScope) -> bool:
         """Whether the staged snapshot may answer a task of this scope at once."""
         staged, last, age = self._staged, self._records.last_sync, self._order.spec.max_snapshot_age
         if self._changed or staged is None or last is None or last.id != staged.sync_id:
@@ -518,5 +519,5 @@ def _being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _names(scope: Scope) -> str:
+def _names(scope: SyncScope) -> str:
     return " and ".join(sorted(scope.kinds))

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from buildkite_connector.connector.conditions import ShrinkHold
 from buildkite_connector.connector.shrink_guard import find_shrink
-from buildkite_connector.model.directory import FULL_SCOPE, Counts, Scope
+from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.status import (
     HISTORY_LENGTH,
@@ -24,7 +25,7 @@ def sync_succeeded(
     records: ConnectorStatus,
     sync: SyncRecord,
     *,
-    scope: Scope = FULL_SCOPE,
+    scope: SyncScope = FULL_SCOPE,
     next_sync: datetime | None,
     accepted: str | None = None,
 ) -> ConnectorStatus:
@@ -120,7 +121,7 @@ def held(
     )
 
 
-def _in_scope(counts: Counts, scope: Scope, before: Counts) -> Counts:
+def _in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:
     """What a snapshot leaves out on request has not shrunk: it counts as it was before."""
     return Counts(
         counts.accounts if scope.wants_accounts else before.accounts,

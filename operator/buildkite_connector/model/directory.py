@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
+
 AccountID = NewType("AccountID", str)
 """A Buildkite user's UUID."""
 TeamID = NewType("TeamID", str)
@@ -20,16 +22,6 @@ class Role(StrEnum):
 
     MEMBER = "member"
     MAINTAINER = "maintainer"
-
-
-class ResourceKind(StrEnum):
-    """The resource types that a snapshot holds, by their ids in C1."""
-
-    USER = "user"
-    TEAM = "team"
-
-
-ALL_KINDS = frozenset(ResourceKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,43 +70,6 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What a sync covers: C1's task options and the resource's `sync.resourceTypes` in one value.
-
-    `entitlements=False` leaves entitlements and grants out (C1's `resources_only`);
-    `grants=False` leaves grants out.
-    """
-
-    kinds: frozenset[ResourceKind] = ALL_KINDS
-    entitlements: bool = True
-    grants: bool = True
-
-    @property
-    def wants_accounts(self) -> bool:
-        return ResourceKind.USER in self.kinds
-
-    @property
-    def wants_teams(self) -> bool:
-        return ResourceKind.TEAM in self.kinds
-
-    @property
-    def wants_memberships(self) -> bool:
-        """Memberships are the grants of team resources."""
-        return self.wants_teams and self.entitlements and self.grants
-
-    def covers(self, other: "Scope") -> bool:
-        """Whether a snapshot of this scope is the answer to a task that asks for `other`.
-
-        Only the same scope is: C1 reads what is absent from a snapshot as gone, and a snapshot
-        with more than was asked for is not what the task said.
-        """
-        return self == other
-
-
-FULL_SCOPE = Scope()
-
-
-@dataclass(frozen=True, slots=True)
 class Directory:
     """One organization at one time. Ids are unique; every membership's team is among `teams`.
 
@@ -126,7 +81,7 @@ class Directory:
     accounts: tuple[Account, ...] = field(repr=False)
     teams: tuple[Team, ...] = field(repr=False)
     memberships: tuple[Membership, ...] = field(repr=False)
-    scope: Scope = FULL_SCOPE
+    scope: SyncScope = FULL_SCOPE
 
     @property
     def counts(self) -> Counts:

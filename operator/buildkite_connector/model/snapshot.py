@@ -5,7 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NewType
 
-from buildkite_connector.model.directory import Counts, Scope
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.scope import SyncScope
 
 SyncID = NewType("SyncID", str)
 """A KSUID (27 base-62 characters), ours; the same in the file, the status and the logs."""
@@ -20,5 +21,5 @@ class StagedSnapshot:
     sha256: str
     size: int
     counts: Counts
-    scope: Scope
+    scope: SyncScope
     taken_at: datetime

@@ -7,8 +7,9 @@ import hashlib
 from dataclasses import astuple, dataclass
 from typing import NewType
 
-from buildkite_connector.model.directory import ALL_KINDS, OrganizationSlug, ResourceKind
+from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.schedule import Interval, Schedule
+from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 
 ConnectorKey = NewType("ConnectorKey", str)
 """What tells connectors apart in one process: `<namespace>.<name>` in Kubernetes."""

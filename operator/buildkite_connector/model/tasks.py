@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType
 
-from buildkite_connector.model.directory import Scope
+from buildkite_connector.model.scope import SyncScope
 
 TaskID = NewType("TaskID", str)
 """27 alphanumerics (a KSUID), C1's."""
@@ -38,7 +38,7 @@ class SyncTask:
     """
 
     id: TaskID
-    scope: Scope
+    scope: SyncScope
     storage_engine: str = ""
     refusal: str = ""
 

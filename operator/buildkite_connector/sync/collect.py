@@ -22,10 +22,10 @@ from buildkite_connector.model.directory import (
     Organization,
     OrganizationSlug,
     Role,
-    Scope,
     Team,
     TeamID,
 )
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Listing, Page, ReadStatistics, run_concurrently
 
 
@@ -88,7 +88,7 @@ class OrganizationAPI(Protocol):
 async def collect(
     api: OrganizationAPI,
     organization: Organization,
-    scope: Scope,
+    scope: SyncScope,
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> Collection:
@@ -111,7 +111,7 @@ class _Collecting:
         self,
         api: OrganizationAPI,
         organization: Organization,
-        scope: Scope,
+        scope: SyncScope,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         slug = organization.slug

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, ResourceKind, Scope
+from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.preflight import Preflight
 
@@ -14,5 +15,5 @@ class Source(Protocol):
     async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight: ...
 
     async def collect(
-        self, organization: Organization, scope: Scope, progress: Callable[[Progress], None] | None = None
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
     ) -> Collection: ...

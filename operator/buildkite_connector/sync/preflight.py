@@ -8,14 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from buildkite_connector.model.directory import (
-    REQUIRED_SCOPES,
-    Organization,
-    OrganizationSlug,
-    ResourceKind,
-    TokenFacts,
-)
+from buildkite_connector.model.directory import REQUIRED_SCOPES, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import ResourceKind
 
 MOST_SLUGS = 20
 """How many organizations a message lists."""

@@ -2,8 +2,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, Scope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.tasks import (
     Code,
     HelloTask,
@@ -40,18 +40,18 @@ def test_a_plain_sync_task_asks_for_everything() -> None:
 @pytest.mark.parametrize(
     ("options", "scope"),
     [
-        ({"skip_grants": True}, Scope(grants=False)),
-        ({"skip_entitlements_and_grants": True}, Scope(entitlements=False, grants=False)),
+        ({"skip_grants": True}, SyncScope(grants=False)),
+        ({"skip_entitlements_and_grants": True}, SyncScope(entitlements=False, grants=False)),
         (
             {"skip_entitlements_and_grants": True, "skip_grants": True},
-            Scope(entitlements=False, grants=False),
+            SyncScope(entitlements=False, grants=False),
         ),
-        ({"sync_resource_type_ids": ["user"]}, Scope(kinds=frozenset({ResourceKind.USER}))),
-        ({"sync_resource_type_ids": ["team", "user", "team"]}, Scope(kinds=ALL_KINDS)),
+        ({"sync_resource_type_ids": ["user"]}, SyncScope(kinds=frozenset({ResourceKind.USER}))),
+        ({"sync_resource_type_ids": ["team", "user", "team"]}, SyncScope(kinds=ALL_KINDS)),
         ({"skip_expand_grants": True}, FULL_SCOPE),
     ],
 )
-def test_a_sync_tasks_options_become_its_scope(options: dict[str, object], scope: Scope) -> None:
+def test_a_sync_tasks_options_become_its_scope(options: dict[str, object], scope: SyncScope) -> None:
     task = sync_task(**options)
 
     assert task.scope == scope

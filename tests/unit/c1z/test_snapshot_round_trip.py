@@ -20,12 +20,11 @@ from buildkite_connector.model.directory import (
     Membership,
     Organization,
     OrganizationSlug,
-    ResourceKind,
     Role,
-    Scope,
     Team,
     TeamID,
 )
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from harness.organization import ACME_REFERENCE, acme
 
@@ -37,7 +36,7 @@ anything = st.text(st.characters(exclude_categories=()), max_size=40)
 long = st.builds(lambda text, times: text * times, anything, st.integers(1, 200))
 texts = anything | long
 scopes = st.builds(
-    Scope,
+    SyncScope,
     kinds=st.frozensets(st.sampled_from(ResourceKind), min_size=1),
     entitlements=st.booleans(),
     grants=st.booleans(),
@@ -147,7 +146,7 @@ def test_the_references_file_reads_as_the_organization_it_was_made_of() -> None:
     snapshot, expected = read_snapshot(ACME_REFERENCE), acme()
     assert snapshot.run.counts == Counts(230, 9, 450)
     assert snapshot.run.sync_id == "3MU2vTiRPq8SdRnLeLr03nEgvMK"
-    assert snapshot.run.scope == Scope()
+    assert snapshot.run.scope == SyncScope()
     assert set(snapshot.directory.accounts) == set(expected.accounts)
     assert set(snapshot.directory.memberships) == set(expected.memberships)
     assert {(team.id, team.name) for team in snapshot.directory.teams} == {

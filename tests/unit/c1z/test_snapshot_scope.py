@@ -12,7 +12,8 @@ import pytest
 
 from buildkite_connector.c1z import read_sync_run
 from buildkite_connector.c1z.archive import unpack
-from buildkite_connector.model.directory import Counts, Directory, ResourceKind, Scope
+from buildkite_connector.model.directory import Counts, Directory
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 
 Write = Callable[..., StagedSnapshot]
@@ -20,7 +21,7 @@ Write = Callable[..., StagedSnapshot]
 TABLES = ("v1_resource_types", "v1_resources", "v1_entitlements", "v1_grants")
 
 
-def of_scope(directory: Directory, scope: Scope) -> Directory:
+def of_scope(directory: Directory, scope: SyncScope) -> Directory:
     return replace(directory, scope=scope)
 
 
@@ -45,7 +46,7 @@ def test_resources_only_has_no_entitlements_and_no_grants(
     tmp_path: Path, write: Write, acme_directory: Directory
 ) -> None:
     path = tmp_path / "x.c1z"
-    staged = write(path, of_scope(acme_directory, Scope(entitlements=False, grants=False)))
+    staged = write(path, of_scope(acme_directory, SyncScope(entitlements=False, grants=False)))
     assert sizes(path) == [2, 239, 0, 0]
     assert staged.counts == Counts(accounts=230, teams=9, memberships=0)
     assert sync_run(path) == (
@@ -62,7 +63,7 @@ def test_resources_only_has_no_entitlements_and_no_grants(
 
 def test_without_grants_it_is_still_a_full_sync(tmp_path: Path, write: Write, acme_directory: Directory) -> None:
     path = tmp_path / "x.c1z"
-    staged = write(path, of_scope(acme_directory, Scope(grants=False)))
+    staged = write(path, of_scope(acme_directory, SyncScope(grants=False)))
     assert sizes(path) == [2, 239, 18, 0]
     assert staged.counts == Counts(accounts=230, teams=9, memberships=0)
     assert sync_run(path) == (
@@ -95,7 +96,7 @@ def test_one_resource_type_is_a_full_sync_of_its_rows_alone(
     by_type: dict[str, int],
 ) -> None:
     path = tmp_path / "x.c1z"
-    write(path, of_scope(acme_directory, Scope(kinds=frozenset({kind}))))
+    write(path, of_scope(acme_directory, SyncScope(kinds=frozenset({kind}))))
     assert sizes(path) == expected
     sync_type, _, _, stats = sync_run(path)
     assert sync_type == "full"
@@ -105,7 +106,7 @@ def test_one_resource_type_is_a_full_sync_of_its_rows_alone(
 def test_teams_alone_keep_the_members_that_are_not_listed(
     tmp_path: Path, write: Write, acme_directory: Directory
 ) -> None:
-    scope = Scope(kinds=frozenset({ResourceKind.TEAM}))
+    scope = SyncScope(kinds=frozenset({ResourceKind.TEAM}))
     staged = write(tmp_path / "x.c1z", replace(acme_directory, accounts=(), scope=scope))
     assert staged.counts == Counts(accounts=0, teams=9, memberships=450)
 
@@ -121,6 +122,6 @@ def test_the_scope_can_be_told_from_the_file(
     entitlements: bool,
     grants: bool,
 ) -> None:
-    scope = Scope(frozenset(kinds), entitlements, grants)
+    scope = SyncScope(frozenset(kinds), entitlements, grants)
     write(tmp_path / "x.c1z", of_scope(acme_directory, scope))
     assert read_sync_run(tmp_path / "x.c1z").scope == scope

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SnapshotStore, read_snapshot
 from buildkite_connector.c1z.atomic_file import scratch_directory
-from buildkite_connector.model.directory import Account, Directory, Scope
+from buildkite_connector.model.directory import Account, Directory
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
@@ -113,7 +114,7 @@ def test_every_key_has_a_file_name_of_its_own_inside_the_directory(
 async def test_after_a_restart_the_snapshot_of_that_hash_is_restored_as_it_was(
     store: SnapshotStore, place: Path, acme_directory: Directory
 ) -> None:
-    directory = replace(acme_directory, memberships=(), scope=Scope(grants=False))
+    directory = replace(acme_directory, memberships=(), scope=SyncScope(grants=False))
     snapshot = await staged(store, directory)
     assert await SnapshotStore(place).restore("team-a.acme", snapshot.sha256) == snapshot
 

@@ -10,8 +10,8 @@ import pytest
 from buildkite_connector.c1z import SyncRun, read_sync_run
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.c1z.verify import verify
-from buildkite_connector.model.directory import ResourceKind, Scope
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 
 Write = Callable[..., StagedSnapshot]
@@ -67,7 +67,7 @@ def test_without_accounts_in_scope_grants_may_name_whom_the_file_does_not_list(
         sync_id=run.sync_id,
         started_at=run.started_at,
         ended_at=run.ended_at,
-        scope=Scope(kinds=frozenset({ResourceKind.TEAM})),
+        scope=SyncScope(kinds=frozenset({ResourceKind.TEAM})),
         counts=type(run.counts)(accounts=0, teams=run.counts.teams, memberships=run.counts.memberships),
     )
     verify(database, teams_alone)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z import WriteStopped, read_snapshot
-from buildkite_connector.model.directory import AccountID, Directory, Membership, ResourceKind, Role, Scope, TeamID
+from buildkite_connector.model.directory import AccountID, Directory, Membership, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 
 Write = Callable[..., StagedSnapshot]
@@ -196,7 +197,7 @@ def test_a_membership_that_points_nowhere_is_never_written(
         lambda acme: replace(
             acme,
             memberships=(replace(acme.memberships[0], account="\ud800"),),
-            scope=Scope(kinds=frozenset({ResourceKind.TEAM})),
+            scope=SyncScope(kinds=frozenset({ResourceKind.TEAM})),
         ),
     ],
 )

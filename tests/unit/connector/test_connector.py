@@ -4,9 +4,9 @@ import asyncio
 import itertools
 from dataclasses import replace
 
-from buildkite_connector.model.directory import ResourceKind, Scope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import Cron, Interval
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from buildkite_connector.model.tasks import Code, HelloTask, TaskID, UnsupportedTask
@@ -15,7 +15,7 @@ from fakes.virtual_time import virtual_time
 
 MINUTE = 60.0
 HOUR = 3600.0
-USERS = Scope(frozenset({ResourceKind.USER}))
+USERS = SyncScope(frozenset({ResourceKind.USER}))
 
 
 def down() -> Failure:
@@ -402,9 +402,9 @@ async def test_a_task_with_other_options_gets_a_sync_of_its_own() -> None:
     world = World()
     async with world.running():
         await asyncio.sleep(10)
-        world.task(Scope(grants=False))
+        world.task(SyncScope(grants=False))
         await asyncio.sleep(MINUTE)
-        assert world.buildkite.collections[-1] == Scope(grants=False)
+        assert world.buildkite.collections[-1] == SyncScope(grants=False)
         assert [sha for _, sha in world.c1.uploads] == ["sha-sync2"]
 
 
@@ -414,7 +414,7 @@ async def test_a_snapshot_without_grants_is_no_shrinkage() -> None:
     async with world.running():
         world.task()
         await asyncio.sleep(MINUTE)
-        partial = world.task(Scope(grants=False))
+        partial = world.task(SyncScope(grants=False))
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[partial].code is Code.OK
         assert world.status.last_delivery is not None
@@ -511,7 +511,7 @@ async def test_a_task_for_resource_types_that_are_not_synced_is_refused() -> Non
     world = World()
     world.order = replace(world.order, spec=replace(world.order.spec, kinds=frozenset({ResourceKind.USER})))
     async with world.running():
-        task = world.task(Scope(frozenset({ResourceKind.TEAM})))
+        task = world.task(SyncScope(frozenset({ResourceKind.TEAM})))
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[task].code is Code.FAILED_PRECONDITION
         assert world.c1.finished[task].non_retryable

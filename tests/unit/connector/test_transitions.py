@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from buildkite_connector.connector import transitions as on_record
-from buildkite_connector.model.directory import FULL_SCOPE, Counts, Scope
+from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus, SyncRecord, Trigger
 from buildkite_connector.model.tasks import TaskID
@@ -14,7 +15,7 @@ from buildkite_connector.model.tasks import TaskID
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
-def snapshot(name: str, counts: Counts, scope: Scope = FULL_SCOPE) -> StagedSnapshot:
+def snapshot(name: str, counts: Counts, scope: SyncScope = FULL_SCOPE) -> StagedSnapshot:
     return StagedSnapshot(SyncID(name), Path("x"), "ab", 10, counts, scope, NOW)
 
 
@@ -90,7 +91,7 @@ def test_accepting_an_older_sync_lets_nothing_go() -> None:
 
 
 def test_what_a_task_left_out_has_not_shrunk() -> None:
-    partial = snapshot("two", Counts(200, 10, 0), Scope(grants=False))
+    partial = snapshot("two", Counts(200, 10, 0), SyncScope(grants=False))
     assert on_record.held(DELIVERED, partial, 50, None) is None
     after = on_record.delivered(DELIVERED, partial, TaskID("task2"), NOW)
     assert after.last_delivery is not None

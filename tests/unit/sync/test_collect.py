@@ -4,22 +4,15 @@ import asyncio
 
 import pytest
 
-from buildkite_connector.model.directory import (
-    FULL_SCOPE,
-    Account,
-    AccountID,
-    Membership,
-    ResourceKind,
-    Role,
-    Scope,
-)
+from buildkite_connector.model.directory import Account, AccountID, Membership, Role
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.listing import MAX_CONCURRENCY
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team
 
-USERS_ONLY = Scope(kinds=frozenset({ResourceKind.USER}))
-TEAMS_ONLY = Scope(kinds=frozenset({ResourceKind.TEAM}))
+USERS_ONLY = SyncScope(kinds=frozenset({ResourceKind.USER}))
+TEAMS_ONLY = SyncScope(kinds=frozenset({ResourceKind.TEAM}))
 
 
 async def test_everything_is_collected_in_the_order_of_the_listings() -> None:
@@ -68,8 +61,8 @@ async def test_without_teams_in_scope_only_accounts_are_asked_for() -> None:
     assert collection.directory.memberships == ()
 
 
-@pytest.mark.parametrize("scope", [Scope(entitlements=False), Scope(grants=False)])
-async def test_without_grants_in_scope_no_members_of_teams_are_asked_for(scope: Scope) -> None:
+@pytest.mark.parametrize("scope", [SyncScope(entitlements=False), SyncScope(grants=False)])
+async def test_without_grants_in_scope_no_members_of_teams_are_asked_for(scope: SyncScope) -> None:
     api = organization(accounts=4, members=[[0], [1]])
     collection = await collect(api, ACME, scope)
     assert {listing for listing, _ in api.asked} == {"accounts", "teams"}

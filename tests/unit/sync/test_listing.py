@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, Scope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import REREADS, Page
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team
 
-USERS_ONLY = Scope(kinds=frozenset({ResourceKind.USER}))
+USERS_ONLY = SyncScope(kinds=frozenset({ResourceKind.USER}))
 
 
 def once(api: FakeOrganizationAPI, page: int, change: Callable[[], None], listing: str = "accounts") -> None:

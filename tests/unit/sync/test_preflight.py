@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from buildkite_connector.model.directory import ALL_KINDS, Organization, OrganizationSlug, ResourceKind, TokenFacts
+from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, required_scopes
 
 USER, TEAM = ResourceKind.USER, ResourceKind.TEAM

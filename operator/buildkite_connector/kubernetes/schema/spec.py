@@ -19,7 +19,7 @@ from buildkite_connector.kubernetes.schema.validation import (
     Rule,
     cel,
 )
-from buildkite_connector.model.directory import ResourceKind
+from buildkite_connector.model.scope import ResourceKind
 
 DEFAULT_INTERVAL = "1h"
 LONGEST_HOST_ID = 256
