@@ -40,14 +40,14 @@ def read_sync_run(path: Path, scratch: Path | None = None) -> SyncRun:
     The database is unpacked in `scratch` meanwhile (default: the system's temporary directory).
     Raises Failure: SNAPSHOT_INVALID, or STORAGE_FAILED when a disk refuses.
     """
-    with _opened(path, scratch) as connection:
-        return _sync_run(connection, path)
+    with opened(path, scratch) as connection:
+        return find_sync_run(connection, path)
 
 
 def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
     """The file's newest complete sync with everything in it; as `read_sync_run` otherwise."""
-    with _opened(path, scratch) as connection:
-        run = _sync_run(connection, path)
+    with opened(path, scratch) as connection:
+        run = find_sync_run(connection, path)
         resources = "select data from v1_resources where sync_id = ? and resource_type_id = ? order by id"
         grants = "select data from v1_grants where sync_id = ? order by id"
         accounts = connection.execute(resources, (run.sync_id, ResourceKind.USER.value))
@@ -66,7 +66,7 @@ def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
 
 
 @contextmanager
-def _opened(path: Path, scratch: Path | None) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, scratch: Path | None) -> Iterator[sqlite3.Connection]:
     """The file's database; what is wrong with it, found while it is used, comes out as Failure."""
     with translated(path, "read the snapshot"), scratch_directory(scratch or Path(gettempdir())) as place:
         database = place / "database"
@@ -82,7 +82,8 @@ def _opened(path: Path, scratch: Path | None) -> Iterator[sqlite3.Connection]:
             raise invalid(path, f"its database is not that of a snapshot ({error})") from error
 
 
-def _sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
+def find_sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
+    """The newest complete sync in the database of the file at `path`. Raises Failure."""
     row = connection.execute(
         "select sync_id, started_at, ended_at, sync_type, sync_token from v1_sync_runs"
         " where ended_at is not null and sync_type in (?, ?) order by ended_at desc, sync_id desc limit 1",

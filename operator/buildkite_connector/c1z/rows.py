@@ -10,34 +10,36 @@ from buildkite_connector.c1z.messages import (
     grant_serializer,
     team_messages,
 )
+from buildkite_connector.c1z.schema import Row, TableRows, insert
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row, to_text
 from buildkite_connector.c1z.text_limits import checked_id
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ResourceKind
 
-Row = tuple[object, ...]
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
 
 
-def rows(directory: Directory, run: SyncRun) -> Iterator[tuple[str, Iterator[Row]]]:
+def rows(directory: Directory, run: SyncRun) -> Iterator[TableRows]:
     """Each table's insert statement and its rows, as far as the run's scope goes.
+
+    The rows of a table follow one another in one order for every scope: a derived snapshot (`derive`) copies them.
 
     Raises Failure while iterated: an id that C1 cannot hold, a membership of a team that is not there.
     """
     scope = run.scope
     stamp = (run.sync_id, to_text(run.ended_at))
     row = to_row(run)
-    yield _insert("sync_runs", *row), iter([tuple(row.values())])
+    yield insert("sync_runs", list(row)), iter([tuple(row.values())])
     yield (
-        _insert("resource_types", "external_id", "data", "sync_id", "discovered_at"),
+        insert("resource_types"),
         ((kind.value, RESOURCE_TYPES[kind].SerializeToString(), *stamp) for kind in resource_kinds(scope)),
     )
     teams = {}
     if scope.wants_teams:
         teams = {checked_id("team", team.id): team_messages(team) for team in directory.teams}
     yield (
-        _insert("resources", "resource_type_id", "external_id", "data", "sync_id", "discovered_at"),
+        insert("resources"),
         chain(
             ((_TEAM, f"{_TEAM}:{team}", parts.resource, *stamp) for team, parts in teams.items()),
             _accounts(directory, stamp) if scope.wants_accounts else (),
@@ -45,15 +47,7 @@ def rows(directory: Directory, run: SyncRun) -> Iterator[tuple[str, Iterator[Row
     )
     if scope.entitlements:
         yield (
-            _insert(
-                "entitlements",
-                "resource_type_id",
-                "resource_id",
-                "external_id",
-                "data",
-                "sync_id",
-                "discovered_at",
-            ),
+            insert("entitlements"),
             (
                 (_TEAM, team, role.id, role.entitlement, *stamp)
                 for team, parts in teams.items()
@@ -61,21 +55,7 @@ def rows(directory: Directory, run: SyncRun) -> Iterator[tuple[str, Iterator[Row
             ),
         )
     if scope.wants_memberships:
-        yield (
-            _insert(
-                "grants",
-                "resource_type_id",
-                "resource_id",
-                "entitlement_id",
-                "principal_resource_type_id",
-                "principal_resource_id",
-                "external_id",
-                "data",
-                "sync_id",
-                "discovered_at",
-            ),
-            _grants(directory, teams, stamp),
-        )
+        yield insert("grants"), _grants(directory, teams, stamp)
 
 
 def _accounts(directory: Directory, stamp: tuple[str, str]) -> Iterator[Row]:
@@ -105,8 +85,3 @@ def _dangling(what: str) -> Failure:
         Reason.SNAPSHOT_INVALID,
         f"A membership points nowhere: {what}. Nothing was written; the next sync reads everything again.",
     )
-
-
-def _insert(table: str, *columns: str) -> str:
-    places = ", ".join("?" * len(columns))
-    return f"insert into v1_{table} ({', '.join(columns)}) values ({places})"  # noqa: S608

@@ -4,6 +4,8 @@ All tables must be there. Indexes are built after the rows are in: sorting once 
 order row by row.
 """
 
+from collections.abc import Iterator, Sequence
+
 _ROW = "sync_id text not null, discovered_at datetime not null"
 
 TABLES = (
@@ -73,6 +75,40 @@ TABLES = (
         value blob not null
     )""",
 )
+
+Row = tuple[object, ...]
+TableRows = tuple[str, Iterator[Row]]
+"""A table's insert statement and the rows for it."""
+
+COLUMNS = {
+    "resource_types": ("external_id", "data"),
+    "resources": ("resource_type_id", "external_id", "data"),
+    "entitlements": ("resource_type_id", "resource_id", "external_id", "data"),
+    "grants": (
+        "resource_type_id",
+        "resource_id",
+        "entitlement_id",
+        "principal_resource_type_id",
+        "principal_resource_id",
+        "external_id",
+        "data",
+    ),
+}
+"""The columns that a snapshot of Buildkite fills in each table of rows, before `sync_id` and `discovered_at`.
+
+The first says of which resource type a row is.
+"""
+
+
+def insert(table: str, columns: Sequence[str] = ()) -> str:
+    """The statement that inserts a row of `table` (its name without `v1_`), one parameter a column.
+
+    Without `columns` it fills the table's COLUMNS, then `sync_id` and `discovered_at`.
+    """
+    columns = columns or (*COLUMNS[table], "sync_id", "discovered_at")
+    places = ", ".join("?" * len(columns))
+    return f"insert into v1_{table} ({', '.join(columns)}) values ({places})"  # noqa: S608
+
 
 EMPTY_INDEXES = (
     "create index idx_grants_sync_expansion_v1 on v1_grants (sync_id) where expansion is not null",

@@ -1,112 +1,176 @@
-"""Keeps each connector's newest snapshot on disk, off the event loop, until C1 asks for it.
+"""Keeps each connector's snapshots on disk, off the event loop, until C1 asks for them.
 
-The files are a cache: what counts is the status, which names the snapshot by its hash. A file whose hash
-is another's is not restored.
+A new snapshot does not replace the older file: an upload of the older one may still be reading it. Whoever staged
+both releases the older one. The files are a cache: what counts is the status, which names the snapshot by its hash.
+A file whose hash is another's is not restored.
 """
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event
+from typing import Protocol
 
 from buildkite_connector.c1z.atomic_file import remove_abandoned
+from buildkite_connector.c1z.derive import derive_snapshot
 from buildkite_connector.c1z.errors import translated
 from buildkite_connector.c1z.reader import read_sync_run
 from buildkite_connector.c1z.writer import write_snapshot
 from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.timing.clock import Clock, SystemClock
 
+_STAGED, _DERIVED = ".c1z", ".derived"
+
+
+class _Write(Protocol):
+    def __call__(self, *, stopped: Callable[[], bool]) -> StagedSnapshot: ...
+
 
 class SnapshotStore:
-    """The snapshots in one directory of this process's own, one a key."""
+    """The snapshots in one directory of this process's own, a file for each key and sync."""
 
     def __init__(self, directory: Path, clock: Clock | None = None) -> None:
-        """Make `directory` where it is missing and remove what killed writers left in it. Raises Failure."""
+        """Make `directory` where it is missing and remove what killed processes left half done. Raises Failure."""
         self._directory = directory
         self._clock = clock or SystemClock()
         with translated(directory, "use the snapshot directory"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             remove_abandoned(directory)
+            for path in directory.glob(f"*{_DERIVED}"):
+                path.unlink(missing_ok=True)
 
     async def stage(self, key: str, directory: Directory, *, sync_id: SyncID, started_at: datetime) -> StagedSnapshot:
-        """Write and verify a snapshot that takes the place of the key's former one. Raises Failure.
+        """Write and verify a snapshot beside the key's former ones, which stay. Raises Failure.
 
         Cancelled, it waits for the writing thread to stop (well under a second) and to have cleared up.
         """
-        finished_at = self._clock.now()
-        stop = Event()
-        writing = asyncio.ensure_future(
-            asyncio.to_thread(
-                write_snapshot,
-                directory,
-                self.path(key),
-                sync_id=sync_id,
-                started_at=started_at,
-                finished_at=finished_at,
-                stopped=stop.is_set,
+        path, finished_at = self.path(key, sync_id), self._clock.now()
+
+        def write(*, stopped: Callable[[], bool]) -> StagedSnapshot:
+            return write_snapshot(
+                directory, path, sync_id=sync_id, started_at=started_at, finished_at=finished_at, stopped=stopped
             )
-        )
+
+        return await _in_thread(write)
+
+    @asynccontextmanager
+    async def derived(
+        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
+    ) -> AsyncIterator[StagedSnapshot]:
+        """What of `whole` is in `scope`, as a snapshot of its own id whose file is removed when the context ends.
+
+        The scope of `whole` must include `scope`. `whole` is only read, and only before the context begins.
+        Raises Failure; cancelled, it behaves like `stage`.
+        """
+        path = whole.path.with_name(f"{whole.path.stem}-{sync_id}{_DERIVED}")
+
+        def write(*, stopped: Callable[[], bool]) -> StagedSnapshot:
+            return derive_snapshot(whole, path, scope=scope, sync_id=sync_id, stopped=stopped)
+
         try:
-            return await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            stop.set()
-            with suppress(Exception):  # whatever became of it: nobody waits for it any more
-                await writing
-            raise
+            yield await _in_thread(write)
+        finally:
+            with suppress(OSError):  # a file that cannot be removed now is removed at the next start
+                await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
 
     async def restore(self, key: str, sha256: str) -> StagedSnapshot | None:
-        """The key's snapshot when its file is whole and has this hash (lower-case hex), else None."""
-        return await asyncio.to_thread(_restore, self.path(key), sha256)
+        """The key's snapshot whose file is whole and has this hash (lower-case hex), else None.
+
+        The key's other files are removed. Raises Failure.
+        """
+
+        def find() -> StagedSnapshot | None:
+            found = None
+            for path in self._files(key):
+                with translated(path, "read the snapshot"):
+                    if found is None and _hash(path) == sha256:
+                        found = path
+                    else:
+                        path.unlink(missing_ok=True)
+            return _described(found, sha256) if found else None
+
+        return await asyncio.to_thread(find)
+
+    async def release(self, snapshot: StagedSnapshot) -> None:
+        """Remove the snapshot's file, if it is there: nothing will read it any more. Raises Failure."""
+        with translated(snapshot.path, "remove the snapshot"):
+            await asyncio.to_thread(snapshot.path.unlink, missing_ok=True)
 
     async def discard(self, key: str) -> None:
-        """Remove the key's snapshot, if there is one. Raises Failure."""
-        path = self.path(key)
-        with translated(path, "remove the snapshot"):
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+        """Remove all of the key's snapshots. Raises Failure."""
+        with translated(self._directory, "remove a snapshot"):
+            await asyncio.to_thread(lambda: _remove(self._files(key)))
 
     async def prune(self, keys: Iterable[str]) -> int:
         """Remove the snapshots of all other keys, whose connectors went while no process saw it. Gives how many.
 
         Raises Failure.
         """
-        wanted = {self.path(key) for key in keys}
+        wanted = {_name(key) for key in keys}
 
         def remove_others() -> int:
-            others = set(self._directory.glob("*.c1z")) - wanted
-            for path in others:
-                path.unlink(missing_ok=True)
-            return len(others)
+            return _remove(path for path in self._directory.glob(f"*{_STAGED}") if _owner(path) not in wanted)
 
         with translated(self._directory, "remove a snapshot"):
             return await asyncio.to_thread(remove_others)
 
-    def path(self, key: str) -> Path:
-        """The key's file: readable, and by its hash never another key's."""
-        readable = re.sub(r"[^A-Za-z0-9.-]", "_", key)[:100].lstrip(".")
-        return self._directory / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.c1z"
+    def path(self, key: str, sync_id: SyncID) -> Path:
+        """The file of the key's snapshot of that sync: readable, and never another key's."""
+        return self._directory / f"{_name(key)}-{sync_id}{_STAGED}"
+
+    def _files(self, key: str) -> list[Path]:
+        return [path for path in self._directory.glob(f"{_name(key)}-*{_STAGED}") if _owner(path) == _name(key)]
 
 
-def _restore(path: Path, sha256: str) -> StagedSnapshot | None:
-    with translated(path, "read the snapshot"):
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            return None
-    if found != sha256:
-        return None
+def _name(key: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9.-]", "_", key)[:100].lstrip(".")
+    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def _owner(path: Path) -> str:
+    """The `_name` of the key whose file this is. A sync id has no hyphen; another key's name may begin like ours."""
+    return path.stem.rpartition("-")[0]
+
+
+def _remove(paths: Iterable[Path]) -> int:
+    removed = 0
+    for path in paths:
+        path.unlink(missing_ok=True)
+        removed += 1
+    return removed
+
+
+async def _in_thread(write: _Write) -> StagedSnapshot:
+    stop = Event()
+    writing = asyncio.ensure_future(asyncio.to_thread(write, stopped=stop.is_set))
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        stop.set()
+        with suppress(Exception):  # whatever became of it: nobody waits for it any more
+            finished = await writing
+            await asyncio.to_thread(finished.path.unlink, missing_ok=True)
+        raise
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _described(path: Path, sha256: str) -> StagedSnapshot:
     run = read_sync_run(path, scratch=path.parent)
     return StagedSnapshot(
         sync_id=run.sync_id,
         path=path,
-        sha256=found,
-        size=size,
+        sha256=sha256,
+        size=path.stat().st_size,
         counts=run.counts,
         scope=run.scope,
         taken_at=run.started_at,

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from buildkite_connector.model.directory import Counts, Directory, Role
+from buildkite_connector.model.directory import Counts, Role
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 
@@ -30,16 +30,6 @@ class SyncRun:
     @property
     def entitlements(self) -> int:
         return len(Role) * self.counts.teams if self.scope.entitlements else 0
-
-
-def counts_in_scope(directory: Directory) -> Counts:
-    """What of `directory` its scope lets into a file."""
-    scope = directory.scope
-    return Counts(
-        accounts=len(directory.accounts) if scope.wants_accounts else 0,
-        teams=len(directory.teams) if scope.wants_teams else 0,
-        memberships=len(directory.memberships) if scope.wants_memberships else 0,
-    )
 
 
 def resource_kinds(scope: SyncScope) -> list[ResourceKind]:

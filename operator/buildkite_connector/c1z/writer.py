@@ -1,4 +1,4 @@
-"""A Directory becomes a `.c1z` file: verified, whole, or not there at all.
+"""Rows become a `.c1z` file: verified, whole, or not there at all. They come from a Directory or a larger snapshot.
 
 The database is built in a scratch directory beside the target, its rows in one transaction and its indexes
 after them, then compressed and renamed. Nothing is needed of a journal: a file that was not finished is
@@ -7,7 +7,7 @@ event loop run while they work.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from itertools import islice
@@ -17,8 +17,8 @@ from buildkite_connector.c1z.archive import pack, unpack
 from buildkite_connector.c1z.atomic_file import put_in_place, scratch_directory
 from buildkite_connector.c1z.errors import translated
 from buildkite_connector.c1z.rows import rows
-from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES
-from buildkite_connector.c1z.sync_run import SyncRun, counts_in_scope
+from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, TableRows
+from buildkite_connector.c1z.sync_run import SyncRun
 from buildkite_connector.c1z.verify import verify
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -57,38 +57,46 @@ def write_snapshot(
     On any error what was at `path` is still there, and nothing else is.
     """
 
+    counts = directory.counts.within(directory.scope)
+    run = SyncRun(sync_id, started_at, max(started_at, finished_at), directory.scope, counts)
+    return write_rows(rows(directory, run), run, path, stopped)
+
+
+def write_rows(
+    tables: Iterator[TableRows], run: SyncRun, path: Path, stopped: Callable[[], bool] = lambda: False
+) -> StagedSnapshot:
+    """Write `tables`, which must be what `run` says, to `path`; as `write_snapshot` otherwise."""
+
     def checkpoint() -> None:
         if stopped():
             raise WriteStopped
 
-    counts = counts_in_scope(directory)
-    run = SyncRun(sync_id, started_at, max(started_at, finished_at), directory.scope, counts)
     with translated(path, "write the snapshot"), scratch_directory(path.parent) as scratch:
         database, archive = scratch / "database", scratch / "archive"
-        _build(database, directory, run, checkpoint)
+        _build(database, tables, run, checkpoint)
         packed = pack(database, archive, checkpoint)
         for _ in unpack(archive):
             checkpoint()
         put_in_place(archive, path)
     return StagedSnapshot(
-        sync_id=sync_id,
+        sync_id=run.sync_id,
         path=path,
         sha256=packed.sha256,
         size=packed.size,
-        counts=counts,
-        scope=directory.scope,
-        taken_at=started_at,
+        counts=run.counts,
+        scope=run.scope,
+        taken_at=run.started_at,
     )
 
 
-def _build(database: Path, directory: Directory, run: SyncRun, checkpoint: Callable[[], None]) -> None:
+def _build(database: Path, tables: Iterator[TableRows], run: SyncRun, checkpoint: Callable[[], None]) -> None:
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         connection.execute("begin")
         for statement in (*TABLES, *EMPTY_INDEXES):
             connection.execute(statement)
-        for insert, table_rows in rows(directory, run):
+        for insert, table_rows in tables:
             while connection.executemany(insert, islice(table_rows, _BATCH)).rowcount > 0:
                 checkpoint()
         for index in INDEXES:

@@ -68,6 +68,14 @@ class Counts:
     teams: int = 0
     memberships: int = 0
 
+    def within(self, scope: SyncScope) -> "Counts":
+        """What is left of them in a snapshot of `scope`."""
+        return Counts(
+            accounts=self.accounts if scope.wants_accounts else 0,
+            teams=self.teams if scope.wants_teams else 0,
+            memberships=self.memberships if scope.wants_memberships else 0,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from buildkite_connector.c1z import Snapshot, read_snapshot, read_sync_run, write_snapshot
 from buildkite_connector.model.directory import (
@@ -24,58 +23,14 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
 )
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import SyncID
+from harness.directories import directories
 from harness.organization import ACME_REFERENCE, acme
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 FINISHED = datetime(2026, 11, 22, 23, 40, tzinfo=UTC)
 SYNC = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK")
-
-anything = st.text(st.characters(exclude_categories=()), max_size=40)
-long = st.builds(lambda text, times: text * times, anything, st.integers(1, 200))
-texts = anything | long
-scopes = st.builds(
-    SyncScope,
-    kinds=st.frozensets(st.sampled_from(ResourceKind), min_size=1),
-    entitlements=st.booleans(),
-    grants=st.booleans(),
-)
-
-
-@st.composite
-def directories(draw: st.DrawFn) -> Directory:
-    """What a collection of the drawn scope gives, in any order and with any text."""
-    scope = draw(scopes)
-    account_ids = draw(st.lists(st.uuids(), unique=True, max_size=12))
-    team_ids = draw(st.lists(st.uuids(), unique=True, max_size=5))
-    pairs = [(team, account) for team in team_ids for account in account_ids]
-    chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=30)) if pairs else []
-    accounts = tuple(
-        Account(AccountID(str(identity)), name=draw(texts), email=draw(st.emails() | texts)) for identity in account_ids
-    )
-    teams = tuple(
-        Team(
-            TeamID(str(identity)),
-            name=draw(texts),
-            slug=draw(texts),
-            description=draw(texts),
-            privacy=draw(texts),
-            is_default=draw(st.booleans()),
-            created_at=draw(texts),
-        )
-        for identity in team_ids
-    )
-    memberships = tuple(
-        Membership(TeamID(str(team)), AccountID(str(account)), draw(st.sampled_from(Role))) for team, account in chosen
-    )
-    return Directory(
-        Organization("id", OrganizationSlug("acme"), "Acme"),
-        accounts if scope.wants_accounts else (),
-        teams if scope.wants_teams else (),
-        memberships if scope.wants_memberships else (),
-        scope,
-    )
 
 
 def within(text: str, limit: int | None = None) -> str:

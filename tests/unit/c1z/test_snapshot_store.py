@@ -1,10 +1,12 @@
-"""The store keeps the newest snapshot of each connector, across restarts, and nothing else."""
+"""The store keeps the snapshots of each connector until they are released, and one across restarts."""
 
 import asyncio
+import hashlib
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -82,11 +84,22 @@ async def test_a_staged_snapshot_is_a_file_of_that_sync(
     assert found.run.counts == snapshot.counts == acme_directory.counts
 
 
-async def test_only_the_newest_of_a_key_is_kept(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
-    await staged(store, acme_directory)
+async def test_a_new_snapshot_leaves_the_older_file_to_whoever_reads_it_until_it_is_released(
+    store: SnapshotStore, place: Path, acme_directory: Directory
+) -> None:
+    older = await staged(store, acme_directory)
     newest = await staged(store, acme_directory, sync_id=SECOND)
+    assert hashlib.sha256(older.path.read_bytes()).hexdigest() == older.sha256
+    await store.release(older)
     assert files(place) == [newest.path]
     assert read_snapshot(newest.path).run.sync_id == SECOND
+
+
+async def test_releasing_twice_is_no_error(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
+    snapshot = await staged(store, acme_directory)
+    await store.release(snapshot)
+    await store.release(snapshot)
+    assert files(place) == []
 
 
 async def test_keys_do_not_touch_one_another(store: SnapshotStore, acme_directory: Directory) -> None:
@@ -103,7 +116,7 @@ def test_every_key_has_a_file_name_of_its_own_inside_the_directory(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str]
 ) -> None:
     place = tmp_path_factory.mktemp("keys")
-    paths = {SnapshotStore(place).path(key) for key in keys}
+    paths = {SnapshotStore(place).path(key, FIRST) for key in keys}
     assert len(paths) == len(keys)
     for path in paths:
         assert path.parent == place
@@ -119,10 +132,24 @@ async def test_after_a_restart_the_snapshot_of_that_hash_is_restored_as_it_was(
     assert await SnapshotStore(place).restore("team-a.acme", snapshot.sha256) == snapshot
 
 
-async def test_a_file_that_is_not_of_that_hash_is_not_restored(store: SnapshotStore, acme_directory: Directory) -> None:
-    first = await staged(store, acme_directory)
-    await staged(store, acme_directory, sync_id=SECOND)
-    assert await store.restore("team-a.acme", first.sha256) is None
+@pytest.mark.parametrize("recorded", [0, 1])
+async def test_the_file_of_the_recorded_hash_is_restored_and_the_keys_others_are_removed(
+    store: SnapshotStore, acme_directory: Directory, recorded: int
+) -> None:
+    """A process may be killed between staging a snapshot and recording it, or before it released the older one."""
+    both = [await staged(store, acme_directory), await staged(store, acme_directory, sync_id=SECOND)]
+    stranger = await staged(store, acme_directory, "team-b.acme")
+    assert await store.restore("team-a.acme", both[recorded].sha256) == both[recorded]
+    assert [snapshot.path.exists() for snapshot in both] == [recorded == 0, recorded == 1]
+    assert stranger.path.exists()
+
+
+async def test_files_that_are_not_of_that_hash_are_removed(
+    store: SnapshotStore, place: Path, acme_directory: Directory
+) -> None:
+    await staged(store, acme_directory)
+    assert await store.restore("team-a.acme", "0" * 64) is None
+    assert files(place) == []
 
 
 async def test_a_damaged_file_is_not_restored(store: SnapshotStore, acme_directory: Directory) -> None:
@@ -134,6 +161,24 @@ async def test_a_damaged_file_is_not_restored(store: SnapshotStore, acme_directo
 
 async def test_where_nothing_was_staged_nothing_is_restored(store: SnapshotStore) -> None:
     assert await store.restore("team-a.acme", "0" * 64) is None
+
+
+async def test_a_key_whose_name_begins_with_anothers_file_name_is_not_taken_for_it(
+    store: SnapshotStore, acme_directory: Directory
+) -> None:
+    one = await staged(store, acme_directory, "team-a.acme")
+    prefix = one.path.name.removesuffix(f"-{FIRST}.c1z")
+    alike = await staged(store, acme_directory, f"{prefix}-x")
+    await store.discard("team-a.acme")
+    assert not one.path.exists()
+    assert alike.path.exists()
+
+
+async def test_discarding_removes_all_of_a_key(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
+    await staged(store, acme_directory)
+    await staged(store, acme_directory, sync_id=SECOND)
+    await store.discard("team-a.acme")
+    assert files(place) == []
 
 
 async def test_discarding_twice_is_no_error(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
@@ -196,6 +241,21 @@ async def test_a_cancelled_write_stops_clears_up_and_leaves_the_former_snapshot(
         await writing
     assert files(place) == [snapshot.path]
     assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
+
+
+async def test_a_write_that_ends_as_it_is_cancelled_leaves_no_file(
+    store: SnapshotStore, place: Path, acme_directory: Directory
+) -> None:
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+    accounts = telling(acme_directory.accounts, lambda: loop.call_soon_threadsafe(begun.set))
+    writing = asyncio.create_task(staged(store, replace(acme_directory, accounts=accounts)))
+    await begun.wait()
+    while not list(place.glob("*.c1z")):
+        time.sleep(0.01)  # the loop does not turn, so that the task cannot hear of the end  # noqa: ASYNC251
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert files(place) == []
 
 
 def test_what_a_killed_writer_left_is_removed_at_start(place: Path) -> None:

@@ -1,0 +1,58 @@
+"""A narrower snapshot from a staged one: what a task that asks for less than the whole is answered with.
+
+C1 reads what is absent from a file as gone and what is present as part of the answer, so the file holds exactly
+the scope that the task names: the very file that the writer makes of the directory in that scope. Rows are copied
+from database to database without decoding them, so that time and memory stay small.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from buildkite_connector.c1z.reader import find_sync_run, opened
+from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
+from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row
+from buildkite_connector.c1z.writer import write_rows
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+
+
+def derive_snapshot(
+    whole: StagedSnapshot,
+    path: Path,
+    *,
+    scope: SyncScope,
+    sync_id: SyncID,
+    stopped: Callable[[], bool] = lambda: False,
+) -> StagedSnapshot:
+    """Write what of `whole` is in `scope` to `path`, as a sync of its own id that ran when the whole's did. Blocks.
+
+    The scope of `whole` must include `scope`. Both databases lie unpacked in the directory of `path` meanwhile.
+    Raises WriteStopped and Failure like `write_snapshot`, and Failure SNAPSHOT_INVALID when `whole` is damaged.
+    """
+    if not whole.scope.includes(scope):
+        raise ValueError(f"a snapshot of {whole.scope} does not hold what one of {scope} needs")
+    with opened(whole.path, path.parent) as connection:
+        source = find_sync_run(connection, whole.path)
+        run = replace(source, sync_id=sync_id, scope=scope, counts=source.counts.within(scope))
+        return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)
+
+
+def _rows(connection: sqlite3.Connection, source: SyncID, run: SyncRun) -> Iterator[TableRows]:
+    """The rows of the sync `source` that are in the run's scope, under the run's id, in the order of `rows.rows`."""
+    row = to_row(run)
+    yield insert("sync_runs", list(row)), iter([tuple(row.values())])
+    tables = ["resource_types", "resources"]
+    if run.scope.entitlements:
+        tables.append("entitlements")
+    if run.scope.wants_memberships:
+        tables.append("grants")
+    kinds = [kind.value for kind in resource_kinds(run.scope)]
+    for table in tables:
+        columns = COLUMNS[table]
+        statement = (
+            f"select {', '.join(columns)}, ?, discovered_at from v1_{table}"  # noqa: S608
+            f" where sync_id = ? and {columns[0]} in ({', '.join('?' * len(kinds))}) order by id"
+        )
+        yield insert(table), connection.execute(statement, (run.sync_id, source, *kinds))

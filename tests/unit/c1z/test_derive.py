@@ -1,0 +1,179 @@
+"""A derived snapshot is the very file that the writer makes of the directory in the narrower scope."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, write_snapshot
+from buildkite_connector.c1z.derive import derive_snapshot
+from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from harness.directories import directories
+
+STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
+FINISHED = STARTED + timedelta(minutes=11)
+WHOLE, NARROWER = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRnLeLr03nEgvML")
+
+USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
+TEAMS_ONLY = SyncScope(TEAMS)
+SCOPES = [SyncScope(*parts) for parts in product((ALL_KINDS, USERS, TEAMS), (True, False), (True, False))]
+
+
+def write(directory: Directory, path: Path, sync_id: SyncID = WHOLE) -> StagedSnapshot:
+    return write_snapshot(directory, path, sync_id=sync_id, started_at=STARTED, finished_at=FINISHED)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> SnapshotStore:
+    return SnapshotStore(tmp_path / "snapshots")
+
+
+@pytest.fixture
+async def whole(store: SnapshotStore, acme_directory: Directory) -> StagedSnapshot:
+    return await store.stage("team-a.acme", acme_directory, sync_id=WHOLE, started_at=STARTED)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_of_every_scope_it_is_the_file_that_the_writer_makes(
+    tmp_path: Path, acme_directory: Directory, scope: SyncScope
+) -> None:
+    whole = write(acme_directory, tmp_path / "whole.c1z")
+    expected = write(replace(acme_directory, scope=scope), tmp_path / "expected.c1z", NARROWER)
+    derived = derive_snapshot(whole, tmp_path / "derived.c1z", scope=scope, sync_id=NARROWER)
+    assert replace(derived, path=expected.path) == expected
+    assert derived.path.read_bytes() == expected.path.read_bytes()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(directories())
+def test_of_any_organization_it_is_the_file_that_the_writer_makes(
+    tmp_path_factory: pytest.TempPathFactory, directory: Directory
+) -> None:
+    place = tmp_path_factory.mktemp("any")
+    whole = write(directory, place / "whole.c1z")
+    for scope in SCOPES:
+        if directory.scope.includes(scope):
+            derived = derive_snapshot(whole, place / "derived.c1z", scope=scope, sync_id=NARROWER)
+            expected = write(replace(directory, scope=scope), place / "expected.c1z", NARROWER)
+            assert derived.path.read_bytes() == expected.path.read_bytes()
+            assert derived.counts == read_snapshot(derived.path).directory.counts
+
+
+def test_tables_of_many_batches_are_derived_whole(tmp_path: Path, large_directory: Directory) -> None:
+    whole = write(large_directory, tmp_path / "whole.c1z")
+    derived = derive_snapshot(whole, tmp_path / "derived.c1z", scope=TEAMS_ONLY, sync_id=NARROWER)
+    assert read_snapshot(derived.path).directory.memberships == large_directory.memberships
+
+
+def test_one_can_be_derived_from_one_that_is_not_full(tmp_path: Path, acme_directory: Directory) -> None:
+    whole = write(replace(acme_directory, scope=TEAMS_ONLY), tmp_path / "whole.c1z")
+    narrower = SyncScope(TEAMS, grants=False)
+    derived = derive_snapshot(whole, tmp_path / "derived.c1z", scope=narrower, sync_id=NARROWER)
+    assert (
+        derived.path.read_bytes()
+        == write(replace(acme_directory, scope=narrower), tmp_path / "expected.c1z", NARROWER).path.read_bytes()
+    )
+
+
+def test_what_the_whole_lacks_cannot_be_derived(tmp_path: Path, acme_directory: Directory) -> None:
+    whole = write(replace(acme_directory, scope=TEAMS_ONLY), tmp_path / "whole.c1z")
+    with pytest.raises(ValueError, match="does not hold what"):
+        derive_snapshot(whole, tmp_path / "derived.c1z", scope=FULL_SCOPE, sync_id=NARROWER)
+
+
+def test_deriving_can_be_stopped_and_leaves_nothing(tmp_path: Path, acme_directory: Directory) -> None:
+    whole = write(acme_directory, tmp_path / "whole.c1z")
+    with pytest.raises(WriteStopped):
+        derive_snapshot(whole, tmp_path / "derived.c1z", scope=TEAMS_ONLY, sync_id=NARROWER, stopped=lambda: True)
+    assert list(tmp_path.iterdir()) == [whole.path]
+
+
+async def test_the_store_gives_it_for_as_long_as_it_is_needed_and_leaves_the_whole(
+    store: SnapshotStore, whole: StagedSnapshot
+) -> None:
+    before = whole.path.read_bytes()
+    async with store.derived(whole, TEAMS_ONLY, sync_id=NARROWER) as derived:
+        assert (derived.sync_id, derived.scope, derived.taken_at) == (NARROWER, TEAMS_ONLY, whole.taken_at)
+        assert derived.counts == replace(whole.counts, accounts=0)
+        assert read_snapshot(derived.path).run.counts == derived.counts
+        assert derived.path.stat().st_size == derived.size
+    assert list(whole.path.parent.iterdir()) == [whole.path]
+    assert whole.path.read_bytes() == before
+
+
+async def test_two_may_be_derived_at_once_and_the_whole_may_go_meanwhile(
+    store: SnapshotStore, whole: StagedSnapshot
+) -> None:
+    other = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMM")
+    async with (
+        store.derived(whole, TEAMS_ONLY, sync_id=NARROWER) as teams,
+        store.derived(whole, SyncScope(USERS), sync_id=other) as users,
+    ):
+        await store.discard("team-a.acme")
+        await store.prune([])
+        assert read_snapshot(teams.path).run.scope == TEAMS_ONLY
+        assert read_snapshot(users.path).run.scope == SyncScope(USERS)
+    assert list(whole.path.parent.iterdir()) == []
+
+
+async def test_it_is_removed_when_whoever_uses_it_fails_or_is_cancelled(
+    store: SnapshotStore, whole: StagedSnapshot
+) -> None:
+    using = asyncio.Event()
+
+    async def use() -> None:
+        async with store.derived(whole, TEAMS_ONLY, sync_id=NARROWER):
+            using.set()
+            await asyncio.Event().wait()
+
+    user = asyncio.create_task(use())
+    await using.wait()
+    assert len(list(whole.path.parent.iterdir())) == 2
+    user.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await user
+    assert list(whole.path.parent.iterdir()) == [whole.path]
+
+
+async def test_a_whole_that_is_damaged_is_a_failure_that_asks_for_a_new_sync(
+    store: SnapshotStore, whole: StagedSnapshot
+) -> None:
+    with whole.path.open("r+b") as file:
+        file.truncate(whole.size - 1)
+    with pytest.raises(Failure, match="Take a new one with a sync") as caught:
+        async with store.derived(whole, TEAMS_ONLY, sync_id=NARROWER):
+            pass
+    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    assert list(whole.path.parent.iterdir()) == [whole.path]
+
+
+def test_what_a_killed_process_derived_is_removed_at_start(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, os, signal, sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from buildkite_connector.c1z import SnapshotStore\n"
+        "from buildkite_connector.model.directory import Directory, Organization\n"
+        "from buildkite_connector.model.scope import SyncScope\n"
+        "async def main():\n"
+        "    store, nobody = SnapshotStore(Path(sys.argv[1])), Directory(Organization('', '', ''), (), (), ())\n"
+        "    whole = await store.stage('a', nobody, sync_id='1' * 27, started_at=datetime.now(UTC))\n"
+        "    async with store.derived(whole, SyncScope(grants=False), sync_id='2' * 27):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(  # noqa: S603 (our own script)
+        [sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    SnapshotStore(tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".c1z"]
