@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from buildkite_connector.connector.connector import Session
-from buildkite_connector.connector.desired import Order, Tools
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
@@ -37,6 +39,7 @@ from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, Task, Tas
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.spacing import Spacing
 from fakes.virtual_time import NoJitter, VirtualClock
 
 ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
@@ -97,6 +100,8 @@ class C1:
     tasks: deque[Task] = field(default_factory=deque)
     refusal: Failure | None = None
     upload_failures: deque[Exception] = field(default_factory=deque)
+    upload_seconds: float = 0.0
+    answer_seconds: float = 0.0
     heartbeat_failures: int = 0
     cancelled: set[TaskID] = field(default_factory=set)
     next_poll: float = 30.0
@@ -125,9 +130,12 @@ class C1:
             raise Failure(Reason.C1_UNAVAILABLE, "C1 is down")
         return Heartbeat(10.0, task_id in self.cancelled)
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str) -> None:
+    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
         if self.upload_failures:
             raise self.upload_failures.popleft()
+        await asyncio.sleep(self.upload_seconds)
+        sent()
+        await asyncio.sleep(self.answer_seconds)
         self.uploads.append((task_id, sha256))
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
@@ -139,29 +147,43 @@ class C1:
 
 @dataclass
 class Store:
-    files: dict[ConnectorKey, StagedSnapshot] = field(default_factory=dict)
+    """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again."""
+
+    files: dict[tuple[ConnectorKey, SyncID], StagedSnapshot] = field(default_factory=dict)
+    derivations: list[SyncScope] = field(default_factory=list)
 
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
     ) -> StagedSnapshot:
-        staged = StagedSnapshot(
-            sync_id, Path("/nowhere"), f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at
-        )
-        self.files[key] = staged
+        path = Path("/nowhere") / sync_id
+        staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at)
+        self.files[key, sync_id] = staged
         return staged
 
+    @contextlib.asynccontextmanager
+    async def derived(
+        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
+    ) -> AsyncIterator[StagedSnapshot]:
+        assert whole in self.files.values()
+        assert whole.scope.includes(scope)
+        counts = directory_of(whole.counts.accounts, scope).counts
+        yield replace(whole, sync_id=sync_id, sha256=f"derived-{whole.sha256}", size=500, counts=counts, scope=scope)
+        self.derivations.append(scope)
+
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
-        staged = self.files.get(key)
-        return staged if staged is not None and staged.sha256 == sha256 else None
+        staged = [each for (owner, _), each in self.files.items() if owner == key and each.sha256 == sha256]
+        return staged[0] if staged else None
+
+    async def release(self, snapshot: StagedSnapshot) -> None:
+        self.files = {name: each for name, each in self.files.items() if each != snapshot}
 
     async def discard(self, key: ConnectorKey) -> None:
-        self.files.pop(key, None)
+        self.files = {name: each for name, each in self.files.items() if name[0] != key}
 
     async def prune(self, keys: Iterable[ConnectorKey]) -> int:
-        others = self.files.keys() - set(keys)
-        for key in others:
-            del self.files[key]
-        return len(others)
+        kept = {name: each for name, each in self.files.items() if name[0] in set(keys)}
+        removed, self.files = len(self.files) - len(kept), kept
+        return removed
 
 
 @dataclass
@@ -205,7 +227,7 @@ class World:
         self.store = Store()
         self.vault = SecretCredentials()
         self.reports = Reports()
-        self.order = Order(1, ConnectorSpec(host_id="default.acme"), self.vault)
+        self.order = DesiredState(1, ConnectorSpec(host_id="default.acme"), self.vault)
         self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
         self._tasks = itertools.count(1)
         self._runner: asyncio.Task[None] | None = None
@@ -217,20 +239,21 @@ class World:
         return self.c1
 
     @contextlib.asynccontextmanager
-    async def running(self, restored: ConnectorStatus | None = None) -> AsyncIterator[Session]:
+    async def running(self, restored: ConnectorStatus | None = None) -> AsyncIterator[Connector]:
         """The operator with this one connector, until the end of the context: then it is shut down."""
         scheduler = Scheduler(self.clock)
-        tools = Tools(
-            self,
-            self.store,
-            scheduler,
-            self.clock,
-            NoJitter(),
-            asyncio.Semaphore(4),
-            asyncio.Semaphore(4),
-            lambda now: next(self._ids),
+        environment = Environment(
+            clients=self,
+            store=self.store,
+            scheduler=scheduler,
+            clock=self.clock,
+            waits=Waits(NoJitter(), Spacing(0.2)),
+            sync_slots=asyncio.Semaphore(4),
+            check_slots=asyncio.Semaphore(4),
+            hello_slots=asyncio.Semaphore(4),
+            new_sync_id=lambda now: next(self._ids),
         )
-        self.session = Session(KEY, self.order, restored, self.reports, tools)
+        self.session = Connector(KEY, self.order, restored, self.reports, environment)
         runner = asyncio.create_task(scheduler.run())
         scheduler.add(self.session)
         try:
@@ -240,6 +263,7 @@ class World:
             await asyncio.wait({runner})
             if not runner.cancelled():
                 runner.result()
+            await self.session.close(discard=False)
 
     def edit(self, **changes: object) -> None:
         """An edit of the spec, as `kubectl apply` does it."""

@@ -111,6 +111,7 @@ TROUBLES = (
         ("create it", "BATON_CLIENT_ID, BATON_CLIENT_SECRET and BATON_API_TOKEN"),
         without_secret,
         with_good_secret,
+        stalled=False,  # for the first minutes: it may be on its way
     ),
     Trouble(
         "a key is missing",
@@ -118,6 +119,7 @@ TROUBLES = (
         ("no key BATON_API_TOKEN", "it has BATON_CLIENT_ID, BATON_CLIENT_SECRET"),
         applying(BATON_API_TOKEN=None),
         with_good_secret,
+        stalled=False,
     ),
     Trouble(
         "a key is empty",

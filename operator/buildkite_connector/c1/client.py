@@ -80,7 +80,7 @@ class C1Client:
         request = finish_request(self._host_id, task_id, outcome)
         await self._call("FinishTask", request, self._settings.call_timeout)
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str) -> None:
+    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None] = lambda: None) -> None:
         """Upload the snapshot at `path`, whose SHA-256 (hex) must be `sha256`, under the task.
 
         Raises Failure UPLOAD_FAILED when the last attempt failed or the deadline of them all passed,
@@ -91,7 +91,7 @@ class C1Client:
             async with asyncio.timeout(deadline):
                 for attempt in range(1, attempts + 1):
                     try:
-                        return await self._upload_once(task_id, path, sha256)
+                        return await self._upload_once(task_id, path, sha256, sent)
                     except Failure as failure:
                         if failure.reason not in _UPLOADED_AGAIN:
                             raise
@@ -125,12 +125,12 @@ class C1Client:
 
         return await self._authenticated(rpc, attempt, deadline)
 
-    async def _upload_once(self, task_id: TaskID, path: Path, sha256: str) -> None:
+    async def _upload_once(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
         deadline = self._settings.upload_timeout
 
         def attempt(token: AccessToken) -> Awaitable[None]:
             call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
-            return upload_once(call, self._host_id, task_id, path, sha256)
+            return upload_once(call, self._host_id, task_id, path, sha256, sent)
 
         await self._authenticated("UploadAsset", attempt, deadline)
 

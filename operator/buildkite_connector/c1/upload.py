@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ CHUNK_BYTES = 512 * 1024
 _Request = baton_pb2.BatonServiceUploadAssetRequest
 
 
-async def upload_once(call: Any, host_id: str, task_id: str, path: Path, sha256: str) -> None:
+async def upload_once(call: Any, host_id: str, task_id: str, path: Path, sha256: str, sent: Callable[[], None]) -> None:
     """Send `path` through `call`, a new UploadAsset call, and await C1's answer.
 
     Raises grpc.aio.AioRpcError as C1 answers; Failure SNAPSHOT_INVALID when the file's SHA-256 is not
@@ -32,6 +33,7 @@ async def upload_once(call: Any, host_id: str, task_id: str, path: Path, sha256:
             raise Failure(
                 Reason.C1_UNAVAILABLE, "C1 ended the upload before it had the whole file. It is tried again."
             ) from None
+        sent()
         await call
     finally:
         call.cancel()

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from buildkite_connector.connector.records import undelivered
+from buildkite_connector.connector.shrink_guard import ShrinkHold, held
+from buildkite_connector.connector.state import ConnectorState, SyncPhase
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
+from buildkite_connector.timing.clock import Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +25,13 @@ class ConditionValue:
 
 
 @dataclass(frozen=True, slots=True)
-class ShrinkHold:
-    """Why a snapshot is held back by the shrink guard."""
-
-    sync_id: SyncID
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Findings:
     """What a session knows of itself now: the input of `describe`.
 
     `token_accepted`, `client_accepted`: Buildkite took the token, C1 the client, in this process. The failures are
     the newest of their kind, None when well.
     `progressing` is the sentence on what goes on towards Ready, None when nothing does;
-    `awaiting_task` tells that a staged snapshot waits for C1.
+    `awaiting_task`: a staged snapshot waits for C1. `secret_is_late`: the missing Secret may still be on its way.
     """
 
     generation: int
@@ -51,6 +46,56 @@ class Findings:
     delivery_failure: Failure | None = None
     held: ShrinkHold | None = None
     awaiting_task: bool = False
+    secret_is_late: bool = False
+
+
+CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
+CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
+CHECKING = "Checking the credentials with Buildkite and C1."
+
+
+def derive_status(state: ConnectorState, now: Instant) -> ConnectorStatus:
+    """The status of a connector in this state."""
+    records, check = state.records, state.check
+    records = replace(records, missing_scopes=check.missing_scopes)
+    if check.preflight is not None:
+        records = replace(
+            records,
+            organization=check.preflight.organization,
+            token_expires_at=check.preflight.token.expires_at,
+        )
+    return describe(find(state, now), records, now.wall)
+
+
+def find(state: ConnectorState, now: Instant) -> Findings:
+    """What the state means for people: the input of `describe`."""
+    desired, running = state.desired, state.sync is not None and state.sync.phase is not SyncPhase.QUEUED
+    hold = None
+    if state.staged is not None:
+        hold = held(state.records, state.staged, desired.spec.max_drop_percent, desired.accept_shrink)
+    return Findings(
+        generation=desired.generation,
+        suspended=desired.spec.suspend,
+        syncing=running,
+        progressing=_progress(state, running=running),
+        token_accepted=state.check.preflight is not None,
+        client_accepted=state.c1.greeted,
+        preflight_failure=state.blocked_by if state.blocked_by is not state.c1.failure else state.check.failure,
+        c1_failure=state.c1.failure,
+        sync_failure=state.sync_failure,
+        delivery_failure=state.delivery_failure,
+        held=hold,
+        awaiting_task=undelivered(state.records),
+        secret_is_late=state.secret_is_late(now),
+    )
+
+
+def _progress(state: ConnectorState, *, running: bool) -> str | None:
+    if running and state.sync is not None and state.sync.trigger is Trigger.CHANGE:
+        return CHANGE_SYNCS
+    if not state.outdated:
+        return None
+    return CHECKING if not state.checked and state.check.failure is None else CHANGE_WAITS
 
 
 def describe(findings: Findings, records: ConnectorStatus, now: datetime) -> ConnectorStatus:
@@ -91,7 +136,7 @@ def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType
     blocking = _blocking(findings)
     if findings.suspended:
         return result
-    if blocking is not None and blocking.remedy is not Remedy.RETRY:
+    if blocking is not None and _is_stalled(findings, blocking):
         result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, blocking.reason, blocking.message)
     elif findings.held is not None:
         result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, Reason.SHRINK_HELD, findings.held.message)
@@ -104,6 +149,11 @@ def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType
             findings.progressing or ready.message,
         )
     return result
+
+
+def _is_stalled(findings: Findings, blocking: Failure | None) -> bool:
+    """Whether only an edit, or new credentials, can help."""
+    return blocking is not None and blocking.remedy is not Remedy.RETRY and not findings.secret_is_late
 
 
 def _blocking(findings: Findings) -> Failure | None:
@@ -196,5 +246,7 @@ def _phase(findings: Findings, records: ConnectorStatus, ready: ConditionValue) 
         return Phase.CONNECTED
     if ready.status is ConditionStatus.UNKNOWN:
         return Phase.PENDING
-    stalled = (blocking := _blocking(findings)) is not None and blocking.remedy is not Remedy.RETRY
+    if findings.secret_is_late:
+        return Phase.PENDING
+    stalled = _is_stalled(findings, _blocking(findings))
     return Phase.ERROR if stalled or records.last_sync is None else Phase.DEGRADED

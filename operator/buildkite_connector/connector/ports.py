@@ -1,10 +1,12 @@
 """What a connector needs from the outside, in its own words; the adapters fit these."""
 
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
 from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
@@ -13,7 +15,7 @@ from buildkite_connector.tasks.ports import TaskService
 
 
 class Clients(Protocol):
-    """Makes the two for one connector's credentials. Raises Failure when they are malformed."""
+    """Makes the clients of one connector's credentials. Raises Failure when the credentials are malformed."""
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source: ...
 
@@ -21,7 +23,7 @@ class Clients(Protocol):
 
 
 class CredentialsSource(Protocol):
-    """Where the credentials are, for one connector."""
+    """Where one connector's credentials are."""
 
     async def read(self) -> Credentials:
         """Raises Failure: what is missing (remedy: credentials), or that it cannot be asked (remedy: retry)."""
@@ -29,20 +31,34 @@ class CredentialsSource(Protocol):
 
 
 class SnapshotStore(Protocol):
-    """Keeps the newest snapshot of each connector. Raises Failure."""
+    """Keeps the snapshots of each connector, one file a sync. Raises Failure."""
 
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
-    ) -> StagedSnapshot: ...
+    ) -> StagedSnapshot:
+        """Write a new file; older ones of the key stay until they are discarded."""
+        ...
+
+    def derived(
+        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
+    ) -> AbstractAsyncContextManager[StagedSnapshot]:
+        """A file of a narrower scope, made from a staged one; it is there inside the context only."""
+        ...
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         """The snapshot that a former process staged, when its file is still there and is the one of this hash."""
         ...
 
-    async def discard(self, key: ConnectorKey) -> None: ...
+    async def release(self, snapshot: StagedSnapshot) -> None:
+        """Remove one file."""
+        ...
+
+    async def discard(self, key: ConnectorKey) -> None:
+        """Remove all files of the key."""
+        ...
 
     async def prune(self, keys: Iterable[ConnectorKey]) -> int:
-        """Discard what is kept for any other connector; gives how many that were."""
+        """Discard the files of all other connectors; gives how many there were."""
         ...
 
 
@@ -50,5 +66,5 @@ class StatusSink(Protocol):
     """Where the status goes."""
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-        """Raises Failure when it could not be written; the session tries again later."""
+        """Raises Failure when it could not be written; the connector tries again later."""
         ...

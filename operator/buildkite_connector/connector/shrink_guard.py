@@ -6,6 +6,9 @@ C1 reads what is missing from a snapshot as gone, so a half-empty answer of Buil
 from dataclasses import dataclass
 
 from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.status import ConnectorStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +39,47 @@ def find_shrink(before: Counts | None, after: Counts, max_drop_percent: int) -> 
     )
     held = [drop for drop in drops if drop.before and (drop.before - drop.after) * 100 > max_drop_percent * drop.before]
     return max(held, key=lambda drop: drop.percent, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkHold:
+    """Why a snapshot is held back."""
+
+    sync_id: SyncID
+    message: str
+
+
+def held(
+    records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None
+) -> ShrinkHold | None:
+    """Why the snapshot must not go out. `accepted` is the sync id that a person let go, if any.
+
+    Accepting one sync makes its counts the ones that later snapshots are compared with, so that a release is
+    not undone by the next sync.
+    """
+    last = records.last_delivery
+    if last is None or snapshot.sync_id in {last.sync_id, accepted}:
+        return None
+    before = last.counts
+    for entry in records.history:
+        if entry.id == accepted and entry.counts is not None and entry.finished_at > last.time:
+            before = entry.counts
+    shrink = find_shrink(before, in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
+    if shrink is None:
+        return None
+    return ShrinkHold(
+        snapshot.sync_id,
+        f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
+        f" ({shrink.percent} % fewer, more than the {max_drop_percent} % of delivery.shrinkGuard.maxDropPercent)."
+        " It is held back. If this is right, let it go with the annotation"
+        f" connectors.c1.ai/accept-shrink={snapshot.sync_id}; if not, look at the token's access in Buildkite.",
+    )
+
+
+def in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:
+    """What a snapshot leaves out on request has not shrunk: it counts as it was before."""
+    return Counts(
+        counts.accounts if scope.wants_accounts else before.accounts,
+        counts.teams if scope.wants_teams else before.teams,
+        counts.memberships if scope.wants_memberships else before.memberships,
+    )

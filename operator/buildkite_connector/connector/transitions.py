@@ -1,137 +1,217 @@
-"""How a sync and a delivery change what is on record: pure functions from one status to the next."""
+"""The state after each thing that can happen to a connector. Pure: no function here awaits, logs or asks the time.
 
-from collections.abc import Sequence
+A result that is no longer asked for (a check of an older generation, a snapshot of a sync that was cancelled)
+changes nothing but that its action has ended. How records of syncs and deliveries change is in `records`.
+"""
+
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 
-from buildkite_connector.connector.conditions import ShrinkHold
-from buildkite_connector.connector.shrink_guard import find_shrink
-from buildkite_connector.model.directory import Counts
-from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import (
-    HISTORY_LENGTH,
-    ConnectorStatus,
-    DeliveryRecord,
-    HistoryEntry,
-    SyncRecord,
-    Trigger,
+from buildkite_connector.connector import records
+from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
+from buildkite_connector.connector.decisions import farthest_next_sync, why_sync
+from buildkite_connector.connector.state import (
+    ConnectorState,
+    Delivery,
+    DesiredState,
+    Inputs,
+    SnapshotRequest,
+    SyncPhase,
+    SyncRun,
 )
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.schedule import next_time
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord
 from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
+from buildkite_connector.timing.clock import Instant
+
+# The desired state
+
+
+def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant) -> ConnectorState:
+    """The state of a connector that this process starts to act for. `restored`: the newest status, None if new.
+
+    The time of the next sync is the one in the status, no further ahead than the schedule reaches; a resource that
+    changed meanwhile, and a sync that a crash interrupted, are due at once.
+    """
+    status = restored or ConnectorStatus()
+    known = restored is not None and restored.observed_generation == desired.generation
+    interrupted = status.phase is Phase.SYNCING
+    next_sync = status.next_sync_time
+    if not known or interrupted:
+        next_sync = now.wall
+    elif next_sync is not None:
+        next_sync = min(next_sync, farthest_next_sync(desired, status, now))
+    return ConnectorState(
+        desired=desired,
+        desired_since=now.monotonic if not known else float("-inf"),
+        records=replace(status, next_sync_time=next_sync),
+        restoring=restored is not None and status.last_sync is not None,
+        collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
+        sync_failure=_restored_failure(restored),
+    )
+
+
+def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) -> ConnectorState:
+    """A new generation is due at once, also for the process after this one; annotations alone change no more."""
+    if desired.generation == state.desired.generation:
+        return replace(state, desired=desired)
+    due = replace(state.records, next_sync_time=now.wall)
+    return replace(state, desired=desired, desired_since=now.monotonic, records=due)
+
+
+def restore_started(state: ConnectorState) -> ConnectorState:
+    return replace(state, restore_begun=True)
+
+
+def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> ConnectorState:
+    return replace(state, restoring=False, staged=staged)
+
+
+# The sync
+
+
+def sync_queued(state: ConnectorState) -> ConnectorState:
+    return replace(state, sync=SyncRun(SyncPhase.QUEUED))
+
+
+def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> ConnectorState:
+    """A slot is there: the sync starts with what is desired now, or not at all when nothing asks for it any more."""
+    trigger = why_sync(state, now) if state.can_sync else None
+    if trigger is None or state.sync is None or state.sync.phase is not SyncPhase.QUEUED:
+        return replace(state, sync=None)
+    run = SyncRun(
+        SyncPhase.RUNNING,
+        id=sync_id,
+        trigger=trigger,
+        inputs=state.inputs,
+        spec=state.desired.spec,
+        preflight=state.check.preflight,
+        started=now,
+        only_for_tasks=why_sync(replace(state, requests=()), now) is None,
+    )
+    echoed = replace(state.records, last_handled_sync_request=state.desired.sync_request)
+    served = replace(state.check, sync_request=state.desired.sync_request)
+    return replace(state, sync=run, check=served, records=echoed)
+
+
+def sync_cancelling(state: ConnectorState) -> ConnectorState:
+    if state.sync is None:
+        return state
+    return replace(state, sync=replace(state.sync, phase=SyncPhase.CANCELLING))
+
+
+def sync_ended(state: ConnectorState) -> ConnectorState:
+    """The sync was cancelled, or never started."""
+    return replace(state, sync=None)
 
 
 def sync_succeeded(
-    records: ConnectorStatus,
-    sync: SyncRecord,
-    *,
-    scope: SyncScope = FULL_SCOPE,
-    next_sync: datetime | None,
-    accepted: str | None = None,
-) -> ConnectorStatus:
-    """`accepted`: the sync whose shrinkage a person accepted; its entry stays as long as it counts."""
-    before = records.last_delivery.counts if records.last_delivery else sync.counts
-    entry = HistoryEntry(
-        sync.id,
-        sync.trigger,
-        sync.started_at,
-        sync.finished_at,
-        True,
-        Reason.SYNC_SUCCEEDED,
-        _in_scope(sync.counts, scope, before),
-    )
+    state: ConnectorState, record: SyncRecord, staged: StagedSnapshot, now: Instant, waits: Waits
+) -> ConnectorState:
+    """The snapshot is staged in place of the one before. After an edit meanwhile the next sync is due at once."""
+    run = state.sync
+    inputs = run.inputs if run is not None else None
+    current = inputs is not None and inputs.same(state.inputs)
+    next_sync = next_time(state.desired.spec.schedule, record.started_at, waits.jitter) if current else now.wall
+    retired = (*state.retired, *((state.staged,) if state.staged is not None else ()))
     return replace(
-        records,
-        last_sync=sync,
-        last_sync_time=sync.finished_at,
-        last_successful_sync_time=sync.finished_at,
-        next_sync_time=next_sync,
-        consecutive_failures=0,
-        history=_remember(records.history, entry, accepted),
-    )
-
-
-def sync_failed(
-    records: ConnectorStatus,
-    *,
-    sync_id: SyncID,
-    trigger: Trigger,
-    started: datetime,
-    finished: datetime,
-    failure: Failure,
-    next_sync: datetime,
-    accepted: str | None = None,
-) -> ConnectorStatus:
-    entry = HistoryEntry(sync_id, trigger, started, finished, False, failure.reason)
-    return replace(
-        records,
-        last_sync_time=finished,
-        next_sync_time=next_sync,
-        consecutive_failures=records.consecutive_failures + 1,
-        history=_remember(records.history, entry, accepted),
-    )
-
-
-def delivered(records: ConnectorStatus, snapshot: StagedSnapshot, task: TaskID, time: datetime) -> ConnectorStatus:
-    before = records.last_delivery.counts if records.last_delivery else Counts()
-    return replace(
-        records,
-        last_delivery=DeliveryRecord(
-            time,
-            task,
-            snapshot.sync_id,
-            snapshot.sha256,
-            snapshot.size,
-            _in_scope(snapshot.counts, snapshot.scope, before),
+        state,
+        sync=None,
+        collected_for=inputs,
+        staged=staged,
+        retired=retired,
+        sync_failure=None,
+        records=records.sync_succeeded(
+            state.records, record, next_sync=next_sync, accepted=state.desired.accept_shrink
         ),
     )
 
 
-def undelivered(records: ConnectorStatus) -> bool:
-    """Whether the newest snapshot has not gone out yet."""
-    return records.last_sync is not None and (
-        records.last_delivery is None or records.last_delivery.sync_id != records.last_sync.id
-    )
+def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
+    """The next sync waits for the backoff, or longer where Buildkite said so; then the wait holds for all triggers.
 
-
-def held(
-    records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None
-) -> ShrinkHold | None:
-    """Why the snapshot must not go out. `accepted` is the sync id that a person let go, if any.
-
-    Accepting one sync makes its counts the ones that later snapshots are compared with, so that a release is
-    not undone by the next sync.
+    What new credentials or an edit must fix blocks syncs altogether.
     """
-    last = records.last_delivery
-    if last is None or snapshot.sync_id in {last.sync_id, accepted}:
-        return None
-    before = last.counts
-    for entry in records.history:
-        if entry.id == accepted and entry.counts is not None and entry.finished_at > last.time:
-            before = entry.counts
-    shrink = find_shrink(before, _in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
-    if shrink is None:
-        return None
-    return ShrinkHold(
-        snapshot.sync_id,
-        f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
-        f" ({shrink.percent} % fewer, more than the {max_drop_percent} % of delivery.shrinkGuard.maxDropPercent)."
-        " It is held back. If this is right, let it go with the annotation"
-        f" connectors.c1.ai/accept-shrink={snapshot.sync_id}; if not, look at the token's access in Buildkite.",
+    run = state.sync
+    if run is None or run.started is None or run.id is None:
+        return replace(state, sync=None)
+    wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, waits.jitter, failure.retry_after)
+    blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    state = replace(
+        state,
+        sync=None,
+        sync_failure=failure.without_traceback(),
+        sync_blocked_until=max(state.sync_blocked_until, blocked),
+        records=records.sync_failed(
+            state.records,
+            sync_id=run.id,
+            trigger=run.trigger,
+            started=run.started.wall,
+            finished=now.wall,
+            failure=failure,
+            next_sync=now.wall + timedelta(seconds=wait),
+            accepted=state.desired.accept_shrink,
+        ),
+    )
+    if failure.remedy is Remedy.RETRY or run.inputs is None or not run.inputs.same(state.inputs):
+        return state
+    return credentials_failed(state, failure, now, waits)
+
+
+# Snapshots for C1's tasks
+
+
+def snapshot_requested(state: ConnectorState, request: SnapshotRequest) -> ConnectorState:
+    return replace(state, requests=(*state.requests, request))
+
+
+def request_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
+    """The task was answered or refused."""
+    return replace(state, requests=tuple(each for each in state.requests if each.task != task))
+
+
+def delivery_started(state: ConnectorState, task: TaskID, snapshot: StagedSnapshot) -> ConnectorState:
+    """The file is kept until `delivery_ended`."""
+    return replace(state, deliveries=(*state.deliveries, Delivery(task, snapshot)))
+
+
+def delivery_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
+    """The task needs no snapshot any more, whether it had one or not."""
+    others = tuple(each for each in state.deliveries if each.task != task)
+    return replace(request_ended(state, task), deliveries=others)
+
+
+def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant) -> ConnectorState:
+    """C1 has `file`, which is the staged snapshot or was derived from it."""
+    return replace(state, delivery_failure=None, records=records.delivered(state.records, file, task, now.wall))
+
+
+def delivery_failed(state: ConnectorState, snapshot: StagedSnapshot, failure: Failure) -> ConnectorState:
+    """A damaged or unreadable file serves no more: the next task gets a new one."""
+    damaged = failure.reason in {Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED}
+    if damaged and state.staged is not None and state.staged.sync_id == snapshot.sync_id:
+        state = replace(state, staged=None, retired=(*state.retired, state.staged))
+    return replace(state, delivery_failure=failure.without_traceback())
+
+
+def discard_started(state: ConnectorState, snapshot: StagedSnapshot) -> ConnectorState:
+    return replace(state, discarding=(*state.discarding, snapshot))
+
+
+def discarded(state: ConnectorState, snapshot: StagedSnapshot) -> ConnectorState:
+    return replace(
+        state,
+        retired=tuple(each for each in state.retired if each != snapshot),
+        discarding=tuple(each for each in state.discarding if each != snapshot),
     )
 
 
-def _in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:
-    """What a snapshot leaves out on request has not shrunk: it counts as it was before."""
-    return Counts(
-        counts.accounts if scope.wants_accounts else before.accounts,
-        counts.teams if scope.wants_teams else before.teams,
-        counts.memberships if scope.wants_memberships else before.memberships,
-    )
-
-
-def _remember(history: Sequence[HistoryEntry], entry: HistoryEntry, accepted: str | None) -> tuple[HistoryEntry, ...]:
-    """The newest ten; the accepted one among them however old it is."""
-    kept, cut = (entry, *history)[:HISTORY_LENGTH], (entry, *history)[HISTORY_LENGTH:]
-    held = [each for each in cut if each.id == accepted]
-    return (*kept[: HISTORY_LENGTH - len(held)], *held)
+def _restored_failure(restored: ConnectorStatus | None) -> Failure | None:
+    """The sync failure that a former process reported, until a new sync says otherwise."""
+    condition = restored.condition(ConditionType.SYNCED) if restored is not None else None
+    if condition is None or condition.status is not ConditionStatus.FALSE:
+        return None
+    return Failure(condition.reason, condition.message)

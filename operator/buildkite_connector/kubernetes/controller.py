@@ -1,17 +1,19 @@
-"""From resources to sessions: what the watch tells becomes a session's orders, what a session tells a status.
+"""One connector for each resource that this process acts for: it starts, updates and closes them.
 
-One session a resource. A resource that is deleted, or replaced by another of its name, ends its session.
+What is observed is kept apart from what is acted on: a process that starts to act later (a standby that becomes
+leader) starts each connector from the newest status, not from the first one that it saw.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from buildkite_connector.connector.connector import Session
-from buildkite_connector.connector.desired import Order, Tools
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.client import KubernetesApi, Written
-from buildkite_connector.kubernetes.events import draft_events
+from buildkite_connector.kubernetes.events import EventType, draft_events
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure
@@ -36,17 +38,17 @@ class SecretCredentials:
 
 
 @dataclass(frozen=True, slots=True)
-class BrokenVault:
-    """Where a spec that cannot be read leaves the credentials."""
+class NoCredentials:
+    """Stands in for the credentials of a resource whose spec cannot be read."""
 
     failure: Failure
 
     async def read(self) -> Credentials:
-        raise self.failure
+        raise self.failure.without_traceback()
 
 
 class StatusPatcher:
-    """Writes one resource's status, and events on its transitions."""
+    """Writes one resource's status; posts and logs an event on each transition."""
 
     def __init__(self, api: KubernetesApi, resource: Resource, when_gone: Callable[[Resource], None]) -> None:
         self._api = api
@@ -59,26 +61,51 @@ class StatusPatcher:
             self._when_gone(self.resource)
         elif written is Written.WRITTEN:
             for draft in draft_events(before, after):
+                level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
+                fields = {"connector": self.resource.key, "reason": draft.reason.value, "detail": draft.message}
+                logger.log(level, "condition changed", extra=fields)
                 await self._api.post_event(self.resource, draft)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    uid: str
-    session: Session
-    reporter: StatusPatcher
+    """A resource as it was last observed, and its connector while this process acts for it."""
+
+    resource: Resource
+    connector: Connector | None = None
+    patcher: StatusPatcher | None = None
 
 
 class Controller:
-    """All connectors of this process; fed by the watch. `group` owns the closing of sessions."""
+    """All resources that this process sees, and the connectors of those that it acts for.
 
-    def __init__(self, api: KubernetesApi, tools: Tools, group: asyncio.TaskGroup) -> None:
+    `acting` False: a standby, which observes only. `group` owns the closing of connectors.
+    """
+
+    def __init__(
+        self, api: KubernetesApi, environment: Environment, group: asyncio.TaskGroup, *, acting: bool = True
+    ) -> None:
         self._api = api
-        self._tools = tools
+        self._env = environment
         self._group = group
+        self._acting = acting
         self._entries: dict[ConnectorKey, _Entry] = {}
         self._closing: dict[ConnectorKey, asyncio.Task[None]] = {}
         self._closed = False
+
+    def start_acting(self) -> None:
+        """Begin each connector from the newest status."""
+        self._acting = True
+        for key, entry in list(self._entries.items()):
+            if entry.connector is None:
+                self._entries[key] = self._begin(entry.resource)
+
+    async def stop_acting(self) -> None:
+        """Close each connector and go on observing; the staged files stay."""
+        self._acting = False
+        entries = dict(self._entries)
+        self._entries = {key: _Entry(entry.resource) for key, entry in entries.items()}
+        await self._close_all(entries.values())
 
     def observe(self, resource: Resource) -> None:
         """A resource as it is now; the same again costs nothing."""
@@ -88,71 +115,86 @@ class Controller:
             self.forget(resource.namespace, resource.name, resource.uid)
             return
         entry = self._entries.get(resource.key)
-        if entry is not None and entry.uid != resource.uid:
+        if entry is not None and entry.resource.uid != resource.uid:
             self._end(resource.key, entry)
             entry = None
-        if entry is None:
-            self._begin(resource)
+        if entry is None or entry.connector is None or entry.patcher is None:
+            if entry is None:
+                logger.info("connector found", extra={"connector": resource.key})
+            self._entries[resource.key] = self._begin(resource) if self._acting else _Entry(resource)
         else:
-            entry.reporter.resource = resource
-            entry.session.update(self._order(resource))
+            entry.patcher.resource = resource
+            self._entries[resource.key] = replace(entry, resource=resource)
+            entry.connector.update(self._desired(resource))
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
         """A resource is gone. Nothing of it stays but what C1 was given."""
         key = ConnectorKey(f"{namespace}.{name}")
         entry = self._entries.get(key)
-        if entry is not None and entry.uid == uid:
+        if entry is not None and entry.resource.uid == uid:
             self._end(key, entry)
 
     async def prune_snapshots(self) -> None:
-        """Once all resources have been told: what is staged for others is of connectors that are no more."""
+        """Once all resources were observed: the files of any other connector are of resources that are gone."""
         try:
-            if removed := await self._tools.store.prune(self._entries):
+            if removed := await self._env.store.prune(self._entries):
                 logger.info("snapshots of connectors that are gone were removed", extra={"files": removed})
         except Failure as failure:
-            logger.warning("a staged file stayed behind", extra={"error": failure.message})
+            logger.warning("a staged file stays behind", extra={"error": failure.message})
 
     async def close(self) -> None:
-        """At shutdown, after the scheduler stopped: the conversations with C1 end, the staged files stay."""
+        """At shutdown: the sessions with C1 end, the staged files stay."""
         self._closed = True
         entries = list(self._entries.values())
         self._entries.clear()
-        await asyncio.gather(*(entry.session.close(discard=False) for entry in entries))
+        await self._close_all(entries)
 
-    def _begin(self, resource: Resource) -> None:
-        reporter = StatusPatcher(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))
-        session = Session(resource.key, self._order(resource), resource.status, reporter, self._tools)
-        self._entries[resource.key] = _Entry(resource.uid, session, reporter)
-        logger.info("connector found", extra={"connector": resource.key})
-        closing = self._closing.get(resource.key)
+    async def _close_all(self, entries: Iterable[_Entry]) -> None:
+        closing = [entry.connector.close(discard=False) for entry in entries if entry.connector is not None]
+        for result in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(result, Exception):
+                logger.error("a connector did not close in order", exc_info=result)
+
+    def _begin(self, resource: Resource) -> _Entry:
+        patcher = StatusPatcher(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))
+        key, desired, status = resource.key, self._desired(resource), resource.status
+        connector = Connector(key, desired, status, patcher, self._env, created=resource.created)
+        closing = self._closing.get(key)
         if closing is None:
-            self._tools.scheduler.add(session)
+            self._env.scheduler.add(connector)
         else:
-            closing.add_done_callback(lambda _: self._tools.scheduler.add(session))
+            closing.add_done_callback(lambda _: self._env.scheduler.add(connector))
+        return _Entry(resource, connector, patcher)
 
     def _end(self, key: ConnectorKey, entry: _Entry) -> None:
         del self._entries[key]
-        self._api.forget(entry.uid)
+        self._api.forget(entry.resource.uid)
         logger.info("connector gone", extra={"connector": key})
+        if entry.connector is None:
+            return
         before = self._closing.get(key)
-        task = self._closing[key] = self._group.create_task(self._close(key, entry.session, before))
+        task = self._closing[key] = self._group.create_task(self._close(key, entry.connector, before))
         task.add_done_callback(lambda done: self._closing.pop(key) if self._closing.get(key) is done else None)
 
-    async def _close(self, key: ConnectorKey, session: Session, before: asyncio.Task[None] | None) -> None:
+    async def _close(self, key: ConnectorKey, connector: Connector, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait({before})
         try:
-            await session.close(discard=True)
+            await connector.close(discard=True)
         except Failure as failure:
-            logger.warning("a staged file stayed behind", extra={"connector": key, "error": failure.message})
+            logger.warning("a staged file stays behind", extra={"connector": key, "error": failure.message})
         except Exception:
             logger.exception("a connector did not close in order", extra={"connector": key})
 
-    def _order(self, resource: Resource) -> Order:
+    def _desired(self, resource: Resource) -> DesiredState:
         if isinstance(resource, BrokenConnector):
-            spec = ConnectorSpec(host_id=resource.key)
-            return Order(resource.generation, spec, BrokenVault(resource.failure), problem=resource.failure)
-        return Order(
+            return DesiredState(
+                resource.generation,
+                ConnectorSpec(host_id=resource.key),
+                NoCredentials(resource.failure),
+                spec_error=resource.failure,
+            )
+        return DesiredState(
             resource.generation,
             resource.spec,
             SecretCredentials(self._api, resource.namespace, resource.secret),

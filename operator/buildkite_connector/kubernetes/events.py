@@ -43,7 +43,7 @@ def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[Even
     """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
     before = old or ConnectorStatus()
     drafts = [*_failures(before, new), *_ready(before, new), *_delivered(before, new)]
-    return list(dict.fromkeys(drafts))
+    return list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
 
 
 def _failures(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:

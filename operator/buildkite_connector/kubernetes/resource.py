@@ -56,6 +56,7 @@ class ObservedResource:
     generation: int
     resource_version: str | None
     deleting: bool
+    created: str
     status: ConnectorStatus | None
 
     @property
@@ -92,6 +93,7 @@ def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnecto
         "generation": metadata.get("generation", 0),
         "resource_version": metadata.get("resourceVersion"),
         "deleting": "deletionTimestamp" in metadata,
+        "created": str(metadata.get("creationTimestamp") or ""),
         "status": status_from_json(body.get("status")),
     }
     try:

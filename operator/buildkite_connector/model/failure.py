@@ -42,6 +42,7 @@ class Reason(StrEnum):
     CLIENT_SECRET_INVALID = "ClientSecretInvalid"  # noqa: S105
     # the resource
     SPEC_INVALID = "SpecInvalid"
+    HOST_ID_TAKEN = "HostIDTaken"
     CRON_INVALID = "CronInvalid"
     TIME_ZONE_INVALID = "TimeZoneInvalid"
     # Buildkite
@@ -99,3 +100,11 @@ class Failure(Exception):  # noqa: N818
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.reason.value}: {self.message})"
+
+
+def internal_error(error: Exception) -> Failure:
+    """An error of this program itself. Its own text is not repeated: it may hold anything."""
+    return Failure(
+        Reason.INTERNAL_ERROR,
+        f"An error in the operator itself ({type(error).__name__}); its log has the details. Please report it.",
+    )

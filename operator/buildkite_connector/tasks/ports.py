@@ -1,9 +1,13 @@
-"""What answering C1's tasks needs: C1 itself, and snapshots."""
+"""What answering C1's tasks needs: C1 itself, snapshots, and somebody who hears how C1 is."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, TaskID, TaskOutcome
 
 
 class TaskService(Protocol):
@@ -15,8 +19,66 @@ class TaskService(Protocol):
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat: ...
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str) -> None: ...
+    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
+        """`sent` is called when the whole file is on its way and only C1's answer is outstanding."""
+        ...
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+class Snapshots(Protocol):
+    """Where sync tasks get their snapshots, and where deliveries are recorded."""
+
+    def snapshot_for(self, task: SyncTask) -> AbstractAsyncContextManager[StagedSnapshot]:
+        """A snapshot of the task's scope that may go out; its file stays as it is inside the context.
+
+        Raises Failure: no sync succeeded, or the snapshot is held back. Leaving the context before it is entered
+        withdraws the request: a sync that only this task asked for is cancelled.
+        """
+        ...
+
+    def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        """C1 has the snapshot and has taken the task's end."""
+        ...
+
+    def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None: ...
+
+
+class SessionListener(Protocol):
+    """Hears how the session with C1 goes. None of these raises."""
+
+    def c1_greeted(self) -> None:
+        """C1 answered Hello."""
+        ...
+
+    def c1_answered(self) -> None:
+        """C1 answered GetTask."""
+        ...
+
+    def c1_failed(self, failure: Failure) -> None:
+        """C1 did not answer the first Hello, has not answered for a while, or refused the client."""
+        ...
+
+
+class TaskHandler(Protocol):
+    """The work of one task."""
+
+    @property
+    def heartbeats(self) -> bool:
+        """Whether C1 expects heartbeats for this kind of task."""
+        ...
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the work is done but for the other side's answer: at shutdown that answer is awaited."""
+        ...
+
+    async def run(self) -> TaskOutcome:
+        """Raises Failure when the task failed."""
+        ...
+
+    def accepted(self) -> None:
+        """C1 took the success that `run` gave."""
+        ...

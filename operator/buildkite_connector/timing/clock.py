@@ -1,16 +1,25 @@
-"""Time and jitter as values passed in, so that a test decides what time it is."""
+"""Time as a value that is passed in, so that a test decides what time it is."""
 
 import asyncio
 import random
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from buildkite_connector.model.jitter import Jitter
 
 
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One moment. `wall` is in UTC, for people and schedules; `monotonic` is in seconds, for waiting."""
+
+    wall: datetime
+    monotonic: float
+
+
 class Clock(Protocol):
-    """Wall time for people and schedules, monotonic seconds for waiting, and a sleep."""
+    """Wall time, monotonic seconds, and a sleep."""
 
     def now(self) -> datetime:
         """The wall time, in UTC and aware of it."""
@@ -21,6 +30,11 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None: ...
+
+
+def instant(clock: Clock) -> Instant:
+    """This moment on both scales; taken once per decision."""
+    return Instant(clock.now(), clock.monotonic())
 
 
 class SystemClock:

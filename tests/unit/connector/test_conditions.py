@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buildkite_connector.connector.conditions import Findings, ShrinkHold, describe
+from buildkite_connector.connector.conditions import Findings, describe
+from buildkite_connector.connector.shrink_guard import ShrinkHold
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID

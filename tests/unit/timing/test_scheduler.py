@@ -1,44 +1,30 @@
-"""Which activity acts when, in virtual time."""
+"""Which activity is stepped when, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.scheduler import PAUSE_AFTER_UNEXPECTED, Scheduler
 from fakes.virtual_time import VirtualClock, virtual_time
 
 
 @dataclass(eq=False)
 class Chore:
-    """Due at the times it is given, in order; each round takes `seconds`."""
+    """Due at the times it is given, in order. `during` is called in each step."""
 
     times: list[float]
-    seconds: float = 0.0
     name: str = "chore"
-    ran_at: list[float] = field(default_factory=list)
-    overlaps: int = 0
-    running: bool = False
-    cancelled: bool = False
-    fails: bool = False
+    stepped_at: list[float] = field(default_factory=list)
+    during: Callable[["Chore"], None] = lambda chore: None
 
     def due(self) -> float | None:
         return self.times[0] if self.times else None
 
-    async def run(self) -> None:
-        self.overlaps += self.running
-        self.running = True
-        self.ran_at.append(round(asyncio.get_running_loop().time(), 3))
+    def step(self) -> None:
+        self.stepped_at.append(round(asyncio.get_running_loop().time(), 3))
         self.times.pop(0)
-        try:
-            await asyncio.sleep(self.seconds)
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-        finally:
-            self.running = False
-        if self.fails:
-            raise ZeroDivisionError
+        self.during(self)
 
 
 @asynccontextmanager
@@ -55,32 +41,12 @@ async def started(*chores: Chore) -> AsyncIterator[Scheduler]:
 
 
 @virtual_time
-async def test_each_activity_runs_when_it_is_due() -> None:
+async def test_each_activity_is_stepped_when_it_is_due() -> None:
     early, late = Chore([1.0, 5.0]), Chore([3.0, 400.0])
     async with started(early, late):
         await asyncio.sleep(500)
-    assert early.ran_at == [1.0, 5.0]
-    assert late.ran_at == [3.0, 400.0]
-
-
-@virtual_time
-async def test_an_activity_never_overlaps_itself() -> None:
-    chore = Chore([0.0, 1.0, 2.0], seconds=10)
-    async with started(chore) as scheduler:
-        for _ in range(20):
-            scheduler.wake(chore)
-            await asyncio.sleep(1)
-        await asyncio.sleep(100)
-    assert chore.overlaps == 0
-    assert chore.ran_at == [0.0, 10.0, 20.0]
-
-
-@virtual_time
-async def test_a_slow_activity_holds_up_no_other() -> None:
-    slow, quick = Chore([0.0], seconds=1000), Chore([1.0, 2.0])
-    async with started(slow, quick):
-        await asyncio.sleep(10)
-    assert quick.ran_at == [1.0, 2.0]
+    assert early.stepped_at == [1.0, 5.0]
+    assert late.stepped_at == [3.0, 400.0]
 
 
 @virtual_time
@@ -91,7 +57,20 @@ async def test_waking_brings_a_due_time_forward() -> None:
         chore.times[0] = 10.0
         scheduler.wake(chore)
         await asyncio.sleep(1)
-    assert chore.ran_at == [10.0]
+    assert chore.stepped_at == [10.0]
+
+
+@virtual_time
+async def test_an_activity_woken_while_it_steps_is_stepped_again_afterwards() -> None:
+    def again(chore: Chore) -> None:
+        if len(chore.stepped_at) == 1:
+            chore.times.append(0.0)
+            scheduler.wake(chore)
+
+    chore = Chore([1.0], during=again)
+    async with started(chore) as scheduler:
+        await asyncio.sleep(2)
+    assert chore.stepped_at == [1.0, 1.0]
 
 
 @virtual_time
@@ -101,44 +80,56 @@ async def test_a_due_time_that_moved_back_is_waited_for() -> None:
         await asyncio.sleep(1)
         chore.times[0] = 50.0
         await asyncio.sleep(100)
-    assert chore.ran_at == [50.0]
+    assert chore.stepped_at == [50.0]
 
 
 @virtual_time
-async def test_removing_cancels_the_round_under_way_and_awaits_it() -> None:
-    chore = Chore([0.0, 1.0], seconds=1000)
+async def test_a_removed_activity_is_not_stepped_any_more() -> None:
+    chore = Chore([0.0, 10.0])
     async with started(chore) as scheduler:
         await asyncio.sleep(1)
-        await scheduler.remove(chore)
-        assert chore.cancelled
-        assert not chore.running
+        scheduler.remove(chore)
+        scheduler.wake(chore)
         await asyncio.sleep(100)
-    assert chore.ran_at == [0.0]
+    assert chore.stepped_at == [0.0]
 
 
 @virtual_time
-async def test_an_activity_that_fails_takes_nothing_else_down() -> None:
-    broken, sound = Chore([0.0, 5.0], fails=True), Chore([10.0])
+async def test_an_activity_that_fails_is_stepped_again_after_a_pause_and_takes_nothing_else_down() -> None:
+    def fail(chore: Chore) -> None:
+        raise ZeroDivisionError
+
+    broken, sound = Chore([0.0, 0.0], during=fail), Chore([10.0])
     async with started(broken, sound):
         await asyncio.sleep(20)
-    assert broken.ran_at == [0.0, 5.0]
-    assert sound.ran_at == [10.0]
+    assert broken.stepped_at == [0.0, PAUSE_AFTER_UNEXPECTED]
+    assert sound.stepped_at == [10.0]
 
 
 @virtual_time
-async def test_the_heartbeat_is_never_older_than_its_longest_wait() -> None:
+async def test_many_due_activities_leave_other_tasks_their_turn() -> None:
+    turns: list[str] = []
+    others: list[asyncio.Task[None]] = []
+
+    async def other() -> None:
+        turns.append("other")
+
+    def begin_other(chore: Chore) -> None:
+        turns.append("chore")
+        if not others:
+            others.append(asyncio.create_task(other()))
+
+    async with started(*(Chore([1.0], during=begin_other) for _ in range(100))):
+        await asyncio.sleep(2)
+    assert turns.index("other") < 50
+    assert turns.count("chore") == 100
+
+
+@virtual_time
+async def test_the_last_iteration_is_never_older_than_the_longest_wait() -> None:
     async with started() as scheduler:
         await asyncio.sleep(1005)
-        assert VirtualClock().monotonic() - scheduler.beat <= 10
-
-
-@virtual_time
-async def test_shutdown_cancels_and_awaits_what_runs() -> None:
-    chore = Chore([0.0], seconds=1000)
-    async with started(chore):
-        await asyncio.sleep(1)
-    assert chore.cancelled
-    assert not chore.running
+        assert VirtualClock().monotonic() - scheduler.last_iteration <= 10
 
 
 @virtual_time

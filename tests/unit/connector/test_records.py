@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from buildkite_connector.connector import transitions as on_record
+from buildkite_connector.connector import records as on_record
+from buildkite_connector.connector.shrink_guard import held as find_hold
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
@@ -70,7 +71,7 @@ def test_a_new_snapshot_is_undelivered_until_it_went_out() -> None:
 
 def test_a_shrunk_snapshot_is_held_with_both_counts_and_the_way_out() -> None:
     records = synced(DELIVERED, "two", SHRUNK)
-    held = on_record.held(records, snapshot("two", SHRUNK), 50, None)
+    held = find_hold(records, snapshot("two", SHRUNK), 50, None)
     assert held is not None
     assert "20 accounts" in held.message
     assert "200" in held.message
@@ -79,28 +80,28 @@ def test_a_shrunk_snapshot_is_held_with_both_counts_and_the_way_out() -> None:
 
 def test_accepting_the_sync_lets_it_go_and_those_after_it_that_are_like_it() -> None:
     records = synced(DELIVERED, "two", SHRUNK, NOW + timedelta(hours=1))
-    assert on_record.held(records, snapshot("two", SHRUNK), 50, "two") is None
+    assert find_hold(records, snapshot("two", SHRUNK), 50, "two") is None
     records = synced(records, "three", SHRUNK, NOW + timedelta(hours=2))
-    assert on_record.held(records, snapshot("three", SHRUNK), 50, "two") is None
-    assert on_record.held(records, snapshot("four", Counts(2, 10, 400)), 50, "two") is not None
+    assert find_hold(records, snapshot("three", SHRUNK), 50, "two") is None
+    assert find_hold(records, snapshot("four", Counts(2, 10, 400)), 50, "two") is not None
 
 
 def test_accepting_an_older_sync_lets_nothing_go() -> None:
     records = synced(DELIVERED, "two", SHRUNK)
-    assert on_record.held(records, snapshot("two", SHRUNK), 50, "one") is not None
+    assert find_hold(records, snapshot("two", SHRUNK), 50, "one") is not None
 
 
 def test_what_a_task_left_out_has_not_shrunk() -> None:
     partial = snapshot("two", Counts(200, 10, 0), SyncScope(grants=False))
-    assert on_record.held(DELIVERED, partial, 50, None) is None
+    assert find_hold(DELIVERED, partial, 50, None) is None
     after = on_record.delivered(DELIVERED, partial, TaskID("task2"), NOW)
     assert after.last_delivery is not None
     assert after.last_delivery.counts == FULL
 
 
 def test_a_delivered_snapshot_is_never_held() -> None:
-    assert on_record.held(DELIVERED, snapshot("one", Counts()), 50, None) is None
+    assert find_hold(DELIVERED, snapshot("one", Counts()), 50, None) is None
 
 
 def test_nothing_is_held_before_the_first_delivery() -> None:
-    assert on_record.held(replace(DELIVERED, last_delivery=None), snapshot("one", Counts()), 50, None) is None
+    assert find_hold(replace(DELIVERED, last_delivery=None), snapshot("one", Counts()), 50, None) is None

@@ -1,0 +1,172 @@
+"""The state after a check of the credentials, and after news from the session with C1. Pure.
+
+A result that is no longer asked for, as that of an older generation, changes nothing but that its check has ended.
+"""
+
+from dataclasses import dataclass, replace
+
+from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.timing.backoff import BETWEEN_SYNCS
+from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.spacing import Spacing
+
+SECRET_SECONDS = 50.0
+"""Interval between two reads of a Secret, at most; many connectors in one process read it less often (`Waits`)."""
+INVALID_SECRET_SECONDS = 10.0
+"""Interval between Secret reads while the credentials are invalid, so that a corrected Secret takes effect soon."""
+RECHECK_SECONDS = 300.0
+"""Interval between checks of invalid credentials although the Secret is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What decides how long to wait: randomness, and the times at which the process reads Secrets."""
+
+    jitter: Jitter
+    reads: Spacing
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check found. `asked_buildkite` False: the Secret was only read again, and is the same."""
+
+    generation: int
+    sync_request: str | None
+    credentials: Credentials | None
+    preflight: Preflight | None = None
+    missing_scopes: tuple[str, ...] = ()
+    failure: Failure | None = None
+    asked_buildkite: bool = False
+
+
+# The check
+
+
+def check_started(state: ConnectorState, now: Instant, *, full: bool) -> ConnectorState:
+    """A full check also lets an ended session with C1 begin again."""
+    check = replace(state.check, running_since=now.monotonic, full=full)
+    c1 = replace(state.c1, reopen_at=now.monotonic) if full and state.c1.ended else state.c1
+    return replace(state, check=check, c1=c1)
+
+
+def check_finished(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
+    """A result of another generation is dropped: the next check is due at once."""
+    state = replace(state, check=replace(state.check, running_since=None, full=False))
+    if result.generation != state.desired.generation:
+        return state
+    if _unread(result):
+        return _secret_unread(state, result, now, waits)
+    state = _credentials_read(state, result.credentials, now)
+    check = replace(state.check, generation=result.generation, sync_request=result.sync_request)
+    if result.failure is not None:
+        missing = result.missing_scopes or check.missing_scopes
+        check = replace(check, preflight=None, missing_scopes=missing)
+        return credentials_failed(replace(state, check=check), result.failure, now, waits)
+    if result.asked_buildkite:
+        if check.failure is not None and state.records.consecutive_failures:
+            state = _due_at_once(state, now)
+        check = replace(check, preflight=result.preflight, missing_scopes=(), failure=None, failures=0)
+    return _secret_read_later(replace(state, check=check), now, waits)
+
+
+def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
+    """Syncs stop until a check succeeds."""
+    failures = state.check.failures + 1
+    wait = RECHECK_SECONDS
+    if failure.remedy is Remedy.RETRY:
+        wait = BETWEEN_SYNCS.wait(failures, waits.jitter, failure.retry_after)
+    check = replace(state.check, failure=failure.without_traceback(), failures=failures, full_due=now.monotonic + wait)
+    return _secret_read_later(replace(state, check=check), now, waits)
+
+
+def _unread(result: CheckResult) -> bool:
+    """Whether the Kubernetes API did not answer, so that nothing new is known of the Secret."""
+    return result.credentials is None and result.failure is not None and result.failure.remedy is Remedy.RETRY
+
+
+def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
+    """A connector that works goes on with what it has; the failure stops one that was never checked."""
+    if result.failure is None or state.checked:
+        due = waits.reads.reserve(now.monotonic + INVALID_SECRET_SECONDS, now.monotonic)
+        return replace(state, check=replace(state.check, secret_due=due))
+    return credentials_failed(state, result.failure, now, waits)
+
+
+def _credentials_read(state: ConnectorState, credentials: Credentials | None, now: Instant) -> ConnectorState:
+    """A Secret whose content changed makes the next sync due at once; one that is gone is used no more."""
+    before, collected = state.check.credentials, state.collected_for
+    state = replace(state, check=replace(state.check, credentials=credentials))
+    if credentials is None or credentials == before:
+        return state
+    if collected is not None and collected.credentials is None:
+        state = replace(state, collected_for=replace(collected, credentials=credentials))
+    changed = before is not None or (collected is not None and collected.credentials not in (None, credentials))
+    return _due_at_once(state, now) if changed else state
+
+
+def _secret_read_later(state: ConnectorState, now: Instant, waits: Waits) -> ConnectorState:
+    every = SECRET_SECONDS
+    if state.blocked_by is not None:
+        every = INVALID_SECRET_SECONDS
+    earliest = now.monotonic + waits.jitter.uniform(0.8 * every, every)
+    due = waits.reads.reserve(earliest, now.monotonic)
+    return replace(state, check=replace(state.check, secret_due=due))
+
+
+def _due_at_once(state: ConnectorState, now: Instant) -> ConnectorState:
+    return replace(state, records=replace(state.records, next_sync_time=now.wall))
+
+
+# The session with C1
+
+
+def c1_opened(state: ConnectorState, identity: C1Identity, now: Instant) -> ConnectorState:
+    """The session of another identity starts without the old one's failure."""
+    failure = state.c1.failure if state.c1.identity == identity else None
+    return replace(state, c1=C1Session(C1Phase.OPEN, identity, opened_at=now.monotonic, failure=failure))
+
+
+def c1_closing(state: ConnectorState) -> ConnectorState:
+    return replace(state, c1=replace(state.c1, phase=C1Phase.CLOSING))
+
+
+def c1_closed(state: ConnectorState) -> ConnectorState:
+    return replace(state, c1=replace(state.c1, phase=C1Phase.CLOSED, greeted=False, settled=False))
+
+
+def c1_greeted(state: ConnectorState) -> ConnectorState:
+    return replace(state, c1=replace(state.c1, settled=True, greeted=True, failure=None))
+
+
+def c1_answered(state: ConnectorState) -> ConnectorState:
+    """C1 answers again after a failure."""
+    if state.c1.failure is None or not state.c1.settled:
+        return state
+    return replace(state, c1=replace(state.c1, failure=None))
+
+
+def c1_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
+    """C1 does not answer any more, or refused the client, or this side failed: then the session has ended."""
+    final = failure.remedy is not Remedy.RETRY or failure.reason is Reason.INTERNAL_ERROR
+    before = state.c1.failure
+    if before is not None and before.reason is failure.reason and not final and state.c1.settled:
+        return state
+    session = replace(state.c1, settled=True, failure=failure.without_traceback())
+    if not final:
+        return replace(state, c1=session)
+    session = replace(session, ended=True, reopen_at=now.monotonic + RECHECK_SECONDS)
+    return _secret_read_later(replace(state, c1=session), now, waits)
+
+
+def holder_changed(state: ConnectorState, holder: ConnectorKey | None) -> ConnectorState:
+    return replace(state, host_id_holder=holder)
+
+
+def failed_unexpectedly(state: ConnectorState, error: Exception, now: Instant, waits: Waits) -> ConnectorState:
+    """An error in the operator itself ended an action. Its own text is not repeated: it may hold anything."""
+    check = replace(state.check, running_since=None, full=False, preflight=None)
+    return credentials_failed(replace(state, check=check, restoring=False), internal_error(error), now, waits)

@@ -1,0 +1,286 @@
+"""What a connector must begin or end now. Pure: the same state and moment give the same actions.
+
+`decide` lists what is missing; once the list is begun, the same state gives an empty list. `wake_at` is the earliest
+time at which `decide` or the reported status may change although nothing happens.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from buildkite_connector.connector.actions import (
+    Action,
+    Answer,
+    CancelSync,
+    CheckCredentials,
+    CloseC1,
+    Discard,
+    OpenC1,
+    QueueSync,
+    Refuse,
+    Restore,
+)
+from buildkite_connector.connector.shrink_guard import held
+from buildkite_connector.connector.state import (
+    C1Identity,
+    C1Phase,
+    ConnectorState,
+    DesiredState,
+    SnapshotRequest,
+    SyncPhase,
+)
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.schedule import JITTER, Interval, next_time
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.status import ConnectorStatus, Trigger
+from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
+from buildkite_connector.timing.clock import Instant
+
+SLOW_SECONDS = 2.0
+"""How long a check may take before the status reports that it is under way."""
+LONGEST_HOLD_SECONDS = 15.0
+"""The same when there is a status that says what was true before."""
+CLOCK_WENT_BACK = timedelta(minutes=1)
+"""The wall clock was set back when the last sync ended later than now by more than this."""
+
+
+def decide(state: ConnectorState, now: Instant) -> list[Action]:
+    """What must be begun or ended now. Empty when all is under way."""
+    return [
+        *_restore(state),
+        *_check(state, now),
+        *_c1(state, now),
+        *_requests(state, now),
+        *_sync(state, now),
+        *_discards(state),
+    ]
+
+
+def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
+    """Why to sync now, or None. What Buildkite said holds for every trigger; our own backoff not for a request."""
+    if now.monotonic < state.sync_blocked_until:
+        return None
+    status = state.records
+    if state.desired.sync_request not in (None, status.last_handled_sync_request):
+        return Trigger.REQUEST
+    if _is_due(status, now):
+        return Trigger.CHANGE if state.outdated else Trigger.SCHEDULE
+    if _backoff_failure(state, now) is None and any(_needs_sync(state, each, now) for each in state.requests):
+        return Trigger.TASK
+    return None
+
+
+def wake_at(state: ConnectorState, now: Instant) -> float | None:
+    """Monotonic seconds; None: not until something happens."""
+    times = [*_wake_times(state, now)]
+    return min((each for each in times if each > now.monotonic), default=None)
+
+
+def hold_status(state: ConnectorState, now: Instant) -> bool:
+    """Whether the status is about to change: a check that was begun just now, or C1's first answer.
+
+    What is certain within seconds is written once, and not first as unknown.
+    """
+    if state.desired.spec.suspend:
+        return False
+    patience = SLOW_SECONDS if not state.records.conditions else LONGEST_HOLD_SECONDS
+    since = state.check.running_since if state.check.full else None
+    if since is None and state.c1.phase is C1Phase.OPEN and not state.c1.settled and state.check.failure is None:
+        since = state.c1.opened_at
+    return since is not None and now.monotonic < since + patience
+
+
+def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Instant) -> datetime:
+    """The latest time that a next sync can have: a status that names a later one was written by a wrong clock.
+
+    While syncs fail, that is also as far as a server may put the next one off.
+    """
+    schedule = desired.spec.schedule
+    try:
+        if isinstance(schedule, Interval):
+            reach = now.wall + timedelta(seconds=schedule.seconds * (1 + JITTER))
+        else:
+            reach = next_time(schedule, now.wall, None)
+    except Failure:
+        return now.wall  # the check reports the schedule
+    if status.consecutive_failures:
+        reach = max(reach, now.wall + timedelta(seconds=LONGEST_RETRY_AFTER))
+    return reach
+
+
+def claimed_identity(state: ConnectorState) -> C1Identity | None:
+    """Who the connector is to C1 while nobody else is; None: nobody."""
+    credentials, desired = state.check.credentials, state.desired
+    if desired.spec.suspend or desired.spec_error is not None or credentials is None:
+        return None
+    return C1Identity(credentials.client_id, credentials.client_secret, state.desired.spec.host_id)
+
+
+# Each part of the decision
+
+
+def _restore(state: ConnectorState) -> Iterator[Action]:
+    if state.restoring and not state.restore_begun and state.records.last_sync is not None:
+        yield Restore(state.records.last_sync.snapshot_sha256)
+
+
+def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
+    check, desired = state.check, state.desired
+    if desired.spec.suspend or check.running_since is not None:
+        return
+    unchecked = check.generation != desired.generation
+    asked_again = state.blocked_by is not None and check.sync_request != desired.sync_request
+    again = check.failure is not None and check.full_due <= now.monotonic
+    if unchecked or asked_again or again:
+        yield CheckCredentials(full=True)
+    elif check.secret_due <= now.monotonic:
+        yield CheckCredentials(full=False)
+
+
+def _c1(state: ConnectorState, now: Instant) -> Iterator[Action]:
+    c1 = state.c1
+    wanted = claimed_identity(state) if state.host_id_holder is None else None
+    if c1.phase is C1Phase.OPEN and (c1.ended or c1.identity != wanted):
+        yield CloseC1()
+    elif (
+        c1.phase is C1Phase.CLOSED
+        and wanted is not None
+        and (c1.identity != wanted or not c1.ended or c1.reopen_at <= now.monotonic)
+    ):
+        yield OpenC1(wanted)
+
+
+def _requests(state: ConnectorState, now: Instant) -> Iterator[Action]:
+    for request in state.requests:
+        answer = _answer(state, request, now)
+        if answer is not None:
+            yield answer
+
+
+def _answer(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Answer | Refuse | None:
+    """None: the request waits for the sync that is under way or begins, or for the session's end."""
+    refusal = _refusal(state, request, now)
+    if refusal is not None:
+        return Refuse(request.task, refusal)
+    if state.staged is None or state.desired.spec.suspend or not _is_fresh(state, request, now):
+        return None
+    return Answer(request.task, state.staged, _wanted(state, request))
+
+
+def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Failure | None:
+    if not _wanted(state, request).kinds:
+        return _kinds_missing(request.scope, state.desired.scope)
+    if state.blocked_by is not None:
+        return state.blocked_by
+    if state.staged is not None and _is_fresh(state, request, now):
+        spec = state.desired.spec
+        hold = held(state.records, state.staged, spec.max_drop_percent, state.desired.accept_shrink)
+        return Failure(Reason.SHRINK_HELD, hold.message) if hold is not None else None
+    return _backoff_failure(state, now) if state.sync is None else None
+
+
+def _wanted(state: ConnectorState, request: SnapshotRequest) -> SyncScope:
+    """What the task asks for of what the connector syncs."""
+    return replace(request.scope, kinds=request.scope.kinds & state.desired.spec.kinds)
+
+
+def _sync(state: ConnectorState, now: Instant) -> Iterator[Action]:
+    sync = state.sync
+    if sync is None:
+        if state.can_sync and why_sync(state, now) is not None:
+            yield QueueSync()
+        return
+    if sync.phase is SyncPhase.CANCELLING:
+        return
+    if state.desired.spec.suspend:
+        yield CancelSync("the connector is suspended")
+    elif sync.phase is SyncPhase.RUNNING and sync.only_for_tasks and not state.requests:
+        if _is_wanted_without_tasks(state, now):
+            return
+        yield CancelSync("the task that asked for it was cancelled")
+
+
+def _discards(state: ConnectorState) -> Iterator[Action]:
+    in_use = {each.snapshot.path for each in state.deliveries}
+    for snapshot in state.retired:
+        if snapshot.path not in in_use and snapshot not in state.discarding:
+            yield Discard(snapshot)
+
+
+def _is_wanted_without_tasks(state: ConnectorState, now: Instant) -> bool:
+    """Whether the sync under way, begun for a task, meanwhile serves the schedule, a request or a change too."""
+    return why_sync(replace(state, requests=(), sync=None), now) is not None
+
+
+def _is_due(status: ConnectorStatus, now: Instant) -> bool:
+    at, ended = status.next_sync_time, status.last_sync_time
+    went_back = ended is not None and now.wall + CLOCK_WENT_BACK < ended
+    return at is None or at <= now.wall or went_back
+
+
+def _needs_sync(state: ConnectorState, request: SnapshotRequest, now: Instant) -> bool:
+    return bool(_wanted(state, request).kinds) and not _is_fresh(state, request, now)
+
+
+def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> bool:
+    """Whether the staged snapshot may answer the request at once.
+
+    It may when it is of the desired state, holds what the task asks for, and is younger than `maxSnapshotAge` or
+    was begun after the task asked.
+    """
+    staged, last = state.staged, state.records.last_sync
+    if staged is None or last is None or last.id != staged.sync_id or state.outdated:
+        return False
+    if not staged.scope.includes(_wanted(state, request)):
+        return False
+    age = (now.wall - last.finished_at).total_seconds()
+    return last.started_at >= request.asked_at or 0 <= age < state.desired.spec.max_snapshot_age
+
+
+def _backoff_failure(state: ConnectorState, now: Instant) -> Failure | None:
+    """The failure of the last sync while its backoff, or what Buildkite said, keeps the next one waiting."""
+    at = state.records.next_sync_time
+    if state.sync_failure is None:
+        return None
+    waiting = (at is not None and at > now.wall) or now.monotonic < state.sync_blocked_until
+    return state.sync_failure if waiting else None
+
+
+def _kinds_missing(asked: SyncScope, desired: SyncScope) -> Failure:
+    return Failure(
+        Reason.SPEC_INVALID,
+        f"The task asks for {_names(asked)}, the connector is set to sync {_names(desired)} only"
+        " (spec.sync.resourceTypes).",
+        remedy=Remedy.EDIT,
+    )
+
+
+def _names(scope: SyncScope) -> str:
+    return " and ".join(sorted(scope.kinds))
+
+
+def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
+    check, c1 = state.check, state.c1
+    if state.desired.spec.suspend:
+        return
+    if check.running_since is None:
+        yield check.secret_due
+        if check.failure is not None:
+            yield check.full_due
+    elif check.full:
+        yield check.running_since + SLOW_SECONDS
+        yield check.running_since + LONGEST_HOLD_SECONDS
+    if check.failure is not None:
+        yield state.secret_late_until
+    if c1.phase is C1Phase.CLOSED and c1.ended:
+        yield c1.reopen_at
+    if c1.phase is C1Phase.OPEN and not c1.settled:
+        yield c1.opened_at + SLOW_SECONDS
+        yield c1.opened_at + LONGEST_HOLD_SECONDS
+    if state.can_sync and state.sync is None:
+        at = state.records.next_sync_time or now.wall
+        yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)
+        yield state.sync_blocked_until
+    if state.requests and state.staged is not None and state.records.last_sync is not None:
+        age_ends = state.records.last_sync.finished_at + timedelta(seconds=state.desired.spec.max_snapshot_age)
+        yield now.monotonic + (age_ends - now.wall).total_seconds()

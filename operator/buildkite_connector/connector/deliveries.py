@@ -1,0 +1,65 @@
+"""The snapshots that C1's tasks ask a connector for: each request is in the state, and its task waits here."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.ports import SnapshotStore
+from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.tasks import SyncTask, TaskID
+from buildkite_connector.timing.clock import Clock, Instant
+
+logger = logging.getLogger(__name__)
+
+Apply = Callable[[Callable[[ConnectorState, Instant], ConnectorState]], None]
+
+
+class Deliveries:
+    """`tasks.ports.Snapshots` of one connector. `apply` changes its state."""
+
+    def __init__(self, name: str, store: SnapshotStore, clock: Clock, apply: Apply) -> None:
+        self._name = name
+        self._store = store
+        self._clock = clock
+        self._apply = apply
+        self._waiting: dict[TaskID, asyncio.Future[Answer]] = {}
+
+    @asynccontextmanager
+    async def snapshot_for(self, task: SyncTask) -> AsyncIterator[StagedSnapshot]:
+        waiting = self._waiting[task.id] = asyncio.get_running_loop().create_future()
+        request = SnapshotRequest(task.id, task.scope, self._clock.now())
+        try:
+            self._apply(lambda state, _: transitions.snapshot_requested(state, request))
+            answer = await waiting
+            whole = answer.snapshot
+            if answer.scope == whole.scope:
+                yield whole
+            else:
+                async with self._store.derived(whole, answer.scope, sync_id=whole.sync_id) as file:
+                    yield file
+        finally:
+            del self._waiting[task.id]
+            self._apply(lambda state, _: transitions.delivery_ended(state, task.id))
+
+    def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        fields = {"task_id": task.id, "sync_id": snapshot.sync_id, "bytes": snapshot.size}
+        logger.info("snapshot delivered", extra={"connector": self._name, **fields})
+        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now))
+
+    def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
+        self._apply(lambda state, _: transitions.delivery_failed(state, snapshot, failure))
+
+    def answer(self, answer: Answer) -> None:
+        """The task of this request gets its snapshot, unless it does not wait any more."""
+        if not (waiting := self._waiting[answer.task]).done():
+            waiting.set_result(answer)
+
+    def refuse(self, task: TaskID, failure: Failure) -> None:
+        """The task fails, unless it does not wait any more."""
+        if not (waiting := self._waiting[task]).done():
+            waiting.set_exception(failure.without_traceback())

@@ -1,0 +1,29 @@
+"""What the connectors of one process share."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.host_ids import HostIDs
+from buildkite_connector.connector.ports import Clients, SnapshotStore
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """`sync_slots`, `check_slots` and `hello_slots` bound how many syncs, checks and Hellos run at once."""
+
+    clients: Clients
+    store: SnapshotStore
+    scheduler: Scheduler
+    clock: Clock
+    waits: Waits
+    sync_slots: asyncio.Semaphore
+    check_slots: asyncio.Semaphore
+    hello_slots: asyncio.Semaphore
+    new_sync_id: Callable[[datetime], SyncID]
+    host_ids: HostIDs = field(default_factory=HostIDs)

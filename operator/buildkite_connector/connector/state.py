@@ -1,0 +1,240 @@
+"""One connector's whole state: frozen values, changed only by `transitions`, read by `decisions` and `conditions`.
+
+Times within the process are monotonic seconds; times in the status are wall times in UTC.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, auto
+
+from buildkite_connector.connector.ports import CredentialsSource
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConnectorStatus, Trigger
+from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.timing.clock import Instant
+
+LATE_SECRET_SECONDS = 180.0
+"""How long after a resource was made or edited a missing Secret counts as on its way."""
+_LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What the resource asks for. `spec_error` is set when its spec is invalid; `spec` then holds defaults.
+
+    `sync_request` and `accept_shrink` are the values of the annotations of these names.
+    """
+
+    generation: int
+    spec: ConnectorSpec
+    credentials: CredentialsSource = field(compare=False, repr=False)
+    sync_request: str | None = None
+    accept_shrink: str | None = None
+    spec_error: Failure | None = None
+
+    @property
+    def scope(self) -> SyncScope:
+        """What every sync of the connector covers."""
+        return SyncScope(self.spec.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a check or a sync worked with. `credentials` None: not known any more (a former process had them)."""
+
+    generation: int
+    credentials: Credentials | None
+
+    def same(self, other: "Inputs") -> bool:
+        known = None not in (self.credentials, other.credentials)
+        return self.generation == other.generation and (not known or self.credentials == other.credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What is known of the credentials. `failure` blocks syncs; a check without one found all in order.
+
+    `generation` and `sync_request` are those that the last check saw, -1 when there was none. `secret_due` is when
+    the Secret is read again, `full_due` when Buildkite is asked again although the Secret is the same.
+    `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
+    """
+
+    generation: int = -1
+    sync_request: str | None = None
+    credentials: Credentials | None = None
+    preflight: Preflight | None = None
+    missing_scopes: tuple[str, ...] = ()
+    failure: Failure | None = None
+    failures: int = 0
+    secret_due: float = 0.0
+    full_due: float = 0.0
+    running_since: float | None = None
+    full: bool = False
+
+
+class C1Phase(Enum):
+    """CLOSED: no session. OPEN: the poller runs. CLOSING: its tasks go back to C1."""
+
+    CLOSED = auto()
+    OPEN = auto()
+    CLOSING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class C1Identity:
+    """Who the session is with C1; another identity needs another session."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    host_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class C1Session:
+    """The session with C1. `failure` is None while C1 answers; `ended`: C1 refused the client or the host.
+
+    `settled`: the answer to this session's first Hello is known, good (`greeted`) or bad. Until then a session that
+    was opened again keeps the failure of the one before it. `reopen_at` is when an ended session may be opened again
+    with the same identity.
+    """
+
+    phase: C1Phase = C1Phase.CLOSED
+    identity: C1Identity | None = None
+    opened_at: float = 0.0
+    settled: bool = False
+    greeted: bool = False
+    failure: Failure | None = None
+    ended: bool = False
+    reopen_at: float = 0.0
+
+
+class SyncPhase(Enum):
+    """QUEUED: waits for one of the process's slots. RUNNING: collects and stages. CANCELLING: told to end."""
+
+    QUEUED = auto()
+    RUNNING = auto()
+    CANCELLING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """The sync under way. Everything but the phase is set when a slot is there."""
+
+    phase: SyncPhase
+    id: SyncID | None = None
+    trigger: Trigger = Trigger.SCHEDULE
+    inputs: Inputs | None = None
+    spec: ConnectorSpec | None = None
+    preflight: Preflight | None = None
+    started: Instant | None = None
+    only_for_tasks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """A task of C1 that waits for a snapshot of `scope`, asked for at `asked_at`."""
+
+    task: TaskID
+    scope: SyncScope
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A file that is on its way to C1."""
+
+    task: TaskID
+    snapshot: StagedSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorState:
+    """`records` is the status as it was last derived; the rest is known to this process only.
+
+    `desired_since`: when this generation was first seen, -inf for one that a former process saw.
+    `restoring`: what a former process left is not taken up yet. `collected_for`: the inputs of the newest snapshot.
+    `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
+    `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
+    `sync_blocked_until`: Buildkite said not before.
+    `host_id_holder`: another connector that C1 would take for this one.
+    """
+
+    desired: DesiredState
+    desired_since: float
+    records: ConnectorStatus
+    restoring: bool = False
+    restore_begun: bool = False
+    check: Check = field(default_factory=Check)
+    c1: C1Session = field(default_factory=C1Session)
+    sync: SyncRun | None = None
+    collected_for: Inputs | None = None
+    staged: StagedSnapshot | None = None
+    retired: tuple[StagedSnapshot, ...] = ()
+    discarding: tuple[StagedSnapshot, ...] = ()
+    requests: tuple[SnapshotRequest, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+    sync_failure: Failure | None = None
+    delivery_failure: Failure | None = None
+    sync_blocked_until: float = 0.0
+    host_id_holder: ConnectorKey | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a sync that starts now would work with."""
+        return Inputs(self.desired.generation, self.check.credentials)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the resource or its Secret changed since the newest snapshot was taken."""
+        return self.collected_for is None or not self.collected_for.same(self.inputs)
+
+    @property
+    def checked(self) -> bool:
+        """Whether the desired state was checked and can work."""
+        check = self.check
+        return check.failure is None and check.preflight is not None and check.generation == self.desired.generation
+
+    @property
+    def blocked_by(self) -> Failure | None:
+        """The failure without whose end there is no sync."""
+        if self.check.failure is not None:
+            return self.check.failure
+        if self.host_id_holder is not None:
+            return host_id_taken(self.host_id_holder, self.desired.spec.host_id)
+        final = self.c1.failure is not None and self.c1.failure.remedy is not Remedy.RETRY
+        return self.c1.failure if final else None
+
+    @property
+    def can_sync(self) -> bool:
+        """Whether a sync could start now; C1 out of reach is no reason not to."""
+        return (
+            not self.restoring
+            and not self.desired.spec.suspend
+            and self.checked
+            and self.blocked_by is None
+            and self.c1.settled
+        )
+
+    def secret_is_late(self, now: Instant) -> bool:
+        """Whether a missing Secret may still be on its way, as when another operator makes it."""
+        failure = self.check.failure
+        return failure is not None and failure.reason in _LATE and now.monotonic < self.secret_late_until
+
+    @property
+    def secret_late_until(self) -> float:
+        return self.desired_since + LATE_SECRET_SECONDS
+
+
+def host_id_taken(holder: ConnectorKey, host_id: str) -> Failure:
+    """C1 would take two connectors for one."""
+    return Failure(
+        Reason.HOST_ID_TAKEN,
+        f"BuildkiteConnector {holder.replace('.', '/', 1)} uses the same C1 client ID and host ID {host_id!r}, and C1"
+        " takes the two for one. This connector stays away from C1 and does not sync: set another"
+        " spec.delivery.hostID or client, or delete one of the two.",
+        remedy=Remedy.EDIT,
+    )

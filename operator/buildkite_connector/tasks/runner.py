@@ -1,0 +1,155 @@
+"""Carries one task to its end: heartbeats, the handler's work, FinishTask; hands it back at shutdown."""
+
+import asyncio
+import logging
+from typing import NoReturn
+
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
+from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, outcome_of
+from buildkite_connector.tasks.ports import TaskHandler, TaskService
+from buildkite_connector.timing.backoff import BETWEEN_CALLS
+from buildkite_connector.timing.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_FAILURES = 10
+"""In a row, after which the work is given up."""
+FIRST_HEARTBEAT_RETRY = 1.0
+"""Seconds before a failed first heartbeat is sent again."""
+FINISH_ATTEMPTS = 3
+ANSWER_SECONDS = 5.0
+"""How long the answer to an upload that is whole is awaited at shutdown, which has 10 s in all."""
+HAND_BACK_SECONDS = 3.0
+"""How long the FinishTask of a task that is handed back may take at shutdown."""
+
+
+class TaskRunner:
+    """One task of the connector `name`."""
+
+    def __init__(
+        self, name: str, task_id: TaskID, handler: TaskHandler, service: TaskService, clock: Clock, jitter: Jitter
+    ) -> None:
+        self._name = name
+        self._task_id = task_id
+        self._handler = handler
+        self._service = service
+        self._clock = clock
+        self._jitter = jitter
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """The process or the session ends: the task is handed back, unless only an answer is outstanding."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until C1 has the task's end, or did not take it. A task that is cancelled is handed back."""
+        try:
+            outcome = await self._work()
+        except Failure as failure:
+            self._log(logging.WARNING, "a task failed", failure)
+            outcome = outcome_of(failure)
+        except asyncio.CancelledError:
+            await self._finish(SHUTTING_DOWN)
+            raise
+        except Exception:
+            logger.exception("a task failed unexpectedly", extra=self._fields())
+            outcome = UNEXPECTED
+        if await self._finish(outcome) and outcome.code is Code.OK:
+            self._handler.accepted()
+
+    async def _work(self) -> TaskOutcome:
+        """The handler's outcome, or the one of a task that is handed back. Raises Failure when work is given up."""
+        begun = asyncio.Event()
+        work = asyncio.create_task(self._handle(begun), name=f"{self._name}/{self._task_id}")
+        heart = asyncio.create_task(self._beat(begun), name=f"{self._name}/{self._task_id}/heartbeat")
+        stop = asyncio.create_task(self._stopping.wait(), name=f"{self._name}/{self._task_id}/stop")
+        try:
+            await asyncio.wait({work, heart, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and not work.done() and self._handler.awaits_answer:
+                await asyncio.wait({work}, timeout=ANSWER_SECONDS)
+            if work.done():
+                return work.result()
+            if heart.done():
+                heart.result()
+            return SHUTTING_DOWN
+        finally:
+            for task in (work, heart, stop):
+                task.cancel()
+            await asyncio.gather(work, heart, stop, return_exceptions=True)
+
+    async def _handle(self, begun: asyncio.Event) -> TaskOutcome:
+        if self._handler.heartbeats:
+            await begun.wait()
+        return await self._handler.run()
+
+    async def _beat(self, begun: asyncio.Event) -> NoReturn:
+        """Heartbeats until cancelled; `begun` is set after the first, which comes before any work.
+
+        Raises Failure when the work is to be given up.
+        """
+        if not self._handler.heartbeats:
+            await asyncio.Event().wait()
+        failures = 0
+        wait = FIRST_HEARTBEAT_RETRY
+        while True:
+            try:
+                beat = await self._service.heartbeat(self._task_id)
+            except Failure as failure:
+                failures += 1
+                if failures == HEARTBEAT_FAILURES:
+                    raise
+                self._log(logging.WARNING, "a heartbeat failed", failure)
+            else:
+                failures = 0
+                wait = beat.next_heartbeat
+                if beat.cancelled:
+                    raise Failure(Reason.TASK_CANCELLED, "C1 cancelled the task.")
+            begun.set()
+            await self._clock.sleep(wait)
+
+    async def _finish(self, outcome: TaskOutcome) -> bool:
+        """Whether C1 took the end; otherwise C1 hands the task out again in its own time.
+
+        FinishTask is sent whole although the runner is cancelled meanwhile, within `HAND_BACK_SECONDS`.
+        """
+        sending = asyncio.create_task(self._send_end(outcome), name=f"{self._name}/{self._task_id}/finish")
+        stop = asyncio.create_task(self._stopping.wait(), name=f"{self._name}/{self._task_id}/stop")
+        try:
+            await asyncio.wait({sending, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                await asyncio.wait({sending}, timeout=HAND_BACK_SECONDS)
+            if sending.done():
+                return sending.result()
+        except asyncio.CancelledError:
+            await asyncio.wait({sending}, timeout=HAND_BACK_SECONDS)
+            raise
+        finally:
+            sending.cancel()
+            stop.cancel()
+            await asyncio.gather(sending, stop, return_exceptions=True)
+        logger.warning("C1 did not answer a task's end in time", extra=self._fields())
+        return False
+
+    async def _send_end(self, outcome: TaskOutcome) -> bool:
+        """FinishTask, sent again while it may have been lost. C1 refuses a second one when it has the first."""
+        for attempt in range(1, FINISH_ATTEMPTS + 1):
+            try:
+                await self._service.finish(self._task_id, outcome)
+            except Failure as failure:
+                if failure.reason is Reason.C1_REQUEST_REJECTED and attempt > 1:
+                    return True
+                self._log(logging.WARNING, "C1 did not take a task's end", failure)
+                if failure.reason not in {Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE} or attempt == FINISH_ATTEMPTS:
+                    return False
+                await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, failure.retry_after))
+            else:
+                return True
+        return False
+
+    def _log(self, level: int, message: str, failure: Failure) -> None:
+        logger.log(level, message, extra={**self._fields(), "reason": failure.reason.value, "error": failure.message})
+
+    def _fields(self) -> dict[str, str]:
+        return {"connector": self._name, "task_id": self._task_id}

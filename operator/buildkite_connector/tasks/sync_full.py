@@ -1,0 +1,59 @@
+"""Handler of `sync_full`: a snapshot of what the task asks for, uploaded under the task."""
+
+import asyncio
+
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.tasks import SyncTask, TaskOutcome
+from buildkite_connector.tasks.outcomes import format_note
+from buildkite_connector.tasks.ports import Snapshots, TaskService
+
+
+class SyncFullHandler:
+    """One `sync_full` task. `turn` lets one of them at a time work for a connector."""
+
+    heartbeats = True
+
+    def __init__(self, task: SyncTask, snapshots: Snapshots, service: TaskService, turn: asyncio.Semaphore) -> None:
+        self._task = task
+        self._snapshots = snapshots
+        self._service = service
+        self._turn = turn
+        self._delivered: StagedSnapshot | None = None
+        self.awaits_answer = False
+        """The whole file is on its way, and C1's answer is outstanding."""
+
+    async def run(self) -> TaskOutcome:
+        async with self._turn, self._snapshots.snapshot_for(self._task) as snapshot:
+            try:
+                await self._service.upload(self._task.id, snapshot.path, snapshot.sha256, self._sent)
+            except Failure as failure:
+                self._snapshots.delivery_failed(snapshot, failure)
+                raise
+            finally:
+                self.awaits_answer = False
+            self._delivered = snapshot
+        return TaskOutcome(message=format_note(self._task))
+
+    def accepted(self) -> None:
+        if self._delivered is not None:
+            self._snapshots.delivered(self._task, self._delivered)
+
+    def _sent(self) -> None:
+        self.awaits_answer = True
+
+
+class RefusalHandler:
+    """A task that gets its final answer at once."""
+
+    heartbeats = False
+    awaits_answer = False
+
+    def __init__(self, outcome: TaskOutcome) -> None:
+        self._outcome = outcome
+
+    async def run(self) -> TaskOutcome:
+        return self._outcome
+
+    def accepted(self) -> None:
+        """Nothing is recorded of a refusal."""
