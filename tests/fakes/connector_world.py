@@ -44,6 +44,22 @@ from fakes.virtual_time import NoJitter, VirtualClock
 
 ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
 KEY = ConnectorKey("default.acme")
+MINUTE = 60.0
+HOUR = 3600.0
+USERS = SyncScope(frozenset({ResourceKind.USER}))
+
+
+def down() -> Failure:
+    """What any server answers on a bad day."""
+    return Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answered 503.")
+
+
+def rate_limited(seconds: float = 1800.0) -> Failure:
+    return Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite answered 429.", retry_after=seconds)
+
+
+def client_rejected() -> Failure:
+    return Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
 
 
 def directory_of(accounts: int, scope: SyncScope) -> Directory:
@@ -61,10 +77,14 @@ def directory_of(accounts: int, scope: SyncScope) -> Directory:
 
 @dataclass
 class Buildkite:
-    """`failures` are raised by the next collections, in order; `seconds` is how long one takes."""
+    """`failures` are raised by the next collections, in order; `seconds` is how long one takes.
+
+    `refusal` is raised by each preflight while set; `preflight_seconds` is how long one takes.
+    """
 
     accounts: int = 10
     seconds: float = 5.0
+    preflight_seconds: float = 0.0
     collections: list[SyncScope] = field(default_factory=list)
     preflights: int = 0
     refusal: Failure | None = None
@@ -74,6 +94,7 @@ class Buildkite:
 
     async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
         self.preflights += 1
+        await asyncio.sleep(self.preflight_seconds)
         if self.refusal is not None:
             raise self.refusal
         return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), "2027-01-01T00:00:00Z"), ORGANIZATION)
@@ -95,11 +116,17 @@ class Buildkite:
 
 @dataclass
 class C1:
-    """`refusal` is raised by hello and next_task while set; tasks are handed out in order."""
+    """`refusal` is raised by hello and next_task while set; tasks are handed out in order.
+
+    The failures in each deque are raised by the next calls of that method. An upload sends for `upload_seconds`, then
+    C1 has the file whole and answers after `answer_seconds`.
+    """
 
     tasks: deque[Task] = field(default_factory=deque)
     refusal: Failure | None = None
+    poll_failures: deque[Failure] = field(default_factory=deque)
     upload_failures: deque[Exception] = field(default_factory=deque)
+    finish_failures: deque[Failure] = field(default_factory=deque)
     upload_seconds: float = 0.0
     answer_seconds: float = 0.0
     heartbeat_failures: int = 0
@@ -110,6 +137,7 @@ class C1:
     heartbeats: list[tuple[TaskID, float]] = field(default_factory=list)
     uploads: list[tuple[TaskID, str]] = field(default_factory=list)
     finished: dict[TaskID, TaskOutcome] = field(default_factory=dict)
+    finish_attempts: int = 0
     closed: int = 0
 
     async def hello(self, task_id: TaskID | None = None) -> None:
@@ -121,6 +149,8 @@ class C1:
         self.polls += 1
         if self.refusal is not None:
             raise self.refusal
+        if self.poll_failures:
+            raise self.poll_failures.popleft()
         return Poll(self.tasks.popleft() if self.tasks else None, self.next_poll, 30.0)
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
@@ -139,6 +169,9 @@ class C1:
         self.uploads.append((task_id, sha256))
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
+        self.finish_attempts += 1
+        if self.finish_failures:
+            raise self.finish_failures.popleft()
         self.finished[task_id] = outcome
 
     async def aclose(self) -> None:
@@ -147,17 +180,23 @@ class C1:
 
 @dataclass
 class Store:
-    """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again."""
+    """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again.
+
+    `made` is every snapshot ever staged or derived, by its hash. `restores_any` True: a file is restored whatever its
+    hash, as no adapter should do.
+    """
 
     files: dict[tuple[ConnectorKey, SyncID], StagedSnapshot] = field(default_factory=dict)
     derivations: list[SyncScope] = field(default_factory=list)
+    made: dict[str, StagedSnapshot] = field(default_factory=dict)
+    restores_any: bool = False
 
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
     ) -> StagedSnapshot:
         path = Path("/nowhere") / sync_id
         staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at)
-        self.files[key, sync_id] = staged
+        self.files[key, sync_id] = self.made[staged.sha256] = staged
         return staged
 
     @contextlib.asynccontextmanager
@@ -167,12 +206,20 @@ class Store:
         assert whole in self.files.values()
         assert whole.scope.includes(scope)
         counts = directory_of(whole.counts.accounts, scope).counts
-        yield replace(whole, sync_id=sync_id, sha256=f"derived-{whole.sha256}", size=500, counts=counts, scope=scope)
+        sha256 = f"derived-{whole.sha256}"
+        derived = replace(whole, sync_id=sync_id, sha256=sha256, size=500, counts=counts, scope=scope)
+        self.made[sha256] = derived
         self.derivations.append(scope)
+        yield derived
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
-        staged = [each for (owner, _), each in self.files.items() if owner == key and each.sha256 == sha256]
+        staged = [each for (owner, _), each in self.files.items() if owner == key and (each.sha256 == sha256 or self.restores_any)]
         return staged[0] if staged else None
+
+    def replace_file(self, **changes: object) -> None:
+        """Somebody puts another file in place of the newest one: with another hash, of another sync, of a part."""
+        name = next(reversed(self.files))
+        self.files[name] = replace(self.files[name], **changes)  # type: ignore[arg-type]  # checked by the dataclass
 
     async def release(self, snapshot: StagedSnapshot) -> None:
         self.files = {name: each for name, each in self.files.items() if each != snapshot}
@@ -218,16 +265,17 @@ class Reports:
 
 
 class World:
-    """One connector and its surroundings. `restart` is a new process that finds what the old one left."""
+    """One connector and its surroundings. `spec` changes the spec that it starts with."""
 
-    def __init__(self) -> None:
+    def __init__(self, **spec: object) -> None:
         self.clock = VirtualClock()
         self.buildkite = Buildkite()
         self.c1 = C1()
         self.store = Store()
         self.vault = SecretCredentials()
         self.reports = Reports()
-        self.order = DesiredState(1, ConnectorSpec(host_id="default.acme"), self.vault)
+        wanted = replace(ConnectorSpec(host_id="default.acme"), **spec)  # type: ignore[arg-type]  # checked by the dataclass
+        self.order = DesiredState(1, wanted, self.vault)
         self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
         self._tasks = itertools.count(1)
         self._runner: asyncio.Task[None] | None = None
@@ -240,7 +288,10 @@ class World:
 
     @contextlib.asynccontextmanager
     async def running(self, restored: ConnectorStatus | None = None) -> AsyncIterator[Connector]:
-        """The operator with this one connector, until the end of the context: then it is shut down."""
+        """The operator with this one connector, until the end of the context: then it is shut down.
+
+        Called again with the last `status`, it is a new process that finds what the old one left.
+        """
         scheduler = Scheduler(self.clock)
         environment = Environment(
             clients=self,
@@ -282,11 +333,28 @@ class World:
         )
         self.session.update(self.order)
 
+    async def delete(self) -> None:
+        """The resource is gone: the connector closes and its staged file goes."""
+        await self.session.close(discard=True)
+
+    def cancel(self, task_id: TaskID) -> None:
+        """C1 withdraws a task; the connector learns so from its next heartbeat."""
+        self.c1.cancelled.add(task_id)
+
+    def rotate(self, **changes: str) -> None:
+        """The Secret gets another content."""
+        self.vault.credentials = replace(self.vault.credentials, **changes)  # type: ignore[arg-type]  # all strings
+
     def task(self, scope: SyncScope | None = None) -> TaskID:
         """C1 hands out a sync task at its next poll."""
         task_id = TaskID(f"task{next(self._tasks)}")
         self.c1.tasks.append(SyncTask(task_id, scope or SyncScope()))
         return task_id
+
+    @property
+    def delivered_scopes(self) -> list[SyncScope]:
+        """What the snapshots that C1 got hold, oldest first."""
+        return [self.store.made[sha256].scope for _, sha256 in self.c1.uploads]
 
     @property
     def status(self) -> ConnectorStatus:
@@ -298,3 +366,20 @@ class World:
 
     def rejected(self, reason: Reason = Reason.TOKEN_REJECTED) -> Failure:
         return Failure(reason, "Buildkite rejected the token.", remedy=Remedy.CREDENTIALS)
+
+
+@contextlib.asynccontextmanager
+async def ready_world(*, after: float = MINUTE, **spec: object) -> AsyncIterator[World]:
+    """A running connector that is Ready, `after` seconds after its start (longer than 10 min: its snapshot is old)."""
+    world = World(**spec)
+    async with world.running():
+        await asyncio.sleep(after)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        yield world
+
+
+async def stopped_world() -> World:
+    """A connector that was Ready for most of a minute, then its process was shut down."""
+    async with ready_world() as world:
+        pass
+    return world

@@ -36,10 +36,16 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """`Clock` on the running virtual loop; the wall time starts at START."""
+    """`Clock` on the running virtual loop; the wall time starts at START.
+
+    `set_by` is how far somebody set the wall clock forward, or back when it is negative.
+    """
+
+    def __init__(self) -> None:
+        self.set_by = timedelta()
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.monotonic())
+        return START + timedelta(seconds=self.monotonic()) + self.set_by
 
     def monotonic(self) -> float:
         """Never the same twice, as a real clock."""

@@ -1,0 +1,126 @@
+"""What the Secret, the token and the client do to a connector."""
+
+import asyncio
+
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.status import ConditionType
+from fakes.connector_world import HOUR, MINUTE, World, ready_world
+from fakes.virtual_time import virtual_time
+
+
+@virtual_time
+async def test_a_changed_secret_is_seen_within_a_minute_and_syncs() -> None:
+    async with ready_world() as world:
+        world.vault.credentials = Credentials("id", "secret", "rotated")
+        await asyncio.sleep(MINUTE)
+        assert len(world.buildkite.collections) == 2
+        assert world.c1.hellos == [None]
+
+
+@virtual_time
+async def test_a_changed_client_begins_a_new_session_with_c1() -> None:
+    async with ready_world() as world:
+        world.vault.credentials = Credentials("id", "rotated", "token")
+        await asyncio.sleep(MINUTE)
+        assert world.c1.hellos == [None, None]
+        assert world.c1.closed == 1
+
+
+@virtual_time
+async def test_a_secret_that_comes_late_is_picked_up() -> None:
+    world = World()
+    world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "SecretNotFound")
+        world.vault.failure = None
+        await asyncio.sleep(30)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_rejected_token_stops_syncs_and_is_checked_again_every_five_minutes() -> None:
+    world = World()
+    world.buildkite.refusal = world.rejected()
+    async with world.running():
+        await asyncio.sleep(HOUR)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "TokenRejected")
+        assert world.condition(ConditionType.STALLED) == ("True", "TokenRejected")
+        assert not world.buildkite.collections
+        assert 12 <= world.buildkite.preflights <= 14
+        assert len(world.reports.written) == 1
+        world.buildkite.refusal = None
+        await asyncio.sleep(6 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_corrected_secret_is_tried_at_once() -> None:
+    world = World()
+    world.buildkite.refusal = world.rejected()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.buildkite.refusal = None
+        world.vault.credentials = Credentials("id", "secret", "right")
+        await asyncio.sleep(20)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_token_revoked_during_a_sync_is_told_as_bad_credentials() -> None:
+    async with ready_world() as world:
+        world.buildkite.failures.append(world.rejected())
+        world.annotate(sync_request="now")
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "TokenRejected")
+        assert world.condition(ConditionType.SYNCED) == ("False", "TokenRejected")
+        await asyncio.sleep(6 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_an_api_server_that_is_away_does_not_stop_syncs() -> None:
+    async with ready_world() as world:
+        world.vault.failure = Failure(Reason.INTERNAL_ERROR, "the API server is away")
+        await asyncio.sleep(2 * HOUR)
+        assert len(world.buildkite.collections) == 3
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_secret_taken_away_ends_the_contact_and_put_back_resumes_it_within_seconds() -> None:
+    async with ready_world() as world:
+        world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=Remedy.CREDENTIALS)
+        await asyncio.sleep(2 * MINUTE)
+        polls = world.c1.polls
+        await asyncio.sleep(10 * MINUTE)
+        assert world.c1.polls == polls
+        world.vault.failure = None
+        await asyncio.sleep(20)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_c1_refusing_the_client_stops_syncs_until_the_credentials_change() -> None:
+    world = World()
+    world.c1.refusal = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "C1ClientRejected")
+        assert not world.buildkite.collections
+        world.c1.refusal = None
+        world.vault.credentials = Credentials("id", "new secret", "token")
+        await asyncio.sleep(20)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_client_refused_later_is_told_too() -> None:
+    async with ready_world() as world:
+        world.c1.refusal = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "C1ClientRejected")
+        world.c1.refusal = None
+        await asyncio.sleep(6 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")

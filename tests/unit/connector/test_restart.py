@@ -1,0 +1,91 @@
+"""What survives a restart, and how a connector ends."""
+
+import asyncio
+from dataclasses import replace
+
+from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.status import ConditionType, Phase
+from buildkite_connector.model.tasks import Code
+from fakes.connector_world import HOUR, MINUTE, USERS, World, down, ready_world, stopped_world
+from fakes.virtual_time import virtual_time
+
+
+@virtual_time
+async def test_a_restart_causes_no_sync_before_the_next_sync_time() -> None:
+    world = await stopped_world()
+    writes = len(world.reports.written)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(30 * MINUTE)
+        assert len(world.buildkite.collections) == 1
+        assert len(world.reports.written) == writes
+        await asyncio.sleep(31 * MINUTE)
+        assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_time_missed_while_down_runs_once() -> None:
+    world = await stopped_world()
+    await asyncio.sleep(5 * HOUR)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10 * MINUTE)
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_sync_that_a_restart_interrupted_runs_again() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(2)
+    assert world.status.phase is Phase.SYNCING
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_an_edit_made_while_the_operator_was_down_is_noticed() -> None:
+    world = await stopped_world()
+    world.order = replace(world.order, generation=2)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.status.observed_generation == 2
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_an_edit_whose_sync_a_restart_cut_off_is_still_acted_on() -> None:
+    async with ready_world() as world:
+        world.buildkite.refusal = down()
+        world.edit(kinds=frozenset({ResourceKind.USER}))
+        await asyncio.sleep(10)
+        assert world.status.observed_generation == 2
+    world.buildkite.refusal = None
+    async with world.running(restored=world.status):
+        await asyncio.sleep(2 * MINUTE)
+        assert world.buildkite.collections[-1] == USERS
+
+
+@virtual_time
+async def test_shutdown_hands_the_task_back_at_once() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 500
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        before = world.clock.monotonic()
+    assert world.clock.monotonic() - before < 1
+    assert world.c1.finished[task].code is Code.ABORTED
+    assert not world.c1.finished[task].non_retryable
+
+
+@virtual_time
+async def test_deletion_closes_the_session_and_removes_the_file() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        await world.delete()
+        polls = world.c1.polls
+        await asyncio.sleep(3 * HOUR)
+        assert world.c1.polls == polls
+        assert world.c1.closed == 1
+    assert not world.store.files
+    assert len(world.buildkite.collections) == 1

@@ -1,0 +1,63 @@
+"""What is written to the status, and how often."""
+
+import asyncio
+
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.status import ConditionType
+from fakes.connector_world import MINUTE, World, ready_world
+from fakes.virtual_time import virtual_time
+
+
+@virtual_time
+async def test_a_sync_with_its_delivery_is_told_in_at_most_three_writes() -> None:
+    world = World()
+    async with world.running():
+        world.task()
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.DELIVERED) == ("True", "Delivered")
+        first = len(world.reports.written)
+        world.task()
+        world.annotate(sync_request="again")
+        await asyncio.sleep(2 * MINUTE)
+    assert first <= 3
+    assert len(world.reports.written) - first <= 3
+
+
+@virtual_time
+async def test_an_idle_connector_writes_nothing() -> None:
+    async with ready_world() as world:
+        before = len(world.reports.written)
+        await asyncio.sleep(50 * MINUTE)
+    assert len(world.reports.written) == before
+
+
+@virtual_time
+async def test_a_status_that_could_not_be_written_is_written_later() -> None:
+    world = World()
+    world.reports.failures.extend([Failure(Reason.INTERNAL_ERROR, "the API server is away")] * 3)
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_no_status_ever_shows_a_secret() -> None:
+    world = World()
+    world.vault.credentials = Credentials("client-id-value", "client-secret-value", "api-token-value")
+    async with world.running():
+        world.task()
+        await asyncio.sleep(MINUTE)
+    shown = str(world.reports.written) + repr(world.vault.credentials)
+    assert "client-secret-value" not in shown
+    assert "api-token-value" not in shown
+
+
+@virtual_time
+async def test_a_status_that_is_being_written_at_shutdown_is_written_to_the_end() -> None:
+    async with ready_world() as world:
+        world.reports.seconds = 1.0
+        world.annotate(sync_request="now")
+        await asyncio.sleep(0.5)
+        assert world.reports.completed < len(world.reports.written)
+    assert world.reports.completed == len(world.reports.written)

@@ -1,0 +1,156 @@
+"""How C1's tasks are answered, cancelled and refused."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+
+from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.status import ConditionType, Trigger
+from buildkite_connector.model.tasks import Code, HelloTask, TaskID, UnsupportedTask
+from fakes.connector_world import MINUTE, World, down, ready_world
+from fakes.virtual_time import virtual_time
+
+
+@virtual_time
+async def test_a_task_is_answered_with_the_staged_snapshot_while_it_is_fresh() -> None:
+    async with ready_world() as world:
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync1")]
+        assert world.c1.finished[task].code is Code.OK
+        assert world.status.last_delivery is not None
+        assert world.status.last_delivery.sync_id == "sync1"
+    assert len(world.buildkite.collections) == 1
+
+
+@virtual_time
+async def test_a_task_that_finds_the_staged_snapshot_old_causes_a_sync() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is Trigger.TASK
+
+
+@virtual_time
+async def test_a_maximum_age_of_zero_always_syncs_afresh() -> None:
+    world = World(max_snapshot_age=0)
+    async with world.running():
+        await asyncio.sleep(10)
+        world.task()
+        await asyncio.sleep(MINUTE)
+        assert [sha for _, sha in world.c1.uploads] == ["sha-sync2"]
+
+
+@virtual_time
+async def test_a_task_with_other_options_gets_a_sync_of_its_own() -> None:
+    world = World()
+    async with world.running():
+        await asyncio.sleep(10)
+        world.task(SyncScope(grants=False))
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.collections[-1] == SyncScope(grants=False)
+        assert [sha for _, sha in world.c1.uploads] == ["sha-sync2"]
+
+
+@virtual_time
+async def test_heartbeats_go_on_while_a_task_waits_for_its_sync() -> None:
+    world = World()
+    world.buildkite.seconds = 95
+    world.order = replace(world.order, spec=replace(world.order.spec, max_snapshot_age=0))
+    async with world.running():
+        task = world.task()
+        await asyncio.sleep(5 * MINUTE)
+        beats = [at for beaten, at in world.c1.heartbeats if beaten == task]
+        assert world.c1.finished[task].code is Code.OK
+        assert len(beats) >= 9
+        assert all(later - earlier <= 10 for earlier, later in itertools.pairwise(beats))
+
+
+@virtual_time
+async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 500
+        task = world.task()
+        world.c1.cancelled.add(task)
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.active == 0
+        assert world.c1.finished[task].code is Code.CANCELLED
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert world.status.consecutive_failures == 0
+
+
+@virtual_time
+async def test_a_cancelled_task_leaves_a_sync_that_others_want() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 100
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(1)
+        world.c1.cancelled.add(world.task())
+        await asyncio.sleep(3 * MINUTE)
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is Trigger.REQUEST
+
+
+@virtual_time
+async def test_ten_failed_heartbeats_in_a_row_give_the_work_up() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 500
+        world.c1.heartbeat_failures = 10
+        task = world.task()
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.finished[task].code is Code.UNAVAILABLE
+        assert not world.c1.finished[task].non_retryable
+        assert world.buildkite.active == 0
+
+
+@virtual_time
+async def test_a_failed_sync_fails_the_task_so_that_c1_may_retry() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.failures.append(down())
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].code is Code.UNAVAILABLE
+        assert not world.c1.finished[task].non_retryable
+        assert not world.c1.uploads
+
+
+@virtual_time
+async def test_a_task_for_resource_types_that_are_not_synced_is_refused() -> None:
+    world = World(kinds=frozenset({ResourceKind.USER}))
+    async with world.running():
+        task = world.task(SyncScope(frozenset({ResourceKind.TEAM})))
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].code is Code.FAILED_PRECONDITION
+        assert world.c1.finished[task].non_retryable
+
+
+@virtual_time
+async def test_a_hello_task_is_answered_with_hello_and_no_finish() -> None:
+    world = World()
+    async with world.running():
+        world.c1.tasks.append(HelloTask(TaskID("hello1")))
+        await asyncio.sleep(MINUTE)
+        assert world.c1.hellos == [None, "hello1"]
+        assert not world.c1.finished
+
+
+@virtual_time
+async def test_a_task_that_buildkite_cannot_do_is_refused_for_good() -> None:
+    world = World()
+    async with world.running():
+        world.c1.tasks.append(UnsupportedTask(TaskID("grant1"), "grant"))
+        await asyncio.sleep(MINUTE)
+        outcome = world.c1.finished[TaskID("grant1")]
+        assert (outcome.code, outcome.non_retryable) == (Code.UNIMPLEMENTED, True)
+
+
+@virtual_time
+async def test_a_task_right_after_an_edit_gets_no_snapshot_from_before_it() -> None:
+    async with ready_world() as world:
+        world.buildkite.seconds = 40
+        world.edit(quota_percent=60)
+        task = world.task()
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
