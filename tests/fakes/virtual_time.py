@@ -58,6 +58,12 @@ class VirtualClock:
         await asyncio.sleep(seconds)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds, to a tenth of a virtual second."""
+    while not holds():  # noqa: ASYNC110  # costs nothing in virtual time
+        await asyncio.sleep(0.1)
+
+
 class NoJitter:
     """No surprise: always the middle of the range."""
 

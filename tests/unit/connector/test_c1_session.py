@@ -2,10 +2,13 @@
 
 import asyncio
 
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.tasks import Code
 from fakes.connector_world import HOUR, MINUTE, World, ready_world
-from fakes.virtual_time import virtual_time
+from fakes.virtual_time import until, virtual_time
+
+NOT_KNOWN = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused GetTask with NOT_FOUND.", remedy=Remedy.EDIT)
 
 
 @virtual_time
@@ -44,3 +47,81 @@ async def test_a_changing_text_of_the_same_trouble_is_no_news() -> None:
             world.c1.refusal = Failure(Reason.C1_UNREACHABLE, f"No connection to 10.0.0.{n}.")
             await asyncio.sleep(MINUTE)
     assert len(world.reports.written) == before
+
+
+@virtual_time
+async def test_c1_silent_for_less_than_thirty_seconds_is_no_news() -> None:
+    async with ready_world() as world:
+        before = len(world.reports.written)
+        await next_poll(world)
+        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+        await next_poll(world)
+        await asyncio.sleep(28)
+        world.c1.refusal = None
+        await asyncio.sleep(5 * MINUTE)
+    assert len(world.reports.written) == before
+
+
+@virtual_time
+async def test_c1_silent_for_more_than_thirty_seconds_is_reported_once() -> None:
+    async with ready_world() as world:
+        before = len(world.reports.written)
+        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+        await asyncio.sleep(10 * MINUTE)
+        assert world.condition(ConditionType.DELIVERED) == ("False", "C1Unavailable")
+        assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
+    assert len(world.reports.written) == before + 1
+
+
+@virtual_time
+async def test_another_reason_of_c1s_silence_is_reported() -> None:
+    async with ready_world() as world:
+        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+        await asyncio.sleep(10 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
+        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+        await asyncio.sleep(10 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
+
+
+@virtual_time
+async def test_after_c1_has_forgotten_the_host_the_session_begins_again_with_hello() -> None:
+    async with ready_world() as world:
+        before = len(world.reports.written)
+        world.c1.poll_failures.append(NOT_KNOWN)
+        await asyncio.sleep(MINUTE)
+        assert world.c1.hellos == [None, None]
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].code is Code.OK
+        assert world.c1.hellos == [None, None]
+        assert "C1RequestRejected" not in str(world.reports.written[before:])
+
+
+@virtual_time
+async def test_after_a_passing_failure_the_session_goes_on_without_hello() -> None:
+    async with ready_world() as world:
+        world.c1.poll_failures.append(Failure(Reason.C1_UNAVAILABLE, "C1 is restarting."))
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.hellos == [None]
+
+
+@virtual_time
+async def test_a_new_session_starts_without_the_failure_of_the_old_one() -> None:
+    async with ready_world() as world:
+        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+        await asyncio.sleep(20 * MINUTE)
+        await next_poll(world)  # the next one is minutes away: the new session comes first
+        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
+        before = len(world.reports.written)
+        world.c1.refusal = None
+        world.rotate(client_secret="rotated")
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.closed == 1
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert "C1Unreachable" not in str(world.reports.written[before:])
+
+
+async def next_poll(world: World) -> None:
+    polls = world.c1.polls
+    await until(lambda: world.c1.polls > polls)

@@ -5,7 +5,7 @@ import asyncio
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ConditionType
-from fakes.connector_world import HOUR, MINUTE, World, ready_world
+from fakes.connector_world import HOUR, MINUTE, World, client_rejected, ready_world
 from fakes.virtual_time import virtual_time
 
 
@@ -124,3 +124,49 @@ async def test_a_client_refused_later_is_told_too() -> None:
         world.c1.refusal = None
         await asyncio.sleep(6 * MINUTE)
         assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_changed_secret_is_checked_with_buildkite_again() -> None:
+    async with ready_world() as world:
+        preflights = world.buildkite.preflights
+        world.buildkite.refusal = world.rejected()
+        world.rotate(api_token="wrong")
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.preflights > preflights
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "TokenRejected")
+
+
+@virtual_time
+async def test_an_unchanged_secret_is_not_checked_with_buildkite_again() -> None:
+    async with ready_world() as world:
+        preflights, reads = world.buildkite.preflights, world.vault.reads
+        await asyncio.sleep(10 * MINUTE)
+        assert world.buildkite.preflights == preflights
+        assert world.vault.reads > reads
+
+
+@virtual_time
+async def test_a_secret_taken_away_closes_the_session_with_c1() -> None:
+    async with ready_world() as world:
+        world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=Remedy.CREDENTIALS)
+        await asyncio.sleep(MINUTE)
+        assert world.c1.closed == 1
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "SecretNotFound")
+        syncs = len(world.buildkite.collections)
+        world.annotate(sync_request="now")
+        await asyncio.sleep(2 * HOUR)
+        assert len(world.buildkite.collections) == syncs
+
+
+@virtual_time
+async def test_what_c1_says_during_a_check_outlives_that_checks_success() -> None:
+    async with ready_world() as world:
+        world.buildkite.preflight_seconds = 60
+        world.edit(quota_percent=60)
+        await asyncio.sleep(5)
+        world.c1.refusal = client_rejected()
+        await asyncio.sleep(70)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "C1ClientRejected")
+        assert world.condition(ConditionType.READY) == ("False", "C1ClientRejected")
+    assert len(world.buildkite.collections) == 1

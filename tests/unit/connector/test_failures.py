@@ -2,11 +2,10 @@
 
 import asyncio
 
-from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConditionType, Phase
 from buildkite_connector.model.tasks import Code
-from fakes.connector_world import HOUR, MINUTE, World, down, ready_world
-from fakes.virtual_time import virtual_time
+from fakes.connector_world import HOUR, MINUTE, World, down, rate_limited, ready_world
+from fakes.virtual_time import until, virtual_time
 
 
 @virtual_time
@@ -39,7 +38,7 @@ async def test_the_wait_between_failed_syncs_is_capped() -> None:
 @virtual_time
 async def test_what_the_other_side_said_of_waiting_is_honoured() -> None:
     world = World()
-    world.buildkite.failures.append(Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=1800))
+    world.buildkite.failures.append(rate_limited())
     async with world.running():
         await asyncio.sleep(29 * MINUTE)
         assert len(world.buildkite.collections) == 1
@@ -72,7 +71,7 @@ async def test_an_unexpected_error_is_told_and_retried() -> None:
 @virtual_time
 async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
     world = World()
-    world.buildkite.failures.append(Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=1e12))
+    world.buildkite.failures.append(rate_limited(1e12))
     async with world.running():
         await asyncio.sleep(6.5 * HOUR)
     assert len(world.buildkite.collections) == 2
@@ -81,7 +80,7 @@ async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
 @virtual_time
 async def test_tasks_wait_out_the_backoff_after_a_failed_sync() -> None:
     async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.failures.append(Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=1800))
+        world.buildkite.failures.append(rate_limited())
         first = world.task()
         await asyncio.sleep(MINUTE)
         second = world.task()
@@ -89,3 +88,49 @@ async def test_tasks_wait_out_the_backoff_after_a_failed_sync() -> None:
         assert world.c1.finished[first].code is Code.UNAVAILABLE
         assert world.c1.finished[second].code is Code.UNAVAILABLE
     assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_sync_that_failed_for_its_credentials_is_tried_when_they_work_again_not_after_its_backoff() -> None:
+    async with ready_world() as world:
+        world.buildkite.failures.extend([down()] * 6)
+        world.buildkite.failures.append(world.rejected())
+        world.annotate(sync_request="now")
+        await until(lambda: not world.buildkite.failures)
+        attempts = len(world.buildkite.collections)
+        await asyncio.sleep(4 * MINUTE)
+        assert len(world.buildkite.collections) == attempts
+        await asyncio.sleep(90)
+        assert len(world.buildkite.collections) == attempts + 1
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_after_a_failed_check_nothing_is_synced_for_any_trigger() -> None:
+    async with ready_world(after=50 * MINUTE) as world:
+        world.buildkite.refusal = down()
+        world.edit(quota_percent=60)
+        await asyncio.sleep(2)
+        world.annotate(sync_request="now")
+        task = world.task()
+        await asyncio.sleep(30 * MINUTE)
+        assert len(world.buildkite.collections) == 1
+        assert world.condition(ConditionType.READY) == ("False", "BuildkiteUnavailable")
+        assert world.c1.finished[task].code is Code.UNAVAILABLE
+        assert "BuildkiteUnavailable" in world.c1.finished[task].message
+        world.buildkite.refusal = None
+        await asyncio.sleep(20 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_task_during_the_backoff_causes_no_sync_and_is_told_why_the_last_one_failed() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.failures.extend([down(), down(), down()])
+        world.annotate(sync_request="now")
+        await until(lambda: not world.buildkite.failures)
+        task = world.task()
+        await asyncio.sleep(30)
+        assert len(world.buildkite.collections) == 4
+        assert world.c1.finished[task].code is Code.UNAVAILABLE
+        assert "Buildkite answered 503." in world.c1.finished[task].message

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.status import ConditionType, Phase
+from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from buildkite_connector.model.tasks import Code
 from fakes.connector_world import HOUR, MINUTE, USERS, World, down, ready_world, stopped_world
 from fakes.virtual_time import virtual_time
@@ -49,6 +49,8 @@ async def test_an_edit_made_while_the_operator_was_down_is_noticed() -> None:
     async with world.running(restored=world.status):
         await asyncio.sleep(MINUTE)
         assert world.status.observed_generation == 2
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is Trigger.CHANGE
     assert len(world.buildkite.collections) == 2
 
 
@@ -89,3 +91,38 @@ async def test_deletion_closes_the_session_and_removes_the_file() -> None:
         assert world.c1.closed == 1
     assert not world.store.files
     assert len(world.buildkite.collections) == 1
+
+
+@virtual_time
+async def test_an_interrupted_request_survives_a_restart() -> None:
+    async with ready_world() as world:
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(2)
+    assert world.status.phase is Phase.SYNCING
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert len(world.buildkite.collections) == 3
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.id == "sync3"
+        assert world.status.last_handled_sync_request == "mine"
+
+
+@virtual_time
+async def test_a_request_made_while_the_operator_was_down_is_carried_out() -> None:
+    world = await stopped_world()
+    world.order = replace(world.order, sync_request="mine")
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is Trigger.REQUEST
+        assert world.status.last_handled_sync_request == "mine"
+
+
+@virtual_time
+async def test_a_request_that_was_carried_out_is_not_repeated_by_a_restart() -> None:
+    async with ready_world() as world:
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(MINUTE)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10 * MINUTE)
+    assert len(world.buildkite.collections) == 2

@@ -7,7 +7,7 @@ from dataclasses import replace
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.status import ConditionType, Trigger
 from buildkite_connector.model.tasks import Code, HelloTask, TaskID, UnsupportedTask
-from fakes.connector_world import MINUTE, World, down, ready_world
+from fakes.connector_world import HOUR, MINUTE, World, down, ready_world
 from fakes.virtual_time import virtual_time
 
 
@@ -31,27 +31,6 @@ async def test_a_task_that_finds_the_staged_snapshot_old_causes_a_sync() -> None
         assert world.c1.uploads == [(task, "sha-sync2")]
         assert world.status.last_sync is not None
         assert world.status.last_sync.trigger is Trigger.TASK
-
-
-@virtual_time
-async def test_a_maximum_age_of_zero_always_syncs_afresh() -> None:
-    world = World(max_snapshot_age=0)
-    async with world.running():
-        await asyncio.sleep(10)
-        world.task()
-        await asyncio.sleep(MINUTE)
-        assert [sha for _, sha in world.c1.uploads] == ["sha-sync2"]
-
-
-@virtual_time
-async def test_a_task_with_other_options_gets_a_sync_of_its_own() -> None:
-    world = World()
-    async with world.running():
-        await asyncio.sleep(10)
-        world.task(SyncScope(grants=False))
-        await asyncio.sleep(MINUTE)
-        assert world.buildkite.collections[-1] == SyncScope(grants=False)
-        assert [sha for _, sha in world.c1.uploads] == ["sha-sync2"]
 
 
 @virtual_time
@@ -79,18 +58,6 @@ async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted() -> No
         assert world.c1.finished[task].code is Code.CANCELLED
         assert world.condition(ConditionType.READY) == ("True", "Ready")
         assert world.status.consecutive_failures == 0
-
-
-@virtual_time
-async def test_a_cancelled_task_leaves_a_sync_that_others_want() -> None:
-    async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.seconds = 100
-        world.annotate(sync_request="mine")
-        await asyncio.sleep(1)
-        world.c1.cancelled.add(world.task())
-        await asyncio.sleep(3 * MINUTE)
-        assert world.status.last_sync is not None
-        assert world.status.last_sync.trigger is Trigger.REQUEST
 
 
 @virtual_time
@@ -147,10 +114,56 @@ async def test_a_task_that_buildkite_cannot_do_is_refused_for_good() -> None:
 
 
 @virtual_time
-async def test_a_task_right_after_an_edit_gets_no_snapshot_from_before_it() -> None:
-    async with ready_world() as world:
-        world.buildkite.seconds = 40
-        world.edit(quota_percent=60)
+async def test_a_cancelled_task_does_not_stop_a_scheduled_sync() -> None:
+    async with ready_world(after=HOUR - 10) as world:
+        world.buildkite.seconds = 200
+        await asyncio.sleep(30)
         task = world.task()
-        await asyncio.sleep(2 * MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")]
+        await asyncio.sleep(40)
+        world.cancel(task)
+        await asyncio.sleep(5 * MINUTE)
+        assert world.c1.finished[task].code is Code.CANCELLED
+        assert world.status.last_sync is not None
+        assert (world.status.last_sync.id, world.status.last_sync.trigger) == ("sync2", Trigger.SCHEDULE)
+
+
+@virtual_time
+async def test_a_cancelled_task_does_not_stop_a_sync_that_was_requested() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 200
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(1)
+        task = world.task()
+        await asyncio.sleep(40)
+        world.cancel(task)
+        await asyncio.sleep(5 * MINUTE)
+        assert world.c1.finished[task].code is Code.CANCELLED
+        assert world.status.last_sync is not None
+        assert (world.status.last_sync.id, world.status.last_sync.trigger) == ("sync2", Trigger.REQUEST)
+
+
+@virtual_time
+async def test_a_request_made_during_a_task_s_sync_is_served_although_the_task_is_cancelled() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 200
+        task = world.task()
+        await asyncio.sleep(40)
+        world.annotate(sync_request="mine")
+        world.cancel(task)
+        await asyncio.sleep(8 * MINUTE)
+        assert world.c1.finished[task].code is Code.CANCELLED
+        assert world.status.last_handled_sync_request == "mine"
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.id != "sync1"
+
+
+@virtual_time
+async def test_a_task_that_comes_cancelled_stops_nothing() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 100
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(1)
+        world.cancel(world.task())
+        await asyncio.sleep(3 * MINUTE)
+        assert world.status.last_sync is not None
+        assert (world.status.last_sync.id, world.status.last_sync.trigger) == ("sync2", Trigger.REQUEST)

@@ -1,9 +1,10 @@
 """When a connector syncs: at its start, on its schedule, on request, after an edit."""
 
 import asyncio
+from datetime import timedelta
 
 from buildkite_connector.model.schedule import Cron, Interval
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from fakes.connector_world import HOUR, MINUTE, USERS, World, ready_world
 from fakes.virtual_time import virtual_time
@@ -117,3 +118,75 @@ async def test_a_cron_that_cannot_be_parsed_stalls_until_it_is_edited() -> None:
         await asyncio.sleep(MINUTE)
         assert world.condition(ConditionType.READY) == ("True", "Ready")
         assert world.condition(ConditionType.STALLED) == ("absent", "")
+
+
+@virtual_time
+async def test_an_edit_during_a_sync_leads_to_another_sync_at_once() -> None:
+    async with ready_world() as world:
+        world.annotate(sync_request="now")
+        await asyncio.sleep(2)
+        assert world.buildkite.active == 1
+        world.edit(kinds=frozenset({ResourceKind.USER}))
+        await asyncio.sleep(10)
+        assert world.buildkite.collections[-1] == USERS
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is Trigger.CHANGE
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        await asyncio.sleep(30 * MINUTE)
+    assert world.buildkite.collections.count(USERS) == 1
+
+
+@virtual_time
+async def test_a_secret_that_changes_during_a_sync_leads_to_another_sync() -> None:
+    async with ready_world() as world:
+        world.buildkite.seconds = 70
+        world.annotate(sync_request="now")
+        await asyncio.sleep(2)
+        world.rotate(api_token="rotated")
+        await asyncio.sleep(5 * MINUTE)
+        assert len(world.buildkite.collections) == 3
+
+
+@virtual_time
+async def test_a_request_during_a_check_is_carried_out_after_it() -> None:
+    async with ready_world() as world:
+        world.buildkite.preflight_seconds = 40
+        world.edit(quota_percent=60)
+        await asyncio.sleep(10)
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(MINUTE)
+        assert world.status.last_handled_sync_request == "mine"
+        assert world.status.observed_generation == 2
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_sync_of_a_part_does_not_count_as_the_one_that_was_asked_for() -> None:
+    async with ready_world(after=HOUR - 10) as world:
+        world.buildkite.seconds = 100
+        await asyncio.sleep(MINUTE)
+        world.task(SyncScope(grants=False))
+        await asyncio.sleep(MINUTE - 20)
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(10 * MINUTE)
+        assert world.status.last_handled_sync_request == "mine"
+    assert world.buildkite.collections.count(SyncScope()) == 3
+
+
+@virtual_time
+async def test_a_wall_clock_set_back_leaves_no_connector_idle() -> None:
+    async with ready_world() as world:
+        world.clock.set_by = timedelta(hours=-5)
+        await asyncio.sleep(HOUR + 5 * MINUTE)
+        assert len(world.buildkite.collections) >= 2
+        syncs = len(world.buildkite.collections)
+        await asyncio.sleep(2 * HOUR)
+        assert len(world.buildkite.collections) == syncs + 2
+
+
+@virtual_time
+async def test_a_wall_clock_set_back_by_seconds_causes_no_sync() -> None:
+    async with ready_world(after=10) as world:
+        world.clock.set_by = timedelta(seconds=-50)
+        await asyncio.sleep(30 * MINUTE)
+        assert len(world.buildkite.collections) == 1
