@@ -25,13 +25,13 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import claimed_identity, decide, hold_status, wake_at
+from buildkite_connector.connector.decisions import decide, hold_status, wake_at
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
-from buildkite_connector.connector.state import ConnectorState, DesiredState
+from buildkite_connector.connector.state import ConnectorState, DesiredState, claimed_identity
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -172,7 +172,7 @@ class Connector:
             case OpenC1():
                 self._open_c1(action, now)
             case CloseC1():
-                self._state = on_credentials.c1_closing(state)
+                self._state = on_credentials.c1_closing(state, now)
                 self._closing_c1 = self._start("close C1", self._close_c1())
             case QueueSync():
                 self._state = transitions.sync_queued(state)

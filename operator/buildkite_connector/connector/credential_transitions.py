@@ -5,7 +5,7 @@ A result that is no longer asked for, as that of an older generation, changes no
 
 from dataclasses import dataclass, replace
 
-from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
+from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState, claimed_identity
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.spec import ConnectorKey, Credentials
@@ -127,11 +127,16 @@ def _due_at_once(state: ConnectorState, now: Instant) -> ConnectorState:
 def c1_opened(state: ConnectorState, identity: C1Identity, now: Instant) -> ConnectorState:
     """The session of another identity starts without the old one's failure."""
     failure = state.c1.failure if state.c1.identity == identity else None
-    return replace(state, c1=C1Session(C1Phase.OPEN, identity, opened_at=now.monotonic, failure=failure))
+    return replace(state, c1=C1Session(C1Phase.OPEN, identity, phase_since=now.monotonic, failure=failure))
 
 
-def c1_closing(state: ConnectorState) -> ConnectorState:
-    return replace(state, c1=replace(state.c1, phase=C1Phase.CLOSING))
+def c1_closing(state: ConnectorState, now: Instant) -> ConnectorState:
+    """The failure of a session that gives way to another identity's counts no more."""
+    c1 = replace(state.c1, phase=C1Phase.CLOSING, phase_since=now.monotonic)
+    wanted = claimed_identity(state)
+    if wanted is not None and wanted != c1.identity:
+        c1 = replace(c1, failure=None, ended=False)
+    return replace(state, c1=c1)
 
 
 def c1_closed(state: ConnectorState) -> ConnectorState:

@@ -22,12 +22,12 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
-    C1Identity,
     C1Phase,
     ConnectorState,
     DesiredState,
     SnapshotRequest,
     SyncPhase,
+    claimed_identity,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Interval, next_time
@@ -85,8 +85,8 @@ def hold_status(state: ConnectorState, now: Instant) -> bool:
         return False
     patience = SLOW_SECONDS if not state.records.conditions else LONGEST_HOLD_SECONDS
     since = state.check.running_since if state.check.full else None
-    if since is None and state.c1.phase is C1Phase.OPEN and not state.c1.settled and state.check.failure is None:
-        since = state.c1.opened_at
+    if since is None and _awaits_c1(state):
+        since = state.c1.phase_since
     return since is not None and now.monotonic < since + patience
 
 
@@ -106,14 +106,6 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
     if status.consecutive_failures:
         reach = max(reach, now.wall + timedelta(seconds=LONGEST_RETRY_AFTER))
     return reach
-
-
-def claimed_identity(state: ConnectorState) -> C1Identity | None:
-    """Who the connector is to C1 while nobody else is; None: nobody."""
-    credentials, desired = state.check.credentials, state.desired
-    if desired.spec.suspend or desired.spec_error is not None or credentials is None:
-        return None
-    return C1Identity(credentials.client_id, credentials.client_secret, state.desired.spec.host_id)
 
 
 # Each part of the decision
@@ -218,6 +210,13 @@ def _is_due(status: ConnectorStatus, now: Instant) -> bool:
     return at is None or at <= now.wall or went_back
 
 
+def _awaits_c1(state: ConnectorState) -> bool:
+    """Whether C1's first answer to a session that was opened, or is opened next, is outstanding."""
+    if state.check.failure is not None or claimed_identity(state) is None:
+        return False
+    return state.c1.phase is C1Phase.CLOSING or (state.c1.phase is C1Phase.OPEN and not state.c1.settled)
+
+
 def _needs_sync(state: ConnectorState, request: SnapshotRequest, now: Instant) -> bool:
     return bool(_wanted(state, request).kinds) and not _is_fresh(state, request, now)
 
@@ -274,9 +273,9 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         yield state.secret_late_until
     if c1.phase is C1Phase.CLOSED and c1.ended:
         yield c1.reopen_at
-    if c1.phase is C1Phase.OPEN and not c1.settled:
-        yield c1.opened_at + SLOW_SECONDS
-        yield c1.opened_at + LONGEST_HOLD_SECONDS
+    if _awaits_c1(state):
+        yield c1.phase_since + SLOW_SECONDS
+        yield c1.phase_since + LONGEST_HOLD_SECONDS
     if state.can_sync and state.sync is None:
         at = state.records.next_sync_time or now.wall
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)

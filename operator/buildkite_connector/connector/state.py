@@ -104,7 +104,7 @@ class C1Session:
 
     phase: C1Phase = C1Phase.CLOSED
     identity: C1Identity | None = None
-    opened_at: float = 0.0
+    phase_since: float = 0.0
     settled: bool = False
     greeted: bool = False
     failure: Failure | None = None
@@ -238,3 +238,11 @@ def host_id_taken(holder: ConnectorKey, host_id: str) -> Failure:
         " spec.delivery.hostID or client, or delete one of the two.",
         remedy=Remedy.EDIT,
     )
+
+
+def claimed_identity(state: ConnectorState) -> C1Identity | None:
+    """Who the connector is to C1 while nobody else is; None: nobody."""
+    credentials, desired = state.check.credentials, state.desired
+    if desired.spec.suspend or desired.spec_error is not None or credentials is None:
+        return None
+    return C1Identity(credentials.client_id, credentials.client_secret, state.desired.spec.host_id)
