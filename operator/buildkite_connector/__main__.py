@@ -1,5 +1,5 @@
 """`python -m buildkite_connector`."""
 
-from buildkite_connector.cli.app import main
+from buildkite_connector.cli.entry import main
 
 main()

@@ -181,7 +181,7 @@ def crd() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command; `entry` is the console script."""
     app()
 
 

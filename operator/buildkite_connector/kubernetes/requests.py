@@ -5,10 +5,13 @@ server will not do is `ApiError`, whose meaning only the caller knows.
 """
 
 import json
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
@@ -21,6 +24,7 @@ UNKNOWN_FIELD = "failed to create typed patch object"
 """What the API server says, with code 500, when the definition has not got a field of what is applied."""
 
 _LONGEST_REFUSAL = 512
+_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -31,6 +35,26 @@ class ApiError(Exception):
         super().__init__(f"{message} ({status})")
         self.status = status
         self.message = message
+
+
+class _LoggingClient(ApiClient):
+    """Logs each request at debug level, without query, headers and bodies, which may hold what is secret."""
+
+    async def call_api(self, method: str, url: str, *args: Any, **options: Any) -> Any:
+        begun = time.perf_counter()
+        result: dict[str, object] = {}
+        try:
+            response = await super().call_api(method, url, *args, **options)
+            result = {"status": response.status}
+        except BaseException as error:
+            result = {"error": type(error).__name__}
+            raise
+        else:
+            return response
+        finally:
+            milliseconds = round((time.perf_counter() - begun) * 1000)
+            about = {"method": method, "path": urlsplit(url).path, **result, "milliseconds": milliseconds}
+            _logger.debug("request to the Kubernetes API", extra=about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +99,7 @@ async def open_connection(login: ClientConfig, request_seconds: float) -> AsyncI
     """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
     configuration = Configuration()
     await login.load(configuration)
-    async with ApiClient(configuration) as client:
+    async with _LoggingClient(configuration) as client:
         yield Connection(client, login, request_seconds)
 
 

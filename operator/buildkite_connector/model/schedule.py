@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
+from buildkite_connector.model import cron
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 
 JITTER = 0.05
 """Intervals are stretched or shortened by at most this share, so that connectors spread out."""
+
+MIN_CRON_MINUTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,23 @@ Schedule = Interval | Cron
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Raises Failure (remedy: edit) for what a pattern cannot tell: the cron text and the zone's name."""
-    if isinstance(schedule, Cron):
-        next_time(schedule, datetime(2026, 1, 1, tzinfo=UTC), None)
+    """Raises Failure (remedy: edit) for what a pattern cannot tell: the cron's meaning and the zone's name.
+
+    A cron may fire every 5 minutes, as an interval may be 5 minutes, and not more often.
+    """
+    if not isinstance(schedule, Cron):
+        return
+    _zone(schedule.time_zone)
+    parsed = _parse(schedule.expression)
+    if not cron.ever_fires(parsed):
+        raise _never_fires(schedule.expression)
+    gap = cron.shortest_gap(parsed)
+    if gap < MIN_CRON_MINUTES:
+        raise _cron_invalid(
+            schedule.expression,
+            f"it fires {gap} minute{'s' if gap > 1 else ''} apart, {MIN_CRON_MINUTES} minutes is the least",
+            "Write one that fires less often, for example '*/5 * * * *'",
+        )
 
 
 def next_time(schedule: Schedule, last: datetime, jitter: Jitter | None) -> datetime:
@@ -47,15 +64,20 @@ def next_time(schedule: Schedule, last: datetime, jitter: Jitter | None) -> date
         stretch = jitter.uniform(-JITTER, JITTER) if jitter else 0.0
         return last + timedelta(seconds=schedule.seconds * (1 + stretch))
     zone = _zone(schedule.time_zone)
-    if len(schedule.expression.split()) != 5:
-        raise _cron_invalid(schedule.expression, "it needs five fields: minute hour day-of-month month day-of-week")
     try:
-        due: datetime = next(CronSim(schedule.expression, last.astimezone(zone)))
-    except CronSimError as error:
-        raise _cron_invalid(schedule.expression, str(error)) from None
+        due: datetime = next(_parse(schedule.expression, last.astimezone(zone)))
     except StopIteration:
-        raise _cron_invalid(schedule.expression, "no date ever matches it") from None
+        raise _never_fires(schedule.expression) from None
     return due.astimezone(UTC)
+
+
+def _parse(expression: str, start: datetime | None = None) -> CronSim:
+    try:
+        return cron.parse(expression, start) if start else cron.parse(expression)
+    except cron.CronError as error:
+        if cron.names_impossible_day(expression):
+            raise _never_fires(expression) from None
+        raise _cron_invalid(expression, str(error), "Write five fields, for example '0 3 * * *'") from None
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -69,9 +91,16 @@ def _zone(name: str) -> ZoneInfo:
         ) from None
 
 
-def _cron_invalid(expression: str, why: str) -> Failure:
+def _never_fires(expression: str) -> Failure:
+    return _cron_invalid(
+        expression,
+        "the date never comes, as no day has its day of month, month and day of week",
+        "Correct one of the three",
+    )
+
+
+def _cron_invalid(expression: str, why: str, advice: str) -> Failure:
+    shown = expression if len(expression) <= cron.MAX_LENGTH else f"{expression[: cron.MAX_LENGTH]}…"
     return Failure(
-        Reason.CRON_INVALID,
-        f"spec.schedule.cron {expression!r} cannot be used: {why}. Write five fields, for example '0 3 * * *'",
-        remedy=Remedy.EDIT,
+        Reason.CRON_INVALID, f"spec.schedule.cron {shown!r} cannot be used: {why}. {advice}", remedy=Remedy.EDIT
     )

@@ -5,6 +5,7 @@ Foreign libraries' DEBUG records can hold whole answers (the Kubernetes client's
 
 import logging
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from pythonjsonlogger.json import JsonFormatter
@@ -24,7 +25,15 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-class TextFormatter(logging.Formatter):
+class _UtcTime(logging.Formatter):
+    """Times in RFC 3339, UTC, with milliseconds: `2026-11-24T18:00:00.123Z`."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
+        moment = datetime.fromtimestamp(record.created, UTC)
+        return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+class TextFormatter(_UtcTime):
     """`time LEVEL message key=value …`"""
 
     def __init__(self) -> None:
@@ -39,19 +48,22 @@ class TextFormatter(logging.Formatter):
         return "\n".join([f"{first} {' '.join(fields)}", *rest])
 
 
-def configure_logs(form: LogFormat, level: LogLevel) -> None:
-    """Set up the process's logs, on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        TextFormatter()
-        if form is LogFormat.TEXT
-        else JsonFormatter(
+class _JsonFormatter(_UtcTime, JsonFormatter):
+    """One JSON object a record: `time`, `level`, `logger`, `message` and the record's fields."""
+
+    def __init__(self) -> None:
+        JsonFormatter.__init__(
+            self,
             "{asctime}{levelname}{name}{message}",
             style="{",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            datefmt="%Y-%m-%dT%H:%M:%S%z",
         )
-    )
+
+
+def configure_logs(form: LogFormat, level: LogLevel) -> None:
+    """Set up the process's logs, on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if form is LogFormat.TEXT else _JsonFormatter())
     handler.addFilter(_drop_foreign_detail)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -390,3 +391,42 @@ async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_sta
 )
 def test_resource_versions_compare_as_numbers(version: str | None, other: str | None, *, expected: bool) -> None:
     assert is_at_least(version, other) is expected
+
+
+class TestDebugLog:
+    """What the operator asks of the API, at debug level: never a body, a query or a header."""
+
+    async def test_each_request_is_a_line_with_its_path_status_and_time(
+        self, double: KubernetesDouble, api: KubernetesApi, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen = create(double)
+        with caplog.at_level(logging.DEBUG, "buildkite_connector"):
+            await api.list_connectors(())
+            await api.apply_status(seen, READY)
+            with suppress(ApiError):
+                await api.read_secret("default", "absent")
+            with double.failing(None), suppress(Failure):
+                await api.read_secret("default", "absent")
+        assert [request_in(record) for record in caplog.records] == [
+            ("GET", "/apis/connectors.c1.ai/v1alpha1/buildkiteconnectors", 200),
+            ("PATCH", "/apis/connectors.c1.ai/v1alpha1/namespaces/default/buildkiteconnectors/acme/status", 200),
+            ("GET", "/api/v1/namespaces/default/secrets/absent", 404),
+            ("GET", "/api/v1/namespaces/default/secrets/absent", "ServerDisconnectedError"),
+        ]
+        assert {record.levelno for record in caplog.records} == {logging.DEBUG}
+
+    async def test_no_value_of_a_secret_is_in_it(
+        self, double: KubernetesDouble, api: KubernetesApi, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        value = base64.b64encode(b"hunter2").decode()
+        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
+        with caplog.at_level(logging.DEBUG, "buildkite_connector"):
+            assert await api.read_secret("default", "s") == {"key": value}
+        [record] = caplog.records
+        assert value not in str(vars(record))
+
+
+def request_in(record: logging.LogRecord) -> tuple[str, str, object]:
+    fields = vars(record)
+    assert fields["milliseconds"] >= 0
+    return fields["method"], fields["path"], fields.get("status") or fields["error"]

@@ -1,5 +1,6 @@
 """When the next sync is due."""
 
+import contextlib
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,14 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Cron, Interval, check_schedule, next_time
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def refusal(expression: str) -> Failure:
+    with pytest.raises(Failure) as caught:
+        check_schedule(Cron(expression))
+    assert caught.value.reason is Reason.CRON_INVALID
+    assert caught.value.remedy is Remedy.EDIT
+    return caught.value
 
 
 def test_an_interval_counts_from_the_last_sync() -> None:
@@ -43,13 +52,80 @@ def test_a_missed_time_lies_in_the_past_and_so_runs_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["", "* * * *", "* * * * * *", "61 * * * *", "@daily", "0 0 31 2 *", "a b c d e"]
+    "expression", ["", "* * * *", "* * * * * *", "0 0 30 2 * *", "61 * * * *", "0 0 1 13 *", "@daily", "a b c d e"]
 )
 def test_a_cron_that_cannot_be_used_is_named(expression: str) -> None:
-    with pytest.raises(Failure, match=r"spec\.schedule\.cron") as caught:
+    refused = refusal(expression)
+    assert "Write five fields" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("expression", "gap"),
+    [
+        ("* * * * *", "1 minute"),
+        ("*/4 * * * *", "4 minutes"),
+        ("*/7 * * * *", "4 minutes"),  # 56 and 0
+        ("58,1 * * * *", "3 minutes"),
+        ("0,3 0 29 2 *", "3 minutes"),
+        ("59,0 3,4 * * *", "1 minute"),
+        ("59,0 23,0 * * *", "1 minute"),
+        ("59,0 23,0 31,1 * *", "1 minute"),
+        ("59,0 23,0 28,29 2 *", "1 minute"),  # in leap years only
+        ("59,0 23,0 * * SAT,SUN", "1 minute"),
+        ("59,0 23,0 L,1 * *", "1 minute"),
+    ],
+)
+def test_a_cron_that_fires_more_often_than_every_five_minutes_is_refused(expression: str, gap: str) -> None:
+    assert refusal(expression).message == (
+        f"spec.schedule.cron {expression!r} cannot be used: it fires {gap} apart, 5 minutes is the least."
+        " Write one that fires less often, for example '*/5 * * * *'"
+    )
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "*/5 * * * *",
+        "0-55/5 * * * *",
+        "0 * * * *",
+        "59,4 * * * *",
+        "59,0 3,5 * * *",
+        "59,0 23,0 1 * *",  # 00:00, 00:59, 23:00 and 23:59 of one day a month
+        "59,0 23,0 31,2 * *",
+        "59,0 23,0 * * TUE,SUN",
+        "0 3 29 2 *",
+        "0 0 * 2 MON#5",  # in 2044
+    ],
+)
+def test_a_cron_that_fires_every_five_minutes_or_less_often_is_allowed(expression: str) -> None:
+    check_schedule(Cron(expression))
+
+
+@pytest.mark.parametrize("expression", ["0 0 30 2 *", "0 0 31 2 *", "0 0 31 4,6,9,11 *", "0 0 */31 * MON#5"])
+def test_a_cron_whose_date_never_comes_is_told_so(expression: str) -> None:
+    refused = refusal(expression)
+    assert refused.message.startswith(f"spec.schedule.cron {expression!r} cannot be used: the date never comes")
+    assert "five fields" not in refused.message
+    with pytest.raises(Failure, match="the date never comes"):
+        next_time(Cron(expression), NINE, None)
+
+
+def test_a_very_long_cron_is_refused_unread_and_not_repeated_in_full() -> None:
+    refused = refusal("0 3 * * " + "9" * 100_000)
+    assert "it has 100008 characters, 128 is the most" in refused.message
+    assert len(refused.message) < 400
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"])
+@pytest.mark.parametrize("expression", ["0 * * * *", "59 * * * *", "30 2 * * *", "0 2,3 * * *", "3 2,3 * * *"])
+def test_a_change_of_the_clocks_refuses_no_cron(expression: str, zone: str) -> None:
+    check_schedule(Cron(expression, zone))
+
+
+@given(expression=st.text("0123456789*/,-#L WMONFEB?²\n", max_size=140))
+def test_any_text_is_allowed_or_refused_with_a_reason(expression: str) -> None:
+    with contextlib.suppress(Failure):
         check_schedule(Cron(expression))
-    assert caught.value.reason is Reason.CRON_INVALID
-    assert caught.value.remedy is Remedy.EDIT
 
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "", "../etc/passwd", "UTC\0"])

@@ -19,6 +19,8 @@ from buildkite_connector.kubernetes.schema.validation import (
     Rule,
     cel,
 )
+from buildkite_connector.model.cron import MAX_LENGTH as MAX_CRON_LENGTH
+from buildkite_connector.model.schedule import MIN_CRON_MINUTES
 from buildkite_connector.model.scope import ResourceKind
 
 DEFAULT_INTERVAL = "1h"
@@ -117,8 +119,9 @@ class ScheduleModel(_Model):
     cron: Annotated[str, Constraint(_NO_ZONE_IN_CRON, lambda text: "TZ=" not in text)] | None = Field(
         None,
         min_length=1,
-        max_length=128,
-        description="Five fields: minute, hour, day of month, month, day of week. For example '0 3 * * *'.",
+        max_length=MAX_CRON_LENGTH,
+        description="Five fields: minute, hour, day of month, month, day of week. For example '0 3 * * *'."
+        f" It may fire every {MIN_CRON_MINUTES} minutes, not more often.",
     )
     time_zone: (
         Annotated[

@@ -1,0 +1,136 @@
+"""SIGTERM ends `buildkite-connector operator` with exit code 0 from its first moment on, while Python loads too.
+
+No sleep says when to send it: the kernel's list of handled signals, Python's report of each import and the operator's
+own log do.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from buildkite_connector.kubernetes.schema.crd import definition
+from simulators.kubernetes.server import KubernetesDouble
+
+COMMAND = Path(sys.executable).parent / "buildkite-connector"
+DEADLINE = 30.0
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+
+
+@pytest.fixture
+async def kubeconfig(tmp_path: Path) -> AsyncIterator[Path]:
+    """Of an API server that knows the definition."""
+    async with KubernetesDouble() as double:
+        double.apply(definition())
+        yield double.write_kubeconfig(tmp_path / "kubeconfig")
+
+
+@pytest.fixture
+async def nowhere(tmp_path: Path) -> Path:
+    """A kubeconfig of an API server where nobody listens."""
+    async with KubernetesDouble() as double:
+        return double.write_kubeconfig(tmp_path / "kubeconfig")
+
+
+@asynccontextmanager
+async def started(
+    *arguments: str, kubeconfig: Path, imports: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *arguments,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(kubeconfig.parent),
+            "KUBECONFIG": str(kubeconfig),
+            "BUILDKITE_CONNECTOR_DATA_DIR": str(kubeconfig.parent / "data"),
+            **({"PYTHONPROFILEIMPORTTIME": "1"} if imports else {}),
+        },
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def handles_sigterm(process: asyncio.subprocess.Process) -> bool:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "SigCgt":
+            return bool(int(value, 16) & 1 << signal.SIGTERM - 1)
+    raise AssertionError("the kernel does not say which signals are handled")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not holds():  # noqa: ASYNC110 - the kernel gives no event
+            await asyncio.sleep(0)
+
+
+async def read_until(text: str, process: asyncio.subprocess.Process) -> None:
+    assert process.stderr is not None
+    async with asyncio.timeout(DEADLINE):
+        while line := await process.stderr.readline():
+            if text in line.decode():
+                return
+    raise AssertionError(f"it ended before it said {text!r}")
+
+
+async def terminate(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    """SIGTERM; gives the exit code and the rest of standard error."""
+    process.terminate()
+    async with asyncio.timeout(DEADLINE):
+        _, rest = await process.communicate()
+    return process.returncode, rest.decode()
+
+
+async def test_as_soon_as_the_handler_is_there_it_ends_the_operator_in_silence(nowhere: Path) -> None:
+    async with started("operator", kubeconfig=nowhere) as process:
+        await until(lambda: handles_sigterm(process))
+        assert await terminate(process) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "asyncio.events",
+        "grpc",
+        "kopf",
+        "buildkite_connector.cli.operator",
+    ],
+)
+async def test_it_ends_with_0_after_any_import(nowhere: Path, marker: str) -> None:
+    async with started("operator", kubeconfig=nowhere, imports=True) as process:
+        await read_until(f" {marker}\n", process)
+        assert handles_sigterm(process)
+        code, rest = await terminate(process)
+        assert code == 0
+        assert "Traceback" not in rest
+
+
+async def test_it_ends_with_0_while_there_is_no_api_server(nowhere: Path) -> None:
+    async with started("operator", kubeconfig=nowhere) as process:
+        await read_until("The Kubernetes API did not let the operator list resources", process)
+        assert (await terminate(process))[0] == 0
+
+
+async def test_it_ends_with_0_once_it_is_ready(kubeconfig: Path) -> None:
+    async with started("operator", kubeconfig=kubeconfig) as process:
+        await read_until("the operator is ready", process)
+        assert (await terminate(process))[0] == 0
+
+
+async def test_another_command_is_ended_by_the_signal_as_it_did_not_do_what_it_was_asked_to(nowhere: Path) -> None:
+    async with started("sync", kubeconfig=nowhere, imports=True) as process:
+        await read_until(" typer\n", process)
+        assert (await terminate(process))[0] == -signal.SIGTERM
