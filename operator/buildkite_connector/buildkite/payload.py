@@ -32,6 +32,12 @@ IDENTIFIER = r"^[0-9A-Za-z_][0-9A-Za-z_.:=~@+-]{0,199}$"
 MOST_ITEMS = 1000
 """Items of one page, of which 100 were asked for; pydantic stops there, also when it counts what is wrong."""
 
+MOST_NODES = 50_000
+"""Arrays and objects of one body: 100 bytes of memory each while it is parsed, for 2 bytes of text."""
+
+MOST_COMMAS = 100_000
+"""Commas of one body, and so about its values: as much memory for a value as for an object."""
+
 LONGEST_TEXT = 2048
 """Characters of a name or description that are kept; C1 takes less (`c1z.text_limits`)."""
 
@@ -189,6 +195,10 @@ def _iso_8601(moment: str) -> str:
 
 
 def _parse(adapter: TypeAdapter[T], body: bytes) -> T:
+    if body.count(b"[") + body.count(b"{") > MOST_NODES or body.count(b",") > MOST_COMMAS:
+        raise PayloadError(
+            f"body: expected fewer than {MOST_NODES:,} arrays and objects, and {MOST_COMMAS:,} values", broken=False
+        )
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
