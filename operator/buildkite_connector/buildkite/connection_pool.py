@@ -13,12 +13,22 @@ from http.cookiejar import CookieJar
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 
 from buildkite_connector.buildkite.settings import is_loopback
 
 KEPT = 64
 """How many idle connections are kept."""
+
+READ_BYTES = 16 * 1024
+"""Bytes that are read of a connection at once.
+
+All that one read brings is worked off before another task gets its turn. 64 KB, as httpcore has it, hold 2,600
+answers of 100 Continue, and those hold up the event loop for more than 100 ms.
+"""
+
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
 
 
 class Connections:

@@ -12,22 +12,37 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from buildkite_connector.buildkite.body import BodyRefused
 from buildkite_connector.buildkite.pagination import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.preflight import ScopesMissing
 
 LONGEST_WAIT = 3600.0
 """Seconds; no server gets to put a sync off for longer."""
 
+LONGEST_COMPLAINT = 200
+"""Characters of what Buildkite says that are passed on."""
+
+LONGEST_DATE = 64
+"""Characters of a Retry-After that are read as a date."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One endpoint in the words of an error. `gone`: what a 404 means; `scope`: what it needs."""
+    """One endpoint in the words of an error. `gone`: what a 404 means; `scope`: what it needs.
+
+    `redactor`: knows the token; all that a server sent goes through it before it stands in an error.
+    """
 
     name: str
     gone: Exception
+    redactor: Redactor
     scope: str = ""
+
+    def quote(self, text: str) -> str:
+        return self.redactor.quote(text, LONGEST_COMPLAINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +64,27 @@ def from_exception(error: Exception, call: Call, origin: str) -> FailedAttempt:
     causes = list(_causes(error))
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
+        told = call.quote(getattr(tls, "verify_message", "") or str(tls))
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNREACHABLE,
                 f"{call.name}: expected a TLS certificate for {origin} from a known authority, but the check "
-                f"failed: {getattr(tls, 'verify_message', '') or tls}. If a proxy or a private authority signs "
-                "it, name its CA file in SSL_CERT_FILE.",
+                f"failed: {told}. If a proxy or a private authority signs it, name its CA file "
+                "in SSL_CERT_FILE.",
             )
         )
     timed_out = isinstance(error, (httpx.TimeoutException, TimeoutError))
     again = True
     if tls is not None:
-        what = f"TLS failed ({getattr(tls, 'reason', '') or tls})"
+        what = f"TLS failed ({call.quote(getattr(tls, 'reason', '') or str(tls))})"
     elif isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         what, again = "the request could not be sent", False  # its text may hold what could not
     elif timed_out:
         what = "no answer came in time"
-    elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError)):
+    elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError, httpx.InvalidURL, ValueError)):
         what = "the answer broke off or was no HTTP"
     else:
-        what = f"the connection failed ({str(causes[-1]) or type(causes[-1]).__name__})"
+        what = f"the connection failed ({call.quote(str(causes[-1])) or type(causes[-1]).__name__})"
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_UNREACHABLE,
@@ -85,16 +101,30 @@ def from_payload(error: PayloadError, call: Call) -> FailedAttempt:
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
-            f"{call.name}: the answer is not what Buildkite documents: {error}. If a proxy stands in between, "
-            "check it; else update the connector.",
+            f"{call.name}: the answer is not what Buildkite documents: {call.quote(str(error))}. If a proxy stands in "
+            "between, check it; else update the connector.",
         ),
         again=error.broken,
     )
 
 
-def from_status(status: int, headers: Mapping[str, str], body: bytes, call: Call, *, now: datetime) -> FailedAttempt:
-    """An answer other than 2xx. `now` is for a Retry-After that is a date."""
-    said = complaint(body)
+def from_body(error: BodyRefused, call: Call) -> FailedAttempt:
+    """A 200 whose body was not read to its end."""
+    return FailedAttempt(
+        Failure(
+            Reason.BUILDKITE_RESPONSE_INVALID,
+            f"{call.name}: expected an answer as Buildkite documents it, but it {error}. It was not read any further. "
+            "Check BUILDKITE_API_URL and the proxies in between.",
+        ),
+        again=error.broken,
+    )
+
+
+def from_status(
+    status: int, headers: Mapping[str, str], body: bytes | BodyRefused, call: Call, *, now: datetime
+) -> FailedAttempt:
+    """An answer other than 200. `now` is for a Retry-After that is a date."""
+    said = f"its body {body} and was left unread" if isinstance(body, BodyRefused) else call.quote(complaint(body))
     quoted = f" ({said})" if said else ""
     wait = retry_after(headers, now)
     if status == 429:
@@ -127,7 +157,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, call: Call
 def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, call: Call) -> Exception:
     """An answer that will be the same next time."""
     if 300 <= status < 400:
-        return refused(call.name, f"a redirect ({status})", headers.get("location", ""))
+        return refused(call.name, f"a redirect ({status})", headers.get("location", ""), call.redactor)
     if status == 401:
         return Failure(
             Reason.TOKEN_REJECTED,
@@ -167,9 +197,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         if text.isdecimal():
             seconds = float(text)
         else:
-            moment = parsedate_to_datetime(text)
+            moment = parsedate_to_datetime(text[:LONGEST_DATE])
             seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return min(max(0.0, seconds), LONGEST_WAIT)
 

@@ -8,28 +8,33 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.untrusted_text import Redactor
 
-MOST_PAGES = 100_000
-"""More pages than any organization has: ten million items."""
+LONGEST_ADDRESS = 200
+"""Characters of a link's scheme and host that an error shows."""
 
 
-def last_page(links: Mapping[str | None, Mapping[str, str]], *, page: int, url: str, call: str) -> int | None:
+def last_page(
+    links: Mapping[str | None, Mapping[str, str]], *, page: int, most: int, url: str, call: str, redactor: Redactor
+) -> int | None:
     """The number of the last page as `page` tells it; None when it only tells of a next one.
 
-    `links`: by relation, each with its `url`, as httpx parses them. `url`: what was asked. `call`: its
-    name in errors. A page without a next link is the last.
+    `links`: by relation, each with its `url`, as httpx parses them. `most`: how many pages a listing may have.
+    `url`: what was asked. `call`: its name in errors. A page without a next link is the last.
 
     Raises Failure BUILDKITE_LINK_REFUSED (another scheme, host or port) or BUILDKITE_RESPONSE_INVALID
-    (a loop, or numbers that make no sense).
+    (a loop, numbers that make no sense, or a listing without an end).
     """
-    following = _number(links, "next", url, call)
-    last = _number(links, "last", url, call)
+    following = _number(links, "next", url, call, redactor)
+    last = _number(links, "last", url, call, redactor)
     if following is None:
         return page
     if following != page + 1:
         raise _invalid(call, f"on page {page} the next page to be {page + 1}, but its link leads to {following}")
-    if last is not None and not page < last <= MOST_PAGES:
-        raise _invalid(call, f"on page {page} a last page from {page + 1} to {MOST_PAGES}, but it is {last}")
+    if page >= most:
+        raise _invalid(call, f"at most {most} pages, but page {page} tells of another")
+    if last is not None and not page < last <= most:
+        raise _invalid(call, f"on page {page} a last page from {page + 1} to {most}, but it is {last}")
     return last
 
 
@@ -38,23 +43,33 @@ def same_origin(one: str, other: str) -> bool:
     return _origin(one) == _origin(other)
 
 
-def refused(call: str, what: str, target: str) -> Failure:
+def refused(call: str, what: str, target: str, redactor: Redactor) -> Failure:
     """The failure for an answer that points elsewhere; names scheme and host only."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+        address = redactor.quote(f"{parts.scheme}://{parts.netloc}", LONGEST_ADDRESS)
+    except ValueError:
+        address = "what is no URL"
     return Failure(
         Reason.BUILDKITE_LINK_REFUSED,
-        f"{call}: expected an answer of the API itself, but {what} leads to {parts.scheme}://{parts.netloc}. "
+        f"{call}: expected an answer of the API itself, but {what} leads to {address}. "
         "The token was not sent there. Check BUILDKITE_API_URL and the proxies in between.",
     )
 
 
-def _number(links: Mapping[str | None, Mapping[str, str]], rel: str, url: str, call: str) -> int | None:
+def _number(
+    links: Mapping[str | None, Mapping[str, str]], rel: str, url: str, call: str, redactor: Redactor
+) -> int | None:
     if rel not in links:
         return None
-    target = urljoin(url, links[rel]["url"])
-    if not same_origin(target, url):
-        raise refused(call, f"its {rel!r} link", target)
-    pages = parse_qs(urlsplit(target).query).get("page", [])
+    try:
+        target = urljoin(url, links[rel]["url"])
+        elsewhere = not same_origin(target, url)
+        pages = parse_qs(urlsplit(target).query).get("page", [])
+    except ValueError:
+        raise _invalid(call, f"a URL in the {rel!r} link") from None
+    if elsewhere:
+        raise refused(call, f"its {rel!r} link", target, redactor)
     if len(pages) != 1 or not (pages[0].isascii() and pages[0].isdigit() and len(pages[0]) < 10):
         raise _invalid(call, f"a page number in the {rel!r} link")
     return int(pages[0])

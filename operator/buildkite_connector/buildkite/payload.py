@@ -5,10 +5,11 @@ an account's id is one object in memory however many teams name it.
 """
 
 import re
+from collections.abc import Iterable
 from sys import intern
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from buildkite_connector.model.directory import (
     Account,
@@ -20,11 +21,28 @@ from buildkite_connector.model.directory import (
     TeamID,
     TokenFacts,
 )
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member
 
 T = TypeVar("T")
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+IDENTIFIER = r"^[0-9A-Za-z_][0-9A-Za-z_.:=~@+-]{0,199}$"
+"""Ids and slugs become parts of paths and stand in sentences. Buildkite's are UUIDs, and words with dashes."""
+
+MOST_ITEMS = 1000
+"""Items of one page, of which 100 were asked for; pydantic stops there, also when it counts what is wrong."""
+
+MOST_NODES = 50_000
+"""Arrays and objects of one body: 100 bytes of memory each while it is parsed, for 2 bytes of text."""
+
+MOST_COMMAS = 100_000
+"""Commas of one body, and so about its values: as much memory for a value as for an object."""
+
+LONGEST_TEXT = 2048
+"""Characters of a name or description that are kept; C1 takes less (`c1z.text_limits`)."""
+
+Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
+Word = Annotated[str, StringConstraints(max_length=200)]
 
 
 class _Payload(BaseModel):
@@ -40,11 +58,11 @@ class _Account(_Payload):
 class _Team(_Payload):
     id: Identifier
     name: str | None
-    slug: str
+    slug: Identifier
     description: str | None
-    privacy: str
+    privacy: Word
     default: bool
-    created_at: str
+    created_at: Word
 
 
 class _Member(_Payload):
@@ -60,9 +78,9 @@ class _Organization(_Payload):
 
 
 class _Token(_Payload):
-    uuid: str
-    scopes: frozenset[str]
-    expires_at: str | None = None
+    uuid: Word
+    scopes: frozenset[Word]
+    expires_at: Word | None = None
 
 
 class Refusal(_Payload):
@@ -77,10 +95,10 @@ class _Complaint(_Payload):
     message: str = ""
 
 
-_accounts = TypeAdapter(list[_Account])
-_teams = TypeAdapter(list[_Team])
-_members = TypeAdapter(list[_Member])
-_organizations = TypeAdapter(list[_Organization])
+_accounts = TypeAdapter(Annotated[list[_Account], Field(max_length=MOST_ITEMS)])
+_teams = TypeAdapter(Annotated[list[_Team], Field(max_length=MOST_ITEMS)])
+_members = TypeAdapter(Annotated[list[_Member], Field(max_length=MOST_ITEMS)])
+_organizations = TypeAdapter(Annotated[list[_Organization], Field(max_length=MOST_ITEMS)])
 _one_organization = TypeAdapter(_Organization)
 _token = TypeAdapter(_Token)
 
@@ -96,37 +114,39 @@ class PayloadError(Exception):
 def accounts(body: bytes) -> list[Account]:
     """Organization members. Raises PayloadError naming the field, like all that follow."""
     return [
-        Account(AccountID(intern(found.id)), found.name or "", found.email or "") for found in _parse(_accounts, body)
+        Account(AccountID(intern(found.id)), _text(found.name), _text(found.email)) for found in _parse(_accounts, body)
     ]
 
 
-def teams(body: bytes) -> list[Team]:
+def teams(body: bytes, redactor: Redactor) -> list[Team]:
+    found_teams = _parse(_teams, body)
+    _check_words((word for found in found_teams for word in (found.id, found.slug)), redactor)
     return [
         Team(
             id=TeamID(intern(found.id)),
-            name=found.name or "",
+            name=_text(found.name),
             slug=found.slug,
-            description=found.description or "",
+            description=_text(found.description),
             privacy=intern(found.privacy),
             is_default=found.default,
             created_at=found.created_at,
         )
-        for found in _parse(_teams, body)
+        for found in found_teams
     ]
 
 
 def members(body: bytes) -> list[Member]:
     return [
-        Member(AccountID(intern(found.user_id)), found.user_name or "", found.role) for found in _parse(_members, body)
+        Member(AccountID(intern(found.user_id)), _text(found.user_name), found.role) for found in _parse(_members, body)
     ]
 
 
-def organizations(body: bytes) -> list[Organization]:
-    return [_organization(found) for found in _parse(_organizations, body)]
+def organizations(body: bytes, redactor: Redactor) -> list[Organization]:
+    return [_organization(found, redactor) for found in _parse(_organizations, body)]
 
 
-def organization(body: bytes) -> Organization:
-    return _organization(_parse(_one_organization, body))
+def organization(body: bytes, redactor: Redactor) -> Organization:
+    return _organization(_parse(_one_organization, body), redactor)
 
 
 def token(body: bytes) -> TokenFacts:
@@ -143,16 +163,27 @@ def refusal(body: bytes) -> Refusal:
 
 
 def complaint(body: bytes) -> str:
-    """The `message` of an error's body, on one line and short; empty when there is none."""
+    """The `message` of an error's body as it came, not yet fit to be shown; empty when there is none."""
     try:
-        message = _Complaint.model_validate_json(body).message
+        return _Complaint.model_validate_json(body).message
     except ValidationError:
         return ""
-    return "".join(character if character.isprintable() else " " for character in message)[:200].strip()
 
 
-def _organization(found: _Organization) -> Organization:
-    return Organization(found.id, OrganizationSlug(found.slug), found.name or "")
+def _organization(found: _Organization, redactor: Redactor) -> Organization:
+    _check_words((found.id, found.slug), redactor)
+    return Organization(found.id, OrganizationSlug(found.slug), redactor.quote(found.name or "", LONGEST_TEXT))
+
+
+def _text(text: str | None) -> str:
+    return (text or "")[:LONGEST_TEXT]
+
+
+def _check_words(words: Iterable[str], redactor: Redactor) -> None:
+    """Raises PayloadError when the API token is among ids and slugs that will stand in sentences."""
+    joined = "\n".join(words)
+    if redactor.redact(joined) != joined:
+        raise PayloadError("body: expected ids and slugs, but the API token is among them", broken=False)
 
 
 def _iso_8601(moment: str) -> str:
@@ -164,6 +195,10 @@ def _iso_8601(moment: str) -> str:
 
 
 def _parse(adapter: TypeAdapter[T], body: bytes) -> T:
+    if body.count(b"[") + body.count(b"{") > MOST_NODES or body.count(b",") > MOST_COMMAS:
+        raise PayloadError(
+            f"body: expected fewer than {MOST_NODES:,} arrays and objects, and {MOST_COMMAS:,} values", broken=False
+        )
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
@@ -171,4 +206,7 @@ def _parse(adapter: TypeAdapter[T], body: bytes) -> T:
         broken = first["type"] == "json_invalid"
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise PayloadError(f"{place.lstrip('.') or 'body'}: {first['msg']}{more}", broken=broken) from None
+        told = first["msg"]
+        if first["type"] == "string_pattern_mismatch":
+            told = "expected 1 to 200 letters, digits, or characters of _.:=~@+- of which the first is none"
+        raise PayloadError(f"{place.lstrip('.') or 'body'}: {told}{more}", broken=broken) from None

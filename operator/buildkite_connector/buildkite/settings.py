@@ -42,6 +42,7 @@ class Patience:
 class BuildkiteSettings:
     """`api_url`: https, or plain http to a loopback address (BUILDKITE_API_URL). `page_size`: 1–100.
 
+    `most_pages`: of one listing; 10,000 are a million items, more than any organization has.
     `longest_window`: seconds; a rate-limit reset further ahead is not believed.
     Raises ValueError with a sentence for a person.
     """
@@ -49,6 +50,7 @@ class BuildkiteSettings:
     api_url: str = DEFAULT_API_URL
     page_size: int = 100
     most_at_once: int = 64
+    most_pages: int = 10_000
     longest_window: float = 60.0
     timeouts: Timeouts = field(default_factory=Timeouts)
     patience: Patience = field(default_factory=Patience)

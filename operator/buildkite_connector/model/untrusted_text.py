@@ -7,6 +7,7 @@ event, a log line or a command's output.
 import base64
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
 LONGEST_QUOTE = 300
@@ -23,16 +24,15 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self._forms = longest_first
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if forms else None
+        self._forms = sorted(forms, key=len, reverse=True)
+        self._pattern = _pattern(self._forms)
 
     def with_secrets(self, *secrets: str) -> "Redactor":
         """A redactor that also takes these out."""
         more = Redactor(secrets)
         merged = Redactor()
         merged._forms = sorted({*self._forms, *more._forms}, key=len, reverse=True)
-        merged._pattern = re.compile("|".join(map(re.escape, merged._forms)), re.IGNORECASE) if merged._forms else None
+        merged._pattern = _pattern(merged._forms)
         return merged
 
     def redact(self, text: str) -> str:
@@ -55,12 +55,28 @@ class Redactor:
         return line if len(line) <= limit else f"{self.redact(line[: limit - 1])}…"
 
 
+def _pattern(longest_first: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds each form, also with blanks, control, bidi or other foreign characters between its own."""
+    forms = list(longest_first)
+    return re.compile("|".join(map(_with_gaps, forms)), re.IGNORECASE) if forms else None
+
+
+def _with_gaps(form: str) -> str:
+    """Gaps are only between printable ASCII characters, which none is part of: matching takes linear time."""
+    pattern = re.escape(form[:1])
+    for before, after in pairwise(form):
+        gap = r"[^!-~]*" if "!" <= before <= "~" and "!" <= after <= "~" else ""
+        pattern += gap + re.escape(after)
+    return pattern
+
+
 def _forms(secret: str) -> Iterator[str]:
     """How a server may send a credential back."""
     yield secret
     yield quote(secret, safe="")
     yield quote(secret)
     yield quote_plus(secret)
+    yield "".join(f"%{byte:02x}" for byte in secret.encode("utf-8", "surrogatepass"))
     yield secret.replace("\\", "\\\\").replace('"', '\\"')
     yield secret.replace("/", "\\/")
     raw = secret.encode("utf-8", "surrogatepass")

@@ -75,6 +75,7 @@ class Listing(Generic[K, T]):
         self._page_size = page_size
         self._statistics = statistics
         self._arrived = on_page
+        self._seen: set[K] = set()
         self.items = 0
         """How many items have come, in the reading under way or the last one."""
 
@@ -82,7 +83,8 @@ class Listing(Generic[K, T]):
         """The items by id, in the listing's order, each once.
 
         An id on two pages is taken for a shift, unless reading again gives the very same ids: then
-        the listing stands still and holds the id twice.
+        the listing stands still and holds the id twice. A page before the last on which every id is known
+        already is never taken for that: a listing of such pages has no end.
 
         Raises Failure ROSTER_UNSTABLE after REREADS further readings, and whatever `ask` raises.
         """
@@ -120,6 +122,7 @@ class Listing(Generic[K, T]):
 
     async def _read_pages(self) -> list[Page[T]]:
         self.items = 0
+        self._seen = set()
         read: dict[int, Page[T]] = {}
         last: int | None = None
         while last is None:
@@ -142,8 +145,17 @@ class Listing(Generic[K, T]):
         self.items += len(page.items)
         self._statistics.pages_read += 1
         self._statistics.pages_known = max(self._statistics.pages_known, self._statistics.pages_read)
+        if number != page.last:
+            self._expect_news(number, page)
         self._arrived(page)
         return page
+
+    def _expect_news(self, number: int, page: Page[T]) -> None:
+        """Raises ListingChanged when a page that others follow brings nothing that was not on one before."""
+        known = len(self._seen)
+        self._seen.update(map(self._id_of, page.items))
+        if len(self._seen) == known:
+            raise ListingChanged(f"page {number} told of more to follow and brought no new id")
 
     def _expect(self, number: int, page: Page[T], last: int) -> None:
         """Raises ListingChanged when a page is not what the listing's number of pages promises."""

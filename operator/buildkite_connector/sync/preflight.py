@@ -6,6 +6,7 @@ goes on with (`collect`). Each thing that can be wrong has a reason and a next s
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 from buildkite_connector.model.directory import REQUIRED_SCOPES, Organization, OrganizationSlug, TokenFacts
@@ -14,6 +15,9 @@ from buildkite_connector.model.scope import ResourceKind
 
 MOST_SLUGS = 20
 """How many organizations a message lists."""
+
+LONGEST_CHOICE = 300
+"""Characters that they may take there; the first stands there however long it is."""
 
 LONGEST_SLUG = 200
 """Characters; anything longer is some other text put in the wrong place."""
@@ -116,8 +120,10 @@ def _choice(reached: Sequence[Organization]) -> str:
     if not reached:
         return "The token reaches no organization at all: give it Organization Access in Buildkite."
     slugs = sorted(organization.slug for organization in reached)
-    more = f" and {len(slugs) - MOST_SLUGS} more" if len(slugs) > MOST_SLUGS else ""
+    lengths = accumulate(len(slug) + 2 for slug in slugs[:MOST_SLUGS])
+    shown = max(1, sum(length <= LONGEST_CHOICE for length in lengths))
+    more = f" and {len(slugs) - shown} more" if len(slugs) > shown else ""
     return (
         f"Set the organization (spec.organization, BATON_ORGANIZATION) to what it reaches: "
-        f"{', '.join(slugs[:MOST_SLUGS])}{more}."
+        f"{', '.join(slugs[:shown])}{more}."
     )

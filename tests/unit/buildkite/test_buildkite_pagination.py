@@ -5,6 +5,7 @@ import pytest
 
 from buildkite_connector.buildkite.pagination import last_page, same_origin
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.untrusted_text import Redactor
 
 URL = "https://api.buildkite.com/v2/organizations/acme/teams?page=2&per_page=100"
 
@@ -19,7 +20,7 @@ def page(number: object) -> str:
 
 
 def read(**targets: str) -> int | None:
-    return last_page(links(**targets), page=2, url=URL, call="GET teams")
+    return last_page(links(**targets), page=2, most=10_000, url=URL, call="GET teams", redactor=Redactor())
 
 
 def test_the_last_link_tells_the_number_of_pages() -> None:
@@ -46,7 +47,7 @@ def test_a_next_link_that_leads_anywhere_but_to_the_next_page_is_a_loop(followin
     assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
 
 
-@pytest.mark.parametrize("last", [1, 2, 100_001])
+@pytest.mark.parametrize("last", [1, 2, 10_001])
 def test_a_last_page_that_cannot_be_is_refused(last: int) -> None:
     with pytest.raises(Failure) as failed:
         read(next=page(3), last=page(last))

@@ -8,6 +8,7 @@ import pytest
 from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.payload import PayloadError
 from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member
 
 ACCOUNT = {"id": "8f95f1b9", "name": "Zoë Ångström", "email": "zoe@example.com"}
@@ -34,12 +35,24 @@ def without(document: dict[str, Any], field: str) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name != field}
 
 
+def teams(body: bytes) -> list[Team]:
+    return payload.teams(body, Redactor())
+
+
+def organization(body: bytes) -> Organization:
+    return payload.organization(body, Redactor())
+
+
+def organizations(body: bytes) -> list[Organization]:
+    return payload.organizations(body, Redactor())
+
+
 def test_accounts() -> None:
     assert payload.accounts(encoded([ACCOUNT])) == [Account(AccountID("8f95f1b9"), "Zoë Ångström", "zoe@example.com")]
 
 
 def test_teams() -> None:
-    assert payload.teams(encoded([TEAM])) == [
+    assert teams(encoded([TEAM])) == [
         Team(TeamID("22d5e5d1"), "Ops & <dev> – 运维 👩🏽‍🚀", "ops", "", "secret", True, "2023-03-14T00:45:16.215Z")
     ]
 
@@ -51,8 +64,8 @@ def test_members() -> None:
 def test_organizations() -> None:
     acme = {"id": "9f2d1a52", "slug": "acme", "name": "Acme", "pipelines_url": "https://example.com"}
     expected = Organization("9f2d1a52", OrganizationSlug("acme"), "Acme")
-    assert payload.organization(encoded(acme)) == expected
-    assert payload.organizations(encoded([acme, acme])) == [expected, expected]
+    assert organization(encoded(acme)) == expected
+    assert organizations(encoded([acme, acme])) == [expected, expected]
 
 
 def test_an_id_is_one_object_wherever_it_comes() -> None:
@@ -65,13 +78,13 @@ def test_text_that_is_null_is_empty() -> None:
     assert payload.accounts(encoded([{**ACCOUNT, "name": None, "email": None}]))[0] == Account(
         AccountID("8f95f1b9"), "", ""
     )
-    assert payload.teams(encoded([{**TEAM, "description": None}]))[0].description == ""
+    assert teams(encoded([{**TEAM, "description": None}]))[0].description == ""
     assert payload.members(encoded([{**MEMBER, "user_name": None}]))[0].name == ""
 
 
 def test_whoever_created_a_team_does_not_matter() -> None:
     for creator in ({"id": "1", "name": "Ann"}, None, "Ann", 7):
-        assert payload.teams(encoded([{**TEAM, "created_by": creator}])) == payload.teams(encoded([TEAM]))
+        assert teams(encoded([{**TEAM, "created_by": creator}])) == teams(encoded([TEAM]))
 
 
 @pytest.mark.parametrize(
@@ -96,13 +109,13 @@ def test_a_token_that_does_not_mention_expiry_has_none() -> None:
 @pytest.mark.parametrize("field", ["id", "name", "slug", "description", "privacy", "default", "created_at"])
 def test_a_team_without_a_field_that_is_needed_is_refused_by_its_name(field: str) -> None:
     with pytest.raises(PayloadError, match=rf"^\[1\]\.{field}: Field required"):
-        payload.teams(encoded([TEAM, without(TEAM, field)]))
+        teams(encoded([TEAM, without(TEAM, field)]))
 
 
 @pytest.mark.parametrize("field", ["id", "slug", "privacy", "default", "created_at"])
 def test_a_team_with_null_where_something_is_needed_is_refused_by_its_name(field: str) -> None:
     with pytest.raises(PayloadError, match=rf"^\[0\]\.{field}: "):
-        payload.teams(encoded([{**TEAM, field: None}]))
+        teams(encoded([{**TEAM, field: None}]))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +124,7 @@ def test_a_team_with_null_where_something_is_needed_is_refused_by_its_name(field
 )
 def test_a_team_with_a_field_of_another_type_is_refused_by_its_name(field: str, value: object) -> None:
     with pytest.raises(PayloadError, match=rf"^\[0\]\.{field}: ") as refused:
-        payload.teams(encoded([{**TEAM, field: value}]))
+        teams(encoded([{**TEAM, field: value}]))
     assert not refused.value.broken
 
 
@@ -155,7 +168,6 @@ def test_a_refusal_that_cannot_be_read_says_nothing(body: bytes) -> None:
     assert payload.refusal(body).reset is None
 
 
-def test_a_complaint_is_one_short_line() -> None:
-    assert payload.complaint(encoded({"message": "No\nsuch\x1b[31m team"})) == "No such [31m team"
-    assert len(payload.complaint(encoded({"message": "x" * 10_000}))) == 200
+def test_a_complaint_is_the_message_of_an_errors_body() -> None:
+    assert payload.complaint(encoded({"message": "No such team"})) == "No such team"
     assert payload.complaint(b"<html>") == ""

@@ -1,0 +1,93 @@
+"""Reads an answer's body: decoded here, counted while it comes, refused beyond its limit.
+
+httpx unpacks whatever arrives at once, and 64 KB of gzip can unpack to 64 MB. Here nothing is unpacked beyond the
+limit, the event loop gets its turn between pieces, and memory holds one body of at most that size.
+"""
+
+import asyncio
+import time
+import zlib
+
+import httpx
+
+PAGE_LIMIT = 2 * 1024 * 1024
+"""Bytes of one page of a listing. 100 teams or people with the longest names, all escaped, take about 700 KB."""
+OBJECT_LIMIT = 256 * 1024
+"""Bytes of an answer that is one object: the token, an organization."""
+ERROR_LIMIT = 64 * 1024
+"""Bytes of an answer other than 200."""
+MOST_PIECES = 10_000
+"""Pieces (chunks of HTTP, reads of the socket) of one body: each costs time, however small it is."""
+TURN = 0.002
+"""Seconds of work on one body before other tasks get their turn."""
+
+MOST_HELD = 32 * 1024 * 1024
+"""Bytes of one connector's bodies that are under way at the same time."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class BodyRefused(Exception):  # noqa: N818
+    """A body that is not read to its end. `text`: why, to follow "the answer"; `broken`: it may be whole next time."""
+
+    def __init__(self, text: str, *, broken: bool = False) -> None:
+        super().__init__(text)
+        self.broken = broken
+
+
+class BodiesUnderWay:
+    """Bytes of the bodies that one connector is reading now."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> bytes:
+    """All of the body, decoded. The caller closes the response, and with it the connection where it was not read.
+
+    Raises BodyRefused: more than `limit` bytes, on the wire or decoded, an encoding that was not asked for, broken
+    gzip. Raises what httpx raises when the connection fails.
+    """
+    body = bytearray()
+    try:
+        await _read_into(body, response, limit, under_way)
+    finally:
+        under_way.bytes -= len(body)
+    return bytes(body)
+
+
+async def _read_into(body: bytearray, response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> None:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise BodyRefused("comes in an encoding that was not asked for")
+    unpack = zlib.decompressobj(_GZIP) if encoding.endswith("gzip") else None
+    received = pieces = 0
+    pause_at = time.monotonic() + TURN
+    async for piece in response.aiter_raw():
+        received += len(piece)
+        pieces += 1
+        part = piece if unpack is None else _unpacked(unpack, piece, limit + 1 - len(body))
+        body += part
+        under_way.bytes += len(part)
+        if len(body) > limit or received > limit:
+            raise BodyRefused(f"is larger than {limit:,} bytes")
+        if under_way.bytes > MOST_HELD:
+            raise BodyRefused(f"and the others that come at the same time are larger than {MOST_HELD:,} bytes")
+        if pieces > MOST_PIECES:
+            raise BodyRefused(f"comes in more than {MOST_PIECES:,} pieces")
+        if time.monotonic() > pause_at:
+            await asyncio.sleep(0)
+            pause_at = time.monotonic() + TURN
+    if unpack is not None and received and not unpack.eof:
+        raise BodyRefused("breaks off within its gzip", broken=True)
+
+
+def _unpacked(unpack: "zlib._Decompress", piece: bytes, most: int) -> bytes:
+    """At most `most` bytes, which is more than none: zlib takes 0 for no limit."""
+    try:
+        unpacked = unpack.decompress(piece, most)
+    except zlib.error:
+        raise BodyRefused("is no gzip, although it says so", broken=True) from None
+    if unpack.unused_data:
+        raise BodyRefused("goes on after the end of its gzip", broken=True)
+    return unpacked

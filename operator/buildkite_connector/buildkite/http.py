@@ -1,0 +1,207 @@
+"""One connector's requests to Buildkite: when each goes, how often it is tried again, what is read of an answer.
+
+The queue says when a request may go, `body` bounds what is read, `errors` says whether a failed try is worth another.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import httpx
+
+from buildkite_connector import __version__
+from buildkite_connector.buildkite import payload
+from buildkite_connector.buildkite.body import ERROR_LIMIT, BodiesUnderWay, BodyRefused, read_body
+from buildkite_connector.buildkite.connection_pool import Connections
+from buildkite_connector.buildkite.errors import (
+    Call,
+    FailedAttempt,
+    from_body,
+    from_exception,
+    from_payload,
+    from_status,
+)
+from buildkite_connector.buildkite.rate_limit.limiter import Lane
+from buildkite_connector.buildkite.rate_limit.queue import Admission, RequestQueue
+from buildkite_connector.buildkite.rate_limit.window import (
+    ORGANIZATION,
+    USER,
+    WindowReadings,
+    read_window,
+    window_reading,
+)
+from buildkite_connector.buildkite.settings import BuildkiteSettings
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.timing.clock import Clock
+
+T = TypeVar("T")
+
+
+class RequestSender:
+    """Sends one connector's requests, with its token and its share of the quota."""
+
+    def __init__(
+        self,
+        settings: BuildkiteSettings,
+        connections: Connections,
+        queue: RequestQueue,
+        clock: Clock,
+        jitter: Jitter,
+        *,
+        token: str,
+        quota_percent: int,
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._queue = queue
+        self._clock = clock
+        self._jitter = jitter
+        self._lane = Lane(quota_percent)
+        self._bodies = BodiesUnderWay()
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Authorization": f"Bearer {_sendable(token)}",
+            "User-Agent": f"buildkite-connector/{__version__}",
+        }
+        timeouts = settings.timeouts
+        self._extensions = {
+            "timeout": {
+                "connect": timeouts.connect,
+                "read": timeouts.read,
+                "write": timeouts.write,
+                "pool": timeouts.total,
+            }
+        }
+        self.requests = 0
+        """How many were sent, failed tries included."""
+
+    @property
+    def throttled_seconds(self) -> float:
+        return self._queue.throttled_seconds(self._lane)
+
+    async def get(
+        self,
+        call: Call,
+        target: str,
+        read: Callable[[httpx.Response, bytes], T],
+        organization: str | None = None,
+        *,
+        limit: int,
+    ) -> T:
+        """Ask until there is an answer or no sense in asking again; raises what was wrong with the last.
+
+        `limit`: bytes of the answer. `read` raises PayloadError or Failure for an answer that is not what it should be.
+        """
+        patience = self._settings.patience
+        tries = refusals = 0
+        while True:
+            answer = await self._try(call, target, read, organization, limit)
+            if not isinstance(answer, FailedAttempt):
+                return answer
+            wait = answer.wait or 0.0
+            if answer.refused:
+                refusals += 1
+                if refusals > patience.refusals:
+                    raise answer.error
+                continue  # the queue knows when
+            tries += 1
+            if not answer.again or tries >= patience.tries or wait > patience.longest_retry_after:
+                raise answer.error
+            pause = min(patience.longest, patience.first * 2 ** (tries - 1))
+            await self._clock.sleep(wait + self._jitter.uniform(0.5, 1.0) * pause)
+
+    async def _try(
+        self,
+        call: Call,
+        target: str,
+        read: Callable[[httpx.Response, bytes], T],
+        organization: str | None,
+        limit: int,
+    ) -> T | FailedAttempt:
+        request = httpx.Request(
+            "GET", self._settings.api_url + target, headers=self._headers, extensions=self._extensions
+        )
+        async with self._queue.turn(self._lane, organization) as passing:
+            self.requests += 1
+            try:
+                response, body = await self._send(request, passing, limit)
+            except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
+                trouble = from_exception(error, call, self._settings.api_url)
+                passing.overload = trouble.overload
+                return trouble
+            if response.status_code == httpx.codes.OK:
+                if isinstance(body, BodyRefused):
+                    return from_body(body, call)
+                try:
+                    return read(response, body)
+                except payload.PayloadError as error:
+                    return from_payload(error, call)
+                except Failure as failure:
+                    return FailedAttempt(failure)
+            trouble = from_status(response.status_code, response.headers, body, call, now=self._clock.now())
+            if trouble.refused:
+                passing.answered(self._apply_429(response, body, trouble.wait, organization))
+            return trouble
+
+    async def _send(
+        self, request: httpx.Request, passing: Admission, limit: int
+    ) -> tuple[httpx.Response, bytes | BodyRefused]:
+        """The answer, closed: its body, or why that was not read to its end."""
+        body: bytes | BodyRefused
+        async with asyncio.timeout(self._settings.timeouts.total), self._connections.one() as http:
+            response = await http.send(request, stream=True)
+            try:
+                if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                    passing.answered(self._told(response))
+                bound = limit if response.status_code == httpx.codes.OK else ERROR_LIMIT
+                body = await read_body(response, bound, self._bodies)
+            except BodyRefused as refused:
+                body = refused
+            finally:
+                await response.aclose()  # closes the connection as well, unless all of the body was read
+        return response, body
+
+    def _told(self, response: httpx.Response) -> WindowReadings:
+        longest = self._settings.longest_window
+        return WindowReadings(
+            user=read_window(response.headers, USER, longest),
+            organization=read_window(response.headers, ORGANIZATION, longest),
+            refused=response.status_code == httpx.codes.TOO_MANY_REQUESTS,
+            failed=response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR,
+        )
+
+    def _apply_429(
+        self, response: httpx.Response, body: bytes | BodyRefused, wait: float | None, organization: str | None
+    ) -> WindowReadings:
+        """What a 429 tells: by its headers, else by its body. If neither names a window, all requests wait."""
+        told = self._told(response)
+        refusal = payload.refusal(b"" if isinstance(body, BodyRefused) else body)
+        longest = self._settings.longest_window
+        if refusal.reset is not None:
+            named = window_reading(refusal.limit, 0, refusal.reset, 1.0, longest)
+            if refusal.scope == "rest_user":
+                told = replace(told, user=told.user or named)
+            elif refusal.scope == "rest":
+                told = replace(told, organization=told.organization or named)
+        windows = (told.user, told.organization if organization is not None else None)
+        if not any(window is not None and window.remaining == 0 for window in windows):
+            pause = refusal.reset if wait is None else wait
+            if pause is None or not pause > 0:
+                pause = self._settings.patience.blind_pause
+            self._queue.hold(min(pause, longest))
+        return told
+
+
+def _sendable(token: str) -> str:
+    """The token, if HTTP can carry it: what cannot be sent must not end up in a library's error message."""
+    if token and token.isascii() and token.isprintable() and " " not in token:
+        return token
+    raise Failure(
+        Reason.TOKEN_REJECTED,
+        "The Buildkite API token must be plain ASCII without blanks, like bkua_ and 40 hexadecimal digits, "
+        "but it is empty or holds other characters (a line break at its end, perhaps). Correct the Secret.",
+        remedy=Remedy.CREDENTIALS,
+    )

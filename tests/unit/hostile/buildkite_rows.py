@@ -1,0 +1,368 @@
+"""Buildkite's rows of the table of hostile answers."""
+
+import base64
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache, partial
+
+from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
+from buildkite_connector.model.directory import FULL_SCOPE
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.preflight import preflight
+from unit.hostile.http_server import FOREVER, Answer, HostileServer, Part, Request
+from unit.hostile.rows import Row
+
+TOKEN = "bkua_0123456789abcdef0123456789abcdef01234567"
+ACME = "acme"
+TIMEOUTS = Timeouts(connect=1.0, read=0.5, write=1.0, total=1.5)
+PATIENCE = Patience(tries=2, first=0.01, longest=0.02, blind_pause=0.05, refusals=2)
+
+MOST_PAGES = 50
+"""Instead of 10,000, so that a listing without an end has one soon."""
+
+ACCESS_TOKEN = "/v2/access-token"
+ORGANIZATIONS = "/v2/organizations"
+ORGANIZATION = "/v2/organizations/acme"
+MEMBERS = "/v2/organizations/acme/members"
+TEAMS = "/v2/organizations/acme/teams"
+TEAM_MEMBERS = "/v2/organizations/acme/teams/[^/]*/members"
+
+
+def head(status: str = "200 OK", *headers: str, length: int | str | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def whole(body: bytes, status: str = "200 OK", *headers: str) -> Answer:
+    """An answer with nothing wrong about its form."""
+    return lambda _: [head(status, *headers, length=len(body)), body]
+
+
+def document(value: object, status: str = "200 OK", *headers: str) -> Answer:
+    return whole(json.dumps(value).encode(), status, *headers)
+
+
+ORG: dict[str, object] = {"id": "o", "slug": "acme", "name": "Acme"}
+USER: dict[str, object] = {"id": "u1", "name": "U", "email": "u@example.com"}
+MEMBER: dict[str, object] = {"user_id": "u1", "user_name": "U", "role": "member"}
+TEAM: dict[str, object] = {
+    "id": "t1",
+    "name": "T",
+    "slug": "t",
+    "description": "",
+    "privacy": "visible",
+    "default": False,
+    "created_at": "2025-01-01T00:00:00Z",
+}
+HONEST: dict[str, Answer] = {
+    ACCESS_TOKEN: document({"uuid": "t", "scopes": ["read_organizations", "read_teams", "read_user"]}),
+    ORGANIZATIONS: document([ORG]),
+    ORGANIZATION: document(ORG),
+    MEMBERS: document([USER]),
+    TEAMS: document([TEAM]),
+    TEAM_MEMBERS: document([MEMBER]),
+}
+"""An organization of one of each; a row puts its own answer in the place of one of these."""
+
+
+@asynccontextmanager
+async def sync(origin: str, slug: str = ACME) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """A preflight and a collection, as a connector does them."""
+    settings = BuildkiteSettings(
+        f"{origin}/v2", page_size=10, most_pages=MOST_PAGES, longest_window=0.2, timeouts=TIMEOUTS, patience=PATIENCE
+    )
+    async with open_buildkite(settings) as buildkite:
+
+        async def operate() -> None:
+            client = buildkite.client(TOKEN)
+            found = await preflight(client, slug, FULL_SCOPE.kinds)
+            await collect(client, found.organization, FULL_SCOPE)
+
+        yield operate
+
+
+def hostile(
+    name: str, answer: Answer, outcome: str | None, *, at: str = MEMBERS, slug: str = ACME, **others: Answer
+) -> Row:
+    """`others`: answers for further listings, by the name of their constant here."""
+    routes = {**HONEST, **{globals()[path]: each for path, each in others.items()}, at: answer}
+
+    def serve() -> AbstractAsyncContextManager[str]:
+        return HostileServer(routes).running()
+
+    return Row(name, serve, partial(sync, slug=slug), outcome, secrets=(TOKEN,))
+
+
+def endless(start: bytes, piece: bytes) -> Answer:
+    """`start`, and then `piece` for ever."""
+
+    def answer(_: Request) -> Iterator[Part]:
+        yield start
+        while True:
+            yield piece
+
+    return answer
+
+
+def dribble(piece: bytes, pause: float, start: bytes = b"") -> Answer:
+    """A piece after each pause, each too early for the client to give up."""
+
+    def answer(_: Request) -> Iterator[Part]:
+        yield start
+        while True:
+            yield pause
+            yield piece
+
+    return answer
+
+
+def parts(*sent: Part) -> Answer:
+    return lambda _: sent
+
+
+@cache
+def bomb() -> bytes:
+    """1 MB of gzip that unpacks to 1 GB of blanks, which JSON allows before an array."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    start = packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = again.compress(b" " * 1_000_000) + again.flush(zlib.Z_FULL_FLUSH)
+    return start + 1_000 * block + b"\x03\x00"
+
+
+def zipped(status: str, body: Callable[[], bytes]) -> Answer:
+    return lambda _: [head(status, "Content-Encoding: gzip", length=len(body())), body()]
+
+
+def listing(item: Callable[[int, int], object], *, last: int | None, per_page: int = 10, ends: bool = False) -> Answer:
+    """Page after page, each with a next link, unless it `ends`; `item` makes each item of its page and place."""
+
+    def answer(request: Request) -> Iterable[Part]:
+        page = request.page
+        links = [f'<{request.origin}{request.path}?page={page + 1}>; rel="next"']
+        if last is not None:
+            links.append(f'<{request.origin}{request.path}?page={last}>; rel="last"')
+        if ends and page == last:
+            links = []
+        items = json.dumps([item(page, place) for place in range(per_page)]).encode()
+        return [head("200 OK", f"Link: {', '.join(links)}", length=len(items)), items]
+
+    return answer
+
+
+def linked(target: str, rel: str = "next") -> Answer:
+    return document([USER], "200 OK", f'Link: <{target}>; rel="{rel}"')
+
+
+def one(value: dict[str, object], **fields: object) -> Answer:
+    return document([{**value, **fields}])
+
+
+def user(page: int, place: int) -> dict[str, object]:
+    return {**USER, "id": f"u-{page}-{place}"}
+
+
+def told(text: str) -> bytes:
+    return json.dumps({"message": text}).encode()
+
+
+def split(text: str, by: str) -> str:
+    return by.join(text)
+
+
+def big_page(request: Request) -> Iterable[Part]:
+    """Just below the limit of a page, all of it sent but its end; so each of many is held at the same time."""
+    body = b"[" + b" " * 2_000_000
+    return [head(length=len(body) + 1), body, 0.4, b"]"]
+
+
+MANY_TEAMS = listing(
+    lambda page, place: {**TEAM, "id": f"t-{page}-{place}", "slug": f"t-{page}-{place}"}, last=8, ends=True
+)
+INVALID = "not what Buildkite documents"
+BROKEN = "broke off or was no HTTP"
+LATE = "no answer came in time"
+LARGE = r"is larger than [0-9,]+ bytes"
+CHUNKED = head("200 OK", "Transfer-Encoding: chunked")
+ENCODED = base64.b64encode(TOKEN.encode()).decode()
+PERCENT = "".join(f"%{byte:02X}" for byte in TOKEN.encode())
+BIDI = "\u202e\u2066\u200b"
+
+ROWS: list[Row] = [
+    # bodies
+    hostile("a page without an end", endless(head() + b'[{"id": "', b"a" * 1_000_000), LARGE),
+    hostile("an error without an end", endless(head("500 No"), b"a" * 1_000_000), LARGE, at=ACCESS_TOKEN),
+    hostile("a token without an end", endless(head() + b'{"uuid": "', b"a" * 100_000), LARGE, at=ACCESS_TOKEN),
+    hostile("a redirect without an end", endless(head("302 Found"), b"a" * 100_000), "a redirect"),
+    hostile("a refusal without an end", endless(head("429 Slow"), b"a" * 100_000), f"rate limit .*{LARGE}"),
+    hostile("gzip that unpacks to 1 GB", zipped("200 OK", bomb), LARGE),
+    hostile("gzip of an error that unpacks to 1 GB", zipped("500 No", bomb), LARGE, at=ACCESS_TOKEN),
+    hostile("gzip without an end", endless(head("200 OK", "Content-Encoding: gzip"), bomb()), LARGE),
+    hostile("gzip that is none", zipped("200 OK", lambda: b"[]" * 1000), "is no gzip"),
+    hostile("gzip that breaks off", zipped("200 OK", lambda: gzip.compress(b"[]")[:-6]), "breaks off within its gzip"),
+    hostile(
+        "gzip after gzip",
+        zipped("200 OK", lambda: gzip.compress(b"[") + gzip.compress(b"]")),
+        "after the end of its gzip",
+    ),
+    hostile("gzip within gzip", zipped("200 OK", lambda: gzip.compress(bomb())), INVALID),
+    hostile("an encoding that nobody asked for", whole(b"x", "200 OK", "Content-Encoding: br"), "not asked for"),
+    hostile("chunks of one byte without an end", endless(CHUNKED, b"1\r\na\r\n" * 10_000), "more than 10,000 pieces"),
+    hostile("a chunk without an end", endless(CHUNKED + b"fffffffff\r\n", b"a" * 100_000), LARGE),
+    hostile("a chunk's length without an end", endless(CHUNKED, b"1" * 100_000), BROKEN),
+    hostile("chunks with endless extensions", endless(CHUNKED + b"1;", b"x" * 100_000), BROKEN),
+    hostile("trailers without an end", endless(CHUNKED + b"2\r\n[]\r\n0\r\n", b"a: b\r\n" * 10_000), BROKEN),
+    hostile("a body shorter than its length", parts(head(length=100), b"[]"), BROKEN),
+    hostile("a body longer than its length", parts(head(length=2), b"[]" + b" " * 1_000_000), None),
+    hostile("a negative length", parts(head(length=-1), b"[]"), BROKEN),
+    hostile("an absurd length", parts(head(length="9" * 30), b"[]"), BROKEN),
+    hostile("a length of 5,000 digits", parts(head(length="9" * 5_000), b"[]"), BROKEN),
+    hostile("two lengths", parts(head("200 OK", "Content-Length: 3", length=2), b"[]"), BROKEN),
+    hostile("many pages that each nearly are too large", big_page, None, at=TEAM_MEMBERS, TEAMS=MANY_TEAMS),
+    # heads
+    hostile("headers without an end", endless(b"HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n" * 1000), BROKEN),
+    hostile("thousands of headers", whole(b"[]", "200 OK", *["a: b"] * 15_000), None),
+    hostile("a header of 1 MB", whole(b"[]", "200 OK", f"X: {'x' * 1_000_000}"), BROKEN),
+    hostile("a reason phrase without an end", endless(b"HTTP/1.1 200 ", b"x" * 100_000), BROKEN),
+    hostile("100 Continue for ever", endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000), LATE),
+    hostile("103 Early Hints for ever", endless(b"", b"HTTP/1.1 103 Hints\r\nLink: <x>\r\n\r\n" * 4_000), LATE),
+    hostile("101 Switching Protocols", parts(head("101 Switching Protocols", "Upgrade: x"), b"a" * 1_000_000), BROKEN),
+    hostile("HTTP/0.9", parts(b"<html>hello</html>"), BROKEN),
+    hostile("not HTTP", parts(b"\x16\x03\x01\x02\x00" * 1000), BROKEN),
+    hostile("a status that there is not", document([], "999 Beyond"), "answers 999"),
+    hostile("closed at once", parts(), BROKEN),
+    # time
+    hostile("no answer", parts(FOREVER), LATE),
+    hostile("a head that dribbles", dribble(b"X", 0.1, b"HTTP/1.1 200 OK\r\nX: "), LATE),
+    hostile("a body that dribbles", dribble(b" ", 0.1, head()), LATE),
+    hostile("an error that dribbles", dribble(b" ", 0.1, head("503 No")), LATE),
+    # JSON
+    hostile("JSON of 100,000 levels", whole(b"[" * 100_000 + b"]" * 100_000), f"{INVALID}.*expected fewer"),
+    hostile("JSON of 40,000 levels", whole(b"[" * 40_000 + b"]" * 40_000), f"{INVALID}.*recursion limit"),
+    hostile("a name of 10 MB", one(USER, name="n" * 10_000_000), LARGE),
+    hostile("a name of 1 MB", one(USER, name="n" * 1_000_000), None),
+    hostile("a number of a million digits", whole(b'[{"id": ' + b"9" * 1_000_000 + b"}]"), "number out of range"),
+    hostile("a million items of another type", whole(b"[" + b"0," * 900_000 + b"0]"), f"{INVALID}.*expected fewer"),
+    hostile("half a million empty objects", whole(b"[" + b"{}," * 500_000 + b"{}]"), f"{INVALID}.*expected fewer"),
+    hostile("1,001 items", document([USER] * 1001), f"{INVALID}.*at most 1000 items"),
+    hostile("1,000 items of another type", whole(b"[" + b"0," * 999 + b"0]"), rf"{INVALID}.*\[0\].*999 more"),
+    hostile(
+        "a million unknown fields", whole(b'[{"id": 0' + b',"":{}' * 300_000 + b"}]"), f"{INVALID}.*expected fewer"
+    ),
+    hostile("a field 90,000 times", whole(b'[{"id": 0' + b',"id": 0' * 90_000 + b"}]"), rf"{INVALID}.*\[0\]\.id"),
+    hostile("UTF-8 that is none", whole(b'[{"id": "\xff\xfe"}]'), f"{INVALID}.*Invalid JSON"),
+    hostile("UTF-16", whole("[]".encode("utf-16")), f"{INVALID}.*Invalid JSON"),
+    hostile("HTML", whole(b"<html>" * 10_000), f"{INVALID}.*Invalid JSON"),
+    hostile("a name of NULs", one(USER, name="\0" * 1000), None),
+    hostile("a name that turns the writing's direction", one(USER, name=BIDI * 100), None),
+    hostile(
+        "an organization's name that turns it",
+        document({"id": "o", "slug": "acme", "name": BIDI}),
+        None,
+        at=ORGANIZATION,
+    ),
+    # ids and slugs
+    hostile("a team called ..", one(TEAM, id=".."), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
+    hostile("a team called .", one(TEAM, id="."), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
+    hostile("a team with a path for its id", one(TEAM, id="../members"), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
+    hostile("a team with a query for its id", one(TEAM, id="t1?x=1#"), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
+    hostile("a team with a bidi id", one(TEAM, id=f"t{BIDI}"), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
+    hostile("a team with NULs in its slug", one(TEAM, slug="a\0b"), rf"{INVALID}.*\[0\]\.slug", at=TEAMS),
+    hostile("a team with an id of 1 MB", one(TEAM, id="t" * 1_000_000), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
+    hostile("a team with the token for its id", one(TEAM, id=TOKEN), "token is among them", at=TEAMS),
+    hostile(
+        "an organization with the token for its slug",
+        document([{**ORG, "slug": TOKEN}]),
+        "token is among them",
+        at=ORGANIZATIONS,
+        slug="",
+    ),
+    hostile(
+        "organizations with long slugs",
+        document([{**ORG, "slug": f"{n}" + "s" * 190} for n in range(100)]),
+        "reaches 100",
+        at=ORGANIZATIONS,
+        slug="",
+    ),
+    # listings and links
+    hostile("the same page for ever", listing(lambda _, place: user(0, place), last=None), "brought no new id"),
+    hostile("the same page on every page", listing(lambda _, place: user(0, place), last=MOST_PAGES), "no new id"),
+    hostile("an empty page for ever", listing(user, last=None, per_page=0), "brought no new id"),
+    hostile("another page for ever", listing(user, last=None), f"at most {MOST_PAGES} pages"),
+    hostile(
+        "the same organizations for ever", listing(lambda *_: ORG, last=None), "brought none", at=ORGANIZATIONS, slug=""
+    ),
+    hostile(
+        "other organizations for ever",
+        listing(lambda page, place: {**ORG, "slug": f"o-{page}-{place}"}, last=None),
+        f"at most {MOST_PAGES} pages",
+        at=ORGANIZATIONS,
+        slug="",
+    ),
+    hostile("a last page that cannot be", listing(user, last=10**8), f"to {MOST_PAGES}, but it is 100000000"),
+    hostile("a page number that is none", linked("?page=" + "9" * 5_000), "a page number"),
+    hostile(
+        "a link to another host", linked("https://evil.example/v2/organizations/acme/members?page=2"), "evil.example"
+    ),
+    hostile("a link that is no URL", linked("http://[/?page=2"), "a URL in the 'next' link"),
+    hostile("a link of 90 KB", linked("?page=2&" + "a=b&" * 22_000), "the next page to be 3"),
+    hostile("thousands of links", whole(b"[]", "200 OK", "Link: " + "<?page=2>; rel=x, " * 5_000), None),
+    hostile("a link with the token", linked(f"https://{TOKEN}@{TOKEN}.example/?page=2"), r"\[redacted\]"),
+    hostile(
+        "a redirect to the cloud's metadata",
+        document([], "302 Found", "Location: http://169.254.169.254/latest/"),
+        "169.254.169.254. The token was not sent there",
+    ),
+    hostile("a redirect to no URL", document([], "302 Found", "Location: http://[/"), f"redirect|{BROKEN}"),
+    hostile(
+        "a redirect with the token",
+        document([], "307 Go", f"Location: https://{TOKEN}.example/{TOKEN}"),
+        r"\[redacted\]",
+    ),
+    # the token comes back
+    hostile("401 with the token", whole(told(f"bad {TOKEN}"), "401 No"), r"bad \[redacted\]", at=ACCESS_TOKEN),
+    hostile(
+        "401 with the token in base64", whole(told(f"bad {ENCODED}"), "401 No"), r"bad \[redacted\]", at=ACCESS_TOKEN
+    ),
+    hostile(
+        "401 with the token percent-encoded",
+        whole(told(f"bad {PERCENT}"), "401 No"),
+        r"bad \[redacted\]",
+        at=ACCESS_TOKEN,
+    ),
+    hostile("403 with the token in pieces", whole(told(split(TOKEN, "\0\u202e ")), "403 No"), r"\[redacted\]"),
+    hostile("404 with the token", whole(told(TOKEN), "404 No"), "no organization", at=ORGANIZATION),
+    hostile("429 with the token", whole(told(TOKEN), "429 Slow", "Retry-After: 0"), r"\[redacted\]"),
+    hostile("500 with the token", whole(told(f"{'x' * 190}{TOKEN}"), "500 No"), "xxx"),
+    hostile("HTML with the token", whole(f"<html>{TOKEN}</html>".encode(), "500 No"), "answers 500"),
+    hostile("a reason phrase with the token", whole(told("x"), f"401 {TOKEN}", f"X: {TOKEN}"), "does not accept"),
+    hostile("a role that is the token", one(MEMBER, role=TOKEN), rf"{INVALID}.*role", at=TEAM_MEMBERS),
+    hostile("a field that is the token", document([{TOKEN: TOKEN}]), rf"{INVALID}.*\[0\]\.id"),
+    hostile("an error of 60 KB", whole(told("x" * 60_000), "418 No"), "x{190}"),
+    # waiting
+    hostile("Retry-After 1e308", whole(b"", "503 No", "Retry-After: 1e308"), "answers 503"),
+    hostile("Retry-After of 400 digits", whole(b"", "503 No", f"Retry-After: {'9' * 400}"), "answers 503"),
+    hostile("Retry-After in the past", whole(b"", "503 No", "Retry-After: -5"), "answers 503"),
+    hostile("Retry-After that is garbage", whole(b"", "503 No", f"Retry-After: {'Sat, ' * 5_000}"), "answers 503"),
+    hostile("429 that says to come back at once", whole(b"", "429 Slow", "Retry-After: 0"), "rate limit"),
+    hostile("429 with infinity", whole(b'{"scope": "rest", "limit": 1, "reset": Infinity}', "429 Slow"), "rate limit"),
+    hostile(
+        "rate-limit headers of garbage",
+        document(
+            [USER],
+            "200 OK",
+            *(
+                f"RateLimit{scope}-{name}: {value}"
+                for scope in ("", "-User")
+                for name in ("Limit", "Remaining", "Reset")
+                for value in ("9" * 5_000, "-1", "nan", "1e400")
+            ),
+        ),
+        None,
+    ),
+]
