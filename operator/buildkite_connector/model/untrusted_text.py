@@ -5,7 +5,6 @@ event, a log line or a command's output.
 """
 
 import base64
-import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
@@ -19,40 +18,64 @@ SHORTEST_PREFIX = 8
 
 
 class Redactor:
-    """Takes the given credentials out of text: as they are, percent-encoded, JSON-escaped or in base64."""
+    """Takes the given credentials out of text: as they are, percent-encoded, JSON-escaped or in base64.
+
+    It keeps the credentials alone and derives their forms at each use: a thousand connectors keep one each, and
+    failures are rare.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        self._forms = longest_first
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if forms else None
+        self._secrets = tuple(dict.fromkeys(secret for secret in secrets if len(secret) >= SHORTEST_SECRET))
 
     def with_secrets(self, *secrets: str) -> "Redactor":
         """A redactor that also takes these out."""
-        more = Redactor(secrets)
-        merged = Redactor()
-        merged._forms = sorted({*self._forms, *more._forms}, key=len, reverse=True)
-        merged._pattern = re.compile("|".join(map(re.escape, merged._forms)), re.IGNORECASE) if merged._forms else None
-        return merged
+        return Redactor((*self._secrets, *secrets))
 
     def redact(self, text: str) -> str:
         """`text` without the credentials; a credential cut off at the end of the text goes too."""
-        if self._pattern is None:
-            return text
-        text = self._pattern.sub(PLACEHOLDER, text)
-        lowered = text.lower()
-        for form in self._forms:
-            for length in range(min(len(form) - 1, len(text)), SHORTEST_PREFIX - 1, -1):
-                if lowered.endswith(form[:length].lower()):
-                    return text[:-length] + PLACEHOLDER
-        return text
+        return _redact(text, self._forms())
 
     def quote(self, text: str, limit: int = LONGEST_QUOTE) -> str:
         """`text` on one line of at most `limit` printable characters, without the credentials."""
         bounded = text[: 16 * limit]  # a hostile text must not cost time in proportion to its length
-        printable = "".join(char if char.isprintable() else " " for char in self.redact(bounded))
-        line = self.redact(" ".join(printable.split()))
-        return line if len(line) <= limit else f"{self.redact(line[: limit - 1])}…"
+        forms = self._forms()
+        printable = "".join(char if char.isprintable() else " " for char in _redact(bounded, forms))
+        line = _redact(" ".join(printable.split()), forms)
+        return line if len(line) <= limit else f"{_redact(line[: limit - 1], forms)}…"
+
+    def _forms(self) -> frozenset[str]:
+        return frozenset(_lowered(form) for secret in self._secrets for form in _forms(secret))
+
+
+def _redact(text: str, forms: frozenset[str]) -> str:
+    lowered = _lowered(text)
+    spans = sorted(span for form in forms for span in _spans(lowered, form))
+    pieces, shown_to = [], 0
+    for start, end in spans:
+        if start >= shown_to:
+            pieces += [text[shown_to:start], PLACEHOLDER]
+        shown_to = max(shown_to, end)
+    return "".join((*pieces, text[shown_to:]))
+
+
+def _spans(text: str, form: str) -> Iterator[tuple[int, int]]:
+    """Where `form` stands in `text`, and where its beginning stands at the end of `text`."""
+    start = text.find(form)
+    while start >= 0:
+        yield start, start + len(form)
+        start = text.find(form, start + len(form))
+    prefix = form[:SHORTEST_PREFIX]
+    start = text.find(prefix, max(0, len(text) - len(form) + 1))
+    while start >= 0:
+        if form.startswith(text[start:]):
+            yield start, len(text)
+            return
+        start = text.find(prefix, start + 1)
+
+
+def _lowered(text: str) -> str:
+    """In lower case where it is ASCII: case never changes the length, so that places in one are those in the other."""
+    return text.lower() if text.isascii() else "".join(char.lower() if char.isascii() else char for char in text)
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from buildkite_connector.model.tasks import (
     TaskOutcome,
     UnsupportedTask,
 )
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
@@ -23,7 +24,7 @@ OTHER_KINDS = [
 
 
 def task_of(message: baton_pb2.Task) -> Task | None:
-    return poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message)).task
+    return poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message), Redactor()).task
 
 
 def sync_task(**options: object) -> SyncTask:
@@ -92,7 +93,7 @@ def test_a_none_task_is_no_task() -> None:
 
 
 def test_an_answer_without_a_task_is_no_task() -> None:
-    assert poll_from(baton_pb2.BatonServiceGetTaskResponse()).task is None
+    assert poll_from(baton_pb2.BatonServiceGetTaskResponse(), Redactor()).task is None
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
@@ -126,7 +127,7 @@ def test_a_task_id_that_is_not_27_letters_and_digits_breaks_the_protocol(task_id
     [(-5, 0), (0, 0), (0.25, 0.25), (300, 300), (301, 300), (10**11, 300)],
 )
 def test_the_next_poll_is_clamped_to_five_minutes(said: float, kept: float) -> None:
-    assert poll_from(baton_pb2.BatonServiceGetTaskResponse(next_poll=duration(said))).next_poll == kept
+    assert poll_from(baton_pb2.BatonServiceGetTaskResponse(next_poll=duration(said)), Redactor()).next_poll == kept
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_the_next_poll_is_clamped_to_five_minutes(said: float, kept: float) -> N
     [(-5, 1), (0, 30), (0.25, 1), (1, 1), (45.5, 45.5), (300, 300), (3600, 300)],
 )
 def test_the_next_heartbeat_is_clamped_to_one_second_and_five_minutes(said: float, kept: float) -> None:
-    poll = poll_from(baton_pb2.BatonServiceGetTaskResponse(next_heartbeat=duration(said)))
+    poll = poll_from(baton_pb2.BatonServiceGetTaskResponse(next_heartbeat=duration(said)), Redactor())
     heartbeat = heartbeat_from(baton_pb2.BatonServiceHeartbeatResponse(next_heartbeat=duration(said)), ID)
 
     assert (poll.next_heartbeat, heartbeat.next_heartbeat) == (kept, kept)

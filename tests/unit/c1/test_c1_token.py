@@ -176,7 +176,11 @@ async def test_an_empty_token_is_a_failure_to_authenticate(sim: C1Simulator, bod
         '{"access_token": "h\u00e9", "expires_in": 60}',
         '{"access_token": "abc", "token_type": "Bea rer", "expires_in": 60}',
         '{"access_token": "abc", "expires_in": "soon"}',
-        '{"access_token": "' + "x" * 100_000 + '"}',
+        '{"access_token": "abc", "expires_in": true}',
+        '{"access_token": "abc", "expires_in": [60]}',
+        '{"access_token": "abc", "expires_in": ' + "9" * 5000 + "}",
+        '{"access_token": "abc", "more": ' + "[" * 20_000 + "}",
+        '{"access_token": "abc", "token_type": "' + "x" * 41 + '", "expires_in": 60}',
     ],
 )
 async def test_an_answer_that_is_no_token_passes_with_time(sim: C1Simulator, body: str) -> None:
