@@ -1,0 +1,20 @@
+"""No answer of Buildkite, whatever it is, costs the process more than the table's bounds."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from unit.hostile.buildkite_rows import ROWS
+from unit.hostile.measure import Child
+from unit.hostile.rows import Row
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    with Child() as child:
+        yield child
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_a_hostile_answer_is_bounded(row: Row, child: Child) -> None:
+    assert await child.measure("unit.hostile.buildkite_rows", row) == []
