@@ -65,10 +65,10 @@ class C1:
         endpoint = credentials.endpoint
         if any(pattern.admits(endpoint) for pattern in self._allowed):
             return endpoint
-        where = credentials.redactor.quote(str(endpoint), _LONGEST_HOST)
+        shown = Endpoint(credentials.redactor.quote(endpoint.host, _LONGEST_HOST), endpoint.port)
         raise Failure(
             Reason.CLIENT_ID_INVALID,
-            f"The client ID leads to {where}, where the operator does not connect: {ALLOWED_HOSTS_VARIABLE} allows "
+            f"The client ID leads to {shown}, where the operator does not connect: {ALLOWED_HOSTS_VARIABLE} allows "
             f"{self._settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
             "client ID whole, as C1 showed it; should your tenant be there, add its host to the operator's setting.",
             remedy=Remedy.CREDENTIALS,

@@ -23,8 +23,9 @@ USER_AGENT = f"buildkite-connector/{__version__}"
 TOKEN_CONNECTIONS = 20
 """At most this many at once to a host's token endpoint: a thousand connectors start together."""
 
-LONGEST_MESSAGE = 1024 * 1024
-"""Bytes of one answer: C1's are a few hundred, and those of tasks that this connector refuses some thousand."""
+LONGEST_MESSAGE = 512 * 1024
+"""Bytes of one answer. C1's are a few hundred, and tasks that this connector refuses some thousand; an answer of
+nothing but empty items takes 60 times its length in memory once it is read."""
 MOST_METADATA = 16 * 1024
 """Bytes of an answer's headers or trailers, the status's details among them."""
 

@@ -18,7 +18,9 @@ SHORTEST_PREFIX = 8
 
 
 class Redactor:
-    """Takes the given credentials out of text: as they are, percent-encoded, JSON-escaped or in base64.
+    """Takes the given credentials out of text: as they are, percent-encoded or in base64.
+
+    They are found in either case, and with backslashes, blanks or characters that cannot be printed between their own.
 
     It keeps the credentials alone and derives their forms at each use: a thousand connectors keep one each, and
     failures are rare.
@@ -44,18 +46,28 @@ class Redactor:
         return line if len(line) <= limit else f"{_redact(line[: limit - 1], forms)}…"
 
     def _forms(self) -> frozenset[str]:
-        return frozenset(_lowered(form) for secret in self._secrets for form in _forms(secret))
+        return frozenset(_lowered(form.replace("\\", "")) for secret in self._secrets for form in _forms(secret))
 
 
 def _redact(text: str, forms: frozenset[str]) -> str:
-    lowered = _lowered(text)
-    spans = sorted(span for form in forms for span in _spans(lowered, form))
+    # Sought is in what is left without blanks, control, bidi and other characters that no credential has, and without
+    # backslashes, which JSON and Python's own repr put before some. A credential with a blank or a letter beyond ASCII
+    # is sought in the text as it is.
+    places = [place for place, char in enumerate(text) if _is_plain(char)]
+    squeezed = _lowered("".join([text[place] for place in places]))
+    spans = [(places[start], places[end - 1] + 1) for start, end in _all_spans(squeezed, forms)]
+    if not all(map(_is_plain, forms)):
+        spans += _all_spans(_lowered(text), forms)
     pieces, shown_to = [], 0
-    for start, end in spans:
+    for start, end in sorted(spans):
         if start >= shown_to:
             pieces += [text[shown_to:start], PLACEHOLDER]
         shown_to = max(shown_to, end)
     return "".join((*pieces, text[shown_to:]))
+
+
+def _all_spans(text: str, forms: Iterable[str]) -> list[tuple[int, int]]:
+    return [span for form in forms for span in _spans(text, form)]
 
 
 def _spans(text: str, form: str) -> Iterator[tuple[int, int]]:
@@ -73,6 +85,11 @@ def _spans(text: str, form: str) -> Iterator[tuple[int, int]]:
         start = text.find(prefix, start + 1)
 
 
+def _is_plain(text: str) -> bool:
+    """Whether each character is one of ASCII's that leave a mark on paper, and none an escape."""
+    return text.isascii() and text.isprintable() and " " not in text and "\\" not in text
+
+
 def _lowered(text: str) -> str:
     """In lower case where it is ASCII: case never changes the length, so that places in one are those in the other."""
     return text.lower() if text.isascii() else "".join(char.lower() if char.isascii() else char for char in text)
@@ -84,11 +101,12 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote(secret, safe="")
     yield quote(secret)
     yield quote_plus(secret)
-    yield secret.replace("\\", "\\\\").replace('"', '\\"')
-    yield secret.replace("/", "\\/")
+    yield f"%{secret.encode('utf-8', 'surrogatepass').hex('%')}"
     raw = secret.encode("utf-8", "surrogatepass")
     for offset in range(3):  # base64 of a longer text that holds the secret shows one of three alignments
         encoded = base64.b64encode(bytes(offset) + raw).decode()
+        if offset == 0:
+            yield from (encoded, encoded.rstrip("="))
         start = (0, 2, 3)[offset]
         whole = len(encoded.rstrip("=")) - (0 if (offset + len(raw)) % 3 == 0 else 1)
         part = encoded[start:whole]

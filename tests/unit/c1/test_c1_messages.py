@@ -75,6 +75,31 @@ def test_many_unknown_resource_types_still_give_a_short_refusal() -> None:
     assert len(sync_task(sync_resource_type_ids=[f"kind-{n}" for n in range(10_000)]).refusal) < 600
 
 
+def test_more_resource_types_than_there_can_be_are_refused_by_their_number() -> None:
+    task = sync_task(sync_resource_type_ids=["user"] * 101)
+
+    assert "asks for 101 resource types" in task.refusal
+    assert sync_task(sync_resource_type_ids=["user"] * 100).refusal == ""
+
+
+def test_what_a_task_says_is_shown_without_credentials() -> None:
+    redactor = Redactor(["t0ps3cret-token"])
+    message = baton_pb2.Task(id="t0ps3cret-token", hello=baton_pb2.Task.HelloTask())
+    with pytest.raises(Failure) as caught:
+        poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message), redactor)
+    options = baton_pb2.Task.SyncFullTask(sync_resource_type_ids=["t0ps3cret-token"], storage_engine="t0ps3cret-token")
+    poll = poll_from(baton_pb2.BatonServiceGetTaskResponse(task=baton_pb2.Task(id=ID, sync_full=options)), redactor)
+
+    assert isinstance(poll.task, SyncTask)
+    for shown in (caught.value.message, poll.task.refusal, poll.task.storage_engine):
+        assert "[redacted]" in shown
+        assert "t0ps3cret" not in shown
+
+
+def test_a_long_storage_engine_is_cut() -> None:
+    assert len(sync_task(storage_engine="p" * 100_000).storage_engine) == 40
+
+
 def test_a_task_for_single_resources_is_refused() -> None:
     message = baton_pb2.Task(id=ID)
     message.sync_full.targeted_sync_resources.add(display_name="one")
