@@ -79,7 +79,8 @@ def operator(
     count for all connections. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that client IDs may lead to (default
     *.conductor.one); BATON_C1_API_HOST replaces the host of all client IDs.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on standard error are no JSON
+    # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from buildkite_connector.c1 import C1Settings
     from buildkite_connector.cli.operator import OperatorSettings, run_operator
 

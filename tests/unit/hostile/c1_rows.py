@@ -3,7 +3,6 @@
 import base64
 import functools
 import json
-import os
 import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -47,14 +46,9 @@ PLAIN_OK = h2.headers((":status", "200"), ("content-type", "application/grpc"))
 GZIP_OK = PLAIN_OK + h2.headers(("grpc-encoding", "gzip"))
 
 
-GRPC_SAYS_NOTHING = {"GRPC_VERBOSITY": "NONE"}
-"""As the operator's process has it: gRPC's own lines would repeat what a server sends, a GOAWAY's words for one."""
-
-
 @asynccontextmanager
 async def next_task(address: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """A connector asks for a task, which takes a token first."""
-    os.environ.update(GRPC_SAYS_NOTHING)
     host, _, ca_file = address.partition(" ")
     settings = C1Settings(
         ca_file=Path(ca_file),
