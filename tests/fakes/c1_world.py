@@ -39,8 +39,9 @@ class LeastChance:
 
 
 def settings_for(sim: C1Simulator, **changes: Any) -> C1Settings:
-    """Settings that trust the simulator, with deadlines that a test can wait for."""
-    return C1Settings(**({"ca_file": sim.ca_file, "call_timeout": 10.0, "poll_timeout": 10.0} | changes))  # type: ignore[arg-type]
+    """Settings that trust the simulator and allow its host, with deadlines that a test can wait for."""
+    usual = {"ca_file": sim.ca_file, "allowed_hosts": sim.address, "call_timeout": 10.0, "poll_timeout": 10.0}
+    return C1Settings(**(usual | changes))  # type: ignore[arg-type]
 
 
 @asynccontextmanager

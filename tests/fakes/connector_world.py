@@ -213,7 +213,11 @@ class Store:
         yield derived
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
-        staged = [each for (owner, _), each in self.files.items() if owner == key and (each.sha256 == sha256 or self.restores_any)]
+        staged = [
+            each
+            for (owner, _), each in self.files.items()
+            if owner == key and (each.sha256 == sha256 or self.restores_any)
+        ]
         return staged[0] if staged else None
 
     def replace_file(self, **changes: object) -> None:

@@ -133,7 +133,7 @@ class OperatorProcess:
 class Rig:
     """The simulators, one registered client, and manifests that fit them.
 
-    `ca` signs C1's certificate, and that of any other C1 that the operator is to trust. `operators`: all that were
+    `ca` signs the certificates of `c1` and of `other_c1`, which the operator may go to both. `operators`: all that were
     made. `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it
     must not be.
     """
@@ -156,7 +156,8 @@ class Rig:
                     Config((Organization.load(GOLDEN),), (Token(API_TOKEN),), Limits(user=None, organization=None))
                 )
             )
-            self.c1 = await self.open_c1()
+            self.c1 = await self._open_c1()
+            self.other_c1 = await self._open_c1()
             self.client = self.c1.register_client()
             self._opened = opening.pop_all()
         return self
@@ -166,8 +167,8 @@ class Rig:
     ) -> None:
         await self._opened.aclose()
 
-    async def open_c1(self) -> C1Simulator:
-        """One more C1 that the operator trusts; it ends with the rig."""
+    async def _open_c1(self) -> C1Simulator:
+        """One more C1 that the operator trusts and may go to; it ends with the rig."""
         c1 = await self._opened.enter_async_context(
             C1Simulator(Policy(next_poll=0.5, next_heartbeat=1.0, sync_on_hello=False), ca=self.ca)
         )
@@ -200,6 +201,7 @@ class Rig:
                 "KUBECONFIG": str(self.kubernetes.kubeconfig),
                 "BUILDKITE_API_URL": self.buildkite.url,
                 "SSL_CERT_FILE": str(self.c1.ca_file),
+                "BUILDKITE_CONNECTOR_C1_HOSTS": ",".join(c1.address for c1 in self._c1s),
                 "BUILDKITE_CONNECTOR_DATA_DIR": str(self.directory / "snapshots"),
                 "HOME": str(self.directory),
                 **environment,

@@ -90,7 +90,7 @@ async def with_new_client(tenant: Tenant) -> None:
 
 
 async def out_of_reach(tenant: Tenant) -> None:
-    tenant.c1 = await tenant.rig.open_c1()
+    tenant.c1 = tenant.rig.other_c1
     tenant.client = tenant.c1.register_client()
     tenant.c1.close_port()
     await tenant.apply()

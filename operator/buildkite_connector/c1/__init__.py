@@ -1,18 +1,19 @@
 """C1 as this project speaks to it: a session with BatonService for each connector.
 
-Start at `client` (the calls), then `token` and `credentials` (who we are), `channel` (what connectors
-share), `messages` and `status` (translation to `task` and `failure`).
+Start at `client` (the calls), then `token` and `credentials` (who we are), `allowed_hosts` (where calls may go),
+`channel` (what connectors share), `messages` and `errors` (translation to `task` and `failure`).
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from buildkite_connector.c1.allowed_hosts import HostPattern, parse_patterns
 from buildkite_connector.c1.channel import ChannelPool, load_trust
 from buildkite_connector.c1.client import C1Client
 from buildkite_connector.c1.credentials import Credentials, parse_credentials
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
-from buildkite_connector.c1.settings import HOST_VARIABLE, C1Settings
+from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABLE, C1Settings
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
@@ -20,6 +21,8 @@ from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 __all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
 
 _HOST_ID_LIMIT = 256
+_LONGEST_HOST = 100
+"""Characters of a refused host that are shown."""
 
 
 class C1:
@@ -31,12 +34,13 @@ class C1:
         self._clock = clock
         self._jitter = jitter
         self._instead = _endpoint_override(settings)
+        self._allowed = _allowed_hosts(settings)
 
     def client(self, credentials: Credentials, host_id: str) -> C1Client:
         """A session for one connector, which C1 knows as `host_id`; no call is made yet.
 
-        Raises Failure SPEC_INVALID for a host ID that C1 would not take, C1_UNREACHABLE for a proxy setting
-        that cannot work.
+        Raises Failure SPEC_INVALID for a host ID that C1 would not take, CLIENT_ID_INVALID for a client ID whose host
+        the settings do not allow, C1_UNREACHABLE for a proxy setting that cannot work.
         """
         if not 1 <= len(host_id) <= _HOST_ID_LIMIT:
             raise Failure(
@@ -45,7 +49,7 @@ class C1:
                 "delivery.hostID to a shorter name.",
                 remedy=Remedy.EDIT,
             )
-        channel = self._channels.acquire(self._instead or credentials.endpoint)
+        channel = self._channels.acquire(self._instead or self._allowed_endpoint(credentials))
         return C1Client(
             channel,
             self._channels,
@@ -56,6 +60,20 @@ class C1:
             jitter=self._jitter,
         )
 
+    def _allowed_endpoint(self, credentials: Credentials) -> Endpoint:
+        """Where the client ID leads. Checked before a channel is made: a refused host is not even resolved."""
+        endpoint = credentials.endpoint
+        if any(pattern.admits(endpoint) for pattern in self._allowed):
+            return endpoint
+        shown = Endpoint(credentials.redactor.quote(endpoint.host, _LONGEST_HOST), endpoint.port)
+        raise Failure(
+            Reason.CLIENT_ID_INVALID,
+            f"The client ID leads to {shown}, where the operator does not connect: {ALLOWED_HOSTS_VARIABLE} allows "
+            f"{self._settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
+            "client ID whole, as C1 showed it; should your tenant be there, add its host to the operator's setting.",
+            remedy=Remedy.CREDENTIALS,
+        )
+
 
 @asynccontextmanager
 async def open_c1(
@@ -63,7 +81,7 @@ async def open_c1(
 ) -> AsyncIterator[C1]:
     """Open the process's access to C1; what is still open at the end is closed.
 
-    Raises Failure C1_UNREACHABLE when a setting (host, CA file) cannot work.
+    Raises Failure C1_UNREACHABLE when a setting (host, allowed hosts, CA file) cannot work.
     """
     trust = await asyncio.to_thread(load_trust, settings)
     channels = ChannelPool(settings, trust)
@@ -80,3 +98,12 @@ def _endpoint_override(settings: C1Settings) -> Endpoint | None:
         return parse_endpoint(settings.api_host)
     except ValueError as error:
         raise Failure(Reason.C1_UNREACHABLE, f"{HOST_VARIABLE} {error}; correct the operator's setting.") from None
+
+
+def _allowed_hosts(settings: C1Settings) -> tuple[HostPattern, ...]:
+    try:
+        return parse_patterns(settings.allowed_hosts)
+    except ValueError as error:
+        raise Failure(
+            Reason.C1_UNREACHABLE, f"{ALLOWED_HOSTS_VARIABLE} {error}; correct the operator's setting."
+        ) from None

@@ -5,8 +5,10 @@ carries no credentials: each call brings its own connector's token. The last con
 """
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass
+from http.cookiejar import CookieJar
 
 import grpc
 import httpx
@@ -22,6 +24,16 @@ USER_AGENT = f"buildkite-connector/{__version__}"
 TOKEN_CONNECTIONS = 20
 """At most this many at once to a host's token endpoint: a thousand connectors start together."""
 
+RECEIVE_BUFFER = 8 * 1024
+"""Bytes that the system keeps of a token endpoint's answer (Linux doubles it). All that is there is worked off before
+another task gets its turn, and the usual 64 KB hold 2,300 answers of 103 Early Hints, which take 200 ms."""
+
+LONGEST_MESSAGE = 512 * 1024
+"""Bytes of one answer. C1's are a few hundred, and tasks that this connector refuses some thousand; an answer of
+nothing but empty items takes 60 times its length in memory once it is read."""
+MOST_METADATA = 16 * 1024
+"""Bytes of an answer's headers or trailers, the status's details among them."""
+
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.primary_user_agent", USER_AGENT),
     # No more often than the five minutes that servers allow by default. Keepalive also bounds how long
@@ -30,6 +42,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.max_reconnect_backoff_ms", 30_000),
+    # A stated bound on what a server may send: an answer to GetTask or Heartbeat, a status and its details.
+    ("grpc.max_receive_message_length", LONGEST_MESSAGE),
+    ("grpc.max_metadata_size", MOST_METADATA),
+    ("grpc.absolute_max_metadata_size", MOST_METADATA),
     # C1 publishes no service config: without this each lookup would also ask for a TXT record.
     ("grpc.service_config_disable_resolution", 1),
 )
@@ -57,6 +73,13 @@ def load_trust(settings: C1Settings) -> TrustRoots:
         ) from error
 
 
+class NoCookies(CookieJar):
+    """Keeps nothing: connectors share the client, and what one server's answers set would stay and grow."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        pass
+
+
 class Channel:
     """The HTTP client and the gRPC stub of one host."""
 
@@ -65,12 +88,17 @@ class Channel:
         self.endpoint = endpoint
         self.http = httpx.AsyncClient(
             base_url=f"https://{endpoint}",
-            verify=trust.tls,
-            proxy=proxy,
+            transport=httpx.AsyncHTTPTransport(
+                verify=trust.tls,
+                proxy=proxy,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=TOKEN_CONNECTIONS),
+                socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)],
+            ),
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(settings.call_timeout, connect=settings.connect_timeout),
-            limits=httpx.Limits(max_connections=TOKEN_CONNECTIONS),
+            cookies=NoCookies(),
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
         through: tuple[str, int | str] = ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0)

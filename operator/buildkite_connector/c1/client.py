@@ -54,7 +54,7 @@ class C1Client:
         self._channel: Channel | None = channel
         self._channels = channels
         self._stub: Any = channel.stub
-        self._tokens = TokenSource(credentials, channel.http, clock)
+        self._tokens = TokenSource(credentials, channel.http, clock, settings.call_timeout)
         self._host_id = host_id
         self._settings = settings
         self._clock = clock
@@ -68,7 +68,8 @@ class C1Client:
     async def next_task(self) -> Poll:
         """Ask for work; C1 may hold the answer back for a while when there is none."""
         request = baton_pb2.BatonServiceGetTaskRequest(host_id=self._host_id)
-        return poll_from(await self._call("GetTask", request, self._settings.poll_timeout))
+        response = await self._call("GetTask", request, self._settings.poll_timeout)
+        return poll_from(response, self._tokens.redactor)
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         """Tell C1 that the task is being worked on, and hear whether it still should be."""
@@ -141,7 +142,6 @@ class C1Client:
         channel = self._channel
         if channel is None:
             raise RuntimeError("the session with C1 is closed")
-        token: AccessToken | None = None
         try:
             async with asyncio.timeout(deadline):
                 token = await self._tokens.current()
@@ -160,6 +160,7 @@ class C1Client:
             rpc,
             channel.endpoint,
             code,
-            token.redact(details) if token else details,
+            details,
+            self._tokens.redactor,
             connecting=channel.connecting,
         )

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import Redactor
 
 SECRET_VERSION = "v1"  # noqa: S105
 _KEY_BYTES = 32
@@ -28,12 +29,16 @@ _KEY_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who the connector is to C1. `endpoint` is the client ID's HOST; `key_id` the JWK's `kid` or empty."""
+    """Who the connector is to C1. `endpoint` is the client ID's HOST; `key_id` the JWK's `kid` or empty.
+
+    `redactor` knows the client secret: as it was given, its KEY, the JWK and its private `d`.
+    """
 
     client_id: str
     endpoint: Endpoint
     key: Ed25519PrivateKey = field(repr=False, compare=False)
     key_id: str = field(default="", repr=False)
+    redactor: Redactor = field(default_factory=Redactor, repr=False, compare=False)
 
 
 def parse_credentials(client_id: str, client_secret: str) -> Credentials:
@@ -43,8 +48,18 @@ def parse_credentials(client_id: str, client_secret: str) -> Credentials:
     """
     name = client_id.strip()
     endpoint = _endpoint_of(name)
-    key, key_id = _parse_secret(client_secret)
-    return Credentials(name, endpoint, key, key_id)
+    # The reference client skips line breaks in the key: a secret wrapped by `base64` or YAML works there.
+    secret = "".join(client_secret.split())
+    encoded = _encoded_key(secret)
+    jwk = _jwk(encoded)
+    key_id = jwk.get("kid")
+    return Credentials(
+        client_id=name,
+        endpoint=endpoint,
+        key=_private_key(jwk),
+        key_id=key_id if isinstance(key_id, str) else "",
+        redactor=Redactor((secret, encoded, str(jwk["d"]))),
+    )
 
 
 def _endpoint_of(client_id: str) -> Endpoint:
@@ -70,9 +85,8 @@ def _endpoint_of(client_id: str) -> Endpoint:
         raise _bad_id(f"has a host that {error}") from None
 
 
-def _parse_secret(client_secret: str) -> tuple[Ed25519PrivateKey, str]:
-    # The reference client skips line breaks in the key: a secret wrapped by `base64` or YAML works there.
-    secret = "".join(client_secret.split())
+def _encoded_key(secret: str) -> str:
+    """The secret's fourth part."""
     if not secret:
         raise _bad_secret("is empty")
     parts = secret.split(":", 3)
@@ -80,14 +94,15 @@ def _parse_secret(client_secret: str) -> tuple[Ed25519PrivateKey, str]:
         raise _bad_secret(f"has {len(parts)} of the four parts that ':' separates")
     if parts[2] != SECRET_VERSION:
         raise _bad_secret(f"is not of version {SECRET_VERSION}, the only one this connector knows")
-    encoded = _decode(parts[3])
-    if encoded is None:
+    return parts[3]
+
+
+def _jwk(encoded: str) -> dict[str, object]:
+    """The key that `encoded` holds, with a private half."""
+    decoded = _decode(encoded)
+    if decoded is None:
         raise _bad_secret("has a fourth part that is not unpadded base64url, perhaps cut short or edited")
-    return _private_key(encoded)
-
-
-def _private_key(encoded: bytes) -> tuple[Ed25519PrivateKey, str]:
-    jwk = _json_object(encoded)
+    jwk = _json_object(decoded)
     if jwk is None:
         raise _bad_secret("has a key that is not a JSON object, perhaps cut short or edited")
     if jwk.get("kty") != "OKP":
@@ -98,6 +113,10 @@ def _private_key(encoded: bytes) -> tuple[Ed25519PrivateKey, str]:
         raise _bad_secret("holds a public key only: its private half (d) is missing")
     if not jwk.get("x"):
         raise _bad_secret("has a key without its public half (x)")
+    return jwk
+
+
+def _private_key(jwk: dict[str, object]) -> Ed25519PrivateKey:
     private, public = _decode(jwk["d"]), _decode(jwk["x"])
     if private is None or len(private) != _KEY_BYTES:
         raise _bad_secret(f"has a private key (d) that is not {_KEY_BYTES} bytes in unpadded base64url")
@@ -106,8 +125,7 @@ def _private_key(encoded: bytes) -> tuple[Ed25519PrivateKey, str]:
     key = Ed25519PrivateKey.from_private_bytes(private)
     if key.public_key().public_bytes_raw() != public:
         raise _bad_secret("has a public key (x) that does not belong to its private key (d)")
-    key_id = jwk.get("kid")
-    return key, key_id if isinstance(key_id, str) else ""
+    return key
 
 
 def _json_object(encoded: bytes) -> dict[str, object] | None:

@@ -10,6 +10,7 @@ import grpc
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.settings import CA_VARIABLE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import Redactor
 
 ROTATE = (
     "Check that the connector still exists in C1, rotate its credentials there and put the new client ID "
@@ -27,15 +28,18 @@ _REQUEST_REFUSED = frozenset(
 )
 _UNDER_A_TASK = frozenset({"Heartbeat", "UploadAsset", "FinishTask"})
 """Refused for what became of the task, which no edit of the resource mends."""
-_TEXT_LIMIT = 300
 
 
-def call_failure(rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, *, connecting: bool) -> Failure:
-    """What a call's status means. `connecting`: no connection to C1 could be made so far.
+def call_failure(
+    rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, redactor: Redactor, *, connecting: bool
+) -> Failure:
+    """What a call's status means. `redactor` knows the credentials that C1 has seen.
+
+    `connecting`: no connection to C1 could be made so far.
 
     Codes that are not known to be final pass with time, as in the reference client.
     """
-    said = f"{code.name} ({one_line(details)})" if details else code.name
+    said = f"{code.name} ({redactor.quote(details)})" if details else code.name
     if code in _CLIENT_REFUSED:
         return Failure(
             Reason.C1_CLIENT_REJECTED,
@@ -69,9 +73,3 @@ def tls_hint(text: str) -> str:
         " The server's certificate could not be verified: where C1 is reached through a gateway with a "
         f"private CA, name that CA's PEM file in {CA_VARIABLE}."
     )
-
-
-def one_line(text: str) -> str:
-    """C1's words made fit for a condition: one line, no control characters, at most 300 characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= _TEXT_LIMIT else f"{line[: _TEXT_LIMIT - 1]}…"

@@ -1,11 +1,11 @@
 """BatonService's messages to and from this project's words; every limit of the contract is kept here."""
 
 import re
+from itertools import islice
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.status_pb2 import Status
 
-from buildkite_connector.c1.errors import one_line
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind, SyncScope
 from buildkite_connector.model.tasks import (
@@ -19,19 +19,29 @@ from buildkite_connector.model.tasks import (
     TaskOutcome,
     UnsupportedTask,
 )
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
 
 LONGEST_POLL = 300.0
 SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT, DEFAULT_HEARTBEAT = 1.0, 300.0, 30.0
 UNKNOWN_KIND = "unknown"
+MOST_RESOURCE_TYPES = 100
+"""A task that names more types than this is refused without a look at them all; this connector has two."""
+
+_LONGEST_TASK_ID = 60
+_LONGEST_ENGINE = 40
+"""Characters of C1's texts that are shown."""
 
 _TASK_ID = re.compile(r"[A-Za-z0-9]{27}")
 
 
-def poll_from(response: baton_pb2.BatonServiceGetTaskResponse) -> Poll:
-    """GetTask's answer. Raises Failure C1_UNAVAILABLE for a task that breaks the contract."""
+def poll_from(response: baton_pb2.BatonServiceGetTaskResponse, redactor: Redactor) -> Poll:
+    """GetTask's answer. Raises Failure C1_UNAVAILABLE for a task that breaks the contract.
+
+    `redactor` knows the credentials that C1 has seen: what the task says may come to stand in a message.
+    """
     return Poll(
-        task=_task_from(response.task),
+        task=_task_from(response.task, redactor),
         next_poll=min(max(_seconds(response.next_poll), 0.0), LONGEST_POLL),
         next_heartbeat=_heartbeat_interval(response.next_heartbeat),
     )
@@ -58,7 +68,7 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
     return request
 
 
-def _task_from(task: baton_pb2.Task) -> Task | None:
+def _task_from(task: baton_pb2.Task, redactor: Redactor) -> Task | None:
     kind = task.WhichOneof("task_type")
     if kind == "none" or (kind is None and not task.id):
         return None
@@ -66,19 +76,20 @@ def _task_from(task: baton_pb2.Task) -> Task | None:
         raise Failure(
             Reason.C1_UNAVAILABLE,
             f"C1 handed out a task ({kind or UNKNOWN_KIND}) whose id is not 27 letters and digits but "
-            f"{one_line(task.id)!r}; it was left alone, and C1 is asked again.",
+            f"{redactor.quote(task.id, _LONGEST_TASK_ID)!r}; it was left alone, and C1 is asked again.",
         )
     task_id = TaskID(task.id)
     if kind == "hello":
         return HelloTask(task_id)
     if kind == "sync_full":
-        return _sync_task(task_id, task.sync_full)
+        return _sync_task(task_id, task.sync_full, redactor)
     return UnsupportedTask(task_id, kind or UNKNOWN_KIND)
 
 
-def _sync_task(task_id: TaskID, options: baton_pb2.Task.SyncFullTask) -> SyncTask:
+def _sync_task(task_id: TaskID, options: baton_pb2.Task.SyncFullTask, redactor: Redactor) -> SyncTask:
     entitlements = not options.skip_entitlements_and_grants
-    known = frozenset(kind for kind in ResourceKind if kind in options.sync_resource_type_ids)
+    types = frozenset(islice(options.sync_resource_type_ids, MOST_RESOURCE_TYPES))
+    known = frozenset(kind for kind in ResourceKind if kind in types)
     return SyncTask(
         id=task_id,
         scope=SyncScope(
@@ -86,22 +97,28 @@ def _sync_task(task_id: TaskID, options: baton_pb2.Task.SyncFullTask) -> SyncTas
             entitlements=entitlements,
             grants=entitlements and not options.skip_grants,
         ),
-        storage_engine=options.storage_engine,
-        refusal=_refusal(options),
+        storage_engine=redactor.quote(options.storage_engine, _LONGEST_ENGINE),
+        refusal=_refusal(options, types, redactor),
     )
 
 
-def _refusal(options: baton_pb2.Task.SyncFullTask) -> str:
+def _refusal(options: baton_pb2.Task.SyncFullTask, types: frozenset[str], redactor: Redactor) -> str:
     """Why the options cannot be met. An unknown resource type is refused as by the reference connector."""
     if options.targeted_sync_resources:
         return (
             "The task asks for single resources (targeted_sync_resources); this connector syncs whole "
             "organizations only."
         )
-    unknown = sorted(set(options.sync_resource_type_ids) - ALL_KINDS)
-    if unknown:
+    if (asked := len(options.sync_resource_type_ids)) > MOST_RESOURCE_TYPES:
         return (
-            f"The task asks for resource types that this connector lacks ({one_line(', '.join(unknown))}); it has "
+            f"The task asks for {asked} resource types; this connector has {' and '.join(sorted(ALL_KINDS))}. Correct "
+            "the resource types chosen in C1."
+        )
+    unknown = sorted(types - ALL_KINDS)
+    if unknown:
+        named = redactor.quote(", ".join(unknown))
+        return (
+            f"The task asks for resource types that this connector lacks ({named}); it has "
             f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types chosen in C1."
         )
     return ""

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HOST_VARIABLE = "BATON_C1_API_HOST"
+ALLOWED_HOSTS_VARIABLE = "BUILDKITE_CONNECTOR_C1_HOSTS"
 CA_VARIABLE = "SSL_CERT_FILE"
 PROXY_VARIABLE = "HTTPS_PROXY"
 NO_PROXY_VARIABLE = "NO_PROXY"
+
+DEFAULT_ALLOWED_HOSTS = "*.conductor.one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,9 @@ class C1Settings:
 
     api_host: str = ""
     """`host` or `host:port` to reach in place of the client ID's; the assertion's audience stays."""
+    allowed_hosts: str = DEFAULT_ALLOWED_HOSTS
+    """Hosts that a client ID may lead to: comma-separated names or `*.domain`, each with `:port` where that is not 443.
+    Without effect where `api_host` is set, as nothing is sent to the client ID's host then."""
     ca_file: Path | None = None
     """PEM file of the roots to trust in place of the public ones, for HTTPS and gRPC alike."""
     https_proxy: str = field(default="", repr=False)
@@ -25,7 +31,7 @@ class C1Settings:
     connect_timeout: float = 10.0
     """How long the token endpoint may take to accept a connection."""
     call_timeout: float = 30.0
-    """Deadline of Hello, Heartbeat and FinishTask, and of fetching a token."""
+    """Deadline of Hello, Heartbeat and FinishTask, and of each fetching of a token, whatever call it is for."""
     poll_timeout: float = 90.0
     """Deadline of GetTask, which C1 may hold open while there is no task."""
     upload_timeout: float = 1800.0
@@ -39,6 +45,7 @@ class C1Settings:
         ca_file = environ.get(CA_VARIABLE, "")
         return cls(
             api_host=environ.get(HOST_VARIABLE, "").strip(),
+            allowed_hosts=environ.get(ALLOWED_HOSTS_VARIABLE, "").strip() or DEFAULT_ALLOWED_HOSTS,
             ca_file=Path(ca_file) if ca_file else None,
             https_proxy=_either_case(environ, PROXY_VARIABLE),
             no_proxy=_either_case(environ, NO_PROXY_VARIABLE),

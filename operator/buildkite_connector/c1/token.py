@@ -3,16 +3,19 @@
 import asyncio
 import re
 import secrets
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 import httpx
 import jwt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from buildkite_connector.c1.credentials import Credentials
 from buildkite_connector.c1.errors import ROTATE, tls_hint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock
 
 TOKEN_PATH = "/auth/v1/token"  # noqa: S105
@@ -20,10 +23,18 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_LEEWAY = timedelta(minutes=2)
 """How long before now the assertion is valid, and how long after."""
 
-_ANSWER_LIMIT = 64 * 1024
+LONGEST_ANSWER = 32 * 1024
+"""Bytes of the token endpoint's answer, whatever its status. Its headers are bounded by the HTTP client (100 KB)."""
+LONGEST_TOKEN = 8 * 1024
+"""Characters of an access token: it must fit into the metadata of each call, for which servers allow little more."""
+
+_ASKED_AGAIN = "It is asked again; should this last, check that the client ID's host is your C1 tenant's."
+_SHOWN = 8
+"""Assertions and tokens that are taken out of C1's texts: those of the calls under way, of which a long one (an upload)
+may have an older token, and those that the token endpoint has just seen."""
 _RENEW_BEFORE = 60.0
 _RENEW_SHARE = 0.1
-_LONGEST_USE = 86_400
+_LONGEST_USE = 86_400.0
 
 
 def sign_assertion(credentials: Credentials, now: datetime, nonce: str) -> str:
@@ -51,29 +62,43 @@ class AccessToken:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", self.authorization),)
 
-    def redact(self, text: str) -> str:
-        """`text` without the token, for what the other side says of a call that carried it."""
-        return text.replace(self.authorization.partition(" ")[2], "[token]")
-
 
 class _TokenAnswer(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     access_token: str = Field(default="", pattern=r"^[\x21-\x7e]*$")
-    token_type: str = Field(default="", pattern=r"^[A-Za-z0-9_-]*$")
-    expires_in: int = 0
-    """Seconds; a token without it serves the call at hand only."""
+    token_type: str = Field(default="", pattern=r"^[A-Za-z0-9_-]*$", max_length=40)
+    expires_in: float = 0.0
+    """Seconds, as a number or, from some servers, in a string; a token without it serves the call at hand only."""
+
+    @field_validator("expires_in", mode="before")
+    @classmethod
+    def _is_no_truth_value(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("not seconds")  # noqa: TRY004  (what pydantic turns into its own error)
+        return value
 
 
 class TokenSource:
-    """One connector's token. Concurrent callers share one request for it."""
+    """One connector's token. Concurrent callers share one request for it.
 
-    def __init__(self, credentials: Credentials, http: httpx.AsyncClient, clock: Clock) -> None:
+    `deadline`: seconds for one whole request.
+    """
+
+    def __init__(self, credentials: Credentials, http: httpx.AsyncClient, clock: Clock, deadline: float) -> None:
         self._credentials = credentials
         self._http = http
         self._clock = clock
+        self._deadline = deadline
         self._lock = asyncio.Lock()
         self._token: AccessToken | None = None
+        self._shown: deque[str] = deque(maxlen=_SHOWN)
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows the credentials that C1 has of this connector, and so may send back."""
+        assertions = [part for each in self._shown for part in each.split(".")]
+        return self._credentials.redactor.with_secrets(*self._shown, *assertions)
 
     async def current(self) -> AccessToken:
         """A token that is good for a call now, fetched if need be.
@@ -94,11 +119,13 @@ class TokenSource:
 
     async def _fetch(self) -> AccessToken:
         asked_at = self._clock.monotonic()
+        assertion = sign_assertion(self._credentials, self._clock.now(), secrets.token_hex(16))
+        self._shown.append(assertion)
         form = {
             "client_id": self._credentials.client_id,
             "grant_type": "client_credentials",
             "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": sign_assertion(self._credentials, self._clock.now(), secrets.token_hex(16)),
+            "client_assertion": assertion,
         }
         status, retry_after, body = await self._post(form)
         if status != httpx.codes.OK:
@@ -119,22 +146,55 @@ class TokenSource:
                 f"answered with an empty token. {ROTATE}",
                 remedy=Remedy.CREDENTIALS,
             )
-        lifetime = min(answer.expires_in, _LONGEST_USE)
+        self._shown.append(answer.access_token)
+        if len(answer.access_token) > LONGEST_TOKEN:
+            raise self._failure(
+                Reason.C1_UNAVAILABLE,
+                f"answered with a token of {len(answer.access_token)} characters, of which {LONGEST_TOKEN} fit into a "
+                f"call. {_ASKED_AGAIN}",
+            )
+        lifetime = min(answer.expires_in, _LONGEST_USE) if answer.expires_in > 0 else 0.0  # also where it is NaN
         renew_at = asked_at + lifetime - min(_RENEW_BEFORE, lifetime * _RENEW_SHARE)
         return AccessToken(f"{_scheme(answer.token_type)} {answer.access_token}", renew_at)
 
     async def _post(self, form: dict[str, str]) -> tuple[int, float | None, bytes]:
+        """Status, Retry-After in seconds, and the body, which is bounded while it comes."""
         try:
-            async with self._http.stream("POST", TOKEN_PATH, data=form) as response:
-                body = bytearray()
-                async for piece in response.aiter_raw():
-                    body += piece
-                    if len(body) > _ANSWER_LIMIT:
-                        break
-                return response.status_code, _seconds(response.headers.get("retry-after")), bytes(body)
-        except httpx.TransportError as error:
-            what = str(error) or type(error).__name__
-        raise self._failure(Reason.C1_UNREACHABLE, f"could not be reached: {what}.{tls_hint(what)}")
+            async with (
+                asyncio.timeout(self._deadline),
+                self._http.stream("POST", TOKEN_PATH, data=form) as response,
+            ):
+                # Leaving this block before the body's end closes the connection.
+                coding = response.headers.get("content-encoding", "identity")
+                if coding.lower() != "identity":
+                    self._refuse_coding(coding)
+                return response.status_code, _seconds(response.headers.get("retry-after")), await self._read(response)
+        except TimeoutError:
+            reason, what = Reason.C1_UNAVAILABLE, f"gave no answer within {self._deadline:g} s. It is asked again."
+        except httpx.HTTPError as error:
+            said = self.redactor.quote(str(error) or type(error).__name__)
+            reason, what = Reason.C1_UNREACHABLE, f"could not be reached: {said}.{tls_hint(said)}"
+        raise self._failure(reason, what)
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) > LONGEST_ANSWER:
+                raise self._failure(
+                    Reason.C1_UNAVAILABLE,
+                    f"answered {response.status_code} with more than {LONGEST_ANSWER} bytes, the most that is read. "
+                    f"{_ASKED_AGAIN}",
+                )
+            await asyncio.sleep(0)  # pieces of one byte each would keep the event loop from everybody else
+        return bytes(body)
+
+    def _refuse_coding(self, coding: str) -> NoReturn:
+        raise self._failure(
+            Reason.C1_UNAVAILABLE,
+            f"answered in the content coding {self.redactor.quote(coding, 40)}, though it was asked for none. "
+            f"{_ASKED_AGAIN}",
+        )
 
     def _refusal(self, status: int, retry_after: float | None, body: bytes) -> Failure:
         if status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
@@ -147,8 +207,7 @@ class TokenSource:
             )
         return self._failure(
             Reason.C1_UNAVAILABLE,
-            f"answered {status} where 200 was expected. It is asked again; should this last, check that the "
-            "client ID's host is your C1 tenant's.",
+            f"answered {status} where 200 was expected. {_ASKED_AGAIN}",
             retry_after=retry_after,
         )
 

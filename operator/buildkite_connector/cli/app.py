@@ -76,9 +76,11 @@ def operator(
     """Watch BuildkiteConnector resources and sync them.
 
     The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
-    count for all connections, BATON_C1_API_HOST replaces the host of the client IDs.
+    count for all connections. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that client IDs may lead to (default
+    *.conductor.one); BATON_C1_API_HOST replaces the host of all client IDs.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on standard error are no JSON
+    # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from buildkite_connector.c1 import C1Settings
     from buildkite_connector.cli.operator import OperatorSettings, run_operator
 

@@ -19,17 +19,19 @@ from kubernetes.aio.config import ConfigException
 
 from buildkite_connector.kubernetes.client_config import ClientConfig
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.untrusted_text import Redactor
 
 UNKNOWN_FIELD = "failed to create typed patch object"
 """What the API server says, with code 500, when the definition has not got a field of what is applied."""
 
 _LONGEST_REFUSAL = 512
+"""Characters of the API server's message that are shown."""
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
 class ApiError(Exception):
-    """The API server answered, and said no. `status` is the HTTP code; the text is its own message."""
+    """The API server answered, and said no. `status` is the HTTP code; the text is its own, made fit to be shown."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{message} ({status})")
@@ -74,15 +76,20 @@ class Connection:
             return await self._send(send)
         except ApiException as error:
             if not _may_pass(error):
-                raise ApiError(error.status or 0, _reason(error)) from None
-            trouble, retry_after = _reason(error), _retry_after(error)
+                raise ApiError(error.status or 0, self._quote(_reason(error))) from None
+            trouble, retry_after = self._quote(_reason(error)), _retry_after(error)
         except (aiohttp.ClientError, OSError, ConfigException) as error:
-            trouble, retry_after = str(error) or type(error).__name__, None
+            trouble, retry_after = self._quote(str(error) or type(error).__name__), None
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
             f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
             retry_after=retry_after,
         )
+
+    def _quote(self, text: str) -> str:
+        """What the API server says, without the operator's own token for it."""
+        tokens = (value.rpartition(" ")[2] for value in self.client.configuration.api_key.values())
+        return Redactor(tokens).quote(text, _LONGEST_REFUSAL)
 
     async def _send(self, send: Callable[[], Awaitable[_T]]) -> _T:
         try:
@@ -107,9 +114,9 @@ def _reason(error: ApiException) -> str:
     """The API server's own sentence."""
     try:
         message = json.loads(error.body or "")["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = error.reason or "no reason given"
-    return str(message)[:_LONGEST_REFUSAL]
+    return str(message)
 
 
 def _may_pass(error: ApiException) -> bool:

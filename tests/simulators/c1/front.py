@@ -12,8 +12,10 @@ from enum import StrEnum
 import trustme
 
 HOST = "127.0.0.1"
+NAME = "localhost"
+"""What client IDs call it: the operator goes to no address that a client ID names, and to a name that it allows."""
 BLOCK = 1 << 16
-NAMES = (HOST, "localhost")
+NAMES = (HOST, NAME)
 
 
 class Certificate(StrEnum):

@@ -19,7 +19,7 @@ import trustme
 
 from buildkite_connector.timing.clock import Clock, SystemClock
 from simulators.c1.faults import TOKEN, Action, Fault, FaultScript
-from simulators.c1.front import HOST, Certificate, Front
+from simulators.c1.front import NAME, Certificate, Front
 from simulators.c1.http import HttpSide
 from simulators.c1.journal import Call, Journal
 from simulators.c1.policy import Policy
@@ -119,8 +119,8 @@ class C1Simulator:
 
     @property
     def address(self) -> str:
-        """`host:port`, for an override of the host."""
-        return f"{HOST}:{self.port}"
+        """`host:port`, for an override of the host or among the allowed ones."""
+        return f"{NAME}:{self.port}"
 
     @property
     def url(self) -> str:

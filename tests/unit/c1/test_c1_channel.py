@@ -166,7 +166,7 @@ async def test_neither_goes_through_a_proxy_that_the_host_is_exempt_from(
 ) -> None:
     for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "grpc_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    async with proxy() as (running, url), connect(sim, https_proxy=url, no_proxy="127.0.0.1") as connector:
+    async with proxy() as (running, url), connect(sim, https_proxy=url, no_proxy="localhost") as connector:
         await connector.hello()
 
     assert running.asked == []

@@ -13,6 +13,7 @@ from buildkite_connector.model.tasks import (
     TaskOutcome,
     UnsupportedTask,
 )
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
@@ -23,7 +24,7 @@ OTHER_KINDS = [
 
 
 def task_of(message: baton_pb2.Task) -> Task | None:
-    return poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message)).task
+    return poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message), Redactor()).task
 
 
 def sync_task(**options: object) -> SyncTask:
@@ -74,6 +75,31 @@ def test_many_unknown_resource_types_still_give_a_short_refusal() -> None:
     assert len(sync_task(sync_resource_type_ids=[f"kind-{n}" for n in range(10_000)]).refusal) < 600
 
 
+def test_more_resource_types_than_there_can_be_are_refused_by_their_number() -> None:
+    task = sync_task(sync_resource_type_ids=["user"] * 101)
+
+    assert "asks for 101 resource types" in task.refusal
+    assert sync_task(sync_resource_type_ids=["user"] * 100).refusal == ""
+
+
+def test_what_a_task_says_is_shown_without_credentials() -> None:
+    redactor = Redactor(["t0ps3cret-token"])
+    message = baton_pb2.Task(id="t0ps3cret-token", hello=baton_pb2.Task.HelloTask())
+    with pytest.raises(Failure) as caught:
+        poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message), redactor)
+    options = baton_pb2.Task.SyncFullTask(sync_resource_type_ids=["t0ps3cret-token"], storage_engine="t0ps3cret-token")
+    poll = poll_from(baton_pb2.BatonServiceGetTaskResponse(task=baton_pb2.Task(id=ID, sync_full=options)), redactor)
+
+    assert isinstance(poll.task, SyncTask)
+    for shown in (caught.value.message, poll.task.refusal, poll.task.storage_engine):
+        assert "[redacted]" in shown
+        assert "t0ps3cret" not in shown
+
+
+def test_a_long_storage_engine_is_cut() -> None:
+    assert len(sync_task(storage_engine="p" * 100_000).storage_engine) == 40
+
+
 def test_a_task_for_single_resources_is_refused() -> None:
     message = baton_pb2.Task(id=ID)
     message.sync_full.targeted_sync_resources.add(display_name="one")
@@ -92,7 +118,7 @@ def test_a_none_task_is_no_task() -> None:
 
 
 def test_an_answer_without_a_task_is_no_task() -> None:
-    assert poll_from(baton_pb2.BatonServiceGetTaskResponse()).task is None
+    assert poll_from(baton_pb2.BatonServiceGetTaskResponse(), Redactor()).task is None
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
@@ -126,7 +152,7 @@ def test_a_task_id_that_is_not_27_letters_and_digits_breaks_the_protocol(task_id
     [(-5, 0), (0, 0), (0.25, 0.25), (300, 300), (301, 300), (10**11, 300)],
 )
 def test_the_next_poll_is_clamped_to_five_minutes(said: float, kept: float) -> None:
-    assert poll_from(baton_pb2.BatonServiceGetTaskResponse(next_poll=duration(said))).next_poll == kept
+    assert poll_from(baton_pb2.BatonServiceGetTaskResponse(next_poll=duration(said)), Redactor()).next_poll == kept
 
 
 @pytest.mark.parametrize(
@@ -134,7 +160,7 @@ def test_the_next_poll_is_clamped_to_five_minutes(said: float, kept: float) -> N
     [(-5, 1), (0, 30), (0.25, 1), (1, 1), (45.5, 45.5), (300, 300), (3600, 300)],
 )
 def test_the_next_heartbeat_is_clamped_to_one_second_and_five_minutes(said: float, kept: float) -> None:
-    poll = poll_from(baton_pb2.BatonServiceGetTaskResponse(next_heartbeat=duration(said)))
+    poll = poll_from(baton_pb2.BatonServiceGetTaskResponse(next_heartbeat=duration(said)), Redactor())
     heartbeat = heartbeat_from(baton_pb2.BatonServiceHeartbeatResponse(next_heartbeat=duration(said)), ID)
 
     assert (poll.next_heartbeat, heartbeat.next_heartbeat) == (kept, kept)

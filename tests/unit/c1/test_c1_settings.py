@@ -14,13 +14,16 @@ ACME = Endpoint("acme.conductor.one")
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     assert C1Settings.from_environment({}) == C1Settings()
-    assert C1Settings.from_environment({"SSL_CERT_FILE": "", "BATON_C1_API_HOST": ""}) == C1Settings()
+    blank = dict.fromkeys(("SSL_CERT_FILE", "BATON_C1_API_HOST", "BUILDKITE_CONNECTOR_C1_HOSTS"), "")
+    assert C1Settings.from_environment(blank) == C1Settings()
+    assert C1Settings().allowed_hosts == "*.conductor.one"
 
 
 def test_the_variables_are_read_once_into_settings() -> None:
     settings = C1Settings.from_environment(
         {
             "BATON_C1_API_HOST": "gateway.example:8443",
+            "BUILDKITE_CONNECTOR_C1_HOSTS": " acme.example:8443, *.conductor.one ",
             "SSL_CERT_FILE": "ca.pem",
             "HTTPS_PROXY": "http://upper:1",
             "https_proxy": "http://lower:1",
@@ -29,6 +32,7 @@ def test_the_variables_are_read_once_into_settings() -> None:
     )
 
     assert settings.api_host == "gateway.example:8443"
+    assert settings.allowed_hosts == "acme.example:8443, *.conductor.one"
     assert settings.ca_file == Path("ca.pem")
     assert settings.https_proxy == "http://lower:1"
     assert settings.no_proxy == "internal.example"

@@ -47,7 +47,7 @@ async def test_the_command_says_where_it_listens_and_stops_on_sigterm(tmp_path: 
     options = ("--ca-out", ca, "--credentials-out", credentials, "--keep-uploads", kept, "--next-poll", "3")
     process, address = await start(*options)
     try:
-        assert address.startswith("127.0.0.1:")
+        assert address.startswith("localhost:")
         client = json.loads(credentials.read_text())
         assert client["client_id"].endswith(f"@{address}/ccc")
         assert client["client_secret"].startswith("secret-token:conductorone.com:v1:")

@@ -61,9 +61,9 @@ async def test_a_nonce_of_16_bytes_may_be_written_in_either_way(sim: C1Simulator
     [
         ({}, {"iss": "someone@else/ccc"}, "iss and sub"),
         ({}, {"sub": None}, "iss and sub"),
-        ({}, {"aud": "127.0.0.1"}, "aud"),
-        ({}, {"aud": ["127.0.0.1:443"]}, "aud"),
-        ({}, {"aud": ["127.0.0.1", "elsewhere.test"]}, "aud"),
+        ({}, {"aud": "localhost"}, "aud"),
+        ({}, {"aud": ["localhost:443"]}, "aud"),
+        ({}, {"aud": ["localhost", "elsewhere.test"]}, "aud"),
         ({}, {"exp": None}, "exp: expected seconds"),
         ({}, {"iat": "now"}, "iat: expected seconds"),
         ({"nonce": None}, {}, "nonce"),
@@ -163,7 +163,7 @@ async def test_the_audience_is_the_client_ids_host_even_when_the_connector_is_se
 
 async def test_a_client_id_names_the_simulator_and_its_secret_has_four_parts(sim: C1Simulator) -> None:
     client = sim.register_client()
-    assert client.client_id.partition("@")[2] == f"127.0.0.1:{sim.port}/ccc"
+    assert client.client_id.partition("@")[2] == f"localhost:{sim.port}/ccc"
     scheme, issuer, version, key = client.client_secret.split(":")
     assert (scheme, issuer, version) == ("secret-token", "conductorone.com", "v1")
     jwk = json.loads(base64.urlsafe_b64decode(key + "=" * (-len(key) % 4)))

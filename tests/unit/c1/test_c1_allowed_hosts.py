@@ -1,0 +1,210 @@
+"""Where a client ID may lead: to hosts that the operator's setting allows, and from nowhere else is a socket opened."""
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+
+from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
+from buildkite_connector.c1.allowed_hosts import parse_patterns
+from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from fakes.c1_world import HOST_ID, connect
+from simulators.c1.server import C1Simulator
+
+KEY = json.dumps(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)).encode()
+SECRET = f"secret-token:conductorone.com:v1:{base64.urlsafe_b64encode(KEY).rstrip(b'=').decode()}"
+
+_watched: list[str] = []
+_watching = False
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watching and event in {"socket.getaddrinfo", "socket.gethostbyname", "socket.connect"}:
+        _watched.append(f"{event} {arguments}")
+
+
+sys.addaudithook(_note)
+
+
+@contextmanager
+def watched_sockets() -> Iterator[list[str]]:
+    """What this process resolves and connects to meanwhile."""
+    global _watching  # noqa: PLW0603  (an audit hook stays for good)
+    _watched.clear()
+    _watching = True
+    try:
+        yield _watched
+    finally:
+        _watching = False
+
+
+@asynccontextmanager
+async def listener() -> AsyncIterator[tuple[int, list[object]]]:
+    """A port of loopback, and the connections that came to it."""
+    came: list[object] = []
+
+    def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], came
+
+
+async def outcome(client_id: str, allowed_hosts: str) -> Failure | None:
+    """How a call of this client ends: with a refusal of its ID, or otherwise."""
+    settings = C1Settings(allowed_hosts=allowed_hosts, connect_timeout=2.0, call_timeout=2.0)
+    async with open_c1(settings) as c1:
+        try:
+            async with c1.client(parse_credentials(client_id, SECRET), HOST_ID) as connector:
+                await connector.hello()
+        except Failure as failure:
+            return failure if failure.reason is Reason.CLIENT_ID_INVALID else None
+    return None
+
+
+ELSEWHERE = [
+    "a@127.0.0.1:{port}/x",
+    "a@localhost:{port}/x",
+    "a@LOCALHOST:{port}/x",
+    "a@[::1]:{port}/x",
+    "a@[::ffff:127.0.0.1]:{port}/x",
+    "a@2130706433:{port}/x",
+    "a@0x7f.1:{port}/x",
+    "a@0x7f000001:{port}/x",
+    "a@0177.0.0.1:{port}/x",
+    "a@127.1:{port}/x",
+    "a@0:{port}/x",
+    "a@127.0.0.1/x",
+    "a@169.254.169.254/x",
+    "a@[fd00:ec2::254]/x",
+    "a@evil.com/x",
+    "a@evil.com#.conductor.one/x",
+    "a@evil.com?.conductor.one/x",
+    "a@evil.com\\.conductor.one/x",
+    "a@evil.com%2f.conductor.one/x",
+    "a@conductor.one/x",
+    "a@conductor.one.evil.com/x",
+    "a@evilconductor.one/x",
+    "a@x-conductor.one/x",
+    "a@x.conductor.one:22/x",
+    "a@x.conductor.one:{port}/x",
+    "a@x.conductor.one:0/x",
+    "a@.conductor.one/x",
+    "a@..conductor.one/x",
+    "a@x..conductor.one/x",
+    "a@-x.conductor.one/x",
+    "a@x-.conductor.one/x",
+    "a@x.conductor.one./x",
+    "a@conductor.one./x",
+    "a@127.0.0.1:{port}@x.conductor.one/x",
+    "a@b@x.conductor.one/x",
+    "a@x.conductor.one@127.0.0.1:{port}/x",
+    "a@x.conductor.one:443:{port}/x",
+    "a@\u0445.conductor.one/x",
+    "a@x.conductor.\u043ene/x",
+    "a@x\u3002conductor.one/x",
+    "a@127\uff0e0.0.1:{port}/x",
+    "a@xn--e1afmkfd.conductor.one.evil.com/x",
+]
+
+
+@pytest.mark.parametrize("allowed", ["*.conductor.one", "*.conductor.one, acme.example:8443, *.example:444"])
+@pytest.mark.parametrize("client_id", ELSEWHERE, ids=ascii)
+async def test_a_host_that_is_not_allowed_is_refused_and_neither_resolved_nor_connected_to(
+    client_id: str, allowed: str
+) -> None:
+    async with listener() as (port, came):
+        with watched_sockets() as used:
+            failure = await outcome(client_id.format(port=port), allowed)
+        await asyncio.sleep(0)
+
+    assert failure is not None
+    assert (failure.reason, failure.remedy) == (Reason.CLIENT_ID_INVALID, Remedy.CREDENTIALS)
+    assert used == []
+    assert came == []
+
+
+async def test_the_refusal_names_the_setting_and_the_host_and_is_bounded() -> None:
+    plain = await outcome("a@127.0.0.1:19443/x", "*.conductor.one")
+    long = await outcome(f"a@{'b' * 60}.{'c' * 60}.{'d' * 60}.example/x", "*.conductor.one")
+
+    assert plain is not None
+    assert "leads to 127.0.0.1:19443" in plain.message
+    assert "BUILDKITE_CONNECTOR_C1_HOSTS allows *.conductor.one" in plain.message
+    assert long is not None
+    assert len(long.message) < 500
+
+
+async def test_a_secret_in_the_place_of_the_host_is_not_repeated() -> None:
+    failure = await outcome(f"a@{SECRET.rpartition(':')[2][:60]}/x", "*.conductor.one")
+
+    assert failure is not None
+    assert SECRET.rpartition(":")[2][:20] not in failure.message
+
+
+async def test_a_host_that_is_allowed_with_its_port_is_connected_to(sim: C1Simulator) -> None:
+    async with connect(sim, allowed_hosts=f"*.conductor.one,LocalHost:{sim.port}") as connector:
+        await connector.hello()
+
+    assert len(sim.calls("Hello")) == 1
+
+
+async def test_the_operators_own_override_may_be_an_address_whatever_the_client_id_names(sim: C1Simulator) -> None:
+    client = sim.register_client("acme.example:8443")
+    own = f"127.0.0.1:{sim.port}"
+    async with connect(sim, client=client, api_host=own, allowed_hosts="*.conductor.one") as connector:
+        await connector.hello()
+
+    assert len(sim.calls("Hello")) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "endpoint", "allowed"),
+    [
+        ("*.conductor.one", Endpoint("acme.conductor.one"), True),
+        ("*.conductor.one", Endpoint("ACME.Conductor.ONE"), True),
+        ("*.Conductor.One", Endpoint("a.b.conductor.one"), True),
+        ("*.conductor.one", Endpoint("conductor.one"), False),
+        ("*.conductor.one", Endpoint("acme.conductor.one", 8443), False),
+        ("*.conductor.one:8443", Endpoint("acme.conductor.one", 8443), True),
+        ("*.conductor.one:8443", Endpoint("acme.conductor.one"), False),
+        ("acme.conductor.one", Endpoint("acme.conductor.one"), True),
+        ("acme.conductor.one", Endpoint("x.acme.conductor.one"), False),
+        ("acme.conductor.one", Endpoint("other.conductor.one"), False),
+        ("acme.example , *.conductor.one,", Endpoint("acme.conductor.one"), True),
+        ("*.conductor.one", Endpoint("xn--e1afmkfd.conductor.one"), True),
+        ("*.one", Endpoint("fd00::1"), False),
+        ("localhost", Endpoint("localhost"), True),
+    ],
+)
+def test_a_pattern_is_a_name_or_what_is_below_it_on_one_port(pattern: str, endpoint: Endpoint, allowed: bool) -> None:
+    assert any(each.admits(endpoint) for each in parse_patterns(pattern)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        (",", "names no host"),
+        ("*", "has the entry '*', which is not a host name"),
+        ("https://acme.conductor.one", "which is not a host name"),
+        ("*.*.one", "which is not a host name"),
+        ("acme.conductor.one:0", "port that is not between 1 and 65535"),
+        ("10.0.0.1", "is an address and not a name; to send all calls to an address, set BATON_C1_API_HOST"),
+        ("[::1]:8443", "is an address and not a name"),
+        ("*.0x7f", "is an address and not a name"),
+    ],
+)
+async def test_a_setting_that_cannot_work_is_refused_at_the_start(setting: str, says: str) -> None:
+    with pytest.raises(Failure, match=r"^BUILDKITE_CONNECTOR_C1_HOSTS .*correct the operator's setting") as caught:
+        async with open_c1(C1Settings(allowed_hosts=setting)):
+            pytest.fail("must not open")
+    assert says in caught.value.message

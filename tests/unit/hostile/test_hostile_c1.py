@@ -1,0 +1,20 @@
+"""No answer of C1, at the token endpoint or to a call, costs the process more than the table's bounds."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from unit.hostile.c1_rows import ROWS
+from unit.hostile.measure import Child
+from unit.hostile.rows import Row
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    with Child() as child:
+        yield child
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_a_hostile_answer_is_bounded(row: Row, child: Child) -> None:
+    assert await child.measure("unit.hostile.c1_rows", row) == []
