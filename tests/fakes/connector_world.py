@@ -136,6 +136,7 @@ class C1:
     polls: int = 0
     heartbeats: list[tuple[TaskID, float]] = field(default_factory=list)
     uploads: list[tuple[TaskID, str]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     finished: dict[TaskID, TaskOutcome] = field(default_factory=dict)
     finish_attempts: int = 0
     closed: int = 0
@@ -167,6 +168,7 @@ class C1:
         sent()
         await asyncio.sleep(self.answer_seconds)
         self.uploads.append((task_id, sha256))
+        self.files.append(path)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         self.finish_attempts += 1
@@ -182,13 +184,13 @@ class C1:
 class Store:
     """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again.
 
-    `made` is every snapshot ever staged or derived, by its hash. `restores_any` True: a file is restored whatever its
+    `made` is every snapshot ever staged or derived, by its path. `restores_any` True: a file is restored whatever its
     hash, as no adapter should do.
     """
 
     files: dict[tuple[ConnectorKey, SyncID], StagedSnapshot] = field(default_factory=dict)
     derivations: list[SyncScope] = field(default_factory=list)
-    made: dict[str, StagedSnapshot] = field(default_factory=dict)
+    made: dict[Path, StagedSnapshot] = field(default_factory=dict)
     restores_any: bool = False
 
     async def stage(
@@ -196,7 +198,7 @@ class Store:
     ) -> StagedSnapshot:
         path = Path("/nowhere") / sync_id
         staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at)
-        self.files[key, sync_id] = self.made[staged.sha256] = staged
+        self.files[key, sync_id] = self.made[path] = staged
         return staged
 
     @contextlib.asynccontextmanager
@@ -207,13 +209,18 @@ class Store:
         assert whole.scope.includes(scope)
         counts = directory_of(whole.counts.accounts, scope).counts
         sha256 = f"derived-{whole.sha256}"
-        derived = replace(whole, sync_id=sync_id, sha256=sha256, size=500, counts=counts, scope=scope)
-        self.made[sha256] = derived
-        self.derivations.append(scope)
+        path = whole.path / f"part{len(self.made)}"
+        derived = replace(whole, sync_id=sync_id, path=path, sha256=sha256, size=500, counts=counts, scope=scope)
+        self.made[path] = derived
         yield derived
+        self.derivations.append(scope)
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
-        staged = [each for (owner, _), each in self.files.items() if owner == key and (each.sha256 == sha256 or self.restores_any)]
+        staged = [
+            each
+            for (owner, _), each in self.files.items()
+            if owner == key and (each.sha256 == sha256 or self.restores_any)
+        ]
         return staged[0] if staged else None
 
     def replace_file(self, **changes: object) -> None:
@@ -354,7 +361,7 @@ class World:
     @property
     def delivered_scopes(self) -> list[SyncScope]:
         """What the snapshots that C1 got hold, oldest first."""
-        return [self.store.made[sha256].scope for _, sha256 in self.c1.uploads]
+        return [self.store.made[path].scope for path in self.c1.files]
 
     @property
     def status(self) -> ConnectorStatus:
