@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ConditionType
@@ -170,3 +172,52 @@ async def test_what_c1_says_during_a_check_outlives_that_checks_success() -> Non
         assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "C1ClientRejected")
         assert world.condition(ConditionType.READY) == ("False", "C1ClientRejected")
     assert len(world.buildkite.collections) == 1
+
+
+@pytest.mark.parametrize("reason", [Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING])
+@virtual_time
+async def test_a_secret_may_be_three_minutes_late(reason: Reason) -> None:
+    world = World()
+    world.vault.failure = Failure(reason, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(2.9 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", reason.value)
+        assert world.condition(ConditionType.RECONCILING)[0] == "True"
+        assert world.condition(ConditionType.STALLED) == ("absent", "")
+        await asyncio.sleep(0.2 * MINUTE)
+        assert world.condition(ConditionType.STALLED) == ("True", reason.value)
+        assert world.condition(ConditionType.RECONCILING) == ("absent", "")
+
+
+@virtual_time
+async def test_after_an_edit_a_secret_may_be_late_again() -> None:
+    world = World()
+    world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(10 * MINUTE)
+        world.edit(quota_percent=60)
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.STALLED) == ("absent", "")
+        await asyncio.sleep(3 * MINUTE)
+        assert world.condition(ConditionType.STALLED) == ("True", "SecretNotFound")
+
+
+@virtual_time
+async def test_a_restart_gives_a_missing_secret_no_more_time() -> None:
+    world = World()
+    world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(10 * MINUTE)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.STALLED) == ("True", "SecretNotFound")
+
+
+@pytest.mark.parametrize("reason", [Reason.SECRET_KEY_EMPTY, Reason.SECRET_FORBIDDEN, Reason.CLIENT_ID_INVALID])
+@virtual_time
+async def test_a_secret_that_is_there_and_wrong_stalls_at_once(reason: Reason) -> None:
+    world = World()
+    world.vault.failure = Failure(reason, "The Secret acme cannot be used.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.STALLED) == ("True", reason.value)
