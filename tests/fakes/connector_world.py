@@ -192,6 +192,7 @@ class Store:
     derivations: list[SyncScope] = field(default_factory=list)
     made: dict[Path, StagedSnapshot] = field(default_factory=dict)
     restores_any: bool = False
+    derive_failures: deque[Failure] = field(default_factory=deque)
 
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
@@ -205,6 +206,8 @@ class Store:
     async def derived(
         self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
     ) -> AsyncIterator[StagedSnapshot]:
+        if self.derive_failures:
+            raise self.derive_failures.popleft()
         assert whole in self.files.values()
         assert whole.scope.includes(scope)
         counts = directory_of(whole.counts.accounts, scope).counts
@@ -244,10 +247,12 @@ class Store:
 class SecretCredentials:
     credentials: Credentials = field(default_factory=lambda: Credentials("id", "secret", "token"))
     failure: Failure | None = None
+    seconds: float = 0.0
     reads: int = 0
 
     async def read(self) -> Credentials:
         self.reads += 1
+        await asyncio.sleep(self.seconds)
         if self.failure is not None:
             raise self.failure
         return self.credentials

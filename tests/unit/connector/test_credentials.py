@@ -221,3 +221,27 @@ async def test_a_secret_that_is_there_and_wrong_stalls_at_once(reason: Reason) -
     async with world.running():
         await asyncio.sleep(10)
         assert world.condition(ConditionType.STALLED) == ("True", reason.value)
+
+
+@pytest.mark.xfail(strict=True, reason="issue 7: the Secret is read again at once, without end")
+@virtual_time
+async def test_an_api_server_that_is_away_at_the_start_is_asked_a_few_times_a_minute() -> None:
+    world = World()
+    world.vault.failure, world.vault.seconds = Failure(Reason.KUBERNETES_UNAVAILABLE, "No connection."), 0.1
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.vault.reads <= 8
+        world.vault.failure = None
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@pytest.mark.xfail(strict=True, reason="issue 7: the Secret is read again at once, without end")
+@virtual_time
+async def test_an_api_server_that_is_away_after_an_edit_is_asked_a_few_times_a_minute() -> None:
+    async with ready_world() as world:
+        world.vault.failure, world.vault.seconds = Failure(Reason.KUBERNETES_UNAVAILABLE, "No connection."), 0.1
+        reads = world.vault.reads
+        world.edit(quota_percent=60)
+        await asyncio.sleep(MINUTE)
+        assert world.vault.reads - reads <= 8

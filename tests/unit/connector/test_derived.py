@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code
 from fakes.connector_world import MINUTE, USERS, ready_world
 from fakes.virtual_time import virtual_time
@@ -97,3 +99,18 @@ async def test_a_part_of_a_suspicious_snapshot_is_held_too() -> None:
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[held].code is Code.FAILED_PRECONDITION
         assert len(world.c1.uploads) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="issue 7: a failure to derive is not recorded and the file is kept")
+@pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED])
+@virtual_time
+async def test_a_staged_file_that_no_part_can_be_made_of_is_forgotten(reason: Reason) -> None:
+    async with ready_world() as world:
+        world.store.derive_failures.append(Failure(reason, "The staged file is not as it was written."))
+        world.task(USERS)
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.DELIVERED) == ("False", reason.value)
+        world.task(USERS)
+        await asyncio.sleep(MINUTE)
+        assert world.delivered_scopes == [USERS]
+        assert len(world.buildkite.collections) == 2

@@ -75,9 +75,7 @@ async def test_tasks_that_wait_together_are_answered_by_one_sync_each_once() -> 
     assert len(world.buildkite.collections) == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issue 7: a task that waits for its turn does not keep the sync of the first one"
-)
+@pytest.mark.xfail(strict=True, reason="issue 7: the sync ends with its first task although a second one waits")
 @virtual_time
 async def test_a_cancelled_task_does_not_stop_a_sync_that_another_task_wants() -> None:
     async with ready_world(after=30 * MINUTE) as world:

@@ -114,3 +114,17 @@ async def test_our_own_backoff_does_not_give_way_to_a_task() -> None:
         world.task()
         await asyncio.sleep(MINUTE)
         assert len(world.buildkite.collections) == syncs
+
+
+@pytest.mark.xfail(strict=True, reason="issue 7: a request checks the credentials again before that time")
+@virtual_time
+async def test_a_check_that_buildkite_put_off_is_repeated_for_no_request() -> None:
+    async with ready_world() as world:
+        world.buildkite.refusal = rate_limited(1800)
+        world.edit(quota_percent=60)
+        await asyncio.sleep(5)
+        preflights = world.buildkite.preflights
+        for number in range(3):
+            world.annotate(sync_request=f"request {number}")
+            await asyncio.sleep(3)
+        assert world.buildkite.preflights == preflights
