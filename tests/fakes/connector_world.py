@@ -136,6 +136,7 @@ class C1:
     polls: int = 0
     heartbeats: list[tuple[TaskID, float]] = field(default_factory=list)
     uploads: list[tuple[TaskID, str]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     finished: dict[TaskID, TaskOutcome] = field(default_factory=dict)
     finish_attempts: int = 0
     closed: int = 0
@@ -167,6 +168,7 @@ class C1:
         sent()
         await asyncio.sleep(self.answer_seconds)
         self.uploads.append((task_id, sha256))
+        self.files.append(path)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         self.finish_attempts += 1
@@ -182,35 +184,39 @@ class C1:
 class Store:
     """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again.
 
-    `made` is every snapshot ever staged or derived, by its hash. `restores_any` True: a file is restored whatever its
+    `made` is every snapshot ever staged or derived, by its path. `restores_any` True: a file is restored whatever its
     hash, as no adapter should do.
     """
 
     files: dict[tuple[ConnectorKey, SyncID], StagedSnapshot] = field(default_factory=dict)
     derivations: list[SyncScope] = field(default_factory=list)
-    made: dict[str, StagedSnapshot] = field(default_factory=dict)
+    made: dict[Path, StagedSnapshot] = field(default_factory=dict)
     restores_any: bool = False
+    derive_failures: deque[Failure] = field(default_factory=deque)
 
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
     ) -> StagedSnapshot:
         path = Path("/nowhere") / sync_id
         staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at)
-        self.files[key, sync_id] = self.made[staged.sha256] = staged
+        self.files[key, sync_id] = self.made[path] = staged
         return staged
 
     @contextlib.asynccontextmanager
     async def derived(
         self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
     ) -> AsyncIterator[StagedSnapshot]:
+        if self.derive_failures:
+            raise self.derive_failures.popleft()
         assert whole in self.files.values()
         assert whole.scope.includes(scope)
         counts = directory_of(whole.counts.accounts, scope).counts
         sha256 = f"derived-{whole.sha256}"
-        derived = replace(whole, sync_id=sync_id, sha256=sha256, size=500, counts=counts, scope=scope)
-        self.made[sha256] = derived
-        self.derivations.append(scope)
+        path = whole.path / f"part{len(self.made)}"
+        derived = replace(whole, sync_id=sync_id, path=path, sha256=sha256, size=500, counts=counts, scope=scope)
+        self.made[path] = derived
         yield derived
+        self.derivations.append(scope)
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         staged = [
@@ -241,10 +247,12 @@ class Store:
 class SecretCredentials:
     credentials: Credentials = field(default_factory=lambda: Credentials("id", "secret", "token"))
     failure: Failure | None = None
+    seconds: float = 0.0
     reads: int = 0
 
     async def read(self) -> Credentials:
         self.reads += 1
+        await asyncio.sleep(self.seconds)
         if self.failure is not None:
             raise self.failure
         return self.credentials
@@ -358,7 +366,7 @@ class World:
     @property
     def delivered_scopes(self) -> list[SyncScope]:
         """What the snapshots that C1 got hold, oldest first."""
-        return [self.store.made[sha256].scope for _, sha256 in self.c1.uploads]
+        return [self.store.made[path].scope for path in self.c1.files]
 
     @property
     def status(self) -> ConnectorStatus:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ConditionType
@@ -170,3 +172,76 @@ async def test_what_c1_says_during_a_check_outlives_that_checks_success() -> Non
         assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "C1ClientRejected")
         assert world.condition(ConditionType.READY) == ("False", "C1ClientRejected")
     assert len(world.buildkite.collections) == 1
+
+
+@pytest.mark.parametrize("reason", [Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING])
+@virtual_time
+async def test_a_secret_may_be_three_minutes_late(reason: Reason) -> None:
+    world = World()
+    world.vault.failure = Failure(reason, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(2.9 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", reason.value)
+        assert world.condition(ConditionType.RECONCILING)[0] == "True"
+        assert world.condition(ConditionType.STALLED) == ("absent", "")
+        await asyncio.sleep(0.2 * MINUTE)
+        assert world.condition(ConditionType.STALLED) == ("True", reason.value)
+        assert world.condition(ConditionType.RECONCILING) == ("absent", "")
+
+
+@virtual_time
+async def test_after_an_edit_a_secret_may_be_late_again() -> None:
+    world = World()
+    world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(10 * MINUTE)
+        world.edit(quota_percent=60)
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.STALLED) == ("absent", "")
+        await asyncio.sleep(3 * MINUTE)
+        assert world.condition(ConditionType.STALLED) == ("True", "SecretNotFound")
+
+
+@virtual_time
+async def test_a_restart_gives_a_missing_secret_no_more_time() -> None:
+    world = World()
+    world.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret acme.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(10 * MINUTE)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.STALLED) == ("True", "SecretNotFound")
+
+
+@pytest.mark.parametrize("reason", [Reason.SECRET_KEY_EMPTY, Reason.SECRET_FORBIDDEN, Reason.CLIENT_ID_INVALID])
+@virtual_time
+async def test_a_secret_that_is_there_and_wrong_stalls_at_once(reason: Reason) -> None:
+    world = World()
+    world.vault.failure = Failure(reason, "The Secret acme cannot be used.", remedy=Remedy.CREDENTIALS)
+    async with world.running():
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.STALLED) == ("True", reason.value)
+
+
+@pytest.mark.xfail(strict=True, reason="issue 7: the Secret is read again at once, without end")
+@virtual_time
+async def test_an_api_server_that_is_away_at_the_start_is_asked_a_few_times_a_minute() -> None:
+    world = World()
+    world.vault.failure, world.vault.seconds = Failure(Reason.KUBERNETES_UNAVAILABLE, "No connection."), 0.1
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.vault.reads <= 8
+        world.vault.failure = None
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@pytest.mark.xfail(strict=True, reason="issue 7: the Secret is read again at once, without end")
+@virtual_time
+async def test_an_api_server_that_is_away_after_an_edit_is_asked_a_few_times_a_minute() -> None:
+    async with ready_world() as world:
+        world.vault.failure, world.vault.seconds = Failure(Reason.KUBERNETES_UNAVAILABLE, "No connection."), 0.1
+        reads = world.vault.reads
+        world.edit(quota_percent=60)
+        await asyncio.sleep(MINUTE)
+        assert world.vault.reads - reads <= 8

@@ -1,11 +1,12 @@
-"""What survives a restart, and how a connector ends."""
+"""What survives a restart."""
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
+from buildkite_connector.model.schedule import Cron
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
-from buildkite_connector.model.tasks import Code
 from fakes.connector_world import HOUR, MINUTE, USERS, World, down, ready_world, stopped_world
 from fakes.virtual_time import virtual_time
 
@@ -68,32 +69,6 @@ async def test_an_edit_whose_sync_a_restart_cut_off_is_still_acted_on() -> None:
 
 
 @virtual_time
-async def test_shutdown_hands_the_task_back_at_once() -> None:
-    async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.seconds = 500
-        task = world.task()
-        await asyncio.sleep(MINUTE)
-        before = world.clock.monotonic()
-    assert world.clock.monotonic() - before < 1
-    assert world.c1.finished[task].code is Code.ABORTED
-    assert not world.c1.finished[task].non_retryable
-
-
-@virtual_time
-async def test_deletion_closes_the_session_and_removes_the_file() -> None:
-    world = World()
-    async with world.running():
-        await asyncio.sleep(MINUTE)
-        await world.delete()
-        polls = world.c1.polls
-        await asyncio.sleep(3 * HOUR)
-        assert world.c1.polls == polls
-        assert world.c1.closed == 1
-    assert not world.store.files
-    assert len(world.buildkite.collections) == 1
-
-
-@virtual_time
 async def test_an_interrupted_request_survives_a_restart() -> None:
     async with ready_world() as world:
         world.annotate(sync_request="mine")
@@ -126,3 +101,35 @@ async def test_a_request_that_was_carried_out_is_not_repeated_by_a_restart() -> 
     async with world.running(restored=world.status):
         await asyncio.sleep(10 * MINUTE)
     assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_next_sync_time_years_ahead_counts_no_further_than_the_interval_reaches() -> None:
+    world = await stopped_world()
+    restored = replace(world.status, next_sync_time=world.clock.now() + timedelta(days=2000))
+    async with world.running(restored=restored):
+        await asyncio.sleep(50 * MINUTE)
+        assert len(world.buildkite.collections) == 1
+        await asyncio.sleep(HOUR * 1.05 - 50 * MINUTE + 10)
+        assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_next_sync_time_years_ahead_counts_no_further_than_the_next_cron_time() -> None:
+    async with ready_world(schedule=Cron("30 10 * * *", "Europe/Berlin")) as world:
+        pass
+    restored = replace(world.status, next_sync_time=world.clock.now() + timedelta(days=2000))
+    async with world.running(restored=restored):
+        await asyncio.sleep(28 * MINUTE)
+        assert len(world.buildkite.collections) == 1
+        await asyncio.sleep(2 * MINUTE)
+        assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_next_sync_time_within_the_schedule_is_kept() -> None:
+    world = await stopped_world()
+    restored = replace(world.status, next_sync_time=world.clock.now() + timedelta(minutes=62))
+    async with world.running(restored=restored):
+        await asyncio.sleep(61 * MINUTE)
+        assert len(world.buildkite.collections) == 1

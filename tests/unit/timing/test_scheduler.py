@@ -74,17 +74,6 @@ async def test_an_activity_woken_while_it_steps_is_stepped_again_afterwards() ->
 
 
 @virtual_time
-async def test_an_activity_woken_while_it_runs_runs_again_afterwards() -> None:
-    chore = Chore([0.0], seconds=10)
-    async with started(chore) as scheduler:
-        await asyncio.sleep(1)
-        chore.times.append(1.0)
-        scheduler.wake(chore)
-        await asyncio.sleep(30)
-    assert chore.ran_at == [0.0, 10.0]
-
-
-@virtual_time
 async def test_a_due_time_that_moved_back_is_waited_for() -> None:
     chore = Chore([5.0])
     async with started(chore):
