@@ -18,6 +18,8 @@ from buildkite_connector.model.scope import ResourceKind, SyncScope
 anything = st.text(st.characters(exclude_categories=()), max_size=40)
 long = st.builds(lambda text, times: text * times, anything, st.integers(1, 200))
 texts = anything | long
+notes = st.none() | st.sampled_from(("admin", "member")) | texts
+rights = st.none() | st.booleans()
 scopes = st.builds(
     SyncScope,
     kinds=st.frozensets(st.sampled_from(ResourceKind), min_size=1),
@@ -35,7 +37,14 @@ def directories(draw: st.DrawFn) -> Directory:
     pairs = [(team, account) for team in team_ids for account in account_ids]
     chosen = draw(st.lists(st.sampled_from(pairs), unique=True, max_size=30)) if pairs else []
     accounts = tuple(
-        Account(AccountID(str(identity)), name=draw(texts), email=draw(st.emails() | texts)) for identity in account_ids
+        Account(
+            AccountID(str(identity)),
+            name=draw(texts),
+            email=draw(st.emails() | texts),
+            role=draw(notes),
+            sso_mode=draw(notes),
+        )
+        for identity in account_ids
     )
     teams = tuple(
         Team(
@@ -46,6 +55,12 @@ def directories(draw: st.DrawFn) -> Directory:
             privacy=draw(texts),
             is_default=draw(st.booleans()),
             created_at=draw(texts),
+            default_member_role=draw(notes),
+            members_can_create_pipelines=draw(rights),
+            members_can_create_suites=draw(rights),
+            members_can_create_registries=draw(rights),
+            members_can_destroy_registries=draw(rights),
+            members_can_destroy_packages=draw(rights),
         )
         for identity in team_ids
     )

@@ -16,6 +16,7 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
 )
+from simulators.buildkite.organization import TEAM_SETTINGS
 
 DATA = Path(__file__).parents[1] / "data"
 ACME_ORG = DATA / "acme-org.json"
@@ -38,7 +39,13 @@ def directory_of(document: Mapping[str, Any]) -> Directory:
             name=organization["name"],
         ),
         accounts=tuple(
-            Account(id=AccountID(member["id"]), name=member["name"], email=member["email"])
+            Account(
+                id=AccountID(member["id"]),
+                name=member["name"],
+                email=member["email"],
+                role=member.get("role"),
+                sso_mode=member.get("sso_mode"),
+            )
             for member in document["members"]
         ),
         teams=tuple(
@@ -50,6 +57,7 @@ def directory_of(document: Mapping[str, Any]) -> Directory:
                 privacy=team["privacy"],
                 is_default=team["default"],
                 created_at=team["created_at"],
+                **{setting: team[setting] for setting in TEAM_SETTINGS if setting in team},
             )
             for team in document["teams"]
         ),

@@ -1,6 +1,7 @@
 """Buildkite's JSON, parsed strictly where the connector depends on it and turned into the domain at once.
 
-Fields that are not listed are ignored; text that may be null becomes empty. Ids are interned, so that
+Fields that are not listed are ignored; text that may be null becomes empty. A field that only informs a reviewer
+(`_Note`, `_Right`) is None when it is absent or of another type: it never fails a sync. Ids are interned, so that
 an account's id is one object in memory however many teams name it.
 """
 
@@ -9,7 +10,15 @@ from collections.abc import Iterable
 from sys import intern
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from buildkite_connector.model.directory import (
     Account,
@@ -45,6 +54,24 @@ Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 Word = Annotated[str, StringConstraints(max_length=200)]
 
 
+_LONGEST_NOTE = 100
+"""Characters of a text that only informs."""
+
+
+def _note(value: object) -> str | None:
+    """One line of printable text, or None. Interned: few different ones come, in every account or team."""
+    if not isinstance(value, str):
+        return None
+    text = value[:_LONGEST_NOTE]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return intern(text.strip()) or None
+
+
+_Note = Annotated[str | None, BeforeValidator(_note)]
+_Right = Annotated[bool | None, BeforeValidator(lambda value: value if isinstance(value, bool) else None)]
+
+
 class _Payload(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
 
@@ -53,6 +80,8 @@ class _Account(_Payload):
     id: Identifier
     name: str | None
     email: str | None
+    role: _Note = None
+    sso_mode: _Note = None
 
 
 class _Team(_Payload):
@@ -63,6 +92,12 @@ class _Team(_Payload):
     privacy: Word
     default: bool
     created_at: Word
+    default_member_role: _Note = None
+    members_can_create_pipelines: _Right = None
+    members_can_create_suites: _Right = None
+    members_can_create_registries: _Right = None
+    members_can_destroy_registries: _Right = None
+    members_can_destroy_packages: _Right = None
 
 
 class _Member(_Payload):
@@ -114,7 +149,8 @@ class PayloadError(Exception):
 def accounts(body: bytes) -> list[Account]:
     """Organization members. Raises PayloadError naming the field, like all that follow."""
     return [
-        Account(AccountID(intern(found.id)), _text(found.name), _text(found.email)) for found in _parse(_accounts, body)
+        Account(AccountID(intern(found.id)), _text(found.name), _text(found.email), found.role, found.sso_mode)
+        for found in _parse(_accounts, body)
     ]
 
 
@@ -130,6 +166,12 @@ def teams(body: bytes, redactor: Redactor) -> list[Team]:
             privacy=intern(found.privacy),
             is_default=found.default,
             created_at=found.created_at,
+            default_member_role=found.default_member_role,
+            members_can_create_pipelines=found.members_can_create_pipelines,
+            members_can_create_suites=found.members_can_create_suites,
+            members_can_create_registries=found.members_can_create_registries,
+            members_can_destroy_registries=found.members_can_destroy_registries,
+            members_can_destroy_packages=found.members_can_destroy_packages,
         )
         for found in found_teams
     ]

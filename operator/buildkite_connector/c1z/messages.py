@@ -7,6 +7,7 @@ all grants of one entitlement share is serialized once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from sys import intern
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.struct_pb2 import Struct
@@ -22,6 +23,7 @@ from buildkite_connector.model.directory import Account, AccountID, Membership, 
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
+    EntitlementExclusionGroup,
     ExternalId,
     Grant,
     GroupTrait,
@@ -35,6 +37,18 @@ from buildkite_connector.proto.connector_pb2 import (
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
 _TYPE_URL = "type.googleapis.com/c1.connector.v2."
 
+_TEAM_RIGHTS = (
+    "members_can_create_pipelines",
+    "members_can_create_suites",
+    "members_can_create_registries",
+    "members_can_destroy_registries",
+    "members_can_destroy_packages",
+)
+"""Fields of Team that go into its profile by their own names."""
+
+_PRIVILEGE = {Role.MEMBER: 1, Role.MAINTAINER: 2}
+"""The order of a team's roles in its exclusion group; higher is more."""
+
 RESOURCE_TYPES = {
     ResourceKind.USER: ResourceType(id=_USER, display_name="User", traits=[ResourceType.TRAIT_USER]),
     ResourceKind.TEAM: ResourceType(id=_TEAM, display_name="Team", traits=[ResourceType.TRAIT_GROUP]),
@@ -45,7 +59,8 @@ def account_serializer() -> Callable[[Account], bytes]:
     """A function from an account to its Resource, serialized.
 
     It fills one message over and over, three times as fast as new ones: for use in one thread.
-    An address that C1 would refuse is left out of `emails`; `login` keeps what Buildkite says.
+    An address that C1 would refuse is left out of `emails`; `login` keeps what Buildkite says. A profile holds the
+    organization role and the SSO mode as far as they are known; without either there is none.
     """
     trait = UserTrait(
         status=UserTrait.Status(status=UserTrait.Status.STATUS_ENABLED),
@@ -57,8 +72,17 @@ def account_serializer() -> Callable[[Account], bytes]:
         external_id=ExternalId(),
         status=Status(status=Status.RESOURCE_STATUS_ENABLED),
     )
+    written: tuple[str | None, str | None] = (None, None)
+
+    def set_profile(role: str | None, sso_mode: str | None) -> None:
+        for message in (trait, resource):
+            message.ClearField("profile")
+            for key, text in (("role", role), ("sso_mode", sso_mode)):
+                if text is not None:
+                    message.profile[key] = valid_unicode(text)
 
     def serialize(account: Account) -> bytes:
+        nonlocal written
         login = valid_unicode(account.email)
         trait.login = login
         trait.ClearField("emails")
@@ -66,8 +90,11 @@ def account_serializer() -> Callable[[Account], bytes]:
             trait.emails.add(address=login, is_primary=True)
         resource.id.resource = resource.external_id.id = account.id
         resource.display_name = display_name(account.name, account.id)
-        resource.annotations[0].value = trait.SerializeToString()
-        return resource.SerializeToString()
+        if (account.role, account.sso_mode) != written:
+            written = account.role, account.sso_mode
+            set_profile(*written)
+        resource.annotations[0].value = trait.SerializeToString(deterministic=True)
+        return resource.SerializeToString(deterministic=True)
 
     return serialize
 
@@ -98,31 +125,43 @@ def team_messages(team: Team) -> TeamMessages:
         id=ResourceId(resource_type=_TEAM, resource=team.id),
         display_name=display_name(team.name, team.id),
     )
-    profile = Struct()
-    profile["is_default_team"] = team.is_default
-    for key, text in (("slug", team.slug), ("privacy", team.privacy), ("created_at", team.created_at)):
-        if text:
-            profile[key] = valid_unicode(text)
+    profile = _team_profile(team)
     enriched = Resource(
         id=plain.id,
         display_name=plain.display_name,
-        annotations=[_group_trait(GroupTrait(profile=profile))],
+        annotations=[_any(GroupTrait(profile=profile))],
         description=cut(team.description, DESCRIPTION_BYTES),
         profile=profile,
     )
-    plain.annotations.append(_group_trait(GroupTrait()))
+    plain.annotations.append(_any(GroupTrait()))
     return TeamMessages(
         resource=enriched.SerializeToString(deterministic=True),
         roles={role: _role_messages(role, plain, enriched) for role in Role},
     )
 
 
-def _group_trait(trait: GroupTrait) -> Any:
-    return Any(type_url=_TYPE_URL + "GroupTrait", value=trait.SerializeToString(deterministic=True))
+def _team_profile(team: Team) -> Struct:
+    profile = Struct()
+    profile["is_default_team"] = team.is_default
+    for key, text in (("slug", team.slug), ("privacy", team.privacy), ("created_at", team.created_at)):
+        if text:
+            profile[key] = valid_unicode(text)
+    if team.default_member_role is not None:
+        profile["default_member_role"] = valid_unicode(team.default_member_role)
+    for right in _TEAM_RIGHTS:
+        allowed = getattr(team, right)
+        if allowed is not None:
+            profile[right] = allowed
+    return profile
+
+
+def _any(message: GroupTrait | EntitlementExclusionGroup) -> Any:
+    return Any(type_url=_TYPE_URL + message.DESCRIPTOR.name, value=message.SerializeToString(deterministic=True))
 
 
 def _role_messages(role: Role, plain: Resource, enriched: Resource) -> RoleMessages:
     entitlement_id = f"{_TEAM}:{plain.id.resource}:{role.value}"
+    exclusion_group_id = f"{_TEAM}:{plain.id.resource}:role"
     title = role.value.capitalize()
     entitlement = Entitlement(
         resource=enriched,
@@ -132,6 +171,7 @@ def _role_messages(role: Role, plain: Resource, enriched: Resource) -> RoleMessa
         grantable_to=[RESOURCE_TYPES[ResourceKind.USER]],
         purpose=Entitlement.PURPOSE_VALUE_ASSIGNMENT,
         slug=role.value,
+        annotations=[_any(EntitlementExclusionGroup(exclusion_group_id=exclusion_group_id, order=_PRIVILEGE[role]))],
     )
     head = Grant(entitlement=Entitlement(resource=plain, id=entitlement_id))
     return RoleMessages(
@@ -164,7 +204,13 @@ def read_account(data: bytes) -> Account:
         if annotation.Unpack(trait):
             break
     email = trait.login or next((email.address for email in trait.emails), "")
-    return Account(id=AccountID(resource.id.resource), name=resource.display_name, email=email)
+    return Account(
+        id=AccountID(resource.id.resource),
+        name=resource.display_name,
+        email=email,
+        role=_text(resource.profile, "role"),
+        sso_mode=_text(resource.profile, "sso_mode"),
+    )
 
 
 def read_team(data: bytes) -> Team:
@@ -179,7 +225,14 @@ def read_team(data: bytes) -> Team:
         privacy=profile["privacy"].string_value,
         is_default=profile["is_default_team"].bool_value,
         created_at=profile["created_at"].string_value,
+        default_member_role=_text(resource.profile, "default_member_role"),
+        **{right: profile[right].bool_value for right in _TEAM_RIGHTS if right in profile},
     )
+
+
+def _text(profile: Struct, key: str) -> str | None:
+    """The text of a profile's field, interned: few different ones come. None when the field is absent."""
+    return intern(profile.fields[key].string_value) if key in profile.fields else None
 
 
 def read_membership(data: bytes) -> Membership:

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -39,6 +40,7 @@ class SnapshotStore:
         """Make `directory` where it is missing and remove what killed processes left half done. Raises Failure."""
         self._directory = directory
         self._clock = clock or SystemClock()
+        self._derivations = count()  # the same whole may be asked for twice at once, under one sync id
         with translated(directory, "use the snapshot directory"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             remove_abandoned(directory)
@@ -68,7 +70,7 @@ class SnapshotStore:
         The scope of `whole` must include `scope`. `whole` is only read, and only before the context begins.
         Raises Failure; cancelled, it behaves like `stage`.
         """
-        path = whole.path.with_name(f"{whole.path.stem}-{sync_id}{_DERIVED}")
+        path = whole.path.with_name(f"{whole.path.stem}-{next(self._derivations)}{_DERIVED}")
 
         def write(*, stopped: Callable[[], bool]) -> StagedSnapshot:
             return derive_snapshot(whole, path, scope=scope, sync_id=sync_id, stopped=stopped)

@@ -26,8 +26,8 @@ def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
     _print_rows(
         console,
         "Accounts",
-        ("Name", "Email", "ID"),
-        [(account.name, account.email, account.id) for account in directory.accounts],
+        ("Name", "Email", "Role", "ID"),
+        [(account.name, account.email, account.role or "", account.id) for account in directory.accounts],
         limit,
     )
     _print_rows(
@@ -50,7 +50,7 @@ def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
 
 
 def to_document(snapshot: Snapshot) -> dict[str, object]:
-    """The snapshot as plain JSON values."""
+    """The snapshot as plain JSON values; null is what Buildkite did not say."""
     run, directory = snapshot.run, snapshot.directory
     return {
         "syncID": run.sync_id,
@@ -61,7 +61,16 @@ def to_document(snapshot: Snapshot) -> dict[str, object]:
             "teams": run.counts.teams,
             "memberships": run.counts.memberships,
         },
-        "accounts": [{"id": each.id, "name": each.name, "email": each.email} for each in directory.accounts],
+        "accounts": [
+            {
+                "id": each.id,
+                "name": each.name,
+                "email": each.email,
+                "role": each.role,
+                "ssoMode": each.sso_mode,
+            }
+            for each in directory.accounts
+        ],
         "teams": [
             {
                 "id": each.id,
@@ -71,6 +80,12 @@ def to_document(snapshot: Snapshot) -> dict[str, object]:
                 "privacy": each.privacy,
                 "isDefault": each.is_default,
                 "createdAt": each.created_at,
+                "defaultMemberRole": each.default_member_role,
+                "membersCanCreatePipelines": each.members_can_create_pipelines,
+                "membersCanCreateSuites": each.members_can_create_suites,
+                "membersCanCreateRegistries": each.members_can_create_registries,
+                "membersCanDestroyRegistries": each.members_can_destroy_registries,
+                "membersCanDestroyPackages": each.members_can_destroy_packages,
             }
             for each in directory.teams
         ],

@@ -33,16 +33,26 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An organization member. `email` is what Buildkite says, valid or not; empty when unknown."""
+    """An organization member. `email` is what Buildkite says, valid or not; empty when unknown.
+
+    `role` in the organization (`admin`, `member`) and `sso_mode` (`required`, `optional`) are Buildkite's own words,
+    None when it does not say: older answers lack both, and only an organization admin's token sees `sso_mode`.
+    """
 
     id: AccountID
     name: str
     email: str
+    role: str | None = None
+    sso_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """A team. `created_at` is Buildkite's own text (ISO 8601), `description` may be empty."""
+    """A team. `created_at` is Buildkite's own text (ISO 8601), `description` may be empty.
+
+    What follows `created_at` is the role that new members get and what members may do, by Buildkite's names; None
+    when Buildkite does not say.
+    """
 
     id: TeamID
     name: str
@@ -51,6 +61,12 @@ class Team:
     privacy: str
     is_default: bool
     created_at: str
+    default_member_role: str | None = None
+    members_can_create_pipelines: bool | None = None
+    members_can_create_suites: bool | None = None
+    members_can_create_registries: bool | None = None
+    members_can_destroy_registries: bool | None = None
+    members_can_destroy_packages: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,18 @@ class GroupTrait(_message.Message):
     profile: _struct_pb2.Struct
     def __init__(self, icon: _Optional[_Union[AssetRef, _Mapping]] = ..., profile: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
+class EntitlementExclusionGroup(_message.Message):
+    __slots__ = ("exclusion_group_id", "order", "is_default", "scope_to_resource")
+    EXCLUSION_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_TO_RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    exclusion_group_id: str
+    order: int
+    is_default: bool
+    scope_to_resource: bool
+    def __init__(self, exclusion_group_id: _Optional[str] = ..., order: _Optional[int] = ..., is_default: _Optional[bool] = ..., scope_to_resource: _Optional[bool] = ...) -> None: ...
+
 class CapabilityPermission(_message.Message):
     __slots__ = ("permission",)
     PERMISSION_FIELD_NUMBER: _ClassVar[int]

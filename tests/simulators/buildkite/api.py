@@ -22,11 +22,12 @@ ALL_SCOPES = ("read_organizations", "read_teams", "read_user")
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whose token it is; the user limit is counted by `id`."""
+    """Whose token it is; the user limit is counted by `id`. `admin` of the organization: sees `sso_mode`."""
 
     id: str = "5acb99cf-d349-4189-b361-d1b9f36d70d7"
     name: str = "C1 Sync"
     email: str = "c1-sync@example.com"
+    admin: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ class Api:
                 return NOT_FOUND
         number, size = _page_asked(call.query)
         links = self._links(call, number, listing.pages(size))
-        return Reply(200, listing.page(number, size), {**JSON_TYPE, **links})
+        without = "" if token.user.admin or listing is not organization.members else "sso_mode"
+        return Reply(200, listing.page(number, size, without), {**JSON_TYPE, **links})
 
     def _organization_list(self, call: Call, token: Token) -> Reply:
         reached = [

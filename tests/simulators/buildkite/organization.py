@@ -31,7 +31,7 @@ class Listing:
     def __init__(self, key: str, records: Iterable[Mapping[str, Any]] = ()) -> None:
         self._key = key
         self._records: list[Record] = [dict(record) for record in records]
-        self._pages: dict[tuple[int, int], bytes] = {}
+        self._pages: dict[tuple[int, int, str], bytes] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -41,12 +41,16 @@ class Listing:
         """The records to look at; edit them through the methods."""
         return tuple(self._records)
 
-    def page(self, number: int, size: int) -> bytes:
-        """The JSON list of page `number` (from 1); an empty list beyond the last."""
-        found = self._pages.get((number, size))
+    def page(self, number: int, size: int, without: str = "") -> bytes:
+        """The JSON list of page `number` (from 1) less the field `without`; an empty list beyond the last."""
+        found = self._pages.get((number, size, without))
         if found is None:
             start = (number - 1) * size
-            found = self._pages[number, size] = encode(self._records[start : start + size])
+            shown = [
+                {field: value for field, value in record.items() if field != without}
+                for record in self._records[start : start + size]
+            ]
+            found = self._pages[number, size, without] = encode(shown)
         return found
 
     def pages(self, size: int) -> int:
@@ -137,8 +141,19 @@ class Organization:
             for number in range(1, listing.pages(LARGEST_PAGE) + 1):
                 listing.page(number, LARGEST_PAGE)
 
-    def add_member(self, id: str, name: str, email: str, at: int | None = None) -> None:  # noqa: A002
-        self.members.insert({"id": id, "name": name, "email": email}, at)
+    def add_member(
+        self,
+        id: str,  # noqa: A002
+        name: str,
+        email: str,
+        at: int | None = None,
+        role: str = "member",
+        sso_mode: str = "required",
+    ) -> None:
+        self.members.insert({"id": id, "name": name, "email": email, "role": role, "sso_mode": sso_mode}, at)
+
+    def update_member(self, id: str, changes: Mapping[str, Any]) -> None:  # noqa: A002
+        self.members.update(id, changes)
 
     def remove_member(self, id: str, *, from_teams: bool = True) -> None:  # noqa: A002
         """Takes a member out; with `from_teams=False` the teams still know them."""
@@ -194,6 +209,7 @@ class Organization:
             edit.__name__: edit
             for edit in (
                 self.add_member,
+                self.update_member,
                 self.remove_member,
                 self.move_member,
                 self.add_team,
@@ -208,6 +224,16 @@ class Organization:
             raise ValueError(f"unknown edit {operation!r}; there are {', '.join(edits)}")
         edits[operation](**arguments)
 
+
+TEAM_SETTINGS = {
+    "default_member_role": "member",
+    "members_can_create_pipelines": True,
+    "members_can_create_suites": False,
+    "members_can_create_registries": False,
+    "members_can_destroy_registries": False,
+    "members_can_destroy_packages": True,
+}
+"""What Buildkite tells of some teams and not of others; every other made team has it."""
 
 GIVEN_NAMES = ("Zoë Ångström", "李小龙", "O'Brien, Pat", "Ada Lovelace", "Nguyễn Thị Hương", 'Test "Quote"')
 
@@ -238,6 +264,8 @@ def make_organization(
             "id": uuid(),
             "name": f"{GIVEN_NAMES[index % len(GIVEN_NAMES)]} {index}",
             "email": f"user{index}@example.com",
+            "role": "admin" if index % 50 == 0 else "member",
+            "sso_mode": "optional" if index % 50 == 0 else "required",
         }
         for index in range(accounts)
     ]
@@ -270,7 +298,9 @@ def _team(id: str, index: int, members: Sequence[Record]) -> Record:  # noqa: A0
         "created_at": "2023-03-14T00:45:16.215Z",
         "privacy": "secret" if index % 4 == 0 else "visible",
         "default": index == 0,
-        "created_by": creator and {**creator, "created_at": "2022-01-18T02:51:30.983Z"},
+        "created_by": creator
+        and {**{field: creator[field] for field in ("id", "name", "email")}, "created_at": "2022-01-18T02:51:30.983Z"},
+        **(TEAM_SETTINGS if index % 2 else {}),
     }
 
 

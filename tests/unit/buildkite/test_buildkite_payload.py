@@ -152,6 +152,60 @@ def test_what_is_no_json_is_told_apart(body: bytes) -> None:
     assert refused.value.broken
 
 
+def test_an_accounts_role_and_sso_mode_are_kept_in_buildkites_words_when_it_tells_them() -> None:
+    (told,) = payload.accounts(encoded([{**ACCOUNT, "role": "admin", "sso_mode": "required"}]))
+    (silent,) = payload.accounts(encoded([ACCOUNT]))
+    assert (told.role, told.sso_mode) == ("admin", "required")
+    assert (silent.role, silent.sso_mode) == (None, None)
+
+
+def test_a_teams_settings_are_kept_when_buildkite_tells_them() -> None:
+    settings = {
+        "default_member_role": "member",
+        "members_can_create_pipelines": True,
+        "members_can_create_suites": False,
+        "members_can_create_registries": True,
+        "members_can_destroy_registries": False,
+        "members_can_destroy_packages": True,
+    }
+    (told,) = payload.teams(encoded([{**TEAM, **settings}]))
+    (silent,) = payload.teams(encoded([TEAM]))
+    assert {name: getattr(told, name) for name in settings} == settings
+    assert {getattr(silent, name) for name in settings} == {None}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("billing-admin", "billing-admin"),
+        ("x" * 5000, "x" * 100),
+        (" ad\x1bmin\n\u202e", "ad min"),
+        ("", None),
+        ("\n", None),
+        (None, None),
+        (7, None),
+        (True, None),
+        (["admin"], None),
+        ({"name": "admin"}, None),
+    ],
+)
+def test_a_text_that_only_informs_never_fails_a_sync_and_is_one_short_line(value: object, kept: str | None) -> None:
+    (account,) = payload.accounts(encoded([{**ACCOUNT, "role": value, "sso_mode": value}]))
+    (team,) = payload.teams(encoded([{**TEAM, "default_member_role": value}]))
+    assert (account.role, account.sso_mode, team.default_member_role) == (kept, kept, kept)
+
+
+@pytest.mark.parametrize("value", [None, "true", 1, [], {}])
+def test_a_right_that_is_no_boolean_is_unknown(value: object) -> None:
+    (team,) = payload.teams(encoded([{**TEAM, "members_can_create_suites": value}]))
+    assert team.members_can_create_suites is None
+
+
+def test_the_same_role_is_one_object_in_every_account() -> None:
+    first, second = (payload.accounts(encoded([{**ACCOUNT, "role": "billing admin"}]))[0] for _ in range(2))
+    assert first.role is second.role
+
+
 def test_an_error_does_not_show_what_people_are_called() -> None:
     with pytest.raises(PayloadError) as refused:
         payload.accounts(encoded([{**ACCOUNT, "name": ["Zoë", "secret"]}]))

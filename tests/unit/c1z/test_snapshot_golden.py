@@ -1,4 +1,8 @@
-"""The golden case: the snapshot of acme is the reference connector's, but for what the facts enrich."""
+"""The golden case: the snapshot of acme is the reference connector's, but for what the facts enrich.
+
+The one difference in an entitlement's own fields is its exclusion group, which the reference connector is too old
+for; beyond it, teams have a description and a profile.
+"""
 
 import json
 import re
@@ -17,7 +21,14 @@ from zstandard import get_frame_parameters
 from buildkite_connector.c1z import write_snapshot
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.proto.connector_pb2 import Entitlement, Grant, GroupTrait, Resource, ResourceType
+from buildkite_connector.proto.connector_pb2 import (
+    Entitlement,
+    EntitlementExclusionGroup,
+    Grant,
+    GroupTrait,
+    Resource,
+    ResourceType,
+)
 from harness.organization import ACME_ORG, ACME_REFERENCE, acme
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
@@ -84,6 +95,9 @@ def plain_resource(data: bytes) -> Message:
 def plain_entitlement(data: bytes) -> Message:
     entitlement = Entitlement.FromString(data)
     entitlement.resource.CopyFrom(without_enrichment(entitlement.resource))
+    others = [each for each in entitlement.annotations if not each.type_url.endswith(".EntitlementExclusionGroup")]
+    del entitlement.annotations[:]
+    entitlement.annotations.extend(others)
     return entitlement
 
 
@@ -122,6 +136,21 @@ def test_the_reference_has_no_enrichment_so_the_comparison_above_hides_nothing_o
 ) -> None:
     for _, data in rows(reference, "v1_resources").values():
         assert Resource.FromString(data) == plain_resource(data)
+    for _, data in rows(reference, "v1_entitlements").values():
+        assert Entitlement.FromString(data) == plain_entitlement(data)
+
+
+def test_a_teams_two_roles_exclude_one_another_in_a_group_of_that_team_alone(ours: sqlite3.Connection) -> None:
+    groups: dict[str, dict[str, int]] = {}
+    for external_id, (columns, data) in rows(ours, "v1_entitlements").items():
+        (annotation,) = Entitlement.FromString(data).annotations
+        group = EntitlementExclusionGroup()
+        assert annotation.Unpack(group)
+        assert not group.is_default
+        assert group.exclusion_group_id == f"team:{columns['resource_id']}:role"
+        groups.setdefault(group.exclusion_group_id, {})[external_id.rpartition(":")[2]] = group.order
+    assert len(groups) == 9
+    assert all(orders == {"member": 1, "maintainer": 2} for orders in groups.values())
 
 
 def test_a_team_is_enriched_with_its_description_and_profile_everywhere_a_reviewer_looks(

@@ -1,7 +1,10 @@
 """What is joined from serialized parts is what C1's message classes would have serialized."""
 
+from dataclasses import replace
+
 import pytest
 from google.protobuf.any_pb2 import Any
+from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +23,7 @@ from buildkite_connector.proto.connector_pb2 import (
 
 ids = st.uuids().map(str)
 names = st.text(min_size=1, max_size=300)
+words = st.sampled_from([None, "admin", "member", "required"])
 
 
 def account(email: str, identity: str = "0b1e", name: str = "Ada") -> Account:
@@ -64,13 +68,17 @@ def test_a_grants_bytes_are_those_of_the_grant_built_whole(
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(ids, names, st.emails() | st.just("")), min_size=1, max_size=4))
+@given(st.lists(st.tuples(ids, names, st.emails() | st.just(""), words, words), min_size=1, max_size=6))
 def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
-    accounts: list[tuple[str, str, str]],
+    accounts: list[tuple[str, str, str, str | None, str | None]],
 ) -> None:
     serialize = account_serializer()
-    for identity, name, email in accounts:
-        given_account = account(email, identity, name)
+    for identity, name, email, role, sso_mode in accounts:
+        given_account = replace(account(email, identity, name), role=role, sso_mode=sso_mode)
+        profile = None
+        if role is not None or sso_mode is not None:
+            profile = Struct()
+            profile.update({k: v for k, v in (("role", role), ("sso_mode", sso_mode)) if v is not None})
         data = serialize(given_account)
         addresses = [address.address for address in trait_of(data).emails]
         trait = UserTrait(
@@ -78,6 +86,7 @@ def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
             status=UserTrait.Status(status=UserTrait.Status.STATUS_ENABLED),
             account_type=UserTrait.ACCOUNT_TYPE_HUMAN,
             login=email,
+            profile=profile,
         )
         whole = Resource(
             id=ResourceId(resource_type="user", resource=identity),
@@ -85,13 +94,14 @@ def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
             annotations=[
                 Any(
                     type_url="type.googleapis.com/c1.connector.v2.UserTrait",
-                    value=trait.SerializeToString(),
+                    value=trait.SerializeToString(deterministic=True),
                 )
             ],
+            profile=profile,
             external_id=ExternalId(id=identity),
             status=Status(status=Status.RESOURCE_STATUS_ENABLED),
         )
-        assert data == whole.SerializeToString()
+        assert data == whole.SerializeToString(deterministic=True)
         assert set(addresses) <= {email}
 
 
@@ -107,6 +117,24 @@ def test_a_team_without_a_slug_or_a_time_has_neither_in_its_profile() -> None:
     unknown = Team(TeamID("22d5"), "Platform", "", "", "secret", True, "")
     profile = Resource.FromString(team_messages(unknown).resource).profile
     assert dict(profile.items()) == {"privacy": "secret", "is_default_team": True}
+
+
+def test_a_teams_settings_are_in_its_profile_under_buildkites_names_as_far_as_they_are_known() -> None:
+    told = replace(
+        team(),
+        default_member_role="maintainer",
+        members_can_create_pipelines=True,
+        members_can_create_suites=False,
+        members_can_destroy_packages=False,
+    )
+    profile = Resource.FromString(team_messages(told).resource).profile
+    assert dict(profile.items()) == {
+        **dict(Resource.FromString(team_messages(team()).resource).profile.items()),
+        "default_member_role": "maintainer",
+        "members_can_create_pipelines": True,
+        "members_can_create_suites": False,
+        "members_can_destroy_packages": False,
+    }
 
 
 @pytest.mark.parametrize("role", list(Role))

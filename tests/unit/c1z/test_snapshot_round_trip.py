@@ -42,7 +42,13 @@ def documented_cuts(directory: Directory) -> Directory:
         directory,
         organization=Organization("", OrganizationSlug(""), ""),
         accounts=tuple(
-            replace(account, name=within(account.name, 1024) or account.id, email=within(account.email))
+            replace(
+                account,
+                name=within(account.name, 1024) or account.id,
+                email=within(account.email),
+                role=account.role and within(account.role),
+                sso_mode=account.sso_mode and within(account.sso_mode),
+            )
             for account in directory.accounts
         ),
         teams=tuple(
@@ -53,6 +59,7 @@ def documented_cuts(directory: Directory) -> Directory:
                 description=within(team.description, 2048),
                 privacy=within(team.privacy),
                 created_at=within(team.created_at),
+                default_member_role=team.default_member_role and within(team.default_member_role),
             )
             for team in directory.teams
         ),

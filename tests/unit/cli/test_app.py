@@ -7,11 +7,14 @@ import pty
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from harness.organization import ACME_ORG, ACME_REFERENCE
+from buildkite_connector.c1z import write_snapshot
+from buildkite_connector.model.snapshot import SyncID
+from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
 from simulators.buildkite.api import Token
 from simulators.buildkite.faults import server_error, stall
 from simulators.buildkite.organization import Organization, make_organization
@@ -181,6 +184,27 @@ async def test_inspect_gives_all_of_it_as_json() -> None:
     assert len(document["accounts"]) == 230
     assert len(document["memberships"]) == 450
     assert {each["role"] for each in document["memberships"]} == {"member", "maintainer"}
+
+
+async def test_inspect_shows_what_buildkite_told_of_roles_and_rights(tmp_path: Path) -> None:
+    told = make_organization(1, 2, 1)
+    now = datetime(2026, 8, 1, tzinfo=UTC)
+    directory = directory_of(told.document())
+    write_snapshot(directory, tmp_path / "x.c1z", sync_id=SyncID("s" * 27), started_at=now, finished_at=now)
+    ended = await run("inspect", str(tmp_path / "x.c1z"), "--output", "json")
+    document = json.loads(ended.out)
+    assert (document["accounts"][0]["role"], document["accounts"][0]["ssoMode"]) == ("admin", "optional")
+    silent, talkative = document["teams"]
+    settings = {
+        "defaultMemberRole": "member",
+        "membersCanCreatePipelines": True,
+        "membersCanCreateSuites": False,
+        "membersCanCreateRegistries": False,
+        "membersCanDestroyRegistries": False,
+        "membersCanDestroyPackages": True,
+    }
+    assert {name: talkative[name] for name in settings} == settings
+    assert {silent[name] for name in settings} == {None}
 
 
 async def test_inspect_of_something_else_says_what_it_is_not(tmp_path: Path) -> None:

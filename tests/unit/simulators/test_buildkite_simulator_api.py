@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from simulators.buildkite.api import Token, User
-from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.organization import TEAM_SETTINGS, Organization, make_organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -153,24 +153,23 @@ async def test_rosters_are_served_field_by_field() -> None:
         teams = (await client.get("/organizations/acme/teams")).json()
         roster = (await client.get(f"/organizations/acme/teams/{teams[0]['id']}/members")).json()
     assert members == list(organization.members.records)
-    assert [each.keys() for each in members] == [{"id", "name", "email"}] * 2
-    assert [each.keys() for each in teams] == [
-        {
-            "id",
-            "graphql_id",
-            "name",
-            "slug",
-            "description",
-            "created_at",
-            "privacy",
-            "default",
-            "created_by",
-        }
-    ] * 2
+    assert [each.keys() for each in members] == [{"id", "name", "email", "role", "sso_mode"}] * 2
+    told = {"id", "graphql_id", "name", "slug", "description", "created_at", "privacy", "default", "created_by"}
+    assert [each.keys() for each in teams] == [told, told | TEAM_SETTINGS.keys()]
     assert teams[0]["created_by"] is None
     assert teams[1]["created_by"]["name"] == members[1]["name"]
     assert [each.keys() for each in roster] == [{"role", "created_at", "user_id", "user_name"}] * 2
     assert {each["role"] for each in roster} == {"maintainer", "member"}
+
+
+async def test_only_an_admins_token_sees_the_sso_mode() -> None:
+    plain = Token("bkua_" + "f" * 40, user=User("u2", "Pat", "pat@example.com", admin=False))
+    async with serving(tokens=[TOKEN, plain]) as (_, client):
+        seen = (await client.get("/organizations/acme/members")).json()
+        hidden = (await client.get("/organizations/acme/members", headers=bearer(plain))).json()
+    assert {each["role"] for each in hidden} == {"admin", "member"}
+    assert {each.get("sso_mode") for each in hidden} == {None}
+    assert [{**each, "sso_mode": "required" if each["role"] == "member" else "optional"} for each in hidden] == seen
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_every_edit_can_be_named() -> None:
     team = {"id": "t", "name": "T"}
     for edit in (
         {"operation": "add_member", "id": "u", "name": "U", "email": "u@example.com"},
+        {"operation": "update_member", "id": "u", "changes": {"role": "admin"}},
         {"operation": "move_member", "id": "u", "to": 0},
         {"operation": "remove_member", "id": user},
         {"operation": "add_team", "team": team},
@@ -103,7 +104,7 @@ def test_every_edit_can_be_named() -> None:
         {"operation": "remove_team", "id": made.teams.records[0]["id"]},
     ):
         made.edit(**edit)
-    assert made.members.records[0]["id"] == "u"
+    assert (made.members.records[0]["id"], made.members.records[0]["role"]) == ("u", "admin")
     assert made.teams.records == ({"id": "t", "name": "Renamed"},)
     assert [each["user_id"] for each in made.team_members["t"].records] == ["v"]
 
