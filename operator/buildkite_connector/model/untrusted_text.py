@@ -5,9 +5,7 @@ event, a log line or a command's output.
 """
 
 import base64
-import re
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
 LONGEST_QUOTE = 300
@@ -20,54 +18,81 @@ SHORTEST_PREFIX = 8
 
 
 class Redactor:
-    """Takes the given credentials out of text: as they are, percent-encoded, JSON-escaped or in base64."""
+    """Takes the given credentials out of text: as they are, percent-encoded or in base64.
+
+    They are found in either case, and with backslashes, blanks or characters that cannot be printed between their own.
+
+    It keeps the credentials alone and derives their forms at each use: a thousand connectors keep one each, and
+    failures are rare.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
-        self._forms = sorted(forms, key=len, reverse=True)
-        self._pattern = _pattern(self._forms)
+        self._secrets = tuple(dict.fromkeys(secret for secret in secrets if len(secret) >= SHORTEST_SECRET))
 
     def with_secrets(self, *secrets: str) -> "Redactor":
         """A redactor that also takes these out."""
-        more = Redactor(secrets)
-        merged = Redactor()
-        merged._forms = sorted({*self._forms, *more._forms}, key=len, reverse=True)
-        merged._pattern = _pattern(merged._forms)
-        return merged
+        return Redactor((*self._secrets, *secrets))
 
     def redact(self, text: str) -> str:
         """`text` without the credentials; a credential cut off at the end of the text goes too."""
-        if self._pattern is None:
-            return text
-        text = self._pattern.sub(PLACEHOLDER, text)
-        lowered = text.lower()
-        for form in self._forms:
-            for length in range(min(len(form) - 1, len(text)), SHORTEST_PREFIX - 1, -1):
-                if lowered.endswith(form[:length].lower()):
-                    return text[:-length] + PLACEHOLDER
-        return text
+        return _redact(text, self._forms())
 
     def quote(self, text: str, limit: int = LONGEST_QUOTE) -> str:
         """`text` on one line of at most `limit` printable characters, without the credentials."""
         bounded = text[: 16 * limit]  # a hostile text must not cost time in proportion to its length
-        printable = "".join(char if char.isprintable() else " " for char in self.redact(bounded))
-        line = self.redact(" ".join(printable.split()))
-        return line if len(line) <= limit else f"{self.redact(line[: limit - 1])}…"
+        forms = self._forms()
+        printable = "".join(char if char.isprintable() else " " for char in _redact(bounded, forms))
+        line = _redact(" ".join(printable.split()), forms)
+        return line if len(line) <= limit else f"{_redact(line[: limit - 1], forms)}…"
+
+    def _forms(self) -> frozenset[str]:
+        return frozenset(_lowered(form.replace("\\", "")) for secret in self._secrets for form in _forms(secret))
 
 
-def _pattern(longest_first: Iterable[str]) -> re.Pattern[str] | None:
-    """Finds each form, also with blanks, control, bidi or other foreign characters between its own."""
-    forms = list(longest_first)
-    return re.compile("|".join(map(_with_gaps, forms)), re.IGNORECASE) if forms else None
+def _redact(text: str, forms: frozenset[str]) -> str:
+    # Sought is in what is left without blanks, control, bidi and other characters that no credential has, and without
+    # backslashes, which JSON and Python's own repr put before some. A credential with a blank or a letter beyond ASCII
+    # is sought in the text as it is.
+    places = [place for place, char in enumerate(text) if _is_plain(char)]
+    squeezed = _lowered("".join([text[place] for place in places]))
+    spans = [(places[start], places[end - 1] + 1) for start, end in _all_spans(squeezed, forms)]
+    if not all(map(_is_plain, forms)):
+        spans += _all_spans(_lowered(text), forms)
+    pieces, shown_to = [], 0
+    for start, end in sorted(spans):
+        if start >= shown_to:
+            pieces += [text[shown_to:start], PLACEHOLDER]
+        shown_to = max(shown_to, end)
+    return "".join((*pieces, text[shown_to:]))
 
 
-def _with_gaps(form: str) -> str:
-    """Gaps are only between printable ASCII characters, which none is part of: matching takes linear time."""
-    pattern = re.escape(form[:1])
-    for before, after in pairwise(form):
-        gap = r"[^!-~]*" if "!" <= before <= "~" and "!" <= after <= "~" else ""
-        pattern += gap + re.escape(after)
-    return pattern
+def _all_spans(text: str, forms: Iterable[str]) -> list[tuple[int, int]]:
+    return [span for form in forms for span in _spans(text, form)]
+
+
+def _spans(text: str, form: str) -> Iterator[tuple[int, int]]:
+    """Where `form` stands in `text`, and where its beginning stands at the end of `text`."""
+    start = text.find(form)
+    while start >= 0:
+        yield start, start + len(form)
+        start = text.find(form, start + len(form))
+    prefix = form[:SHORTEST_PREFIX]
+    start = text.find(prefix, max(0, len(text) - len(form) + 1))
+    while start >= 0:
+        if form.startswith(text[start:]):
+            yield start, len(text)
+            return
+        start = text.find(prefix, start + 1)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether each character is one of ASCII's that leave a mark on paper, and none an escape."""
+    return text.isascii() and text.isprintable() and " " not in text and "\\" not in text
+
+
+def _lowered(text: str) -> str:
+    """In lower case where it is ASCII: case never changes the length, so that places in one are those in the other."""
+    return text.lower() if text.isascii() else "".join(char.lower() if char.isascii() else char for char in text)
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -76,12 +101,12 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote(secret, safe="")
     yield quote(secret)
     yield quote_plus(secret)
-    yield "".join(f"%{byte:02x}" for byte in secret.encode("utf-8", "surrogatepass"))
-    yield secret.replace("\\", "\\\\").replace('"', '\\"')
-    yield secret.replace("/", "\\/")
+    yield f"%{secret.encode('utf-8', 'surrogatepass').hex('%')}"
     raw = secret.encode("utf-8", "surrogatepass")
     for offset in range(3):  # base64 of a longer text that holds the secret shows one of three alignments
         encoded = base64.b64encode(bytes(offset) + raw).decode()
+        if offset == 0:
+            yield from (encoded, encoded.rstrip("="))
         start = (0, 2, 3)[offset]
         whole = len(encoded.rstrip("=")) - (0 if (offset + len(raw)) % 3 == 0 else 1)
         part = encoded[start:whole]

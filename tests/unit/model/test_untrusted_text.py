@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -62,3 +63,32 @@ def test_control_characters_cannot_hide_a_credential() -> None:
 def test_more_credentials_can_be_added() -> None:
     redactor = Redactor(["bkua_0123456789"]).with_secrets("access-token")
     assert redactor.quote("bkua_0123456789 access-token") == f"{PLACEHOLDER} {PLACEHOLDER}"
+
+
+@pytest.mark.parametrize("gap", [" ", "\n", "\x00", "\u202e", "\u00e9", "\U0001f600"])
+def test_a_credential_is_found_with_characters_between_its_own(gap: str) -> None:
+    shown = Redactor([SECRET]).quote(f"token {gap.join(SECRET)} is wrong")
+
+    assert shown == f"token {PLACEHOLDER} is wrong"
+
+
+def test_a_credential_that_is_percent_encoded_throughout_is_found() -> None:
+    encoded = "".join(f"%{byte:02X}" for byte in SECRET.encode())
+
+    assert Redactor([SECRET]).quote(f"token {encoded}") == f"token {PLACEHOLDER}"
+
+
+def test_a_credential_with_blanks_or_letters_beyond_ascii_is_found() -> None:
+    assert Redactor(["un mot de passé"]).quote("it is un mot de passé.") == f"it is {PLACEHOLDER}."
+
+
+def test_credentials_that_overlap_leave_nothing_of_either() -> None:
+    assert Redactor(["abcdefgh", "efghijkl"]).quote("x abcdefghijkl y") == f"x {PLACEHOLDER} y"
+
+
+def test_many_long_credentials_in_a_long_text_take_no_noticeable_time() -> None:
+    redactor = Redactor(["ab" * 4000 + str(number) for number in range(8)])
+    began = time.process_time()
+
+    assert SECRET not in redactor.quote("ab" * 500_000)
+    assert time.process_time() - began < 1.0
