@@ -29,8 +29,9 @@ from urllib.parse import quote
 
 from bench.stall import Stall, watched
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.model.directory import FULL_SCOPE, OrganizationSlug
+from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
