@@ -72,7 +72,9 @@ async def _read_into(body: bytearray, response: httpx.Response, limit: int, unde
         if len(body) > limit or received > limit:
             raise BodyRefused(f"is larger than {limit:,} bytes")
         if under_way.bytes > MOST_HELD:
-            raise BodyRefused(f"and the others that come at the same time are larger than {MOST_HELD:,} bytes")
+            raise BodyRefused(
+                f"and the others that come at the same time are larger than {MOST_HELD:,} bytes", broken=True
+            )
         if pieces > MOST_PIECES:
             raise BodyRefused(f"comes in more than {MOST_PIECES:,} pieces")
         if time.monotonic() > pause_at:

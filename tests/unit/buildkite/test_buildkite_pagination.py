@@ -82,3 +82,23 @@ def test_a_link_to_another_scheme_host_or_port_is_refused(target: str, rel: str)
 def test_the_default_port_may_be_named() -> None:
     assert same_origin("https://api.buildkite.com:443/v2", "https://api.buildkite.com/")
     assert same_origin("https://API.buildkite.com/v2", "https://api.buildkite.com/")
+
+
+def test_a_listing_has_no_more_pages_than_can_be_whether_it_tells_of_the_last_or_not() -> None:
+    for last in ({}, {"last": page(3)}):
+        with pytest.raises(Failure, match="at most 2 pages, but page 2 tells of another") as failed:
+            last_page(links(next=page(3), **last), page=2, most=2, url=URL, call="GET teams", redactor=Redactor())
+        assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
+
+
+@pytest.mark.parametrize("rel", ["next", "last"])
+def test_a_link_that_is_no_url_is_refused(rel: str) -> None:
+    with pytest.raises(Failure, match=f"a URL in the '{rel}' link"):
+        read(**{"next": page(3), rel: "http://[/?page=3"})
+
+
+def test_where_a_link_leads_is_shown_without_the_token_and_not_at_any_length() -> None:
+    target = f"https://bkua_0123456789.{'x' * 5000}.example/?page=3"
+    with pytest.raises(Failure, match=r"leads to https://\[redacted\]\.x+…\. ") as failed:
+        last_page(links(next=target), page=2, most=9, url=URL, call="GET", redactor=Redactor(["bkua_0123456789"]))
+    assert len(failed.value.message) < 500

@@ -225,3 +225,68 @@ def test_a_refusal_that_cannot_be_read_says_nothing(body: bytes) -> None:
 def test_a_complaint_is_the_message_of_an_errors_body() -> None:
     assert payload.complaint(encoded({"message": "No such team"})) == "No such team"
     assert payload.complaint(b"<html>") == ""
+
+
+BAD_IDS = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "../members",
+    "a\\b",
+    "a b",
+    "a\n",
+    "a\0b",
+    "a\u202eb",
+    "a?b",
+    "a#b",
+    "é",
+    "-a",
+    "a" * 201,
+]
+
+
+@pytest.mark.parametrize("value", BAD_IDS)
+def test_an_id_or_slug_that_could_lead_elsewhere_is_refused(value: str) -> None:
+    for field in ("id", "slug"):
+        with pytest.raises(PayloadError, match=rf"^\[0\]\.{field}: expected 1 to 200 letters"):
+            teams(encoded([{**TEAM, field: value}]))
+        with pytest.raises(PayloadError, match=rf"^{field}: expected 1 to 200 letters"):
+            organization(encoded({"id": "9f2d1a52", "slug": "acme", "name": "Acme", field: value}))
+    with pytest.raises(PayloadError, match=r"^\[0\]\.id: expected 1 to 200 letters"):
+        payload.accounts(encoded([{**ACCOUNT, "id": value}]))
+    with pytest.raises(PayloadError, match=r"^\[0\]\.user_id: expected 1 to 200 letters"):
+        payload.members(encoded([{**MEMBER, "user_id": value}]))
+
+
+@pytest.mark.parametrize("value", ["a", "a" * 200, "01990a5c-3c5a-4c0e", "VXNlci0tLTE=", "a..b", "_x", "x.y~z:1@2+3"])
+def test_an_id_may_be_any_word(value: str) -> None:
+    assert teams(encoded([{**TEAM, "id": value, "slug": value}]))[0].id == value
+
+
+def test_ids_and_slugs_that_hold_the_token_are_refused() -> None:
+    redactor = Redactor(["bkua_0123456789"])
+    for field in ("id", "slug"):
+        with pytest.raises(PayloadError, match="the API token is among them"):
+            payload.teams(encoded([TEAM, {**TEAM, field: "x-bkua_0123456789"}]), redactor)
+
+
+def test_an_organizations_name_is_shown_without_the_token_on_one_line() -> None:
+    acme = {"id": "9f2d1a52", "slug": "acme", "name": "A\ncme bkua_0123456789"}
+    assert payload.organization(encoded(acme), Redactor(["bkua_0123456789"])).name == "A cme [redacted]"
+
+
+def test_more_items_than_a_page_has_are_refused() -> None:
+    assert len(payload.accounts(encoded([ACCOUNT] * 1000))) == 1000
+    with pytest.raises(PayloadError, match="at most 1000 items"):
+        payload.accounts(encoded([ACCOUNT] * 1001))
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 50_000 + b"[]]", b"[" + b"{}," * 50_000 + b"{}]", b"0," * 100_001])
+def test_a_body_of_too_many_parts_is_refused_before_it_is_parsed(body: bytes) -> None:
+    with pytest.raises(PayloadError, match="expected fewer than"):
+        payload.accounts(body)
+
+
+def test_a_long_text_is_cut() -> None:
+    assert len(payload.accounts(encoded([{**ACCOUNT, "name": "n" * 10_000}]))[0].name) == payload.LONGEST_TEXT

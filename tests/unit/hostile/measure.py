@@ -164,7 +164,7 @@ class Child:
     @staticmethod
     def _start() -> subprocess.Popen[str]:
         tests = Path(__file__).parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(tests), "MALLOC_ARENA_MAX": "2"}
+        environment = {**os.environ, "PYTHONPATH": str(tests), "MALLOC_ARENA_MAX": "2", "GRPC_VERBOSITY": "NONE"}
         return subprocess.Popen(
             [sys.executable, "-m", "unit.hostile.measure"],
             stdin=subprocess.PIPE,

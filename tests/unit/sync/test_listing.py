@@ -7,7 +7,7 @@ import pytest
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import collect
-from buildkite_connector.sync.listing import REREADS, Page
+from buildkite_connector.sync.listing import MAX_CONCURRENCY, REREADS, Page
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team
 
 USERS_ONLY = SyncScope(kinds=frozenset({ResourceKind.USER}))
@@ -135,3 +135,35 @@ async def test_pages_that_never_are_what_was_promised_fail_the_listing(sizes: tu
     with pytest.raises(Failure, match=complaint) as failed:
         await collect(api, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE
+
+
+@pytest.mark.parametrize("last", [None, 10_000])
+async def test_a_listing_that_brings_the_same_page_for_ever_fails_after_few_requests(last: int | None) -> None:
+    api = FakeOrganizationAPI()
+    api.spoil = lambda _listing, _number, _page: Page([account(each) for each in range(3)], last)
+    with pytest.raises(Failure, match=r"hold still .* told of more to follow and brought no new id") as failed:
+        await collect(api, ACME, USERS_ONLY)
+    assert failed.value.reason is Reason.ROSTER_UNSTABLE
+    assert api.requests <= (1 + REREADS) * (1 + MAX_CONCURRENCY)
+
+
+async def test_a_listing_of_empty_pages_fails() -> None:
+    api = FakeOrganizationAPI()
+    api.spoil = lambda _listing, _number, _page: Page([], None)
+    with pytest.raises(Failure, match="page 1 told of more to follow and brought no new id"):
+        await collect(api, ACME, USERS_ONLY)
+
+
+async def test_a_last_page_of_known_ids_in_a_listing_that_stands_still_counts_once() -> None:
+    api = organization(accounts=9)
+    api.listed_accounts.append(account(0))
+    collection = await collect(api, ACME, USERS_ONLY)
+    assert collection.directory.accounts == tuple(account(number) for number in range(9))
+    assert (collection.report.duplicates, collection.report.rereads) == (1, 1)
+
+
+async def test_a_page_of_known_ids_once_is_a_listing_that_moved() -> None:
+    api = organization(accounts=9)
+    once(api, 2, lambda: api.listed_accounts.__setitem__(slice(0, 0), [account(90), account(91), account(92)]))
+    collection = await collect(api, ACME, USERS_ONLY)
+    assert collection.directory.accounts == tuple(api.listed_accounts)

@@ -1,0 +1,105 @@
+"""A body is decoded and counted while it comes; beyond its limit it is refused, and not a byte more is unpacked."""
+
+import gzip
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from buildkite_connector.buildkite.body import MOST_HELD, MOST_PIECES, BodiesUnderWay, BodyRefused, read_body
+
+
+def answer(*pieces: bytes, encoding: str | None = None) -> httpx.Response:
+    async def stream() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    return httpx.Response(200, headers={} if encoding is None else {"Content-Encoding": encoding}, content=stream())
+
+
+async def refusal(response: httpx.Response, limit: int = 1000, under_way: BodiesUnderWay | None = None) -> BodyRefused:
+    with pytest.raises(BodyRefused) as refused:
+        await read_body(response, limit, under_way or BodiesUnderWay())
+    return refused.value
+
+
+@pytest.mark.parametrize("encoding", [None, "", "identity", " Identity "])
+async def test_a_body_as_it_came(encoding: str | None) -> None:
+    assert await read_body(answer(b"[1,", b"2]", encoding=encoding), 5, BodiesUnderWay()) == b"[1,2]"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_gzip_in_pieces_of_any_size(encoding: str, size: int) -> None:
+    text = bytes(range(256)) * 30
+    packed = gzip.compress(text)
+    pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
+    assert await read_body(answer(*pieces, encoding=encoding), len(text), BodiesUnderWay()) == text
+
+
+async def test_an_empty_body_is_no_broken_gzip() -> None:
+    assert await read_body(answer(encoding="gzip"), 5, BodiesUnderWay()) == b""
+
+
+async def test_a_body_of_just_the_limit_is_read_and_a_byte_more_is_refused() -> None:
+    assert await read_body(answer(b"a" * 1000), 1000, BodiesUnderWay()) == b"a" * 1000
+    assert str(await refusal(answer(b"a" * 1000, b"a"))) == "is larger than 1,000 bytes"
+    assert await read_body(answer(gzip.compress(b"a" * 1000), encoding="gzip"), 1000, BodiesUnderWay())
+    assert str(await refusal(answer(gzip.compress(b"a" * 1001), encoding="gzip"))) == "is larger than 1,000 bytes"
+
+
+async def test_nothing_is_read_after_the_limit() -> None:
+    read = []
+
+    async def stream() -> AsyncIterator[bytes]:
+        for number in range(100):
+            read.append(number)
+            yield b"a" * 600
+
+    await refusal(httpx.Response(200, content=stream()))
+    assert read == [0, 1]
+
+
+async def test_what_gzip_holds_besides_its_text_counts_as_well() -> None:
+    endless_name = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03" + b"n" * 2000
+    assert "larger" in str(await refusal(answer(endless_name, encoding="gzip")))
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd", "\x00"])
+async def test_an_encoding_that_was_not_asked_for_is_refused(encoding: str) -> None:
+    refused = await refusal(answer(b"x", encoding=encoding))
+    assert str(refused) == "comes in an encoding that was not asked for"
+    assert not refused.broken
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"[]", "is no gzip"),
+        (gzip.compress(b"[]")[:-1], "breaks off"),
+        (gzip.compress(b"[]") + b"x", "goes on after the end"),
+        (gzip.compress(b"[]") * 2, "goes on after the end"),
+        (gzip.compress(b"[]")[:-8] + bytes(8), "is no gzip"),
+    ],
+)
+async def test_broken_gzip_may_be_whole_the_next_time(body: bytes, text: str) -> None:
+    refused = await refusal(answer(body, encoding="gzip"))
+    assert re.search(text, str(refused))
+    assert refused.broken
+
+
+async def test_a_body_in_too_many_pieces_is_refused() -> None:
+    pieces = [b"a"] * (MOST_PIECES + 1)
+    assert "pieces" in str(await refusal(answer(*pieces), limit=10 * MOST_PIECES))
+    assert await read_body(answer(*pieces[1:]), 10 * MOST_PIECES, BodiesUnderWay())
+
+
+async def test_the_bodies_that_come_at_the_same_time_have_a_limit_together() -> None:
+    under_way = BodiesUnderWay()
+    under_way.bytes = MOST_HELD - 5
+    assert await read_body(answer(b"12345"), 1000, under_way) == b"12345"
+    refused = await refusal(answer(b"123456"), under_way=under_way)
+    assert "at the same time" in str(refused)
+    assert refused.broken
+    assert under_way.bytes == MOST_HELD - 5
