@@ -24,7 +24,7 @@ from buildkite_connector.model.failure import Failure
 __all__ = ("EventHandler", "WatchSettings", "run_watch")
 
 _KOPF_STOP_SECONDS = 1.0
-_KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.api")
+_KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
 _HANDLED = ("OS signals are ignored", "storage is (re)initializing")
 
 _logger = logging.getLogger(__name__)
