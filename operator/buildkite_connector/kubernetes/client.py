@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio.client import (
     ApiException,
+    ApisApi,
     CoreV1Api,
     CustomObjectsApi,
     EventsV1Api,
@@ -111,6 +112,27 @@ class KubernetesApi:
                 ]
                 token = page.get("metadata", {}).get("continue") or ""
         return found
+
+    async def is_discoverable(self) -> bool:
+        """Whether discovery names the resource, as kopf needs it; after a change of definitions it lags behind lists.
+
+        Raises ApiError and Failure.
+        """
+        options: dict[str, Any] = {"_request_timeout": self._connection.request_seconds}
+        groups = await self._connection.call(
+            "read the API groups", lambda: ApisApi(self._connection.client).get_api_versions(**options)
+        )
+        if GROUP not in {group.name for group in groups.groups}:
+            return False
+        try:
+            found = await self._connection.call(
+                f"read the resources of {GROUP}", lambda: self._objects.get_api_resources(GROUP, VERSION, **options)
+            )
+        except ApiError as refused:
+            if refused.status == 404:
+                return False
+            raise
+        return PLURAL in {resource.name for resource in found.resources}
 
     async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
         """Write the status by server-side apply, unless it is what is there already.

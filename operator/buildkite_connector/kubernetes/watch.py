@@ -1,59 +1,37 @@
-"""Tells the hub what resources there are: kopf's watch, and a regular count of what it cannot tell.
+"""Watches the resources with kopf, which runs in a thread of its own, and feeds the informer.
 
-Level-triggered: the hub hears of an object's whole state, as often as it changes. Nothing is written by kopf: no
-finalizer, no annotation, no event. kopf runs in a thread and an event loop of its own, as it cancels every task
-that its loop has when it stops, and would take over the process's signals in the main thread.
+kopf writes nothing: no finalizer, no annotation, no event. It has its own thread and event loop because it cancels
+every task of its loop when it stops, and would take over the process's signals in the main thread.
 """
 
 import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import kopf
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Listed, is_at_least
+from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import ClientConfig, KopfClientConfig
-from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, read_resource
+from buildkite_connector.kubernetes.definition import wait_until_served
+from buildkite_connector.kubernetes.informer import EventHandler, Informer, WatchSettings, watch_lost
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure
+
+__all__ = ("EventHandler", "WatchSettings", "run_watch")
 
 _KOPF_STOP_SECONDS = 1.0
+_KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
+_HANDLED = ("OS signals are ignored", "storage is (re)initializing")
 
 _logger = logging.getLogger(__name__)
 
 
-class EventHandler(Protocol):
-    """Who is told. Both are called in the event loop that `run_watch` runs in, and must not take long."""
-
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
-        """An object as it is now; often one that is known already, and sometimes unchanged."""
-        ...
-
-    def forget(self, namespace: str, name: str, uid: str) -> None:
-        """This object is no more. Another with its name may have been told already: the uid tells them apart."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """`namespaces` empty: all of the cluster. Times in seconds."""
-
-    namespaces: tuple[str, ...] = ()
-    request_seconds: float = 30.0
-    connect_seconds: float = 10.0
-    stream_seconds: int = 600
-    count_seconds: float = 300.0
-    poll_seconds: float = 5.0
-
-
 async def run_watch(
-    hub: EventHandler,
+    handler: EventHandler,
     api: KubernetesApi,
     login: ClientConfig,
     settings: WatchSettings,
@@ -61,174 +39,70 @@ async def run_watch(
     ready: asyncio.Event,
     stop: asyncio.Event,
 ) -> None:
-    """Watch until `stop` is set. `ready` is set when every object that there was at the start has been told.
+    """Watch until `stop` is set. `ready` is set once `handler` has seen every object that existed at the start.
 
-    While the definition is not in the cluster, or may not be listed, that is logged and waited for.
-    Raises Failure when the watch has failed for good or gone deaf: the process should end, and be started anew.
+    While the definition is not in the cluster, or may not be listed, that is logged and waited for. A definition that
+    is deleted later takes every resource with it: `handler` forgets them, and the wait begins again.
+    Raises Failure when the watch has failed for good or is stale: the process should end, and be started anew.
     """
-    first = await _first_list(api, settings, stop)
-    if first is None:
-        return
-    feed = _Informer(hub, frozenset(each.uid for each in first), ready)
+    informer = Informer(handler, ready)
     try:
         async with asyncio.TaskGroup() as group:
-            helpers = [group.create_task(feed.run()), group.create_task(_relist(feed, api, settings))]
-            await _run_kopf(feed, login, settings, stop)
-            for helper in helpers:
-                helper.cancel()
+            handling = group.create_task(informer.run())
+            lost = False
+            while (listed := await wait_until_served(api, settings, stop, informer.forget_all, again=lost)) is not None:
+                informer.begin(listed)
+                lost = await _watch_until_lost(informer, api, login, settings, stop)
+            handling.cancel()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
     else:
         return
     if isinstance(cause, Failure):
         raise cause
-    raise _lost(f"{type(cause).__name__}: {cause}") from cause
+    raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
 
 
-def _lost(why: str) -> Failure:
-    return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must start anew: {why}")
+async def _watch_until_lost(
+    informer: Informer, api: KubernetesApi, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event
+) -> bool:
+    """Watch until the API server does not know the resource (True) or `stop` is set (False).
 
-
-async def _first_list(api: KubernetesApi, settings: WatchSettings, stop: asyncio.Event) -> list[Listed] | None:
-    """As `_wait_until_served`, but a stop does not wait for an API server that hangs."""
-    listing = asyncio.create_task(_wait_until_served(api, settings, stop))
-    stopping = asyncio.create_task(stop.wait())
+    Raises what else ended kopf.
+    """
     try:
-        await asyncio.wait({listing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return await listing if listing.done() else None
-    finally:
-        listing.cancel()
-        stopping.cancel()
-        await asyncio.wait({listing, stopping})
+        async with asyncio.TaskGroup() as group:
+            relisting = group.create_task(informer.relist_regularly(api, settings))
+            await _run_kopf(informer, login, settings, stop)
+            relisting.cancel()
+    except ExceptionGroup as errors:
+        cause = errors.exceptions[0]
+    else:
+        return False
+    if _is_not_found(cause):
+        return True
+    raise cause
 
 
-async def _wait_until_served(api: KubernetesApi, settings: WatchSettings, stop: asyncio.Event) -> list[Listed] | None:
-    """What there is, once it can be listed; None when `stop` came first."""
-    told = ""
-    while not stop.is_set():
-        try:
-            return await api.list_connectors(settings.namespaces)
-        except ApiError as refused:
-            sentence = _advice(refused)
-        except Failure as failure:
-            sentence = failure.message
-        if sentence != told:
-            _logger.error(sentence)
-            told = sentence
-        await _sleep_unless(stop, settings.poll_seconds)
-    return None
+def _is_not_found(error: BaseException | None) -> bool:
+    """Whether it is a 404 of the API server, which kopf's errors and ApiError both tell by `status`."""
+    return getattr(error, "status", None) == 404
 
 
-def _advice(refused: ApiError) -> str:
-    if refused.status == 404:
-        return (
-            f"The cluster does not know {PLURAL}.{GROUP}: run `kubectl apply -f crds/`."
-            " The operator goes on as soon as it does."
-        )
-    if refused.status == 403:
-        return (
-            f"The operator may not list {PLURAL}.{GROUP}: apply deploy/, or give its service account the verbs"
-            f" get, list and watch on them. The API server says: {refused}"
-        )
-    return f"{PLURAL}.{GROUP} cannot be listed: {refused}"
-
-
-async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        pass
-
-
-class _Informer:
-    """Hands on what kopf hears, in the hub's event loop, and knows what has been told."""
-
-    def __init__(self, hub: EventHandler, expected: frozenset[str], ready: asyncio.Event) -> None:
-        self._hub = hub
-        self._expected = set(expected)
-        self._ready = ready
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[kopf.RawEvent] = asyncio.Queue()
-        self._known: dict[str, Listed] = {}
-        self._overdue: dict[str, Listed] = {}
-
-    def hear(self, event: kopf.RawEvent) -> None:
-        """Called in kopf's thread."""
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-    async def run(self) -> None:
-        while True:
-            if not self._expected:
-                self._ready.set()
-            event = await self._events.get()
-            self._take(event["type"] == "DELETED", event["object"])
-
-    def _take(self, deleted: bool, body: Mapping[str, Any]) -> None:
-        metadata = body["metadata"]
-        seen = Listed(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("resourceVersion", ""))
-        self._expected.discard(seen.uid)
-        if deleted:
-            self._known.setdefault(seen.uid, seen)
-            self._forget(seen)
-        else:
-            self._known[seen.uid] = seen
-            self._hub.observe(read_resource(body))
-
-    def known(self) -> frozenset[str]:
-        return frozenset(self._known)
-
-    def compare(self, listed: Iterable[Listed], known_before: frozenset[str]) -> None:
-        """Forget what was known before the list was asked for and is not in it; notice when the watch is deaf.
-
-        Raises Failure when an object still was not told of as an earlier list had it.
-        """
-        there = {each.uid: each for each in listed}
-        self._expected &= there.keys()
-        for uid in known_before - there.keys():
-            if uid in self._known:
-                self._forget(self._known[uid])
-        for uid, earlier in self._overdue.items():
-            if uid in there and not self._has_told(earlier):
-                raise _lost(f"{earlier.namespace}/{earlier.name} changed, and the watch did not tell of it")
-        self._overdue = {uid: each for uid, each in there.items() if not self._has_told(each)}
-
-    def _has_told(self, listed: Listed) -> bool:
-        known = self._known.get(listed.uid)
-        return known is not None and is_at_least(known.resource_version, listed.resource_version)
-
-    def _forget(self, gone: Listed) -> None:
-        del self._known[gone.uid]
-        self._hub.forget(gone.namespace, gone.name, gone.uid)
-
-
-async def _relist(feed: _Informer, api: KubernetesApi, settings: WatchSettings) -> None:
-    """A watch that was lost for long starts again with a list, which does not tell what was deleted meanwhile."""
-    while True:
-        await asyncio.sleep(settings.count_seconds)
-        known = feed.known()
-        try:
-            listed = await api.list_connectors(settings.namespaces)
-        except (ApiError, Failure) as error:
-            _logger.warning("the resources could not be counted", extra={"error": str(error)})
-            continue
-        feed.compare(listed, known)
-
-
-async def _run_kopf(feed: _Informer, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event) -> None:
+async def _run_kopf(informer: Informer, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event) -> None:
     """Returns after `stop`; raises what ended kopf otherwise."""
     loop = asyncio.new_event_loop()
     halt = asyncio.Event()
 
     def on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """kopf leaves requests to their fate when it is stopped in the midst of its start."""
+        """kopf does not wait for all of its tasks when it is stopped, or ends by an error that is raised here."""
         if not halt.is_set():
             loop.default_exception_handler(context)
 
     def run() -> None:
         loop.set_exception_handler(on_stray_error)
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(_operate(feed, login, settings, halt))
+        with _KopfLog().installed(), asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(_operate(informer, login, settings, halt))
 
     def end() -> None:
         with contextlib.suppress(RuntimeError):  # the loop may have ended by itself just now
@@ -250,16 +124,16 @@ async def _run_kopf(feed: _Informer, login: ClientConfig, settings: WatchSetting
             await asyncio.wait({running})
         thread.shutdown()
     if not stop.is_set():
-        raise _lost("kopf has stopped by itself")
+        raise watch_lost("kopf has stopped by itself")
 
 
-async def _operate(feed: _Informer, login: ClientConfig, settings: WatchSettings, halt: asyncio.Event) -> None:
+async def _operate(informer: Informer, login: ClientConfig, settings: WatchSettings, halt: asyncio.Event) -> None:
     """In kopf's loop, until `halt`; raises what ended kopf."""
     kopf_login = KopfClientConfig(login)
     halted = asyncio.create_task(halt.wait())
     operator = asyncio.create_task(
         kopf.operator(
-            registry=_registry(feed, kopf_login),
+            registry=_registry(informer, kopf_login),
             settings=_kopf_settings(settings),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
@@ -277,26 +151,57 @@ async def _operate(feed: _Informer, login: ClientConfig, settings: WatchSettings
         if not operator.cancelled() and operator.exception():
             _logger.debug("kopf was stopped in the midst of something", exc_info=operator.exception())
     finally:
-        halted.cancel()
+        halt.set()
+        await _end_remaining_tasks()
         await kopf_login.aclose()
 
 
-def _is_about_us(record: logging.LogRecord) -> bool:
-    """kopf warns that it does not handle signals in this thread: the process does."""
-    return not record.getMessage().startswith("OS signals are ignored")
+async def _end_remaining_tasks() -> None:
+    """What kopf left running in its loop; a request after the end of its session would fail with a traceback."""
+    remaining = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in remaining:
+        task.cancel()
+    if remaining:
+        await asyncio.wait(remaining, timeout=_KOPF_STOP_SECONDS)
 
 
-logging.getLogger("kopf._core.reactor.running").addFilter(_is_about_us)
+class _KopfLog:
+    """Drops what kopf logs of things that this module handles; a filter for one run of kopf.
+
+    kopf warns that it does not handle signals in this thread: the process does. It logs the 404 that ends its watches
+    once for each of its tasks, with traceback, and then what other watches meet when their session is closed: the wait
+    for the definition logs one sentence instead. Before the 404, the API server says 429 for a moment.
+    """
+
+    def __init__(self) -> None:
+        self._not_found = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info is None:
+            return not any(text in record.getMessage() for text in _HANDLED)
+        self._not_found = self._not_found or _is_not_found(record.exc_info[1])
+        return not self._not_found
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        loggers = [logging.getLogger(each) for each in _KOPF_LOGGERS]
+        for logger in loggers:
+            logger.addFilter(self.filter)
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(self.filter)
 
 
-def _registry(feed: _Informer, login: KopfClientConfig) -> kopf.OperatorRegistry:
+def _registry(informer: Informer, login: KopfClientConfig) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     kopf.on.login(registry=registry, backoff=5)(login.log_in)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def hear(event: kopf.RawEvent, **_: object) -> None:
-        feed.hear(event)
+    async def on_event(event: kopf.RawEvent, **_: object) -> None:
+        informer.on_event(event)
 
     return registry
 

@@ -94,9 +94,12 @@ class ObjectsHandler(kmock.KubernetesScaffold):
         for resource in store.resources:
             self._make_discoverable(resource)
         store.on_definition = self._make_discoverable
+        store.on_definition_gone = self._hide
 
     async def __call__(self, raw_request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request: objects from the store, all else (discovery, /version) from kmock."""
+        if raw_request.path == "/apis/":  # as some clients write it
+            raw_request = raw_request.clone(rel_url="/apis")
         target: Target | None = None
         try:
             self._fail_on_demand(raw_request)
@@ -134,6 +137,9 @@ class ObjectsHandler(kmock.KubernetesScaffold):
         info.kind, info.singular, info.namespaced = resource.kind, resource.singular, resource.namespaced
         info.verbs, info.shortnames, info.categories = set(VERBS), set(resource.short_names), set(resource.categories)
         info.subresources = {"status"} if resource.status_subresource else set()
+
+    def _hide(self, resource: Resource) -> None:
+        del self.resources[kmock.resource(resource.group, resource.version, resource.plural)]
 
     @contextmanager
     def failing(self, fault: Fault) -> Iterator[None]:
@@ -258,6 +264,8 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                     since = change.version
                     if change.resource == watch.target.resource and watch.selects(change.manifest):
                         await _send(response, change.type, change.manifest)
+                if watch.target.resource not in store.resources:
+                    break  # its definition was deleted
                 if now() >= bookmark:
                     await _send(response, "BOOKMARK", _bookmark(watch.target.resource, since))
                     bookmark = watch.next_bookmark(now(), end)

@@ -73,6 +73,7 @@ class Store:
         self.version = FIRST_VERSION
         self.oldest_version = FIRST_VERSION
         self.on_definition: Callable[[Resource], None] = lambda _: None
+        self.on_definition_gone: Callable[[Resource], None] = lambda _: None
         for name in ("default", "kube-system"):
             self.create(NAMESPACES, "", {"metadata": {"name": name}}, Manager("kube-apiserver", False, ""))
 
@@ -219,7 +220,7 @@ class Store:
                 problem = f"the {precondition} in the precondition ({value}) is not the object's"
                 raise conflict(resource, name, problem)
         if resource == DEFINITIONS:
-            raise ApiError(405, "MethodNotAllowed", "the Kubernetes double does not delete definitions")
+            self._undefine(Resource.defined_by(current))
         if resource == NAMESPACES:
             self._empty(name)
         key = _key(resource, namespace, name)
@@ -332,6 +333,17 @@ class Store:
             return crd
         established = {"conditions": [{"type": name, "status": "True"} for name in ("NamesAccepted", "Established")]}
         return self._store("MODIFIED", DEFINITIONS, key, {**crd, "status": established})
+
+    def _undefine(self, resource: Resource) -> None:
+        """Its objects go first, as a watch tells; then nothing of it is served. (A real server takes its time.)"""
+        for manifest in self.objects(resource):
+            self._remove(
+                resource,
+                _key(resource, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]),
+                manifest,
+            )
+        self.resources.remove(resource)
+        self.on_definition_gone(resource)
 
     def _timestamp(self) -> str:
         return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -12,12 +13,21 @@ from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, PLURAL, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema.names import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    PLURAL,
+    SYNC_REQUESTED_AT,
+    VERSION,
+)
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure
 from simulators.kubernetes.server import KubernetesDouble
 
 DEADLINE = 20.0
+RELIST_SECONDS = 1.0
+"""kopf must be ready within two relists, else the watch counts as stale."""
 
 
 class EventHandler:
@@ -93,6 +103,22 @@ def hub() -> EventHandler:
 @pytest.fixture
 def watching(hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
     return Watching(hub, api, login)
+
+
+NAME = f"{PLURAL}.{GROUP}"
+
+
+def severe(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning or worse, but by the simulator's server; none of it may carry a traceback."""
+    found = [each for each in caplog.records if each.levelno >= logging.WARNING and each.name != "aiohttp.server"]
+    assert [each.getMessage() for each in found if each.exc_info] == []
+    return [each.getMessage() for each in found]
+
+
+async def until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while text not in caplog.text:  # noqa: ASYNC110 - the log gives no event
+            await asyncio.sleep(0.01)
 
 
 def apply(double: KubernetesDouble, name: str = "acme", namespace: str = "default", request: str = "") -> str:
@@ -238,6 +264,104 @@ class TestDefinitionMissing:
         watching.stop.set()
         await task
 
+    async def test_it_waits_for_discovery_too_as_kopf_would_watch_nothing_without(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        apply(double)
+        with double.failing(404, path=f"^/apis/{GROUP}/{VERSION}$"):
+            task = watching.begin(WatchSettings(poll_seconds=0.01))
+            await double.wait_until(
+                lambda: [each.path.endswith(VERSION) for each in double.transcript].count(True) > 2, timeout=DEADLINE
+            )
+            assert not watching.ready.is_set()
+        await watching.until_ready(task)
+        assert "default.acme" in hub.there
+        assert severe(caplog) == []
+        watching.stop.set()
+        await task
+
+
+class TestDefinitionDeleted:
+    SETTINGS = WatchSettings(poll_seconds=0.05)
+    SENTENCE = "buildkiteconnectors.connectors.c1.ai was deleted, and every resource with it: run `kubectl apply"
+
+    @pytest.mark.parametrize("namespaces", [(), ("default", "team")])
+    async def test_every_resource_is_forgotten_and_the_watch_goes_on_once_it_is_applied_again(
+        self,
+        double: KubernetesDouble,
+        hub: EventHandler,
+        watching: Watching,
+        caplog: pytest.LogCaptureFixture,
+        namespaces: tuple[str, ...],
+    ) -> None:
+        async with watching.running(replace(self.SETTINGS, namespaces=namespaces)):
+            for round_ in (1, 2):
+                uids = {apply(double), apply(double, "late", "team")}
+                await hub.until(lambda: len(hub.there) == 2)
+                await double.wait_until(lambda: double.watches(KIND) == max(len(namespaces), 1), timeout=DEADLINE)
+                caplog.clear()
+                double.delete("CustomResourceDefinition", "", NAME)
+                await hub.until(lambda: hub.there == {})
+                assert {uid for _, _, uid in hub.forgotten[-2:]} == uids
+                assert len(hub.forgotten) == 2 * round_
+                await until_logged(self.SENTENCE, caplog)
+                double.apply(definition())
+                apply(double)
+                await hub.until(lambda: "default.acme" in hub.there)
+                [sentence] = severe(caplog)
+                assert sentence.startswith(self.SENTENCE)
+
+    async def test_what_the_watch_did_not_report_of_it_is_forgotten_too(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        uid = apply(double)
+        async with watching.running(self.SETTINGS):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.outage(404):
+                await hub.until(lambda: bool(hub.forgotten))
+                assert hub.forgotten == [("default", "acme", uid)]
+            await hub.until(lambda: "default.acme" in hub.there)
+        assert len(severe(caplog)) == 1
+
+    async def test_a_404_of_a_moment_closes_no_connector(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        uid = apply(double, "gone")
+        apply(double)
+        async with watching.running(WatchSettings(poll_seconds=0.5)):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.outage(404):
+                await double.wait_until(lambda: double.transcript[-1].status == 404, timeout=DEADLINE)
+                double.delete(KIND, "default", "gone")
+            apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
+            assert hub.forgotten == [("default", "gone", uid)]
+        assert severe(caplog) == []
+
+    async def test_a_relist_notices_it_when_the_watch_does_not(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
+    ) -> None:
+        uid = apply(double)
+        async with watching.running(WatchSettings(poll_seconds=0.05, relist_seconds=RELIST_SECONDS)):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.failing(404, path=f"{PLURAL}$"):  # the open watch stays
+                await hub.until(lambda: bool(hub.forgotten))
+                assert hub.forgotten == [("default", "acme", uid)]
+            await hub.until(lambda: "default.acme" in hub.there)
+
+    async def test_it_can_be_stopped_meanwhile(
+        self, double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        task = watching.begin()
+        await watching.until_ready(task)
+        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+        double.delete("CustomResourceDefinition", "", NAME)
+        await until_logged(self.SENTENCE, caplog)
+        watching.stop.set()
+        async with asyncio.timeout(DEADLINE):
+            await task
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+
 
 class TestTrouble:
     async def test_a_watch_that_is_cut_goes_on_where_it_was(
@@ -270,7 +394,7 @@ class TestTrouble:
     ) -> None:
         uid = apply(double)
         apply(double, "stays")
-        async with watching.running(WatchSettings(count_seconds=0.1)):
+        async with watching.running(WatchSettings(relist_seconds=RELIST_SECONDS)):
             await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
             with double.outage(503):
                 double.delete(KIND, "default", "acme")
@@ -279,28 +403,16 @@ class TestTrouble:
             assert hub.forgotten == [("default", "acme", uid)]
             assert "default.stays" in hub.there
 
-    async def test_a_definition_that_is_taken_away_ends_it_with_a_failure(
-        self, double: KubernetesDouble, watching: Watching
-    ) -> None:
-        task = watching.begin()
-        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-        with double.outage(404), pytest.raises(Failure, match="the operator must start anew") as caught:
-            async with asyncio.timeout(DEADLINE):
-                await task
-        assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
-
-    async def test_a_watch_that_has_gone_deaf_ends_it_with_a_failure(
-        self, double: KubernetesDouble, watching: Watching
-    ) -> None:
+    async def test_a_stale_watch_ends_it_with_a_failure(self, double: KubernetesDouble, watching: Watching) -> None:
         apply(double)
-        task = watching.begin(WatchSettings(count_seconds=0.05))
+        task = watching.begin(WatchSettings(relist_seconds=RELIST_SECONDS))
         await watching.until_ready(task)
         await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-        with double.outage(503):  # which kopf waits out for a second, too long for this count
+        with double.outage(503):  # kopf waits 1, 2, then 4 seconds: longer than two relists take
             before = len(double.transcript)
-            await double.wait_until(lambda: len(double.transcript) > before + 2, timeout=DEADLINE)
+            await double.wait_until(lambda: len(double.transcript) > before + 5, timeout=DEADLINE)
         apply(double, request="now")
-        with pytest.raises(Failure, match="default/acme changed, and the watch did not tell"):
+        with pytest.raises(Failure, match="default/acme changed, and the watch did not report"):
             async with asyncio.timeout(DEADLINE):
                 await task
 

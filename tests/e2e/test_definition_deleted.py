@@ -1,0 +1,75 @@
+"""The operator's process while its definition is deleted and applied again, on an API server of this module's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from buildkite_connector.kubernetes.schema.crd import to_yaml
+from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL
+from harness.control_plane import ControlPlane, find_assets, missing_assets
+from harness.kubernetes_apis import real_api
+from harness.rig import OperatorProcess, Rig
+from scenarios.fixtures import watched_rig
+from scenarios.tenant import Tenant
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    """Another test's resources must not go with the definition."""
+    assets = find_assets()
+    if assets is None:
+        pytest.skip(missing_assets() or "an API server whose definition may be deleted is needed")
+    with ControlPlane(assets) as running:
+        define(running)
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(plane: ControlPlane) -> AsyncIterator[Rig]:
+    async with real_api(plane) as kubernetes, watched_rig(kubernetes, plane.create_namespace()) as opened:
+        yield opened
+
+
+def define(plane: ControlPlane) -> None:
+    plane.kubectl("apply", "--filename", "-", input=to_yaml())
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", f"{PLURAL}.{GROUP}")
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_all_connectors_close_and_the_operator_goes_on_once_it_is_applied_again(
+    rig: Rig, plane: ControlPlane, everywhere: bool
+) -> None:
+    tenants = [Tenant(rig, f"{name}-{everywhere}".lower()) for name in ("first", "second")]
+    async with rig.operator(everywhere=everywhere) as operator:
+        for _ in range(2):
+            old = [await tenant.become_ready() for tenant in tenants]
+            operator.lines.clear()
+            await asyncio.to_thread(plane.kubectl, "delete", "crd", f"{PLURAL}.{GROUP}")
+            await operator.until_logged(f"{PLURAL}.{GROUP} was deleted, and every resource with it")
+            for tenant in tenants:
+                await operator.until_logged("connector gone", tenant.host_id)
+            await asyncio.to_thread(define, plane)
+            new = [await tenant.become_ready() for tenant in tenants]
+            assert {each["metadata"]["uid"] for each in old}.isdisjoint(each["metadata"]["uid"] for each in new)
+            [sentence] = severe(operator)
+            assert "kubectl apply -f crds/" in sentence
+
+
+async def test_one_that_is_applied_again_at_once_is_served_too(rig: Rig, plane: ControlPlane) -> None:
+    tenant = Tenant(rig, "at-once")
+    async with rig.operator() as operator:
+        old = await tenant.become_ready()
+        await asyncio.to_thread(plane.kubectl, "delete", "crd", f"{PLURAL}.{GROUP}")
+        await asyncio.to_thread(define, plane)
+        new = await tenant.become_ready()
+        assert old["metadata"]["uid"] != new["metadata"]["uid"]
+        assert [each for each in severe(operator) if "crds/" not in each] == []
+
+
+def severe(operator: OperatorProcess) -> list[str]:
+    """Messages of warnings and errors."""
+    return [each["message"] for each in operator.records() if each["level"] not in {"DEBUG", "INFO"}]
