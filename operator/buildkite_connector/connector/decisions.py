@@ -63,7 +63,7 @@ def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
     status = state.records
     if state.desired.sync_request not in (None, status.last_handled_sync_request):
         return Trigger.REQUEST
-    if _is_due(status, now):
+    if _is_due(state, now):
         return Trigger.CHANGE if state.outdated else Trigger.SCHEDULE
     if _backoff_failure(state, now) is None and any(_needs_sync(state, each, now) for each in state.requests):
         return Trigger.TASK
@@ -204,8 +204,11 @@ def _is_wanted_without_tasks(state: ConnectorState, now: Instant) -> bool:
     return why_sync(replace(state, requests=(), sync=None), now) is not None
 
 
-def _is_due(status: ConnectorStatus, now: Instant) -> bool:
-    at, ended = status.next_sync_time, status.last_sync_time
+def _is_due(state: ConnectorState, now: Instant) -> bool:
+    """By the wall clock, but for a change that no sync has failed on: that is due although the clock was set back."""
+    if state.outdated and state.sync_failure is None:
+        return True
+    at, ended = state.records.next_sync_time, state.records.last_sync_time
     went_back = ended is not None and now.wall + CLOCK_WENT_BACK < ended
     return at is None or at <= now.wall or went_back
 
