@@ -236,7 +236,7 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
     if not staged.scope.includes(_wanted(state, request)):
         return False
     age = (now.wall - last.finished_at).total_seconds()
-    return last.started_at >= request.asked_at or 0 <= age < state.desired.spec.max_snapshot_age
+    return state.collected_at >= request.asked_at or 0 <= age < state.desired.spec.max_snapshot_age
 
 
 def _backoff_failure(state: ConnectorState, now: Instant) -> Failure | None:

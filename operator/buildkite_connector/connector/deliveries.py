@@ -32,7 +32,7 @@ class Deliveries:
     @asynccontextmanager
     async def snapshot_for(self, task: SyncTask) -> AsyncIterator[StagedSnapshot]:
         waiting = self._waiting[task.id] = asyncio.get_running_loop().create_future()
-        request = SnapshotRequest(task.id, task.scope, self._clock.now())
+        request = SnapshotRequest(task.id, task.scope, self._clock.monotonic())
         try:
             self._apply(lambda state, _: transitions.snapshot_requested(state, request))
             answer = await waiting

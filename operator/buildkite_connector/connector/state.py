@@ -4,7 +4,6 @@ Times within the process are monotonic seconds; times in the status are wall tim
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum, auto
 
 from buildkite_connector.connector.ports import CredentialsSource
@@ -136,11 +135,11 @@ class SyncRun:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
-    """A task of C1 that waits for a snapshot of `scope`, asked for at `asked_at`."""
+    """A task of C1 that waits for a snapshot of `scope`, asked for at `asked_at` (monotonic seconds)."""
 
     task: TaskID
     scope: SyncScope
-    asked_at: datetime
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,8 @@ class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
-    `restoring`: what a former process left is not taken up yet. `collected_for`: the inputs of the newest snapshot.
+    `restoring`: what a former process left is not taken up yet. `collected_for`: the inputs of the newest snapshot,
+    `collected_at` when its sync began, -inf for one of a former process.
     `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
     `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
     `sync_blocked_until`: Buildkite said not before.
@@ -172,6 +172,7 @@ class ConnectorState:
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
     collected_for: Inputs | None = None
+    collected_at: float = float("-inf")
     staged: StagedSnapshot | None = None
     retired: tuple[StagedSnapshot, ...] = ()
     discarding: tuple[StagedSnapshot, ...] = ()

@@ -121,6 +121,7 @@ def sync_succeeded(
         state,
         sync=None,
         collected_for=inputs,
+        collected_at=run.started.monotonic if run is not None and run.started is not None else float("-inf"),
         staged=staged,
         retired=retired,
         sync_failure=None,
