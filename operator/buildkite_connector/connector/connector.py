@@ -69,6 +69,7 @@ class Connector:
         self._env = environment
         self._state = transitions.begin(desired, restored, self._now())
         self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.waits.jitter)
+        self._c1_known = restored is not None and restored.last_sync is not None
         self._wake: float | None = AT_ONCE
         self._running: set[asyncio.Task[None]] = set()
         self._sync: asyncio.Task[None] | None = None
@@ -232,7 +233,17 @@ class Connector:
         except Failure as failure:
             self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
             return
-        poller = TaskPoller(self.name, service, self._deliveries, self, env.clock, env.waits.jitter, env.hello_slots)
+        poller = TaskPoller(
+            self.name,
+            service,
+            self._deliveries,
+            self,
+            env.clock,
+            env.waits.jitter,
+            env.hello_slots,
+            patient=self._c1_known,
+        )
+        self._c1_known = False
         self._poller = (poller, self._start("C1", self._poll(poller)))
 
     async def _poll(self, poller: TaskPoller) -> None:

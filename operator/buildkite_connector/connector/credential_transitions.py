@@ -10,7 +10,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.sync.preflight import Preflight
-from buildkite_connector.timing.backoff import BETWEEN_SYNCS
+from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
 from buildkite_connector.timing.spacing import Spacing
 
@@ -80,7 +80,9 @@ def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, wa
     if failure.remedy is Remedy.RETRY:
         wait = BETWEEN_SYNCS.wait(failures, waits.jitter, failure.retry_after)
     check = replace(state.check, failure=failure.without_traceback(), failures=failures, full_due=now.monotonic + wait)
-    return _secret_read_later(replace(state, check=check), now, waits)
+    blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    state = replace(state, check=check, sync_blocked_until=max(state.sync_blocked_until, blocked))
+    return _secret_read_later(state, now, waits)
 
 
 def _unread(result: CheckResult) -> bool:
@@ -93,7 +95,8 @@ def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, wai
     if result.failure is None or state.checked:
         due = waits.reads.reserve(now.monotonic + INVALID_SECRET_SECONDS, now.monotonic)
         return replace(state, check=replace(state.check, secret_due=due))
-    return credentials_failed(state, result.failure, now, waits)
+    check = replace(state.check, generation=result.generation, sync_request=result.sync_request, preflight=None)
+    return credentials_failed(replace(state, check=check), result.failure, now, waits)
 
 
 def _credentials_read(state: ConnectorState, credentials: Credentials | None, now: Instant) -> ConnectorState:

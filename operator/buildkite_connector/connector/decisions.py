@@ -38,7 +38,7 @@ from buildkite_connector.timing.clock import Instant
 
 SLOW_SECONDS = 2.0
 """How long a check may take before the status reports that it is under way."""
-LONGEST_HOLD_SECONDS = 15.0
+LONGEST_HOLD_SECONDS = 45.0
 """The same when there is a status that says what was true before."""
 CLOCK_WENT_BACK = timedelta(minutes=1)
 """The wall clock was set back when the last sync ended later than now by more than this."""
@@ -121,7 +121,11 @@ def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
     if desired.spec.suspend or check.running_since is not None:
         return
     unchecked = check.generation != desired.generation
-    asked_again = state.blocked_by is not None and check.sync_request != desired.sync_request
+    asked_again = (
+        state.blocked_by is not None
+        and check.sync_request != desired.sync_request
+        and now.monotonic >= state.sync_blocked_until
+    )
     again = check.failure is not None and check.full_due <= now.monotonic
     if unchecked or asked_again or again:
         yield CheckCredentials(full=True)
@@ -162,12 +166,12 @@ def _answer(state: ConnectorState, request: SnapshotRequest, now: Instant) -> An
 def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Failure | None:
     if not _wanted(state, request).kinds:
         return _kinds_missing(request.scope, state.desired.scope)
-    if state.blocked_by is not None:
-        return state.blocked_by
     if state.staged is not None and _is_fresh(state, request, now):
         spec = state.desired.spec
         hold = held(state.records, state.staged, spec.max_drop_percent, state.desired.accept_shrink)
         return Failure(Reason.SHRINK_HELD, hold.message) if hold is not None else None
+    if state.blocked_by is not None:
+        return state.blocked_by
     return _backoff_failure(state, now) if state.sync is None else None
 
 
@@ -269,6 +273,7 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         yield check.secret_due
         if check.failure is not None:
             yield check.full_due
+            yield state.sync_blocked_until
     elif check.full:
         yield check.running_since + SLOW_SECONDS
         yield check.running_since + LONGEST_HOLD_SECONDS

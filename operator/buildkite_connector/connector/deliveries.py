@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import Answer
@@ -39,9 +39,15 @@ class Deliveries:
             whole = answer.snapshot
             if answer.scope == whole.scope:
                 yield whole
-            else:
-                async with self._store.derived(whole, answer.scope, sync_id=whole.sync_id) as file:
-                    yield file
+                return
+            async with AsyncExitStack() as stack:
+                derived = self._store.derived(whole, answer.scope, sync_id=whole.sync_id)
+                try:
+                    file = await stack.enter_async_context(derived)
+                except Failure as failure:
+                    self.delivery_failed(whole, failure)
+                    raise
+                yield file
         finally:
             del self._waiting[task.id]
             self._apply(lambda state, _: transitions.delivery_ended(state, task.id))

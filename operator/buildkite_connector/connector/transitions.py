@@ -51,6 +51,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         restoring=restored is not None and status.last_sync is not None,
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
+        sync_blocked_until=_blocked_until(desired, status, now),
     )
 
 
@@ -208,6 +209,17 @@ def discarded(state: ConnectorState, snapshot: StagedSnapshot) -> ConnectorState
         retired=tuple(each for each in state.retired if each != snapshot),
         discarding=tuple(each for each in state.discarding if each != snapshot),
     )
+
+
+def _blocked_until(desired: DesiredState, status: ConnectorStatus, now: Instant) -> float:
+    """Until when Buildkite put the next sync off, seen by a former process: further than our backoff goes."""
+    ended, at = status.last_sync_time, status.next_sync_time
+    if ended is None or at is None or not status.consecutive_failures:
+        return 0.0
+    if (at - ended).total_seconds() <= BETWEEN_SYNCS.longest(status.consecutive_failures):
+        return 0.0
+    at = min(at, farthest_next_sync(desired, status, now))
+    return now.monotonic + (at - now.wall).total_seconds()
 
 
 def _restored_failure(restored: ConnectorStatus | None) -> Failure | None:

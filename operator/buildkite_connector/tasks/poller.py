@@ -32,7 +32,8 @@ REPORTED_AFTER_SECONDS = 30.0
 class TaskPoller:
     """The session of the connector `name`. `hello_slots` bounds how many sessions of the process say Hello at once.
 
-    `run` ends by itself when C1 refuses the client: only new credentials start another session.
+    `patient`: C1 answered this connector before, so that a first Hello without answer is an outage like any other; else
+    it is reported at once. `run` ends by itself when C1 refuses the client: only new credentials start another session.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class TaskPoller:
         clock: Clock,
         jitter: Jitter,
         hello_slots: asyncio.Semaphore,
+        *,
+        patient: bool = False,
     ) -> None:
         self._name = name
         self._service = service
@@ -52,6 +55,7 @@ class TaskPoller:
         self._clock = clock
         self._jitter = jitter
         self._hello_slots = hello_slots
+        self._patient = patient
         self._sync_turn = asyncio.Semaphore(1)
         self._runners: dict[TaskID, TaskRunner] = {}
         self._running: dict[TaskID, asyncio.Task[None]] = {}
@@ -127,7 +131,7 @@ class TaskPoller:
             self._ended = True
         if failure.remedy is Remedy.EDIT:
             self._hello_due = True  # C1 may have forgotten this host: the session begins again with Hello
-        reported = not self._greeted or now - self._failing_since >= REPORTED_AFTER_SECONDS
+        reported = not (self._greeted or self._patient) or now - self._failing_since >= REPORTED_AFTER_SECONDS
         if self._ended or reported:
             self._listener.c1_failed(failure)
         return BETWEEN_CALLS.wait(self._failures, self._jitter, failure.retry_after)

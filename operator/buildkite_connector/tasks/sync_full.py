@@ -10,7 +10,7 @@ from buildkite_connector.tasks.ports import Snapshots, TaskService
 
 
 class SyncFullHandler:
-    """One `sync_full` task. `turn` lets one of them at a time work for a connector."""
+    """One `sync_full` task. `turn` lets one snapshot at a time be uploaded; tasks wait for the same sync together."""
 
     heartbeats = True
 
@@ -24,7 +24,7 @@ class SyncFullHandler:
         """The whole file is on its way, and C1's answer is outstanding."""
 
     async def run(self) -> TaskOutcome:
-        async with self._turn, self._snapshots.snapshot_for(self._task) as snapshot:
+        async with self._snapshots.snapshot_for(self._task) as snapshot, self._turn:
             try:
                 await self._service.upload(self._task.id, snapshot.path, snapshot.sha256, self._sent)
             except Failure as failure:

@@ -15,9 +15,13 @@ class Backoff:
     first: float
     cap: float
 
+    def longest(self, failures: int) -> float:
+        """The longest wait that is our own."""
+        return min(self.cap, self.first * 2.0 ** min(failures - 1, 30))
+
     def wait(self, failures: int, jitter: Jitter, retry_after: float | None = None) -> float:
         """Between half and the whole of that time, or `retry_after` when it is longer."""
-        whole = min(self.cap, self.first * 2 ** min(failures - 1, 30))
+        whole = self.longest(failures)
         return max(jitter.uniform(whole / 2, whole), min(retry_after or 0.0, LONGEST_RETRY_AFTER))
 
 

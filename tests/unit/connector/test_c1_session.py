@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code
@@ -130,7 +128,6 @@ async def next_poll(world: World) -> None:
     await until(lambda: world.c1.polls > polls)
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: the first failed Hello of a process is reported at once")
 @virtual_time
 async def test_c1_silent_for_ten_seconds_at_a_restart_is_no_news() -> None:
     world = await stopped_world()

@@ -223,7 +223,6 @@ async def test_a_secret_that_is_there_and_wrong_stalls_at_once(reason: Reason) -
         assert world.condition(ConditionType.STALLED) == ("True", reason.value)
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: the Secret is read again at once, without end")
 @virtual_time
 async def test_an_api_server_that_is_away_at_the_start_is_asked_a_few_times_a_minute() -> None:
     world = World()
@@ -236,7 +235,6 @@ async def test_an_api_server_that_is_away_at_the_start_is_asked_a_few_times_a_mi
         assert world.condition(ConditionType.READY) == ("True", "Ready")
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: the Secret is read again at once, without end")
 @virtual_time
 async def test_an_api_server_that_is_away_after_an_edit_is_asked_a_few_times_a_minute() -> None:
     async with ready_world() as world:

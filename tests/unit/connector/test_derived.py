@@ -101,7 +101,6 @@ async def test_a_part_of_a_suspicious_snapshot_is_held_too() -> None:
         assert len(world.c1.uploads) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: a failure to derive is not recorded and the file is kept")
 @pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED])
 @virtual_time
 async def test_a_staged_file_that_no_part_can_be_made_of_is_forgotten(reason: Reason) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from buildkite_connector.model.tasks import Code, HelloTask, TaskID, UnsupportedTask
 from fakes.connector_world import HOUR, MINUTE, ready_world
 from fakes.virtual_time import virtual_time
@@ -75,7 +73,6 @@ async def test_tasks_that_wait_together_are_answered_by_one_sync_each_once() -> 
     assert len(world.buildkite.collections) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: the sync ends with its first task although a second one waits")
 @virtual_time
 async def test_a_cancelled_task_does_not_stop_a_sync_that_another_task_wants() -> None:
     async with ready_world(after=30 * MINUTE) as world:

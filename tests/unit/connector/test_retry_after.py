@@ -63,7 +63,6 @@ async def test_a_task_before_that_time_is_told_of_it() -> None:
         assert "Buildkite answered 429." in world.c1.finished[task].message
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: what Buildkite said of waiting is not known to the next process")
 @pytest.mark.parametrize("change", ["request", "edit"])
 @virtual_time
 async def test_the_time_that_buildkite_named_outlives_a_restart(change: str) -> None:
@@ -116,7 +115,6 @@ async def test_our_own_backoff_does_not_give_way_to_a_task() -> None:
         assert len(world.buildkite.collections) == syncs
 
 
-@pytest.mark.xfail(strict=True, reason="issue 7: a request checks the credentials again before that time")
 @virtual_time
 async def test_a_check_that_buildkite_put_off_is_repeated_for_no_request() -> None:
     async with ready_world() as world:
