@@ -190,6 +190,16 @@ class TestFaults:
                     refused(await http.get("/version"), 503, "ServiceUnavailable")
                     await anext(events)
 
+    async def test_tells_a_watch_from_before_an_expiry_that_its_version_is_gone(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        api = Api(http, "default")
+        version = (await api.create())["metadata"]["resourceVersion"]
+        await api.create()
+        double.expire_watches()
+        async with api.watch(version) as events:
+            assert (await anext(events))["object"]["code"] == 410
+
     @pytest.mark.parametrize("query", [{"labelSelector": "a=b"}, {"fieldSelector": "spec.size=small"}])
     async def test_refuses_a_selector_that_it_does_not_know(
         self, http: httpx.AsyncClient, query: dict[str, str]
