@@ -4,9 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PROTO := operator/buildkite_connector/proto
+# All cores; scenarios that share an operator process stay in one worker. `pytest tests/unit/x` alone runs serially.
+PARALLEL := -n auto --dist loadgroup
+# Tests start the command many times; without cached bytecode each start would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check format e2e bench crds proto lock clean
+.PHONY: help setup demo test unit coverage check format e2e bench crds proto lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,14 +30,22 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## the main job, start to end, on simulators and an embedded Kubernetes API
 	@$(BIN)/python tests/demo
 
-test: $(READY) ## the unit and integration tests
-	@$(BIN)/pytest tests/unit tests/scenarios
+test: $(READY) ## the unit tests, and the operator as a process on the simulators
+	@$(BIN)/pytest $(PARALLEL) -m "not e2e" tests/unit tests/scenarios
 
 unit: $(READY) ## the unit tests alone
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest $(PARALLEL) tests/unit
 
+# Two workers, each with an API server of its own; one when they would share an existing cluster.
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
-	@$(BIN)/pytest tests/e2e
+	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadgroup) -m e2e tests/e2e tests/scenarios
+
+coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .coverage_html/index.html
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest $(PARALLEL) -m "not e2e" tests/unit tests/scenarios
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered --skip-empty
+	@$(BIN)/coverage html --quiet
 
 check: $(READY) ## lint, types, import directions, generated files current
 	@$(BIN)/ruff check .
@@ -63,4 +75,4 @@ lock: ## pins what pyproject.toml allows, with hashes (needs uv)
 	  pyproject.toml --group dev -o requirements/dev.txt
 
 clean: ## removes the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* .coverage_html

@@ -1,14 +1,18 @@
-"""The cluster that the end-to-end suite runs on, and a fresh namespace for each test."""
+"""A fresh namespace for each test, on the cluster of `tests/conftest.py`; and the operator's service account."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.control_plane import Cluster, find_cluster, missing_assets
+from buildkite_connector.kubernetes.client import KubernetesApi, connect
+from buildkite_connector.timing.clock import SystemClock
+from harness.cluster import Cluster
+from harness.service_account import ServiceAccount, service_account
+from simulators.kubernetes.client import WIDGETS
 
 HERE = Path(__file__).parent
-CRDS = HERE.parents[1] / "crds"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,22 +22,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
 
 
-@pytest.fixture(scope="session")
-def control_plane() -> Iterator[Cluster]:
-    """A real API server with the CRDs of this project, shared by all tests."""
-    cluster = find_cluster()
-    if cluster is None:
-        pytest.skip(missing_assets())
-    with cluster:
-        for crd in sorted(CRDS.glob("*.yaml")):
-            cluster.kubectl("apply", "--filename", str(crd))
-            cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", str(crd))
-        yield cluster
-
-
 @pytest.fixture
 def namespace(control_plane: Cluster) -> Iterator[str]:
     """The name of a new, empty namespace; what is in it goes with the test."""
     name = control_plane.create_namespace()
     yield name
     control_plane.delete_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def widgets(control_plane: Cluster) -> Iterator[None]:
+    """The definition that the contract of a Kubernetes API uses."""
+    control_plane.define(json.dumps(WIDGETS))
+    yield
+    control_plane.kubectl("delete", "crd", WIDGETS["metadata"]["name"])
+
+
+@pytest.fixture
+def account(request: pytest.FixtureRequest, control_plane: Cluster, namespace: str) -> Iterator[ServiceAccount]:
+    """The operator's service account with the rights of deploy/namespace, or of the folder that a test asks for."""
+    with service_account(control_plane, namespace, getattr(request, "param", "namespace")) as made:
+        yield made
+
+
+@pytest.fixture
+async def api(account: ServiceAccount) -> AsyncIterator[KubernetesApi]:
+    async with connect(account.login, SystemClock(), "pod-1") as connected:
+        yield connected

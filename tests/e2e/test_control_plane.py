@@ -1,108 +1,115 @@
+"""What the tests' own control plane does, and what of kubectl and the watch only a real API server shows."""
+
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from harness.control_plane import (
-    ASSETS_VARIABLE,
-    CLUSTER_VARIABLE,
-    Assets,
-    Cluster,
-    ControlPlane,
-    KubectlError,
-    find_assets,
-    find_cluster,
-    missing_assets,
-)
+from buildkite_connector.kubernetes.client import connect
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.schema.crd import to_yaml
+from buildkite_connector.kubernetes.schema.names import API_VERSION, GROUP, KIND, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from buildkite_connector.timing.clock import SystemClock
+from harness.cluster import Cluster, KubectlError
+from harness.control_plane import Assets, ControlPlane, find_assets, missing_assets
 from harness.control_plane_process import ControlPlaneError
 from harness.kubectl_table import render_table
-from simulators.kubernetes.client import DEADLINE, GROUP, WIDGETS, Api, accepted, widget
-from simulators.kubernetes.contract import KubernetesContract
-from simulators.kubernetes.probe import observing
+from simulators.kubernetes.client import WIDGETS, accepted, widget
 
-
-@pytest.fixture(scope="module")
-def widgets(control_plane: Cluster) -> Iterator[None]:
-    define_widgets(control_plane)
-    yield
-    control_plane.kubectl("delete", "crd", WIDGETS["metadata"]["name"])
-
-
-@pytest.fixture(scope="module")
-def proxy_url(control_plane: Cluster) -> Iterator[str]:
-    with control_plane.proxy() as url:
-        yield url
+DEADLINE = 60.0
 
 
 @pytest.fixture(scope="module")
 def assets() -> Assets:
     found = find_assets()
-    return found if found is not None else pytest.skip(missing_assets())
+    if found is None:
+        pytest.skip(missing_assets() or "an API server that may be stopped is needed, not an existing cluster")
+    return found
 
 
-@pytest.fixture(scope="module")
-def own_plane(assets: Assets) -> Iterator[ControlPlane]:
-    """A control plane that may be stopped: the shared one may be somebody's cluster."""
+class EventHandler:
+    """Remembers the sync request of each connector that it was told of."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, str | None] = {}
+        self.told = asyncio.Event()
+
+    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+        assert isinstance(resource, ObservedConnector)
+        self.requests[resource.name] = resource.sync_request
+        self.told.set()
+
+    def forget(self, namespace: str, name: str, uid: str) -> None:
+        del self.requests[name]
+        self.told.set()
+
+    async def until(self, requests: dict[str, str | None]) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while self.requests != requests:
+                self.told.clear()
+                await self.told.wait()
+
+
+def apply(cluster: Cluster, name: str, request: str) -> None:
+    metadata = {"name": name, "namespace": "default", "annotations": {SYNC_REQUESTED_AT: request}}
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": metadata,
+        "spec": {"credentialsSecretRef": {"name": "s"}},
+    }
+    cluster.kubectl("apply", "--filename", "-", input=json.dumps(body))
+
+
+async def test_the_watch_tells_what_happens_and_goes_on_after_the_api_server_was_down_and_hung(assets: Assets) -> None:
+    """On a control plane of the test's own: the shared one may be somebody's cluster."""
     with ControlPlane(assets) as plane:
-        define_widgets(plane)
-        yield plane
+        plane.define(to_yaml())
+        login, hub, ready, stop = (
+            KubeconfigLogin(str(plane.kubeconfig)),
+            EventHandler(),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
+        apply(plane, "acme", "once")
+        async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
+            group.create_task(run_watch(hub, api, login, WatchSettings(("default",)), ready=ready, stop=stop))
+            await ready.wait()
+            assert hub.requests == {"acme": "once"}
+            await asyncio.to_thread(apply, plane, "second", "once")
+            await hub.until({"acme": "once", "second": "once"})
+            await asyncio.to_thread(apply, plane, "second", "again")
+            await hub.until({"acme": "once", "second": "again"})
+            await asyncio.to_thread(plane.kubectl, "delete", "bkc/acme")
+            await hub.until({"second": "again"})
 
+            plane.stop_apiserver()
+            await asyncio.to_thread(plane.start_apiserver)
+            await asyncio.to_thread(apply, plane, "second", "after a restart")
+            await hub.until({"second": "after a restart"})
 
-@pytest.mark.usefixtures("widgets")
-class TestApiServer(KubernetesContract):
-    """kube-apiserver and the double are the same in all that this project relies on."""
-
-    @pytest.fixture
-    async def api(self, proxy_url: str, namespace: str) -> AsyncIterator[Api]:
-        async with httpx.AsyncClient(base_url=proxy_url, timeout=DEADLINE, trust_env=False) as http:
-            yield Api(http, namespace)
-
-
-class TestOperator:
-    """kopf on an API server: what `tests/unit/test_kubernetes_double.py` shows on the double."""
-
-    async def test_hears_of_additions_changes_and_deletions(
-        self, control_plane: Cluster, widgets: None, namespace: str
-    ) -> None:
-        async with observing(control_plane.kubeconfig, namespace) as told:
-            apply_widget(control_plane, namespace, "first", "small")
-            await told("first", "small")
-            apply_widget(control_plane, namespace, "second", "small")
-            assert await told("second", "small") == "ADDED"
-            apply_widget(control_plane, namespace, "second", "large")
-            assert await told("second", "large") == "MODIFIED"
-            control_plane.kubectl("--namespace", namespace, "delete", "widget", "second")
-            assert await told("second", "large") == "DELETED"
-
-    async def test_recovers_when_the_api_server_was_down(self, own_plane: ControlPlane) -> None:
-        async with observing(own_plane.kubeconfig, "default") as told:
-            apply_widget(own_plane, "default", "stopped", "small")
-            await told("stopped", "small")
-            own_plane.stop_apiserver()
-            await asyncio.to_thread(own_plane.start_apiserver)
-            apply_widget(own_plane, "default", "stopped", "large")
-            await told("stopped", "large")
-
-    async def test_recovers_when_the_api_server_hung(self, own_plane: ControlPlane) -> None:
-        async with observing(own_plane.kubeconfig, "default") as told:
-            apply_widget(own_plane, "default", "paused", "small")
-            await told("paused", "small")
-            own_plane.pause()
+            plane.pause()
             with pytest.raises(httpx.TimeoutException):
-                await knock(own_plane)
-            own_plane.resume()
-            apply_widget(own_plane, "default", "paused", "large")
-            await told("paused", "large")
+                await knock(plane)
+            plane.resume()
+            await asyncio.to_thread(apply, plane, "second", "after a pause")
+            await hub.until({"second": "after a pause"})
+            stop.set()
+
+
+async def knock(plane: ControlPlane) -> None:
+    async with httpx.AsyncClient(verify=plane.tls(), timeout=1, trust_env=False) as http:
+        accepted(await http.get(f"{plane.url}/apis/{GROUP}"))
 
 
 class TestKubectl:
-    def test_prints_the_table_that_we_print_without_it(
-        self, control_plane: Cluster, widgets: None, namespace: str
-    ) -> None:
+    @pytest.mark.usefixtures("widgets")
+    def test_prints_the_table_that_we_print_without_it(self, control_plane: Cluster, namespace: str) -> None:
         now = datetime.now(UTC)
         condition = {"type": "Ready", "status": "True", "message": "Delivered.\nIn two lines."}
         for name, sync in (("recent", timedelta(days=3, hours=7, minutes=30)), ("future", timedelta(days=-1))):
@@ -126,21 +133,6 @@ class TestKubectl:
         with pytest.raises(KubectlError, match=r'exited with 1: Error from server \(NotFound\): secrets "absent"'):
             control_plane.kubectl("--namespace", namespace, "get", "secret", "absent")
 
-    def test_acts_as_a_service_account_with_its_rights_only(self, control_plane: Cluster, namespace: str) -> None:
-        control_plane.kubectl("--namespace", namespace, "create", "serviceaccount", "reader")
-        control_plane.kubectl("--namespace", namespace, "create", "secret", "generic", "s", "--from-literal=key=value")
-        control_plane.kubectl(
-            *("--namespace", namespace, "create", "role", "reader"), "--verb=get", "--resource=secrets"
-        )
-        control_plane.kubectl(
-            *("--namespace", namespace, "create", "rolebinding", "reader"),
-            *("--role=reader", f"--serviceaccount={namespace}:reader"),
-        )
-        kubeconfig = f"--kubeconfig={control_plane.service_account_kubeconfig(namespace, 'reader')}"
-        control_plane.kubectl(kubeconfig, "get", "secret", "s")
-        with pytest.raises(KubectlError, match="cannot list resource"):
-            control_plane.kubectl(kubeconfig, "get", "secrets")
-
 
 class TestControlPlane:
     def test_leaves_nothing_behind(self, assets: Assets) -> None:
@@ -163,40 +155,6 @@ class TestControlPlane:
         assert not plane.directory.exists()
 
 
-class TestAssets:
-    def test_are_missed_in_a_sentence_that_says_how_to_get_them(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(ASSETS_VARIABLE, str(tmp_path))
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.delenv(CLUSTER_VARIABLE, raising=False)
-        assert find_assets() is None
-        assert find_cluster() is None
-        sentence = missing_assets()
-        assert f"etcd, kube-apiserver, kubectl not found in {tmp_path}" in sentence
-        assert "setup-envtest" in sentence
-        assert CLUSTER_VARIABLE in sentence
-
-    def test_are_not_needed_for_an_existing_cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "kubectl").touch()
-        monkeypatch.setenv(ASSETS_VARIABLE, str(tmp_path))
-        monkeypatch.setenv(CLUSTER_VARIABLE, str(tmp_path / "kubeconfig"))
-        assert missing_assets() == ""
-        cluster = find_cluster()
-        assert type(cluster) is Cluster
-        assert cluster.kubeconfig == tmp_path / "kubeconfig"
-
-
-def define_widgets(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "--filename", "-", input=json.dumps(WIDGETS))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{WIDGETS['metadata']['name']}")
-
-
 def apply_widget(cluster: Cluster, namespace: str, name: str, size: str) -> None:
     manifest = widget({"name": name, "namespace": namespace}, spec={"size": size})
     cluster.kubectl("apply", "--filename", "-", input=json.dumps(manifest))
-
-
-async def knock(plane: ControlPlane) -> None:
-    async with httpx.AsyncClient(verify=plane.tls(), timeout=1, trust_env=False) as http:
-        accepted(await http.get(f"{plane.url}/apis/{GROUP}/v1"))

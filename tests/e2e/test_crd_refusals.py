@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.control_plane import Cluster
+from harness.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 SECRET = {"credentialsSecretRef": {"name": "buildkite-credentials"}}

@@ -5,42 +5,29 @@ garbage-collected. What this project needs of Kubernetes is all in the API serve
 apply, watches, RBAC. Where no binaries are, `simulators.kubernetes` stands in; `E2E_KUBECONFIG` names an
 existing cluster to use instead.
 
-Everything here blocks: call it through `asyncio.to_thread` where an event loop must go on.
+Everything here blocks, as in `harness.cluster`.
 """
 
-import json
 import os
 import shutil
 import signal
 import ssl
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Any, Self
-from uuid import uuid4
+from typing import Any
 
 import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from harness.cluster import Cluster, write_private
 from harness.control_plane_process import ServerProcess, free_port
 
 DEFAULT_ASSETS = Path("/usr/local/kubebuilder/bin")
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 CLUSTER_VARIABLE = "E2E_KUBECONFIG"
-
-
-class KubectlError(Exception):
-    """kubectl refused; `stderr` is what it said, as a person would read it."""
-
-    def __init__(self, args: Sequence[str], code: int, stderr: str) -> None:
-        super().__init__(f"kubectl {' '.join(args)} exited with {code}: {stderr.strip()}")
-        self.stderr = stderr
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,105 +76,6 @@ def missing_assets() -> str:
         f"cluster: `kind create cluster`, `kind get kubeconfig > kubeconfig`, {CLUSTER_VARIABLE}=kubeconfig "
         "(kubectl must be on the PATH)."
     )
-
-
-class Cluster:
-    """An existing cluster, reached through a kubeconfig file; `with` gives kubectl a place for its cache."""
-
-    def __init__(self, kubeconfig: Path, kubectl: Path) -> None:
-        self.kubeconfig = kubeconfig
-        self._kubectl = kubectl
-        self._environment: Mapping[str, str] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as opening:
-            self._start(opening)
-            self._open = opening.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
-
-    def _start(self, opening: ExitStack) -> None:
-        self.directory = Path(opening.enter_context(TemporaryDirectory(prefix="control-plane-")))
-        self._environment = {"KUBECACHEDIR": str(self.directory / "kubectl-cache")}
-
-    def kubectl(
-        self,
-        *args: str,
-        input: str | None = None,  # noqa: A002 - as subprocess.run calls it
-        check: bool = True,
-        timeout: float = 60,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl as the administrator and give its output, as text.
-
-        `input` goes to its standard input (`apply -f -`). Raises KubectlError when kubectl exits with
-        another code than 0, unless `check` is False, and TimeoutExpired after `timeout` seconds.
-        """
-        done = subprocess.run(  # noqa: S603 - the binary that find_assets found, no shell
-            [self._kubectl, *args],
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env={**os.environ, **self._environment, "KUBECONFIG": str(self.kubeconfig)},
-        )
-        if check and done.returncode != 0:
-            raise KubectlError(args, done.returncode, done.stderr)
-        return done
-
-    def kubectl_json(self, *args: str) -> Any:
-        """The parsed output of `kubectl <args> -o json`."""
-        return json.loads(self.kubectl(*args, "-o", "json").stdout)
-
-    @contextmanager
-    def proxy(self) -> Iterator[str]:
-        """A plain HTTP address on loopback that leads to the API server as the administrator."""
-        process = subprocess.Popen(  # noqa: S603 - as in `kubectl`
-            [self._kubectl, "proxy", "--port=0"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **self._environment, "KUBECONFIG": str(self.kubeconfig)},
-        )
-        with process:
-            try:
-                assert process.stdout is not None
-                yield "http://" + process.stdout.readline().split()[-1]
-            finally:
-                process.terminate()
-
-    def create_namespace(self) -> str:
-        """A new, empty namespace."""
-        name = f"test-{uuid4().hex[:12]}"
-        self.kubectl("create", "namespace", name)
-        return name
-
-    def delete_namespace(self, name: str) -> None:
-        """Start a namespace's deletion, after that of the custom resources in it.
-
-        Without a namespace controller they would stay, in sight of whoever watches the whole cluster.
-        """
-        definitions = self.kubectl_json("get", "customresourcedefinitions")["items"]
-        kinds = [crd["metadata"]["name"] for crd in definitions if crd["spec"]["scope"] == "Namespaced"]
-        if kinds:
-            self.kubectl("delete", ",".join(kinds), "--all", "--namespace", name, "--wait=false")
-        self.kubectl("delete", "namespace", name, "--wait=false")
-
-    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """A kubeconfig file that acts as this service account, which must exist; its token lives an hour."""
-        token = self.kubectl("create", "token", name, "--namespace", namespace).stdout.strip()
-        config = self.kubectl_json("config", "view", "--raw", "--minify", "--flatten")
-        config["users"] = [{"name": name, "user": {"token": token}}]
-        config["contexts"][0]["context"].update(user=name, namespace=namespace)
-        path = self.directory / f"{namespace}.{name}.kubeconfig"
-        _write_private(path, yaml.safe_dump(config))
-        return path
 
 
 class ControlPlane(Cluster):
@@ -250,14 +138,14 @@ class ControlPlane(Cluster):
         authority.cert_pem.write_to_path(self.directory / "ca.crt")
         for name, leaf in (("server", server), ("admin", admin)):
             leaf.cert_chain_pems[0].write_to_path(self.directory / f"{name}.crt")
-            _write_private(self.directory / f"{name}.key", leaf.private_key_pem.bytes().decode())
+            write_private(self.directory / f"{name}.key", leaf.private_key_pem.bytes().decode())
         signing_key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.NoEncryption(),
         )
-        _write_private(self.directory / "service-accounts.key", signing_key.decode())
-        _write_private(self.kubeconfig, yaml.safe_dump(self._admin_config()))
+        write_private(self.directory / "service-accounts.key", signing_key.decode())
+        write_private(self.kubeconfig, yaml.safe_dump(self._admin_config()))
 
     def _admin_config(self) -> dict[str, Any]:
         return {
@@ -322,8 +210,3 @@ def find_cluster() -> Cluster | None:
         return Cluster(Path(existing).resolve(), kubectl)
     assets = find_assets()
     return None if assets is None else ControlPlane(assets)
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)

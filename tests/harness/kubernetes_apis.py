@@ -18,7 +18,8 @@ from kubernetes.aio.config import load_kube_config
 
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
-from harness.control_plane import Cluster, ControlPlane
+from harness.cluster import Cluster
+from harness.control_plane import ControlPlane
 from simulators.kubernetes.resources import ApiError
 from simulators.kubernetes.server import KubernetesDouble
 

@@ -1,4 +1,7 @@
-"""The embedded Kubernetes API, one for a module, and a fresh namespace for each test."""
+"""The simulator of Kubernetes, one for a module, and a fresh namespace for each test.
+
+`test_on_apiserver` and `test_on_stopped_apiserver` have fixtures of these names of their own.
+"""
 
 import itertools
 from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
 """`python -m simulators.buildkite`: the simulator in a process of its own, until SIGTERM or SIGINT.
 
-Prints its base URL on one line when it is ready, and nothing else; `buildkite_control` drives it.
+Prints its base URL on one line when it is ready, and nothing else; `control` drives it.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 A `Listing` keeps its records in the order in which Buildkite would page through them, and the pages
 as the bytes that go out, so that serving one costs a dictionary look-up. `make_organization` grows
-organizations of any size; `buildkite_api` reads all this, `buildkite` serves it.
+organizations of any size; `api` reads all this, `server` serves it.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 A window opens with the first use after the last one ended, whoever's use that is, and lasts its full
 length; then the count starts from nothing. Refused requests count too, which is why a refusal's
-`current` may stand above its limit. `buildkite_api` asks `Quota` about every authenticated request.
+`current` may stand above its limit. `api` asks `Quota` about every authenticated request.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,15 +1,14 @@
 """A real HTTP server on loopback that answers as Buildkite's REST API does, and fails when told to.
 
 In-process: `async with BuildkiteSimulator(Config([organization])) as sim:` and then `sim.url`. In a process
-of its own: `python -m simulators.buildkite --help`, driven through `buildkite_control`. What it answers is
-decided in `buildkite_api` and `buildkite_quota`, what goes wrong in `buildkite_faults`; this module is the
-wire: sockets, TLS, latency, broken answers, and the transcript.
+of its own: `python -m simulators.buildkite --help`, driven through `control`. What it answers is decided in `api`
+and `quota`, what goes wrong in `faults`; this module is the wire: sockets, TLS, latency, broken answers, and the
+transcript.
 """
 
 import asyncio
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ from aiohttp import web
 
 from simulators.buildkite.api import BASE_PATH, Api, Call, Reply, Token
 from simulators.buildkite.certificate import Authority, Certificate
-from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Ending, Faults, Outage, Rule, Slow
+from simulators.buildkite.fault_rules import Faults, Rule
+from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Ending, Outage, Slow
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, Limits, OtherUse, Quota
+from simulators.buildkite.sockets import LOOPBACK, bind_loopback, reset
 from simulators.buildkite.transcript import Request, Transcript
 
 CONTROL_PREFIX = "/_sim/"
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class BuildkiteSimulator:
 
     async def start(self) -> None:
         """Takes a port and listens. The port stays taken through pauses."""
-        self._reservation = _bind(self._port)
+        self._reservation = bind_loopback(self._port)
         self._port = self._reservation.getsockname()[1]
         self.api.origin = self.origin
         self._protocols = web.Server(self._handle, handler_cancellation=True, access_log=None)
@@ -159,7 +159,7 @@ class BuildkiteSimulator:
             self._listener = None
         if self._protocols is not None:
             for connection in self._protocols.connections:
-                _reset(connection.transport)
+                reset(connection.transport)
 
     async def resume(self) -> None:
         """Listens (again), on the same port."""
@@ -170,7 +170,7 @@ class BuildkiteSimulator:
             context = self.authority.context(self.certificate or Certificate.VALID)
         self._open = True
         self._listener = await asyncio.get_running_loop().create_server(
-            self._accept, sock=_bind(self._port), ssl=context, backlog=1024
+            self._accept, sock=bind_loopback(self._port), ssl=context, backlog=1024
         )
 
     def revoke(self, token: Token | None = None) -> None:
@@ -285,30 +285,9 @@ async def _break_off(request: web.BaseRequest, reply: Reply, cut: Cut) -> web.St
         await response.write(reply.body[: max(1, int(len(reply.body) * cut.after))])
     match cut.ending:
         case Ending.RESET:
-            _reset(transport)
+            reset(transport)
         case Ending.CLOSE if transport is not None:
             transport.close()
         case Ending.STALL:
             await asyncio.Event().wait()
     return response
-
-
-def _bind(port: int) -> socket.socket:
-    """A socket that holds a loopback port without listening: connections to it are refused.
-
-    With SO_REUSEADDR a second one may bind the same port and listen, which is how a pause keeps it.
-    """
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((LOOPBACK, port))
-    return bound
-
-
-def _reset(transport: asyncio.BaseTransport | None) -> None:
-    """Ends a connection with RST rather than FIN."""
-    if not isinstance(transport, asyncio.Transport) or transport.is_closing():
-        return
-    raw = transport.get_extra_info("socket")
-    if raw is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()

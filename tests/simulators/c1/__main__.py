@@ -1,5 +1,5 @@
 """The simulator in a process of its own."""
 
-from simulators.c1.server import main
+from simulators.c1.command import main
 
 main()

@@ -8,10 +8,10 @@
 | GET /_sim/tasks[/ID[?timeout=S]] | tasks; one task once it is finished |
 | POST /_sim/tasks {kind, host_id, client_id, debug, options} | adds a task: {id} |
 | POST /_sim/tasks/ID/cancel | cancels it |
-| POST /_sim/faults {rpc, action, …: c1_faults.Fault} · DELETE /_sim/faults | scripts a fault · clears all |
+| POST /_sim/faults {rpc, action, …: faults.Fault} · DELETE /_sim/faults | scripts a fault · clears all |
 | POST /_sim/clients {address} | registers a client: {client_id, client_secret} |
 | POST /_sim/clients/refuse · accept {client_id} | C1 stops knowing a client · knows it again |
-| POST /_sim/policy {field: value, …: c1_policy.Policy} | changes what C1 does by itself |
+| POST /_sim/policy {field: value, …: policy.Policy} | changes what C1 does by itself |
 | POST /_sim/tokens/expire | every token has expired |
 | POST /_sim/certificate {certificate: c1_front.Certificate} | what the port shows from now on |
 | POST /_sim/close {seconds} | nobody listens for that long; this request's connection goes too |

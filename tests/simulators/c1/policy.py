@@ -1,4 +1,4 @@
-"""How the simulated C1 behaves while nothing goes wrong. What goes wrong is `c1_faults`."""
+"""How the simulated C1 behaves while nothing goes wrong. What goes wrong is `faults`."""
 
 from dataclasses import dataclass
 

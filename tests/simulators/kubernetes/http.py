@@ -23,6 +23,7 @@ FIELD_SELECTORS = ("metadata.name", "metadata.namespace")
 BOOKMARK_SECONDS = 60.0
 BOOKMARK_BEFORE_END = 2.0
 APPLY_PATCH = "application/apply-patch+yaml"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,9 @@ async def _body(request: web.BaseRequest) -> Any:
     """The parsed body, `{}` when there is none: JSON, or for server-side apply YAML."""
     text = await request.text()
     try:
-        return (yaml.safe_load(text) if request.content_type == APPLY_PATCH else json.loads(text or "{}")) or {}
+        # The parser in C, where there is one, takes a tenth of the time.
+        parsed = yaml.load(text, _LOADER) if request.content_type == APPLY_PATCH else json.loads(text or "{}")  # noqa: S506 - a safe one
+        return parsed or {}
     except (ValueError, yaml.YAMLError) as error:
         raise ApiError(400, "BadRequest", f"the body cannot be parsed: {error}") from None
 

@@ -22,6 +22,7 @@ from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from buildkite_connector.timing.clock import SystemClock
+from contracts.kubernetes_client import ClientContract
 from simulators.kubernetes.server import KubernetesDouble
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -54,19 +55,39 @@ def events(double: KubernetesDouble) -> list[dict[str, Any]]:
     return double.objects("Event", "default")
 
 
-class TestStatus:
-    async def test_it_is_written_and_its_object_is_not_touched_otherwise(
-        self, double: KubernetesDouble, api: KubernetesApi
-    ) -> None:
-        seen = create(double)
-        before = double.get(KIND, "default", "acme")
-        assert await api.apply_status(seen, READY) is Written.WRITTEN
-        after = double.get(KIND, "default", "acme")
-        assert after["status"]["phase"] == "Connected"
-        assert after["spec"] == before["spec"]
-        for field in ("annotations", "finalizers", "labels", "generation"):
-            assert after["metadata"].get(field) == before["metadata"].get(field)
+class DoublePlace:
+    """The simulator's namespace `default`, for the contract."""
 
+    namespace = "default"
+
+    def __init__(self, double: KubernetesDouble) -> None:
+        self._double = double
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        self._double.apply(manifest)
+
+    def apply_status_as_another(self, manifest: dict[str, Any]) -> None:
+        self._double.apply(manifest, subresource="status")
+
+    def get(self) -> dict[str, Any]:
+        return self._double.get(KIND, "default", "acme")
+
+    def delete(self) -> None:
+        self._double.delete(KIND, "default", "acme")
+
+    def events(self) -> list[dict[str, Any]]:
+        return events(self._double)
+
+
+class TestClient(ClientContract):
+    """What a real API server shows too."""
+
+    @pytest.fixture
+    def place(self, double: KubernetesDouble) -> DoublePlace:
+        return DoublePlace(double)
+
+
+class TestStatus:
     async def test_the_same_status_again_is_no_request_at_all(
         self, double: KubernetesDouble, api: KubernetesApi
     ) -> None:
@@ -110,60 +131,6 @@ class TestStatus:
         seen = read_resource(double.get(KIND, "default", "acme"))
         assert await api.apply_status(seen, READY) is Written.WRITTEN
         assert status_of(double)["phase"] == "Connected"
-
-    async def test_an_edit_meanwhile_does_not_stop_it(self, double: KubernetesDouble, api: KubernetesApi) -> None:
-        seen = create(double)
-        double.apply(
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "metadata": {"name": "acme", "namespace": "default", "annotations": {"a": "b"}},
-            }
-        )
-        assert await api.apply_status(seen, READY) is Written.WRITTEN
-        assert status_of(double)["phase"] == "Connected"
-
-    async def test_conditions_that_are_true_no_more_go_and_those_of_others_stay(
-        self, double: KubernetesDouble, api: KubernetesApi
-    ) -> None:
-        seen = create(double)
-        stalled = Condition(ConditionType.STALLED, ConditionStatus.TRUE, Reason.CRON_INVALID, "No.", 1, T0)
-        await api.apply_status(seen, replace(READY, conditions=(*READY.conditions, stalled)))
-        foreign = {
-            "type": "Audited",
-            "status": "True",
-            "reason": "Yes",
-            "message": "By hand.",
-            "lastTransitionTime": "2026-03-02T09:00:00Z",
-        }
-        double.apply(
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "metadata": {"name": "acme", "namespace": "default"},
-                "status": {"conditions": [foreign]},
-            },
-            subresource="status",
-        )
-        await api.apply_status(seen, READY)
-        assert {each["type"] for each in status_of(double)["conditions"]} == {"Ready", "Audited"}
-
-    async def test_an_object_that_is_gone_is_told_and_no_error(
-        self, double: KubernetesDouble, api: KubernetesApi
-    ) -> None:
-        seen = create(double)
-        double.delete(KIND, "default", "acme")
-        assert await api.apply_status(seen, READY) is Written.GONE
-
-    async def test_another_object_of_the_same_name_never_gets_it(
-        self, double: KubernetesDouble, api: KubernetesApi
-    ) -> None:
-        seen = create(double)
-        await api.apply_status(seen, READY)
-        double.delete(KIND, "default", "acme")
-        create(double)
-        assert await api.apply_status(seen, SYNCING) is Written.GONE
-        assert status_of(double) is None
 
     @pytest.mark.parametrize("status", [429, 500, 503, None])
     async def test_trouble_is_a_failure_to_try_again(
@@ -218,33 +185,6 @@ class TestSecret:
 
 
 class TestEvent:
-    async def test_it_is_about_the_object(self, double: KubernetesDouble, api: KubernetesApi) -> None:
-        seen = create(double)
-        await api.post_event(seen, DRAFT)
-        (event,) = events(double)
-        assert (event["type"], event["reason"], event["note"]) == (
-            "Warning",
-            "TokenRejected",
-            "Buildkite refuses the token.",
-        )
-        assert event["regarding"] == {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "namespace": "default",
-            "name": "acme",
-            "uid": seen.uid,
-        }
-        assert event["reportingInstance"] == "pod-1"
-
-    async def test_the_same_again_is_counted_rather_than_posted(
-        self, double: KubernetesDouble, api: KubernetesApi
-    ) -> None:
-        seen = create(double)
-        for _ in range(3):
-            await api.post_event(seen, DRAFT)
-        (event,) = events(double)
-        assert event["series"]["count"] == 3
-
     async def test_another_message_is_another_event(self, double: KubernetesDouble, api: KubernetesApi) -> None:
         seen = create(double)
         await api.post_event(seen, DRAFT)

@@ -2,17 +2,15 @@ import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from buildkite_connector.timing.clock import SystemClock
+from contracts.kubernetes_api import KubernetesContract
 from simulators.kubernetes.client import DEADLINE, WIDGETS, Api, accepted, refused, widget
-from simulators.kubernetes.contract import KubernetesContract
 from simulators.kubernetes.http import Exchange
-from simulators.kubernetes.probe import observing
 from simulators.kubernetes.resources import ApiError
 from simulators.kubernetes.server import KubernetesDouble
 
@@ -35,56 +33,6 @@ class TestDouble(KubernetesContract):
     def api(self, double: KubernetesDouble, http: httpx.AsyncClient) -> Api:
         double.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "here"}})
         return Api(http, "here")
-
-
-class TestOperator:
-    """kopf on the double: what `tests/e2e/test_control_plane.py` shows on an API server."""
-
-    async def test_hears_of_additions_changes_and_deletions(self, double: KubernetesDouble, tmp_path: Path) -> None:
-        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
-            await watched(double)
-            double.apply(widget({"name": "w"}, spec={"size": "small"}))
-            assert await told("w", "small") == "ADDED"
-            double.apply(widget({"name": "w"}, spec={"size": "large"}))
-            assert await told("w", "large") == "MODIFIED"
-            double.delete("Widget", "default", "w")
-            assert await told("w", "large") == "DELETED"
-
-    async def test_resumes_a_watch_that_was_cut(self, double: KubernetesDouble, tmp_path: Path) -> None:
-        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
-            await watched(double)
-            double.apply(widget({"name": "w"}, spec={"size": "small"}))
-            await told("w", "small")
-            double.drop_watches()
-            double.apply(widget({"name": "w"}, spec={"size": "large"}))
-            assert await told("w", "large") == "MODIFIED"
-
-    async def test_lists_again_when_its_version_is_gone(self, double: KubernetesDouble, tmp_path: Path) -> None:
-        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
-            await watched(double)
-            double.apply(widget({"name": "w"}, spec={"size": "small"}))
-            await told("w", "small")
-            double.drop_watches()
-            double.apply(widget({"name": "w"}, spec={"size": "large"}))
-            double.expire_watches()
-            assert await told("w", "large") is None
-
-    @pytest.mark.parametrize("status", [503, None])
-    async def test_recovers_from_an_outage(self, double: KubernetesDouble, tmp_path: Path, status: int | None) -> None:
-        async with observing(double.write_kubeconfig(tmp_path / "kubeconfig"), "default") as told:
-            await watched(double)
-            double.apply(widget({"name": "w"}, spec={"size": "small"}))
-            await told("w", "small")
-            with double.outage(status):
-                double.apply(widget({"name": "w"}, spec={"size": "large"}))
-                before = len(double.transcript)
-                await double.wait_until(lambda: len(double.transcript) >= before + 2, DEADLINE)
-                assert {exchange.status for exchange in double.transcript[before:]} == {status}
-            assert await told("w", "large") == "MODIFIED"
-
-
-async def watched(double: KubernetesDouble) -> None:
-    await double.wait_until(lambda: double.watches("Widget") > 0, DEADLINE)
 
 
 class TestHelpers:
@@ -241,6 +189,16 @@ class TestFaults:
                 with double.outage():
                     refused(await http.get("/version"), 503, "ServiceUnavailable")
                     await anext(events)
+
+    async def test_tells_a_watch_from_before_an_expiry_that_its_version_is_gone(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        api = Api(http, "default")
+        version = (await api.create())["metadata"]["resourceVersion"]
+        await api.create()
+        double.expire_watches()
+        async with api.watch(version) as events:
+            assert (await anext(events))["object"]["code"] == 410
 
     @pytest.mark.parametrize("query", [{"labelSelector": "a=b"}, {"fieldSelector": "spec.size=small"}])
     async def test_refuses_a_selector_that_it_does_not_know(

@@ -1,8 +1,8 @@
 """What this project relies on of a Kubernetes API, as tests that the double and a real API server both pass.
 
 A test class inherits `KubernetesContract` and gives the fixture `api`, on a namespace of its own and with
-`WIDGETS` applied: `tests/unit/test_kubernetes_double.py` on the double, `tests/e2e/test_control_plane.py` on
-kube-apiserver.
+`WIDGETS` applied: `tests/unit/simulators/test_kubernetes_simulator.py` on the
+simulator, `tests/e2e/test_contracts.py` on kube-apiserver.
 """
 
 import base64
@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
+from contracts.kubernetes_apply import ApplyContract
+from contracts.kubernetes_watch import WatchContract
 from simulators.kubernetes.client import GROUP, JSON_PATCH, MERGE, WIDGETS_PATH, Api, accepted, refused, widget
-from simulators.kubernetes.contract_apply import ApplyContract
-from simulators.kubernetes.contract_watch import WatchContract
 
 
 class KubernetesContract(ApplyContract, WatchContract):

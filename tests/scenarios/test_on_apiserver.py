@@ -1,11 +1,11 @@
-"""The operator's process on a real API server: what tests/integration/test_scenarios.py shows on the double."""
+"""The operator's process on a real API server: the stories of `test_on_simulator.py`."""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
-from harness.control_plane import Cluster
+from harness.cluster import Cluster
 from harness.kubernetes_apis import RealApi, real_api
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
@@ -31,7 +31,7 @@ __all__ = (
 )
 
 pytest_plugins = ("scenarios.fixtures",)
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -51,3 +51,10 @@ def shared_namespace(control_plane: Cluster) -> Iterator[str]:
 def idle_seconds() -> float:
     """As long as is promised."""
     return 120.0
+
+
+@pytest.fixture
+def namespace(control_plane: Cluster) -> Iterator[str]:
+    name = control_plane.create_namespace()
+    yield name
+    control_plane.delete_namespace(name)

@@ -13,7 +13,7 @@ from scenarios.traffic import TestOutage
 __all__ = ("TestOutage",)
 
 pytest_plugins = ("scenarios.fixtures",)
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,7 @@ def fragile_control_plane() -> Iterator[ControlPlane]:
     if assets is None:
         pytest.skip(missing_assets() or "an API server that may be stopped is needed, not an existing cluster")
     with ControlPlane(assets) as running:
-        running.kubectl("apply", "--filename", "-", input=to_yaml())
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        running.define(to_yaml())
         yield running
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from buildkite_connector.kubernetes.schema.names import SYNC_REQUESTED_AT
-from harness.control_plane import Cluster
+from harness.cluster import Cluster
 from harness.kubernetes_apis import Manifest, real_api
 from harness.rig import Rig, condition
 from scenarios.fixtures import watched_rig
@@ -72,13 +72,20 @@ async def test_wait_sees_the_connector_become_ready(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize(("output", "columns"), [((), COLUMNS), (("-o", "wide"), COLUMNS + WIDE)])
-async def test_get_fills_every_column(kubectl: Kubectl, output: tuple[str, ...], columns: list[str]) -> None:
+async def test_get_fills_every_column(kubectl: Kubectl, rig: Rig, output: tuple[str, ...], columns: list[str]) -> None:
     heading, row = cells(await asyncio.to_thread(kubectl, "get", "bkc", "acme", *output))
     assert heading == columns
     shown = dict(zip(heading, row, strict=True))
     assert [name for name, text in shown.items() if text in {"", "<none>", "<unknown>", "<invalid>"}] == []
     assert [shown[name] for name in COLUMNS[:6]] == ["acme", "acme-inc", "True", "Ready", "230", "9"]
     assert re.fullmatch(r"\d+[smh]\d*[smh]?", shown["LAST SYNC"])
+    if output:
+        status = (await rig.kubernetes.get(NAMESPACE, "acme"))["status"]
+        assert [shown[name] for name in WIDE] == [
+            status["nextSyncTime"],
+            "True",
+            condition({"status": status}, "Ready")["message"],
+        ]
 
 
 async def test_get_shows_a_suspended_connector_as_such(kubectl: Kubectl, rig: Rig) -> None:

@@ -1,0 +1,42 @@
+"""For all suites: how many processes run them, which tests stay together, and the cluster of the e2e tests."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from buildkite_connector.kubernetes.schema.crd import to_yaml
+from harness.cluster import Cluster
+from harness.control_plane import find_cluster, missing_assets
+
+pytest.register_assert_rewrite("contracts")
+
+SHARED_OPERATOR = "shared_rig"
+"""The fixture behind the one operator process that most scenarios of a module share."""
+MOST_WORKERS = 8
+"""Each worker imports every library once; above this many the imports cost more than they save."""
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Processes of `-n auto`: two a core, because a scenario waits for other processes about half of its time."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # xdist reads the variable itself
+    return min(2 * (os.cpu_count() or 1), MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the scenarios that share an operator in one worker (`--dist loadgroup`), so that it is started once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SHARED_OPERATOR in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(f"operator of {item.path.stem}"))
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """A real API server with the CRDs of this project, one for each worker; the test is skipped where none is found."""
+    cluster = find_cluster()
+    if cluster is None:
+        pytest.skip(missing_assets())
+    with cluster:
+        cluster.define(to_yaml())
+        yield cluster
