@@ -168,8 +168,8 @@ def test_a_teams_settings_are_kept_when_buildkite_tells_them() -> None:
         "members_can_destroy_registries": False,
         "members_can_destroy_packages": True,
     }
-    (told,) = payload.teams(encoded([{**TEAM, **settings}]))
-    (silent,) = payload.teams(encoded([TEAM]))
+    (told,) = teams(encoded([{**TEAM, **settings}]))
+    (silent,) = teams(encoded([TEAM]))
     assert {name: getattr(told, name) for name in settings} == settings
     assert {getattr(silent, name) for name in settings} == {None}
 
@@ -191,13 +191,13 @@ def test_a_teams_settings_are_kept_when_buildkite_tells_them() -> None:
 )
 def test_a_text_that_only_informs_never_fails_a_sync_and_is_one_short_line(value: object, kept: str | None) -> None:
     (account,) = payload.accounts(encoded([{**ACCOUNT, "role": value, "sso_mode": value}]))
-    (team,) = payload.teams(encoded([{**TEAM, "default_member_role": value}]))
+    (team,) = teams(encoded([{**TEAM, "default_member_role": value}]))
     assert (account.role, account.sso_mode, team.default_member_role) == (kept, kept, kept)
 
 
 @pytest.mark.parametrize("value", [None, "true", 1, [], {}])
 def test_a_right_that_is_no_boolean_is_unknown(value: object) -> None:
-    (team,) = payload.teams(encoded([{**TEAM, "members_can_create_suites": value}]))
+    (team,) = teams(encoded([{**TEAM, "members_can_create_suites": value}]))
     assert team.members_can_create_suites is None
 
 
