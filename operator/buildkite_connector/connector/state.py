@@ -155,7 +155,8 @@ class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
-    `restoring`: what a former process left is not taken up yet. `collected_for`: the inputs of the newest snapshot,
+    `restoring`: what a former process left is not taken up yet; `restored_serves`: nothing says that the resource or
+    its Secret changed since that was taken. `collected_for`: the inputs of the newest snapshot,
     `collected_at` when its sync began, -inf for one of a former process.
     `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
     `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
@@ -168,6 +169,7 @@ class ConnectorState:
     records: ConnectorStatus
     restoring: bool = False
     restore_begun: bool = False
+    restored_serves: bool = False
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None

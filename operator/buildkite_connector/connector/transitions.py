@@ -40,6 +40,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
     known = restored is not None and restored.observed_generation == desired.generation
     interrupted = status.phase is Phase.SYNCING
     next_sync = status.next_sync_time
+    due = next_sync is None or next_sync <= now.wall  # as after a change that no sync has seen
     if not known or interrupted:
         next_sync = now.wall
     elif next_sync is not None:
@@ -49,6 +50,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         desired_since=now.monotonic if not known else float("-inf"),
         records=replace(status, next_sync_time=next_sync),
         restoring=restored is not None and status.last_sync is not None,
+        restored_serves=known and not interrupted and not due and not status.consecutive_failures,
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
         sync_blocked_until=_blocked_until(desired, status, now),
@@ -68,6 +70,9 @@ def restore_started(state: ConnectorState) -> ConnectorState:
 
 
 def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> ConnectorState:
+    """A file that may be older than a change of the resource or its Secret answers no task."""
+    if staged is not None and not state.restored_serves:
+        return replace(state, restoring=False, retired=(*state.retired, staged))
     return replace(state, restoring=False, staged=staged)
 
 

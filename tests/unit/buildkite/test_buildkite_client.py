@@ -114,6 +114,15 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
         assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
 
 
+@pytest.mark.parametrize("slug", [".", ".."])
+async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> None:
+    async with serving() as world:
+        with pytest.raises(Failure) as failed:
+            await preflight(world.client(), slug, ALL_KINDS)
+        assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
+        assert [request.path for request in world.sim.requests] == ["/v2/access-token", "/v2/organizations"]
+
+
 @pytest.mark.parametrize("slug", ["../user", "acme/teams", "a b", "ä", "%2e%2e", "?page=2", "#"])
 async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
     async with serving() as world:

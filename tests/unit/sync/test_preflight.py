@@ -122,6 +122,13 @@ async def test_a_long_list_is_cut() -> None:
         await preflight(AccessDouble(reached=[f"org-{n:02}" for n in range(25)]), None, ALL_KINDS)
 
 
+async def test_long_slugs_do_not_make_a_long_sentence() -> None:
+    reached = [f"{number}{'s' * 190}" for number in range(10, 40)]
+    with pytest.raises(Failure, match=r"to what it reaches: 10s{190} and 29 more\.$") as failed:
+        await preflight(AccessDouble(reached=reached), None, ALL_KINDS)
+    assert len(failed.value.message) < 600
+
+
 @pytest.mark.parametrize("slug", [None, "acme"])
 async def test_a_token_that_reaches_nothing_is_told_so(slug: str | None) -> None:
     with pytest.raises(Failure, match="reaches no organization at all") as failed:

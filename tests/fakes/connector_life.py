@@ -1,0 +1,309 @@
+"""One connector's life without an event loop: the real decisions and transitions, and a model of what was begun.
+
+`Life` performs what `decide` lists as `connector.connector` does, and keeps its own account of what runs, of the
+files on the disk, of what C1 has and of what Buildkite said. Whatever breaks a promise raises `BrokenPromise` at the
+action that breaks it; what must hold after every step is in `life_promises`, what can happen in `life_events`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+from buildkite_connector.connector import credential_transitions as on_credentials
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.actions import (
+    Action,
+    Answer,
+    CancelSync,
+    CheckCredentials,
+    CloseC1,
+    Discard,
+    OpenC1,
+    QueueSync,
+    Refuse,
+    Restore,
+)
+from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.decisions import claimed_identity, decide, hold_status, wake_at
+from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.spacing import Spacing
+from fakes.life_choices import GOOD, START
+
+ROUNDS = 5
+
+
+class BrokenPromise(AssertionError):
+    """A promise that the core did not keep."""
+
+
+def promise(kept: bool, sentence: str, detail: object = "") -> None:
+    if not kept:
+        raise BrokenPromise(f"{sentence}: {detail!r}")
+
+
+class Unread:
+    """A life reads its Secret by itself."""
+
+    async def read(self) -> NoReturn:
+        raise NotImplementedError
+
+
+@dataclass
+class Task:
+    """A task of C1: it waits until it has an answer, uploads `file`, and then awaits C1's word on its end."""
+
+    scope: SyncScope
+    asked_at: float
+    answer: Answer | None = None
+    file: StagedSnapshot | None = None
+    ending: bool = False
+
+
+@dataclass(frozen=True)
+class Sync:
+    """What a sync that succeeded worked with, and when."""
+
+    generation: int
+    credentials: Credentials | None
+    started: float
+    finished: datetime
+    counts: Counts
+
+
+@dataclass
+class Failed:
+    """The last sync, when it failed: the next one begins no sooner than `not_before`, unless it was `excused`."""
+
+    not_before: datetime
+    excused: bool = False
+
+
+@dataclass
+class Check:
+    """A check under way: what it was begun with."""
+
+    desired: DesiredState
+    known: Credentials | None
+    full: bool
+
+
+@dataclass
+class Life:
+    """`log` tells the story of a life that broke a promise."""
+
+    now: Instant = Instant(START, 1000.0)
+    luck: float = 0.5
+    desired: DesiredState = DesiredState(1, ConnectorSpec(host_id="default.acme"), Unread())
+    secret: Credentials | Failure = GOOD
+    holder: ConnectorKey | None = None
+    check: Check | None = None
+    check_failed_at: tuple[float, float] | None = None
+    restoring: str | None = None
+    c1_open: bool = False
+    c1_closing: bool = False
+    sync: SyncPhase | None = None
+    tasks: dict[TaskID, Task] = field(default_factory=dict)
+    discarding: list[StagedSnapshot] = field(default_factory=list)
+    files: dict[str, StagedSnapshot] = field(default_factory=dict)
+    syncs: dict[SyncID, Sync] = field(default_factory=dict)
+    delivered: tuple[SyncID, Counts, datetime] | None = None
+    read: Credentials | None = None
+    blocked_until: float = 0.0
+    failed: Failed | None = None
+    failures: int = 0
+    jumped: bool = False
+    wake: float | None = None
+    written: ConnectorStatus = ConnectorStatus()
+    numbers: int = 0
+    log: list[tuple[str, object]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = transitions.begin(self.desired, None, self.now)
+        self.waits = Waits(self, Spacing(0.2))
+        self.apply()
+
+    def uniform(self, low: float, high: float) -> float:
+        """The life is its own source of randomness."""
+        return low + (high - low) * self.luck
+
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    # One step, as `Connector._apply` makes it
+
+    def apply(self, transition: Callable[[ConnectorState], ConnectorState] | None = None) -> None:
+        if transition is not None:
+            self.state = transition(self.state)
+            self.sync_started_or_not()
+        holder = self.holder if claimed_identity(self.state) is not None else None
+        if holder != self.state.host_id_holder:
+            self.state = on_credentials.holder_changed(self.state, holder)
+        self.begin_all()
+        if not hold_status(self.state, self.now):
+            self.written = derive_status(self.state, self.now)
+            self.state = replace(self.state, records=self.written)
+        self.wake = wake_at(self.state, self.now)
+        self.jumped = False
+
+    def begin_all(self) -> None:
+        for _ in range(ROUNDS):
+            actions = decide(self.state, self.now)
+            if not actions:
+                return
+            for action in actions:
+                self.log.append(("    begins", action))
+                self.begin(action)
+        promise(not decide(self.state, self.now), "performing the actions leads to an empty list", actions)
+
+    def begin(self, action: Action) -> None:
+        if self.state.desired.spec.suspend:
+            acts = isinstance(action, CheckCredentials | OpenC1 | QueueSync | Answer)
+            promise(not acts, "a suspended connector does not act", action)
+        match action:
+            case Restore(sha256=sha256):
+                promise(self.restoring is None, "nothing is begun twice", action)
+                self.restoring = sha256
+                self.state = transitions.restore_started(self.state)
+            case CheckCredentials(full=full):
+                promise(self.check is None, "nothing is begun twice", action)
+                self.check = Check(self.state.desired, self.state.check.credentials, full)
+                self.state = on_credentials.check_started(self.state, self.now, full=full)
+            case OpenC1(identity=identity):
+                promise(not self.c1_open, "nothing is begun twice", action)
+                self.c1_open = True
+                self.state = on_credentials.c1_opened(self.state, identity, self.now)
+            case CloseC1():
+                promise(self.c1_open and not self.c1_closing, "nothing is begun twice", action)
+                self.c1_closing = True
+                self.state = on_credentials.c1_closing(self.state)
+            case QueueSync():
+                promise(self.sync is None, "one sync at a time", action)
+                self.sync = SyncPhase.QUEUED
+                self.state = transitions.sync_queued(self.state)
+            case CancelSync():
+                promise(self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING}, "nothing is begun twice", action)
+                self.sync = SyncPhase.CANCELLING
+                self.state = transitions.sync_cancelling(self.state)
+            case Answer():
+                self.answer(action)
+                self.state = transitions.request_ended(self.state, action.task)
+                self.state = transitions.delivery_started(self.state, action.task, action.snapshot)
+            case Refuse(task=task):
+                self.waiting(task)
+                del self.tasks[task]
+                self.state = transitions.request_ended(self.state, task)
+                # the task leaves `snapshot_for` a moment later; nothing is awaited in between
+                self.state = transitions.delivery_ended(self.state, task)
+            case Discard(snapshot=snapshot):
+                self.discard(snapshot)
+                self.state = transitions.discard_started(self.state, snapshot)
+
+    # What an action may do
+
+    def waiting(self, task_id: TaskID) -> Task:
+        task = self.tasks.get(task_id)
+        if task is None or task.answer is not None:
+            raise BrokenPromise(f"who gets an answer waits for one: {task_id}")
+        return task
+
+    def answer(self, answer: Answer) -> None:
+        task, whole = self.waiting(answer.task), answer.snapshot
+        spec = self.desired.spec
+        wanted = SyncScope(task.scope.kinds & spec.kinds, task.scope.entitlements, task.scope.grants)
+        promise(bool(wanted.kinds) and answer.scope == wanted, "an answer is of the scope that its task asks for", answer)
+        promise(whole.scope.includes(wanted), "a snapshot that leaves holds what its task asks for", answer)
+        promise(whole.sha256 in self.files, "a file that leaves is there", answer)
+        sync = self.syncs[whole.sync_id]
+        current = sync.generation == self.desired.generation and sync.credentials in {None, self.read}
+        promise(current, "nothing leaves that is older than a change of the resource or its Secret", answer)
+        age = (self.now.wall - sync.finished).total_seconds()
+        fresh = 0 <= age < spec.max_snapshot_age or sync.started >= task.asked_at
+        promise(fresh, "nothing older than maxSnapshotAge leaves, unless its sync began after the task", (age, answer))
+        promise(not self.held(whole), "nothing leaves that the shrink guard holds", (self.delivered, answer))
+        task.answer = answer
+        counts = cut(whole.counts, wanted)
+        derived = replace(whole, sha256=f"part-{whole.sha256}", size=500, counts=counts, scope=wanted)
+        task.file = whole if wanted == whole.scope else derived
+
+    def held(self, snapshot: StagedSnapshot) -> bool:
+        """Whether it lost too much since what C1 has, or since what a person accepted later."""
+        accepted = self.desired.accept_shrink
+        if self.delivered is None or snapshot.sync_id in {self.delivered[0], accepted}:
+            return False
+        _, before, time = self.delivered
+        if accepted is not None and (sync := self.syncs.get(SyncID(accepted))) is not None and sync.finished > time:
+            before = sync.counts
+        scope, after, limit = snapshot.scope, snapshot.counts, self.desired.spec.max_drop_percent
+        pairs = (
+            (scope.wants_accounts, before.accounts, after.accounts),
+            (scope.wants_teams, before.teams, after.teams),
+            (scope.wants_memberships, before.memberships, after.memberships),
+        )
+        return limit > 0 and any(wanted and old and 100 * (old - new) > limit * old for wanted, old, new in pairs)
+
+    @property
+    def held_back(self) -> str | None:
+        """The id of the staged snapshot, when the shrink guard holds it."""
+        staged = self.state.staged
+        return staged.sync_id if staged is not None and self.held(staged) else None
+
+    def discard(self, snapshot: StagedSnapshot) -> None:
+        promise(snapshot not in self.discarding, "nothing is begun twice", snapshot)
+        uses = [t.answer.snapshot for t in self.tasks.values() if t.answer is not None and not t.ending]
+        if self.state.staged is not None:
+            uses.append(self.state.staged)
+        promise(snapshot not in uses, "a file that is staged or on its way to C1 is not removed", snapshot)
+        self.discarding.append(snapshot)
+
+    def sync_started_or_not(self) -> None:
+        """After a transition: has the sync that waited for a slot one, or is it not wanted any more?"""
+        sync = self.state.sync
+        if self.sync is SyncPhase.QUEUED and sync is None:
+            self.sync = None
+        elif self.sync is SyncPhase.QUEUED and sync is not None and sync.phase is SyncPhase.RUNNING:
+            self.sync = SyncPhase.RUNNING
+            self.sync_starts(sync)
+
+    def sync_starts(self, run: SyncRun) -> None:
+        wall, monotonic = self.now.wall, self.now.monotonic
+        promise(not self.desired.spec.suspend, "a suspended connector does not act", run)
+        promise(monotonic >= self.blocked_until, "no sync begins before what Buildkite said", run)
+        inputs = run.inputs
+        current = inputs is not None and inputs.generation == self.desired.generation and inputs.credentials == self.read
+        promise(current and run.spec == self.desired.spec, "a sync works with what is desired now", run)
+        works = self.read is not None and self.check_failed_at is None and run.preflight is not None
+        promise(works, "no sync begins that a check did not clear", run)
+        far = self.failed is None or self.failed.excused or wall >= self.failed.not_before
+        promise(far, "syncs after a failure keep their distance", (run, self.failed))
+
+    def excuse(self) -> None:
+        """Something happened for which the next sync need not wait for the backoff of the last."""
+        if self.failed is not None:
+            self.failed.excused = True
+
+    @property
+    def run(self) -> SyncRun:
+        assert self.state.sync is not None
+        return self.state.sync
+
+    def pass_time(self, seconds: float) -> None:
+        self.now = Instant(self.now.wall + timedelta(seconds=seconds), self.now.monotonic + seconds)
+
+
+def cut(counts: Counts, scope: SyncScope) -> Counts:
+    return Counts(
+        counts.accounts if scope.wants_accounts else 0,
+        counts.teams if scope.wants_teams else 0,
+        counts.memberships if scope.wants_memberships else 0,
+    )

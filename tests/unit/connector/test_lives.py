@@ -1,0 +1,61 @@
+"""Random lives of a connector: whatever happens, in whatever order, the core keeps its promises."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakes import life_events as events
+from fakes.connector_life import BrokenPromise, Life
+from fakes.life_events import Event
+from fakes.life_promises import bring_up, check_it_settles, check_promises
+
+LIVES = 2000
+LONGEST = 50
+"""Events in a life, beside those that bring a connector up."""
+EVENTS: tuple[Event, ...] = (
+    events.nothing,
+    *(24 * (events.something_ends,)),
+    *(5 * (events.c1_asks,)),
+    *(5 * (events.time_passes,)),
+    *(2 * (events.it_wakes, events.it_is_edited, events.a_sync_is_requested, events.a_shrink_is_accepted)),
+    *(2 * (events.the_secret_changes, events.c1_fails, events.c1_withdraws, events.it_starts_again)),
+    events.the_clock_is_set,
+    events.another_connector_comes_or_goes,
+    events.an_action_breaks,
+)
+LUCK = (0.0, 0.5, 1.0)
+
+
+def live(story: bytes) -> None:
+    """Two bytes an event: which one, and its details."""
+    life = Life()
+    try:
+        if story[0] % 4:
+            bring_up(life)
+        for what, details in _pairs(story):
+            _let_happen(life, EVENTS[what % len(EVENTS)], details)
+        check_it_settles(life)
+    except Exception as error:
+        error.add_note("\n".join(f"{what} {details!r}" for what, details in life.log))
+        raise
+
+
+def _pairs(story: bytes) -> Iterator[tuple[int, int]]:
+    return zip(story[::2], story[1::2], strict=True)
+
+
+def _let_happen(life: Life, event: Event, details: int) -> None:
+    life.luck = LUCK[details % 3]
+    life.log.append((event.__name__, details))
+    if event(life, details):
+        check_promises(life)
+    else:
+        life.log.pop()
+
+
+@settings(max_examples=LIVES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(1, LONGEST).flatmap(lambda events: st.binary(min_size=2 * events, max_size=2 * events)))
+def test_a_connector_keeps_its_promises_in_every_life(story: bytes) -> None:
+    live(story)
