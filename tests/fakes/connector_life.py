@@ -221,7 +221,9 @@ class Life:
         task, whole = self.waiting(answer.task), answer.snapshot
         spec = self.desired.spec
         wanted = SyncScope(task.scope.kinds & spec.kinds, task.scope.entitlements, task.scope.grants)
-        promise(bool(wanted.kinds) and answer.scope == wanted, "an answer is of the scope that its task asks for", answer)
+        promise(
+            bool(wanted.kinds) and answer.scope == wanted, "an answer is of the scope that its task asks for", answer
+        )
         promise(whole.scope.includes(wanted), "a snapshot that leaves holds what its task asks for", answer)
         promise(whole.sha256 in self.files, "a file that leaves is there", answer)
         sync = self.syncs[whole.sync_id]
@@ -280,7 +282,9 @@ class Life:
         promise(not self.desired.spec.suspend, "a suspended connector does not act", run)
         promise(monotonic >= self.blocked_until, "no sync begins before what Buildkite said", run)
         inputs = run.inputs
-        current = inputs is not None and inputs.generation == self.desired.generation and inputs.credentials == self.read
+        current = (
+            inputs is not None and inputs.generation == self.desired.generation and inputs.credentials == self.read
+        )
         promise(current and run.spec == self.desired.spec, "a sync works with what is desired now", run)
         works = self.read is not None and self.check_failed_at is None and run.preflight is not None
         promise(works, "no sync begins that a check did not clear", run)

@@ -361,9 +361,7 @@ def finish_sync(life: Life, number: int) -> None:
     record = SyncRecord(run.id, run.trigger, started, now.wall, counts, 3, 0.0, staged.sha256, staged.size)
     life.sync, life.failed, life.failures = None, None, 0
     life.files[staged.sha256] = staged
-    life.syncs[run.id] = Sync(
-        run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts
-    )
+    life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)
     life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.waits))
 
 
@@ -404,7 +402,8 @@ def it_starts_again(life: Life, number: int) -> bool:
     life.files = {kept.sha256: kept} if kept is not None else {}
     life.syncs = {
         each.id: replace(life.syncs[each.id], credentials=None, started=float("-inf"))
-        for each in restored.history if each.id in life.syncs
+        for each in restored.history
+        if each.id in life.syncs
     }
     life.check = life.restoring = life.check_failed_at = life.read = life.sync = None
     life.c1_open = life.c1_closing = False

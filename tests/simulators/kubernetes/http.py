@@ -310,10 +310,11 @@ async def _body(request: web.BaseRequest) -> Any:
     text = await request.text()
     try:
         # The parser in C, where there is one, takes a tenth of the time.
-        parsed = yaml.load(text, _LOADER) if request.content_type == APPLY_PATCH else json.loads(text or "{}")  # noqa: S506 - a safe one
-        return parsed or {}
+        is_yaml = request.content_type == APPLY_PATCH
+        parsed = yaml.load(text, _LOADER) if is_yaml else json.loads(text or "{}")  # noqa: S506 - a safe one
     except (ValueError, yaml.YAMLError) as error:
         raise ApiError(400, "BadRequest", f"the body cannot be parsed: {error}") from None
+    return parsed or {}
 
 
 def _manager(request: web.BaseRequest, target: Target) -> Manager:
