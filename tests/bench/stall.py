@@ -36,17 +36,17 @@ class Stall:
 
 async def watch(longest: Stall) -> None:
     """Keep the longest stall, until cancelled."""
-    with _Schedule() as schedule:
+    with ProcessorWait() as processor:
         while True:
-            began, ready = time.perf_counter(), schedule.waited()
+            began, ready = time.perf_counter(), processor.waited()
             await asyncio.sleep(STEP)
-            waited = schedule.waited() - ready
+            waited = processor.waited() - ready
             own = time.perf_counter() - began - STEP - waited
             if own > longest.seconds:
                 longest.seconds, longest.waited = own, waited
 
 
-class _Schedule:
+class ProcessorWait:
     """How long this thread has waited for a processor, as Linux counts it; without that count, never."""
 
     def __enter__(self) -> Self:
