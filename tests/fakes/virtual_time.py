@@ -11,17 +11,28 @@ P = ParamSpec("P")
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
+MOST_TURNS = 20_000
+"""Turns of the loop without time passing, after which the code under test counts as going round in circles."""
+
+
 class _JumpingSelector(selectors.SelectSelector):
     """Instead of blocking for the time to the next timer, jumps there."""
 
     now = 0.0
+    turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if not ready:
-            if timeout is None:
-                raise RuntimeError("deadlock: nothing is scheduled and nothing can happen")
-            self.now += timeout
+        if ready or timeout == 0:
+            self.turns += 1
+            if self.turns > MOST_TURNS:
+                self.turns = 0
+                raise RuntimeError(f"livelock: {MOST_TURNS} turns of the event loop and no time has passed")
+            return ready
+        if timeout is None:
+            raise RuntimeError("deadlock: nothing is scheduled and nothing can happen")
+        self.now += timeout
+        self.turns = 0
         return ready
 
 

@@ -158,6 +158,19 @@ async def test_a_request_made_during_a_task_s_sync_is_served_although_the_task_i
 
 
 @virtual_time
+async def test_a_task_s_sync_that_the_schedule_wants_meanwhile_goes_on_when_the_task_is_cancelled() -> None:
+    async with ready_world(after=50 * MINUTE) as world:
+        world.buildkite.seconds = 20 * MINUTE
+        task = world.task()
+        await asyncio.sleep(12 * MINUTE)
+        world.cancel(task)
+        await asyncio.sleep(10 * MINUTE)
+        assert world.c1.finished[task].code is Code.CANCELLED
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.id == "sync2"
+
+
+@virtual_time
 async def test_a_task_that_comes_cancelled_stops_nothing() -> None:
     async with ready_world(after=30 * MINUTE) as world:
         world.buildkite.seconds = 100

@@ -83,6 +83,13 @@ def test_the_make_targets_that_are_named_exist(page: Path) -> None:
     assert set(re.findall(r"(?:`|^)make ([a-z0-9]+)(?:`| )", page.read_text(), re.M)) <= targets
 
 
+def test_the_tests_that_notice_planted_faults_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/planted-faults.md").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "tests/unit").rglob("test_*.py"))
+    assert named
+    assert not {name for name in named if f"def {name}(" not in sources}
+
+
 def test_the_dependencies_are_those_of_the_project() -> None:
     declared = re.findall(
         r'^  "([A-Za-z0-9-]+)>=', (ROOT / "pyproject.toml").read_text().split("[dependency-groups]")[0], re.M
