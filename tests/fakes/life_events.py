@@ -11,11 +11,11 @@ from typing import Any
 
 from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.decisions import decide, hold_status
-from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.state import SnapshotRequest, SyncPhase
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.model.schedule import check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID

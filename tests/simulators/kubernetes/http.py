@@ -309,12 +309,12 @@ async def _body(request: web.BaseRequest) -> Any:
     """The parsed body, `{}` when there is none: JSON, or for server-side apply YAML."""
     text = await request.text()
     try:
-        # The parser in C, where there is one, takes a tenth of the time.
-        is_yaml = request.content_type == APPLY_PATCH
-        parsed = yaml.load(text, _LOADER) if is_yaml else json.loads(text or "{}")  # noqa: S506 - a safe one
+        if request.content_type == APPLY_PATCH:
+            # The parser in C, where there is one, takes a tenth of the time.
+            return yaml.load(text, _LOADER) or {}  # noqa: S506 - one of the two safe loaders
+        return json.loads(text or "{}") or {}
     except (ValueError, yaml.YAMLError) as error:
         raise ApiError(400, "BadRequest", f"the body cannot be parsed: {error}") from None
-    return parsed or {}
 
 
 def _manager(request: web.BaseRequest, target: Target) -> Manager:

@@ -82,6 +82,7 @@ async def test_an_encoding_that_was_not_asked_for_is_refused(encoding: str) -> N
         (gzip.compress(b"[]") * 2, "goes on after the end"),
         (gzip.compress(b"[]")[:-8] + bytes(8), "is no gzip"),
     ],
+    ids=["no gzip", "cut", "followed by a byte", "twice", "wrong checksum"],  # a gzip's own bytes hold the time
 )
 async def test_broken_gzip_may_be_whole_the_next_time(body: bytes, text: str) -> None:
     refused = await refusal(answer(body, encoding="gzip"))

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes import life_events as events
-from fakes.connector_life import BrokenPromise, Life
+from fakes.connector_life import Life
 from fakes.life_events import Event
 from fakes.life_promises import bring_up, check_it_settles, check_promises
 
