@@ -26,8 +26,8 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.credential_transitions import Waits
-from buildkite_connector.connector.decisions import claimed_identity, decide, hold_status, wake_at
-from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun
+from buildkite_connector.connector.decisions import decide, hold_status, wake_at
+from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
@@ -186,7 +186,7 @@ class Life:
             case CloseC1():
                 promise(self.c1_open and not self.c1_closing, "nothing is begun twice", action)
                 self.c1_closing = True
-                self.state = on_credentials.c1_closing(self.state)
+                self.state = on_credentials.c1_closing(self.state, self.now)
             case QueueSync():
                 promise(self.sync is None, "one sync at a time", action)
                 self.sync = SyncPhase.QUEUED
