@@ -118,7 +118,9 @@ class Life:
     syncs: dict[SyncID, Sync] = field(default_factory=dict)
     delivered: tuple[SyncID, Counts, datetime] | None = None
     read: Credentials | None = None
+    checked: tuple[object, float] | None = None
     blocked_until: float = 0.0
+    put_off_to: datetime | None = None
     failed: Failed | None = None
     failures: int = 0
     jumped: bool = False
@@ -177,6 +179,10 @@ class Life:
                 self.state = transitions.restore_started(self.state)
             case CheckCredentials(full=full):
                 promise(self.check is None, "nothing is begun twice", action)
+                asked = (self.desired.generation, self.desired.sync_request)
+                again = self.checked == (asked, self.now.monotonic)
+                promise(not again, "a Secret is not read again at once", action)
+                self.checked = (asked, self.now.monotonic)
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
                 self.state = on_credentials.check_started(self.state, self.now, full=full)
             case OpenC1(identity=identity):

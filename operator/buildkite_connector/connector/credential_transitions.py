@@ -94,7 +94,7 @@ def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, wai
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
     if result.failure is None or state.checked:
         due = waits.reads.reserve(now.monotonic + INVALID_SECRET_SECONDS, now.monotonic)
-        return replace(state, check=replace(state.check, secret_due=due))
+        return replace(state, check=replace(state.check, sync_request=result.sync_request, secret_due=due))
     check = replace(state.check, generation=result.generation, sync_request=result.sync_request, preflight=None)
     return credentials_failed(replace(state, check=check), result.failure, now, waits)
 
