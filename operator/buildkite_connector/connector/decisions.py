@@ -235,7 +235,9 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
     was begun after the task asked.
     """
     staged, last = state.staged, state.records.last_sync
-    if staged is None or last is None or last.id != staged.sync_id or state.outdated:
+    if staged is None or last is None or last.id != staged.sync_id:
+        return False
+    if state.outdated or state.check.credentials is None:  # without the Secret's content nobody knows
         return False
     if not staged.scope.includes(_wanted(state, request)):
         return False
