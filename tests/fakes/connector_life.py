@@ -26,8 +26,8 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.credential_transitions import Waits
-from buildkite_connector.connector.decisions import claimed_identity, decide, hold_status, wake_at
-from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun
+from buildkite_connector.connector.decisions import decide, hold_status, wake_at
+from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
@@ -118,7 +118,9 @@ class Life:
     syncs: dict[SyncID, Sync] = field(default_factory=dict)
     delivered: tuple[SyncID, Counts, datetime] | None = None
     read: Credentials | None = None
+    checked: tuple[object, float] | None = None
     blocked_until: float = 0.0
+    put_off_to: datetime | None = None
     failed: Failed | None = None
     failures: int = 0
     jumped: bool = False
@@ -177,6 +179,10 @@ class Life:
                 self.state = transitions.restore_started(self.state)
             case CheckCredentials(full=full):
                 promise(self.check is None, "nothing is begun twice", action)
+                asked = (self.desired.generation, self.desired.sync_request)
+                again = self.checked == (asked, self.now.monotonic)
+                promise(not again, "a Secret is not read again at once", action)
+                self.checked = (asked, self.now.monotonic)
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
                 self.state = on_credentials.check_started(self.state, self.now, full=full)
             case OpenC1(identity=identity):
@@ -186,7 +192,7 @@ class Life:
             case CloseC1():
                 promise(self.c1_open and not self.c1_closing, "nothing is begun twice", action)
                 self.c1_closing = True
-                self.state = on_credentials.c1_closing(self.state)
+                self.state = on_credentials.c1_closing(self.state, self.now)
             case QueueSync():
                 promise(self.sync is None, "one sync at a time", action)
                 self.sync = SyncPhase.QUEUED

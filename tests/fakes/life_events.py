@@ -20,7 +20,7 @@ from buildkite_connector.model.schedule import check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, Credentials
-from buildkite_connector.model.status import Phase, SyncRecord
+from buildkite_connector.model.status import ConnectorStatus, Phase, SyncRecord
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
@@ -189,7 +189,15 @@ def _learn(life: Life, result: CheckResult) -> None:
 def _check_failed(life: Life, failure: Failure | None) -> None:
     assert failure is not None
     longest = max(900.0, min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER))
+    said(life, failure)
     life.check_failed_at = (life.now.monotonic, longest if failure.remedy is Remedy.RETRY else 300.0)
+
+
+def said(life: Life, failure: Failure) -> float:
+    """For how many seconds Buildkite wants to be left alone."""
+    seconds = min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    life.blocked_until = max(life.blocked_until, life.now.monotonic + seconds)
+    return seconds
 
 
 def an_action_breaks(life: Life, number: int) -> bool:
@@ -369,9 +377,10 @@ def fail_sync(life: Life, failure: Failure) -> None:
     run, now = life.run, life.now
     life.sync = None
     life.failures += 1
-    said = min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
-    wait = max(said, min(BETWEEN_SYNCS.cap, BETWEEN_SYNCS.first * 2 ** (life.failures - 1)) / 2)
-    life.blocked_until = max(life.blocked_until, now.monotonic + said)
+    ours = min(BETWEEN_SYNCS.cap, BETWEEN_SYNCS.first * 2 ** (life.failures - 1))
+    theirs = said(life, failure)
+    wait = max(theirs, ours / 2)
+    life.put_off_to = now.wall + timedelta(seconds=theirs) if theirs > ours else None
     meanwhile = life.desired.sync_request != life.state.records.last_handled_sync_request
     assert run.inputs is not None
     current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
@@ -408,7 +417,7 @@ def it_starts_again(life: Life, number: int) -> bool:
     life.check = life.restoring = life.check_failed_at = life.read = life.sync = None
     life.c1_open = life.c1_closing = False
     life.tasks, life.discarding = {}, []
-    life.blocked_until = 0.0
+    life.checked = None
     delivery = restored.last_delivery
     life.delivered = (delivery.sync_id, delivery.counts, delivery.time) if delivery is not None else None
     if restored.consecutive_failures != life.failures or restored.phase is Phase.SYNCING:
@@ -417,9 +426,19 @@ def it_starts_again(life: Life, number: int) -> bool:
     if restored.observed_generation != life.desired.generation:
         life.excuse()
     life.now = Instant(life.now.wall + timedelta(seconds=5), float(number))
+    life.blocked_until = _put_off(life, restored)
     life.state = transitions.begin(life.desired, restored if restored.conditions else None, life.now)
     life.apply()
     return True
+
+
+def _put_off(life: Life, restored: ConnectorStatus) -> float:
+    """What Buildkite said holds for the next process too, unless a change made a sync due since."""
+    at, said_until = restored.next_sync_time, life.put_off_to
+    if at is None or said_until is None or at < said_until or not restored.consecutive_failures:
+        return 0.0
+    seconds = (said_until - life.now.wall).total_seconds()
+    return life.now.monotonic + min(seconds, LONGEST_RETRY_AFTER) - 1e-5
 
 
 def nothing(life: Life, number: int) -> bool:

@@ -69,7 +69,8 @@ def _what_is_due_is_under_way(life: Life) -> None:
     at = state.records.next_sync_time
     requested = life.desired.sync_request not in {None, state.records.last_handled_sync_request}
     due = requested or at is None or at <= now.wall
-    if due and not life.jumped and now.monotonic >= life.blocked_until and life.sync is None:
+    said = max(life.blocked_until, state.sync_blocked_until)
+    if due and not life.jumped and now.monotonic >= said and life.sync is None:
         waits = state.blocked_by is not None or _can_begin_soon(life)
         promise(waits, "what is due is under way, or a failure that has a wake time is in the way", state)
 

@@ -94,7 +94,7 @@ def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, wai
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
     if result.failure is None or state.checked:
         due = waits.reads.reserve(now.monotonic + INVALID_SECRET_SECONDS, now.monotonic)
-        return replace(state, check=replace(state.check, secret_due=due))
+        return replace(state, check=replace(state.check, sync_request=result.sync_request, secret_due=due))
     check = replace(state.check, generation=result.generation, sync_request=result.sync_request, preflight=None)
     return credentials_failed(replace(state, check=check), result.failure, now, waits)
 
@@ -175,6 +175,17 @@ def holder_changed(state: ConnectorState, holder: ConnectorKey | None) -> Connec
 
 
 def failed_unexpectedly(state: ConnectorState, error: Exception, now: Instant, waits: Waits) -> ConnectorState:
-    """An error in the operator itself ended an action. Its own text is not repeated: it may hold anything."""
-    check = replace(state.check, running_since=None, full=False, preflight=None)
+    """An error in the operator itself ended an action. Its own text is not repeated: it may hold anything.
+
+    The desired state counts as checked, so that a check that breaks again and again is repeated at intervals.
+    """
+    desired = state.desired
+    check = replace(
+        state.check,
+        generation=desired.generation,
+        sync_request=desired.sync_request,
+        running_since=None,
+        full=False,
+        preflight=None,
+    )
     return credentials_failed(replace(state, check=check, restoring=False), internal_error(error), now, waits)

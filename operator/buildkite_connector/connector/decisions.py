@@ -235,7 +235,9 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
     was begun after the task asked.
     """
     staged, last = state.staged, state.records.last_sync
-    if staged is None or last is None or last.id != staged.sync_id or state.outdated:
+    if staged is None or last is None or last.id != staged.sync_id:
+        return False
+    if state.outdated or state.check.credentials is None:  # without the Secret's content nobody knows
         return False
     if not staged.scope.includes(_wanted(state, request)):
         return False
@@ -245,11 +247,19 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
 
 def _backoff_failure(state: ConnectorState, now: Instant) -> Failure | None:
     """The failure of the last sync while its backoff, or what Buildkite said, keeps the next one waiting."""
-    at = state.records.next_sync_time
+    at, put_off = state.records.next_sync_time, now.monotonic < state.sync_blocked_until
     if state.sync_failure is None:
-        return None
-    waiting = (at is not None and at > now.wall) or now.monotonic < state.sync_blocked_until
-    return state.sync_failure if waiting else None
+        return _put_off(state.sync_blocked_until - now.monotonic) if put_off else None
+    return state.sync_failure if put_off or (at is not None and at > now.wall) else None
+
+
+def _put_off(seconds: float) -> Failure:
+    """Buildkite said so to a check that has succeeded since, with new credentials."""
+    return Failure(
+        Reason.BUILDKITE_RATE_LIMITED,
+        f"Buildkite asked for no requests for another {seconds:.0f} seconds; the next sync begins then.",
+        retry_after=seconds,
+    )
 
 
 def _kinds_missing(asked: SyncScope, desired: SyncScope) -> Failure:
