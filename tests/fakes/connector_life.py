@@ -42,7 +42,7 @@ from fakes.life_choices import GOOD, START
 ROUNDS = 5
 
 
-class BrokenPromise(AssertionError):
+class BrokenPromise(AssertionError):  # noqa: N818
     """A promise that the core did not keep."""
 
 
@@ -101,9 +101,11 @@ class Check:
 class Life:
     """`log` tells the story of a life that broke a promise."""
 
-    now: Instant = Instant(START, 1000.0)
+    now: Instant = field(default_factory=lambda: Instant(START, 1000.0))
     luck: float = 0.5
-    desired: DesiredState = DesiredState(1, ConnectorSpec(host_id="default.acme"), Unread())
+    desired: DesiredState = field(
+        default_factory=lambda: DesiredState(1, ConnectorSpec(host_id="default.acme"), Unread())
+    )
     secret: Credentials | Failure = GOOD
     holder: ConnectorKey | None = None
     check: Check | None = None
@@ -125,7 +127,7 @@ class Life:
     failures: int = 0
     jumped: bool = False
     wake: float | None = None
-    written: ConnectorStatus = ConnectorStatus()
+    written: ConnectorStatus = field(default_factory=ConnectorStatus)
     numbers: int = 0
     log: list[tuple[str, object]] = field(default_factory=list)
 
