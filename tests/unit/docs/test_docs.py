@@ -104,3 +104,33 @@ def test_the_deployed_image_is_this_version() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
     assert version is not None
     assert container["image"].endswith(f":{version[1]}")
+
+
+PACKAGE = ROOT / "operator" / "buildkite_connector"
+DEVELOPMENT = (ROOT / "docs" / "development.md").read_text()
+MODULES = sorted(set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_]+)*/[a-z0-9_]+\.py)`", DEVELOPMENT)))
+
+
+def test_the_walks_through_the_code_name_its_modules() -> None:
+    assert len(MODULES) > 30
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_named_in_the_development_page_exists(module: str) -> None:
+    assert (PACKAGE / module).is_file() or (ROOT / module).is_file()
+
+
+def test_every_package_of_the_code_is_in_the_development_page() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"proto"}
+    assert [name for name in packages if f"`{name}/`" not in DEVELOPMENT] == []
+
+
+def glossary() -> list[str]:
+    rows = re.findall(r"(?m)^\| ([a-z ]+) \|", (ROOT / "docs" / "glossary.md").read_text())
+    return [word for word in rows if word != "word"]
+
+
+@pytest.mark.parametrize("word", glossary())
+def test_a_word_of_the_glossary_is_one_of_the_code(word: str) -> None:
+    code = "\n".join(path.read_text().lower() for path in PACKAGE.rglob("*.py"))
+    assert word in code or word.replace(" ", "") in code or word.replace(" ", "_") in code
