@@ -70,9 +70,10 @@ class VirtualClock:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until it holds, to a tenth of a virtual second."""
-    while not holds():  # noqa: ASYNC110  # costs nothing in virtual time
-        await asyncio.sleep(0.1)
+    """Wait until it holds, to a tenth of a virtual second. Raises TimeoutError after a virtual day."""
+    async with asyncio.timeout(86_400):
+        while not holds():  # noqa: ASYNC110  # costs nothing in virtual time
+            await asyncio.sleep(0.1)
 
 
 class NoJitter:
