@@ -298,14 +298,9 @@ class World:
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.c1
 
-    @contextlib.asynccontextmanager
-    async def running(self, restored: ConnectorStatus | None = None) -> AsyncIterator[Connector]:
-        """The operator with this one connector, until the end of the context: then it is shut down.
-
-        Called again with the last `status`, it is a new process that finds what the old one left.
-        """
-        scheduler = Scheduler(self.clock)
-        environment = Environment(
+    def environment(self, scheduler: Scheduler) -> Environment:
+        """What the connectors of one process share."""
+        return Environment(
             clients=self,
             store=self.store,
             scheduler=scheduler,
@@ -316,6 +311,15 @@ class World:
             hello_slots=asyncio.Semaphore(4),
             new_sync_id=lambda now: next(self._ids),
         )
+
+    @contextlib.asynccontextmanager
+    async def running(self, restored: ConnectorStatus | None = None) -> AsyncIterator[Connector]:
+        """The operator with this one connector, until the end of the context: then it is shut down.
+
+        Called again with the last `status`, it is a new process that finds what the old one left.
+        """
+        scheduler = Scheduler(self.clock)
+        environment = self.environment(scheduler)
         self.session = Connector(KEY, self.order, restored, self.reports, environment)
         runner = asyncio.create_task(scheduler.run())
         scheduler.add(self.session)

@@ -8,14 +8,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.kubernetes.client import KubernetesApi, Written
-from buildkite_connector.kubernetes.events import EventType, draft_events
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, SecretRef
-from buildkite_connector.kubernetes.secrets import read_credentials
+from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
+from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, ObservedResource, SecretRef
+from buildkite_connector.kubernetes.secrets import SecretReader, read_credentials
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
@@ -25,11 +26,23 @@ logger = logging.getLogger(__name__)
 Resource = ObservedConnector | BrokenConnector
 
 
+class ResourceAPI(SecretReader, Protocol):
+    """What the controller needs of the Kubernetes API (see `client.KubernetesApi`)."""
+
+    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+        """Raises Failure."""
+        ...
+
+    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None: ...
+
+    def forget(self, uid: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SecretCredentials:
     """The credentials of one resource."""
 
-    api: KubernetesApi
+    api: ResourceAPI
     namespace: str
     secret: SecretRef
 
@@ -50,7 +63,7 @@ class NoCredentials:
 class StatusPatcher:
     """Writes one resource's status; posts and logs an event on each transition."""
 
-    def __init__(self, api: KubernetesApi, resource: Resource, when_gone: Callable[[Resource], None]) -> None:
+    def __init__(self, api: ResourceAPI, resource: Resource, when_gone: Callable[[Resource], None]) -> None:
         self._api = api
         self.resource = resource
         self._when_gone = when_gone
@@ -83,7 +96,7 @@ class Controller:
     """
 
     def __init__(
-        self, api: KubernetesApi, environment: Environment, group: asyncio.TaskGroup, *, acting: bool = True
+        self, api: ResourceAPI, environment: Environment, group: asyncio.TaskGroup, *, acting: bool = True
     ) -> None:
         self._api = api
         self._env = environment

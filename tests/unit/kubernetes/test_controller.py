@@ -1,0 +1,258 @@
+"""Which resources have a connector, from which status it starts, and what becomes of it; in virtual time."""
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.controller import Controller
+from buildkite_connector.kubernetes.events import EventDraft
+from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
+from buildkite_connector.kubernetes.schema.status import status_to_json
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
+from buildkite_connector.timing.scheduler import Scheduler
+from fakes.connector_world import World
+from fakes.virtual_time import START, virtual_time
+
+
+class Cluster:
+    """The API server as a controller sees it: Secrets, and the statuses and events that were written."""
+
+    def __init__(self) -> None:
+        self.client_ids: dict[str, str] = {}
+        self.statuses: dict[str, ConnectorStatus] = {}
+        self.writes: list[tuple[str, ConnectorStatus]] = []
+        self.events: list[tuple[str, Reason]] = []
+        self.gone: set[str] = set()
+
+    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
+        return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+
+    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+        if resource.uid in self.gone:
+            return Written.GONE
+        self.statuses[resource.name] = status
+        self.writes.append((resource.uid, status))
+        return Written.WRITTEN
+
+    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+        self.events.append((resource.name, draft.reason))
+
+    def forget(self, uid: str) -> None:
+        """Nothing is remembered here."""
+
+    def reason(self, name: str, kind: ConditionType = ConditionType.READY) -> Reason | None:
+        found = self.statuses[name].condition(kind)
+        return found.reason if found else None
+
+
+class Process:
+    """One operator process on a cluster. `world` is Buildkite, C1 and the disk."""
+
+    def __init__(self, cluster: Cluster, world: World, controller: Controller) -> None:
+        self.cluster = cluster
+        self.world = world
+        self.controller = controller
+
+    def observe(self, name: str, *, uid: str = "", created: str = "2026-03-01T00:00:00Z", **spec: Any) -> None:
+        """What the watch says of a resource: with the status that is in the cluster."""
+        status = self.cluster.statuses.get(name)
+        body = {
+            "metadata": {
+                "namespace": "default",
+                "name": name,
+                "uid": uid or f"uid-{name}",
+                "generation": 1,
+                "creationTimestamp": created,
+            },
+            "spec": {"credentialsSecretRef": {"name": "shared"}, **spec},
+            "status": status_to_json(status) if status else None,
+        }
+        self.controller.observe(read_resource(body))
+
+
+@asynccontextmanager
+async def process(cluster: Cluster | None = None, *, acting: bool = True) -> AsyncIterator[Process]:
+    world, cluster = World(), cluster or Cluster()
+    scheduler = Scheduler(world.clock)
+    async with asyncio.TaskGroup() as group:
+        controller = Controller(cluster, world.environment(scheduler), group, acting=acting)
+        runner = group.create_task(scheduler.run())
+        try:
+            yield Process(cluster, world, controller)
+        finally:
+            runner.cancel()
+            await controller.close()
+
+
+@virtual_time
+async def test_a_resource_gets_a_connector_and_becomes_ready() -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        assert operator.cluster.reason("acme") is Reason.READY
+
+
+@virtual_time
+async def test_a_standby_observes_and_touches_nothing() -> None:
+    async with process(acting=False) as standby:
+        standby.observe("acme")
+        await asyncio.sleep(3600)
+        assert standby.cluster.writes == []
+        assert standby.world.buildkite.preflights == 0
+        assert standby.world.c1.hellos == []
+
+
+@virtual_time
+async def test_a_standby_that_starts_to_act_starts_from_the_newest_status_not_from_the_first() -> None:
+    cluster = Cluster()
+    async with process(cluster) as leader, process(cluster, acting=False) as standby:
+        leader.observe("acme")
+        await asyncio.sleep(60)
+        standby.observe("acme")
+        await asyncio.sleep(3 * 3600)
+        standby.observe("acme")
+        syncs = len(leader.world.buildkite.collections)
+        assert syncs == 4
+        newest = cluster.statuses["acme"]
+        await leader.controller.stop_acting()
+        standby.controller.start_acting()
+        await asyncio.sleep(60)
+        assert standby.world.buildkite.collections == []
+        assert cluster.statuses["acme"].next_sync_time == newest.next_sync_time
+        await asyncio.sleep(3600)
+        assert len(standby.world.buildkite.collections) == 1
+        last = cluster.statuses["acme"].last_sync
+        assert last is not None
+        assert last.trigger is Trigger.SCHEDULE
+        assert last.started_at - START >= timedelta(hours=4)
+        assert len(leader.world.buildkite.collections) == syncs
+
+
+@virtual_time
+async def test_who_stops_acting_ends_its_sessions_and_keeps_its_files() -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        await operator.controller.stop_acting()
+        polls, writes = operator.world.c1.polls, len(operator.cluster.writes)
+        assert operator.world.c1.closed == 1
+        assert len(operator.world.store.files) == 1
+        operator.observe("acme")
+        await asyncio.sleep(3 * 3600)
+        assert (operator.world.c1.polls, len(operator.cluster.writes)) == (polls, writes)
+
+
+@virtual_time
+async def test_a_deleted_resource_leaves_no_session_and_no_file() -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        operator.controller.forget("default", "acme", "uid-acme")
+        await asyncio.sleep(10)
+        assert operator.world.c1.closed == 1
+        assert operator.world.store.files == {}
+        writes = len(operator.cluster.writes)
+        await asyncio.sleep(3 * 3600)
+        assert len(operator.cluster.writes) == writes
+
+
+@virtual_time
+async def test_a_resource_made_anew_under_the_same_name_is_another_connector() -> None:
+    async with process() as operator:
+        operator.observe("acme", uid="first")
+        await asyncio.sleep(60)
+        del operator.cluster.statuses["acme"]
+        operator.observe("acme", uid="second")
+        await asyncio.sleep(60)
+        assert operator.world.c1.closed == 1
+        assert {uid for uid, _ in operator.cluster.writes[-2:]} == {"second"}
+        assert len(operator.world.buildkite.collections) == 2
+        operator.controller.forget("default", "acme", "first")
+        await asyncio.sleep(60)
+        assert operator.world.c1.closed == 1
+
+
+@virtual_time
+async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_connector() -> None:
+    async with process() as operator:
+        operator.cluster.gone.add("uid-acme")
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        assert operator.world.c1.closed == 1
+        assert operator.world.store.files == {}
+
+
+@virtual_time
+async def test_of_two_that_c1_takes_for_one_the_younger_says_so_and_stays_away_from_c1() -> None:
+    async with process() as operator:
+        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        operator.observe("older", created="2026-03-01T00:00:00Z", delivery={"hostID": "same"})
+        await asyncio.sleep(120)
+        assert operator.cluster.reason("older") is Reason.READY
+        assert operator.cluster.reason("younger") is Reason.HOST_ID_TAKEN
+        assert operator.cluster.reason("younger", ConditionType.STALLED) is Reason.HOST_ID_TAKEN
+        ready = operator.cluster.statuses["younger"].condition(ConditionType.READY)
+        assert ready is not None
+        assert "default/older" in ready.message
+        polls = operator.world.c1.polls
+        await asyncio.sleep(30)
+        assert operator.world.c1.polls - polls <= 1
+
+
+@virtual_time
+async def test_the_younger_takes_over_when_the_older_is_deleted() -> None:
+    async with process() as operator:
+        operator.observe("older", created="2026-03-01T00:00:00Z", delivery={"hostID": "same"})
+        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        await asyncio.sleep(120)
+        assert operator.cluster.reason("younger") is Reason.HOST_ID_TAKEN
+        operator.controller.forget("default", "older", "uid-older")
+        await asyncio.sleep(15)
+        assert operator.cluster.reason("younger") is Reason.READY
+
+
+@virtual_time
+async def test_a_suspended_resource_holds_no_host_id() -> None:
+    async with process() as operator:
+        operator.observe("older", created="2026-03-01T00:00:00Z", suspend=True, delivery={"hostID": "same"})
+        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        await asyncio.sleep(120)
+        assert operator.cluster.reason("younger") is Reason.READY
+
+
+@virtual_time
+async def test_two_with_host_ids_of_their_own_share_a_client() -> None:
+    async with process() as operator:
+        operator.observe("one")
+        operator.observe("two")
+        await asyncio.sleep(120)
+        assert operator.cluster.reason("one") is operator.cluster.reason("two") is Reason.READY
+
+
+def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    @virtual_time
+    async def life() -> None:
+        async with process() as operator:
+            operator.world.buildkite.refusal = operator.world.rejected()
+            operator.observe("acme")
+            await asyncio.sleep(60)
+            assert operator.cluster.events == [("acme", Reason.TOKEN_REJECTED)]
+
+    life()
+    (line,) = [record for record in caplog.records if record.getMessage() == "condition changed"]
+    assert line.levelno == logging.WARNING
+    fields = vars(line)
+    assert fields["connector"] == "default.acme"
+    assert fields["reason"] == "TokenRejected"
+    assert fields["detail"] == "Buildkite rejected the token."
