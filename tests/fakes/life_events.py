@@ -47,9 +47,10 @@ def time_passes(life: Life, number: int) -> bool:
         life.apply()
         return True
     before = life.state.records
-    life.pass_time(seconds)
     last = life.state.records.last_sync
-    if not life.jumped and (last is None or last.finished_at <= life.now.wall):  # a clock set back starts no wait
+    true = not life.jumped and (last is None or last.finished_at <= life.now.wall)
+    life.pass_time(seconds)
+    if true:  # a clock that was set back sets no wake time
         quiet = "before its wake time a connector has nothing to do and nothing new to report"
         actions = decide(life.state, life.now)
         promise(not actions, quiet, (seconds, actions))
@@ -435,6 +436,8 @@ def it_starts_again(life: Life, number: int) -> bool:
 def _put_off(life: Life, restored: ConnectorStatus) -> float:
     """What Buildkite said holds for the next process too, unless a change made a sync due since."""
     at, said_until = restored.next_sync_time, life.put_off_to
+    if restored.last_sync_time is None or life.now.wall < restored.last_sync_time:
+        return 0.0
     if at is None or said_until is None or at < said_until or not restored.consecutive_failures:
         return 0.0
     seconds = (said_until - life.now.wall).total_seconds()

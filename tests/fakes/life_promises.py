@@ -164,6 +164,7 @@ def _delivery_failed(life: Life) -> bool:
 def _the_schedule_goes_on(life: Life) -> None:
     at = life.state.records.next_sync_time
     assert at is not None
-    life.pass_time(max((at - life.now.wall).total_seconds(), 0.0) + 1.0)
+    put_off = life.blocked_until - life.now.monotonic
+    life.pass_time(max((at - life.now.wall).total_seconds(), put_off, 0.0) + 1.0)
     life.apply()
     promise(life.sync is SyncPhase.QUEUED, "a sync that the schedule asks for is begun when it is due", life.state)
