@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from buildkite_connector.connector import records
 from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
-from buildkite_connector.connector.decisions import farthest_next_sync, why_sync
+from buildkite_connector.connector.decisions import CLOCK_WENT_BACK, farthest_next_sync, why_sync
 from buildkite_connector.connector.state import (
     ConnectorState,
     Delivery,
@@ -53,7 +53,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         restored_serves=known and not interrupted and not due and not status.consecutive_failures,
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
-        sync_blocked_until=_blocked_until(desired, status, now),
+        sync_blocked_until=_blocked_until(status, now),
     )
 
 
@@ -216,15 +216,17 @@ def discarded(state: ConnectorState, snapshot: StagedSnapshot) -> ConnectorState
     )
 
 
-def _blocked_until(desired: DesiredState, status: ConnectorStatus, now: Instant) -> float:
-    """Until when Buildkite put the next sync off, seen by a former process: further than our backoff goes."""
+def _blocked_until(status: ConnectorStatus, now: Instant) -> float:
+    """Until when Buildkite put the next sync off, seen by a former process: further than our backoff goes.
+
+    A clock that was set back since leaves nothing to tell by.
+    """
     ended, at = status.last_sync_time, status.next_sync_time
-    if ended is None or at is None or not status.consecutive_failures:
+    if ended is None or at is None or not status.consecutive_failures or now.wall + CLOCK_WENT_BACK < ended:
         return 0.0
     if (at - ended).total_seconds() <= BETWEEN_SYNCS.longest(status.consecutive_failures):
         return 0.0
-    at = min(at, farthest_next_sync(desired, status, now))
-    return now.monotonic + (at - now.wall).total_seconds()
+    return now.monotonic + min((at - now.wall).total_seconds(), LONGEST_RETRY_AFTER)
 
 
 def _restored_failure(restored: ConnectorStatus | None) -> Failure | None:

@@ -5,25 +5,13 @@ from collections.abc import Iterator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fakes import life_events as events
-from fakes.connector_life import Life
-from fakes.life_events import Event
-from fakes.life_promises import bring_up, check_it_settles, check_promises
+from fakes.lives.events import EVENTS, Event
+from fakes.lives.life import Life
+from fakes.lives.promises import bring_up, check_it_settles, check_promises
 
 LIVES = 2000
 LONGEST = 50
 """Events in a life, beside those that bring a connector up."""
-EVENTS: tuple[Event, ...] = (
-    events.nothing,
-    *(24 * (events.something_ends,)),
-    *(5 * (events.c1_asks,)),
-    *(5 * (events.time_passes,)),
-    *(2 * (events.it_wakes, events.it_is_edited, events.a_sync_is_requested, events.a_shrink_is_accepted)),
-    *(2 * (events.the_secret_changes, events.c1_fails, events.c1_withdraws, events.it_starts_again)),
-    events.the_clock_is_set,
-    events.another_connector_comes_or_goes,
-    events.an_action_breaks,
-)
 LUCK = (0.0, 0.5, 1.0)
 
 

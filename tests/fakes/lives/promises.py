@@ -6,9 +6,10 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
-from fakes import life_choices as choices
-from fakes import life_events as events
-from fakes.connector_life import Life, promise
+from fakes.lives import choices, session, surroundings, work
+from fakes.lives.account import promise
+from fakes.lives.events import ENDS
+from fakes.lives.life import Life
 
 SETTLES_WITHIN = LONGEST_RETRY_AFTER + 3000.0
 """Seconds: what the other side said at most, and the longest backoff."""
@@ -116,25 +117,25 @@ def _clear_the_way(life: Life) -> None:
     life.secret = choices.GOOD
     spec = life.desired.spec
     if spec.suspend or life.desired.spec_error is not None or not isinstance(spec.schedule, Interval):
-        events.edit(life, {"suspend": False, "schedule": Interval(3600.0)})
+        surroundings.edit(life, {"suspend": False, "schedule": Interval(3600.0)})
     if life.holder is not None:
-        events.another_connector_comes_or_goes(life, 0)
+        surroundings.another_connector_comes_or_goes(life, 0)
 
 
 def _go_on(life: Life) -> bool:
     """End one thing that is under way, well; False: nothing is."""
     if life.check is not None:
-        return events.end_check(life, None)
+        return work.end_check(life, None)
     if life.sync is SyncPhase.RUNNING:
-        events.finish_sync(life, 0)
+        work.finish_sync(life, 0)
         return True
-    if any(event(life, 0) for event in events.ENDS):
+    if any(event(life, 0) for event in ENDS):
         return True
     c1 = life.state.c1
     if life.c1_open and c1.phase is C1Phase.OPEN and not c1.ended and (not c1.greeted or c1.failure is not None):
-        return events.c1_answers(life, 0)
+        return session.c1_answers(life, 0)
     if life.held_back:
-        events.annotate(life, accept_shrink=life.held_back)
+        surroundings.annotate(life, accept_shrink=life.held_back)
         return True
     return False
 
@@ -164,6 +165,7 @@ def _delivery_failed(life: Life) -> bool:
 def _the_schedule_goes_on(life: Life) -> None:
     at = life.state.records.next_sync_time
     assert at is not None
-    life.pass_time(max((at - life.now.wall).total_seconds(), 0.0) + 1.0)
+    put_off = life.blocked_until - life.now.monotonic
+    life.pass_time(max((at - life.now.wall).total_seconds(), put_off, 0.0) + 1.0)
     life.apply()
     promise(life.sync is SyncPhase.QUEUED, "a sync that the schedule asks for is begun when it is due", life.state)

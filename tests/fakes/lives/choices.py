@@ -1,6 +1,7 @@
 """What can come up in a connector's random life: edits, Secrets, answers of Buildkite and C1, lengths of time."""
 
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -106,3 +107,9 @@ SCOPES = (
     SyncScope(grants=False),
     SyncScope(entitlements=False, grants=False),
 )
+
+T = TypeVar("T")
+
+
+def pick(options: tuple[T, ...], number: int) -> T:
+    return options[number % len(options)]

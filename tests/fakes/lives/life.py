@@ -2,13 +2,12 @@
 
 `Life` performs what `decide` lists as `connector.connector` does, and keeps its own account of what runs, of the
 files on the disk, of what C1 has and of what Buildkite said. Whatever breaks a promise raises `BrokenPromise` at the
-action that breaks it; what must hold after every step is in `life_promises`, what can happen in `life_events`.
+action that breaks it; what must hold after every step is in `promises`, what can happen in `events`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NoReturn
 
 from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
@@ -37,64 +36,10 @@ from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
 from buildkite_connector.timing.spacing import Spacing
-from fakes.life_choices import GOOD, START
+from fakes.lives.account import BrokenPromise, Check, Failed, Sync, Task, Unread, cut, promise
+from fakes.lives.choices import GOOD, START
 
 ROUNDS = 5
-
-
-class BrokenPromise(AssertionError):  # noqa: N818
-    """A promise that the core did not keep."""
-
-
-def promise(kept: bool, sentence: str, detail: object = "") -> None:
-    if not kept:
-        raise BrokenPromise(f"{sentence}: {detail!r}")
-
-
-class Unread:
-    """A life reads its Secret by itself."""
-
-    async def read(self) -> NoReturn:
-        raise NotImplementedError
-
-
-@dataclass
-class Task:
-    """A task of C1: it waits until it has an answer, uploads `file`, and then awaits C1's word on its end."""
-
-    scope: SyncScope
-    asked_at: float
-    answer: Answer | None = None
-    file: StagedSnapshot | None = None
-    ending: bool = False
-
-
-@dataclass(frozen=True)
-class Sync:
-    """What a sync that succeeded worked with, and when."""
-
-    generation: int
-    credentials: Credentials | None
-    started: float
-    finished: datetime
-    counts: Counts
-
-
-@dataclass
-class Failed:
-    """The last sync, when it failed: the next one begins no sooner than `not_before`, unless it was `excused`."""
-
-    not_before: datetime
-    excused: bool = False
-
-
-@dataclass
-class Check:
-    """A check under way: what it was begun with."""
-
-    desired: DesiredState
-    known: Credentials | None
-    full: bool
 
 
 @dataclass
@@ -311,11 +256,3 @@ class Life:
 
     def pass_time(self, seconds: float) -> None:
         self.now = Instant(self.now.wall + timedelta(seconds=seconds), self.now.monotonic + seconds)
-
-
-def cut(counts: Counts, scope: SyncScope) -> Counts:
-    return Counts(
-        counts.accounts if scope.wants_accounts else 0,
-        counts.teams if scope.wants_teams else 0,
-        counts.memberships if scope.wants_memberships else 0,
-    )

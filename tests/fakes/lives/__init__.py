@@ -1,0 +1,1 @@
+"""Random lives of a connector, without an event loop; `life` is the start."""

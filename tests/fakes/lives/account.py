@@ -1,0 +1,75 @@
+"""What a connector's life keeps account of beside the state: its own view of tasks, syncs and failures."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
+
+from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.spec import Credentials
+
+
+class BrokenPromise(AssertionError):  # noqa: N818
+    """A promise that the core did not keep."""
+
+
+def promise(kept: bool, sentence: str, detail: object = "") -> None:
+    if not kept:
+        raise BrokenPromise(f"{sentence}: {detail!r}")
+
+
+class Unread:
+    """A life reads its Secret by itself."""
+
+    async def read(self) -> NoReturn:
+        raise NotImplementedError
+
+
+@dataclass
+class Task:
+    """A task of C1: it waits until it has an answer, uploads `file`, and then awaits C1's word on its end."""
+
+    scope: SyncScope
+    asked_at: float
+    answer: Answer | None = None
+    file: StagedSnapshot | None = None
+    ending: bool = False
+
+
+@dataclass(frozen=True)
+class Sync:
+    """What a sync that succeeded worked with, and when."""
+
+    generation: int
+    credentials: Credentials | None
+    started: float
+    finished: datetime
+    counts: Counts
+
+
+@dataclass
+class Failed:
+    """The last sync, when it failed: the next one begins no sooner than `not_before`, unless it was `excused`."""
+
+    not_before: datetime
+    excused: bool = False
+
+
+@dataclass
+class Check:
+    """A check under way: what it was begun with."""
+
+    desired: DesiredState
+    known: Credentials | None
+    full: bool
+
+
+def cut(counts: Counts, scope: SyncScope) -> Counts:
+    return Counts(
+        counts.accounts if scope.wants_accounts else 0,
+        counts.teams if scope.wants_teams else 0,
+        counts.memberships if scope.wants_memberships else 0,
+    )

@@ -1,0 +1,189 @@
+"""How a connector's own work ends: checks, syncs, files."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from buildkite_connector.connector import credential_transitions as on_credentials
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.credential_transitions import CheckResult
+from buildkite_connector.connector.state import SyncPhase
+from buildkite_connector.model.failure import Failure, Remedy
+from buildkite_connector.model.schedule import check_schedule
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.status import SyncRecord
+from buildkite_connector.sync.preflight import ScopesMissing
+from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
+from fakes.lives import choices
+from fakes.lives.account import Failed, Sync, cut
+from fakes.lives.choices import pick
+from fakes.lives.life import Life
+
+# The check
+
+
+def the_check_ends(life: Life, number: int) -> bool:
+    failure = choices.CHECK_FAILURES[number % 5] if number >= 210 else None
+    if number >= 250:
+        failure = ScopesMissing("The token lacks read_teams.", ("read_teams",))
+    return end_check(life, failure)
+
+
+def end_check(life: Life, failure: Failure | None) -> bool:
+    check = life.check
+    if check is None:
+        return False
+    life.check = None
+    generation, request = check.desired.generation, check.desired.sync_request
+    unread = _spec_failure(life) or (life.secret if isinstance(life.secret, Failure) else None)
+    credentials = life.secret if isinstance(life.secret, Credentials) else None
+    if unread is not None:
+        result = CheckResult(generation, request, None, failure=unread)
+    elif not check.full and credentials == check.known:
+        result = CheckResult(generation, request, credentials)
+    elif failure is not None:
+        missing = failure.missing if isinstance(failure, ScopesMissing) else ()
+        result = CheckResult(generation, request, credentials, None, missing, failure, asked_buildkite=True)
+    else:
+        result = CheckResult(generation, request, credentials, choices.PREFLIGHT, asked_buildkite=True)
+    if generation == life.desired.generation:
+        _learn(life, result)
+    life.apply(lambda state: on_credentials.check_finished(state, result, life.now, life.waits))
+    return True
+
+
+def _spec_failure(life: Life) -> Failure | None:
+    assert life.check is None
+    try:
+        check_schedule(life.desired.spec.schedule)
+    except Failure as failure:
+        return life.desired.spec_error or failure
+    return life.desired.spec_error
+
+
+def _learn(life: Life, result: CheckResult) -> None:
+    """The life's own account of what is known of the Secret and of Buildkite's answer."""
+    unread = result.failure is not None and result.credentials is None and result.failure.remedy is Remedy.RETRY
+    if unread:
+        if not life.state.checked:
+            _check_failed(life, result.failure)
+        return
+    if result.credentials != life.read:
+        if None not in (life.read, result.credentials):
+            life.excuse()
+        life.read = result.credentials
+        for sync_id, sync in life.syncs.items():
+            if sync.credentials is None and life.read is not None:
+                life.syncs[sync_id] = replace(sync, credentials=life.read)
+    if result.failure is not None:
+        _check_failed(life, result.failure)
+    elif result.asked_buildkite:
+        if life.check_failed_at is not None:
+            life.excuse()
+        life.check_failed_at = None
+
+
+def _check_failed(life: Life, failure: Failure | None) -> None:
+    assert failure is not None
+    longest = max(900.0, min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER))
+    said(life, failure)
+    life.check_failed_at = (life.now.monotonic, longest if failure.remedy is Remedy.RETRY else 300.0)
+
+
+def said(life: Life, failure: Failure) -> float:
+    """For how many seconds Buildkite wants to be left alone."""
+    seconds = min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    life.blocked_until = max(life.blocked_until, life.now.monotonic + seconds)
+    return seconds
+
+
+def an_action_breaks(life: Life, number: int) -> bool:
+    """An error of the operator itself ends the check."""
+    if life.check is None:
+        return False
+    life.check = None
+    _check_failed(life, choices.INTERNAL)
+    error = RuntimeError("unexpected")
+    life.apply(lambda state: on_credentials.failed_unexpectedly(state, error, life.now, life.waits))
+    return True
+
+
+def the_file_is_restored(life: Life, number: int) -> bool:
+    sha256 = life.restoring
+    if sha256 is None:
+        return False
+    life.restoring = None
+    staged = life.files.get(sha256)
+    life.apply(lambda state: transitions.snapshot_restored(state, staged))
+    return True
+
+
+# The sync
+
+
+def a_slot_is_free(life: Life, number: int) -> bool:
+    if life.sync is not SyncPhase.QUEUED:
+        return False
+    sync_id = SyncID(f"sync{life.number()}")
+    life.apply(lambda state: transitions.sync_admitted(state, sync_id, life.now))
+    return True
+
+
+def the_sync_ends(life: Life, number: int) -> bool:
+    if life.sync is SyncPhase.CANCELLING:
+        life.sync = None
+        life.apply(transitions.sync_ended)
+        return True
+    if life.sync is not SyncPhase.RUNNING:
+        return False
+    if number >= 180:
+        fail_sync(life, pick(choices.SYNC_FAILURES, number))
+    else:
+        finish_sync(life, number)
+    return True
+
+
+def finish_sync(life: Life, number: int) -> None:
+    run, now = life.run, life.now
+    assert run.id is not None
+    assert run.inputs is not None
+    assert run.spec is not None
+    assert run.started is not None
+    scope = SyncScope(run.spec.kinds)
+    counts = cut(pick(choices.COUNTS, number), scope)
+    staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope, run.started.wall)
+    started = run.started.wall
+    record = SyncRecord(run.id, run.trigger, started, now.wall, counts, 3, 0.0, staged.sha256, staged.size)
+    life.sync, life.failed, life.failures = None, None, 0
+    life.files[staged.sha256] = staged
+    life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)
+    life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.waits))
+
+
+def fail_sync(life: Life, failure: Failure) -> None:
+    run, now = life.run, life.now
+    life.sync = None
+    life.failures += 1
+    ours = min(BETWEEN_SYNCS.cap, BETWEEN_SYNCS.first * 2 ** (life.failures - 1))
+    theirs = said(life, failure)
+    wait = max(theirs, ours / 2)
+    life.put_off_to = now.wall + timedelta(seconds=theirs) if theirs > ours else None
+    meanwhile = life.desired.sync_request != life.state.records.last_handled_sync_request
+    assert run.inputs is not None
+    current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
+    # microseconds are the clock's grain
+    life.failed = Failed(now.wall + timedelta(seconds=wait - 1e-5), excused=meanwhile or not current)
+    if failure.remedy is not Remedy.RETRY and current:
+        _check_failed(life, failure)
+    life.apply(lambda state: transitions.sync_failed(state, failure, now, life.waits))
+
+
+def a_file_is_removed(life: Life, number: int) -> bool:
+    if not life.discarding:
+        return False
+    snapshot = life.discarding.pop(0)
+    del life.files[snapshot.sha256]
+    life.apply(lambda state: transitions.discarded(state, snapshot))
+    return True
