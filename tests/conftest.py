@@ -24,6 +24,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return min(2 * (os.cpu_count() or 1), MOST_WORKERS)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the scenarios that share an operator in one worker (`--dist loadgroup`), so that it is started once."""
     for item in items:
