@@ -13,8 +13,9 @@ from buildkite_connector.connector import credential_transitions as on_credentia
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.credential_transitions import CheckResult
-from buildkite_connector.connector.decisions import decide, hold_status
+from buildkite_connector.connector.decisions import decide
 from buildkite_connector.connector.state import SnapshotRequest, SyncPhase
+from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.model.schedule import check_schedule
 from buildkite_connector.model.scope import SyncScope
