@@ -10,10 +10,10 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e bench crds proto lock clean
+.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet crds proto lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## the virtual environment, pinned with hashes
 
@@ -57,6 +57,9 @@ check: $(READY) ## lint, types, import directions, generated files current
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
+
+bench-fleet: $(READY) ## one operator with 1,000 connectors on a real API server; writes docs/benchmarks-fleet.md
+	@$(BIN)/python tests/bench --fleet 1000
 
 format: $(READY) ## formats the code
 	@$(BIN)/ruff check --fix .

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,24 +12,36 @@ from rich.console import Console
 from rich.live import Live
 
 from bench.cases import CASES, PREFLIGHT, QUICK, Case
+from bench.fleet.page import write_page
+from bench.fleet.promises import fleet_verdicts
+from bench.fleet.run import NEXT_POLL, measure_fleet
 from bench.machine import Bystanders, Machine
 from bench.measurement import Measurement, measure
 from bench.plot import svg
 from bench.promises import verdicts
 from bench.report import case_row, case_table, markdown, print_verdicts
+from harness.control_plane import find_assets, missing_assets
 
 IDLE_CORES, IDLE_SECONDS, IDLE_WATCHES = 0.1, 2.0, 60
 """What others may keep busy of an idle machine, for how long that is watched, and how often at most."""
+
+FLEET, FLEET_IDLE_SECONDS = 1000, 310.0
+"""Connectors of the run that docs/benchmarks-fleet.md tells of, and its idle seconds: one regular relist is in them."""
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Gives the exit code: 1 when a promise was missed. Only a run of all cases writes docs/benchmarks.md."""
+    """Gives the exit code: 1 when a promise was missed, 2 when something to measure with is missing.
+
+    Only a run of all cases writes docs/benchmarks.md, and only one of 1,000 connectors docs/benchmarks-fleet.md.
+    """
     options = _parser().parse_args(arguments)
     console = Console()
     machine = Machine.this()
     console.print(str(machine), highlight=False)
+    if options.fleet:
+        return _fleet(options.fleet, options.idle, machine, console)
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
     measured = asyncio.run(_measure(cases, console, when_idle=options.when_idle))
     found = verdicts(measured)
@@ -38,6 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (DOCS / "benchmarks.md").write_text(page, encoding="utf-8")
         drawn = [one for name, one in measured.items() if name.startswith("10k-quota")]
         (DOCS / "benchmarks-quota.svg").write_text(svg(drawn), encoding="utf-8")
+    return 0 if all(verdict.kept for verdict in found) else 1
+
+
+def _fleet(connectors: int, idle_seconds: float, machine: Machine, console: Console) -> int:
+    assets = find_assets()
+    if assets is None:
+        console.print(missing_assets() or "The fleet needs an API server of its own, not an existing cluster.")
+        return 2
+    measured = asyncio.run(measure_fleet(assets, connectors, idle_seconds, console.print))
+    found = fleet_verdicts(measured)
+    print_verdicts(found, console)
+    if connectors == FLEET:
+        write_page(DOCS, measured, found, machine, datetime.now(UTC), NEXT_POLL)
+    else:
+        console.print_json(data=asdict(measured))
     return 0 if all(verdict.kept for verdict in found) else 1
 
 
@@ -69,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--quick", action="store_true", help="the small cases only, in less than half a minute")
     choice.add_argument("--case", action="append", choices=list(CASES), metavar="NAME", help="this one; repeatable")
+    choice.add_argument(
+        "--fleet", type=int, metavar="N", help="one operator with so many connectors, on a real API server"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=FLEET_IDLE_SECONDS, metavar="SECONDS", help="of the fleet (default: %(default)s)"
+    )
     parser.add_argument(
         "--when-idle", action="store_true", help="before each case wait for others, two minutes at most"
     )

@@ -98,21 +98,21 @@ def markdown(
     sections = [
         INTRODUCTION.format(date=f"{date:%Y-%m-%d}", machine=machine, preflight=preflight),
         "## Promises\n",
-        _markdown_table(
+        markdown_table(
             ("Promise", "Measured", ""),
             [(verdict.promise, verdict.measured, "kept" if verdict.kept else "**missed**") for verdict in found],
         ),
         "## Without a quota\n",
-        _markdown_table(COLUMNS, [case_row(one) for one in free]),
+        markdown_table(COLUMNS, [case_row(one) for one in free]),
         QUOTA_INTRODUCTION,
-        _markdown_table(QUOTA_COLUMNS, [_quota_row(one) for one in limited]),
+        markdown_table(QUOTA_COLUMNS, [_quota_row(one) for one in limited]),
         PLOT,
-        _markdown_table(COLUMNS, [case_row(one) for one in limited]),
+        markdown_table(COLUMNS, [case_row(one) for one in limited]),
     ]
     return "\n".join(sections)
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -47,6 +47,7 @@ KEY = ConnectorKey("default.acme")
 MINUTE = 60.0
 HOUR = 3600.0
 USERS = SyncScope(frozenset({ResourceKind.USER}))
+SYNC_SLOTS = 4
 
 
 def down() -> Failure:
@@ -306,7 +307,7 @@ class World:
             scheduler=scheduler,
             clock=self.clock,
             waits=Waits(NoJitter(), Spacing(0.2)),
-            sync_slots=asyncio.Semaphore(4),
+            sync_slots=asyncio.Semaphore(SYNC_SLOTS),
             check_slots=asyncio.Semaphore(4),
             hello_slots=asyncio.Semaphore(4),
             new_sync_id=lambda now: next(self._ids),
@@ -320,6 +321,7 @@ class World:
         """
         scheduler = Scheduler(self.clock)
         environment = self.environment(scheduler)
+        self._sync_slots = environment.sync_slots
         self.session = Connector(KEY, self.order, restored, self.reports, environment)
         runner = asyncio.create_task(scheduler.run())
         scheduler.add(self.session)
@@ -331,6 +333,17 @@ class World:
             if not runner.cancelled():
                 runner.result()
             await self.session.close(discard=False)
+
+    @contextlib.asynccontextmanager
+    async def crowd(self) -> AsyncIterator[None]:
+        """The syncs of other connectors take all slots."""
+        for _ in range(SYNC_SLOTS):
+            await self._sync_slots.acquire()
+        try:
+            yield
+        finally:
+            for _ in range(SYNC_SLOTS):
+                self._sync_slots.release()
 
     def edit(self, **changes: object) -> None:
         """An edit of the spec, as `kubectl apply` does it."""

@@ -29,6 +29,13 @@ DEFAULT_ASSETS = Path("/usr/local/kubebuilder/bin")
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 CLUSTER_VARIABLE = "E2E_KUBECONFIG"
 
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Assets:
@@ -79,11 +86,15 @@ def missing_assets() -> str:
 
 
 class ControlPlane(Cluster):
-    """etcd and kube-apiserver on free ports of 127.0.0.1, with RBAC, gone without a trace at the end."""
+    """etcd and kube-apiserver on free ports of 127.0.0.1, with RBAC, gone without a trace at the end.
 
-    def __init__(self, assets: Assets) -> None:
+    `audited`: `audit_log` gets a line for each request of a service account, by the API server itself.
+    """
+
+    def __init__(self, assets: Assets, *, audited: bool = False) -> None:
         super().__init__(Path(), assets.kubectl)
         self._assets = assets
+        self._audited = audited
 
     def _start(self, opening: ExitStack) -> None:
         super()._start(opening)
@@ -107,6 +118,11 @@ class ControlPlane(Cluster):
     def url(self) -> str:
         """Where the API server listens."""
         return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def audit_log(self) -> Path:
+        """One JSON object a line: audit.k8s.io/v1 Event."""
+        return self.directory / "audit.log"
 
     def start_apiserver(self) -> None:
         """Start the API server (again), on the same port and data, and wait until it is ready."""
@@ -199,7 +215,13 @@ class ControlPlane(Cluster):
             "--authorization-mode=RBAC",
             # Needs the controller that makes a `default` service account in each namespace.
             "--disable-admission-plugins=ServiceAccount",
+            *(self._audit_options() if self._audited else ()),
         ]
+
+    def _audit_options(self) -> list[str]:
+        policy = self.directory / "audit-policy.yaml"
+        policy.write_text(yaml.safe_dump(AUDIT_POLICY))
+        return [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
 
 
 def find_cluster() -> Cluster | None:

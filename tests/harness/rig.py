@@ -82,6 +82,10 @@ class OperatorProcess:
         code = await self.stop()
         assert error is not None or code in {0, -signal.SIGKILL}, self._told(f"ended with code {code}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:

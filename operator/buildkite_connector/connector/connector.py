@@ -25,13 +25,14 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide, hold_status, wake_at
+from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import ConnectorState, DesiredState, claimed_identity
+from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -176,7 +177,7 @@ class Connector:
                 self._state = on_credentials.c1_closing(state, now)
                 self._closing_c1 = self._start("close C1", self._close_c1())
             case QueueSync():
-                self._state = transitions.sync_queued(state)
+                self._state = transitions.sync_queued(state, now)
                 self._sync = self._start("sync", self._run_sync())
             case CancelSync(why=why):
                 self._state = transitions.sync_cancelling(state)

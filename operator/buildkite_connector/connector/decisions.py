@@ -29,6 +29,7 @@ from buildkite_connector.connector.state import (
     SyncPhase,
     claimed_identity,
 )
+from buildkite_connector.connector.status_hold import hold_ends
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Interval, next_time
 from buildkite_connector.model.scope import SyncScope
@@ -36,10 +37,6 @@ from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
 
-SLOW_SECONDS = 2.0
-"""How long a check may take before the status reports that it is under way."""
-LONGEST_HOLD_SECONDS = 45.0
-"""The same when there is a status that says what was true before."""
 CLOCK_WENT_BACK = timedelta(minutes=1)
 """The wall clock was set back when the last sync ended later than now by more than this."""
 
@@ -74,20 +71,6 @@ def wake_at(state: ConnectorState, now: Instant) -> float | None:
     """Monotonic seconds; None: not until something happens."""
     times = [*_wake_times(state, now)]
     return min((each for each in times if each > now.monotonic), default=None)
-
-
-def hold_status(state: ConnectorState, now: Instant) -> bool:
-    """Whether the status is about to change: a check that was begun just now, or C1's first answer.
-
-    What is certain within seconds is written once, and not first as unknown.
-    """
-    if state.desired.spec.suspend:
-        return False
-    patience = SLOW_SECONDS if not state.records.conditions else LONGEST_HOLD_SECONDS
-    since = state.check.running_since if state.check.full else None
-    if since is None and _awaits_c1(state):
-        since = state.c1.phase_since
-    return since is not None and now.monotonic < since + patience
 
 
 def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Instant) -> datetime:
@@ -217,13 +200,6 @@ def _is_due(state: ConnectorState, now: Instant) -> bool:
     return at is None or at <= now.wall or went_back
 
 
-def _awaits_c1(state: ConnectorState) -> bool:
-    """Whether C1's first answer to a session that was opened, or is opened next, is outstanding."""
-    if state.check.failure is not None or claimed_identity(state) is None:
-        return False
-    return state.c1.phase is C1Phase.CLOSING or (state.c1.phase is C1Phase.OPEN and not state.c1.settled)
-
-
 def _needs_sync(state: ConnectorState, request: SnapshotRequest, now: Instant) -> bool:
     return bool(_wanted(state, request).kinds) and not _is_fresh(state, request, now)
 
@@ -284,16 +260,11 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         if check.failure is not None:
             yield check.full_due
             yield state.sync_blocked_until
-    elif check.full:
-        yield check.running_since + SLOW_SECONDS
-        yield check.running_since + LONGEST_HOLD_SECONDS
     if check.failure is not None:
         yield state.secret_late_until
     if c1.phase is C1Phase.CLOSED and c1.ended:
         yield c1.reopen_at
-    if _awaits_c1(state):
-        yield c1.phase_since + SLOW_SECONDS
-        yield c1.phase_since + LONGEST_HOLD_SECONDS
+    yield from hold_ends(state)
     if state.can_sync and state.sync is None:
         at = state.records.next_sync_time or now.wall
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)

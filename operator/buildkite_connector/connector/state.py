@@ -121,9 +121,10 @@ class SyncPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """The sync under way. Everything but the phase is set when a slot is there."""
+    """The sync under way. `queued_at` in monotonic seconds; everything after it is set when a slot is there."""
 
     phase: SyncPhase
+    queued_at: float = 0.0
     id: SyncID | None = None
     trigger: Trigger = Trigger.SCHEDULE
     inputs: Inputs | None = None

@@ -79,8 +79,8 @@ def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> C
 # The sync
 
 
-def sync_queued(state: ConnectorState) -> ConnectorState:
-    return replace(state, sync=SyncRun(SyncPhase.QUEUED))
+def sync_queued(state: ConnectorState, now: Instant) -> ConnectorState:
+    return replace(state, sync=SyncRun(SyncPhase.QUEUED, queued_at=now.monotonic))
 
 
 def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> ConnectorState:
@@ -90,6 +90,7 @@ def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> Conne
         return replace(state, sync=None)
     run = SyncRun(
         SyncPhase.RUNNING,
+        state.sync.queued_at,
         id=sync_id,
         trigger=trigger,
         inputs=state.inputs,

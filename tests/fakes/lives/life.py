@@ -25,8 +25,9 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.credential_transitions import Waits
-from buildkite_connector.connector.decisions import decide, hold_status, wake_at
+from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
+from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
@@ -143,7 +144,7 @@ class Life:
             case QueueSync():
                 promise(self.sync is None, "one sync at a time", action)
                 self.sync = SyncPhase.QUEUED
-                self.state = transitions.sync_queued(self.state)
+                self.state = transitions.sync_queued(self.state, self.now)
             case CancelSync():
                 promise(self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING}, "nothing is begun twice", action)
                 self.sync = SyncPhase.CANCELLING

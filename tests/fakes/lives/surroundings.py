@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide, hold_status
+from buildkite_connector.connector.decisions import decide
+from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus, Phase

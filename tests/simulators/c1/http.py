@@ -156,6 +156,7 @@ class HttpSide:
             {
                 "calls": calls,
                 "under_way": sim.under_way,
+                "most_under_way": sim.journal.most_under_way,
                 "token_requests": sim.token_requests,
                 "sessions": sessions,
                 "tasks": Counter(record.state for record in sim.tasks.values()),

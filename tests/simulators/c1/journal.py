@@ -30,17 +30,19 @@ class Call:
 class Journal:
     """The transcript, the violations of the contract, and the waiting for either to change.
 
-    `under_way`: how many calls of each rpc have begun and not ended.
+    `under_way`: how many calls of each rpc have begun and not ended; `most_under_way`: the most there ever were.
     """
 
     def __init__(self) -> None:
         self.transcript: deque[Call] = deque(maxlen=100_000)
         self.violations: list[str] = []
         self.under_way: Counter[str] = Counter()
+        self.most_under_way: Counter[str] = Counter()
         self._changed = asyncio.Event()
 
     def begin(self, rpc: str) -> None:
         self.under_way[rpc] += 1
+        self.most_under_way[rpc] = max(self.most_under_way[rpc], self.under_way[rpc])
         self.announce()
 
     def end(self, call: Call) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.status import ConditionType, Phase
 from fakes.connector_world import MINUTE, World, ready_world
 from fakes.virtual_time import virtual_time
 
@@ -61,3 +61,49 @@ async def test_a_status_that_is_being_written_at_shutdown_is_written_to_the_end(
         await asyncio.sleep(0.5)
         assert world.reports.completed < len(world.reports.written)
     assert world.reports.completed == len(world.reports.written)
+
+
+@virtual_time
+async def test_a_start_in_a_crowd_is_told_in_three_writes_until_ready() -> None:
+    """A slow check, and minutes of waiting for a slot: Pending, Syncing, Ready."""
+    world = World()
+    world.vault.seconds = 20.0
+    async with world.running():
+        async with world.crowd():
+            await asyncio.sleep(5 * MINUTE)
+            assert [each.phase for each in world.reports.written] == [Phase.PENDING]
+        await asyncio.sleep(MINUTE)
+    assert [each.phase for each in world.reports.written] == [Phase.PENDING, Phase.SYNCING, Phase.CONNECTED]
+
+
+@virtual_time
+async def test_a_failure_is_told_while_the_first_sync_waits_for_a_slot() -> None:
+    world = World()
+    async with world.running(), world.crowd():
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("Unknown", "Pending")
+        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
+
+
+@virtual_time
+async def test_an_edit_is_told_while_the_first_sync_waits_for_a_slot() -> None:
+    world = World()
+    async with world.running(), world.crowd():
+        await asyncio.sleep(2 * MINUTE)
+        world.edit(max_drop_percent=10)
+        await asyncio.sleep(MINUTE)
+        assert world.status.observed_generation == 2
+
+
+@virtual_time
+async def test_a_mended_secret_is_told_while_the_first_sync_waits_for_a_slot() -> None:
+    world = World()
+    world.vault.failure = Failure(Reason.SECRET_KEY_INVALID, "not text", remedy=Remedy.CREDENTIALS)
+    async with world.running(), world.crowd():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", "SecretKeyInvalid")
+        world.vault.failure = None
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("Unknown", "Pending")

@@ -1,5 +1,6 @@
 """The simulated C1 as a process of its own, driven over HTTP."""
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 import simulators
 from simulators.c1.probe import http, probe
+from simulators.c1.process import C1Process
 from simulators.c1.server import C1Simulator
 from simulators.c1.tiny_snapshot import tiny_snapshot
 
@@ -71,6 +73,28 @@ async def test_stats_count_calls_by_rpc_and_code(sim: C1Simulator, admin: httpx.
     assert stats["token_requests"] == 1
     assert [(session["host_id"], session["hellos"]) for session in stats["sessions"]] == [("acme", 1)]
     assert stats["violations"] == []
+
+
+async def test_stats_tell_the_most_calls_that_were_under_way_at_once(
+    sim: C1Simulator, admin: httpx.AsyncClient
+) -> None:
+    sim.stall("Hello", times=2)
+    async with probe(sim, host_id="one") as one, probe(sim, host_id="two") as two:
+        hellos = [asyncio.create_task(host.hello()) for host in (one, two)]
+        await sim.wait_for(lambda: sim.under_way["Hello"] == 2)
+        await admin.delete("/_sim/faults")
+        await asyncio.gather(*hellos, return_exceptions=True)
+        await one.hello()
+    stats = (await admin.get("/_sim/stats")).json()
+    assert stats["most_under_way"]["Hello"] == 2
+    assert stats["under_way"]["Hello"] == 0
+
+
+async def test_a_process_tells_where_it_is_its_client_and_its_stats() -> None:
+    async with C1Process("--next-poll", "3") as process:
+        assert process.client_id.endswith(f"@{process.address}/ccc")
+        assert process.client_secret.startswith("secret-token:conductorone.com:v1:")
+        assert (await process.stats())["sessions"] == []
 
 
 async def test_the_transcript_names_each_call(sim: C1Simulator, admin: httpx.AsyncClient) -> None:

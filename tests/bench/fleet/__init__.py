@@ -1,0 +1,1 @@
+"""One operator with many connectors. `run` measures, `promises` judges, `page` tells."""

@@ -1,0 +1,57 @@
+"""What is promised of many connectors, beside what was measured: docs/benchmarks-fleet.md, "Promises"."""
+
+from collections.abc import Iterator
+
+from bench.fleet.measurement import FleetMeasurement
+from bench.promises import MB, ConditionValue
+
+MOST_WRITES, MOST_EVENTS = 3, 2
+MOST_MEMORY = 300
+MOST_CORE = 0.05
+MOST_READS = 5.0
+MOST_ANNOTATION_SECONDS = 1.0
+
+
+def fleet_verdicts(measured: FleetMeasurement) -> list[ConditionValue]:
+    """All of them, kept or missed."""
+    return [*_start(measured), *_idle(measured), *_life(measured)]
+
+
+def _start(measured: FleetMeasurement) -> Iterator[ConditionValue]:
+    start = measured.start
+    mean, most = start.writes_until_ready
+    yield ConditionValue(
+        f"start: ≤ {MOST_WRITES} status writes each until Ready", f"{most} (mean {mean:.2f})", most <= MOST_WRITES
+    )
+    mean, most = start.events
+    yield ConditionValue(f"start: ≤ {MOST_EVENTS} events each", f"{most} (mean {mean:.2f})", most <= MOST_EVENTS)
+    told = ", ".join(f"{reason} of {number:,}" for reason, number in sorted(start.failures.items())) or "none"
+    yield ConditionValue(
+        "start: no failure reported, no Warning event",
+        f"failures: {told}; warnings: {start.warnings:,}",
+        not start.failures and not start.warnings,
+    )
+
+
+def _idle(measured: FleetMeasurement) -> Iterator[ConditionValue]:
+    idle = measured.idle
+    yield ConditionValue(
+        f"idle: memory ≤ {MOST_MEMORY} MB", f"{idle.memory / MB:.0f} MB", idle.memory <= MOST_MEMORY * MB
+    )
+    yield ConditionValue(f"idle: ≤ {MOST_CORE:.0%} of a core", f"{idle.core:.1%}", idle.core <= MOST_CORE)
+    yield ConditionValue("idle: no write to the API server", f"{idle.writes:,}", idle.writes == 0)
+    yield ConditionValue(
+        f"idle: ≤ {MOST_READS:g} reads of Secrets a second",
+        f"{idle.secret_reads:.2f} (in the busiest second {idle.secret_reads_busiest_second})",
+        idle.secret_reads <= MOST_READS * (1 + 1 / idle.seconds),
+    )
+
+
+def _life(measured: FleetMeasurement) -> Iterator[ConditionValue]:
+    annotation = measured.reactions["annotation"]
+    yield ConditionValue(
+        f"annotation to sync ≤ {MOST_ANNOTATION_SECONDS:g} s",
+        f"{annotation.longest:.2f} s (the longest of {annotation.tries})",
+        annotation.longest <= MOST_ANNOTATION_SECONDS,
+    )
+    yield ConditionValue("no breach of C1's contract", f"{measured.violations:,}", measured.violations == 0)

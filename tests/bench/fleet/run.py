@@ -1,0 +1,225 @@
+"""Measures one operator process with many connectors on a real API server.
+
+All resources and their Secrets exist before the operator starts, as after an upgrade or a node's loss. The operator
+runs as its service account with the rights of deploy/cluster, so that the audit log tells its requests from others'.
+"""
+
+import asyncio
+import contextlib
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.fleet.audit import WRITES, busiest_second, count, read_requests
+from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
+from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Start
+from bench.fleet.process import use_of
+from bench.machine import Bystanders
+from buildkite_connector.kubernetes.schema.crd import definition
+from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, SYNC_REQUESTED_AT
+from harness.control_plane import Assets, ControlPlane
+from harness.rig import OperatorProcess
+from harness.service_account import ServiceAccount, service_account
+from simulators.buildkite.api import Token
+from simulators.buildkite.control import BuildkiteProcess
+from simulators.c1.process import C1Process
+
+SLUG = "synthetic"
+ORGANIZATION = ("--accounts=20", "--teams=4", "--memberships=40", f"--organization={SLUG}")
+NO_LIMITS = ("--user-limit=none", "--organization-limit=none")
+NEXT_POLL = 60.0
+"""Seconds between two GetTask of a connector."""
+START_SECONDS = 900.0
+QUIET_SECONDS = 20.0
+"""Without a new status, before idle life begins."""
+SAMPLE_SECONDS = 5.0
+TRIES = 5
+REACTION_SECONDS = 600.0
+
+Tell = Callable[[str], None]
+
+
+async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, tell: Tell) -> FleetMeasurement:
+    """Raises TimeoutError when a connector does not become Ready, or does not react."""
+    bystanders = Bystanders()
+    async with contextlib.AsyncExitStack() as opened:
+        directory = Path(opened.enter_context(TemporaryDirectory(prefix="fleet-")))
+        control_plane = opened.enter_context(ControlPlane(assets, audited=True))
+        control_plane.define(json.dumps(definition()))
+        namespace = control_plane.create_namespace()
+        account = opened.enter_context(service_account(control_plane, namespace, "cluster"))
+        buildkite = await opened.enter_async_context(BuildkiteProcess(*ORGANIZATION, *NO_LIMITS))
+        c1 = await opened.enter_async_context(C1Process(f"--next-poll={NEXT_POLL}"))
+        cluster = await opened.enter_async_context(open_cluster(control_plane.url, control_plane.tls(), namespace))
+        names = [f"team-{number:04}" for number in range(connectors)]
+        tell(f"applying {connectors} Secrets and resources")
+        await cluster.apply_all(_secret(name, c1) for name in names)
+        await cluster.apply_all(_connector(name) for name in names)
+        watching = asyncio.create_task(cluster.watch())
+        opened.callback(watching.cancel)
+        operator = OperatorProcess(
+            {
+                "KUBECONFIG": str(account.login.path),
+                "BUILDKITE_API_URL": buildkite.url,
+                "SSL_CERT_FILE": str(c1.ca_file),
+                "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
+                "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
+                "HOME": str(directory),
+            },
+            ready_within=START_SECONDS,
+        )
+        fleet = _Fleet(control_plane, account, cluster, c1, operator, names, tell)
+        began = time.monotonic()
+        await opened.enter_async_context(operator)
+        start = await fleet.start(began)
+        idle = await fleet.idle(idle_seconds)
+        reactions = await fleet.reactions()
+        violations = len((await c1.stats())["violations"])
+    return FleetMeasurement(connectors, start, idle, reactions, violations, bystanders.cores())
+
+
+class _Fleet:
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        account: ServiceAccount,
+        cluster: FleetCluster,
+        c1: C1Process,
+        operator: OperatorProcess,
+        names: Sequence[str],
+        tell: Tell,
+    ) -> None:
+        self._log = control_plane.audit_log
+        self._user = f"system:serviceaccount:{account.namespace}:{account.name}"
+        self._cluster = cluster
+        self._c1 = c1
+        self._operator = operator
+        self._names = names
+        self._tell = tell
+
+    async def start(self, began: float) -> Start:
+        """Until every connector is Ready, and C1 has its snapshot."""
+        seen = self._cluster.seen
+        await self._until(lambda: all(each.ready_at is not None for each in seen.values()))
+        ready = sorted(each.ready_at - began for each in seen.values() if each.ready_at is not None)
+        self._tell(f"all Ready after {ready[-1]:.1f} s")
+        await self._until(lambda: all("lastDelivery" in each.status for each in seen.values()))
+        delivered = time.monotonic() - began
+        self._tell(f"all delivered after {delivered:.1f} s")
+        use = use_of(self._operator.pid)
+        events = await self._cluster.events()
+        by_connector = Counter(event["regarding"]["name"] for event in events)
+        failures = Counter(reason for each in seen.values() for reason in each.failures)
+        return Start(
+            first_ready=ready[0],
+            all_ready=ready[-1],
+            all_delivered=delivered,
+            writes_until_ready=_mean_and_most([each.writes_until_ready for each in seen.values()]),
+            writes_until_delivered=_mean_and_most([each.writes for each in seen.values()]),
+            events=_mean_and_most([by_connector[name] for name in self._names]),
+            warnings=sum(event["type"] == "Warning" for event in events),
+            failures=dict(failures),
+            hellos_at_once=(await self._c1.stats())["most_under_way"].get("Hello", 0),
+            cpu=use.cpu,
+            peak=use.peak,
+        )
+
+    async def idle(self, seconds: float) -> Idle:
+        """Once nothing is written any more."""
+        await self._until_quiet()
+        self._tell(f"idle for {seconds:.0f} s")
+        begin, before, polls = datetime.now(UTC), use_of(self._operator.pid), await self._polls()
+        clock, memory = time.monotonic(), before.memory
+        while (left := clock + seconds - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, SAMPLE_SECONDS))
+            memory = max(memory, use_of(self._operator.pid).memory)
+        end, after = datetime.now(UTC), use_of(self._operator.pid)
+        requests = await asyncio.to_thread(read_requests, self._log, self._user)
+        counted = count(requests, begin, end)
+        return Idle(
+            seconds=(end - begin).total_seconds(),
+            memory=memory,
+            cpu=after.cpu - before.cpu,
+            requests=dict(counted),
+            writes=sum(number for kind, number in counted.items() if kind.split()[0] in WRITES),
+            secret_reads_busiest_second=busiest_second(requests, "get secrets", begin, end),
+            polls=await self._polls() - polls,
+        )
+
+    async def reactions(self) -> dict[str, Reaction]:
+        """Of a few connectors each: a sync asked for, an edit, a changed Secret."""
+        asked, edited, renewed = (self._names[first : 3 * TRIES : 3] for first in range(3))
+        found = {}
+        for what, names, change in (
+            ("annotation", asked, self._ask_for_sync),
+            ("edit", edited, self._edit),
+            ("Secret", renewed, self._renew_secret),
+        ):
+            took = await asyncio.gather(*(change(name) for name in names))
+            found[what] = Reaction(len(took), statistics.median(took), max(took))
+            self._tell(f"{what}: {max(took):.2f} s at most")
+        return found
+
+    async def _ask_for_sync(self, name: str) -> float:
+        wanted = datetime.now(UTC).isoformat()
+        change = {"metadata": {"annotations": {SYNC_REQUESTED_AT: wanted}}}
+        return await self._time(name, change, lambda status: status.get("lastHandledSyncRequest") == wanted)
+
+    async def _edit(self, name: str) -> float:
+        generation = self._cluster.seen[name].status["observedGeneration"] + 1
+        change = {"spec": {"sync": {"timeout": "59m"}}}
+        return await self._time(name, change, lambda status: status.get("observedGeneration") == generation)
+
+    async def _renew_secret(self, name: str) -> float:
+        last = self._cluster.seen[name].status["lastSync"]["id"]
+        change = {"stringData": {"BATON_ORGANIZATION": SLUG}}
+        return await self._time(
+            name, change, lambda status: status["phase"] == "Syncing" or status["lastSync"]["id"] != last, secret=True
+        )
+
+    async def _time(
+        self, name: str, change: Manifest, told: Callable[[Manifest], bool], *, secret: bool = False
+    ) -> float:
+        kind = ("v1", "Secret") if secret else (API_VERSION, KIND)
+        manifest = {"apiVersion": kind[0], "kind": kind[1], **change}
+        manifest["metadata"] = {**change.get("metadata", {}), "name": name}
+        began = time.monotonic()
+        await self._cluster.merge(manifest)
+        await self._cluster.until(lambda: told(self._cluster.seen[name].status), REACTION_SECONDS)
+        return time.monotonic() - began
+
+    async def _polls(self) -> int:
+        return sum((await self._c1.stats())["calls"].get("GetTask", {}).values())
+
+    async def _until(self, predicate: Callable[[], bool]) -> None:
+        try:
+            await self._cluster.until(predicate, START_SECONDS)
+        except TimeoutError:
+            raise TimeoutError(f"not within {START_SECONDS:.0f} s: {dict(self._cluster.reasons())}") from None
+
+    async def _until_quiet(self) -> None:
+        while True:
+            before = sum(each.writes for each in self._cluster.seen.values())
+            await asyncio.sleep(QUIET_SECONDS)
+            if sum(each.writes for each in self._cluster.seen.values()) == before:
+                return
+
+
+def _mean_and_most(numbers: Sequence[int]) -> tuple[float, int]:
+    return statistics.fmean(numbers), max(numbers)
+
+
+def _secret(name: str, c1: C1Process) -> Manifest:
+    values = {"BATON_CLIENT_ID": c1.client_id, "BATON_CLIENT_SECRET": c1.client_secret}
+    values["BATON_API_TOKEN"] = Token().value
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+
+
+def _connector(name: str) -> Manifest:
+    spec = {"credentialsSecretRef": {"name": name}}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
