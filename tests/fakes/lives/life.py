@@ -41,6 +41,7 @@ from fakes.lives.account import BrokenPromise, Check, Failed, Sync, Task, Unread
 from fakes.lives.choices import GOOD, START
 
 ROUNDS = 5
+BEGUN_ONCE = "what is begun is not begun again: performing the actions leads to an empty list"
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Life:
     delivered: tuple[SyncID, Counts, datetime] | None = None
     read: Credentials | None = None
     checked: tuple[object, float] | None = None
+    cleared: int = 0
     blocked_until: float = 0.0
     put_off_to: datetime | None = None
     failed: Failed | None = None
@@ -114,7 +116,7 @@ class Life:
             for action in actions:
                 self.log.append(("    begins", action))
                 self.begin(action)
-        promise(not decide(self.state, self.now), "performing the actions leads to an empty list", actions)
+        promise(not decide(self.state, self.now), BEGUN_ONCE, actions)
 
     def begin(self, action: Action) -> None:
         if self.state.desired.spec.suspend:
@@ -122,11 +124,11 @@ class Life:
             promise(not acts, "a suspended connector does not act", action)
         match action:
             case Restore(sha256=sha256):
-                promise(self.restoring is None, "nothing is begun twice", action)
+                promise(self.restoring is None, BEGUN_ONCE, action)
                 self.restoring = sha256
                 self.state = transitions.restore_started(self.state)
             case CheckCredentials(full=full):
-                promise(self.check is None, "nothing is begun twice", action)
+                promise(self.check is None, BEGUN_ONCE, action)
                 asked = (self.desired.generation, self.desired.sync_request)
                 again = self.checked == (asked, self.now.monotonic)
                 promise(not again, "a Secret is not read again at once", action)
@@ -134,11 +136,11 @@ class Life:
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
                 self.state = on_credentials.check_started(self.state, self.now, full=full)
             case OpenC1(identity=identity):
-                promise(not self.c1_open, "nothing is begun twice", action)
+                promise(not self.c1_open, BEGUN_ONCE, action)
                 self.c1_open = True
                 self.state = on_credentials.c1_opened(self.state, identity, self.now)
             case CloseC1():
-                promise(self.c1_open and not self.c1_closing, "nothing is begun twice", action)
+                promise(self.c1_open and not self.c1_closing, BEGUN_ONCE, action)
                 self.c1_closing = True
                 self.state = on_credentials.c1_closing(self.state, self.now)
             case QueueSync():
@@ -146,7 +148,7 @@ class Life:
                 self.sync = SyncPhase.QUEUED
                 self.state = transitions.sync_queued(self.state, self.now)
             case CancelSync():
-                promise(self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING}, "nothing is begun twice", action)
+                promise(self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING}, BEGUN_ONCE, action)
                 self.sync = SyncPhase.CANCELLING
                 self.state = transitions.sync_cancelling(self.state)
             case Answer():
@@ -215,7 +217,7 @@ class Life:
         return staged.sync_id if staged is not None and self.held(staged) else None
 
     def discard(self, snapshot: StagedSnapshot) -> None:
-        promise(snapshot not in self.discarding, "nothing is begun twice", snapshot)
+        promise(snapshot not in self.discarding, BEGUN_ONCE, snapshot)
         uses = [t.answer.snapshot for t in self.tasks.values() if t.answer is not None and not t.ending]
         if self.state.staged is not None:
             uses.append(self.state.staged)
@@ -240,7 +242,8 @@ class Life:
             inputs is not None and inputs.generation == self.desired.generation and inputs.credentials == self.read
         )
         promise(current and run.spec == self.desired.spec, "a sync works with what is desired now", run)
-        works = self.read is not None and self.check_failed_at is None and run.preflight is not None
+        cleared = self.cleared == self.desired.generation and self.check_failed_at is None
+        works = self.read is not None and cleared and run.preflight is not None
         promise(works, "no sync begins that a check did not clear", run)
         far = self.failed is None or self.failed.excused or wall >= self.failed.not_before
         promise(far, "syncs after a failure keep their distance", (run, self.failed))

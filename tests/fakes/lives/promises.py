@@ -168,4 +168,4 @@ def _the_schedule_goes_on(life: Life) -> None:
     put_off = life.blocked_until - life.now.monotonic
     life.pass_time(max((at - life.now.wall).total_seconds(), put_off, 0.0) + 1.0)
     life.apply()
-    promise(life.sync is SyncPhase.QUEUED, "a sync that the schedule asks for is begun when it is due", life.state)
+    check_promises(life)

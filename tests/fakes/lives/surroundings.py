@@ -8,12 +8,13 @@ from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide
 from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus, Phase
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
 from fakes.lives import choices
-from fakes.lives.account import promise
+from fakes.lives.account import cut, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -95,7 +96,10 @@ def a_shrink_is_accepted(life: Life, number: int) -> bool:
 
 
 def the_secret_changes(life: Life, number: int) -> bool:
+    """At times while nobody looks, at times just before it is read."""
     life.secret = pick(choices.SECRETS, number)
+    if number >= 128:
+        it_wakes(life, number)
     return True
 
 
@@ -113,12 +117,16 @@ def it_starts_again(life: Life, number: int) -> bool:
     restored = life.written
     last = restored.last_sync
     kept = life.files.get(last.snapshot_sha256) if last is not None and number % 3 else None
+    if kept is not None and number % 7 == 1:  # as a former version staged it
+        scope = SyncScope(kept.scope.kinds, grants=False)
+        kept = replace(kept, scope=scope, counts=cut(kept.counts, scope))
     life.files = {kept.sha256: kept} if kept is not None else {}
     life.syncs = {
         each.id: replace(life.syncs[each.id], credentials=None, started=float("-inf"))
         for each in restored.history
         if each.id in life.syncs
     }
+    life.cleared = 0
     life.check = life.restoring = life.check_failed_at = life.read = life.sync = None
     life.c1_open = life.c1_closing = False
     life.tasks, life.discarding = {}, []

@@ -1,7 +1,7 @@
 """How a connector's own work ends: checks, syncs, files."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from buildkite_connector.connector import credential_transitions as on_credentials
@@ -9,7 +9,7 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.state import SyncPhase
 from buildkite_connector.model.failure import Failure, Remedy
-from buildkite_connector.model.schedule import check_schedule
+from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials
@@ -17,7 +17,7 @@ from buildkite_connector.model.status import SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from fakes.lives import choices
-from fakes.lives.account import Failed, Sync, cut
+from fakes.lives.account import Failed, Sync, cut, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -83,6 +83,7 @@ def _learn(life: Life, result: CheckResult) -> None:
         if life.check_failed_at is not None:
             life.excuse()
         life.check_failed_at = None
+        life.cleared = result.generation
 
 
 def _check_failed(life: Life, failure: Failure | None) -> None:
@@ -159,7 +160,19 @@ def finish_sync(life: Life, number: int) -> None:
     life.sync, life.failed, life.failures = None, None, 0
     life.files[staged.sha256] = staged
     life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)
+    current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
     life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.waits))
+    if current:
+        _next_sync_is_as_scheduled(life, run.started.wall)
+
+
+def _next_sync_is_as_scheduled(life: Life, started: datetime) -> None:
+    at, schedule = life.state.records.next_sync_time, life.desired.spec.schedule
+    assert at is not None
+    reach = 1.05 * schedule.seconds if isinstance(schedule, Interval) else 1200.0
+    soonest = 0.95 * schedule.seconds if isinstance(schedule, Interval) else 0.0
+    after = (at - started).total_seconds()
+    promise(soonest <= after <= reach, "the next sync is as the schedule says", (after, schedule))
 
 
 def fail_sync(life: Life, failure: Failure) -> None:
