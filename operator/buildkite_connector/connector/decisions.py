@@ -192,8 +192,8 @@ def _is_wanted_without_tasks(state: ConnectorState, now: Instant) -> bool:
 
 
 def _is_due(state: ConnectorState, now: Instant) -> bool:
-    """By the wall clock, but for a change that no sync has failed on: that is due although the clock was set back."""
-    if state.outdated and state.sync_failure is None:
+    """By the wall clock; a change that no sync has failed on, and the end of a backoff, although it was set back."""
+    if (state.outdated and state.sync_failure is None) or now.monotonic >= state.retry_at:
         return True
     at, ended = state.records.next_sync_time, state.records.last_sync_time
     went_back = ended is not None and now.wall + CLOCK_WENT_BACK < ended
@@ -226,7 +226,8 @@ def _backoff_failure(state: ConnectorState, now: Instant) -> Failure | None:
     at, put_off = state.records.next_sync_time, now.monotonic < state.sync_blocked_until
     if state.sync_failure is None:
         return _put_off(state.sync_blocked_until - now.monotonic) if put_off else None
-    return state.sync_failure if put_off or (at is not None and at > now.wall) else None
+    waits = at is not None and at > now.wall and now.monotonic < state.retry_at
+    return state.sync_failure if put_off or waits else None
 
 
 def _put_off(seconds: float) -> Failure:
@@ -269,6 +270,7 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         at = state.records.next_sync_time or now.wall
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)
         yield state.sync_blocked_until
+        yield state.retry_at
     if state.requests and state.staged is not None and state.records.last_sync is not None:
         age_ends = state.records.last_sync.finished_at + timedelta(seconds=state.desired.spec.max_snapshot_age)
         yield now.monotonic + (age_ends - now.wall).total_seconds()

@@ -161,7 +161,8 @@ class ConnectorState:
     `collected_at` when its sync began, -inf for one of a former process.
     `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
     `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
-    `sync_blocked_until`: Buildkite said not before.
+    `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
+    becomes of the wall clock.
     `host_id_holder`: another connector that C1 would take for this one.
     """
 
@@ -184,6 +185,7 @@ class ConnectorState:
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
     sync_blocked_until: float = 0.0
+    retry_at: float = float("inf")
     host_id_holder: ConnectorKey | None = None
 
     @property

@@ -132,6 +132,7 @@ def sync_succeeded(
         staged=staged,
         retired=retired,
         sync_failure=None,
+        retry_at=float("inf"),
         records=records.sync_succeeded(
             state.records, record, next_sync=next_sync, accepted=state.desired.accept_shrink
         ),
@@ -153,6 +154,7 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
         sync=None,
         sync_failure=failure.without_traceback(),
         sync_blocked_until=max(state.sync_blocked_until, blocked),
+        retry_at=now.monotonic + wait,
         records=records.sync_failed(
             state.records,
             sync_id=run.id,
