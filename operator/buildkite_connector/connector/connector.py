@@ -79,11 +79,6 @@ class Connector:
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply)
         self._closed = False
 
-    @property
-    def state(self) -> ConnectorState:
-        """For observers: the state as it is now."""
-        return self._state
-
     # What the scheduler and the controller call
 
     def due(self) -> float | None:

@@ -1,13 +1,9 @@
 """The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
 
-import hashlib
 import json
-import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC
 from enum import Enum, auto
 from typing import Any
 
@@ -17,13 +13,10 @@ from kubernetes.aio.client import (
     ApisApi,
     CoreV1Api,
     CustomObjectsApi,
-    EventsV1Api,
-    EventsV1Event,
-    V1ObjectMeta,
-    V1ObjectReference,
 )
 
 from buildkite_connector.kubernetes.client_config import ClientConfig
+from buildkite_connector.kubernetes.event_writer import EventWriter
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.requests import (
     UNKNOWN_FIELD,
@@ -32,22 +25,16 @@ from buildkite_connector.kubernetes.requests import (
     open_connection,
 )
 from buildkite_connector.kubernetes.resource import ObservedResource
-from buildkite_connector.kubernetes.schema.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
-from buildkite_connector.kubernetes.schema.status import status_to_json
+from buildkite_connector.kubernetes.schema.names import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import Clock
 
-FIELD_MANAGER = "buildkite-connector"
-
 _APPLY = "application/apply-patch+yaml"
-_MERGE = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _PAGE = 500
 _CONFLICTS = 3
-_EVENTS_REMEMBERED = 1000
-
-_logger = logging.getLogger(__name__)
 
 
 class Written(Enum):
@@ -73,13 +60,10 @@ class KubernetesApi:
 
     def __init__(self, connection: Connection, clock: Clock, instance: str) -> None:
         self._connection = connection
-        self._clock = clock
-        self._instance = instance
         self._core = CoreV1Api(connection.client)
-        self._events = EventsV1Api(connection.client)
         self._objects = CustomObjectsApi(connection.client)
         self._written: dict[str, tuple[str | None, ConnectorStatus]] = {}
-        self._event_counts: OrderedDict[str, int] = OrderedDict()
+        self._event_writer = EventWriter(connection, clock, instance)
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
@@ -163,21 +147,8 @@ class KubernetesApi:
         )
 
     async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
-        """Post an event, or count it up if it was posted before. Never raises: events are only for people."""
-        identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
-        name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-        try:
-            count = await self._create_or_count_event(resource, draft, name)
-        except (ApiError, Failure, ValueError) as error:
-            _logger.warning(
-                "an event was not posted",
-                extra={"connector": resource.key, "event": draft.reason.value, "error": str(error)},
-            )
-            return
-        self._event_counts[name] = count
-        self._event_counts.move_to_end(name)
-        if len(self._event_counts) > _EVENTS_REMEMBERED:
-            self._event_counts.popitem(last=False)
+        """See `EventWriter.post`."""
+        await self._event_writer.post(resource, draft)
 
     def forget(self, uid: str) -> None:
         """The object is gone: nothing of it is remembered."""
@@ -259,52 +230,6 @@ class KubernetesApi:
             "list resources",
             lambda: self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options),
         )
-
-    async def _create_or_count_event(self, resource: ObservedResource, draft: EventDraft, name: str) -> int:
-        """How often it has been posted now."""
-        now = self._clock.now()
-        event = EventsV1Event(
-            metadata=V1ObjectMeta(name=name, namespace=resource.namespace),
-            regarding=V1ObjectReference(
-                api_version=API_VERSION,
-                kind=KIND,
-                namespace=resource.namespace,
-                name=resource.name,
-                uid=resource.uid,
-            ),
-            type=draft.type.value,
-            reason=draft.reason.value,
-            note=draft.message,
-            action="Reconcile",
-            reporting_controller=f"{GROUP}/{FIELD_MANAGER}",
-            reporting_instance=self._instance,
-            event_time=now,
-        )
-        try:
-            await self._connection.call(
-                "post an event",
-                lambda: self._events.create_namespaced_event(
-                    resource.namespace, event, _request_timeout=self._connection.request_seconds
-                ),
-            )
-        except ApiError as refused:
-            if refused.status != 409:
-                raise
-        else:
-            return 1
-        count = self._event_counts.get(name, 1) + 1
-        series = {"count": count, "lastObservedTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
-        await self._connection.call(
-            "count an event",
-            lambda: self._events.patch_namespaced_event(
-                name,
-                resource.namespace,
-                {"series": series},
-                _content_type=_MERGE,
-                _request_timeout=self._connection.request_seconds,
-            ),
-        )
-        return count
 
     def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
         advice = (

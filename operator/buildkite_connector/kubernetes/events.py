@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from buildkite_connector.kubernetes.schema.status import bounded_message
+from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus

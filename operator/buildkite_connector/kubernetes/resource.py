@@ -16,7 +16,7 @@ from buildkite_connector.kubernetes.schema.spec import (
     SecretRefModel,
     SpecModel,
 )
-from buildkite_connector.kubernetes.schema.status import status_from_json
+from buildkite_connector.kubernetes.schema.status_json import status_from_json
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure, Reason, Remedy

@@ -14,7 +14,7 @@ from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
-from buildkite_connector.kubernetes.schema.status import status_to_json
+from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
 from buildkite_connector.timing.scheduler import Scheduler

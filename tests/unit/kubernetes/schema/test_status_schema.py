@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE, status_from_json, status_to_json
+from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE
+from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import SyncID
