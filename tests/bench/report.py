@@ -45,6 +45,7 @@ The cases are 1k (1,000 accounts, 50 teams, 3,800 memberships), 10k (10,000, 500
 
 The real `buildkite-connector sync` command runs as a process of its own, the Buildkite simulator as another on the
 same machine, over plain http on loopback. Each snapshot is opened and counted before its measurement is believed.
+[benchmarks-fleet.md](benchmarks-fleet.md) measures one operator with many connectors.
 
 - **Requests**: of one sync, its {preflight} of preflight included; in brackets the minimum of the listings' pages.
 - **Wall**: from the process's start to its end, the interpreter's start and its imports included.

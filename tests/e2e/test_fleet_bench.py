@@ -23,5 +23,6 @@ async def test_a_few_connectors_are_measured_from_start_to_reaction() -> None:
         "edit": 1,
         "Secret": 1,
     }
+    assert measured.restart.failures == {}
     assert measured.violations == 0
     assert told

@@ -81,7 +81,7 @@ class KubernetesApi:
             except ValueError:
                 raise aiohttp.ClientPayloadError("the answer is not JSON") from None
 
-        return await self._connection.call("read a Secret", send)
+        return await self._connection.call_in_turn("read a Secret", send)
 
     async def list_connectors(self, namespaces: tuple[str, ...]) -> list[Listed]:
         """Every resource there is, in these namespaces or (none given) in all. Raises ApiError and Failure."""
@@ -175,7 +175,7 @@ class KubernetesApi:
             "metadata": metadata if version is None else {**metadata, "resourceVersion": version},
             "status": desired,
         }
-        answer: Any = await self._connection.call(
+        answer: Any = await self._connection.call_in_turn(
             "write a status",
             lambda: self._objects.patch_namespaced_custom_object_status(
                 GROUP,
@@ -196,7 +196,7 @@ class KubernetesApi:
     async def _version_of(self, resource: ObservedResource) -> str | None:
         """The object's version now; None when it is gone, or another has its name."""
         try:
-            found: Any = await self._connection.call(
+            found: Any = await self._connection.call_in_turn(
                 "read a resource",
                 lambda: self._objects.get_namespaced_custom_object(
                     GROUP,

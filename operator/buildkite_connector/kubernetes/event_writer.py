@@ -68,7 +68,7 @@ class EventWriter:
             event_time=now,
         )
         try:
-            await self._connection.call(
+            await self._connection.call_in_turn(
                 "post an event",
                 lambda: self._events.create_namespaced_event(
                     resource.namespace, event, _request_timeout=self._connection.request_seconds
@@ -81,7 +81,7 @@ class EventWriter:
             return 1
         count = self._event_counts.get(name, 1) + 1
         series = {"count": count, "lastObservedTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
-        await self._connection.call(
+        await self._connection.call_in_turn(
             "count an event",
             lambda: self._events.patch_namespaced_event(
                 name,

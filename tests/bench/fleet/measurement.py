@@ -49,6 +49,18 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """From the start of a second process until it has greeted C1 for all; nothing has changed for any meanwhile.
+
+    `writes` are per connector: (mean, most). `failures` as in `Start`.
+    """
+
+    all_greeted: float
+    writes: tuple[float, int]
+    failures: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Reaction:
     """Seconds from a change until a status tells of it, of several tries: the median and the longest."""
 
@@ -65,5 +77,6 @@ class FleetMeasurement:
     start: Start
     idle: Idle
     reactions: Mapping[str, Reaction]
+    restart: Restart
     violations: int
     others: float

@@ -1,6 +1,6 @@
 """What is promised of many connectors, beside what was measured: docs/benchmarks-fleet.md, "Promises"."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bench.fleet.measurement import FleetMeasurement
 from bench.promises import MB, ConditionValue
@@ -25,10 +25,9 @@ def _start(measured: FleetMeasurement) -> Iterator[ConditionValue]:
     )
     mean, most = start.events
     yield ConditionValue(f"start: ≤ {MOST_EVENTS} events each", f"{most} (mean {mean:.2f})", most <= MOST_EVENTS)
-    told = ", ".join(f"{reason} of {number:,}" for reason, number in sorted(start.failures.items())) or "none"
     yield ConditionValue(
         "start: no failure reported, no Warning event",
-        f"failures: {told}; warnings: {start.warnings:,}",
+        f"failures: {_told(start.failures)}; warnings: {start.warnings:,}",
         not start.failures and not start.warnings,
     )
 
@@ -54,4 +53,14 @@ def _life(measured: FleetMeasurement) -> Iterator[ConditionValue]:
         f"{annotation.longest:.2f} s (the longest of {annotation.tries})",
         annotation.longest <= MOST_ANNOTATION_SECONDS,
     )
+    restart = measured.restart
+    yield ConditionValue("restart: no failure reported", f"failures: {_told(restart.failures)}", not restart.failures)
+    mean, most = restart.writes
+    yield ConditionValue(
+        f"restart: ≤ {MOST_WRITES} status writes each", f"{most} (mean {mean:.2f})", most <= MOST_WRITES
+    )
     yield ConditionValue("no breach of C1's contract", f"{measured.violations:,}", measured.violations == 0)
+
+
+def _told(failures: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} of {number:,}" for reason, number in sorted(failures.items())) or "none"

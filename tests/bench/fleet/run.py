@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from bench.fleet.audit import WRITES, busiest_second, count, read_requests
 from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
-from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Start
+from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Restart, Start
 from bench.fleet.process import use_of
 from bench.machine import Bystanders
 from buildkite_connector.kubernetes.schema.crd import definition
@@ -39,6 +39,7 @@ QUIET_SECONDS = 20.0
 """Without a new status, before idle life begins."""
 SAMPLE_SECONDS = 5.0
 TRIES = 5
+MOST_NOTES = 5
 REACTION_SECONDS = 600.0
 
 Tell = Callable[[str], None]
@@ -62,25 +63,27 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
         await cluster.apply_all(_connector(name) for name in names)
         watching = asyncio.create_task(cluster.watch())
         opened.callback(watching.cancel)
-        operator = OperatorProcess(
-            {
-                "KUBECONFIG": str(account.login.path),
-                "BUILDKITE_API_URL": buildkite.url,
-                "SSL_CERT_FILE": str(c1.ca_file),
-                "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
-                "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
-                "HOME": str(directory),
-            },
-            ready_within=START_SECONDS,
-        )
+        environment = {
+            "KUBECONFIG": str(account.login.path),
+            "BUILDKITE_API_URL": buildkite.url,
+            "SSL_CERT_FILE": str(c1.ca_file),
+            "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
+            "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
+            "HOME": str(directory),
+        }
+        operator = OperatorProcess(environment, ready_within=START_SECONDS)
         fleet = _Fleet(control_plane, account, cluster, c1, operator, names, tell)
         began = time.monotonic()
-        await opened.enter_async_context(operator)
-        start = await fleet.start(began)
-        idle = await fleet.idle(idle_seconds)
-        reactions = await fleet.reactions()
+        async with operator:
+            start = await fleet.start(began)
+            idle = await fleet.idle(idle_seconds)
+            reactions = await fleet.reactions()
+            await fleet.until_quiet()
+        began, hellos = time.monotonic(), await fleet.hellos()
+        async with OperatorProcess(environment, ready_within=START_SECONDS):
+            restart = await fleet.restart(began, hellos)
         violations = len((await c1.stats())["violations"])
-    return FleetMeasurement(connectors, start, idle, reactions, violations, bystanders.cores())
+    return FleetMeasurement(connectors, start, idle, reactions, restart, violations, bystanders.cores())
 
 
 class _Fleet:
@@ -115,6 +118,9 @@ class _Fleet:
         events = await self._cluster.events()
         by_connector = Counter(event["regarding"]["name"] for event in events)
         failures = Counter(reason for each in seen.values() for reason in each.failures)
+        warnings = [event for event in events if event["type"] == "Warning"]
+        for note in sorted({event["note"] for event in warnings})[:MOST_NOTES]:
+            self._tell(f"Warning: {note}")
         return Start(
             first_ready=ready[0],
             all_ready=ready[-1],
@@ -122,7 +128,7 @@ class _Fleet:
             writes_until_ready=_mean_and_most([each.writes_until_ready for each in seen.values()]),
             writes_until_delivered=_mean_and_most([each.writes for each in seen.values()]),
             events=_mean_and_most([by_connector[name] for name in self._names]),
-            warnings=sum(event["type"] == "Warning" for event in events),
+            warnings=len(warnings),
             failures=dict(failures),
             hellos_at_once=(await self._c1.stats())["most_under_way"].get("Hello", 0),
             cpu=use.cpu,
@@ -131,9 +137,9 @@ class _Fleet:
 
     async def idle(self, seconds: float) -> Idle:
         """Once nothing is written any more."""
-        await self._until_quiet()
+        await self.until_quiet()
         self._tell(f"idle for {seconds:.0f} s")
-        begin, before, polls = datetime.now(UTC), use_of(self._operator.pid), await self._polls()
+        begin, before, polls = datetime.now(UTC), use_of(self._operator.pid), await self._calls("GetTask")
         clock, memory = time.monotonic(), before.memory
         while (left := clock + seconds - time.monotonic()) > 0:
             await asyncio.sleep(min(left, SAMPLE_SECONDS))
@@ -148,7 +154,7 @@ class _Fleet:
             requests=dict(counted),
             writes=sum(number for kind, number in counted.items() if kind.split()[0] in WRITES),
             secret_reads_busiest_second=busiest_second(requests, "get secrets", begin, end),
-            polls=await self._polls() - polls,
+            polls=await self._calls("GetTask") - polls,
         )
 
     async def reactions(self) -> dict[str, Reaction]:
@@ -164,6 +170,26 @@ class _Fleet:
             found[what] = Reaction(len(took), statistics.median(took), max(took))
             self._tell(f"{what}: {max(took):.2f} s at most")
         return found
+
+    async def hellos(self) -> int:
+        """So far, at C1."""
+        return await self._calls("Hello")
+
+    async def restart(self, began: float, hellos: int) -> Restart:
+        """Until C1 was greeted for each connector again, and nothing is written. `hellos`: of the process before."""
+        seen = self._cluster.seen.values()
+        before = [each.writes for each in seen]
+        for each in seen:
+            each.failures.clear()
+        async with asyncio.timeout(START_SECONDS):
+            while await self.hellos() < hellos + len(self._names):  # noqa: ASYNC110  (another process counts them)
+                await asyncio.sleep(1.0)
+        greeted = time.monotonic() - began
+        self._tell(f"all greeted C1 again after {greeted:.1f} s")
+        await self.until_quiet()
+        failures = Counter(reason for each in seen for reason in each.failures)
+        writes = [each.writes - had for each, had in zip(seen, before, strict=True)]
+        return Restart(greeted, _mean_and_most(writes), dict(failures))
 
     async def _ask_for_sync(self, name: str) -> float:
         wanted = datetime.now(UTC).isoformat()
@@ -193,8 +219,8 @@ class _Fleet:
         await self._cluster.until(lambda: told(self._cluster.seen[name].status), REACTION_SECONDS)
         return time.monotonic() - began
 
-    async def _polls(self) -> int:
-        return sum((await self._c1.stats())["calls"].get("GetTask", {}).values())
+    async def _calls(self, rpc: str) -> int:
+        return sum((await self._c1.stats())["calls"].get(rpc, {}).values())
 
     async def _until(self, predicate: Callable[[], bool]) -> None:
         try:
@@ -202,7 +228,7 @@ class _Fleet:
         except TimeoutError:
             raise TimeoutError(f"not within {START_SECONDS:.0f} s: {dict(self._cluster.reasons())}") from None
 
-    async def _until_quiet(self) -> None:
+    async def until_quiet(self) -> None:
         while True:
             before = sum(each.writes for each in self._cluster.seen.values())
             await asyncio.sleep(QUIET_SECONDS)

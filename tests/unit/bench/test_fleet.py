@@ -13,7 +13,7 @@ import pytest
 from bench.command import main
 from bench.fleet.audit import Request, busiest_second, count, read_requests
 from bench.fleet.cluster import Seen
-from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Start
+from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Restart, Start
 from bench.fleet.page import write_page
 from bench.fleet.process import use_of
 from bench.fleet.promises import fleet_verdicts
@@ -46,7 +46,8 @@ IDLE = Idle(
     polls=1_700,
 )
 QUICK = Reaction(5, 0.2, 0.4)
-KEPT = FleetMeasurement(1_000, START, IDLE, {"annotation": QUICK, "edit": QUICK, "Secret": QUICK}, 0, 0.1)
+RESTART = Restart(all_greeted=20.0, writes=(0.1, 1), failures={})
+KEPT = FleetMeasurement(1_000, START, IDLE, {"annotation": QUICK, "edit": QUICK, "Secret": QUICK}, RESTART, 0, 0.1)
 
 
 def audited(
@@ -141,6 +142,11 @@ def test_a_start_that_misses_a_promise_is_said_to(change: Mapping[str, Any], pro
 def test_an_idle_life_that_misses_a_promise_is_said_to(change: Mapping[str, Any], promise: str) -> None:
     (found,) = missed(replace(KEPT, idle=replace(IDLE, **change)))
     assert promise in found
+
+
+def test_a_restart_that_misses_a_promise_is_said_to() -> None:
+    restart = Restart(20.0, (3.5, 4), {"C1Unreachable": 7})
+    assert len(missed(replace(KEPT, restart=restart))) == 2
 
 
 def test_a_slow_reaction_and_a_breach_of_the_contract_are_missed_promises() -> None:

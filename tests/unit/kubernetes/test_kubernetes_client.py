@@ -16,7 +16,7 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect, is_at_least
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.events import EventDraft, EventType
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.requests import REQUESTS_AT_ONCE, ApiError
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
 from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -302,6 +302,44 @@ async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_p
         with pytest.raises(Failure) as caught:
             await api.read_secret("default", "s")
     assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
+
+
+class Counter:
+    """An API server that answers once it was asked `most` times at once, and keeps that it was asked more often."""
+
+    def __init__(self, most: int) -> None:
+        self.most_at_once = 0
+        self._most = most
+        self._at_once = 0
+        self._full = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while method := (await reader.readuntil(b"\r\n\r\n")).split(b" ", 1)[0]:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            if self._at_once >= self._most:
+                self._full.set()
+            await self._full.wait()
+            await asyncio.sleep(0.05)  # for one request too many, which would come now
+            self._at_once -= 1
+            code = b"409 Conflict" if method == b"POST" else b"404 Not Found"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" % code)
+            await writer.drain()
+
+
+@pytest.mark.parametrize("what", ["read", "write", "event"])
+async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
+    double: KubernetesDouble, tmp_path: Path, what: str
+) -> None:
+    resource, server, path = create(double), Counter(REQUESTS_AT_ONCE), tmp_path / "kubeconfig-of-server"
+    async with serving(server, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "read": lambda: api.read_secret("default", "s"),
+            "write": lambda: api.apply_status(resource, READY),
+            "event": lambda: api.post_event(resource, DRAFT),
+        }
+        await asyncio.gather(*(calls[what]() for _ in range(3 * REQUESTS_AT_ONCE)), return_exceptions=True)
+    assert server.most_at_once == REQUESTS_AT_ONCE
 
 
 async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_stands_in_the_way(
