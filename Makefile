@@ -10,7 +10,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet crds proto lock clean
+.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet crds proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 bench-fleet: $(READY) ## one operator with 1,000 connectors on a real API server; writes docs/benchmarks-fleet.md
 	@$(BIN)/python tests/bench --fleet 1000
 
+mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and counts what the unit tests notice (ONLY='*decisions*')
+	@$(BIN)/python tools/mutants.py $(ONLY)
+
 format: $(READY) ## formats the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -78,4 +81,4 @@ lock: ## pins what pyproject.toml allows, with hashes (needs uv)
 	  pyproject.toml --group dev -o requirements/dev.txt
 
 clean: ## removes the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* .coverage_html
+	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* .coverage_html

@@ -1,5 +1,6 @@
 """Random lives of a connector: whatever happens, in whatever order, the core keeps its promises."""
 
+import os
 from collections.abc import Iterator
 
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,8 @@ from fakes.lives.events import EVENTS, Event
 from fakes.lives.life import Life
 from fakes.lives.promises import bring_up, check_it_settles, check_promises
 
-LIVES = 2000
+LIVES = int(os.environ.get("LIVES", "2000"))
+"""The mutation run takes fewer."""
 LONGEST = 50
 """Events in a life, beside those that bring a connector up."""
 LUCK = (0.0, 0.5, 1.0)

@@ -1,0 +1,114 @@
+"""A mutation run over the core: plants faults in connector/ and tasks/ one by one; counts what the unit tests notice.
+
+`make mutants` runs it; `make mutants ONLY='*decisions*'` takes a part. mutmut knows the folders `src` and `tests` only,
+so the run has a folder of its own, `mutants/`, with a copy of the package and of the tests that matter. Results stay
+there: a second run takes up where the first was stopped, and tests only what changed. Go there and call `mutmut show`.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+STAGE = ROOT / "mutants"
+PACKAGES = ("connector", "tasks")
+"""What is mutated, and whose unit tests run."""
+TESTS = ("connector", "tasks", "timing")
+LIVES = "100"
+"""Random lives for each mutant that no other test has noticed."""
+SLOW = (
+    "test_failures.py::test_the_wait_between_failed_syncs_is_capped",
+    "test_failures.py::test_a_wait_that_the_other_side_wants_has_a_bound",
+    "test_deliveries.py::test_an_accepted_shrinkage_outlives_the_history",
+)
+"""Left out: days of virtual time, half of the seconds that each unnoticed mutant costs."""
+NOTICED = ("killed", "timeout", "caught by type check", "suspicious", "segfault")
+CONFIG = """
+[tool.mutmut]
+source_paths = ["src"]
+only_mutate = [{only}]
+pytest_add_cli_args_test_selection = [{tests}]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+also_copy = ["tests"]
+timeout_multiplier = 5.0
+timeout_constant = 2.0
+track_dependencies = false
+use_git_change_detection = false
+"""
+
+FASTEST_FIRST = '''"""Whatever notices a fault soonest runs first; the durations are of this run's first pass."""
+
+import json
+from pathlib import Path
+
+
+def pytest_collection_modifyitems(items):
+    try:
+        seconds = json.loads(Path("mutmut-stats.json").read_text())["duration_by_test"]
+    except (OSError, ValueError, KeyError):
+        return
+    items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
+'''
+
+
+def main() -> int:
+    _stage()
+    mutmut = Path(sys.executable).parent / "mutmut"
+    run = _call([mutmut, "run", "--max-children", str(os.cpu_count() or 2), *sys.argv[1:]], None)
+    results = _call([mutmut, "results", "--all", "true"], subprocess.PIPE)
+    _summarize(results.stdout)
+    return run.returncode
+
+
+def _call(command: list[Path | str], output: int | None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LIVES": LIVES}
+    return subprocess.run(command, cwd=STAGE, env=environment, stdout=output, text=True, check=False)  # noqa: S603
+
+
+def _stage() -> None:
+    """Copy what changed; a file that is the same keeps its time, so that its mutants keep their results."""
+    _copy(ROOT / "operator" / "buildkite_connector", STAGE / "src" / "buildkite_connector")
+    for folder in (f"unit/{each}" for each in TESTS):
+        if (ROOT / "tests" / folder).exists():
+            _copy(ROOT / "tests" / folder, STAGE / "tests" / folder)
+    _copy(ROOT / "tests" / "fakes", STAGE / "tests" / "fakes")
+    (STAGE / "tests" / "conftest.py").write_text(FASTEST_FIRST)
+    text = (ROOT / "pyproject.toml").read_text()
+    pytest = text[text.index("[tool.pytest.ini_options]") :].split("\n\n")[0]
+    only = ", ".join(f'"src/buildkite_connector/{each}/*"' for each in PACKAGES)
+    chosen = [f"tests/unit/{each}" for each in TESTS if (ROOT / "tests" / "unit" / each).exists()]
+    tests = ", ".join(f'"{each}"' for each in [*chosen, *(f"--deselect=tests/unit/connector/{each}" for each in SLOW)])
+    (STAGE / "pyproject.toml").write_text(pytest + "\n" + CONFIG.format(only=only, tests=tests))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists():
+        for old in [each for each in target.rglob("*.py") if not (source / each.relative_to(target)).exists()]:
+            old.unlink()
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _summarize(results: str) -> None:
+    """`results` has a line `<module>.<function>__mutmut_<n>: <status>` for each mutant."""
+    found = [line.strip().rsplit(": ", 1) for line in results.splitlines() if "__mutmut_" in line]
+    by_module: dict[str, Counter[str]] = {}
+    for name, status in found:
+        by_module.setdefault(name.split(".x")[0], Counter())[status] += 1
+    total = sum(by_module.values(), Counter())
+    statuses = sorted(total, key=lambda each: -total[each])
+    print(f"\n{'module':<60} {'noticed':>8} " + " ".join(f"{each:>10}" for each in statuses))
+    for module, counts in [*sorted(by_module.items()), ("all", total)]:
+        print(f"{module:<60} {_share(counts):>8} " + " ".join(f"{counts[each]:>10}" for each in statuses))
+
+
+def _share(counts: Counter[str]) -> str:
+    tested = sum(count for status, count in counts.items() if status != "not checked")
+    noticed = sum(counts[status] for status in NOTICED)
+    return f"{100 * noticed / tested:.1f} %" if tested else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
