@@ -117,7 +117,7 @@ class Buildkite:
 
 @dataclass
 class C1:
-    """`refusal` is raised by hello and next_task while set; `silent`: hello gets no answer; tasks are handed out in order.
+    """`refusal` is raised by hello and next_task while set; `silent`: hello gets no answer. Tasks come in order.
 
     The failures in each deque are raised by the next calls of that method. An upload sends for `upload_seconds`, then
     C1 has the file whole and answers after `answer_seconds`.
