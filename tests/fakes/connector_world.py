@@ -117,7 +117,7 @@ class Buildkite:
 
 @dataclass
 class C1:
-    """`refusal` is raised by hello and next_task while set; tasks are handed out in order.
+    """`refusal` is raised by hello and next_task while set; `silent`: hello gets no answer. Tasks come in order.
 
     The failures in each deque are raised by the next calls of that method. An upload sends for `upload_seconds`, then
     C1 has the file whole and answers after `answer_seconds`.
@@ -125,6 +125,7 @@ class C1:
 
     tasks: deque[Task] = field(default_factory=deque)
     refusal: Failure | None = None
+    silent: bool = False
     poll_failures: deque[Failure] = field(default_factory=deque)
     upload_failures: deque[Exception] = field(default_factory=deque)
     finish_failures: deque[Failure] = field(default_factory=deque)
@@ -145,6 +146,8 @@ class C1:
     async def hello(self, task_id: TaskID | None = None) -> None:
         if self.refusal is not None:
             raise self.refusal
+        if self.silent:
+            await asyncio.Event().wait()
         self.hellos.append(task_id)
 
     async def next_task(self) -> Poll:

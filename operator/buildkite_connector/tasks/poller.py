@@ -16,6 +16,7 @@ from buildkite_connector.tasks.runner import ANSWER_SECONDS, HAND_BACK_SECONDS, 
 from buildkite_connector.tasks.sync_full import RefusalHandler, SyncFullHandler
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
 from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.fair_timeout import fair_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +109,22 @@ class TaskPoller:
     async def _hello(self) -> None:
         """Hello, at the start and after C1 has forgotten this host. Raises Failure."""
         async with self._hello_slots:
-            try:
-                async with asyncio.timeout(None if self._greeted else HELLO_SECONDS):
-                    await self._service.hello()
-            except TimeoutError:
-                raise Failure(
-                    Reason.C1_UNREACHABLE,
-                    f"C1 has not answered Hello within {HELLO_SECONDS:.0f} seconds; it is tried again.",
-                ) from None
+            if self._greeted:
+                await self._service.hello()
+            else:
+                await self._first_hello()
         self._greeted, self._hello_due = True, False
         self._listener.c1_greeted()
+
+    async def _first_hello(self) -> None:
+        try:
+            async with fair_timeout(HELLO_SECONDS):
+                await self._service.hello()
+        except TimeoutError:
+            raise Failure(
+                Reason.C1_UNREACHABLE,
+                f"C1 has not answered Hello within {HELLO_SECONDS:.0f} seconds; it is tried again.",
+            ) from None
 
     def _failed(self, failure: Failure) -> float:
         """Report what must be reported. Gives the seconds until C1 is asked again."""

@@ -138,3 +138,14 @@ async def test_c1_silent_for_ten_seconds_at_a_restart_is_no_news() -> None:
         world.c1.refusal = None
         await asyncio.sleep(5 * MINUTE)
     assert len(world.reports.written) == before
+
+
+@virtual_time
+async def test_a_first_hello_without_an_answer_is_reported_after_ten_seconds() -> None:
+    world = World()
+    world.c1.silent = True
+    async with world.running():
+        await asyncio.sleep(9.0)
+        assert world.condition(ConditionType.READY) == ("Unknown", "Pending")
+        await asyncio.sleep(3.0)
+        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
