@@ -11,8 +11,9 @@ from harness.control_plane import find_cluster, missing_assets
 
 pytest.register_assert_rewrite("contracts")
 
-SHARED_OPERATOR = "shared_rig"
-"""The fixture behind the one operator process that most scenarios of a module share."""
+SHARED_PROCESSES = {"shared_rig", "child"}
+"""Fixtures behind a process that the tests of a module share: the scenarios' operator, the child that hostile answers
+are measured in."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
@@ -26,10 +27,10 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the scenarios that share an operator in one worker (`--dist loadgroup`), so that it is started once."""
+    """Keep the tests that share a process in one worker (`--dist loadgroup`), so that it is started once."""
     for item in items:
-        if isinstance(item, pytest.Function) and SHARED_OPERATOR in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(f"operator of {item.path.stem}"))
+        if isinstance(item, pytest.Function) and not SHARED_PROCESSES.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -133,8 +133,9 @@ class BuildkiteProcess:
             await self._stop()
             raise
         if not self.url:
+            code = await process.wait()  # before anything signals it: that could take the code from asyncio
             await self._stop()
-            raise RuntimeError(f"the simulator ended with {await process.wait()} before it was ready")
+            raise RuntimeError(f"the simulator ended with {code} before it was ready")
         return self
 
     async def __aexit__(
