@@ -1,0 +1,116 @@
+"""States of a connector for tests of single decisions, made by its own transitions."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from buildkite_connector.connector import credential_transitions as on_credentials
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.credential_transitions import CheckResult, Waits
+from buildkite_connector.connector.state import ConnectorState, DesiredState, SnapshotRequest, claimed_identity
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConnectorStatus, SyncRecord
+from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.spacing import Spacing
+from fakes.connector_world import SecretCredentials
+from fakes.virtual_time import NoJitter
+
+START = Instant(datetime(2026, 3, 2, 9, 0, tzinfo=UTC), 100.0)
+CREDENTIALS = Credentials("client", "secret", "token")
+PREFLIGHT = Preflight(TokenFacts("uuid", frozenset()), Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc"))
+NEVER = 1e9
+COUNTS = Counts(100, 10, 300)
+DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answers 503.")
+REJECTED = Failure(Reason.TOKEN_REJECTED, "Buildkite rejected the token.", remedy=Remedy.CREDENTIALS)
+
+
+def waits() -> Waits:
+    return Waits(NoJitter(), Spacing(0.2))
+
+
+def after(seconds: float, start: Instant = START) -> Instant:
+    return Instant(start.wall + timedelta(seconds=seconds), start.monotonic + seconds)
+
+
+def desired(generation: int = 1, **changes: object) -> DesiredState:
+    spec = replace(ConnectorSpec(host_id="default.acme"), **changes)  # type: ignore[arg-type]  # checked by the dataclass
+    return DesiredState(generation, spec, SecretCredentials())
+
+
+def new(**changes: object) -> ConnectorState:
+    """A connector that nothing is known of, at START."""
+    return transitions.begin(desired(1, **changes), None, START)
+
+
+def restored(status: ConnectorStatus, now: Instant, **changes: object) -> ConnectorState:
+    """The connector of the process after the one that wrote the status."""
+    return transitions.begin(desired(1, **changes), status, now)
+
+
+def checked(state: ConnectorState, now: Instant = START, failure: Failure | None = None) -> ConnectorState:
+    """After a full check of the desired state."""
+    state = on_credentials.check_started(state, now, full=True)
+    result = CheckResult(
+        state.desired.generation,
+        state.desired.sync_request,
+        CREDENTIALS,
+        PREFLIGHT if failure is None else None,
+        failure=failure,
+        asked_buildkite=True,
+    )
+    return on_credentials.check_finished(state, result, now, waits())
+
+
+def greeted(state: ConnectorState, now: Instant = START) -> ConnectorState:
+    """With a session that C1 has answered."""
+    identity = claimed_identity(state)
+    assert identity is not None
+    return on_credentials.c1_greeted(on_credentials.c1_opened(state, identity, now))
+
+
+def running(state: ConnectorState, now: Instant, sync_id: str = "sync1") -> ConnectorState:
+    """With a sync that has a slot."""
+    return transitions.sync_admitted(transitions.sync_queued(state, now), SyncID(sync_id), now)
+
+
+def synced(
+    state: ConnectorState, now: Instant, sync_id: str = "sync1", counts: Counts = COUNTS, seconds: float = 5.0
+) -> ConnectorState:
+    """After a sync that began now and took so many seconds."""
+    state = running(state, now, sync_id)
+    assert state.sync is not None
+    scope = SyncScope(state.desired.spec.kinds)
+    staged = StagedSnapshot(
+        SyncID(sync_id), Path("/nowhere") / sync_id, f"sha-{sync_id}", 1000, counts, scope, now.wall
+    )
+    end = after(seconds, now)
+    record = SyncRecord(
+        SyncID(sync_id), state.sync.trigger, now.wall, end.wall, counts, 3, 0.0, staged.sha256, staged.size
+    )
+    return transitions.sync_succeeded(state, record, staged, end, waits())
+
+
+def failed(state: ConnectorState, now: Instant, failure: Failure = DOWN, sync_id: str = "sync9") -> ConnectorState:
+    """After a sync that failed at once."""
+    return transitions.sync_failed(running(state, now, sync_id), failure, now, waits())
+
+
+def ready(**changes: object) -> ConnectorState:
+    """Checked, greeted, with the snapshot of `sync1`, which began at START and ended 5 s later.
+
+    Its Secret is not read again, so that a test sees the actions that it is about.
+    """
+    state = synced(greeted(checked(new(**changes))), START)
+    return replace(state, check=replace(state.check, secret_due=NEVER))
+
+
+def asked(state: ConnectorState, now: Instant, scope: SyncScope | None = None, task: str = "task1") -> ConnectorState:
+    """With a task of C1 that waits for a snapshot."""
+    request = SnapshotRequest(TaskID(task), scope or SyncScope(), now.monotonic)
+    return transitions.snapshot_requested(state, request)
