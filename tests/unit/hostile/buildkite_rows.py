@@ -18,6 +18,8 @@ from unit.hostile.rows import Row
 TOKEN = "bkua_0123456789abcdef0123456789abcdef01234567"
 ACME = "acme"
 TIMEOUTS = Timeouts(connect=1.0, read=0.5, write=1.0, total=1.5)
+UNHURRIED = Timeouts(connect=1.0, read=4.0, write=1.0, total=4.5)
+"""For answers that another bound ends, on a machine however busy."""
 PATIENCE = Patience(tries=2, first=0.01, longest=0.02, blind_pause=0.05, refusals=2)
 
 MOST_PAGES = 50
@@ -71,10 +73,12 @@ HONEST: dict[str, Answer] = {
 
 
 @asynccontextmanager
-async def sync(origin: str, slug: str = ACME) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+async def sync(
+    origin: str, slug: str = ACME, timeouts: Timeouts = TIMEOUTS
+) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """A preflight and a collection, as a connector does them."""
     settings = BuildkiteSettings(
-        f"{origin}/v2", page_size=10, most_pages=MOST_PAGES, longest_window=0.2, timeouts=TIMEOUTS, patience=PATIENCE
+        f"{origin}/v2", page_size=10, most_pages=MOST_PAGES, longest_window=0.2, timeouts=timeouts, patience=PATIENCE
     )
     async with open_buildkite(settings) as buildkite:
 
@@ -87,7 +91,14 @@ async def sync(origin: str, slug: str = ACME) -> AsyncIterator[Callable[[], Awai
 
 
 def hostile(
-    name: str, answer: Answer, outcome: str | None, *, at: str = MEMBERS, slug: str = ACME, **others: Answer
+    name: str,
+    answer: Answer,
+    outcome: str | None,
+    *,
+    at: str = MEMBERS,
+    slug: str = ACME,
+    timeouts: Timeouts = TIMEOUTS,
+    **others: Answer,
 ) -> Row:
     """`others`: answers for further listings, by the name of their constant here."""
     routes = {**HONEST, **{globals()[path]: each for path, each in others.items()}, at: answer}
@@ -95,7 +106,7 @@ def hostile(
     def serve() -> AbstractAsyncContextManager[str]:
         return HostileServer(routes).running()
 
-    return Row(name, serve, partial(sync, slug=slug), outcome, secrets=(TOKEN,))
+    return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts), outcome, secrets=(TOKEN,))
 
 
 def endless(start: bytes, piece: bytes) -> Answer:
@@ -212,7 +223,12 @@ ROWS: list[Row] = [
     ),
     hostile("gzip within gzip", zipped("200 OK", lambda: gzip.compress(bomb())), INVALID),
     hostile("an encoding that nobody asked for", whole(b"x", "200 OK", "Content-Encoding: br"), "not asked for"),
-    hostile("chunks of one byte without an end", endless(CHUNKED, b"1\r\na\r\n" * 10_000), "more than 10,000 pieces"),
+    hostile(
+        "chunks of one byte without an end",
+        endless(CHUNKED, b"1\r\na\r\n" * 10_000),
+        "more than 10,000 pieces",
+        timeouts=UNHURRIED,
+    ),
     hostile("a chunk without an end", endless(CHUNKED + b"fffffffff\r\n", b"a" * 100_000), LARGE),
     hostile("a chunk's length without an end", endless(CHUNKED, b"1" * 100_000), BROKEN),
     hostile("chunks with endless extensions", endless(CHUNKED + b"1;", b"x" * 100_000), BROKEN),
@@ -223,7 +239,14 @@ ROWS: list[Row] = [
     hostile("an absurd length", parts(head(length="9" * 30), b"[]"), BROKEN),
     hostile("a length of 5,000 digits", parts(head(length="9" * 5_000), b"[]"), BROKEN),
     hostile("two lengths", parts(head("200 OK", "Content-Length: 3", length=2), b"[]"), BROKEN),
-    hostile("many pages that each nearly are too large", big_page, None, at=TEAM_MEMBERS, TEAMS=MANY_TEAMS),
+    hostile(
+        "many pages that each nearly are too large",
+        big_page,
+        None,
+        at=TEAM_MEMBERS,
+        timeouts=UNHURRIED,
+        TEAMS=MANY_TEAMS,
+    ),
     # heads
     hostile("headers without an end", endless(b"HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n" * 1000), BROKEN),
     hostile("thousands of headers", whole(b"[]", "200 OK", *["a: b"] * 15_000), None),
