@@ -115,6 +115,7 @@ class _Fleet:
         delivered = time.monotonic() - began
         self._tell(f"all delivered after {delivered:.1f} s")
         use = use_of(self._operator.pid)
+        await self.until_quiet()  # the last events come after the last status
         events = await self._cluster.events()
         by_connector = Counter(event["regarding"]["name"] for event in events)
         failures = Counter(reason for each in seen.values() for reason in each.failures)
@@ -136,8 +137,7 @@ class _Fleet:
         )
 
     async def idle(self, seconds: float) -> Idle:
-        """Once nothing is written any more."""
-        await self.until_quiet()
+        """Nothing is written any more when this begins."""
         self._tell(f"idle for {seconds:.0f} s")
         begin, before, polls = datetime.now(UTC), use_of(self._operator.pid), await self._calls("GetTask")
         clock, memory = time.monotonic(), before.memory
