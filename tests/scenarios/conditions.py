@@ -184,6 +184,20 @@ TROUBLES = (
         respecified(schedule={"cron": "1 * * * *"}),
     ),
     Trouble(
+        "the cron fires too often",
+        "CronInvalid",
+        ("*/2 * * * *", "2 minutes", "5 minutes"),
+        applying({"schedule": {"cron": "*/2 * * * *"}}),
+        respecified(schedule={"cron": "*/5 * * * *"}),
+    ),
+    Trouble(
+        "the cron names a date that never comes",
+        "CronInvalid",
+        ("0 0 30 2 *", "never comes"),
+        applying({"schedule": {"cron": "0 0 30 2 *"}}),
+        respecified(schedule={"cron": "0 0 28 2 *"}),
+    ),
+    Trouble(
         "the time zone is unknown",
         "TimeZoneInvalid",
         ("Europe/Atlantis",),
