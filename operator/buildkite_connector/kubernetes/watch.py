@@ -60,6 +60,9 @@ async def run_watch(
         return
     if isinstance(cause, Failure):
         raise cause
+    if stop.is_set():
+        _logger.debug("kopf was stopped in the midst of something", exc_info=cause)
+        return
     raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
 
 
@@ -79,7 +82,9 @@ async def _watch_until_lost(
         cause = errors.exceptions[0]
     else:
         return False
-    if _is_not_found(cause):
+    # While one namespace's watch ends by the 404, kopf closes the session under the others: aiohttp then asserts. Whether
+    # the definition is gone is asked next, by a list.
+    if _is_not_found(cause) or isinstance(cause, AssertionError):
         return True
     raise cause
 
