@@ -82,8 +82,8 @@ async def _watch_until_lost(
         cause = errors.exceptions[0]
     else:
         return False
-    # While one namespace's watch ends by the 404, kopf closes the session under the others: aiohttp then asserts. Whether
-    # the definition is gone is asked next, by a list.
+    # While one namespace's watch ends by the 404, kopf closes the session under the others, and aiohttp asserts.
+    # Whether the definition is gone is asked next, by a list.
     if _is_not_found(cause) or isinstance(cause, AssertionError):
         return True
     raise cause
