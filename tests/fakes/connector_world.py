@@ -1,283 +1,62 @@
-"""Everything around a session, in memory and in virtual time: Buildkite, C1, the store, the Secret, the status.
-
-The session under test is the real one. Each port does what its adapter does as far as a session can see.
-"""
+"""One real connector in memory and in virtual time, on the ports of `connector_ports`."""
 
 import asyncio
 import contextlib
 import itertools
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from pathlib import Path
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.directory import (
-    Account,
-    AccountID,
-    Collection,
-    CollectionReport,
-    Directory,
-    Membership,
-    Organization,
-    OrganizationSlug,
-    Role,
-    Team,
-    TeamID,
-    TokenFacts,
-)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ResourceKind, SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
-from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, Task, TaskID, TaskOutcome
-from buildkite_connector.sync.collect import Progress
-from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.spacing import Spacing
+from fakes.connector_ports import (
+    C1,
+    HOUR,
+    KEY,
+    MINUTE,
+    ORGANIZATION,
+    SYNC_SLOTS,
+    USERS,
+    Buildkite,
+    Reports,
+    SecretCredentials,
+    Store,
+    client_rejected,
+    directory_of,
+    down,
+    rate_limited,
+)
 from fakes.virtual_time import NoJitter, VirtualClock
 
-ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
-KEY = ConnectorKey("default.acme")
-MINUTE = 60.0
-HOUR = 3600.0
-USERS = SyncScope(frozenset({ResourceKind.USER}))
-SYNC_SLOTS = 4
-
-
-def down() -> Failure:
-    """What any server answers on a bad day."""
-    return Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answered 503.")
-
-
-def rate_limited(seconds: float = 1800.0) -> Failure:
-    return Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite answered 429.", retry_after=seconds)
-
-
-def client_rejected() -> Failure:
-    return Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
-
-
-def directory_of(accounts: int, scope: SyncScope) -> Directory:
-    """A directory of one team that everybody is in, cut to a scope."""
-    people = tuple(Account(AccountID(f"a{n}"), f"Account {n}", f"a{n}@example.com") for n in range(accounts))
-    team = Team(TeamID("t"), "Team", "team", "", "visible", False, "2026-01-01T00:00:00Z")
-    return Directory(
-        ORGANIZATION,
-        people if scope.wants_accounts else (),
-        (team,) if scope.wants_teams else (),
-        tuple(Membership(team.id, each.id, Role.MEMBER) for each in people) if scope.wants_memberships else (),
-        scope,
-    )
-
-
-@dataclass
-class Buildkite:
-    """`failures` are raised by the next collections, in order; `seconds` is how long one takes.
-
-    `refusal` is raised by each preflight while set; `preflight_seconds` is how long one takes.
-    """
-
-    accounts: int = 10
-    seconds: float = 5.0
-    preflight_seconds: float = 0.0
-    collections: list[SyncScope] = field(default_factory=list)
-    preflights: int = 0
-    refusal: Failure | None = None
-    failures: deque[Failure | Exception] = field(default_factory=deque)
-    active: int = 0
-    most_active: int = 0
-
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        self.preflights += 1
-        await asyncio.sleep(self.preflight_seconds)
-        if self.refusal is not None:
-            raise self.refusal
-        return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), "2027-01-01T00:00:00Z"), ORGANIZATION)
-
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
-        self.collections.append(scope)
-        self.active += 1
-        self.most_active = max(self.active, self.most_active)
-        try:
-            await asyncio.sleep(self.seconds)
-        finally:
-            self.active -= 1
-        if self.failures:
-            raise self.failures.popleft()
-        return Collection(directory_of(self.accounts, scope), CollectionReport(requests=3))
-
-
-@dataclass
-class C1:
-    """`refusal` is raised by hello and next_task while set; `silent`: hello gets no answer. Tasks come in order.
-
-    The failures in each deque are raised by the next calls of that method. An upload sends for `upload_seconds`, then
-    C1 has the file whole and answers after `answer_seconds`.
-    """
-
-    tasks: deque[Task] = field(default_factory=deque)
-    refusal: Failure | None = None
-    silent: bool = False
-    poll_failures: deque[Failure] = field(default_factory=deque)
-    upload_failures: deque[Exception] = field(default_factory=deque)
-    finish_failures: deque[Failure] = field(default_factory=deque)
-    upload_seconds: float = 0.0
-    answer_seconds: float = 0.0
-    heartbeat_failures: int = 0
-    cancelled: set[TaskID] = field(default_factory=set)
-    next_poll: float = 30.0
-    hellos: list[TaskID | None] = field(default_factory=list)
-    polls: int = 0
-    heartbeats: list[tuple[TaskID, float]] = field(default_factory=list)
-    uploads: list[tuple[TaskID, str]] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    finished: dict[TaskID, TaskOutcome] = field(default_factory=dict)
-    finish_attempts: int = 0
-    closed: int = 0
-
-    async def hello(self, task_id: TaskID | None = None) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        if self.silent:
-            await asyncio.Event().wait()
-        self.hellos.append(task_id)
-
-    async def next_task(self) -> Poll:
-        self.polls += 1
-        if self.refusal is not None:
-            raise self.refusal
-        if self.poll_failures:
-            raise self.poll_failures.popleft()
-        return Poll(self.tasks.popleft() if self.tasks else None, self.next_poll, 30.0)
-
-    async def heartbeat(self, task_id: TaskID) -> Heartbeat:
-        self.heartbeats.append((task_id, asyncio.get_running_loop().time()))
-        if self.heartbeat_failures:
-            self.heartbeat_failures -= 1
-            raise Failure(Reason.C1_UNAVAILABLE, "C1 is down")
-        return Heartbeat(10.0, task_id in self.cancelled)
-
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
-        if self.upload_failures:
-            raise self.upload_failures.popleft()
-        await asyncio.sleep(self.upload_seconds)
-        sent()
-        await asyncio.sleep(self.answer_seconds)
-        self.uploads.append((task_id, sha256))
-        self.files.append(path)
-
-    async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
-        self.finish_attempts += 1
-        if self.finish_failures:
-            raise self.finish_failures.popleft()
-        self.finished[task_id] = outcome
-
-    async def aclose(self) -> None:
-        self.closed += 1
-
-
-@dataclass
-class Store:
-    """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again.
-
-    `made` is every snapshot ever staged or derived, by its path. `restores_any` True: a file is restored whatever its
-    hash, as no adapter should do.
-    """
-
-    files: dict[tuple[ConnectorKey, SyncID], StagedSnapshot] = field(default_factory=dict)
-    derivations: list[SyncScope] = field(default_factory=list)
-    made: dict[Path, StagedSnapshot] = field(default_factory=dict)
-    restores_any: bool = False
-    derive_failures: deque[Failure] = field(default_factory=deque)
-
-    async def stage(
-        self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
-    ) -> StagedSnapshot:
-        path = Path("/nowhere") / sync_id
-        staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at)
-        self.files[key, sync_id] = self.made[path] = staged
-        return staged
-
-    @contextlib.asynccontextmanager
-    async def derived(
-        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
-    ) -> AsyncIterator[StagedSnapshot]:
-        if self.derive_failures:
-            raise self.derive_failures.popleft()
-        assert whole in self.files.values()
-        assert whole.scope.includes(scope)
-        counts = directory_of(whole.counts.accounts, scope).counts
-        sha256 = f"derived-{whole.sha256}"
-        path = whole.path / f"part{len(self.made)}"
-        derived = replace(whole, sync_id=sync_id, path=path, sha256=sha256, size=500, counts=counts, scope=scope)
-        self.made[path] = derived
-        yield derived
-        self.derivations.append(scope)
-
-    async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
-        staged = [
-            each
-            for (owner, _), each in self.files.items()
-            if owner == key and (each.sha256 == sha256 or self.restores_any)
-        ]
-        return staged[0] if staged else None
-
-    def replace_file(self, **changes: object) -> None:
-        """Somebody puts another file in place of the newest one: with another hash, of another sync, of a part."""
-        name = next(reversed(self.files))
-        self.files[name] = replace(self.files[name], **changes)  # type: ignore[arg-type]  # checked by the dataclass
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        self.files = {name: each for name, each in self.files.items() if each != snapshot}
-
-    async def discard(self, key: ConnectorKey) -> None:
-        self.files = {name: each for name, each in self.files.items() if name[0] != key}
-
-    async def prune(self, keys: Iterable[ConnectorKey]) -> int:
-        kept = {name: each for name, each in self.files.items() if name[0] in set(keys)}
-        removed, self.files = len(self.files) - len(kept), kept
-        return removed
-
-
-@dataclass
-class SecretCredentials:
-    credentials: Credentials = field(default_factory=lambda: Credentials("id", "secret", "token"))
-    failure: Failure | None = None
-    seconds: float = 0.0
-    reads: int = 0
-
-    async def read(self) -> Credentials:
-        self.reads += 1
-        await asyncio.sleep(self.seconds)
-        if self.failure is not None:
-            raise self.failure
-        return self.credentials
-
-
-@dataclass
-class Reports:
-    """The statuses written, newest last; `failures` are raised by the next writes."""
-
-    written: list[ConnectorStatus] = field(default_factory=list)
-    failures: deque[Failure] = field(default_factory=deque)
-    seconds: float = 0.0
-    completed: int = 0
-
-    async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-        """`seconds` is how long the answer to a write takes."""
-        if self.failures:
-            raise self.failures.popleft()
-        self.written.append(after)
-        await asyncio.sleep(self.seconds)
-        self.completed += 1
+__all__ = (
+    "C1",
+    "HOUR",
+    "KEY",
+    "MINUTE",
+    "ORGANIZATION",
+    "SYNC_SLOTS",
+    "USERS",
+    "Buildkite",
+    "Reports",
+    "SecretCredentials",
+    "Store",
+    "World",
+    "client_rejected",
+    "directory_of",
+    "down",
+    "rate_limited",
+    "ready_world",
+    "stopped_world",
+)
 
 
 class World:

@@ -5,6 +5,7 @@ Every sentence names its field, as `kubectl apply` prints it to a person.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,14 +46,16 @@ def cel(*rules: Rule) -> dict[str, Any]:
     return {CEL_RULES: [rule.to_json() for rule in rules]}
 
 
-class _Checked:
+class _Checked(ABC):
     """What pydantic calls on an annotation: `check` after the type, `rules` into the schema."""
 
+    @abstractmethod
     def check(self, value: Any) -> Any:
-        raise NotImplementedError
+        """The value as it is. Raises ValueError when it breaks a rule."""
 
+    @abstractmethod
     def rules(self) -> tuple[Rule, ...]:
-        raise NotImplementedError
+        """The same for the API server."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
