@@ -134,6 +134,7 @@ class C1:
     finished: dict[TaskID, TaskOutcome] = field(default_factory=dict)
     finish_attempts: int = 0
     closed: int = 0
+    close_failures: deque[Exception] = field(default_factory=deque)
 
     async def hello(self, task_id: TaskID | None = None) -> None:
         if self.refusal is not None:
@@ -174,6 +175,8 @@ class C1:
 
     async def aclose(self) -> None:
         self.closed += 1
+        if self.close_failures:
+            raise self.close_failures.popleft()
 
 
 @dataclass

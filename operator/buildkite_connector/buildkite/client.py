@@ -11,11 +11,9 @@ import httpx
 
 from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.body import OBJECT_LIMIT, PAGE_LIMIT
-from buildkite_connector.buildkite.connection_pool import Connections
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.http import RequestSender
 from buildkite_connector.buildkite.pagination import last_page
-from buildkite_connector.buildkite.rate_limit.queue import RequestQueue
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.directory import (
     Account,
@@ -26,11 +24,9 @@ from buildkite_connector.model.directory import (
     TokenFacts,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member, TeamNotFound
 from buildkite_connector.sync.listing import Page
-from buildkite_connector.timing.clock import Clock
 
 T = TypeVar("T")
 
@@ -41,22 +37,10 @@ class BuildkiteClient:
     Made by `Buildkite.client`, best for one sync: `requests` and `throttled_seconds` count from its making.
     """
 
-    def __init__(
-        self,
-        settings: BuildkiteSettings,
-        connections: Connections,
-        queue: RequestQueue,
-        clock: Clock,
-        jitter: Jitter,
-        *,
-        token: str,
-        quota_percent: int,
-    ) -> None:
+    def __init__(self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor) -> None:
         self._settings = settings
-        self._sender = RequestSender(
-            settings, connections, queue, clock, jitter, token=token, quota_percent=quota_percent
-        )
-        self._redactor = Redactor([token])
+        self._sender = sender
+        self._redactor = redactor
 
     @property
     def page_size(self) -> int:

@@ -8,10 +8,12 @@ from weakref import WeakValueDictionary
 
 from buildkite_connector.buildkite.client import BuildkiteClient
 from buildkite_connector.buildkite.connection_pool import Connections
+from buildkite_connector.buildkite.http import RequestSender
 from buildkite_connector.buildkite.rate_limit.limiter import RateLimiter
 from buildkite_connector.buildkite.rate_limit.queue import RequestQueue
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
 RECENT = 1000
@@ -41,7 +43,7 @@ class Buildkite:
         if queue is None:
             queue = self._gates[key] = RequestQueue(RateLimiter(self._settings.most_at_once), self._clock)
         self._recent.append(queue)
-        return BuildkiteClient(
+        sender = RequestSender(
             self._settings,
             self._connections,
             queue,
@@ -50,6 +52,7 @@ class Buildkite:
             token=token,
             quota_percent=quota_percent,
         )
+        return BuildkiteClient(self._settings, sender, Redactor([token]))
 
 
 @asynccontextmanager

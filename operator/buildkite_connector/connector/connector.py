@@ -250,8 +250,10 @@ class Connector:
             self.c1_failed(internal_error(error))
 
     async def _close_c1(self) -> None:
-        await self._close_poller()
-        self._apply(lambda state, _: on_credentials.c1_closed(state))
+        try:
+            await self._close_poller()
+        finally:
+            self._apply(lambda state, _: on_credentials.c1_closed(state))
 
     async def _close_poller(self) -> None:
         if self._poller is None:
@@ -291,7 +293,8 @@ class Connector:
             await self._env.store.release(snapshot)
         except Failure as failure:
             logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
-        self._apply(lambda state, _: transitions.discarded(state, snapshot))
+        finally:
+            self._apply(lambda state, _: transitions.discarded(state, snapshot))
 
     def _now(self) -> Instant:
         return instant(self._env.clock)

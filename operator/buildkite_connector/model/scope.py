@@ -51,9 +51,5 @@ class SyncScope:
             and (self.grants or not other.grants)
         )
 
-    def covers(self, other: "SyncScope") -> bool:
-        """Whether a snapshot of this scope is itself the answer to a task that asks for `other`: only when equal."""
-        return self == other
-
 
 FULL_SCOPE = SyncScope()

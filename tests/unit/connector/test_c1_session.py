@@ -149,3 +149,13 @@ async def test_a_first_hello_without_an_answer_is_reported_after_ten_seconds() -
         assert world.condition(ConditionType.READY) == ("Unknown", "Pending")
         await asyncio.sleep(3.0)
         assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
+
+
+@virtual_time
+async def test_a_session_that_does_not_close_in_order_gives_way_to_the_next_all_the_same() -> None:
+    async with ready_world() as world:
+        world.c1.close_failures.append(ZeroDivisionError())
+        world.rotate(client_secret="rotated")
+        await asyncio.sleep(10 * MINUTE)
+        assert world.c1.hellos == [None, None]
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
