@@ -48,28 +48,29 @@ async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnder
     Raises BodyRefused: more than `limit` bytes, on the wire or decoded, an encoding that was not asked for, broken
     gzip. Raises what httpx raises when the connection fails.
     """
-    body = bytearray()
+    parts: list[bytes] = []
     try:
-        await _read_into(body, response, limit, under_way)
+        await _read_into(parts, response, limit, under_way)
     finally:
-        under_way.bytes -= len(body)
-    return bytes(body)
+        under_way.bytes -= sum(map(len, parts))
+    return b"".join(parts)
 
 
-async def _read_into(body: bytearray, response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> None:
+async def _read_into(parts: list[bytes], response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> None:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise BodyRefused("comes in an encoding that was not asked for")
     unpack = zlib.decompressobj(_GZIP) if encoding.endswith("gzip") else None
-    received = pieces = 0
+    received = decoded = pieces = 0
     pause_at = time.monotonic() + TURN
     async for piece in response.aiter_raw():
         received += len(piece)
         pieces += 1
-        part = piece if unpack is None else _unpacked(unpack, piece, limit + 1 - len(body))
-        body += part
+        part = piece if unpack is None else _unpacked(unpack, piece, limit + 1 - decoded)
+        parts.append(part)
+        decoded += len(part)
         under_way.bytes += len(part)
-        if len(body) > limit or received > limit:
+        if decoded > limit or received > limit:
             raise BodyRefused(f"is larger than {limit:,} bytes")
         if under_way.bytes > MOST_HELD:
             raise BodyRefused(

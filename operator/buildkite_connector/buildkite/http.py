@@ -166,9 +166,10 @@ class RequestSender:
 
     def _told(self, response: httpx.Response) -> WindowReadings:
         longest = self._settings.longest_window
+        headers = dict(response.headers.items())  # each look-up in httpx's own goes through them all
         return WindowReadings(
-            user=read_window(response.headers, USER, longest),
-            organization=read_window(response.headers, ORGANIZATION, longest),
+            user=read_window(headers, USER, longest),
+            organization=read_window(headers, ORGANIZATION, longest),
             refused=response.status_code == httpx.codes.TOO_MANY_REQUESTS,
             failed=response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR,
         )

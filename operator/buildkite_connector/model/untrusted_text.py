@@ -5,7 +5,7 @@ event, a log line or a command's output.
 """
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote, quote_plus
 
 LONGEST_QUOTE = 300
@@ -53,8 +53,12 @@ def _redact(text: str, forms: frozenset[str]) -> str:
     # Sought is in what is left without blanks, control, bidi and other characters that no credential has, and without
     # backslashes, which JSON and Python's own repr put before some. A credential with a blank or a letter beyond ASCII
     # is sought in the text as it is.
-    places = [place for place, char in enumerate(text) if _is_plain(char)]
-    squeezed = _lowered("".join([text[place] for place in places]))
+    places: Sequence[int] = range(len(text))
+    squeezed = text
+    if not _is_plain(text):
+        places = [place for place, char in enumerate(text) if _is_plain(char)]
+        squeezed = "".join([text[place] for place in places])
+    squeezed = _lowered(squeezed)
     spans = [(places[start], places[end - 1] + 1) for start, end in _all_spans(squeezed, forms)]
     if not all(map(_is_plain, forms)):
         spans += _all_spans(_lowered(text), forms)

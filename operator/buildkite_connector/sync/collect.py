@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Protocol
 
 from buildkite_connector.model.directory import (
@@ -123,7 +124,7 @@ class _Collecting:
         self._account_listing = Listing[AccountID, Account](
             f"the accounts of {slug}",
             partial(api.accounts, slug),
-            lambda account: account.id,
+            attrgetter("id"),
             page_size=api.page_size,
             statistics=self._statistics,
             on_page=self._tell,
@@ -131,7 +132,7 @@ class _Collecting:
         self._team_listing = Listing[TeamID, Team](
             f"the teams of {slug}",
             partial(api.teams, slug),
-            lambda team: team.id,
+            attrgetter("id"),
             page_size=api.page_size,
             statistics=self._statistics,
             on_page=self._teams_arrived,
@@ -189,7 +190,7 @@ class _Collecting:
         listing = Listing[AccountID, Member](
             f"the members of team {team}",
             partial(self._api.members, self._organization.slug, team),
-            lambda member: member.account,
+            attrgetter("account"),
             page_size=self._api.page_size,
             statistics=self._statistics,
             on_page=self._tell,

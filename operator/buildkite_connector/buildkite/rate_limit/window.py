@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isnan
 
-USER = "RateLimit-User"
-ORGANIZATION = "RateLimit"
+USER = "ratelimit-user"
+ORGANIZATION = "ratelimit"
 
 MARGIN = 0.01
 """Seconds added to a reset: timers, and two clocks that do not tick quite alike."""
@@ -58,11 +58,14 @@ def window_reading(
 
 
 def read_window(headers: Mapping[str, str], prefix: str, longest_window: float) -> WindowReading | None:
-    """The window whose headers start with `prefix`; None when they are missing or make no sense."""
+    """The window whose headers start with `prefix`; None when they are missing or make no sense.
+
+    `headers`: by their names in lower case.
+    """
     try:
-        limit = int(headers[f"{prefix}-Limit"])
-        remaining = int(headers[f"{prefix}-Remaining"])
-        reset = headers[f"{prefix}-Reset"]
+        limit = int(headers[f"{prefix}-limit"])
+        remaining = int(headers[f"{prefix}-remaining"])
+        reset = headers[f"{prefix}-reset"]
         step = 10.0 ** -len(reset.partition(".")[2])
         return window_reading(limit, remaining, float(reset), step, longest_window)
     except (KeyError, ValueError):

@@ -210,7 +210,7 @@ def test_headers_are_believed_only_as_far_as_they_make_sense(
     headers: tuple[str, str, str], expected: WindowReading | None
 ) -> None:
     for prefix in (USER, ORGANIZATION):
-        named = dict(zip((f"{prefix}-Limit", f"{prefix}-Remaining", f"{prefix}-Reset"), headers, strict=True))
+        named = dict(zip((f"{prefix}-limit", f"{prefix}-remaining", f"{prefix}-reset"), headers, strict=True))
         assert read_window(named, prefix, MINUTE) == expected
         assert read_window({}, prefix, MINUTE) is None
 
