@@ -206,6 +206,7 @@ class Rig:
                 "BUILDKITE_API_URL": self.buildkite.url,
                 "SSL_CERT_FILE": str(self.c1.ca_file),
                 "BUILDKITE_CONNECTOR_C1_HOSTS": ",".join(c1.address for c1 in self._c1s),
+                "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
                 "BUILDKITE_CONNECTOR_DATA_DIR": str(self.directory / "snapshots"),
                 "HOME": str(self.directory),
                 **environment,

@@ -6,6 +6,7 @@ from harness.kubernetes_apis import DoubleApi
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
+from scenarios.observed import TestObserved
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
@@ -16,6 +17,7 @@ __all__ = (
     "TestConditions",
     "TestDeletion",
     "TestDelivery",
+    "TestObserved",
     "TestOutage",
     "TestQuiet",
     "TestRecovery",

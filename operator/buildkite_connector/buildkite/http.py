@@ -34,6 +34,7 @@ from buildkite_connector.buildkite.rate_limit.window import (
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.timing.clock import Clock
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class RequestSender:
         queue: RequestQueue,
         clock: Clock,
         jitter: Jitter,
+        observer: Observer,
         *,
         token: str,
         quota_percent: int,
@@ -58,6 +60,7 @@ class RequestSender:
         self._queue = queue
         self._clock = clock
         self._jitter = jitter
+        self._observer = observer
         self._lane = Lane(quota_percent)
         self._bodies = BodiesUnderWay()
         self._headers = {
@@ -127,7 +130,8 @@ class RequestSender:
         async with self._queue.turn(self._lane, organization) as passing:
             self.requests += 1
             try:
-                response, body = await self._send(request, passing, limit)
+                with self._observer.operation(Work.BUILDKITE_REQUEST, method="GET", path=target) as operation:
+                    response, body = await self._send(request, passing, limit, operation)
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
                 trouble = from_exception(error, call, self._settings.api_url)
                 passing.overload = trouble.overload
@@ -147,15 +151,17 @@ class RequestSender:
             return trouble
 
     async def _send(
-        self, request: httpx.Request, passing: Admission, limit: int
+        self, request: httpx.Request, passing: Admission, limit: int, operation: Operation
     ) -> tuple[httpx.Response, bytes | BodyRefused]:
         """The answer, closed: its body, or why that was not read to its end."""
         body: bytes | BodyRefused
         async with asyncio.timeout(self._settings.timeouts.total), self._connections.one() as http:
             response = await http.send(request, stream=True)
             try:
-                if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
-                    passing.answered(self._told(response))
+                told = self._told(response)
+                operation.tell(status=response.status_code, **_quota(told))
+                if not told.refused:
+                    passing.answered(told)
                 bound = limit if response.status_code == httpx.codes.OK else ERROR_LIMIT
                 body = await read_body(response, bound, self._bodies)
             except BodyRefused as refused:
@@ -194,6 +200,12 @@ class RequestSender:
                 pause = self._settings.patience.blind_pause
             self._queue.hold(min(pause, longest))
         return told
+
+
+def _quota(told: WindowReadings) -> dict[str, int]:
+    """What is left of the rate-limit windows, as far as the answer tells."""
+    windows = {"remaining_user": told.user, "remaining_organization": told.organization}
+    return {name: window.remaining for name, window in windows.items() if window is not None}
 
 
 def _sendable(token: str) -> str:

@@ -13,6 +13,7 @@ from buildkite_connector.buildkite.rate_limit.limiter import RateLimiter
 from buildkite_connector.buildkite.rate_limit.queue import RequestQueue
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
@@ -23,11 +24,14 @@ RECENT = 1000
 class Buildkite:
     """One Buildkite API, for all connectors of the process."""
 
-    def __init__(self, settings: BuildkiteSettings, connections: Connections, clock: Clock, jitter: Jitter) -> None:
+    def __init__(
+        self, settings: BuildkiteSettings, connections: Connections, clock: Clock, jitter: Jitter, observer: Observer
+    ) -> None:
         self._settings = settings
         self._connections = connections
         self._clock = clock
         self._jitter = jitter
+        self._observer = observer
         self._gates: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
@@ -49,6 +53,7 @@ class Buildkite:
             queue,
             self._clock,
             self._jitter,
+            self._observer,
             token=token,
             quota_percent=quota_percent,
         )
@@ -61,10 +66,11 @@ async def open_buildkite(
     *,
     clock: Clock | None = None,
     jitter: Jitter | None = None,
+    observer: Observer = SILENT,
 ) -> AsyncIterator[Buildkite]:
     """The API for as long as the context lasts; then its connections are closed."""
     connections = await Connections.open(settings.api_url)
     try:
-        yield Buildkite(settings, connections, clock or SystemClock(), jitter or system_jitter())
+        yield Buildkite(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer)
     finally:
         await connections.close()

@@ -16,6 +16,7 @@ from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABLE, C1Settings
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
 __all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
@@ -28,11 +29,14 @@ _LONGEST_HOST = 100
 class C1:
     """This process's access to C1: makes a client for each connector, all on shared channels."""
 
-    def __init__(self, settings: C1Settings, channels: ChannelPool, clock: Clock, jitter: Jitter) -> None:
+    def __init__(
+        self, settings: C1Settings, channels: ChannelPool, clock: Clock, jitter: Jitter, observer: Observer
+    ) -> None:
         self._settings = settings
         self._channels = channels
         self._clock = clock
         self._jitter = jitter
+        self._observer = observer
         self._instead = _endpoint_override(settings)
         self._allowed = _allowed_hosts(settings)
 
@@ -58,6 +62,7 @@ class C1:
             settings=self._settings,
             clock=self._clock,
             jitter=self._jitter,
+            observer=self._observer,
         )
 
     def _allowed_endpoint(self, credentials: Credentials) -> Endpoint:
@@ -77,7 +82,11 @@ class C1:
 
 @asynccontextmanager
 async def open_c1(
-    settings: C1Settings, *, clock: Clock | None = None, jitter: Jitter | None = None
+    settings: C1Settings,
+    *,
+    clock: Clock | None = None,
+    jitter: Jitter | None = None,
+    observer: Observer = SILENT,
 ) -> AsyncIterator[C1]:
     """Open the process's access to C1; what is still open at the end is closed.
 
@@ -86,7 +95,7 @@ async def open_c1(
     trust = await asyncio.to_thread(load_trust, settings)
     channels = ChannelPool(settings, trust)
     try:
-        yield C1(settings, channels, clock or SystemClock(), jitter or system_jitter())
+        yield C1(settings, channels, clock or SystemClock(), jitter or system_jitter(), observer)
     finally:
         await channels.aclose()
 

@@ -22,6 +22,7 @@ from buildkite_connector.c1.token import AccessToken, TokenSource
 from buildkite_connector.c1.upload import upload_once
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.proto import baton_pb2
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
@@ -50,15 +51,17 @@ class C1Client:
         settings: C1Settings,
         clock: Clock,
         jitter: Jitter,
+        observer: Observer,
     ) -> None:
         self._channel: Channel | None = channel
         self._channels = channels
         self._stub: Any = channel.stub
-        self._tokens = TokenSource(credentials, channel.http, clock, settings.call_timeout)
+        self._tokens = TokenSource(credentials, channel.http, clock, settings.call_timeout, observer)
         self._host_id = host_id
         self._settings = settings
         self._clock = clock
         self._jitter = jitter
+        self._observer = observer
 
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
@@ -142,20 +145,17 @@ class C1Client:
         channel = self._channel
         if channel is None:
             raise RuntimeError("the session with C1 is closed")
-        try:
-            async with asyncio.timeout(deadline):
-                token = await self._tokens.current()
-                try:
-                    return await attempt(token)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-                        raise
-                token = await self._tokens.replace(token)
-                return await attempt(token)
-        except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details() or ""
-        except TimeoutError:
-            code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {deadline:g} s"
+        with self._observer.operation(Work.C1_CALL, method=rpc, host_id=self._host_id) as operation:
+            try:
+                answer = await self._attempt(attempt, deadline)
+            except grpc.aio.AioRpcError as error:
+                code, details = error.code(), error.details() or ""
+            except TimeoutError:
+                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {deadline:g} s"
+            else:
+                operation.tell(code=grpc.StatusCode.OK.name)
+                return answer
+            operation.tell(code=code.name)
         raise call_failure(
             rpc,
             channel.endpoint,
@@ -164,3 +164,14 @@ class C1Client:
             self._tokens.redactor,
             connecting=channel.connecting,
         )
+
+    async def _attempt(self, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:
+        """Raises AioRpcError, TimeoutError, and Failure where there is no token."""
+        async with asyncio.timeout(deadline):
+            token = await self._tokens.current()
+            try:
+                return await attempt(token)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+                    raise
+            return await attempt(await self._tokens.replace(token))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from buildkite_connector.c1.credentials import Credentials
 from buildkite_connector.c1.errors import ROTATE, tls_hint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock
 
@@ -85,11 +86,14 @@ class TokenSource:
     `deadline`: seconds for one whole request.
     """
 
-    def __init__(self, credentials: Credentials, http: httpx.AsyncClient, clock: Clock, deadline: float) -> None:
+    def __init__(
+        self, credentials: Credentials, http: httpx.AsyncClient, clock: Clock, deadline: float, observer: Observer
+    ) -> None:
         self._credentials = credentials
         self._http = http
         self._clock = clock
         self._deadline = deadline
+        self._observer = observer
         self._lock = asyncio.Lock()
         self._token: AccessToken | None = None
         self._shown: deque[str] = deque(maxlen=_SHOWN)
@@ -127,7 +131,9 @@ class TokenSource:
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": assertion,
         }
-        status, retry_after, body = await self._post(form)
+        with self._observer.operation(Work.C1_TOKEN, method="POST") as operation:
+            status, retry_after, body = await self._post(form)
+            operation.tell(status=status)
         if status != httpx.codes.OK:
             raise self._refusal(status, retry_after, body)
         try:

@@ -69,6 +69,14 @@ def operator(
     concurrency: Annotated[
         int, typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="Syncs at once, of all connectors.")
     ] = 32,
+    http_address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BUILDKITE_CONNECTOR_HTTP_ADDRESS",
+            help="Where /healthz, /readyz and /metrics are served: host:port, or :port; empty for nowhere."
+            "  [default: :8080, where it is free]",
+        ),
+    ] = None,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Form = LogFormat.JSON,
@@ -77,7 +85,8 @@ def operator(
 
     The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
     count for all connections. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that client IDs may lead to (default
-    *.conductor.one); BATON_C1_API_HOST replaces the host of all client IDs.
+    *.conductor.one); BATON_C1_API_HOST replaces the host of all client IDs. OpenTelemetry's own variables (OTEL_*) say
+    where metrics and traces go; without any, metrics are at /metrics.
     """
     # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -89,8 +98,9 @@ def operator(
         buildkite=_buildkite(buildkite_api_url),
         c1=C1Settings.from_environment(os.environ),
         data_directory=data_dir or Path(tempfile.gettempdir()) / "buildkite-connector",
-        namespaces=tuple(namespace or ()),
+        namespaces=tuple(each for names in namespace or () for each in names.split(",") if each),
         concurrency=concurrency,
+        http_address=http_address,
     )
     gc.freeze()  # what is loaded now stays: no collection need look at it
     with _one_sentence():

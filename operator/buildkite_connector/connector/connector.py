@@ -5,6 +5,7 @@ Every action is a task that ends in one transition; nothing is awaited between r
 """
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -68,7 +69,7 @@ class Connector:
         self._key = key
         self._age = Age(created, key)
         self._env = environment
-        self._state = transitions.begin(desired, restored, self._now())
+        self._state = transitions.begin(desired, restored, instant(self._env.clock))
         self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.waits.jitter)
         self._c1_known = restored is not None and restored.last_sync is not None
         self._wake: float | None = AT_ONCE
@@ -80,6 +81,11 @@ class Connector:
         self._closed = False
 
     # What the scheduler and the controller call
+
+    @property
+    def status(self) -> ConnectorStatus:
+        """The newest status, written already or not."""
+        return self._state.records
 
     def due(self) -> float | None:
         """When to step next, in monotonic seconds; None: not until something happens."""
@@ -128,7 +134,7 @@ class Connector:
 
     def _apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
         """The only place that changes the state. A connector that is closed begins nothing any more."""
-        now = self._now()
+        now = instant(self._env.clock)
         self._state = transition(self._state, now)
         if not self._closed:
             self._claim_host_id()
@@ -190,7 +196,8 @@ class Connector:
                 self._start("discard", self._discard(snapshot))
 
     def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._guard(work), name=f"{self.name}/{what}")
+        # Of a context of its own: what begins while a task of C1 is handled is no part of that task's trace.
+        task = asyncio.create_task(self._guard(work), name=f"{self.name}/{what}", context=contextvars.Context())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -238,6 +245,7 @@ class Connector:
             env.waits.jitter,
             env.hello_slots,
             patient=self._c1_known,
+            observer=env.observer,
         )
         self._c1_known = False
         self._poller = (poller, self._start("C1", self._poll(poller)))
@@ -295,6 +303,3 @@ class Connector:
             logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
         finally:
             self._apply(lambda state, _: transitions.discarded(state, snapshot))
-
-    def _now(self) -> Instant:
-        return instant(self._env.clock)

@@ -8,6 +8,7 @@ from datetime import datetime
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.host_ids import HostIDs
 from buildkite_connector.connector.ports import Clients, SnapshotStore
+from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.scheduler import Scheduler
@@ -27,3 +28,4 @@ class Environment:
     hello_slots: asyncio.Semaphore
     new_sync_id: Callable[[datetime], SyncID]
     host_ids: HostIDs = field(default_factory=HostIDs)
+    observer: Observer = SILENT

@@ -7,6 +7,7 @@ from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import SyncRun
 from buildkite_connector.model.directory import Collection
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.observer import Operation, Result, Work
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
@@ -19,12 +20,18 @@ async def run_sync(
     name: str, key: ConnectorKey, run: SyncRun, environment: Environment
 ) -> tuple[SyncRecord, StagedSnapshot]:
     """Raises Failure, SYNC_TIMEOUT among others; the failure is logged."""
-    try:
-        return await _run(name, key, run, environment)
-    except Failure as failure:
-        fields = {"connector": name, "sync_id": run.id, "reason": failure.reason.value, "error": failure.message}
-        logger.warning("sync failed", extra=fields)
-        raise
+    with environment.observer.operation(
+        Work.SYNC, connector=name, sync_id=run.id or "", trigger=run.trigger.value
+    ) as operation:
+        try:
+            record, staged = await _run(name, key, run, environment)
+        except Failure as failure:
+            operation.tell(result=Result.FAILED.value, reason=failure.reason.value)
+            fields = {"connector": name, "sync_id": run.id, "reason": failure.reason.value, "error": failure.message}
+            logger.warning("sync failed", extra=fields)
+            raise
+        _tell(operation, record)
+        return record, staged
 
 
 async def _run(name: str, key: ConnectorKey, run: SyncRun, env: Environment) -> tuple[SyncRecord, StagedSnapshot]:
@@ -58,6 +65,18 @@ async def _run(name: str, key: ConnectorKey, run: SyncRun, env: Environment) -> 
     )
     _log(name, record, collection, env.clock.monotonic() - started.monotonic)
     return record, staged
+
+
+def _tell(operation: Operation, record: SyncRecord) -> None:
+    operation.tell(
+        result=Result.SUCCESS.value,
+        reason=Reason.SYNC_SUCCEEDED.value,
+        accounts=record.counts.accounts,
+        teams=record.counts.teams,
+        memberships=record.counts.memberships,
+        requests=record.requests,
+        throttled_seconds=record.throttled_seconds,
+    )
 
 
 def _log(name: str, record: SyncRecord, collection: Collection, seconds: float) -> None:

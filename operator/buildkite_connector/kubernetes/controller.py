@@ -6,7 +6,7 @@ leader) starts each connector from the newest status, not from the first one tha
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -146,6 +146,12 @@ class Controller:
         entry = self._entries.get(key)
         if entry is not None and entry.resource.uid == uid:
             self._end(key, entry)
+
+    def reports(self) -> Iterator[tuple[Resource, ConnectorStatus]]:
+        """Each resource that this process acts for, with its newest status; safe to call in another thread."""
+        for entry in list(self._entries.values()):
+            if entry.connector is not None:
+                yield entry.resource, entry.connector.status
 
     async def prune_snapshots(self) -> None:
         """Once all resources were observed: the files of any other connector are of resources that are gone."""

@@ -7,6 +7,7 @@ relist finds both.
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -46,6 +47,16 @@ class WatchSettings:
     poll_seconds: float = 5.0
 
 
+class Pulse:
+    """When the watch was last seen alive, in monotonic seconds; set by kopf's thread, read by the process's."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def beat(self) -> None:
+        self.last = time.monotonic()
+
+
 def watch_lost(why: str) -> Failure:
     return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must start anew: {why}")
 
@@ -53,7 +64,8 @@ def watch_lost(why: str) -> Failure:
 class Informer:
     """Made in the event loop that `run` and the handler run in. `ready` is set once all expected objects were seen."""
 
-    def __init__(self, handler: EventHandler, ready: asyncio.Event) -> None:
+    def __init__(self, handler: EventHandler, ready: asyncio.Event, pulse: Pulse | None = None) -> None:
+        self.pulse = pulse or Pulse()
         self._handler = handler
         self._ready = ready
         self._loop = asyncio.get_running_loop()

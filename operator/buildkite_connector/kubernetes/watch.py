@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,13 +17,14 @@ import kopf
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import ClientConfig, KopfClientConfig
 from buildkite_connector.kubernetes.definition import wait_until_served
-from buildkite_connector.kubernetes.informer import EventHandler, Informer, WatchSettings, watch_lost
+from buildkite_connector.kubernetes.informer import EventHandler, Informer, Pulse, WatchSettings, watch_lost
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
 from buildkite_connector.model.failure import Failure
 
-__all__ = ("EventHandler", "WatchSettings", "run_watch")
+__all__ = ("EventHandler", "Pulse", "WatchSettings", "run_watch")
 
 _KOPF_STOP_SECONDS = 1.0
+_BEAT_SECONDS = 5.0
 _KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
 _HANDLED = ("OS signals are ignored", "storage is (re)initializing")
 
@@ -38,19 +39,25 @@ async def run_watch(
     *,
     ready: asyncio.Event,
     stop: asyncio.Event,
+    pulse: Pulse | None = None,
 ) -> None:
     """Watch until `stop` is set. `ready` is set once `handler` has seen every object that existed at the start.
 
     While the definition is not in the cluster, or may not be listed, that is logged and waited for. A definition that
     is deleted later takes every resource with it: `handler` forgets them, and the wait begins again.
+    `pulse` beats while kopf's event loop comes round, and while the definition is waited for.
     Raises Failure when the watch has failed for good or is stale: the process should end, and be started anew.
     """
-    informer = Informer(handler, ready)
+    informer = Informer(handler, ready, pulse)
     try:
         async with asyncio.TaskGroup() as group:
             handling = group.create_task(informer.run())
             lost = False
-            while (listed := await wait_until_served(api, settings, stop, informer.forget_all, again=lost)) is not None:
+            while True:
+                async with _beating(informer.pulse):
+                    listed = await wait_until_served(api, settings, stop, informer.forget_all, again=lost)
+                if listed is None:
+                    break
                 informer.begin(listed)
                 lost = await _watch_until_lost(informer, api, login, settings, stop)
             handling.cancel()
@@ -147,7 +154,8 @@ async def _operate(informer: Informer, login: ClientConfig, settings: WatchSetti
         )
     )
     try:
-        await asyncio.wait((operator, halted), return_when=asyncio.FIRST_COMPLETED)
+        async with _beating(informer.pulse):
+            await asyncio.wait((operator, halted), return_when=asyncio.FIRST_COMPLETED)
         if not halt.is_set():
             return await operator
         await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)
@@ -159,6 +167,23 @@ async def _operate(informer: Informer, login: ClientConfig, settings: WatchSetti
         halt.set()
         await _end_remaining_tasks()
         await kopf_login.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _beating(pulse: Pulse) -> AsyncIterator[None]:
+    """`pulse` beats while the context lasts and its event loop comes round."""
+
+    async def beat() -> None:
+        while True:
+            pulse.beat()
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.wait({beating})
 
 
 async def _end_remaining_tasks() -> None:

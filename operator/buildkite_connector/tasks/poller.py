@@ -9,6 +9,7 @@ import logging
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.tasks import HelloTask, SyncTask, Task, TaskID, UnsupportedTask
 from buildkite_connector.tasks.outcomes import refused_options, unsupported
 from buildkite_connector.tasks.ports import SessionListener, Snapshots, TaskHandler, TaskService
@@ -48,6 +49,7 @@ class TaskPoller:
         hello_slots: asyncio.Semaphore,
         *,
         patient: bool = False,
+        observer: Observer = SILENT,
     ) -> None:
         self._name = name
         self._service = service
@@ -57,6 +59,7 @@ class TaskPoller:
         self._jitter = jitter
         self._hello_slots = hello_slots
         self._patient = patient
+        self._observer = observer
         self._sync_turn = asyncio.Semaphore(1)
         self._runners: dict[TaskID, TaskRunner] = {}
         self._running: dict[TaskID, asyncio.Task[None]] = {}
@@ -157,19 +160,19 @@ class TaskPoller:
             case UnsupportedTask(id=task_id, kind=kind):
                 fields = {"connector": self._name, "task_id": task_id, "kind": kind}
                 logger.warning("C1 asks for what this connector cannot do", extra=fields)
-                self._start(task_id, RefusalHandler(unsupported(kind)))
+                self._start(task_id, RefusalHandler(kind, unsupported(kind)))
         return None
 
     def _sync_handler(self, task: SyncTask) -> TaskHandler:
         if task.refusal:
-            return RefusalHandler(refused_options(task.refusal))
-        return SyncFullHandler(task, self._snapshots, self._service, self._sync_turn)
+            return RefusalHandler("sync_full", refused_options(task.refusal))
+        return SyncFullHandler(self._name, task, self._snapshots, self._service, self._sync_turn, self._observer)
 
     def _start(self, task_id: TaskID, handler: TaskHandler) -> None:
         """A task that runs already and is handed out again goes on as it is."""
         if task_id in self._running:
             return
-        runner = TaskRunner(self._name, task_id, handler, self._service, self._clock, self._jitter)
+        runner = TaskRunner(self._name, task_id, handler, self._service, self._clock, self._jitter, self._observer)
         running = asyncio.create_task(runner.run(), name=f"{self._name}/{task_id}/runner")
         self._runners[task_id], self._running[task_id] = runner, running
         running.add_done_callback(lambda _: self._ended_task(task_id))

@@ -66,6 +66,11 @@ class TaskHandler(Protocol):
     """The work of one task."""
 
     @property
+    def kind(self) -> str:
+        """The task's field name in C1's contract, as far as this connector knows it."""
+        ...
+
+    @property
     def heartbeats(self) -> bool:
         """Whether C1 expects heartbeats for this kind of task."""
         ...

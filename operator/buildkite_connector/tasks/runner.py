@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import SILENT, Observer, Result, Work
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, outcome_of
 from buildkite_connector.tasks.ports import TaskHandler, TaskService
@@ -29,7 +30,14 @@ class TaskRunner:
     """One task of the connector `name`."""
 
     def __init__(
-        self, name: str, task_id: TaskID, handler: TaskHandler, service: TaskService, clock: Clock, jitter: Jitter
+        self,
+        name: str,
+        task_id: TaskID,
+        handler: TaskHandler,
+        service: TaskService,
+        clock: Clock,
+        jitter: Jitter,
+        observer: Observer = SILENT,
     ) -> None:
         self._name = name
         self._task_id = task_id
@@ -37,6 +45,7 @@ class TaskRunner:
         self._service = service
         self._clock = clock
         self._jitter = jitter
+        self._observer = observer
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -45,6 +54,13 @@ class TaskRunner:
 
     async def run(self) -> None:
         """Until C1 has the task's end, or did not take it. A task that is cancelled is handed back."""
+        with self._observer.operation(
+            Work.TASK, connector=self._name, task_id=self._task_id, kind=self._handler.kind
+        ) as operation:
+            outcome = await self._carry_out()
+            operation.tell(result=_result(outcome).value)
+
+    async def _carry_out(self) -> TaskOutcome:
         try:
             outcome = await self._work()
         except Failure as failure:
@@ -58,6 +74,7 @@ class TaskRunner:
             outcome = UNEXPECTED
         if await self._finish(outcome) and outcome.code is Code.OK:
             self._handler.accepted()
+        return outcome
 
     async def _work(self) -> TaskOutcome:
         """The handler's outcome, or the one of a task that is handed back. Raises Failure when work is given up."""
@@ -153,3 +170,9 @@ class TaskRunner:
 
     def _fields(self) -> dict[str, str]:
         return {"connector": self._name, "task_id": self._task_id}
+
+
+def _result(outcome: TaskOutcome) -> Result:
+    if outcome is SHUTTING_DOWN:
+        return Result.HANDED_BACK
+    return {Code.OK: Result.SUCCESS, Code.CANCELLED: Result.CANCELLED}.get(outcome.code, Result.FAILED)

@@ -3,6 +3,7 @@
 import asyncio
 
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.observer import SILENT, Observer, Work
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskOutcome
 from buildkite_connector.tasks.outcomes import format_note
@@ -10,15 +11,29 @@ from buildkite_connector.tasks.ports import Snapshots, TaskService
 
 
 class SyncFullHandler:
-    """One `sync_full` task. `turn` lets one snapshot at a time be uploaded; tasks wait for the same sync together."""
+    """One `sync_full` task of the connector `name`.
 
+    `turn` lets one snapshot at a time be uploaded; tasks wait for the same sync together.
+    """
+
+    kind = "sync_full"
     heartbeats = True
 
-    def __init__(self, task: SyncTask, snapshots: Snapshots, service: TaskService, turn: asyncio.Semaphore) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: SyncTask,
+        snapshots: Snapshots,
+        service: TaskService,
+        turn: asyncio.Semaphore,
+        observer: Observer = SILENT,
+    ) -> None:
+        self._name = name
         self._task = task
         self._snapshots = snapshots
         self._service = service
         self._turn = turn
+        self._observer = observer
         self._delivered: StagedSnapshot | None = None
         self.awaits_answer = False
         """The whole file is on its way, and C1's answer is outstanding."""
@@ -26,7 +41,10 @@ class SyncFullHandler:
     async def run(self) -> TaskOutcome:
         async with self._snapshots.snapshot_for(self._task) as snapshot, self._turn:
             try:
-                await self._service.upload(self._task.id, snapshot.path, snapshot.sha256, self._sent)
+                with self._observer.operation(
+                    Work.DELIVERY, connector=self._name, task_id=self._task.id, bytes=snapshot.size
+                ):
+                    await self._service.upload(self._task.id, snapshot.path, snapshot.sha256, self._sent)
             except Failure as failure:
                 self._snapshots.delivery_failed(snapshot, failure)
                 raise
@@ -49,7 +67,8 @@ class RefusalHandler:
     heartbeats = False
     awaits_answer = False
 
-    def __init__(self, outcome: TaskOutcome) -> None:
+    def __init__(self, kind: str, outcome: TaskOutcome) -> None:
+        self.kind = kind
         self._outcome = outcome
 
     async def run(self) -> TaskOutcome:

@@ -1,1 +1,1 @@
-"""Adapter: logs."""
+"""Adapter: logs, metrics, traces, and the HTTP server that shows them."""

@@ -68,6 +68,7 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
             "BUILDKITE_API_URL": buildkite.url,
             "SSL_CERT_FILE": str(c1.ca_file),
             "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
+            "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
             "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
             "HOME": str(directory),
         }

@@ -51,6 +51,7 @@ async def started(
             "PATH": os.environ["PATH"],
             "HOME": str(kubeconfig.parent),
             "KUBECONFIG": str(kubeconfig),
+            "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
             "BUILDKITE_CONNECTOR_DATA_DIR": str(kubeconfig.parent / "data"),
             **({"PYTHONPROFILEIMPORTTIME": "1"} if imports else {}),
         },

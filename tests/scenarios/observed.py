@@ -1,0 +1,143 @@
+"""What a running operator shows of itself: health, metrics, traces."""
+
+import asyncio
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness.rig import OperatorProcess, Rig
+from scenarios.secrecy import find_leaks
+from scenarios.tenant import Tenant
+from simulators.otlp import OtlpReceiver, ReceivedSpan
+
+METRICS_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+ONLY_WITH_ELECTION = {"buildkite_connector_leader"}
+ONLY_WITH_AN_EXPIRING_TOKEN = {"buildkite_connector_token_expiry_timestamp_seconds"}
+EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w+")
+
+
+async def get(operator: OperatorProcess, path: str) -> httpx.Response:
+    await operator.until_logged("serving health and metrics")
+    [port] = [each["port"] for each in operator.records() if each["message"] == "serving health and metrics"]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        return await http.get(path)
+
+
+async def scrape(operator: OperatorProcess) -> str:
+    answer = await get(operator, "/metrics")
+    assert answer.status_code == httpx.codes.OK
+    return answer.text
+
+
+def sample_names(text: str) -> set[str]:
+    """The metrics of a scrape by the names that the docs use: a histogram is one."""
+    return {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in text_string_to_metric_families(text)
+        if family.samples
+    }
+
+
+def documented_names() -> set[str]:
+    table = METRICS_PAGE.read_text().split("## Metrics")[1].split("## Traces")[0]
+    return set(re.findall(r"^\| `([a-z_0-9]+)`", table, re.M))
+
+
+class TestObserved:
+    async def test_every_metric_of_the_docs_is_in_a_scrape_and_the_other_way_round(self, rig: Rig) -> None:
+        async with rig.operator() as operator:
+            tenant = Tenant(rig, "seen")
+            await tenant.become_ready()
+            await tenant.deliver()
+            await tenant.until_condition("Delivered", "True")
+            text = await scrape(operator)
+        names = {each for each in sample_names(text) if not each.startswith("process_")}
+        assert names == documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN
+        assert "process_resident_memory_bytes" in text
+        status = (await tenant.get())["status"]
+        labels = f'{{name="seen",namespace="{rig.namespace}"}}'
+        assert f"buildkite_connector_snapshot_accounts{labels} {float(status['lastSync']['accounts'])}" in text
+        assert f'_status_condition{{name="seen",namespace="{rig.namespace}",status="True",type="Ready"}} 1.0' in text
+        assert 'buildkite_connector_syncs_total{reason="SyncSucceeded",result="success",trigger="Change"} 1.0' in text
+        assert 'buildkite_connector_c1_tasks_total{kind="sync_full",result="success"} 1.0' in text
+        assert find_leaks(rig, [text]) == []
+        assert EMAIL.findall(text) == []
+        if promtool := shutil.which("promtool"):
+            check = await asyncio.create_subprocess_exec(
+                promtool, "check", "metrics", stdin=asyncio.subprocess.PIPE, stdout=-1, stderr=-1
+            )
+            told = await check.communicate(text.encode())
+            assert (check.returncode, *told) == (0, b"", b"")
+
+    async def test_a_deleted_connector_has_no_series_at_the_next_scrape(self, rig: Rig) -> None:
+        async with rig.operator() as operator:
+            first, second = Tenant(rig, "first"), Tenant(rig, "second")
+            for tenant in (first, second):
+                await tenant.become_ready()
+            assert 'name="first"' in await scrape(operator)
+            await first.delete()
+            await operator.until_logged("connector gone", "first")
+            text = await scrape(operator)
+        assert 'name="first"' not in text
+        assert 'name="second"' in text
+
+    async def test_the_probes_answer_before_all_is_seen_and_after(self, rig: Rig) -> None:
+        async with rig.operator() as operator:
+            alive, ready = await get(operator, "/healthz"), await get(operator, "/readyz")
+        assert (alive.status_code, alive.text) == (200, "scheduler: ok\nwatch: ok\n")
+        assert (ready.status_code, ready.text) == (200, "resources: ok\n")
+
+    async def test_a_sync_and_a_task_are_traces_with_their_requests_and_an_idle_poll_is_none(self, rig: Rig) -> None:
+        async with OtlpReceiver() as receiver:
+            tenant = Tenant(rig, "traced")
+            settings: dict[str, Any] = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+                "OTEL_BSP_SCHEDULE_DELAY": "200",
+                "OTEL_METRIC_EXPORT_INTERVAL": "300",
+                "OTEL_RESOURCE_ATTRIBUTES": "k8s.namespace.name=here",
+            }
+            async with rig.operator("--log-level", "debug", **settings) as operator:
+                await tenant.become_ready()
+                await tenant.deliver()
+                await tenant.until_polled(3)
+                await receiver.until(lambda it: it.named("sync") and it.named("task") and it.metrics)
+                assert await operator.stop() == 0
+        [sync], [task] = receiver.named("sync"), receiver.named("task")
+        assert sync.attributes["buildkite_connector.connector"] == f"{rig.namespace}.traced"
+        assert sync.attributes["buildkite_connector.result"] == "success"
+        requests = children(receiver, sync)
+        assert {span.name for span in requests} == {"request to Buildkite"}
+        assert len(requests) == sync.attributes["buildkite_connector.requests"]
+        assert {span.attributes["http.response.status_code"] for span in requests} == {200}
+        assert {"Heartbeat", "FinishTask"} <= {span.attributes.get("rpc.method") for span in children(receiver, task)}
+        traced = {sync.trace_id, task.trace_id}
+        assert {span.trace_id for span in receiver.spans} == traced
+        assert "GetTask" not in {span.attributes.get("rpc.method") for span in receiver.spans}
+        assert receiver.resources[0]["service.name"] == "buildkite-connector"
+        assert receiver.resources[0]["k8s.namespace.name"] == "here"
+        assert "buildkite_connector.syncs" in receiver.metrics
+        logged = [each for each in operator.records() if each["message"] == "sync succeeded"]
+        assert [each["trace_id"] for each in logged] == [sync.trace_id]
+        assert find_leaks(rig, [body.decode("latin-1") for body in receiver.bodies]) == []
+        assert EMAIL.findall(json.dumps([span.attributes for span in receiver.spans])) == []
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("OTEL_METRICS_EXPORTER", "promtheus"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]
+    )
+    async def test_a_setting_that_cannot_be_used_is_named(self, rig: Rig, name: str, value: Any) -> None:
+        operator = rig.operator(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", **{name: value})
+        with pytest.raises(AssertionError, match="ended before"):
+            await operator.__aenter__()
+        assert any(name in line and value in line for line in operator.lines)
+
+
+def children(receiver: OtlpReceiver, parent: ReceivedSpan) -> list[ReceivedSpan]:
+    """The spans within this one, at any depth."""
+    direct = [span for span in receiver.spans if span.parent_id == parent.span_id]
+    return [*direct, *(deeper for span in direct for deeper in children(receiver, span))]

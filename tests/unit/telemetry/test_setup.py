@@ -1,0 +1,125 @@
+"""Which exporters are used, and what metrics say of connectors."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from buildkite_connector.model.directory import Organization, OrganizationSlug
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.observer import Work
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+from buildkite_connector.telemetry.metrics import ProcessGauges, Report
+from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("environment", "metrics", "traces"),
+    [
+        ({}, {"prometheus"}, set()),
+        ({ENDPOINT: "http://c:4318"}, {"prometheus", "otlp"}, {"otlp"}),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, {"prometheus"}, {"otlp"}),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4318/v1/metrics"}, {"prometheus", "otlp"}, set()),
+        ({"OTEL_METRICS_EXPORTER": "none", ENDPOINT: "http://c"}, set(), {"otlp"}),
+        ({"OTEL_METRICS_EXPORTER": "otlp, prometheus", "OTEL_TRACES_EXPORTER": "none"}, {"prometheus", "otlp"}, set()),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, {"prometheus"}, {"otlp"}),
+        ({"OTEL_SDK_DISABLED": "TRUE", ENDPOINT: "http://c"}, set(), set()),
+    ],
+)
+def test_exporters(environment: dict[str, str], metrics: set[str], traces: set[str]) -> None:
+    exports = choose_exports(environment)
+    assert exports.metrics == metrics
+    assert exports.traces == traces
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OTEL_METRICS_EXPORTER", "promtheus"), ("OTEL_TRACES_EXPORTER", "jaeger"), ("OTEL_TRACES_EXPORTER", "otlp,x")],
+)
+def test_an_exporter_that_there_is_not_is_named_with_its_variable(name: str, value: str) -> None:
+    with pytest.raises(Failure, match=name):
+        choose_exports({name: value})
+
+
+class Fleet:
+    """Connectors by name, as metrics read them."""
+
+    def __init__(self, *reports: Report) -> None:
+        self.reports = list(reports)
+
+    def scrape(self, **environment: str) -> str:
+        gauges = ProcessGauges(lambda: self.reports, lambda: None, lambda: 0.25, lambda: 1.5)
+        with open_telemetry(environment, gauges) as telemetry:
+            assert telemetry.scrape is not None
+            return telemetry.scrape().decode()
+
+
+def a_report(name: str = "acme", **status: object) -> Report:
+    known = ConnectorStatus(
+        phase=Phase.CONNECTED,
+        conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "all well", 1, NOW),),
+        organization=Organization("id", OrganizationSlug("acme-inc"), "Acme"),
+    )
+    return Report("ns", name, replace(known, **status), suspended=False)  # type: ignore[arg-type]
+
+
+def test_a_condition_is_one_series_with_its_status() -> None:
+    text = Fleet(a_report()).scrape()
+    assert 'buildkite_connector_status_condition{name="acme",namespace="ns",status="True",type="Ready"} 1.0' in text
+    assert text.count("buildkite_connector_status_condition{") == 1
+    assert 'organization="acme-inc",ready="True",reason="Ready"' in text
+
+
+def test_what_a_status_does_not_know_is_no_series() -> None:
+    text = Fleet(a_report()).scrape()
+    assert "buildkite_connector_sync_last_success_timestamp_seconds{" not in text
+    assert "buildkite_connector_token_expiry_timestamp_seconds{" not in text
+    told = Fleet(a_report(last_successful_sync_time=NOW, token_expires_at="2026-12-01T00:00:00Z")).scrape()
+    assert f'sync_last_success_timestamp_seconds{{name="acme",namespace="ns"}} {NOW.timestamp():.1f}'[:60] in told
+    assert "buildkite_connector_token_expiry_timestamp_seconds{" in told
+
+
+def test_thousands_of_connectors_have_a_series_each() -> None:
+    text = Fleet(*(a_report(f"c{number}") for number in range(2_500))).scrape()
+    assert text.count("buildkite_connector_suspended{") == 2_500
+    assert "otel_metric_overflow" not in text
+
+
+def test_the_process_tells_of_itself() -> None:
+    text = Fleet().scrape()
+    assert "buildkite_connector_event_loop_lag_seconds 0.25" in text
+    assert "buildkite_connector_kubernetes_watch_age_seconds 1.5" in text
+    assert "buildkite_connector_leader " not in text
+    assert "process_cpu_seconds_total" in text
+
+
+def test_without_an_exporter_nothing_is_scraped_and_work_goes_on() -> None:
+    gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: 0.0)
+    with open_telemetry({"OTEL_SDK_DISABLED": "true"}, gauges) as telemetry:
+        assert telemetry.scrape is None
+        with telemetry.observer.operation(Work.DELIVERY):
+            pass
+
+
+def test_the_count_of_work_carries_result_and_reason() -> None:
+    gauges = ProcessGauges(list, lambda: True, lambda: 0.0, lambda: 0.0)
+    with open_telemetry({}, gauges) as telemetry:
+        with telemetry.observer.operation(Work.SYNC, connector="ns.a", sync_id="s", trigger="Schedule") as operation:
+            operation.tell(result="success", reason="SyncSucceeded", throttled_seconds=2.5)
+        with pytest.raises(Failure), telemetry.observer.operation(Work.C1_CALL, method="Hello"):
+            raise Failure(Reason.C1_UNREACHABLE, "no")
+        with telemetry.observer.operation(Work.BUILDKITE_REQUEST, method="GET", path="/secret/path") as request:
+            request.tell(status=200)
+        assert telemetry.scrape is not None
+        text = telemetry.scrape().decode()
+    assert 'syncs_total{reason="SyncSucceeded",result="success",trigger="Schedule"} 1.0' in text
+    assert "buildkite_connector_buildkite_quota_wait_seconds_total 2.5" in text
+    assert (
+        'rpc_client_call_duration_seconds_count{rpc_method="Hello",rpc_response_status_code="C1Unreachable"} 1' in text
+    )
+    assert 'http_response_status_code="200",server="buildkite"' in text
+    assert "buildkite_connector_leader 1.0" in text
+    assert "/secret/path" not in text
