@@ -1,0 +1,182 @@
+"""What C1's tasks need, in memory: a C1 that does not answer, snapshots, who hears of the session and of work."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.observer import Fact, Work
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, TaskID, TaskOutcome
+from buildkite_connector.tasks.poller import TaskPoller
+from fakes.connector_ports import C1
+from fakes.virtual_time import START, NoJitter, VirtualClock
+
+
+def seconds() -> float:
+    """The virtual time, to a hundredth."""
+    return round(asyncio.get_running_loop().time(), 2)
+
+
+@dataclass
+class SilentC1(C1):
+    """`silent_heartbeat`: no heartbeat gets an answer; the seconds are how long an answer takes.
+
+    `polled` and `greeted` are the times of GetTask and of Hello; the errors are raised by the next.
+    """
+
+    silent_heartbeat: bool = False
+    hello_seconds: float = 0.0
+    poll_seconds: float = 0.0
+    finish_seconds: float = 0.0
+    polled: list[float] = field(default_factory=list)
+    greeted: list[float] = field(default_factory=list)
+    hello_error: Exception | None = None
+    poll_error: Exception | None = None
+
+    async def hello(self, task_id: TaskID | None = None) -> None:
+        self.greeted.append(seconds())
+        await asyncio.sleep(self.hello_seconds)
+        error, self.hello_error = self.hello_error, None
+        if error is not None:
+            raise error
+        await super().hello(task_id)
+
+    async def next_task(self) -> Poll:
+        self.polled.append(seconds())
+        await asyncio.sleep(self.poll_seconds)
+        error, self.poll_error = self.poll_error, None
+        if error is not None:
+            raise error
+        return await super().next_task()
+
+    async def heartbeat(self, task_id: TaskID) -> Heartbeat:
+        beat = await super().heartbeat(task_id)
+        if self.silent_heartbeat:
+            await asyncio.Event().wait()
+        return beat
+
+    async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
+        await asyncio.sleep(self.finish_seconds)
+        await super().finish(task_id, outcome)
+
+
+@dataclass
+class Records:
+    """An observer. `facts`: the kind of each work begun, and all that was told of it."""
+
+    facts: list[tuple[str, dict[str, Fact]]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def operation(self, work: Work, **facts: Fact) -> Iterator["_Told"]:
+        self.facts.append((work.value, facts))
+        yield _Told(facts)
+
+
+@dataclass
+class _Told:
+    facts: dict[str, Fact]
+
+    def tell(self, **facts: Fact) -> None:
+        self.facts.update(facts)
+
+
+SNAPSHOT = StagedSnapshot(
+    SyncID("sync1"), Path("/nowhere/sync1"), "sha-sync1", 1000, Counts(1, 1, 1), SyncScope(), START
+)
+
+
+@dataclass
+class Snapshots:
+    """Gives `snapshot` to each task, after `seconds`, and takes `leaving_seconds` to take it back.
+
+    `open` are the tasks that have it now.
+    """
+
+    snapshot: StagedSnapshot = SNAPSHOT
+    seconds: float = 0.0
+    leaving_seconds: float = 0.0
+    open: set[TaskID] = field(default_factory=set)
+    deliveries: list[tuple[TaskID, StagedSnapshot]] = field(default_factory=list)
+    failed: list[tuple[StagedSnapshot, Failure]] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def snapshot_for(self, task: SyncTask) -> AsyncIterator[StagedSnapshot]:
+        await asyncio.sleep(self.seconds)
+        self.open.add(task.id)
+        try:
+            yield self.snapshot
+        finally:
+            await asyncio.sleep(self.leaving_seconds)
+            self.open.remove(task.id)
+
+    def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        self.deliveries.append((task.id, snapshot))
+
+    def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
+        self.failed.append((snapshot, failure))
+
+
+@dataclass
+class Listener:
+    """What was heard of the session: `greeted`, `answered`, or a failure, each with its time in seconds."""
+
+    heard: list[tuple[str | Failure, float]] = field(default_factory=list)
+
+    def c1_greeted(self) -> None:
+        self._hear("greeted")
+
+    def c1_answered(self) -> None:
+        self._hear("answered")
+
+    def c1_failed(self, failure: Failure) -> None:
+        self._hear(failure)
+
+    @property
+    def failures(self) -> list[tuple[Failure, float]]:
+        return [(what, at) for what, at in self.heard if isinstance(what, Failure)]
+
+    def _hear(self, what: str | Failure) -> None:
+        self.heard.append((what, seconds()))
+
+
+@dataclass
+class Session:
+    """A poller on all of these. `end` stops it as a connector does."""
+
+    c1: SilentC1 = field(default_factory=SilentC1)
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    listener: Listener = field(default_factory=Listener)
+    records: Records = field(default_factory=Records)
+    patient: bool = False
+    slots: int = 1
+
+    def begin(self) -> asyncio.Task[None]:
+        self.hello_slots = asyncio.Semaphore(self.slots)
+        self.poller = TaskPoller(
+            "default.acme",
+            self.c1,
+            self.snapshots,
+            self.listener,
+            VirtualClock(),
+            NoJitter(),
+            self.hello_slots,
+            patient=self.patient,
+            observer=self.records,
+        )
+        self.polling = asyncio.create_task(self.poller.run())
+        return self.polling
+
+    async def end(self) -> None:
+        self.polling.cancel()
+        await asyncio.wait({self.polling})
+        await self.poller.close()
+
+    def sync_task(self, name: str, **changes: str) -> TaskID:
+        """C1 hands out a sync task at its next poll."""
+        self.c1.tasks.append(SyncTask(TaskID(name), SyncScope(), **changes))
+        return TaskID(name)

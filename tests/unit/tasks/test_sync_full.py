@@ -1,0 +1,71 @@
+"""The handler of `sync_full`: a snapshot, its upload, and what is recorded of it."""
+
+import asyncio
+
+import pytest
+
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
+from buildkite_connector.tasks.outcomes import format_note
+from buildkite_connector.tasks.sync_full import SyncFullHandler
+from fakes.connector_ports import C1
+from fakes.task_ports import SNAPSHOT, Snapshots
+from fakes.virtual_time import virtual_time
+
+TASK = SyncTask(TaskID("task1"), SyncScope(), storage_engine="pebble")
+FAILED = Failure(Reason.UPLOAD_FAILED, "The stream broke.")
+
+
+def handler(snapshots: Snapshots, c1: C1) -> SyncFullHandler:
+    return SyncFullHandler("default.acme", TASK, snapshots, c1, asyncio.Semaphore(1))
+
+
+def awaits_answer(work: SyncFullHandler) -> bool:
+    """Asked anew each time: the type checker takes the attribute for unchanged."""
+    return work.awaits_answer
+
+
+@virtual_time
+async def test_a_delivery_is_recorded_when_c1_has_taken_its_end() -> None:
+    snapshots, c1 = Snapshots(), C1()
+    work = handler(snapshots, c1)
+    assert await work.run() == TaskOutcome(message=format_note(TASK))
+    assert (c1.uploads, c1.files) == ([("task1", "sha-sync1")], [SNAPSHOT.path])
+    assert (snapshots.open, snapshots.deliveries) == (set(), [])
+    work.accepted()
+    assert snapshots.deliveries == [("task1", SNAPSHOT)]
+
+
+@virtual_time
+async def test_an_answer_is_awaited_from_the_last_byte_to_the_answer() -> None:
+    c1 = C1(upload_seconds=10.0, answer_seconds=10.0)
+    work = handler(Snapshots(), c1)
+    assert not awaits_answer(work)
+    running = asyncio.create_task(work.run())
+    await asyncio.sleep(9)
+    assert not awaits_answer(work)
+    await asyncio.sleep(2)
+    assert awaits_answer(work)
+    await running
+    assert not awaits_answer(work)
+
+
+@virtual_time
+async def test_a_failed_upload_is_recorded_and_fails_the_task() -> None:
+    snapshots, c1 = Snapshots(), C1()
+    c1.upload_failures.append(FAILED)
+    work = handler(snapshots, c1)
+    with pytest.raises(Failure, match="The stream broke"):
+        await work.run()
+    work.accepted()
+    assert (snapshots.failed, snapshots.deliveries, snapshots.open) == ([(SNAPSHOT, FAILED)], [], set())
+
+
+@virtual_time
+async def test_an_unexpected_error_of_an_upload_is_no_failed_delivery() -> None:
+    snapshots, c1 = Snapshots(), C1()
+    c1.upload_failures.append(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await handler(snapshots, c1).run()
+    assert snapshots.failed == []
