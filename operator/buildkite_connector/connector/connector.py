@@ -168,10 +168,10 @@ class Connector:
         match action:
             case Restore(sha256=sha256):
                 self._state = transitions.restore_started(state)
-                self._start("restore", self._restore(sha256))
+                self._start(on_credentials.RESTORE, self._restore(sha256))
             case CheckCredentials(full=full):
                 self._state = on_credentials.check_started(state, now, full=full)
-                self._start("check", self._check(full=full))
+                self._start(on_credentials.CHECK, self._check(full=full))
             case OpenC1():
                 self._open_c1(action, now)
             case CloseC1():
@@ -197,20 +197,18 @@ class Connector:
 
     def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         # Of a context of its own: what begins while a task of C1 is handled is no part of that task's trace.
-        task = asyncio.create_task(self._guard(work), name=f"{self.name}/{what}", context=contextvars.Context())
+        task = asyncio.create_task(self._guard(what, work), name=f"{self.name}/{what}", context=contextvars.Context())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+    async def _guard(self, what: str, work: Coroutine[None, None, None]) -> None:
         try:
             await work
         except Exception as error:
             logger.exception("an action failed unexpectedly", extra={"connector": self.name})
-            self._apply_error(error)
-
-    def _apply_error(self, error: Exception) -> None:
-        self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, error, now, self._env.waits))
+            broken, waits = error, self._env.waits
+            self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, what, broken, now, waits))
 
     # Actions; each ends in one transition
 

@@ -20,6 +20,8 @@ INVALID_SECRET_SECONDS = 10.0
 """Interval between Secret reads while the credentials are invalid, so that a corrected Secret takes effect soon."""
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
+CHECK, RESTORE = "check", "restore"
+"""Names of the actions that the state marks as under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +176,17 @@ def holder_changed(state: ConnectorState, holder: ConnectorKey | None) -> Connec
     return replace(state, host_id_holder=holder)
 
 
-def failed_unexpectedly(state: ConnectorState, error: Exception, now: Instant, waits: Waits) -> ConnectorState:
-    """An error in the operator itself ended an action. Its own text is not repeated: it may hold anything.
+def failed_unexpectedly(
+    state: ConnectorState, what: str, error: Exception, now: Instant, waits: Waits
+) -> ConnectorState:
+    """An error in the operator itself ended the action `what`; a check and a restore that are under way go on.
 
-    The desired state counts as checked, so that a check that breaks again and again is repeated at intervals.
+    The error's own text is not repeated: it may hold anything. The desired state counts as checked, so that a check
+    that breaks again and again is repeated at intervals.
     """
     desired = state.desired
-    check = replace(
-        state.check,
-        generation=desired.generation,
-        sync_request=desired.sync_request,
-        running_since=None,
-        full=False,
-        preflight=None,
-    )
-    return credentials_failed(replace(state, check=check, restoring=False), internal_error(error), now, waits)
+    check = replace(state.check, generation=desired.generation, sync_request=desired.sync_request, preflight=None)
+    if what == CHECK:
+        check = replace(check, running_since=None, full=False)
+    restoring = state.restoring and what != RESTORE
+    return credentials_failed(replace(state, check=check, restoring=restoring), internal_error(error), now, waits)

@@ -70,9 +70,10 @@ def restore_started(state: ConnectorState) -> ConnectorState:
 
 
 def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> ConnectorState:
-    """A file that may be older than a change of the resource or its Secret answers no task."""
-    if staged is not None and not state.restored_serves:
-        return replace(state, restoring=False, retired=(*state.retired, staged))
+    """A file that may be older than a change of the resource or its Secret, or than the staged one, answers no task."""
+    if state.staged is not None or not state.restored_serves:
+        retired = (staged,) if staged is not None else ()
+        return replace(state, restoring=False, retired=(*state.retired, *retired))
     return replace(state, restoring=False, staged=staged)
 
 

@@ -107,7 +107,9 @@ def an_action_breaks(life: Life, number: int) -> bool:
     life.check = None
     _check_failed(life, choices.INTERNAL)
     error = RuntimeError("unexpected")
-    life.apply(lambda state: on_credentials.failed_unexpectedly(state, error, life.now, life.waits))
+    life.apply(
+        lambda state: on_credentials.failed_unexpectedly(state, on_credentials.CHECK, error, life.now, life.waits)
+    )
     return True
 
 

@@ -175,13 +175,25 @@ def test_an_edit_waits_for_the_api_server_with_a_backoff() -> None:
 
 def test_an_error_of_the_operator_blocks_syncs_and_repeats_no_text_of_its_own() -> None:
     state = on_credentials.check_started(replace(ready(), desired=desired(2), restoring=True), LATER, full=True)
-    state = on_credentials.failed_unexpectedly(state, RuntimeError("token-123"), LATER, waits())
+    state = on_credentials.failed_unexpectedly(state, on_credentials.CHECK, RuntimeError("token-123"), LATER, waits())
     assert state.check.failure is not None
     assert state.check.failure.reason is Reason.INTERNAL_ERROR
     assert "token-123" not in state.check.failure.message
-    assert (state.restoring, state.check.generation, state.check.running_since) == (False, 2, None)
+    assert (state.restoring, state.check.generation, state.check.running_since) == (True, 2, None)
     assert not state.check.full
     assert state.check.preflight is None
+
+
+def test_a_restore_that_breaks_has_ended() -> None:
+    state = replace(ready(), restoring=True)
+    broken = on_credentials.failed_unexpectedly(state, on_credentials.RESTORE, RuntimeError(), LATER, waits())
+    assert not broken.restoring
+
+
+def test_an_error_of_another_action_leaves_the_check_under_way() -> None:
+    state = on_credentials.check_started(ready(), LATER, full=True)
+    state = on_credentials.failed_unexpectedly(state, "discard", RuntimeError(), LATER, waits())
+    assert (state.check.running_since, state.check.full, state.restoring) == (LATER.monotonic, True, False)
 
 
 # The session with C1

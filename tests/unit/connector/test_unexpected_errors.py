@@ -1,0 +1,108 @@
+"""An error of the operator itself in one action: the other actions under way go on, and no file is lost."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from buildkite_connector.connector import transitions
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.status import ConditionType
+from fakes.connector_states import ready
+from fakes.connector_world import MINUTE, SecretCredentials, Store, World, stopped_world
+from fakes.virtual_time import until, virtual_time
+
+
+@dataclass
+class BrokenStore(Store):
+    """The errors are raised by the next releases; a restore takes `restore_seconds`."""
+
+    release_errors: list[Exception] = field(default_factory=list)
+    restore_seconds: float = 0.0
+
+    async def release(self, snapshot: StagedSnapshot) -> None:
+        if self.release_errors:
+            raise self.release_errors.pop()
+        await super().release(snapshot)
+
+    async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
+        await asyncio.sleep(self.restore_seconds)
+        return await super().restore(key, sha256)
+
+
+@dataclass
+class BrokenSecret(SecretCredentials):
+    """The errors are raised by the next reads. `most_active` is how many reads there were at once."""
+
+    errors: list[Exception] = field(default_factory=list)
+    active: int = 0
+    most_active: int = 0
+
+    async def read(self) -> Credentials:
+        if self.errors:
+            raise self.errors.pop()
+        self.active += 1
+        self.most_active = max(self.active, self.most_active)
+        try:
+            return await super().read()
+        finally:
+            self.active -= 1
+
+
+@virtual_time
+async def test_no_second_check_begins_while_one_is_under_way_and_another_action_breaks() -> None:
+    world, vault, store = World(), BrokenSecret(), BrokenStore()
+    world.order, world.store = replace(world.order, credentials=vault), store
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        reads, vault.seconds = vault.reads, 3 * MINUTE
+        await until(lambda: vault.reads > reads)
+        store.release_errors.append(ZeroDivisionError())
+        world.annotate(sync_request="now")
+        await until(lambda: not store.release_errors)
+        await asyncio.sleep(2 * MINUTE)
+        assert vault.reads == reads + 1
+        await asyncio.sleep(20 * MINUTE)
+        assert vault.most_active == 1
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_restore_that_is_late_after_another_action_broke_costs_no_newer_snapshot() -> None:
+    world = await stopped_world()
+    store = BrokenStore(world.store.files, made=world.store.made, restore_seconds=8 * MINUTE)
+    vault = BrokenSecret(errors=[ZeroDivisionError()])
+    world.order, world.store = replace(world.order, credentials=vault), store
+    async with world.running(restored=world.status):
+        task = world.task()
+        await asyncio.sleep(30 * MINUTE)
+        assert not vault.errors
+        assert world.status.last_sync is not None
+        assert world.c1.uploads == [(task, f"sha-{world.status.last_sync.id}")]
+        assert [sync_id for _, sync_id in store.files] == [world.status.last_sync.id]
+
+
+def test_a_restored_file_does_not_take_the_place_of_a_newer_one() -> None:
+    state = ready()
+    old = replace(state.staged, sync_id=SyncID("sync0"), path=Path("/nowhere/sync0")) if state.staged else None
+    assert old is not None
+    after_old = transitions.snapshot_restored(replace(state, restoring=True, restored_serves=True), old)
+    assert (after_old.staged, after_old.retired, after_old.restoring) == (state.staged, (old,), False)
+    after_none = transitions.snapshot_restored(replace(state, restoring=True, restored_serves=True), None)
+    assert (after_none.staged, after_none.retired) == (state.staged, ())
+
+
+@virtual_time
+async def test_a_file_whose_removal_breaks_is_not_kept_in_the_state() -> None:
+    world, store = World(), BrokenStore()
+    world.store = store
+    async with world.running() as connector:
+        await asyncio.sleep(MINUTE)
+        store.release_errors.append(ZeroDivisionError())
+        world.annotate(sync_request="now")
+        await until(lambda: not store.release_errors)
+        await asyncio.sleep(1)
+        state = connector._state  # what a connector holds of a file that is gone shows nowhere else
+        assert (state.retired, state.discarding) == ((), ())
+        await asyncio.sleep(10 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
