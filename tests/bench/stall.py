@@ -34,14 +34,14 @@ class Stall:
     waited: float = 0.0
 
 
-async def watch(longest: Stall) -> None:
-    """Keep the longest stall, until cancelled."""
+async def watch(longest: Stall, step: float = STEP) -> None:
+    """Keep the longest stall, until cancelled; `step` in seconds."""
     with ProcessorWait() as processor:
         while True:
             began, ready = time.perf_counter(), processor.waited()
-            await asyncio.sleep(STEP)
+            await asyncio.sleep(step)
             waited = processor.waited() - ready
-            own = time.perf_counter() - began - STEP - waited
+            own = time.perf_counter() - began - step - waited
             if own > longest.seconds:
                 longest.seconds, longest.waited = own, waited
 
@@ -65,9 +65,9 @@ class ProcessorWait:
         return 0.0 if self._file < 0 else int(os.pread(self._file, 100, 0).split()[1]) / 1e9
 
 
-async def watched(work: Coroutine[Any, Any, T], longest: Stall) -> T:
+async def watched(work: Coroutine[Any, Any, T], longest: Stall, step: float = STEP) -> T:
     """The work's own result; the watcher runs as long as it does."""
-    watcher = asyncio.create_task(watch(longest))
+    watcher = asyncio.create_task(watch(longest, step))
     try:
         return await work
     finally:

@@ -31,7 +31,7 @@ from unit.hostile.buildkite_rows import (
     head,
 )
 from unit.hostile.http_server import HostileServer, Part, Request
-from unit.hostile.measure import leaks
+from unit.hostile.measurement import leaks
 
 ONE_TRY = replace(HASTY, patience=Patience(tries=1, blind_pause=0.01, refusals=0), longest_window=0.01)
 FORMS = {

@@ -28,7 +28,7 @@ from unit.hostile.c1_rows import (
 )
 from unit.hostile.c1_server import GOAWAY, CallAnswer, HostileC1, frame
 from unit.hostile.http_server import Part
-from unit.hostile.measure import leaks
+from unit.hostile.measurement import leaks
 
 FORMS: dict[str, Callable[[str], str]] = {
     "as it is": str,

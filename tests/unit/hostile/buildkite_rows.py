@@ -13,13 +13,15 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from unit.hostile.http_server import FOREVER, Answer, HostileServer, Part, Request
-from unit.hostile.rows import Row
+from unit.hostile.rows import Bounds, Row
 
 TOKEN = "bkua_0123456789abcdef0123456789abcdef01234567"
 ACME = "acme"
 TIMEOUTS = Timeouts(connect=1.0, read=0.5, write=1.0, total=1.5)
 UNHURRIED = Timeouts(connect=1.0, read=4.0, write=1.0, total=4.5)
 """For answers that another bound ends, on a machine however busy."""
+HURRIED = Timeouts(connect=1.0, read=0.4, write=1.0, total=0.7)
+"""For answers that only `total` ends; as they grow for half of the time, memory may grow by half."""
 PATIENCE = Patience(tries=2, first=0.01, longest=0.02, blind_pause=0.05, refusals=2)
 
 MOST_PAGES = 50
@@ -106,7 +108,8 @@ def hostile(
     def serve() -> AbstractAsyncContextManager[str]:
         return HostileServer(routes).running()
 
-    return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts), outcome, secrets=(TOKEN,))
+    bounds = Bounds(peak=28.0) if timeouts is HURRIED else Bounds()
+    return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts), outcome, (TOKEN,), bounds)
 
 
 def endless(start: bytes, piece: bytes) -> Answer:
@@ -193,8 +196,9 @@ def big_page(request: Request) -> Iterable[Part]:
 
 
 MANY_TEAMS = listing(
-    lambda page, place: {**TEAM, "id": f"t-{page}-{place}", "slug": f"t-{page}-{place}"}, last=8, ends=True
+    lambda page, place: {**TEAM, "id": f"t-{page}-{place}", "slug": f"t-{page}-{place}"}, last=4, ends=True
 )
+"""40: their pages together are larger than `Bounds.peak`."""
 INVALID = "not what Buildkite documents"
 BROKEN = "broke off or was no HTTP"
 LATE = "no answer came in time"
@@ -252,8 +256,13 @@ ROWS: list[Row] = [
     hostile("thousands of headers", whole(b"[]", "200 OK", *["a: b"] * 15_000), None),
     hostile("a header of 1 MB", whole(b"[]", "200 OK", f"X: {'x' * 1_000_000}"), BROKEN),
     hostile("a reason phrase without an end", endless(b"HTTP/1.1 200 ", b"x" * 100_000), BROKEN),
-    hostile("100 Continue for ever", endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000), LATE),
-    hostile("103 Early Hints for ever", endless(b"", b"HTTP/1.1 103 Hints\r\nLink: <x>\r\n\r\n" * 4_000), LATE),
+    hostile("100 Continue for ever", endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000), LATE, timeouts=HURRIED),
+    hostile(
+        "103 Early Hints for ever",
+        endless(b"", b"HTTP/1.1 103 Hints\r\nLink: <x>\r\n\r\n" * 4_000),
+        LATE,
+        timeouts=HURRIED,
+    ),
     hostile("101 Switching Protocols", parts(head("101 Switching Protocols", "Upgrade: x"), b"a" * 1_000_000), BROKEN),
     hostile("HTTP/0.9", parts(b"<html>hello</html>"), BROKEN),
     hostile("not HTTP", parts(b"\x16\x03\x01\x02\x00" * 1000), BROKEN),
@@ -261,9 +270,9 @@ ROWS: list[Row] = [
     hostile("closed at once", parts(), BROKEN),
     # time
     hostile("no answer", parts(FOREVER), LATE),
-    hostile("a head that dribbles", dribble(b"X", 0.1, b"HTTP/1.1 200 OK\r\nX: "), LATE),
-    hostile("a body that dribbles", dribble(b" ", 0.1, head()), LATE),
-    hostile("an error that dribbles", dribble(b" ", 0.1, head("503 No")), LATE),
+    hostile("a head that dribbles", dribble(b"X", 0.1, b"HTTP/1.1 200 OK\r\nX: "), LATE, timeouts=HURRIED),
+    hostile("a body that dribbles", dribble(b" ", 0.1, head()), LATE, timeouts=HURRIED),
+    hostile("an error that dribbles", dribble(b" ", 0.1, head("503 No")), LATE, timeouts=HURRIED),
     # JSON
     hostile("JSON of 100,000 levels", whole(b"[" * 100_000 + b"]" * 100_000), f"{INVALID}.*expected fewer"),
     hostile("JSON of 40,000 levels", whole(b"[" * 40_000 + b"]" * 40_000), f"{INVALID}.*recursion limit"),

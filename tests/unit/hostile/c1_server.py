@@ -213,7 +213,8 @@ class _Http2:
             if self._writer.is_closing():
                 return
 
-    async def _flow(self, data: bytes, stream: int) -> None:
+    async def _flow(self, whole: bytes, stream: int) -> None:
+        data = memoryview(whole)  # a slice of bytes would copy the rest of 100 MB for each frame
         while data and not self._writer.is_closing():
             room = min(self._windows[0], self._windows[stream], LARGEST_FRAME)
             if room <= 0:
@@ -222,7 +223,7 @@ class _Http2:
             piece, data = data[:room], data[room:]
             self._windows[0] -= len(piece)
             self._windows[stream] -= len(piece)
-            self._writer.write(frame(DATA, 0, stream, piece))
+            self._writer.write(frame(DATA, 0, stream, bytes(piece)))
             await self._writer.drain()
             await asyncio.sleep(0)
 

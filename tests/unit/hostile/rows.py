@@ -8,6 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
+STALL_STEP = 0.005
+"""Seconds between two looks at whether the event loop comes round: a stall seems shorter by so much at most."""
+NEIGHBOUR_PAUSE = 0.1
+"""Seconds between two syncs of the neighbour: what keeps it waiting seems shorter by so much at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -17,8 +22,8 @@ class Bounds:
     kept: float = 16.0
     """What is still held after the operation, once garbage is collected and the allocator gave back its pages."""
     ends_within: float = 10.0
-    stall: float = 0.1
-    neighbour: float = 1.0
+    stall: float = 0.1 - STALL_STEP
+    neighbour: float = 1.0 - NEIGHBOUR_PAUSE
     """The longest sync of another connector, in the same process and against an honest server."""
     sentence: int = 600
     """Characters of the failure's message."""

@@ -1,17 +1,20 @@
 """No answer of C1, at the token endpoint or to a call, costs the process more than the table's bounds."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from unit.hostile.c1_rows import ROWS
 from unit.hostile.measure import Child
 from unit.hostile.rows import Row
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child() as child:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def child() -> AsyncIterator[Child]:
+    async with Child() as child:
         yield child
 
 
