@@ -92,6 +92,12 @@ class Life:
         self.numbers += 1
         return self.numbers
 
+    @property
+    def status(self) -> ConnectorStatus:
+        """What the state is for people, now."""
+        state, now = self.derived_of
+        return self.derived if state is self.state and now == self.now else derive_status(self.state, self.now)
+
     # One step, as `Connector._apply` makes it
 
     def apply(self, transition: Callable[[ConnectorState], ConnectorState] | None = None) -> None:
@@ -102,9 +108,11 @@ class Life:
         if holder != self.state.host_id_holder:
             self.state = on_credentials.holder_changed(self.state, holder)
         self.begin_all()
+        self.derived = derive_status(self.state, self.now)
         if not hold_status(self.state, self.now):
-            self.written = derive_status(self.state, self.now)
+            self.written = self.derived
             self.state = replace(self.state, records=self.written)
+        self.derived_of = (self.state, self.now)
         self.wake = wake_at(self.state, self.now)
         self.jumped = False
 

@@ -1,6 +1,5 @@
 """What must hold after every step of a connector's life, and what must come once nothing stands in the way."""
 
-from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.state import C1Phase, SyncPhase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.schedule import Interval
@@ -32,8 +31,7 @@ def check_promises(life: Life) -> None:
         _check_is_repeated(life)
         _tasks_wait_for_something(life)
         _what_is_due_is_under_way(life)
-    status = derive_status(state, life.now)
-    check_status(status)
+    check_status(life.status)
 
 
 def _runs(life: Life) -> bool:

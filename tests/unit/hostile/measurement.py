@@ -67,6 +67,7 @@ def leaks(text: str, secret: str) -> list[str]:
     """Parts of the secret that `text` shows: plain, percent-encoded, in base64, or with other characters between."""
     plain = "".join(text.split())
     squeezed = "".join(char for char in text if char.isascii() and char.isprintable() and char not in " \\")
+    shown = "\n".join((text, plain, squeezed)).lower()
     forms = {secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")}
     parts = {form[at : at + SHORTEST_PART] for form in forms for at in range(max(1, len(form) - SHORTEST_PART + 1))}
-    return sorted(part for part in parts if any(part.lower() in shown.lower() for shown in (text, plain, squeezed)))
+    return sorted(part for part in parts if part.lower() in shown)
