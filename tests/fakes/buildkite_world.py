@@ -26,7 +26,8 @@ from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import Clock
 from harness.organization import directory_of
-from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
 

@@ -16,7 +16,7 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
 )
-from simulators.buildkite.organization import TEAM_SETTINGS
+from simulators.buildkite.made_organization import TEAM_SETTINGS
 
 DATA = Path(__file__).parents[1] / "data"
 ACME_ORG = DATA / "acme-org.json"

@@ -13,7 +13,8 @@ from pathlib import Path
 from simulators.buildkite.api import ALL_SCOPES, Token
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.control import control
-from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits, OtherUse
 from simulators.buildkite.server import BuildkiteSimulator, Config
 

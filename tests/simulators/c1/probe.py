@@ -21,8 +21,9 @@ from google.protobuf.message import Message
 
 from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.proto import connector_pb2
+from simulators.c1.answers import wire
 from simulators.c1.server import C1Simulator
-from simulators.c1.service import SERVICE, wire
+from simulators.c1.service import SERVICE
 from simulators.c1.token import ASSERTION_TYPE, Client
 
 DEADLINE = 10.0

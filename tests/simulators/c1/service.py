@@ -7,9 +7,8 @@ the call with C1's code and, where the connector broke the contract, are noted a
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -18,43 +17,20 @@ from google.protobuf.message import Message
 
 from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.timing.clock import Clock
+from simulators.c1.answers import Context, Exchange, duration_of, expectation, invalid, wire
 from simulators.c1.faults import Action, Fault, FaultScript
-from simulators.c1.ingest import MAGIC, Expected, Rejected, ingest
+from simulators.c1.ingest import MAGIC, Rejected, ingest
 from simulators.c1.journal import Call, Journal
 from simulators.c1.limits import Refused, check
 from simulators.c1.policy import Policy
-from simulators.c1.tasks import Ledger, Outcome, TaskRecord, Who
+from simulators.c1.tasks import Ledger, Outcome, TaskRecord
 from simulators.c1.token import Authority, TokenRejected
 from simulators.c1.uploads import Incoming, Uploads
 
 SERVICE = "c1.connectorapi.baton.v1.BatonService"
+
+
 OPTIONS = (("grpc.so_reuseport", 0), ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000))
-
-
-class Context(Protocol):
-    """What this service uses of a gRPC call's context."""
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...] | None: ...
-
-    def peer(self) -> str: ...
-
-    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One call in progress: whose it is and what it is about, for the transcript."""
-
-    rpc: str
-    peer: str
-    user_agent: str
-    client_id: str = ""
-    host_id: str = ""
-    task_id: str = ""
-
-    @property
-    def who(self) -> Who:
-        return Who(self.client_id, self.host_id)
 
 
 class BatonService:
@@ -217,14 +193,14 @@ class BatonService:
             fault = self._faults.take("UploadAsset")
             first = await anext(requests, pb.BatonServiceUploadAssetRequest())
             if first.WhichOneof("msg") != "metadata":
-                raise _invalid(f"msg: expected metadata first, got {first.WhichOneof('msg')}")
+                raise invalid(f"msg: expected metadata first, got {first.WhichOneof('msg')}")
             exchange.host_id, exchange.task_id = first.metadata.host_id, first.metadata.task_id
             check(first)
             record = self._ledger.uploading(exchange.who, exchange.task_id)
             with self._uploads.incoming(record.id) as part:
                 checksum = await self._receive(requests, part, fault, exchange)
                 if checksum != part.sha256 or (fault is not None and fault.action is Action.CHECKSUM):
-                    raise _invalid("eof.sha256_checksum: is not the SHA-256 of the bytes received")
+                    raise invalid("eof.sha256_checksum: is not the SHA-256 of the bytes received")
                 part.close()
                 await self._take_in(part, record, exchange)
             if fault is not None and fault.carried_out:
@@ -246,30 +222,30 @@ class BatonService:
                 await self._befall(fault, exchange)
             kind = request.WhichOneof("msg")
             if checksum:
-                raise _invalid(f"msg: expected nothing after eof, got {kind}")
+                raise invalid(f"msg: expected nothing after eof, got {kind}")
             check(request)
             if kind == "metadata":
-                raise _invalid("msg: expected data or eof, got metadata again")
+                raise invalid("msg: expected data or eof, got metadata again")
             if kind == "data":
                 part.append(request.data.data)
             elif not part.size:
-                raise _invalid("msg: expected data before eof")
+                raise invalid("msg: expected data before eof")
             else:
                 checksum = request.eof.sha256_checksum
         if not checksum:
-            raise _invalid("msg: the stream ended without eof")
+            raise invalid("msg: the stream ended without eof")
         return checksum
 
     async def _take_in(self, part: Incoming, record: TaskRecord, exchange: Exchange) -> None:
         if record.debug and record.delivered and not part.path.read_bytes().startswith(MAGIC):
             self._uploads.keep_debug_log(part)
             return
-        expected, read = _expected(record), None
+        expected, read = expectation(record), None
         if self._policy.validate:
             try:
                 read = await asyncio.to_thread(ingest, part.path, expected)
             except Rejected as rejected:
-                raise _invalid(f"the snapshot was rejected: {rejected}") from None
+                raise invalid(f"the snapshot was rejected: {rejected}") from None
         record = self._ledger.uploading(exchange.who, record.id)
         self._uploads.keep(
             part, who=exchange.who, task_id=record.id, at=self._clock.now(), expected=expected, read=read
@@ -278,33 +254,8 @@ class BatonService:
 
     @property
     def _next_poll(self) -> Duration:
-        return _duration(self._policy.next_poll)
+        return duration_of(self._policy.next_poll)
 
     @property
     def _next_heartbeat(self) -> Duration:
-        return _duration(self._policy.next_heartbeat)
-
-
-def wire(message: Message) -> bytes:
-    """A message as gRPC sends it."""
-    return message.SerializeToString()
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9))
-
-
-def _invalid(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def _expected(record: TaskRecord) -> Expected:
-    """What the task's options allow. Of a targeted sync this simulator knows only that it is one sync."""
-    options = record.message().sync_full
-    if options.targeted_sync_resources:
-        return Expected()
-    return Expected(
-        sync_type="resources_only" if options.skip_entitlements_and_grants else "full",
-        kinds=frozenset(options.sync_resource_type_ids),
-        grants=not options.skip_grants,
-    )
+        return duration_of(self._policy.next_heartbeat)

@@ -22,8 +22,9 @@ import yaml
 
 from buildkite_connector.timing.clock import Clock, SystemClock
 from harness.kubectl_table import render_table
+from simulators.kubernetes.exchange import Exchange, Fault
 from simulators.kubernetes.fields import Manager, Manifest
-from simulators.kubernetes.http import Exchange, Fault, ObjectsHandler
+from simulators.kubernetes.http import ObjectsHandler
 from simulators.kubernetes.resources import DEFINITIONS, NAMESPACES
 from simulators.kubernetes.store import Store
 

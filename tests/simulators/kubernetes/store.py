@@ -4,15 +4,13 @@ No HTTP here: `simulators.kubernetes` serves it, `simulators.kubernetes` knows s
 What each rule is taken from stands in `simulators.kubernetes`, which a real API server passes as well.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
 import jsonpatch
 
-from buildkite_connector.timing.clock import Clock, SystemClock
+from buildkite_connector.timing.clock import Clock
 from simulators.kubernetes.fields import (
     Manager,
     Manifest,
@@ -23,8 +21,8 @@ from simulators.kubernetes.fields import (
     merged,
     without,
 )
+from simulators.kubernetes.objects import Change, Key, Objects, object_key
 from simulators.kubernetes.resources import (
-    BUILT_IN,
     DEFINITIONS,
     EVENTS,
     NAMESPACES,
@@ -44,87 +42,14 @@ from simulators.kubernetes.rules import (
     specified,
 )
 
-FIRST_VERSION = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One entry of the history: what a watch tells. Its object is shared: never changed in place."""
-
-    version: int
-    type: str
-    resource: Resource
-    manifest: Manifest
-
-
-Key = tuple[str, str, str, str]
-
-
-class Store:
+class Store(Objects):
     """Objects by resource, namespace and name, each write with a version of its own, and their history."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self._objects: dict[Key, Manifest] = {}
-        self._owners: dict[Key, Ownership] = {}
-        self._moved = asyncio.Event()
-        self.resources = list(BUILT_IN)
-        self.history: list[Change] = []
-        self.version = FIRST_VERSION
-        self.oldest_version = FIRST_VERSION
-        self.on_definition: Callable[[Resource], None] = lambda _: None
-        self.on_definition_gone: Callable[[Resource], None] = lambda _: None
+        super().__init__(clock)
         for name in ("default", "kube-system"):
             self.create(NAMESPACES, "", {"metadata": {"name": name}}, Manager("kube-apiserver", False, ""))
-
-    # Reading
-
-    def resource(self, group: str, version: str, plural: str) -> Resource:
-        """The resource behind a URL; ApiError 404 when none is defined."""
-        for resource in self.resources:
-            if (resource.group, resource.version, resource.plural) == (group, version, plural):
-                return resource
-        raise ApiError(404, "NotFound", "the server could not find the requested resource")
-
-    def resource_of_kind(self, kind: str) -> Resource:
-        """The resource with this kind; LookupError names those that there are."""
-        for resource in self.resources:
-            if resource.kind == kind:
-                return resource
-        known = ", ".join(sorted(resource.kind for resource in self.resources))
-        raise LookupError(f"The Kubernetes double knows no kind {kind}; it knows {known}. Apply its CRD first.")
-
-    def read(self, resource: Resource, namespace: str, name: str) -> Manifest:
-        """The object as it is now, not to be changed in place; ApiError 404 when there is none."""
-        try:
-            return self._objects[_key(resource, namespace, name)]
-        except KeyError:
-            raise refusal(404, "NotFound", resource, name, "not found") from None
-
-    def objects(self, resource: Resource, namespace: str = "") -> list[Manifest]:
-        """All objects of a resource, of one namespace or of all, in the order of their names."""
-        return [
-            manifest
-            for key, manifest in sorted(self._objects.items(), key=lambda entry: entry[0])
-            if key[:2] == (resource.group, resource.plural) and namespace in {"", key[2]}
-        ]
-
-    def has(self, resource: Resource, namespace: str, name: str) -> bool:
-        """Whether there is such an object."""
-        return _key(resource, namespace, name) in self._objects
-
-    def changes(self, since: int) -> list[Change]:
-        """What came after this version, oldest first."""
-        return self.history[max(since - FIRST_VERSION, 0) :]  # each version is one change
-
-    async def moved(self) -> None:
-        """Wait for the next change (or `wake`)."""
-        await self._moved.wait()
-
-    def wake(self) -> None:
-        """Let all that wait in `moved` look again."""
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
 
     # Writing
 
@@ -132,7 +57,7 @@ class Store:
         """Create an object; its namespace, where it has one, must exist and not be on its way out."""
         metadata = manifest.get("metadata") or {}
         name = metadata.get("name") or f"{metadata.get('generateName', '')}{uuid4().hex[:5]}"
-        key = _key(resource, namespace, name)
+        key = object_key(resource, namespace, name)
         if key in self._objects:
             raise refusal(409, "AlreadyExists", resource, name, "already exists")
         check_identity(resource, namespace, name, manifest)
@@ -187,7 +112,7 @@ class Store:
     ) -> Manifest:
         """Server-side apply, of an object or its status; `force` takes over fields that others own."""
         namespace, name = key_name
-        key = _key(resource, namespace, name)
+        key = object_key(resource, namespace, name)
         if key not in self._objects and not manager.subresource:
             check_declared(resource, manifest)
             return self.create(
@@ -223,7 +148,7 @@ class Store:
             self._undefine(Resource.defined_by(current))
         if resource == NAMESPACES:
             self._empty(name)
-        key = _key(resource, namespace, name)
+        key = object_key(resource, namespace, name)
         held = current["metadata"].get("finalizers") or (resource == NAMESPACES and self._inhabited(name))
         if not held:
             return self._remove(resource, key, current)
@@ -266,7 +191,7 @@ class Store:
             if resource.status_subresource:
                 new["status"] = current.get("status")
         new = {key: value for key, value in new.items() if value is not None}
-        key = _key(resource, namespace, name)
+        key = object_key(resource, namespace, name)
         owners_changed = self._record_owner(key, manager, resource, current, new, applied=applied)
         if new != current or owners_changed:
             if "generation" in metadata and specified(resource, new) != specified(resource, current):
@@ -310,7 +235,7 @@ class Store:
         if namespace and not self._inhabited(namespace):
             home = self.read(NAMESPACES, "", namespace)
             if "deletionTimestamp" in home["metadata"]:
-                self._remove(NAMESPACES, _key(NAMESPACES, "", namespace), home)
+                self._remove(NAMESPACES, object_key(NAMESPACES, "", namespace), home)
         return last
 
     def _inhabited(self, namespace: str) -> bool:
@@ -339,7 +264,7 @@ class Store:
         for manifest in self.objects(resource):
             self._remove(
                 resource,
-                _key(resource, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]),
+                object_key(resource, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]),
                 manifest,
             )
         self.resources.remove(resource)
@@ -347,7 +272,3 @@ class Store:
 
     def _timestamp(self) -> str:
         return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _key(resource: Resource, namespace: str, name: str) -> Key:
-    return resource.group, resource.plural, namespace, name

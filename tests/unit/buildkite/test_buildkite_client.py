@@ -19,7 +19,8 @@ from harness.organization import ACME_ORG, acme
 from simulators.buildkite import faults
 from simulators.buildkite.api import Token
 from simulators.buildkite.certificate import Certificate
-from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
 

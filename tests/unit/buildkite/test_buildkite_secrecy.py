@@ -18,7 +18,7 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_world import HASTY
-from unit.hostile.buildkite_rows import (
+from unit.hostile.buildkite_answers import (
     ACCESS_TOKEN,
     HONEST,
     MEMBERS,

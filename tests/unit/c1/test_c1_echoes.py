@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.model.failure import Failure
-from unit.hostile.c1_rows import (
+from unit.hostile.c1_answers import (
     ACCESS_TOKEN,
     CLIENT_SECRET,
     KEY,
@@ -20,12 +20,10 @@ from unit.hostile.c1_rows import (
     assertion_of,
     good_token,
     next_task,
-    no_task,
-    task,
     token_with,
-    trailers_only,
     whole,
 )
+from unit.hostile.c1_call_answers import no_task, task, trailers_only
 from unit.hostile.c1_server import GOAWAY, CallAnswer, HostileC1, frame
 from unit.hostile.http_server import Part
 from unit.hostile.measurement import leaks

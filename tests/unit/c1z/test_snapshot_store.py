@@ -1,12 +1,8 @@
 """The store keeps the snapshots of each connector until they are released, and one across restarts."""
 
-import asyncio
 import hashlib
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SnapshotStore, read_snapshot
-from buildkite_connector.c1z.atomic_file import scratch_directory
 from buildkite_connector.model.directory import Account, Directory
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
+
+
 FIRST, SECOND = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRnLeLr03nEgvML")
 
 
@@ -196,91 +193,6 @@ async def test_snapshots_of_connectors_that_are_no_more_are_removed(
     assert await store.prune(["team-b.acme", "team-c.acme"]) == 1
     assert not one.path.exists()
     assert other.path.exists()
-
-
-async def test_a_snapshot_that_cannot_be_written_leaves_the_former_one_staged(
-    store: SnapshotStore, acme_directory: Directory
-) -> None:
-    snapshot = await staged(store, acme_directory)
-    broken = replace(acme_directory, accounts=acme_directory.accounts[1:])
-    with pytest.raises(Failure):
-        await staged(store, broken, sync_id=SECOND)
-    assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
-
-
-async def test_the_event_loop_runs_while_a_snapshot_is_written(
-    store: SnapshotStore, large_directory: Directory
-) -> None:
-    turns = 0
-    writing = asyncio.create_task(staged(store, large_directory))
-    while not writing.done():
-        turns += 1
-        await asyncio.sleep(0)
-    await writing
-    assert turns > 5
-
-
-async def test_a_cancelled_write_stops_clears_up_and_leaves_the_former_snapshot(
-    store: SnapshotStore, place: Path, acme_directory: Directory, large_directory: Directory
-) -> None:
-    snapshot = await staged(store, acme_directory)
-    begun, loop, cancelled = asyncio.Event(), asyncio.get_running_loop(), threading.Event()
-
-    def hold_the_writer() -> None:
-        loop.call_soon_threadsafe(begun.set)
-        cancelled.wait(timeout=60)
-
-    large = replace(large_directory, accounts=telling(large_directory.accounts, hold_the_writer))
-    writing = asyncio.create_task(staged(store, large, sync_id=SECOND))
-    await begun.wait()
-    assert len(files(place)) == 2
-    writing.cancel()
-    await asyncio.sleep(0)
-    cancelled.set()
-    with pytest.raises(asyncio.CancelledError):
-        await writing
-    assert files(place) == [snapshot.path]
-    assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
-
-
-async def test_a_write_that_ends_as_it_is_cancelled_leaves_no_file(
-    store: SnapshotStore, place: Path, acme_directory: Directory
-) -> None:
-    begun, loop = asyncio.Event(), asyncio.get_running_loop()
-    accounts = telling(acme_directory.accounts, lambda: loop.call_soon_threadsafe(begun.set))
-    writing = asyncio.create_task(staged(store, replace(acme_directory, accounts=accounts)))
-    await begun.wait()
-    while not list(place.glob("*.c1z")):
-        time.sleep(0.01)  # the loop does not turn, so that the task cannot hear of the end  # noqa: ASYNC251
-    writing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await writing
-    assert files(place) == []
-
-
-def test_what_a_killed_writer_left_is_removed_at_start(place: Path) -> None:
-    place.mkdir()
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from buildkite_connector.c1z.atomic_file import scratch_directory\n"
-        "with scratch_directory(Path(sys.argv[1])) as scratch:\n"
-        "    (scratch / 'database').write_bytes(b'half')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run(  # noqa: S603 (our own script)
-        [sys.executable, "-c", script, str(place)], check=False, timeout=60
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert len(files(place)) == 1
-    SnapshotStore(place)
-    assert files(place) == []
-
-
-def test_what_another_writer_is_at_work_on_is_left_alone(place: Path) -> None:
-    place.mkdir()
-    with scratch_directory(place) as scratch:
-        SnapshotStore(place)
-        assert scratch.is_dir()
 
 
 def test_a_directory_that_cannot_be_made_is_a_storage_failure_that_names_it(tmp_path: Path) -> None:

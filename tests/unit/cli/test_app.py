@@ -19,7 +19,8 @@ from buildkite_connector.model.snapshot import SyncID
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
 from simulators.buildkite.api import Token
 from simulators.buildkite.faults import server_error, stall
-from simulators.buildkite.organization import Organization, make_organization
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
 

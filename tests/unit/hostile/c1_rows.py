@@ -3,291 +3,58 @@
 import base64
 import functools
 import json
-import struct
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, quote
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
-from buildkite_connector.proto import baton_pb2
-from unit.hostile import c1_server as h2
-from unit.hostile.c1_server import CallAnswer, Flow, HostileC1, TokenAnswer
-from unit.hostile.http_server import FOREVER, Part
+from unit.hostile.c1_answers import (
+    ACCESS_TOKEN,
+    GOOD_TOKEN,
+    HURRIED,
+    SECRETS,
+    bomb,
+    chunks_of_one_byte,
+    cookies,
+    dribble,
+    each_alone,
+    echo_in_body,
+    echo_in_coding,
+    echo_in_garbage,
+    echo_in_location,
+    echo_in_reason,
+    endless,
+    endless_header,
+    endless_headers,
+    endless_hints,
+    good_token,
+    gzip_bomb,
+    never,
+    next_task,
+    repeated,
+    token_with,
+    whole,
+)
+from unit.hostile.c1_call_answers import (
+    GZIP_OK,
+    answered,
+    data_over_the_window,
+    endless_metadata,
+    endless_trailers,
+    floods,
+    garbage,
+    go_away,
+    message_without_end,
+    messages_without_end,
+    no_task,
+    refused,
+    reset,
+    sync_task,
+    task,
+)
+from unit.hostile.c1_server import CallAnswer, HostileC1, TokenAnswer
+from unit.hostile.http_server import Part
 from unit.hostile.rows import Bounds, Row
 
-
-def _encoded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-_PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PRIVATE = _encoded(_PRIVATE.private_bytes_raw())
-KEY = _encoded(
-    json.dumps(
-        {"kty": "OKP", "crv": "Ed25519", "x": _encoded(_PRIVATE.public_key().public_bytes_raw()), "d": PRIVATE}
-    ).encode()
-)
-CLIENT_SECRET = f"secret-token:conductorone.com:v1:{KEY}"
-ACCESS_TOKEN = "c1at_7Q+z/3fK=" + "0123456789abcdef" * 4
-ASSERTION_HEAD = _encoded(b'{"alg":"EdDSA","nonce":"')
-"""How every assertion begins; the rest differs each time."""
-SECRETS = (KEY, PRIVATE, ACCESS_TOKEN, ASSERTION_HEAD)
-TASK_ID = "2ABCdefGHIjklMNOpqrSTUvwxYZ"
-DEADLINE = 1.5
-HURRIED = 1.0
-"""Seconds for calls that only the deadline ends, a third of the usual; so memory may grow by a third."""
 METADATA_ADDRESS = "http://169.254.169.254/latest/meta-data/iam/"
-
-GOOD_TOKEN = {"access_token": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 3600}
-PLAIN_OK = h2.headers((":status", "200"), ("content-type", "application/grpc"))
-GZIP_OK = PLAIN_OK + h2.headers(("grpc-encoding", "gzip"))
-
-
-@asynccontextmanager
-async def next_task(address: str, poll_timeout: float = 2 * DEADLINE) -> AsyncIterator[Callable[[], Awaitable[object]]]:
-    """A connector asks for a task, which takes a token first."""
-    host, _, ca_file = address.partition(" ")
-    settings = C1Settings(
-        ca_file=Path(ca_file),
-        allowed_hosts=host,
-        connect_timeout=DEADLINE,
-        call_timeout=DEADLINE,
-        poll_timeout=poll_timeout,
-    )
-    credentials = parse_credentials(f"otter@{host}/ccc", CLIENT_SECRET)
-    async with open_c1(settings) as c1, c1.client(credentials, "acme.acme") as connector:
-        yield connector.next_task
-
-
-# Answers of the token endpoint
-
-
-def head(status: str = "200 OK", *fields: str, length: int | None = None) -> bytes:
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *fields]
-    return ("\r\n".join(lines if length is None else [*lines, f"Content-Length: {length}"]) + "\r\n\r\n").encode()
-
-
-def whole(body: bytes | str, status: str = "200 OK", *fields: str) -> TokenAnswer:
-    raw = body.encode() if isinstance(body, str) else body
-    return lambda _: [head(status, *fields, length=len(raw)), raw]
-
-
-def good_token(_: str) -> Iterable[Part]:
-    return whole(json.dumps(GOOD_TOKEN))("")
-
-
-def token_with(**changes: object) -> TokenAnswer:
-    return whole(json.dumps(GOOD_TOKEN | changes))
-
-
-def endless(status: str) -> TokenAnswer:
-    def answer(_: str) -> Iterator[Part]:
-        yield head(status)
-        yield b'{"error": "'
-        while True:
-            yield b"a" * 1_000_000
-
-    return answer
-
-
-@functools.cache
-def bomb() -> bytes:
-    """A quarter of a megabyte of gzip that unpacks to 256 MB."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    head = packer.flush(zlib.Z_FULL_FLUSH)
-    block, crc = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH), 0
-    for _ in range(256):
-        crc = zlib.crc32(bytes(1 << 20), crc)
-    return head + 256 * block + b"\x03\x00" + struct.pack("<II", crc, 256 << 20)
-
-
-def gzip_bomb(_: str) -> Iterable[Part]:
-    return [head("200 OK", "Content-Encoding: gzip", length=len(bomb())), bomb()]
-
-
-def dribble(_: str) -> Iterator[Part]:
-    yield head("200 OK", length=10_000)
-    while True:
-        yield b"a"
-        yield 0.1
-
-
-def chunks_of_one_byte(_: str) -> Iterator[Part]:
-    yield head("200 OK", "Transfer-Encoding: chunked")
-    while True:
-        yield b"1\r\na\r\n" * 20_000
-
-
-def endless_headers(_: str) -> Iterator[Part]:
-    yield b"HTTP/1.1 200 OK\r\n"
-    number = 0
-    while True:
-        yield b"".join(b"X-%d: a\r\n" % n for n in range(number, number + 10_000))
-        number += 10_000
-
-
-def endless_header(_: str) -> Iterator[Part]:
-    yield b"HTTP/1.1 200 OK\r\nX: "
-    while True:
-        yield b"a" * 100_000
-
-
-def endless_hints(_: str) -> Iterator[Part]:
-    while True:
-        yield b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2_000
-
-
-def cookies(_: str) -> Iterable[Part]:
-    return whole("{}", "500 No", *(f"Set-Cookie: c{n}=" + "v" * 50 for n in range(1_000)))("")
-
-
-def never(_: object = None) -> Iterator[Part]:
-    yield FOREVER
-
-
-def assertion_of(form: str) -> str:
-    return parse_qs(form)["client_assertion"][0]
-
-
-def repeated(form: str) -> str:
-    """All that the connector sent or has, each in every form."""
-    return " | ".join(
-        encoded
-        for secret in (CLIENT_SECRET, KEY, PRIVATE, ACCESS_TOKEN, *([assertion_of(form)] if form else []))
-        for encoded in (secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode(), secret.upper())
-    )
-
-
-def each_alone(form: str) -> Iterator[str]:
-    yield from repeated(form).split(" | ")
-
-
-def echo_in_reason(form: str) -> Iterable[Part]:
-    return [f"HTTP/1.1 401 {repeated(form)}\r\nContent-Length: 0\r\n\r\n".encode()]
-
-
-def echo_in_garbage(form: str) -> Iterable[Part]:
-    return [f"{assertion_of(form)} {KEY}\r\n\r\n".encode()]
-
-
-def echo_in_coding(form: str) -> Iterable[Part]:
-    return [head("200 OK", f"Content-Encoding: {assertion_of(form)}", length=2), b"{}"]
-
-
-def echo_in_location(form: str) -> Iterable[Part]:
-    return [head("302 Found", f"Location: http://[{assertion_of(form)}", length=0)]
-
-
-def echo_in_body(status: str) -> TokenAnswer:
-    def answer(form: str) -> Iterable[Part]:
-        text = repeated(form)
-        body = json.dumps({"error": text, "error_description": text, "token_type": text, "access_token": [text]})
-        return whole(body, status)(form)
-
-    return answer
-
-
-# Answers of gRPC calls
-
-
-def message(body: bytes, flag: int = 0) -> bytes:
-    return struct.pack(">BI", flag, len(body)) + body
-
-
-def trailers(stream: int, code: int, details: str = "", *more: tuple[str, str]) -> bytes:
-    fields = h2.headers(("grpc-status", str(code)), ("grpc-message", quote(details, safe=" ")), *more)
-    return h2.header_frames(fields, stream, h2.END_STREAM)
-
-
-def answered(body: Callable[[], bytes], block: bytes = PLAIN_OK, flag: int = 0) -> CallAnswer:
-    """A whole answer with status OK. `body` is made by the server alone: the child has no use for its memory."""
-
-    def answer(stream: int) -> Iterator[Part | Flow]:
-        yield h2.header_frames(block, stream)
-        yield Flow(message(body(), flag))
-        yield trailers(stream, 0)
-
-    return answer
-
-
-def task(fields: Callable[[], dict[str, Any]]) -> CallAnswer:
-    return answered(lambda: baton_pb2.BatonServiceGetTaskResponse(**fields()).SerializeToString())
-
-
-def sync_task(options: Callable[[], dict[str, Any]]) -> CallAnswer:
-    def fields() -> dict[str, Any]:
-        return {"task": baton_pb2.Task(id=TASK_ID, sync_full=baton_pb2.Task.SyncFullTask(**options()))}
-
-    return task(fields)
-
-
-no_task = task(dict)
-
-
-def message_without_end(stream: int) -> Iterator[Part | Flow]:
-    yield h2.header_frames(PLAIN_OK, stream)
-    yield Flow(struct.pack(">BI", 0, 0xFFFFFFFF))
-    while True:
-        yield Flow(bytes(1 << 20))
-
-
-def messages_without_end(stream: int) -> Iterator[Part | Flow]:
-    yield h2.header_frames(PLAIN_OK, stream)
-    while True:
-        yield Flow(message(b"") * 10_000)
-
-
-def trailers_only(stream: int, code: int, details: str, *more: tuple[str, str]) -> Iterable[Part]:
-    return [h2.header_frames(PLAIN_OK, stream), trailers(stream, code, details, *more)]
-
-
-def refused(code: int, details: str, *more: tuple[str, str]) -> CallAnswer:
-    return lambda stream: trailers_only(stream, code, details, *more)
-
-
-def endless_metadata(stream: int) -> Iterator[Part]:
-    yield h2.frame(h2.HEADERS, 0, stream, PLAIN_OK)
-    while True:
-        yield h2.frame(h2.CONTINUATION, 0, stream, h2.headers(("x", "a" * 10_000)))
-
-
-def endless_trailers(stream: int) -> Iterator[Part]:
-    yield h2.header_frames(PLAIN_OK, stream)
-    yield h2.frame(h2.HEADERS, h2.END_STREAM, stream, h2.headers(("grpc-status", "0")))
-    while True:
-        yield b"".join(h2.frame(h2.CONTINUATION, 0, stream, h2.headers((f"x{n}", "a"))) for n in range(1000))
-
-
-def reset(stream: int) -> Iterator[Part]:
-    yield h2.frame(h2.RST_STREAM, 0, stream, struct.pack(">I", 2))
-
-
-def go_away(stream: int) -> Iterator[Part]:
-    said = f"{ACCESS_TOKEN} " * 100
-    yield h2.frame(h2.GOAWAY, 0, 0, struct.pack(">II", 0, 11) + said.encode())
-
-
-def garbage(_: int) -> Iterator[Part]:
-    while True:
-        yield bytes(range(256)) * 256
-
-
-def floods(_: int) -> Iterator[Part]:
-    flood = h2.frame(h2.PING, 0, 0, bytes(8)) * 1000 + h2.frame(h2.SETTINGS, 0, 0) * 1000
-    while True:
-        yield flood
-
-
-def data_over_the_window(stream: int) -> Iterator[Part]:
-    yield h2.header_frames(PLAIN_OK, stream)
-    yield h2.frame(h2.DATA, 0, stream, struct.pack(">BI", 0, 0xFFFFFFFF))
-    while True:
-        yield h2.frame(h2.DATA, 0, stream, bytes(h2.LARGEST_FRAME)) * 64
 
 
 def hostile(
@@ -312,8 +79,13 @@ def hostile(
 
 EMPTY_ITEM = b"\x22\x00"
 """Field 4 of GetTask's answer, an annotation, with nothing in it."""
+
+
 LONGEST = {"seconds": 315_576_000_000, "nanos": 999_999_999}
+
+
 SHORTEST = {"seconds": -315_576_000_000, "nanos": -999_999_999}
+
 
 ROWS: list[Row] = [
     hostile("an honest C1", None),

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from fakes.buildkite_world import NO_LIMITS
-from simulators.buildkite.organization import make_organization
+from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
 from unit.hostile.measurement import Measurement
 from unit.hostile.rows import Row

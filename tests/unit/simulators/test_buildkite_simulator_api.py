@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from simulators.buildkite.api import Token, User
-from simulators.buildkite.organization import TEAM_SETTINGS, Organization, make_organization
+from simulators.buildkite.made_organization import TEAM_SETTINGS, make_organization
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)

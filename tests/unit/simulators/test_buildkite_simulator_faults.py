@@ -14,7 +14,7 @@ import pytest
 from simulators.buildkite import faults
 from simulators.buildkite.api import Token
 from simulators.buildkite.certificate import Certificate
-from simulators.buildkite.organization import make_organization
+from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
 

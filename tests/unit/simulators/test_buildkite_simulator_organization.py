@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from simulators.buildkite.organization import Listing, Organization, make_organization
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.organization import Listing, Organization
 
 
 @pytest.mark.parametrize(

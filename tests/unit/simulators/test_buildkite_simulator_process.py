@@ -13,7 +13,7 @@ import pytest
 import simulators
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
-from simulators.buildkite.organization import make_organization
+from simulators.buildkite.made_organization import make_organization
 
 AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from simulators.buildkite.api import Token, User
-from simulators.buildkite.organization import make_organization
+from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, UNLIMITED, Limits, OtherUse
 from simulators.buildkite.server import BuildkiteSimulator, Config
 

@@ -10,7 +10,7 @@ import pytest
 from buildkite_connector.timing.clock import SystemClock
 from contracts.kubernetes_api import KubernetesContract
 from simulators.kubernetes.client import DEADLINE, WIDGETS, Api, accepted, refused, widget
-from simulators.kubernetes.http import Exchange
+from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.resources import ApiError
 from simulators.kubernetes.server import KubernetesDouble
 

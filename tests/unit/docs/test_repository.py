@@ -1,0 +1,19 @@
+"""The repository keeps its own rules."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[3]
+LONGEST = 300
+"""Lines of a module: a longer one has more than one reason to change."""
+
+
+def test_no_module_is_longer_than_300_lines() -> None:
+    folders = ("operator", "tests", "tools")
+    modules = [module for folder in folders for module in (REPOSITORY / folder).rglob("*.py")]
+    lengths = {
+        str(module.relative_to(REPOSITORY)): len(module.read_text(encoding="utf-8").splitlines())
+        for module in modules
+        if not module.stem.endswith(("_pb2", "_pb2_grpc"))  # generated
+    }
+    assert len(lengths) > 300
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}

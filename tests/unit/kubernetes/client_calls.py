@@ -1,0 +1,92 @@
+"""What the tests of the client call it with."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from buildkite_connector.kubernetes.events import EventDraft, EventType
+from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+from simulators.kubernetes.server import KubernetesDouble
+
+T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+READY = ConnectorStatus(
+    observed_generation=1,
+    phase=Phase.CONNECTED,
+    conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 1, T0),),
+)
+
+
+SYNCING = replace(READY, phase=Phase.SYNCING)
+
+
+DRAFT = EventDraft(EventType.WARNING, Reason.TOKEN_REJECTED, "Buildkite refuses the token.")
+
+
+def create(double: KubernetesDouble, name: str = "acme", namespace: str = "default") -> ObservedConnector:
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"credentialsSecretRef": {"name": "s"}},
+    }
+    seen = read_resource(double.apply(manifest))
+    assert isinstance(seen, ObservedConnector)
+    return seen
+
+
+def status_of(double: KubernetesDouble) -> Any:
+    return double.get(KIND, "default", "acme").get("status")
+
+
+def events(double: KubernetesDouble) -> list[dict[str, Any]]:
+    return double.objects("Event", "default")
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], path: Path
+) -> AsyncIterator[int]:
+    """A server on a free port of loopback, which it gives; every connection is closed at the end."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await answer(reader, writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        port: int = server.sockets[0].getsockname()[1]
+        write_kubeconfig(path, port, "first")
+        yield port
+        for writer in writers:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+def write_kubeconfig(path: Path, port: int, token: str) -> None:
+    path.write_text(
+        f"""
+        current-context: x
+        contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+        clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
+        users: [{{name: u, user: {{token: {token}}}}}]
+        """
+    )
+
+
+def request_in(record: logging.LogRecord) -> tuple[str, str, object]:
+    fields = vars(record)
+    assert fields["milliseconds"] >= 0
+    return fields["method"], fields["path"], fields.get("status") or fields["error"]

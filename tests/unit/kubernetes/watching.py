@@ -1,0 +1,120 @@
+"""A watch that runs, what it told, and what it logged."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.schema.names import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    PLURAL,
+    SYNC_REQUESTED_AT,
+)
+from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from simulators.kubernetes.server import KubernetesDouble
+
+DEADLINE = 20.0
+
+
+RELIST_SECONDS = 1.0
+"""kopf must be ready within two relists, else the watch counts as stale."""
+
+
+class EventHandler:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, ObservedConnector | BrokenConnector] = {}
+        self.forgotten: list[tuple[str, str, str]] = []
+        self.observations = 0
+        self.error: Exception | None = None
+        self._told = asyncio.Event()
+
+    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+        if self.error is not None:
+            raise self.error
+        self.there[resource.key] = resource
+        self.observations += 1
+        self._told.set()
+
+    def forget(self, namespace: str, name: str, uid: str) -> None:
+        self.there.pop(f"{namespace}.{name}", None)
+        self.forgotten.append((namespace, name, uid))
+        self._told.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE):
+            while not holds():
+                self._told.clear()
+                await self._told.wait()
+
+    def request(self, key: str) -> str | None:
+        seen = self.there[key]
+        assert isinstance(seen, ObservedConnector)
+        return seen.sync_request
+
+
+class Watching:
+    """A watch under way, and how to start one."""
+
+    def __init__(self, hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> None:
+        self._hub, self._api, self._login = hub, api, login
+        self.ready = asyncio.Event()
+        self.stop = asyncio.Event()
+
+    def begin(self, settings: WatchSettings | None = None) -> asyncio.Task[None]:
+        return asyncio.create_task(
+            run_watch(self._hub, self._api, self._login, settings or WatchSettings(), ready=self.ready, stop=self.stop)
+        )
+
+    async def until_ready(self, task: asyncio.Task[None]) -> None:
+        becoming = asyncio.create_task(self.ready.wait())
+        await asyncio.wait((task, becoming), timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        becoming.cancel()
+        assert self.ready.is_set(), task
+
+    @asynccontextmanager
+    async def running(self, settings: WatchSettings | None = None) -> AsyncIterator[None]:
+        task = self.begin(settings)
+        try:
+            await self.until_ready(task)
+            yield
+        finally:
+            self.stop.set()
+            async with asyncio.timeout(DEADLINE):
+                await task
+
+
+NAME = f"{PLURAL}.{GROUP}"
+
+
+def severe(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning or worse, but by the simulator's server; none of it may carry a traceback."""
+    found = [each for each in caplog.records if each.levelno >= logging.WARNING and each.name != "aiohttp.server"]
+    assert [each.getMessage() for each in found if each.exc_info] == []
+    return [each.getMessage() for each in found]
+
+
+async def until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while text not in caplog.text:  # noqa: ASYNC110 - the log gives no event
+            await asyncio.sleep(0.01)
+
+
+def apply(double: KubernetesDouble, name: str = "acme", namespace: str = "default", request: str = "") -> str:
+    """Make or change a resource; gives its uid."""
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name, "namespace": namespace, "annotations": {SYNC_REQUESTED_AT: request}},
+        "spec": {"credentialsSecretRef": {"name": "s"}},
+    }
+    uid: str = double.apply(manifest)["metadata"]["uid"]
+    return uid
