@@ -1,23 +1,275 @@
-"""What a session with C1 leaves to the next one: pure transitions."""
+"""The state after a check of the credentials: pure transitions."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 
-from buildkite_connector.connector.credential_transitions import c1_opened
-from buildkite_connector.connector.state import C1Identity, C1Session, DesiredState
-from buildkite_connector.connector.transitions import begin
-from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.spec import ConnectorSpec
-from buildkite_connector.timing.clock import Instant
-from fakes.connector_world import SecretCredentials
+import pytest
 
-NOW = Instant(datetime(2026, 3, 2, 9, 0, tzinfo=UTC), 100.0)
-OLD, NEW = C1Identity("id", "old", "default.acme"), C1Identity("id", "new", "default.acme")
-UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+from buildkite_connector.connector.credential_transitions import (
+    CheckResult,
+    Waits,
+    check_finished,
+    check_started,
+    credentials_failed,
+    failed_unexpectedly,
+)
+from buildkite_connector.connector.state import Check, ConnectorState, Inputs
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.timing.spacing import Spacing
+from fakes.connector_states import (
+    CREDENTIALS,
+    DOWN,
+    NEVER,
+    PREFLIGHT,
+    REJECTED,
+    START,
+    after,
+    checked,
+    greeted,
+    new,
+    ready,
+    restored,
+    waits,
+)
+
+OTHER = Credentials("client", "secret", "other token")
+HOUR = 3600.0
+AWAY = Failure(Reason.KUBERNETES_UNAVAILABLE, "The Kubernetes API does not answer.")
+READ_AGAIN = after(10 + 45).monotonic
+"""When the Secret of a connector that works is read next, after a read at 10 s: 40 to 50 s later."""
+READ_SOON = after(10 + 9).monotonic
+"""The same of one that is blocked: 8 to 10 s later."""
 
 
-def test_a_session_of_another_identity_starts_without_the_old_ones_failure() -> None:
-    desired = DesiredState(1, ConnectorSpec(host_id="default.acme"), SecretCredentials())
-    state = replace(begin(desired, None, NOW), c1=C1Session(identity=OLD, failure=UNREACHABLE))
-    assert c1_opened(state, NEW, NOW).c1.failure is None
-    assert c1_opened(state, OLD, NOW).c1.failure is UNREACHABLE
+@dataclass
+class Share:
+    """Jitter that always takes the same share of the range."""
+
+    share: float
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + self.share * (high - low)
+
+
+def result(**changes: object) -> CheckResult:
+    """The Secret was read and is the same; Buildkite was not asked."""
+    return replace(CheckResult(1, None, CREDENTIALS), **changes)  # type: ignore[arg-type]  # checked by the dataclass
+
+
+def finished(state: ConnectorState, **changes: object) -> ConnectorState:
+    """After a check that ended at 10 s."""
+    return check_finished(state, result(**changes), after(10), waits())
+
+
+def with_check(state: ConnectorState, **changes: object) -> ConnectorState:
+    return replace(state, check=replace(state.check, **changes))  # type: ignore[arg-type]  # checked by the dataclass
+
+
+def ended() -> ConnectorState:
+    """C1 refused the client; the session may be opened again much later."""
+    state = ready()
+    return replace(state, c1=replace(state.c1, ended=True, reopen_at=NEVER))
+
+
+# The check begins
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_check_is_under_way_from_its_start(full: bool) -> None:
+    state = check_started(ready(), after(10), full=full)
+    assert state == with_check(ready(), running_since=after(10).monotonic, full=full)
+
+
+@pytest.mark.parametrize(("full", "reopen_at"), [(True, after(10).monotonic), (False, NEVER)])
+def test_only_a_full_check_lets_an_ended_session_begin_again(full: bool, reopen_at: float) -> None:
+    assert check_started(ended(), after(10), full=full).c1 == replace(ended().c1, reopen_at=reopen_at)
+
+
+# The check ends
+
+
+def test_a_result_of_another_generation_changes_nothing_but_that_the_check_has_ended() -> None:
+    state = check_started(ready(), after(5), full=True)
+    assert finished(state, generation=7, failure=REJECTED) == ready()
+
+
+def test_the_same_secret_read_again_changes_only_when_it_is_read_next() -> None:
+    state = finished(check_started(ready(), after(5), full=False), sync_request="now")
+    assert state == with_check(ready(), sync_request="now", secret_due=READ_AGAIN)
+
+
+def test_a_good_answer_of_buildkite_ends_the_failure() -> None:
+    state = with_check(checked(new(), START, REJECTED), missing_scopes=("read_teams",))
+    good = finished(state, sync_request="now", preflight=PREFLIGHT, asked_buildkite=True)
+    assert good.check == Check(1, "now", CREDENTIALS, PREFLIGHT, secret_due=READ_AGAIN, full_due=state.check.full_due)
+    assert good.checked
+
+
+@pytest.mark.parametrize(
+    ("check_failed", "failures", "due"), [(True, 1, True), (True, 0, False), (False, 1, False), (False, 0, False)]
+)
+def test_a_good_check_ends_the_backoff_of_the_syncs_that_the_credentials_failed(
+    check_failed: bool, failures: int, due: bool
+) -> None:
+    state = checked(ready(), after(5), REJECTED) if check_failed else ready()
+    state = replace(state, records=replace(state.records, consecutive_failures=failures))
+    good = finished(state, preflight=PREFLIGHT, asked_buildkite=True)
+    at = after(10) if due else after(HOUR)
+    assert good.records == replace(state.records, next_sync_time=at.wall)
+
+
+def test_a_secret_read_again_does_not_end_the_failure_that_buildkite_told() -> None:
+    state = checked(ready(), after(5), REJECTED)
+    assert finished(state).check == replace(state.check, secret_due=READ_SOON)
+
+
+@pytest.mark.parametrize(("found", "kept"), [(("read_users",), ("read_users",)), ((), ("read_teams",))])
+def test_a_failed_check_keeps_the_missing_scopes_that_were_found_last(
+    found: tuple[str, ...], kept: tuple[str, ...]
+) -> None:
+    state = finished(
+        with_check(ready(), missing_scopes=("read_teams",)), sync_request="now", missing_scopes=found, failure=REJECTED
+    )
+    assert state.check.failure is not None
+    assert state.check == Check(
+        1, "now", CREDENTIALS, None, kept, state.check.failure, 1, READ_SOON, full_due=after(10 + 300).monotonic
+    )
+
+
+# The Secret's content
+
+
+def test_another_secret_makes_the_next_sync_due_at_once() -> None:
+    state = finished(ready(), credentials=OTHER, preflight=PREFLIGHT, asked_buildkite=True)
+    assert state.check.credentials == OTHER
+    assert state.records == replace(ready().records, next_sync_time=after(10).wall)
+    assert state.collected_for == Inputs(1, CREDENTIALS)
+    assert state.outdated
+
+
+def test_a_new_process_takes_the_secret_that_it_reads_first_for_the_one_of_the_last_snapshot() -> None:
+    state = finished(restored(replace(ready().records, observed_generation=1), after(5)))
+    assert state.collected_for == Inputs(1, CREDENTIALS)
+    assert state.records.next_sync_time == after(HOUR).wall
+    assert not state.outdated
+
+
+def test_a_secret_that_is_gone_is_used_no_more_and_back_the_same_is_no_change() -> None:
+    gone = finished(ready(), credentials=None, failure=REJECTED)
+    assert gone.check.credentials is None
+    assert gone.records == ready().records
+    assert gone.collected_for == ready().collected_for
+    assert finished(gone).records == ready().records
+
+
+def test_a_secret_that_is_back_with_other_content_is_a_change() -> None:
+    gone = finished(ready(), credentials=None, failure=REJECTED)
+    assert finished(gone, credentials=OTHER).records.next_sync_time == after(10).wall
+
+
+def test_the_first_secret_of_a_new_connector_changes_no_time() -> None:
+    state = replace(new(), records=replace(new().records, next_sync_time=after(HOUR).wall))
+    assert finished(state).records.next_sync_time == after(HOUR).wall
+
+
+# The Kubernetes API does not answer
+
+
+def test_a_connector_that_works_goes_on_while_the_kubernetes_api_is_away() -> None:
+    state = finished(ready(), sync_request="now", credentials=None, failure=AWAY)
+    assert state == with_check(ready(), sync_request="now", secret_due=after(10 + 10).monotonic)
+
+
+def test_a_connector_that_was_never_checked_fails_while_the_kubernetes_api_is_away() -> None:
+    state = finished(with_check(new(), preflight=PREFLIGHT), sync_request="now", credentials=None, failure=AWAY)
+    assert state.check.failure is not None
+    assert state.check.failure.reason is AWAY.reason
+    assert state.check == Check(
+        1, "now", None, failure=state.check.failure, failures=1, secret_due=READ_SOON, full_due=after(32.5).monotonic
+    )
+
+
+def test_a_connector_that_fails_while_the_kubernetes_api_is_away_keeps_the_secret_it_has() -> None:
+    state = finished(checked(ready(), after(5), DOWN), credentials=None, failure=AWAY)
+    assert state.check.credentials == CREDENTIALS
+    assert state.check.failures == 2
+
+
+# Credentials that fail
+
+
+def test_credentials_that_only_a_person_can_mend_are_checked_again_after_five_minutes() -> None:
+    state = credentials_failed(ready(), REJECTED, after(10), waits())
+    assert state.check.failure is not None
+    assert (state.check.failure.reason, state.check.failure.message) == (REJECTED.reason, REJECTED.message)
+    assert state.check.failure.remedy is Remedy.CREDENTIALS
+    assert (state.check.failures, state.check.full_due) == (1, after(10 + 300).monotonic)
+    assert (state.sync_blocked_until, state.check.secret_due) == (after(10).monotonic, READ_SOON)
+
+
+def test_what_passes_with_time_is_checked_again_after_a_wait_that_doubles() -> None:
+    state = credentials_failed(ready(), DOWN, after(10), waits())
+    assert (state.check.failures, state.check.full_due) == (1, after(10 + 22.5).monotonic)
+    state = credentials_failed(state, DOWN, after(40), waits())
+    assert (state.check.failures, state.check.full_due) == (2, after(40 + 45).monotonic)
+
+
+@pytest.mark.parametrize(("said", "holds"), [(1000.0, 1000.0), (1e6, 6 * HOUR)])
+def test_what_buildkite_said_to_a_check_holds_for_checks_and_syncs(said: float, holds: float) -> None:
+    limited = Failure(Reason.BUILDKITE_RATE_LIMITED, "Slow down.", retry_after=said)
+    state = credentials_failed(ready(), limited, after(10), waits())
+    assert state.check.full_due == state.sync_blocked_until == after(10 + holds).monotonic
+    again = credentials_failed(state, REJECTED, after(20), waits())
+    assert again.sync_blocked_until == after(10 + holds).monotonic
+
+
+def test_a_kept_failure_does_not_keep_the_frames_that_it_went_through() -> None:
+    try:
+        raise REJECTED
+    except Failure as failure:
+        state = credentials_failed(ready(), failure, after(10), waits())
+    assert state.check.failure is not None
+    assert state.check.failure.__traceback__ is None
+
+
+# When the Secret is read next
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.0, 40.0), (1.0, 50.0)])
+def test_a_secret_is_read_again_after_40_to_50_seconds(share: float, seconds: float) -> None:
+    state = check_finished(ready(), result(), START, Waits(Share(share), Spacing(0.25)))
+    assert state.check.secret_due == after(seconds).monotonic
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.0, 8.0), (1.0, 10.0)])
+def test_the_secret_of_a_blocked_connector_is_read_again_after_8_to_10_seconds(share: float, seconds: float) -> None:
+    state = credentials_failed(ready(), REJECTED, START, Waits(Share(share), Spacing(0.25)))
+    assert state.check.secret_due == after(seconds).monotonic
+
+
+def test_reads_of_many_secrets_keep_their_distance() -> None:
+    shared = Waits(Share(0.5), Spacing(0.25))
+    due = [check_finished(ready(), result(), START, shared).check.secret_due for _ in range(3)]
+    due.append(credentials_failed(greeted(checked(new())), REJECTED, after(36), shared).check.secret_due)
+    unread = result(credentials=None, failure=AWAY)
+    due.append(check_finished(ready(), unread, after(35), shared).check.secret_due)
+    assert due == [after(seconds).monotonic for seconds in (45.0, 45.25, 45.5, 45.75, 46.0)]
+
+
+# An error in the operator itself
+
+
+def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothing_of_its_text() -> None:
+    state = check_started(replace(ready(), restoring=True), after(5), full=True)
+    state = replace(state, desired=replace(state.desired, generation=2, sync_request="now"))
+    state = failed_unexpectedly(state, ValueError("a secret"), after(10), waits())
+    failure = state.check.failure
+    assert failure is not None
+    assert (failure.reason, failure.remedy) == (Reason.INTERNAL_ERROR, Remedy.RETRY)
+    assert "ValueError" in failure.message
+    assert "a secret" not in failure.message
+    assert not state.restoring
+    assert state.check == Check(
+        2, "now", CREDENTIALS, None, failure=failure, failures=1, secret_due=READ_SOON, full_due=after(32.5).monotonic
+    )
+    assert state.staged == ready().staged
