@@ -173,9 +173,9 @@ def _sync(state: ConnectorState, now: Instant) -> Iterator[Action]:
         return
     if state.desired.spec.suspend:
         yield CancelSync("the connector is suspended")
-    elif sync.phase is SyncPhase.RUNNING and sync.only_for_tasks and not state.requests:
-        if _is_wanted_without_tasks(state, now):
-            return
+        return
+    abandoned = sync.phase is SyncPhase.RUNNING and sync.only_for_tasks and not state.requests
+    if abandoned and why_sync(state, now) is None:  # nor does the schedule, a request or a change want it meanwhile
         yield CancelSync("the task that asked for it was cancelled")
 
 
@@ -184,11 +184,6 @@ def _discards(state: ConnectorState) -> Iterator[Action]:
     for snapshot in state.retired:
         if snapshot.path not in in_use and snapshot not in state.discarding:
             yield Discard(snapshot)
-
-
-def _is_wanted_without_tasks(state: ConnectorState, now: Instant) -> bool:
-    """Whether the sync under way, begun for a task, meanwhile serves the schedule, a request or a change too."""
-    return why_sync(replace(state, requests=(), sync=None), now) is not None
 
 
 def _is_due(state: ConnectorState, now: Instant) -> bool:
