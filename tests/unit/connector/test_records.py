@@ -4,16 +4,26 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from buildkite_connector.connector import records as on_record
 from buildkite_connector.connector.shrink_guard import held as find_hold
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus, SyncRecord, Trigger
+from buildkite_connector.model.status import (
+    HISTORY_LENGTH,
+    ConnectorStatus,
+    DeliveryRecord,
+    HistoryEntry,
+    SyncRecord,
+    Trigger,
+)
 from buildkite_connector.model.tasks import TaskID
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "503")
 
 
 def snapshot(name: str, counts: Counts, scope: SyncScope = FULL_SCOPE) -> StagedSnapshot:
@@ -25,15 +35,16 @@ def synced(records: ConnectorStatus, name: str, counts: Counts, at: datetime = N
     return on_record.sync_succeeded(records, record, next_sync=at + timedelta(hours=1))
 
 
-def failed(records: ConnectorStatus, name: str) -> ConnectorStatus:
+def failed(records: ConnectorStatus, name: str, accepted: str | None = None) -> ConnectorStatus:
     return on_record.sync_failed(
         records,
         sync_id=SyncID(name),
         trigger=Trigger.SCHEDULE,
         started=NOW,
         finished=NOW,
-        failure=Failure(Reason.BUILDKITE_UNAVAILABLE, "503"),
+        failure=DOWN,
         next_sync=NOW,
+        accepted=accepted,
     )
 
 
@@ -61,6 +72,80 @@ def test_history_holds_the_last_ten_newest_first() -> None:
         records = synced(records, f"sync{number}", FULL)
     assert len(records.history) == HISTORY_LENGTH
     assert [entry.id for entry in records.history][:2] == ["sync14", "sync13"]
+
+
+def test_a_success_sets_all_times_and_its_history_entry() -> None:
+    begun, ended = NOW, NOW + timedelta(minutes=1)
+    before = failed(ConnectorStatus(), "one")
+    record = SyncRecord(SyncID("two"), Trigger.TASK, begun, ended, FULL, 1, 0.0, "ab", 10)
+    entry = HistoryEntry(SyncID("two"), Trigger.TASK, begun, ended, True, Reason.SYNC_SUCCEEDED, FULL)
+    next_sync = NOW + timedelta(hours=1)
+    assert on_record.sync_succeeded(before, record, next_sync=next_sync) == ConnectorStatus(
+        last_sync_time=ended,
+        last_successful_sync_time=ended,
+        next_sync_time=next_sync,
+        last_sync=record,
+        history=(entry, *before.history),
+    )
+
+
+def test_a_failure_sets_its_times_and_its_history_entry() -> None:
+    before = synced(ConnectorStatus(), "one", FULL)
+    begun, ended, next_sync = (NOW + timedelta(minutes=each) for each in (1, 2, 3))
+    entry = HistoryEntry(SyncID("two"), Trigger.TASK, begun, ended, False, DOWN.reason)
+    assert on_record.sync_failed(
+        before,
+        sync_id=SyncID("two"),
+        trigger=Trigger.TASK,
+        started=begun,
+        finished=ended,
+        failure=DOWN,
+        next_sync=next_sync,
+    ) == replace(
+        before,
+        last_sync_time=ended,
+        next_sync_time=next_sync,
+        consecutive_failures=1,
+        history=(entry, *before.history),
+    )
+
+
+def test_a_delivery_sets_its_record() -> None:
+    assert (
+        replace(
+            synced(ConnectorStatus(), "one", FULL),
+            last_delivery=DeliveryRecord(NOW, TaskID("task"), SyncID("one"), "ab", 10, FULL),
+        )
+        == DELIVERED
+    )
+
+
+def test_what_the_first_delivery_left_out_counts_as_none() -> None:
+    partial = snapshot("one", FULL, SyncScope(grants=False))
+    delivery = on_record.delivered(ConnectorStatus(), partial, TaskID("task"), NOW).last_delivery
+    assert delivery is not None
+    assert delivery.counts == Counts(200, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "kept"),
+    [
+        (None, ["new", *(f"sync{number}" for number in range(9))]),
+        ("sync3", ["new", *(f"sync{number}" for number in range(9))]),
+        ("sync8", ["new", *(f"sync{number}" for number in range(9))]),
+        ("sync9", ["new", *(f"sync{number}" for number in range(8)), "sync9"]),
+    ],
+)
+def test_the_accepted_sync_keeps_the_place_of_the_oldest(accepted: str | None, kept: list[str]) -> None:
+    history = tuple(
+        HistoryEntry(SyncID(f"sync{number}"), Trigger.SCHEDULE, NOW, NOW, True, Reason.SYNC_SUCCEEDED, FULL)
+        for number in range(HISTORY_LENGTH)
+    )
+    before = ConnectorStatus(history=history)
+    record = SyncRecord(SyncID("new"), Trigger.SCHEDULE, NOW, NOW, FULL, 1, 0.0, "ab", 10)
+    succeeded = on_record.sync_succeeded(before, record, next_sync=NOW, accepted=accepted)
+    assert [each.id for each in succeeded.history] == kept
+    assert [each.id for each in failed(before, "new", accepted).history] == kept
 
 
 def test_a_new_snapshot_is_undelivered_until_it_went_out() -> None:

@@ -31,11 +31,11 @@ def test_credentials_that_are_not_known_any_more_count_as_the_same(one: Inputs, 
 
 
 def test_a_taken_host_id_is_told_with_the_other_connector_and_the_ways_out() -> None:
-    told = host_id_taken(ConnectorKey("team-a.older.name"), "acme")
+    told = host_id_taken(ConnectorKey("team-a.older.name.eu"), "acme")
     assert (told.reason, told.remedy) == (Reason.HOST_ID_TAKEN, Remedy.EDIT)
-    assert told.message.startswith("BuildkiteConnector team-a/older.name uses the same C1 client ID and host ID 'acme'")
-    assert "does not sync" in told.message
-    assert "set another spec.delivery.hostID or client, or delete one of the two" in told.message
+    uses = "BuildkiteConnector team-a/older.name.eu uses the same C1 client ID and host ID 'acme', and C1 takes the two"
+    assert told.message.startswith(f"{uses} for one. This connector stays away from C1 and does not sync: ")
+    assert told.message.endswith(": set another spec.delivery.hostID or client, or delete one of the two.")
 
 
 def test_a_check_s_failure_blocks_before_a_taken_host_id_and_that_before_c1() -> None:

@@ -4,19 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector import transitions
-from buildkite_connector.connector.state import Delivery, Inputs, SyncPhase, SyncRun
+from buildkite_connector.connector import records, transitions
+from buildkite_connector.connector.state import ConnectorState, Delivery, Inputs, SyncPhase, SyncRun
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.schedule import Interval
-from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    ConnectorStatus,
-    Phase,
-    Trigger,
-)
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.status import HISTORY_LENGTH, Trigger
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import (
     CREDENTIALS,
@@ -31,7 +23,6 @@ from fakes.connector_states import (
     greeted,
     new,
     ready,
-    restored,
     running,
     synced,
     waits,
@@ -42,85 +33,9 @@ TASK = TaskID("task1")
 LIMITED = Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite said 429.", retry_after=1000.0)
 
 
-def written(**changes: object) -> ConnectorStatus:
-    """What a process that staged `sync1` has written."""
-    return replace(replace(ready().records, observed_generation=1), **changes)  # type: ignore[arg-type]  # checked by the dataclass
-
-
-# Another process
-
-
-def test_a_new_connector_is_due_at_once_and_has_nothing_to_restore() -> None:
-    state = new()
-    assert state.records.next_sync_time == START.wall
-    assert (state.restoring, state.collected_for, state.desired_since) == (False, None, START.monotonic)
-
-
-def test_a_known_generation_keeps_its_time_its_inputs_and_its_age() -> None:
-    state = restored(written(), after(60))
-    assert state.records.next_sync_time == after(HOUR).wall
-    assert state.collected_for == Inputs(1, None)
-    assert state.desired_since == float("-inf")
-    assert state.restoring
-
-
-@pytest.mark.parametrize("changes", [{"observed_generation": 7}, {"phase": Phase.SYNCING}])
-def test_a_changed_resource_and_an_interrupted_sync_are_due_at_once(changes: dict[str, object]) -> None:
-    assert restored(written(**changes), after(60)).records.next_sync_time == after(60).wall
-
-
-def test_a_status_without_a_sync_has_nothing_to_restore() -> None:
-    state = restored(ConnectorStatus(observed_generation=1), START)
-    assert (state.restoring, state.collected_for) == (False, None)
-
-
-@pytest.mark.parametrize(
-    ("changes", "serves"),
-    [
-        ({}, True),
-        ({"next_sync_time": after(60).wall}, False),
-        ({"next_sync_time": None}, False),
-        ({"observed_generation": 7}, False),
-        ({"phase": Phase.SYNCING}, False),
-        ({"consecutive_failures": 1}, False),
-    ],
-)
-def test_a_restored_file_serves_only_where_nothing_says_that_it_is_outdated(
-    changes: dict[str, object], serves: bool
-) -> None:
-    staged = ready().staged
-    state = transitions.snapshot_restored(restored(written(**changes), after(60)), staged)
-    assert not state.restoring
-    assert (state.staged, state.retired) == ((staged, ()) if serves else (None, (staged,)))
-
-
-def test_a_file_that_is_not_there_is_restored_as_none() -> None:
-    state = transitions.snapshot_restored(restored(written(), after(60)), None)
-    assert (state.restoring, state.staged, state.retired) == (False, None, ())
-
-
-@pytest.mark.parametrize(("status", "kept"), [(ConditionStatus.FALSE, True), (ConditionStatus.TRUE, False)])
-def test_a_failure_that_was_reported_is_kept(status: ConditionStatus, kept: bool) -> None:
-    condition = Condition(ConditionType.SYNCED, status, DOWN.reason, DOWN.message, 1, START.wall)
-    failure = restored(written(conditions=(condition,)), after(60)).sync_failure
-    assert (failure is not None and (failure.reason, failure.message) == (DOWN.reason, DOWN.message)) is kept
-
-
-@pytest.mark.parametrize(
-    ("ended", "at", "failures", "blocked"),
-    [
-        (0.0, 1000.0, 1, 1000.0),  # Buildkite said so: our own backoff is 30 s at most
-        (0.0, 30.0, 1, 0.0),
-        (0.0, 1000.0, 0, 0.0),
-        (0.0, 1e6, 1, 6 * HOUR + 10.0),
-        (71.0, 1000.0, 1, 0.0),  # the clock was set back by more than a minute
-        (70.0, 1000.0, 1, 1000.0),
-    ],
-)
-def test_what_buildkite_said_outlives_a_restart(ended: float, at: float, failures: int, blocked: float) -> None:
-    status = written(last_sync_time=after(ended).wall, next_sync_time=after(at).wall, consecutive_failures=failures)
-    state = restored(status, after(10), schedule=Interval(1e6))
-    assert state.sync_blocked_until == pytest.approx(after(blocked).monotonic if blocked else 0.0)
+def staged_by(state: ConnectorState) -> StagedSnapshot:
+    assert state.staged is not None
+    return state.staged
 
 
 # An edit
@@ -202,6 +117,60 @@ def test_after_an_edit_meanwhile_the_next_sync_is_due_when_the_first_ends() -> N
     assert state.outdated
 
 
+def test_a_sync_that_succeeds_changes_this_and_nothing_else() -> None:
+    before = failed(greeted(checked(new())), START)
+    before = replace(before, sync=running(greeted(checked(new())), START).sync)
+    done = ready()
+    assert done.staged is not None
+    assert done.records.last_sync is not None
+    state = transitions.sync_succeeded(before, done.records.last_sync, done.staged, after(5), waits())
+    assert state == replace(
+        before,
+        sync=None,
+        collected_for=Inputs(1, CREDENTIALS),
+        collected_at=START.monotonic,
+        staged=done.staged,
+        sync_failure=None,
+        retry_at=float("inf"),
+        records=records.sync_succeeded(before.records, done.records.last_sync, next_sync=after(HOUR).wall),
+    )
+
+
+def test_a_sync_that_fails_changes_this_and_nothing_else() -> None:
+    before = running(ready(), after(HOUR), "sync2")
+    state = transitions.sync_failed(before, DOWN, after(HOUR + 10), waits())
+    wait = 22.5
+    assert state.sync_failure is not None
+    assert (state.sync_failure.reason, state.sync_failure.message) == (DOWN.reason, DOWN.message)
+    assert state == replace(
+        before,
+        sync=None,
+        sync_failure=state.sync_failure,
+        sync_blocked_until=after(HOUR + 10).monotonic,
+        retry_at=after(HOUR + 10 + wait).monotonic,
+        records=records.sync_failed(
+            before.records,
+            sync_id=SyncID("sync2"),
+            trigger=Trigger.SCHEDULE,
+            started=after(HOUR).wall,
+            finished=after(HOUR + 10).wall,
+            failure=DOWN,
+            next_sync=after(HOUR + 10 + wait).wall,
+        ),
+    )
+
+
+def test_the_history_entry_of_an_accepted_sync_outlives_the_syncs_after_it() -> None:
+    state = ready()
+    state = replace(state, desired=replace(state.desired, accept_shrink="sync1"))
+    for number in range(HISTORY_LENGTH + 2):
+        state = replace(state, sync_blocked_until=0.0, records=replace(state.records, next_sync_time=START.wall))
+        change = synced if number % 2 else failed
+        state = change(state, after(HOUR), sync_id=f"later{number}")
+        assert "sync1" in [each.id for each in state.records.history]
+    assert len(state.records.history) == HISTORY_LENGTH
+
+
 def test_a_failed_sync_waits_for_its_backoff_and_blocks_nothing() -> None:
     state = failed(ready(), after(HOUR))
     assert state.sync is None
@@ -237,6 +206,21 @@ def test_a_sync_that_older_credentials_failed_blocks_nothing() -> None:
     state = running(ready(), after(HOUR), "sync2")
     edited = transitions.desired_changed(state, desired(2), after(HOUR + 1))
     assert transitions.sync_failed(edited, REJECTED, after(HOUR + 2), waits()).check.failure is None
+
+
+def test_a_failure_does_not_keep_the_frames_that_it_went_through() -> None:
+    try:
+        raise DOWN
+    except Failure as failure:
+        state = failed(ready(), after(HOUR), failure)
+        state = transitions.delivery_failed(state, staged_by(state), failure)
+    assert state.sync_failure is not None
+    assert state.delivery_failure is not None
+    assert state.sync_failure.__traceback__ is state.delivery_failure.__traceback__ is None
+
+
+def test_a_sync_that_has_ended_already_fails_no_more() -> None:
+    assert transitions.sync_failed(ready(), DOWN, after(HOUR), waits()) == ready()
 
 
 def test_a_sync_without_a_slot_fails_without_a_record() -> None:
@@ -292,10 +276,6 @@ def test_a_removed_file_is_forgotten_and_no_other() -> None:
     assert state.discarding == (one, other)
     state = transitions.discarded(state, one)
     assert (state.retired, state.discarding) == ((other,), (other,))
-
-
-def test_the_restore_begins_once() -> None:
-    assert transitions.restore_started(restored(written(), after(60))).restore_begun
 
 
 def test_the_next_sync_is_counted_from_the_start_of_the_last() -> None:
