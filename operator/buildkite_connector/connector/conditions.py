@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from buildkite_connector.connector.records import undelivered
-from buildkite_connector.connector.shrink_guard import ShrinkHold, held
+from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import ConnectorState, SyncPhase
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
@@ -31,7 +31,8 @@ class Findings:
     `token_accepted`, `client_accepted`: Buildkite took the token, C1 the client, in this process. The failures are
     the newest of their kind, None when well.
     `progressing` is the sentence on what goes on towards Ready, None when nothing does;
-    `awaiting_task`: a staged snapshot waits for C1. `secret_is_late`: the missing Secret may still be on its way.
+    `held`: why the staged snapshot must not go out; `awaiting_task`: it waits for C1. `secret_is_late`: the missing
+    Secret may still be on its way.
     """
 
     generation: int
@@ -44,7 +45,7 @@ class Findings:
     c1_failure: Failure | None = None
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
-    held: ShrinkHold | None = None
+    held: str | None = None
     awaiting_task: bool = False
     secret_is_late: bool = False
 
@@ -139,7 +140,7 @@ def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType
     if blocking is not None and _is_stalled(findings, blocking):
         result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, blocking.reason, blocking.message)
     elif findings.held is not None:
-        result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, Reason.SHRINK_HELD, findings.held.message)
+        result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, Reason.SHRINK_HELD, findings.held)
     elif blocking is not None:
         result[ConditionType.RECONCILING] = ConditionValue(ConditionStatus.TRUE, Reason.RETRYING, blocking.message)
     elif ready.status is not ConditionStatus.TRUE or findings.progressing:
@@ -195,7 +196,7 @@ def _synced(findings: Findings, records: ConnectorStatus) -> ConditionValue:
 
 def _delivered(findings: Findings, records: ConnectorStatus) -> ConditionValue:
     if findings.held is not None:
-        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held.message)
+        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held)
     failure = findings.delivery_failure or findings.c1_failure
     if failure is not None:
         return ConditionValue(ConditionStatus.FALSE, failure.reason, failure.message)
@@ -225,7 +226,7 @@ def _ready(findings: Findings, verdicts: Mapping[ConditionType, ConditionValue])
     if blocking is not None:
         return ConditionValue(ConditionStatus.FALSE, blocking.reason, blocking.message)
     if findings.held is not None:
-        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held.message)
+        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held)
     synced = verdicts[ConditionType.SYNCED]
     if (
         synced.status is ConditionStatus.TRUE

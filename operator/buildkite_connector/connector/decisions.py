@@ -152,7 +152,7 @@ def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> F
     if state.staged is not None and _is_fresh(state, request, now):
         spec = state.desired.spec
         hold = held(state.records, state.staged, spec.max_drop_percent, state.desired.accept_shrink)
-        return Failure(Reason.SHRINK_HELD, hold.message) if hold is not None else None
+        return Failure(Reason.SHRINK_HELD, hold) if hold is not None else None
     if state.blocked_by is not None:
         return state.blocked_by
     return _backoff_failure(state, now) if state.sync is None else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.scope import SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus
 
 
@@ -41,18 +41,8 @@ def find_shrink(before: Counts | None, after: Counts, max_drop_percent: int) -> 
     return max(held, key=lambda drop: drop.percent, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class ShrinkHold:
-    """Why a snapshot is held back."""
-
-    sync_id: SyncID
-    message: str
-
-
-def held(
-    records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None
-) -> ShrinkHold | None:
-    """Why the snapshot must not go out. `accepted` is the sync id that a person let go, if any.
+def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None) -> str | None:
+    """Why the snapshot must not go out, for a person. `accepted` is the sync id that a person let go, if any.
 
     Accepting one sync makes its counts the ones that later snapshots are compared with, so that a release is
     not undone by the next sync.
@@ -67,12 +57,11 @@ def held(
     shrink = find_shrink(before, in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
     if shrink is None:
         return None
-    return ShrinkHold(
-        snapshot.sync_id,
+    return (
         f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
         f" ({shrink.percent} % fewer, more than the {max_drop_percent} % of delivery.shrinkGuard.maxDropPercent)."
         " It is held back. If this is right, let it go with the annotation"
-        f" connectors.c1.ai/accept-shrink={snapshot.sync_id}; if not, look at the token's access in Buildkite.",
+        f" connectors.c1.ai/accept-shrink={snapshot.sync_id}; if not, look at the token's access in Buildkite."
     )
 
 

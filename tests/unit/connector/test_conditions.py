@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from buildkite_connector.connector.conditions import Findings, describe
-from buildkite_connector.connector.shrink_guard import ShrinkHold
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
@@ -53,7 +52,7 @@ def told(findings: Findings, records: ConnectorStatus = DELIVERED) -> dict[str, 
         ("c1", replace(WELL, c1_failure=AWAY), DELIVERED, ("False", "C1Unreachable"), Phase.DEGRADED),
         (
             "held",
-            replace(WELL, held=ShrinkHold(SyncID("s"), "held")),
+            replace(WELL, held="held"),
             DELIVERED,
             ("False", "ShrinkHeld"),
             Phase.DEGRADED,

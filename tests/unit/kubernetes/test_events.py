@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.connector.conditions import Findings, describe
-from buildkite_connector.connector.shrink_guard import ShrinkHold
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -113,7 +112,7 @@ def test_recovering_is_told() -> None:
 
 
 def test_a_held_snapshot_is_a_warning() -> None:
-    held = status(replace(WELL, held=ShrinkHold(SyncID("s2"), "Half the accounts are gone.")))
+    held = status(replace(WELL, held="Half the accounts are gone."))
     assert draft_events(status(WELL), held) == [
         EventDraft(EventType.WARNING, Reason.SHRINK_HELD, "Half the accounts are gone.")
     ]
