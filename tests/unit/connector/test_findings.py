@@ -75,6 +75,7 @@ def test_a_late_secret_is_found_late_for_three_minutes() -> None:
     state = checked(new(), START, missing)
     assert find(state, after(179)).secret_is_late
     assert not find(state, after(180)).secret_is_late
+    assert [derive_status(state, after(seconds)).phase for seconds in (179, 180)] == [Phase.PENDING, Phase.ERROR]
 
 
 def test_a_held_snapshot_is_found_with_its_sentence_until_a_person_lets_it_go() -> None:

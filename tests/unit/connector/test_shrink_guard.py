@@ -2,8 +2,9 @@
 
 import pytest
 
-from buildkite_connector.connector.shrink_guard import Shrink, find_shrink
+from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, in_scope
 from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.scope import ResourceKind, SyncScope
 
 FULL = Counts(accounts=200, teams=10, memberships=400)
 
@@ -38,3 +39,17 @@ def test_an_organization_that_was_empty_cannot_shrink() -> None:
 
 def test_the_loss_is_told_in_whole_percents() -> None:
     assert Shrink("accounts", 3, 1).percent == 66
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (SyncScope(), Counts(1, 2, 3)),
+        (SyncScope(frozenset({ResourceKind.USER})), Counts(1, 10, 400)),
+        (SyncScope(frozenset({ResourceKind.TEAM})), Counts(200, 2, 3)),
+        (SyncScope(grants=False), Counts(1, 2, 400)),
+        (SyncScope(entitlements=False), Counts(1, 2, 400)),
+    ],
+)
+def test_what_a_scope_leaves_out_counts_as_before(scope: SyncScope, expected: Counts) -> None:
+    assert in_scope(Counts(1, 2, 3), scope, FULL) == expected

@@ -6,6 +6,7 @@ from buildkite_connector.connector.actions import (
     CheckCredentials,
 )
 from buildkite_connector.connector.decisions import decide, wake_at
+from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure, Reason
 from fakes.connector_states import (
     NEVER,
@@ -62,3 +63,18 @@ def test_a_failed_check_wakes_when_it_is_repeated() -> None:
     assert wake_at(state, after(10)) == after(300).monotonic
     assert decide(state, after(299.9)) == []
     assert decide(state, after(300)) == [CheckCredentials(full=True)]
+
+
+def test_a_session_that_has_ended_wakes_when_it_may_begin_again() -> None:
+    ended = replace(ready().c1, ended=True, reopen_at=after(300).monotonic)
+    assert wake_at(replace(ready(), c1=replace(ended, phase=C1Phase.CLOSED)), after(10)) == after(300).monotonic
+    assert wake_at(replace(ready(), c1=ended), after(10)) == after(HOUR).monotonic
+
+
+def test_the_schedule_wakes_no_connector_that_cannot_sync_or_does() -> None:
+    blocked = checked(ready(), START, REJECTED)
+    blocked = replace(blocked, check=replace(blocked.check, secret_due=NEVER, full_due=NEVER))
+    assert wake_at(blocked, after(200)) == NEVER
+    state = replace(running(ready(), after(HOUR)), records=ready().records)
+    state = replace(state, records=replace(state.records, next_sync_time=after(2 * HOUR).wall))
+    assert wake_at(state, after(HOUR)) == NEVER
