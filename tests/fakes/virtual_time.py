@@ -4,6 +4,7 @@ import asyncio
 import functools
 import selectors
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec
 
@@ -74,6 +75,16 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(86_400):
         while not holds():  # noqa: ASYNC110  # costs nothing in virtual time
             await asyncio.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Always the same share of the range, 0.0 to 1.0."""
+
+    share: float
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + self.share * (high - low)
 
 
 class NoJitter:

@@ -1,6 +1,6 @@
 """The state after a check of the credentials: pure transitions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +31,7 @@ from fakes.connector_states import (
     restored,
     waits,
 )
+from fakes.virtual_time import Share
 
 OTHER = Credentials("client", "secret", "other token")
 HOUR = 3600.0
@@ -39,16 +40,6 @@ READ_AGAIN = after(10 + 45).monotonic
 """When the Secret of a connector that works is read next, after a read at 10 s: 40 to 50 s later."""
 READ_SOON = after(10 + 9).monotonic
 """The same of one that is blocked: 8 to 10 s later."""
-
-
-@dataclass
-class Share:
-    """Jitter that always takes the same share of the range."""
-
-    share: float
-
-    def uniform(self, low: float, high: float) -> float:
-        return low + self.share * (high - low)
 
 
 def result(**changes: object) -> CheckResult:

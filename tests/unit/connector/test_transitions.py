@@ -1,15 +1,17 @@
-"""The state after syncs, deliveries and restarts: pure transitions."""
+"""The state after an edit and after syncs: pure transitions."""
 
 from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.connector import records, transitions
-from buildkite_connector.connector.state import ConnectorState, Delivery, Inputs, SyncPhase, SyncRun
+from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.state import ConnectorState, Inputs, SyncPhase, SyncRun
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.status import HISTORY_LENGTH, Trigger
 from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.timing.spacing import Spacing
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
@@ -27,6 +29,7 @@ from fakes.connector_states import (
     synced,
     waits,
 )
+from fakes.virtual_time import Share
 
 HOUR = 3600.0
 TASK = TaskID("task1")
@@ -58,6 +61,7 @@ def test_an_annotation_changes_nothing_else() -> None:
 
 def test_a_sync_starts_with_what_is_desired_now_and_echoes_the_request() -> None:
     state = greeted(checked(replace(new(), desired=replace(desired(), sync_request="now"))))
+    state = replace(state, check=replace(state.check, sync_request=None))
     state = running(state, after(5))
     assert state.sync == SyncRun(
         SyncPhase.RUNNING,
@@ -81,6 +85,7 @@ def test_a_sync_that_only_a_task_asked_for_knows_it() -> None:
 
 def test_a_sync_that_is_not_wanted_any_more_or_was_cancelled_does_not_start() -> None:
     assert running(ready(), after(10)).sync is None
+    assert running(replace(greeted(checked(new())), restoring=True), START).sync is None
     queued = transitions.sync_cancelling(transitions.sync_queued(greeted(checked(new())), START))
     assert transitions.sync_admitted(queued, SyncID("sync1"), START).sync is None
     unqueued = greeted(checked(new()))
@@ -228,57 +233,27 @@ def test_a_sync_without_a_slot_fails_without_a_record() -> None:
     assert transitions.sync_failed(state, DOWN, after(HOUR), waits()) == replace(state, sync=None)
 
 
-# Deliveries and files
-
-
-def test_a_delivery_keeps_its_file_until_its_task_ends() -> None:
-    state = asked(asked(ready(), after(10)), after(10), task="task2")
-    assert state.staged is not None
-    state = transitions.delivery_started(transitions.request_ended(state, TASK), TASK, state.staged)
-    assert [each.task for each in state.requests] == ["task2"]
-    assert state.staged is not None
-    assert state.deliveries == (Delivery(TASK, state.staged),)
-    assert transitions.delivery_ended(state, TaskID("task2")).requests == ()
-    assert transitions.delivery_ended(state, TASK).deliveries == ()
-
-
-def test_a_delivery_clears_the_failure_and_is_recorded() -> None:
-    state = ready()
-    assert state.staged is not None
-    state = transitions.delivery_failed(state, state.staged, Failure(Reason.UPLOAD_FAILED, "C1 refused it."))
-    assert state.delivery_failure is not None
-    assert state.staged is not None
-    state = transitions.delivered(state, TASK, state.staged, after(20))
-    assert state.delivery_failure is None
-    record = state.records.last_delivery
-    assert record is not None
-    assert (record.task_id, record.sync_id, record.time) == (TASK, "sync1", after(20).wall)
-
-
-@pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED, Reason.UPLOAD_FAILED])
-@pytest.mark.parametrize("same", [True, False])
-def test_a_damaged_file_is_dropped_while_it_is_the_staged_one(reason: Reason, same: bool) -> None:
-    state = ready()
-    staged = state.staged
-    assert staged is not None
-    sent = staged if same else replace(staged, sync_id=SyncID("older"))
-    state = transitions.delivery_failed(state, sent, Failure(reason, "It is damaged."))
-    dropped = same and reason is not Reason.UPLOAD_FAILED
-    assert (state.staged, state.retired) == ((None, (staged,)) if dropped else (staged, ()))
-
-
-def test_a_removed_file_is_forgotten_and_no_other() -> None:
-    one = ready().staged
-    assert one is not None
-    other = replace(one, sync_id=SyncID("other"))
-    state = replace(ready(), retired=(one, other))
-    state = transitions.discard_started(transitions.discard_started(state, one), other)
-    assert state.discarding == (one, other)
-    state = transitions.discarded(state, one)
-    assert (state.retired, state.discarding) == ((other,), (other,))
-
-
 def test_the_next_sync_is_counted_from_the_start_of_the_last() -> None:
     state = synced(greeted(checked(new())), START, seconds=600.0)
     assert state.records.next_sync_time == after(HOUR).wall
     assert state.records.last_sync_time == after(600).wall
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.0, 0.95 * HOUR), (1.0, 1.05 * HOUR)])
+def test_the_next_sync_is_spread_around_its_interval(share: float, seconds: float) -> None:
+    done = ready()
+    assert done.records.last_sync is not None
+    state = running(greeted(checked(new())), START)
+    spread = Waits(Share(share), Spacing(0.2))
+    state = transitions.sync_succeeded(state, done.records.last_sync, staged_by(done), after(5), spread)
+    assert state.records.next_sync_time == after(seconds).wall
+
+
+def test_a_snapshot_of_a_sync_that_is_not_known_any_more_answers_no_waiting_task_and_is_outdated() -> None:
+    done = ready()
+    assert done.records.last_sync is not None
+    unknown = greeted(checked(new()))
+    state = transitions.sync_succeeded(unknown, done.records.last_sync, staged_by(done), after(5), waits())
+    assert (state.collected_for, state.collected_at) == (None, float("-inf"))
+    assert state.records.next_sync_time == after(5).wall
+    assert state.outdated
