@@ -129,3 +129,9 @@ def test_an_unknown_generation_has_no_known_inputs_and_counts_from_now() -> None
 
 def test_the_restore_begins_once() -> None:
     assert transitions.restore_started(restored(written(), after(60))).restore_begun
+
+
+@pytest.mark.parametrize("missing", ["last_sync_time", "next_sync_time"])
+def test_a_status_without_its_times_puts_nothing_off(missing: str) -> None:
+    times: dict[str, object] = {"last_sync_time": START.wall, "next_sync_time": after(1000).wall, missing: None}
+    assert restored(written(consecutive_failures=1, **times), after(10)).sync_blocked_until == 0.0
