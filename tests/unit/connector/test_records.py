@@ -111,13 +111,10 @@ def test_a_failure_sets_its_times_and_its_history_entry() -> None:
 
 
 def test_a_delivery_sets_its_record() -> None:
-    assert (
-        replace(
-            synced(ConnectorStatus(), "one", FULL),
-            last_delivery=DeliveryRecord(NOW, TaskID("task"), SyncID("one"), "ab", 10, FULL),
-        )
-        == DELIVERED
-    )
+    before = synced(ConnectorStatus(), "one", FULL)
+    record = DeliveryRecord(NOW, TaskID("task"), SyncID("one"), "ab", 10, FULL)
+    after = on_record.delivered(before, snapshot("one", FULL), TaskID("task"), NOW)
+    assert after == replace(before, last_delivery=record)
 
 
 def test_what_the_first_delivery_left_out_counts_as_none() -> None:
