@@ -111,6 +111,13 @@ def test_a_wall_clock_set_back_by_a_minute_is_no_reason_by_more_is() -> None:
     assert why_sync(state, Instant(after(5 - 60.001).wall, 200.0)) is Trigger.SCHEDULE
 
 
+def test_the_end_of_a_backoff_is_why_although_the_wall_clock_was_set_back() -> None:
+    state = failed(ready(), after(HOUR))
+    earlier = after(HOUR - 1).wall
+    assert why_sync(state, Instant(earlier, state.retry_at - 0.001)) is None
+    assert why_sync(state, Instant(earlier, state.retry_at)) is Trigger.SCHEDULE
+
+
 def test_a_connector_that_never_synced_is_due_although_the_clock_was_set_back() -> None:
     assert why_sync(greeted(checked(new())), Instant(after(-HOUR).wall, 200.0)) is Trigger.CHANGE
 
