@@ -84,7 +84,6 @@ class Connector:
 
     @property
     def status(self) -> ConnectorStatus:
-        """The newest status, written already or not."""
         return self._state.records
 
     def due(self) -> float | None:
@@ -118,8 +117,7 @@ class Connector:
         if discard:
             await self._env.store.discard(self._key)
 
-    # What the session with C1 calls (`tasks.ports.SessionListener`)
-
+    # What the session with C1 calls
     def c1_greeted(self) -> None:
         self._apply(lambda state, _: on_credentials.c1_greeted(state))
 
@@ -196,7 +194,7 @@ class Connector:
                 self._start("discard", self._discard(snapshot))
 
     def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # Of a context of its own: what begins while a task of C1 is handled is no part of that task's trace.
+        # Its context is its own: what begins while a task of C1 is handled is no part of that task's trace.
         task = asyncio.create_task(self._guard(what, work), name=f"{self.name}/{what}", context=contextvars.Context())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -211,7 +209,6 @@ class Connector:
             self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, what, broken, now, waits))
 
     # Actions; each ends in one transition
-
     async def _restore(self, sha256: str) -> None:
         staged = None
         try:

@@ -5,6 +5,7 @@ A result that is no longer asked for, as that of an older generation, changes no
 
 from dataclasses import dataclass, replace
 
+from buildkite_connector.connector import records
 from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState, claimed_identity
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.jitter import Jitter
@@ -123,7 +124,7 @@ def _secret_read_later(state: ConnectorState, now: Instant, waits: Waits) -> Con
 
 
 def _due_at_once(state: ConnectorState, now: Instant) -> ConnectorState:
-    return replace(state, records=replace(state.records, next_sync_time=now.wall))
+    return replace(state, records=records.change_seen(state.records, now.wall))
 
 
 # The session with C1

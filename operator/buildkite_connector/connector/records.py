@@ -37,6 +37,21 @@ def sync_succeeded(
     )
 
 
+def change_seen(records: ConnectorStatus, now: datetime) -> ConnectorStatus:
+    """A sync is due at once, also for the process after this one: its time is no later than the last sync's end.
+
+    A time of the schedule is always later than that, so that `awaits_change` needs no clock, which may be set back.
+    """
+    ended = records.last_sync_time
+    return replace(records, next_sync_time=now if ended is None else min(now, ended))
+
+
+def awaits_change(records: ConnectorStatus) -> bool:
+    """Whether the resource or its Secret changed since the last sync, as `change_seen` noted it."""
+    ended, due = records.last_sync_time, records.next_sync_time
+    return ended is not None and due is not None and due <= ended
+
+
 def sync_failed(
     records: ConnectorStatus,
     *,

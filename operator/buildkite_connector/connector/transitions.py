@@ -37,23 +37,24 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
     changed meanwhile, and a sync that a crash interrupted, are due at once.
     """
     status = restored or ConnectorStatus()
+    blocked_until = _blocked_until(status, now)
     known = restored is not None and restored.observed_generation == desired.generation
     interrupted = status.phase is Phase.SYNCING
     next_sync = status.next_sync_time
-    due = next_sync is None or next_sync <= now.wall  # as after a change that no sync has seen
+    due = next_sync is None or next_sync <= now.wall or records.awaits_change(status)
     if not known or interrupted:
-        next_sync = now.wall
+        status = records.change_seen(status, now.wall)
     elif next_sync is not None:
-        next_sync = min(next_sync, farthest_next_sync(desired, status, now))
+        status = replace(status, next_sync_time=min(next_sync, farthest_next_sync(desired, status, now)))
     return ConnectorState(
         desired=desired,
         desired_since=now.monotonic if not known else float("-inf"),
-        records=replace(status, next_sync_time=next_sync),
+        records=status,
         restoring=restored is not None and status.last_sync is not None,
         restored_serves=known and not interrupted and not due and not status.consecutive_failures,
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
-        sync_blocked_until=_blocked_until(status, now),
+        sync_blocked_until=blocked_until,
     )
 
 
@@ -61,7 +62,7 @@ def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) 
     """A new generation is due at once, also for the process after this one; annotations alone change no more."""
     if desired.generation == state.desired.generation:
         return replace(state, desired=desired)
-    due = replace(state.records, next_sync_time=now.wall)
+    due = records.change_seen(state.records, now.wall)
     return replace(state, desired=desired, desired_since=now.monotonic, records=due)
 
 

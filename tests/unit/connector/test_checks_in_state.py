@@ -103,7 +103,7 @@ def test_credentials_that_work_again_make_no_sync_due_when_none_has_failed() -> 
 def test_another_content_of_the_secret_makes_a_sync_due_at_once() -> None:
     state = finished(ready(), credentials=OTHER, preflight=PREFLIGHT, asked_buildkite=True)
     assert state.check.credentials == OTHER
-    assert state.records.next_sync_time == LATER.wall
+    assert state.records.next_sync_time == after(5).wall
     assert state.outdated
 
 
@@ -118,7 +118,7 @@ def test_a_secret_that_came_back_with_another_content_is_a_change() -> None:
     state = finished(ready(), credentials=None, failure=GONE)
     assert state.check.credentials is None
     state = finished(state, credentials=OTHER, preflight=PREFLIGHT, asked_buildkite=True)
-    assert state.records.next_sync_time == LATER.wall
+    assert state.records.next_sync_time == after(5).wall
 
 
 def test_a_secret_that_came_back_the_same_is_no_change() -> None:

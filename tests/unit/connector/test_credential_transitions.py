@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.credential_transitions import (
+    CHECK,
     CheckResult,
     Waits,
     check_finished,
@@ -105,7 +106,7 @@ def test_a_good_check_ends_the_backoff_of_the_syncs_that_the_credentials_failed(
     state = checked(ready(), after(5), REJECTED) if check_failed else ready()
     state = replace(state, records=replace(state.records, consecutive_failures=failures))
     good = finished(state, preflight=PREFLIGHT, asked_buildkite=True)
-    at = after(10) if due else after(HOUR)
+    at = after(5) if due else after(HOUR)
     assert good.records == replace(state.records, next_sync_time=at.wall)
 
 
@@ -133,7 +134,7 @@ def test_a_failed_check_keeps_the_missing_scopes_that_were_found_last(
 def test_another_secret_makes_the_next_sync_due_at_once() -> None:
     state = finished(ready(), credentials=OTHER, preflight=PREFLIGHT, asked_buildkite=True)
     assert state.check.credentials == OTHER
-    assert state.records == replace(ready().records, next_sync_time=after(10).wall)
+    assert state.records == replace(ready().records, next_sync_time=after(5).wall)
     assert state.collected_for == Inputs(1, CREDENTIALS)
     assert state.outdated
 
@@ -155,7 +156,7 @@ def test_a_secret_that_is_gone_is_used_no_more_and_back_the_same_is_no_change() 
 
 def test_a_secret_that_is_back_with_other_content_is_a_change() -> None:
     gone = finished(ready(), credentials=None, failure=REJECTED)
-    assert finished(gone, credentials=OTHER).records.next_sync_time == after(10).wall
+    assert finished(gone, credentials=OTHER).records.next_sync_time == after(5).wall
 
 
 def test_the_first_secret_of_a_new_connector_changes_no_time() -> None:
@@ -253,13 +254,13 @@ def test_reads_of_many_secrets_keep_their_distance() -> None:
 def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothing_of_its_text() -> None:
     state = check_started(replace(ready(), restoring=True), after(5), full=True)
     state = replace(state, desired=replace(state.desired, generation=2, sync_request="now"))
-    state = failed_unexpectedly(state, ValueError("a secret"), after(10), waits())
+    state = failed_unexpectedly(state, CHECK, ValueError("a secret"), after(10), waits())
     failure = state.check.failure
     assert failure is not None
     assert (failure.reason, failure.remedy) == (Reason.INTERNAL_ERROR, Remedy.RETRY)
     assert "ValueError" in failure.message
     assert "a secret" not in failure.message
-    assert not state.restoring
+    assert state.restoring
     assert state.check == Check(
         2, "now", CREDENTIALS, None, failure=failure, failures=1, secret_due=READ_SOON, full_due=after(32.5).monotonic
     )

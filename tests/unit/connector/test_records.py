@@ -194,3 +194,18 @@ def test_a_delivered_snapshot_is_never_held() -> None:
 
 def test_nothing_is_held_before_the_first_delivery() -> None:
     assert find_hold(replace(DELIVERED, last_delivery=None), snapshot("one", Counts()), 50, None) is None
+
+
+@pytest.mark.parametrize(("minutes", "due"), [(30, 0), (-30, -30)])
+def test_a_change_is_due_no_later_than_the_last_sync_ended(minutes: int, due: int) -> None:
+    records = synced(ConnectorStatus(), "a", Counts(1, 1, 1))
+    assert not on_record.awaits_change(records)
+    changed = on_record.change_seen(records, NOW + timedelta(minutes=minutes))
+    assert changed.next_sync_time == NOW + timedelta(minutes=due)
+    assert on_record.awaits_change(changed)
+
+
+def test_a_change_before_any_sync_is_due_now() -> None:
+    changed = on_record.change_seen(ConnectorStatus(), NOW)
+    assert changed == ConnectorStatus(next_sync_time=NOW)
+    assert not on_record.awaits_change(changed)

@@ -47,7 +47,7 @@ def staged_by(state: ConnectorState) -> StagedSnapshot:
 def test_a_new_generation_is_due_at_once_and_counts_from_now() -> None:
     state = transitions.desired_changed(ready(), desired(2), after(60))
     assert (state.desired.generation, state.desired_since) == (2, after(60).monotonic)
-    assert state.records.next_sync_time == after(60).wall
+    assert state.records.next_sync_time == after(5).wall
 
 
 def test_an_annotation_changes_nothing_else() -> None:

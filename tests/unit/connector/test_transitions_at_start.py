@@ -45,9 +45,15 @@ def test_a_known_generation_keeps_its_time_its_inputs_and_its_age() -> None:
     assert state.restoring
 
 
+@pytest.mark.parametrize(("due", "serves"), [(5.0, False), (4.0, False), (5.1, True), (HOUR, True)])
+def test_a_change_that_no_sync_has_seen_is_known_although_the_clock_was_set_back(due: float, serves: bool) -> None:
+    status = written(last_sync_time=after(5).wall, next_sync_time=after(due).wall)
+    assert restored(status, after(-90)).restored_serves == serves
+
+
 @pytest.mark.parametrize("changes", [{"observed_generation": 7}, {"phase": Phase.SYNCING}])
 def test_a_changed_resource_and_an_interrupted_sync_are_due_at_once(changes: dict[str, object]) -> None:
-    assert restored(written(**changes), after(60)).records.next_sync_time == after(60).wall
+    assert restored(written(**changes), after(60)).records.next_sync_time == after(5).wall
 
 
 def test_a_status_without_a_sync_has_nothing_to_restore() -> None:
