@@ -10,7 +10,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet crds proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet crds chart proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,7 @@ check: $(READY) ## lint, types, import directions, generated files current
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/protobuf.py --check
 	@$(BIN)/buildkite-connector crd | diff - crds/buildkiteconnectors.yaml || { echo "crds/ is not current: run make crds"; exit 1; }
+	@$(BIN)/python tools/chart.py --check
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
@@ -70,6 +71,9 @@ format: $(READY) ## formats the code
 
 crds: $(READY) ## writes crds/ from its source in the code
 	@$(BIN)/buildkite-connector crd > crds/buildkiteconnectors.yaml
+
+chart: $(READY) ## writes what follows from the chart's values and templates: its schema, its README's table, deploy/
+	@$(BIN)/python tools/chart.py
 
 proto: $(READY) ## regenerates the protobuf code from the .proto files
 	@$(BIN)/python tools/protobuf.py

@@ -12,6 +12,8 @@ from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from harness.cluster import Cluster
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOYED = "buildkite-connector"
+"""The name of everything in it; a part after it tells some from others."""
 DEADLINE = 20.0
 POLL_SECONDS = 0.1
 
@@ -39,13 +41,13 @@ class ServiceAccount:
 def rights(folder: str, namespace: str, name: str) -> str:
     """The service account and its rights as deploy/ has them, moved to another namespace and name."""
     moved = []
-    for path in (DEPLOY / "base" / "serviceaccount.yaml", DEPLOY / folder / "rights.yaml"):
+    for path in (DEPLOY / folder / f"{part}.yaml" for part in ("serviceaccount", "rights", "leases")):
         for document in yaml.safe_load_all(path.read_text()):
-            document["metadata"]["name"] = name
+            document["metadata"]["name"] = document["metadata"]["name"].replace(DEPLOYED, name)
             if "namespace" in document["metadata"]:
                 document["metadata"]["namespace"] = namespace
             if "roleRef" in document:
-                document["roleRef"]["name"] = name
+                document["roleRef"]["name"] = document["roleRef"]["name"].replace(DEPLOYED, name)
                 document["subjects"][0].update(name=name, namespace=namespace)
             moved.append(document)
     return str(yaml.safe_dump_all(moved))

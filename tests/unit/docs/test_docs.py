@@ -99,7 +99,7 @@ def test_the_dependencies_are_those_of_the_project() -> None:
 
 
 def test_the_deployed_image_is_this_version() -> None:
-    deployment = yaml.safe_load((ROOT / "deploy" / "base" / "deployment.yaml").read_text())
+    deployment = yaml.safe_load((ROOT / "deploy" / "cluster" / "deployment.yaml").read_text())
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
     assert version is not None

@@ -1,0 +1,163 @@
+{{/* The pod of the Deployment and of the StatefulSet. */}}
+{{- define "buildkite-connector.pod" -}}
+{{- $v := .Values -}}
+metadata:
+  labels:
+    {{- $selector := include "buildkite-connector.selector" . | fromYaml }}
+    {{- merge $selector $v.podLabels $v.commonLabels | toYaml | nindent 4 }}
+  {{- with $v.podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "buildkite-connector.serviceAccountName" . }}
+  automountServiceAccountToken: {{ $v.serviceAccount.automount }}
+  enableServiceLinks: false
+  {{- with concat $v.global.imagePullSecrets $v.imagePullSecrets }}
+  imagePullSecrets:
+    {{- range . }}
+    - name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+    {{- end }}
+  {{- end }}
+  # A task in hand goes back to C1 within 10 seconds.
+  terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
+  {{- with include "buildkite-connector.podSecurityContext" . }}
+  securityContext:
+    {{- . | nindent 4 }}
+  {{- end }}
+  {{- if not $v.hostUsers }}
+  hostUsers: false
+  {{- end }}
+  {{- with $v.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $v.schedulerName }}
+  schedulerName: {{ . }}
+  {{- end }}
+  {{- with $v.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- with $v.dnsPolicy }}
+  dnsPolicy: {{ . }}
+  {{- end }}
+  {{- with $v.dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $v.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $v.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $v.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $v.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- $own := dict "matchLabels" (include "buildkite-connector.selector" $ | fromYaml) }}
+    {{- range tpl (toYaml .) $ | fromYamlArray }}
+    {{- $selector := dict "labelSelector" (.labelSelector | default $own) }}
+    - {{- merge $selector . (dict "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway") | toYaml | nindent 6 }}
+    {{- end }}
+  {{- end }}
+  {{- with $v.extraInitContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: operator
+      image: {{ include "buildkite-connector.image" . }}
+      imagePullPolicy: {{ $v.image.pullPolicy }}
+      args: {{ concat (list "operator") $v.extraArgs | toJson }}
+      env:
+        {{- include "buildkite-connector.env" . | trim | nindent 8 }}
+      {{- with $v.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      ports:
+        - name: http
+          containerPort: {{ $v.http.port }}
+          protocol: TCP
+      {{- range $probe, $path := dict "startupProbe" "/healthz" "livenessProbe" "/healthz" "readinessProbe" "/readyz" }}
+      {{- with get $v $probe }}
+      {{- if .enabled }}
+      {{ $probe }}:
+        httpGet:
+          path: {{ $path }}
+          port: http
+        periodSeconds: {{ .periodSeconds }}
+        timeoutSeconds: {{ .timeoutSeconds }}
+        failureThreshold: {{ .failureThreshold }}
+      {{- end }}
+      {{- end }}
+      {{- end }}
+      {{- with $v.securityContext }}
+      securityContext:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $v.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      volumeMounts:
+        # The newest snapshot of each connector. A cache: what is lost with the pod is synced again.
+        - name: data
+          mountPath: /data
+        - name: tmp
+          mountPath: /tmp
+        {{- if $v.caBundle.configMapName }}
+        - name: ca-bundle
+          mountPath: /etc/buildkite-connector/ca
+          readOnly: true
+        {{- end }}
+        {{- with $v.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- with $v.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: data
+      {{- with $v.data.existingClaim }}
+      persistentVolumeClaim:
+        claimName: {{ . }}
+      {{- else }}
+      emptyDir:
+        sizeLimit: {{ $v.data.sizeLimit }}
+        {{- with $v.data.medium }}
+        medium: {{ . }}
+        {{- end }}
+      {{- end }}
+    - name: tmp
+      emptyDir:
+        sizeLimit: {{ $v.tmp.sizeLimit }}
+    {{- with $v.caBundle }}
+    {{- if .configMapName }}
+    - name: ca-bundle
+      configMap:
+        name: {{ .configMapName }}
+        items:
+          - key: {{ .key }}
+            path: {{ .key }}
+    {{- end }}
+    {{- end }}
+    {{- with $v.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{/* OpenShift gives a namespace its users and groups, and refuses fixed ones. */}}
+{{- define "buildkite-connector.podSecurityContext" -}}
+{{- $adapt := .Values.global.compatibility.openshift.adaptSecurityContext }}
+{{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" }}
+{{- if or (eq $adapt "force") (and (eq $adapt "auto") $openshift) }}
+{{- with omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup" }}{{ toYaml . }}{{ end }}
+{{- else }}
+{{- with .Values.podSecurityContext }}{{ toYaml . }}{{ end }}
+{{- end }}
+{{- end }}
