@@ -1,0 +1,88 @@
+"""The chart, rendered by Helm's own code without a cluster."""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+CHART = Path(__file__).parents[2] / "charts" / "buildkite-connector"
+RELEASE, NAMESPACE = "bc", "ops"
+FULL_NAME = "bc-buildkite-connector"
+
+Manifest = dict[str, Any]
+Values = Mapping[str, Any]
+
+
+@cache
+def chart() -> helm_python.Chart:
+    """Loaded once a process: it is immutable."""
+    return helm_python.Chart.load(CHART)
+
+
+def render(values: Values | None = None, *, name: str = RELEASE, namespace: str = NAMESPACE) -> list[Manifest]:
+    """All manifests. Raises helm_python.HelmError for values that the schema or a template refuses."""
+    texts = chart().render(dict(values or {}), name=name, namespace=namespace)
+    return [
+        document
+        for template, text in texts.items()
+        if not template.endswith("NOTES.txt")
+        for document in yaml.safe_load_all(text)
+        if document is not None
+    ]
+
+
+def of_kind(documents: list[Manifest], kind: str) -> list[Manifest]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def one(documents: list[Manifest], kind: str) -> Manifest:
+    (found,) = of_kind(documents, kind)
+    return found
+
+
+def at(document: Any, path: str) -> Any:
+    """What is at `spec/ports/0/name`; None when a part of the path is missing. `name=http` finds an item of a list."""
+    found = document
+    for part in path.split("/"):
+        if isinstance(found, list):
+            if "=" in part:
+                key, value = part.split("=")
+                found = next((item for item in found if item.get(key) == value), None)
+            else:
+                found = found[int(part)] if int(part) < len(found) else None
+        else:
+            found = (found or {}).get(part.replace("~1", "/"))
+    return found
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`nested("image.tag", 1)` is `{"image": {"tag": 1}}`."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def merged(*all_values: Values) -> dict[str, Any]:
+    """Values laid over each other, the last on top; maps are merged."""
+    result: dict[str, Any] = {}
+    for values in all_values:
+        for key, value in values.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), dict)
+            result[key] = merged(result[key], value) if both else deepcopy(value)
+    return result
+
+
+def empty_parts(node: Any, path: str = "") -> Iterator[str]:
+    """The paths of nulls, empty texts, lists and maps."""
+    if node is None or (isinstance(node, str | list | dict) and not node):
+        yield path
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from empty_parts(value, f"{path}/{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from empty_parts(value, f"{path}/{index}")

@@ -1,0 +1,74 @@
+"""The cases of cases.yaml, and sets of values made of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.helm_chart import Values, merged, nested
+
+CASES: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())
+SWITCHED_ON: dict[str, Values] = {
+    "serviceMonitor": {"serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"}},
+    "podMonitor": {"podMonitor": {"enabled": True, "renderMode": "alwaysRender"}},
+    "prometheusRule": {"prometheusRule": {"enabled": True, "renderMode": "alwaysRender"}},
+    "grafanaDashboard": {"grafanaDashboard": {"enabled": True}},
+    "podDisruptionBudget": {"podDisruptionBudget": {"enabled": True}},
+    "networkPolicy": {"networkPolicy": {"enabled": True}},
+    "metrics": {"metrics": {"service": {"enabled": True}}},
+    "otel": {"otel": {"endpoint": "http://collector:4318"}},
+}
+"""What a case under this key needs, to be rendered at all."""
+LESS = {
+    *("data.existingClaim", "shards", "watchNamespaces", "podDisruptionBudget.minAvailable"),
+    *("leaderElection.enabled", "rbac.create", "crds.enabled", "serviceAccount.create", "namespaceOverride"),
+    *(f"{probe}Probe.enabled" for probe in ("startup", "liveness", "readiness")),
+    *(case for case in CASES if case.startswith("podMonitor.")),
+}
+"""Cases that forbid others or leave something out."""
+
+
+def _values_of(path: str) -> dict[str, Any]:
+    """The values of one case, with what it needs."""
+    case = CASES[path]
+    return merged(SWITCHED_ON.get(path.split(".", 1)[0], {}), case.get("with", {}), nested(path, case["value"]))
+
+
+def everything() -> dict[str, Any]:
+    """All that can be asked for at once."""
+    return merged(*(_values_of(path) for path in CASES if path not in LESS))
+
+
+SETS: dict[str, Values] = {
+    "defaults": {},
+    "everything": everything(),
+    "shards": merged(everything(), {"shards": 3, "replicaCount": 1, "strategy": {"type": "RollingUpdate"}}),
+    "namespaces": merged(everything(), {"watchNamespaces": ["team-a", "team-b"]}),
+    "own namespace, pods scraped": merged({"watchNamespaces": ["ops"]}, SWITCHED_ON["podMonitor"]),
+    "bare": {
+        "leaderElection": {"enabled": False},
+        "rbac": {"create": False},
+        "serviceAccount": {"create": False},
+        "crds": {"enabled": False},
+    },
+}
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> str:
+    """The path of each value in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(params=list(SETS))
+def values(request: pytest.FixtureRequest) -> Values:
+    """Each set of values in turn."""
+    return SETS[request.param]
+
+
+@pytest.fixture
+def values_of() -> Callable[[str], dict[str, Any]]:
+    """The values of one case, with what it needs."""
+    return _values_of
