@@ -13,6 +13,7 @@ CHART = Path(__file__).parents[2] / "charts" / "buildkite-connector"
 RELEASE, NAMESPACE = "bc", "ops"
 FULL_NAME = "bc-buildkite-connector"
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Manifest = dict[str, Any]
 Values = Mapping[str, Any]
 
@@ -27,21 +28,35 @@ def render(values: Values | None = None, *, name: str = RELEASE, namespace: str 
     """All manifests. Raises helm_python.HelmError for values that the schema or a template refuses."""
     texts = chart().render(dict(values or {}), name=name, namespace=namespace)
     return [
-        document
-        for template, text in texts.items()
-        if not template.endswith("NOTES.txt")
-        for document in yaml.safe_load_all(text)
-        if document is not None
+        document for template, text in texts.items() if not template.endswith("NOTES.txt") for document in _parsed(text)
     ]
+
+
+@cache
+def _parsed(text: str) -> list[Manifest]:
+    """Once for each text: the definition is long and seldom differs. Nobody changes what is rendered."""
+    return [document for document in yaml.load_all(text, _LOADER) if document is not None]
 
 
 def of_kind(documents: list[Manifest], kind: str) -> list[Manifest]:
     return [document for document in documents if document["kind"] == kind]
 
 
-def one(documents: list[Manifest], kind: str) -> Manifest:
-    (found,) = of_kind(documents, kind)
+def one(documents: list[Manifest], kind: str = "") -> Manifest:
+    """The only one, of this kind when it is named."""
+    (found,) = of_kind(documents, kind) if kind else documents
     return found
+
+
+def workload(documents: list[Manifest]) -> Manifest:
+    """The Deployment, or the StatefulSet in its place."""
+    return one([each for each in documents if each["kind"] in {"Deployment", "StatefulSet"}])
+
+
+def identity(document: Manifest) -> tuple[str, str, str]:
+    """Kind, namespace (empty: of the cluster) and name."""
+    metadata = document["metadata"]
+    return document["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def at(document: Any, path: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from chart_values import read_values
-from harness.helm_chart import CHART, Manifest, at, merged, of_kind, render
+from harness.helm_chart import CHART, Manifest, at, merged, of_kind, render, workload
 
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())
 
@@ -26,29 +26,34 @@ def test_every_value_is_described() -> None:
 
 def found(documents: list[Manifest], case: dict[str, Any]) -> Any:
     pod = "spec/template/spec"
-    workload = [each for each in documents if each["kind"] in {"Deployment", "StatefulSet"}][0]
     if "env" in case:
-        return at(workload, f"{pod}/containers/name=operator/env/name={case['env']}/value")
+        return at(workload(documents), f"{pod}/containers/name=operator/env/name={case['env']}/value")
     if "container" in case:
-        return at(workload, f"{pod}/containers/name=operator/{case['container']}")
+        return at(workload(documents), f"{pod}/containers/name=operator/{case['container']}")
     if "pod" in case:
-        return at(workload, f"{pod}/{case['pod']}")
-    objects = [each for each in of_kind(documents, case["kind"]) if case.get("name") in {None, each["metadata"]["name"]}]
+        return at(workload(documents), f"{pod}/{case['pod']}")
+    names = {None, case.get("name")}
+    objects = [each for each in of_kind(documents, case["kind"]) if names <= {None, each["metadata"]["name"]}]
     if case["at"] is None:
         return objects[0] if objects else None
     return at(objects[0], case["at"])
 
 
-def test_the_value_is_rendered(case: str, values_of: Callable[[str], dict[str, Any]]) -> None:
-    assert found(render(values_of(case)), CASES[case]) == CASES[case]["is"]
-
-
-def test_the_value_makes_the_difference(case: str, values_of: Callable[[str], dict[str, Any]]) -> None:
-    needed = merged(values_of(case))
-    parent = needed
-    *above, last = case.split(".")
+def without(values: dict[str, Any], path: str) -> dict[str, Any]:
+    less = merged(values)
+    parent = less
+    *above, last = path.split(".")
     for key in above:
         parent = parent[key]
     del parent[last]
-    if CASES[case].get("kind") in {None, *(each["kind"] for each in render(needed))}:
-        assert found(render(needed), CASES[case]) != CASES[case]["is"]
+    return less
+
+
+def test_the_value_is_rendered_and_nothing_else_renders_it(
+    case: str, values_of: Callable[[str], dict[str, Any]]
+) -> None:
+    values, expected = values_of(case), CASES[case]
+    assert found(render(values), expected) == expected["is"]
+    default = render(without(values, case))
+    if expected.get("kind") in {None, *(each["kind"] for each in default)}:
+        assert found(default, expected) != expected["is"]

@@ -1,0 +1,239 @@
+"""What holds for the chart as a whole, whatever the values are."""
+
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from harness.helm_chart import (
+    CHART,
+    FULL_NAME,
+    Values,
+    at,
+    chart,
+    empty_parts,
+    identity,
+    merged,
+    nested,
+    of_kind,
+    one,
+    render,
+    workload,
+)
+
+ROOT = CHART.parents[1]
+SELECTOR = {"app.kubernetes.io/name": "buildkite-connector", "app.kubernetes.io/instance": "bc"}
+MEANT_EMPTY = {"/rules/2/apiGroups/0"}
+"""The core API group has an empty name."""
+OPERATOR_RULES = [
+    {"apiGroups": ["connectors.c1.ai"], "resources": ["buildkiteconnectors"], "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["connectors.c1.ai"], "resources": ["buildkiteconnectors/status"], "verbs": ["patch"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+]
+LEASES = ["get", "list", "create", "update", "patch"]
+TEAMS: Values = {"watchNamespaces": ["team-a", "team-b"]}
+
+
+def test_the_lint_is_strict_and_has_nothing_to_say(values: Values) -> None:
+    report = helm_python.lint(CHART, dict(values), strict=True)
+    assert [each for each in report["messages"] if each["severity"] > 1] == []
+    assert report["errors"] == []
+
+
+def test_nothing_is_rendered_empty(values: Values) -> None:
+    for document in render(values):
+        # A definition's spec is that of crds/, whose defaults may be empty.
+        seen = document["metadata"] if document["kind"] == "CustomResourceDefinition" else document
+        assert set(empty_parts(seen)) <= MEANT_EMPTY, identity(document)
+
+
+def test_there_is_no_hook_and_no_webhook(values: Values) -> None:
+    documents = render(values)
+    assert [each for each in documents if "helm.sh/hook" in each["metadata"].get("annotations", {})] == []
+    assert [each for each in documents if "Webhook" in each["kind"]] == []
+
+
+def test_no_object_is_rendered_twice(values: Values) -> None:
+    keys = [identity(each) for each in render(values)]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("more", [{}, {"shards": 3}], ids=["deployment", "statefulset"])
+def test_the_selector_is_frozen(more: Values) -> None:
+    """Immutable in the cluster: a change of it, by a version or a value, would break every upgrade."""
+    labels = {"team": "a", "app.kubernetes.io/name": "other", "app.kubernetes.io/instance": "other"}
+    documents = render(merged(more, {"commonLabels": labels, "podLabels": labels, "image": {"tag": "2"}}))
+    spec = workload(documents)["spec"]
+    assert spec["selector"] == {"matchLabels": SELECTOR}
+    assert spec["template"]["metadata"]["labels"] == {**SELECTOR, "team": "a"}
+
+
+def test_every_selector_selects_the_pods() -> None:
+    documents = render(
+        {
+            "shards": 2,
+            "metrics": {"service": {"enabled": True}},
+            "podDisruptionBudget": {"enabled": True},
+            "networkPolicy": {"enabled": True},
+            "podMonitor": {"enabled": True, "renderMode": "alwaysRender"},
+        }
+    )
+    assert [each["spec"]["selector"] for each in of_kind(documents, "Service")] == [SELECTOR, SELECTOR]
+    for kind, path in (
+        ("PodDisruptionBudget", "spec/selector/matchLabels"),
+        ("NetworkPolicy", "spec/podSelector/matchLabels"),
+        ("PodMonitor", "spec/selector/matchLabels"),
+    ):
+        assert at(one(documents, kind), path) == SELECTOR
+
+
+def test_the_service_monitor_selects_the_metrics_service_and_not_the_shards_one() -> None:
+    documents = render({"shards": 2, "serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"}})
+    wanted = at(one(documents, "ServiceMonitor"), "spec/selector/matchLabels")
+    found = [
+        each["metadata"]["name"]
+        for each in of_kind(documents, "Service")
+        if wanted.items() <= each["metadata"]["labels"].items()
+    ]
+    assert found == [f"{FULL_NAME}-metrics"]
+
+
+def test_two_releases_of_one_name_share_nothing() -> None:
+    names = []
+    for namespace in ("ops", "dev"):
+        documents = render({"crds": {"enabled": False}}, namespace=namespace)
+        names.append({identity(each) for each in documents})
+    assert names[0] & names[1] == set()
+
+
+def test_all_names_carry_the_release(values: Values) -> None:
+    unnamed = {"fullnameOverride": "", "extraObjects": [], "serviceAccount": {"name": ""}}
+    for document in render(merged(values, unnamed)):
+        if document["kind"] != "CustomResourceDefinition":
+            assert "bc-" in document["metadata"]["name"]
+
+
+def test_the_operators_rights_are_these() -> None:
+    documents = render()
+    assert one(documents, "Role")["rules"] == [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": LEASES}
+    ]
+    (operator,) = [each for each in of_kind(documents, "ClusterRole") if each["metadata"]["name"] == f"ops-{FULL_NAME}"]
+    assert operator["rules"] == OPERATOR_RULES
+    assert one(documents, "ClusterRoleBinding")["roleRef"]["name"] == operator["metadata"]["name"]
+
+
+def test_named_namespaces_get_roles_and_nothing_is_cluster_wide() -> None:
+    documents = render(TEAMS)
+    assert [each["kind"] for each in documents if each["kind"].startswith("ClusterRole")] == []
+    roles = {(each["metadata"]["namespace"], each["metadata"]["name"]): each for each in of_kind(documents, "Role")}
+    assert set(roles) == {("team-a", FULL_NAME), ("team-b", FULL_NAME), ("ops", f"{FULL_NAME}-leases")}
+    assert roles["team-b", FULL_NAME]["rules"] == OPERATOR_RULES
+    for binding in of_kind(documents, "RoleBinding"):
+        assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) in roles
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": FULL_NAME, "namespace": "ops"}]
+
+
+def test_people_get_no_secrets_by_the_aggregated_roles() -> None:
+    for role in of_kind(render(), "ClusterRole"):
+        if any("aggregate-to" in label for label in role["metadata"]["labels"]):
+            assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"buildkiteconnectors"}
+
+
+REFUSED = (
+    ({"replicaCount": 2, "leaderElection": {"enabled": False}}, "replicaCount above 1 needs leaderElection.enabled"),
+    ({"replicaCount": 2, "shards": 2}, "leave replicaCount at 1"),
+    ({"replicaCount": 2, "data": {"existingClaim": "c"}}, "data.existingClaim serves one pod only"),
+    ({"shards": 2, "data": {"existingClaim": "c"}}, "data.existingClaim serves one pod only"),
+    ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one of them"),
+    ({"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}}, "minAvailable or maxUnavailable, not both"),
+    ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster knows no PodMonitor"),
+)
+
+
+@pytest.mark.parametrize(("values", "words"), REFUSED)
+def test_values_that_cannot_work_together_are_refused(values: Values, words: str) -> None:
+    with pytest.raises(helm_python.HelmRenderError) as caught:
+        render(values)
+    assert words in str(caught.value)
+
+
+STRATEGIES: tuple[tuple[Values, str], ...] = (
+    ({}, "RollingUpdate"),
+    ({"replicaCount": 2}, "RollingUpdate"),
+    ({"leaderElection": {"enabled": False}}, "Recreate"),
+    ({"data": {"existingClaim": "c"}}, "Recreate"),
+)
+
+
+@pytest.mark.parametrize(("values", "expected"), STRATEGIES)
+def test_the_strategy_follows_from_who_may_act(values: Values, expected: str) -> None:
+    assert one(render(values), "Deployment")["spec"]["strategy"] == {"type": expected}
+
+
+def test_shards_are_pods_of_a_stateful_set() -> None:
+    documents = render({"shards": 3})
+    assert of_kind(documents, "Deployment") == []
+    shards = one(documents, "StatefulSet")
+    assert shards["spec"]["serviceName"] == one(documents, "Service")["metadata"]["name"]
+    assert at(shards, "spec/template/spec/containers/0/env/name=BUILDKITE_CONNECTOR_SHARDS/value") == "3"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://collector:4318", 4318),
+        ("http://[::1]:4317", 4317),
+        ("https://otlp.example.com", 443),
+        ("http://otlp.example.com/x", 80),
+    ],
+)
+def test_the_network_policy_lets_otlp_out(endpoint: str, port: int) -> None:
+    policy = one(render({"networkPolicy": {"enabled": True}, "otel": {"endpoint": endpoint}}), "NetworkPolicy")
+    opened = [[each["port"] for each in rule["ports"]] for rule in policy["spec"]["egress"]]
+    assert opened == [[53, 53], [443, 6443], [443], [port]]
+
+
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor", "PrometheusRule"])
+def test_what_the_cluster_does_not_know_is_left_out(kind: str) -> None:
+    key = kind[0].lower() + kind[1:]
+    assert of_kind(render({key: {"enabled": True}}), kind) == []
+
+
+def test_the_definition_is_the_one_of_crds() -> None:
+    rendered = one(render({"crds": {"annotations": {"a": "b"}}}), "CustomResourceDefinition")
+    generated = yaml.safe_load((ROOT / "crds" / "buildkiteconnectors.yaml").read_text())
+    assert rendered["spec"] == generated["spec"]
+    assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep", "a": "b"}
+
+
+def test_the_definition_fits_into_the_annotation_of_kubectl_apply() -> None:
+    assert len((CHART / "templates" / "crd.yaml").read_bytes()) < 262_144
+
+
+def notes(values: Values) -> str:
+    texts = chart().render(dict(values), name="bc", namespace="ops")
+    return texts["buildkite-connector/templates/NOTES.txt"]
+
+
+def test_the_notes_warn_of_a_budget_that_blocks_drains_and_of_a_definition_that_goes() -> None:
+    assert "Note" not in notes({})
+    assert "draining" in notes({"podDisruptionBudget": {"enabled": True, "minAvailable": 1}})
+    assert "every connector" in notes(nested("crds.keep", False))
+
+
+def test_every_alert_reads_the_operators_series_and_says_what_is_wrong() -> None:
+    rule: Any = one(render({"prometheusRule": {"enabled": True, "renderMode": "alwaysRender"}}), "PrometheusRule")
+    for alert in rule["spec"]["groups"][0]["rules"]:
+        assert "buildkite_connector_" in alert["expr"], alert["alert"]
+        assert set(alert["annotations"]) == {"summary", "description"}
+
+
+@pytest.mark.parametrize("folder", ["cluster", "namespace"])
+def test_the_plain_manifests_are_all_listed_and_there(folder: str) -> None:
+    path = ROOT / "deploy" / folder
+    listed = yaml.safe_load((path / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(each.name for each in Path(path).iterdir() if each.name != "kustomization.yaml")
