@@ -9,6 +9,8 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster
+from harness.control_plane import ControlPlane, find_assets, missing_assets
+from harness.helm_release import DEFINITION, installed, new_namespace
 from harness.service_account import ServiceAccount, service_account
 from simulators.kubernetes.client import WIDGETS
 
@@ -49,3 +51,36 @@ def account(request: pytest.FixtureRequest, control_plane: Cluster, namespace: s
 async def api(account: ServiceAccount) -> AsyncIterator[KubernetesApi]:
     async with connect(account.login, SystemClock(), "pod-1") as connected:
         yield connected
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ControlPlane]:
+    """An API server without our definition: the chart brings it."""
+    assets = find_assets()
+    if assets is None:
+        pytest.skip(missing_assets())
+    with ControlPlane(assets) as started:
+        yield started
+
+
+@pytest.fixture
+def ops(cluster: ControlPlane) -> str:
+    """A namespace that admits restricted pods only."""
+    return new_namespace(cluster)
+
+
+@pytest.fixture
+def undefined(cluster: ControlPlane) -> Iterator[None]:
+    """No definition when the test begins, and none when it ends."""
+    yield
+    cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found")
+
+
+@pytest.fixture(scope="module")
+def definition(cluster: ControlPlane) -> Iterator[None]:
+    """The definition, by a release of its own."""
+    namespace = new_namespace(cluster)
+    with installed(cluster, namespace, {"replicaCount": 0, "rbac": {"create": False}}):
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", DEFINITION)
+        yield
+    cluster.kubectl("delete", "crd", DEFINITION)
