@@ -59,7 +59,9 @@ def test_the_definition_and_the_resources_outlive_the_release(cluster: ControlPl
 
 
 @pytest.mark.usefixtures("undefined")
-def test_an_upgrade_brings_the_new_definition(cluster: ControlPlane, ops: str, tmp_path: Path) -> None:
+def test_an_upgrade_brings_the_new_definition_and_a_rollback_the_old_one(
+    cluster: ControlPlane, ops: str, tmp_path: Path
+) -> None:
     older = tmp_path / CHART.name
     shutil.copytree(CHART, older)
     template = older / "templates" / "crd.yaml"
@@ -75,6 +77,8 @@ def test_an_upgrade_brings_the_new_definition(cluster: ControlPlane, ops: str, t
         config.upgrade(CHART, RELEASE)
         assert "Teams" in columns()
         assert "Groups" not in columns()
+        config.rollback(RELEASE)
+        assert "Groups" in columns()
         config.upgrade(CHART, RELEASE, {"crds": {"keep": False}})
         config.uninstall(RELEASE)
     assert DEFINITION not in cluster.kubectl("get", "crd", "--output=name").stdout
