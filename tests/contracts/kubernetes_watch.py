@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from simulators.kubernetes.client import Api, accepted
 
 
@@ -20,6 +22,40 @@ class WatchContract:
         names = [(await api.create())["metadata"]["name"] for _ in range(2)]
         response = await api.http.get(api.widgets, params={"fieldSelector": f"metadata.name={names[0]}"})
         assert [item["metadata"]["name"] for item in accepted(response)["items"]] == names[:1]
+
+    @pytest.mark.parametrize(
+        ("selector", "found"),
+        [
+            ("tier=gold", {"gold"}),
+            ("tier", {"gold", "tin"}),
+            ("!tier", {"bare"}),
+            ("tier!=gold", {"tin", "bare"}),
+            ("tier in (gold, tin),zone=eu", {"gold"}),
+            ("tier notin (gold)", {"tin", "bare"}),
+        ],
+    )
+    async def test_lists_the_objects_that_a_selector_of_labels_matches(
+        self, api: Api, selector: str, found: set[str]
+    ) -> None:
+        kinds = {"gold": {"tier": "gold", "zone": "eu"}, "tin": {"tier": "tin", "zone": "us"}, "bare": {}}
+        names = {}
+        for kind, labels in kinds.items():
+            created = await api.create()
+            accepted(await api.patch(created["metadata"]["name"], {"metadata": {"labels": labels}}))
+            names[created["metadata"]["name"]] = kind
+        response = await api.http.get(api.widgets, params={"labelSelector": selector})
+        assert {names[item["metadata"]["name"]] for item in accepted(response)["items"]} == found
+
+    async def test_tells_a_watch_what_comes_into_its_selection_and_what_leaves_it(self, api: Api) -> None:
+        created = await api.create()
+        name, version = created["metadata"]["name"], created["metadata"]["resourceVersion"]
+        async with api.watch(version, labelSelector="tier=gold") as events:
+            accepted(await api.patch(name, {"metadata": {"labels": {"tier": "gold"}}}))
+            assert await self._next(events) == ("ADDED", name, "medium")
+            accepted(await api.patch(name, {"spec": {"size": "large"}}))
+            assert await self._next(events) == ("MODIFIED", name, "large")
+            accepted(await api.patch(name, {"metadata": {"labels": {"tier": "tin"}}}))
+            assert await self._next(events) == ("DELETED", name, "large")
 
     async def test_lists_nothing_but_metadata_on_request(self, api: Api) -> None:
         created = await api.create()

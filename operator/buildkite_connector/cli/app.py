@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from buildkite_connector import __version__
+from buildkite_connector.cli import leadership_options as options
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
@@ -77,6 +78,14 @@ def operator(
             "  [default: :8080, where it is free]",
         ),
     ] = None,
+    selector: options.Selector = "",
+    leader_election: options.LeaderElection = False,
+    lease_name: options.LeaseName = "buildkite-connector",
+    lease_namespace: options.LeaseNamespace = "",
+    lease_duration: options.LeaseDuration = "15s",
+    renew_deadline: options.RenewDeadline = "10s",
+    retry_period: options.RetryPeriod = "2s",
+    shards: options.Shards = 1,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Form = LogFormat.JSON,
@@ -91,16 +100,30 @@ def operator(
     # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from buildkite_connector.c1 import C1Settings
+    from buildkite_connector.cli.leadership import read_leadership
     from buildkite_connector.cli.operator import OperatorSettings, run_operator
 
+    try:
+        leadership = read_leadership(
+            os.environ,
+            enabled=leader_election,
+            lease=lease_name,
+            namespace=lease_namespace,
+            times=(parse_duration(lease_duration), parse_duration(renew_deadline), parse_duration(retry_period)),
+            shards=shards,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     configure_logs(log_format, log_level)
     settings = OperatorSettings(
         buildkite=_buildkite(buildkite_api_url),
         c1=C1Settings.from_environment(os.environ),
         data_directory=data_dir or Path(tempfile.gettempdir()) / "buildkite-connector",
         namespaces=tuple(each for names in namespace or () for each in names.split(",") if each),
+        selector=selector,
         concurrency=concurrency,
         http_address=http_address,
+        leadership=leadership,
     )
     gc.freeze()  # what is loaded now stays: no collection need look at it
     with _one_sentence():

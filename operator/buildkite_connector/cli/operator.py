@@ -1,6 +1,7 @@
 """The operator's process: the watch feeds the controller, the scheduler steps connectors, a signal ends them in order.
 
-Shutdown: the scheduler stops first (syncs are cancelled, tasks go back to C1), then the watch.
+Shutdown: the scheduler stops first, then acting (syncs are cancelled, tasks go back to C1), then the Lease is released,
+then the watch stops.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pathlib import Path
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
+from buildkite_connector.cli.leadership import Leadership, LeadershipSettings, end
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
@@ -43,15 +45,20 @@ HELLOS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
-    """`namespaces` empty: all. `data_directory`: where snapshots wait, of this process alone."""
+    """`namespaces` empty: all. `selector`: of labels. `data_directory`: where snapshots wait, of this process alone.
+
+    `leadership` None: no other process acts on the same resources.
+    """
 
     buildkite: BuildkiteSettings
     c1: C1Settings
     data_directory: Path
     namespaces: tuple[str, ...] = ()
+    selector: str = ""
     concurrency: int = 32
     http_address: str | None = ""
     """Empty: no server; None: the default address, where it is free."""
+    leadership: LeadershipSettings | None = None
 
 
 async def run_operator(settings: OperatorSettings) -> None:
@@ -59,16 +66,17 @@ async def run_operator(settings: OperatorSettings) -> None:
     clock = SystemClock()
     scheduler = Scheduler(clock)
     pulse, monitor, ready = Pulse(), LoopMonitor(clock), asyncio.Event()
-    reports = _Reports()
+    reports, leadership = _Reports(), Leadership(settings.leadership, clock)
     gauges = ProcessGauges(
         reports=reports.read,
-        leader=lambda: None,
+        leader=lambda: leadership.is_leader if leadership.elected else None,
         loop_lag=monitor.take_longest,
         watch_age=lambda: clock.monotonic() - pulse.last,
     )
     alive = {
         "scheduler": heard_lately("the scheduler", lambda: scheduler.last_iteration, clock),
         "watch": heard_lately("the watch", lambda: pulse.last, clock),
+        "leader": lambda: leadership.healthy(clock.monotonic()),
     }
     ready_checks = {"resources": lambda: None if ready.is_set() else "not all resources were seen yet"}
     login = choose_client_config(os.environ, Path.home())
@@ -77,11 +85,11 @@ async def run_operator(settings: OperatorSettings) -> None:
             serve(settings.http_address, alive, ready_checks, telemetry.scrape),
             open_buildkite(settings.buildkite, clock=clock, observer=telemetry.observer) as buildkite,
             open_c1(settings.c1, clock=clock, observer=telemetry.observer) as c1,
-            connect(login, clock, socket.gethostname()) as api,
+            connect(login, clock, socket.gethostname(), may_act=leadership.may_act) as api,
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
-                clients=Connections(buildkite, c1),
+                clients=leadership.clients(Connections(buildkite, c1)),
                 store=SnapshotStore(settings.data_directory, clock),
                 scheduler=scheduler,
                 clock=clock,
@@ -92,27 +100,31 @@ async def run_operator(settings: OperatorSettings) -> None:
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=telemetry.observer,
             )
-            controller = reports.controller = Controller(api, environment, group)
-            stop = asyncio.Event()
+            controller = reports.controller = Controller(api, environment, group, acting=not leadership.elected)
+            sightings = leadership.handler(controller)
+            watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
             watching = group.create_task(
-                run_watch(
-                    controller, api, login, WatchSettings(settings.namespaces), ready=ready, stop=stop, pulse=pulse
-                )
+                run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse)
             )
             acting = group.create_task(scheduler.run())
-            helping = [
-                group.create_task(_when_ready(ready, controller, settings)),
-                group.create_task(monitor.run()),
-            ]
+            monitoring = group.create_task(monitor.run())
+
+            async def lead() -> None:
+                await ready.wait()
+                logger.info("the operator is ready", extra={"namespaces": ",".join(settings.namespaces) or "all"})
+                await leadership.lead(api, controller, sightings, watch)
+
+            leading = group.create_task(lead())
             with _signalled() as signalled:
                 waiting = group.create_task(signalled.wait())
                 try:
                     await asyncio.wait({waiting, watching, acting}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     logger.info("the operator is shutting down")
-                    for task in (waiting, *helping, acting):
+                    for task in (waiting, monitoring, acting):
                         task.cancel()
                     await asyncio.wait({acting})
+                    await end(leading)
                     await controller.close()
                     stop.set()
 
@@ -129,12 +141,6 @@ class _Reports:
         for resource, status in self.controller.reports():
             suspended = isinstance(resource, ObservedConnector) and resource.spec.suspend
             yield Report(resource.namespace, resource.name, status, suspended)
-
-
-async def _when_ready(ready: asyncio.Event, controller: Controller, settings: OperatorSettings) -> None:
-    await ready.wait()
-    logger.info("the operator is ready", extra={"namespaces": ",".join(settings.namespaces) or "all"})
-    await controller.prune_snapshots()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -17,10 +17,12 @@ from kubernetes.aio.client import (
 from buildkite_connector.kubernetes.client_config import ClientConfig
 from buildkite_connector.kubernetes.event_writer import EventWriter
 from buildkite_connector.kubernetes.events import EventDraft
+from buildkite_connector.kubernetes.lease import LeaseClient
 from buildkite_connector.kubernetes.requests import (
     UNKNOWN_FIELD,
     ApiError,
     Connection,
+    always,
     open_connection,
 )
 from buildkite_connector.kubernetes.resource import ObservedResource
@@ -91,13 +93,20 @@ class KubernetesApi:
 
         return await self._connection.call_in_turn("read a Secret", send)
 
-    async def list_connectors(self, namespaces: tuple[str, ...]) -> list[Listed]:
-        """Every resource there is, in these namespaces or (none given) in all. Raises ApiError and Failure."""
+    def leases(self, namespace: str, label: str) -> LeaseClient:
+        """The Leases with this label, in this namespace."""
+        return LeaseClient(self._connection, namespace, label)
+
+    async def list_connectors(self, namespaces: tuple[str, ...], selector: str = "") -> list[Listed]:
+        """Every resource that `selector` (of labels) matches, in these namespaces or (none given) in all.
+
+        Raises ApiError and Failure.
+        """
         found: list[Listed] = []
         for namespace in namespaces or (None,):
             token: str | None = None
             while token != "":
-                page = await self._list_page(namespace, token)
+                page = await self._list_page(namespace, token, selector)
                 found += [
                     Listed(each["namespace"], each["name"], each["uid"], each.get("resourceVersion", ""))
                     for each in (item["metadata"] for item in page["items"] or ())  # null when empty
@@ -222,8 +231,9 @@ class KubernetesApi:
         metadata = found["metadata"]
         return str(metadata["resourceVersion"]) if metadata["uid"] == resource.uid else None
 
-    async def _list_page(self, namespace: str | None, token: str | None) -> Any:
+    async def _list_page(self, namespace: str | None, token: str | None, selector: str) -> Any:
         options: dict[str, Any] = {
+            "label_selector": selector or None,
             "limit": _PAGE,
             "_continue": token,
             "_headers": {"Accept": _METADATA_ONLY},
@@ -254,10 +264,18 @@ class KubernetesApi:
 
 @asynccontextmanager
 async def connect(
-    login: ClientConfig, clock: Clock, instance: str, request_seconds: float = 15.0
+    login: ClientConfig,
+    clock: Clock,
+    instance: str,
+    request_seconds: float = 15.0,
+    *,
+    may_act: Callable[[], None] = always,
 ) -> AsyncIterator[KubernetesApi]:
-    """The API that `login` leads to. `instance` is this process's name in events. Raises Failure."""
-    async with open_connection(login, request_seconds) as connection:
+    """The API that `login` leads to. `instance` is this process's name in events; for `may_act` see `Connection`.
+
+    Raises Failure.
+    """
+    async with open_connection(login, request_seconds, may_act) as connection:
         yield KubernetesApi(connection, clock, instance)
 
 

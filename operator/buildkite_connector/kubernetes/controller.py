@@ -119,6 +119,8 @@ class Controller:
         entries = dict(self._entries)
         self._entries = {key: _Entry(entry.resource) for key, entry in entries.items()}
         await self._close_all(entries.values())
+        if self._closing:  # of resources that were deleted a moment ago
+            await asyncio.wait(self._closing.values())
 
     def observe(self, resource: Resource) -> None:
         """A resource as it is now; the same again costs nothing."""

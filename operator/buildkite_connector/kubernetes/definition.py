@@ -47,7 +47,7 @@ async def _wait_until_served(
     while not stop.is_set():
         sentence = ""
         try:
-            listed = await api.list_connectors(settings.namespaces)
+            listed = await api.list_connectors(settings.namespaces, settings.selector)
             if not pause and await api.is_discoverable():
                 return listed
         except ApiError as refused:

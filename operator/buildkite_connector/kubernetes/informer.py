@@ -37,9 +37,11 @@ class EventHandler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """`namespaces` empty: all of the cluster. Times in seconds."""
+    """`namespaces` empty: all of the cluster. `selector`: of labels, as kubectl has it; a resource that it does not
+    match, or not any more, does not exist for this process. Times in seconds."""
 
     namespaces: tuple[str, ...] = ()
+    selector: str = ""
     request_seconds: float = 30.0
     connect_seconds: float = 10.0
     stream_seconds: int = 600
@@ -104,7 +106,7 @@ class Informer:
             await asyncio.sleep(settings.relist_seconds)
             known_before = frozenset(self._known)
             try:
-                listed = await api.list_connectors(settings.namespaces)
+                listed = await api.list_connectors(settings.namespaces, settings.selector)
             except (ApiError, Failure) as error:
                 if isinstance(error, ApiError) and error.status == 404:
                     raise

@@ -63,18 +63,30 @@ class _LoggingClient(ApiClient):
             _logger.debug("request to the Kubernetes API", extra=about)
 
 
+def always() -> None:
+    """Where no other process could act."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Made by `open_connection`, for one event loop."""
+    """Made by `open_connection`, for one event loop.
+
+    `may_act` is called before each request for a connector, and raises Failure when this process may not act.
+    """
 
     client: ApiClient
     login: ClientConfig
     request_seconds: float
+    may_act: Callable[[], None] = always
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
 
     async def call_in_turn(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """As `call`, but at most REQUESTS_AT_ONCE of these at once; the wait for a turn counts to no deadline."""
+        """As `call`, for a connector: at most REQUESTS_AT_ONCE of these at once, and only while this process may act.
+
+        The wait for a turn counts to no deadline.
+        """
         async with self.turns:
+            self.may_act()
             return await self.call(what, send)
 
     async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
@@ -112,12 +124,14 @@ class Connection:
 
 
 @asynccontextmanager
-async def open_connection(login: ClientConfig, request_seconds: float) -> AsyncIterator[Connection]:
+async def open_connection(
+    login: ClientConfig, request_seconds: float, may_act: Callable[[], None] = always
+) -> AsyncIterator[Connection]:
     """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
     configuration = Configuration()
     await login.load(configuration)
     async with _LoggingClient(configuration) as client:
-        yield Connection(client, login, request_seconds)
+        yield Connection(client, login, request_seconds, may_act)
 
 
 def _reason(error: ApiException) -> str:

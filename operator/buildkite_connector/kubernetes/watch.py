@@ -243,6 +243,8 @@ def _kopf_settings(watch: WatchSettings) -> kopf.OperatorSettings:
     settings.scanning.disabled = True  # no watch of namespaces and definitions, so no right to them either
     settings.watching.initial_streaming = False  # needs Kubernetes 1.34
     settings.watching.chunk_size = 500
+    if watch.selector:
+        settings.watching.label_selectors[GROUP, VERSION, PLURAL] = watch.selector
     settings.watching.server_timeout = watch.stream_seconds
     settings.watching.inactivity_timeout = 70  # the API server sends a bookmark every minute
     settings.networking.request_timeout = watch.request_seconds

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
@@ -14,13 +14,12 @@ from aiohttp import web
 
 from simulators.kubernetes.exchange import Exchange, Fault, Target, Watch
 from simulators.kubernetes.fields import Manager, Manifest
+from simulators.kubernetes.objects import Change
 from simulators.kubernetes.resources import ApiError, Resource
+from simulators.kubernetes.selectors import selector
 from simulators.kubernetes.store import Store
 
 VERBS = ("create", "delete", "get", "list", "patch", "update", "watch")
-
-
-FIELD_SELECTORS = ("metadata.name", "metadata.namespace")
 
 
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -163,7 +162,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                 raise ApiError(415, "UnsupportedMediaType", message)
 
     def _list(self, request: web.BaseRequest, target: Target) -> Manifest:
-        resource, selected = target.resource, _selector(request.query)
+        resource, selected = target.resource, selector(request.query)
         items = [item for item in self._store.objects(resource, target.namespace) if selected(item)]
         kind, api_version = resource.kind, resource.api_version
         if "as=PartialObjectMetadataList" in request.headers.get("Accept", ""):
@@ -183,7 +182,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             raise ApiError(422, "Invalid", message)
         watch = Watch(
             target,
-            _selector(query),
+            selector(query),
             since=int(query.get("resourceVersion") or 0),
             seconds=float(query.get("timeoutSeconds") or math.inf),
             bookmarks=query.get("allowWatchBookmarks") == "true",
@@ -209,8 +208,8 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             while now() < end:
                 for change in store.changes(since):
                     since = change.version
-                    if change.resource == watch.target.resource and watch.selects(change.manifest):
-                        await _send(response, change.type, change.manifest)
+                    if (kind := self._told_as(change, watch)) is not None:
+                        await _send(response, kind, change.manifest)
                 if watch.target.resource not in store.resources:
                     break  # its definition was deleted
                 if now() >= bookmark:
@@ -220,6 +219,16 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                     async with asyncio.timeout_at(min(bookmark, end)):
                         await store.moved()
         return response
+
+    @staticmethod
+    def _told_as(change: Change, watch: Watch) -> str | None:
+        """An object that comes into a watch's selection is new to it, and one that leaves it is gone."""
+        if change.resource != watch.target.resource:
+            return None
+        was = change.before is not None and watch.selects(change.before)
+        if watch.selects(change.manifest) and change.type != "DELETED":
+            return "MODIFIED" if was else "ADDED"
+        return "DELETED" if was else None
 
     @contextmanager
     def _open(self, resource: Resource, request: web.BaseRequest) -> Iterator[None]:
@@ -266,15 +275,3 @@ async def _body(request: web.BaseRequest) -> Any:
 def _manager(request: web.BaseRequest, target: Target) -> Manager:
     agent = request.headers.get("User-Agent", "unknown").split("/")[0]
     return Manager(request.query.get("fieldManager") or agent, request.content_type == APPLY_PATCH, target.subresource)
-
-
-def _selector(query: Mapping[str, str]) -> Callable[[Manifest], bool]:
-    """What `fieldSelector` asks for; ApiError 400 for one that the double does not know."""
-    if query.get("labelSelector"):
-        raise ApiError(400, "BadRequest", "the Kubernetes double knows no label selectors")
-    wanted = dict(term.replace("==", "=").split("=", 1) for term in query.get("fieldSelector", "").split(",") if term)
-    if unknown := set(wanted) - set(FIELD_SELECTORS):
-        raise ApiError(400, "BadRequest", f"field label not supported: {', '.join(sorted(unknown))}")
-    return lambda manifest: all(
-        manifest["metadata"].get(field.removeprefix("metadata.")) == value for field, value in wanted.items()
-    )

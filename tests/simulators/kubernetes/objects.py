@@ -21,12 +21,13 @@ FIRST_VERSION = 1000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of the history: what a watch tells. Its object is shared: never changed in place."""
+    """One entry of the history: what a watch tells. Its objects are shared: never changed in place."""
 
     version: int
     type: str
     resource: Resource
     manifest: Manifest
+    before: Manifest | None
 
 
 Key = tuple[str, str, str, str]

@@ -3,8 +3,8 @@
 kmock gives the server and the discovery; what it lacks is added here and in `simulators.kubernetes`:
 versions, generations, server-side apply, conflicts, watches that resume, faults on demand, and a record of
 all requests. `simulators.kubernetes` says what it does as a real API server does. What it does not do:
-authentication and RBAC, validation (types, patterns, CEL), `managedFields` in objects, label selectors, lists
-in chunks, tables and OpenAPI (so kubectl does not work on it; `KubernetesDouble.table` prints instead).
+authentication and RBAC, validation (types, patterns, CEL), `managedFields` in objects, lists in chunks, tables and
+OpenAPI (so kubectl does not work on it; `KubernetesDouble.table` prints instead).
 """
 
 import asyncio

@@ -207,11 +207,12 @@ class Store(Objects):
         self.version += 1
         metadata = {**manifest["metadata"], "resourceVersion": str(self.version)}
         stored = {**manifest, "metadata": metadata}
+        before = self._objects.get(key)
         if kind == "DELETED":
             del self._objects[key], self._owners[key]
         else:
             self._objects[key] = stored
-        self.history.append(Change(self.version, kind, resource, stored))
+        self.history.append(Change(self.version, kind, resource, stored, before))
         self.wake()
         return stored
 

@@ -10,6 +10,7 @@ import typer.main
 import yaml
 
 from buildkite_connector.c1 import settings as c1_settings
+from buildkite_connector.cli import leadership
 from buildkite_connector.cli.app import app
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
@@ -23,7 +24,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def variables_in_the_code() -> set[str]:
     commands: Any = typer.main.get_command(app)
     flags = {name for command in commands.commands.values() for flag in command.params for name in _names(flag.envvar)}
-    named = {value for name, value in vars(c1_settings).items() if name.endswith("_VARIABLE")}
+    settings = {**vars(c1_settings), **vars(leadership)}
+    named = {value for name, value in settings.items() if name.endswith("_VARIABLE")}
     return flags | named | {"KUBECONFIG"}
 
 

@@ -1,0 +1,147 @@
+"""Nothing begins after the time for which a process may act, and a process that cannot stop acting ends."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkite_connector.connector.ports import Clients
+from buildkite_connector.kubernetes.client import KubernetesApi, connect
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.fence import Fence, FencedClients, watchdog
+from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.schema.names import KIND
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.tasks import TaskID, TaskOutcome
+from buildkite_connector.timing.clock import SystemClock
+from fakes.virtual_time import VirtualClock, virtual_time
+from simulators.kubernetes.server import KubernetesDouble
+
+TASK = TaskID("t")
+
+
+class HandClock(SystemClock):
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def test_it_is_open_until_its_time_and_closed_at_it() -> None:
+    clock = HandClock()
+    fence = Fence(clock)
+    assert not fence.open
+    fence.extend(115.0)
+    clock.seconds = 114.9
+    fence.check()
+    clock.seconds = 115.0
+    assert fence.seconds_left == 0
+    with pytest.raises(Failure, match="not the leader"):
+        fence.check()
+
+
+def test_closed_early_it_lets_nothing_begin_but_gives_time_to_end() -> None:
+    fence = Fence(HandClock())
+    fence.extend(115.0)
+    fence.close(105.0)
+    assert (fence.open, fence.seconds_left) == (False, 5.0)
+    fence.ended()
+    assert (fence.open, fence.seconds_left) == (False, float("inf"))
+
+
+class Recorder:
+    """Every client at once: records what is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*_: object) -> None:
+            self.calls.append(name)
+
+        return call
+
+
+class RecordingClients(Clients):
+    def __init__(self, recorder: Any) -> None:
+        self._recorder = recorder
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Any:
+        return self._recorder
+
+    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> Any:
+        return self._recorder
+
+
+@virtual_time
+async def test_every_call_to_buildkite_and_c1_asks_first() -> None:
+    recorder, fence = Recorder(), Fence(VirtualClock())
+    clients = FencedClients(RecordingClients(recorder), fence)
+    nobody: Any = None
+    source, service = clients.source(nobody, nobody), clients.task_service(nobody, nobody)
+    calls: dict[str, Callable[[], Any]] = {
+        "preflight": lambda: source.preflight(None, frozenset()),
+        "collect": lambda: source.collect(nobody, nobody),
+        "hello": service.hello,
+        "next_task": service.next_task,
+        "heartbeat": lambda: service.heartbeat(TASK),
+        "upload": lambda: service.upload(TASK, Path(), "", lambda: None),
+        "finish": lambda: service.finish(TASK, TaskOutcome()),
+    }
+    for call in calls.values():
+        with pytest.raises(Failure, match="not the leader"):
+            await call()
+    assert recorder.calls == []
+    fence.extend(15.0)
+    for call in calls.values():
+        await call()
+    assert recorder.calls == list(calls)
+    fence.ended()
+    await service.aclose()
+
+
+async def test_no_secret_is_read_and_no_status_or_event_written_behind_a_closed_fence(
+    double: KubernetesDouble, login: KubeconfigLogin
+) -> None:
+    fence = Fence(SystemClock())
+    metadata = {"namespace": "default", "name": "acme"}
+    spec = {"credentialsSecretRef": {"name": "s"}}
+    double.apply(
+        {"apiVersion": "connectors.c1.ai/v1alpha1", "kind": "BuildkiteConnector", "metadata": metadata, "spec": spec}
+    )
+    resource = read_resource(double.get(KIND, "default", "acme"))
+    assert isinstance(resource, ObservedConnector)
+    async with connect(login, SystemClock(), "pod-1", may_act=fence.check) as api:
+        for call in (lambda: api.read_secret("default", "s"), lambda: api.apply_status(resource, ConnectorStatus(1))):
+            with pytest.raises(Failure, match="not the leader"):
+                await call()
+        assert await lease_is_made(api), "Leases are what the fence depends on"
+    assert {exchange.resource for exchange in double.transcript} == {"leases"}
+
+
+async def lease_is_made(api: KubernetesApi) -> bool:
+    return await api.leases("default", "bkc").read("bkc", 5.0) is None
+
+
+def test_the_watchdog_ends_a_process_whose_event_loop_is_stuck() -> None:
+    fence, ended = Fence(SystemClock()), threading.Event()
+    with watchdog(fence, lambda _: ended.set()):
+        fence.extend(SystemClock().monotonic() + 0.2)
+        assert ended.wait(10)
+
+
+async def test_the_watchdog_leaves_a_process_alone_that_renews_or_does_not_act() -> None:
+    fence, ended = Fence(SystemClock()), threading.Event()
+    with watchdog(fence, lambda _: ended.set()):
+        for _ in range(10):
+            fence.extend(SystemClock().monotonic() + 0.3)
+            await asyncio.sleep(0.05)
+        fence.ended()
+        await asyncio.sleep(0.5)
+    assert not ended.is_set()
