@@ -69,6 +69,7 @@ class BuildkiteSimulator:
         control: "Control | None" = None,
     ) -> None:
         self.latency = config.latency
+        self.behind_proxies = False  # its links lead to the host that was asked for, not to its own port
         self.quota = Quota(config.limits, config.other_use, monotonic)
         self.faults = Faults()
         self.transcript = Transcript()
@@ -236,6 +237,8 @@ class BuildkiteSimulator:
                 await self._go_away(effect)
                 return web.Response()
             token = self.api.token_of(call)
+            if self.behind_proxies:
+                self.api.origin = f"http://{request.host}"
             reply = effect.reply if isinstance(effect, Answer) else self.api.answer(call, token)
             if isinstance(effect, Edit):
                 reply = effect.edit(call, reply)
@@ -257,6 +260,7 @@ class BuildkiteSimulator:
                     arrived - self._started,
                     self._monotonic() - arrived,
                     token.description if token else "",
+                    request.host,
                 )
             )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request. `at` and `seconds` count from the start and from its arrival; without `status`, the
-    client never got a whole answer. `token`: its description, empty when none was accepted."""
+    client never got a whole answer. `token`: its description, empty when none was accepted. `host`: as asked for."""
 
     method: str
     path: str
@@ -19,6 +19,7 @@ class Request:
     at: float
     seconds: float
     token: str
+    host: str = ""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,114 @@
+"""Two operator processes on one cluster: one acts, and the other takes over; nothing is synced twice at once or lost.
+
+FAILOVERS in the environment is how often each end of a leader is tried.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from harness.cluster import Cluster
+from harness.kubernetes_apis import real_api
+from harness.replicas import ACTS, Replica, replica
+from harness.rig import Rig
+from scenarios.fixtures import watched_rig
+from scenarios.tenant import Tenant
+
+TIMES = range(int(os.environ.get("FAILOVERS", "2")))
+CLEAN_SECONDS, CRASH_SECONDS = 2.0, 20.0
+LATENCY = 0.2
+"""Seconds of each answer of Buildkite's, so that a sync takes long enough to be interrupted."""
+
+
+@pytest.fixture
+async def rig(control_plane: Cluster, namespace: str) -> AsyncIterator[Rig]:
+    async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, namespace) as opened:
+        yield opened
+        for operator in opened.operators:
+            print("operator:", *operator.lines, sep="\n  ")
+
+
+async def begin_sync(rig: Rig, tenant: Tenant) -> str:
+    """A sync on request that is under way and goes on for a while; gives the request."""
+    syncs = tenant.syncs
+    rig.buildkite.latency = LATENCY
+    asked = await tenant.request_sync()
+    async with asyncio.timeout(30):
+        while tenant.syncs == syncs:  # noqa: ASYNC110  (the simulator's transcript has no event)
+            await asyncio.sleep(0.02)
+    return asked
+
+
+async def took_over(old: Replica, new: Replica, since: float) -> float:
+    """Seconds from `since` until the new leader acts. Nothing that the old one sent came after that."""
+    await new.operator.until_logged(ACTS, timeout=40)
+    async with asyncio.timeout(10):
+        while not new.acts_since(since):  # noqa: ASYNC110  (the proxy has no event)
+            await asyncio.sleep(0.01)
+    began = new.acts_since(since)[0]
+    assert not old.acts_since(began)
+    return began - since
+
+
+async def nothing_is_lost(tenant: Tenant, asked: str, task: str) -> None:
+    """The request of before is answered by a whole sync, and so is the task that C1 handed out meanwhile."""
+    await tenant.until(lambda status: status.get("lastHandledSyncRequest") == asked and status["phase"] != "Syncing")
+    assert (await tenant.finished(task)).success
+    await tenant.until_condition("Ready", "True")
+
+
+@pytest.mark.parametrize("number", TIMES)
+class TestFailover:
+    async def test_after_a_clean_stop_the_other_acts_within_two_seconds(self, rig: Rig, number: int) -> None:
+        async with replica(rig, "first") as old, replica(rig, "second") as new:
+            tenant = Tenant(rig, "acme")
+            await tenant.become_ready()
+            asked = await begin_sync(rig, tenant)
+            asyncio.get_running_loop().call_later(0.1, rig.buildkite.__setattr__, "latency", 0.0)
+            since = time.monotonic()
+            assert await old.operator.stop() == 0
+            ended = time.monotonic()
+            task = tenant.add_task()
+            seconds = await took_over(old, new, since)
+            print(f"failover clean: {seconds:.2f} s from SIGTERM, which took {ended - since:.2f} s")
+            assert seconds <= CLEAN_SECONDS
+            await nothing_is_lost(tenant, asked, task)
+            assert tenant.syncs <= 3
+
+    async def test_after_a_crash_the_other_acts_within_twenty_seconds(self, rig: Rig, number: int) -> None:
+        async with replica(rig, "first") as old, replica(rig, "second") as new:
+            tenant = Tenant(rig, "acme")
+            await tenant.become_ready()
+            asked = await begin_sync(rig, tenant)
+            since = time.monotonic()
+            await old.operator.kill()
+            rig.buildkite.latency = 0.0
+            task = tenant.add_task()
+            seconds = await took_over(old, new, since)
+            print(f"failover crash: {seconds:.2f} s")
+            assert seconds <= CRASH_SECONDS
+            await nothing_is_lost(tenant, asked, task)
+
+    async def test_a_leader_without_its_api_server_stops_before_the_other_acts(self, rig: Rig, number: int) -> None:
+        async with replica(rig, "first") as old, replica(rig, "second") as new:
+            tenant = Tenant(rig, "acme")
+            await tenant.become_ready()
+            asked = await begin_sync(rig, tenant)
+            rig.buildkite.latency = 1.0
+            since = time.monotonic()
+            old.api.cut()
+            task = tenant.add_task()
+            seconds = await took_over(old, new, since)
+            rig.buildkite.latency = 0.0
+            stopped = old.acts_since(since)[-1] - since
+            print(f"failover partition: {seconds:.2f} s, the old leader stopped after {stopped:.2f} s")
+            assert seconds <= CRASH_SECONDS
+            await nothing_is_lost(tenant, asked, task)
+            old.api.heal()
+            healed = time.monotonic()
+            await asyncio.sleep(3)
+            assert not old.acts_since(healed)
+            assert (old.terms, new.terms) == (1, 1)
