@@ -103,9 +103,7 @@ async def run_operator(settings: OperatorSettings) -> None:
             controller = reports.controller = Controller(api, environment, group, acting=not leadership.elected)
             sightings = leadership.handler(controller)
             watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
-            watching = group.create_task(
-                run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse)
-            )
+            watching = group.create_task(run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse))
             acting = group.create_task(scheduler.run())
             monitoring = group.create_task(monitor.run())
 
