@@ -5,11 +5,13 @@ FAILOVERS in the environment is how often each end of a leader is tried.
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from buildkite_connector.kubernetes.fence import EXIT_CODE
 from harness.cluster import Cluster
 from harness.kubernetes_apis import real_api
 from harness.replicas import ACTS, Replica, replica
@@ -19,6 +21,11 @@ from scenarios.tenant import Tenant
 
 TIMES = range(int(os.environ.get("FAILOVERS", "2")))
 CLEAN_SECONDS, CRASH_SECONDS = 2.0, 20.0
+SHORT_TIMES = {
+    "BUILDKITE_CONNECTOR_LEASE_DURATION": "3s",
+    "BUILDKITE_CONNECTOR_RENEW_DEADLINE": "2s",
+    "BUILDKITE_CONNECTOR_RETRY_PERIOD": "1s",
+}
 LATENCY = 0.2
 """Seconds of each answer of Buildkite's, so that a sync takes long enough to be interrupted."""
 
@@ -112,3 +119,25 @@ class TestFailover:
             await asyncio.sleep(3)
             assert not old.acts_since(healed)
             assert (old.terms, new.terms) == (1, 1)
+
+
+async def test_a_leader_that_was_frozen_does_nothing_when_it_goes_on(rig: Rig) -> None:
+    """As on a machine that stands still for a while: its timers, and what has arrived, all come at once."""
+    with pytest.raises(AssertionError, match=f"ended with code {EXIT_CODE}"):
+        await freeze_the_leader(rig)
+
+
+async def freeze_the_leader(rig: Rig) -> None:
+    async with replica(rig, "first", **SHORT_TIMES) as old, replica(rig, "second", **SHORT_TIMES) as new:
+        tenant = Tenant(rig, "acme")
+        await tenant.become_ready()
+        asked = await begin_sync(rig, tenant)
+        os.kill(old.operator.pid, signal.SIGSTOP)
+        task, since = tenant.add_task(), time.monotonic()
+        await took_over(old, new, since)
+        os.kill(old.operator.pid, signal.SIGCONT)
+        resumed = time.monotonic()
+        rig.buildkite.latency = 0.0
+        await nothing_is_lost(tenant, asked, task)
+        await old.operator.until_logged("the process ends at once")
+        assert not old.acts_since(resumed)

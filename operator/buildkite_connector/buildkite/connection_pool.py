@@ -7,7 +7,7 @@ has nothing to look through, so there is one for each request that is out at the
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar
 from typing import Any, Self
@@ -38,11 +38,14 @@ class Connections:
     and a loopback address: over plain http it would get to see the token.
     """
 
-    def __init__(self, api_url: str) -> None:
-        """Reads certificates and loads the transport, which takes its time: `open` keeps off the event loop.
+    def __init__(self, api_url: str, may_send: Callable[[], None] = lambda: None) -> None:
+        """`may_send` is called before each request, and raises Failure when this process may not act now.
+
+        Reads certificates and loads the transport, which takes its time: `open` keeps off the event loop.
 
         Trusted are the authorities of SSL_CERT_FILE, or else the usual ones; for plain http, nobody.
         """
+        self._may_send = may_send
         address = urlsplit(api_url)
         plain = address.scheme == "http"
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else httpx.create_ssl_context()
@@ -50,8 +53,8 @@ class Connections:
         self._idle = [self._new()]
 
     @classmethod
-    async def open(cls, api_url: str) -> Self:
-        return await asyncio.to_thread(cls, api_url)
+    async def open(cls, api_url: str, may_send: Callable[[], None]) -> Self:
+        return await asyncio.to_thread(cls, api_url, may_send)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -60,6 +63,7 @@ class Connections:
         A request cancelled while it connects would otherwise leave its client with a connection that is
         neither free nor closed, and the next request waiting for it.
         """
+        self._may_send()
         client = self._idle.pop() if self._idle else self._new()
         try:
             yield client

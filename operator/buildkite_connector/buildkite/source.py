@@ -1,7 +1,7 @@
 """Where clients come from: shared connections, and one queue for each token that is in use."""
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from weakref import WeakValueDictionary
@@ -67,9 +67,10 @@ async def open_buildkite(
     clock: Clock | None = None,
     jitter: Jitter | None = None,
     observer: Observer = SILENT,
+    may_send: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Buildkite]:
-    """The API for as long as the context lasts; then its connections are closed."""
-    connections = await Connections.open(settings.api_url)
+    """The API for as long as the context lasts; then its connections are closed. For `may_send` see `Connections`."""
+    connections = await Connections.open(settings.api_url, may_send)
     try:
         yield Buildkite(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer)
     finally:

@@ -83,7 +83,9 @@ async def run_operator(settings: OperatorSettings) -> None:
     with open_telemetry(os.environ, gauges) as telemetry:
         async with (
             serve(settings.http_address, alive, ready_checks, telemetry.scrape),
-            open_buildkite(settings.buildkite, clock=clock, observer=telemetry.observer) as buildkite,
+            open_buildkite(
+                settings.buildkite, clock=clock, observer=telemetry.observer, may_send=leadership.may_act
+            ) as buildkite,
             open_c1(settings.c1, clock=clock, observer=telemetry.observer) as c1,
             connect(login, clock, socket.gethostname(), may_act=leadership.may_act) as api,
             asyncio.TaskGroup() as group,

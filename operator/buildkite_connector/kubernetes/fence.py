@@ -16,14 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from buildkite_connector.connector.ports import Clients
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
-from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
-from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.tasks.ports import TaskService
 from buildkite_connector.timing.clock import Clock
 
@@ -106,32 +102,16 @@ def _next_look(fence: Fence) -> float:
 
 @dataclass(frozen=True, slots=True)
 class FencedClients:
-    """`Clients` whose clients are behind a fence."""
+    """`Clients` whose calls to C1 are behind a fence. Requests to Buildkite ask it one by one (`may_send`)."""
 
     clients: Clients
     fence: Fence
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
-        return _FencedSource(self.clients.source(credentials, spec), self.fence)
+        return self.clients.source(credentials, spec)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
         return _FencedTaskService(self.clients.task_service(credentials, spec), self.fence)
-
-
-@dataclass(frozen=True, slots=True)
-class _FencedSource:
-    source: Source
-    fence: Fence
-
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        self.fence.check()
-        return await self.source.preflight(slug, kinds)
-
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
-        self.fence.check()
-        return await self.source.collect(organization, scope, progress)
 
 
 @dataclass(frozen=True, slots=True)

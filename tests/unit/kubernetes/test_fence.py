@@ -80,14 +80,12 @@ class RecordingClients(Clients):
 
 
 @virtual_time
-async def test_every_call_to_buildkite_and_c1_asks_first() -> None:
+async def test_every_call_to_c1_asks_first() -> None:
     recorder, fence = Recorder(), Fence(VirtualClock())
     clients = FencedClients(RecordingClients(recorder), fence)
     nobody: Any = None
-    source, service = clients.source(nobody, nobody), clients.task_service(nobody, nobody)
+    service = clients.task_service(nobody, nobody)
     calls: dict[str, Callable[[], Any]] = {
-        "preflight": lambda: source.preflight(None, frozenset()),
-        "collect": lambda: source.collect(nobody, nobody),
         "hello": service.hello,
         "next_task": service.next_task,
         "heartbeat": lambda: service.heartbeat(TASK),
