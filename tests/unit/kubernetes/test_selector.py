@@ -63,6 +63,6 @@ async def test_a_resource_comes_and_goes_with_its_labels(
     await watching
 
 
-async def test_a_selector_that_makes_no_sense_is_told(api: KubernetesApi) -> None:
+async def test_a_selector_that_makes_no_sense_is_told(double: KubernetesDouble, api: KubernetesApi) -> None:
     with pytest.raises(ApiError, match="unable to parse requirement"):
         await api.list_connectors((), "tier=gold=tin")
