@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -12,7 +12,7 @@ from buildkite_connector.kubernetes.election_settings import ElectionSettings
 from buildkite_connector.kubernetes.fence import Fence
 from buildkite_connector.kubernetes.lease import Lease, LeaseRecord
 from buildkite_connector.model.failure import Failure, Reason
-from fakes.virtual_time import NoJitter, VirtualClock
+from fakes.virtual_time import NoJitter, VirtualClock, until
 
 HANGS = 1e9
 """Seconds that a request takes which is never answered."""
@@ -179,3 +179,19 @@ class LeaseWorld:
             if each.running is not None and not each.running.done():
                 each.network.cut = False
                 await each.stop()
+
+
+@contextlib.asynccontextmanager
+async def lease_world() -> AsyncIterator[LeaseWorld]:
+    world = LeaseWorld()
+    try:
+        yield world
+    finally:
+        await world.close()
+
+
+async def seconds_until_acting(world: LeaseWorld, *names: str) -> float:
+    """Until these act and no others."""
+    began = world.clock.monotonic()
+    await until(lambda: world.acting == list(names))
+    return world.clock.monotonic() - began

@@ -152,6 +152,17 @@ async def test_who_stops_acting_ends_its_sessions_and_keeps_its_files() -> None:
 
 
 @virtual_time
+async def test_one_that_stops_acting_has_closed_what_was_deleted_a_moment_before() -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        operator.controller.forget("default", "acme", "uid-acme")
+        await operator.controller.stop_acting()
+        assert operator.world.c1.closed == 1
+        assert operator.world.store.files == {}
+
+
+@virtual_time
 async def test_a_deleted_resource_leaves_no_session_and_no_file() -> None:
     async with process() as operator:
         operator.observe("acme")
