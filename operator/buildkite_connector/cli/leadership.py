@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 POD_NAME_VARIABLE = "POD_NAME"
 POD_NAMESPACE_VARIABLE = "POD_NAMESPACE"
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_LEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-"""Short enough for the shards' names, and for a label's value."""
+_LEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""Also the value of a label, which is not longer."""
 CATCH_UP_SECONDS = 5.0
 """How long a new leader waits for its watch to report the newest statuses."""
 
@@ -67,7 +67,7 @@ def read_leadership(
     check_times(*times)
     if not _LEASE_NAME.fullmatch(lease):
         raise ValueError(
-            f"the lease name {lease!r} is none: up to 40 lower-case letters, digits and hyphens, no hyphen at an end"
+            f"the lease name {lease!r} is none: up to 63 lower-case letters, digits and hyphens, no hyphen at an end"
         )
     pod = environment.get(POD_NAME_VARIABLE) or socket.gethostname()
     home = namespace or environment.get(POD_NAMESPACE_VARIABLE) or _read(namespace_file)
