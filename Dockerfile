@@ -1,20 +1,27 @@
 # The operator's image: the pinned runtime dependencies and the package, nothing else; runs as nobody in particular.
-FROM python:3.13-slim AS build
+# Any platform: docker buildx build --platform linux/amd64,linux/arm64 .
+# A release pins the base by digest: --build-arg PYTHON=python:3.13-slim@sha256:…
+# `make image` builds the same without an engine.
+ARG PYTHON=python:3.13-slim
+
+FROM ${PYTHON} AS build
 WORKDIR /src
 COPY requirements/runtime.txt requirements/dev.txt requirements/
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
-RUN python -m venv /venv \
- && /venv/bin/pip install --no-cache-dir --require-hashes --requirement requirements/runtime.txt \
+COPY tools/prune_image.py tools/
+RUN pip install --no-cache-dir --no-compile --require-hashes --target /app --requirement requirements/runtime.txt \
  && python -m venv /build \
  && /build/bin/pip install --no-cache-dir --require-hashes --requirement requirements/dev.txt \
  && /build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels . \
- && /venv/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
+ && pip install --no-cache-dir --no-compile --no-deps --no-index --target /app /wheels/*.whl \
+ && python tools/prune_image.py /app
 
-FROM python:3.13-slim
-COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 BUILDKITE_CONNECTOR_DATA_DIR=/data
-RUN mkdir /data && chown 65532:65532 /data
+FROM ${PYTHON}
+COPY --from=build /app /app
+ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BUILDKITE_CONNECTOR_DATA_DIR=/data
+RUN mkdir /data && chmod 1777 /data
 USER 65532:65532
-ENTRYPOINT ["buildkite-connector"]
+WORKDIR /tmp
+ENTRYPOINT ["python3", "-m", "buildkite_connector"]
 CMD ["operator"]

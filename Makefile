@@ -10,7 +10,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet crds chart proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet image crds chart proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and count
 format: $(READY) ## formats the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+image: $(READY) ## the image of both platforms as an OCI archive, without an engine (root, Debian: buildah, mmdebstrap)
+	@$(BIN)/python tools/image.py
 
 crds: $(READY) ## writes crds/ from its source in the code
 	@$(BIN)/buildkite-connector crd > crds/buildkiteconnectors.yaml

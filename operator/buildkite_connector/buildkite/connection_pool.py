@@ -28,7 +28,11 @@ All that one read brings is worked off before another task gets its turn. 64 KB,
 answers of 100 Continue, and those hold up the event loop for more than 100 ms.
 """
 
+HEADER_BYTES = 64 * 1024
+"""Bytes of an answer's headers. They are parsed in one go: 100 KB, as httpcore has it, hold up the event loop too."""
+
 httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
+httpcore.AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = HEADER_BYTES
 
 
 class Connections:

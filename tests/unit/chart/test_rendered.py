@@ -32,7 +32,7 @@ OPERATOR_RULES = [
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
-LEASES = ["get", "list", "create", "update", "patch"]
+LEASES = ["get", "list", "create", "patch"]
 TEAMS: Values = {"watchNamespaces": ["team-a", "team-b"]}
 
 

@@ -115,7 +115,8 @@ ROWS: list[Row] = [
     ),
     # heads
     hostile("headers without an end", endless(b"HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n" * 1000), BROKEN),
-    hostile("thousands of headers", whole(b"[]", "200 OK", *["a: b"] * 15_000), None),
+    hostile("as many headers as are read", whole(b"[]", "200 OK", *["a: b"] * 9_000), None),
+    hostile("thousands of headers", whole(b"[]", "200 OK", *["a: b"] * 15_000), BROKEN),
     hostile("a header of 1 MB", whole(b"[]", "200 OK", f"X: {'x' * 1_000_000}"), BROKEN),
     hostile("a reason phrase without an end", endless(b"HTTP/1.1 200 ", b"x" * 100_000), BROKEN),
     hostile("100 Continue for ever", endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000), LATE, timeouts=HURRIED),
@@ -204,8 +205,8 @@ ROWS: list[Row] = [
         "a link to another host", linked("https://evil.example/v2/organizations/acme/members?page=2"), "evil.example"
     ),
     hostile("a link that is no URL", linked("http://[/?page=2"), "a URL in the 'next' link"),
-    hostile("a link of 90 KB", linked("?page=2&" + "a=b&" * 22_000), "the next page to be 3"),
-    hostile("thousands of links", whole(b"[]", "200 OK", "Link: " + "<?page=2>; rel=x, " * 5_000), None),
+    hostile("a link of 56 KB", linked("?page=2&" + "a=b&" * 14_000), "the next page to be 3"),
+    hostile("thousands of links", whole(b"[]", "200 OK", "Link: " + "<?page=2>; rel=x, " * 3_000), None),
     hostile("a link with the token", linked(f"https://{TOKEN}@{TOKEN}.example/?page=2"), r"\[redacted\]"),
     hostile(
         "a redirect to the cloud's metadata",

@@ -152,7 +152,7 @@ def endless_hints(_: str) -> Iterator[Part]:
 
 
 def cookies(_: str) -> Iterable[Part]:
-    return whole("{}", "500 No", *(f"Set-Cookie: c{n}=" + "v" * 50 for n in range(1_000)))("")
+    return whole("{}", "500 No", *(f"Set-Cookie: c{n}=" + "v" * 50 for n in range(700)))("")
 
 
 def never(_: object = None) -> Iterator[Part]:

@@ -41,33 +41,36 @@ class HostileServer:
 
     def __init__(self, routes: Mapping[str, Answer]) -> None:
         self._routes = routes
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._origin = ""
         self.requests: list[Request] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Gives its origin, `http://127.0.0.1:port`."""
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         self._origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self._origin
         finally:
-            server.close()
-            for task in self._connections:
+            await close_in_order(server)
+            remaining = dict(self._connections)
+            for task, writer in remaining.items():
+                writer.transport.abort()  # a task that is cancelled before its first step would leave it open
                 task.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            await asyncio.gather(*remaining, return_exceptions=True)
+
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connected(reader, writer))
+        self._connections[task] = writer
+        task.add_done_callback(self._connections.pop)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
         try:
             await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client has had enough
         finally:
-            self._connections.discard(task)
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
@@ -89,3 +92,13 @@ class HostileServer:
                 writer.write(part)
                 await writer.drain()
                 await asyncio.sleep(0)
+
+
+async def close_in_order(server: asyncio.Server) -> None:
+    """Close it once the connections that it has accepted are set up: asyncio would leave those open for good."""
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    server.close()
