@@ -25,7 +25,7 @@ ASSERTION_LEEWAY = timedelta(minutes=2)
 """How long before now the assertion is valid, and how long after."""
 
 LONGEST_ANSWER = 32 * 1024
-"""Bytes of the token endpoint's answer, whatever its status. Its headers are bounded by the HTTP client (64 KB, or 100 KB)."""
+"""Bytes of the token endpoint's answer, whatever its status. Its headers are bounded by the HTTP client."""
 LONGEST_TOKEN = 8 * 1024
 """Characters of an access token: it must fit into the metadata of each call, for which servers allow little more."""
 
