@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
+
 from bench.fleet.audit import WRITES, busiest_second, count, read_requests
 from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
 from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Restart, Start
@@ -38,6 +40,7 @@ START_SECONDS = 900.0
 QUIET_SECONDS = 20.0
 """Without a new status, before idle life begins."""
 SAMPLE_SECONDS = 5.0
+SCRAPE_SECONDS = 30.0
 TRIES = 5
 MOST_NOTES = 5
 REACTION_SECONDS = 600.0
@@ -69,6 +72,8 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
             "SSL_CERT_FILE": str(c1.ca_file),
             "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
             "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
+            "BUILDKITE_CONNECTOR_LEADER_ELECTION": "true",
+            "BUILDKITE_CONNECTOR_LEASE_NAMESPACE": account.namespace,
             "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
             "HOME": str(directory),
         }
@@ -142,8 +147,12 @@ class _Fleet:
         self._tell(f"idle for {seconds:.0f} s")
         begin, before, polls = datetime.now(UTC), use_of(self._operator.pid), await self._calls("GetTask")
         clock, memory = time.monotonic(), before.memory
+        scraped = clock
         while (left := clock + seconds - time.monotonic()) > 0:
             await asyncio.sleep(min(left, SAMPLE_SECONDS))
+            if time.monotonic() - scraped >= SCRAPE_SECONDS:
+                scraped = time.monotonic()
+                await self._scrape()
             memory = max(memory, use_of(self._operator.pid).memory)
         end, after = datetime.now(UTC), use_of(self._operator.pid)
         requests = await asyncio.to_thread(read_requests, self._log, self._user)
@@ -153,10 +162,19 @@ class _Fleet:
             memory=memory,
             cpu=after.cpu - before.cpu,
             requests=dict(counted),
-            writes=sum(number for kind, number in counted.items() if kind.split()[0] in WRITES),
+            writes=sum(
+                number for kind, number in counted.items() if kind.split()[0] in WRITES and not kind.endswith(" leases")
+            ),
             secret_reads_busiest_second=busiest_second(requests, "get secrets", begin, end),
             polls=await self._calls("GetTask") - polls,
         )
+
+    async def _scrape(self) -> None:
+        """As Prometheus does."""
+        [port] = [each["port"] for each in self._operator.records() if each["message"] == "serving health and metrics"]
+        async with httpx.AsyncClient() as http:
+            text = (await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30.0)).text
+        assert text.count("buildkite_connector_info{") == len(self._names)
 
     async def reactions(self) -> dict[str, Reaction]:
         """Of a few connectors each: a sync asked for, an edit, a changed Secret."""
