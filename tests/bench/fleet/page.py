@@ -18,8 +18,8 @@ Written by `make bench-fleet`, {date}, on {machine}. [benchmarks.md](benchmarks.
 
 One `buildkite-connector operator` with {connectors:,} resources, each with a Secret and a host ID of its own, on a real
 kube-apiserver with etcd; Buildkite and C1 are simulators in processes of their own. All of them share the machine.
-The operator runs as its service account with the rights of `deploy/cluster`, with leader election;
-`/metrics` is scraped every 30 s while it idles. Renewals of the Lease count as no write. Writes until Ready are counted by a watch,
+The operator runs as its service account with the rights of `deploy/cluster`, with leader election; `/metrics` is
+scraped every 30 s while it idles. Renewals of the Lease count as no write. Writes until Ready are counted by a watch,
 requests by the API server's audit log, processor time and memory by Linux. C1 asks each connector for a sync after its
 first Hello, and is asked for tasks every {next_poll:.0f} s by each. The organization is small: this is about numbers of
 connectors. Other programs kept {others:.2f} cores busy meanwhile.
