@@ -1,0 +1,187 @@
+"""One sync by itself: what it asks for, its record, its one line in the log, what an observer hears."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import pytest
+
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.run_sync import run_sync
+from buildkite_connector.connector.state import Inputs, SyncPhase, SyncRun
+from buildkite_connector.model.directory import Collection, CollectionReport, Counts, Directory, Organization
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.status import SyncRecord, Trigger
+from buildkite_connector.sync.collect import Progress
+from buildkite_connector.timing.clock import instant
+from buildkite_connector.timing.scheduler import Scheduler
+from fakes.connector_ports import KEY, USERS, Buildkite, Store, down
+from fakes.connector_states import CREDENTIALS, PREFLIGHT
+from fakes.connector_world import World
+from fakes.log_lines import lines
+from fakes.task_ports import Records
+from fakes.virtual_time import virtual_time
+
+COUNTS = Counts(accounts=10)
+SUCCEEDED = {
+    "connector": "default.acme",
+    "sync_id": "sync1",
+    "trigger": "Request",
+    "accounts": 10,
+    "teams": 0,
+    "memberships": 0,
+    "requests": 31,
+    "throttled_seconds": 12.3,
+}
+
+
+@dataclass
+class Source(Buildkite):
+    """Its report tells more; `organizations` are those collected."""
+
+    organizations: list[Organization] = field(default_factory=list)
+
+    async def collect(
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
+    ) -> Collection:
+        self.organizations.append(organization)
+        collection = await super().collect(organization, scope, progress)
+        return replace(collection, report=CollectionReport(31, 12.34, teams_gone=2, accounts_added=4))
+
+
+@dataclass
+class Shelf(Store):
+    """`staged` is what it was given; `seconds` how long it takes."""
+
+    staged: list[tuple[ConnectorKey, Directory, datetime]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    async def stage(
+        self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
+    ) -> StagedSnapshot:
+        await asyncio.sleep(self.seconds)
+        self.staged.append((key, directory, started_at))
+        return await super().stage(key, directory, sync_id=sync_id, started_at=started_at)
+
+
+class Bench(World):
+    """What one sync runs on. `clients` are those that were made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source_port = Source(seconds=5.126)
+        self.shelf = Shelf()
+        self.observer = Records()
+        self.clients: list[tuple[Credentials, ConnectorSpec]] = []
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
+        self.clients.append((credentials, spec))
+        return self.source_port
+
+    def environment(self, scheduler: Scheduler) -> Environment:
+        return replace(super().environment(scheduler), store=self.shelf, observer=self.observer)
+
+    def admitted(self, **spec: object) -> SyncRun:
+        """A sync that has a slot since now."""
+        wanted = replace(self.order.spec, kinds=USERS.kinds, **spec)  # type: ignore[arg-type]  # checked by the dataclass
+        return SyncRun(
+            SyncPhase.RUNNING,
+            id=SyncID("sync1"),
+            trigger=Trigger.REQUEST,
+            inputs=Inputs(1, CREDENTIALS),
+            spec=wanted,
+            preflight=PREFLIGHT,
+            started=instant(self.clock),
+        )
+
+    async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
+        return await run_sync("default.acme", KEY, run, self.environment(Scheduler(self.clock)))
+
+
+@virtual_time
+async def test_a_sync_collects_what_the_spec_asks_for_and_stages_it() -> None:
+    bench = Bench()
+    await asyncio.sleep(1)
+    run = bench.admitted()
+    record, staged = await bench.sync(run)
+    assert run.started is not None
+    assert bench.clients == [(CREDENTIALS, run.spec)]
+    assert (bench.source_port.organizations, bench.source_port.collections) == ([PREFLIGHT.organization], [USERS])
+    [(key, directory, started_at)] = bench.shelf.staged
+    assert (key, directory.counts, directory.scope, started_at) == (KEY, COUNTS, USERS, run.started.wall)
+    assert staged is bench.shelf.files[KEY, SyncID("sync1")]
+    wall = run.started.wall
+    assert (record.finished_at - wall).total_seconds() == pytest.approx(5.126, abs=1e-3)
+    ended = record.finished_at
+    assert record == SyncRecord(
+        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 31, 12.3, staged.sha256, staged.size
+    )
+
+
+@virtual_time
+async def test_a_sync_that_succeeds_is_one_line_and_one_operation(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    await asyncio.sleep(1)
+    await bench.sync(bench.admitted())
+    told = {**SUCCEEDED, "teams_gone": 2, "accounts_added": 4, "seconds": 5.13, "bytes": 1000}
+    assert lines(caplog.records) == [(logging.INFO, "sync succeeded", told)]
+    assert bench.observer.facts == [("sync", {**SUCCEEDED, "result": "success", "reason": "SyncSucceeded"})]
+
+
+@virtual_time
+async def test_a_sync_that_fails_is_one_line_and_one_operation(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    failure = down()
+    bench.source_port.failures.append(failure)
+    with pytest.raises(Failure) as raised:
+        await bench.sync(bench.admitted())
+    assert raised.value is failure
+    about = {"connector": "default.acme", "sync_id": "sync1", "reason": "BuildkiteUnavailable"}
+    assert lines(caplog.records) == [(logging.WARNING, "sync failed", {**about, "error": "Buildkite answered 503."})]
+    assert bench.observer.facts == [("sync", {**about, "trigger": "Request", "result": "failed"})]
+    assert bench.shelf.staged == []
+
+
+@pytest.mark.parametrize(("collecting", "staging"), [(8.0, 0.0), (4.0, 4.0)])
+@virtual_time
+async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collecting: float, staging: float) -> None:
+    bench = Bench()
+    bench.source_port.seconds, bench.shelf.seconds = collecting, staging
+    with pytest.raises(Failure) as raised:
+        await bench.sync(bench.admitted(sync_timeout=7.4))
+    assert asyncio.get_running_loop().time() == pytest.approx(7.4)
+    assert (raised.value.reason, bench.shelf.staged) == (Reason.SYNC_TIMEOUT, [])
+    assert raised.value.message == (
+        "The sync took longer than spec.sync.timeout (7 s): raise it, or raise spec.sync.quotaPercent when Buildkite's"
+        " rate limit is what it waited for."
+    )
+    assert raised.value.__suppress_context__
+
+
+UNREADY: dict[str, dict[str, object]] = {
+    "no id": {"id": None},
+    "no inputs": {"inputs": None},
+    "no credentials": {"inputs": Inputs(1, None)},
+    "no spec": {"spec": None},
+    "no preflight": {"preflight": None},
+    "no start": {"started": None},
+}
+
+
+@pytest.mark.parametrize("lacking", UNREADY.values(), ids=UNREADY)
+@virtual_time
+async def test_a_sync_that_was_not_admitted_asks_for_nothing(lacking: dict[str, object]) -> None:
+    bench = Bench()
+    run = replace(bench.admitted(), **lacking)  # type: ignore[arg-type]  # checked by the dataclass
+    with pytest.raises(RuntimeError, match=r"^a sync starts only after a successful check$"):
+        await bench.sync(run)
+    assert (bench.clients, bench.shelf.staged) == ([], [])
+    assert bench.observer.facts == [
+        ("sync", {"connector": "default.acme", "sync_id": run.id or "", "trigger": "Request"})
+    ]
