@@ -1,0 +1,160 @@
+"""One check by itself: what it reads and asks, and what it gives."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from buildkite_connector.connector.checks import check
+from buildkite_connector.connector.credential_transitions import CheckResult
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.schedule import Cron
+from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.sync.preflight import Preflight, ScopesMissing
+from buildkite_connector.timing.scheduler import Scheduler
+from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down
+from fakes.connector_states import CREDENTIALS, PREFLIGHT
+from fakes.connector_world import World
+from fakes.virtual_time import virtual_time
+
+SECRET_ORGANIZATION = replace(CREDENTIALS, organization=OrganizationSlug("of-the-secret"))
+
+
+@dataclass
+class Source(Buildkite):
+    """`asked` is what it was asked for."""
+
+    asked: list[tuple[OrganizationSlug | None, frozenset[ResourceKind]]] = field(default_factory=list)
+
+    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        self.asked.append((slug, kinds))
+        await super().preflight(slug, kinds)
+        return PREFLIGHT
+
+
+class Bench(World):
+    """What one check runs on. `clients` are those that were made."""
+
+    def __init__(self, credentials: Credentials = CREDENTIALS, **spec: object) -> None:
+        super().__init__(kinds=USERS.kinds, **spec)
+        self.vault.credentials = credentials
+        self.source_port = Source()
+        self.clients: list[tuple[Credentials, ConnectorSpec]] = []
+        self.env: Environment = self.environment(Scheduler(self.clock))
+        self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
+        self.clients.append((credentials, spec))
+        return self.source_port
+
+    async def check(self, known: Credentials | None = None, *, full: bool = False) -> CheckResult:
+        return await check(self.desired, known, self.env, full=full)
+
+
+@pytest.mark.parametrize(
+    ("known", "full"),
+    [(None, True), (None, False), (replace(CREDENTIALS, api_token="old"), False), (CREDENTIALS, True)],
+)
+@virtual_time
+async def test_credentials_that_are_new_and_any_in_a_full_check_are_tried(
+    known: Credentials | None, full: bool
+) -> None:
+    bench = Bench()
+    result = await bench.check(known, full=full)
+    assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, asked_buildkite=True)
+    assert bench.clients == [(CREDENTIALS, bench.desired.spec)]
+    assert bench.source_port.asked == [(None, USERS.kinds)]
+
+
+@virtual_time
+async def test_credentials_that_are_known_are_only_read() -> None:
+    bench = Bench()
+    assert await bench.check(CREDENTIALS) == CheckResult(3, "r1", CREDENTIALS)
+    assert (bench.vault.reads, bench.clients) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("of_spec", "asked"), [(None, "of-the-secret"), (OrganizationSlug("of-the-spec"), "of-the-spec")]
+)
+@virtual_time
+async def test_the_organization_is_the_specs_or_else_the_secrets(of_spec: OrganizationSlug | None, asked: str) -> None:
+    bench = Bench(SECRET_ORGANIZATION, organization=of_spec)
+    await bench.check()
+    assert bench.source_port.asked == [(asked, USERS.kinds)]
+
+
+@virtual_time
+async def test_an_invalid_spec_is_the_result_and_no_secret_is_read() -> None:
+    bench = Bench()
+    error = Failure(Reason.SPEC_INVALID, "no such kind", remedy=Remedy.EDIT)
+    bench.desired = replace(bench.desired, spec_error=error)
+    result = await bench.check(full=True)
+    assert result == CheckResult(3, "r1", None, failure=result.failure)
+    assert repr(result.failure) == "Failure(SpecInvalid: no such kind)"
+    assert (bench.vault.reads, bench.clients) == (0, [])
+    assert result.failure is not error
+    assert error.__traceback__ is None
+
+
+@virtual_time
+async def test_a_schedule_that_means_nothing_is_the_result_and_no_secret_is_read() -> None:
+    bench = Bench(schedule=Cron("0 0 30 2 *", "Etc/UTC"))
+    result = await bench.check(full=True)
+    assert result == CheckResult(3, "r1", None, failure=result.failure)
+    assert result.failure is not None
+    assert (result.failure.reason, bench.vault.reads) == (Reason.CRON_INVALID, 0)
+
+
+@virtual_time
+async def test_a_secret_that_cannot_be_read_is_the_result() -> None:
+    bench = Bench()
+    failure = bench.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "no Secret", remedy=Remedy.CREDENTIALS)
+    assert await bench.check(full=True) == CheckResult(3, "r1", None, failure=failure)
+    assert bench.clients == []
+
+
+@virtual_time
+async def test_a_refusal_of_buildkite_is_the_result() -> None:
+    bench = Bench()
+    failure = bench.source_port.refusal = down()
+    assert await bench.check() == CheckResult(3, "r1", CREDENTIALS, failure=failure, asked_buildkite=True)
+
+
+@virtual_time
+async def test_scopes_that_are_missing_are_named() -> None:
+    bench = Bench()
+    failure = bench.source_port.refusal = ScopesMissing("add read_teams", ("read_teams",))
+    assert await bench.check() == CheckResult(
+        3, "r1", CREDENTIALS, missing_scopes=("read_teams",), failure=failure, asked_buildkite=True
+    )
+
+
+@virtual_time
+async def test_an_error_that_is_no_failure_is_no_result() -> None:
+    class Broken(SecretCredentials):
+        async def read(self) -> Credentials:
+            raise ZeroDivisionError
+
+    bench = Bench()
+    bench.desired = replace(bench.desired, credentials=Broken())
+    with pytest.raises(ZeroDivisionError):
+        await bench.check()
+
+
+@virtual_time
+async def test_a_check_has_a_slot_while_buildkite_is_asked_and_none_while_the_secret_is_read() -> None:
+    bench = Bench()
+    bench.env = replace(bench.env, check_slots=asyncio.Semaphore(0))
+    checking = asyncio.create_task(bench.check())
+    await asyncio.sleep(5)
+    assert (bench.vault.reads, bench.source_port.asked) == (1, [])
+    bench.source_port.preflight_seconds = 5.0
+    bench.env.check_slots.release()
+    await asyncio.sleep(1)
+    assert bench.env.check_slots.locked()
+    assert (await checking).preflight is PREFLIGHT
+    assert not bench.env.check_slots.locked()
