@@ -1,0 +1,214 @@
+"""The deliveries of one connector by themselves: what a task's request becomes in the state, and what the task gets."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.deliveries import Deliveries
+from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.tasks import SyncTask, TaskID
+from buildkite_connector.timing.clock import Instant, instant
+from fakes.connector_ports import KEY, USERS, Store, down
+from fakes.connector_states import ready
+from fakes.log_lines import lines
+from fakes.virtual_time import VirtualClock, virtual_time
+
+TASK = SyncTask(TaskID("task1"), SyncScope())
+
+
+@dataclass
+class Shelf(Store):
+    """`asked` is what parts were asked for; `out` how many are there now."""
+
+    asked: list[tuple[StagedSnapshot, SyncScope, SyncID]] = field(default_factory=list)
+    out: int = 0
+
+    @contextlib.asynccontextmanager
+    async def derived(
+        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
+    ) -> AsyncIterator[StagedSnapshot]:
+        self.asked.append((whole, scope, sync_id))
+        async with super().derived(whole, scope, sync_id=sync_id) as part:
+            self.out += 1
+            try:
+                yield part
+            finally:
+                self.out -= 1
+
+
+class Bench:
+    """Deliveries on the state of a connector that is ready and has the snapshot `whole`."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.state = ready()
+        assert self.state.staged is not None
+        self.whole = self.state.staged
+        self.shelf = Shelf({(KEY, self.whole.sync_id): self.whole})
+        self.deliveries = Deliveries("default.acme", self.shelf, self.clock, self.apply)
+        self.got: StagedSnapshot | None = None
+        self.leave = asyncio.Event()
+
+    def apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
+        self.state = transition(self.state, instant(self.clock))
+
+    async def begin(self, task: SyncTask = TASK) -> asyncio.Task[None]:
+        """The task asks; it keeps what it gets until `leave` is set."""
+
+        async def carry_out() -> None:
+            async with self.deliveries.snapshot_for(task) as self.got:
+                await self.leave.wait()
+
+        running = asyncio.create_task(carry_out())
+        await asyncio.sleep(1)
+        return running
+
+    async def answer(self, scope: SyncScope) -> None:
+        """As a connector does it: the request ends and the delivery starts."""
+        self.state = transitions.delivery_started(transitions.request_ended(self.state, TASK.id), TASK.id, self.whole)
+        self.deliveries.answer(Answer(TASK.id, self.whole, scope))
+        await asyncio.sleep(1)
+
+
+@virtual_time
+async def test_a_request_is_in_the_state_until_it_is_answered() -> None:
+    bench = Bench()
+    await asyncio.sleep(7)
+    running = await bench.begin(SyncTask(TaskID("task1"), USERS))
+    [request] = bench.state.requests
+    assert request == SnapshotRequest(TaskID("task1"), USERS, request.asked_at)
+    assert request.asked_at == pytest.approx(7.0, abs=1e-3)
+    assert bench.got is None
+    running.cancel()
+    await asyncio.wait({running})
+    assert (bench.state.requests, bench.state.deliveries) == ((), ())
+
+
+@virtual_time
+async def test_an_answer_of_the_whole_gives_the_whole_file_until_the_task_leaves_it() -> None:
+    bench = Bench()
+    running = await bench.begin()
+    await bench.answer(SyncScope())
+    assert (bench.got, bench.shelf.asked) == (bench.whole, [])
+    assert [each.task for each in bench.state.deliveries] == ["task1"]
+    bench.leave.set()
+    await running
+    assert (bench.state.requests, bench.state.deliveries) == ((), ())
+
+
+@virtual_time
+async def test_an_answer_of_a_part_gives_a_file_that_is_there_until_the_task_leaves_it() -> None:
+    bench = Bench()
+    running = await bench.begin()
+    await bench.answer(USERS)
+    assert bench.shelf.asked == [(bench.whole, USERS, "sync1")]
+    assert bench.got is not None
+    assert (bench.got.scope, bench.got.sync_id, bench.shelf.out) == (USERS, "sync1", 1)
+    bench.leave.set()
+    await running
+    assert (bench.shelf.out, bench.state.deliveries) == (0, ())
+
+
+@virtual_time
+async def test_a_part_that_cannot_be_made_fails_the_task_and_is_a_failed_delivery() -> None:
+    bench = Bench()
+    failure = Failure(Reason.STORAGE_FAILED, "the disk is full")
+    bench.shelf.derive_failures.append(failure)
+    running = await bench.begin()
+    await bench.answer(USERS)
+    assert running.exception() is failure
+    assert repr(bench.state.delivery_failure) == "Failure(StorageFailed: the disk is full)"
+    assert (bench.state.staged, bench.state.retired, bench.state.deliveries) == (None, (bench.whole,), ())
+
+
+@virtual_time
+async def test_a_failure_of_the_work_on_a_part_is_not_taken_for_one_of_the_part() -> None:
+    bench = Bench()
+
+    async def carry_out() -> None:
+        async with bench.deliveries.snapshot_for(TASK):
+            raise down()
+
+    running = asyncio.create_task(carry_out())
+    await asyncio.sleep(1)
+    await bench.answer(USERS)
+    assert isinstance(running.exception(), Failure)
+    assert (bench.state.delivery_failure, bench.shelf.out) == (None, 0)
+
+
+@virtual_time
+async def test_a_refusal_fails_the_task_and_keeps_no_frames() -> None:
+    bench = Bench()
+    running = await bench.begin()
+    failure = down()
+    bench.deliveries.refuse(TASK.id, failure)
+    await asyncio.sleep(1)
+    raised = running.exception()
+    assert raised is not failure
+    assert repr(raised) == repr(failure)
+    assert (bench.got, bench.state.requests) == (None, ())
+
+
+@virtual_time
+async def test_an_answer_or_refusal_for_a_task_that_was_just_cancelled_changes_nothing() -> None:
+    bench = Bench()
+    running = await bench.begin()
+    running.cancel()
+    bench.deliveries.answer(Answer(TASK.id, bench.whole, SyncScope()))
+    bench.deliveries.refuse(TASK.id, down())
+    await asyncio.wait({running})
+    assert (running.cancelled(), bench.got) == (True, None)
+
+
+@virtual_time
+async def test_the_first_of_two_answers_counts() -> None:
+    bench = Bench()
+    await bench.begin()
+    bench.deliveries.answer(Answer(TASK.id, bench.whole, SyncScope()))
+    bench.deliveries.refuse(TASK.id, down())
+    await asyncio.sleep(1)
+    assert bench.got is bench.whole
+
+
+@virtual_time
+async def test_each_task_gets_the_answer_to_its_own_request() -> None:
+    bench = Bench()
+    other = SyncTask(TaskID("task2"), USERS)
+    first, second = await bench.begin(), await bench.begin(other)
+    bench.deliveries.refuse(other.id, down())
+    await asyncio.sleep(1)
+    assert (first.done(), second.done()) == (False, True)
+    assert [each.task for each in bench.state.requests] == ["task1"]
+    first.cancel()
+    await asyncio.wait({first})
+
+
+@virtual_time
+async def test_a_delivery_is_recorded_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    await asyncio.sleep(7)
+    bench.deliveries.delivered(TASK, bench.whole)
+    record = bench.state.records.last_delivery
+    assert record is not None
+    assert (record.task_id, record.sync_id, record.sha256) == ("task1", "sync1", bench.whole.sha256)
+    assert abs((bench.clock.now() - record.time).total_seconds()) < 1e-3
+    told = {"connector": "default.acme", "task_id": "task1", "sync_id": "sync1", "bytes": 1000}
+    assert lines(caplog.records) == [(logging.INFO, "snapshot delivered", told)]
+
+
+@virtual_time
+async def test_a_delivery_that_failed_is_in_the_state() -> None:
+    bench = Bench()
+    bench.deliveries.delivery_failed(bench.whole, Failure(Reason.UPLOAD_FAILED, "The stream broke."))
+    assert repr(bench.state.delivery_failure) == "Failure(UploadFailed: The stream broke.)"
+    assert bench.state.staged is bench.whole
