@@ -7,6 +7,7 @@ import pytest
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.tasks import HelloTask, TaskID
+from fakes.log_lines import lines
 from fakes.task_ports import Session, seconds
 from fakes.virtual_time import virtual_time
 
@@ -227,11 +228,9 @@ async def test_a_hello_task_that_fails_makes_the_next_question_wait_as_a_failure
     session.c1.tasks.append(HelloTask(TaskID("hello1")))
     session.c1.poll_seconds = 2.0
     await asyncio.sleep(2)
-    session.c1.refusal = AWAY
-    await asyncio.sleep(1.2)
-    session.c1.refusal = None
-    await asyncio.sleep(1)
-    assert session.c1.polled == [0.0, 30.0, 32.75]
+    session.c1.hello_error = AWAY
+    await asyncio.sleep(2.2)
+    assert (session.c1.greeted, session.c1.polled) == ([0.0, 32.0], [0.0, 30.0, 32.75])
     assert (session.c1.hellos, session.listener.failures, seconds()) == ([None], [], 33.2)
     await session.end()
 
@@ -253,3 +252,15 @@ def test_an_outage_is_logged_at_its_beginning_and_at_its_end(caplog: pytest.LogC
     found = {name: began.__dict__[name] for name in ("connector", "reason", "error")}
     assert found == {"connector": "default.acme", "reason": "C1Unavailable", "error": "C1 is down"}
     assert (ended.message, ended.__dict__["connector"]) == ("C1 answers again", "default.acme")
+
+
+@virtual_time
+async def test_an_error_of_the_operator_itself_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    session = Session()
+    error = session.c1.poll_error = ZeroDivisionError()
+    session.begin()
+    await asyncio.sleep(5)
+    await session.end()
+    assert lines(caplog.records)[0] == (logging.ERROR, "C1 could not be asked", {"connector": "default.acme"})
+    assert caplog.records[0].exc_info is not None
+    assert caplog.records[0].exc_info[1] is error

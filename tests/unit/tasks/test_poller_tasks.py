@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome, UnsupportedTask
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, refused_options, unsupported
 from fakes.task_ports import SNAPSHOT, Session, seconds
@@ -71,7 +72,9 @@ async def test_one_snapshot_at_a_time_is_uploaded() -> None:
     await asyncio.sleep(10.5)
     assert session.snapshots.open == set(tasks[1:])
     assert [task for task, _ in session.c1.uploads] == tasks[:1]
-    await asyncio.sleep(20)
+    await asyncio.sleep(9)
+    assert [task for task, _ in session.c1.uploads] == tasks[:1]
+    await asyncio.sleep(11)
     assert [task for task, _ in session.c1.uploads] == tasks
     await session.end()
 
@@ -138,6 +141,18 @@ async def test_the_parts_of_a_task_have_names_that_say_whose_they_are() -> None:
     await ending
 
 
+@virtual_time
+async def test_the_parts_of_an_end_under_way_have_such_names_too() -> None:
+    session = busy(snapshot_seconds=0.0)
+    session.c1.finish_seconds = 10.0
+    session.sync_task("t1")
+    session.begin()
+    await asyncio.sleep(5)
+    names = {each.get_name() for each in asyncio.all_tasks()}
+    assert names >= {f"default.acme/t1{part}" for part in ("/runner", "/finish", "/stop")}
+    await session.end()
+
+
 def test_what_c1_asks_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
@@ -157,3 +172,16 @@ def test_what_c1_asks_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         (logging.INFO, "C1 asks for a sync", ["default.acme", "t1", None]),
         (logging.WARNING, "C1 asks for what this connector cannot do", ["default.acme", "t2", "grant"]),
     ]
+
+
+@virtual_time
+async def test_an_end_that_may_have_been_lost_is_sent_again_after_the_wait_of_a_call() -> None:
+    session = busy(snapshot_seconds=0.0)
+    session.c1.finish_failures.append(Failure(Reason.C1_UNAVAILABLE, "C1 is down"))
+    task = session.sync_task("t1")
+    session.begin()
+    await asyncio.sleep(0.7)
+    assert (session.c1.finish_attempts, session.c1.finished) == (1, {})
+    await asyncio.sleep(0.1)
+    assert (session.c1.finish_attempts, session.c1.finished) == (2, {task: TaskOutcome()})
+    await session.end()

@@ -12,6 +12,7 @@ from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED
 from buildkite_connector.tasks.runner import TaskRunner
 from fakes.connector_ports import C1
+from fakes.log_lines import lines
 from fakes.task_ports import Records, SilentC1
 from fakes.virtual_time import NoJitter, VirtualClock, virtual_time
 
@@ -102,6 +103,13 @@ async def test_a_failed_first_heartbeat_is_sent_again_after_a_second_and_the_wor
     await runner(c1, work).run()
     assert [at for _, at in c1.heartbeats] == [0.0, 1.0, 2.0]
     assert (work.began, c1.finished) == ([0.0], {TASK: DONE})
+
+
+@virtual_time
+async def test_a_heartbeat_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    await runner(C1(heartbeat_failures=1), Work(5.0)).run()
+    told = {**FIELDS, "reason": "C1Unavailable", "error": "C1 is down"}
+    assert lines(caplog.records) == [(logging.WARNING, "a heartbeat failed", told)]
 
 
 @virtual_time
