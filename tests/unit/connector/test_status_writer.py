@@ -48,7 +48,7 @@ def writer(sink: Sink, written: ConnectorStatus | None = None) -> StatusWriter:
 
 
 def others() -> set[asyncio.Task[object]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]  # there is a current one
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 @virtual_time
