@@ -193,6 +193,15 @@ async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
 
 
 @virtual_time
+async def test_what_writes_a_status_and_what_closes_a_session_have_such_names_too() -> None:
+    async with ready_world() as world:
+        world.reports.seconds = 1.0
+        world.edit(suspend=True)
+        assert names() >= {"default.acme/status", "default.acme/close C1"}
+        await asyncio.sleep(5)
+
+
+@virtual_time
 async def test_the_parts_of_a_connector_have_names_that_say_whose_they_are() -> None:
     async with ready_world() as world:
         assert names() >= {"default.acme/C1"}
