@@ -1,52 +1,50 @@
-"""What the loop of one connector logs, names and hands on; its decisions and transitions have tests of their own."""
+"""What the loop of one connector names and hands on; its decisions and transitions have tests of their own."""
 
 import asyncio
 import contextvars
-import logging
 from dataclasses import dataclass, field, replace
 
-import pytest
-
-from buildkite_connector.connector import connector as module
-from buildkite_connector.connector.actions import CheckCredentials
-from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
-from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConditionType
-from buildkite_connector.model.tasks import Poll, TaskID
+from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.scheduler import Scheduler
-from fakes.connector_world import C1, KEY, MINUTE, Buildkite, Store, World, ready_world, stopped_world
-from fakes.log_lines import lines
-from fakes.task_ports import Records, SilentC1
+from fakes.connector_world import (
+    C1,
+    KEY,
+    MINUTE,
+    Buildkite,
+    Reports,
+    SecretCredentials,
+    Store,
+    World,
+    ready_world,
+    stopped_world,
+)
+from fakes.task_ports import Records
 from fakes.virtual_time import until, virtual_time
-
-WHO = {"connector": "default.acme"}
-LOST = Failure(Reason.STORAGE_FAILED, "the disk is full")
 
 
 @dataclass
-class FailingStore(Store):
-    """`restore_failure` is raised by every restore, `release_failure` by every release."""
+class Discards(Store):
+    """`discarded` are the keys whose files were discarded."""
 
-    restore_failure: Exception | None = None
-    release_failure: Exception | None = None
     discarded: list[ConnectorKey] = field(default_factory=list)
-
-    async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
-        if self.restore_failure is not None:
-            raise self.restore_failure
-        return await super().restore(key, sha256)
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        if self.release_failure is not None:
-            raise self.release_failure
-        await super().release(snapshot)
 
     async def discard(self, key: ConnectorKey) -> None:
         self.discarded.append(key)
         await super().discard(key)
+
+
+@dataclass
+class Compared(Reports):
+    """`before` is what each write was told of the status before it."""
+
+    before: list[ConnectorStatus | None] = field(default_factory=list)
+
+    async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
+        self.before.append(before)
+        await super().report(before, after)
 
 
 class Watched(World):
@@ -65,131 +63,8 @@ class Watched(World):
         return replace(super().environment(scheduler), observer=self.observer)
 
 
-def said(caplog: pytest.LogCaptureFixture, message: str) -> list[tuple[int, dict[str, object]]]:
-    """Levels and fields of the lines of this message."""
-    return [(level, told) for level, text, told in lines(caplog.records) if text == message]
-
-
-def errors_in(caplog: pytest.LogCaptureFixture) -> list[BaseException | None]:
-    return [each.exc_info[1] for each in caplog.records if each.exc_info]
-
-
 def names() -> set[str]:
     return {each.get_name() for each in asyncio.all_tasks()}
-
-
-# What is logged
-
-
-@virtual_time
-async def test_each_action_that_begins_is_in_the_debug_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with ready_world():
-        pass
-    begun = said(caplog, "begins")
-    assert begun[0] == (logging.DEBUG, {**WHO, "action": repr(CheckCredentials(full=True))})
-    assert [str(told["action"]).partition("(")[0] for _, told in begun] == [
-        "CheckCredentials",
-        "OpenC1",
-        "QueueSync",
-        *["CheckCredentials"] * (len(begun) - 3),
-    ]
-
-
-@virtual_time
-async def test_a_sync_that_is_cancelled_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    async with ready_world() as world:
-        world.annotate(sync_request="now")
-        await asyncio.sleep(1)
-        world.edit(suspend=True)
-        await asyncio.sleep(1)
-        assert world.buildkite.active == 0
-    assert said(caplog, "sync cancelled") == [(logging.INFO, {**WHO, "why": "the connector is suspended"})]
-
-
-@virtual_time
-async def test_a_staged_snapshot_that_cannot_be_restored_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    world = await stopped_world()
-    world.store = FailingStore(restore_failure=LOST)
-    async with world.running(restored=world.status):
-        await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-    told = {**WHO, "error": "the disk is full"}
-    assert said(caplog, "the staged snapshot is lost") == [(logging.WARNING, told)]
-
-
-@virtual_time
-async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    world = World()
-    world.store = FailingStore(release_failure=LOST)
-    async with world.running():
-        await asyncio.sleep(MINUTE)
-        world.annotate(sync_request="now")
-        await asyncio.sleep(MINUTE)
-    told = {**WHO, "error": "the disk is full"}
-    assert said(caplog, "an old snapshot stays behind") == [(logging.WARNING, told)]
-
-
-@virtual_time
-async def test_an_action_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
-    world = await stopped_world()
-    error = ZeroDivisionError("token-123")
-    world.store = FailingStore(restore_failure=error)
-    async with world.running(restored=world.status):
-        await asyncio.sleep(1)
-    assert said(caplog, "an action failed unexpectedly") == [(logging.ERROR, WHO)]
-    assert errors_in(caplog) == [error]
-
-
-@virtual_time
-async def test_a_sync_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
-    async with ready_world() as world:
-        error = ZeroDivisionError("token-123")
-        world.buildkite.failures.append(error)
-        world.annotate(sync_request="now")
-        await asyncio.sleep(10)
-        assert world.condition(ConditionType.SYNCED)[1] == Reason.INTERNAL_ERROR.value
-        found = world.status.condition(ConditionType.SYNCED)
-        assert found is not None
-        assert "ZeroDivisionError" in found.message
-        assert "token-123" not in str(world.status)
-    assert said(caplog, "a sync failed unexpectedly") == [(logging.ERROR, WHO)]
-    assert errors_in(caplog) == [error]
-
-
-@virtual_time
-async def test_a_session_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
-    class Odd(SilentC1):
-        async def next_task(self) -> Poll:
-            return None  # type: ignore[return-value]  # what no adapter gives
-
-    world = World()
-    world.c1 = Odd()
-    async with world.running():
-        await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.DELIVERED)[1] == Reason.INTERNAL_ERROR.value
-    assert said(caplog, "the session with C1 failed unexpectedly") == [(logging.ERROR, WHO)]
-    assert [type(each) for each in errors_in(caplog)] == [AttributeError]
-
-
-@virtual_time
-async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    action = CheckCredentials(full=False)
-    monkeypatch.setattr(module, "decide", lambda state, now: [action])
-    world = World()
-    connector = Connector(KEY, world.order, None, world.reports, world.environment(Scheduler(world.clock)))
-    connector.step()
-    assert said(caplog, "decisions do not settle") == [(logging.ERROR, {**WHO, "actions": repr([action])})]
-    assert len(connector._running) == module.MOST_ROUNDS
-    monkeypatch.undo()
-    await asyncio.sleep(1)
-    await connector.close(discard=False)
-
-
-# Names, and what is handed on
 
 
 @virtual_time
@@ -233,6 +108,29 @@ async def test_what_begins_while_a_task_is_handled_is_no_part_of_its_context() -
 
 
 @virtual_time
+async def test_the_same_order_again_brings_its_own_source_of_credentials() -> None:
+    async with ready_world() as world:
+        other = SecretCredentials(world.vault.credentials)
+        reads, written = world.vault.reads, len(world.reports.written)
+        world.session.update(replace(world.order, credentials=other))
+        await asyncio.sleep(2 * MINUTE)
+        assert (world.vault.reads, len(world.reports.written)) == (reads, written)
+        assert other.reads >= 2
+
+
+@virtual_time
+async def test_the_first_write_of_a_process_is_told_what_the_last_process_wrote() -> None:
+    world = await stopped_world()
+    restored = world.status
+    reports = world.reports = Compared()
+    async with world.running(restored=restored):
+        await asyncio.sleep(MINUTE)
+        world.annotate(sync_request="now")
+        await asyncio.sleep(MINUTE)
+    assert reports.before == [restored, *reports.written[:-1]]
+
+
+@virtual_time
 async def test_an_observer_hears_of_syncs_tasks_and_deliveries() -> None:
     world = Watched()
     async with world.running():
@@ -254,7 +152,7 @@ async def test_a_session_is_of_the_credentials_that_were_checked_and_the_spec() 
 async def test_a_deleted_connector_discards_its_own_files_and_only_a_deleted_one() -> None:
     for discard in (False, True):
         world = World()
-        store = world.store = FailingStore()
+        store = world.store = Discards()
         async with world.running() as connector:
             await asyncio.sleep(MINUTE)
             await connector.close(discard=discard)

@@ -1,0 +1,176 @@
+"""What the loop of one connector logs."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import pytest
+
+from buildkite_connector.connector import connector as module
+from buildkite_connector.connector.actions import CheckCredentials
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.tasks import Poll
+from buildkite_connector.timing.scheduler import Scheduler
+from fakes.connector_world import (
+    KEY,
+    MINUTE,
+    Store,
+    World,
+    ready_world,
+    stopped_world,
+)
+from fakes.log_lines import lines
+from fakes.task_ports import SilentC1
+from fakes.virtual_time import virtual_time
+
+WHO = {"connector": "default.acme"}
+LOST = Failure(Reason.STORAGE_FAILED, "the disk is full")
+
+
+@dataclass
+class FailingStore(Store):
+    """`restore_failure` is raised by every restore, `release_failure` by every release."""
+
+    restore_failure: Exception | None = None
+    release_failure: Exception | None = None
+
+    async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
+        if self.restore_failure is not None:
+            raise self.restore_failure
+        return await super().restore(key, sha256)
+
+    async def release(self, snapshot: StagedSnapshot) -> None:
+        if self.release_failure is not None:
+            raise self.release_failure
+        await super().release(snapshot)
+
+
+def said(caplog: pytest.LogCaptureFixture, message: str) -> list[tuple[int, dict[str, object]]]:
+    """Levels and fields of the lines of this message."""
+    return [(level, told) for level, text, told in lines(caplog.records) if text == message]
+
+
+def errors_in(caplog: pytest.LogCaptureFixture) -> list[BaseException | None]:
+    return [each.exc_info[1] for each in caplog.records if each.exc_info]
+
+
+@virtual_time
+async def test_each_action_that_begins_is_in_the_debug_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with ready_world():
+        pass
+    begun = said(caplog, "begins")
+    assert begun[0] == (logging.DEBUG, {**WHO, "action": repr(CheckCredentials(full=True))})
+    assert [str(told["action"]).partition("(")[0] for _, told in begun] == [
+        "CheckCredentials",
+        "OpenC1",
+        "QueueSync",
+        *["CheckCredentials"] * (len(begun) - 3),
+    ]
+
+
+@virtual_time
+async def test_a_sync_that_is_cancelled_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with ready_world() as world:
+        world.annotate(sync_request="now")
+        await asyncio.sleep(1)
+        world.edit(suspend=True)
+        await asyncio.sleep(1)
+        assert world.buildkite.active == 0
+    assert said(caplog, "sync cancelled") == [(logging.INFO, {**WHO, "why": "the connector is suspended"})]
+
+
+@virtual_time
+async def test_a_staged_snapshot_that_cannot_be_restored_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    world = await stopped_world()
+    world.store = FailingStore(restore_failure=LOST)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+    told = {**WHO, "error": "the disk is full"}
+    assert said(caplog, "the staged snapshot is lost") == [(logging.WARNING, told)]
+
+
+@virtual_time
+async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.store = FailingStore(release_failure=LOST)
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.annotate(sync_request="now")
+        await asyncio.sleep(MINUTE)
+    told = {**WHO, "error": "the disk is full"}
+    assert said(caplog, "an old snapshot stays behind") == [(logging.WARNING, told)]
+
+
+@virtual_time
+async def test_an_action_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    world = await stopped_world()
+    error = ZeroDivisionError("token-123")
+    world.store = FailingStore(restore_failure=error)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(1)
+    assert said(caplog, "an action failed unexpectedly") == [(logging.ERROR, WHO)]
+    assert errors_in(caplog) == [error]
+
+
+@virtual_time
+async def test_a_sync_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with ready_world() as world:
+        error = ZeroDivisionError("token-123")
+        world.buildkite.failures.append(error)
+        world.annotate(sync_request="now")
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.SYNCED)[1] == Reason.INTERNAL_ERROR.value
+        found = world.status.condition(ConditionType.SYNCED)
+        assert found is not None
+        assert "ZeroDivisionError" in found.message
+        assert "token-123" not in str(world.status)
+    assert said(caplog, "a sync failed unexpectedly") == [(logging.ERROR, WHO)]
+    assert errors_in(caplog) == [error]
+
+
+@virtual_time
+async def test_a_session_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(SilentC1):
+        async def next_task(self) -> Poll:
+            return None  # type: ignore[return-value]  # what no adapter gives
+
+    world = World()
+    world.c1 = Odd()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.DELIVERED)[1] == Reason.INTERNAL_ERROR.value
+    assert said(caplog, "the session with C1 failed unexpectedly") == [(logging.ERROR, WHO)]
+    assert [type(each) for each in errors_in(caplog)] == [AttributeError]
+
+
+@virtual_time
+async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action = CheckCredentials(full=False)
+    monkeypatch.setattr(module, "decide", lambda state, now: [action])
+    world = World()
+    connector = Connector(KEY, world.order, None, world.reports, world.environment(Scheduler(world.clock)))
+    connector.step()
+    assert said(caplog, "decisions do not settle") == [(logging.ERROR, {**WHO, "actions": repr([action])})]
+    assert len(connector._running) == module.MOST_ROUNDS
+    monkeypatch.undo()
+    await asyncio.sleep(1)
+    await connector.close(discard=False)
+
+
+@virtual_time
+async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with ready_world() as world:
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+    told = {**WHO, "task_id": task, "sync_id": "sync1", "bytes": 1000}
+    assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]
