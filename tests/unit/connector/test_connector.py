@@ -5,8 +5,10 @@ import contextvars
 from dataclasses import dataclass, field, replace
 
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_world import (
@@ -34,6 +36,19 @@ class Discards(Store):
     async def discard(self, key: ConnectorKey) -> None:
         self.discarded.append(key)
         await super().discard(key)
+
+
+@dataclass
+class Slow(Store):
+    """A restore and a release take a second."""
+
+    async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
+        await asyncio.sleep(1)
+        return await super().restore(key, sha256)
+
+    async def release(self, snapshot: StagedSnapshot) -> None:
+        await asyncio.sleep(1)
+        await super().release(snapshot)
 
 
 @dataclass
@@ -172,3 +187,39 @@ async def test_closing_leaves_nothing_running_and_the_scheduler_asks_no_more() -
     await asyncio.sleep(10 * MINUTE)
     assert (world.c1.polls, world.c1.closed, asyncio.all_tasks()) == (polls, 1, before)
     assert world.c1.finished.keys() <= {TaskID("task1")}
+
+
+@virtual_time
+async def test_an_outage_of_c1_that_was_reported_is_over_when_c1_answers() -> None:
+    async with ready_world() as world:
+        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is down")
+        await until(lambda: world.condition(ConditionType.READY) == ("False", "C1Unavailable"))
+        world.c1.refusal = None
+        await asyncio.sleep(5 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_what_restores_and_what_discards_a_file_have_such_names_too() -> None:
+    world = await stopped_world()
+    world.store = Slow(world.store.files, made=world.store.made)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(0.5)
+        assert names() >= {"default.acme/restore"}
+        await asyncio.sleep(MINUTE)
+        world.annotate(sync_request="now")
+        await until(lambda: "default.acme/discard" in names())
+
+
+@virtual_time
+async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> None:
+    class Broken(SecretCredentials):
+        async def read(self) -> Credentials:
+            raise ZeroDivisionError("token-123")
+
+    world = World()
+    world.order = replace(world.order, credentials=Broken())
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert "(ZeroDivisionError)" in str(world.status)
+        assert "token-123" not in str(world.status)

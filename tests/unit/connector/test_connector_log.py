@@ -174,3 +174,5 @@ async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.Log
         await asyncio.sleep(MINUTE)
     told = {**WHO, "task_id": task, "sync_id": "sync1", "bytes": 1000}
     assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]
+    assert said(caplog, "decisions do not settle") == []
+    assert world.session._state.deliveries == ()  # a file that counts as on its way for ever shows nowhere else
