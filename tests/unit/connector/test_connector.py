@@ -5,7 +5,7 @@ import contextvars
 from dataclasses import dataclass, field, replace
 
 from buildkite_connector.connector.environment import Environment
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
@@ -223,3 +223,16 @@ async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> Non
         await asyncio.sleep(MINUTE)
         assert "(ZeroDivisionError)" in str(world.status)
         assert "token-123" not in str(world.status)
+
+
+@virtual_time
+async def test_a_client_that_cannot_be_made_is_a_failure_of_the_session() -> None:
+    class Refusing(World):
+        def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+            raise Failure(Reason.CLIENT_SECRET_INVALID, "no such form", remedy=Remedy.CREDENTIALS)
+
+    world = Refusing()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", "ClientSecretInvalid")
+        assert "no such form" in str(world.status)

@@ -146,6 +146,7 @@ async def test_a_session_that_breaks_is_logged_with_its_error(caplog: pytest.Log
     async with world.running():
         await asyncio.sleep(MINUTE)
         assert world.condition(ConditionType.DELIVERED)[1] == Reason.INTERNAL_ERROR.value
+        assert "(AttributeError)" in str(world.status)
     assert said(caplog, "the session with C1 failed unexpectedly") == [(logging.ERROR, WHO)]
     assert [type(each) for each in errors_in(caplog)] == [AttributeError]
 
