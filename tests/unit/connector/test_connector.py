@@ -209,6 +209,8 @@ async def test_what_restores_and_what_discards_a_file_have_such_names_too() -> N
         await asyncio.sleep(MINUTE)
         world.annotate(sync_request="now")
         await until(lambda: "default.acme/discard" in names())
+        await asyncio.sleep(2)
+        assert [sync_id for _, sync_id in world.store.files] == ["sync2"]
 
 
 @virtual_time
