@@ -26,7 +26,7 @@ __all__ = ("EventHandler", "Pulse", "WatchSettings", "run_watch")
 _KOPF_STOP_SECONDS = 1.0
 _BEAT_SECONDS = 5.0
 _KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
-_HANDLED = ("OS signals are ignored", "storage is (re)initializing")
+_HANDLED = ("OS signals are ignored", "storage is (re)initializing", "TCP closed; will re-authenticate")
 
 _logger = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ async def _run_kopf(informer: Informer, login: ClientConfig, settings: WatchSett
     halt = asyncio.Event()
 
     def on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """kopf does not wait for all of its tasks when it is stopped, or ends by an error that is raised here."""
-        if not halt.is_set():
+        """kopf leaves tasks behind when it is stopped, and a callback of its own that asserts when a watch ends."""
+        if not halt.is_set() and not isinstance(context.get("exception"), AssertionError):
             loop.default_exception_handler(context)
 
     def run() -> None:
@@ -143,30 +143,36 @@ async def _operate(informer: Informer, login: ClientConfig, settings: WatchSetti
     """In kopf's loop, until `halt`; raises what ended kopf."""
     kopf_login = KopfClientConfig(login)
     halted = asyncio.create_task(halt.wait())
-    operator = asyncio.create_task(
-        kopf.operator(
-            registry=_registry(informer, kopf_login),
-            settings=_kopf_settings(settings),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-            standalone=True,
-            stop_flag=halt,
-        )
-    )
     try:
         async with _beating(informer.pulse):
-            await asyncio.wait((operator, halted), return_when=asyncio.FIRST_COMPLETED)
-        if not halt.is_set():
-            return await operator
-        await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)
-        operator.cancel()  # it would wait 5 seconds for requests that it left behind
-        await asyncio.wait((operator,))
-        if not operator.cancelled() and operator.exception():
-            _logger.debug("kopf was stopped in the midst of something", exc_info=operator.exception())
+            existing = asyncio.all_tasks()
+            roots = await kopf.spawn_tasks(
+                registry=_registry(informer, kopf_login),
+                settings=_kopf_settings(settings),
+                clusterwide=not settings.namespaces,
+                namespaces=settings.namespaces,
+                standalone=True,
+                stop_flag=halt,
+            )
+            operator = asyncio.create_task(kopf.run_tasks(roots, ignored=existing))
+            ended, _ = await asyncio.wait((*roots, halted), return_when=asyncio.FIRST_COMPLETED)
+        stopped = halt.is_set()
+        await asyncio.wait(roots, timeout=_KOPF_STOP_SECONDS)
+        operator.cancel()  # it would wait 5 seconds for requests that its roots left behind
+        await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)  # a watcher may miss that it is cancelled, once
+        error = _error_of(operator) or next(filter(None, map(_error_of, ended)), None)
+        if error is not None and not stopped:
+            raise error
+        if error is not None:
+            _logger.debug("kopf was stopped in the midst of something", exc_info=error)
     finally:
         halt.set()
         await _end_remaining_tasks()
         await kopf_login.aclose()
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 @contextlib.asynccontextmanager
@@ -201,6 +207,7 @@ class _KopfLog:
     kopf warns that it does not handle signals in this thread: the process does. It logs the 404 that ends its watches
     once for each of its tasks, with traceback, and then what other watches meet when their session is closed: the wait
     for the definition logs one sentence instead. Before the 404, the API server says 429 for a moment.
+    A session that is closed under a request is kopf's own doing, and is opened again.
     """
 
     def __init__(self) -> None:
