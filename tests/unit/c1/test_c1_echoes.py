@@ -46,8 +46,8 @@ WHOLE = ("client secret", "key", "private key", "access token", "assertion")
 credentials = st.tuples(st.sampled_from(WHOLE), st.sampled_from(sorted(FORMS)))
 words = st.lists(
     st.one_of(credentials, st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)),
-    min_size=1,
-    max_size=6,
+    min_size=2,
+    max_size=14,
 )
 Words = list[str | tuple[str, str]]
 
@@ -133,7 +133,7 @@ async def failure_at(place: str, echo: Echo) -> Failure:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=words)
 async def test_no_credential_that_c1_sends_back_is_shown(
     place: str, said: Words, caplog: pytest.LogCaptureFixture

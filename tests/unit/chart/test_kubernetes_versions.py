@@ -1,5 +1,8 @@
 """What is rendered is valid in each version of Kubernetes that Chart.yaml names, unknown fields refused."""
 
+import json
+from functools import cache
+
 import kubernetes_validate
 import pytest
 
@@ -13,8 +16,23 @@ def test_the_oldest_version_is_that_of_the_chart() -> None:
     assert chart().metadata["kubeVersion"] == f">={VERSIONS[0]}.0-0"
 
 
+@cache
+def _validate(document: str, version: str) -> None:
+    """Once for each text: most sets of values share most manifests."""
+    kubernetes_validate.validate(json.loads(document), version, strict=True)
+
+
+@pytest.fixture(autouse=True)
+def schemas_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library reads a version's definitions, megabytes, for each manifest anew."""
+    monkeypatch.setattr("kubernetes_validate.utils.schema_contents", _contents)
+
+
+_contents = cache(kubernetes_validate.utils.schema_contents)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_manifest_is_valid(version: str, values: Values) -> None:
     for document in render(values):
         if document["kind"] not in NOT_OF_KUBERNETES:
-            kubernetes_validate.validate(document, version, strict=True)
+            _validate(json.dumps(document, sort_keys=True), version)
