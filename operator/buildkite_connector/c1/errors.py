@@ -30,15 +30,38 @@ _UNDER_A_TASK = frozenset({"Heartbeat", "UploadAsset", "FinishTask"})
 """Refused for what became of the task, which no edit of the resource mends."""
 
 
+class CallFailure(Failure):
+    """A call that C1 did not carry out. `code`: its google.rpc code."""
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        code: int,
+        remedy: Remedy = Remedy.RETRY,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(reason, message, remedy=remedy, retry_after=retry_after)
+        self.code = code
+
+
 def call_failure(
     rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, redactor: Redactor, *, connecting: bool
-) -> Failure:
+) -> CallFailure:
     """What a call's status means. `redactor` knows the credentials that C1 has seen.
 
     `connecting`: no connection to C1 could be made so far.
 
     Codes that are not known to be final pass with time, as in the reference client.
     """
+    meaning = _meaning(rpc, endpoint, code, details, redactor, connecting=connecting)
+    return CallFailure(meaning.reason, meaning.message, code=code.value[0], remedy=meaning.remedy)
+
+
+def _meaning(
+    rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, redactor: Redactor, *, connecting: bool
+) -> Failure:
     said = f"{code.name} ({redactor.quote(details)})" if details else code.name
     if code in _CLIENT_REFUSED:
         return Failure(

@@ -5,6 +5,9 @@ import platform
 import socket
 import sys
 
+from google.protobuf.any_pb2 import Any
+from google.protobuf.json_format import MessageToJson
+
 from buildkite_connector import __version__
 from buildkite_connector.proto import baton_pb2, connector_pb2
 
@@ -31,6 +34,13 @@ def hello_request(host_id: str, task_id: str = "") -> baton_pb2.BatonServiceHell
     )
 
 
+def capabilities_json() -> str:
+    """What Hello announces as this connector's capabilities, as the JSON form of an Any, indented."""
+    wrapped = Any()
+    wrapped.Pack(_capabilities())
+    return MessageToJson(wrapped, indent=2)
+
+
 @functools.cache
 def _os_info() -> baton_pb2.BatonServiceHelloRequest.OSInfo:
     """The machine, which does not change while the process lives. C1 wants every field non-empty."""
@@ -54,19 +64,24 @@ def _os_info() -> baton_pb2.BatonServiceHelloRequest.OSInfo:
 
 @functools.cache
 def _connector_metadata() -> connector_pb2.ConnectorMetadata:
-    user = connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
-    team = connector_pb2.ResourceType(id="team", display_name="Team", traits=[connector_pb2.ResourceType.TRAIT_GROUP])
-    sync = [connector_pb2.CAPABILITY_SYNC]
     return connector_pb2.ConnectorMetadata(
         display_name="Buildkite",
         help_url=HELP_URL,
         description=DESCRIPTION,
-        capabilities=connector_pb2.ConnectorCapabilities(
-            resource_type_capabilities=[
-                connector_pb2.ResourceTypeCapability(resource_type=kind, capabilities=sync) for kind in (user, team)
-            ],
-            connector_capabilities=sync,
-        ),
+        capabilities=_capabilities(),
+    )
+
+
+@functools.cache
+def _capabilities() -> connector_pb2.ConnectorCapabilities:
+    user = connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
+    team = connector_pb2.ResourceType(id="team", display_name="Team", traits=[connector_pb2.ResourceType.TRAIT_GROUP])
+    sync = [connector_pb2.CAPABILITY_SYNC]
+    return connector_pb2.ConnectorCapabilities(
+        resource_type_capabilities=[
+            connector_pb2.ResourceTypeCapability(resource_type=kind, capabilities=sync) for kind in (user, team)
+        ],
+        connector_capabilities=sync,
     )
 
 

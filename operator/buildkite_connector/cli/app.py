@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from buildkite_connector import __version__
 from buildkite_connector.cli import leadership_options as options
+from buildkite_connector.cli import service_commands
+from buildkite_connector.cli.flag_parameters import from_go
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="buildkite-connector",
     help="Buildkite's accounts and teams for C1 (ConductorOne), from Kubernetes.",
-    no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 
@@ -46,15 +46,6 @@ ApiUrl = Annotated[
 Level = Annotated[LogLevel, typer.Option(envvar="BATON_LOG_LEVEL", help="The least severe records to log.")]
 Form = Annotated[LogFormat, typer.Option(envvar="BATON_LOG_FORMAT", help="Logs for machines or for people.")]
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 @app.command()
@@ -215,9 +206,12 @@ def crd() -> None:
     typer.echo(to_yaml(), nl=False)
 
 
+service_commands.register(app)
+
+
 def main() -> None:
     """Run the command; `entry` is the console script."""
-    app()
+    app(args=from_go(sys.argv[1:]))
 
 
 def _buildkite(url: str) -> "BuildkiteSettings":

@@ -2,22 +2,33 @@
 
 Python's default for SIGTERM ends a process by the signal (exit code -15), and loading the operator's libraries takes
 longer than a cluster may wait before it sends one. This module therefore imports nothing that is slow before the
-handler is installed; `operator` replaces the handler by its own, which ends the work in order.
+handler is installed; `operator` and `service` replace the handler by their own, which ends the work in order.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 
 
 def main() -> None:
-    """Run the command. Until the operator has begun to work, SIGTERM and SIGINT end it at once with exit code 0."""
-    if sys.argv[1:2] == ["operator"]:  # of the other commands, 0 would say that they did what they were asked to
+    """Run the command.
+
+    Until the operator or the service has begun to work, SIGTERM and SIGINT end it at once with exit code 0.
+    """
+    if is_server(sys.argv[1:], os.environ):  # of the other commands, 0 would say that they did what they were asked to
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
     from buildkite_connector.cli.app import main as run  # noqa: PLC0415  (slow, see above)
 
     run()
+
+
+def is_server(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether the command runs until a signal; a client ID that only the YAML file has is not looked for."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0] in {"operator", "service"}
+    return bool(environment.get("BATON_CLIENT_ID")) or any(each.startswith("--client-id") for each in arguments)
 
 
 def _end(*_: object) -> None:

@@ -5,11 +5,9 @@ then the watch stops.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.leadership import Leadership, LeadershipSettings, end
+from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
@@ -115,7 +114,7 @@ async def run_operator(settings: OperatorSettings) -> None:
                 await leadership.lead(api, controller, sightings, watch)
 
             leading = group.create_task(lead())
-            with _signalled() as signalled:
+            with signalled_end() as signalled:
                 waiting = group.create_task(signalled.wait())
                 try:
                     await asyncio.wait({waiting, watching, acting}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,18 +140,3 @@ class _Reports:
         for resource, status in self.controller.reports():
             suspended = isinstance(resource, ObservedConnector) and resource.spec.suspend
             yield Report(resource.namespace, resource.name, status, suspended)
-
-
-@contextlib.contextmanager
-def _signalled() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets."""
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, event.set)
-    try:
-        yield event
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

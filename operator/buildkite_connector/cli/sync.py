@@ -13,6 +13,7 @@ from buildkite_connector.c1z import new_sync_id, write_snapshot
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.service.empty import empty_collection
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import SystemClock
@@ -20,7 +21,7 @@ from buildkite_connector.timing.clock import SystemClock
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What to collect and where to put it. `timeout` in seconds."""
+    """What to collect and where to put it. `timeout` in seconds. `empty`: check the credentials, collect nobody."""
 
     buildkite: BuildkiteSettings
     api_token: str = field(repr=False)
@@ -29,6 +30,7 @@ class SyncSettings:
     scope: SyncScope
     quota_percent: int
     timeout: float
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,10 @@ async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | No
     async with open_buildkite(settings.buildkite, clock=clock) as buildkite, asyncio.timeout(settings.timeout):
         client = buildkite.client(settings.api_token, settings.quota_percent)
         found = await preflight(client, settings.organization, settings.scope.kinds)
-        collection = await collect(client, found.organization, settings.scope, progress=progress)
+        if settings.empty:
+            collection = empty_collection(found.organization, settings.scope)
+        else:
+            collection = await collect(client, found.organization, settings.scope, progress=progress)
     snapshot = await asyncio.to_thread(
         write_snapshot,
         collection.directory,

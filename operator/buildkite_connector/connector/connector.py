@@ -81,7 +81,6 @@ class Connector:
         self._closed = False
 
     # What the scheduler and the controller call
-
     @property
     def status(self) -> ConnectorStatus:
         return self._state.records
@@ -240,6 +239,7 @@ class Connector:
             env.waits.jitter,
             env.hello_slots,
             patient=self._c1_known,
+            most_tasks=env.most_tasks,
             observer=env.observer,
         )
         self._c1_known = False

@@ -10,13 +10,17 @@ from buildkite_connector.connector.host_ids import HostIDs
 from buildkite_connector.connector.ports import Clients, SnapshotStore
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.tasks.poller import MOST_TASKS
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """`sync_slots`, `check_slots` and `hello_slots` bound how many syncs, checks and Hellos run at once."""
+    """`sync_slots`, `check_slots` and `hello_slots` bound how many syncs, checks and Hellos run at once.
+
+    `most_tasks`: of C1, that one connector works on at once.
+    """
 
     clients: Clients
     store: SnapshotStore
@@ -29,3 +33,4 @@ class Environment:
     new_sync_id: Callable[[datetime], SyncID]
     host_ids: HostIDs = field(default_factory=HostIDs)
     observer: Observer = SILENT
+    most_tasks: int = MOST_TASKS

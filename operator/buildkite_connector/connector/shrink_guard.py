@@ -61,7 +61,8 @@ def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: i
         f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
         f" ({shrink.percent} % fewer, more than the {max_drop_percent} % of delivery.shrinkGuard.maxDropPercent)."
         " It is held back. If this is right, let it go with the annotation"
-        f" connectors.c1.ai/accept-shrink={snapshot.sync_id}; if not, look at the token's access in Buildkite."
+        f" connectors.c1.ai/accept-shrink={snapshot.sync_id} (in service mode, with --accept-shrink);"
+        " if not, look at the token's access in Buildkite."
     )
 
 

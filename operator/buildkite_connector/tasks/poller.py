@@ -22,7 +22,7 @@ from buildkite_connector.timing.fair_timeout import fair_timeout
 logger = logging.getLogger(__name__)
 
 MOST_TASKS = 3
-"""Tasks at once; only one of them syncs."""
+"""Tasks at once, where nothing else is set; only one of them syncs."""
 SHORTEST_POLL = 1.0
 """Seconds between two GetTask calls when C1 has no task, whatever C1 says."""
 HELLO_SECONDS = 10.0
@@ -49,6 +49,7 @@ class TaskPoller:
         hello_slots: asyncio.Semaphore,
         *,
         patient: bool = False,
+        most_tasks: int = MOST_TASKS,
         observer: Observer = SILENT,
     ) -> None:
         self._name = name
@@ -59,6 +60,7 @@ class TaskPoller:
         self._jitter = jitter
         self._hello_slots = hello_slots
         self._patient = patient
+        self._most_tasks = most_tasks
         self._observer = observer
         self._sync_turn = asyncio.Semaphore(1)
         self._runners: dict[TaskID, TaskRunner] = {}
@@ -88,7 +90,7 @@ class TaskPoller:
 
     async def _ask(self) -> float:
         """One GetTask, after Hello where that is due. Gives the seconds until the next."""
-        while len(self._running) >= MOST_TASKS:
+        while len(self._running) >= self._most_tasks:
             await asyncio.wait(set(self._running.values()), return_when=asyncio.FIRST_COMPLETED)
         asked_at = self._clock.monotonic()
         try:

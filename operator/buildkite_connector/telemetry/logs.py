@@ -5,6 +5,7 @@ Foreign libraries' DEBUG records can hold whole answers (the Kubernetes client's
 
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -60,12 +61,30 @@ class _JsonFormatter(_UtcTime, JsonFormatter):
         )
 
 
-def configure_logs(form: LogFormat, level: LogLevel) -> None:
-    """Set up the process's logs, on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter() if form is LogFormat.TEXT else _JsonFormatter())
-    handler.addFilter(_drop_foreign_detail)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+def configure_logs(
+    form: LogFormat, level: LogLevel, *, paths: Sequence[str] = (), debug_until: datetime | None = None
+) -> None:
+    """Set up the process's logs. `paths`: files, `stderr` or `stdout`; standard error where none is named.
+
+    `debug_until`: from then on nothing below INFO is logged. Raises OSError for a file that cannot be written.
+    """
+    formatter = TextFormatter() if form is LogFormat.TEXT else _JsonFormatter()
+    handlers = [_handler(path) for path in paths or ("stderr",)]
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        handler.addFilter(_drop_foreign_detail)
+        if debug_until is not None:
+            handler.addFilter(_until(debug_until))
+    logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
+
+
+def _handler(path: str) -> logging.Handler:
+    streams = {"stderr": sys.stderr, "stdout": sys.stdout}
+    return logging.StreamHandler(streams[path]) if path in streams else logging.FileHandler(path, encoding="utf-8")
+
+
+def _until(end: datetime) -> Callable[[logging.LogRecord], bool]:
+    return lambda record: record.levelno > logging.DEBUG or record.created < end.timestamp()
 
 
 def _drop_foreign_detail(record: logging.LogRecord) -> bool:

@@ -47,12 +47,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ProcessGauges:
-    """What the process says of itself at each scrape. Seconds; `leader` is None where nobody is elected."""
+    """What the process says of itself at each scrape. Seconds; `leader` is None where nobody is elected, `watch_age`
+    where nothing is watched."""
 
     reports: Callable[[], Iterable[Report]]
     leader: Callable[[], bool | None]
     loop_lag: Callable[[], float]
-    watch_age: Callable[[], float]
+    watch_age: Callable[[], float | None]
 
 
 class Metrics:
@@ -181,7 +182,9 @@ def _process_gauges(meter: Meter, gauges: ProcessGauges) -> None:
         yield Observation(gauges.loop_lag())
 
     def age(_: CallbackOptions) -> Iterator[Observation]:
-        yield Observation(gauges.watch_age())
+        seconds = gauges.watch_age()
+        if seconds is not None:
+            yield Observation(seconds)
 
     meter.create_observable_gauge(_PREFIX + "build_info", [build], "", "1, with the version of the operator.")
     meter.create_observable_gauge(_PREFIX + "leader", [leader], "", "1 while this process leads, 0 on standby.")

@@ -1,0 +1,78 @@
+"""The command without a sub-command and client ID: one snapshot into one file, as by the vendor's connector."""
+
+import asyncio
+from pathlib import Path
+
+from rich.console import Console
+
+from buildkite_connector.cli.configuration import Configuration, SettingError, asked_actions
+from buildkite_connector.cli.exit_codes import CANCELLED
+from buildkite_connector.cli.service_settings import (
+    buildkite_settings,
+    duration,
+    kinds,
+    organization,
+    read_credentials,
+)
+from buildkite_connector.cli.signals import signalled_end
+from buildkite_connector.cli.sync import SyncResult, SyncSettings, print_result, sync, sync_with_progress
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import SyncScope
+
+
+def one_shot_settings(configuration: Configuration) -> SyncSettings:
+    """Raises SettingError: what is missing, and what this mode does not do."""
+    if actions := asked_actions(configuration):
+        raise SettingError(
+            actions[0],
+            "this connector changes and lists nothing from the command line; it writes a snapshot, or serves C1 with"
+            " --client-id",
+        )
+    file = configuration.text("file")
+    if "://" in file:
+        raise SettingError(
+            "--file", "the snapshot is written to a local file only; write it there, and upload it with another tool"
+        )
+    everything = not configuration.switch("skip-entitlements-and-grants")
+    return SyncSettings(
+        buildkite=buildkite_settings(configuration),
+        api_token=read_credentials(configuration).api_token,
+        organization=organization(configuration),
+        file=Path(file),
+        scope=SyncScope(kinds(configuration), entitlements=everything, grants=everything),
+        quota_percent=configuration.number("quota-percent"),
+        timeout=duration(configuration, "sync-timeout"),
+        empty=configuration.switch("skip-full-sync"),
+    )
+
+
+def write_one_file(settings: SyncSettings) -> int:
+    """The exit code: 0, or gRPC's CANCELLED after a signal. Raises Failure."""
+    console, errors = Console(), Console(stderr=True)
+    try:
+        result = asyncio.run(_until_signalled(settings, errors if errors.is_terminal else None))
+    except TimeoutError:
+        raise Failure(
+            Reason.SYNC_TIMEOUT,
+            f"The sync took longer than --sync-timeout ({settings.timeout:.0f} s); {settings.file} is as it was.",
+        ) from None
+    if result is None:
+        errors.print(f"error: interrupted; {settings.file} is as it was.", highlight=False, soft_wrap=True)
+        return CANCELLED
+    print_result(result, console)
+    return 0
+
+
+async def _until_signalled(settings: SyncSettings, terminal: Console | None) -> SyncResult | None:
+    """None: SIGTERM or SIGINT came first."""
+    work = sync(settings, None) if terminal is None else sync_with_progress(settings, terminal)
+    syncing = asyncio.create_task(work)
+    with signalled_end() as signalled:
+        waiting = asyncio.create_task(signalled.wait())
+        done, _ = await asyncio.wait({syncing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if syncing in done:
+            return await syncing
+        syncing.cancel()
+        await asyncio.wait({syncing})
+    return None

@@ -1,0 +1,168 @@
+"""Service mode: one connector in one process, without a cluster, in place of the vendor's connector.
+
+Shutdown: the scheduler stops first, then the connector (its sync is cancelled, tasks go back to C1).
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from buildkite_connector.buildkite import open_buildkite
+from buildkite_connector.c1 import open_c1
+from buildkite_connector.c1z import SnapshotStore, new_sync_id
+from buildkite_connector.cli.service_settings import ServiceSettings
+from buildkite_connector.cli.signals import signalled_end
+from buildkite_connector.cli.wiring import Connections
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.kubernetes.events import EventType, draft_events
+from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.service.credentials import ProcessCredentials
+from buildkite_connector.service.directory import remove_files
+from buildkite_connector.service.empty import EmptyClients
+from buildkite_connector.service.health import Health, serve_health
+from buildkite_connector.service.startup import StartupHello
+from buildkite_connector.service.state import StateFile
+from buildkite_connector.service.status_log import Notice, StatusLog
+from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
+from buildkite_connector.telemetry.metrics import ProcessGauges, Report
+from buildkite_connector.telemetry.server import serve
+from buildkite_connector.telemetry.setup import open_telemetry
+from buildkite_connector.timing.clock import SystemClock, system_jitter
+from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.spacing import Spacing
+
+logger = logging.getLogger(__name__)
+
+READ_SPACING = 0.2
+"""Seconds between two routine reads of the configuration file, should it be read that often."""
+
+
+class _Begun:
+    """The connector once there is one, for whoever looks at it from beside."""
+
+    connector: Connector | None = None
+
+    def status(self) -> ConnectorStatus | None:
+        return self.connector.status if self.connector is not None else None
+
+
+async def run_service(settings: ServiceSettings, directory: Path, variables: Mapping[str, str]) -> Failure | None:
+    """Until SIGTERM or SIGINT; gives the failure of a first Hello that C1 refused, which ends it too.
+
+    `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
+    """
+    clock, begun = SystemClock(), _Begun()
+    scheduler, monitor = Scheduler(clock), LoopMonitor(clock)
+    heard = heard_lately("the scheduler", lambda: scheduler.last_iteration, clock)
+    health = Health(begun.status, heard, clock.now)
+    begun_check = {"connector": health.not_ready}
+    gauges = ProcessGauges(
+        reports=lambda: _reports(begun, settings.spec.host_id),
+        leader=lambda: None,
+        loop_lag=monitor.take_longest,
+        watch_age=lambda: None,
+    )
+    async with serve_health(settings.health, health):
+        with open_telemetry(variables, gauges) as telemetry:
+            async with (
+                serve(settings.http_address, {"scheduler": heard}, begun_check, telemetry.scrape),
+                open_buildkite(settings.buildkite, clock=clock, observer=telemetry.observer) as buildkite,
+                open_c1(settings.c1, clock=clock, observer=telemetry.observer) as c1,
+            ):
+                startup = StartupHello(Connections(buildkite, c1))
+                environment = Environment(
+                    clients=EmptyClients(startup) if settings.empty else startup,
+                    store=SnapshotStore(directory, clock),
+                    scheduler=scheduler,
+                    clock=clock,
+                    waits=Waits(system_jitter(), Spacing(READ_SPACING)),
+                    sync_slots=asyncio.Semaphore(1),
+                    check_slots=asyncio.Semaphore(1),
+                    hello_slots=asyncio.Semaphore(1),
+                    new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
+                    observer=telemetry.observer,
+                    most_tasks=settings.most_tasks,
+                )
+                begun.connector = await _begin(settings, directory, environment)
+                await _run(begun.connector, scheduler, monitor, startup)
+                return startup.failure
+
+
+async def _begin(settings: ServiceSettings, directory: Path, environment: Environment) -> Connector:
+    """The connector, from the state that its last process left."""
+    source = ProcessCredentials(settings.credentials, settings.started_with)
+    state = StateFile(directory, status_to_json, status_from_json, lambda: settings.identity(source.last).digest())
+    restored = await asyncio.to_thread(state.read)
+    if restored is None:
+        await asyncio.to_thread(remove_files, directory)
+    spec = settings.spec
+    desired = DesiredState(_generation(settings), spec, source, accept_shrink=settings.accept_shrink)
+    sink = StatusLog(spec.host_id, _notices, state)
+    connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
+    environment.scheduler.add(connector)
+    logger.info(
+        "the service is ready",
+        extra={
+            "connector": spec.host_id,
+            "organization": spec.organization or "",
+            "restored_sync": restored.last_sync.id if restored is not None and restored.last_sync is not None else "",
+        },
+    )
+    return connector
+
+
+async def _run(connector: Connector, scheduler: Scheduler, monitor: LoopMonitor, startup: StartupHello) -> None:
+    """Until a signal, or until C1 refuses the first Hello."""
+    async with asyncio.TaskGroup() as group:
+        acting, monitoring = group.create_task(scheduler.run()), group.create_task(monitor.run())
+        with signalled_end() as signalled:
+            ends = {group.create_task(signalled.wait()), group.create_task(startup.refused.wait())}
+            try:
+                await asyncio.wait({*ends, acting}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                logger.info("the service is shutting down")
+                for task in (*ends, monitoring, acting):
+                    task.cancel()
+                await asyncio.wait({acting})
+                await connector.close(discard=False)
+
+
+def _generation(settings: ServiceSettings) -> int:
+    """What stands in for a resource's generation: another number for other settings or credentials.
+
+    A snapshot of the last process answers a task only where this number is the same.
+    """
+    spec = replace(settings.spec, kinds=frozenset())
+    kinds = sorted(settings.spec.kinds)
+    digest = hashlib.sha256(repr((spec, kinds, settings.empty)).encode())
+    digest.update(settings.started_with.fingerprint())
+    return int.from_bytes(digest.digest()[:6]) + 1
+
+
+def _notices(before: ConnectorStatus | None, after: ConnectorStatus) -> Iterator[Notice]:
+    """The transitions that the operator posts events of."""
+    for draft in draft_events(before, after):
+        level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
+        yield Notice(level, draft.reason, draft.message)
+
+
+def _reports(begun: _Begun, name: str) -> Iterable[Report]:
+    status = begun.status()
+    return [] if status is None else [Report("", name, status, suspended=False)]
+
+
+def telemetry_variables(settings: ServiceSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """OpenTelemetry's variables; without a server for `/metrics` nothing is counted for it."""
+    exported = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    counted = bool(settings.http_address) or any(environment.get(each) for each in exported)
+    return dict(environment) if counted else {**environment, "OTEL_METRICS_EXPORTER": "none"}

@@ -1,0 +1,100 @@
+"""Where one connector's snapshots and state are kept: a directory of its own for each identity, held by one process.
+
+Another organization, client or host ID is another identity and so another directory: nothing is taken over.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkite_connector.model.failure import Failure, Reason
+
+logger = logging.getLogger(__name__)
+
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose data it is: the tenant and connector in C1, and what is read of Buildkite."""
+
+    client_id: str
+    host_id: str
+    organization: str
+    api_url: str
+
+    def digest(self) -> str:
+        """A name for it that is fit for a file."""
+        parts = (self.client_id, self.host_id, self.organization, self.api_url)
+        return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+@contextlib.contextmanager
+def open_directory(bases: Sequence[Path], identity: Identity) -> Iterator[Path]:
+    """The identity's directory in the first of `bases` that can be written, for as long as the context lasts.
+
+    Where another process holds it, a new one is used, which is gone afterwards. Raises Failure STORAGE_FAILED.
+    """
+    unusable: list[str] = []
+    for base in bases:
+        try:
+            with contextlib.ExitStack() as opening:
+                directory = opening.enter_context(_held(base, identity))
+                for each in unusable:
+                    logger.warning("a directory cannot be used, another is", extra={"error": each})
+                logger.info("snapshots and state are kept", extra={"directory": str(directory)})
+                opened = opening.pop_all()
+        except OSError as error:
+            unusable.append(f"{base}: {error.strerror or error}")
+            continue
+        with opened:
+            yield directory
+        return
+    raise Failure(
+        Reason.STORAGE_FAILED,
+        f"No directory can be written ({'; '.join(unusable) or 'none was named'}): snapshots need one. Mount a"
+        " volume and name it in BATON_C1Z_TEMP_DIR or TMPDIR.",
+    )
+
+
+@contextlib.contextmanager
+def _held(base: Path, identity: Identity) -> Iterator[Path]:
+    """Raises OSError."""
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = base / identity.digest()
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _check_owner(directory)
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "r+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another process serves the same connector here; this one starts without its state")
+            with tempfile.TemporaryDirectory(prefix="unshared-", dir=base) as alone:
+                yield Path(alone)
+        except OSError:  # a file system without locks
+            yield directory
+        else:
+            yield directory
+
+
+def _check_owner(directory: Path) -> None:
+    """In a directory that all may write, another user may have put something in this name's place."""
+    found = directory.lstat()
+    if directory.is_symlink() or found.st_uid != os.geteuid():
+        raise OSError(None, "it belongs to another user")
+
+
+def remove_files(directory: Path) -> None:
+    """Empty the directory of what a former process left, the lock aside."""
+    for path in directory.iterdir():
+        if path.name != _LOCK:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

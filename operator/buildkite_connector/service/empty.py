@@ -1,0 +1,49 @@
+"""What `--skip-full-sync` syncs: the credentials are checked as ever, and the snapshot is empty.
+
+The vendor's connector delivers such a snapshot; C1 reads it as an organization without accounts. After a delivery that
+was not empty the shrink guard holds it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from buildkite_connector.connector.ports import Clients
+from buildkite_connector.model.directory import Collection, Directory, Organization, OrganizationSlug
+from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.sync.collect import Progress
+from buildkite_connector.sync.ports import Source
+from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.tasks.ports import TaskService
+
+
+def empty_collection(organization: Organization, scope: SyncScope) -> Collection:
+    """A directory without anybody in it."""
+    return Collection(Directory(organization, (), (), (), scope))
+
+
+@dataclass(frozen=True, slots=True)
+class EmptySource:
+    source: Source
+
+    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        return await self.source.preflight(slug, kinds)
+
+    async def collect(
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
+    ) -> Collection:
+        del progress  # there is nothing to tell of
+        return empty_collection(organization, scope)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyClients:
+    """The clients of a connector that reads nobody."""
+
+    clients: Clients
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> EmptySource:
+        return EmptySource(self.clients.source(credentials, spec))
+
+    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
+        return self.clients.task_service(credentials, spec)

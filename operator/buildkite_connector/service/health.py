@@ -1,0 +1,91 @@
+"""The vendor's health server: `/health`, `/ready` and `/live` with JSON bodies.
+
+It answers before anything else is up, C1 among it, and from what is known: no probe costs a request to Buildkite.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiohttp import web
+
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
+
+CLOSE_SECONDS = 1.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_C1_IS_AWAY = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE})
+"""Not of the health that the vendor's server tells, which is of the credentials for Buildkite."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthAddress:
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the probes look at. `status` gives None until the connector has begun; `stuck` what does not move."""
+
+    status: Callable[[], ConnectorStatus | None]
+    stuck: Callable[[], str | None]
+    now: Callable[[], datetime]
+
+    def unhealthy(self) -> str | None:
+        """Why the credentials cannot be used, as far as is known; None: they can."""
+        status = self.status()
+        valid = status.condition(ConditionType.CREDENTIALS_VALID) if status is not None else None
+        if status is None or valid is None:
+            return "The connector has not begun yet."
+        if valid.status is ConditionStatus.TRUE or valid.reason in _C1_IS_AWAY:
+            return None
+        if valid.reason is Reason.PENDING and status.organization is not None:
+            return None  # Buildkite has answered, C1 not yet
+        return valid.message
+
+    def not_ready(self) -> str | None:
+        return "The connector has not begun yet." if self.status() is None else self.stuck()
+
+
+@asynccontextmanager
+async def serve_health(address: HealthAddress | None, health: Health) -> AsyncIterator[int | None]:
+    """Serve for as long as the context lasts; gives the port. None: no server. Raises Failure."""
+    if address is None:
+        yield None
+        return
+    app = web.Application()
+    app.router.add_get("/health", _answer(health, health.unhealthy, "healthy", "unhealthy", "validation_error"))
+    app.router.add_get("/ready", _answer(health, health.not_ready, "ready", "not_ready", "error"))
+    app.router.add_get("/live", _answer(health, lambda: None, "alive", "alive", "error"))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, address.host or None, address.port).start()
+        except OSError as error:
+            raise Failure(
+                Reason.SPEC_INVALID,
+                f"The health server cannot use {address.host}:{address.port}: {error.strerror or error}. Set another"
+                " --health-check-port or --health-check-bind-address.",
+                remedy=Remedy.EDIT,
+            ) from None
+        bound: int = runner.addresses[0][1]
+        yield bound
+    finally:
+        await runner.cleanup()
+
+
+def _answer(health: Health, check: Callable[[], str | None], well: str, ill: str, detail: str) -> Handler:
+    async def answer(_: web.Request) -> web.Response:
+        wrong = check()
+        body: dict[str, object] = {
+            "status": well if wrong is None else ill,
+            "timestamp": health.now().isoformat(timespec="seconds").replace("+00:00", "Z"),
+        }
+        if wrong is not None:
+            body["details"] = {detail: wrong}
+        return web.json_response(body, status=200 if wrong is None else 503)
+
+    return answer
