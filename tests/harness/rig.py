@@ -49,28 +49,36 @@ PATIENCE = 30.0
 """Seconds that a scenario waits for what should happen much sooner."""
 
 
+COMMAND = str(Path(sys.executable).parent / "buildkite-connector")
+
+
 @dataclass
 class OperatorProcess:
-    """`buildkite-connector operator`, its logs kept in `lines`."""
+    """`buildkite-connector operator`, its logs kept in `lines`. `ready`: the text that it logs once it works.
+
+    `command`: what is started in its place; `inherits`: whether it gets this process's environment too.
+    """
 
     environment: Mapping[str, str]
     arguments: tuple[str, ...] = ()
     lines: list[str] = field(default_factory=list)
     ready_within: float = PATIENCE
+    command: tuple[str, ...] = (COMMAND, "operator")
+    ready: str = "the operator is ready"
+    inherits: bool = True
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).parent / "buildkite-connector"),
-            "operator",
+            *self.command,
             *self.arguments,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **self.environment},
+            env={**(os.environ if self.inherits else {}), **self.environment},
         )
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
         try:
-            await self.until_logged("the operator is ready", timeout=self.ready_within)
+            await self.until_logged(self.ready, timeout=self.ready_within)
         except BaseException:
             await self.kill()
             raise

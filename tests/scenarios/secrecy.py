@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import pytest
 
@@ -16,7 +17,13 @@ FRAGMENT = 16
 JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}")
 
 
-def find_leaks(rig: Rig, texts: Iterable[str]) -> list[str]:
+class Confiding(Protocol):
+    """A rig that knows the secret values in use."""
+
+    confided: set[str]
+
+
+def find_leaks(rig: Confiding, texts: Iterable[str]) -> list[str]:
     """The texts that hold a part of a secret value of this rig, plain or as it stands in a Secret, or any JWT."""
     secrets = {part for value in rig.confided for form in _forms(value) for part in _parts(form)}
     return [text for text in texts if JWT.search(text) or not secrets.isdisjoint(_parts(text))]

@@ -1,0 +1,126 @@
+"""The command in the place of the vendor's: its Deployment's environment, no sub-command, no cluster.
+
+Each test starts processes, so there are few; what needs none is in `unit/service` and `unit/cli`.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from buildkite_connector.model.tasks import Code
+from harness.rig import COMMAND
+from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
+from scenarios.secrecy import find_leaks
+from simulators.buildkite.faults import stall
+
+PATIENCE = 20.0
+CONFINED = Path(__file__).parent / "confined.sh"
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[ServiceRig]:
+    async with service_rig() as opened:
+        yield opened
+        lines = [line for process in opened.processes for line in process.lines]
+        print("service:", *lines, sep="\n  ")
+        assert [line for line in lines if "Traceback" in line] == []
+        assert (
+            find_leaks(opened, [*lines, *map(str, opened.c1.transcript), *map(repr, opened.buildkite.requests)]) == []
+        )
+
+
+async def ended(rig: ServiceRig, *command: str, **changes: str) -> tuple[int, str]:
+    """Runs the command to its end; gives its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *(command or (COMMAND,)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=rig.environment(**changes),
+    )
+    async with asyncio.timeout(PATIENCE):
+        said, _ = await process.communicate()
+    assert find_leaks(rig, said.decode().splitlines()) == []
+    return process.returncode or 0, said.decode()
+
+
+async def test_the_vendors_environment_alone_syncs_delivers_and_survives_a_restart(rig: ServiceRig) -> None:
+    port = free_port()
+    settings = {"BATON_HEALTH_CHECK": "true", "BATON_HEALTH_CHECK_PORT": str(port)}
+    rig.c1.close_port()
+    async with rig.service(**settings) as process, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
+        assert (await probes.get("/live")).json()["status"] == "alive"
+        assert (await probes.get("/ready")).json()["status"] == "ready"
+        await process.until_logged("condition changed", "C1Unreachable")
+        await process.until_logged("sync succeeded")
+        before = len(rig.buildkite.requests)
+        for _ in range(5):
+            healthy = await probes.get("/health")
+            assert (healthy.status_code, healthy.json()["status"]) == (200, "healthy")
+        assert len(rig.buildkite.requests) == before
+
+        await rig.c1.reopen_port()
+        first = rig.c1.add_task()
+        assert (await rig.c1.finished(first, PATIENCE)).success
+        assert await process.stop() == 0
+    (delivered,) = rig.c1.ingested
+    assert delivered.who.host_id == HOST_ID
+    assert delivered.summary()["resources"] == {"user": 230, "team": 9}
+
+    read = len(rig.buildkite.requests)
+    async with rig.service(**settings):
+        second = rig.c1.add_task()
+        assert (await rig.c1.finished(second, PATIENCE)).success
+    assert [each.sha256 for each in rig.c1.ingested] == [delivered.sha256] * 2
+    assert len(rig.buildkite.requests) - read <= 2, "a restart checks the token and syncs nothing"
+    assert [name.rpartition(".")[2] for name in rig.kept] == ["c1z", "lock", "json"]
+
+
+async def test_a_task_in_hand_goes_back_at_sigterm_and_the_exit_code_is_0(rig: ServiceRig) -> None:
+    rig.buildkite.fault(stall(after=None), path="/v2/organizations/acme-inc/teams", times=None)
+    async with rig.service() as process:
+        task = rig.c1.add_task()
+        await process.until_logged("C1 asks for a sync")
+        assert await process.stop(within=10.0) == 0
+    handed_back = await rig.c1.finished(task)
+    assert (handed_back.code, handed_back.non_retryable) == (Code.ABORTED, False)
+
+
+async def test_a_client_that_c1_denies_ends_the_process_with_its_code(rig: ServiceRig) -> None:
+    rig.c1.fail("Hello", "PERMISSION_DENIED", times=None)
+    code, said = await ended(rig)
+    assert code == Code.PERMISSION_DENIED
+    (last,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "PERMISSION_DENIED" in last
+    assert "new client ID" in last
+
+
+async def test_without_a_client_id_one_file_is_written_and_the_command_ends(rig: ServiceRig) -> None:
+    file = rig.temporary / "here.c1z"
+    code, said = await ended(rig, BATON_CLIENT_ID="", BATON_CLIENT_SECRET="", BATON_FILE=str(file))
+    assert (code, file.read_bytes()[:5]) == (0, b"C1ZF\0")
+    assert "230 accounts, 9 teams, 450 memberships" in said
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "mount"))),
+    reason="needs root, and unshare, setpriv and mount, to confine a process",
+)
+async def test_an_arbitrary_user_without_a_home_on_a_read_only_root_needs_a_temporary_directory_alone(
+    rig: ServiceRig,
+) -> None:
+    probe = subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True)  # noqa: S607, ASYNC221
+    if probe.returncode != 0:
+        pytest.skip(f"this sandbox lets nobody unshare mounts: {probe.stderr.decode().strip()}")
+    confined = ("unshare", "--mount", "--propagation", "private", "sh", str(CONFINED), str(rig.temporary), COMMAND)
+    async with rig.service(*confined) as process:
+        task = rig.c1.add_task()
+        assert (await rig.c1.finished(task, PATIENCE)).success
+        assert await process.stop() == 0
+    assert rig.kept == [], "the directory that the process wrote to was its own"
+    assert any(str(rig.temporary) in line for line in process.lines)
