@@ -4,17 +4,15 @@ Shutdown: the scheduler stops first, then the connector (its sync is cancelled, 
 """
 
 import asyncio
-import hashlib
 import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.cli.service_settings import ServiceSettings
+from buildkite_connector.cli.service_settings import ServiceSettings, generation
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import Connector
@@ -106,7 +104,7 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     if restored is None:
         await asyncio.to_thread(remove_files, directory)
     spec = settings.spec
-    desired = DesiredState(_generation(settings), spec, source, accept_shrink=settings.accept_shrink)
+    desired = DesiredState(generation(settings), spec, source, accept_shrink=settings.accept_shrink)
     sink = StatusLog(spec.host_id, _notices, state)
     connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
     environment.scheduler.add(connector)
@@ -135,18 +133,6 @@ async def _run(connector: Connector, scheduler: Scheduler, monitor: LoopMonitor,
                     task.cancel()
                 await asyncio.wait({acting})
                 await connector.close(discard=False)
-
-
-def _generation(settings: ServiceSettings) -> int:
-    """What stands in for a resource's generation: another number for other settings or credentials.
-
-    A snapshot of the last process answers a task only where this number is the same.
-    """
-    spec = replace(settings.spec, kinds=frozenset())
-    kinds = sorted(settings.spec.kinds)
-    digest = hashlib.sha256(repr((spec, kinds, settings.empty)).encode())
-    digest.update(settings.started_with.fingerprint())
-    return int.from_bytes(digest.digest()[:6]) + 1
 
 
 def _notices(before: ConnectorStatus | None, after: ConnectorStatus) -> Iterator[Notice]:

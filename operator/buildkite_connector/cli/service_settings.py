@@ -1,11 +1,12 @@
 """What service mode works with, made of the configuration: frozen values, each checked with a sentence."""
 
+import hashlib
 import os
 import re
 import socket
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -65,6 +66,18 @@ class LogSettings:
     level: LogLevel
     paths: tuple[str, ...]
     debug_until: datetime | None
+
+
+def generation(settings: ServiceSettings) -> int:
+    """What stands in for a resource's generation: another number for other settings or credentials.
+
+    A snapshot of the last process answers a task only where this number is the same.
+    """
+    spec = replace(settings.spec, kinds=frozenset())
+    kinds = sorted(settings.spec.kinds)
+    digest = hashlib.sha256(repr((spec, kinds, settings.empty)).encode())
+    digest.update(settings.started_with.fingerprint())
+    return int.from_bytes(digest.digest()[:6]) + 1
 
 
 def is_serving(configuration: Configuration) -> bool:

@@ -1,0 +1,167 @@
+"""What service mode works with: defaults, limits and sentences; two numbers that a restart goes by."""
+
+import dataclasses
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from buildkite_connector.cli.configuration import Configuration, SettingError, read_configuration
+from buildkite_connector.cli.service_settings import (
+    ServiceSettings,
+    generation,
+    is_serving,
+    log_settings,
+    service_settings,
+)
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.schedule import Interval
+from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.service.health import HealthAddress
+from buildkite_connector.telemetry.logs import LogFormat, LogLevel
+
+REQUIRED = {"BATON_CLIENT_ID": "a@b.conductor.one/c", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
+
+
+def configuration(**environment: str) -> Configuration:
+    return read_configuration({}, {**REQUIRED, **environment}, Path("/nonexistent"))
+
+
+def settings(read: Callable[[], Configuration] | None = None, **environment: str) -> ServiceSettings:
+    found = configuration(**environment)
+    return service_settings(read or (lambda: found), found, {**REQUIRED, **environment})
+
+
+def test_the_vendors_secret_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "pod-1")
+    found = settings()
+    assert found.spec.host_id == "pod-1"
+    assert (found.spec.organization, found.spec.schedule) == (None, Interval(3600.0))
+    assert (found.most_tasks, found.health, found.http_address, found.empty) == (3, None, "", False)
+
+
+def test_a_host_without_a_name_has_a_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "")
+    assert settings().spec.host_id == "buildkite-connector"
+
+
+def test_what_is_set_acts() -> None:
+    found = settings(
+        BATON_HOST_ID="h",
+        BATON_ORGANIZATION="acme-inc",
+        BATON_SYNC_RESOURCE_TYPES="user",
+        BATON_TASK_CONCURRENCY="9",
+        BATON_HTTP_TIMEOUT_SECONDS="40",
+        BATON_HEALTH_CHECK="true",
+        BATON_HEALTH_CHECK_BIND_ADDRESS="10.0.0.7",
+        BATON_SKIP_FULL_SYNC="1",
+        BATON_C1Z_TEMP_DIR="/volume",
+        BUILDKITE_CONNECTOR_SYNC_INTERVAL="30m",
+        BUILDKITE_CONNECTOR_MAX_SNAPSHOT_AGE="0s",
+        BUILDKITE_CONNECTOR_MAX_DROP_PERCENT="10",
+        BUILDKITE_CONNECTOR_ACCEPT_SHRINK="3MjX",
+        BUILDKITE_CONNECTOR_HTTP_ADDRESS=":8080",
+        BATON_C1_API_HOST="localhost:4",
+    )
+    spec = found.spec
+    assert (spec.host_id, spec.organization, spec.kinds) == ("h", "acme-inc", frozenset({ResourceKind.USER}))
+    assert (spec.schedule, spec.max_snapshot_age, spec.max_drop_percent) == (Interval(1800.0), 0.0, 10)
+    assert (found.most_tasks, found.empty, found.accept_shrink) == (9, True, "3MjX")
+    assert (found.buildkite.timeouts.total, found.buildkite.timeouts.read) == (40.0, 40.0)
+    assert found.health == HealthAddress("10.0.0.7", 8081)
+    assert found.directories[0] == Path("/volume")
+    assert (found.http_address, found.c1.api_host) == (":8080", "localhost:4")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"BATON_CLIENT_ID": ""}, "--client-id: client ID and client secret belong together"),
+        ({"BATON_CLIENT_SECRET": ""}, "--client-secret: client ID and client secret belong together"),
+        ({"BATON_API_TOKEN": ""}, "BATON_API_TOKEN"),
+        ({"BATON_API_TOKEN": "two words"}, "BATON_API_TOKEN.* no credential has"),
+        ({"BATON_ORGANIZATION": "Acme Inc"}, "--organization: it is not the slug"),
+        ({"BATON_HOST_ID": "h" * 257}, "BATON_HOST_ID: it has 257 characters"),
+        ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "1m"}, "--sync-interval: expected 5m to 168h"),
+        ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "soon"}, "--sync-interval"),
+        ({"BUILDKITE_API_URL": "http://example.com"}, "--buildkite-api-url"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_its_name(environment: dict[str, str], expected: str) -> None:
+    with pytest.raises(SettingError, match=expected):
+        settings(**environment)
+
+
+def test_a_secret_is_in_no_repr() -> None:
+    found = settings(BATON_CLIENT_SECRET="zebra", BATON_API_TOKEN="lion")
+    assert not {word for word in ("zebra", "lion") if word in repr(found)}
+
+
+def test_without_client_id_and_secret_nothing_is_served() -> None:
+    assert not is_serving(configuration(BATON_CLIENT_ID="", BATON_CLIENT_SECRET=""))
+
+
+def test_credentials_are_read_again() -> None:
+    now = {"token": "first"}
+    found = settings(lambda: configuration(BATON_API_TOKEN=now["token"]))
+    assert found.started_with.api_token == "t"
+    now["token"] = "second"
+    assert found.credentials().api_token == "second"
+
+
+def test_a_file_that_cannot_be_read_now_stops_nothing_that_works() -> None:
+    def broken() -> Configuration:
+        raise SettingError(".baton.yaml", "line 1 is not YAML")
+
+    with pytest.raises(Failure) as raised:
+        settings(broken).credentials()
+    assert (raised.value.reason, raised.value.remedy) == (Reason.SECRET_KEY_INVALID, Remedy.RETRY)
+
+
+def test_credentials_that_are_gone_stop_syncs() -> None:
+    with pytest.raises(Failure) as raised:
+        settings(lambda: configuration(BATON_CLIENT_ID="", BATON_CLIENT_SECRET="")).credentials()
+    assert raised.value.remedy is Remedy.CREDENTIALS
+
+
+def test_the_generation_is_the_same_for_the_same_settings_and_another_for_others() -> None:
+    same = generation(settings(BATON_HOST_ID="h"))
+    assert generation(settings(BATON_HOST_ID="h", BATON_TASK_CONCURRENCY="5")) == same
+    others = [
+        settings(BATON_HOST_ID="h", BATON_SYNC_RESOURCE_TYPES="user"),
+        settings(BATON_HOST_ID="h", BATON_API_TOKEN="of-another-organization"),
+        settings(BATON_HOST_ID="h", BATON_SKIP_FULL_SYNC="true"),
+        settings(BATON_HOST_ID="h", BATON_ORGANIZATION="other"),
+    ]
+    assert same not in map(generation, others)
+
+
+def test_the_identity_is_another_for_another_client_organization_host_and_api() -> None:
+    found = settings(BATON_HOST_ID="h")
+    others = [
+        settings(BATON_HOST_ID="h", BATON_CLIENT_ID="x@b.conductor.one/c"),
+        settings(BATON_HOST_ID="h", BATON_ORGANIZATION="other"),
+        settings(BATON_HOST_ID="i"),
+        settings(BATON_HOST_ID="h", BUILDKITE_API_URL="https://example.com/v2"),
+    ]
+    digests = {each.identity(each.started_with).digest() for each in (found, *others)}
+    assert len(digests) == len(others) + 1
+    rotated = dataclasses.replace(found.started_with, api_token="new", client_secret="new")
+    assert found.identity(rotated) == found.identity(found.started_with)
+
+
+def test_logs_are_json_but_on_a_terminal() -> None:
+    assert log_settings(configuration(), terminal=False).form is LogFormat.JSON
+    assert log_settings(configuration(), terminal=True).form is LogFormat.TEXT
+    chosen = log_settings(configuration(BATON_LOG_FORMAT="json", BATON_LOG_LEVEL="warn"), terminal=True)
+    assert (chosen.form, chosen.level) == (LogFormat.JSON, LogLevel.WARNING)
+
+
+def test_debug_ends_at_a_time() -> None:
+    found = log_settings(configuration(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT="2026-11-30T18:00:00Z"), terminal=False)
+    assert found.debug_until == datetime(2026, 11, 30, 18, tzinfo=UTC)
+    for wrong in ("tomorrow", "2026-11-30T18:00:00"):
+        with pytest.raises(SettingError, match="log-level-debug-expires-at"):
+            log_settings(configuration(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT=wrong), terminal=False)

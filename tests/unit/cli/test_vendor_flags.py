@@ -1,0 +1,170 @@
+"""The vendor's flags and variables, copied from its SDK v0.25, against what this command takes, shows and documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from buildkite_connector.cli.app import app
+from buildkite_connector.cli.flags import Flag
+from buildkite_connector.cli.service_flags import BY_NAME, FLAGS, OWN, VARIABLES
+
+VISIBLE = {
+    "client-id": None,
+    "client-secret": None,
+    "file": "sync.c1z",
+    "log-level": "info",
+    "log-format": None,
+    "log-path": None,
+    "log-level-debug-expires-at": None,
+    "provisioning": False,
+    "ticketing": False,
+    "skip-full-sync": False,
+    "workers": 0,
+    "parallel-sync": False,
+    "sync-resources": None,
+    "sync-resource-types": None,
+    "skip-entitlements-and-grants": False,
+    "external-resource-c1z": None,
+    "external-resource-entitlement-id-filter": None,
+    "external-resource-traits": None,
+    "keep-previous-sync-c1z": False,
+    "storage-engine": None,
+    "task-concurrency": 3,
+    "http-timeout-seconds": 300,
+    "otel-collector-endpoint": None,
+    "health-check": False,
+    "health-check-port": 8081,
+    "auth-method": None,
+}
+"""With the vendor's defaults; None: it has none."""
+OF_BUILDKITE = {"api-token", "organization"}
+HIDDEN = {
+    "c1z-temp-dir",
+    "health-check-bind-address",
+    "otel-collector-endpoint-tls-cert",
+    "otel-collector-endpoint-tls-cert-path",
+    "otel-collector-endpoint-tls-insecure",
+    "otel-tracing-disabled",
+    "otel-logging-disabled",
+    "session-store-maximum-size",
+    "skip-grants",
+    "grant-entitlement",
+    "grant-principal",
+    "grant-principal-type",
+    "revoke-grant",
+    "create-account-login",
+    "create-account-email",
+    "create-account-profile",
+    "create-account-resource-type",
+    "delete-resource",
+    "delete-resource-type",
+    "rotate-credentials",
+    "rotate-credentials-type",
+    "event-feed",
+    "event-feed-id",
+    "event-feed-start-at",
+    "event-feed-cursor",
+    "invoke-action",
+    "invoke-action-args",
+    "invoke-action-resource-type",
+    "list-action-schemas",
+    "list-action-schemas-resource-type",
+    "diff-syncs",
+    "base-sync-id",
+    "applied-sync-id",
+    "compact-syncs",
+    "compact-file-paths",
+    "compact-sync-ids",
+    "compact-output-path",
+    "create-ticket",
+    "bulk-create-ticket",
+    "bulk-ticket-template-path",
+    "get-ticket",
+    "list-ticket-schemas",
+    "ticket-id",
+    "ticket-template-path",
+}
+ENVIRONMENT_ONLY = {
+    "BATON_HOST_ID",
+    "BATON_C1_API_HOST",
+    "BATON_GET_TASKS",
+    "BATON_CONFIG_PATH",
+    "BATON_DECODER_MAX_DECODED_SIZE_MB",
+    "BATON_DECODER_MAX_MEMORY_MB",
+    "BATON_KEEP_SYNC_COUNT",
+    "BATON_SKIP_CLEANUP",
+    "BATON_HTTP_CACHE_BACKEND",
+    "BATON_HTTP_CACHE_TTL",
+    "BATON_HTTP_CACHE_MAX_SIZE",
+    "BATON_DISABLE_HTTP_CACHE",
+    "BATON_DEBUG_PRINT_RESPONSE_BODY",
+    "BATON_C1Z_FINALIZE_TIMEOUT",
+}
+PAGE = (Path(__file__).parents[3] / "docs" / "migration.md").read_text()
+
+
+def shown(*arguments: str) -> set[str]:
+    """The flags that a help text names."""
+    text = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "200"}).stdout
+    return set(re.findall(r"(?m)^[^\w-]*--([a-z0-9-]+)", text))
+
+
+def test_every_flag_of_the_vendors_is_there_with_its_default() -> None:
+    assert {name: BY_NAME[name].default for name in VISIBLE} == VISIBLE
+    assert {flag.name for flag in FLAGS if flag.hidden} == HIDDEN
+
+
+def test_no_other_flag_is_there_but_buildkites_and_this_connectors_own() -> None:
+    own = {flag.name for flag in OWN}
+    assert {flag.name for flag in FLAGS} == VISIBLE.keys() | OF_BUILDKITE | HIDDEN | own
+    assert all(not flag.variable.startswith("BATON_") for flag in OWN)
+
+
+@pytest.mark.parametrize("command", [(), ("service",)], ids=["no sub-command", "service"])
+def test_the_help_shows_the_visible_flags_and_hides_the_hidden(command: tuple[str, ...]) -> None:
+    flags = shown(*command)
+    assert VISIBLE.keys() | OF_BUILDKITE <= flags
+    assert flags.isdisjoint(HIDDEN)
+    assert not {flag for flag in flags if flag.startswith("no-")}
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_the_variable_follows_the_vendors_rule(flag: Flag) -> None:
+    if flag not in OWN:
+        assert flag.variable == "BATON_" + flag.name.upper().replace("-", "_")
+
+
+def test_every_variable_that_is_no_flag_is_known() -> None:
+    assert {variable.name for variable in VARIABLES} == ENVIRONMENT_ONLY
+
+
+def test_the_flags_have_the_vendors_limits_and_short_forms() -> None:
+    limits = {flag.name: (flag.least, flag.most) for flag in FLAGS if flag.most is not None and flag not in OWN}
+    assert limits == {
+        "task-concurrency": (1, 100),
+        "http-timeout-seconds": (1, 1800),
+        "health-check-port": (0, 65535),
+    }
+    assert {flag.name: flag.short for flag in FLAGS if flag.short} == {"file": "-f", "provisioning": "-p"}
+
+
+def test_the_vendors_sub_commands_are_there() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group has them
+    assert {"service", "capabilities", "config", "health-check", "completion"} <= commands.keys()
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_the_page_says_of_every_flag_what_it_does_here(flag: Flag) -> None:
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("|") and f"`{flag.name}`" in line]
+    expected = "refused" if flag.action else "warning" if flag.idle else "acts"
+    assert expected in line.split("|")[2], line
+
+
+@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
+def test_the_page_says_of_every_variable_what_it_does_here(variable: object) -> None:
+    name = getattr(variable, "name", "")
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("|") and f"`{name}`" in line]
+    assert ("warning" if getattr(variable, "idle", "") else "acts") in line.split("|")[2], line

@@ -1,0 +1,68 @@
+"""The status between two starts: whole or not there, and never another identity's."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
+from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import ConnectorStatus, DeliveryRecord
+from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.service.state import StateFile
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+DELIVERED = ConnectorStatus(
+    7, last_delivery=DeliveryRecord(NOW, TaskID("t" * 27), SyncID("s" * 27), "ab", 3, Counts(230, 9, 450))
+)
+
+
+def state(directory: Path, identity: str = "acme") -> StateFile:
+    return StateFile(directory, status_to_json, status_from_json, lambda: identity)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    state(tmp_path).write(DELIVERED)
+    assert state(tmp_path).read() == DELIVERED
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_another_identitys_state_counts_as_none(tmp_path: Path) -> None:
+    state(tmp_path).write(DELIVERED)
+    assert state(tmp_path, "other").read() is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        json.dumps({"version": 2, "identity": "acme", "status": {"phase": "Pending"}}).encode(),
+    ],
+)
+def test_what_cannot_be_read_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "status.json").write_bytes(content)
+    assert state(tmp_path).read() is None
+
+
+def test_nothing_there_is_none(tmp_path: Path) -> None:
+    assert state(tmp_path / "nowhere").read() is None
+
+
+def test_a_write_that_fails_leaves_the_old_state_and_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state(tmp_path).write(DELIVERED)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        state(tmp_path).write(ConnectorStatus(8))
+    assert state(tmp_path).read() == DELIVERED
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
