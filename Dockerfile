@@ -23,5 +23,5 @@ ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BUILDKITE_CONNE
 RUN mkdir /data && chmod 1777 /data
 USER 65532:65532
 WORKDIR /tmp
+# Without an argument it takes the place of the vendor's connector (docs/migration.md); the chart runs `operator`.
 ENTRYPOINT ["python3", "-m", "buildkite_connector"]
-CMD ["operator"]

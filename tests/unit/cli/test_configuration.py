@@ -15,7 +15,9 @@ from buildkite_connector.cli.configuration import (
 SECRET = "secret-token:conductorone.com:v1:abcdefgh"
 
 
-def read(directory: Path, flags: dict[str, object] | None = None, file: str = "", **environment: str) -> Configuration:
+def read(
+    directory: Path, flags: dict[str, object] | None = None, /, file: str = "", **environment: str
+) -> Configuration:
     if file:
         (directory / ".baton.yaml").write_text(file)
     return read_configuration(flags or {}, environment, directory)

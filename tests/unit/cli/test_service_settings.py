@@ -29,7 +29,7 @@ def configuration(**environment: str) -> Configuration:
     return read_configuration({}, {**REQUIRED, **environment}, Path("/nonexistent"))
 
 
-def settings(read: Callable[[], Configuration] | None = None, **environment: str) -> ServiceSettings:
+def settings(read: Callable[[], Configuration] | None = None, /, **environment: str) -> ServiceSettings:
     found = configuration(**environment)
     return service_settings(read or (lambda: found), found, {**REQUIRED, **environment})
 
