@@ -12,7 +12,7 @@ from buildkite_connector.model.observer import Fact, Work
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.poller import TaskPoller
+from buildkite_connector.tasks.poller import MOST_TASKS, TaskPoller
 from fakes.connector_ports import C1
 from fakes.virtual_time import START, NoJitter, VirtualClock
 
@@ -155,7 +155,7 @@ class Session:
     patient: bool = False
     slots: int = 1
 
-    def begin(self) -> asyncio.Task[None]:
+    def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = asyncio.Semaphore(self.slots)
         self.poller = TaskPoller(
             "default.acme",
@@ -166,6 +166,7 @@ class Session:
             NoJitter(),
             self.hello_slots,
             patient=self.patient,
+            most_tasks=most_tasks,
             observer=self.records,
         )
         self.polling = asyncio.create_task(self.poller.run())

@@ -9,7 +9,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from buildkite_connector.model.failure import Failure, Reason
 logger = logging.getLogger(__name__)
 
 _LOCK = "lock"
+MOST_PROCESSES = 16
+"""Of one identity in one place: more are a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Identity:
 def open_directory(bases: Sequence[Path], identity: Identity) -> Iterator[Path]:
     """The identity's directory in the first of `bases` that can be written, for as long as the context lasts.
 
-    Where another process holds it, a new one is used, which is gone afterwards. Raises Failure STORAGE_FAILED.
+    Where another process holds it, one beside it is used, which is emptied first. Raises Failure STORAGE_FAILED.
     """
     unusable: list[str] = []
     for base in bases:
@@ -68,21 +69,24 @@ def open_directory(bases: Sequence[Path], identity: Identity) -> Iterator[Path]:
 def _held(base: Path, identity: Identity) -> Iterator[Path]:
     """Raises OSError."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = base / identity.digest()
-    directory.mkdir(mode=0o700, exist_ok=True)
-    _check_owner(directory)
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "r+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("another process serves the same connector here; this one starts without its state")
-            with tempfile.TemporaryDirectory(prefix="unshared-", dir=base) as alone:
-                yield Path(alone)
-        except OSError:  # a file system without locks
+    for number in range(MOST_PROCESSES):
+        directory = base / (f"{identity.digest()}-{number}" if number else identity.digest())
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _check_owner(directory)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(directory / _LOCK, flags, 0o600), "r+b") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except OSError:  # a file system without locks
+                logger.warning("directories cannot be locked here", extra={"directory": str(base)})
+            if number:
+                logger.warning("another process serves the same connector here; this one starts without its state")
+                remove_files(directory)
             yield directory
-        else:
-            yield directory
+            return
+    raise OSError(None, f"{MOST_PROCESSES} processes serve the same connector there")
 
 
 def _check_owner(directory: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkite_connector.cli.entry import is_server
 from buildkite_connector.kubernetes.schema.crd import definition
 from simulators.kubernetes.server import KubernetesDouble
 
@@ -135,3 +136,23 @@ async def test_another_command_is_ended_by_the_signal_as_it_did_not_do_what_it_w
     async with started("sync", kubeconfig=nowhere, imports=True) as process:
         await read_until(" typer\n", process)
         assert (await terminate(process))[0] == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("arguments", "client_id", "server"),
+    [
+        (["operator"], "", True),
+        (["service", "--log-level", "debug"], "", True),
+        (["sync"], "a@b/c", False),
+        (["--log-level", "debug"], "a@b/c", True),
+        ([], "a@b/c", True),
+        (["--client-id", "a@b/c"], "", True),
+        (["--client-id=a@b/c"], "", True),
+        ([], "", False),
+        (["--file", "x"], "", False),
+    ],
+)
+def test_what_runs_until_a_signal_is_told_from_its_arguments(
+    arguments: list[str], client_id: str, server: bool
+) -> None:
+    assert is_server(arguments, {"BATON_CLIENT_ID": client_id}) is server

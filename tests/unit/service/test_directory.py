@@ -53,14 +53,16 @@ def test_without_any_directory_it_says_what_to_mount(tmp_path: Path) -> None:
     assert raised.value.reason is Reason.STORAGE_FAILED
 
 
-def test_a_second_process_gets_a_directory_that_is_gone_afterwards(tmp_path: Path) -> None:
+def test_a_second_process_starts_without_the_state_of_either(tmp_path: Path) -> None:
     with open_directory([tmp_path], ACME) as first:
         (first / "status.json").write_text("kept")
-        with open_directory([tmp_path], ACME) as second:
-            assert second != first
-            assert list(second.iterdir()) == []
-        assert not second.exists()
-    assert (first / "status.json").exists()
+        for _ in range(3):
+            with open_directory([tmp_path], ACME) as second:
+                assert second != first
+                assert [path.name for path in second.iterdir()] == ["lock"]
+                (second / "status.json").write_text("of the second")
+    assert (first / "status.json").read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 2, "no start leaves a directory more"
 
 
 def test_a_link_that_somebody_put_there_is_not_followed(tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ async def test_a_fourth_task_is_asked_for_as_soon_as_one_of_three_has_ended() ->
 
 
 @virtual_time
+async def test_as_many_tasks_run_at_once_as_are_allowed() -> None:
+    session = busy()
+    tasks = [session.sync_task(f"t{n}") for n in range(5)]
+    session.begin(most_tasks=4)
+    await asyncio.sleep(15.5)
+    assert session.c1.polled == [0.0, 1.0, 2.0, 3.0]
+    assert {beaten for beaten, _ in session.c1.heartbeats} == set(tasks[:4])
+    await session.end()
+
+
+@virtual_time
 async def test_a_task_that_is_handed_out_twice_runs_once() -> None:
     session = busy()
     task = session.sync_task("t1")

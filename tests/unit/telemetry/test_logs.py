@@ -4,6 +4,8 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +101,24 @@ def test_our_own_detail_is_shown_when_asked_for(capsys: pytest.CaptureFixture[st
     configure_logs(LogFormat.TEXT, LogLevel.DEBUG)
     logging.getLogger("buildkite_connector.c1").debug("polled")
     assert "polled" in capsys.readouterr().err
+
+
+def test_records_go_to_each_named_place_and_to_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.JSON, LogLevel.INFO, paths=(str(tmp_path / "a.log"), str(tmp_path / "b.log"), "stdout"))
+    logging.getLogger("buildkite_connector").info("told")
+    for handler in logging.getLogger().handlers:
+        handler.close()
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for text in (shown.out, (tmp_path / "a.log").read_text(), (tmp_path / "b.log").read_text()):
+        assert json.loads(text)["message"] == "told"
+
+
+@pytest.mark.parametrize(("minutes", "shown"), [(1, ["debug", "info"]), (-1, ["info"])])
+def test_debug_records_end_at_their_time(minutes: int, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    until = datetime.now(UTC) + timedelta(minutes=minutes)
+    configure_logs(LogFormat.JSON, LogLevel.DEBUG, debug_until=until)
+    logger = logging.getLogger("buildkite_connector")
+    logger.debug("debug")
+    logger.info("info")
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == shown

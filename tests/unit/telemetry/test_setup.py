@@ -96,6 +96,12 @@ def test_the_process_tells_of_itself() -> None:
     assert "process_cpu_seconds_total" in text
 
 
+def test_a_process_that_watches_nothing_has_no_age_of_a_watch() -> None:
+    with open_telemetry({}, ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)) as telemetry:
+        assert telemetry.scrape is not None
+        assert b"watch_age" not in telemetry.scrape()
+
+
 def test_without_an_exporter_nothing_is_scraped_and_work_goes_on() -> None:
     gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: 0.0)
     with open_telemetry({"OTEL_SDK_DISABLED": "true"}, gauges) as telemetry:

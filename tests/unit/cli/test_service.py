@@ -1,0 +1,114 @@
+"""Service mode on the simulators, in this process: what a restart goes on from, and what flags change."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from buildkite_connector.cli.configuration import read_configuration
+from buildkite_connector.cli.service import run_service, telemetry_variables
+from buildkite_connector.cli.service_settings import ServiceSettings, service_settings
+from buildkite_connector.model.tasks import Code
+from buildkite_connector.service.directory import open_directory
+from harness.service_rig import ServiceRig, service_rig
+from simulators.c1.tasks import Outcome
+
+ANOTHER_TOKEN = "bkua_" + "0123456789" * 4
+NO_METRICS = {"OTEL_SDK_DISABLED": "true"}
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[ServiceRig]:
+    async with service_rig() as opened:
+        yield opened
+
+
+def settings_of(rig: ServiceRig, **changes: str) -> ServiceSettings:
+    environment = rig.environment(**changes)
+    configuration = read_configuration({}, environment, Path("/nonexistent"))
+    return service_settings(lambda: configuration, configuration, environment)
+
+
+@contextlib.asynccontextmanager
+async def serving(rig: ServiceRig, **changes: str) -> AsyncIterator[Path]:
+    """The service for as long as the context lasts; gives its directory."""
+    settings = settings_of(rig, **changes)
+    with open_directory([rig.temporary], settings.identity(settings.started_with)) as directory:
+        running = asyncio.create_task(run_service(settings, directory, NO_METRICS))
+        try:
+            yield directory
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+
+async def answer(rig: ServiceRig) -> Outcome:
+    """How C1's next sync task ends."""
+    return await rig.c1.finished(rig.c1.add_task())
+
+
+async def test_a_snapshot_that_shrank_is_held_and_let_go_by_its_id_over_restarts(rig: ServiceRig) -> None:
+    async with serving(rig):
+        assert (await answer(rig)).success
+    for member in rig.buildkite.organization.members.records[30:]:
+        rig.buildkite.organization.remove_member(member["id"])
+
+    changed = {"BUILDKITE_CONNECTOR_QUOTA_PERCENT": "70"}
+    async with serving(rig, **changed):
+        held = await answer(rig)
+        assert held.code == Code.FAILED_PRECONDITION
+        named = re.search(r"accept-shrink=(\w{27}) \(in service mode, with --accept-shrink\)", held.message)
+        assert named is not None
+        sync_id = named[1]
+
+    async with serving(rig, **changed):
+        assert (await answer(rig)).code == Code.FAILED_PRECONDITION
+    async with serving(rig, **changed, BUILDKITE_CONNECTOR_ACCEPT_SHRINK=sync_id):
+        assert (await answer(rig)).success
+    assert rig.c1.ingested[-1].summary()["sync_id"] == sync_id
+
+
+async def test_a_fresh_snapshot_of_another_token_answers_no_task(rig: ServiceRig) -> None:
+    async with serving(rig):
+        assert (await answer(rig)).success
+    (token,) = rig.buildkite.api.tokens.values()
+    rig.buildkite.api.tokens = {ANOTHER_TOKEN: token}  # the same rights, as after a rotation
+    async with serving(rig, BATON_API_TOKEN=ANOTHER_TOKEN):
+        assert (await answer(rig)).success
+    first, second = rig.c1.ingested
+    assert first.summary()["sync_id"] != second.summary()["sync_id"]
+
+
+async def test_a_full_sync_that_is_skipped_delivers_an_empty_snapshot_of_credentials_that_work(
+    rig: ServiceRig,
+) -> None:
+    async with serving(rig, BATON_SKIP_FULL_SYNC="true"):
+        assert (await answer(rig)).success
+    assert sum(rig.c1.ingested[0].summary()["resources"].values()) == 0
+    assert [request.path for request in rig.buildkite.requests] == ["/v2/access-token", "/v2/organizations/acme-inc"]
+
+
+async def test_only_the_chosen_types_are_synced(rig: ServiceRig) -> None:
+    async with serving(rig, BATON_SYNC_RESOURCE_TYPES="user"):
+        assert (await answer(rig)).success
+    assert rig.c1.ingested[0].summary()["resources"] == {"user": 230}
+
+
+async def test_a_refused_first_hello_is_given_back(rig: ServiceRig) -> None:
+    rig.c1.authority.refuse(rig.client.client_id)
+    settings = settings_of(rig)
+    failure = await asyncio.wait_for(run_service(settings, rig.temporary, NO_METRICS), 10)
+    assert failure is not None
+    assert "refused the client ID and secret" in failure.message
+
+
+def test_nothing_is_counted_where_nobody_reads_it(rig: ServiceRig) -> None:
+    settings = settings_of(rig)
+    assert telemetry_variables(settings, {})["OTEL_METRICS_EXPORTER"] == "none"
+    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    assert telemetry_variables(settings, chosen) == chosen
+    served = settings_of(rig, BUILDKITE_CONNECTOR_HTTP_ADDRESS=":8080")
+    assert telemetry_variables(served, {}) == {}

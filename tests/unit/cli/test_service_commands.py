@@ -1,0 +1,131 @@
+"""The vendor's command line within this process: what is refused, and what needs no connection."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from buildkite_connector.cli.app import app
+from buildkite_connector.cli.flag_parameters import from_go, given_flags
+from buildkite_connector.cli.service_flags import FLAGS
+from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.service.health import Health, HealthAddress, serve_health
+
+TOKEN = ("--api-token", "bkua_x")
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The root logger as it was, and a working directory without a configuration."""
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", **environment})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "BATON_API_TOKEN"),
+        (("service",), "BATON_CLIENT_ID, BATON_CLIENT_SECRET"),
+        (("--client-id", "a@b/c"), "--client-secret: client ID and client secret belong together"),
+        (("--client-secret", "s"), "--client-id: client ID and client secret belong together"),
+        ((*TOKEN, "--file", "s3://bucket/sync.c1z"), "--file: the snapshot is written to a local file only"),
+        ((*TOKEN, "--grant-entitlement", "x"), "--grant-entitlement: this connector changes"),
+        ((*TOKEN, "--event-feed", "x"), "--event-feed: this connector changes"),
+        ((*TOKEN, "--list-ticket-schemas"), "--list-ticket-schemas: this connector changes"),
+        ((*TOKEN, "--http-timeout-seconds", "0"), "--http-timeout-seconds: expected a whole number from 1 to 1800"),
+        ((*TOKEN, "--log-path", "/nonexistent/x.log"), "--log-path: /nonexistent/x.log cannot be written"),
+        ((*TOKEN, "sync"), "the flags of sync stand behind it"),
+        (("--no-such-flag",), "No such option"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, ...], expected: str) -> None:
+    ended = invoke(*arguments)
+    assert ended.exit_code == 2
+    assert expected in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("error: ") <= 1
+
+
+def test_the_flags_may_stand_before_the_commands_name() -> None:
+    assert "--client-secret: client" in invoke("--client-id", "a@b/c", "service").stderr
+    assert "--client-secret: client" in invoke("service", "--client-id", "a@b/c").stderr
+
+
+def test_capabilities_are_what_c1_is_told() -> None:
+    document = json.loads(invoke("capabilities", "--api-token", "unused").stdout)
+    assert document["@type"] == "type.googleapis.com/c1.connector.v2.ConnectorCapabilities"
+    assert document["connectorCapabilities"] == ["CAPABILITY_SYNC"]
+    types = [each["resourceType"]["id"] for each in document["resourceTypeCapabilities"]]
+    assert types == ["user", "team"]
+
+
+def test_the_schema_has_every_setting_with_its_limits() -> None:
+    schema = json.loads(invoke("config").stdout)
+    assert schema["properties"].keys() == {flag.name for flag in FLAGS}
+    concurrency = schema["properties"]["task-concurrency"]
+    assert (concurrency["type"], concurrency["minimum"], concurrency["maximum"]) == ("integer", 1, 100)
+    assert (concurrency["default"], concurrency["x-env"]) == (3, "BATON_TASK_CONCURRENCY")
+    assert schema["properties"]["sync-resource-types"]["items"]["enum"] == ["user", "team"]
+    assert schema["properties"]["c1z-temp-dir"]["x-hidden"] is True
+    assert schema["dependentRequired"]["client-id"] == ["client-secret"]
+
+
+@pytest.mark.parametrize("flag", ["--version", "-v"])
+def test_the_version_is_told(flag: str) -> None:
+    assert invoke(flag).stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("shell", "word"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_a_shell_gets_its_completion(shell: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_BUILDKITE_CONNECTOR_COMPLETE", "")  # so that it is as before afterwards
+    ended = invoke("completion", shell)
+    assert ended.exit_code == 0
+    assert word in ended.stdout
+    assert "_BUILDKITE_CONNECTOR_COMPLETE" in ended.stdout
+
+
+async def test_the_health_check_asks_the_server_that_the_settings_name() -> None:
+    health = Health(ConnectorStatus, lambda: None, lambda: datetime.now(UTC))
+    async with serve_health(HealthAddress("127.0.0.1", 0), health) as port:
+        named = {"BATON_HEALTH_CHECK_PORT": str(port), "BATON_HEALTH_CHECK_BIND_ADDRESS": "0.0.0.0"}  # noqa: S104
+        answers = [
+            await asyncio.to_thread(invoke, "health-check", "--endpoint", endpoint, **named)
+            for endpoint in ("live", "ready", "health")
+        ]
+    assert [answer.exit_code for answer in answers] == [0, 0, 2]
+    assert json.loads(answers[0].stdout)["status"] == "alive"
+    assert "unhealthy" in answers[2].stderr
+    nobody = await asyncio.to_thread(invoke, "health-check", "--timeout", "1", **named)
+    assert nobody.exit_code == 2
+    assert "did not answer" in nobody.stderr
+
+
+def test_switches_are_taken_as_go_writes_them() -> None:
+    given = ["--provisioning=true", "--health-check=false", "-p", "--file=x", "--unknown=true", "--ticketing=perhaps"]
+    assert from_go(given) == [
+        "--provisioning",
+        "--no-health-check",
+        "-p",
+        "--file=x",
+        "--unknown=true",
+        "--ticketing=perhaps",
+    ]
+
+
+def test_what_was_not_given_is_no_flag() -> None:
+    values = {"file": "x", "health_check": None, "no_health_check": True, "log_path": [], "provisioning": True}
+    assert given_flags(values) == {"file": "x", "health-check": False, "provisioning": True}
