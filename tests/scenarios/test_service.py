@@ -4,6 +4,7 @@ Each test starts processes, so there are few; what needs none is in `unit/servic
 """
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -102,9 +103,18 @@ async def test_a_client_that_c1_denies_ends_the_process_with_its_code(rig: Servi
 
 async def test_without_a_client_id_one_file_is_written_and_the_command_ends(rig: ServiceRig) -> None:
     file = rig.temporary / "here.c1z"
-    code, said = await ended(rig, BATON_CLIENT_ID="", BATON_CLIENT_SECRET="", BATON_FILE=str(file))
-    assert (code, file.read_bytes()[:5]) == (0, b"C1ZF\0")
+    once = {"BATON_CLIENT_ID": "", "BATON_CLIENT_SECRET": "", "BATON_FILE": str(file)}
+    idle = {"BATON_WORKERS": "4", "BATON_STORAGE_ENGINE": "pebble", "BATON_GET_TASKS": "true"}
+    code, said = await ended(rig, **once, **idle)
+    written = file.read_bytes()
+    assert (code, written[:5]) == (0, b"C1ZF\0")
     assert "230 accounts, 9 teams, 450 memberships" in said
+    warned = [json.loads(line)["setting"] for line in said.splitlines() if "a setting has no effect" in line]
+    assert warned == ["--workers", "--storage-engine", "BATON_GET_TASKS"]
+
+    rig.buildkite.revoke()
+    code, said = await ended(rig, **once)
+    assert (code, said.count("error: "), file.read_bytes()) == (Code.UNAUTHENTICATED, 1, written)
 
 
 @pytest.mark.skipif(

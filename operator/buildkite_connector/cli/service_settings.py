@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts
-from buildkite_connector.c1 import C1Settings
+from buildkite_connector.c1 import C1Settings, parse_credentials
+from buildkite_connector.c1.allowed_hosts import parse_patterns
+from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.configuration import Configuration, SettingError
 from buildkite_connector.cli.flags import Flag
 from buildkite_connector.cli.service_flags import BY_NAME
@@ -102,7 +104,7 @@ def service_settings(
     health = configuration.switch("health-check") or None
     return ServiceSettings(
         buildkite=buildkite_settings(configuration),
-        c1=C1Settings.from_environment(environment),
+        c1=_c1_settings(configuration, environment),
         spec=_spec(configuration, environment),
         credentials=lambda: _read_again(read),
         started_with=read_credentials(configuration),
@@ -174,6 +176,19 @@ def duration(configuration: Configuration, name: str) -> float:
         return parse_duration(configuration.text(name))
     except ValueError as error:
         raise SettingError(f"--{name}", str(error)) from None
+
+
+def _c1_settings(configuration: Configuration, environment: Mapping[str, str]) -> C1Settings:
+    """Whoever sets the client ID sets the process's variables too: its host is allowed where none are listed."""
+    settings = C1Settings.from_environment(environment)
+    if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
+        return settings
+    try:
+        endpoint = parse_credentials(configuration.text("client-id"), configuration.text("client-secret")).endpoint
+        parse_patterns(str(endpoint))
+    except (Failure, ValueError):  # the session says what is wrong
+        return settings
+    return replace(settings, allowed_hosts=str(endpoint))
 
 
 def _spec(configuration: Configuration, environment: Mapping[str, str]) -> ConnectorSpec:

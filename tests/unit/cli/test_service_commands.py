@@ -127,5 +127,11 @@ def test_switches_are_taken_as_go_writes_them() -> None:
 
 
 def test_what_was_not_given_is_no_flag() -> None:
-    values = {"file": "x", "health_check": None, "no_health_check": True, "log_path": [], "provisioning": True}
+    values: dict[str, object] = {
+        "file": "x",
+        "health_check": None,
+        "no_health_check": True,
+        "log_path": [],
+        "provisioning": True,
+    }
     assert given_flags(values) == {"file": "x", "health-check": False, "provisioning": True}

@@ -21,8 +21,17 @@ from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel
+from buildkite_connector.timing.clock import SystemClock
+from simulators.c1.policy import Policy
+from simulators.c1.token import Authority
 
 REQUIRED = {"BATON_CLIENT_ID": "a@b.conductor.one/c", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
+
+
+@pytest.fixture
+def client_secret() -> str:
+    """Of the real form."""
+    return Authority(Policy(), SystemClock()).register("acme.conductor.one").client_secret
 
 
 def configuration(**environment: str) -> Configuration:
@@ -73,6 +82,14 @@ def test_what_is_set_acts() -> None:
     assert found.health == HealthAddress("10.0.0.7", 8081)
     assert found.directories[0] == Path("/volume")
     assert (found.http_address, found.c1.api_host) == (":8080", "localhost:4")
+
+
+def test_the_client_ids_host_is_allowed_unless_others_are_listed(client_secret: str) -> None:
+    client = {"BATON_CLIENT_ID": "a@c1.example.com:8443/c", "BATON_CLIENT_SECRET": client_secret}
+    assert settings(**client).c1.allowed_hosts == "c1.example.com:8443"
+    assert settings(**client, BUILDKITE_CONNECTOR_C1_HOSTS="*.example.org").c1.allowed_hosts == "*.example.org"
+    for wrong in ("a@127.0.0.1/c", "a"):
+        assert settings(**{**client, "BATON_CLIENT_ID": wrong}).c1.allowed_hosts == "*.conductor.one"
 
 
 @pytest.mark.parametrize(
