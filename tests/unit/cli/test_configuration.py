@@ -111,7 +111,8 @@ def test_a_named_file_that_is_not_there_is_only_mentioned(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (f"client-secret: {SECRET}\n  x: [", "line 2 is not YAML"),
+        (f"x: 1\nclient-secret: [{SECRET}", "line 2 is not YAML"),
+        (f"client-secret: *{SECRET}", "is not YAML"),
         (f"- {SECRET}", "expected lines such as"),
         (f"client-id: [{SECRET}]", "expected one value"),
         (f"task-concurrency: {SECRET}", "expected a whole number"),

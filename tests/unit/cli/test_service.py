@@ -14,7 +14,8 @@ from buildkite_connector.cli.service_settings import ServiceSettings, service_se
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.service.directory import open_directory
 from harness.service_rig import ServiceRig, service_rig
-from simulators.c1.tasks import Outcome
+from simulators.buildkite.faults import stall
+from simulators.c1.tasks import Outcome, State
 
 ANOTHER_TOKEN = "bkua_" + "0123456789" * 4
 NO_METRICS = {"OTEL_SDK_DISABLED": "true"}
@@ -95,6 +96,14 @@ async def test_only_the_chosen_types_are_synced(rig: ServiceRig) -> None:
     async with serving(rig, BATON_SYNC_RESOURCE_TYPES="user"):
         assert (await answer(rig)).success
     assert rig.c1.ingested[0].summary()["resources"] == {"user": 230}
+
+
+async def test_as_many_tasks_are_worked_on_as_the_flag_allows(rig: ServiceRig) -> None:
+    rig.buildkite.fault(stall(after=None), path="/v2/organizations/acme-inc/teams", times=None)
+    tasks = [rig.c1.add_task() for _ in range(4)]
+    async with serving(rig, BATON_TASK_CONCURRENCY="4"):
+        await rig.c1.wait_for(lambda: all(rig.c1.tasks[task].state is State.RUNNING for task in tasks))
+    assert {(await rig.c1.finished(task)).code for task in tasks} == {Code.ABORTED}
 
 
 async def test_a_refused_first_hello_is_given_back(rig: ServiceRig) -> None:

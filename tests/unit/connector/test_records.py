@@ -156,7 +156,8 @@ def test_a_shrunk_snapshot_is_held_with_both_counts_and_the_way_out() -> None:
     assert find_hold(records, snapshot("two", SHRUNK), 50, None) == (
         "Snapshot two has 20 accounts, the last delivered one had 200 (90 % fewer, more than the 50 % of"
         " delivery.shrinkGuard.maxDropPercent). It is held back. If this is right, let it go with the annotation"
-        " connectors.c1.ai/accept-shrink=two; if not, look at the token's access in Buildkite."
+        " connectors.c1.ai/accept-shrink=two (in service mode, with --accept-shrink);"
+        " if not, look at the token's access in Buildkite."
     )
 
 

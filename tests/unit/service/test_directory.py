@@ -23,7 +23,9 @@ def test_the_same_identity_finds_its_directory_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["client_id", "host_id", "organization", "api_url"])
 def test_another_identity_has_another_directory(tmp_path: Path, what: str) -> None:
     other = dataclasses.replace(ACME, **{what: "other"})
-    with open_directory([tmp_path], ACME) as ours, open_directory([tmp_path], other) as theirs:
+    with open_directory([tmp_path], ACME) as ours:
+        pass
+    with open_directory([tmp_path], other) as theirs:
         assert ours != theirs
 
 
