@@ -110,7 +110,7 @@ def add_image(root: Path, platform: str, storage: Sequence[str]) -> str:
     settings = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
     _run(
         *("buildah", *storage, "config", *settings, "--arch", platform, "--user", "65532:65532"),
-        *("--entrypoint", json.dumps(["/usr/bin/python3", "-m", "buildkite_connector"]), "--cmd", ""),
+        *("--entrypoint", json.dumps(["/usr/bin/python3", "-m", "buildkite_connector"])),
         *("--workingdir", "/tmp", container),  # noqa: S108 - the vendor's file of one sync goes to the working directory
     )
     name = f"buildkite-connector-{platform}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 from typer.testing import CliRunner
 
 from buildkite_connector.cli.app import app
@@ -103,7 +104,8 @@ ENVIRONMENT_ONLY = {
     "BATON_DEBUG_PRINT_RESPONSE_BODY",
     "BATON_C1Z_FINALIZE_TIMEOUT",
 }
-PAGE = (Path(__file__).parents[3] / "docs" / "migration.md").read_text()
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "migration.md").read_text()
 
 
 EFFECTS = {"acts", "warning", "refused"}
@@ -180,3 +182,21 @@ def test_the_page_names_no_flag_that_is_not_there() -> None:
     rows = [line.split("|") for line in PAGE.splitlines() if line.startswith("|")]
     named = {name for row in rows if row[2].strip() in EFFECTS for name in re.findall(r"`([^`]+)`", row[1])}
     assert named == {flag.name for flag in FLAGS} | ENVIRONMENT_ONLY
+
+
+def test_the_manifests_of_the_page_set_what_the_service_needs_and_nothing_else() -> None:
+    secret, deployment = yaml.safe_load_all(PAGE.split("```yaml")[1].split("```")[0])
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert not {"command", "args"} & container.keys()
+    assert container["envFrom"] == [{"secretRef": {"name": secret["metadata"]["name"]}}]
+    assert [each["name"] for each in container["env"]] == ["BATON_HOST_ID"]
+    assert secret["stringData"].keys() == {
+        BY_NAME[name].variable for name in ("api-token", "organization", "client-id", "client-secret")
+    }
+
+
+def test_the_image_has_no_default_argument_so_that_the_vendors_deployment_serves() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert [line for line in lines if line.startswith("CMD")] == []
+    assert "--cmd" not in (ROOT / "tools" / "image.py").read_text()
