@@ -157,6 +157,7 @@ def _run(given: Mapping[str, object], *, serving: bool | None) -> None:
 
 def _serve(given: Mapping[str, object], configuration: Configuration) -> int:
     """Raises Failure and SettingError."""
+    from buildkite_connector.c1 import parse_credentials
     from buildkite_connector.cli.collector import collector_variables
     from buildkite_connector.cli.service import run_service, telemetry_variables
     from buildkite_connector.cli.service_settings import service_settings
@@ -167,6 +168,8 @@ def _serve(given: Mapping[str, object], configuration: Configuration) -> int:
         lambda: read_configuration(given, environment), configuration, environment
     )
     _warn(configuration, serving=True)
+    # What is malformed is told before anything is asked for: Buildkite's answer may take a while.
+    parse_credentials(settings.started_with.client_id, settings.started_with.client_secret)
     with open_directory(settings.directories, settings.identity(settings.started_with)) as directory:
         # The exporters read the process's own variables.
         os.environ.update(collector_variables(configuration, environment, directory))

@@ -58,6 +58,18 @@ def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, 
     assert ended.stderr.count("error: ") <= 1
 
 
+@pytest.mark.parametrize(
+    ("client_id", "secret", "expected"),
+    [("a@b.conductor.one/c", "s3cret", "The client secret has"), ("brave-otter", "s3cret", "client ID")],
+)
+def test_a_malformed_client_ends_the_service_before_it_asks_anybody(client_id: str, secret: str, expected: str) -> None:
+    ended = invoke("service", *TOKEN, "--client-id", client_id, "--client-secret", secret)
+    assert (ended.exit_code, ended.stderr.count("error: ")) == (3, 1)
+    assert expected in ended.stderr
+    assert "s3cret" not in ended.stderr
+    assert "the service is ready" not in ended.stderr
+
+
 def test_the_flags_may_stand_before_the_commands_name() -> None:
     assert "--client-secret: client" in invoke("--client-id", "a@b/c", "service").stderr
     assert "--client-secret: client" in invoke("service", "--client-id", "a@b/c").stderr
