@@ -87,6 +87,10 @@ _ACTIONS = (
     _part("invoke-action-resource-type", _DETAIL),
     _action("list-action-schemas", Kind.SWITCH),
     _part("list-action-schemas-resource-type", _DETAIL),
+    _action("list-resource-actions"),
+    _action("invoke-resource-action"),
+    _part("invoke-resource-action-resource-type", _DETAIL),
+    _part("invoke-resource-action-args", _DETAIL),
 )
 _FILES = (
     _action("diff-syncs", Kind.SWITCH),
