@@ -11,7 +11,7 @@ async def test_a_few_connectors_are_measured_from_start_to_reaction() -> None:
     if assets is None:
         pytest.skip(missing_assets() or "an API server that keeps an audit log is needed")
     told: list[str] = []
-    measured = await measure_fleet(assets, 3, 2.0, told.append)
+    measured = await measure_fleet(assets, 9, 2.0, told.append)
     assert measured.start.all_ready > measured.start.first_ready > 0
     assert measured.start.writes_until_ready[1] >= 1
     assert measured.start.events == (2.0, 2)
@@ -24,5 +24,7 @@ async def test_a_few_connectors_are_measured_from_start_to_reaction() -> None:
         "Secret": 1,
     }
     assert measured.restart.failures == {}
+    assert measured.busy.syncs == 3
+    assert measured.busy.reactions.keys() == measured.reactions.keys()
     assert measured.violations == 0
     assert told

@@ -70,6 +70,15 @@ class Reaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """While so many syncs run. `peak`: resident bytes."""
+
+    syncs: int
+    reactions: Mapping[str, Reaction]
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetMeasurement:
     """`reactions`: by what was changed. `others`: cores that other programs kept busy meanwhile, on average."""
 
@@ -78,5 +87,6 @@ class FleetMeasurement:
     idle: Idle
     reactions: Mapping[str, Reaction]
     restart: Restart
+    busy: Busy
     violations: int
     others: float

@@ -1,12 +1,13 @@
 """Writes docs/benchmarks-fleet.md from a measurement, and docs/benchmarks-fleet.json beside it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from bench.fleet.measurement import FleetMeasurement
+from bench.fleet.measurement import FleetMeasurement, Reaction
+from bench.fleet.reactions import PAGE_SECONDS
 from bench.machine import Machine
 from bench.promises import MB, ConditionValue
 from bench.report import markdown_table
@@ -37,6 +38,13 @@ RESTART = """\
 
 The operator ends by SIGTERM and starts anew; nothing has changed for any connector. All have greeted C1 again after
 {seconds:.1f} s, with {writes} status writes each.
+"""
+
+BUSY = """\
+## Reaction while {syncs} syncs run
+
+In the second process, which lets that many run at once. Buildkite takes {page:.0f} s for each page of a team's
+members, and a sync that ends is asked for again at once. The peak of memory is {peak:.0f} MB.
 """
 
 
@@ -80,16 +88,19 @@ def markdown(
         f"## Idle life, over {measured.idle.seconds:.0f} s\n",
         markdown_table(("", ""), _idle_rows(measured)),
         REACTIONS.format(connectors=measured.connectors),
-        markdown_table(
-            ("Change", "Tries", "Median", "Longest"),
-            [
-                (what, str(one.tries), f"{one.median:.2f} s", f"{one.longest:.2f} s")
-                for what, one in measured.reactions.items()
-            ],
-        ),
+        _reaction_table(measured.reactions),
         RESTART.format(seconds=measured.restart.all_greeted, writes=_mean_and_most(measured.restart.writes)),
+        BUSY.format(syncs=measured.busy.syncs, peak=measured.busy.peak / MB, page=PAGE_SECONDS),
+        _reaction_table(measured.busy.reactions),
     ]
     return "\n".join(sections)
+
+
+def _reaction_table(reactions: Mapping[str, Reaction]) -> str:
+    return markdown_table(
+        ("Change", "Tries", "Median", "Longest"),
+        [(what, str(one.tries), f"{one.median:.2f} s", f"{one.longest:.2f} s") for what, one in reactions.items()],
+    )
 
 
 def _start_rows(measured: FleetMeasurement) -> list[tuple[str, str]]:

@@ -19,11 +19,12 @@ import httpx
 
 from bench.fleet.audit import WRITES, busiest_second, count, read_requests
 from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
-from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Restart, Start
+from bench.fleet.measurement import Busy, FleetMeasurement, Idle, Restart, Start
 from bench.fleet.process import use_of
+from bench.fleet.reactions import BUSY, TRIES, Changes
 from bench.machine import Bystanders
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from harness.control_plane import Assets, ControlPlane
 from harness.rig import OperatorProcess
 from harness.service_account import ServiceAccount, service_account
@@ -41,9 +42,7 @@ QUIET_SECONDS = 20.0
 """Without a new status, before idle life begins."""
 SAMPLE_SECONDS = 5.0
 SCRAPE_SECONDS = 30.0
-TRIES = 5
 MOST_NOTES = 5
-REACTION_SECONDS = 600.0
 
 Tell = Callable[[str], None]
 
@@ -78,18 +77,27 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
             "HOME": str(directory),
         }
         operator = OperatorProcess(environment, ready_within=START_SECONDS)
+        changes, changed = Changes(cluster, SLUG), 3 * max(1, min(TRIES, connectors // 9))
         fleet = _Fleet(control_plane, account, cluster, c1, operator, names, tell)
         began = time.monotonic()
         async with operator:
             start = await fleet.start(began)
             idle = await fleet.idle(idle_seconds)
-            reactions = await fleet.reactions()
+            reactions = await changes.react(names[:changed], tell)
             await fleet.until_quiet()
         began, hellos = time.monotonic(), await fleet.hellos()
-        async with OperatorProcess(environment, ready_within=START_SECONDS):
+        environment["BUILDKITE_CONNECTOR_CONCURRENCY"] = str(BUSY + changed)
+        async with OperatorProcess(environment, ready_within=START_SECONDS) as operator:
             restart = await fleet.restart(began, hellos)
+            syncing = names[2 * changed :][:BUSY]
+            tell(f"{len(syncing)} syncs run")
+            async with changes.all_syncing(buildkite, syncing):
+                busy = await changes.react(names[changed : 2 * changed], tell)
+            peak = use_of(operator.pid).peak
         violations = len((await c1.stats())["violations"])
-    return FleetMeasurement(connectors, start, idle, reactions, restart, violations, bystanders.cores())
+    return FleetMeasurement(
+        connectors, start, idle, reactions, restart, Busy(len(syncing), busy, peak), violations, bystanders.cores()
+    )
 
 
 class _Fleet:
@@ -176,20 +184,6 @@ class _Fleet:
             text = (await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30.0)).text
         assert text.count("buildkite_connector_info{") == len(self._names)
 
-    async def reactions(self) -> dict[str, Reaction]:
-        """Of a few connectors each: a sync asked for, an edit, a changed Secret."""
-        asked, edited, renewed = (self._names[first : 3 * TRIES : 3] for first in range(3))
-        found = {}
-        for what, names, change in (
-            ("annotation", asked, self._ask_for_sync),
-            ("edit", edited, self._edit),
-            ("Secret", renewed, self._renew_secret),
-        ):
-            took = await asyncio.gather(*(change(name) for name in names))
-            found[what] = Reaction(len(took), statistics.median(took), max(took))
-            self._tell(f"{what}: {max(took):.2f} s at most")
-        return found
-
     async def hellos(self) -> int:
         """So far, at C1."""
         return await self._calls("Hello")
@@ -209,34 +203,6 @@ class _Fleet:
         failures = Counter(reason for each in seen for reason in each.failures)
         writes = [each.writes - had for each, had in zip(seen, before, strict=True)]
         return Restart(greeted, _mean_and_most(writes), dict(failures))
-
-    async def _ask_for_sync(self, name: str) -> float:
-        wanted = datetime.now(UTC).isoformat()
-        change = {"metadata": {"annotations": {SYNC_REQUESTED_AT: wanted}}}
-        return await self._time(name, change, lambda status: status.get("lastHandledSyncRequest") == wanted)
-
-    async def _edit(self, name: str) -> float:
-        generation = self._cluster.seen[name].status["observedGeneration"] + 1
-        change = {"spec": {"sync": {"timeout": "59m"}}}
-        return await self._time(name, change, lambda status: status.get("observedGeneration") == generation)
-
-    async def _renew_secret(self, name: str) -> float:
-        last = self._cluster.seen[name].status["lastSync"]["id"]
-        change = {"stringData": {"BATON_ORGANIZATION": SLUG}}
-        return await self._time(
-            name, change, lambda status: status["phase"] == "Syncing" or status["lastSync"]["id"] != last, secret=True
-        )
-
-    async def _time(
-        self, name: str, change: Manifest, told: Callable[[Manifest], bool], *, secret: bool = False
-    ) -> float:
-        kind = ("v1", "Secret") if secret else (API_VERSION, KIND)
-        manifest = {"apiVersion": kind[0], "kind": kind[1], **change}
-        manifest["metadata"] = {**change.get("metadata", {}), "name": name}
-        began = time.monotonic()
-        await self._cluster.merge(manifest)
-        await self._cluster.until(lambda: told(self._cluster.seen[name].status), REACTION_SECONDS)
-        return time.monotonic() - began
 
     async def _calls(self, rpc: str) -> int:
         return sum((await self._c1.stats())["calls"].get(rpc, {}).values())

@@ -13,7 +13,7 @@ import pytest
 from bench.command import main
 from bench.fleet.audit import Request, busiest_second, count, read_requests
 from bench.fleet.cluster import Seen
-from bench.fleet.measurement import FleetMeasurement, Idle, Reaction, Restart, Start
+from bench.fleet.measurement import Busy, FleetMeasurement, Idle, Reaction, Restart, Start
 from bench.fleet.page import write_page
 from bench.fleet.process import use_of
 from bench.fleet.promises import fleet_verdicts
@@ -47,7 +47,8 @@ IDLE = Idle(
 )
 QUICK = Reaction(5, 0.2, 0.4)
 RESTART = Restart(all_greeted=20.0, writes=(0.1, 1), failures={})
-KEPT = FleetMeasurement(1_000, START, IDLE, {"annotation": QUICK, "edit": QUICK, "Secret": QUICK}, RESTART, 0, 0.1)
+REACTIONS = {"annotation": QUICK, "edit": QUICK, "Secret": Reaction(5, 100.0, 205.0)}
+KEPT = FleetMeasurement(1_000, START, IDLE, REACTIONS, RESTART, Busy(50, REACTIONS, 290_000_000), 0, 0.1)
 
 
 def audited(
@@ -147,6 +148,14 @@ def test_an_idle_life_that_misses_a_promise_is_said_to(change: Mapping[str, Any]
 def test_a_restart_that_misses_a_promise_is_said_to() -> None:
     restart = Restart(20.0, (3.5, 4), {"C1Unreachable": 7})
     assert len(missed(replace(KEPT, restart=restart))) == 2
+
+
+@pytest.mark.parametrize(("what", "longest"), [("annotation", 1.1), ("edit", 2.1), ("Secret", 205.1)])
+def test_a_slow_reaction_while_syncs_run_is_a_missed_promise(what: str, longest: float) -> None:
+    slow = {**REACTIONS, what: Reaction(5, 0.5, longest)}
+    (found,) = missed(replace(KEPT, busy=replace(KEPT.busy, reactions=slow)))
+    assert what in found
+    assert "50 syncs" in found
 
 
 def test_a_slow_reaction_and_a_breach_of_the_contract_are_missed_promises() -> None:
