@@ -103,6 +103,7 @@ class Snapshots:
     open: set[TaskID] = field(default_factory=set)
     deliveries: list[tuple[TaskID, StagedSnapshot]] = field(default_factory=list)
     failed: list[tuple[StagedSnapshot, Failure]] = field(default_factory=list)
+    remembered: dict[TaskID, StagedSnapshot] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
     async def snapshot_for(self, task: SyncTask) -> AsyncIterator[StagedSnapshot]:
@@ -113,6 +114,12 @@ class Snapshots:
         finally:
             await asyncio.sleep(self.leaving_seconds)
             self.open.remove(task.id)
+
+    def recall(self, task: SyncTask) -> StagedSnapshot | None:
+        return self.remembered.get(task.id)
+
+    def uploaded(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        self.remembered[task.id] = snapshot
 
     def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
         self.deliveries.append((task.id, snapshot))

@@ -77,7 +77,7 @@ class Connector:
         self._sync: asyncio.Task[None] | None = None
         self._poller: tuple[TaskPoller, asyncio.Task[None]] | None = None
         self._closing_c1: asyncio.Task[None] | None = None
-        self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply)
+        self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._closed = False
 
     # What the scheduler and the controller call

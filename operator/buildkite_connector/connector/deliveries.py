@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import Answer
 from buildkite_connector.connector.ports import SnapshotStore
-from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
+from buildkite_connector.connector.state import ConnectorState, SnapshotRequest, uploaded_under
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskID
@@ -20,13 +20,16 @@ Apply = Callable[[Callable[[ConnectorState, Instant], ConnectorState]], None]
 
 
 class Deliveries:
-    """`tasks.ports.Snapshots` of one connector. `apply` changes its state."""
+    """`tasks.ports.Snapshots` of one connector. `apply` changes its state, `state` reads it."""
 
-    def __init__(self, name: str, store: SnapshotStore, clock: Clock, apply: Apply) -> None:
+    def __init__(
+        self, name: str, store: SnapshotStore, clock: Clock, apply: Apply, state: Callable[[], ConnectorState]
+    ) -> None:
         self._name = name
         self._store = store
         self._clock = clock
         self._apply = apply
+        self._state = state
         self._waiting: dict[TaskID, asyncio.Future[Answer]] = {}
 
     @asynccontextmanager
@@ -51,6 +54,12 @@ class Deliveries:
         finally:
             del self._waiting[task.id]
             self._apply(lambda state, _: transitions.delivery_ended(state, task.id))
+
+    def recall(self, task: SyncTask) -> StagedSnapshot | None:
+        return uploaded_under(self._state(), task.id)
+
+    def uploaded(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        self._apply(lambda state, _: transitions.uploaded(state, task.id, snapshot))
 
     def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
         fields = {"task_id": task.id, "sync_id": snapshot.sync_id, "bytes": snapshot.size}

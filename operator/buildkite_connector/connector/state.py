@@ -161,6 +161,7 @@ class ConnectorState:
     `collected_at` when its sync began, -inf for one of a former process.
     `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
     `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
+    `uploaded` is the newest file that C1 took and the task under which it did; the file may be gone since.
     `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
     becomes of the wall clock.
     `host_id_holder`: another connector that C1 would take for this one.
@@ -182,6 +183,7 @@ class ConnectorState:
     discarding: tuple[StagedSnapshot, ...] = ()
     requests: tuple[SnapshotRequest, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
+    uploaded: Delivery | None = None
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
     sync_blocked_until: float = 0.0
@@ -244,6 +246,14 @@ def host_id_taken(holder: ConnectorKey, host_id: str) -> Failure:
         " spec.delivery.hostID or client, or delete one of the two.",
         remedy=Remedy.EDIT,
     )
+
+
+def uploaded_under(state: ConnectorState, task: TaskID) -> StagedSnapshot | None:
+    """What C1 took under this task, when nothing was uploaded or changed since."""
+    uploaded = state.uploaded
+    if uploaded is None or uploaded.task != task or state.outdated:
+        return None
+    return uploaded.snapshot
 
 
 def claimed_identity(state: ConnectorState) -> C1Identity | None:

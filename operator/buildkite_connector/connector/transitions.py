@@ -196,8 +196,16 @@ def delivery_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
     return replace(request_ended(state, task), deliveries=others)
 
 
+def uploaded(state: ConnectorState, task: TaskID, file: StagedSnapshot) -> ConnectorState:
+    """C1 has `file` whole. It counts as delivered once C1 has taken the task's end too."""
+    return replace(state, uploaded=Delivery(task, file))
+
+
 def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant) -> ConnectorState:
-    """C1 has `file`, which is the staged snapshot or was derived from it."""
+    """C1 has `file`, which is the staged snapshot or was derived from it. The same again changes no record."""
+    last = state.records.last_delivery
+    if last is not None and (last.task_id, last.sha256) == (task, file.sha256):
+        return replace(state, delivery_failure=None)
     return replace(state, delivery_failure=None, records=records.delivered(state.records, file, task, now.wall))
 
 

@@ -39,6 +39,14 @@ class Snapshots(Protocol):
         """
         ...
 
+    def recall(self, task: SyncTask) -> StagedSnapshot | None:
+        """What C1 took under this very task before, when its end was lost: the task needs no second upload."""
+        ...
+
+    def uploaded(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        """C1 has the snapshot; the task's end is to come."""
+        ...
+
     def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
         """C1 has the snapshot and has taken the task's end."""
         ...
@@ -86,4 +94,8 @@ class TaskHandler(Protocol):
 
     def accepted(self) -> None:
         """C1 took the success that `run` gave."""
+        ...
+
+    def refused(self) -> bool:
+        """C1 refused the success that `run` gave. Whether `run` has another way to it."""
         ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from enum import Enum, auto
 from typing import NoReturn
 
 from buildkite_connector.model.failure import Failure, Reason
@@ -24,6 +25,14 @@ ANSWER_SECONDS = 5.0
 """How long the answer to an upload that is whole is awaited at shutdown, which has 10 s in all."""
 HAND_BACK_SECONDS = 3.0
 """How long the FinishTask of a task that is handed back may take at shutdown."""
+
+
+class End(Enum):
+    """What became of FinishTask. REFUSED: C1 answered that it does not take it. LOST: no answer says what it did."""
+
+    TAKEN = auto()
+    REFUSED = auto()
+    LOST = auto()
 
 
 class TaskRunner:
@@ -61,20 +70,28 @@ class TaskRunner:
             operation.tell(result=_result(outcome).value)
 
     async def _carry_out(self) -> TaskOutcome:
+        while True:
+            outcome = await self._outcome()
+            end = await self._finish(outcome)
+            if outcome.code is not Code.OK:
+                return outcome
+            if end is End.TAKEN:
+                self._handler.accepted()
+            if end is not End.REFUSED or not self._handler.refused():
+                return outcome
+
+    async def _outcome(self) -> TaskOutcome:
         try:
-            outcome = await self._work()
+            return await self._work()
         except Failure as failure:
             self._log(logging.WARNING, "a task failed", failure)
-            outcome = outcome_of(failure)
+            return outcome_of(failure)
         except asyncio.CancelledError:
             await self._finish(SHUTTING_DOWN)
             raise
         except Exception:
             logger.exception("a task failed unexpectedly", extra=self._fields())
-            outcome = UNEXPECTED
-        if await self._finish(outcome) and outcome.code is Code.OK:
-            self._handler.accepted()
-        return outcome
+            return UNEXPECTED
 
     async def _work(self) -> TaskOutcome:
         """The handler's outcome, or the one of a task that is handed back. Raises Failure when work is given up."""
@@ -126,8 +143,8 @@ class TaskRunner:
             begun.set()
             await self._clock.sleep(wait)
 
-    async def _finish(self, outcome: TaskOutcome) -> bool:
-        """Whether C1 took the end; otherwise C1 hands the task out again in its own time.
+    async def _finish(self, outcome: TaskOutcome) -> End:
+        """Send the task's end. One that C1 does not take leads to the task being handed out again, in C1's own time.
 
         FinishTask is sent whole although the runner is cancelled meanwhile, within `HAND_BACK_SECONDS`.
         """
@@ -147,23 +164,26 @@ class TaskRunner:
             stop.cancel()
             await asyncio.gather(sending, stop, return_exceptions=True)
         logger.warning("C1 did not answer a task's end in time", extra=self._fields())
-        return False
+        return End.LOST
 
-    async def _send_end(self, outcome: TaskOutcome) -> bool:
+    async def _send_end(self, outcome: TaskOutcome) -> End:
         """FinishTask, sent again while it may have been lost. C1 refuses a second one when it has the first."""
         for attempt in range(1, FINISH_ATTEMPTS + 1):
             try:
                 await self._service.finish(self._task_id, outcome)
             except Failure as failure:
-                if failure.reason is Reason.C1_REQUEST_REJECTED and attempt > 1:
-                    return True
+                rejected = failure.reason is Reason.C1_REQUEST_REJECTED
+                if rejected and attempt > 1:
+                    return End.TAKEN
                 self._log(logging.WARNING, "C1 did not take a task's end", failure)
+                if rejected:
+                    return End.REFUSED
                 if failure.reason not in {Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE} or attempt == FINISH_ATTEMPTS:
-                    return False
+                    return End.LOST
                 await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, failure.retry_after))
             else:
-                return True
-        return False
+                return End.TAKEN
+        return End.LOST
 
     def _log(self, level: int, message: str, failure: Failure) -> None:
         logger.log(level, message, extra={**self._fields(), "reason": failure.reason.value, "error": failure.message})

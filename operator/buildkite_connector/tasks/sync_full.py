@@ -1,6 +1,7 @@
 """Handler of `sync_full`: a snapshot of what the task asks for, uploaded under the task."""
 
 import asyncio
+import logging
 
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.observer import SILENT, Observer, Work
@@ -8,6 +9,8 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskOutcome
 from buildkite_connector.tasks.outcomes import format_note
 from buildkite_connector.tasks.ports import Snapshots, TaskService
+
+logger = logging.getLogger(__name__)
 
 
 class SyncFullHandler:
@@ -35,10 +38,20 @@ class SyncFullHandler:
         self._turn = turn
         self._observer = observer
         self._delivered: StagedSnapshot | None = None
+        self._recalls = True
         self.awaits_answer = False
         """The whole file is on its way, and C1's answer is outstanding."""
 
     async def run(self) -> TaskOutcome:
+        """A task that comes again after its upload, because its end was lost, is ended without another upload."""
+        outcome = TaskOutcome(message=format_note(self._task))
+        recalled = self._snapshots.recall(self._task) if self._recalls else None
+        if recalled is not None:
+            self._delivered = recalled
+            fields = {"connector": self._name, "task_id": self._task.id, "sync_id": recalled.sync_id}
+            logger.info("C1 hands out again a task whose snapshot it has; its end is sent again", extra=fields)
+            return outcome
+        self._recalls = False
         async with self._snapshots.snapshot_for(self._task) as snapshot, self._turn:
             try:
                 with self._observer.operation(
@@ -51,11 +64,17 @@ class SyncFullHandler:
             finally:
                 self.awaits_answer = False
             self._delivered = snapshot
-        return TaskOutcome(message=format_note(self._task))
+            self._snapshots.uploaded(self._task, snapshot)
+        return outcome
 
     def accepted(self) -> None:
         if self._delivered is not None:
             self._snapshots.delivered(self._task, self._delivered)
+
+    def refused(self) -> bool:
+        """C1 does not count the upload that is remembered: the snapshot is uploaded under the task once more."""
+        again, self._recalls = self._recalls, False
+        return again
 
     def _sent(self) -> None:
         self.awaits_answer = True
@@ -76,3 +95,6 @@ class RefusalHandler:
 
     def accepted(self) -> None:
         """Nothing is recorded of a refusal."""
+
+    def refused(self) -> bool:
+        return False

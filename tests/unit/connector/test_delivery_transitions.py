@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.state import Delivery
+from buildkite_connector.connector.state import Delivery, uploaded_under
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import (
     after,
     asked,
+    desired,
     ready,
 )
 
@@ -63,3 +64,21 @@ def test_a_removed_file_is_forgotten_and_no_other() -> None:
     assert state.discarding == (one, other)
     state = transitions.discarded(state, one)
     assert (state.retired, state.discarding) == ((other,), (other,))
+
+
+def test_what_c1_took_is_remembered_for_its_task_alone_and_until_something_changes() -> None:
+    state = ready()
+    assert state.staged is not None
+    assert uploaded_under(state, TASK) is None
+    state = transitions.uploaded(state, TASK, state.staged)
+    assert uploaded_under(state, TASK) == state.staged
+    assert uploaded_under(state, TaskID("task2")) is None
+    assert uploaded_under(transitions.desired_changed(state, desired(2), after(10)), TASK) is None
+    assert state.records.last_delivery is None
+
+
+def test_the_end_of_the_same_delivery_once_more_changes_no_record() -> None:
+    state = ready()
+    assert state.staged is not None
+    once = transitions.delivered(state, TASK, state.staged, after(20))
+    assert transitions.delivered(once, TASK, state.staged, after(90)).records == once.records

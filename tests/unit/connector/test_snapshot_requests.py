@@ -54,7 +54,7 @@ class Bench:
         assert self.state.staged is not None
         self.whole = self.state.staged
         self.shelf = Shelf({(KEY, self.whole.sync_id): self.whole})
-        self.deliveries = Deliveries("default.acme", self.shelf, self.clock, self.apply)
+        self.deliveries = Deliveries("default.acme", self.shelf, self.clock, self.apply, lambda: self.state)
         self.got: StagedSnapshot | None = None
         self.leave = asyncio.Event()
 

@@ -4,9 +4,10 @@ import asyncio
 import itertools
 from dataclasses import replace
 
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.status import ConditionType, Trigger
-from buildkite_connector.model.tasks import Code, HelloTask, TaskID, UnsupportedTask
+from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, TaskID, UnsupportedTask
 from fakes.connector_world import HOUR, MINUTE, World, down, ready_world
 from fakes.virtual_time import virtual_time
 
@@ -180,3 +181,31 @@ async def test_a_task_that_comes_cancelled_stops_nothing() -> None:
         await asyncio.sleep(3 * MINUTE)
         assert world.status.last_sync is not None
         assert (world.status.last_sync.id, world.status.last_sync.trigger) == ("sync2", Trigger.REQUEST)
+
+
+@virtual_time
+async def test_a_task_that_comes_again_because_its_end_was_lost_is_ended_without_another_upload() -> None:
+    async with ready_world() as world:
+        world.c1.finish_failures.extend([Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")] * 3)
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert (world.c1.finish_attempts, world.c1.finished) == (3, {})
+        assert world.condition(ConditionType.DELIVERED) == ("False", "AwaitingTask")
+        world.c1.tasks.append(SyncTask(task, SyncScope()))
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].code is Code.OK
+        assert len(world.c1.uploads) == 1
+        assert world.status.last_delivery is not None
+        assert world.status.last_delivery.task_id == task
+
+
+@virtual_time
+async def test_a_task_that_c1_has_lost_the_upload_of_is_carried_out_anew() -> None:
+    async with ready_world() as world:
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        world.c1.finish_failures.append(Failure(Reason.C1_REQUEST_REJECTED, "There is no upload under this task."))
+        world.c1.tasks.append(SyncTask(task, SyncScope()))
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].code is Code.OK
+        assert [each for each, _ in world.c1.uploads] == [task, task]

@@ -126,3 +126,27 @@ def test_an_end_is_sent_whole_although_the_runner_is_cancelled(
         assert (TASK in c1.finished, asyncio.get_running_loop().time()) == (finished, ended_at)
 
     test()
+
+
+@pytest.mark.parametrize(("failure", "runs", "taken"), [(REFUSED, 2, 1), (AWAY, 1, 1)])
+def test_a_success_that_c1_refuses_is_come_to_another_way_where_there_is_one(
+    failure: Failure, runs: int, taken: int
+) -> None:
+    class TwoWays(Accepted):
+        runs = 0
+
+        async def run(self) -> TaskOutcome:
+            self.runs += 1
+            return await super().run()
+
+        def refused(self) -> bool:
+            return self.runs < 2
+
+    @virtual_time
+    async def test() -> None:
+        c1, handler = C1(), TwoWays()
+        c1.finish_failures.append(failure)
+        await runner(c1, handler).run()
+        assert (handler.runs, handler.taken, c1.finished) == (runs, taken, {TASK: TaskOutcome()})
+
+    test()

@@ -34,6 +34,7 @@ class Work:
     began: list[float] = field(default_factory=list)
     ended: bool = False
     taken: int = 0
+    another_way: bool = False
 
     async def run(self) -> TaskOutcome:
         self.began.append(now())
@@ -47,6 +48,10 @@ class Work:
 
     def accepted(self) -> None:
         self.taken += 1
+
+    def refused(self) -> bool:
+        again, self.another_way = self.another_way, False
+        return again
 
 
 def now() -> float:

@@ -69,3 +69,29 @@ async def test_an_unexpected_error_of_an_upload_is_no_failed_delivery() -> None:
     with pytest.raises(ZeroDivisionError):
         await handler(snapshots, c1).run()
     assert snapshots.failed == []
+
+
+# A task that comes again after its upload
+
+
+@virtual_time
+async def test_a_task_that_comes_again_after_its_upload_is_ended_without_another() -> None:
+    snapshots, c1 = Snapshots(), C1()
+    await handler(snapshots, c1).run()
+    again = handler(snapshots, c1)
+    assert await again.run() == TaskOutcome(message=format_note(TASK))
+    assert len(c1.uploads) == 1
+    again.accepted()
+    assert snapshots.deliveries == [("task1", SNAPSHOT)]
+
+
+@virtual_time
+async def test_an_upload_that_c1_does_not_count_is_made_once_more_and_no_oftener() -> None:
+    snapshots, c1 = Snapshots(), C1()
+    await handler(snapshots, c1).run()
+    again = handler(snapshots, c1)
+    await again.run()
+    assert again.refused()
+    await again.run()
+    assert len(c1.uploads) == 2
+    assert not again.refused()
