@@ -81,6 +81,7 @@ class Buildkite:
     collections: list[SyncScope] = field(default_factory=list)
     preflights: int = 0
     refusal: Failure | None = None
+    token_expires_at: str | None = "2027-01-01T00:00:00Z"
     failures: deque[Failure | Exception] = field(default_factory=deque)
     active: int = 0
     most_active: int = 0
@@ -90,7 +91,7 @@ class Buildkite:
         await asyncio.sleep(self.preflight_seconds)
         if self.refusal is not None:
             raise self.refusal
-        return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), "2027-01-01T00:00:00Z"), ORGANIZATION)
+        return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), self.token_expires_at), ORGANIZATION)
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None

@@ -8,10 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from buildkite_connector.connector.records import undelivered
-from buildkite_connector.connector.shrink_guard import held
+from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.state import ConnectorState, SyncPhase
+from buildkite_connector.connector.token_expiry import expires_soon
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
+from buildkite_connector.model.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ConnectorStatus,
+    DeliveryRecord,
+    Phase,
+    Trigger,
+)
 from buildkite_connector.timing.clock import Instant
 
 
@@ -31,8 +40,8 @@ class Findings:
     `token_accepted`, `client_accepted`: Buildkite took the token, C1 the client, in this process. The failures are
     the newest of their kind, None when well.
     `progressing` is the sentence on what goes on towards Ready, None when nothing does;
-    `held`: why the staged snapshot must not go out; `awaiting_task`: it waits for C1. `secret_is_late`: the missing
-    Secret may still be on its way.
+    `held`: why the staged snapshot must not go out; `shrunk`: what it lost although it may; `awaiting_task`: it waits
+    for C1. `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence.
     """
 
     generation: int
@@ -46,6 +55,8 @@ class Findings:
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
     held: str | None = None
+    shrunk: str | None = None
+    token_expires: str | None = None
     awaiting_task: bool = False
     secret_is_late: bool = False
 
@@ -71,21 +82,25 @@ def derive_status(state: ConnectorState, now: Instant) -> ConnectorStatus:
 def find(state: ConnectorState, now: Instant) -> Findings:
     """What the state means for people: the input of `describe`."""
     desired, running = state.desired, state.sync is not None and state.sync.phase is not SyncPhase.QUEUED
-    hold = None
+    hold = loss = None
     if state.staged is not None:
         hold = held(state.records, state.staged, desired.spec.max_drop_percent, desired.accept_shrink)
+        loss = shrunk(state.records, state.staged, desired.accept_shrink)
+    preflight = state.check.preflight
     return Findings(
         generation=desired.generation,
         suspended=desired.spec.suspend,
         syncing=running,
         progressing=_progress(state, running=running),
-        token_accepted=state.check.preflight is not None,
+        token_accepted=preflight is not None,
         client_accepted=state.c1.greeted,
         preflight_failure=state.blocked_by if state.blocked_by is not state.c1.failure else state.check.failure,
         c1_failure=state.c1.failure,
         sync_failure=state.sync_failure,
         delivery_failure=state.delivery_failure,
         held=hold,
+        shrunk=loss,
+        token_expires=expires_soon(preflight.token.expires_at, now.wall) if preflight is not None else None,
         awaiting_task=undelivered(state.records),
         secret_is_late=state.secret_is_late(now),
     )
@@ -174,6 +189,8 @@ def _credentials(findings: Findings) -> ConditionValue:
     if not findings.client_accepted and findings.c1_failure is not None:
         return ConditionValue(ConditionStatus.UNKNOWN, findings.c1_failure.reason, findings.c1_failure.message)
     if findings.token_accepted and findings.client_accepted:
+        if findings.token_expires is not None:
+            return ConditionValue(ConditionStatus.TRUE, Reason.TOKEN_EXPIRES, findings.token_expires)
         return ConditionValue(
             ConditionStatus.TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
         )
@@ -201,18 +218,24 @@ def _delivered(findings: Findings, records: ConnectorStatus) -> ConditionValue:
     if failure is not None:
         return ConditionValue(ConditionStatus.FALSE, failure.reason, failure.message)
     if findings.awaiting_task and records.last_sync is not None:
-        return ConditionValue(
-            ConditionStatus.FALSE,
-            Reason.AWAITING_TASK,
-            f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync.",
-        )
+        waits = f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync."
+        if findings.shrunk is not None:
+            return ConditionValue(ConditionStatus.FALSE, Reason.SHRUNK, f"{findings.shrunk} {waits}")
+        return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_TASK, waits)
     if records.last_delivery is not None:
         return ConditionValue(
             ConditionStatus.TRUE,
             Reason.DELIVERED,
-            f"C1 took snapshot {records.last_delivery.sync_id} under task {records.last_delivery.task_id}.",
+            _taken(records.last_delivery),
         )
     return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet.")
+
+
+def _taken(delivery: DeliveryRecord) -> str:
+    taken = f"C1 took snapshot {delivery.sync_id} under task {delivery.task_id}."
+    if not delivery.engine_asked:
+        return taken
+    return f"{taken} It asked for the {delivery.engine_asked} form and got sqlite, which is what this connector writes."
 
 
 def _ready(findings: Findings, verdicts: Mapping[ConditionType, ConditionValue]) -> ConditionValue:

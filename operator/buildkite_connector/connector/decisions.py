@@ -30,6 +30,7 @@ from buildkite_connector.connector.state import (
     claimed_identity,
 )
 from buildkite_connector.connector.status_hold import hold_ends
+from buildkite_connector.connector.token_expiry import sentence_changes
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Interval, next_time
 from buildkite_connector.model.scope import SyncScope
@@ -258,6 +259,9 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
             yield state.sync_blocked_until
     if check.failure is not None:
         yield state.secret_late_until
+    changes = sentence_changes(check.preflight.token.expires_at, now.wall) if check.preflight is not None else None
+    if changes is not None:
+        yield now.monotonic + (changes - now.wall).total_seconds()
     if c1.phase is C1Phase.CLOSED and c1.ended:
         yield c1.reopen_at
     yield from hold_ends(state)

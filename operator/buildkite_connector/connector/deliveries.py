@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import Answer
 from buildkite_connector.connector.ports import SnapshotStore
+from buildkite_connector.connector.shrink_guard import shrunk
 from buildkite_connector.connector.state import ConnectorState, SnapshotRequest, uploaded_under
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -64,13 +65,20 @@ class Deliveries:
     def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
         fields = {"task_id": task.id, "sync_id": snapshot.sync_id, "bytes": snapshot.size}
         logger.info("snapshot delivered", extra={"connector": self._name, **fields})
-        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now))
+        if task.other_engine:
+            asked = {"connector": self._name, "task_id": task.id, "asked": task.other_engine}
+            logger.warning("C1 asked for another form of the file and got sqlite", extra=asked)
+        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now, task.other_engine))
 
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
         self._apply(lambda state, _: transitions.delivery_failed(state, snapshot, failure))
 
     def answer(self, answer: Answer) -> None:
         """The task of this request gets its snapshot, unless it does not wait any more."""
+        state = self._state()
+        loss = shrunk(state.records, answer.snapshot, state.desired.accept_shrink)
+        if loss is not None:
+            logger.warning("the snapshot shrank", extra={"connector": self._name, "error": loss})
         if not (waiting := self._waiting[answer.task]).done():
             waiting.set_result(answer)
 

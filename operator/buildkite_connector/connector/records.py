@@ -73,11 +73,14 @@ def sync_failed(
     )
 
 
-def delivered(records: ConnectorStatus, file: StagedSnapshot, task: TaskID, time: datetime) -> ConnectorStatus:
+def delivered(
+    records: ConnectorStatus, file: StagedSnapshot, task: TaskID, time: datetime, engine_asked: str = ""
+) -> ConnectorStatus:
     """C1 took `file` under the task. What its scope leaves out counts as it did at the delivery before."""
     before = records.last_delivery.counts if records.last_delivery else Counts()
     counts = in_scope(file.counts, file.scope, before)
-    return replace(records, last_delivery=DeliveryRecord(time, task, file.sync_id, file.sha256, file.size, counts))
+    record = DeliveryRecord(time, task, file.sync_id, file.sha256, file.size, counts, engine_asked)
+    return replace(records, last_delivery=record)
 
 
 def undelivered(records: ConnectorStatus) -> bool:

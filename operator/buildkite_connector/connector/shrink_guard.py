@@ -10,6 +10,9 @@ from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus
 
+WARNED_PERCENT = 25
+"""A loss from which on people are warned; C1 itself pauses a connector at about half."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
@@ -47,14 +50,7 @@ def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: i
     Accepting one sync makes its counts the ones that later snapshots are compared with, so that a release is
     not undone by the next sync.
     """
-    last = records.last_delivery
-    if last is None or snapshot.sync_id in {last.sync_id, accepted}:
-        return None
-    before = last.counts
-    for entry in records.history:
-        if entry.id == accepted and entry.counts is not None and entry.finished_at > last.time:
-            before = entry.counts
-    shrink = find_shrink(before, in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
+    shrink = _shrink(records, snapshot, max_drop_percent, accepted)
     if shrink is None:
         return None
     return (
@@ -64,6 +60,32 @@ def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: i
         f" connectors.c1.ai/accept-shrink={snapshot.sync_id} (in service mode, with --accept-shrink);"
         " if not, look at the token's access in Buildkite."
     )
+
+
+def shrunk(records: ConnectorStatus, snapshot: StagedSnapshot, accepted: str | None) -> str | None:
+    """What a person is told of a snapshot that lost `WARNED_PERCENT` or more, also where nothing is held."""
+    shrink = _shrink(records, snapshot, WARNED_PERCENT - 1, accepted)
+    if shrink is None or shrink.percent < WARNED_PERCENT:
+        return None
+    return (
+        f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
+        f" ({shrink.percent} % fewer). C1 pauses a connector that loses about half: if this is wrong, look at the"
+        " token's access in Buildkite."
+    )
+
+
+def _shrink(
+    records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None
+) -> Shrink | None:
+    """The drop since what was last delivered, or since the accepted sync where that is newer."""
+    last = records.last_delivery
+    if last is None or snapshot.sync_id in {last.sync_id, accepted}:
+        return None
+    before = last.counts
+    for entry in records.history:
+        if entry.id == accepted and entry.counts is not None and entry.finished_at > last.time:
+            before = entry.counts
+    return find_shrink(before, in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
 
 
 def in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:

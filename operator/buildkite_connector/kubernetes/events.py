@@ -42,7 +42,7 @@ _CALM = frozenset(
 def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:
     """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
     before = old or ConnectorStatus()
-    drafts = [*_failures(before, new), *_ready(before, new), *_delivered(before, new)]
+    drafts = [*_failures(before, new), *_ready(before, new), *_token_expires(before, new), *_delivered(before, new)]
     return list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
 
 
@@ -64,6 +64,15 @@ def _ready(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
         return
     if condition.status is ConditionStatus.TRUE or condition.reason is Reason.SUSPENDED:
         yield EventDraft(EventType.NORMAL, condition.reason, bounded_message(condition.message))
+
+
+def _token_expires(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    """Once a day: the sentence names the days that are left."""
+    before, condition = old.condition(ConditionType.CREDENTIALS_VALID), new.condition(ConditionType.CREDENTIALS_VALID)
+    if condition is None or condition.reason is not Reason.TOKEN_EXPIRES:
+        return
+    if before is None or (before.reason, before.message) != (condition.reason, condition.message):
+        yield EventDraft(EventType.WARNING, condition.reason, bounded_message(condition.message))
 
 
 def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:

@@ -30,6 +30,9 @@ class Reason(StrEnum):
     AWAITING_TASK = "AwaitingTask"
     AWAITING_SYNC = "AwaitingSync"
     RETRYING = "Retrying"
+    # well, and somebody should look
+    SHRUNK = "Shrunk"
+    TOKEN_EXPIRES = "TokenExpires"  # noqa: S105
     # held back on purpose
     SHRINK_HELD = "ShrinkHeld"
     # the Secret

@@ -78,7 +78,10 @@ class SyncRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """One snapshot that C1 took. `counts` is what the shrink guard compares with."""
+    """One snapshot that C1 took. `counts` is what the shrink guard compares with.
+
+    `engine_asked`: the form that C1 asked for, where that is not the one that this connector writes.
+    """
 
     time: datetime
     task_id: TaskID
@@ -86,6 +89,7 @@ class DeliveryRecord:
     sha256: str
     bytes: int
     counts: Counts
+    engine_asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

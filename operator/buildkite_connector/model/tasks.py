@@ -42,6 +42,11 @@ class SyncTask:
     storage_engine: str = ""
     refusal: str = ""
 
+    @property
+    def other_engine(self) -> str:
+        """The form that C1 asked for and does not get; empty: none."""
+        return "" if self.storage_engine == "sqlite" else self.storage_engine
+
 
 @dataclass(frozen=True, slots=True)
 class HelloTask:

@@ -29,9 +29,9 @@ def refused_options(refusal: str) -> TaskOutcome:
 
 def format_note(task: SyncTask) -> str:
     """What C1 is told beside success: the file's form, where it asked for another."""
-    if task.storage_engine in {"", "sqlite"}:
+    if not task.other_engine:
         return ""
-    return f"The snapshot is in sqlite form; this connector does not write {task.storage_engine}."
+    return f"The snapshot is in sqlite form; this connector does not write {task.other_engine}."
 
 
 _CODES_BY_REMEDY = {

@@ -61,6 +61,8 @@ UNCHECKED = ConditionValue(UNKNOWN, Reason.PENDING, "The credentials have not be
         (replace(WELL, sync_failure=DOWN), VALID),
         (replace(WELL, delivery_failure=BROKEN), VALID),
         (replace(WELL, c1_failure=AWAY), VALID),
+        (replace(WELL, token_expires="Soon."), ConditionValue(TRUE, Reason.TOKEN_EXPIRES, "Soon.")),
+        (replace(WELL, token_expires="Soon.", sync_failure=ACCESS), of(FALSE, ACCESS)),
         (replace(WELL, c1_failure=AWAY, client_accepted=False), of(UNKNOWN, AWAY)),
         (replace(WELL, c1_failure=AWAY, token_accepted=False), UNCHECKED),
     ],
@@ -84,6 +86,13 @@ def test_synced_tells_the_last_sync(findings: Findings, records: ConnectorStatus
 
 STAGED = ConditionValue(FALSE, Reason.AWAITING_TASK, "Snapshot sync2 is staged and goes out when C1 asks for a sync.")
 TAKEN = ConditionValue(TRUE, Reason.DELIVERED, "C1 took snapshot sync1 under task task1.")
+SHRUNK = ConditionValue(FALSE, Reason.SHRUNK, f"Fewer. {STAGED.message}")
+OTHER_FORM = DeliveryRecord(NOW, TaskID("task1"), SyncID("sync1"), "sha", 1, Counts(), "pebble")
+OTHER_FORM_TAKEN = ConditionValue(
+    TRUE,
+    Reason.DELIVERED,
+    f"{TAKEN.message} It asked for the pebble form and got sqlite, which is what this connector writes.",
+)
 EMPTY = ConditionValue(FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet.")
 
 
@@ -94,6 +103,9 @@ EMPTY = ConditionValue(FALSE, Reason.AWAITING_SYNC, "There is no snapshot to del
         (replace(WELL, awaiting_task=True), NOTHING, EMPTY),
         (WELL, DELIVERED, TAKEN),
         (replace(WELL, awaiting_task=True), DELIVERED, STAGED),
+        (replace(WELL, shrunk="Fewer."), DELIVERED, TAKEN),
+        (replace(WELL, shrunk="Fewer.", awaiting_task=True), DELIVERED, SHRUNK),
+        (WELL, replace(DELIVERED, last_delivery=OTHER_FORM), OTHER_FORM_TAKEN),
         (replace(WELL, c1_failure=AWAY, awaiting_task=True), DELIVERED, of(FALSE, AWAY)),
         (replace(WELL, c1_failure=AWAY, delivery_failure=BROKEN), DELIVERED, of(FALSE, BROKEN)),
         (

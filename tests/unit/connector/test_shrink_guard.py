@@ -1,10 +1,18 @@
 """The shrink guard."""
 
+from dataclasses import replace
+
 import pytest
 
-from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, in_scope
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, in_scope, shrunk
+from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.status import ConditionStatus, ConditionType
+from buildkite_connector.model.tasks import TaskID
+from fakes.connector_states import after, desired, ready, synced
 
 FULL = Counts(accounts=200, teams=10, memberships=400)
 
@@ -53,3 +61,60 @@ def test_the_loss_is_told_in_whole_percents() -> None:
 )
 def test_what_a_scope_leaves_out_counts_as_before(scope: SyncScope, expected: Counts) -> None:
     assert in_scope(Counts(1, 2, 3), scope, FULL) == expected
+
+
+# The warning: from a quarter on, whatever the limit is
+
+
+def after_a_delivery_and_a_sync(accounts: int, teams: int = 10, limit: int = 50) -> ConnectorState:
+    """C1 has 100 accounts, 10 teams and 300 memberships; the newest snapshot has these."""
+    state = ready(max_drop_percent=limit)
+    assert state.staged is not None
+    state = transitions.delivered(state, TaskID("task0"), state.staged, after(20))
+    return synced(state, after(3600), "sync2", Counts(accounts, teams, 300))
+
+
+@pytest.mark.parametrize(
+    ("accounts", "teams", "says"),
+    [
+        (76, 10, None),
+        (75, 10, "75 accounts, the last delivered one had 100 (25 % fewer)"),
+        (50, 10, "50 accounts, the last delivered one had 100 (50 % fewer)"),
+        (75, 7, "7 teams, the last delivered one had 10 (30 % fewer)"),
+        (200, 20, None),
+    ],
+)
+def test_a_loss_of_a_quarter_or_more_is_warned_of(accounts: int, teams: int, says: str | None) -> None:
+    state = after_a_delivery_and_a_sync(accounts, teams)
+    assert state.staged is not None
+    sentence = shrunk(state.records, state.staged, None)
+    assert (sentence is None) if says is None else (sentence is not None and f"sync2 has {says}." in sentence)
+    assert shrunk(state.records, state.staged, "sync2") is None
+
+
+@pytest.mark.parametrize(
+    ("accounts", "limit", "reason"),
+    [
+        (76, 50, "AwaitingTask"),
+        (75, 50, "Shrunk"),
+        (49, 50, "ShrinkHeld"),
+        (75, 10, "ShrinkHeld"),
+        (10, 0, "Shrunk"),
+    ],
+)
+def test_what_shrank_is_told_in_the_status_and_goes_out(accounts: int, limit: int, reason: str) -> None:
+    status = derive_status(after_a_delivery_and_a_sync(accounts, limit=limit), after(3700))
+    delivered, ready_now = status.condition(ConditionType.DELIVERED), status.condition(ConditionType.READY)
+    assert delivered is not None
+    assert ready_now is not None
+    assert (delivered.status, delivered.reason.value) == (ConditionStatus.FALSE, reason)
+    assert "goes out when C1 asks" in delivered.message or reason == "ShrinkHeld"
+    assert ready_now.status is (ConditionStatus.FALSE if reason == "ShrinkHeld" else ConditionStatus.TRUE)
+
+
+def test_what_a_person_accepted_is_not_warned_of() -> None:
+    state = after_a_delivery_and_a_sync(75)
+    accepting = replace(state, desired=replace(desired(), accept_shrink="sync2"))
+    delivered = derive_status(accepting, after(3700)).condition(ConditionType.DELIVERED)
+    assert delivered is not None
+    assert delivered.reason.value == "AwaitingTask"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -12,13 +12,14 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import Answer
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
+from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.timing.clock import Instant, instant
-from fakes.connector_ports import KEY, USERS, Store, down
-from fakes.connector_states import ready
+from fakes.connector_ports import HOUR, KEY, USERS, Store, down
+from fakes.connector_states import after, ready, synced
 from fakes.log_lines import lines
 from fakes.virtual_time import VirtualClock, virtual_time
 
@@ -212,3 +213,29 @@ async def test_a_delivery_that_failed_is_in_the_state() -> None:
     bench.deliveries.delivery_failed(bench.whole, Failure(Reason.UPLOAD_FAILED, "The stream broke."))
     assert repr(bench.state.delivery_failure) == "Failure(UploadFailed: The stream broke.)"
     assert bench.state.staged is bench.whole
+
+
+def test_a_snapshot_that_shrank_and_a_form_that_c1_does_not_get_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    @virtual_time
+    async def test() -> None:
+        bench = Bench()
+        bench.deliveries.delivered(TASK, bench.whole)
+        bench.state = synced(bench.state, after(HOUR), "sync2", Counts(60, 10, 300))
+        assert bench.state.staged is not None
+        bench.whole = bench.state.staged
+        task = replace(TASK, storage_engine="pebble")
+        running = await bench.begin(task)
+        await bench.answer(SyncScope())
+        bench.leave.set()
+        await running
+        bench.deliveries.delivered(task, bench.whole)
+        assert bench.state.records.last_delivery is not None
+        assert bench.state.records.last_delivery.engine_asked == "pebble"
+
+    with caplog.at_level(logging.WARNING):
+        test()
+    shrank, engine = lines(caplog.records)
+    assert shrank[:2] == (logging.WARNING, "the snapshot shrank")
+    assert "60 accounts, the last delivered one had 100 (40 % fewer)" in str(shrank[2])
+    asked = {"connector": "default.acme", "task_id": "task1", "asked": "pebble"}
+    assert engine == (logging.WARNING, "C1 asked for another form of the file and got sqlite", asked)

@@ -128,3 +128,19 @@ def test_a_message_fits_into_an_event() -> None:
     long = Failure(Reason.INTERNAL_ERROR, "x" * 5000)
     (draft,) = draft_events(status(WELL), status(replace(WELL, sync_failure=long)))
     assert len(draft.message) == 1024
+
+
+def test_a_token_that_expires_soon_is_told_of_once_a_day() -> None:
+    before = status(WELL)
+    today = status(replace(WELL, token_expires="It expires in 14 days."))
+    tomorrow = status(replace(WELL, token_expires="It expires in 13 days."))
+    expected = [(EventType.WARNING, Reason.TOKEN_EXPIRES)]
+    assert told(before, today) == told(today, tomorrow) == expected
+    assert told(today, today) == told(tomorrow, before) == []
+
+
+def test_a_snapshot_that_shrank_is_told_of_and_its_delivery_too() -> None:
+    staged = status(replace(WELL, awaiting_task=True, shrunk="Fewer."), replace(SYNCED, last_sync=sync(2)))
+    delivered = status(WELL, replace(SYNCED, last_sync=sync(2), last_delivery=delivery(2)))
+    assert told(status(WELL), staged) == [(EventType.WARNING, Reason.SHRUNK)]
+    assert told(staged, delivered) == [(EventType.NORMAL, Reason.DELIVERED)]

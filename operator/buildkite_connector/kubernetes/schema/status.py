@@ -137,6 +137,9 @@ class LastDeliveryJson(_Counted):
     sync_id: str = Field(alias="syncID", description="The sync that made it.")
     sha256: str = Field(description="Its checksum, in hexadecimal.")
     bytes: int = Field(description="Its size.")
+    engine_asked: _Maybe[str] = Field(
+        None, description="The form of file that C1 asked for, where it is not sqlite, which is what it got."
+    )
 
 
 class HistoryJson(_Json):

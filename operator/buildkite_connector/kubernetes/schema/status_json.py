@@ -137,6 +137,7 @@ def _delivery_to_json(record: DeliveryRecord) -> LastDeliveryJson:
         sync_id=record.sync_id,
         sha256=record.sha256,
         bytes=record.bytes,
+        engine_asked=record.engine_asked or None,
         accounts=record.counts.accounts,
         teams=record.counts.teams,
         memberships=record.counts.memberships,
@@ -145,7 +146,13 @@ def _delivery_to_json(record: DeliveryRecord) -> LastDeliveryJson:
 
 def _delivery_from_json(found: LastDeliveryJson) -> DeliveryRecord:
     return DeliveryRecord(
-        found.time, TaskID(found.task_id), SyncID(found.sync_id), found.sha256, found.bytes, found.to_counts()
+        found.time,
+        TaskID(found.task_id),
+        SyncID(found.sync_id),
+        found.sha256,
+        found.bytes,
+        found.to_counts(),
+        found.engine_asked or "",
     )
 
 

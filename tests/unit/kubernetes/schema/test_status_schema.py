@@ -39,7 +39,7 @@ FULL = ConnectorStatus(
     next_sync_time=T0 + timedelta(hours=1),
     consecutive_failures=0,
     last_sync=SyncRecord(SyncID("s1"), Trigger.REQUEST, T0, T0, Counts(12, 5, 30), 8, 1.5, "ab" * 32, 4096),
-    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30)),
+    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30), "pebble"),
     last_handled_sync_request="now",
     history=(
         HistoryEntry(SyncID("s1"), Trigger.REQUEST, T0, T0, True, Reason.SYNC_SUCCEEDED, Counts(12, 5, 30)),
@@ -86,6 +86,7 @@ def test_the_json_is_that_of_the_design() -> None:
             "syncID": "s1",
             "sha256": "ab" * 32,
             "bytes": 4096,
+            "engineAsked": "pebble",
             "accounts": 12,
             "teams": 5,
             "memberships": 30,
