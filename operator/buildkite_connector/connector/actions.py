@@ -32,7 +32,9 @@ class OpenC1:
 
 @dataclass(frozen=True, slots=True)
 class CloseC1:
-    """End the session with C1; its tasks go back."""
+    """End the session with C1; its tasks go back, after those that upload have ended (`finish_uploads`)."""
+
+    finish_uploads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from buildkite_connector.connector.actions import (
     Refuse,
     Restore,
 )
+from buildkite_connector.connector.c1_session import C1SessionHolder
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide, wake_at
@@ -39,7 +40,6 @@ from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.tasks.poller import TaskPoller
 from buildkite_connector.timing.clock import Instant, instant
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,9 @@ class Connector:
         self._wake: float | None = AT_ONCE
         self._running: set[asyncio.Task[None]] = set()
         self._sync: asyncio.Task[None] | None = None
-        self._poller: tuple[TaskPoller, asyncio.Task[None]] | None = None
         self._closing_c1: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
+        self._session = C1SessionHolder(self.name, environment, self._deliveries, self)
         self._closed = False
 
     # What the scheduler and the controller call
@@ -104,6 +104,7 @@ class Connector:
         self._closed = True
         self._env.scheduler.remove(self)
         self._env.host_ids.release(self._key)
+        self._session.hurry()
         ending = self._running - {self._closing_c1}
         for task in ending:
             task.cancel()
@@ -111,7 +112,7 @@ class Connector:
             await asyncio.wait(ending)
         if self._closing_c1 is not None:
             await asyncio.wait({self._closing_c1})
-        await self._close_poller()
+        await self._session.close()
         await self._writer.close()
         if discard:
             await self._env.store.discard(self._key)
@@ -171,9 +172,9 @@ class Connector:
                 self._start(on_credentials.CHECK, self._check(full=full))
             case OpenC1():
                 self._open_c1(action, now)
-            case CloseC1():
+            case CloseC1(finish_uploads=finish_uploads):
                 self._state = on_credentials.c1_closing(state, now)
-                self._closing_c1 = self._start("close C1", self._close_c1())
+                self._closing_c1 = self._start("close C1", self._close_c1(finish_uploads=finish_uploads))
             case QueueSync():
                 self._state = transitions.sync_queued(state, now)
                 self._sync = self._start("sync", self._run_sync())
@@ -230,42 +231,14 @@ class Connector:
         except Failure as failure:
             self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
             return
-        poller = TaskPoller(
-            self.name,
-            service,
-            self._deliveries,
-            self,
-            env.clock,
-            env.waits.jitter,
-            env.hello_slots,
-            patient=self._c1_known,
-            most_tasks=env.most_tasks,
-            observer=env.observer,
-        )
+        self._session.open(service, patient=self._c1_known, start=lambda work: self._start("C1", work))
         self._c1_known = False
-        self._poller = (poller, self._start("C1", self._poll(poller)))
 
-    async def _poll(self, poller: TaskPoller) -> None:
+    async def _close_c1(self, *, finish_uploads: bool) -> None:
         try:
-            await poller.run()
-        except Exception as error:
-            logger.exception("the session with C1 failed unexpectedly", extra={"connector": self.name})
-            self.c1_failed(internal_error(error))
-
-    async def _close_c1(self) -> None:
-        try:
-            await self._close_poller()
+            await self._session.close(finish_uploads=finish_uploads)
         finally:
             self._apply(lambda state, _: on_credentials.c1_closed(state))
-
-    async def _close_poller(self) -> None:
-        if self._poller is None:
-            return
-        poller, polling = self._poller
-        self._poller = None
-        polling.cancel()
-        await asyncio.wait({polling})
-        await poller.close()
 
     async def _run_sync(self) -> None:
         waits = self._env.waits

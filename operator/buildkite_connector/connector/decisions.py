@@ -22,6 +22,7 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
+    C1Identity,
     C1Phase,
     ConnectorState,
     DesiredState,
@@ -121,13 +122,20 @@ def _c1(state: ConnectorState, now: Instant) -> Iterator[Action]:
     c1 = state.c1
     wanted = claimed_identity(state) if state.host_id_holder is None else None
     if c1.phase is C1Phase.OPEN and (c1.ended or c1.identity != wanted):
-        yield CloseC1()
+        yield CloseC1(finish_uploads=not c1.ended and _same_client(c1.identity, wanted))
     elif (
         c1.phase is C1Phase.CLOSED
         and wanted is not None
         and (c1.identity != wanted or not c1.ended or c1.reopen_at <= now.monotonic)
     ):
         yield OpenC1(wanted)
+
+
+def _same_client(identity: C1Identity | None, wanted: C1Identity | None) -> bool:
+    """Whether only the client's secret was rotated: C1 takes both for one connector."""
+    if identity is None or wanted is None:
+        return False
+    return (identity.client_id, identity.host_id) == (wanted.client_id, wanted.host_id)
 
 
 def _requests(state: ConnectorState, now: Instant) -> Iterator[Action]:

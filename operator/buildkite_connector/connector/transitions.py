@@ -5,7 +5,7 @@ changes nothing but that its action has ended. How records of syncs and deliveri
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from buildkite_connector.connector import records
 from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
@@ -22,7 +22,7 @@ from buildkite_connector.connector.state import (
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import next_time
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
@@ -144,11 +144,14 @@ def sync_succeeded(
 def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
     """The next sync waits for the backoff, or longer where Buildkite said so; then the wait holds for all triggers.
 
-    What new credentials or an edit must fix blocks syncs altogether.
+    What new credentials or an edit must fix blocks syncs altogether; where they came meanwhile, the next sync, with
+    them, is due at once, and tasks wait for it.
     """
     run = state.sync
     if run is None or run.started is None or run.id is None:
         return replace(state, sync=None)
+    if failure.remedy is not Remedy.RETRY and run.inputs is not None and not run.inputs.same(state.inputs):
+        return _failed_before_a_change(state, run.id, run.started.wall, failure, now)
     wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, waits.jitter, failure.retry_after)
     blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
     state = replace(
@@ -168,9 +171,27 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
             accepted=state.desired.accept_shrink,
         ),
     )
-    if failure.remedy is Remedy.RETRY or run.inputs is None or not run.inputs.same(state.inputs):
+    if failure.remedy is Remedy.RETRY or run.inputs is None:
         return state
     return credentials_failed(state, failure, now, waits)
+
+
+def _failed_before_a_change(
+    state: ConnectorState, sync_id: SyncID, started: datetime, failure: Failure, now: Instant
+) -> ConnectorState:
+    """A sync with what has been replaced since: its history entry, and nothing that holds up the next one."""
+    trigger = state.sync.trigger if state.sync is not None else Trigger.CHANGE
+    failed = records.sync_failed(
+        state.records,
+        sync_id=sync_id,
+        trigger=trigger,
+        started=started,
+        finished=now.wall,
+        failure=failure,
+        next_sync=now.wall,
+        accepted=state.desired.accept_shrink,
+    )
+    return replace(state, sync=None, records=records.change_seen(failed, now.wall))
 
 
 # Snapshots for C1's tasks

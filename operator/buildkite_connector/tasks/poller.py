@@ -27,6 +27,8 @@ SHORTEST_POLL = 1.0
 """Seconds between two GetTask calls when C1 has no task, whatever C1 says."""
 HELLO_SECONDS = 10.0
 """How long the first Hello of a session may take before C1 counts as unreachable."""
+UPLOAD_SECONDS = 120.0
+"""How long an upload under way may take to end when its session gives way to one with a new secret."""
 REPORTED_AFTER_SECONDS = 30.0
 """Seconds of consecutive failures before C1 is reported unreachable. Shorter outages (a restart of C1) are not."""
 
@@ -76,8 +78,13 @@ class TaskPoller:
         while not self._ended:
             await self._clock.sleep(await self._ask())
 
-    async def close(self) -> None:
-        """Hand the tasks under way back, within 10 s, and close the connection. `run` must have ended."""
+    async def close(self, hurry: asyncio.Event | None = None) -> None:
+        """Hand the tasks under way back, within 10 s, and close the connection. `run` must have ended.
+
+        With `hurry`, tasks that upload may end first, within `UPLOAD_SECONDS` and until it is set.
+        """
+        if hurry is not None:
+            await self._finish_uploads(hurry)
         for runner in self._runners.values():
             runner.stop()
         if self._running:
@@ -87,6 +94,23 @@ class TaskPoller:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await self._service.aclose()
+
+    async def _finish_uploads(self, hurry: asyncio.Event) -> None:
+        """Stop all tasks but those that upload, and wait for these."""
+        for runner in self._runners.values():
+            if not runner.uploads:
+                runner.stop()
+        uploading = {task for task_id, task in self._running.items() if self._runners[task_id].uploads}
+        if not uploading:
+            return
+        hurried = asyncio.create_task(hurry.wait(), name=f"{self._name}/hurry")
+        ended = asyncio.create_task(asyncio.wait(uploading), name=f"{self._name}/uploads")
+        try:
+            await asyncio.wait({hurried, ended}, timeout=UPLOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
+            ended.cancel()
+            await asyncio.gather(hurried, ended, return_exceptions=True)
 
     async def _ask(self) -> float:
         """One GetTask, after Hello where that is due. Gives the seconds until the next."""

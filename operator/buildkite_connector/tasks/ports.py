@@ -88,6 +88,11 @@ class TaskHandler(Protocol):
         """Whether the work is done but for the other side's answer: at shutdown that answer is awaited."""
         ...
 
+    @property
+    def uploads(self) -> bool:
+        """Whether a file is on its way to C1."""
+        ...
+
     async def run(self) -> TaskOutcome:
         """Raises Failure when the task failed."""
         ...

@@ -61,6 +61,11 @@ class TaskRunner:
         """The process or the session ends: the task is handed back, unless only an answer is outstanding."""
         self._stopping.set()
 
+    @property
+    def uploads(self) -> bool:
+        """Whether a file is on its way to C1."""
+        return self._handler.uploads
+
     async def run(self) -> None:
         """Until C1 has the task's end, or did not take it. A task that is cancelled is handed back."""
         with self._observer.operation(

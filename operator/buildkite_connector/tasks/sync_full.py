@@ -39,6 +39,7 @@ class SyncFullHandler:
         self._observer = observer
         self._delivered: StagedSnapshot | None = None
         self._recalls = True
+        self.uploads = False
         self.awaits_answer = False
         """The whole file is on its way, and C1's answer is outstanding."""
 
@@ -53,6 +54,7 @@ class SyncFullHandler:
             return outcome
         self._recalls = False
         async with self._snapshots.snapshot_for(self._task) as snapshot, self._turn:
+            self.uploads = True
             try:
                 with self._observer.operation(
                     Work.DELIVERY, connector=self._name, task_id=self._task.id, bytes=snapshot.size
@@ -62,7 +64,7 @@ class SyncFullHandler:
                 self._snapshots.delivery_failed(snapshot, failure)
                 raise
             finally:
-                self.awaits_answer = False
+                self.uploads = self.awaits_answer = False
             self._delivered = snapshot
             self._snapshots.uploaded(self._task, snapshot)
         return outcome
@@ -84,6 +86,7 @@ class RefusalHandler:
     """A task that gets its final answer at once."""
 
     heartbeats = False
+    uploads = False
     awaits_answer = False
 
     def __init__(self, kind: str, outcome: TaskOutcome) -> None:

@@ -76,7 +76,10 @@ def test_the_secret_is_read_again_at_its_time() -> None:
     [
         pytest.param({}, [], id="open and well"),
         pytest.param({"ended": True}, [CloseC1()], id="open and ended"),
-        pytest.param({"identity": OTHERS}, [CloseC1()], id="open as another"),
+        pytest.param({"identity": OTHERS}, [CloseC1(finish_uploads=True)], id="open with an old secret"),
+        pytest.param({"identity": OTHERS, "ended": True}, [CloseC1()], id="ended with an old secret"),
+        pytest.param({"identity": replace(OTHERS, client_id="other")}, [CloseC1()], id="open as another client"),
+        pytest.param({"identity": replace(OTHERS, host_id="other")}, [CloseC1()], id="open as another host"),
         pytest.param({"phase": C1Phase.CLOSING, "ended": True}, [], id="closing"),
         pytest.param({"phase": C1Phase.CLOSED}, [OpenC1(HERS)], id="closed"),
         pytest.param({"phase": C1Phase.CLOSED, "ended": True, "reopen_at": after(10.001).monotonic}, [], id="ended"),

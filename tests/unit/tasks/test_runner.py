@@ -30,6 +30,7 @@ class Work:
     ends: TaskOutcome | Exception = DONE
     heartbeats: bool = True
     awaits_answer: bool = False
+    uploads: bool = False
     kind: str = "sync_full"
     began: list[float] = field(default_factory=list)
     ended: bool = False
