@@ -105,7 +105,7 @@ class Channel:
         self.channel = grpc.aio.secure_channel(
             f"dns:///{endpoint}",
             grpc.ssl_channel_credentials(root_certificates=trust.roots),
-            options=(*CHANNEL_OPTIONS, through),
+            options=(*CHANNEL_OPTIONS, ("grpc.client_idle_timeout_ms", round(settings.idle_timeout * 1000)), through),
         )
         self.stub = BatonServiceStub(self.channel)  # type: ignore[no-untyped-call]  # generated code
 

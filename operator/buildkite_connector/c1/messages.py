@@ -4,6 +4,7 @@ import re
 from itertools import islice
 
 from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from buildkite_connector.model.failure import Failure, Reason
@@ -22,6 +23,8 @@ from buildkite_connector.model.tasks import (
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
 
+ERROR_DOMAIN = "connectors.c1.ai"
+"""Whose reasons a failed task's ErrorInfo names."""
 LONGEST_POLL = 300.0
 SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT, DEFAULT_HEARTBEAT = 1.0, 300.0, 30.0
 UNKNOWN_KIND = "unknown"
@@ -65,7 +68,16 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
     else:
         request.error.CopyFrom(baton_pb2.BatonServiceFinishTaskRequest.Error(non_retryable=outcome.non_retryable))
         request.status.CopyFrom(Status(code=outcome.code, message=outcome.message or outcome.code.name))
+        _add_details(request.status, outcome)
     return request
+
+
+def _add_details(status: Status, outcome: TaskOutcome) -> None:
+    """The reason and the wait as google.rpc's own messages, for whoever does not read sentences."""
+    if outcome.reason:
+        status.details.add().Pack(ErrorInfo(reason=outcome.reason, domain=ERROR_DOMAIN))
+    if outcome.retry_after:
+        status.details.add().Pack(RetryInfo(retry_delay=Duration(seconds=round(outcome.retry_after))))
 
 
 def _task_from(task: baton_pb2.Task, redactor: Redactor) -> Task | None:

@@ -36,6 +36,9 @@ class C1Settings:
     """Deadline of GetTask, which C1 may hold open while there is no task."""
     upload_timeout: float = 1800.0
     """Deadline of one whole upload, all its attempts together."""
+    idle_timeout: float = 45.0
+    """How long a gRPC connection may stand idle before this side closes it: less than load balancers allow (60 s and
+    more), which forget a connection without a word. Pings would have to come oftener than servers accept."""
     upload_attempts: int = 3
     """How often an upload is begun, each time from the file's start."""
 

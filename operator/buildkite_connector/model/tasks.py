@@ -3,7 +3,7 @@
 The C1 adapter turns BatonService's messages into these, `session` acts on them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NewType
 
@@ -85,8 +85,13 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """How a task ended. Code.OK is success (its message may still tell C1 something)."""
+    """How a task ended. Code.OK is success (its message may still tell C1 something).
+
+    `reason` (as a condition has it) and `retry_after` (seconds) repeat for machines what the message says.
+    """
 
     code: Code = Code.OK
     message: str = ""
     non_retryable: bool = False
+    reason: str = field(default="", compare=False)
+    retry_after: float | None = field(default=None, compare=False)

@@ -10,7 +10,13 @@ UNEXPECTED = TaskOutcome(Code.INTERNAL, "An error in the connector itself; its l
 def outcome_of(failure: Failure) -> TaskOutcome:
     """A code of the failure's meaning; final only where an edit is needed."""
     code = _CODES.get(failure.reason) or _CODES_BY_REMEDY[failure.remedy]
-    return TaskOutcome(code, f"{failure.reason}: {failure.message}", non_retryable=failure.remedy is Remedy.EDIT)
+    return TaskOutcome(
+        code,
+        f"{failure.reason}: {failure.message}",
+        non_retryable=failure.remedy is Remedy.EDIT,
+        reason=failure.reason.value,
+        retry_after=failure.retry_after,
+    )
 
 
 def unsupported(kind: str) -> TaskOutcome:

@@ -37,6 +37,7 @@ class Front:
         self._grpc = grpc
         self._server: asyncio.Server | None = None
         self._connections: dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
+        self._ended = asyncio.Event()
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._context.num_tickets = 0
@@ -66,6 +67,15 @@ class Front:
     @property
     def listening(self) -> bool:
         return self._server is not None and self._server.is_serving()
+
+    @property
+    def connections(self) -> list[int]:
+        """Those that are open, oldest first, each by the peer port that a server behind knows it by."""
+        return list(self._connections)
+
+    async def until_ended(self, connection: int) -> None:
+        while connection in self._connections:
+            await self._ended.wait()
 
     def close(self) -> None:
         """Refuse connections, and reset those that are open."""
@@ -106,6 +116,8 @@ class Front:
                 way.cancel()
             if self._connections.get(inner_port) is pair:  # else a newer connection has the port already
                 del self._connections[inner_port]
+            self._ended.set()
+            self._ended = asyncio.Event()
             inner_writer.close()
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):

@@ -180,3 +180,13 @@ async def test_a_proxy_that_refuses_makes_c1_unreachable(sim: C1Simulator) -> No
 
     assert (caught.value.reason, caught.value.remedy) == (Reason.C1_UNREACHABLE, Remedy.RETRY)
     assert "403" in caught.value.message
+
+
+async def test_a_connection_that_stands_idle_is_closed_before_a_load_balancer_forgets_it(sim: C1Simulator) -> None:
+    async with connect(sim, idle_timeout=1.0) as connector:
+        await connector.hello()
+        async with asyncio.timeout(5):
+            await sim.front.until_ended(sim.front.connections[-1])
+        await connector.next_task()
+        assert sim.token_requests == 1
+    assert C1Settings().idle_timeout < 60

@@ -1,5 +1,6 @@
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -15,6 +16,7 @@ from buildkite_connector.model.tasks import (
 )
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
+from buildkite_connector.tasks.outcomes import outcome_of
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
 ANSWERED = {"none", "hello", "sync_full"}
@@ -214,3 +216,18 @@ def test_a_failure_without_words_still_says_which_it_is() -> None:
 def duration(seconds: float) -> Duration:
     whole = int(seconds)
     return Duration(seconds=whole, nanos=round((seconds - whole) * 1e9))
+
+
+def test_a_failures_reason_and_its_wait_are_details_of_the_status() -> None:
+    failure = Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite asked for a pause.", retry_after=90.0)
+    request = finish_request("host", ID, outcome_of(failure))
+    info, retry = ErrorInfo(), RetryInfo()
+    reason, wait = request.status.details
+    assert reason.Unpack(info)
+    assert wait.Unpack(retry)
+    assert (info.reason, info.domain) == ("BuildkiteRateLimited", "connectors.c1.ai")
+    assert retry.retry_delay.seconds == 90
+
+
+def test_an_outcome_without_a_reason_has_no_details() -> None:
+    assert not finish_request("host", ID, TaskOutcome(Code.ABORTED, "Stopping.")).status.details
