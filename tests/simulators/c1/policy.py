@@ -15,6 +15,7 @@ class Policy:
     `sync_on_hello`: a host's first Hello makes a full sync due; `sync_every`: and so does each such period.
     `retry_failed`: a task that failed and may be retried comes again, under a new id.
     `requeue_lost`: an overdue task is handed out again, under its own id.
+    `forget_uploads`: what came under such a task before counts no more.
     `validate`: an upload that C1's ingestion would refuse is refused.
     """
 
@@ -27,6 +28,7 @@ class Policy:
     sync_every: float | None = None
     retry_failed: bool = False
     requeue_lost: bool = False
+    forget_uploads: bool = False
     validate: bool = True
 
     @property

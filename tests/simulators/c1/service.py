@@ -137,6 +137,7 @@ class BatonService:
             check(request)
             answer = await act(exchange, request)
             if fault is not None:
+                self._ledger.answer_lost(exchange.task_id)
                 await self._befall(fault, exchange)
         return answer
 

@@ -67,6 +67,8 @@ class TaskRecord:
     cancelled: bool = False
     cancel_told: bool = False
     delivered: bool = False
+    handed_again: bool = False
+    end_unanswered: bool = False
     outcome: Outcome | None = None
     alarm: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -96,6 +98,7 @@ class Ledger:
         self._journal = journal
         self._call_later = call_later
         self._due: dict[Who, asyncio.TimerHandle] = {}
+        self._forgotten: set[Who] = set()
 
     def close(self) -> None:
         """No task is overdue and no sync due any more."""
@@ -103,6 +106,11 @@ class Ledger:
             self._expect_heartbeat(record, expected=False)
         for timer in self._due.values():
             timer.cancel()
+
+    def forget_hosts(self) -> None:
+        """Every host must say Hello again; one that does not know so yet breaks no contract."""
+        self._forgotten |= set(self.sessions)
+        self.sessions.clear()
 
     def add(
         self,
@@ -176,12 +184,18 @@ class Ledger:
             self._journal.violate(f"UploadAsset by {who.host_id}: no heartbeat came before it for {record.id}")
         return record
 
+    def answer_lost(self, task_id: str) -> None:
+        """The host does not know what became of its call: one more FinishTask is refused and no breach."""
+        if (record := self.tasks.get(task_id)) is not None:
+            record.end_unanswered = record.outcome is not None
+
     def finish(self, who: Who, task_id: str, outcome: Outcome) -> TaskRecord:
         record = self._running(who, task_id)
         if record.kind == "hello":
             raise _precondition(f"task_id: {record.id} is a hello task; it is answered with Hello alone")
         if outcome.success and record.kind == "sync_full" and not record.delivered:
-            raise _precondition(f"task_id: {record.id} is a sync_full task without an accepted upload")
+            told = f"task_id: {record.id} is a sync_full task without an accepted upload"
+            raise Refused(StatusCode.FAILED_PRECONDITION, told, violation=not record.handed_again)
         if outcome.success and record.cancel_told:
             raise _precondition(f"task_id: {record.id} is cancelled and the host was told")
         self._end(record, outcome)
@@ -198,7 +212,8 @@ class Ledger:
 
     def _greeted(self, who: Who) -> None:
         if who not in self.sessions:
-            raise _precondition(f"host_id: {who.host_id} has not said Hello")
+            told = f"host_id: {who.host_id} has not said Hello"
+            raise Refused(StatusCode.FAILED_PRECONDITION, told, violation=who not in self._forgotten)
 
     def _running(self, who: Who, task_id: str, *, late: bool = False) -> TaskRecord:
         """`late`: what comes just after the end is refused, but no breach: it was under way."""
@@ -207,9 +222,11 @@ class Ledger:
         if record is None or not record.is_for(who) or record.holder not in (None, who):
             raise Refused(StatusCode.NOT_FOUND, f"task_id: this host has no task {task_id}")
         if record.state is State.FINISHED:
-            raise Refused(StatusCode.FAILED_PRECONDITION, f"task_id: {task_id} is finished already", violation=not late)
+            breach = not late and not record.end_unanswered
+            raise Refused(StatusCode.FAILED_PRECONDITION, f"task_id: {task_id} is finished already", violation=breach)
         if record.state is State.QUEUED:
-            raise _precondition(f"task_id: {task_id} has not been handed out")
+            told = f"task_id: {task_id} has not been handed out"
+            raise Refused(StatusCode.FAILED_PRECONDITION, told, violation=not record.handed_again)
         return record
 
     def _end(self, record: TaskRecord, outcome: Outcome) -> None:
@@ -229,7 +246,8 @@ class Ledger:
         record.alarm = None
         host_id = record.holder.host_id if record.holder else ""
         if self._policy.requeue_lost:
-            record.state, record.holder, record.delivered = State.QUEUED, None, False
+            record.state, record.holder, record.handed_again = State.QUEUED, None, True
+            record.delivered = record.delivered and not self._policy.forget_uploads
         self._journal.violate(f"Heartbeat by {host_id}: none for {record.id} within {patience:g} s")
 
     def _sync_due(self, who: Who) -> None:

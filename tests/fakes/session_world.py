@@ -1,0 +1,172 @@
+"""A real connector, its real client of C1 and its real files, at a simulated C1 over TLS, in hurried time.
+
+Buildkite is `connector_ports.Buildkite`, whose syncs last until they are let go.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from buildkite_connector.c1 import C1, C1Client, open_c1, parse_credentials
+from buildkite_connector.c1z import SnapshotStore, new_sync_id
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.model.directory import Collection, Organization
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConditionStatus, ConditionType
+from buildkite_connector.sync.collect import Progress
+from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.spacing import Spacing
+from fakes.c1_world import HOST_ID, settings_for
+from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
+from fakes.hurried_time import HurriedClock
+from fakes.virtual_time import NoJitter
+from simulators.c1.policy import Policy
+from simulators.c1.server import C1Simulator
+from simulators.c1.tasks import State, TaskRecord
+
+PATIENCE = 1500.0
+"""Seconds of the loop in which what should happen must have: an ended session is opened again after 300."""
+NO_BREACH = ("none for", "the stream ended without eof")
+"""In what the simulator calls a violation: a heartbeat that did not come while C1 could not be reached, and what is
+left of an upload when its connection breaks, which C1 refuses."""
+
+
+class GatedBuildkite(Buildkite):
+    """A sync lasts while `gate` is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(seconds=0.0)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def collect(
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
+    ) -> Collection:
+        collection = await super().collect(organization, scope, progress)
+        await self.gate.wait()
+        return collection
+
+
+class SessionWorld:
+    """Made by `session_world`. `start` begins the connector."""
+
+    def __init__(self, sim: C1Simulator, c1: C1, store: SnapshotStore, clock: HurriedClock) -> None:
+        self.sim = sim
+        self.c1 = c1
+        self.store = store
+        self.clock = clock
+        self.buildkite = GatedBuildkite()
+        self.client = sim.register_client()
+        self.vault = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
+        self.reports = Reports()
+        self._secrets = itertools.count()
+        self._scheduler = Scheduler(clock)
+        self._running: asyncio.Task[None] | None = None
+        self._connector: Connector | None = None
+
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> GatedBuildkite:
+        return self.buildkite
+
+    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
+        return self.c1.client(parse_credentials(credentials.client_id, credentials.client_secret), spec.host_id)
+
+    def start(self) -> None:
+        environment = Environment(
+            clients=self,
+            store=self.store,
+            scheduler=self._scheduler,
+            clock=self.clock,
+            waits=Waits(NoJitter(), Spacing(0.2)),
+            sync_slots=asyncio.Semaphore(4),
+            check_slots=asyncio.Semaphore(4),
+            hello_slots=asyncio.Semaphore(4),
+            new_sync_id=lambda now: new_sync_id(now, lambda size: next(self._secrets).to_bytes(size, "big")),
+        )
+        spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=0.0)
+        self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
+        self._running = asyncio.create_task(self._scheduler.run())
+        self._scheduler.add(self._connector)
+
+    async def stop(self) -> None:
+        if self._connector is None or self._running is None:
+            return
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        await self._connector.close(discard=False)
+        self._connector = None
+
+    # What C1 knows
+
+    async def until(self, predicate: Callable[[], object]) -> None:
+        """Once it holds; it is asked anew whenever something happened at C1. Raises TimeoutError."""
+        await self.sim.wait_for(predicate, PATIENCE)
+
+    def condition(self, kind: ConditionType) -> tuple[str, str]:
+        found = self.reports.written[-1].condition(kind) if self.reports.written else None
+        return (found.status.value, found.reason.value) if found else ("absent", "")
+
+    @property
+    def ready(self) -> bool:
+        return self.condition(ConditionType.READY)[0] == ConditionStatus.TRUE
+
+    @property
+    def taken(self) -> list[TaskRecord]:
+        """The tasks that were handed out."""
+        return [record for record in self.sim.tasks.values() if record.holder is not None]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every task has ended, and the newest one with success."""
+        tasks = list(self.sim.tasks.values())
+        ended = all(record.state is State.FINISHED for record in tasks)
+        return ended and tasks[-1].outcome is not None and tasks[-1].outcome.success
+
+    async def until_settled(self) -> None:
+        """Once C1's books and the status agree, and the connector is ready. Raises TimeoutError."""
+        await self.until(lambda: self.settled)
+        last = list(self.sim.tasks)[-1]
+
+        def told() -> bool:
+            status = self.reports.written[-1]
+            return self.ready and status.last_delivery is not None and status.last_delivery.task_id == last
+
+        await self.until(told)
+
+    @property
+    def disagreements(self) -> list[str]:
+        """Where the tasks that C1 handed out and what came back do not agree."""
+        succeeded = {task.id for task in self.sim.tasks.values() if task.outcome and task.outcome.success}
+        delivered = Counter(received.task_id for received in self.sim.ingested)
+        unfinished = [f"{task.id} was taken and not ended" for task in self.taken if task.outcome is None]
+        twice = [f"{task_id} was delivered {times} times" for task_id, times in delivered.items() if times > 1]
+        apart = [f"{each} was delivered or succeeded, not both" for each in succeeded ^ set(delivered)]
+        broken = [each for each in self.sim.violations if not any(told in each for told in NO_BREACH)]
+        return unfinished + twice + apart + broken
+
+
+@contextlib.asynccontextmanager
+async def session_world(policy: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[SessionWorld]:
+    """`policy` changes the simulator's, `settings` the client's. Seconds are the loop's; gRPC's deadlines are real."""
+    clock = HurriedClock()
+    usual_policy = {"next_poll": 5.0, "next_heartbeat": 20.0, "heartbeat_grace": 5.0}
+    patient = Policy(retry_failed=True, requeue_lost=True, **(usual_policy | (policy or {})))
+    usual = {"call_timeout": 300.0, "poll_timeout": 300.0, "connect_timeout": 300.0}
+    async with C1Simulator(patient, clock=clock) as sim:
+        with tempfile.TemporaryDirectory() as folder:
+            async with open_c1(settings_for(sim, **(usual | settings)), clock=clock, jitter=NoJitter()) as c1:
+                world = SessionWorld(sim, c1, SnapshotStore(Path(folder), clock), clock)
+                try:
+                    yield world
+                finally:
+                    sim.faults.clear()
+                    world.buildkite.gate.set()
+                    await world.stop()

@@ -1,0 +1,162 @@
+"""What can befall one task at C1: heartbeats that fail, a cancellation, an upload that breaks, an end that is lost.
+
+Each row is a task of a real connector at the simulated C1, over TLS. What befalls the session: `test_session_matrix`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from buildkite_connector.c1 import upload
+from buildkite_connector.model.tasks import Code
+from fakes.hurried_time import hurried_time
+from fakes.session_world import SessionWorld, session_world
+from simulators.c1.faults import Action, Fault
+from simulators.c1.tasks import Outcome
+
+CHUNK = 1024
+"""Bytes: small, so that the snapshot of ten accounts has several chunks."""
+BEFORE, AMID, LAST = 0, 2 * CHUNK, 1_000_000
+"""After how many bytes an upload breaks; LAST: when C1 has the whole and is about to answer."""
+
+
+async def begin(world: SessionWorld, state: str) -> str:
+    """A task in this state; its id. `syncing`: the gate is closed. `uploading`, `finishing`: C1 lets the call wait."""
+    if state == "syncing":
+        world.buildkite.gate.clear()
+    rpc = {"syncing": "Heartbeat", "uploading": "UploadAsset", "finishing": "FinishTask"}[state]
+    if state != "syncing":
+        world.sim.stall(rpc, after_bytes=AMID if state == "uploading" else 0)
+    task_id = world.sim.add_task()
+    world.start()
+    await world.until(lambda: world.sim.calls(rpc) if state == "syncing" else world.sim.under_way[rpc])
+    return task_id
+
+
+# Heartbeats
+
+
+@pytest.mark.parametrize(
+    ("failures", "code", "tasks"), [(9, Code.OK, 1), (10, Code.UNAVAILABLE, 2)], ids=["nine", "ten"]
+)
+@hurried_time
+async def test_ten_failed_heartbeats_in_a_row_give_the_work_up_and_nine_do_not(
+    failures: int, code: Code, tasks: int
+) -> None:
+    async with session_world(policy={"heartbeat_grace": 30.0}) as world:
+        task_id = await begin(world, "syncing")
+        world.sim.fail("Heartbeat", times=failures)
+        await world.until(lambda: [call.code for call in world.sim.calls("Heartbeat")].count("UNAVAILABLE") == failures)
+        await asyncio.sleep(50)
+        world.buildkite.gate.set()
+        await world.until_settled()
+        outcome = await world.sim.finished(task_id)
+        assert (outcome.code, len(world.sim.tasks)) == (code, tasks)
+        assert world.disagreements == []
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize("state", ["queued", "syncing", "uploading", "finishing"])
+@hurried_time
+async def test_a_task_is_cancelled_in_each_state_and_the_next_one_is_delivered(state: str) -> None:
+    async with session_world() as world:
+        if state == "queued":
+            task_id = world.sim.add_task()
+            world.sim.cancel(task_id)
+            world.start()
+        else:
+            task_id = await begin(world, state)
+            world.sim.cancel(task_id)
+        if state in {"syncing", "uploading"}:
+            await world.sim.finished(task_id, 1000)
+            assert world.sim.received == []
+        world.sim.faults.clear()
+        world.buildkite.gate.set()
+        outcome = await world.sim.finished(task_id, 1000)
+        assert outcome.code == (Code.OK if state == "finishing" else Code.CANCELLED)
+        world.sim.add_task()
+        await world.until_settled()
+        assert world.disagreements == []
+        assert len(world.sim.ingested) == (2 if state == "finishing" else 1)
+
+
+# The upload
+
+
+def error(after_bytes: int) -> Fault:
+    return Fault("UploadAsset", after_bytes=after_bytes, carried_out=after_bytes == LAST)
+
+
+def reset(after_bytes: int) -> Fault:
+    return Fault("UploadAsset", Action.DROP, after_bytes=after_bytes, carried_out=after_bytes == LAST)
+
+
+@pytest.mark.parametrize("times", [1, 3], ids=["once", "each time"])
+@pytest.mark.parametrize("after_bytes", [BEFORE, AMID, LAST], ids=["before", "amid", "after the last chunk"])
+@pytest.mark.parametrize("fault", [error, reset])
+def test_an_upload_that_breaks_is_begun_afresh_and_after_three_times_under_another_task(
+    fault: Callable[[int], Fault], after_bytes: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "CHUNK_BYTES", CHUNK)
+
+    @hurried_time
+    async def test() -> None:
+        async with session_world() as world:
+            for _ in range(times):
+                world.sim.faults.add(fault(after_bytes))
+            world.sim.add_task()
+            world.start()
+            await world.until_settled()
+            ends = [task.outcome.code for task in world.sim.tasks.values() if task.outcome is not None]
+            assert ends == ([Code.OK] if times == 1 else [Code.UNAVAILABLE, Code.OK])
+            assert len(world.sim.calls("UploadAsset")) == times + 1
+            whole = {received.sha256 for received in world.sim.received}
+            assert len(whole) == len(ends) if after_bytes == LAST else len(whole) == 1
+            assert len(world.sim.ingested) == 1
+            assert world.disagreements == []
+
+    test()
+
+
+# The end of a task
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What becomes of FinishTask: `times` it fails; `carried_out`: only the answer is lost."""
+
+    title: str
+    times: int
+    carried_out: bool
+    forget_uploads: bool = False
+    uploads: int = 1
+
+
+LOST = (
+    Lost("the call once", 1, carried_out=False),
+    Lost("the answer once", 1, carried_out=True),
+    Lost("the answer each time", 3, carried_out=True),
+    Lost("the call each time", 3, carried_out=False),
+    Lost("the call for an hour", 12, carried_out=False),
+    Lost("the call each time, and C1 forgets the upload", 3, carried_out=False, forget_uploads=True, uploads=2),
+)
+
+
+@pytest.mark.parametrize("lost", LOST, ids=lambda lost: lost.title)
+def test_an_end_that_is_lost_leads_to_no_second_delivery(lost: Lost) -> None:
+    @hurried_time
+    async def test() -> None:
+        async with session_world(policy={"forget_uploads": lost.forget_uploads}) as world:
+            world.sim.fail("FinishTask", times=lost.times, carried_out=lost.carried_out)
+            task_id = world.sim.add_task()
+            world.start()
+            await world.until_settled()
+            assert world.sim.tasks[task_id].outcome == Outcome(0)
+            assert (len(world.sim.received), len(world.sim.ingested)) == (lost.uploads, 1)
+            assert world.disagreements == []
+
+    test()
