@@ -1,6 +1,6 @@
 """A real connector, its real client of C1 and its real files, at a simulated C1 over TLS, in hurried time.
 
-Buildkite is `connector_ports.Buildkite`, whose syncs last until they are let go.
+Buildkite is `connector_ports.Buildkite`, whose syncs last until they are let go, unless a test brings another.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType
 from buildkite_connector.sync.collect import Progress
+from buildkite_connector.sync.ports import Source
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.spacing import Spacing
 from fakes.c1_world import HOST_ID, settings_for
@@ -68,18 +69,19 @@ class SessionWorld:
         self.client = sim.register_client()
         self.vault = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
         self.reports = Reports()
+        self.another_buildkite: Source | None = None
         self._secrets = itertools.count()
         self._scheduler = Scheduler(clock)
         self._running: asyncio.Task[None] | None = None
         self._connector: Connector | None = None
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> GatedBuildkite:
-        return self.buildkite
+    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
+        return self.another_buildkite or self.buildkite
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
         return self.c1.client(parse_credentials(credentials.client_id, credentials.client_secret), spec.host_id)
 
-    def start(self) -> None:
+    def start(self, max_snapshot_age: float = 0.0) -> None:
         environment = Environment(
             clients=self,
             store=self.store,
@@ -91,7 +93,7 @@ class SessionWorld:
             hello_slots=asyncio.Semaphore(4),
             new_sync_id=lambda now: new_sync_id(now, lambda size: next(self._secrets).to_bytes(size, "big")),
         )
-        spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=0.0)
+        spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)
         self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
         self._running = asyncio.create_task(self._scheduler.run())
         self._scheduler.add(self._connector)
