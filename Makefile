@@ -10,7 +10,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e bench bench-fleet image crds chart proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet image crds chart proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ unit: $(READY) ## the unit tests alone
 # Two workers, each with an API server of its own; one when they would share an existing cluster.
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
 	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadgroup) -m e2e tests/e2e tests/scenarios
+
+soak: $(READY) ## ends the operator at random moments: KILLS=200 STOPS=100 by default, SEED repeats a run (about an hour)
+	@KILLS=$(or $(KILLS),200) STOPS=$(or $(STOPS),100) $(BIN)/pytest -s tests/soak
 
 coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .coverage_html/index.html
 	@rm -f .coverage .coverage.*
