@@ -21,14 +21,14 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import Collection, Organization
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConditionStatus, ConditionType
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.spacing import Spacing
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
-from fakes.hurried_time import HurriedClock
+from fakes.hurried_time import HurriedClock, TrueClock
 from fakes.virtual_time import NoJitter
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator
@@ -57,6 +57,18 @@ class GatedBuildkite(Buildkite):
         return collection
 
 
+class AnnouncedReports(Reports):
+    """Whoever waits for something at C1 looks again when a status was written."""
+
+    def __init__(self, sim: C1Simulator) -> None:
+        super().__init__()
+        self._sim = sim
+
+    async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
+        await super().report(before, after)
+        self._sim.journal.announce()
+
+
 class SessionWorld:
     """Made by `session_world`. `start` begins the connector."""
 
@@ -68,7 +80,7 @@ class SessionWorld:
         self.buildkite = GatedBuildkite()
         self.client = sim.register_client()
         self.vault = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
-        self.reports = Reports()
+        self.reports = AnnouncedReports(sim)
         self.another_buildkite: Source | None = None
         self._secrets = itertools.count()
         self._scheduler = Scheduler(clock)
@@ -109,7 +121,7 @@ class SessionWorld:
     # What C1 knows
 
     async def until(self, predicate: Callable[[], object]) -> None:
-        """Once it holds; it is asked anew whenever something happened at C1. Raises TimeoutError."""
+        """Once it holds; asked anew whenever something happened at C1 or a status was written. Raises TimeoutError."""
         await self.sim.wait_for(predicate, PATIENCE)
 
     def condition(self, kind: ConditionType) -> tuple[str, str]:
@@ -162,9 +174,9 @@ async def session_world(policy: dict[str, Any] | None = None, **settings: Any) -
     usual_policy = {"next_poll": 5.0, "next_heartbeat": 20.0, "heartbeat_grace": 5.0}
     patient = Policy(retry_failed=True, requeue_lost=True, **(usual_policy | (policy or {})))
     usual = {"call_timeout": 300.0, "poll_timeout": 300.0, "connect_timeout": 300.0}
-    async with C1Simulator(patient, clock=clock) as sim:
+    async with C1Simulator(patient, clock=TrueClock()) as sim:
         with tempfile.TemporaryDirectory() as folder:
-            async with open_c1(settings_for(sim, **(usual | settings)), clock=clock, jitter=NoJitter()) as c1:
+            async with open_c1(settings_for(sim, **(usual | settings)), clock=TrueClock(), jitter=NoJitter()) as c1:
                 world = SessionWorld(sim, c1, SnapshotStore(Path(folder), clock), clock)
                 try:
                     yield world

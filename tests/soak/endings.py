@@ -18,7 +18,7 @@ from typing import Any
 from harness.kubernetes_apis import Kubernetes
 from harness.rig import PATIENCE, OperatorProcess, Rig
 from scenarios.tenant import Stopwatch, Tenant
-from simulators.c1.tasks import State
+from simulators.c1.tasks import State, TaskRecord
 
 HAND_BACK_SECONDS = 10.0
 LATENCY = 0.05
@@ -56,12 +56,8 @@ class Endings:
         self.tally = Tally()
         self._temporary = temporary
         self._chance = chance
-        self._options: tuple[dict[str, object], ...] = (
-            {},
-            {},
-            {"skip_grants": True},
-            {"sync_resource_type_ids": ["user"]},
-        )
+        self._moment = ""
+        self._beaten: dict[str, int] = {}
 
     def process(self) -> OperatorProcess:
         return self.rig.operator(TMPDIR=str(self._temporary))
@@ -81,7 +77,7 @@ class Endings:
         assert code == 0 or (not begun and code == -signal.SIGTERM), f"a stop at {self._moment} ended with {code}"
         self.tally.stop_seconds.append(watch.seconds)
         assert watch.seconds < HAND_BACK_SECONDS, f"a stop at {self._moment} took {watch.seconds:.1f} s"
-        kept = [task.id for task in self.rig.c1.tasks.values() if task.state is State.RUNNING and task.heartbeats]
+        kept = [task.id for task in self.rig.c1.tasks.values() if task.state is State.RUNNING and self._had(task)]
         assert kept == [] or code, f"a stop at {self._moment} kept {kept}"
         self._look(f"after a stop at {self._moment}")
 
@@ -99,6 +95,7 @@ class Endings:
     async def _at_a_moment(self) -> AsyncIterator[OperatorProcess]:
         if self._all_ended():
             self.tenant.add_task(**self._chance.choice(OPTIONS))
+        self._beaten = {task.id: task.heartbeats for task in self.rig.c1.tasks.values()}
         self._moment = self._chance.choice(MOMENTS)
         self.tally.moments[self._moment] += 1
         process = self.process()
@@ -125,6 +122,10 @@ class Endings:
 
     def _begun(self, rpc: str) -> int:
         return len(self.rig.c1.calls(rpc)) + self.rig.c1.under_way[rpc]
+
+    def _had(self, task: TaskRecord) -> bool:
+        """Whether this process worked on it: a former one, killed, may have left it to its lease."""
+        return task.heartbeats > self._beaten.get(task.id, 0)
 
     def _all_ended(self) -> bool:
         return all(task.state is State.FINISHED for task in self.rig.c1.tasks.values())
