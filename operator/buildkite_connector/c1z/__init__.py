@@ -4,6 +4,7 @@
 messages and the contract of ids, `archive` the file around the database.
 """
 
+from buildkite_connector.c1z.compare import Changed, Changes, Difference, NamedMembership, compare
 from buildkite_connector.c1z.ksuid import new_sync_id
 from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
 from buildkite_connector.c1z.store import SnapshotStore
@@ -11,10 +12,15 @@ from buildkite_connector.c1z.sync_run import SyncRun
 from buildkite_connector.c1z.writer import WriteStopped, write_snapshot
 
 __all__ = [
+    "Changed",
+    "Changes",
+    "Difference",
+    "NamedMembership",
     "Snapshot",
     "SnapshotStore",
     "SyncRun",
     "WriteStopped",
+    "compare",
     "new_sync_id",
     "read_snapshot",
     "read_sync_run",

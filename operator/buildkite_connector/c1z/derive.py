@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from buildkite_connector.c1z.reader import find_sync_run, opened
+from buildkite_connector.c1z.database import opened
+from buildkite_connector.c1z.reader import find_sync_run
 from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row
 from buildkite_connector.c1z.writer import write_rows

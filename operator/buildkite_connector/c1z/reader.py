@@ -5,17 +5,11 @@ It reads what this connector writes and what the reference connector wrote for B
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 
-from google.protobuf.message import DecodeError
-
-from buildkite_connector.c1z.archive import invalid, unpack
-from buildkite_connector.c1z.atomic_file import scratch_directory
-from buildkite_connector.c1z.errors import translated
+from buildkite_connector.c1z.archive import invalid
+from buildkite_connector.c1z.database import opened
 from buildkite_connector.c1z.messages import read_account, read_membership, read_team
 from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, SyncRun, from_text, scope_of
 from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug
@@ -63,23 +57,6 @@ def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
                 scope=run.scope,
             ),
         )
-
-
-@contextmanager
-def opened(path: Path, scratch: Path | None) -> Iterator[sqlite3.Connection]:
-    """The file's database; what is wrong with it, found while it is used, comes out as Failure."""
-    with translated(path, "read the snapshot"), scratch_directory(scratch or Path(gettempdir())) as place:
-        database = place / "database"
-        with database.open("wb") as target:
-            for chunk in unpack(path):
-                target.write(chunk)
-        try:
-            with closing(
-                sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-            ) as connection:
-                yield connection
-        except (sqlite3.Error, DecodeError, TypeError, ValueError) as error:
-            raise invalid(path, f"its database is not that of a snapshot ({error})") from error
 
 
 def find_sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:

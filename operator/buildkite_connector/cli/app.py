@@ -18,6 +18,7 @@ import typer
 
 from buildkite_connector.cli import leadership_options as options
 from buildkite_connector.cli import service_commands
+from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
@@ -196,6 +197,9 @@ def inspect(
         raise typer.BadParameter("write table or json", param_hint="--output")
     with _one_sentence():
         show(file, as_json=output == "json", limit=limit, console=Console())
+
+
+app.command()(diff)
 
 
 @app.command()

@@ -1,12 +1,14 @@
 """`inspect`: what a snapshot file holds, as tables for people or JSON for tools."""
 
-import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from buildkite_connector.c1z import Snapshot, read_snapshot
+from buildkite_connector.cli.printing import cell, print_json
 from buildkite_connector.model.directory import Directory
 
 ROWS_SHOWN = 20
@@ -16,9 +18,9 @@ def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
     """Print the snapshot at `path`; `limit` bounds the rows of each table, 0 shows all. Raises Failure."""
     snapshot = read_snapshot(path)
     if as_json:
-        console.print_json(json.dumps(to_document(snapshot), ensure_ascii=False))
+        print_json(to_document(snapshot), console)
         return
-    directory = snapshot.directory
+    run, directory = snapshot.run, snapshot.directory
     console.print(_summary(path, snapshot))
     names = {account.id: account.name or account.id for account in directory.accounts}
     teams = {team.id: team.name for team in directory.teams}
@@ -27,24 +29,27 @@ def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
         console,
         "Accounts",
         ("Name", "Email", "Role", "ID"),
-        [(account.name, account.email, account.role or "", account.id) for account in directory.accounts],
+        run.counts.accounts,
+        ((account.name, account.email, account.role or "", account.id) for account in directory.accounts),
         limit,
     )
     _print_rows(
         console,
         "Teams",
         ("Name", "Slug", "Privacy", "Members", "ID"),
-        [(team.name, team.slug, team.privacy, str(members.get(team.id, 0)), team.id) for team in directory.teams],
+        run.counts.teams,
+        ((team.name, team.slug, team.privacy, str(members.get(team.id, 0)), team.id) for team in directory.teams),
         limit,
     )
     _print_rows(
         console,
         "Memberships",
         ("Team", "Account", "Role"),
-        [
+        run.counts.memberships,
+        (
             (teams.get(each.team, each.team), names.get(each.account, each.account), each.role.value)
             for each in directory.memberships
-        ],
+        ),
         limit,
     )
 
@@ -97,8 +102,8 @@ def to_document(snapshot: Snapshot) -> dict[str, object]:
 
 def _summary(path: Path, snapshot: Snapshot) -> Table:
     run = snapshot.run
-    table = Table(title=str(path), show_header=False, title_justify="left")
-    table.add_row("Sync", run.sync_id)
+    table = Table(title=cell(str(path)), show_header=False, title_justify="left")
+    table.add_row("Sync", cell(run.sync_id))
     table.add_row("Finished", run.ended_at.isoformat(timespec="seconds"))
     table.add_row("Accounts", str(run.counts.accounts))
     table.add_row("Teams", str(run.counts.teams))
@@ -114,12 +119,12 @@ def _members_by_team(directory: Directory) -> dict[str, int]:
 
 
 def _print_rows(
-    console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], limit: int
+    console: Console, title: str, columns: tuple[str, ...], count: int, rows: Iterator[tuple[str, ...]], limit: int
 ) -> None:
-    shown = rows[:limit] if limit else rows
-    table = Table(title=f"{title} ({len(shown)} of {len(rows)})", title_justify="left")
+    most = min(limit, count) if limit else count
+    table = Table(title=f"{title} ({most} of {count})", title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in shown:
-        table.add_row(*row)
+    for row in islice(rows, most):
+        table.add_row(*map(cell, row))
     console.print(table)

@@ -41,7 +41,7 @@ def altered(path: Path, *statements: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", [b"", b"C1Z", b"SQLite format 3\0", b"C1Z3\0" + REFERENCE[5:]])
+@pytest.mark.parametrize("content", [b"", b"C1Z", b"SQLite format 3\0", b"C1Z4\0" + REFERENCE[5:]])
 def test_a_file_that_begins_otherwise_is_no_snapshot(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.c1z"
     path.write_bytes(content)

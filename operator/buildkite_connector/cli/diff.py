@@ -1,0 +1,54 @@
+"""`diff`: what two snapshot files differ in, in a form for people or for tools."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# ruff: noqa: PLC0415  (as in `app`: no command waits for another's libraries)
+
+MOST_LISTED = 100_000
+"""Entries of one list in JSON; the counts are whole."""
+
+
+class Form(StrEnum):
+    """How a command prints what it found."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Output = Annotated[Form, typer.Option("--output", "-o", help="For people or for tools.")]
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A .c1z snapshot.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later one.")],
+    output: Output = Form.TABLE,
+    limit: Annotated[int, typer.Option(min=0, help="Lines of each kind of change; 0 shows all.")] = 50,
+) -> None:
+    """Show what two snapshots differ in: accounts, teams, memberships and roles gained, lost and changed.
+
+    Exit code: 0 when they say the same, 1 when they differ, 2 when one cannot be read.
+    """
+    from rich.console import Console
+
+    from buildkite_connector.c1z import compare
+    from buildkite_connector.cli.diff_report import print_difference, to_document
+    from buildkite_connector.cli.printing import print_json
+    from buildkite_connector.model.failure import Failure
+
+    as_json = output is Form.JSON
+    try:
+        difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
+    except Failure as failure:
+        print(f"error: {failure.message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    console = Console()
+    if as_json:
+        print_json(to_document(difference, before, after), console)
+    else:
+        print_difference(difference, console)
+    raise SystemExit(0 if difference.is_empty else 1)

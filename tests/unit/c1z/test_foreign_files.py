@@ -1,0 +1,119 @@
+"""Files that others wrote: the Go SDK's other forms, and files made to harm who reads them."""
+
+import sqlite3
+import tracemalloc
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from zstandard import ZstdCompressionParameters, ZstdCompressor
+
+from buildkite_connector.c1z import archive, database, read_snapshot
+from buildkite_connector.c1z.archive import unpack
+from buildkite_connector.model.failure import Failure, Reason
+from harness.organization import ACME_REFERENCE
+
+
+def packed(path: Path, database: bytes, compressor: ZstdCompressor | None = None) -> Path:
+    path.write_bytes(b"C1ZF\0" + (compressor or ZstdCompressor()).compress(database))
+    return path
+
+
+def altered(path: Path, script: str) -> Path:
+    """The reference's file with its database changed."""
+    plain = path.with_suffix(".db")
+    plain.write_bytes(b"".join(unpack(ACME_REFERENCE)))
+    with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
+        connection.executescript(script)
+    return packed(path, plain.read_bytes())
+
+
+def failure_of(path: Path) -> Failure:
+    with pytest.raises(Failure) as caught:
+        read_snapshot(path)
+    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    return caught.value
+
+
+def test_a_file_of_the_pebble_engine_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "x.c1z"
+    path.write_bytes(b"C1Z3\0" + bytes(100))
+    message = failure_of(path).message
+    assert "Pebble" in message
+    assert "--storage-engine sqlite" in message
+
+
+@pytest.mark.parametrize("window_log", [10, 20, 23, 25, 26])
+def test_every_window_that_gos_encoders_choose_is_read(tmp_path: Path, window_log: int) -> None:
+    compressor = ZstdCompressor(
+        compression_params=ZstdCompressionParameters.from_level(3, window_log=window_log, write_content_size=False)
+    )
+    path = tmp_path / "x.c1z"
+    plain = b"".join(unpack(ACME_REFERENCE))
+    stream = compressor.compressobj()  # of unknown size, as a writer has it: the window is what was asked for
+    path.write_bytes(b"C1ZF\0" + stream.compress(plain) + stream.flush())
+    assert read_snapshot(path) == read_snapshot(ACME_REFERENCE)
+
+
+def test_a_file_that_asks_for_more_memory_than_any_encoder_needs_is_refused(tmp_path: Path) -> None:
+    stream = ZstdCompressor(compression_params=ZstdCompressionParameters.from_level(3, window_log=27)).compressobj()
+    path = tmp_path / "x.c1z"
+    path.write_bytes(b"C1ZF\0" + stream.compress(bytes(1 << 20)) + stream.flush())
+    assert "128 MB of memory" in failure_of(path).message
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused_and_costs_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = packed(tmp_path / "x.c1z", bytes(100_000_000))
+    monkeypatch.setattr(archive, "MOST_UNPACKED", 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Failure, match="unpacks to more than"):
+            for _ in unpack(path):
+                pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40_000_000
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        """drop table v1_resources;
+           create view v1_resources as with recursive n(i) as (select 1 union all select i + 1 from n)
+           select 'user' as resource_type_id, 'user:' || i as external_id, x'' as data, '' as sync_id from n""",
+        """drop table v1_grants;
+           create virtual table v1_grants using fts5(sync_id, data)""",
+    ],
+)
+def test_a_table_that_is_none_is_refused_before_it_runs(tmp_path: Path, script: str) -> None:
+    assert "is no table" in failure_of(altered(tmp_path / "x.c1z", script)).message
+
+
+def test_a_cell_of_any_length_is_refused(tmp_path: Path) -> None:
+    path = altered(tmp_path / "x.c1z", "update v1_resources set data = zeroblob(5000000) where id = 1")
+    assert "its database is not that of a snapshot" in failure_of(path).message
+
+
+def test_a_table_that_computes_what_it_shows_is_refused(tmp_path: Path) -> None:
+    script = """alter table v1_sync_runs rename to other;
+        create table v1_sync_runs (sync_id text, sync_type text as (replace(hex(zeroblob(500000)), '0', 'x')))"""
+    assert "v1_sync_runs has computed columns" in failure_of(altered(tmp_path / "x.c1z", script)).message
+
+
+def test_a_database_that_costs_more_than_its_size_explains_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "FREE_STEPS", 0)
+    monkeypatch.setattr(database, "STEPS_PER_BYTE", 0)
+    monkeypatch.setattr(database, "_STEPS_AT_ONCE", 1000)
+    assert "interrupted" in failure_of(ACME_REFERENCE).message
+
+
+def test_the_least_that_a_database_may_cost_is_far_above_what_reading_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "FREE_STEPS", 0)
+    monkeypatch.setattr(database, "STEPS_PER_BYTE", database.STEPS_PER_BYTE / 10)
+    monkeypatch.setattr(database, "_STEPS_AT_ONCE", 1000)
+    assert len(read_snapshot(ACME_REFERENCE).directory.accounts) == 230
