@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from hashlib import sha256
 from weakref import WeakValueDictionary
 
@@ -11,6 +12,7 @@ from buildkite_connector.buildkite.connection_pool import Connections
 from buildkite_connector.buildkite.http import RequestSender
 from buildkite_connector.buildkite.rate_limit.limiter import RateLimiter
 from buildkite_connector.buildkite.rate_limit.queue import RequestQueue
+from buildkite_connector.buildkite.reachability import reach
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
@@ -58,6 +60,10 @@ class Buildkite:
             quota_percent=quota_percent,
         )
         return BuildkiteClient(self._settings, sender, Redactor([token]))
+
+    async def reach(self) -> datetime | None:
+        """Ask once without a token whether Buildkite answers; see `reachability`."""
+        return await reach(self._settings, self._connections, self._clock)
 
 
 @asynccontextmanager

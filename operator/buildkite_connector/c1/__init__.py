@@ -7,19 +7,21 @@ Start at `client` (the calls), then `token` and `credentials` (who we are), `all
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from buildkite_connector.c1.allowed_hosts import HostPattern, parse_patterns
 from buildkite_connector.c1.channel import ChannelPool, load_trust
 from buildkite_connector.c1.client import C1Client
 from buildkite_connector.c1.credentials import Credentials, parse_credentials
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
+from buildkite_connector.c1.reachability import reach
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABLE, C1Settings
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
-__all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
+__all__ = ["C1", "C1Client", "C1Settings", "Credentials", "load_trust", "open_c1", "parse_credentials"]
 
 _HOST_ID_LIMIT = 256
 _LONGEST_HOST = 100
@@ -53,7 +55,7 @@ class C1:
                 "delivery.hostID to a shorter name.",
                 remedy=Remedy.EDIT,
             )
-        channel = self._channels.acquire(self._instead or self._allowed_endpoint(credentials))
+        channel = self._channels.acquire(self.endpoint(credentials))
         return C1Client(
             channel,
             self._channels,
@@ -64,6 +66,18 @@ class C1:
             jitter=self._jitter,
             observer=self._observer,
         )
+
+    def endpoint(self, credentials: Credentials) -> Endpoint:
+        """Where calls go. Raises Failure CLIENT_ID_INVALID for a host that the settings do not allow."""
+        return self._instead or self._allowed_endpoint(credentials)
+
+    async def reach(self, credentials: Credentials) -> datetime | None:
+        """Ask once without a token whether C1 answers there; see `reachability`. Raises what `client` raises."""
+        channel = self._channels.acquire(self.endpoint(credentials))
+        try:
+            return await reach(channel, self._settings.call_timeout, credentials.redactor)
+        finally:
+            await self._channels.release(channel)
 
     def _allowed_endpoint(self, credentials: Credentials) -> Endpoint:
         """Where the client ID leads. Checked before a channel is made: a refused host is not even resolved."""

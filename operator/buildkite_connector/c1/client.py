@@ -63,6 +63,10 @@ class C1Client:
         self._jitter = jitter
         self._observer = observer
 
+    async def authenticate(self) -> None:
+        """Fetch an access token, unless there is one that is still good. Raises Failure as the token endpoint does."""
+        await self._tokens.current()
+
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
         request = hello_request(self._host_id, task_id or "")

@@ -18,6 +18,7 @@ import typer
 
 from buildkite_connector.cli import leadership_options as options
 from buildkite_connector.cli import service_commands
+from buildkite_connector.cli.check import check
 from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
 from buildkite_connector.model.directory import OrganizationSlug
@@ -199,6 +200,7 @@ def inspect(
         show(file, as_json=output == "json", limit=limit, console=Console())
 
 
+app.command()(check)
 app.command()(diff)
 
 

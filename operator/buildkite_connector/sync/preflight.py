@@ -79,9 +79,15 @@ async def preflight(access: Access, slug: str | None, kinds: Collection[Resource
             missing,
             token,
         )
-    if slug:
-        return Preflight(token, await _chosen(access, OrganizationSlug(slug)))
-    return Preflight(token, await _only(access))
+    return Preflight(token, await find_organization(access, slug))
+
+
+async def find_organization(access: Access, slug: str | None) -> Organization:
+    """The organization of that slug; without one, the only one that the token reaches.
+
+    Raises Failure ORGANIZATION_NOT_FOUND or ORGANIZATION_AMBIGUOUS, with the slugs to choose from.
+    """
+    return await _chosen(access, OrganizationSlug(slug)) if slug else await _only(access)
 
 
 async def _chosen(access: Access, slug: OrganizationSlug) -> Organization:

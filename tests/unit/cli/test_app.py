@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-import os
-import pty
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from typer.testing import CliRunner
 from buildkite_connector.c1z import write_snapshot
 from buildkite_connector.cli.app import app
 from buildkite_connector.model.snapshot import SyncID
+from harness.command import Ended, run, run_on_terminal
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
 from simulators.buildkite.api import Token
 from simulators.buildkite.faults import server_error, stall
@@ -24,40 +21,8 @@ from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
 
-COMMAND = Path(sys.executable).parent / "buildkite-connector"
 API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
 UNLIMITED = Limits(user=None, organization=None)
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
-    """The same on a terminal: both outputs come back as `out`."""
-    mine, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        COMMAND, *arguments, stdout=theirs, stderr=theirs, env=_environment(environment)
-    )
-    os.close(theirs)
-    shown = await asyncio.to_thread(_read_all, mine)
-    return Ended(await process.wait(), shown, "")
-
-
-async def run(*arguments: str, **environment: str) -> Ended:
-    """The command in an environment of its own."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(environment),
-    )
-    out, err = await process.communicate()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
 
 
 def invoke(*arguments: str, **environment: str) -> Ended:
@@ -69,28 +34,6 @@ def invoke(*arguments: str, **environment: str) -> Ended:
 async def invoke_aside(*arguments: str, **environment: str) -> Ended:
     """The same while the simulator runs here."""
     return await asyncio.to_thread(lambda: invoke(*arguments, **environment))
-
-
-def _environment(settings: dict[str, str]) -> dict[str, str]:
-    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": "/nonexistent",
-        "COLUMNS": "120",
-        "TERM": "xterm",
-        **measured,
-        **settings,
-    }
-
-
-def _read_all(descriptor: int) -> str:
-    shown = b""
-    while True:
-        try:
-            shown += os.read(descriptor, 65536)
-        except OSError:  # the other side is closed
-            os.close(descriptor)
-            return shown.decode()
 
 
 @pytest.fixture

@@ -1,0 +1,119 @@
+"""C1's side of a check: the credentials, a request without a token, an access token, and Hello.
+
+Hello is what every session begins with. It announces the connector under its host ID, and asks for nothing.
+"""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from buildkite_connector.c1 import C1, C1Client, Credentials, open_c1, parse_credentials
+from buildkite_connector.c1.proxy import proxy_for
+from buildkite_connector.cli.checklist.clocks import MOST_OFF, describe
+from buildkite_connector.cli.checklist.proxies import address_of
+from buildkite_connector.cli.checklist.settings import CheckSettings
+from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, skipped, warning
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.tasks import Code
+from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.server_time import clock_error
+
+
+class C1Steps:
+    """Each step leaves what it found for those after it. `stack` closes the connections."""
+
+    def __init__(self, settings: CheckSettings, clock: Clock, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._stack = stack
+        self._clock_error: timedelta | None = None
+        self._credentials: Credentials
+        self._c1: C1
+        self._client: C1Client
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        if not (self._settings.client_id or self._settings.client_secret):
+            return [Step("c1", "C1", (), self._say_nothing)]
+        return [
+            Step("c1.client_id", "Client ID", (), self._read_client_id),
+            Step("c1.client_secret", "Client secret", ("c1.client_id",), self._read_client_secret),
+            Step("c1.host", "C1's host", ("certificates", "c1.client_secret"), self._choose_host),
+            Step("c1.connection", "C1 connection", ("c1.host",), self._connect),
+            Step("c1.clock", "Clock against C1", ("c1.connection",), self._compare_clocks),
+            Step("c1.token", "C1's access token", ("c1.clock",), self._fetch_token),
+            Step("c1.hello", "Hello", ("c1.token",), self._say_hello),
+        ]
+
+    async def _say_nothing(self) -> Outcome:
+        return skipped("BATON_CLIENT_ID and BATON_CLIENT_SECRET are not set")
+
+    async def _read_client_id(self) -> Outcome:
+        if not self._settings.client_id:
+            return failed(
+                "BATON_CLIENT_SECRET is set and BATON_CLIENT_ID is not. Set both, as C1 showed them.",
+                Code.INVALID_ARGUMENT,
+            )
+        try:
+            parse_credentials(self._settings.client_id, self._settings.client_secret)
+        except Failure as failure:
+            if failure.reason is Reason.CLIENT_ID_INVALID:
+                raise
+        return ok("well formed")
+
+    async def _read_client_secret(self) -> Outcome:
+        if not self._settings.client_secret:
+            return failed(
+                "BATON_CLIENT_ID is set and BATON_CLIENT_SECRET is not. Set both, as C1 showed them.",
+                Code.INVALID_ARGUMENT,
+            )
+        self._credentials = parse_credentials(self._settings.client_id, self._settings.client_secret)
+        return ok("well formed, an Ed25519 key")
+
+    async def _choose_host(self) -> Outcome:
+        try:
+            self._c1 = await self._stack.enter_async_context(open_c1(self._settings.c1, clock=self._clock))
+        except Failure as failure:
+            return failed(failure.message, Code.INVALID_ARGUMENT)
+        endpoint = self._c1.endpoint(self._credentials)
+        client = self._c1.client(self._credentials, self._settings.host_id)
+        self._client = await self._stack.enter_async_context(client)
+        why = "BATON_C1_API_HOST" if self._settings.c1.api_host else "the client ID's, and allowed"
+        return ok(f"{endpoint} ({why})")
+
+    async def _connect(self) -> Outcome:
+        before, began = self._clock.now(), self._clock.monotonic()
+        endpoint = self._c1.endpoint(self._credentials)
+        proxy = proxy_for(endpoint, self._settings.c1)
+        address = address_of(proxy) if proxy else ""
+        try:
+            said = await self._c1.reach(self._credentials)
+        except Failure as failure:
+            if address:
+                between = f"{failure.message} The proxy {address} (HTTPS_PROXY, NO_PROXY) stands in between."
+                raise Failure(failure.reason, between, remedy=failure.remedy) from None
+            raise
+        took = self._clock.monotonic() - began
+        if said is not None:
+            self._clock_error = clock_error(said, before, self._clock.now())
+        through = f" through the proxy {address}" if address else ""
+        return ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
+
+    async def _compare_clocks(self) -> Outcome:
+        error = self._clock_error
+        if error is None:
+            return warning("C1's answer does not tell its time, so that the clock could not be compared.")
+        if abs(error) <= MOST_OFF:
+            return ok("within a minute")
+        return failed(
+            describe(error, "C1's", self._clock.now()) + " C1 refuses a client whose clock is wrong.",
+            Code.FAILED_PRECONDITION,
+        )
+
+    async def _fetch_token(self) -> Outcome:
+        await self._client.authenticate()
+        return ok("C1 accepts the client ID and secret")
+
+    async def _say_hello(self) -> Outcome:
+        await self._client.hello()
+        return ok(f"C1 knows this connector, as the host {self._settings.host_id}")

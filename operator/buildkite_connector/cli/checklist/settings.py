@@ -1,0 +1,20 @@
+"""What a check is told: the vendor's variables, as they are."""
+
+from dataclasses import dataclass, field
+
+from buildkite_connector.c1 import C1Settings
+from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows."""
+
+    api_url: str
+    api_token: str = field(repr=False)
+    host_id: str
+    c1: C1Settings
+    organization: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    kinds: frozenset[ResourceKind] = ALL_KINDS

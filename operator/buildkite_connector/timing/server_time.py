@@ -1,0 +1,31 @@
+"""What time a server has, by the headers of its answer: for a look at how far this machine's clock is off."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+LONGEST_DATE = 64
+"""Characters of a date that are read."""
+_LONGEST_AGE = 5
+"""Digits of an age that are believed: a day."""
+
+
+def server_time(headers: Mapping[str, str]) -> datetime | None:
+    """The aware time of `Date`, with the age of an answer from a cache; None where it tells none. Whole seconds."""
+    try:
+        said = parsedate_to_datetime(headers.get("date", "")[:LONGEST_DATE])
+        age = headers.get("age", "")
+        seconds = int(age) if age.isascii() and age.isdigit() and len(age) <= _LONGEST_AGE else 0
+        return said.replace(tzinfo=said.tzinfo or UTC).astimezone(UTC) + timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        return None
+
+
+def clock_error(said: datetime, before: datetime, after: datetime) -> timedelta:
+    """By how much the local clock is behind the server's (negative: ahead), as far as it is certain.
+
+    The answer came between `before` and `after` by the local clock; a `Date` is cut to whole seconds.
+    """
+    if said > after:
+        return said - after
+    return min(said - before + timedelta(seconds=1), timedelta())

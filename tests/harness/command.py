@@ -1,0 +1,63 @@
+"""The command as people run it: a process in an environment of its own, its exit code and what it prints."""
+
+import asyncio
+import os
+import pty
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND = Path(sys.executable).parent / "buildkite-connector"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
+    """The command on a terminal: both outputs come back as `out`."""
+    mine, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, *arguments, stdout=theirs, stderr=theirs, env=_environment(environment)
+    )
+    os.close(theirs)
+    shown = await asyncio.to_thread(_read_all, mine)
+    return Ended(await process.wait(), shown, "")
+
+
+async def run(*arguments: str, **environment: str) -> Ended:
+    """The command in an environment of its own."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(environment),
+    )
+    out, err = await process.communicate()
+    return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": "/nonexistent",
+        "COLUMNS": "120",
+        "TERM": "xterm",
+        **measured,
+        **settings,
+    }
+
+
+def _read_all(descriptor: int) -> str:
+    shown = b""
+    while True:
+        try:
+            shown += os.read(descriptor, 65536)
+        except OSError:  # the other side is closed
+            os.close(descriptor)
+            return shown.decode()

@@ -1,0 +1,155 @@
+"""`check` as people run it: its lines, its JSON, its exit code, its colours; and what it costs both sides."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from buildkite_connector.cli.checklist import Finding, State, print_finding, print_summary
+from fakes.check_world import API_TOKEN, HOST_ID, World
+from harness.command import Ended, run, run_on_terminal
+from simulators.buildkite.api import Token
+
+NAMES = [
+    "certificates",
+    "buildkite.settings",
+    "buildkite.connection",
+    "buildkite.clock",
+    "buildkite.token",
+    "buildkite.expiry",
+    "buildkite.scope.read_organizations",
+    "buildkite.scope.read_teams",
+    "buildkite.organization",
+    "buildkite.accounts",
+    "buildkite.owner",
+    "buildkite.teams",
+    "c1.client_id",
+    "c1.client_secret",
+    "c1.host",
+    "c1.connection",
+    "c1.clock",
+    "c1.token",
+    "c1.hello",
+]
+
+
+PAGE = (Path(__file__).parents[4] / "docs" / "check.md").read_text()
+
+
+def environment(world: World) -> dict[str, str]:
+    """The vendor's variables."""
+    return {
+        "BUILDKITE_API_URL": world.buildkite.url,
+        "BATON_API_TOKEN": API_TOKEN,
+        "BATON_ORGANIZATION": "acme-inc",
+        "BATON_CLIENT_ID": world.client.client_id,
+        "BATON_CLIENT_SECRET": world.client.client_secret,
+        "BATON_HOST_ID": HOST_ID,
+        "BUILDKITE_CONNECTOR_C1_HOSTS": world.c1.address,
+        "SSL_CERT_FILE": str(world.settings.c1.ca_file),
+    }
+
+
+async def check(world: World, *arguments: str, **changes: str) -> Ended:
+    return await run("check", *arguments, **environment(world) | changes)
+
+
+async def test_a_sound_set_up_is_ok_in_every_line_and_exits_0(sound: World) -> None:
+    ended = await check(sound)
+    assert (ended.code, ended.err) == (0, "")
+    *lines, blank, summary = ended.out.splitlines()
+    assert len(lines) == len(NAMES)
+    assert all(line.startswith("ok ") for line in lines)
+    assert (blank, summary) == ("", f"{len(NAMES)} ok")
+    assert API_TOKEN not in ended.out
+
+
+async def test_a_broken_one_exits_with_the_first_failures_code_and_json_says_the_same(sound: World) -> None:
+    sound.buildkite.grant(Token(API_TOKEN, scopes=("read_organizations",)))
+    sound.c1.fail("Hello", "UNAVAILABLE", times=None)
+    ended = await check(sound, "--output", "json")
+    document: dict[str, Any] = json.loads(ended.out)
+    assert ended.code == document["exitCode"] == 7
+    assert document["ok"] is False
+    assert [each["name"] for each in document["checks"]] == NAMES
+    states = {each["name"]: each["state"] for each in document["checks"]}
+    assert states["buildkite.scope.read_teams"] == states["c1.hello"] == "failed"
+    assert states["buildkite.teams"] == "skipped"
+    hello = document["checks"][-1]
+    assert (hello["reason"], hello["exitCode"]) == ("C1Unavailable", 14)
+    assert document["checks"][0]["reason"] is document["checks"][0]["exitCode"] is None
+
+
+async def test_a_terminal_has_colour_unless_no_color_is_set(sound: World) -> None:
+    coloured = await run_on_terminal("check", **environment(sound))
+    assert coloured.code == 0
+    assert "\x1b[32mok" in coloured.out
+    plain = await run_on_terminal("check", **environment(sound), NO_COLOR="1")
+    assert "\x1b[3" not in plain.out
+
+
+async def test_without_a_client_id_c1_is_left_out_and_says_so(sound: World) -> None:
+    sound.change(client_id="", client_secret="")
+    checked = await sound.check()
+    assert checked.exit_code == 0
+    assert [finding.name for finding in checked.findings] == [*NAMES[:12], "c1"]
+    assert checked.named("c1").state is State.SKIPPED
+    assert "BATON_CLIENT_ID" in checked.named("c1").message
+
+
+async def test_it_costs_six_requests_of_buildkite_and_one_hello(sound: World) -> None:
+    checked = await sound.check()
+    assert checked.exit_code == 0
+    paths = [request.path for request in sound.buildkite.requests]
+    assert len(paths) == 6
+    assert len(sound.c1.calls("Token")) == len(sound.c1.calls("Hello")) == 1
+    assert sound.c1.calls("GetTask") == []
+    assert [call.host_id for call in sound.c1.calls("Hello")] == [HOST_ID]
+    assert sound.c1.violations == []
+
+
+async def test_accounts_alone_need_no_right_to_read_teams(sound: World) -> None:
+    sound.buildkite.grant(Token(API_TOKEN, scopes=("read_organizations",)))
+    ended = await check(sound, "--resource-type", "user")
+    assert ended.code == 0
+    assert "read_teams" not in ended.out
+
+
+async def test_a_token_that_ends_later_says_when(sound: World) -> None:
+    sound.buildkite.grant(Token(API_TOKEN, expires_at=datetime(2099, 1, 2, 3, 4, tzinfo=UTC)))
+    assert "it expires on 2099-01-02 03:04 UTC" in (await sound.check()).named("buildkite.expiry").message
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_a_terminal_folds_a_long_message_beside_its_title(width: int) -> None:
+    finding = Finding("x", "A title", State.FAILED, "word " * 60 + "[bold]end[/bold]")
+    console = Console(force_terminal=True, color_system=None, width=width)
+    with console.capture() as capture:
+        print_finding(finding, console)
+        print_summary([finding], console)
+    assert "".join(capture.get().split()).count("word") == 60
+    assert "[bold]end" in "".join(capture.get().split())
+    if width == 80:
+        assert all(line.startswith(("failed   A title", " " * 35)) for line in capture.get().splitlines()[:-2])
+
+
+def test_a_pipe_gets_one_line_a_finding() -> None:
+    console = Console(width=40)
+    with console.capture() as capture:
+        print_finding(Finding("x", "A title", State.WARNING, "word " * 60), console)
+    assert capture.get().count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [*NAMES, "c1"])
+def test_every_line_is_in_the_docs_with_what_to_do(name: str) -> None:
+    assert f"`{name}`" in PAGE.split("## The lines")[1].split("\n## ")[0]
+
+
+async def test_the_page_shows_the_lines_as_they_are(sound: World) -> None:
+    checked = await sound.check()
+    shown = PAGE.split("```")[1]
+    for line in checked.text.splitlines()[: len(NAMES)]:
+        assert f"\n{line[:35].rstrip()}" in shown
