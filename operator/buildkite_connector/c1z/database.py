@@ -73,15 +73,15 @@ def _check_tables(connection: sqlite3.Connection) -> None:
     """Raises ValueError."""
     places = ", ".join("?" * len(_TABLES))
     found = connection.execute(
-        f"select lower(name), type, sql from sqlite_master where lower(name) in ({places})",  # noqa: S608
+        f"select lower(name), sql from sqlite_master where lower(name) in ({places})",  # noqa: S608
         _TABLES,
     ).fetchall()
-    for name, kind, statement in found:
-        if kind != "table" or not str(statement).lower().startswith("create table"):
+    for name, statement in found:
+        if not str(statement).lower().startswith("create table"):
             raise ValueError(f"{name} is no table")
         computed = "select 1 from pragma_table_xinfo(?) where hidden <> 0"
         if connection.execute(computed, (name,)).fetchone():
             raise ValueError(f"{name} has computed columns")
-    missing = sorted(set(_TABLES) - {name for name, _, _ in found})
+    missing = sorted(set(_TABLES) - {name for name, _ in found})
     if missing:
         raise ValueError(f"it has no table {missing[0]}")

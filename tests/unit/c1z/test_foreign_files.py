@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from zstandard import ZstdCompressionParameters, ZstdCompressor
 
-from buildkite_connector.c1z import archive, database, read_snapshot
+from buildkite_connector.c1z import archive, compare, database, read_snapshot
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.proto.connector_pb2 import Resource
 from harness.organization import ACME_REFERENCE
 
 
@@ -93,8 +94,27 @@ def test_a_table_that_is_none_is_refused_before_it_runs(tmp_path: Path, script: 
 
 
 def test_a_cell_of_any_length_is_refused(tmp_path: Path) -> None:
-    path = altered(tmp_path / "x.c1z", "update v1_resources set data = zeroblob(5000000) where id = 1")
-    assert "its database is not that of a snapshot" in failure_of(path).message
+    data = Resource(display_name="x" * 2_000_000).SerializeToString()
+    path = altered(tmp_path / "x.c1z", f"update v1_resources set data = x'{data.hex()}' where id = 1")  # noqa: S608
+    assert "too big" in failure_of(path).message
+
+
+def test_of_a_go_file_with_several_syncs_the_newest_whole_one_is_read(tmp_path: Path) -> None:
+    path = altered(
+        tmp_path / "x.c1z",
+        """insert into v1_sync_runs (sync_id, started_at, ended_at, sync_token, sync_type, parent_sync_id) values
+             ('partial', '2030-01-01 00:00:00.123456789', '2030-01-01 00:00:01.123456789', '', 'partial', 'x'),
+             ('upserts', '2030-01-01 00:00:00', '2030-01-01 00:00:01', '', 'partial_upserts', 'x'),
+             ('under way', '2030-01-01 00:00:00', null, '{"current_action_id":1}', 'full', ''),
+             ('older', '2020-01-01 00:00:00', '2020-01-01 00:00:01', '', 'full', '');
+           insert into v1_resources (resource_type_id, external_id, data, sync_id, discovered_at) values
+             ('user', 'user:x', x'', 'partial', ''), ('user', 'user:x', x'', 'older', '');
+           insert into v1_grants (resource_type_id, resource_id, entitlement_id, principal_resource_type_id,
+             principal_resource_id, external_id, data, sync_id, discovered_at) values
+             ('team', 't', 'team:t:member', 'user', 'x', 'team:t:member:user:x', x'', 'partial', '')""",
+    )
+    assert read_snapshot(path) == read_snapshot(ACME_REFERENCE)
+    assert compare(ACME_REFERENCE, path, 10).is_empty
 
 
 def test_a_table_that_computes_what_it_shows_is_refused(tmp_path: Path) -> None:

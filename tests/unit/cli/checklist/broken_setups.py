@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fakes.check_world import API_TOKEN, World
-from simulators.buildkite.api import Reply, Token, User
+from simulators.buildkite.api import JSON_TYPE, Reply, Token, User
 from simulators.buildkite.certificate import Certificate as BuildkiteCertificate
 from simulators.buildkite.faults import Answer, answer, bad_gateway, redirect
 from simulators.buildkite.made_organization import make_organization
@@ -165,6 +165,12 @@ BROKEN = {
     ),
     "a page with 401 in place of Buildkite": Broken(
         lambda world: world.buildkite.fault(login_page(401), times=None), "buildkite.connection", ("text/html",), 14
+    ),
+    "a service that wants no token": Broken(
+        lambda world: world.buildkite.fault(Answer(Reply(200, b"{}", JSON_TYPE)), times=None),
+        "buildkite.connection",
+        ("200 in application/json", "BUILDKITE_API_URL"),
+        14,
     ),
     "a gateway that leads nowhere": Broken(
         lambda world: world.buildkite.fault(bad_gateway(), times=None), "buildkite.connection", ("502",), 14
