@@ -115,6 +115,7 @@ async def world(directory: Path, set_variable: Callable[[str, str], None]) -> As
             client_id=client.client_id,
             client_secret=client.client_secret,
             host_id=HOST_ID,
+            hosts_listed=True,
             c1=C1Settings(ca_file=ca_file, allowed_hosts=c1.address, call_timeout=5.0),
         )
         yield World(buildkite, c1, client, settings, OffClock(), directory, set_variable)

@@ -57,6 +57,7 @@ def check(
     from rich.console import Console
 
     from buildkite_connector.c1 import C1Settings
+    from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
     from buildkite_connector.cli import checklist
     from buildkite_connector.cli.printing import print_json
 
@@ -69,6 +70,7 @@ def check(
         host_id=host_id.strip() or socket.gethostname() or DEFAULT_HOST_ID,
         kinds=frozenset(resource_type or ResourceKind),
         c1=C1Settings.from_environment(os.environ),
+        hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
     )
     console = Console()
     as_json = output is Form.JSON

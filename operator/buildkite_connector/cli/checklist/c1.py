@@ -5,10 +5,14 @@ Hello is what every session begins with. It announces the connector under its ho
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 from buildkite_connector.c1 import C1, C1Client, Credentials, open_c1, parse_credentials
+from buildkite_connector.c1.allowed_hosts import parse_patterns
+from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.proxy import proxy_for
+from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.checklist.clocks import MOST_OFF, describe
 from buildkite_connector.cli.checklist.proxies import address_of
 from buildkite_connector.cli.checklist.settings import CheckSettings
@@ -71,15 +75,29 @@ class C1Steps:
         return ok("well formed, an Ed25519 key")
 
     async def _choose_host(self) -> Outcome:
+        chosen, settings = self._credentials.endpoint, self._settings.c1
         try:
-            self._c1 = await self._stack.enter_async_context(open_c1(self._settings.c1, clock=self._clock))
+            self._c1 = await self._stack.enter_async_context(open_c1(settings, clock=self._clock))
         except Failure as failure:
             return failed(failure.message, Code.INVALID_ARGUMENT)
-        endpoint = self._c1.endpoint(self._credentials)
+        allowed = True
+        try:
+            self._c1.endpoint(self._credentials)
+        except Failure:
+            if self._settings.hosts_listed or not _is_name(chosen):
+                raise
+            allowed = False
+            settings = replace(settings, allowed_hosts=str(chosen))
+            self._c1 = await self._stack.enter_async_context(open_c1(settings, clock=self._clock))
         client = self._c1.client(self._credentials, self._settings.host_id)
         self._client = await self._stack.enter_async_context(client)
-        why = "BATON_C1_API_HOST" if self._settings.c1.api_host else "the client ID's, and allowed"
-        return ok(f"{endpoint} ({why})")
+        if not allowed:
+            return warning(
+                f"The client ID leads to {chosen}. Service mode goes there; the operator does not until "
+                f"{ALLOWED_HOSTS_VARIABLE} lists it: it goes to {self._settings.c1.allowed_hosts} alone."
+            )
+        why = "BATON_C1_API_HOST" if settings.api_host else "the client ID's, and allowed"
+        return ok(f"{self._c1.endpoint(self._credentials)} ({why})")
 
     async def _connect(self) -> Outcome:
         before, began = self._clock.now(), self._clock.monotonic()
@@ -117,3 +135,12 @@ class C1Steps:
     async def _say_hello(self) -> Outcome:
         await self._client.hello()
         return ok(f"C1 knows this connector, as the host {self._settings.host_id}")
+
+
+def _is_name(endpoint: Endpoint) -> bool:
+    """Whether a client ID may lead there at all: never to an address."""
+    try:
+        parse_patterns(str(endpoint))
+    except ValueError:
+        return False
+    return True

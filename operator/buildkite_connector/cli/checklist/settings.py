@@ -8,7 +8,10 @@ from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows."""
+    """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows.
+
+    `hosts_listed`: whether somebody set which hosts a client ID may lead to.
+    """
 
     api_url: str
     api_token: str = field(repr=False)
@@ -17,4 +20,5 @@ class CheckSettings:
     organization: str = ""
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
+    hosts_listed: bool = False
     kinds: frozenset[ResourceKind] = ALL_KINDS

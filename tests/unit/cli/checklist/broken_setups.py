@@ -69,6 +69,13 @@ def proxy_for_buildkite(world: World, proxy: str) -> None:
     world.change(api_url="https://api.buildkite.test/v2")
 
 
+def allow_hosts(world: World, address: str | None) -> None:
+    """Nobody listed hosts; the client ID leads to `address`."""
+    client = world.c1.register_client(address)
+    world.change(client_id=client.client_id, client_secret=client.client_secret, hosts_listed=False)
+    world.change_c1(allowed_hosts="*.conductor.one")
+
+
 def login_page(status: int) -> Answer:
     return Answer(Reply(status, b"<!DOCTYPE html><title>Sign in</title>", {"Content-Type": "text/html; charset=utf-8"}))
 
@@ -217,6 +224,15 @@ BROKEN = {
         "c1.host",
         ("BUILDKITE_CONNECTOR_C1_HOSTS", "*.conductor.one"),
         3,
+    ),
+    "C1's host allowed to service mode alone": Broken(
+        lambda world: allow_hosts(world, None),
+        "c1.host",
+        ("leads to localhost", "BUILDKITE_CONNECTOR_C1_HOSTS lists it", "*.conductor.one"),
+        0,
+    ),
+    "an address in the client ID": Broken(
+        lambda world: allow_hosts(world, f"127.0.0.1:{world.c1.port}"), "c1.host", ("never an address",), 3
     ),
     "C1's host malformed": Broken(
         lambda world: world.change_c1(api_host="https://acme"), "c1.host", ("BATON_C1_API_HOST",), 3
