@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from buildkite_connector.kubernetes.schema.crd import to_yaml
 from harness.cluster import Cluster
 from harness.control_plane import find_cluster, missing_assets
+from harness.helm_release import Release, released
 
 pytest.register_assert_rewrite("contracts")
 
@@ -34,11 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def control_plane() -> Iterator[Cluster]:
-    """A real API server with the CRDs of this project, one for each worker; the test is skipped where none is found."""
+def release() -> Iterator[Release]:
+    """The chart, installed for all namespaces on a real API server, one for each worker; the operators act as its
+    service account. The test is skipped where no API server is found."""
     cluster = find_cluster()
     if cluster is None:
         pytest.skip(missing_assets())
-    with cluster:
-        cluster.define(to_yaml())
-        yield cluster
+    with cluster, released(cluster) as installed:
+        yield installed
+
+
+@pytest.fixture(scope="session")
+def control_plane(release: Release) -> Cluster:
+    """The API server, with the definition that the chart brought; as the administrator."""
+    return release.cluster

@@ -111,7 +111,7 @@ async def kubernetes() -> AsyncIterator[tuple[DoubleApi | RealApi, str]]:
     control_plane = ControlPlane(assets)
     await asyncio.to_thread(control_plane.__enter__)
     try:
-        async with real_api(control_plane) as real:
+        async with real_api(control_plane, control_plane.kubeconfig) as real:
             await real.apply(definition())
             await asyncio.to_thread(
                 control_plane.kubectl, "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"

@@ -10,8 +10,11 @@ from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster
 from harness.control_plane import ControlPlane, find_assets, missing_assets
-from harness.helm_release import DEFINITION, installed, new_namespace
+from harness.helm_release import DEFINITION, NO_PODS, installed, new_namespace, released_in
+from harness.kubernetes_apis import real_api
+from harness.rig import Rig
 from harness.service_account import ServiceAccount, service_account
+from scenarios.fixtures import watched_rig
 from simulators.kubernetes.client import WIDGETS
 
 HERE = Path(__file__).parent
@@ -51,6 +54,20 @@ def account(request: pytest.FixtureRequest, control_plane: Cluster, namespace: s
 async def api(account: ServiceAccount) -> AsyncIterator[KubernetesApi]:
     async with connect(account.login, SystemClock(), "pod-1") as connected:
         yield connected
+
+
+@pytest.fixture
+async def rig(control_plane: Cluster, namespace: str) -> AsyncIterator[Rig]:
+    """The simulators; operators have the rights of a release for this namespace alone."""
+    values = {**NO_PODS, "watchNamespaces": [namespace]}
+    with released_in(control_plane, namespace, values) as release:
+        async with (
+            real_api(control_plane, release.kubeconfig) as kubernetes,
+            watched_rig(kubernetes, namespace) as opened,
+        ):
+            yield opened
+            for operator in opened.operators:
+                print("operator:", *operator.lines, sep="\n  ")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 
 from harness.control_plane import ControlPlane
 from harness.control_plane_process import free_port
-from harness.helm_chart import FULL_NAME, at, merged, render, workload
-from harness.helm_release import NO_DEFINITION, installed
+from harness.helm_chart import at, merged, render, workload
+from harness.helm_release import NO_DEFINITION, released_in
 from harness.kubernetes_apis import real_api
 from scenarios.fixtures import watched_rig
 from scenarios.tenant import Tenant
@@ -33,11 +33,10 @@ async def test_the_operator_works_with_what_the_chart_gives_it(cluster: ControlP
     container = at(workload(render(values, namespace=ops)), "spec/template/spec/containers/name=operator")
     fields = {"metadata.name": "operator-0", "metadata.namespace": ops, "metadata.uid": "uid-0", "spec.nodeName": "n"}
     variables = {key: value for key, value in environment(container, fields).items() if key not in OF_THE_RIG}
-    with installed(cluster, ops, values):
-        kubeconfig = cluster.service_account_kubeconfig(ops, FULL_NAME)
-        async with real_api(cluster) as kubernetes, watched_rig(kubernetes, ops) as rig:
+    with released_in(cluster, ops, values) as release:
+        async with real_api(cluster, release.kubeconfig) as kubernetes, watched_rig(kubernetes, ops) as rig:
             tenant = Tenant(rig, "acme")
-            async with rig.operator(everywhere=True, **variables, KUBECONFIG=str(kubeconfig)) as operator:
+            async with rig.operator(everywhere=True, **variables) as operator:
                 await tenant.become_ready()
                 async with httpx.AsyncClient(
                     base_url=f"http://127.0.0.1:{container['ports'][0]['containerPort']}"

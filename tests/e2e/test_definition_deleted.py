@@ -8,7 +8,9 @@ import pytest_asyncio
 
 from buildkite_connector.kubernetes.schema.crd import to_yaml
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL
+from harness.cluster import Cluster
 from harness.control_plane import ControlPlane, find_assets, missing_assets
+from harness.helm_release import Release, released
 from harness.kubernetes_apis import real_api
 from harness.rig import OperatorProcess, Rig
 from scenarios.fixtures import watched_rig
@@ -18,30 +20,38 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
+def own_release() -> Iterator[Release]:
     """Another test's resources must not go with the definition."""
     assets = find_assets()
     if assets is None:
         pytest.skip(missing_assets() or "an API server whose definition may be deleted is needed")
-    with ControlPlane(assets) as running:
-        define(running)
-        yield running
+    with ControlPlane(assets) as running, released(running) as installed:
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def plane(own_release: Release) -> Cluster:
+    return own_release.cluster
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig(plane: ControlPlane) -> AsyncIterator[Rig]:
-    async with real_api(plane) as kubernetes, watched_rig(kubernetes, plane.create_namespace()) as opened:
+async def rig(own_release: Release) -> AsyncIterator[Rig]:
+    plane = own_release.cluster
+    async with (
+        real_api(plane, own_release.kubeconfig) as kubernetes,
+        watched_rig(kubernetes, plane.create_namespace()) as opened,
+    ):
         yield opened
 
 
-def define(plane: ControlPlane) -> None:
+def define(plane: Cluster) -> None:
     plane.kubectl("apply", "--filename", "-", input=to_yaml())
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", f"{PLURAL}.{GROUP}")
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
 async def test_all_connectors_close_and_the_operator_goes_on_once_it_is_applied_again(
-    rig: Rig, plane: ControlPlane, everywhere: bool
+    rig: Rig, plane: Cluster, everywhere: bool
 ) -> None:
     tenants = [Tenant(rig, f"{name}-{everywhere}".lower()) for name in ("first", "second")]
     async with rig.operator(everywhere=everywhere) as operator:
@@ -59,7 +69,7 @@ async def test_all_connectors_close_and_the_operator_goes_on_once_it_is_applied_
             assert "kubectl apply -f crds/" in sentence
 
 
-async def test_one_that_is_applied_again_at_once_is_served_too(rig: Rig, plane: ControlPlane) -> None:
+async def test_one_that_is_applied_again_at_once_is_served_too(rig: Rig, plane: Cluster) -> None:
     tenant = Tenant(rig, "at-once")
     async with rig.operator() as operator:
         old = await tenant.become_ready()

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from buildkite_connector.kubernetes.schema.names import SYNC_REQUESTED_AT
 from harness.cluster import Cluster
+from harness.helm_release import Release
 from harness.kubernetes_apis import Manifest, real_api
 from harness.rig import Rig, condition
 from scenarios.fixtures import watched_rig
@@ -31,9 +32,12 @@ def applied(control_plane: Cluster) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig(control_plane: Cluster, applied: str) -> AsyncIterator[Rig]:
+async def rig(release: Release, applied: str) -> AsyncIterator[Rig]:
     """With the operator running, and credentials in the examples' Secret that are good at the simulators."""
-    async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, NAMESPACE) as opened:
+    async with (
+        real_api(release.cluster, release.kubeconfig) as kubernetes,
+        watched_rig(kubernetes, NAMESPACE) as opened,
+    ):
         await opened.apply(opened.secret("buildkite-credentials", BATON_ORGANIZATION="acme-inc"))
         async with opened.operator():
             await opened.until_condition("Ready", "True")

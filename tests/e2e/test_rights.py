@@ -77,9 +77,9 @@ def rights(request: pytest.FixtureRequest, control_plane: Cluster, home: str) ->
     control_plane.kubectl("delete", "--filename", str(folder / "rights.yaml"))
 
 
-async def deliver_once(rig: Rig, kubeconfig: Path, *, everywhere: bool) -> None:
+async def deliver_once(rig: Rig, *, everywhere: bool) -> None:
     tenant = Tenant(rig, "acme")
-    async with rig.operator(everywhere=everywhere, KUBECONFIG=str(kubeconfig)) as operator:
+    async with rig.operator(everywhere=everywhere) as operator:
         await tenant.become_ready()
         await tenant.deliver()
         await tenant.until_condition("Delivered", "True")
@@ -97,15 +97,15 @@ class TestDeployment:
     async def test_the_rights_of_deploy_cluster_suffice_for_any_namespace(
         self, control_plane: Cluster, rights: Path, namespace: str
     ) -> None:
-        async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, namespace) as rig:
-            await deliver_once(rig, rights, everywhere=True)
+        async with real_api(control_plane, rights) as kubernetes, watched_rig(kubernetes, namespace) as rig:
+            await deliver_once(rig, everywhere=True)
 
     @pytest.mark.parametrize("rights", ["namespace"], indirect=True)
     async def test_the_rights_of_deploy_namespace_suffice_for_that_namespace(
         self, control_plane: Cluster, rights: Path, home: str
     ) -> None:
-        async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, home) as rig:
-            await deliver_once(rig, rights, everywhere=False)
+        async with real_api(control_plane, rights) as kubernetes, watched_rig(kubernetes, home) as rig:
+            await deliver_once(rig, everywhere=False)
 
     @pytest.mark.parametrize("folder", ["cluster", "namespace"])
     def test_what_is_to_be_deployed_is_accepted(self, control_plane: Cluster, folder: str) -> None:

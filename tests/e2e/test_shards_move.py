@@ -9,23 +9,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from buildkite_connector.kubernetes.shards import shard_of
-from harness.cluster import Cluster
-from harness.kubernetes_apis import real_api
 from harness.replicas import ACTS, Replica, replica
 from harness.rig import Rig
-from scenarios.fixtures import watched_rig
 from scenarios.tenant import Tenant
 
 CONNECTORS = 10
 LATENCY = 0.1
-
-
-@pytest.fixture
-async def rig(control_plane: Cluster, namespace: str) -> AsyncIterator[Rig]:
-    async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, namespace) as opened:
-        yield opened
-        for operator in opened.operators:
-            print("operator:", *operator.lines, sep="\n  ")
 
 
 class Pods:

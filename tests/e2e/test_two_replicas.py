@@ -7,16 +7,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
 from buildkite_connector.kubernetes.fence import EXIT_CODE
-from harness.cluster import Cluster
-from harness.kubernetes_apis import real_api
 from harness.replicas import ACTS, Replica, replica
 from harness.rig import Rig
-from scenarios.fixtures import watched_rig
 from scenarios.tenant import Tenant
 
 TIMES = range(int(os.environ.get("FAILOVERS", "2")))
@@ -28,14 +24,6 @@ SHORT_TIMES = {
 }
 LATENCY = 0.2
 """Seconds of each answer of Buildkite's, so that a sync takes long enough to be interrupted."""
-
-
-@pytest.fixture
-async def rig(control_plane: Cluster, namespace: str) -> AsyncIterator[Rig]:
-    async with real_api(control_plane) as kubernetes, watched_rig(kubernetes, namespace) as opened:
-        yield opened
-        for operator in opened.operators:
-            print("operator:", *operator.lines, sep="\n  ")
 
 
 async def begin_sync(rig: Rig, tenant: Tenant) -> str:

@@ -88,13 +88,12 @@ def missing_assets() -> str:
 class ControlPlane(Cluster):
     """etcd and kube-apiserver on free ports of 127.0.0.1, with RBAC, gone without a trace at the end.
 
-    `audited`: `audit_log` gets a line for each request of a service account, by the API server itself.
+    `audit_log` gets a line for each request of a service account, by the API server itself.
     """
 
-    def __init__(self, assets: Assets, *, audited: bool = False) -> None:
+    def __init__(self, assets: Assets) -> None:
         super().__init__(Path(), assets.kubectl)
         self._assets = assets
-        self._audited = audited
 
     def _start(self, opening: ExitStack) -> None:
         super()._start(opening)
@@ -215,7 +214,7 @@ class ControlPlane(Cluster):
             "--authorization-mode=RBAC",
             # Needs the controller that makes a `default` service account in each namespace.
             "--disable-admission-plugins=ServiceAccount",
-            *(self._audit_options() if self._audited else ()),
+            *self._audit_options(),
         ]
 
     def _audit_options(self) -> list[str]:

@@ -2,15 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import helm_python
 
+from harness.audit import Request, read_requests
 from harness.cluster import Cluster
-from harness.helm_chart import CHART, RELEASE, Values, identity
+from harness.control_plane import ControlPlane
+from harness.helm_chart import CHART, FULL_NAME, RELEASE, Values, identity, merged
 
 DEFINITION = "buildkiteconnectors.connectors.c1.ai"
 NO_DEFINITION: Values = {"crds": {"enabled": False}}
+NO_PODS: Values = {"replicaCount": 0}
+"""The tests start the operator's process themselves."""
 BY_ITSELF = {"events", "leases", "componentstatuses", "apiservices"}
 """What the API server writes as time goes by."""
 
@@ -36,6 +42,50 @@ def installed(cluster: Cluster, namespace: str, values: Values) -> Iterator[None
             yield
         finally:
             config.uninstall(RELEASE)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release whose service account the operator's processes act as. `namespace`: where it was installed.
+
+    `kubeconfig` has that account's token and nothing else to log in with. `provoked`: what a test lets the operator ask
+    for beyond its rights, as `Request.kind` has it; any other refusal fails the tests at the release's end.
+    """
+
+    cluster: Cluster
+    namespace: str
+    kubeconfig: Path
+    provoked: set[str] = field(default_factory=set)
+
+    @property
+    def user(self) -> str:
+        return f"system:serviceaccount:{self.namespace}:{FULL_NAME}"
+
+    def requests(self) -> list[Request]:
+        """All that the operators asked of the API server; none on an existing cluster, whose log nobody here reads."""
+        return read_requests(self.cluster.audit_log, self.user) if isinstance(self.cluster, ControlPlane) else []
+
+
+@contextmanager
+def released(cluster: Cluster, values: Values = NO_PODS) -> Iterator[Release]:
+    """One for all namespaces, or what the values say, in a namespace of its own."""
+    namespace = new_namespace(cluster)
+    with released_in(cluster, namespace, values) as release:
+        yield release
+    cluster.delete_namespace(namespace)
+
+
+@contextmanager
+def released_in(cluster: Cluster, namespace: str, values: Values = NO_PODS) -> Iterator[Release]:
+    """With the definition, unless the cluster has it. Nothing that its operators asked for was refused."""
+    if cluster.kubectl("get", "crd", DEFINITION, "--ignore-not-found", "--output=name").stdout:
+        values = merged(values, NO_DEFINITION)
+    with installed(cluster, namespace, values):
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", DEFINITION)
+        release = Release(cluster, namespace, cluster.service_account_kubeconfig(namespace, FULL_NAME))
+        yield release
+        refused = {request.kind for request in release.requests() if request.status in {401, 403}}
+        assert refused <= release.provoked, f"refused to the operator: {refused - release.provoked}"
 
 
 def there(cluster: Cluster) -> set[tuple[str, str, str]]:

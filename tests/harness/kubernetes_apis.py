@@ -38,7 +38,9 @@ class Kubernetes(Protocol):
     """What a scenario does to a Kubernetes API, as a person with kubectl would."""
 
     @property
-    def kubeconfig(self) -> Path: ...
+    def kubeconfig(self) -> Path:
+        """What an operator is given to log in with."""
+        ...
 
     async def apply(self, manifest: Manifest) -> None: ...
 
@@ -134,11 +136,11 @@ class DoubleApi:
 
 
 class RealApi:
-    """A real API server, through the administrator's kubeconfig."""
+    """A real API server, through the administrator's kubeconfig. `kubeconfig` is what operators are given."""
 
-    def __init__(self, cluster: Cluster, client: ApiClient) -> None:
+    def __init__(self, cluster: Cluster, client: ApiClient, kubeconfig: Path) -> None:
         self.cluster = cluster
-        self.kubeconfig = cluster.kubeconfig
+        self.kubeconfig = kubeconfig
         self._client = client
         self._objects = CustomObjectsApi(client)
 
@@ -223,13 +225,14 @@ class RealApi:
 
 
 @contextlib.asynccontextmanager
-async def real_api(cluster: Cluster) -> AsyncIterator[RealApi]:
+async def real_api(cluster: Cluster, operators: Path) -> AsyncIterator[RealApi]:
+    """`operators`: the kubeconfig that they are given."""
     configuration = Configuration()
     await load_kube_config(  # type: ignore[no-untyped-call]  # the package's config has no types
         str(cluster.kubeconfig), client_configuration=configuration
     )
     async with ApiClient(configuration) as client:
-        yield RealApi(cluster, client)
+        yield RealApi(cluster, client, operators)
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from harness.cluster import Cluster
+from harness.helm_release import Release
 from harness.kubernetes_apis import RealApi, real_api
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
@@ -35,8 +36,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kubernetes(control_plane: Cluster) -> AsyncIterator[RealApi]:
-    async with real_api(control_plane) as api:
+async def kubernetes(release: Release) -> AsyncIterator[RealApi]:
+    async with real_api(release.cluster, release.kubeconfig) as api:
         yield api
 
 

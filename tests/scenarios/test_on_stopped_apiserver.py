@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from buildkite_connector.kubernetes.schema.crd import to_yaml
 from harness.control_plane import ControlPlane, find_assets, missing_assets
+from harness.helm_release import Release, released
 from harness.kubernetes_apis import RealApi, real_api
 from scenarios.traffic import TestOutage
 
@@ -17,21 +17,20 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")
-def fragile_control_plane() -> Iterator[ControlPlane]:
+def fragile_release() -> Iterator[Release]:
     assets = find_assets()
     if assets is None:
         pytest.skip(missing_assets() or "an API server that may be stopped is needed, not an existing cluster")
-    with ControlPlane(assets) as running:
-        running.define(to_yaml())
-        yield running
+    with ControlPlane(assets) as running, released(running) as installed:
+        yield installed
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kubernetes(fragile_control_plane: ControlPlane) -> AsyncIterator[RealApi]:
-    async with real_api(fragile_control_plane) as api:
+async def kubernetes(fragile_release: Release) -> AsyncIterator[RealApi]:
+    async with real_api(fragile_release.cluster, fragile_release.kubeconfig) as api:
         yield api
 
 
 @pytest.fixture(scope="module")
-def shared_namespace(fragile_control_plane: ControlPlane) -> str:
-    return fragile_control_plane.create_namespace()
+def shared_namespace(fragile_release: Release) -> str:
+    return fragile_release.cluster.create_namespace()

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
-from bench.fleet.audit import WRITES, busiest_second, count, read_requests
+from bench.fleet.audit import WRITES, busiest_second, count
 from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
 from bench.fleet.measurement import Busy, FleetMeasurement, Idle, Restart, Start
 from bench.fleet.process import use_of
@@ -25,6 +25,7 @@ from bench.fleet.reactions import BUSY, TRIES, Changes
 from bench.machine import Bystanders
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from harness.audit import read_requests
 from harness.control_plane import Assets, ControlPlane
 from harness.rig import OperatorProcess
 from harness.service_account import ServiceAccount, service_account
@@ -52,7 +53,7 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
     bystanders = Bystanders()
     async with contextlib.AsyncExitStack() as opened:
         directory = Path(opened.enter_context(TemporaryDirectory(prefix="fleet-")))
-        control_plane = opened.enter_context(ControlPlane(assets, audited=True))
+        control_plane = opened.enter_context(ControlPlane(assets))
         control_plane.define(json.dumps(definition()))
         namespace = control_plane.create_namespace()
         account = opened.enter_context(service_account(control_plane, namespace, "cluster"))

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from bench.command import main
-from bench.fleet.audit import Request, busiest_second, count, read_requests
+from bench.fleet.audit import busiest_second, count
 from bench.fleet.cluster import Seen
 from bench.fleet.measurement import Busy, FleetMeasurement, Idle, Reaction, Restart, Start
 from bench.fleet.page import write_page
 from bench.fleet.process import use_of
 from bench.fleet.promises import fleet_verdicts
 from bench.machine import Machine
+from harness.audit import Request, read_requests
 from harness.control_plane import ASSETS_VARIABLE, CLUSTER_VARIABLE
 
 OPERATOR = "system:serviceaccount:fleet:operator"
