@@ -7,17 +7,21 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import AsyncExitStack
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from buildkite_connector.kubernetes.fence import EXIT_CODE
 from harness.replicas import ACTS, Replica, replica
 from harness.rig import Rig
+from scenarios.observed import get
 from scenarios.tenant import Tenant
 
 TIMES = range(int(os.environ.get("FAILOVERS", "2")))
 CLEAN_SECONDS, CRASH_SECONDS = 2.0, 20.0
-SHORT_TIMES = {
+SHORT_TIMES: Any = {
     "BUILDKITE_CONNECTOR_LEASE_DURATION": "3s",
     "BUILDKITE_CONNECTOR_RENEW_DEADLINE": "2s",
     "BUILDKITE_CONNECTOR_RETRY_PERIOD": "1s",
@@ -129,3 +133,42 @@ async def freeze_the_leader(rig: Rig) -> None:
         await nothing_is_lost(tenant, asked, task)
         await old.operator.until_logged("the process ends at once")
         assert not old.acts_since(resumed)
+
+
+async def test_a_rolling_update_hands_over_within_two_seconds_and_no_two_act_at_once(rig: Rig) -> None:
+    """As a Deployment does it: a new pod comes and is Ready, then an old one gets SIGTERM; and once more."""
+    async with AsyncExitStack() as pods:
+        old = [await pods.enter_async_context(replica(rig, name)) for name in ("old-1", "old-2")]
+        running = [*old]
+        tenant = Tenant(rig, "acme")
+        await tenant.become_ready()
+        for number, leaving in enumerate(old, start=1):
+            new = await pods.enter_async_context(replica(rig, f"new-{number}"))
+            running.append(new)
+            assert (await get(new.operator, "/readyz")).status_code == 200
+            assert not new.acts_since(0.0)
+            asked = await begin_sync(rig, tenant)
+            asyncio.get_running_loop().call_later(0.1, rig.buildkite.__setattr__, "latency", 0.0)
+            led, since = leaving.terms > 0, time.monotonic()
+            assert await leaving.operator.stop() == 0
+            running.remove(leaving)
+            task = tenant.add_task()
+            if led:
+                seconds = await first_act(running, since)
+                print(f"rolling update: {seconds:.2f} s from SIGTERM")
+                assert seconds <= CLEAN_SECONDS
+            await nothing_is_lost(tenant, asked, task)
+        assert [replica.name for replica in running] == ["new-1", "new-2"]
+        leaders = sorted((each for each in (*old, *running) if each.terms), key=lambda each: each.first_act)
+        assert leaders[0] in old
+        assert leaders[-1] in running
+        assert [each.terms for each in leaders] == [1] * len(leaders)
+        assert all(before.last_act < after.first_act for before, after in pairwise(leaders))
+
+
+async def first_act(replicas: list[Replica], since: float) -> float:
+    """Seconds from `since` until one of them acts."""
+    async with asyncio.timeout(10):
+        while not (acts := [at for each in replicas for at in each.acts_since(since)]):  # noqa: ASYNC110  (as above)
+            await asyncio.sleep(0.01)
+    return min(acts) - since

@@ -12,7 +12,8 @@ from typing import Any
 class Request:
     """`resource` with its subresource: `buildkiteconnectors/status`; a path when no resource was asked for.
 
-    `name`: empty for a list, a watch, a create. `group`: the API group, empty for the core's.
+    `name`: empty for a list, a watch, a create. `group`: the API group, empty for the core's. `namespace`: empty for
+    what was asked of all.
     """
 
     at: datetime
@@ -21,6 +22,7 @@ class Request:
     name: str
     status: int
     group: str = ""
+    namespace: str = ""
 
     @property
     def kind(self) -> str:
@@ -52,4 +54,5 @@ def _requests(lines: Iterable[str], user: str) -> Iterator[Request]:
             about.get("name", ""),
             status,
             about.get("apiGroup", ""),
+            about.get("namespace", ""),
         )

@@ -51,7 +51,7 @@ class Replica:
 
 
 @contextlib.asynccontextmanager
-async def replica(rig: Rig, name: str, **environment: str) -> AsyncIterator[Replica]:
+async def replica(rig: Rig, name: str, *, everywhere: bool = False, **environment: str) -> AsyncIterator[Replica]:
     """One that has started and stands by or acts; `name` is its pod's. It ends with the context."""
     config = yaml.safe_load(rig.kubernetes.kubeconfig.read_text())
     server = urlsplit(config["clusters"][0]["cluster"]["server"])
@@ -77,5 +77,5 @@ async def replica(rig: Rig, name: str, **environment: str) -> AsyncIterator[Repl
             "POD_NAME": name,
             **environment,
         }
-        async with rig.operator(**settings) as operator:  # type: ignore[arg-type]  # no variable is called `everywhere`
+        async with rig.operator(everywhere=everywhere, **settings) as operator:
             yield Replica(name, operator, api, to_buildkite, to_c1)
