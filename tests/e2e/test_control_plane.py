@@ -11,13 +11,13 @@ import pytest
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
-from buildkite_connector.kubernetes.schema.crd import to_yaml
 from buildkite_connector.kubernetes.schema.names import API_VERSION, GROUP, KIND, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster, KubectlError
 from harness.control_plane import Assets, ControlPlane, find_assets, missing_assets
 from harness.control_plane_process import ControlPlaneError
+from harness.helm_release import released
 from harness.kubectl_table import render_table
 from simulators.kubernetes.client import WIDGETS, accepted, widget
 
@@ -68,10 +68,9 @@ def apply(cluster: Cluster, name: str, request: str) -> None:
 
 async def test_the_watch_tells_what_happens_and_goes_on_after_the_api_server_was_down_and_hung(assets: Assets) -> None:
     """On a control plane of the test's own: the shared one may be somebody's cluster."""
-    with ControlPlane(assets) as plane:
-        plane.define(to_yaml())
+    with ControlPlane(assets) as plane, released(plane) as release:
         login, hub, ready, stop = (
-            KubeconfigLogin(str(plane.kubeconfig)),
+            KubeconfigLogin(str(release.kubeconfig)),
             EventHandler(),
             asyncio.Event(),
             asyncio.Event(),
