@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import helm_python
 
+from buildkite_connector.kubernetes.schema.crd import to_yaml
 from harness.audit import Request, read_requests
 from harness.cluster import Cluster
 from harness.control_plane import ControlPlane
@@ -69,6 +70,8 @@ class Release:
 @contextmanager
 def released(cluster: Cluster, values: Values = NO_PODS) -> Iterator[Release]:
     """One for all namespaces, or what the values say, in a namespace of its own."""
+    if is_defined(cluster):
+        cluster.define(to_yaml())  # somebody's cluster may have that of an older version
     namespace = new_namespace(cluster)
     with released_in(cluster, namespace, values) as release:
         yield release
@@ -78,7 +81,7 @@ def released(cluster: Cluster, values: Values = NO_PODS) -> Iterator[Release]:
 @contextmanager
 def released_in(cluster: Cluster, namespace: str, values: Values = NO_PODS) -> Iterator[Release]:
     """With the definition, unless the cluster has it. Nothing that its operators asked for was refused."""
-    if cluster.kubectl("get", "crd", DEFINITION, "--ignore-not-found", "--output=name").stdout:
+    if is_defined(cluster):
         values = merged(values, NO_DEFINITION)
     with installed(cluster, namespace, values):
         cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", DEFINITION)
@@ -86,6 +89,10 @@ def released_in(cluster: Cluster, namespace: str, values: Values = NO_PODS) -> I
         yield release
         refused = {request.kind for request in release.requests() if request.status in {401, 403}}
         assert refused <= release.provoked, f"refused to the operator: {refused - release.provoked}"
+
+
+def is_defined(cluster: Cluster) -> bool:
+    return cluster.kubectl("get", "crd", DEFINITION, "--ignore-not-found", "--output=name").stdout != ""
 
 
 def there(cluster: Cluster) -> set[tuple[str, str, str]]:
