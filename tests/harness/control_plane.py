@@ -14,6 +14,7 @@ import signal
 import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class ControlPlane(Cluster):
     def __init__(self, assets: Assets) -> None:
         super().__init__(Path(), assets.kubectl)
         self._assets = assets
+        self._starts: list[tuple[datetime, datetime]] = []
 
     def _start(self, opening: ExitStack) -> None:
         super()._start(opening)
@@ -125,8 +127,14 @@ class ControlPlane(Cluster):
 
     def start_apiserver(self) -> None:
         """Start the API server (again), on the same port and data, and wait until it is ready."""
+        began = datetime.now(UTC)
         self._apiserver.start()
         self._apiserver.wait_until_healthy(f"{self.url}/readyz", self.tls())
+        self._starts.append((began, datetime.now(UTC)))
+
+    def was_starting(self, moment: datetime) -> bool:
+        """Whether the API server had been started and was not ready: it has not read the roles yet and refuses all."""
+        return any(began <= moment <= ready for began, ready in self._starts)
 
     def stop_apiserver(self) -> None:
         """End the API server: watches break, and connections are refused until `start_apiserver`."""
