@@ -53,7 +53,7 @@ class Measurement:
     def _wrong_words(self, row: Row) -> list[str]:
         if row.outcome is None:
             return [f"it failed with {self.error}: {self.message[:600]}"] if self.error else []
-        if self.error not in {"Failure", "ScopesMissing"}:
+        if self.error not in {"Failure", "CallFailure", "ScopesMissing"}:
             return [f"expected a Failure, but it ended with {self.error or 'success'}: {self.message[:600]}"]
         wrong = []
         if not re.search(row.outcome, self.message):
