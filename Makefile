@@ -10,7 +10,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet image crds chart proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak image crds chart proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 
 bench-fleet: $(READY) ## one operator with 1,000 connectors on a real API server; writes docs/benchmarks-fleet.md
 	@$(BIN)/python tests/bench --fleet 1000
+
+bench-soak: $(READY) ## whether the operator's memory stays flat: 100 connectors that sync without a pause for 30 minutes
+	@$(BIN)/python tests/bench --soak 30
 
 mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and counts what the unit tests notice (ONLY='*decisions*')
 	@$(BIN)/python tools/mutants.py $(ONLY)

@@ -15,6 +15,7 @@ from bench.cases import CASES, PREFLIGHT, QUICK, Case
 from bench.fleet.page import write_page
 from bench.fleet.promises import fleet_verdicts
 from bench.fleet.run import NEXT_POLL, measure_fleet
+from bench.fleet.soak import measure_soak
 from bench.machine import Bystanders, Machine
 from bench.measurement import Measurement, measure
 from bench.plot import svg
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     machine = Machine.this()
     console.print(str(machine), highlight=False)
+    if options.soak:
+        return _soak(options.connectors, options.soak * 60, console)
     if options.fleet:
         return _fleet(options.fleet, options.idle, machine, console)
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
@@ -67,6 +70,16 @@ def _fleet(connectors: int, idle_seconds: float, machine: Machine, console: Cons
     else:
         console.print_json(data=asdict(measured))
     return 0 if all(verdict.kept for verdict in found) else 1
+
+
+def _soak(connectors: int, seconds: float, console: Console) -> int:
+    assets = find_assets()
+    if assets is None:
+        console.print(missing_assets() or "The soak needs an API server of its own, not an existing cluster.")
+        return 2
+    verdict = asyncio.run(measure_soak(assets, connectors, seconds, console.print)).verdict()
+    print_verdicts([verdict], console)
+    return 0 if verdict.kept else 1
 
 
 async def _measure(cases: Sequence[Case], console: Console, *, when_idle: bool) -> dict[str, Measurement]:
@@ -100,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     choice.add_argument(
         "--fleet", type=int, metavar="N", help="one operator with so many connectors, on a real API server"
     )
+    choice.add_argument("--soak", type=float, metavar="MINUTES", help="one operator that syncs without a pause")
+    parser.add_argument("--connectors", type=int, default=100, metavar="N", help="of the soak (default: %(default)s)")
     parser.add_argument(
         "--idle", type=float, default=FLEET_IDLE_SECONDS, metavar="SECONDS", help="of the fleet (default: %(default)s)"
     )

@@ -5,37 +5,25 @@ runs as its service account with the rights of deploy/cluster, so that the audit
 """
 
 import asyncio
-import contextlib
-import json
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import httpx
 
 from bench.fleet.audit import WRITES, busiest_second, count
-from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
+from bench.fleet.cluster import FleetCluster
 from bench.fleet.measurement import Busy, FleetMeasurement, Idle, Restart, Start
+from bench.fleet.opened import SLUG, Tell, open_fleet, scrape
 from bench.fleet.process import use_of
 from bench.fleet.reactions import BUSY, TRIES, Changes
 from bench.machine import Bystanders
-from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from harness.audit import read_requests
 from harness.control_plane import Assets, ControlPlane
 from harness.rig import OperatorProcess
-from harness.service_account import ServiceAccount, service_account
-from simulators.buildkite.api import Token
-from simulators.buildkite.control import BuildkiteProcess
+from harness.service_account import ServiceAccount
 from simulators.c1.process import C1Process
 
-SLUG = "synthetic"
-ORGANIZATION = ("--accounts=20", "--teams=4", "--memberships=40", f"--organization={SLUG}")
-NO_LIMITS = ("--user-limit=none", "--organization-limit=none")
 NEXT_POLL = 60.0
 """Seconds between two GetTask of a connector."""
 START_SECONDS = 900.0
@@ -45,41 +33,15 @@ SAMPLE_SECONDS = 5.0
 SCRAPE_SECONDS = 30.0
 MOST_NOTES = 5
 
-Tell = Callable[[str], None]
-
 
 async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, tell: Tell) -> FleetMeasurement:
     """Raises TimeoutError when a connector does not become Ready, or does not react."""
     bystanders = Bystanders()
-    async with contextlib.AsyncExitStack() as opened:
-        directory = Path(opened.enter_context(TemporaryDirectory(prefix="fleet-")))
-        control_plane = opened.enter_context(ControlPlane(assets))
-        control_plane.define(json.dumps(definition()))
-        namespace = control_plane.create_namespace()
-        account = opened.enter_context(service_account(control_plane, namespace, "cluster"))
-        buildkite = await opened.enter_async_context(BuildkiteProcess(*ORGANIZATION, *NO_LIMITS))
-        c1 = await opened.enter_async_context(C1Process(f"--next-poll={NEXT_POLL}"))
-        cluster = await opened.enter_async_context(open_cluster(control_plane.url, control_plane.tls(), namespace))
-        names = [f"team-{number:04}" for number in range(connectors)]
-        tell(f"applying {connectors} Secrets and resources")
-        await cluster.apply_all(_secret(name, c1) for name in names)
-        await cluster.apply_all(_connector(name) for name in names)
-        watching = asyncio.create_task(cluster.watch())
-        opened.callback(watching.cancel)
-        environment = {
-            "KUBECONFIG": str(account.login.path),
-            "BUILDKITE_API_URL": buildkite.url,
-            "SSL_CERT_FILE": str(c1.ca_file),
-            "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
-            "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
-            "BUILDKITE_CONNECTOR_LEADER_ELECTION": "true",
-            "BUILDKITE_CONNECTOR_LEASE_NAMESPACE": account.namespace,
-            "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
-            "HOME": str(directory),
-        }
+    async with open_fleet(assets, connectors, tell, f"--next-poll={NEXT_POLL}") as opened:
+        cluster, c1, names, environment = opened.cluster, opened.c1, opened.names, dict(opened.environment)
         operator = OperatorProcess(environment, ready_within=START_SECONDS)
         changes, changed = Changes(cluster, SLUG), 3 * max(1, min(TRIES, connectors // 9))
-        fleet = _Fleet(control_plane, account, cluster, c1, operator, names, tell)
+        fleet = _Fleet(opened.control_plane, opened.account, cluster, c1, operator, names, tell)
         began = time.monotonic()
         async with operator:
             start = await fleet.start(began)
@@ -92,7 +54,7 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
             restart = await fleet.restart(began, hellos)
             syncing = names[2 * changed :][:BUSY]
             tell(f"{len(syncing)} syncs run")
-            async with changes.all_syncing(buildkite, syncing):
+            async with changes.all_syncing(opened.buildkite, syncing):
                 busy = await changes.react(names[changed : 2 * changed], tell)
             peak = use_of(operator.pid).peak
         violations = len((await c1.stats())["violations"])
@@ -180,9 +142,7 @@ class _Fleet:
 
     async def _scrape(self) -> None:
         """As Prometheus does."""
-        [port] = [each["port"] for each in self._operator.records() if each["message"] == "serving health and metrics"]
-        async with httpx.AsyncClient() as http:
-            text = (await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30.0)).text
+        text = await scrape(self._operator)
         assert text.count("buildkite_connector_info{") == len(self._names)
 
     async def hellos(self) -> int:
@@ -224,14 +184,3 @@ class _Fleet:
 
 def _mean_and_most(numbers: Sequence[int]) -> tuple[float, int]:
     return statistics.fmean(numbers), max(numbers)
-
-
-def _secret(name: str, c1: C1Process) -> Manifest:
-    values = {"BATON_CLIENT_ID": c1.client_id, "BATON_CLIENT_SECRET": c1.client_secret}
-    values["BATON_API_TOKEN"] = Token().value
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
-
-
-def _connector(name: str) -> Manifest:
-    spec = {"credentialsSecretRef": {"name": name}}
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}

@@ -1,0 +1,90 @@
+"""Many connectors before their operator starts: an API server, the resources with their Secrets, Buildkite and C1."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
+from buildkite_connector.kubernetes.schema.crd import definition
+from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from harness.control_plane import Assets, ControlPlane
+from harness.rig import OperatorProcess
+from harness.service_account import ServiceAccount, service_account
+from simulators.buildkite.api import Token
+from simulators.buildkite.control import BuildkiteProcess
+from simulators.c1.process import C1Process
+
+SLUG = "synthetic"
+ORGANIZATION = ("--accounts=20", "--teams=4", "--memberships=40", f"--organization={SLUG}")
+NO_LIMITS = ("--user-limit=none", "--organization-limit=none")
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFleet:
+    """`environment`: what an operator needs, with leader election and `/metrics`."""
+
+    control_plane: ControlPlane
+    account: ServiceAccount
+    buildkite: BuildkiteProcess
+    c1: C1Process
+    cluster: FleetCluster
+    names: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def open_fleet(assets: Assets, connectors: int, tell: Tell, *c1_arguments: str) -> AsyncIterator[OpenFleet]:
+    """All resources and their Secrets are there; their statuses are watched for as long as the context lasts."""
+    async with contextlib.AsyncExitStack() as opened:
+        directory = Path(opened.enter_context(TemporaryDirectory(prefix="fleet-")))
+        control_plane = opened.enter_context(ControlPlane(assets))
+        control_plane.define(json.dumps(definition()))
+        namespace = control_plane.create_namespace()
+        account = opened.enter_context(service_account(control_plane, namespace, "cluster"))
+        buildkite = await opened.enter_async_context(BuildkiteProcess(*ORGANIZATION, *NO_LIMITS))
+        c1 = await opened.enter_async_context(C1Process(*c1_arguments))
+        cluster = await opened.enter_async_context(open_cluster(control_plane.url, control_plane.tls(), namespace))
+        names = [f"team-{number:04}" for number in range(connectors)]
+        tell(f"applying {connectors} Secrets and resources")
+        await cluster.apply_all(_secret(name, c1) for name in names)
+        await cluster.apply_all(_connector(name) for name in names)
+        watching = asyncio.create_task(cluster.watch())
+        opened.callback(watching.cancel)
+        environment = {
+            "KUBECONFIG": str(account.login.path),
+            "BUILDKITE_API_URL": buildkite.url,
+            "SSL_CERT_FILE": str(c1.ca_file),
+            "BUILDKITE_CONNECTOR_C1_HOSTS": c1.address,
+            "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
+            "BUILDKITE_CONNECTOR_LEADER_ELECTION": "true",
+            "BUILDKITE_CONNECTOR_LEASE_NAMESPACE": account.namespace,
+            "BUILDKITE_CONNECTOR_DATA_DIR": str(directory / "snapshots"),
+            "HOME": str(directory),
+        }
+        yield OpenFleet(control_plane, account, buildkite, c1, cluster, names, environment)
+
+
+async def scrape(operator: OperatorProcess) -> str:
+    """The operator's metrics, as Prometheus asks for them."""
+    [port] = [each["port"] for each in operator.records() if each["message"] == "serving health and metrics"]
+    async with httpx.AsyncClient() as http:
+        return (await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30.0)).text
+
+
+def _secret(name: str, c1: C1Process) -> Manifest:
+    values = {"BATON_CLIENT_ID": c1.client_id, "BATON_CLIENT_SECRET": c1.client_secret}
+    values["BATON_API_TOKEN"] = Token().value
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+
+
+def _connector(name: str) -> Manifest:
+    spec = {"credentialsSecretRef": {"name": name}}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
