@@ -7,9 +7,12 @@ from buildkite_connector.connector.actions import (
 )
 from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.state import C1Phase
+from buildkite_connector.model.directory import TokenFacts
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.schedule import Interval
 from fakes.connector_states import (
     NEVER,
+    PREFLIGHT,
     REJECTED,
     START,
     after,
@@ -48,6 +51,16 @@ def test_a_sync_put_off_by_buildkite_wakes_when_it_may_begin() -> None:
 def test_a_waiting_task_wakes_when_the_snapshot_grows_too_old() -> None:
     state = running(replace(asked(ready(), after(10)), desired=desired(2)), after(10), "sync2")
     assert wake_at(state, after(10)) == after(605).monotonic
+
+
+def test_a_token_that_expires_wakes_when_the_days_that_are_left_change() -> None:
+    ends = after(15 * 24 * HOUR).wall.isoformat()
+    facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), ends))
+    state = ready(schedule=Interval(30 * 24 * HOUR))
+    state = replace(state, check=replace(state.check, preflight=facts))
+    assert wake_at(state, after(10)) == after(24 * HOUR).monotonic
+    assert wake_at(state, after(24 * HOUR)) == after(48 * HOUR).monotonic
+    assert wake_at(state, after(15 * 24 * HOUR)) == after(30 * 24 * HOUR).monotonic
 
 
 def test_a_late_secret_wakes_when_it_is_late_no_more() -> None:
