@@ -67,7 +67,8 @@ class OperatorProcess:
     ready: str = "the operator is ready"
     inherits: bool = True
 
-    async def __aenter__(self) -> Self:
+    async def begin(self) -> None:
+        """Start it without waiting for it to be ready; whoever does so ends it, too."""
         self._process = await asyncio.create_subprocess_exec(
             *self.command,
             *self.arguments,
@@ -77,6 +78,9 @@ class OperatorProcess:
         )
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
+
+    async def __aenter__(self) -> Self:
+        await self.begin()
         try:
             await self.until_logged(self.ready, timeout=self.ready_within)
         except BaseException:

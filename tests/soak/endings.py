@@ -64,16 +64,16 @@ class Endings:
 
     async def kill_once(self) -> None:
         """`kill -9` at a random moment."""
-        async with self._at_a_moment() as process:
-            await process.kill()
+        process = await self._at_a_moment()
+        await process.kill()
         self._look(f"after a kill at {self._moment}")
 
     async def stop_once(self) -> None:
         """SIGTERM at a random moment: it ends well and in time, and nothing that it had is left with it."""
-        async with self._at_a_moment() as process:
-            begun = any(process.lines)
-            watch = Stopwatch()
-            code = await process.stop()
+        process = await self._at_a_moment()
+        begun = any(process.lines)
+        watch = Stopwatch()
+        code = await process.stop()
         assert code == 0 or (not begun and code == -signal.SIGTERM), f"a stop at {self._moment} ended with {code}"
         self.tally.stop_seconds.append(watch.seconds)
         assert watch.seconds < HAND_BACK_SECONDS, f"a stop at {self._moment} took {watch.seconds:.1f} s"
@@ -91,21 +91,21 @@ class Endings:
         assert len(self.rig.staged) == 1, self.rig.staged
         assert list(self._temporary.iterdir()) == []
 
-    @contextlib.asynccontextmanager
-    async def _at_a_moment(self) -> AsyncIterator[OperatorProcess]:
+    async def _at_a_moment(self) -> OperatorProcess:
         if self._all_ended():
             self.tenant.add_task(**self._chance.choice(OPTIONS))
         self._beaten = {task.id: task.heartbeats for task in self.rig.c1.tasks.values()}
         self._moment = self._chance.choice(MOMENTS)
         self.tally.moments[self._moment] += 1
         process = self.process()
-        starting = asyncio.create_task(process.__aenter__())
-        await self._until(self._moment)
-        await asyncio.sleep(self._chance.uniform(0.0, LONGEST_DELAY))
+        await process.begin()
         try:
-            yield process
-        finally:  # one that ends before it is ready is no error here
-            await asyncio.gather(starting, return_exceptions=True)
+            await self._until(self._moment)
+        except BaseException:
+            await process.kill()
+            raise
+        await asyncio.sleep(self._chance.uniform(0.0, LONGEST_DELAY))
+        return process
 
     async def _until(self, moment: str) -> None:
         if moment == "start":
