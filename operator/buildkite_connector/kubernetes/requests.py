@@ -18,7 +18,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 from kubernetes.aio.config import ConfigException
 
-from buildkite_connector.kubernetes.client_config import ClientConfig
+from buildkite_connector.kubernetes.client_config import ClientConfig, take_environment_proxy
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.untrusted_text import Redactor
 
@@ -130,6 +130,7 @@ async def open_connection(
     """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
     configuration = Configuration()
     await login.load(configuration)
+    take_environment_proxy(configuration)
     async with _LoggingClient(configuration) as client:
         yield Connection(client, login, request_seconds, may_act)
 

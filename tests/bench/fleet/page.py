@@ -44,7 +44,9 @@ BUSY = """\
 ## Reaction while {syncs} syncs run
 
 In the second process, which lets that many run at once. Buildkite takes {page:.0f} s for each page of a team's
-members, and a sync that ends is asked for again at once. The peak of memory is {peak:.0f} MB.
+members, and a sync that ends is asked for again at once. The status of an edit is held for 2 s while it is checked, and
+is written earlier when the check ends earlier: all connectors share one token here, and so the turns at Buildkite.
+The peak of memory is {peak:.0f} MB.
 """
 
 

@@ -10,7 +10,8 @@ MOST_MEMORY = 300
 MOST_CORE = 0.05
 MOST_READS = 5.0
 MOST_ANNOTATION_SECONDS = 1.0
-MOST_EDIT_SECONDS = 2.0
+MOST_EDIT_SECONDS = 3.0
+"""What an edit's status is held for while the edit is checked (2 s), and the write."""
 SECRET_SLACK = 5.0
 """Seconds beyond the round of reads: the change itself, and the sync's start."""
 

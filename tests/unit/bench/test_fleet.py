@@ -151,7 +151,7 @@ def test_a_restart_that_misses_a_promise_is_said_to() -> None:
     assert len(missed(replace(KEPT, restart=restart))) == 2
 
 
-@pytest.mark.parametrize(("what", "longest"), [("annotation", 1.1), ("edit", 2.1), ("Secret", 205.1)])
+@pytest.mark.parametrize(("what", "longest"), [("annotation", 1.1), ("edit", 3.1), ("Secret", 205.1)])
 def test_a_slow_reaction_while_syncs_run_is_a_missed_promise(what: str, longest: float) -> None:
     slow = {**REACTIONS, what: Reaction(5, 0.5, longest)}
     (found,) = missed(replace(KEPT, busy=replace(KEPT.busy, reactions=slow)))

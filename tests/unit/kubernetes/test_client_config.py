@@ -11,6 +11,7 @@ from buildkite_connector.kubernetes.client_config import (
     KopfClientConfig,
     KubeconfigLogin,
     choose_client_config,
+    take_environment_proxy,
 )
 from buildkite_connector.model.failure import Failure, Remedy
 
@@ -104,3 +105,28 @@ async def test_no_service_account_is_a_failure_with_a_sentence(monkeypatch: pyte
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(Failure, match="the pod's service account"):
         await InClusterLogin().load(Configuration())
+
+
+@pytest.mark.parametrize(
+    ("environment", "own", "found"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, None, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "127.0.0.1"}, None, None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"}, None, "http://proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, None, None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://own:3128", "http://own:3128"),
+        ({}, None, None),
+    ],
+)
+def test_the_client_takes_the_environments_proxy_once(
+    environment: dict[str, str], own: str | None, found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    configuration = Configuration(host="https://127.0.0.1:6443", proxy=own)
+    take_environment_proxy(configuration)
+    assert configuration.proxy == found
+    assert configuration.client_session_kwargs == {"trust_env": False}
