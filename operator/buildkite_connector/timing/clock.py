@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.timing.spacing import shared_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        """A long sleep ends together with others': `spacing.shared_wait`."""
+        await asyncio.sleep(shared_wait(seconds, time.monotonic()))
 
 
 def system_jitter() -> Jitter:
