@@ -39,9 +39,10 @@ class Changes:
         return found
 
     async def ask_for_sync(self, name: str) -> float:
+        """Another request that comes meanwhile counts as well: its time is later."""
         wanted = datetime.now(UTC).isoformat()
         change = {"metadata": {"annotations": {SYNC_REQUESTED_AT: wanted}}}
-        return await self._time(name, change, lambda status: status.get("lastHandledSyncRequest") == wanted)
+        return await self._time(name, change, lambda status: status.get("lastHandledSyncRequest", "") >= wanted)
 
     async def _edit(self, name: str) -> float:
         generation = self._cluster.seen[name].status["observedGeneration"] + 1

@@ -25,13 +25,14 @@ MOST_GROWTH = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """`memory`: resident bytes, a sample every ten seconds."""
+    """`memory`: resident bytes, a sample every ten seconds. `longest_reaction`: seconds from annotation to sync."""
 
     connectors: int
     seconds: float
     syncs: int
     deliveries: int
     memory: Sequence[int]
+    longest_reaction: float
 
     @property
     def growth(self) -> float:
@@ -42,7 +43,8 @@ class Soak:
     def verdict(self) -> ConditionValue:
         told = (
             f"{self.memory[-1] / MB:.0f} MB, {self.growth:+.1%} after {self.seconds / 60:.0f} minutes,"
-            f" {self.syncs:,} syncs and {self.deliveries:,} deliveries of {self.connectors:,} connectors"
+            f" {self.syncs:,} syncs and {self.deliveries:,} deliveries of {self.connectors:,} connectors,"
+            f" from annotation to sync {self.longest_reaction:.1f} s at most"
         )
         return ConditionValue(f"soak: memory grows by ≤ {MOST_GROWTH:.0%}", told, self.growth <= MOST_GROWTH)
 
@@ -57,7 +59,8 @@ async def measure_soak(assets: Assets, connectors: int, seconds: float, tell: Te
         await fleet.cluster.until(lambda: all(each.ready_at for each in seen.values()), START_SECONDS)
         tell("all Ready")
         before = await fleet.buildkite.stats(), await fleet.c1.stats()
-        asking = asyncio.create_task(_ask(Changes(fleet.cluster, ""), fleet.names))
+        reactions: list[float] = []
+        asking = asyncio.create_task(_ask(Changes(fleet.cluster, ""), fleet.names, reactions))
         memory: list[int] = []
         end = time.monotonic() + seconds
         while time.monotonic() < end and not asking.done():
@@ -72,12 +75,16 @@ async def measure_soak(assets: Assets, connectors: int, seconds: float, tell: Te
     requests = after[0]["requests"] - before[0]["requests"]
     least = after[0]["organizations"]["synthetic"]["minimum_requests"]
     uploads = (sum(each["calls"].get("UploadAsset", {}).values()) for each in (after[1], before[1]))
-    return Soak(connectors, seconds, requests // least, next(uploads) - next(uploads), memory)
+    return Soak(connectors, seconds, requests // least, next(uploads) - next(uploads), memory, max(reactions))
 
 
-async def _ask(changes: Changes, names: Sequence[str]) -> None:
+async def _ask(changes: Changes, names: Sequence[str], reactions: list[float]) -> None:
     """One connector after the other, without an end."""
+
+    async def ask(name: str) -> None:
+        reactions.append(await changes.ask_for_sync(name))
+
     async with asyncio.TaskGroup() as group:
         for name in itertools.cycle(names):
-            group.create_task(changes.ask_for_sync(name))
+            group.create_task(ask(name))
             await asyncio.sleep(ASK_SECONDS)
