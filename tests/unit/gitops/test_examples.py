@@ -1,0 +1,103 @@
+"""The examples for GitOps fit the chart, the connector and one another."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from buildkite_connector.kubernetes.schema.spec import SecretKeysModel
+from harness.helm_chart import of_kind, render, workload
+from unit.gitops.flux import KUSTOMIZATIONS
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+KEYS = {str(value) for value in SecretKeysModel().model_dump().values()}
+"""The Secret's keys that a connector reads by default."""
+
+
+def documents(path: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((EXAMPLES / path).read_text()))
+
+
+def of(path: str, kind: str, number: int = 0) -> dict[str, Any]:
+    return [each for each in documents(path) if each["kind"] == kind][number]
+
+
+SECRETS = {
+    "secret.yaml": ("Secret", ("stringData",)),
+    "secrets/external-secret.yaml": ("ExternalSecret", ("spec", "target", "template", "data")),
+    "secrets/sealed-secret.yaml": ("SealedSecret", ("spec", "encryptedData")),
+    "secrets/sops/secret.sops.yaml": ("Secret", ("stringData",)),
+}
+
+
+@pytest.mark.parametrize("path", SECRETS)
+def test_each_way_to_the_secret_makes_the_one_that_the_connector_names(path: str) -> None:
+    kind, place = SECRETS[path]
+    found = of(path, kind)
+    connector = of("connector.yaml", "BuildkiteConnector")
+    assert found["metadata"]["name"] == connector["spec"]["credentialsSecretRef"]["name"]
+    assert found["metadata"]["namespace"] == connector["metadata"]["namespace"]
+    for part in place:
+        found = found[part]
+    assert set(found) == KEYS
+
+
+def test_the_external_secret_reads_each_value_that_its_template_uses() -> None:
+    spec = of("secrets/external-secret.yaml", "ExternalSecret")["spec"]
+    used = set(re.findall(r"\{\{ \.(\w+) \}\}", str(spec["target"]["template"]["data"])))
+    assert used == {each["secretKey"] for each in spec["data"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        of("argocd/applications.yaml", "Application")["spec"]["source"]["helm"]["valuesObject"],
+        of("flux/operator.yaml", "HelmRelease")["spec"]["values"],
+    ],
+    ids=["Argo CD", "Flux"],
+)
+def test_the_chart_takes_the_examples_values(values: dict[str, Any]) -> None:
+    served = {**values, "prometheusRule": {**values["prometheusRule"], "renderMode": "alwaysRender"}}
+    rendered = render(served)
+    assert workload(rendered)["spec"]["replicas"] == 2
+    assert of_kind(rendered, "PrometheusRule")
+
+
+def test_the_examples_take_the_charts_version() -> None:
+    version = yaml.safe_load((EXAMPLES.parent / "charts/buildkite-connector/Chart.yaml").read_text())["version"]
+    assert of("argocd/applications.yaml", "Application")["spec"]["source"]["targetRevision"] == version
+    reference = of("flux/operator.yaml", "OCIRepository")["spec"]["ref"]["semver"]
+    assert version.startswith(reference.removesuffix("x"))
+
+
+def test_flux_waits_for_the_operator_and_then_for_each_connector() -> None:
+    operator, connectors = KUSTOMIZATIONS.values()
+    assert connectors["spec"]["dependsOn"] == [{"name": operator["metadata"]["name"]}]
+    assert all(each["spec"]["wait"] for each in (operator, connectors))
+    release = of("flux/operator.yaml", "HelmRelease")
+    assert release["spec"]["chartRef"]["name"] == of("flux/operator.yaml", "OCIRepository")["metadata"]["name"]
+
+
+def test_terraform_makes_the_same_secret_and_connector() -> None:
+    text = (EXAMPLES / "terraform/main.tf").read_text()
+    assert set(re.findall(r"^    (BATON_\w+) +=", text, re.M)) == KEYS
+    connector = of("connector.yaml", "BuildkiteConnector")
+    for value in (connector["apiVersion"], connector["kind"], connector["spec"]["credentialsSecretRef"]["name"]):
+        assert f'"{value}"' in text
+
+
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on PATH")
+def test_terraform_reads_the_example_and_finds_it_formatted() -> None:
+    done = subprocess.run(  # noqa: S603 - no shell
+        ["terraform", "fmt", "-check", "-diff", str(EXAMPLES / "terraform")],  # noqa: S607 - the one on PATH
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": "/dev/null"},
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
