@@ -10,7 +10,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak image crds chart proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak image crds chart reasons proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,7 @@ check: $(READY) ## lint, types, import directions, generated files current
 	@$(BIN)/python tools/protobuf.py --check
 	@$(BIN)/buildkite-connector crd | diff - crds/buildkiteconnectors.yaml || { echo "crds/ is not current: run make crds"; exit 1; }
 	@$(BIN)/python tools/chart.py --check
+	@$(BIN)/python tools/reasons.py --check
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
@@ -83,6 +84,9 @@ crds: $(READY) ## writes crds/ from its source in the code
 
 chart: $(READY) ## writes what follows from the chart's values and templates: its schema, its README's table, deploy/
 	@$(BIN)/python tools/chart.py
+
+reasons: $(READY) ## writes docs/reasons.md, every condition reason with its remedy, from the code
+	@$(BIN)/python tools/reasons.py
 
 proto: $(READY) ## regenerates the protobuf code from the .proto files
 	@$(BIN)/python tools/protobuf.py

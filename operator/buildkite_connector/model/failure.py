@@ -5,7 +5,11 @@ shows its `reason` and `message`. A message says what was expected, what came an
 never holds a secret.
 """
 
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
+
+from buildkite_connector.model.reason import Reason
+
+__all__ = ("Failure", "Reason", "Remedy", "internal_error")
 
 
 class Remedy(Enum):
@@ -14,67 +18,6 @@ class Remedy(Enum):
     RETRY = auto()
     CREDENTIALS = auto()
     EDIT = auto()
-
-
-class Reason(StrEnum):
-    """Condition reasons; part of the interface, as people's alerts match on them."""
-
-    # healthy and in progress
-    READY = "Ready"
-    SUSPENDED = "Suspended"
-    PENDING = "Pending"
-    SYNCING = "Syncing"
-    VALID = "Valid"
-    SYNC_SUCCEEDED = "SyncSucceeded"
-    DELIVERED = "Delivered"
-    AWAITING_TASK = "AwaitingTask"
-    AWAITING_SYNC = "AwaitingSync"
-    RETRYING = "Retrying"
-    # well, and somebody should look
-    SHRUNK = "Shrunk"
-    TOKEN_EXPIRES = "TokenExpires"  # noqa: S105
-    # held back on purpose
-    SHRINK_HELD = "ShrinkHeld"
-    # the Secret
-    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
-    SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
-    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
-    SECRET_KEY_EMPTY = "SecretKeyEmpty"  # noqa: S105
-    SECRET_KEY_INVALID = "SecretKeyInvalid"  # noqa: S105
-    CLIENT_ID_INVALID = "ClientIDInvalid"
-    CLIENT_SECRET_INVALID = "ClientSecretInvalid"  # noqa: S105
-    # the resource
-    SPEC_INVALID = "SpecInvalid"
-    HOST_ID_TAKEN = "HostIDTaken"
-    CRON_INVALID = "CronInvalid"
-    TIME_ZONE_INVALID = "TimeZoneInvalid"
-    # Buildkite
-    TOKEN_REJECTED = "TokenRejected"  # noqa: S105
-    TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
-    ACCESS_DENIED = "AccessDenied"
-    ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
-    ORGANIZATION_AMBIGUOUS = "OrganizationAmbiguous"
-    BUILDKITE_RATE_LIMITED = "BuildkiteRateLimited"
-    BUILDKITE_UNREACHABLE = "BuildkiteUnreachable"
-    BUILDKITE_UNAVAILABLE = "BuildkiteUnavailable"
-    BUILDKITE_RESPONSE_INVALID = "BuildkiteResponseInvalid"
-    BUILDKITE_LINK_REFUSED = "BuildkiteLinkRefused"
-    ROSTER_UNSTABLE = "RosterUnstable"
-    # C1
-    C1_CLIENT_REJECTED = "C1ClientRejected"
-    C1_UNREACHABLE = "C1Unreachable"
-    C1_UNAVAILABLE = "C1Unavailable"
-    C1_REQUEST_REJECTED = "C1RequestRejected"
-    UPLOAD_FAILED = "UploadFailed"
-    TASK_CANCELLED = "TaskCancelled"
-    # the Kubernetes API: it cannot be reached now, or says no
-    KUBERNETES_UNAVAILABLE = "KubernetesUnavailable"
-    KUBERNETES_REFUSED = "KubernetesRefused"
-    # ours
-    SYNC_TIMEOUT = "SyncTimeout"
-    SNAPSHOT_INVALID = "SnapshotInvalid"
-    STORAGE_FAILED = "StorageFailed"
-    INTERNAL_ERROR = "InternalError"
 
 
 class Failure(Exception):  # noqa: N818

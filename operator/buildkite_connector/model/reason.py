@@ -1,0 +1,217 @@
+"""Condition reasons: a closed list, part of the interface, as people's alerts match on them.
+
+Each has a text in two paragraphs: what is so, and what to do. docs/reasons.md is made of them (tools/reasons.py), under
+the comments as headings.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is, and why a sync, a task or a command failed."""
+
+    # Well, or under way
+    READY = "Ready"
+    """The credentials work, the last sync succeeded, C1 can be reached and nothing is held back.
+
+    Nothing."""
+    SUSPENDED = "Suspended"
+    """`spec.suspend` is true: no syncs and no contact with C1. What C1 has stays as it is.
+
+    Set it to false to go on."""
+    PENDING = "Pending"
+    """A check of the credentials or a first sync is to come.
+
+    Nothing; it takes seconds, in a start of many connectors minutes."""
+    SYNCING = "Syncing"
+    """The first sync of the resource or of a change is under way.
+
+    Nothing. A large organization's sync is bound by Buildkite's rate limit: see `spec.sync.quotaPercent`."""
+    VALID = "Valid"
+    """Buildkite accepts the API token and C1 the client.
+
+    Nothing."""
+    SYNC_SUCCEEDED = "SyncSucceeded"
+    """The last sync succeeded; the message has its counts.
+
+    Nothing."""
+    DELIVERED = "Delivered"
+    """C1 took the newest snapshot.
+
+    Nothing."""
+    AWAITING_TASK = "AwaitingTask"
+    """The newest snapshot waits until C1 hands out its next sync task. This is well, and `Ready` stays True.
+
+    Nothing. If it stays for more than a day, look whether the connector is paused in C1."""
+    AWAITING_SYNC = "AwaitingSync"
+    """No sync has finished yet.
+
+    Look at `Ready` for what it waits for."""
+    RETRYING = "Retrying"
+    """The reason of `Reconciling` while something fails that may pass by itself.
+
+    Nothing at first; `Ready` has the failure itself."""
+    # Well, and somebody should look
+    SHRUNK = "Shrunk"
+    """The staged snapshot lost a quarter or more of the accounts, teams or memberships, and still goes out.
+
+    Look at both counts in the message. C1 pauses a connector that loses about half. If it is wrong, look at the token's
+    access in Buildkite; `spec.delivery.shrinkGuard.maxDropPercent` decides what is held."""
+    TOKEN_EXPIRES = "TokenExpires"  # noqa: S105
+    """The Buildkite API token expires within 14 days.
+
+    Make a new one with the same scopes and put it into the Secret; it is taken up without a restart."""
+    # Held back on purpose
+    SHRINK_HELD = "ShrinkHeld"
+    """The snapshot lost more than `spec.delivery.shrinkGuard.maxDropPercent` of what was last delivered. C1 would read
+    what is missing as gone, so it does not go out.
+
+    Look at both counts in the message. If they are right, annotate the resource as the message says
+    (`connectors.c1.ai/accept-shrink`); if not, mend the token's access in Buildkite."""
+    # The Secret
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
+    """The namespace has no Secret of the name in `spec.credentialsSecretRef.name`. For 3 minutes after a resource is
+    made or edited it may still be on its way (`Reconciling`), then it is `Stalled`.
+
+    Create it, or mend what should (External Secrets, Sealed Secrets); it is read again every 10 seconds."""
+    SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
+    """The operator may not read Secrets in that namespace.
+
+    Give its service account `get` on Secrets there: the chart does for each of `watchNamespaces`."""
+    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
+    """The Secret has not got one of the keys; the message names it and those that are there.
+
+    Add the key, or name yours in `spec.credentialsSecretRef.keys`."""
+    SECRET_KEY_EMPTY = "SecretKeyEmpty"  # noqa: S105
+    """A key of the Secret has an empty value.
+
+    Put the value in."""
+    SECRET_KEY_INVALID = "SecretKeyInvalid"  # noqa: S105
+    """A value of the Secret cannot be what it should, for example because it is no text.
+
+    Copy the value again, whole and without line breaks."""
+    CLIENT_ID_INVALID = "ClientIDInvalid"
+    """The client ID has not got the form `NAME@HOST/REST`, or its host is not one that the operator may go to.
+
+    Copy it from C1 again, whole; or whoever runs the operator allows the host in `BUILDKITE_CONNECTOR_C1_HOSTS`."""
+    CLIENT_SECRET_INVALID = "ClientSecretInvalid"  # noqa: S105
+    """The client secret cannot be read: it was cut short, or is something else.
+
+    Copy it from C1 again, whole; or create new credentials there."""
+    # The resource
+    SPEC_INVALID = "SpecInvalid"
+    """A field or a setting cannot be used, or a task asks for what the connector is not set to sync.
+
+    Edit the field that the message names."""
+    HOST_ID_TAKEN = "HostIDTaken"
+    """Another resource, which the message names, has the same client ID and host ID, and C1 takes the two for one. The
+    younger one stays away from C1.
+
+    Give this one another `spec.delivery.hostID` or client, or delete one of them."""
+    CRON_INVALID = "CronInvalid"
+    """`spec.schedule.cron` cannot be used, or would fire more often than every 5 minutes.
+
+    Edit it: five fields, as in `0 3 * * *`."""
+    TIME_ZONE_INVALID = "TimeZoneInvalid"
+    """`spec.schedule.timeZone` is no time zone.
+
+    Edit it: an IANA name, such as `Europe/Berlin`."""
+    # Buildkite
+    TOKEN_REJECTED = "TokenRejected"  # noqa: S105
+    """Buildkite does not accept the API token: it was revoked, has expired or is mistyped.
+
+    Make a new token and put it into the Secret."""
+    TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
+    """The API token lacks a scope; the message and `status.token.missingScopes` name it.
+
+    Add the scope to the token in Buildkite."""
+    ACCESS_DENIED = "AccessDenied"
+    """Buildkite refuses this token access although it knows it.
+
+    Look at the token's allowed IP addresses and its Organization Access."""
+    ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
+    """The API token does not reach the organization.
+
+    Set `spec.organization` to one of the slugs that the message lists, or give the token access to the organization."""
+    ORGANIZATION_AMBIGUOUS = "OrganizationAmbiguous"
+    """The API token reaches several organizations and none is named.
+
+    Set `spec.organization` to one of the slugs that the message lists."""
+    BUILDKITE_RATE_LIMITED = "BuildkiteRateLimited"
+    """Buildkite's rate limit is used up, by this connector and by others.
+
+    Nothing at first: it is tried again when Buildkite says. If it stays, find who else uses the organization's quota,
+    or sync less often."""
+    BUILDKITE_UNREACHABLE = "BuildkiteUnreachable"
+    """No connection to Buildkite comes about.
+
+    Nothing at first: it is tried again after 30 seconds to 15 minutes. If it stays, look at the network, DNS, the proxy
+    and the certificates (`buildkite-connector check`)."""
+    BUILDKITE_UNAVAILABLE = "BuildkiteUnavailable"
+    """Buildkite answers that it cannot answer now (5xx), or breaks off.
+
+    Nothing at first: it is tried again. If it stays, look at Buildkite's status page."""
+    BUILDKITE_RESPONSE_INVALID = "BuildkiteResponseInvalid"
+    """An answer is not what Buildkite documents.
+
+    Look for a proxy in between and at `BUILDKITE_API_URL`; else update the operator."""
+    BUILDKITE_LINK_REFUSED = "BuildkiteLinkRefused"
+    """An answer points to another host, where the token does not go.
+
+    Look for a proxy in between that rewrites links."""
+    ROSTER_UNSTABLE = "RosterUnstable"
+    """People and teams moved so fast that no listing held still.
+
+    Nothing: the next sync tries again."""
+    # C1
+    C1_CLIENT_REJECTED = "C1ClientRejected"
+    """C1 does not accept the client: it was revoked, or belongs to another tenant.
+
+    Create new credentials in C1 and put them into the Secret."""
+    C1_UNREACHABLE = "C1Unreachable"
+    """No connection to C1 comes about. Syncs go on, the snapshot waits.
+
+    Nothing at first. If it stays, look at the network, DNS, the proxy and the certificates
+    (`buildkite-connector check`)."""
+    C1_UNAVAILABLE = "C1Unavailable"
+    """C1 answers that it cannot answer now. Syncs go on, the snapshot waits.
+
+    Nothing at first. If it stays, look at C1's status page."""
+    C1_REQUEST_REJECTED = "C1RequestRejected"
+    """C1 does not take a call as it was made.
+
+    If it stays, update the operator, or report it with the log."""
+    UPLOAD_FAILED = "UploadFailed"
+    """An upload to C1 ended before C1 had it all.
+
+    Nothing at first: C1 hands the task out again. If it stays, look at proxies that end long streams."""
+    TASK_CANCELLED = "TaskCancelled"
+    """C1 withdrew a task while it was worked on.
+
+    Nothing: the snapshot waits for the next task."""
+    # The Kubernetes API
+    KUBERNETES_UNAVAILABLE = "KubernetesUnavailable"
+    """The API server cannot be reached now.
+
+    Nothing at first. If it stays, look at the API server and at network policies."""
+    KUBERNETES_REFUSED = "KubernetesRefused"
+    """The API server refuses what the operator asks.
+
+    Look at the operator's rights and whether the definition is of its version."""
+    # The operator itself
+    SYNC_TIMEOUT = "SyncTimeout"
+    """A sync took longer than `spec.sync.timeout`.
+
+    Raise it, or `spec.sync.quotaPercent` when Buildkite's rate limit is what it waited for."""
+    SNAPSHOT_INVALID = "SnapshotInvalid"
+    """A snapshot's file is not what was written, or a limit of the format is passed.
+
+    Look at the operator's disk; if that is well, report it with the log."""
+    STORAGE_FAILED = "StorageFailed"
+    """A snapshot cannot be written or read.
+
+    Look at the operator's data directory: space, rights, the disk."""
+    INTERNAL_ERROR = "InternalError"
+    """An error in the operator itself; its log has the details.
+
+    Report it with the log, please. It is tried again."""
