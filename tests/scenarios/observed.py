@@ -1,12 +1,9 @@
 """What a running operator shows of itself: health, metrics, traces."""
 
 import asyncio
-import contextlib
 import json
 import re
 import shutil
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.rig import PATIENCE, OperatorProcess, Rig
+from harness.prometheus import needs_prometheus, prometheus
+from harness.rig import OperatorProcess, Rig
 from scenarios.secrecy import find_leaks
 from scenarios.tenant import Tenant
 from simulators.otlp import OtlpReceiver, ReceivedSpan
@@ -82,20 +80,19 @@ class TestObserved:
             told = await check.communicate(text.encode())
             assert (check.returncode, *told) == (0, b"", b"")
 
-    @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on PATH (Debian's package has it)")
+    @needs_prometheus
     async def test_a_real_prometheus_scrapes_every_metric(self, rig: Rig, tmp_path: Path) -> None:
         async with rig.operator() as operator:
             tenant = Tenant(rig, "scraped")
             await tenant.become_ready()
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
-            async with prometheus(tmp_path, f"127.0.0.1:{await served_port(operator)}") as ask:
-                [up] = await ask("up", lambda found: found and found[0]["value"][1] == "1")
+            async with prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server:
+                [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
                 assert up["metric"]["job"] == "operator"
                 for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN:
-                    found = await ask(f'{{__name__=~"{name}|{name}_count"}}', bool)
-                    assert found, name
-                await ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1', bool)
+                    await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
+                await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
 
     async def test_a_deleted_connector_has_no_series_at_the_next_scrape(self, rig: Rig) -> None:
         async with rig.operator() as operator:
@@ -163,41 +160,3 @@ def children(receiver: OtlpReceiver, parent: ReceivedSpan) -> list[ReceivedSpan]
     """The spans within this one, at any depth."""
     direct = [span for span in receiver.spans if span.parent_id == parent.span_id]
     return [*direct, *(deeper for span in direct for deeper in children(receiver, span))]
-
-
-Ask = Callable[[str, Callable[[list[Any]], object]], Awaitable[list[Any]]]
-"""Runs a query again and again until its result is as wanted, for at most PATIENCE seconds."""
-
-
-@contextlib.asynccontextmanager
-async def prometheus(directory: Path, target: str) -> AsyncIterator[Ask]:
-    """A server that scrapes `target` every second."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    scraped = {"job_name": "operator", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
-    (directory / "prometheus.yml").write_text(json.dumps({"scrape_configs": [scraped]}))
-    process = await asyncio.create_subprocess_exec(
-        "prometheus",
-        f"--config.file={directory / 'prometheus.yml'}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address={address}",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://{address}") as http:
-
-            async def ask(query: str, wanted: Callable[[list[Any]], object]) -> list[Any]:
-                async with asyncio.timeout(PATIENCE):
-                    while True:
-                        with contextlib.suppress(httpx.TransportError):  # it has not started yet
-                            answer = await http.get("/api/v1/query", params={"query": query})
-                            found: list[Any] = answer.json()["data"]["result"] if answer.is_success else []
-                            if wanted(found):
-                                return found
-                        await asyncio.sleep(0.2)  # it tells nobody when it has scraped
-
-            yield ask
-    finally:
-        process.terminate()
-        await process.wait()

@@ -7,6 +7,7 @@ from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.observed import TestObserved
+from scenarios.queries import TestQueries
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
@@ -19,6 +20,7 @@ __all__ = (
     "TestDelivery",
     "TestObserved",
     "TestOutage",
+    "TestQueries",
     "TestQuiet",
     "TestRecovery",
     "TestRestart",
