@@ -65,7 +65,11 @@ class StatusWriter:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._writing = None
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            return
+        if task.exception() is not None:
             logger.error(
                 "a status write failed unexpectedly", extra={"connector": self._name}, exc_info=task.exception()
             )
+        elif self._wanted is not None:
+            self.write(self._wanted)  # it may have come after the last look and before this

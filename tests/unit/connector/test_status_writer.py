@@ -63,6 +63,20 @@ async def test_a_status_goes_out_with_the_one_before_it() -> None:
     assert others() == set()
 
 
+@pytest.mark.parametrize("turns", range(6))
+@virtual_time
+async def test_a_status_that_comes_just_as_the_write_before_it_ends_is_written_too(turns: int) -> None:
+    sink = Sink()
+    writes = writer(sink)
+    writes.write(status(1))
+    for _ in range(turns):  # of the event loop: the write ends in one of them
+        await asyncio.sleep(0)
+    writes.write(status(2))
+    await asyncio.sleep(1)
+    assert sink.begun[-1][2] == 2
+    assert others() == set()
+
+
 @virtual_time
 async def test_a_status_that_a_former_process_wrote_is_not_written_again() -> None:
     sink = Sink()
