@@ -1,6 +1,9 @@
 """The repository keeps its own rules."""
 
+import re
 from pathlib import Path
+
+import yaml
 
 REPOSITORY = Path(__file__).parents[3]
 LONGEST = 300
@@ -17,3 +20,11 @@ def test_no_module_is_longer_than_300_lines() -> None:
     }
     assert len(lengths) > 300
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
+    [local] = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    checks = (REPOSITORY / "Makefile").read_text().split("\ncheck: ")[1].split("\n\n")[0]
+    for hook in local["hooks"]:
+        command = re.sub(r" --force-exclude", "", hook["entry"]).replace(".venv/bin", "$(BIN)")
+        assert f"@{command}" in checks, hook["id"]
