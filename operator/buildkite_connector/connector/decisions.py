@@ -279,5 +279,6 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         yield state.sync_blocked_until
         yield state.retry_at
     if state.requests and state.staged is not None and state.records.last_sync is not None:
-        age_ends = state.records.last_sync.finished_at + timedelta(seconds=state.desired.spec.max_snapshot_age)
-        yield now.monotonic + (age_ends - now.wall).total_seconds()
+        age_begins = now.monotonic + (state.records.last_sync.finished_at - now.wall).total_seconds()
+        yield age_begins  # later than now when the clock was set back
+        yield age_begins + state.desired.spec.max_snapshot_age

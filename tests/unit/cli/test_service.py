@@ -15,7 +15,7 @@ from buildkite_connector.model.tasks import Code
 from buildkite_connector.service.directory import open_directory
 from harness.service_rig import ServiceRig, service_rig
 from simulators.buildkite.faults import stall
-from simulators.c1.tasks import Outcome, State
+from simulators.c1.tasks import Outcome
 
 ANOTHER_TOKEN = "bkua_" + "0123456789" * 4
 NO_METRICS = {"OTEL_SDK_DISABLED": "true"}
@@ -102,7 +102,7 @@ async def test_as_many_tasks_are_worked_on_as_the_flag_allows(rig: ServiceRig) -
     rig.buildkite.fault(stall(after=None), path="/v2/organizations/acme-inc/teams", times=None)
     tasks = [rig.c1.add_task() for _ in range(4)]
     async with serving(rig, BATON_TASK_CONCURRENCY="4"):
-        await rig.c1.wait_for(lambda: all(rig.c1.tasks[task].state is State.RUNNING for task in tasks))
+        await rig.c1.wait_for(lambda: {call.task_id for call in rig.c1.calls("Heartbeat")} >= set(tasks))
     assert {(await rig.c1.finished(task)).code for task in tasks} == {Code.ABORTED}
 
 
