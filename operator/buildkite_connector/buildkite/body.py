@@ -21,6 +21,8 @@ MOST_PIECES = 10_000
 TURN = 0.002
 """Seconds of work on one body before other tasks get their turn."""
 
+LARGE = 256 * 1024
+"""Bytes of a body beyond the usual, about 50 KB: putting it together and parsing it takes milliseconds."""
 MOST_HELD = 32 * 1024 * 1024
 """Bytes of one connector's bodies that are under way at the same time."""
 
@@ -36,10 +38,12 @@ class BodyRefused(Exception):  # noqa: N818
 
 
 class BodiesUnderWay:
-    """Bytes of the bodies that one connector is reading now."""
+    """The bodies that one connector is reading now, and their bytes so far."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.turn = asyncio.Lock()
+        """Of a large body that is whole: one is parsed, then other tasks get their turn."""
 
 
 async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> bytes:
@@ -51,6 +55,9 @@ async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnder
     parts: list[bytes] = []
     try:
         await _read_into(parts, response, limit, under_way)
+        if sum(map(len, parts)) > LARGE:
+            async with under_way.turn:
+                await asyncio.sleep(0)
     finally:
         under_way.bytes -= sum(map(len, parts))
     return b"".join(parts)

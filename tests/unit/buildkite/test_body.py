@@ -1,13 +1,15 @@
 """A body is decoded and counted while it comes; beyond its limit it is refused, and not a byte more is unpacked."""
 
+import asyncio
 import gzip
 import re
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import httpx
 import pytest
 
-from buildkite_connector.buildkite.body import MOST_HELD, MOST_PIECES, BodiesUnderWay, BodyRefused, read_body
+from buildkite_connector.buildkite.body import LARGE, MOST_HELD, MOST_PIECES, BodiesUnderWay, BodyRefused, read_body
 
 
 def answer(*pieces: bytes, encoding: str | None = None) -> httpx.Response:
@@ -104,3 +106,22 @@ async def test_the_bodies_that_come_at_the_same_time_have_a_limit_together() -> 
     assert "at the same time" in str(refused)
     assert refused.broken
     assert under_way.bytes == MOST_HELD - 5
+
+
+async def test_large_bodies_that_are_whole_at_once_are_put_together_one_by_one_with_turns_for_others_between() -> None:
+    under_way, order = BodiesUnderWay(), []
+
+    async def read(size: int) -> None:
+        await read_body(answer(b"a" * size), size, under_way)
+        order.append("read")
+
+    async def another() -> None:
+        while order.count("read") < 5:
+            order.append("another")
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(read(LARGE + 1))
+        group.create_task(another())
+    assert ("read", "read") not in pairwise(order)
