@@ -5,6 +5,7 @@ the call with C1's code and, where the connector broke the contract, are noted a
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from simulators.c1.token import Authority, TokenRejected
 from simulators.c1.uploads import Incoming, Uploads
 
 SERVICE = "c1.connectorapi.baton.v1.BatonService"
-
+CANCELLATION_SECONDS = 0.5
 
 OPTIONS = (("grpc.so_reuseport", 0), ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000))
 
@@ -193,6 +194,8 @@ class BatonService:
         async with self._exchange("UploadAsset", context) as exchange:
             fault = self._faults.take("UploadAsset")
             first = await anext(requests, pb.BatonServiceUploadAssetRequest())
+            if first.WhichOneof("msg") is None:
+                await _cancellation()
             if first.WhichOneof("msg") != "metadata":
                 raise invalid(f"msg: expected metadata first, got {first.WhichOneof('msg')}")
             exchange.host_id, exchange.task_id = first.metadata.host_id, first.metadata.task_id
@@ -234,6 +237,7 @@ class BatonService:
             else:
                 checksum = request.eof.sha256_checksum
         if not checksum:
+            await _cancellation()
             raise invalid("msg: the stream ended without eof")
         return checksum
 
@@ -260,3 +264,12 @@ class BatonService:
     @property
     def _next_heartbeat(self) -> Duration:
         return duration_of(self._policy.next_heartbeat)
+
+
+async def _cancellation() -> None:
+    """Raises CancelledError when a stream that ended early did so because its connection broke.
+
+    The end of the stream is seen first, the cancelled call a moment later. The moment is of the machine's time: a
+    loop's may run faster.
+    """
+    await asyncio.to_thread(time.sleep, CANCELLATION_SECONDS)
