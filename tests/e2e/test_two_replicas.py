@@ -123,7 +123,11 @@ async def freeze_the_leader(rig: Rig) -> None:
     async with replica(rig, "first", **SHORT_TIMES) as old, replica(rig, "second", **SHORT_TIMES) as new:
         tenant = Tenant(rig, "acme")
         await tenant.become_ready()
-        asked = await begin_sync(rig, tenant)
+        rig.buildkite.latency = 1.0
+        asked = await tenant.request_sync()
+        async with asyncio.timeout(30):  # until it has asked for accounts and teams, and waits for the answers
+            while rig.buildkite.transcript.in_flight < 2:  # noqa: ASYNC110  (the transcript has no event)
+                await asyncio.sleep(0.02)
         os.kill(old.operator.pid, signal.SIGSTOP)
         task, since = tenant.add_task(), time.monotonic()
         await took_over(old, new, since)

@@ -1,7 +1,7 @@
 """What the tests of the C1 adapter share: a clock that they set, and a connector at a simulated C1."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -46,13 +46,18 @@ def settings_for(sim: C1Simulator, **changes: Any) -> C1Settings:
 
 @asynccontextmanager
 async def connect(
-    sim: C1Simulator, *, client: Client | None = None, clock: SetClock | None = None, **changes: Any
+    sim: C1Simulator,
+    *,
+    client: Client | None = None,
+    clock: SetClock | None = None,
+    may_send: Callable[[], None] = lambda: None,
+    **changes: Any,
 ) -> AsyncIterator[C1Client]:
     """A connector registered at the simulator; `changes` are settings."""
     registered = client or sim.register_client()
     credentials = parse_credentials(registered.client_id, registered.client_secret)
     async with (
-        open_c1(settings_for(sim, **changes), clock=clock or SetClock(), jitter=LeastChance()) as c1,
+        open_c1(settings_for(sim, **changes), clock=clock or SetClock(), jitter=LeastChance(), may_send=may_send) as c1,
         c1.client(credentials, HOST_ID) as connector,
     ):
         yield connector

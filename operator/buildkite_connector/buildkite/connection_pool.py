@@ -31,6 +31,9 @@ answers of 100 Continue, and those hold up the event loop for more than 100 ms.
 HEADER_BYTES = 64 * 1024
 """Bytes of an answer's headers. They are parsed in one go: 100 KB, as httpcore has it, hold up the event loop too."""
 
+WRITTEN = "http11.send_request_headers.started"
+"""What httpcore tells just before a request is written."""
+
 httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
 httpcore.AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = HEADER_BYTES
 
@@ -43,7 +46,8 @@ class Connections:
     """
 
     def __init__(self, api_url: str, may_send: Callable[[], None] = lambda: None) -> None:
-        """`may_send` is called before each request, and raises Failure when this process may not act now.
+        """`may_send` is called before each request and again as it is written, which may be a connect later. It raises
+        Failure when this process may not act now.
 
         Reads certificates and loads the transport, which takes its time: `open` keeps off the event loop.
 
@@ -78,6 +82,11 @@ class Connections:
             self._idle.append(client)
         else:
             await client.aclose()
+
+    async def trace(self, event: str, _: object) -> None:
+        """httpcore's extension of this name for each request: it tells what the connection is about to do."""
+        if event == WRITTEN:
+            self._may_send()
 
     async def close(self) -> None:
         while self._idle:

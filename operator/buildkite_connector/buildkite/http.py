@@ -76,7 +76,8 @@ class RequestSender:
                 "read": timeouts.read,
                 "write": timeouts.write,
                 "pool": timeouts.total,
-            }
+            },
+            "trace": connections.trace,
         }
         self.requests = 0
         """How many were sent, failed tries included."""

@@ -5,7 +5,7 @@ Start at `client` (the calls), then `token` and `credentials` (who we are), `all
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -32,13 +32,20 @@ class C1:
     """This process's access to C1: makes a client for each connector, all on shared channels."""
 
     def __init__(
-        self, settings: C1Settings, channels: ChannelPool, clock: Clock, jitter: Jitter, observer: Observer
+        self,
+        settings: C1Settings,
+        channels: ChannelPool,
+        clock: Clock,
+        jitter: Jitter,
+        observer: Observer,
+        may_send: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._channels = channels
         self._clock = clock
         self._jitter = jitter
         self._observer = observer
+        self._may_send = may_send
         self._instead = _endpoint_override(settings)
         self._allowed = _allowed_hosts(settings)
 
@@ -65,6 +72,7 @@ class C1:
             clock=self._clock,
             jitter=self._jitter,
             observer=self._observer,
+            may_send=self._may_send,
         )
 
     def endpoint(self, credentials: Credentials) -> Endpoint:
@@ -101,15 +109,17 @@ async def open_c1(
     clock: Clock | None = None,
     jitter: Jitter | None = None,
     observer: Observer = SILENT,
+    may_send: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[C1]:
     """Open the process's access to C1; what is still open at the end is closed.
 
+    `may_send` is called before each call and each part of an upload, and raises Failure when this process may not act.
     Raises Failure C1_UNREACHABLE when a setting (host, allowed hosts, CA file) cannot work.
     """
     trust = await asyncio.to_thread(load_trust, settings)
     channels = ChannelPool(settings, trust)
     try:
-        yield C1(settings, channels, clock or SystemClock(), jitter or system_jitter(), observer)
+        yield C1(settings, channels, clock or SystemClock(), jitter or system_jitter(), observer, may_send)
     finally:
         await channels.aclose()
 

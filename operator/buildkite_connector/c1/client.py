@@ -52,6 +52,7 @@ class C1Client:
         clock: Clock,
         jitter: Jitter,
         observer: Observer,
+        may_send: Callable[[], None],
     ) -> None:
         self._channel: Channel | None = channel
         self._channels = channels
@@ -62,6 +63,7 @@ class C1Client:
         self._clock = clock
         self._jitter = jitter
         self._observer = observer
+        self._may_send = may_send
 
     async def authenticate(self) -> None:
         """Fetch an access token, unless there is one that is still good. Raises Failure as the token endpoint does."""
@@ -138,7 +140,7 @@ class C1Client:
 
         def attempt(token: AccessToken) -> Awaitable[None]:
             call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
-            return upload_once(call, self._host_id, task_id, path, sha256, sent)
+            return upload_once(call, self._host_id, task_id, path, sha256, self._may_send, sent)
 
         await self._authenticated("UploadAsset", attempt, deadline)
 
@@ -172,10 +174,14 @@ class C1Client:
     async def _attempt(self, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:
         """Raises AioRpcError, TimeoutError, and Failure where there is no token."""
         async with asyncio.timeout(deadline):
+            self._may_send()
             token = await self._tokens.current()
             try:
+                self._may_send()
                 return await attempt(token)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
                     raise
-            return await attempt(await self._tokens.replace(token))
+            token = await self._tokens.replace(token)
+            self._may_send()
+            return await attempt(token)

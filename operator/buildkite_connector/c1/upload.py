@@ -16,7 +16,15 @@ CHUNK_BYTES = 512 * 1024
 _Request = baton_pb2.BatonServiceUploadAssetRequest
 
 
-async def upload_once(call: Any, host_id: str, task_id: str, path: Path, sha256: str, sent: Callable[[], None]) -> None:
+async def upload_once(
+    call: Any,
+    host_id: str,
+    task_id: str,
+    path: Path,
+    sha256: str,
+    may_send: Callable[[], None],
+    sent: Callable[[], None],
+) -> None:
     """Send `path` through `call`, a new UploadAsset call, and await C1's answer.
 
     Raises grpc.aio.AioRpcError as C1 answers; Failure SNAPSHOT_INVALID when the file's SHA-256 is not
@@ -25,7 +33,7 @@ async def upload_once(call: Any, host_id: str, task_id: str, path: Path, sha256:
     """
     try:
         try:
-            await _send(call, host_id, task_id, path, sha256)
+            await _send(call, host_id, task_id, path, sha256, may_send)
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
             # C1 has ended the call early, and its answer says why. A write that fails at the same moment hides
             # that behind INTERNAL, now and then for good: it costs an attempt, and the next one hears the reason.
@@ -39,12 +47,13 @@ async def upload_once(call: Any, host_id: str, task_id: str, path: Path, sha256:
         call.cancel()
 
 
-async def _send(call: Any, host_id: str, task_id: str, path: Path, sha256: str) -> None:
+async def _send(call: Any, host_id: str, task_id: str, path: Path, sha256: str, may_send: Callable[[], None]) -> None:
     digest = hashlib.sha256()
     try:
         with await asyncio.to_thread(path.open, "rb") as file:
             await call.write(_Request(metadata=_Request.UploadMetadata(host_id=host_id, task_id=task_id)))
             while chunk := await asyncio.to_thread(_read, file, digest):
+                may_send()
                 await call.write(_Request(data=_Request.UploadData(data=chunk)))
     except OSError as error:
         raise Failure(
@@ -57,6 +66,7 @@ async def _send(call: Any, host_id: str, task_id: str, path: Path, sha256: str) 
             f"The staged snapshot {path.name} has changed since it was staged (its SHA-256 differs), so it "
             "is not delivered; a new sync makes another.",
         )
+    may_send()
     await call.write(_Request(eof=_Request.UploadEOF(sha256_checksum=digest.digest())))
     await call.done_writing()
 

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkite_connector.connector.ports import Clients
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.election import Election
 from buildkite_connector.kubernetes.election_settings import ElectionSettings, check_times
-from buildkite_connector.kubernetes.fence import Fence, FencedClients, watchdog
+from buildkite_connector.kubernetes.fence import Fence, watchdog
 from buildkite_connector.kubernetes.informer import EventHandler, WatchSettings
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.shards import Shard, ShardFilter, shard_of_pod
@@ -111,10 +110,6 @@ class Leadership:
     def may_act(self) -> Callable[[], None]:
         """Called before each request for a connector; raises Failure when this process may not act now."""
         return self._fence.check if self.elected else lambda: None
-
-    def clients(self, clients: Clients) -> Clients:
-        """The same, but not while this process may not act."""
-        return FencedClients(clients, self._fence) if self.elected else clients
 
     def handler(self, controller: Controller) -> Sightings:
         """What the watch reports to."""

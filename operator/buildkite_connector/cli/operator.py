@@ -85,12 +85,12 @@ async def run_operator(settings: OperatorSettings) -> None:
             open_buildkite(
                 settings.buildkite, clock=clock, observer=telemetry.observer, may_send=leadership.may_act
             ) as buildkite,
-            open_c1(settings.c1, clock=clock, observer=telemetry.observer) as c1,
+            open_c1(settings.c1, clock=clock, observer=telemetry.observer, may_send=leadership.may_act) as c1,
             connect(login, clock, socket.gethostname(), may_act=leadership.may_act) as api,
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
-                clients=leadership.clients(Connections(buildkite, c1)),
+                clients=Connections(buildkite, c1),
                 store=SnapshotStore(settings.data_directory, clock),
                 scheduler=scheduler,
                 clock=clock,

@@ -11,16 +11,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
-from buildkite_connector.connector.ports import Clients
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
-from buildkite_connector.sync.ports import Source
-from buildkite_connector.tasks.ports import TaskService
 from buildkite_connector.timing.clock import Clock
 
 EXIT_CODE = 70
@@ -98,46 +91,3 @@ def watchdog(fence: Fence, end: Callable[[str], object] = end_process) -> Iterat
 def _next_look(fence: Fence) -> float:
     """A lease lasts longer than WATCH_SECONDS, so that one taken meanwhile does not end before the next look."""
     return min(WATCH_SECONDS, max(fence.seconds_left, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class FencedClients:
-    """`Clients` whose calls to C1 are behind a fence. Requests to Buildkite ask it one by one (`may_send`)."""
-
-    clients: Clients
-    fence: Fence
-
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
-        return self.clients.source(credentials, spec)
-
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
-        return _FencedTaskService(self.clients.task_service(credentials, spec), self.fence)
-
-
-@dataclass(frozen=True, slots=True)
-class _FencedTaskService:
-    service: TaskService
-    fence: Fence
-
-    async def hello(self, task_id: TaskID | None = None) -> None:
-        self.fence.check()
-        await self.service.hello(task_id)
-
-    async def next_task(self) -> Poll:
-        self.fence.check()
-        return await self.service.next_task()
-
-    async def heartbeat(self, task_id: TaskID) -> Heartbeat:
-        self.fence.check()
-        return await self.service.heartbeat(task_id)
-
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
-        self.fence.check()
-        await self.service.upload(task_id, path, sha256, sent)
-
-    async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
-        self.fence.check()
-        await self.service.finish(task_id, outcome)
-
-    async def aclose(self) -> None:
-        await self.service.aclose()

@@ -2,24 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from buildkite_connector.connector.ports import Clients
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.fence import Fence, FencedClients, watchdog
+from buildkite_connector.kubernetes.fence import Fence, watchdog
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
 from buildkite_connector.kubernetes.schema.names import KIND
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.model.tasks import TaskID, TaskOutcome
+from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import SystemClock
-from fakes.virtual_time import VirtualClock, virtual_time
 from simulators.kubernetes.server import KubernetesDouble
 
 TASK = TaskID("t")
@@ -53,55 +47,6 @@ def test_closed_early_it_lets_nothing_begin_but_gives_time_to_end() -> None:
     assert (fence.open, fence.seconds_left) == (False, 5.0)
     fence.ended()
     assert (fence.open, fence.seconds_left) == (False, float("inf"))
-
-
-class Recorder:
-    """Every client at once: records what is called."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def call(*_: object) -> None:
-            self.calls.append(name)
-
-        return call
-
-
-class RecordingClients(Clients):
-    def __init__(self, recorder: Any) -> None:
-        self._recorder = recorder
-
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Any:
-        return self._recorder
-
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> Any:
-        return self._recorder
-
-
-@virtual_time
-async def test_every_call_to_c1_asks_first() -> None:
-    recorder, fence = Recorder(), Fence(VirtualClock())
-    clients = FencedClients(RecordingClients(recorder), fence)
-    nobody: Any = None
-    service = clients.task_service(nobody, nobody)
-    calls: dict[str, Callable[[], Any]] = {
-        "hello": service.hello,
-        "next_task": service.next_task,
-        "heartbeat": lambda: service.heartbeat(TASK),
-        "upload": lambda: service.upload(TASK, Path(), "", lambda: None),
-        "finish": lambda: service.finish(TASK, TaskOutcome()),
-    }
-    for call in calls.values():
-        with pytest.raises(Failure, match="not the leader"):
-            await call()
-    assert recorder.calls == []
-    fence.extend(15.0)
-    for call in calls.values():
-        await call()
-    assert recorder.calls == list(calls)
-    fence.ended()
-    await service.aclose()
 
 
 async def test_no_secret_is_read_and_no_status_or_event_written_behind_a_closed_fence(
