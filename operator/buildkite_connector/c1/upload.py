@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,7 +51,7 @@ async def upload_once(
 async def _send(call: Any, host_id: str, task_id: str, path: Path, sha256: str, may_send: Callable[[], None]) -> None:
     digest = hashlib.sha256()
     try:
-        with await asyncio.to_thread(path.open, "rb") as file:
+        with await _open(path) as file:
             await call.write(_Request(metadata=_Request.UploadMetadata(host_id=host_id, task_id=task_id)))
             while chunk := await asyncio.to_thread(_read, file, digest):
                 may_send()
@@ -69,6 +70,21 @@ async def _send(call: Any, host_id: str, task_id: str, path: Path, sha256: str, 
     may_send()
     await call.write(_Request(eof=_Request.UploadEOF(sha256_checksum=digest.digest())))
     await call.done_writing()
+
+
+async def _open(path: Path) -> BufferedReader:
+    """Opened off the event loop. If this is cancelled meanwhile, nobody gets the file, and it is closed."""
+    opening: asyncio.Future[BufferedReader] = asyncio.ensure_future(asyncio.to_thread(path.open, "rb"))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[BufferedReader]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _read(file: IO[bytes], digest: Any) -> bytes:

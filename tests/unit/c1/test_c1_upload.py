@@ -2,8 +2,11 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator
-from pathlib import Path
+from io import BufferedReader
+from pathlib import Path, PosixPath
+from typing import Any
 
 import pytest
 
@@ -216,3 +219,29 @@ async def test_an_upload_that_is_cancelled_ends_at_c1_without_a_file(
 
     assert "OK" not in {call.code for call in sim.calls("UploadAsset")}
     assert sim.received == []
+
+
+class SlowPath(PosixPath):
+    """Opened by a thread only once `may_open` is set."""
+
+    opening, may_open = threading.Event(), threading.Event()
+    file: BufferedReader | None = None
+
+    def open(self, *arguments: Any, **options: Any) -> Any:
+        self.opening.set()
+        self.may_open.wait()
+        SlowPath.file = super().open(*arguments, **options)
+        return SlowPath.file
+
+
+async def test_a_file_that_is_opened_after_the_upload_was_cancelled_is_closed(
+    connector: C1Client, task_id: TaskID, snapshot: Path
+) -> None:
+    upload = asyncio.create_task(connector.upload(task_id, SlowPath(snapshot), SHA256))
+    await asyncio.to_thread(SlowPath.opening.wait)
+    upload.cancel()
+    await asyncio.wait({upload})
+    SlowPath.may_open.set()
+    async with asyncio.timeout(10):
+        while SlowPath.file is None or not SlowPath.file.closed:  # noqa: ASYNC110  (a file has no event)
+            await asyncio.sleep(0.01)
