@@ -27,9 +27,10 @@ from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.resource import ObservedConnector
 from buildkite_connector.kubernetes.watch import Pulse, WatchSettings, run_watch
 from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
-from buildkite_connector.telemetry.metrics import ProcessGauges, Report
+from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.server import serve
 from buildkite_connector.telemetry.setup import open_telemetry
+from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.spacing import Spacing

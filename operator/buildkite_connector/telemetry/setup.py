@@ -25,7 +25,9 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer
 from buildkite_connector.telemetry.metrics import Metrics, ProcessGauges
 from buildkite_connector.telemetry.observer import Telemetry
+from buildkite_connector.telemetry.status_gauges import StatusText, observe
 
+_SCOPE = "buildkite_connector"
 _LIMITS: CardinalityLimits = {ObservableGauge: 200_000}
 """Series of one gauge; the SDK's own limit of 2,000 would fold a fleet's into one."""
 FLUSH_SECONDS = 2.0
@@ -75,25 +77,31 @@ def open_telemetry(environment: Mapping[str, str], gauges: ProcessGauges) -> Ite
         readers: list[MetricReader] = []
         if "prometheus" in exports.metrics:
             ProcessCollector(registry=registry)
-            readers.append(
-                PrometheusMetricReader(scope_info_enabled=False, registry=registry, cardinality_limits=_LIMITS)
-            )
-            scrape = lambda: generate_latest(registry)  # noqa: E731
+            readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
+            statuses = StatusText(gauges.reports)
+            scrape = lambda: generate_latest(registry) + statuses()  # noqa: E731
         if "otlp" in exports.metrics:
             readers.append(_otlp_metrics(environment))
-        provider = MeterProvider(readers, resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False)
-        record = Metrics(provider.get_meter("buildkite_connector", __version__), gauges).record
+            fleet = _meter_provider([_otlp_metrics(environment)], resource)
+            observe(fleet.get_meter(_SCOPE, __version__), gauges.reports)
+            endings.append(fleet.shutdown)
+        provider = _meter_provider(readers, resource)
+        record = Metrics(provider.get_meter(_SCOPE, __version__), gauges).record
         endings.append(provider.shutdown)
     if exports.traces:
         tracing = TracerProvider(resource=resource, shutdown_on_exit=False)
         tracing.add_span_processor(_otlp_traces(environment))
-        tracer = tracing.get_tracer("buildkite_connector", __version__)
+        tracer = tracing.get_tracer(_SCOPE, __version__)
         endings.append(tracing.shutdown)
     with _trace_ids_in_logs() if tracer is not None else _nothing():
         try:
             yield Exported(Telemetry(record, tracer), scrape)
         finally:
             _end(endings)
+
+
+def _meter_provider(readers: list[MetricReader], resource: Resource) -> MeterProvider:
+    return MeterProvider(readers, resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False)
 
 
 def _chosen(environment: Mapping[str, str], signal: str, default: set[str]) -> frozenset[str]:

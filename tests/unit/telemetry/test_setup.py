@@ -9,8 +9,9 @@ from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
-from buildkite_connector.telemetry.metrics import ProcessGauges, Report
+from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
+from buildkite_connector.telemetry.status_gauges import Report
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
