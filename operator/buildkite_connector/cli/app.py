@@ -21,6 +21,7 @@ from buildkite_connector.cli import service_commands
 from buildkite_connector.cli.check import check
 from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
+from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, OrganizationName
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
@@ -39,15 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ApiUrl = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_API_URL", help="Buildkite's REST API; plain http only on loopback.", show_default=True
-    ),
-]
 Level = Annotated[LogLevel, typer.Option(envvar="BATON_LOG_LEVEL", help="The least severe records to log.")]
 Form = Annotated[LogFormat, typer.Option(envvar="BATON_LOG_FORMAT", help="Logs for machines or for people.")]
-DEFAULT_API_URL = "https://api.buildkite.com/v2"
 
 
 @app.command()
@@ -128,16 +122,8 @@ def sync(
     file: Annotated[
         Path, typer.Option("--file", "-f", envvar="BATON_FILE", help="Where to write the snapshot.")
     ] = Path("sync.c1z"),
-    api_token: Annotated[
-        str,
-        typer.Option(
-            envvar="BATON_API_TOKEN", help="Buildkite API token; the variable keeps it out of the process list."
-        ),
-    ] = "",
-    organization: Annotated[
-        str,
-        typer.Option(envvar="BATON_ORGANIZATION", help="Slug; needed when the token reaches several organizations."),
-    ] = "",
+    api_token: ApiToken = "",
+    organization: OrganizationName = "",
     resource_type: Annotated[
         list[ResourceKind] | None, typer.Option(help="Sync only these; both when none is given.")
     ] = None,

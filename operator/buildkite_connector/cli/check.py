@@ -2,31 +2,20 @@
 
 import asyncio
 import os
-import socket
 from typing import Annotated
 
 import typer
 
 from buildkite_connector.cli.diff import Form, Output
+from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, OrganizationName, default_host_id
 from buildkite_connector.model.scope import ResourceKind
 
 # ruff: noqa: PLC0415  (as in `app`: no command waits for another's libraries)
 
-DEFAULT_HOST_ID = "buildkite-connector"
-"""Where the machine has no name."""
-
 
 def check(
-    api_token: Annotated[
-        str,
-        typer.Option(
-            envvar="BATON_API_TOKEN", help="Buildkite API token; the variable keeps it out of the process list."
-        ),
-    ] = "",
-    organization: Annotated[
-        str,
-        typer.Option(envvar="BATON_ORGANIZATION", help="Slug; needed when the token reaches several organizations."),
-    ] = "",
+    api_token: ApiToken = "",
+    organization: OrganizationName = "",
     client_id: Annotated[
         str, typer.Option(envvar="BATON_CLIENT_ID", help="C1's client ID; without it C1 is not asked.")
     ] = "",
@@ -42,9 +31,7 @@ def check(
     resource_type: Annotated[
         list[ResourceKind] | None, typer.Option(help="What is to be synced; both when none is given.")
     ] = None,
-    buildkite_api_url: Annotated[
-        str, typer.Option(envvar="BUILDKITE_API_URL", help="Buildkite's REST API; plain http only on loopback.")
-    ] = "https://api.buildkite.com/v2",
+    buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     output: Output = Form.TABLE,
 ) -> None:
     """Check settings, network, clock, and what Buildkite and C1 say to the credentials; change nothing.
@@ -67,7 +54,7 @@ def check(
         organization=organization.strip(),
         client_id=client_id.strip(),
         client_secret=client_secret.strip(),
-        host_id=host_id.strip() or socket.gethostname() or DEFAULT_HOST_ID,
+        host_id=host_id.strip() or default_host_id(),
         kinds=frozenset(resource_type or ResourceKind),
         c1=C1Settings.from_environment(os.environ),
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),

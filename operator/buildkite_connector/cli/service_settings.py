@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.configuration import Configuration, SettingError
 from buildkite_connector.cli.flags import Flag
+from buildkite_connector.cli.options import default_host_id
 from buildkite_connector.cli.service_flags import BY_NAME
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.directory import OrganizationSlug
@@ -31,7 +31,6 @@ from buildkite_connector.telemetry.server import VARIABLE as HTTP_ADDRESS
 
 HOST_ID = "BATON_HOST_ID"
 DATA_DIRECTORY = "BUILDKITE_CONNECTOR_DATA_DIR"
-DEFAULT_HOST_ID = "buildkite-connector"
 LONGEST_HOST_ID = 256
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 300.0, 7 * 86400.0
 _READ_SECONDS = 20.0
@@ -208,7 +207,7 @@ def _spec(configuration: Configuration, environment: Mapping[str, str]) -> Conne
 
 
 def _host_id(environment: Mapping[str, str]) -> str:
-    host_id = environment.get(HOST_ID, "").strip() or socket.gethostname() or DEFAULT_HOST_ID
+    host_id = environment.get(HOST_ID, "").strip() or default_host_id()
     if len(host_id) > LONGEST_HOST_ID:
         raise SettingError(HOST_ID, f"it has {len(host_id)} characters, and C1 takes {LONGEST_HOST_ID}")
     return host_id

@@ -81,6 +81,7 @@ class Connector:
         self._closed = False
 
     # What the scheduler and the controller call
+
     @property
     def status(self) -> ConnectorStatus:
         return self._state.records
@@ -118,6 +119,7 @@ class Connector:
             await self._env.store.discard(self._key)
 
     # What the session with C1 calls
+
     def c1_greeted(self) -> None:
         self._apply(lambda state, _: on_credentials.c1_greeted(state))
 
@@ -209,6 +211,7 @@ class Connector:
             self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, what, broken, now, waits))
 
     # Actions; each ends in one transition
+
     async def _restore(self, sha256: str) -> None:
         staged = None
         try:
