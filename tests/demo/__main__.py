@@ -113,9 +113,7 @@ async def kubernetes() -> AsyncIterator[tuple[DoubleApi | RealApi, str]]:
     try:
         async with real_api(control_plane, control_plane.kubeconfig) as real:
             await real.apply(definition())
-            await asyncio.to_thread(
-                control_plane.kubectl, "wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"
-            )
+            await asyncio.to_thread(control_plane.until_established, "crd", "--all")
             version = await asyncio.to_thread(control_plane.kubectl_json, "version")
             yield real, f"{control_plane.url}  (kube-apiserver {version['serverVersion']['gitVersion']}, etcd)"
     finally:

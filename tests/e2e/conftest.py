@@ -98,6 +98,6 @@ def definition(cluster: ControlPlane) -> Iterator[None]:
     """The definition, by a release of its own."""
     namespace = new_namespace(cluster)
     with installed(cluster, namespace, {"replicaCount": 0, "rbac": {"create": False}}):
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", DEFINITION)
+        cluster.until_established("crd", DEFINITION)
         yield
     cluster.kubectl("delete", "crd", DEFINITION)

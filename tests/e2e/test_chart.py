@@ -32,7 +32,7 @@ def test_the_definition_and_the_resources_outlive_the_release(cluster: ControlPl
     with helm(cluster, ops) as config:
         config.install(CHART, RELEASE)
         assert {identity(each) for each in render(namespace=ops)} <= there(cluster)
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", DEFINITION)
+        cluster.until_established("crd", DEFINITION)
         for example in ("secret.yaml", "connector.yaml"):
             cluster.kubectl("apply", "--filename", str(EXAMPLES / example))
         connector = cluster.kubectl_json("get", "bkc", "acme")
@@ -81,7 +81,7 @@ def test_an_upgrade_brings_the_new_definition_and_a_rollback_the_old_one(
         assert "Groups" in columns()
         config.upgrade(CHART, RELEASE, {"crds": {"keep": False}})
         config.uninstall(RELEASE)
-    assert DEFINITION not in cluster.kubectl("get", "crd", "--output=name").stdout
+    cluster.kubectl("wait", "--for=delete", "--timeout=30s", "crd", DEFINITION)
 
 
 @pytest.mark.usefixtures("undefined")

@@ -46,7 +46,7 @@ async def rig(own_release: Release) -> AsyncIterator[Rig]:
 
 def define(plane: Cluster) -> None:
     plane.kubectl("apply", "--filename", "-", input=to_yaml())
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", f"{PLURAL}.{GROUP}")
+    plane.until_established("crd", f"{PLURAL}.{GROUP}")
 
 
 @pytest.mark.parametrize("everywhere", [True, False])

@@ -6,6 +6,7 @@ Everything here blocks: call it through `asyncio.to_thread` where an event loop 
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -82,7 +83,20 @@ class Cluster:
     def define(self, definitions: str) -> None:
         """Apply custom resource definitions (YAML or JSON) and wait until the API server serves them."""
         self.kubectl("apply", "--filename", "-", input=definitions)
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--filename", "-", input=definitions)
+        self.until_established("--filename", "-", input=definitions)
+
+    def until_established(self, *which: str, input: str | None = None) -> None:  # noqa: A002 - as `kubectl`
+        """Wait until the API server serves the definitions: `crd` and a name, or `--filename`."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *which, input=input)
+            except KubectlError as error:
+                # kubectl does not wait for a definition that is too new to have conditions.
+                if "conditions accessor error" not in error.stderr or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     @contextmanager
     def proxy(self) -> Iterator[str]:

@@ -91,7 +91,7 @@ def released_in(cluster: Cluster, namespace: str, values: Values = NO_PODS) -> I
     if is_defined(cluster):
         values = merged(values, NO_DEFINITION)
     with installed(cluster, namespace, values):
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", DEFINITION)
+        cluster.until_established("crd", DEFINITION)
         release = Release(cluster, namespace, cluster.service_account_kubeconfig(namespace, FULL_NAME))
         yield release
         assert release.refused() <= release.provoked, f"refused: {release.refused() - release.provoked}"
