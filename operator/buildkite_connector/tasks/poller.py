@@ -10,7 +10,7 @@ import logging
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
-from buildkite_connector.model.tasks import HelloTask, SyncTask, Task, TaskID, UnsupportedTask
+from buildkite_connector.model.tasks import HelloTask, Poll, SyncTask, Task, TaskID, UnsupportedTask
 from buildkite_connector.tasks.outcomes import refused_options, unsupported
 from buildkite_connector.tasks.ports import SessionListener, Snapshots, TaskHandler, TaskService
 from buildkite_connector.tasks.runner import ANSWER_SECONDS, HAND_BACK_SECONDS, TaskRunner
@@ -27,6 +27,8 @@ SHORTEST_POLL = 1.0
 """Seconds between two GetTask calls when C1 has no task, whatever C1 says."""
 HELLO_SECONDS = 10.0
 """How long the first Hello of a session may take before C1 counts as unreachable."""
+LAST_ANSWER_SECONDS = 1.0
+"""How long the answer to a GetTask under way is awaited when the session ends: its task would wait for C1's lease."""
 UPLOAD_SECONDS = 120.0
 """How long an upload under way may take to end when its session gives way to one with a new secret."""
 REPORTED_AFTER_SECONDS = 30.0
@@ -74,7 +76,10 @@ class TaskPoller:
         self._failing_since = 0.0
 
     async def run(self) -> None:
-        """Ask C1 for tasks until C1 refuses the client, or until cancelled. Tasks go on until `close`."""
+        """Ask C1 for tasks until C1 refuses the client, or until cancelled. Tasks go on until `close`.
+
+        Cancelled, it ends within `LAST_ANSWER_SECONDS`.
+        """
         while not self._ended:
             await self._clock.sleep(await self._ask())
 
@@ -120,7 +125,7 @@ class TaskPoller:
         try:
             if self._hello_due:
                 await self._hello()
-            poll = await self._service.next_task()
+            poll = await self._next_task()
         except Failure as failure:
             return self._failed(failure)
         except Exception:
@@ -130,10 +135,31 @@ class TaskPoller:
             logger.info("C1 answers again", extra={"connector": self._name})
             self._failures = 0
         self._listener.c1_answered()
-        hello_failed = await self._begin(poll.task) if poll.task is not None else None
+        hello_failed = await self._begin(poll.task)
         if hello_failed is not None:
             return self._failed(hello_failed)
         return max(asked_at + poll.next_poll - self._clock.monotonic(), SHORTEST_POLL)
+
+    async def _next_task(self) -> Poll:
+        """GetTask. Raises Failure. What C1 hands out while this is cancelled begins too: `close` hands it back."""
+        asking = asyncio.create_task(self._service.next_task(), name=f"{self._name}/GetTask")
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            await self._begin_last(asking)
+            raise
+
+    async def _begin_last(self, asking: asyncio.Task[Poll]) -> None:
+        """Await the answer under way, and begin its task. A Hello task cannot be handed back: it is left to C1."""
+        try:
+            await asyncio.wait({asking}, timeout=LAST_ANSWER_SECONDS)
+            if asking.done() and not asking.cancelled() and asking.exception() is None:
+                task = asking.result().task
+                if not isinstance(task, HelloTask):
+                    await self._begin(task)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _hello(self) -> None:
         """Hello, at the start and after C1 has forgotten this host. Raises Failure."""
@@ -172,8 +198,8 @@ class TaskPoller:
             self._listener.c1_failed(failure)
         return BETWEEN_CALLS.wait(self._failures, self._jitter, failure.retry_after)
 
-    async def _begin(self, task: Task) -> Failure | None:
-        """Start what C1 handed out. Gives the failure of a Hello task, which is answered here."""
+    async def _begin(self, task: Task | None) -> Failure | None:
+        """Start what C1 handed out, if anything. Gives the failure of a Hello task, which is answered here."""
         match task:
             case HelloTask(id=task_id):
                 try:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome, UnsupportedTask
+from buildkite_connector.model.tasks import Code, HelloTask, TaskID, TaskOutcome, UnsupportedTask
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, refused_options, unsupported
 from fakes.task_ports import SNAPSHOT, Session, seconds
 from fakes.virtual_time import virtual_time
@@ -112,6 +112,57 @@ async def test_closing_hands_every_task_back_and_then_closes_the_connection() ->
     await session.end()
     assert (session.c1.finished, session.c1.closed, seconds()) == (dict.fromkeys(tasks, SHUTTING_DOWN), 1, 5.0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_time
+async def test_a_task_that_c1_hands_out_just_as_the_session_ends_is_handed_back() -> None:
+    session = busy()
+    session.c1.poll_seconds = 1.5
+    task = session.sync_task("t1")
+    session.begin()
+    await asyncio.sleep(0.75)
+    await session.end()
+    assert (session.c1.finished, session.c1.closed, seconds()) == ({task: SHUTTING_DOWN}, 1, 1.5)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("turns", range(12))
+@virtual_time
+async def test_no_task_is_lost_whenever_its_answer_meets_the_end_of_the_session(turns: int) -> None:
+    session = busy()
+    session.c1.poll_seconds = 0.5
+    task = session.sync_task("t1")
+    session.begin()
+    await asyncio.sleep(0.5)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await session.end()
+    assert session.c1.finished == {task: SHUTTING_DOWN}
+
+
+@virtual_time
+async def test_an_answer_to_the_last_question_is_not_awaited_for_longer_than_a_second() -> None:
+    session = busy()
+    session.c1.poll_seconds = 1000.0
+    session.begin()
+    await asyncio.sleep(0.75)
+    await session.end()
+    assert (session.c1.finished, session.c1.closed, seconds()) == ({}, 1, 1.75)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("task", [HelloTask(TaskID("t1")), None], ids=["hello", "failure"])
+@virtual_time
+async def test_nothing_is_done_about_a_last_answer_that_cannot_be_handed_back(task: HelloTask | None) -> None:
+    session = busy()
+    session.c1.poll_seconds = 1.5
+    session.c1.tasks.extend([task] if task else [])
+    session.c1.poll_error = None if task else Failure(Reason.C1_UNAVAILABLE, "C1 is down")
+    session.begin()
+    await asyncio.sleep(0.75)
+    await session.end()
+    assert (session.c1.hellos, session.c1.finished, session.c1.closed) == ([None], {}, 1)
+    assert session.listener.failures == []
 
 
 @virtual_time
