@@ -8,12 +8,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX, _SUFFIX = ".buildkite-connector-", ".partial"
 _LOCK = "lock"
+_LOCKED_WITHIN = 60.0
+"""Seconds after which a directory that is still empty will not be locked any more: its writer was killed."""
 
 
 @contextmanager
@@ -31,11 +34,19 @@ def scratch_directory(beside: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(directory: Path) -> None:
-    """Remove the scratch directories in `directory` that no living writer holds."""
+    """Remove the scratch directories in `directory` that no living writer holds.
+
+    A process that is killed while it removes one may leave it with files and without its lock.
+    """
     for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError), (path / _LOCK).open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            if not (path / _LOCK).exists():
+                if any(path.iterdir()) or time.time() - path.stat().st_mtime > _LOCKED_WITHIN:
+                    shutil.rmtree(path, ignore_errors=True)
+                continue
+            with (path / _LOCK).open("r+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def put_in_place(built: Path, name: Path) -> None:

@@ -1,6 +1,7 @@
 """The store writes beside the event loop: a write that fails, is cancelled or was killed leaves nothing."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 
 
+HALVES = ("connector-half", "connector-empty", "connector-new")
 FIRST, SECOND = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRnLeLr03nEgvML")
 
 
@@ -147,6 +149,19 @@ def test_what_a_killed_writer_left_is_removed_at_start(place: Path) -> None:
     assert len(files(place)) == 1
     SnapshotStore(place)
     assert files(place) == []
+
+
+def test_what_was_left_without_its_lock_is_removed_too(place: Path) -> None:
+    """Killed before the lock was made (an empty directory), or when its removal had only taken the lock away."""
+    place.mkdir()
+    with scratch_directory(place) as scratch:
+        half, empty, new = (scratch.with_name(scratch.name.replace("connector-", each)) for each in HALVES)
+    for left in (half, empty, new):
+        left.mkdir()
+    (half / "database").write_bytes(b"half")
+    os.utime(empty, (time.time() - 61,) * 2)
+    SnapshotStore(place)
+    assert files(place) == [new], "a writer may be about to lock this one"
 
 
 def test_what_another_writer_is_at_work_on_is_left_alone(place: Path) -> None:
