@@ -40,8 +40,8 @@ unit: $(READY) ## the unit tests alone
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
 	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadgroup) -m e2e tests/e2e tests/scenarios
 
-soak: $(READY) ## ends the operator at random moments: KILLS=200 STOPS=100 by default, SEED repeats a run (about an hour)
-	@KILLS=$(or $(KILLS),200) STOPS=$(or $(STOPS),100) $(BIN)/pytest -s tests/soak
+soak: $(READY) ## kills and stops operator and service at random moments: KILLS=200 STOPS=100 of each, MODE=service one alone, SEED repeats
+	@KILLS=$(or $(KILLS),200) STOPS=$(or $(STOPS),100) $(BIN)/pytest -s tests/soak $(if $(MODE),-k $(MODE))
 
 coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .coverage_html/index.html
 	@rm -f .coverage .coverage.*

@@ -65,8 +65,8 @@ class ServiceRig:
 
 
 @contextlib.asynccontextmanager
-async def service_rig() -> AsyncIterator[ServiceRig]:
-    """The simulators for as long as the context lasts; C1 must have seen no breach of its contract."""
+async def service_rig(*, strict: bool = True) -> AsyncIterator[ServiceRig]:
+    """The simulators for as long as the context lasts. `strict`: C1 must have seen no breach of its contract."""
     organization = Config((Organization.load(GOLDEN),), (Token(API_TOKEN),), Limits(user=None, organization=None))
     policy = Policy(next_poll=0.5, next_heartbeat=1.0)
     with tempfile.TemporaryDirectory(prefix="service-") as directory:
@@ -83,7 +83,7 @@ async def service_rig() -> AsyncIterator[ServiceRig]:
 
             c1.authority.exchange = listen  # type: ignore[method-assign]  # what it hands out is kept nowhere else
             yield ServiceRig(buildkite, c1, client, Path(directory), confided)
-            assert c1.violations == []
+            assert not strict or c1.violations == []
 
 
 def free_port() -> int:

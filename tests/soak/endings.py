@@ -8,26 +8,25 @@ import asyncio
 import contextlib
 import random
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from harness.kubernetes_apis import Kubernetes
-from harness.rig import PATIENCE, OperatorProcess, Rig
-from scenarios.tenant import Stopwatch, Tenant
+from harness.rig import PATIENCE, OperatorProcess
+from scenarios.tenant import Stopwatch
 from simulators.c1.tasks import State, TaskRecord
+from soak.modes import Mode, OpenedMode
 
 HAND_BACK_SECONDS = 10.0
 LATENCY = 0.05
 """Seconds of each answer of Buildkite's, so that a sync lasts long enough to be met."""
-LONGEST_DELAY = 0.15
+LONGEST_DELAYS = (0.01, 0.15)
+"""Seconds after a moment has come, so that short states are met as well as later ones."""
 MOST_FILES = 4
 """In the data directory after any end: the snapshot, the one before, one that is being written and one derived."""
 RPCS = ("Hello", "GetTask", "Heartbeat", "UploadAsset", "FinishTask")
-MOMENTS = ("start", "sync", *RPCS)
+MOMENTS = ("start", "sync", "write", *RPCS)
 OPTIONS: tuple[dict[str, Any], ...] = ({}, {}, {"skip_grants": True}, {"sync_resource_type_ids": ["user"]})
 EXPECTED = ("none for", "has not been handed out")
 """What C1 notes of a process that was killed, and of its last calls."""
@@ -44,23 +43,19 @@ class Tally:
     def __str__(self) -> str:
         slowest = max(self.stop_seconds, default=0.0)
         met = ", ".join(f"{moment} {times}" for moment, times in sorted(self.moments.items()))
-        return f"ended at {met}; the slowest stop took {slowest:.1f} s; at most {self.most_files} files"
+        return f"ended at {met}; the slowest stop took {slowest:.2f} s; at most {self.most_files} files"
 
 
 class Endings:
-    """One connector on a rig; its processes come and go. Made by `endings`."""
+    """One connector in one of the modes; its processes come and go. Made by `endings`."""
 
-    def __init__(self, rig: Rig, temporary: Path, chance: random.Random) -> None:
-        self.rig = rig
-        self.tenant = Tenant(rig, "acme")
+    def __init__(self, mode: Mode, chance: random.Random) -> None:
+        self.mode = mode
         self.tally = Tally()
-        self._temporary = temporary
         self._chance = chance
         self._moment = ""
-        self._beaten: dict[str, int] = {}
-
-    def process(self) -> OperatorProcess:
-        return self.rig.operator(TMPDIR=str(self._temporary))
+        self._handed: dict[str, int] = {}
+        self._received = 0
 
     async def kill_once(self) -> None:
         """`kill -9` at a random moment."""
@@ -77,34 +72,48 @@ class Endings:
         assert code == 0 or (not begun and code == -signal.SIGTERM), f"a stop at {self._moment} ended with {code}"
         self.tally.stop_seconds.append(watch.seconds)
         assert watch.seconds < HAND_BACK_SECONDS, f"a stop at {self._moment} took {watch.seconds:.1f} s"
-        kept = [task.id for task in self.rig.c1.tasks.values() if task.state is State.RUNNING and self._had(task)]
-        assert kept == [] or code, f"a stop at {self._moment} kept {kept}"
+        kept = [task.id for task in self.mode.c1.tasks.values() if task.state is State.RUNNING and self._had(task)]
+        assert kept == [], f"a stop at {self._moment} kept {kept}"
         self._look(f"after a stop at {self._moment}")
 
     async def settle(self) -> None:
         """One more process, left alone: all that was begun ends, and one snapshot is left on the disk."""
-        async with self.process():
-            received = await self.tenant.deliver()
-            await self.rig.c1.wait_for(self._all_ended, PATIENCE)
-            await self.tenant.until(lambda status: status["lastDelivery"]["taskID"] == received.task_id)
+        async with self.mode.process():
+            task_id = await self._deliver()
+            await self.mode.c1.wait_for(self._all_ended, PATIENCE)
+            await self.mode.until_told(task_id)
             self._look("at the end")
-        assert len(self.rig.staged) == 1, self.rig.staged
-        assert list(self._temporary.iterdir()) == []
+        assert [path.suffix for path in self.mode.files] == [".c1z"], self.mode.files
+        assert self.mode.stray == []
+
+    async def deliver_first(self) -> None:
+        """The first process: a connector that synced and delivered once."""
+        async with self.mode.process():
+            await self.mode.prepare()
+            await self._deliver()
+
+    async def _deliver(self) -> str:
+        """The task that C1 hands out now, once its snapshot is delivered."""
+        task_id = self.mode.add_task()
+        outcome = await self.mode.c1.finished(task_id, PATIENCE)
+        assert outcome.success, outcome
+        assert [received.task_id for received in self.mode.c1.ingested].count(task_id) == 1
+        return task_id
 
     async def _at_a_moment(self) -> OperatorProcess:
         if self._all_ended():
-            self.tenant.add_task(**self._chance.choice(OPTIONS))
-        self._beaten = {task.id: task.heartbeats for task in self.rig.c1.tasks.values()}
+            self.mode.add_task(**self._chance.choice(OPTIONS))
+        self._handed = {task.id: task.handed_out for task in self.mode.c1.tasks.values()}
         self._moment = self._chance.choice(MOMENTS)
         self.tally.moments[self._moment] += 1
-        process = self.process()
+        process = self.mode.process()
         await process.begin()
         try:
             await self._until(self._moment)
         except BaseException:
             await process.kill()
             raise
-        await asyncio.sleep(self._chance.uniform(0.0, LONGEST_DELAY))
+        await asyncio.sleep(self._chance.uniform(0.0, self._chance.choice(LONGEST_DELAYS)))
         return process
 
     async def _until(self, moment: str) -> None:
@@ -112,51 +121,61 @@ class Endings:
             await asyncio.sleep(self._chance.uniform(0.3, 2.0))
             return
         if moment == "sync":
-            before = len(self.tenant.collecting)
-            async with asyncio.timeout(PATIENCE):
-                while len(self.tenant.collecting) == before:  # noqa: ASYNC110  (the transcript has no event)
-                    await asyncio.sleep(0.02)
+            before = self.mode.reads
+            await _until_seen(lambda: self.mode.reads > before)
+            return
+        if moment == "write":
+            there = self.mode.files
+            await _until_seen(lambda: self.mode.files != there)
             return
         before = self._begun(moment)
-        await self.rig.c1.wait_for(lambda: self._begun(moment) > before, PATIENCE)
+        await self.mode.c1.wait_for(lambda: self._begun(moment) > before, PATIENCE)
 
     def _begun(self, rpc: str) -> int:
-        return len(self.rig.c1.calls(rpc)) + self.rig.c1.under_way[rpc]
+        return len(self.mode.c1.calls(rpc)) + self.mode.c1.under_way[rpc]
 
     def _had(self, task: TaskRecord) -> bool:
-        """Whether this process worked on it: a former one, killed, may have left it to its lease."""
-        return task.heartbeats > self._beaten.get(task.id, 0)
+        """Whether this process was handed it: a former one, killed, may have left it to its lease."""
+        return task.handed_out > self._handed.get(task.id, 0)
 
     def _all_ended(self) -> bool:
-        return all(task.state is State.FINISHED for task in self.rig.c1.tasks.values())
+        return all(task.state is State.FINISHED for task in self.mode.c1.tasks.values())
 
     def _look(self, when: str) -> None:
         """The invariants. That no torn upload is accepted, C1 itself looks after: it reads each file."""
-        c1 = self.rig.c1
+        c1 = self.mode.c1
         delivered = Counter(received.task_id for received in c1.ingested)
         assert max(delivered.values(), default=0) <= 1, f"{when} a task was delivered twice"
+        uploaded = Counter(received.task_id for received in c1.received[self._received :])
+        assert max(uploaded.values(), default=0) <= 1, f"{when} one process had uploaded twice under a task"
+        self._received = len(c1.received)
         assert all(received.read is not None for received in c1.received), when
         broken = [each for each in c1.violations if not any(told in each for told in EXPECTED)]
         assert broken == [], f"{when} C1 notes {broken}"
-        files = len(self.rig.staged)
-        self.tally.most_files = max(self.tally.most_files, files)
-        assert files <= MOST_FILES, f"{when} there are {self.rig.staged}"
+        files, stray = self.mode.files, self.mode.stray
+        self.tally.most_files = max(self.tally.most_files, len(files))
+        assert len(files) <= MOST_FILES, f"{when} there are {files}"
+        assert stray == [], f"{when} there are {stray}"
+
+
+async def _until_seen(holds: Callable[[], bool]) -> None:
+    """For what no event tells of. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager
-async def endings(kubernetes: Kubernetes, namespace: str, seed: int) -> AsyncIterator[Endings]:
+async def endings(opened: OpenedMode, seed: int) -> AsyncIterator[Endings]:
     """A connector that synced and delivered once."""
-    async with Rig(kubernetes, namespace) as rig:
-        policy = rig.c1.policy
+    async with opened as mode:
+        policy = mode.c1.policy
         policy.requeue_lost, policy.retry_failed, policy.heartbeat_grace = True, True, 2.0
-        with tempfile.TemporaryDirectory() as folder:
-            made = Endings(rig, Path(folder), random.Random(seed))
-            async with made.process():
-                await made.tenant.become_ready(delivery={"maxSnapshotAge": "0s"})
-                await made.tenant.deliver()
-            rig.buildkite.latency = LATENCY
-            try:
-                yield made
-            finally:
-                for operator in rig.operators[-2:]:
-                    print("operator:", *operator.lines, sep="\n  ")
+        made = Endings(mode, random.Random(seed))
+        await made.deliver_first()
+        mode.buildkite.latency = LATENCY
+        try:
+            yield made
+        finally:
+            for process in mode.processes[-2:]:
+                print("process:", *process.lines, sep="\n  ")

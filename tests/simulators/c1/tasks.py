@@ -63,6 +63,7 @@ class TaskRecord:
     host_id: str | None = None
     state: State = State.QUEUED
     holder: Who | None = None
+    handed_out: int = 0
     heartbeats: int = 0
     cancelled: bool = False
     cancel_told: bool = False
@@ -162,6 +163,7 @@ class Ledger:
         handed = [record for record in self.waiting(who) if record.id not in known][:limit]
         for record in handed:
             record.state, record.holder = State.RUNNING, who
+            record.handed_out += 1
             self._expect_heartbeat(record)
         return handed
 
