@@ -27,7 +27,7 @@ SHORTEST_POLL = 1.0
 """Seconds between two GetTask calls when C1 has no task, whatever C1 says."""
 HELLO_SECONDS = 10.0
 """How long the first Hello of a session may take before C1 counts as unreachable."""
-LAST_ANSWER_SECONDS = 1.0
+LAST_ANSWER_SECONDS = 0.5
 """How long the answer to a GetTask under way is awaited when the session ends: its task would wait for C1's lease."""
 UPLOAD_SECONDS = 120.0
 """How long an upload under way may take to end when its session gives way to one with a new secret."""
