@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# The site's generator has an environment of its own: nothing else needs it.
+SITE := $(VENV)/site
 PROTO := operator/buildkite_connector/proto
 # All cores; scenarios that share an operator process stay in one worker. `pytest tests/unit/x` alone runs serially.
 PARALLEL := -n auto --dist loadgroup
@@ -10,7 +12,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak image crds chart reasons proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak image crds chart fields reasons site dashboard proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,7 @@ check: $(READY) ## lint, types, import directions, generated files current
 	@$(BIN)/buildkite-connector crd | diff - crds/buildkiteconnectors.yaml || { echo "crds/ is not current: run make crds"; exit 1; }
 	@$(BIN)/python tools/chart.py --check
 	@$(BIN)/python tools/reasons.py --check
+	@$(BIN)/python tools/fields.py --check
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
@@ -88,6 +91,22 @@ chart: $(READY) ## writes what follows from the chart's values and templates: it
 reasons: $(READY) ## writes docs/reasons.md, every condition reason with its remedy, from the code
 	@$(BIN)/python tools/reasons.py
 
+fields: $(READY) ## writes docs/fields.md, every field of the resource, from the definition
+	@$(BIN)/python tools/fields.py
+
+site: $(READY) $(SITE)/ready ## the documentation as a site in build/site, without a warning, and looks at what was built
+	@$(BIN)/python tools/docs_site.py
+	@$(SITE)/bin/zensical build --config-file mkdocs.yml --strict --clean
+	@$(BIN)/pytest -q tests/site
+
+$(SITE)/ready: requirements/site.txt
+	@$(PYTHON) -m venv $(SITE)
+	@$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/site.txt
+	@touch $@
+
+dashboard: $(READY) ## draws docs/dashboard.png from a run of operators (needs prometheus and chromium on PATH)
+	@$(BIN)/python tests/dashboard
+
 proto: $(READY) ## regenerates the protobuf code from the .proto files
 	@$(BIN)/python tools/protobuf.py
 
@@ -96,6 +115,8 @@ lock: ## pins what pyproject.toml allows, with hashes (needs uv)
 	  pyproject.toml -o requirements/runtime.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	  pyproject.toml --group dev -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --group pyproject.toml:site -o requirements/site.txt
 
 clean: ## removes the virtual environment and caches
 	rm -rf $(VENV) mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* .coverage_html

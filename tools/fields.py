@@ -1,0 +1,110 @@
+"""Makes docs/fields.md, every field of the resource, from its definition; `--check` tells whether it is current."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkite_connector.kubernetes.schema.crd import definition
+from buildkite_connector.kubernetes.schema.names import GROUP, KIND, VERSION
+
+PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
+HEAD = f"""\
+# Every field
+
+Made by `make fields` from the definition, which `kubectl explain bkc.spec` and `kubectl explain bkc.status` read too.
+The kind is `{KIND}` of `{GROUP}/{VERSION}`. [`examples/connector-full.yaml`](../examples/connector-full.yaml)
+has each field of the spec in its place.
+"""
+NODES = {
+    "spec": "What a person sets. `kubectl apply` refuses what cannot work, with a sentence that names the field.",
+    "status": "What the operator writes. [Every reason](reasons.md) of a condition has its own paragraph.",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """`path` from the spec or the status; `[]` marks an item of a list."""
+
+    path: str
+    kind: str
+    default: str
+    description: str
+    refused: tuple[str, ...]
+
+
+def fields(schema: dict[str, Any], path: str = "") -> Iterator[Field]:
+    """All below this node, in the schema's order."""
+    required = schema.get("required", ())
+    for name, node in schema.get("properties", {}).items():
+        inner = f"{path}.{name}" if path else name
+        yield _field(inner, node, required=name in required)
+        yield from fields(node, inner)
+        item = node.get("items", {})
+        if "enum" in item:
+            continue
+        yield from fields(item, f"{inner}[]")
+
+
+def _field(path: str, node: dict[str, Any], *, required: bool) -> Field:
+    default = node.get("default")
+    shown = "required" if required and default in (None, "", {"name": ""}) else ""
+    if not shown and default not in (None, {}, ""):
+        shown = f"`{json.dumps(default) if not isinstance(default, str) else default}`"
+    rules = node.get("x-kubernetes-validations", ())
+    return Field(path, _kind(node), shown, node.get("description", ""), tuple(rule["message"] for rule in rules))
+
+
+def _kind(node: dict[str, Any]) -> str:
+    """`integer, 10 to 100`."""
+    item = node.get("items", {})
+    kind = {"array": "list", "object": "map"}.get(node["type"], node["type"])
+    if "enum" in item:
+        kind = f"list of {', '.join(f'`{word}`' for word in item['enum'])}"
+    if "minimum" in node and "maximum" in node:
+        kind += f", {node['minimum']} to {node['maximum']}"
+    return "time" if node.get("format") == "date-time" else kind
+
+
+def to_page(schema: dict[str, Any]) -> str:
+    parts = [HEAD]
+    for name, words in NODES.items():
+        found = list(fields(schema["properties"][name]))
+        parts += [f"## {name}\n", f"{words}\n", _table(name, found)]
+        if name == "spec":
+            refused = [f"- {_text(message)}" for field in found for message in field.refused]
+            refused += [f"- {_text(rule['message'])}" for rule in schema.get("x-kubernetes-validations", ())]
+            parts += ["### What is refused\n", "\n".join(refused) + "\n"]
+    return "\n".join(parts)
+
+
+def _table(name: str, found: list[Field]) -> str:
+    head = (
+        ["| field | type | default | |", "|---|---|---|---|"]
+        if name == "spec"
+        else ["| field | type | |", "|---|---|---|"]
+    )
+    rows = []
+    for field in found:
+        cells = [f"`{field.path}`", field.kind, *([field.default] if name == "spec" else []), _text(field.description)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def _text(description: str) -> str:
+    """A cell's text: no bars, and nothing that Markdown takes for HTML."""
+    return description.replace("|", "&#124;").replace("<", "&lt;")
+
+
+def main() -> None:
+    page = to_page(definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page)
+    elif not PAGE.exists() or PAGE.read_text() != page:
+        sys.exit("docs/fields.md is not current: run make fields")
+
+
+if __name__ == "__main__":
+    main()
