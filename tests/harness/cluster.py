@@ -50,6 +50,11 @@ class Cluster:
         self.directory = Path(opening.enter_context(TemporaryDirectory(prefix="control-plane-")))
         self._environment = {"KUBECACHEDIR": str(self.directory / "kubectl-cache")}
 
+    @property
+    def kubectl_program(self) -> Path:
+        """For what runs kubectl by itself."""
+        return self._kubectl
+
     def kubectl(
         self,
         *args: str,
