@@ -9,20 +9,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, unquote
 from uuid import NAMESPACE_URL, uuid5
 
-from simulators.buildkite.organization import LARGEST_PAGE, Organization, encode
+from simulators.buildkite.memberships import FORBIDDEN, WRITES, Change, Outcome, Writer, read_membership
+from simulators.buildkite.organization import Organization, encode
+from simulators.buildkite.pages import link_header, page_asked
 from simulators.buildkite.quota import Quota
 
 BASE_PATH = "/v2"
-DEFAULT_PAGE = 30
 ALL_SCOPES = ("read_organizations", "read_teams", "read_user")
+WRITING_SCOPES = (*ALL_SCOPES, "write_teams")
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whose token it is; the user limit is counted by `id`. `admin` of the organization: sees `sso_mode`."""
+    """Whose token it is; the user limit is counted by `id`. An `admin` sees `sso_mode` and writes to any team."""
 
     id: str = "5acb99cf-d349-4189-b361-d1b9f36d70d7"
     name: str = "C1 Sync"
@@ -53,17 +55,18 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `path` is the whole path as it came, `query` its parameters, the last of each name."""
+    """One request. `path`: all of it, as it came; `query`: the last of each name; `body`: empty when it is no JSON."""
 
     method: str
     path: str
     query: Mapping[str, str]
     authorization: str = field(default="", repr=False)
+    body: bytes = b""
 
     @classmethod
-    def parse(cls, method: str, target: str, authorization: str) -> "Call":
+    def parse(cls, method: str, target: str, authorization: str, body: bytes = b"") -> "Call":
         path, _, query = target.partition("?")
-        return cls(method, path, dict(parse_qsl(query, keep_blank_values=True)), authorization)
+        return cls(method, path, dict(parse_qsl(query, keep_blank_values=True)), authorization, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,17 @@ UNAUTHENTICATED = refusal(
 
 @dataclass
 class Api:
-    """The API over data that may change between two calls. `origin` is where its own links lead."""
+    """The API over data that may change between two calls. `origin` is where its own links lead.
+
+    `last_maintainer_stays`: whether a team with maintainers keeps one; no page of the documentation says.
+    """
 
     organizations: dict[str, Organization]
     tokens: dict[str, Token]
     quota: Quota
     now: Callable[[], datetime]
     origin: str = ""
+    last_maintainer_stays: bool = False
 
     def token_of(self, call: Call) -> Token | None:
         """The token that the call carries, when it is good now."""
@@ -140,7 +147,7 @@ class Api:
         elif call.method == "GET":
             reply = self._get(call, segments, token)
         else:
-            reply = NOT_FOUND
+            reply = self._write(call, segments, token)
         return Reply(reply.status, reply.body, {**reply.headers, **limits})
 
     def _charged(self, segments: Sequence[str], token: Token) -> str | None:
@@ -162,6 +169,27 @@ class Api:
                 return _missing_scope(token, scope) or self._organization(call, token, slug, rest)
         return NOT_FOUND
 
+    def _write(self, call: Call, segments: Sequence[str], token: Token) -> Reply:
+        match segments:
+            case ["v2", "organizations", slug, "teams", team, "members", *users] if (
+                call.method,
+                len(users) == 1,
+            ) in WRITES:
+                organization = self.organizations.get(slug)
+                missing = _missing_scope(token, "write_teams")
+                if missing is not None:
+                    return missing
+                if organization is None or not token.reaches(slug):
+                    return NO_ORGANIZATION
+                roster = organization.team_members.get(team)
+                if roster is None:
+                    return NO_TEAM
+                if not Writer(token.user.id, token.user.admin).may_write(roster):
+                    return _reply(FORBIDDEN)
+                change = Change(organization, roster, self.now(), self.last_maintainer_stays)
+                return _reply(change.make(call.method, "".join(users), call.body))
+        return NOT_FOUND
+
     def _organization(self, call: Call, token: Token, slug: str, rest: Sequence[str]) -> Reply:
         organization = self.organizations.get(slug)
         if organization is None or not token.reaches(slug):
@@ -173,14 +201,16 @@ class Api:
                 listing = organization.members
             case ["teams"]:
                 listing = organization.teams
-            case ["teams", team, "members"]:
+            case ["teams", team, "members", *users] if len(users) < 2:
                 if team not in organization.team_members:
                     return NO_TEAM
                 listing = organization.team_members[team]
+                if users:
+                    return _reply(read_membership(listing, users[0]))
             case _:
                 return NOT_FOUND
-        number, size = _page_asked(call.query)
-        links = self._links(call, number, listing.pages(size))
+        number, size = page_asked(call.query)
+        links = link_header(self._url(call), call.query, number, listing.pages(size))
         without = "" if token.user.admin or listing is not organization.members else "sso_mode"
         return Reply(200, listing.page(number, size, without), {**JSON_TYPE, **links})
 
@@ -188,10 +218,13 @@ class Api:
         reached = [
             self._organization_payload(found) for found in self.organizations.values() if token.reaches(found.slug)
         ]
-        number, size = _page_asked(call.query)
-        links = self._links(call, number, -(-len(reached) // size))
+        number, size = page_asked(call.query)
+        links = link_header(self._url(call), call.query, number, -(-len(reached) // size))
         body = encode(reached[(number - 1) * size : number * size])
         return Reply(200, body, {**JSON_TYPE, **links})
+
+    def _url(self, call: Call) -> str:
+        return f"{self.origin}{call.path}"
 
     def _organization_payload(self, organization: Organization) -> dict[str, str]:
         url = f"{self.origin}{BASE_PATH}/organizations/{organization.slug}"
@@ -208,47 +241,21 @@ class Api:
             "created_at": organization.created_at,
         }
 
-    def _links(self, call: Call, number: int, last: int) -> dict[str, str]:
-        """The Link header, each relation only where it applies; none for what fits one page."""
-        rels: dict[str, int] = {}
-        if number < last:
-            rels["next"] = number + 1
-        if number > 1 and last > 0:
-            rels["prev"] = min(number - 1, last)
-            rels["first"] = 1
-        if number < last:
-            rels["last"] = last
-        targets = {
-            rel: f"{self.origin}{call.path}?{urlencode(sorted({**call.query, 'page': page}.items()))}"
-            for rel, page in rels.items()
-        }
-        return {"Link": format_links(targets)} if targets else {}
-
-
-def format_links(targets: Mapping[str, str]) -> str:
-    """A Link header's value from its addresses by relation."""
-    return ", ".join(f'<{url}>; rel="{rel}"' for rel, url in targets.items())
-
 
 def _ok(payload: object) -> Reply:
     return Reply(200, encode(payload), JSON_TYPE)
+
+
+def _reply(outcome: Outcome) -> Reply:
+    if outcome.payload is None:
+        return Reply(outcome.status, b"", {})
+    return Reply(outcome.status, encode(outcome.payload), JSON_TYPE)
 
 
 def _missing_scope(token: Token, scope: str) -> Reply | None:
     if scope in token.scopes:
         return None
     return refusal(403, f"Your access token doesn't have the {scope} scope")
-
-
-def _page_asked(query: Mapping[str, str]) -> tuple[int, int]:
-    """Page and size. What is no positive number counts as absent; more than 100 a page gives 100."""
-    number = _positive(query.get("page", ""), 1)
-    return number, min(_positive(query.get("per_page", ""), DEFAULT_PAGE), LARGEST_PAGE)
-
-
-def _positive(text: str, default: int) -> int:
-    """Digits only, and not so many that reading them would be the work."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0 else default
 
 
 def _token_payload(token: Token) -> dict[str, object]:

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits, OtherUse
 from simulators.buildkite.server import BuildkiteSimulator, Config
+from simulators.buildkite.writes import UNDECLARED_WRITES, UndeclaredWritesError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sim = BuildkiteSimulator(_config(options), control=control)
     if options.ca_file is not None and sim.authority is not None:
         options.ca_file.write_bytes(sim.authority.pem)
-    asyncio.run(_serve(sim))
+    try:
+        asyncio.run(_serve(sim))
+    except UndeclaredWritesError as error:
+        print(error, file=sys.stderr)
+        sys.exit(UNDECLARED_WRITES)
 
 
 async def _serve(sim: BuildkiteSimulator) -> None:
@@ -54,6 +60,7 @@ def _config(options: argparse.Namespace) -> Config:
         options.latency,
         options.tls,
         options.port,
+        options.writes_expected,
     )
 
 
@@ -89,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--other-user-use", type=int, default=0, metavar="N", help="what other tools take of each window,")
     add("--other-organization-use", type=int, default=0, metavar="N", help="of the organization's,")
     add("--spread-other-use", action="store_true", help="evenly over the window instead of at its opening")
+    add("--writes-expected", action="store_true", help="do not fail at the end when something was written")
     add("--latency", type=float, default=0.0, metavar="SECONDS", help="added to each request")
     add("--tls", type=Certificate, choices=list(Certificate), help="serve https with such a certificate")
     add("--ca-file", type=Path, metavar="FILE", help="write the certificate authority's PEM there")

@@ -1,4 +1,4 @@
-"""Drives a Buildkite simulator from another process: GET /_sim/stats and /_sim/requests, POST /_sim/control.
+"""Drives a Buildkite simulator from another process: GET /_sim/stats, requests, writes and POST /_sim/control.
 
 A control message is one JSON object, `{"do": ORDER, …arguments}`; a wrong one is answered 400 with a
 sentence. `BuildkiteProcess` starts the command and speaks this to it, so that a bench shares neither
@@ -22,6 +22,7 @@ from aiohttp import web
 from simulators.buildkite.faults import EFFECTS, Effect
 from simulators.buildkite.organization import encode
 from simulators.buildkite.server import BuildkiteSimulator
+from simulators.buildkite.writes import UNDECLARED_WRITES, UndeclaredWritesError
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -34,13 +35,15 @@ async def control(sim: BuildkiteSimulator, request: web.BaseRequest) -> web.Stre
             return _json(200, stats(sim))
         case "GET", "/_sim/requests":
             return _json(200, [asdict(each) for each in sim.requests])
+        case "GET", "/_sim/writes":
+            return _json(200, [asdict(each) for each in sim.writes])
         case "POST", "/_sim/control":
             try:
                 _obey(sim, json.loads(await request.read()))
             except (ValueError, TypeError, KeyError) as error:
                 return _json(400, {"message": f"{type(error).__name__}: {error}"})
             return _json(200, {})
-    return _json(404, {"message": "there are GET stats, GET requests and POST control"})
+    return _json(404, {"message": "there are GET stats, requests and writes, and POST control"})
 
 
 def stats(sim: BuildkiteSimulator) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def _obey(sim: BuildkiteSimulator, message: Any) -> None:
         "other_use": lambda **changes: setattr(sim.quota, "other_use", replace(sim.quota.other_use, **changes)),
         "latency": lambda seconds: setattr(sim, "latency", float(seconds)),
         "edit": sim.api.edit,
+        "last_maintainer": lambda stays: setattr(sim.api, "last_maintainer_stays", bool(stays)),
         "fault": lambda effect, arguments=None, **rule: sim.fault(_effect(effect, arguments), **rule),
         "script": lambda effects: sim.script([each and _effect(**each) for each in effects]),
         "clear_faults": sim.faults.clear,
@@ -87,8 +91,15 @@ def _obey(sim: BuildkiteSimulator, message: Any) -> None:
     orders[message["do"]](**{name: value for name, value in message.items() if name != "do"})
 
 
-def _grant(sim: BuildkiteSimulator, description: str | None, scopes: Sequence[str] | None = None) -> None:
+def _grant(
+    sim: BuildkiteSimulator,
+    description: str | None,
+    scopes: Sequence[str] | None = None,
+    user: Mapping[str, Any] | None = None,
+) -> None:
+    """Accepts a token of the configuration; `user`: fields of its owner that change, such as `admin`."""
     token = sim.token if description is None else sim.token_named(description)
+    token = replace(token, user=replace(token.user, **(user or {})))
     sim.grant(token if scopes is None else replace(token, scopes=tuple(scopes)))
 
 
@@ -106,7 +117,7 @@ class BuildkiteProcess:
     """The simulator's command as a child process: `async with BuildkiteProcess("--accounts", "10") as sim`.
 
     Takes the command's own arguments. `url` is the base URL once it is ready; leaving stops it by
-    SIGTERM. Plain http only.
+    SIGTERM. Plain http only. Without `--writes-expected`, leaving raises UndeclaredWritesError when anything wrote.
     """
 
     def __init__(self, *arguments: str) -> None:
@@ -145,6 +156,8 @@ class BuildkiteProcess:
         trace: TracebackType | None,
     ) -> None:
         await self._stop()
+        if error is None and self.returncode == UNDECLARED_WRITES:
+            raise UndeclaredWritesError("the simulator was written to and no test declared that")
 
     async def _stop(self) -> None:
         await self._client.aclose()
@@ -177,6 +190,11 @@ class BuildkiteProcess:
     async def requests(self) -> list[dict[str, Any]]:
         """The transcript, one object a request."""
         answer = await self._client.get(self._address("requests"))
+        return list(answer.raise_for_status().json())
+
+    async def writes(self) -> list[dict[str, Any]]:
+        """The journal of writes, one object a request."""
+        answer = await self._client.get(self._address("writes"))
         return list(answer.raise_for_status().json())
 
     async def control(self, do: str, **arguments: Any) -> None:

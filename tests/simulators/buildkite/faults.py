@@ -2,7 +2,8 @@
 
 An effect says what happens to one request. Effects are made by the functions below, so that a test reads
 `sim.fault(stall(), path="/v2/organizations/*/teams")`; those that take plain values stand in `EFFECTS` by name, for
-control from another process.
+control from another process. Where it matters whether a write took effect, an argument `applied` says so: the API
+has then seen the request and counted it, whatever the client gets.
 """
 
 import json
@@ -12,8 +13,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from simulators.buildkite.api import JSON_TYPE, Api, Call, Reply, format_links
+from simulators.buildkite.api import JSON_TYPE, Api, Call, Reply
 from simulators.buildkite.organization import encode
+from simulators.buildkite.pages import format_links
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,14 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The answer ends early, after that share of the body; with None nothing at all is sent."""
+    """The answer ends early, after that share of the body; with None nothing at all is sent.
+
+    Unless `applied`, the API never sees the request.
+    """
 
     ending: Ending
     after: float | None
+    applied: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +74,11 @@ class Outage:
 Effect = Answer | Edit | Change | Cut | Slow | Outage
 
 
-def server_error(message: str = "Internal Server Error") -> Effect:
-    """500 from the application, so it tells the quota."""
-    return Edit(lambda _, reply: replace(reply, status=500, body=encode({"message": message})))
+def server_error(message: str = "Internal Server Error", applied: bool = True) -> Effect:
+    """500 from the application, so it tells the quota; from the edge when not `applied`."""
+    if not applied:
+        return Answer(Reply(500, encode({"message": message}), JSON_TYPE))
+    return Edit(lambda _, reply: Reply(500, encode({"message": message}), {**reply.headers, **JSON_TYPE}))
 
 
 def answer(status: int, document: object, headers: Mapping[str, str] | None = None) -> Effect:
@@ -80,35 +88,39 @@ def answer(status: int, document: object, headers: Mapping[str, str] | None = No
     )
 
 
-def bad_gateway() -> Effect:
+def bad_gateway(applied: bool = False) -> Effect:
     """502 with the edge's HTML page."""
     body = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>502 Bad Gateway</body>\r\n</html>"
-    return Answer(Reply(502, body, {"Content-Type": "text/html"}))
+    return _from_edge(Reply(502, body, {"Content-Type": "text/html"}), applied)
 
 
-def unavailable(retry_after: int | str | None = 1) -> Effect:
+def unavailable(retry_after: int | str | None = 1, applied: bool = False) -> Effect:
     """503 with Retry-After: seconds, an HTTP date or nonsense; None leaves it out."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return Answer(Reply(503, encode({"message": "Service Unavailable"}), {**JSON_TYPE, **headers}))
+    return _from_edge(Reply(503, encode({"message": "Service Unavailable"}), {**JSON_TYPE, **headers}), applied)
+
+
+def _from_edge(told: Reply, applied: bool) -> Effect:
+    return Edit(lambda _, __: told) if applied else Answer(told)
 
 
 def redirect(location: str, status: int = 302) -> Effect:
     return Answer(Reply(status, b"", {"Location": location, "Content-Type": "text/html"}))
 
 
-def reset(after: float | None = 0.5) -> Effect:
+def reset(after: float | None = 0.5, applied: bool = True) -> Effect:
     """A TCP reset in the middle of the body."""
-    return Cut(Ending.RESET, after)
+    return Cut(Ending.RESET, after if applied else None, applied)
 
 
-def disconnect(after: float | None = 0.5) -> Effect:
+def disconnect(after: float | None = 0.5, applied: bool = True) -> Effect:
     """An orderly close before the promised length."""
-    return Cut(Ending.CLOSE, after)
+    return Cut(Ending.CLOSE, after if applied else None, applied)
 
 
-def stall(after: float | None = 0.5) -> Effect:
+def stall(after: float | None = 0.5, applied: bool = True) -> Effect:
     """Silence in the middle of the body, until the client gives up or the simulator stops."""
-    return Cut(Ending.STALL, after)
+    return Cut(Ending.STALL, after if applied else None, applied)
 
 
 def slow(seconds: float) -> Effect:

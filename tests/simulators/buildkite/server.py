@@ -19,20 +19,26 @@ from typing import Self
 from aiohttp import web
 
 from simulators.buildkite.api import BASE_PATH, Api, Call, Reply, Token
+from simulators.buildkite.broken_answers import Refusal, break_off
 from simulators.buildkite.certificate import Authority, Certificate
 from simulators.buildkite.fault_rules import Faults, Rule
-from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Ending, Outage, Slow
+from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Outage, Slow
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, Limits, OtherUse, Quota
 from simulators.buildkite.sockets import LOOPBACK, bind_loopback, reset
 from simulators.buildkite.transcript import Request, Transcript
+from simulators.buildkite.writes import Write, WriteJournal
 
 CONTROL_PREFIX = "/_sim/"
+_UNSEEN = Reply(500, b"", {})
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to serve and how. `latency` in seconds a request, `port` 0 for any, `tls` None for plain http."""
+    """What to serve and how. `latency` in seconds a request, `port` 0 for any, `tls` None for plain http.
+
+    Unless `writes_expected`, the simulator's end fails the test when anything tried to write.
+    """
 
     organizations: Sequence[Organization]
     tokens: Sequence[Token] = (Token(),)
@@ -41,14 +47,7 @@ class Config:
     latency: float = 0.0
     tls: Certificate | None = None
     port: int = 0
-
-
-class _Refusal(asyncio.Protocol):
-    """For a connection that comes while the port is being closed."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+    writes_expected: bool = False
 
 
 class BuildkiteSimulator:
@@ -79,6 +78,7 @@ class BuildkiteSimulator:
             self.quota,
             now,
         )
+        self.journal = WriteJournal(self.api.organizations, config.writes_expected)
         self.authority = None if config.tls is None else Authority()
         self.certificate = config.tls
         self._tokens = config.tokens
@@ -107,6 +107,11 @@ class BuildkiteSimulator:
         return self.transcript.requests
 
     @property
+    def writes(self) -> Sequence[Write]:
+        """Every request that was no reading one, in order of arrival."""
+        return self.journal.writes
+
+    @property
     def organization(self) -> Organization:
         """The first organization."""
         return next(iter(self.api.organizations.values()))
@@ -131,6 +136,8 @@ class BuildkiteSimulator:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+        if error is None:
+            self.journal.check()
 
     async def start(self) -> None:
         """Takes a port and listens. The port stays taken through pauses."""
@@ -213,7 +220,7 @@ class BuildkiteSimulator:
 
     def _accept(self) -> asyncio.BaseProtocol:
         if not self._open:
-            return _Refusal()
+            return Refusal()
         self.transcript.connections += 1
         assert self._protocols is not None
         return self._protocols()
@@ -225,7 +232,8 @@ class BuildkiteSimulator:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         arrived = self._monotonic()
-        call = Call.parse(request.method, request.raw_path, request.headers.get("Authorization", ""))
+        body = await request.read() if request.content_type == "application/json" else b""
+        call = Call.parse(request.method, request.raw_path, request.headers.get("Authorization", ""), body)
         token: Token | None = None
         status: int | None = None
         self.transcript.arrived()
@@ -234,19 +242,23 @@ class BuildkiteSimulator:
             if isinstance(effect, Change):
                 effect.change(self.api, call)
             if isinstance(effect, Outage):
+                self.journal.record(call, self.journal.role(call), None, arrived - self._started)
                 await self._go_away(effect)
                 return web.Response()
             token = self.api.token_of(call)
             if self.behind_proxies:
                 self.api.origin = f"http://{request.host}"
-            reply = effect.reply if isinstance(effect, Answer) else self.api.answer(call, token)
+            before = self.journal.role(call)
+            unseen = effect.reply if isinstance(effect, Answer) else _UNSEEN if _hides(effect) else None
+            reply = unseen or self.api.answer(call, token)
+            self.journal.record(call, before, None if unseen else reply.status, arrived - self._started)
             if isinstance(effect, Edit):
                 reply = effect.edit(call, reply)
             delay = self.latency + (effect.seconds if isinstance(effect, Slow) else 0.0)
             if delay > 0:
                 await asyncio.sleep(delay)
             if isinstance(effect, Cut):
-                return await _break_off(request, reply, effect)
+                return await break_off(request, reply, effect)
             response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
             status = reply.status
             return response
@@ -278,20 +290,6 @@ class BuildkiteSimulator:
 Control = Callable[[BuildkiteSimulator, web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-async def _break_off(request: web.BaseRequest, reply: Reply, cut: Cut) -> web.StreamResponse:
-    """Sends part of a reply that promised its whole length, then ends it as told."""
-    response = web.StreamResponse(status=reply.status, headers=reply.headers)
-    transport = request.transport
-    if cut.after is not None:
-        response.content_length = len(reply.body)
-        await response.prepare(request)
-        # The headers wait for the first byte of the body, so that even 0 sends one.
-        await response.write(reply.body[: max(1, int(len(reply.body) * cut.after))])
-    match cut.ending:
-        case Ending.RESET:
-            reset(transport)
-        case Ending.CLOSE if transport is not None:
-            transport.close()
-        case Ending.STALL:
-            await asyncio.Event().wait()
-    return response
+def _hides(effect: Effect | None) -> bool:
+    """Whether the connection ends before the API sees the request."""
+    return isinstance(effect, Cut) and not effect.applied

@@ -14,6 +14,7 @@ import simulators
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
 from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.writes import UndeclaredWritesError
 
 AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
 
@@ -88,6 +89,30 @@ async def test_a_running_command_obeys_its_control() -> None:
         members = (await http.get("/organizations/acme/members")).json()
     assert (first.headers["RateLimit-User-Remaining"], first.headers["RateLimit-Remaining"]) == ("24", "149")
     assert members[0]["id"] == "u"
+
+
+async def test_the_journal_of_writes_is_read_from_outside() -> None:
+    sizes = ["--accounts=2", "--teams=1", "--memberships=1", "--organization=acme"]
+    arguments = [*sizes, "--scopes=read_teams,write_teams", "--writes-expected"]
+    async with BuildkiteProcess(*arguments) as sim, client(sim) as http:
+        team = make_organization(2, 1, 1, slug="acme").teams.records[0]["id"]
+        members = f"/organizations/acme/teams/{team}/members"
+        roster = (await http.get(members)).json()
+        await sim.control("last_maintainer", stays=True)
+        assert (await http.delete(f"{members}/{roster[0]['user_id']}")).status_code == 422
+        await sim.control("grant", user={"admin": False})
+        assert (await http.delete(f"{members}/{roster[0]['user_id']}")).status_code == 403
+        writes = await sim.writes()
+    assert [(each["method"], each["team"], each["before"], each["after"], each["status"]) for each in writes] == [
+        ("DELETE", team, "maintainer", "maintainer", 422),
+        ("DELETE", team, "maintainer", "maintainer", 403),
+    ]
+
+
+async def test_a_process_that_was_written_to_undeclared_fails_at_its_end() -> None:
+    with pytest.raises(UndeclaredWritesError):
+        async with BuildkiteProcess("--accounts", "1") as sim, client(sim) as http:
+            await http.delete("/user")
 
 
 async def test_an_order_that_makes_no_sense_is_refused_with_a_sentence() -> None:
