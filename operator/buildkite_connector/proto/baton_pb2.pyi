@@ -254,11 +254,23 @@ class Task(_message.Message):
         storage_engine: str
         def __init__(self, annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ..., skip_expand_grants: _Optional[bool] = ..., skip_entitlements_and_grants: _Optional[bool] = ..., targeted_sync_resources: _Optional[_Iterable[_Union[_connector_pb2.Resource, _Mapping]]] = ..., sync_resource_type_ids: _Optional[_Iterable[str]] = ..., skip_grants: _Optional[bool] = ..., storage_engine: _Optional[str] = ...) -> None: ...
     class GrantTask(_message.Message):
-        __slots__ = ()
-        def __init__(self) -> None: ...
+        __slots__ = ("entitlement", "principal", "annotations", "duration")
+        ENTITLEMENT_FIELD_NUMBER: _ClassVar[int]
+        PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+        ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+        DURATION_FIELD_NUMBER: _ClassVar[int]
+        entitlement: _connector_pb2.Entitlement
+        principal: _connector_pb2.Resource
+        annotations: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+        duration: _duration_pb2.Duration
+        def __init__(self, entitlement: _Optional[_Union[_connector_pb2.Entitlement, _Mapping]] = ..., principal: _Optional[_Union[_connector_pb2.Resource, _Mapping]] = ..., annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
     class RevokeTask(_message.Message):
-        __slots__ = ()
-        def __init__(self) -> None: ...
+        __slots__ = ("grant", "annotations")
+        GRANT_FIELD_NUMBER: _ClassVar[int]
+        ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+        grant: _connector_pb2.Grant
+        annotations: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+        def __init__(self, grant: _Optional[_Union[_connector_pb2.Grant, _Mapping]] = ..., annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
     class CreateAccountTask(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...

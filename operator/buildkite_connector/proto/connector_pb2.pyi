@@ -229,6 +229,34 @@ class EntitlementExclusionGroup(_message.Message):
     scope_to_resource: bool
     def __init__(self, exclusion_group_id: _Optional[str] = ..., order: _Optional[int] = ..., is_default: _Optional[bool] = ..., scope_to_resource: _Optional[bool] = ...) -> None: ...
 
+class GrantManagerServiceGrantResponse(_message.Message):
+    __slots__ = ("annotations", "grants")
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    GRANTS_FIELD_NUMBER: _ClassVar[int]
+    annotations: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    grants: _containers.RepeatedCompositeFieldContainer[Grant]
+    def __init__(self, annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ...) -> None: ...
+
+class GrantManagerServiceRevokeResponse(_message.Message):
+    __slots__ = ("annotations",)
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    annotations: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
+
+class GrantAlreadyExists(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GrantAlreadyRevoked(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GrantReplaced(_message.Message):
+    __slots__ = ("replaced_grant_id",)
+    REPLACED_GRANT_ID_FIELD_NUMBER: _ClassVar[int]
+    replaced_grant_id: str
+    def __init__(self, replaced_grant_id: _Optional[str] = ...) -> None: ...
+
 class CapabilityPermission(_message.Message):
     __slots__ = ("permission",)
     PERMISSION_FIELD_NUMBER: _ClassVar[int]
