@@ -59,7 +59,7 @@ class BuildkiteClient:
         return await self._sender.get(call, "/access-token", lambda _, body: payload.token(body), limit=OBJECT_LIMIT)
 
     async def organization(self, slug: OrganizationSlug) -> Organization:
-        path = _organization_path(slug)
+        path = organization_path(slug)
         call = Call(f"GET {path}", _no_organization(slug), self._redactor, "read_organizations")
         return await self._sender.get(
             call, path, lambda _, body: payload.organization(body, self._redactor), slug, limit=OBJECT_LIMIT
@@ -95,7 +95,7 @@ class BuildkiteClient:
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
         return await self._page(
-            f"{_organization_path(slug)}/members",
+            f"{organization_path(slug)}/members",
             page,
             payload.accounts,
             gone=_no_organization(slug),
@@ -105,7 +105,7 @@ class BuildkiteClient:
 
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
         return await self._page(
-            f"{_organization_path(slug)}/teams",
+            f"{organization_path(slug)}/teams",
             page,
             lambda body: payload.teams(body, self._redactor),
             gone=_no_organization(slug),
@@ -115,7 +115,7 @@ class BuildkiteClient:
 
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
         return await self._page(
-            f"{_organization_path(slug)}/teams/{path_part(team)}/members",
+            f"{organization_path(slug)}/teams/{path_part(team)}/members",
             page,
             payload.members,
             gone=TeamNotFound(team),
@@ -157,7 +157,7 @@ def path_part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _organization_path(slug: OrganizationSlug) -> str:
+def organization_path(slug: OrganizationSlug) -> str:
     """Raises Failure ORGANIZATION_NOT_FOUND for a slug that no organization can have."""
     try:
         return f"/organizations/{path_part(slug)}"

@@ -5,7 +5,7 @@ Messages say what was asked and what came, never with what token.
 """
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -33,6 +33,8 @@ LONGEST_DATE = 64
 class Call:
     """One endpoint in the words of an error. `gone`: what a 404 means; `scope`: what it needs.
 
+    `invalid` makes what a 422 means of Buildkite's reason, where that is more than an answer that makes no sense.
+
     `redactor`: knows the token; all that a server sent goes through it before it stands in an error.
     """
 
@@ -40,6 +42,7 @@ class Call:
     gone: Exception
     redactor: Redactor
     scope: str = ""
+    invalid: Callable[[str], Exception] | None = None
 
     def quote(self, text: str) -> str:
         return self.redactor.quote(text, LONGEST_COMPLAINT)
@@ -178,8 +181,8 @@ def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, ca
             f"Organization Access{f' and the scope {call.scope}' if call.scope else ''}.",
             remedy=Remedy.CREDENTIALS,
         )
-    if status == 404:
-        return call.gone
+    if status == 404 or (status == 422 and call.invalid is not None):
+        return call.gone if status == 404 or call.invalid is None else call.invalid(said)
     return Failure(
         Reason.BUILDKITE_RESPONSE_INVALID,
         f"{call.name}: expected 200, but the answer is {status}{quoted}. Check BUILDKITE_API_URL and the "

@@ -5,7 +5,7 @@ The queue says when a request may go, `body` bounds what is read, `errors` says 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import httpx
@@ -40,6 +40,17 @@ from buildkite_connector.timing.clock import Clock
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is sent: `json` as the body, if any. `limit`: bytes of an answer; `expected`: the statuses of success."""
+
+    method: str
+    target: str
+    limit: int
+    json: dict[str, str] | None = None
+    expected: tuple[int, ...] = (httpx.codes.OK,)
+
+
 class RequestSender:
     """Sends one connector's requests, with its token and its share of the quota."""
 
@@ -54,6 +65,7 @@ class RequestSender:
         *,
         token: str,
         quota_percent: int,
+        urgent: bool = False,
     ) -> None:
         self._settings = settings
         self._connections = connections
@@ -61,7 +73,7 @@ class RequestSender:
         self._clock = clock
         self._jitter = jitter
         self._observer = observer
-        self._lane = Lane(quota_percent)
+        self._lane = Lane(quota_percent, urgent)
         self._bodies = BodiesUnderWay()
         self._headers = {
             "Accept": "application/json",
@@ -99,10 +111,34 @@ class RequestSender:
 
         `limit`: bytes of the answer. `read` raises PayloadError or Failure for an answer that is not what it should be.
         """
+        return await self._ask(Sending("GET", target, limit), call, read, organization, again=True)
+
+    async def write(
+        self,
+        call: Call,
+        sending: Sending,
+        read: Callable[[httpx.Response, bytes], T],
+        organization: str,
+    ) -> T:
+        """Send what changes something: again only where Buildkite refused it for its rate limit, and so did nothing.
+
+        Raises as `get`, at once.
+        """
+        return await self._ask(sending, call, read, organization, again=False)
+
+    async def _ask(
+        self,
+        sending: Sending,
+        call: Call,
+        read: Callable[[httpx.Response, bytes], T],
+        organization: str | None,
+        *,
+        again: bool,
+    ) -> T:
         patience = self._settings.patience
         tries = refusals = 0
         while True:
-            answer = await self._try(call, target, read, organization, limit)
+            answer = await self._try(call, sending, read, organization)
             if not isinstance(answer, FailedAttempt):
                 return answer
             wait = answer.wait or 0.0
@@ -112,7 +148,7 @@ class RequestSender:
                     raise answer.error
                 continue  # the queue knows when
             tries += 1
-            if not answer.again or tries >= patience.tries or wait > patience.longest_retry_after:
+            if not (again and answer.again) or tries >= patience.tries or wait > patience.longest_retry_after:
                 raise answer.error
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
             await self._clock.sleep(wait + self._jitter.uniform(0.5, 1.0) * pause)
@@ -120,24 +156,28 @@ class RequestSender:
     async def _try(
         self,
         call: Call,
-        target: str,
+        sending: Sending,
         read: Callable[[httpx.Response, bytes], T],
         organization: str | None,
-        limit: int,
     ) -> T | FailedAttempt:
+        method, target = sending.method, sending.target
         request = httpx.Request(
-            "GET", self._settings.api_url + target, headers=self._headers, extensions=self._extensions
+            method,
+            self._settings.api_url + target,
+            headers=self._headers,
+            json=sending.json,
+            extensions=self._extensions,
         )
         async with self._queue.turn(self._lane, organization) as passing:
             self.requests += 1
             try:
-                with self._observer.operation(Work.BUILDKITE_REQUEST, method="GET", path=target) as operation:
-                    response, body = await self._send(request, passing, limit, operation)
+                with self._observer.operation(Work.BUILDKITE_REQUEST, method=method, path=target) as operation:
+                    response, body = await self._send(request, passing, sending.limit, operation)
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
                 trouble = from_exception(error, call, self._settings.api_url)
                 passing.overload = trouble.overload
                 return trouble
-            if response.status_code == httpx.codes.OK:
+            if response.status_code in sending.expected:
                 if isinstance(body, BodyRefused):
                     return from_body(body, call)
                 try:
@@ -163,7 +203,7 @@ class RequestSender:
                 operation.tell(status=response.status_code, **_quota(told))
                 if not told.refused:
                     passing.answered(told)
-                bound = limit if response.status_code == httpx.codes.OK else ERROR_LIMIT
+                bound = limit if response.is_success else ERROR_LIMIT
                 body = await read_body(response, bound, self._bodies)
             except BodyRefused as refused:
                 body = refused

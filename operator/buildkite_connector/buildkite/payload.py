@@ -133,6 +133,7 @@ class _Complaint(_Payload):
 
 _accounts = TypeAdapter(Annotated[list[_Account], Field(max_length=MOST_ITEMS)])
 _teams = TypeAdapter(Annotated[list[_Team], Field(max_length=MOST_ITEMS)])
+_one_member = TypeAdapter(_Member)
 _members = TypeAdapter(Annotated[list[_Member], Field(max_length=MOST_ITEMS)])
 _organizations = TypeAdapter(Annotated[list[_Organization], Field(max_length=MOST_ITEMS)])
 _one_organization = TypeAdapter(_Organization)
@@ -185,10 +186,16 @@ def teams(body: bytes, redactor: Redactor) -> list[Team]:
 
 
 def members(body: bytes) -> list[Member]:
-    return [
-        Member(AccountID(intern(found.user_id)), (found.user_name or "")[:LONGEST_TEXT], found.role)
-        for found in _parse(_members, body)
-    ]
+    return [_member(found) for found in _parse(_members, body)]
+
+
+def member(body: bytes) -> Member:
+    """One membership."""
+    return _member(_parse(_one_member, body))
+
+
+def _member(found: _Member) -> Member:
+    return Member(AccountID(intern(found.user_id)), (found.user_name or "")[:LONGEST_TEXT], found.role)
 
 
 def organizations(body: bytes, redactor: Redactor) -> list[Organization]:

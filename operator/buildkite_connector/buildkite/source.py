@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from buildkite_connector.buildkite.client import BuildkiteClient
 from buildkite_connector.buildkite.connection_pool import Connections
 from buildkite_connector.buildkite.http import RequestSender
+from buildkite_connector.buildkite.memberships import MembershipClient
 from buildkite_connector.buildkite.rate_limit.limiter import RateLimiter
 from buildkite_connector.buildkite.rate_limit.queue import RequestQueue
 from buildkite_connector.buildkite.reachability import reach
@@ -44,12 +45,22 @@ class Buildkite:
 
         Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
         """
+        return BuildkiteClient(self._settings, self._sender(token, quota_percent), Redactor([token]))
+
+    def memberships(self, token: str) -> MembershipClient:
+        """A client that changes memberships: its requests go before others', and may use the whole quota.
+
+        Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
+        """
+        return MembershipClient(self._settings, self._sender(token, 100, urgent=True), Redactor([token]))
+
+    def _sender(self, token: str, quota_percent: int, *, urgent: bool = False) -> RequestSender:
         key = sha256(token.encode(errors="surrogatepass")).digest()
         queue = self._gates.get(key)
         if queue is None:
             queue = self._gates[key] = RequestQueue(RateLimiter(self._settings.most_at_once), self._clock)
         self._recent.append(queue)
-        sender = RequestSender(
+        return RequestSender(
             self._settings,
             self._connections,
             queue,
@@ -58,8 +69,8 @@ class Buildkite:
             self._observer,
             token=token,
             quota_percent=quota_percent,
+            urgent=urgent,
         )
-        return BuildkiteClient(self._settings, sender, Redactor([token]))
 
     async def reach(self) -> datetime | None:
         """Ask once without a token whether Buildkite answers; see `reachability`."""

@@ -49,8 +49,10 @@ class C1:
         self._instead = _endpoint_override(settings)
         self._allowed = _allowed_hosts(settings)
 
-    def client(self, credentials: Credentials, host_id: str) -> C1Client:
+    def client(self, credentials: Credentials, host_id: str, *, provisions: bool = False) -> C1Client:
         """A session for one connector, which C1 knows as `host_id`; no call is made yet.
+
+        `provisions`: it tells C1 that it grants and revokes memberships.
 
         Raises Failure SPEC_INVALID for a host ID that C1 would not take, CLIENT_ID_INVALID for a client ID whose host
         the settings do not allow, C1_UNREACHABLE for a proxy setting that cannot work.
@@ -73,6 +75,7 @@ class C1:
             jitter=self._jitter,
             observer=self._observer,
             may_send=self._may_send,
+            provisions=provisions,
         )
 
     def endpoint(self, credentials: Credentials) -> Endpoint:

@@ -53,12 +53,14 @@ class C1Client:
         jitter: Jitter,
         observer: Observer,
         may_send: Callable[[], None],
+        provisions: bool = False,
     ) -> None:
         self._channel: Channel | None = channel
         self._channels = channels
         self._stub: Any = channel.stub
         self._tokens = TokenSource(credentials, channel.http, clock, settings.call_timeout, observer)
         self._host_id = host_id
+        self._provisions = provisions
         self._settings = settings
         self._clock = clock
         self._jitter = jitter
@@ -71,7 +73,7 @@ class C1Client:
 
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
-        request = hello_request(self._host_id, task_id or "")
+        request = hello_request(self._host_id, task_id or "", provisions=self._provisions)
         await self._call("Hello", request, self._settings.call_timeout)
 
     async def next_task(self) -> Poll:

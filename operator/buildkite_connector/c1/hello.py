@@ -19,8 +19,11 @@ _TEXT_LIMIT = 256
 _UNKNOWN = "unknown"
 
 
-def hello_request(host_id: str, task_id: str = "") -> baton_pb2.BatonServiceHelloRequest:
-    """The request of Hello; `task_id` is set when it answers a Hello task."""
+def hello_request(host_id: str, task_id: str = "", *, provisions: bool = False) -> baton_pb2.BatonServiceHelloRequest:
+    """The request of Hello; `task_id` is set when it answers a Hello task.
+
+    `provisions`: the connector grants and revokes memberships of teams.
+    """
     return baton_pb2.BatonServiceHelloRequest(
         host_id=host_id,
         task_id=task_id,
@@ -30,14 +33,14 @@ def hello_request(host_id: str, task_id: str = "") -> baton_pb2.BatonServiceHell
             package_version=_text(__version__),
         ),
         os_info=_os_info(),
-        connector_metadata=_connector_metadata(),
+        connector_metadata=_connector_metadata(provisions),
     )
 
 
-def capabilities_json() -> str:
+def capabilities_json(*, provisions: bool = False) -> str:
     """What Hello announces as this connector's capabilities, as the JSON form of an Any, indented."""
     wrapped = Any()
-    wrapped.Pack(_capabilities())
+    wrapped.Pack(_capabilities(provisions))
     return MessageToJson(wrapped, indent=2)
 
 
@@ -63,25 +66,27 @@ def _os_info() -> baton_pb2.BatonServiceHelloRequest.OSInfo:
 
 
 @functools.cache
-def _connector_metadata() -> connector_pb2.ConnectorMetadata:
+def _connector_metadata(provisions: bool) -> connector_pb2.ConnectorMetadata:
     return connector_pb2.ConnectorMetadata(
         display_name="Buildkite",
         help_url=HELP_URL,
         description=DESCRIPTION,
-        capabilities=_capabilities(),
+        capabilities=_capabilities(provisions),
     )
 
 
 @functools.cache
-def _capabilities() -> connector_pb2.ConnectorCapabilities:
+def _capabilities(provisions: bool) -> connector_pb2.ConnectorCapabilities:
     user = connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
     team = connector_pb2.ResourceType(id="team", display_name="Team", traits=[connector_pb2.ResourceType.TRAIT_GROUP])
     sync = [connector_pb2.CAPABILITY_SYNC]
+    all_of_them = [connector_pb2.CAPABILITY_PROVISION, *sync] if provisions else sync
     return connector_pb2.ConnectorCapabilities(
         resource_type_capabilities=[
-            connector_pb2.ResourceTypeCapability(resource_type=kind, capabilities=sync) for kind in (user, team)
+            connector_pb2.ResourceTypeCapability(resource_type=user, capabilities=sync),
+            connector_pb2.ResourceTypeCapability(resource_type=team, capabilities=all_of_them),
         ],
-        connector_capabilities=sync,
+        connector_capabilities=all_of_them,
     )
 
 

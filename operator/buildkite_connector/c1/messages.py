@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from buildkite_connector.c1.memberships import cancellation, grant_task, response_of, revoke_task
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind, SyncScope
 from buildkite_connector.model.tasks import (
@@ -63,6 +64,10 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
     request = baton_pb2.BatonServiceFinishTaskRequest(host_id=host_id, task_id=task_id)
     if outcome.code is Code.OK:
         request.success.SetInParent()
+        if outcome.answer is not None:
+            response = response_of(outcome.answer)
+            request.success.response.Pack(response)
+            request.success.annotations.extend(response.annotations)
         if outcome.message:
             request.status.CopyFrom(Status(message=outcome.message))
     else:
@@ -73,7 +78,13 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
 
 
 def _add_details(status: Status, outcome: TaskOutcome) -> None:
-    """The reason and the wait as google.rpc's own messages, for whoever does not read sentences."""
+    """The reason and the wait as google.rpc's own messages, for whoever does not read sentences.
+
+    A refusal on which C1 cancels the request has the one detail that C1 knows it by.
+    """
+    if outcome.cancels:
+        status.details.add().Pack(cancellation(outcome.message))
+        return
     if outcome.reason:
         status.details.add().Pack(ErrorInfo(reason=outcome.reason, domain=ERROR_DOMAIN))
     if outcome.retry_after:
@@ -95,6 +106,10 @@ def _task_from(task: baton_pb2.Task, redactor: Redactor) -> Task | None:
         return HelloTask(task_id)
     if kind == "sync_full":
         return _sync_task(task_id, task.sync_full, redactor)
+    if kind == "grant":
+        return grant_task(task_id, task.grant, redactor)
+    if kind == "revoke":
+        return revoke_task(task_id, task.revoke, redactor)
     return UnsupportedTask(task_id, kind or UNKNOWN_KIND)
 
 

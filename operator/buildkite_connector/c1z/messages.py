@@ -20,6 +20,7 @@ from buildkite_connector.c1z.text_limits import (
     valid_unicode,
 )
 from buildkite_connector.model.directory import Account, AccountID, Membership, Role, Team, TeamID
+from buildkite_connector.model.provisioning import entitlement_id
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
@@ -160,12 +161,12 @@ def _any(message: GroupTrait | EntitlementExclusionGroup) -> Any:
 
 
 def _role_messages(role: Role, plain: Resource, enriched: Resource) -> RoleMessages:
-    entitlement_id = f"{_TEAM}:{plain.id.resource}:{role.value}"
+    role_id = entitlement_id(TeamID(plain.id.resource), role)
     exclusion_group_id = f"{_TEAM}:{plain.id.resource}:role"
     title = role.value.capitalize()
     entitlement = Entitlement(
         resource=enriched,
-        id=entitlement_id,
+        id=role_id,
         display_name=title,
         description=f"{title} of {plain.display_name} team in Buildkite",
         grantable_to=[RESOURCE_TYPES[ResourceKind.USER]],
@@ -173,9 +174,9 @@ def _role_messages(role: Role, plain: Resource, enriched: Resource) -> RoleMessa
         slug=role.value,
         annotations=[_any(EntitlementExclusionGroup(exclusion_group_id=exclusion_group_id, order=_PRIVILEGE[role]))],
     )
-    head = Grant(entitlement=Entitlement(resource=plain, id=entitlement_id))
+    head = Grant(entitlement=Entitlement(resource=plain, id=role_id))
     return RoleMessages(
-        id=entitlement_id,
+        id=role_id,
         entitlement=entitlement.SerializeToString(deterministic=True),
         grant_head=head.SerializeToString(deterministic=True),
     )

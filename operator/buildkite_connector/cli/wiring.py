@@ -43,4 +43,5 @@ class Connections:
         return BuildkiteSource(self.buildkite, credentials.api_token, spec.quota_percent)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
-        return self.c1.client(parse_credentials(credentials.client_id, credentials.client_secret), spec.host_id)
+        parsed = parse_credentials(credentials.client_id, credentials.client_secret)
+        return self.c1.client(parsed, spec.host_id, provisions=spec.provisioning.enabled)

@@ -163,6 +163,39 @@ class Reason(StrEnum):
     """People and teams moved so fast that no listing held still.
 
     Nothing: the next sync tries again."""
+    # Granting and revoking
+    GRANTED = "Granted"
+    """An event: C1 asked for it, and a person was added to a team of Buildkite.
+
+    Nothing."""
+    ROLE_CHANGED = "RoleChanged"
+    """An event: C1 asked for it, and a person has another role in a team of Buildkite.
+
+    Nothing."""
+    REVOKED = "Revoked"
+    """An event: C1 asked for it, and a person was removed from a team of Buildkite.
+
+    Nothing."""
+    PROVISIONING_OFF = "ProvisioningOff"
+    """C1 asked for a change of a membership, and the connector only reads.
+
+    Enable `spec.provisioning`, or take the request back in C1."""
+    CHANGE_NOT_ALLOWED = "ChangeNotAllowed"
+    """C1 asked for what `spec.provisioning` does not allow: a role, or a protected team. It cancels the request.
+
+    Nothing, or change `spec.provisioning`."""
+    CHANGE_REFUSED = "ChangeRefused"
+    """Buildkite does not take a change of a membership.
+
+    Look at the team in Buildkite, and whether the person is in the organization."""
+    CHANGE_TIMEOUT = "ChangeTimeout"
+    """A change of a membership took too long, most often for Buildkite's rate limit. C1 asks again.
+
+    If it stays, look at who else uses the quota of the token that writes."""
+    TEAM_NOT_FOUND = "TeamNotFound"
+    """C1 asked for a membership of a team that Buildkite does not have any more.
+
+    Nothing: the next sync takes the team out of C1."""
     # C1
     C1_CLIENT_REJECTED = "C1ClientRejected"
     """C1 does not accept the client: it was revoked, or belongs to another tenant.

@@ -4,10 +4,11 @@ The Kubernetes adapter fills this from a resource (its model has the limits), th
 """
 
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import NewType
 
 from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval, Schedule
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 
@@ -31,16 +32,21 @@ class ConnectorSpec:
     quota_percent: int = 80
     max_snapshot_age: float = 600.0
     max_drop_percent: int = 50
+    provisioning: Provisioning = field(default_factory=Provisioning)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the Secret holds. Values are never shown: not in a repr, a log or an error."""
+    """What the Secret holds. Values are never shown: not in a repr, a log or an error.
+
+    `write_api_token` changes memberships where it is set, so that `api_token` may be one that only reads.
+    """
 
     client_id: str
     client_secret: str
     api_token: str
     organization: OrganizationSlug | None = None
+    write_api_token: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(…)"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NewType
 
+from buildkite_connector.model.directory import Membership
 from buildkite_connector.model.scope import SyncScope
 
 TaskID = NewType("TaskID", str)
@@ -20,6 +21,7 @@ class Code(IntEnum):
     CANCELLED = 1
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
     PERMISSION_DENIED = 7
     FAILED_PRECONDITION = 9
     ABORTED = 10
@@ -63,7 +65,27 @@ class UnsupportedTask:
     kind: str
 
 
-Task = SyncTask | HelloTask | UnsupportedTask
+@dataclass(frozen=True, slots=True)
+class MembershipTask:
+    """`grant` or `revoke` (`grants` says which) of a role in a team to a person.
+
+    `team_name` and `user_name` are what C1 calls them, for people. `refusal` says what is wrong with the task, or is
+    empty; `membership` is None where it cannot be read.
+    """
+
+    id: TaskID
+    grants: bool
+    membership: Membership | None
+    team_name: str = ""
+    user_name: str = ""
+    refusal: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "grant" if self.grants else "revoke"
+
+
+Task = SyncTask | HelloTask | MembershipTask | UnsupportedTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +106,27 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantAnswer:
+    """The membership is there. `already`: it was before. `replaced`: the membership that it took the place of."""
+
+    membership: Membership
+    already: bool = False
+    replaced: Membership | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeAnswer:
+    """The membership is not there. `already`: it was not there before."""
+
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOutcome:
-    """How a task ended. Code.OK is success (its message may still tell C1 something).
+    """How a task ended. Code.OK is success (its message may still tell C1 something), with the task's `answer`.
 
     `reason` (as a condition has it) and `retry_after` (seconds) repeat for machines what the message says.
+    `cancels`: a deliberate refusal, on which C1 cancels the request rather than report a broken connector.
     """
 
     code: Code = Code.OK
@@ -95,3 +134,5 @@ class TaskOutcome:
     non_retryable: bool = False
     reason: str = field(default="", compare=False)
     retry_after: float | None = field(default=None, compare=False)
+    answer: GrantAnswer | RevokeAnswer | None = None
+    cancels: bool = False

@@ -10,9 +10,11 @@ import logging
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
-from buildkite_connector.model.tasks import HelloTask, Poll, SyncTask, Task, TaskID, UnsupportedTask
+from buildkite_connector.model.tasks import HelloTask, MembershipTask, Poll, SyncTask, Task, TaskID, UnsupportedTask
+from buildkite_connector.tasks.membership import MembershipHandler
+from buildkite_connector.tasks.membership_decisions import OFF
 from buildkite_connector.tasks.outcomes import refused_options, unsupported
-from buildkite_connector.tasks.ports import SessionListener, Snapshots, TaskHandler, TaskService
+from buildkite_connector.tasks.ports import MembershipChanges, SessionListener, Snapshots, TaskHandler, TaskService
 from buildkite_connector.tasks.runner import ANSWER_SECONDS, HAND_BACK_SECONDS, TaskRunner
 from buildkite_connector.tasks.sync_full import RefusalHandler, SyncFullHandler
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
@@ -39,7 +41,8 @@ class TaskPoller:
     """The session of the connector `name`. `hello_slots` bounds how many sessions of the process say Hello at once.
 
     `patient`: C1 answered this connector before, so that a first Hello without answer is an outage like any other; else
-    it is reported at once. `run` ends by itself when C1 refuses the client: only new credentials start another session.
+    it is reported at once. `changes` None: memberships are never changed. `run` ends by itself when C1 refuses the
+    client: only new credentials start another session.
     """
 
     def __init__(
@@ -55,10 +58,12 @@ class TaskPoller:
         patient: bool = False,
         most_tasks: int = MOST_TASKS,
         observer: Observer = SILENT,
+        changes: MembershipChanges | None = None,
     ) -> None:
         self._name = name
         self._service = service
         self._snapshots = snapshots
+        self._changes = changes
         self._listener = listener
         self._clock = clock
         self._jitter = jitter
@@ -209,6 +214,10 @@ class TaskPoller:
             case SyncTask(id=task_id):
                 logger.info("C1 asks for a sync", extra={"connector": self._name, "task_id": task_id})
                 self._start(task_id, self._sync_handler(task))
+            case MembershipTask(id=task_id):
+                fields = {"connector": self._name, "task_id": task_id, "kind": task.kind}
+                logger.info("C1 asks for a change of a membership", extra=fields)
+                self._start(task_id, self._membership_handler(task))
             case UnsupportedTask(id=task_id, kind=kind):
                 fields = {"connector": self._name, "task_id": task_id, "kind": kind}
                 logger.warning("C1 asks for what this connector cannot do", extra=fields)
@@ -219,6 +228,11 @@ class TaskPoller:
         if task.refusal:
             return RefusalHandler("sync_full", refused_options(task.refusal))
         return SyncFullHandler(self._name, task, self._snapshots, self._service, self._sync_turn, self._observer)
+
+    def _membership_handler(self, task: MembershipTask) -> TaskHandler:
+        if self._changes is None:
+            return RefusalHandler(task.kind, OFF)
+        return MembershipHandler(self._name, task, self._changes, self._clock, self._jitter)
 
     def _start(self, task_id: TaskID, handler: TaskHandler) -> None:
         """A task that runs already and is handed out again goes on as it is."""

@@ -1,13 +1,17 @@
 """What answering C1's tasks needs: C1 itself, snapshots, and somebody who hears how C1 is."""
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.snapshot import StagedSnapshot
-from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, TaskID, TaskOutcome
+from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
+from buildkite_connector.sync.collect import Member
 
 
 class TaskService(Protocol):
@@ -52,6 +56,85 @@ class Snapshots(Protocol):
         ...
 
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None: ...
+
+
+class MembershipAPI(Protocol):
+    """Buildkite's team memberships, one at a time. Every method raises Failure.
+
+    Reading is tried again where that can help. A write is sent again only where Buildkite refused it for its rate
+    limit: after any other failure nobody knows whether it took effect, until the membership is read.
+    """
+
+    async def token(self) -> TokenFacts: ...
+
+    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
+        """None: there is no such membership, or no such team."""
+        ...
+
+    async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
+        """Raises Failure ORGANIZATION_NOT_FOUND where the organization is what is gone."""
+        ...
+
+    async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
+        """None: there is no such team."""
+        ...
+
+    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+        """Raises WriteRefused for a 422, WriteLost for a 404."""
+        ...
+
+    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member: ...
+
+    async def remove(self, slug: OrganizationSlug, membership: Membership) -> None: ...
+
+
+class WriteRefused(Exception):  # noqa: N818
+    """Buildkite does not take the change (422); `said` is its reason, fit to be shown."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class WriteLost(Exception):  # noqa: N818
+    """What was to be changed is not there (404): the team, or the membership."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeGrounds:
+    """What a change is made with now: where, with which access, and what is allowed."""
+
+    organization: OrganizationSlug
+    memberships: MembershipAPI
+    policy: Provisioning
+
+
+class MembershipChanges(Protocol):
+    """Lets tasks change memberships while that is allowed, and records what came of them."""
+
+    def turn(self, team: TeamID) -> AbstractAsyncContextManager[None]:
+        """Changes of one team are made one after the other."""
+        ...
+
+    async def grounds(self) -> ChangeGrounds | None:
+        """None while provisioning is off. Waits a while for a check that is under way. Raises Failure."""
+        ...
+
+    def allowed(self) -> bool:
+        """Whether a write may be sent at this moment: asked again right before each."""
+        ...
+
+    def writing(self, team: TeamID) -> AbstractContextManager[None]:
+        """A write to this team may take effect within the context: no snapshot from before it counts after it."""
+        ...
+
+    def ended(self, task: MembershipTask, result: ChangeResult, user_name: str, reason: str = "") -> None:
+        """The task is done, or was refused."""
+        ...
+
+    def failed(self, task: MembershipTask, failure: Failure) -> None:
+        """The task failed."""
+        ...
 
 
 class SessionListener(Protocol):

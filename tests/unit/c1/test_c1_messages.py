@@ -19,7 +19,7 @@ from buildkite_connector.proto import baton_pb2
 from buildkite_connector.tasks.outcomes import outcome_of
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
-ANSWERED = {"none", "hello", "sync_full"}
+ANSWERED = {"none", "hello", "sync_full", "grant", "revoke"}
 OTHER_KINDS = [
     field.name for field in baton_pb2.Task.DESCRIPTOR.oneofs_by_name["task_type"].fields if field.name not in ANSWERED
 ]

@@ -83,14 +83,14 @@ async def test_a_sync_task_is_delivered_and_finished(sim: C1Simulator, tmp_path:
 
 
 async def test_an_unsupported_task_is_handed_back_for_good(sim: C1Simulator) -> None:
-    task_id = TaskID(sim.add_task("grant"))
+    task_id = TaskID(sim.add_task("create_account"))
     async with connect(sim) as connector:
         await connector.hello()
         poll = await connector.next_task()
-        await connector.finish(task_id, TaskOutcome(Code.UNIMPLEMENTED, "no grants here", non_retryable=True))
+        await connector.finish(task_id, TaskOutcome(Code.UNIMPLEMENTED, "no accounts here", non_retryable=True))
 
-    assert poll.task == UnsupportedTask(task_id, "grant")
-    assert sim.tasks[task_id].outcome == Outcome(12, "no grants here", non_retryable=True)
+    assert poll.task == UnsupportedTask(task_id, "create_account")
+    assert sim.tasks[task_id].outcome == Outcome(12, "no accounts here", non_retryable=True)
     assert sim.violations == []
 
 

@@ -15,9 +15,14 @@ from buildkite_connector.buildkite.rate_limit.window import Reservation, Window,
 
 @dataclass(eq=False, slots=True)
 class Lane:
-    """One connector's requests. `percent` of each window's limit it may see used before it waits."""
+    """One connector's requests. `percent` of each window's limit it may see used before it waits.
+
+    `urgent`: a person waits for these few requests. They go before those of other lanes, also while as many are out
+    as may be.
+    """
 
     percent: int
+    urgent: bool = False
     waiting: deque["Permit"] = field(default_factory=deque)
     _throttled: float = 0.0
     _throttled_since: float | None = None
@@ -59,6 +64,7 @@ class RateLimiter:
         self._user = Window()
         self._organizations: dict[str, Window] = {}
         self._rotation: deque[Lane] = deque()
+        self._urgent: deque[Lane] = deque()
         self._concurrency = Concurrency(most_at_once)
         self._out = 0
         self._held_until = -inf
@@ -70,18 +76,22 @@ class RateLimiter:
         window = None if organization is None else self._organizations.setdefault(organization, Window())
         turn = Permit(lane, self._user, window)
         if not lane.waiting:
-            self._rotation.append(lane)
+            self._rotation_of(lane).append(lane)
         lane.waiting.append(turn)
         return turn
 
     def grant(self, now: float) -> list[Permit]:
         """The turns that may go now; they count as sent."""
-        granted: list[Permit] = []
         self.wakes_at = inf
+        granted = self._grant(self._urgent, now, within_limit=False)
+        return granted + self._grant(self._rotation, now, within_limit=True)
+
+    def _grant(self, rotation: deque[Lane], now: float, *, within_limit: bool) -> list[Permit]:
+        granted: list[Permit] = []
         passed_over = 0
-        while passed_over < len(self._rotation) and self._out < self._concurrency.limit:
-            lane = self._rotation[0]
-            self._rotation.rotate(-1)
+        while passed_over < len(rotation) and not (within_limit and self._out >= self._concurrency.limit):
+            lane = rotation[0]
+            rotation.rotate(-1)
             opens_at = max(self._held_until, lane.waiting[0].opens_at(now))
             if opens_at > now:
                 passed_over += 1
@@ -92,10 +102,13 @@ class RateLimiter:
             lane.throttle(False, now)
             turn = lane.waiting.popleft()
             if not lane.waiting:
-                self._rotation.pop()
+                rotation.pop()
             self._send(turn, now)
             granted.append(turn)
         return granted
+
+    def _rotation_of(self, lane: Lane) -> deque[Lane]:
+        return self._urgent if lane.urgent else self._rotation
 
     def answered(self, turn: Permit, told: WindowReadings, now: float) -> None:
         """An answer began to come: what it told of the windows, and how long it took."""
@@ -143,5 +156,5 @@ class RateLimiter:
         if turn in lane.waiting:
             lane.waiting.remove(turn)
             if not lane.waiting:
-                self._rotation.remove(lane)
+                self._rotation_of(lane).remove(lane)
                 lane.throttle(False, now)

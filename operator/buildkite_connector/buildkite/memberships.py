@@ -1,0 +1,87 @@
+"""Team memberships over Buildkite's REST API, one at a time: the port of grant and revoke tasks.
+
+The documentation names only 422 with a text for what Buildkite refuses, and nothing is read from that text.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+
+from buildkite_connector.buildkite import payload
+from buildkite_connector.buildkite.body import OBJECT_LIMIT
+from buildkite_connector.buildkite.client import BuildkiteClient, organization_path, path_part
+from buildkite_connector.buildkite.errors import Call
+from buildkite_connector.buildkite.http import RequestSender, Sending
+from buildkite_connector.buildkite.settings import BuildkiteSettings
+from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
+from buildkite_connector.model.provisioning import WRITE_SCOPE
+from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.sync.collect import Member, TeamNotFound
+from buildkite_connector.tasks.ports import WriteLost, WriteRefused
+
+T = TypeVar("T")
+
+
+class MembershipClient:
+    """One connector's `tasks.ports.MembershipAPI`. Made by `Buildkite.memberships`."""
+
+    def __init__(self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor) -> None:
+        self._sender = sender
+        self._redactor = redactor
+        self._reader = BuildkiteClient(settings, sender, redactor)
+
+    async def token(self) -> TokenFacts:
+        return await self._reader.token()
+
+    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
+        path = f"{_members(slug, team)}/{path_part(account)}"
+        call = Call(f"GET {path}", WriteLost(), self._redactor, "read_teams")
+        try:
+            return await self._sender.get(call, path, lambda _, body: payload.member(body), slug, limit=OBJECT_LIMIT)
+        except WriteLost:
+            return None
+
+    async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
+        try:
+            await self._reader.members(slug, team, 1)
+        except TeamNotFound:
+            await self._reader.organization(slug)  # a lost organization looks like a deleted team
+            return False
+        return True
+
+    async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
+        number, last = 0, None
+        while last is None or number < last:
+            number += 1
+            page = await self._reader.teams(slug, number)
+            for found in page.items:
+                if found.id == team:
+                    return found.slug
+            last = page.last if page.items else number
+        return None
+
+    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+        body = {"user_id": wanted.account, "role": wanted.role.value}
+        sending = Sending(
+            "POST", _members(slug, wanted.team), OBJECT_LIMIT, body, (httpx.codes.CREATED, httpx.codes.OK)
+        )
+        return await self._write(sending, slug, payload.member)
+
+    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+        path = f"{_members(slug, wanted.team)}/{path_part(wanted.account)}"
+        sending = Sending("PATCH", path, OBJECT_LIMIT, {"role": wanted.role.value})
+        return await self._write(sending, slug, payload.member)
+
+    async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
+        path = f"{_members(slug, membership.team)}/{path_part(membership.account)}"
+        sending = Sending("DELETE", path, OBJECT_LIMIT, expected=(httpx.codes.NO_CONTENT, httpx.codes.OK))
+        await self._write(sending, slug, lambda _: None)
+
+    async def _write(self, sending: Sending, slug: OrganizationSlug, read: Callable[[bytes], T]) -> T:
+        call = Call(f"{sending.method} {sending.target}", WriteLost(), self._redactor, WRITE_SCOPE, WriteRefused)
+        return await self._sender.write(call, sending, lambda _, body: read(body), slug)
+
+
+def _members(slug: OrganizationSlug, team: TeamID) -> str:
+    return f"{organization_path(slug)}/teams/{path_part(team)}/members"
