@@ -9,7 +9,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from simulators.c1.ingest import Expected
-from simulators.c1.limits import Refused
 from simulators.c1.tasks import TaskRecord, Who
 
 
@@ -46,10 +45,6 @@ def wire(message: Message) -> bytes:
 
 def duration_of(seconds: float) -> Duration:
     return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9))
-
-
-def invalid(message: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def expectation(record: TaskRecord) -> Expected:

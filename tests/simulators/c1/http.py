@@ -8,6 +8,8 @@
 | GET /_sim/tasks[/ID[?timeout=S]] | tasks; one task once it is finished |
 | POST /_sim/tasks {kind, host_id, client_id, debug, options} | adds a task: {id} |
 | POST /_sim/tasks/ID/cancel | cancels it |
+| POST /_sim/requests {action, team, role, user, host_id, form: access.Form} | asks for a change of access: {id} |
+| GET /_sim/requests[/ID[?timeout=S]] · /_sim/grants[?host_id=] | requests; one once it has ended · what C1 believes |
 | POST /_sim/faults {rpc, action, …: faults.Fault} · DELETE /_sim/faults | scripts a fault · clears all |
 | POST /_sim/clients {address} | registers a client: {client_id, client_secret} |
 | POST /_sim/clients/refuse · accept {client_id} | C1 stops knowing a client · knows it again |
@@ -29,6 +31,7 @@ from google.protobuf.json_format import ParseError
 
 from simulators.c1.faults import TOKEN, Action, Fault
 from simulators.c1.front import Certificate
+from simulators.c1.http_requests import RequestRoutes
 from simulators.c1.journal import Call
 from simulators.c1.policy import Policy
 from simulators.c1.tasks import TaskRecord
@@ -95,6 +98,7 @@ class HttpSide:
                 web.post("/_sim/tokens/expire", self._expire),
                 web.post("/_sim/certificate", self._certificate),
                 web.post("/_sim/close", self._close),
+                *RequestRoutes(self._sim).routes(),
             ]
         )
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)

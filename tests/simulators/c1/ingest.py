@@ -71,7 +71,7 @@ def ingest(path: Path, expected: Expected = Expected()) -> Summary:
     """Raises Rejected."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "snapshot.db"
-        _decompress(path, database)
+        decompress(path, database)
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro&immutable=1", uri=True)) as connection:
             try:
                 return _read(connection, expected)
@@ -79,7 +79,8 @@ def ingest(path: Path, expected: Expected = Expected()) -> Summary:
                 raise Rejected(str(error)) from error
 
 
-def _decompress(source: Path, target: Path) -> None:
+def decompress(source: Path, target: Path) -> None:
+    """Writes the database that a `.c1z` holds. Raises Rejected."""
     with source.open("rb") as compressed, target.open("wb") as plain:
         if (magic := compressed.read(len(MAGIC))) != MAGIC:
             raise Rejected(f"the file begins with {magic!r}, expected {MAGIC!r}")

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from buildkite_connector.proto import baton_pb2 as pb
+from buildkite_connector.proto import connector_pb2
 
 TASK_ID = re.compile(r"[a-zA-Z0-9]{27}")
 MAX_CHUNK = 1_048_576
@@ -26,11 +27,15 @@ class Refused(Exception):  # noqa: N818
         self.violation = violation
 
 
+def invalid(message: str) -> Refused:
+    return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
 def check(request: Message) -> None:
     """Raises Refused (INVALID_ARGUMENT) when a field breaks its limit."""
     problems = list(_RULES[type(request)](request))
     if problems:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "; ".join(problems))
+        raise invalid("; ".join(problems))
 
 
 def _text(field: str, value: str, shortest: int = 0) -> Iterator[str]:
@@ -74,9 +79,18 @@ def _hello(request: pb.BatonServiceHelloRequest) -> Iterator[str]:
         if metadata.help_url and not metadata.help_url.startswith("https://"):
             yield "connector_metadata.help_url: expected an https URL"
         yield from _bytes("connector_metadata.description", metadata.description, 0, 4096)
+        yield from _capabilities(metadata.capabilities)
     else:
         yield "connector_metadata: required"
     yield from _annotations(request.annotations)
+
+
+def _capabilities(told: connector_pb2.ConnectorCapabilities) -> Iterator[str]:
+    """A connector can what its resource types can, each capability once, by number."""
+    union = {each for kind in told.resource_type_capabilities for each in kind.capabilities}
+    if list(told.connector_capabilities) != sorted(union):
+        names = [connector_pb2.Capability.Name(each) for each in sorted(union)]
+        yield f"connector_metadata.capabilities.connector_capabilities: expected {names}"
 
 
 def _get_task(request: pb.BatonServiceGetTaskRequest) -> Iterator[str]:

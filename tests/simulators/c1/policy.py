@@ -16,6 +16,9 @@ class Policy:
     `retry_failed`: a task that failed and may be retried comes again, under a new id.
     `requeue_lost`: an overdue task is handed out again, under its own id.
     `forget_uploads`: what came under such a task before counts no more.
+    `change_lease`: a grant or revoke, which has no heartbeats, is lost when it has not ended for so long.
+    `sync_after_change`: a grant or revoke that succeeded makes a full sync due.
+    `revoke_replaced`: C1 sends the revoke of a grant that another one replaced all the same.
     `validate`: an upload that C1's ingestion would refuse is refused.
     """
 
@@ -29,6 +32,9 @@ class Policy:
     retry_failed: bool = False
     requeue_lost: bool = False
     forget_uploads: bool = False
+    change_lease: float = 60.0
+    sync_after_change: bool = False
+    revoke_replaced: bool = False
     validate: bool = True
 
     @property

@@ -119,9 +119,13 @@ class Probe:
         )
         return await method(request, timeout=timeout, metadata=self._metadata())
 
-    async def hello(self, task_id: str = "") -> None:
+    async def hello(
+        self, task_id: str = "", *, capabilities: connector_pb2.ConnectorCapabilities | None = None
+    ) -> None:
         request = hello_request(self.host_id)
         request.task_id = task_id
+        if capabilities is not None:
+            request.connector_metadata.capabilities.CopyFrom(capabilities)
         await self.call("Hello", request)
 
     async def get_task(self, *, timeout: float = DEADLINE) -> pb.BatonServiceGetTaskResponse:  # noqa: ASYNC109

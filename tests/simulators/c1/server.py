@@ -15,11 +15,14 @@ from typing import Any, Self
 import trustme
 
 from buildkite_connector.timing.clock import Clock, SystemClock
+from simulators.c1.access import WHOLLY_KNOWN, Book, Form
 from simulators.c1.faults import TOKEN, Action, Fault, FaultScript
 from simulators.c1.front import NAME, Certificate, Front
 from simulators.c1.http import HttpSide
 from simulators.c1.journal import Call, Journal
 from simulators.c1.policy import Policy
+from simulators.c1.readings import Reading
+from simulators.c1.requests import AccessRequest, Change, Requests
 from simulators.c1.service import BatonService
 from simulators.c1.tasks import Ledger, Outcome, Session, TaskRecord, Who
 from simulators.c1.token import Authority, Client
@@ -54,6 +57,7 @@ class C1Simulator:
         self.ca_file = Path()
         self.ledger: Ledger
         self.uploads: Uploads
+        self.requests: Requests
         self.front: Front
         self._ca = ca or trustme.CA()
         self._keep_uploads = keep_uploads
@@ -88,6 +92,7 @@ class C1Simulator:
             self._ca.cert_pem.write_to_path(str(self.ca_file))
             self.uploads = Uploads(self._keep_uploads or folder)
             self.ledger = Ledger(self.policy, self.journal, asyncio.get_running_loop().call_later)
+            self.requests = Requests(self.policy, self.ledger)
             stack.callback(self.ledger.close)
             http, http_port = await HttpSide(self).start()
             stack.push_async_callback(http.cleanup)
@@ -98,6 +103,7 @@ class C1Simulator:
                 faults=self.faults,
                 ledger=self.ledger,
                 uploads=self.uploads,
+                requests=self.requests,
                 journal=self.journal,
                 drop=self._drop,
             )
@@ -139,6 +145,34 @@ class C1Simulator:
         """The new task's ID. `options` are the fields of the task's message."""
         client_id = client.client_id if client else None
         return self.ledger.add(kind, client_id=client_id, host_id=host_id, debug=debug, options=options)
+
+    def request(
+        self,
+        action: str,
+        team: str,
+        role: str,
+        user: str,
+        *,
+        host_id: str | None = None,
+        client: Client | None = None,
+        form: Form = WHOLLY_KNOWN,
+    ) -> AccessRequest:
+        """A `grant` or `revoke` of a team's role, by ids; without host or client, of the only host that said Hello.
+
+        Raises LookupError for a host, a team, a role or a user that C1 does not know.
+        """
+        who = self.requests.host(client.client_id if client else None, host_id)
+        return self.requests.make(who, Change(action), team=team, role=role, user=user, form=form)
+
+    async def ended(self, request: AccessRequest, timeout: float = PATIENCE) -> Reading:  # noqa: ASYNC109
+        """What became of the request, once no further attempt comes. Raises TimeoutError."""
+        await self.wait_for(lambda: request.ended, timeout)
+        assert request.reading is not None
+        return request.reading
+
+    def book(self, host_id: str | None = None, client: Client | None = None) -> Book:
+        """Who has what, as C1 believes now of a host, chosen as for `request`."""
+        return self.requests.book(self.requests.host(client.client_id if client else None, host_id))
 
     def cancel(self, task_id: str) -> None:
         self.ledger.cancel(task_id)

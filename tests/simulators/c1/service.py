@@ -18,12 +18,13 @@ from google.protobuf.message import Message
 
 from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.timing.clock import Clock
-from simulators.c1.answers import Context, Exchange, duration_of, expectation, invalid, wire
+from simulators.c1.answers import Context, Exchange, duration_of, expectation, wire
 from simulators.c1.faults import Action, Fault, FaultScript
 from simulators.c1.ingest import MAGIC, Rejected, ingest
 from simulators.c1.journal import Call, Journal
-from simulators.c1.limits import Refused, check
+from simulators.c1.limits import Refused, check, invalid
 from simulators.c1.policy import Policy
+from simulators.c1.requests import Requests
 from simulators.c1.tasks import Ledger, Outcome, TaskRecord
 from simulators.c1.token import Authority, TokenRejected
 from simulators.c1.uploads import Incoming, Uploads
@@ -46,6 +47,7 @@ class BatonService:
         faults: FaultScript,
         ledger: Ledger,
         uploads: Uploads,
+        requests: Requests,
         journal: Journal,
         drop: Callable[[int], None],
     ) -> None:
@@ -55,6 +57,7 @@ class BatonService:
         self._faults = faults
         self._ledger = ledger
         self._uploads = uploads
+        self._requests = requests
         self._journal = journal
         self._drop = drop
 
@@ -180,9 +183,12 @@ class BatonService:
     async def _finish_task(self, exchange: Exchange, request: pb.BatonServiceFinishTaskRequest) -> Message:
         status = request.status
         outcome = Outcome(status.code, status.message, request.error.non_retryable)
-        self._ledger.finish(exchange.who, request.task_id, outcome)
-        if outcome.success:
-            self._uploads.ingest(request.task_id)
+        reading = self._requests.read(exchange.who, self._ledger.held(exchange.who, request.task_id), request)
+        record = self._ledger.finish(exchange.who, request.task_id, outcome)
+        if reading is not None:
+            self._requests.end(exchange.who, record, reading)
+        elif outcome.success and (received := self._uploads.ingest(request.task_id)) is not None:
+            self._requests.ingested(received)
         return pb.BatonServiceFinishTaskResponse()
 
     async def _start_debugging(self, _: Exchange, __: pb.StartDebuggingRequest) -> Message:

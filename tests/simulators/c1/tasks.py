@@ -4,8 +4,6 @@ Decides without I/O. Every method raises `Refused` where C1 would refuse.
 """
 
 import asyncio
-import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,13 +13,15 @@ from google.protobuf import json_format
 from grpc import StatusCode
 
 from buildkite_connector.proto import baton_pb2 as pb
+from buildkite_connector.proto import connector_pb2
 from simulators.c1.journal import Journal
+from simulators.c1.ksuid import ksuid
 from simulators.c1.limits import Refused
 from simulators.c1.policy import Policy
 
 CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
-BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-KSUID_EPOCH = 1_400_000_000
+HEARTLESS = ("grant", "revoke")
+"""Kinds of tasks that connectors send no heartbeats for; one that comes is taken, and prolongs the lease."""
 
 
 class State(StrEnum):
@@ -53,7 +53,10 @@ class Outcome:
 
 @dataclass(slots=True)
 class TaskRecord:
-    """One task's life. `options` are the fields of its message, by their names."""
+    """One task's life. `options` are the fields of its message, by their names.
+
+    `retried_by_request`: whether it comes again is up to an access request.
+    """
 
     id: str
     kind: str
@@ -70,6 +73,7 @@ class TaskRecord:
     delivered: bool = False
     handed_again: bool = False
     end_unanswered: bool = False
+    retried_by_request: bool = False
     outcome: Outcome | None = None
     alarm: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -87,6 +91,13 @@ class Session:
 
     hellos: list[pb.BatonServiceHelloRequest] = field(default_factory=list)
     user_agent: str = ""
+
+    @property
+    def provisions(self) -> bool:
+        """Whether its last Hello announced that teams can be granted and revoked."""
+        told = self.hellos[-1].connector_metadata.capabilities
+        kinds = [each for each in told.resource_type_capabilities if each.resource_type.id == "team"]
+        return any(connector_pb2.CAPABILITY_PROVISION in each.capabilities for each in kinds)
 
 
 class Ledger:
@@ -121,9 +132,11 @@ class Ledger:
         host_id: str | None = None,
         debug: bool = False,
         options: Mapping[str, Any] | None = None,
+        retried_by_request: bool = False,
     ) -> str:
         """A task for that host, or any; its ID. Raises json_format.ParseError for a kind or option unknown."""
         record = TaskRecord(ksuid(), kind, options or {}, debug, client_id, host_id)
+        record.retried_by_request = retried_by_request
         record.message()
         self.tasks[record.id] = record
         self._journal.announce()
@@ -152,7 +165,7 @@ class Ledger:
         session.user_agent = user_agent
         if len(session.hellos) == 1:
             if self._policy.sync_on_hello:
-                self._sync_due(who)
+                self.sync_due(who)
             self._schedule_sync(who)
         self._journal.announce()
 
@@ -202,15 +215,24 @@ class Ledger:
             raise _precondition(f"task_id: {record.id} is cancelled and the host was told")
         self._end(record, outcome)
         retry = not (outcome.success or outcome.non_retryable or record.cancelled)
-        if retry and self._policy.retry_failed:
-            self.add(
-                record.kind,
-                client_id=record.client_id,
-                host_id=record.host_id,
-                debug=record.debug,
-                options=record.options,
-            )
+        if retry and self._policy.retry_failed and not record.retried_by_request:
+            self.again(record)
         return record
+
+    def again(self, record: TaskRecord) -> str:
+        """The same task under a new ID."""
+        return self.add(
+            record.kind,
+            client_id=record.client_id,
+            host_id=record.host_id,
+            debug=record.debug,
+            options=record.options,
+            retried_by_request=record.retried_by_request,
+        )
+
+    def held(self, who: Who, task_id: str) -> TaskRecord:
+        """The task that this host may end."""
+        return self._running(who, task_id)
 
     def _greeted(self, who: Who) -> None:
         if who not in self.sessions:
@@ -242,6 +264,8 @@ class Ledger:
             record.alarm = None
         if expected:
             patience = self._policy.heartbeat_interval * self._policy.heartbeat_grace
+            if record.kind in HEARTLESS:
+                patience = self._policy.change_lease
             record.alarm = self._call_later(patience, lambda: self._overdue(record, patience))
 
     def _overdue(self, record: TaskRecord, patience: float) -> None:
@@ -250,9 +274,12 @@ class Ledger:
         if self._policy.requeue_lost:
             record.state, record.holder, record.handed_again = State.QUEUED, None, True
             record.delivered = record.delivered and not self._policy.forget_uploads
-        self._journal.violate(f"Heartbeat by {host_id}: none for {record.id} within {patience:g} s")
+        if record.kind in HEARTLESS:
+            self._journal.announce()
+        else:
+            self._journal.violate(f"Heartbeat by {host_id}: none for {record.id} within {patience:g} s")
 
-    def _sync_due(self, who: Who) -> None:
+    def sync_due(self, who: Who) -> None:
         """C1 asks a host for one full sync at a time."""
         for record in self.tasks.values():
             open_ = record.state is not State.FINISHED and record.holder in (None, who)
@@ -265,20 +292,10 @@ class Ledger:
             return
 
         def fall_due() -> None:
-            self._sync_due(who)
+            self.sync_due(who)
             self._schedule_sync(who)
 
         self._due[who] = self._call_later(self._policy.sync_every, fall_due)
-
-
-def ksuid() -> str:
-    """A K-sortable unique ID: 4 bytes of seconds and 16 random ones, in base 62, 27 characters."""
-    number = int.from_bytes((int(time.time()) - KSUID_EPOCH).to_bytes(4) + secrets.token_bytes(16))
-    digits = ""
-    for _ in range(27):
-        number, digit = divmod(number, 62)
-        digits = BASE62[digit] + digits
-    return digits
 
 
 def _precondition(message: str) -> Refused:

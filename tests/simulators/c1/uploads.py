@@ -95,12 +95,13 @@ class Uploads:
     def keep_debug_log(self, part: Incoming) -> None:
         self.debug_logs.append(part.path.rename(part.path.with_suffix(".log")))
 
-    def ingest(self, task_id: str) -> None:
+    def ingest(self, task_id: str) -> Received | None:
         """The task has finished with success: its last upload counts."""
         for received in reversed(self.received):
             if received.task_id == task_id:
                 received.ingested = True
-                return
+                return received
+        return None
 
     @property
     def ingested(self) -> list[Received]:
