@@ -79,6 +79,8 @@ class Buildkite:
     seconds: float = 5.0
     preflight_seconds: float = 0.0
     collections: list[SyncScope] = field(default_factory=list)
+    rereads: list[frozenset[TeamID]] = field(default_factory=list)
+    reread_seconds: float = 0.0
     preflights: int = 0
     refusal: Failure | None = None
     token_expires_at: str | None = "2027-01-01T00:00:00Z"
@@ -106,6 +108,11 @@ class Buildkite:
         if self.failures:
             raise self.failures.popleft()
         return Collection(directory_of(self.accounts, scope), CollectionReport(requests=3))
+
+    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+        self.rereads.append(teams)
+        await asyncio.sleep(self.reread_seconds)
+        return collection
 
 
 @dataclass

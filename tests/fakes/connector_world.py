@@ -35,6 +35,7 @@ from fakes.connector_ports import (
     down,
     rate_limited,
 )
+from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import NoJitter, VirtualClock
 
 __all__ = (
@@ -66,6 +67,7 @@ class World:
         self.clock = VirtualClock()
         self.buildkite = Buildkite()
         self.c1 = C1()
+        self.members = MembershipAPI()
         self.store = Store()
         self.vault = SecretCredentials()
         self.reports = Reports()
@@ -77,6 +79,9 @@ class World:
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
         return self.buildkite
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        return self.members
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.c1

@@ -29,6 +29,7 @@ from buildkite_connector.timing.spacing import Spacing
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
+from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import NoJitter
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator
@@ -77,6 +78,7 @@ class SessionWorld:
         self.store = store
         self.clock = clock
         self.buildkite = GatedBuildkite()
+        self.members = MembershipAPI()
         self.client = sim.register_client()
         self.vault = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
         self.reports = AnnouncedReports(sim)
@@ -88,6 +90,9 @@ class SessionWorld:
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
         return self.another_buildkite or self.buildkite
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        return self.members
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
         return self.c1.client(parse_credentials(credentials.client_id, credentials.client_secret), spec.host_id)

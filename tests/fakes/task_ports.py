@@ -103,6 +103,7 @@ class Snapshots:
     open: set[TaskID] = field(default_factory=set)
     deliveries: list[tuple[TaskID, StagedSnapshot]] = field(default_factory=list)
     failed: list[tuple[StagedSnapshot, Failure]] = field(default_factory=list)
+    untrue: set[SyncID] = field(default_factory=set)
     remembered: dict[TaskID, StagedSnapshot] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
@@ -114,6 +115,9 @@ class Snapshots:
         finally:
             await asyncio.sleep(self.leaving_seconds)
             self.open.remove(task.id)
+
+    def still_true(self, snapshot: StagedSnapshot) -> bool:
+        return snapshot.sync_id not in self.untrue
 
     def recall(self, task: SyncTask) -> StagedSnapshot | None:
         return self.remembered.get(task.id)

@@ -13,10 +13,19 @@ if _without_command_line:
     sys.modules["httpx._main"] = None  # type: ignore[assignment]
 
 from buildkite_connector.buildkite.client import BuildkiteClient  # noqa: E402
+from buildkite_connector.buildkite.memberships import MembershipClient  # noqa: E402
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Patience, Timeouts  # noqa: E402
 from buildkite_connector.buildkite.source import Buildkite, open_buildkite  # noqa: E402
 
 if _without_command_line:
     del sys.modules["httpx._main"]
 
-__all__ = ["Buildkite", "BuildkiteClient", "BuildkiteSettings", "Patience", "Timeouts", "open_buildkite"]
+__all__ = [
+    "Buildkite",
+    "BuildkiteClient",
+    "BuildkiteSettings",
+    "MembershipClient",
+    "Patience",
+    "Timeouts",
+    "open_buildkite",
+]

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from buildkite_connector.buildkite import Buildkite, BuildkiteClient
+from buildkite_connector.buildkite import Buildkite, BuildkiteClient, MembershipClient
 from buildkite_connector.c1 import C1, C1Client, parse_credentials
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug
+from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, TeamID
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import Preflight, preflight
+from buildkite_connector.sync.reread import reread
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class BuildkiteSource:
     ) -> Collection:
         return await collect(self._client(), organization, scope, progress=progress)
 
+    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+        return await reread(self._client(), collection, teams)
+
     def _client(self) -> BuildkiteClient:
         return self.buildkite.client(self.token, self.quota_percent)
 
@@ -41,6 +45,9 @@ class Connections:
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> BuildkiteSource:
         return BuildkiteSource(self.buildkite, credentials.api_token, spec.quota_percent)
+
+    def memberships(self, credentials: Credentials) -> MembershipClient:
+        return self.buildkite.memberships(credentials.write_api_token or credentials.api_token)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
         parsed = parse_credentials(credentials.client_id, credentials.client_secret)

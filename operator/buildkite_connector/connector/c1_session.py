@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import internal_error
 from buildkite_connector.tasks.poller import TaskPoller
-from buildkite_connector.tasks.ports import SessionListener, Snapshots, TaskService
+from buildkite_connector.tasks.ports import MembershipChanges, SessionListener, Snapshots, TaskService
 
 logger = logging.getLogger(__name__)
 
@@ -15,10 +15,18 @@ logger = logging.getLogger(__name__)
 class C1SessionHolder:
     """The session of the connector `name`."""
 
-    def __init__(self, name: str, environment: Environment, snapshots: Snapshots, listener: SessionListener) -> None:
+    def __init__(
+        self,
+        name: str,
+        environment: Environment,
+        snapshots: Snapshots,
+        changes: MembershipChanges,
+        listener: SessionListener,
+    ) -> None:
         self._name = name
         self._env = environment
         self._snapshots = snapshots
+        self._changes = changes
         self._listener = listener
         self._poller: tuple[TaskPoller, asyncio.Task[None]] | None = None
         self._hurry = asyncio.Event()
@@ -43,6 +51,7 @@ class C1SessionHolder:
             patient=patient,
             most_tasks=env.most_tasks,
             observer=env.observer,
+            changes=self._changes,
         )
         self._poller = (poller, start(self._poll(poller)))
 

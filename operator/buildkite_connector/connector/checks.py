@@ -4,9 +4,10 @@ from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.schedule import check_schedule
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.sync.preflight import Preflight, ScopesMissing
+from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 
 
 async def check(
@@ -30,7 +31,33 @@ async def check(
         return CheckResult(
             generation, request, credentials, missing_scopes=missing, failure=failure, asked_buildkite=True
         )
-    return CheckResult(generation, request, credentials, preflight, asked_buildkite=True)
+    write_failure = await _check_writing(desired, credentials, preflight, environment)
+    missing = write_failure.missing if isinstance(write_failure, ScopesMissing) else ()
+    return CheckResult(
+        generation,
+        request,
+        credentials,
+        preflight,
+        missing_scopes=missing,
+        asked_buildkite=True,
+        write_failure=write_failure and write_failure.without_traceback(),
+    )
+
+
+async def _check_writing(
+    desired: DesiredState, credentials: Credentials, preflight: Preflight, environment: Environment
+) -> Failure | None:
+    """Why memberships cannot be changed although that is enabled, or None. A second token costs one request."""
+    if not desired.spec.provisioning.enabled:
+        return None
+    token = preflight.token
+    try:
+        if credentials.write_api_token:
+            async with environment.check_slots:
+                token = await environment.clients.memberships(credentials).token()
+    except Failure as failure:
+        return failure
+    return write_scope_missing() if WRITE_SCOPE not in token.scopes else None
 
 
 async def _ask_buildkite(desired: DesiredState, credentials: Credentials, environment: Environment) -> Preflight:

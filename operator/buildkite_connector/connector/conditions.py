@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from buildkite_connector.connector.membership_transitions import blocked_writing
 from buildkite_connector.connector.records import undelivered
 from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.state import ConnectorState, SyncPhase
@@ -41,7 +42,8 @@ class Findings:
     the newest of their kind, None when well.
     `progressing` is the sentence on what goes on towards Ready, None when nothing does;
     `held`: why the staged snapshot must not go out; `shrunk`: what it lost although it may; `awaiting_task`: it waits
-    for C1. `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence.
+    for C1. `provisions`: memberships may be changed, but for `write_failure`.
+    `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence.
     """
 
     generation: int
@@ -58,6 +60,8 @@ class Findings:
     shrunk: str | None = None
     token_expires: str | None = None
     awaiting_task: bool = False
+    provisions: bool = False
+    write_failure: Failure | None = None
     secret_is_late: bool = False
 
 
@@ -87,6 +91,7 @@ def find(state: ConnectorState, now: Instant) -> Findings:
         hold = held(state.records, state.staged, desired.spec.max_drop_percent, desired.accept_shrink)
         loss = shrunk(state.records, state.staged, desired.accept_shrink)
     preflight = state.check.preflight
+    provisions = desired.spec.provisioning.enabled and desired.spec_error is None
     return Findings(
         generation=desired.generation,
         suspended=desired.spec.suspend,
@@ -102,6 +107,8 @@ def find(state: ConnectorState, now: Instant) -> Findings:
         shrunk=loss,
         token_expires=expires_soon(preflight.token.expires_at, now.wall) if preflight is not None else None,
         awaiting_task=undelivered(state.records),
+        provisions=provisions,
+        write_failure=blocked_writing(state) if provisions else None,
         secret_is_late=state.secret_is_late(now),
     )
 
@@ -149,6 +156,8 @@ def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType
     }
     ready = _ready(findings, verdicts)
     result = {ConditionType.READY: ready, **verdicts}
+    if findings.provisions:
+        result[ConditionType.PROVISIONING_READY] = _provisioning_ready(findings.write_failure)
     blocking = _blocking(findings)
     if findings.suspended:
         return result
@@ -229,6 +238,13 @@ def _delivered(findings: Findings, records: ConnectorStatus) -> ConditionValue:
             _taken(records.last_delivery),
         )
     return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet.")
+
+
+def _provisioning_ready(failure: Failure | None) -> ConditionValue:
+    if failure is None:
+        return ConditionValue(ConditionStatus.TRUE, Reason.READY, "C1's grants and revokes are carried out.")
+    status = ConditionStatus.UNKNOWN if failure.reason is Reason.PENDING else ConditionStatus.FALSE
+    return ConditionValue(status, failure.reason, failure.message)
 
 
 def _taken(delivery: DeliveryRecord) -> str:

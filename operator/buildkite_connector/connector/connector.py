@@ -31,6 +31,7 @@ from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age
+from buildkite_connector.connector.memberships import Memberships
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import ConnectorState, DesiredState, claimed_identity
@@ -77,7 +78,8 @@ class Connector:
         self._sync: asyncio.Task[None] | None = None
         self._closing_c1: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
-        self._session = C1SessionHolder(self.name, environment, self._deliveries, self)
+        self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
+        self._session = C1SessionHolder(self.name, environment, self._deliveries, self._memberships, self)
         self._closed = False
 
     # What the scheduler and the controller call
@@ -142,6 +144,7 @@ class Connector:
         if not hold_status(self._state, now):
             self._state = replace(self._state, records=derive_status(self._state, now))
             self._writer.write(self._state.records)
+        self._memberships.state_changed()
         self._wake = wake_at(self._state, now)
         self._env.scheduler.wake(self)
 
@@ -252,7 +255,7 @@ class Connector:
                 run = self._state.sync
                 if run is None:
                     return
-                record, staged = await run_sync(self.name, self._key, run, self._env)
+                record, staged, covered = await run_sync(self.name, self._key, run, self._env, self._memberships)
         except Failure as failure:
             failed = failure
             self._apply(lambda state, now: transitions.sync_failed(state, failed, now, waits))
@@ -265,7 +268,7 @@ class Connector:
             unexpected = internal_error(error)
             self._apply(lambda state, now: transitions.sync_failed(state, unexpected, now, waits))
         else:
-            self._apply(lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits))
+            self._apply(lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits, covered))
 
     async def _discard(self, snapshot: StagedSnapshot) -> None:
         try:

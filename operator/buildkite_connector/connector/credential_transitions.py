@@ -35,7 +35,10 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found. `asked_buildkite` False: the Secret was only read again, and is the same."""
+    """What a check found. `asked_buildkite` False: the Secret was only read again, and is the same.
+
+    `write_failure`: why memberships cannot be changed although that is enabled.
+    """
 
     generation: int
     sync_request: str | None
@@ -44,6 +47,7 @@ class CheckResult:
     missing_scopes: tuple[str, ...] = ()
     failure: Failure | None = None
     asked_buildkite: bool = False
+    write_failure: Failure | None = None
 
 
 # The check
@@ -67,12 +71,21 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
     check = replace(state.check, generation=result.generation, sync_request=result.sync_request)
     if result.failure is not None:
         missing = result.missing_scopes or check.missing_scopes
-        check = replace(check, preflight=None, missing_scopes=missing)
+        check = replace(check, preflight=None, missing_scopes=missing, write_failure=None)
         return credentials_failed(replace(state, check=check), result.failure, now, waits)
     if result.asked_buildkite:
         if check.failure is not None and state.records.consecutive_failures:
             state = _due_at_once(state, now)
-        check = replace(check, preflight=result.preflight, missing_scopes=(), failure=None, failures=0)
+        check = replace(
+            check,
+            preflight=result.preflight,
+            missing_scopes=result.missing_scopes,
+            failure=None,
+            write_failure=result.write_failure,
+            failures=0,
+        )
+        if result.write_failure is not None:
+            check = replace(check, full_due=now.monotonic + RECHECK_SECONDS)
     return _secret_read_later(replace(state, check=check), now, waits)
 
 

@@ -111,7 +111,8 @@ def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
         and check.sync_request != desired.sync_request
         and now.monotonic >= state.sync_blocked_until
     )
-    again = check.failure is not None and check.full_due <= now.monotonic
+    failed = check.failure is not None or check.write_failure is not None
+    again = failed and check.full_due <= now.monotonic
     if unchecked or asked_again or again:
         yield CheckCredentials(full=True)
     elif check.secret_due <= now.monotonic:
@@ -212,12 +213,14 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
     """Whether the staged snapshot may answer the request at once.
 
     It may when it is of the desired state, holds what the task asks for, and is younger than `maxSnapshotAge` or
-    was begun after the task asked.
+    was begun after the task asked; and no membership was changed since that it does not show.
     """
     staged, last = state.staged, state.records.last_sync
     if staged is None or last is None or last.id != staged.sync_id:
         return False
-    if state.outdated or state.check.credentials is None:  # without the Secret's content nobody knows
+    if state.changes.contradict or state.outdated:
+        return False
+    if state.check.credentials is None:  # without the Secret's content nobody knows
         return False
     if not staged.scope.includes(_wanted(state, request)):
         return False
@@ -262,6 +265,8 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         return
     if check.running_since is None:
         yield check.secret_due
+        if check.write_failure is not None:
+            yield check.full_due
         if check.failure is not None:
             yield check.full_due
             yield state.sync_blocked_until

@@ -56,6 +56,14 @@ class Deliveries:
             del self._waiting[task.id]
             self._apply(lambda state, _: transitions.delivery_ended(state, task.id))
 
+    def still_true(self, snapshot: StagedSnapshot) -> bool:
+        """Where nothing was changed through this connector, any snapshot is; else the one that shows it alone."""
+        state = self._state()
+        if not state.changes.number:
+            return True
+        current = state.staged is not None and state.staged.sync_id == snapshot.sync_id
+        return current and not state.changes.contradict
+
     def recall(self, task: SyncTask) -> StagedSnapshot | None:
         return uploaded_under(self._state(), task.id)
 

@@ -11,13 +11,17 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.sync.ports import Source
-from buildkite_connector.tasks.ports import TaskService
+from buildkite_connector.tasks.ports import MembershipAPI, TaskService
 
 
 class Clients(Protocol):
     """Makes the clients of one connector's credentials. Raises Failure when the credentials are malformed."""
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source: ...
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        """Writes with the writing token, where there is one."""
+        ...
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService: ...
 

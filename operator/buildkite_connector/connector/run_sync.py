@@ -2,39 +2,63 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import SyncRun
-from buildkite_connector.model.directory import Collection
+from buildkite_connector.model.directory import Collection, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Operation, Result, Work
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SyncRecord
+from buildkite_connector.sync.ports import Source
 
 logger = logging.getLogger(__name__)
 
 
+MOST_SEALS = 5
+"""How often a snapshot is written again because memberships were changed through this connector meanwhile."""
+
+
+class ChangedTeams(Protocol):
+    """What is changed through this connector while a sync runs."""
+
+    async def settled(self) -> None:
+        """Until no write is under way."""
+        ...
+
+    def changed_since(self, number: int) -> tuple[int, frozenset[TeamID]]:
+        """The number of changes now, and the teams changed after `number`."""
+        ...
+
+
 async def run_sync(
-    name: str, key: ConnectorKey, run: SyncRun, environment: Environment
-) -> tuple[SyncRecord, StagedSnapshot]:
-    """Raises Failure, SYNC_TIMEOUT among others; the failure is logged."""
+    name: str, key: ConnectorKey, run: SyncRun, environment: Environment, changed: ChangedTeams
+) -> tuple[SyncRecord, StagedSnapshot, int]:
+    """The record, the snapshot, and the number of changes up to which it shows all of them.
+
+    Raises Failure, SYNC_TIMEOUT among others; the failure is logged.
+    """
     with environment.observer.operation(
         Work.SYNC, connector=name, sync_id=run.id or "", trigger=run.trigger.value
     ) as operation:
         try:
-            record, staged = await _run(name, key, run, environment)
+            record, staged, covered = await _run(name, key, run, environment, changed)
         except Failure as failure:
             operation.tell(result=Result.FAILED.value, reason=failure.reason.value)
             fields = {"connector": name, "sync_id": run.id, "reason": failure.reason.value, "error": failure.message}
             logger.warning("sync failed", extra=fields)
             raise
         _tell(operation, record)
-        return record, staged
+        return record, staged, covered
 
 
-async def _run(name: str, key: ConnectorKey, run: SyncRun, env: Environment) -> tuple[SyncRecord, StagedSnapshot]:
+async def _run(
+    name: str, key: ConnectorKey, run: SyncRun, env: Environment, changed: ChangedTeams
+) -> tuple[SyncRecord, StagedSnapshot, int]:
     spec, preflight, started = run.spec, run.preflight, run.started
     credentials = run.inputs.credentials if run.inputs is not None else None
     sync_id = run.id
@@ -43,8 +67,12 @@ async def _run(name: str, key: ConnectorKey, run: SyncRun, env: Environment) -> 
     source = env.clients.source(credentials, spec)
     try:
         async with asyncio.timeout(spec.sync_timeout):
-            collection = await source.collect(preflight.organization, SyncScope(spec.kinds))
-            staged = await env.store.stage(key, collection.directory, sync_id=sync_id, started_at=started.wall)
+            collected = await source.collect(preflight.organization, SyncScope(spec.kinds))
+
+            def stage(directory: Directory) -> Awaitable[StagedSnapshot]:
+                return env.store.stage(key, directory, sync_id=sync_id, started_at=started.wall)
+
+            collection, staged, covered = await _seal(collected, source, stage, changed)
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
@@ -64,7 +92,34 @@ async def _run(name: str, key: ConnectorKey, run: SyncRun, env: Environment) -> 
         staged.size,
     )
     _log(name, record, collection, env.clock.monotonic() - started.monotonic)
-    return record, staged
+    return record, staged, covered
+
+
+async def _seal(
+    collection: Collection,
+    source: Source,
+    stage: Callable[[Directory], Awaitable[StagedSnapshot]],
+    changed: ChangedTeams,
+) -> tuple[Collection, StagedSnapshot, int]:
+    """Write the snapshot with all that was changed through this connector before.
+
+    Teams that were changed since the sync began are read again; also when that happens while the file is written, a
+    few times. Nothing is awaited after the last look at the changes.
+    """
+    covered = 0
+    staged: StagedSnapshot | None = None
+    for _ in range(MOST_SEALS):
+        await changed.settled()
+        number, teams = changed.changed_since(covered)
+        if staged is not None and not teams:
+            return collection, staged, number
+        covered = number
+        if teams:
+            collection = await source.reread(collection, teams)
+        staged = await stage(collection.directory)
+    if staged is None:
+        raise RuntimeError("a snapshot is written at least once")
+    return collection, staged, covered
 
 
 def _tell(operation: Operation, record: SyncRecord) -> None:

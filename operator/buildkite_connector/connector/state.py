@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from buildkite_connector.connector.ports import CredentialsSource
+from buildkite_connector.connector.team_changes import TeamChanges
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -57,6 +58,7 @@ class Inputs:
 class Check:
     """What is known of the credentials. `failure` blocks syncs; a check without one found all in order.
 
+    `write_failure`: why memberships cannot be changed, while provisioning is enabled; syncs go on.
     `generation` and `sync_request` are those that the last check saw, -1 when there was none. `secret_due` is when
     the Secret is read again, `full_due` when Buildkite is asked again although the Secret is the same.
     `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
@@ -73,6 +75,7 @@ class Check:
     full_due: float = 0.0
     running_since: float | None = None
     full: bool = False
+    write_failure: Failure | None = None
 
 
 class C1Phase(Enum):
@@ -85,11 +88,12 @@ class C1Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class C1Identity:
-    """Who the session is with C1; another identity needs another session."""
+    """Who the session is with C1, and whether it offers provisioning; another identity needs another session."""
 
     client_id: str
     client_secret: str = field(repr=False)
     host_id: str = ""
+    provisions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ class ConnectorState:
     `uploaded` is the newest file that C1 took and the task under which it did; the file may be gone since.
     `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
     becomes of the wall clock.
+    `changes`: of memberships, made through this connector.
     `host_id_holder`: another connector that C1 would take for this one.
     """
 
@@ -189,6 +194,7 @@ class ConnectorState:
     sync_blocked_until: float = 0.0
     retry_at: float = float("inf")
     host_id_holder: ConnectorKey | None = None
+    changes: TeamChanges = field(default_factory=TeamChanges)
 
     @property
     def inputs(self) -> Inputs:
@@ -261,4 +267,5 @@ def claimed_identity(state: ConnectorState) -> C1Identity | None:
     credentials, desired = state.check.credentials, state.desired
     if desired.spec.suspend or desired.spec_error is not None or credentials is None:
         return None
-    return C1Identity(credentials.client_id, credentials.client_secret, state.desired.spec.host_id)
+    spec = desired.spec
+    return C1Identity(credentials.client_id, credentials.client_secret, spec.host_id, spec.provisioning.enabled)

@@ -71,8 +71,12 @@ def restore_started(state: ConnectorState) -> ConnectorState:
 
 
 def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> ConnectorState:
-    """A file that may be older than a change of the resource or its Secret, or than the staged one, answers no task."""
-    if state.staged is not None or not state.restored_serves:
+    """A file that may be older than a change of the resource or its Secret, or than the staged one, answers no task.
+
+    Nor does one that may be older than a change of a membership: what a killed process changed last, nobody knows.
+    """
+    may_contradict = state.desired.spec.provisioning.enabled
+    if state.staged is not None or not state.restored_serves or may_contradict:
         retired = (staged,) if staged is not None else ()
         return replace(state, restoring=False, retired=(*state.retired, *retired))
     return replace(state, restoring=False, staged=staged)
@@ -103,7 +107,7 @@ def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> Conne
     )
     echoed = replace(state.records, last_handled_sync_request=state.desired.sync_request)
     served = replace(state.check, sync_request=state.desired.sync_request)
-    return replace(state, sync=run, check=served, records=echoed)
+    return replace(state, sync=run, check=served, records=echoed, changes=state.changes.forgotten())
 
 
 def sync_cancelling(state: ConnectorState) -> ConnectorState:
@@ -118,9 +122,17 @@ def sync_ended(state: ConnectorState) -> ConnectorState:
 
 
 def sync_succeeded(
-    state: ConnectorState, record: SyncRecord, staged: StagedSnapshot, now: Instant, waits: Waits
+    state: ConnectorState,
+    record: SyncRecord,
+    staged: StagedSnapshot,
+    now: Instant,
+    waits: Waits,
+    covered: int = 0,
 ) -> ConnectorState:
-    """The snapshot is staged in place of the one before. After an edit meanwhile the next sync is due at once."""
+    """The snapshot is staged in place of the one before. After an edit meanwhile the next sync is due at once.
+
+    `covered`: the number of `TeamChanges` up to which it shows all changes.
+    """
     run = state.sync
     inputs = run.inputs if run is not None else None
     current = inputs is not None and inputs.same(state.inputs)
@@ -135,6 +147,7 @@ def sync_succeeded(
         retired=retired,
         sync_failure=None,
         retry_at=float("inf"),
+        changes=replace(state.changes, covered=covered),
         records=records.sync_succeeded(
             state.records, record, next_sync=next_sync, accepted=state.desired.accept_shrink
         ),

@@ -21,6 +21,8 @@ class Work(StrEnum):
     """connector, task_id, kind; result."""
     DELIVERY = "delivery"
     """connector, task_id, bytes; result."""
+    CHANGE = "change of a membership"
+    """connector, task_id, action; result (ChangeResult, or why it failed)."""
     BUILDKITE_REQUEST = "request to Buildkite"
     """method, path; status or error, and what is left of the rate-limit windows."""
     C1_CALL = "call to C1"

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from buildkite_connector.model.directory import Counts, Organization
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.provisioning import ProvisioningRecord
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.tasks import TaskID
 
@@ -32,6 +33,7 @@ class ConditionType(StrEnum):
     CREDENTIALS_VALID = "CredentialsValid"
     SYNCED = "Synced"
     DELIVERED = "Delivered"
+    PROVISIONING_READY = "ProvisioningReady"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -123,6 +125,7 @@ class ConnectorStatus:
     last_delivery: DeliveryRecord | None = None
     last_handled_sync_request: str | None = None
     history: tuple[HistoryEntry, ...] = ()
+    provisioning: ProvisioningRecord | None = None
 
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((each for each in self.conditions if each.type is kind), None)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from buildkite_connector.connector.ports import Clients
-from buildkite_connector.model.directory import Collection, Directory, Organization, OrganizationSlug
+from buildkite_connector.model.directory import Collection, Directory, Organization, OrganizationSlug, TeamID
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.sync.preflight import Preflight
-from buildkite_connector.tasks.ports import TaskService
+from buildkite_connector.tasks.ports import MembershipAPI, TaskService
 
 
 def empty_collection(organization: Organization, scope: SyncScope) -> Collection:
@@ -35,6 +35,10 @@ class EmptySource:
         del progress  # there is nothing to tell of
         return empty_collection(organization, scope)
 
+    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+        del teams  # there are none
+        return collection
+
 
 @dataclass(frozen=True, slots=True)
 class EmptyClients:
@@ -44,6 +48,9 @@ class EmptyClients:
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> EmptySource:
         return EmptySource(self.clients.source(credentials, spec))
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        return self.clients.memberships(credentials)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
         return self.clients.task_service(credentials, spec)

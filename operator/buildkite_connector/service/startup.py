@@ -12,7 +12,7 @@ from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import Source
-from buildkite_connector.tasks.ports import TaskService
+from buildkite_connector.tasks.ports import MembershipAPI, TaskService
 
 
 class StartupHello:
@@ -26,6 +26,9 @@ class StartupHello:
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
         return self._clients.source(credentials, spec)
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        return self._clients.memberships(credentials)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
         """Raises Failure, which at the start ends the process too: no session can begin."""

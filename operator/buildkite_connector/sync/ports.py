@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug
+from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, TeamID
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.preflight import Preflight
@@ -17,3 +17,7 @@ class Source(Protocol):
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
     ) -> Collection: ...
+
+    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+        """The collection with the members of these teams as they are now."""
+        ...

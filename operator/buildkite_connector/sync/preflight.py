@@ -11,6 +11,7 @@ from typing import Protocol
 
 from buildkite_connector.model.directory import REQUIRED_SCOPES, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.scope import ResourceKind
 
 MOST_SLUGS = 20
@@ -80,6 +81,16 @@ async def preflight(access: Access, slug: str | None, kinds: Collection[Resource
             token,
         )
     return Preflight(token, await find_organization(access, slug))
+
+
+def write_scope_missing() -> ScopesMissing:
+    """The token that changes memberships cannot."""
+    return ScopesMissing(
+        f"Provisioning is enabled and needs the scope {WRITE_SCOPE}, which the Buildkite API token lacks: no membership"
+        " is changed; syncs go on. Edit the token in Buildkite, or put one for writing into the Secret's key"
+        " BATON_WRITE_API_TOKEN.",
+        (WRITE_SCOPE,),
+    )
 
 
 async def find_organization(access: Access, slug: str | None) -> Organization:

@@ -43,6 +43,10 @@ class Snapshots(Protocol):
         """
         ...
 
+    def still_true(self, snapshot: StagedSnapshot) -> bool:
+        """Whether it shows all changes that were made through this connector: asked again right before an upload."""
+        ...
+
     def recall(self, task: SyncTask) -> StagedSnapshot | None:
         """What C1 took under this very task before, when its end was lost: the task needs no second upload."""
         ...

@@ -53,7 +53,15 @@ class SyncFullHandler:
             logger.info("C1 hands out again a task whose snapshot it has; its end is sent again", extra=fields)
             return outcome
         self._recalls = False
+        while not await self._upload():
+            logger.info("a change made the snapshot untrue", extra={"connector": self._name, "task_id": self._task.id})
+        return outcome
+
+    async def _upload(self) -> bool:
+        """Whether the snapshot went out. A membership may have been changed while it waited for its turn."""
         async with self._snapshots.snapshot_for(self._task) as snapshot, self._turn:
+            if not self._snapshots.still_true(snapshot):
+                return False
             self.uploads = True
             try:
                 with self._observer.operation(
@@ -67,7 +75,7 @@ class SyncFullHandler:
                 self.uploads = self.awaits_answer = False
             self._delivered = snapshot
             self._snapshots.uploaded(self._task, snapshot)
-        return outcome
+        return True
 
     def accepted(self) -> None:
         if self._delivered is not None:

@@ -11,7 +11,7 @@ import pytest
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import Inputs, SyncPhase, SyncRun
-from buildkite_connector.model.directory import Collection, CollectionReport, Counts, Directory, Organization
+from buildkite_connector.model.directory import Collection, CollectionReport, Counts, Directory, Organization, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -69,6 +69,21 @@ class Shelf(Store):
         return await super().stage(key, directory, sync_id=sync_id, started_at=started_at)
 
 
+@dataclass
+class Changed:
+    """What is changed meanwhile: at each look, the next of `looks` (the number, and the teams)."""
+
+    looks: list[tuple[int, frozenset[TeamID]]] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+
+    async def settled(self) -> None:
+        """Nothing is under way."""
+
+    def changed_since(self, number: int) -> tuple[int, frozenset[TeamID]]:
+        self.asked.append(number)
+        return self.looks.pop(0) if self.looks else (number, frozenset())
+
+
 class Bench(World):
     """What one sync runs on. `clients` are those that were made."""
 
@@ -77,6 +92,7 @@ class Bench(World):
         self.source_port = Source(seconds=5.126)
         self.shelf = Shelf()
         self.observer = Records()
+        self.changed = Changed()
         self.clients: list[tuple[Credentials, ConnectorSpec]] = []
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
@@ -100,7 +116,9 @@ class Bench(World):
         )
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
-        return await run_sync("default.acme", KEY, run, self.environment(Scheduler(self.clock)))
+        environment = self.environment(Scheduler(self.clock))
+        record, staged, self.covered = await run_sync("default.acme", KEY, run, environment, self.changed)
+        return record, staged
 
 
 @virtual_time
@@ -185,3 +203,24 @@ async def test_a_sync_that_was_not_admitted_asks_for_nothing(lacking: dict[str, 
     assert bench.observer.facts == [
         ("sync", {"connector": "default.acme", "sync_id": run.id or "", "trigger": "Request"})
     ]
+
+
+@virtual_time
+async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snapshot_is_written() -> None:
+    bench = Bench()
+    first, second = frozenset({TeamID("t-1")}), frozenset({TeamID("t-2")})
+    bench.changed.looks = [(3, first), (5, second), (5, frozenset())]
+    await bench.sync(bench.admitted())
+    assert bench.source_port.rereads == [first, second]
+    assert bench.changed.asked == [0, 3, 5]
+    assert len(bench.shelf.staged) == 2, "written again after the second change"
+    assert bench.covered == 5
+
+
+@virtual_time
+async def test_a_sync_does_not_run_after_changes_for_ever() -> None:
+    bench = Bench()
+    bench.changed.looks = [(number, frozenset({TeamID("t-1")})) for number in range(1, 100)]
+    await bench.sync(bench.admitted())
+    assert len(bench.shelf.staged) == 5
+    assert bench.covered == 5, "what was changed later than the last reading makes the snapshot stale"

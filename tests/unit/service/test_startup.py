@@ -9,7 +9,7 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.service.startup import StartupHello
 from buildkite_connector.sync.ports import Source
-from buildkite_connector.tasks.ports import TaskService
+from buildkite_connector.tasks.ports import MembershipAPI, TaskService
 
 CREDENTIALS, SPEC = Credentials("c", "s", "t"), ConnectorSpec("h")
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused Hello.", remedy=Remedy.CREDENTIALS)
@@ -53,6 +53,9 @@ class Clients:
         self.failure = failure
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
+        raise NotImplementedError
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
         raise NotImplementedError
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:

@@ -1,0 +1,149 @@
+"""The changes of memberships that C1's tasks make through one connector: when they may, and what is known of them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+from buildkite_connector.connector import membership_transitions as transitions
+from buildkite_connector.connector.deliveries import Apply
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.state import ConnectorState
+from buildkite_connector.model.directory import TeamID
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.observer import Work
+from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, shown_name
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.tasks import MembershipTask
+from buildkite_connector.tasks.ports import ChangeGrounds, MembershipAPI
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 15.0
+"""How long a change waits for a check of the credentials that is under way."""
+
+
+class Memberships:
+    """`tasks.ports.MembershipChanges` of one connector. `apply` changes its state, `state` reads it."""
+
+    def __init__(self, name: str, environment: Environment, apply: Apply, state: Callable[[], ConnectorState]) -> None:
+        self._name = name
+        self._env = environment
+        self._apply = apply
+        self._state = state
+        self._turns: WeakValueDictionary[TeamID, asyncio.Lock] = WeakValueDictionary()
+        self._api: tuple[Credentials, MembershipAPI] | None = None
+        self._news = asyncio.Event()
+
+    def state_changed(self) -> None:
+        """The connector's state is another: what waits for it looks again."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    # What a task asks
+    @asynccontextmanager
+    async def turn(self, team: TeamID) -> AsyncIterator[None]:
+        lock = self._turns.get(team)
+        if lock is None:
+            lock = self._turns[team] = asyncio.Lock()
+        async with lock:
+            yield
+
+    async def grounds(self) -> ChangeGrounds | None:
+        deadline = self._env.clock.monotonic() + CHECK_SECONDS
+        while (blocked := self._blocked()) is not None and blocked.reason is Reason.PENDING:
+            left = deadline - self._env.clock.monotonic()
+            if left <= 0 or not await self._news_within(left):
+                break
+        state = self._state()
+        if not state.desired.spec.provisioning.enabled:
+            return None
+        if blocked is not None:
+            raise blocked.without_traceback()
+        preflight, credentials = state.check.preflight, state.check.credentials
+        if preflight is None or credentials is None:
+            raise RuntimeError("a connector that is not blocked was checked")
+        return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
+
+    def allowed(self) -> bool:
+        return transitions.may_write(self._state())
+
+    @contextmanager
+    def writing(self, team: TeamID) -> Iterator[None]:
+        self._apply(lambda state, _: replace(state, changes=state.changes.begun(team)))
+        try:
+            yield
+        finally:
+            self._apply(lambda state, _: replace(state, changes=state.changes.ended(team)))
+
+    def ended(self, task: MembershipTask, result: ChangeResult, user_name: str, reason: str = "") -> None:
+        self._log(task, result.value, reason)
+        wanted = task.membership
+        if result is ChangeResult.ALREADY or wanted is None:
+            return
+        change = ChangeRecord(
+            0,
+            self._env.clock.now(),
+            ChangeAction(task.kind),
+            shown_name(task.team_name, wanted.team),
+            wanted.role,
+            shown_name(user_name, wanted.account),
+            task.id,
+            result,
+            reason,
+        )
+        self._apply(lambda state, _: transitions.change_recorded(state, change))
+
+    def failed(self, task: MembershipTask, failure: Failure) -> None:
+        self._log(task, failure.reason.value, failure.message)
+        self._apply(lambda state, now: transitions.change_failed(state, failure, now))
+
+    # What a sync asks before it seals its snapshot
+    async def settled(self) -> None:
+        """Until no write is under way."""
+        while self._state().changes.writing:
+            await self._news.wait()
+
+    def changed_since(self, number: int) -> tuple[int, frozenset[TeamID]]:
+        """The number of changes now, and the teams changed after `number`."""
+        changes = self._state().changes
+        return changes.number, changes.since(number)
+
+    def _blocked(self) -> Failure | None:
+        return transitions.blocked_writing(self._state()) if self._state().desired.spec.provisioning.enabled else None
+
+    async def _news_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _client(self, credentials: Credentials) -> MembershipAPI:
+        if self._api is None or self._api[0] != credentials:
+            self._api = (credentials, self._env.clients.memberships(credentials))
+        return self._api[1]
+
+    def _log(self, task: MembershipTask, result: str, reason: str) -> None:
+        """One line fit for an audit: who is in which team through which task."""
+        facts = {"connector": self._name, "task_id": task.id, "action": task.kind, "result": result}
+        with self._env.observer.operation(
+            Work.CHANGE, connector=self._name, task_id=task.id, action=task.kind
+        ) as operation:
+            operation.tell(result=result)
+        if task.membership is not None:
+            facts |= {
+                "team": task.membership.team,
+                "team_name": shown_name(task.team_name, task.membership.team),
+                "role": task.membership.role.value,
+                "user": task.membership.account,
+            }
+        well = result in set(ChangeResult)
+        logger.log(
+            logging.INFO if well else logging.WARNING,
+            "membership task done" if well else "membership task failed",
+            extra={**facts, **({"reason": reason} if reason else {})},
+        )

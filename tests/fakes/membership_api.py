@@ -1,0 +1,96 @@
+"""Buildkite's team memberships in memory, with what can go wrong before and after a write takes effect."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID, TokenFacts
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.sync.collect import Member
+from buildkite_connector.tasks.ports import WriteLost, WriteRefused
+
+LOST = Failure(Reason.BUILDKITE_UNREACHABLE, "the connection broke")
+
+
+@dataclass
+class MembershipAPI:
+    """`rows` is who is in which team. `teams` are those that exist, with their slugs.
+
+    The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
+    `reads` are raised by the next readings. `seconds` is how long each call takes; `most` how many ran at once.
+    """
+
+    rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
+    teams: dict[TeamID, str] = field(default_factory=lambda: {TeamID("t-1"): "platform", TeamID("t-2"): "ops"})
+    people: set[AccountID] | None = None
+    scopes: frozenset[str] = frozenset({"write_teams"})
+    before: deque[Exception] = field(default_factory=deque)
+    after: deque[Exception] = field(default_factory=deque)
+    reads: deque[Exception] = field(default_factory=deque)
+    seconds: float = 0.0
+    calls: list[str] = field(default_factory=list)
+    writes: list[tuple[str, TeamID, AccountID]] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+
+    async def token(self) -> TokenFacts:
+        await self._take("token")
+        return TokenFacts("uuid", self.scopes)
+
+    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
+        await self._take("read")
+        if self.reads:
+            raise self.reads.popleft()
+        role = self.rows.get((team, account))
+        return Member(account, "Ada", role) if role is not None else None
+
+    async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
+        await self._take("team")
+        return team in self.teams
+
+    async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
+        await self._take("slug")
+        return self.teams.get(team)
+
+    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+        key = (wanted.team, wanted.account)
+        await self._begin("create", wanted)
+        if wanted.team not in self.teams:
+            raise WriteLost
+        if key in self.rows or (self.people is not None and wanted.account not in self.people):
+            raise WriteRefused("Validation failed: User is not a person for whom that is possible")
+        return self._end(wanted)
+
+    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+        await self._begin("change", wanted)
+        if (wanted.team, wanted.account) not in self.rows:
+            raise WriteLost
+        return self._end(wanted)
+
+    async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
+        await self._begin("remove", membership)
+        if self.rows.pop((membership.team, membership.account), None) is None:
+            raise WriteLost
+        if self.after:
+            raise self.after.popleft()
+
+    async def _take(self, what: str) -> None:
+        self.calls.append(what)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.running -= 1
+
+    async def _begin(self, what: str, wanted: Membership) -> None:
+        self.writes.append((what, wanted.team, wanted.account))
+        await self._take(what)
+        if self.before:
+            raise self.before.popleft()
+
+    def _end(self, wanted: Membership) -> Member:
+        self.rows[wanted.team, wanted.account] = wanted.role
+        if self.after:
+            raise self.after.popleft()
+        return Member(wanted.account, "Ada", wanted.role)

@@ -1,0 +1,288 @@
+"""The table of outcomes of grants and revokes: what is in Buildkite before, what comes between, what C1 hears."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
+from buildkite_connector.tasks.membership import CHANGE_SECONDS, MembershipHandler
+from buildkite_connector.tasks.membership_decisions import OFF
+from buildkite_connector.tasks.ports import ChangeGrounds, WriteRefused
+from fakes.membership_api import LOST, MembershipAPI
+from fakes.virtual_time import NoJitter, VirtualClock, virtual_time
+
+TEAM, ADA = TeamID("t-1"), AccountID("u-1")
+MEMBER = Membership(TEAM, ADA, Role.MEMBER)
+MAINTAINER = replace(MEMBER, role=Role.MAINTAINER)
+DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "503")
+FORBIDDEN = Failure(Reason.ACCESS_DENIED, "403", remedy=Remedy.CREDENTIALS)
+REJECTED = Failure(Reason.TOKEN_REJECTED, "401", remedy=Remedy.CREDENTIALS)
+LIMITED = Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=20.0)
+
+
+@dataclass
+class Changes:
+    """`off`: provisioning is; `writes_off`: it was switched off since the membership was read."""
+
+    api: MembershipAPI = field(default_factory=MembershipAPI)
+    policy: Provisioning = field(default_factory=lambda: Provisioning(enabled=True))
+    off: bool = False
+    writes_off: bool = False
+    failure: Failure | None = None
+    done: list[tuple[ChangeResult, str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, team: TeamID) -> AsyncIterator[None]:
+        yield
+
+    async def grounds(self) -> ChangeGrounds | None:
+        if self.failure is not None:
+            raise self.failure
+        return None if self.off else ChangeGrounds(OrganizationSlug("acme"), self.api, self.policy)
+
+    def allowed(self) -> bool:
+        return not self.writes_off
+
+    @contextlib.contextmanager
+    def writing(self, team: TeamID) -> Iterator[None]:
+        self.marks.append(f"begun {team}")
+        try:
+            yield
+        finally:
+            self.marks.append(f"ended {team}")
+
+    def ended(self, task: MembershipTask, result: ChangeResult, user_name: str, reason: str = "") -> None:
+        self.done.append((result, user_name, reason))
+
+    def failed(self, task: MembershipTask, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+def handler(changes: Changes, wanted: Membership | None, *, grants: bool) -> MembershipHandler:
+    task = MembershipTask(TaskID("task"), grants, wanted, "Platform", "Ada L", refusal="" if wanted else "no id in it")
+    return MembershipHandler("default.acme", task, changes, VirtualClock(), NoJitter())
+
+
+async def carry_out(changes: Changes, wanted: Membership | None, *, grants: bool) -> TaskOutcome:
+    return await handler(changes, wanted, grants=grants).run()
+
+
+def changes_with(role: Role | None, **options: object) -> Changes:
+    changes = Changes()
+    if role is not None:
+        changes.api.rows[TEAM, ADA] = role
+    for name, value in options.items():
+        setattr(changes.api, name, value)
+    return changes
+
+
+@dataclass(frozen=True)
+class Row:
+    """`before` and `after`: the role in Buildkite; `answer` is what C1 gets, or `code` and whether that is final."""
+
+    name: str
+    grants: bool
+    wanted: Membership
+    before: Role | None
+    after: Role | None
+    answer: GrantAnswer | RevokeAnswer | None = None
+    code: Code = Code.OK
+    final: bool = False
+    writes: int = 0
+    fails_before: tuple[Exception, ...] = ()
+    fails_after: tuple[Exception, ...] = ()
+    reads: tuple[Exception, ...] = ()
+    people: frozenset[AccountID] | None = None
+    teams: tuple[TeamID, ...] = (TEAM,)
+
+
+NONE, M, A = None, Role.MEMBER, Role.MAINTAINER
+TABLE = [
+    Row("created", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=1),
+    Row("role changed up", True, MAINTAINER, M, A, GrantAnswer(MAINTAINER, replaced=MEMBER), writes=1),
+    Row("role changed down", True, MEMBER, A, M, GrantAnswer(MEMBER, replaced=MAINTAINER), writes=1),
+    Row("already there", True, MEMBER, M, M, GrantAnswer(MEMBER, already=True)),
+    Row("removed", False, MEMBER, M, NONE, RevokeAnswer(), writes=1),
+    Row("already gone", False, MEMBER, NONE, NONE, RevokeAnswer(already=True)),
+    Row("stale revoke of the other role", False, MAINTAINER, M, M, RevokeAnswer(already=True)),
+    Row("team gone, grant", True, MEMBER, NONE, NONE, None, Code.NOT_FOUND, True, 1, teams=()),
+    Row("team gone, revoke", False, MEMBER, NONE, NONE, RevokeAnswer(already=True), teams=()),
+    Row(
+        "not in the organization", True, MEMBER, NONE, NONE, None, Code.FAILED_PRECONDITION, True, 1, people=frozenset()
+    ),
+    Row("lost before it took effect", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=2, fails_before=(LOST,)),
+    Row("lost after it took effect", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=1, fails_after=(LOST,)),
+    Row(
+        "a role's change lost after it took effect",
+        True,
+        MAINTAINER,
+        M,
+        A,
+        GrantAnswer(MAINTAINER, replaced=MEMBER),
+        writes=1,
+        fails_after=(DOWN,),
+    ),
+    Row("a removal lost after it took effect", False, MEMBER, M, NONE, RevokeAnswer(), writes=1, fails_after=(LOST,)),
+    Row("a removal lost before it took effect", False, MEMBER, M, NONE, RevokeAnswer(), writes=2, fails_before=(DOWN,)),
+    Row("5xx for good", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, 4, fails_before=(DOWN,) * 9),
+    Row("5xx on reading", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, reads=(DOWN,)),
+    Row("429 for good", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, 1, fails_before=(LIMITED,)),
+    Row("403", True, MEMBER, NONE, NONE, None, Code.PERMISSION_DENIED, True, 1, fails_before=(FORBIDDEN,)),
+    Row("401", False, MEMBER, M, M, None, Code.UNAUTHENTICATED, True, 1, fails_before=(REJECTED,)),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+@virtual_time
+async def test_each_outcome(row: Row) -> None:
+    changes = changes_with(
+        row.before,
+        before=deque(row.fails_before),
+        after=deque(row.fails_after),
+        reads=deque(row.reads),
+        people=row.people,
+        teams=dict.fromkeys(row.teams, "platform"),
+    )
+    outcome = await carry_out(changes, row.wanted, grants=row.grants)
+
+    assert (outcome.code, outcome.non_retryable, outcome.answer) == (row.code, row.final, row.answer)
+    assert not outcome.cancels
+    assert changes.api.rows.get((TEAM, ADA)) is row.after
+    assert len(changes.api.writes) == row.writes
+    assert changes.marks == ["begun t-1", "ended t-1"] * row.writes
+    assert bool(changes.failures) == (row.code is not Code.OK)
+    assert bool(changes.done) == (row.code is Code.OK)
+    assert bool(outcome.message) == (row.code is not Code.OK)
+
+
+@virtual_time
+async def test_a_change_costs_two_requests() -> None:
+    changes = Changes()
+    await carry_out(changes, MEMBER, grants=True)
+    assert changes.api.calls == ["read", "create"]
+    assert changes.done == [(ChangeResult.GRANTED, "Ada", "")]
+
+
+@virtual_time
+async def test_somebody_who_is_added_meanwhile_is_there_already() -> None:
+    changes = Changes()
+    changes.api.seconds = 1.0
+    task = asyncio.create_task(carry_out(changes, MEMBER, grants=True))
+    await asyncio.sleep(1.5)
+    changes.api.rows[TEAM, ADA] = Role.MEMBER
+    assert (await task).answer == GrantAnswer(MEMBER, already=True)
+    assert changes.done == [(ChangeResult.ALREADY, "Ada", "")]
+
+
+@virtual_time
+async def test_somebody_who_is_added_with_the_other_role_meanwhile_gets_the_right_one() -> None:
+    changes = Changes()
+    changes.api.seconds = 1.0
+    task = asyncio.create_task(carry_out(changes, MAINTAINER, grants=True))
+    await asyncio.sleep(1.5)
+    changes.api.rows[TEAM, ADA] = Role.MEMBER
+    assert (await task).code is Code.OK
+    assert changes.api.rows == {(TEAM, ADA): Role.MAINTAINER}
+
+
+@pytest.mark.parametrize("grants", [True, False])
+@virtual_time
+async def test_a_protected_team_is_left_alone(grants: bool) -> None:
+    changes = changes_with(None if grants else Role.MEMBER)
+    changes.policy = Provisioning(enabled=True, protected_teams=("platform",))
+    before = dict(changes.api.rows)
+    outcome = await carry_out(changes, MEMBER, grants=grants)
+
+    assert (outcome.code, outcome.non_retryable, outcome.cancels) == (Code.FAILED_PRECONDITION, True, True)
+    assert "platform is protected" in outcome.message
+    assert (changes.api.rows, changes.api.writes) == (before, [])
+    assert changes.done == [(ChangeResult.REFUSED, "Ada L", outcome.message)]
+
+
+@virtual_time
+async def test_a_team_beside_the_protected_ones_is_changed() -> None:
+    changes = Changes(policy=Provisioning(enabled=True, protected_teams=("ops",)))
+    assert (await carry_out(changes, MEMBER, grants=True)).code is Code.OK
+
+
+@virtual_time
+async def test_a_role_that_is_not_among_those_granted_is_refused_and_can_still_be_revoked() -> None:
+    policy = Provisioning(enabled=True, roles=(Role.MEMBER,))
+    changes = changes_with(Role.MAINTAINER)
+    changes.policy = policy
+    granted = await carry_out(Changes(policy=policy), MAINTAINER, grants=True)
+    revoked = await carry_out(changes, MAINTAINER, grants=False)
+
+    assert (granted.code, granted.cancels) == (Code.FAILED_PRECONDITION, True)
+    assert "allows member" in granted.message
+    assert revoked.answer == RevokeAnswer()
+
+
+@virtual_time
+async def test_while_off_nothing_is_asked_of_buildkite() -> None:
+    changes = Changes(off=True)
+    for wanted in (MEMBER, None):
+        assert await carry_out(changes, wanted, grants=True) is OFF
+    assert changes.api.calls == []
+
+
+@virtual_time
+async def test_what_is_switched_off_between_reading_and_writing_writes_nothing() -> None:
+    changes = Changes(writes_off=True)
+    assert await carry_out(changes, MEMBER, grants=True) is OFF
+    assert changes.api.calls == ["read"]
+
+
+@virtual_time
+async def test_a_task_without_ids_is_final() -> None:
+    outcome = await carry_out(Changes(), None, grants=True)
+    assert (outcome.code, outcome.message, outcome.non_retryable) == (Code.INVALID_ARGUMENT, "no id in it", True)
+
+
+@virtual_time
+async def test_what_blocks_changes_is_told() -> None:
+    missing = Failure(Reason.TOKEN_SCOPE_MISSING, "lacks write_teams", remedy=Remedy.CREDENTIALS)
+    outcome = await carry_out(Changes(failure=missing), MEMBER, grants=True)
+    assert (outcome.code, outcome.non_retryable) == (Code.PERMISSION_DENIED, True)
+    assert "write_teams" in outcome.message
+
+
+@virtual_time
+async def test_a_change_that_takes_too_long_is_handed_back() -> None:
+    changes = changes_with(None, seconds=1000.0)
+    task = asyncio.create_task(carry_out(changes, MEMBER, grants=True))
+    await asyncio.sleep(CHANGE_SECONDS + 1)
+    outcome = await task
+    assert (outcome.code, outcome.non_retryable) == (Code.UNAVAILABLE, False)
+
+
+@virtual_time
+async def test_only_while_a_write_is_out_its_answer_is_awaited_at_shutdown() -> None:
+    changes = changes_with(None, seconds=1.0)
+    one = handler(changes, MEMBER, grants=True)
+    task = asyncio.create_task(one.run())
+    awaited = []
+    for _ in range(3):
+        await asyncio.sleep(0.7)
+        awaited.append(one.awaits_answer)
+    await task
+    assert awaited == [False, True, False]
+    assert not one.heartbeats
+
+
+@virtual_time
+async def test_an_address_in_buildkites_reason_is_not_passed_on() -> None:
+    changes = changes_with(Role.MEMBER)
+    changes.api.before = deque([WriteRefused("ada@example.com is not possible")])
+    outcome = await carry_out(changes, MEMBER, grants=False)
+    assert "ada@" not in outcome.message
+    assert "is not possible" in outcome.message
