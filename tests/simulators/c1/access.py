@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToDict
 
 from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.proto import connector_pb2 as v2
+from simulators.c1.exclusion_groups import exclusion_group
 from simulators.c1.ingest import decompress
 
 UNKNOWN_GRANT_ID = "🧸_UNKNOWN_GRANT_ID"
@@ -86,8 +87,8 @@ class Book:
         if own is None:
             team, _, role = entitlement_id.rpartition(":")
             return frozenset(f"{team}:{other}" for other in ROLES if other != role)
-        group = exclusion_group(own)
-        same = (each.id for each in self.entitlements.values() if exclusion_group(each) == group)
+        group = _group_id(own)
+        same = (each.id for each in self.entitlements.values() if _group_id(each) == group)
         return frozenset(same) - {entitlement_id} if group else frozenset()
 
     def _entitlement(self, team: str, role: str, form: Form) -> v2.Entitlement:
@@ -109,13 +110,9 @@ class Book:
         return self.users[user]
 
 
-def exclusion_group(entitlement: v2.Entitlement) -> str:
-    """The id of its group; empty without one."""
-    group = v2.EntitlementExclusionGroup()
-    for annotation in entitlement.annotations:
-        if annotation.Unpack(group):
-            return group.exclusion_group_id
-    return ""
+def _group_id(entitlement: v2.Entitlement) -> str:
+    group = exclusion_group(entitlement)
+    return group.exclusion_group_id if group else ""
 
 
 @contextlib.contextmanager

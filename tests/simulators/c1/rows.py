@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from buildkite_connector.proto import connector_pb2 as pb
+from simulators.c1.exclusion_groups import ExclusionGroups
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 EMAIL = re.compile(rf"(?=.{{3,254}}\Z)[^@\s\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
@@ -34,6 +35,7 @@ class RowChecks:
         self._sample = sample
         self._names: dict[tuple[str, str], str] = {}
         self._offers: dict[str, tuple[tuple[str, str], str]] = {}
+        self._groups = ExclusionGroups()
 
     def run(self) -> None:
         for external_id, data in self._rows("external_id, data", "v1_resource_types"):
@@ -121,6 +123,7 @@ class RowChecks:
         _size(external_id, "resource.display_name", entitlement.resource.display_name, 0, 1024)
         self.entitlements[kind] += 1
         self._offers[external_id] = ((kind, resource_id), entitlement.slug)
+        self._groups.take(entitlement)
 
     def _grant(
         self, external_id: str, entitlement_id: str, resource: tuple[str, str], principal: tuple[str, str], data: bytes
