@@ -181,7 +181,7 @@ class Rig:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._opened.aclose()
+        await self._opened.__aexit__(kind, error, trace)
 
     async def _open_c1(self) -> C1Simulator:
         """One more C1 that the operator trusts and may go to; it ends with the rig."""

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -76,7 +77,7 @@ async def new_tenant(shared_rig: Rig, operator: OperatorProcess) -> AsyncIterato
     tenants: list[Tenant] = []
     start = len(operator.lines)
 
-    def make(name: str = "acme", *organizations: str, **others: tuple[str, ...]) -> Tenant:
+    def make(name: str = "acme", *organizations: str, **others: Any) -> Tenant:
         tenants.append(Tenant(shared_rig, f"{name}-{next(_numbers)}", *organizations, **others))
         return tenants[-1]
 
@@ -88,6 +89,7 @@ async def new_tenant(shared_rig: Rig, operator: OperatorProcess) -> AsyncIterato
             assert find_leaks(shared_rig, [json.dumps((await tenant.get())["status"])]) == []
             await tenant.delete()
     assert shared_rig.violations == []
+    shared_rig.buildkite.journal.check()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from harness.kubernetes_apis import Manifest
 from harness.rig import PATIENCE, Rig
-from simulators.buildkite.api import BASE_PATH, Token
+from simulators.buildkite.api import BASE_PATH, WRITING_SCOPES, Token
 from simulators.buildkite.transcript import Request
 from simulators.c1.journal import Call
 from simulators.c1.tasks import Outcome
@@ -21,9 +21,14 @@ from simulators.c1.uploads import Received
 
 
 class Tenant:
-    """`name` is the connector's. `organizations`: the slugs that the token reaches, the rig's first by default."""
+    """`name` is the connector's. `organizations`: the slugs that the token reaches, the rig's first by default.
 
-    def __init__(self, rig: Rig, name: str, *organizations: str, scopes: tuple[str, ...] = Token().scopes) -> None:
+    `writes`: its token may change teams, and whatever it writes is expected.
+    """
+
+    def __init__(
+        self, rig: Rig, name: str, *organizations: str, scopes: tuple[str, ...] = Token().scopes, writes: bool = False
+    ) -> None:
         self.rig = rig
         self.name = name
         self.c1 = rig.c1
@@ -32,7 +37,9 @@ class Tenant:
         self.secret_name = f"{name}-credentials"
         self.organizations = frozenset(organizations or (rig.buildkite.organization.slug,))
         self.tokens: list[Token] = []
-        self.renew_token(scopes)
+        if writes:
+            rig.buildkite.journal.expected_of.add(name)
+        self.renew_token(WRITING_SCOPES if writes else scopes)
 
     def renew_token(self, scopes: tuple[str, ...] = Token().scopes) -> None:
         """Another Buildkite token from now on; the Secret in the cluster still has the one before."""

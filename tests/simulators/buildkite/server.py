@@ -241,17 +241,18 @@ class BuildkiteSimulator:
             effect = self.faults.take(call)
             if isinstance(effect, Change):
                 effect.change(self.api, call)
+            token = self.api.token_of(call)
+            owner = token.description if token else ""
             if isinstance(effect, Outage):
-                self.journal.record(call, self.journal.role(call), None, arrived - self._started)
+                self.journal.record(call, self.journal.role(call), None, arrived - self._started, owner)
                 await self._go_away(effect)
                 return web.Response()
-            token = self.api.token_of(call)
             if self.behind_proxies:
                 self.api.origin = f"http://{request.host}"
             before = self.journal.role(call)
             unseen = effect.reply if isinstance(effect, Answer) else _UNSEEN if _hides(effect) else None
             reply = unseen or self.api.answer(call, token)
-            self.journal.record(call, before, None if unseen else reply.status, arrived - self._started)
+            self.journal.record(call, before, None if unseen else reply.status, arrived - self._started, owner)
             if isinstance(effect, Edit):
                 reply = effect.edit(call, reply)
             delay = self.latency + (effect.seconds if isinstance(effect, Slow) else 0.0)

@@ -20,7 +20,8 @@ READING = ("GET", "HEAD", "OPTIONS")
 class Write:
     """One request, in order of arrival. `role`: as asked for. `before`, `after`: the user's role in the team or None.
 
-    `status`: the API's own, None when a fault kept the request from it; the client may have got another.
+    `status`: the API's own, None when a fault kept the request from it; the client may have got another. `token`: its
+    description, empty when none was accepted.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Write:
     after: str | None
     status: int | None
     at: float
+    token: str = ""
 
     @property
     def effective(self) -> bool:
@@ -45,10 +47,14 @@ class UndeclaredWritesError(AssertionError):
 
 @dataclass(slots=True)
 class WriteJournal:
-    """`expected` by whoever starts the simulator: while False, a write fails the test as the simulator ends."""
+    """A write that nobody declared fails the test as the simulator ends.
+
+    `expected`: any write is; `expected_of`: those by the tokens of these descriptions are.
+    """
 
     organizations: Mapping[str, Organization]
     expected: bool = False
+    expected_of: set[str] = field(default_factory=set)
     writes: list[Write] = field(default_factory=list)
 
     def role(self, call: Call) -> str | None:
@@ -59,7 +65,7 @@ class WriteJournal:
         found = find(roster, asked.user) if asked and roster else None
         return str(found["role"]) if found else None
 
-    def record(self, call: Call, before: str | None, status: int | None, at: float) -> None:
+    def record(self, call: Call, before: str | None, status: int | None, at: float, token: str) -> None:
         """Notes a call that is no reading one, once it took effect."""
         if call.method in READING:
             return
@@ -76,11 +82,13 @@ class WriteJournal:
                 self.role(call),
                 status,
                 at,
+                token,
             )
         )
 
     def check(self) -> None:
-        """Raises UndeclaredWritesError when there were writes and none was expected."""
-        if self.writes and not self.expected:
-            told = "; ".join(f"{each.method} {each.path}" for each in self.writes)
+        """Raises UndeclaredWritesError when there were writes that nobody expected."""
+        stray = [each for each in self.writes if not self.expected and each.token not in self.expected_of]
+        if stray:
+            told = "; ".join(f"{each.method} {each.path}" for each in stray)
             raise UndeclaredWritesError(f"no test declared that Buildkite may be written to, but: {told}")

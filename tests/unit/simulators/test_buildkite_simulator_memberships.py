@@ -274,3 +274,14 @@ async def test_a_write_in_an_outage_is_noted_too() -> None:
         with pytest.raises(httpx.TransportError):
             await client.post("/user", json={})
         assert [(each.method, each.path, each.status) for each in sim.writes] == [("POST", "/v2/user", None)]
+
+
+async def test_writes_by_a_declared_token_are_no_failure_and_those_of_others_are() -> None:
+    async with serving(expected=False) as (sim, client, team):
+        sim.journal.expected_of.add(TOKEN.description)
+        await client.delete(team.row(team.member))
+        sim.journal.check()
+        await client.delete("/user", headers={"Authorization": "Bearer unknown"})
+        with pytest.raises(UndeclaredWritesError, match=r"but: DELETE /v2/user$"):
+            sim.journal.check()
+        sim.journal.expected = True
