@@ -93,7 +93,9 @@ class Buildkite:
         await asyncio.sleep(self.preflight_seconds)
         if self.refusal is not None:
             raise self.refusal
-        return Preflight(TokenFacts("uuid", frozenset({"read_teams"}), self.token_expires_at), ORGANIZATION)
+        return Preflight(
+            TokenFacts("uuid", frozenset({"read_teams", "write_teams"}), self.token_expires_at), ORGANIZATION
+        )
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None

@@ -30,6 +30,8 @@ class MembershipAPI:
     seconds: float = 0.0
     calls: list[str] = field(default_factory=list)
     writes: list[tuple[str, TeamID, AccountID]] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    written: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     most: int = 0
 
@@ -76,6 +78,7 @@ class MembershipAPI:
 
     async def _take(self, what: str) -> None:
         self.calls.append(what)
+        self.called.set()
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -85,6 +88,7 @@ class MembershipAPI:
 
     async def _begin(self, what: str, wanted: Membership) -> None:
         self.writes.append((what, wanted.team, wanted.account))
+        self.written.set()
         await self._take(what)
         if self.before:
             raise self.before.popleft()

@@ -49,7 +49,7 @@ VISIBLE = (
         "Grant and revoke memberships when C1 asks for it.",
         default=False,
         short="-p",
-        idle="this version does not grant or revoke yet; it only reads",
+        idle_once="C1 asks for changes in service mode only",
     ),
     Flag(
         "ticketing",
@@ -165,6 +165,24 @@ OWN = (
         least=0,
         most=100,
         own_variable=_OWN + "MAX_DROP_PERCENT",
+    ),
+    Flag(
+        "provisioning-roles",
+        Kind.LIST,
+        "Which roles may be granted, with --provisioning: member, maintainer; both where none is named.",
+        choices=("member", "maintainer"),
+        own_variable=_OWN + "PROVISIONING_ROLES",
+    ),
+    Flag(
+        "protected-teams",
+        Kind.LIST,
+        "Slugs of teams that are never changed, with --provisioning.",
+        own_variable=_OWN + "PROTECTED_TEAMS",
+    ),
+    Flag(
+        "write-api-token",
+        Kind.TEXT,
+        "Buildkite API token that changes memberships; without it the API token does. The variable hides it.",
     ),
     Flag(
         "accept-shrink",

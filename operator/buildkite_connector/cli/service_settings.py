@@ -18,9 +18,10 @@ from buildkite_connector.cli.flags import Flag
 from buildkite_connector.cli.options import default_host_id
 from buildkite_connector.cli.service_flags import BY_NAME
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
-from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.directory import OrganizationSlug, Role
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
@@ -146,10 +147,18 @@ def buildkite_settings(configuration: Configuration) -> BuildkiteSettings:
 
 def read_credentials(configuration: Configuration) -> Credentials:
     """Raises SettingError."""
-    values = {name: _credential(configuration, name) for name in ("client-id", "client-secret", "api-token")}
+    values = {
+        name: _credential(configuration, name)
+        for name in ("client-id", "client-secret", "api-token", "write-api-token")
+    }
     if not values["api-token"]:
         raise SettingError("--api-token", "Buildkite's API token is missing; set BATON_API_TOKEN")
-    return Credentials(values["client-id"], values["client-secret"], values["api-token"])
+    return Credentials(
+        values["client-id"],
+        values["client-secret"],
+        values["api-token"],
+        write_api_token=values["write-api-token"],
+    )
 
 
 def organization(configuration: Configuration) -> OrganizationSlug | None:
@@ -203,6 +212,22 @@ def _spec(configuration: Configuration, environment: Mapping[str, str]) -> Conne
         quota_percent=configuration.number("quota-percent"),
         max_snapshot_age=duration(configuration, "max-snapshot-age"),
         max_drop_percent=configuration.number("max-drop-percent"),
+        provisioning=_provisioning(configuration),
+    )
+
+
+def _provisioning(configuration: Configuration) -> Provisioning:
+    teams = configuration.items("protected-teams")
+    for slug in teams:
+        if re.fullmatch(SLUG_PATTERN, slug) is None:
+            raise SettingError(
+                "--protected-teams",
+                "expected slugs of teams, with commas between: letters, digits, '-' and '_'",
+            )
+    return Provisioning(
+        enabled=configuration.switch("provisioning") or False,
+        roles=tuple(Role(each) for each in configuration.items("provisioning-roles")) or tuple(Role),
+        protected_teams=tuple(teams),
     )
 
 

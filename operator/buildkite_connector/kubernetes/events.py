@@ -11,6 +11,7 @@ from enum import StrEnum
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.provisioning import ChangeResult
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
 
 
@@ -30,7 +31,13 @@ class EventDraft:
     message: str
 
 
-_TOLD_BY_FAILURE = (ConditionType.READY, ConditionType.CREDENTIALS_VALID, ConditionType.SYNCED, ConditionType.DELIVERED)
+_TOLD_BY_FAILURE = (
+    ConditionType.READY,
+    ConditionType.CREDENTIALS_VALID,
+    ConditionType.SYNCED,
+    ConditionType.DELIVERED,
+    ConditionType.PROVISIONING_READY,
+)
 """Reconciling and Stalled repeat what these say."""
 
 _CALM = frozenset(
@@ -43,7 +50,8 @@ def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[Even
     """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
     before = old or ConnectorStatus()
     drafts = [*_failures(before, new), *_ready(before, new), *_token_expires(before, new), *_delivered(before, new)]
-    return list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
+    transitions = list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
+    return [*transitions, *_changes(before, new)]
 
 
 def _failures(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
@@ -88,6 +96,27 @@ def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraf
             Reason.DELIVERED,
             f"C1 took snapshot {delivery.sync_id} with {_amounts(delivery.counts)} under task {delivery.task_id}.",
         )
+
+
+def _changes(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    """Each change of a membership, and each refusal."""
+    if new.provisioning is None:
+        return
+    known = old.provisioning.recent[-1].number if old.provisioning is not None and old.provisioning.recent else 0
+    for change in new.provisioning.recent:
+        if change.number <= known:
+            continue
+        what = f"{change.user}, {change.role.value} of team {change.team} (C1's task {change.task_id})"
+        match change.result:
+            case ChangeResult.GRANTED:
+                yield EventDraft(EventType.NORMAL, Reason.GRANTED, f"Added {what}.")
+            case ChangeResult.ROLE_CHANGED:
+                yield EventDraft(EventType.NORMAL, Reason.ROLE_CHANGED, f"Changed the role of {what}.")
+            case ChangeResult.REVOKED:
+                yield EventDraft(EventType.NORMAL, Reason.REVOKED, f"Removed {what}.")
+            case _:
+                told = bounded_message(f"Refused to {change.action.value} {what}: {change.reason}")
+                yield EventDraft(EventType.WARNING, Reason.CHANGE_NOT_ALLOWED, told)
 
 
 def _changed(old: ConnectorStatus, condition: Condition) -> bool:

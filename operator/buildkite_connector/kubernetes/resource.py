@@ -20,6 +20,7 @@ from buildkite_connector.kubernetes.schema.status_json import status_from_json
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Cron, Interval, Schedule
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec
 from buildkite_connector.model.status import ConnectorStatus
@@ -36,6 +37,7 @@ class SecretKeys:
     client_secret: str
     api_token: str
     organization: str
+    write_api_token: str = "BATON_WRITE_API_TOKEN"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,11 @@ def _to_spec(model: SpecModel, namespace: str, name: str) -> ConnectorSpec:
         quota_percent=model.sync.quota_percent,
         max_snapshot_age=parse_duration(model.delivery.max_snapshot_age),
         max_drop_percent=model.delivery.shrink_guard.max_drop_percent,
+        provisioning=Provisioning(
+            enabled=model.provisioning.enabled,
+            roles=tuple(model.provisioning.roles),
+            protected_teams=tuple(model.provisioning.protected_teams),
+        ),
     )
 
 
@@ -139,7 +146,8 @@ def _to_schedule(model: ScheduleModel) -> Schedule:
 
 def _to_ref(model: SecretRefModel) -> SecretRef:
     keys = model.keys
-    return SecretRef(model.name, SecretKeys(keys.client_id, keys.client_secret, keys.api_token, keys.organization))
+    named = SecretKeys(keys.client_id, keys.client_secret, keys.api_token, keys.organization, keys.write_api_token)
+    return SecretRef(model.name, named)
 
 
 def _to_failure(error: ValidationError) -> Failure:

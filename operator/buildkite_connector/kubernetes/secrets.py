@@ -61,6 +61,7 @@ class _Values:
             client_secret=self._require(keys.client_secret, "C1's client secret"),
             api_token=self._require(keys.api_token, "Buildkite's API token"),
             organization=OrganizationSlug(organization) if organization else None,
+            write_api_token=self._find(keys.write_api_token) or "",
         )
 
     def _require(self, key: str, meaning: str) -> str:

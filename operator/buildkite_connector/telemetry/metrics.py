@@ -52,6 +52,9 @@ class Metrics:
             explicit_bucket_boundaries_advisory=LONG_SECONDS,
         )
         self._tasks = meter.create_counter(PREFIX + "c1.tasks", "{task}", "C1's tasks that ended.")
+        self._changes = meter.create_counter(
+            PREFIX + "membership.changes", "{task}", "C1's grant and revoke tasks that ended, by what came of them."
+        )
         self._http_seconds = meter.create_histogram(
             "http.client.request.duration",
             "s",
@@ -79,6 +82,8 @@ class Metrics:
                 self._delivery_seconds.record(seconds, {"result": result})
             case Work.TASK:
                 self._tasks.add(1, {"kind": facts["kind"], "result": result})
+            case Work.CHANGE:
+                self._changes.add(1, {"action": facts["action"], "result": result})
             case Work.C1_CALL:
                 self._rpc_seconds.record(
                     seconds,

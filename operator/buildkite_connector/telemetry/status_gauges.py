@@ -22,6 +22,7 @@ _CONDITIONS = (
     ConditionType.CREDENTIALS_VALID,
     ConditionType.SYNCED,
     ConditionType.DELIVERED,
+    ConditionType.PROVISIONING_READY,
     ConditionType.RECONCILING,
     ConditionType.STALLED,
 )

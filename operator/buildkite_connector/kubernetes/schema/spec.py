@@ -7,16 +7,17 @@ had stored would stand in the way when its owner changes from an interval to a c
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, model_validator
 
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK
+from buildkite_connector.kubernetes.schema.provisioning import ProvisioningModel
 from buildkite_connector.kubernetes.schema.validation import (
     SLUG_PATTERN,
     Constraint,
     DurationWithin,
     Pattern,
     Rule,
+    SpecPart,
     cel,
 )
 from buildkite_connector.model.cron import MAX_LENGTH as MAX_CRON_LENGTH
@@ -40,10 +41,6 @@ NO_SPEC: dict[str, Any] = {"credentialsSecretRef": dict(_NO_SECRET)}
 something required is missing, and would say no more than `Required value`."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore", strict=True)
-
-
 def _secret_key(field: str, default: str, meaning: str) -> Any:
     """A field that says under which key of the Secret a value is."""
     return Field(default, alias=field, max_length=253, description=f"The Secret's key that holds {meaning}.")
@@ -56,7 +53,7 @@ def _key_form(field: str) -> Pattern:
     )
 
 
-class SecretKeysModel(_Model):
+class SecretKeysModel(SpecPart):
     """The Secret's keys. The defaults are those of the vendor's connector, so its Secret works as it is."""
 
     client_id: Annotated[str, _key_form("clientID")] = _secret_key("clientID", "BATON_CLIENT_ID", "C1's client ID")
@@ -66,6 +63,11 @@ class SecretKeysModel(_Model):
     api_token: Annotated[str, _key_form("apiToken")] = _secret_key(
         "apiToken", "BATON_API_TOKEN", "Buildkite's API token"
     )
+    write_api_token: Annotated[str, _key_form("writeApiToken")] = _secret_key(
+        "writeApiToken",
+        "BATON_WRITE_API_TOKEN",
+        "a Buildkite API token that changes memberships. The key may be absent; then the API token does both",
+    )
     organization: Annotated[str, _key_form("organization")] = _secret_key(
         "organization",
         "BATON_ORGANIZATION",
@@ -73,7 +75,7 @@ class SecretKeysModel(_Model):
     )
 
 
-class SecretRefModel(_Model):
+class SecretRefModel(SpecPart):
     """The Secret with the credentials of Buildkite and C1, in the resource's own namespace."""
 
     name: Annotated[
@@ -105,7 +107,7 @@ _NO_ZONE_IN_CRON = Rule(
 )
 
 
-class ScheduleModel(_Model):
+class ScheduleModel(SpecPart):
     """When to sync: an interval or a cron, not both. Without either, every hour."""
 
     model_config = ConfigDict(json_schema_extra=cel(_INTERVAL_OR_CRON, _TIME_ZONE_NEEDS_CRON))
@@ -152,7 +154,7 @@ _EACH_TYPE_ONCE = Constraint(
 )
 
 
-class SyncModel(_Model):
+class SyncModel(SpecPart):
     """What one sync takes, and how much of Buildkite's quota it may use."""
 
     resource_types: Annotated[
@@ -179,7 +181,7 @@ class SyncModel(_Model):
     )
 
 
-class ShrinkGuardModel(_Model):
+class ShrinkGuardModel(SpecPart):
     """Holds back a snapshot that lost suspiciously much: C1 reads what is missing as gone."""
 
     max_drop_percent: int = Field(
@@ -191,7 +193,7 @@ class ShrinkGuardModel(_Model):
     )
 
 
-class DeliveryModel(_Model):
+class DeliveryModel(SpecPart):
     """How snapshots get to C1."""
 
     host_id: (
@@ -219,7 +221,7 @@ class DeliveryModel(_Model):
     shrink_guard: ShrinkGuardModel = Field(default_factory=ShrinkGuardModel, json_schema_extra=_EMPTY)
 
 
-class SpecModel(_Model):
+class SpecModel(SpecPart):
     """What to sync from Buildkite to C1, when, and with which credentials."""
 
     organization: (
@@ -243,6 +245,7 @@ class SpecModel(_Model):
     suspend: bool = Field(False, description="True: no sync and no contact with C1. What C1 has stays as it is.")
     sync: SyncModel = Field(default_factory=SyncModel, json_schema_extra=_EMPTY)
     delivery: DeliveryModel = Field(default_factory=DeliveryModel, json_schema_extra=_EMPTY)
+    provisioning: ProvisioningModel = Field(default_factory=ProvisioningModel, json_schema_extra=_EMPTY)
 
 
 LONGEST_NAME_WITHOUT_HOST_ID = LONGEST_HOST_ID - 64

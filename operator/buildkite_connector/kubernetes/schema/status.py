@@ -22,8 +22,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, Role
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.provisioning import ChangeAction, ChangeResult
 from buildkite_connector.model.status import (
     ConditionStatus,
     ConditionType,
@@ -65,6 +66,9 @@ _Phase = Annotated[Phase, _STRING]
 _ConditionType = Annotated[ConditionType, _STRING]
 _Reason = Annotated[Reason, _STRING]
 _Trigger = Annotated[Trigger, _STRING]
+_Action = Annotated[ChangeAction, _STRING]
+_Result = Annotated[ChangeResult, _STRING]
+_Role = Annotated[Role, _STRING]
 
 
 class _Json(BaseModel):
@@ -86,7 +90,8 @@ class ConditionJson(_Json):
     """One aspect of the connector's state, as in the Kubernetes API conventions."""
 
     type: _ConditionType = Field(
-        description="Ready, CredentialsValid, Synced or Delivered; and only while true, Reconciling and Stalled."
+        description="Ready, CredentialsValid, Synced or Delivered; ProvisioningReady while provisioning is enabled;"
+        " and only while true, Reconciling and Stalled."
     )
     status: Annotated[ConditionStatus, _STRING] = Field(description="True, False or Unknown.")
     reason: _Reason = Field(description="Why, as one CamelCase word of a closed list.")
@@ -156,6 +161,28 @@ class HistoryJson(_Json):
     memberships: _Maybe[int] = Field(None, description="Memberships, when it succeeded.")
 
 
+class ChangeJson(_Json):
+    """The newest change of a membership that C1 asked for, or refusal of one."""
+
+    time: _Time = Field(description="When it was made.")
+    action: _Action = Field(description="grant or revoke.")
+    team: str = Field(description="The team's name, or its id.")
+    role: _Role = Field(description="member or maintainer.")
+    user: str = Field(description="The person's name, or their id.")
+    task_id: str = Field(alias="taskID", description="C1's task.")
+    result: _Result = Field(description="Granted, RoleChanged, Revoked or Refused.")
+    reason: _Maybe[str] = Field(None, description="Why it was refused.")
+
+
+class ProvisioningJson(_Json):
+    """What C1's grant and revoke tasks changed since the resource was made."""
+
+    granted: int = Field(description="Memberships made, or given another role.")
+    revoked: int = Field(description="Memberships removed.")
+    refused: int = Field(description="Tasks refused by spec.provisioning.")
+    last_change: _Maybe[ChangeJson] = None
+
+
 class StatusJson(_Json):
     """What the operator found and did. Nothing here is set by hand."""
 
@@ -167,7 +194,8 @@ class StatusJson(_Json):
     )
     conditions: _Maybe[list[_Maybe[ConditionJson]]] = Field(
         None,
-        description="Ready, CredentialsValid, Synced and Delivered; and only while true, Reconciling and Stalled.",
+        description="Ready, CredentialsValid, Synced and Delivered; ProvisioningReady while provisioning is enabled;"
+        " and only while true, Reconciling and Stalled.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     organization: _Maybe[OrganizationJson] = None
@@ -182,6 +210,7 @@ class StatusJson(_Json):
         None,
         description="The value of the annotation connectors.c1.ai/sync-requested-at that was acted on last.",
     )
+    provisioning: _Maybe[ProvisioningJson] = None
     history: _Maybe[list[_Maybe[HistoryJson]]] = Field(
         None,
         description="The last 10 syncs, newest first.",

@@ -5,16 +5,19 @@ from typing import Any
 
 from buildkite_connector.kubernetes.schema.status import (
     LONGEST_MESSAGE,
+    ChangeJson,
     ConditionJson,
     HistoryJson,
     LastDeliveryJson,
     LastSyncJson,
     OrganizationJson,
+    ProvisioningJson,
     SnapshotJson,
     StatusJson,
     TokenJson,
 )
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
+from buildkite_connector.model.provisioning import ChangeRecord, ProvisioningRecord
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
     Condition,
@@ -44,6 +47,7 @@ def status_to_json(status: ConnectorStatus) -> dict[str, Any]:
         last_sync=status.last_sync and _sync_to_json(status.last_sync),
         last_delivery=status.last_delivery and _delivery_to_json(status.last_delivery),
         last_handled_sync_request=status.last_handled_sync_request,
+        provisioning=status.provisioning and _provisioning_to_json(status.provisioning),
         history=[_entry_to_json(each) for each in status.history] or None,
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -67,6 +71,7 @@ def status_from_json(value: object) -> ConnectorStatus | None:
         last_sync=_sync_from_json(found.last_sync) if found.last_sync else None,
         last_delivery=_delivery_from_json(found.last_delivery) if found.last_delivery else None,
         last_handled_sync_request=found.last_handled_sync_request,
+        provisioning=_provisioning_from_json(found.provisioning) if found.provisioning else None,
         history=tuple(_entry_from_json(each) for each in found.history or () if each),
     )
 
@@ -182,3 +187,41 @@ def _entry_from_json(found: HistoryJson) -> HistoryEntry:
         found.reason,
         Counts(found.accounts or 0, found.teams or 0, found.memberships or 0) if known else None,
     )
+
+
+def _provisioning_to_json(record: ProvisioningRecord) -> ProvisioningJson:
+    last = record.last_change
+    return ProvisioningJson(
+        granted=record.granted,
+        revoked=record.revoked,
+        refused=record.refused,
+        last_change=last
+        and ChangeJson(
+            time=last.time,
+            action=last.action,
+            team=last.team,
+            role=last.role,
+            user=last.user,
+            task_id=last.task_id,
+            result=last.result,
+            reason=bounded_message(last.reason) or None,
+        ),
+    )
+
+
+def _provisioning_from_json(found: ProvisioningJson) -> ProvisioningRecord:
+    """What waited for its event in another process was that process's."""
+    change, last = None, found.last_change
+    if last is not None:
+        change = ChangeRecord(
+            0,
+            last.time,
+            last.action,
+            last.team,
+            last.role,
+            last.user,
+            TaskID(last.task_id),
+            last.result,
+            last.reason or "",
+        )
+    return ProvisioningRecord(found.granted, found.revoked, found.refused, change)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -23,6 +24,12 @@ CEL_RULES = "x-kubernetes-validations"
 
 _DURATION = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
 """Few enough digits that CEL's duration() cannot overflow: in CEL an error hides a rule's sentence."""
+
+
+class SpecPart(BaseModel):
+    """The spec, or a part of it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore", strict=True)
 
 
 @dataclass(frozen=True, slots=True)

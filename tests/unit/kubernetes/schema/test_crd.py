@@ -73,6 +73,7 @@ def test_the_spec_has_the_fields_of_the_design_and_no_other() -> None:
         "credentialsSecretRef.keys.clientID",
         "credentialsSecretRef.keys.clientSecret",
         "credentialsSecretRef.keys.apiToken",
+        "credentialsSecretRef.keys.writeApiToken",
         "credentialsSecretRef.keys.organization",
         "schedule.interval",
         "schedule.cron",
@@ -84,6 +85,9 @@ def test_the_spec_has_the_fields_of_the_design_and_no_other() -> None:
         "delivery.hostID",
         "delivery.maxSnapshotAge",
         "delivery.shrinkGuard.maxDropPercent",
+        "provisioning.enabled",
+        "provisioning.roles",
+        "provisioning.protectedTeams",
     }
 
 
@@ -102,6 +106,7 @@ def test_the_status_has_the_fields_of_the_design() -> None:
         "lastDelivery",
         "lastHandledSyncRequest",
         "history",
+        "provisioning",
     }
 
 
