@@ -10,15 +10,18 @@ import random
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.rig import PATIENCE, OperatorProcess
+from harness.rig import OperatorProcess
 from scenarios.tenant import Stopwatch
 from simulators.c1.tasks import State, TaskRecord
-from soak.modes import Mode, OpenedMode
+from soak.modes import Mode
 
 HAND_BACK_SECONDS = 10.0
+PATIENCE = 180.0
+"""Seconds for what should happen much sooner: a soak runs behind everything else that the machine does."""
 LATENCY = 0.05
 """Seconds of each answer of Buildkite's, so that a sync lasts long enough to be met."""
 LONGEST_DELAYS = (0.01, 0.15)
@@ -48,6 +51,8 @@ class Tally:
 
 class Endings:
     """One connector in one of the modes; its processes come and go. Made by `endings`."""
+
+    moments: tuple[str, ...] = MOMENTS
 
     def __init__(self, mode: Mode, chance: random.Random) -> None:
         self.mode = mode
@@ -100,36 +105,41 @@ class Endings:
         assert [received.task_id for received in self.mode.c1.ingested].count(task_id) == 1
         return task_id
 
-    async def _at_a_moment(self) -> OperatorProcess:
+    def give_work(self) -> None:
+        """What C1 hands out before the next end."""
         if self._all_ended():
             self.mode.add_task(**self._chance.choice(OPTIONS))
-        self._handed = {task.id: task.handed_out for task in self.mode.c1.tasks.values()}
-        self._moment = self._chance.choice(MOMENTS)
-        self.tally.moments[self._moment] += 1
-        process = self.mode.process()
-        await process.begin()
-        try:
-            await self._until(self._moment)
-        except BaseException:
-            await process.kill()
-            raise
-        await asyncio.sleep(self._chance.uniform(0.0, self._chance.choice(LONGEST_DELAYS)))
-        return process
 
-    async def _until(self, moment: str) -> None:
+    async def until(self, moment: str) -> None:
+        """Once the process that was begun has come to it."""
         if moment == "start":
             await asyncio.sleep(self._chance.uniform(0.3, 2.0))
             return
         if moment == "sync":
             before = self.mode.reads
-            await _until_seen(lambda: self.mode.reads > before)
+            await until_seen(lambda: self.mode.reads > before)
             return
         if moment == "write":
             there = self.mode.files
-            await _until_seen(lambda: self.mode.files != there)
+            await until_seen(lambda: self.mode.files != there)
             return
         before = self._begun(moment)
         await self.mode.c1.wait_for(lambda: self._begun(moment) > before, PATIENCE)
+
+    async def _at_a_moment(self) -> OperatorProcess:
+        self.give_work()
+        self._handed = {task.id: task.handed_out for task in self.mode.c1.tasks.values()}
+        self._moment = self._chance.choice(self.moments)
+        self.tally.moments[self._moment] += 1
+        process = self.mode.process()
+        await process.begin()
+        try:
+            await self.until(self._moment)
+        except BaseException:
+            await process.kill()
+            raise
+        await asyncio.sleep(self._chance.uniform(0.0, self._chance.choice(LONGEST_DELAYS)))
+        return process
 
     def _begun(self, rpc: str) -> int:
         return len(self.mode.c1.calls(rpc)) + self.mode.c1.under_way[rpc]
@@ -158,20 +168,26 @@ class Endings:
         assert stray == [], f"{when} there are {stray}"
 
 
-async def _until_seen(holds: Callable[[], bool]) -> None:
+async def until_seen(holds: Callable[[], bool]) -> None:
     """For what no event tells of. Raises TimeoutError."""
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
+M = TypeVar("M", bound=Mode)
+E = TypeVar("E", bound=Endings)
+
+
 @contextlib.asynccontextmanager
-async def endings(opened: OpenedMode, seed: int) -> AsyncIterator[Endings]:
+async def endings(
+    opened: AbstractAsyncContextManager[M], seed: int, kind: Callable[[M, random.Random], E]
+) -> AsyncIterator[E]:
     """A connector that synced and delivered once."""
     async with opened as mode:
         policy = mode.c1.policy
         policy.requeue_lost, policy.retry_failed, policy.heartbeat_grace = True, True, 2.0
-        made = Endings(mode, random.Random(seed))
+        made = kind(mode, random.Random(seed))
         await made.deliver_first()
         mode.buildkite.latency = LATENCY
         try:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from simulators.buildkite.server import BuildkiteSimulator
 from simulators.c1.server import C1Simulator
 
 LOCK, STATE = "lock", "status.json"
+AFRESH: Mapping[str, Any] = {"delivery": {"maxSnapshotAge": "0s"}}
 
 
 class Mode(Protocol):
@@ -64,29 +65,33 @@ class Mode(Protocol):
 
 
 class OperatorMode:
-    """The operator with one resource. A process is as good as its Kubernetes API, which outlives it."""
+    """The operator with one resource. A process is as good as its Kubernetes API, which outlives it.
 
-    def __init__(self, rig: Rig, temporary: Path) -> None:
+    `spec`: what differs from the defaults. `writes`: the connector may change memberships.
+    """
+
+    def __init__(self, rig: Rig, temporary: Path, spec: Mapping[str, Any] = AFRESH, *, writes: bool = False) -> None:
         self.c1, self.buildkite, self.processes = rig.c1, rig.buildkite, rig.operators
+        self.tenant = Tenant(rig, "acme", writes=writes)
         self._rig = rig
-        self._tenant = Tenant(rig, "acme")
+        self._spec = spec
         self._temporary = temporary
 
     def process(self) -> OperatorProcess:
         return self._rig.operator(TMPDIR=str(self._temporary))
 
     async def prepare(self) -> None:
-        await self._tenant.become_ready(delivery={"maxSnapshotAge": "0s"})
+        await self.tenant.become_ready(**self._spec)
 
     def add_task(self, **options: Any) -> str:
-        return self._tenant.add_task(**options)
+        return self.tenant.add_task(**options)
 
     async def until_told(self, task_id: str) -> None:
-        await self._tenant.until(lambda status: status["lastDelivery"]["taskID"] == task_id)
+        await self.tenant.until(lambda status: status["lastDelivery"]["taskID"] == task_id)
 
     @property
     def reads(self) -> int:
-        return len(self._tenant.collecting)
+        return len(self.tenant.collecting)
 
     @property
     def files(self) -> list[Path]:
@@ -146,10 +151,12 @@ class ServiceMode:
 
 
 @contextlib.asynccontextmanager
-async def operator_mode(kubernetes: Kubernetes) -> AsyncIterator[Mode]:
+async def operator_mode(
+    kubernetes: Kubernetes, spec: Mapping[str, Any] = AFRESH, *, writes: bool = False
+) -> AsyncIterator[OperatorMode]:
     async with Rig(kubernetes, "soak") as rig:
         with tempfile.TemporaryDirectory() as folder:
-            yield OperatorMode(rig, Path(folder))
+            yield OperatorMode(rig, Path(folder), spec, writes=writes)
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ import time
 
 from buildkite_connector.model.tasks import Code
 from harness.kubernetes_apis import Kubernetes
-from soak.endings import endings
+from soak.endings import Endings, endings
 from soak.modes import OpenedMode, operator_mode, service_mode
 
 KILLS, STOPS = int(os.environ.get("KILLS", "2")), int(os.environ.get("STOPS", "2"))
@@ -28,7 +28,7 @@ async def end_at_random_moments(opened: OpenedMode) -> None:
     print(f"SEED={SEED}")
     ends = ["kill"] * KILLS + ["stop"] * STOPS
     random.Random(SEED).shuffle(ends)
-    async with endings(opened, SEED) as made:
+    async with endings(opened, SEED, Endings) as made:
         for number, end in enumerate(ends, 1):
             await (made.kill_once() if end == "kill" else made.stop_once())
             if number % 10 == 0:

@@ -68,6 +68,9 @@ def described(request: AccessRequest) -> dict[str, Any]:
     return {
         **{name: value for name, value in asdict(request).items() if name != "reading"},
         "id": request.id,
+        "made_at": request.made_at.isoformat(),
+        "ended": request.ended,
+        "ended_at": request.ended_at and request.ended_at.isoformat(),
         "effect": reading.effect if reading else None,
         "reason": reading.reason if reading else "",
         "grants": [grant.id for grant in reading.grants] if reading else [],

@@ -6,6 +6,7 @@ is kept in a book for each host, which each whole snapshot replaces.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,15 +29,20 @@ class Change(StrEnum):
 
 @dataclass(slots=True)
 class AccessRequest:
-    """`tasks`: each attempt's id, the last one last. `reading`: of the last answer, an end once `ended`."""
+    """`tasks`: each attempt's id, the last one last. `reading`: of the last answer, an end once `ended_at` is set."""
 
     action: Change
     team: str
     role: str
     user: str
+    made_at: datetime
     tasks: list[str] = field(default_factory=list)
     reading: Reading | None = None
-    ended: bool = False
+    ended_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_at is not None
 
     @property
     def id(self) -> str:
@@ -59,10 +65,11 @@ class _Kept:
 class Requests:
     """All requests by the id of their first task, and C1's book of each host."""
 
-    def __init__(self, policy: Policy, ledger: Ledger) -> None:
+    def __init__(self, policy: Policy, ledger: Ledger, now: Callable[[], datetime]) -> None:
         self.requests: dict[str, AccessRequest] = {}
         self._policy = policy
         self._ledger = ledger
+        self._now = now
         self._kept: dict[Who, _Kept] = {}
         self._by_task: dict[str, AccessRequest] = {}
 
@@ -73,7 +80,7 @@ class Requests:
         book = self.book(who)
         compose = book.grant_options if action is Change.GRANT else book.revoke_options
         options = compose(team, role, user, form)
-        request = AccessRequest(action, team, role, user)
+        request = AccessRequest(action, team, role, user, self._now())
         task_id = self._ledger.add(
             action.value, client_id=who.client_id, host_id=who.host_id, options=options, retried_by_request=True
         )
@@ -123,7 +130,7 @@ class Requests:
         if reading.effect is Effect.RETRY and len(request.tasks) <= RETRIES:
             self._attempt(request, self._ledger.again(record))
         else:
-            request.ended = True
+            request.ended_at = self._now()
             if self._policy.revoke_replaced and reading.replaced:
                 self._revoke_replaced(who, request)
 

@@ -92,7 +92,7 @@ class C1Simulator:
             self._ca.cert_pem.write_to_path(str(self.ca_file))
             self.uploads = Uploads(self._keep_uploads or folder)
             self.ledger = Ledger(self.policy, self.journal, asyncio.get_running_loop().call_later)
-            self.requests = Requests(self.policy, self.ledger)
+            self.requests = Requests(self.policy, self.ledger, self.clock.now)
             stack.callback(self.ledger.close)
             http, http_port = await HttpSide(self).start()
             stack.push_async_callback(http.cleanup)

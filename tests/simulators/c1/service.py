@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
 
@@ -198,6 +199,7 @@ class BatonService:
         self, requests: AsyncIterator[pb.BatonServiceUploadAssetRequest], context: Context
     ) -> Message:
         async with self._exchange("UploadAsset", context) as exchange:
+            began = self._clock.now()
             fault = self._faults.take("UploadAsset")
             first = await anext(requests, pb.BatonServiceUploadAssetRequest())
             if first.WhichOneof("msg") is None:
@@ -212,7 +214,7 @@ class BatonService:
                 if checksum != part.sha256 or (fault is not None and fault.action is Action.CHECKSUM):
                     raise invalid("eof.sha256_checksum: is not the SHA-256 of the bytes received")
                 part.close()
-                await self._take_in(part, record, exchange)
+                await self._take_in(part, record, exchange, began)
             if fault is not None and fault.carried_out:
                 await self._befall(fault, exchange)
         return pb.BatonServiceUploadAssetResponse()
@@ -247,7 +249,7 @@ class BatonService:
             raise invalid("msg: the stream ended without eof")
         return checksum
 
-    async def _take_in(self, part: Incoming, record: TaskRecord, exchange: Exchange) -> None:
+    async def _take_in(self, part: Incoming, record: TaskRecord, exchange: Exchange, began: datetime) -> None:
         if record.debug and record.delivered and not part.path.read_bytes().startswith(MAGIC):
             self._uploads.keep_debug_log(part)
             return
@@ -259,7 +261,7 @@ class BatonService:
                 raise invalid(f"the snapshot was rejected: {rejected}") from None
         record = self._ledger.uploading(exchange.who, record.id)
         self._uploads.keep(
-            part, who=exchange.who, task_id=record.id, at=self._clock.now(), expected=expected, read=read
+            part, who=exchange.who, task_id=record.id, began=began, at=self._clock.now(), expected=expected, read=read
         )
         record.delivered = True
 

@@ -15,10 +15,14 @@ from simulators.c1.tasks import Who
 
 @dataclass(slots=True)
 class Received:
-    """An accepted upload. `sha256` in lower-case hex; `ingested` once its task finished with success."""
+    """An accepted upload. `sha256` in lower-case hex; `ingested` once its task finished with success.
+
+    `began`: when the first of it came; `at`: when it was accepted.
+    """
 
     who: Who
     task_id: str
+    began: datetime
     at: datetime
     path: Path
     sha256: str
@@ -87,10 +91,18 @@ class Uploads:
             part.path.unlink(missing_ok=True)
 
     def keep(
-        self, part: Incoming, *, who: Who, task_id: str, at: datetime, expected: Expected, read: Summary | None
+        self,
+        part: Incoming,
+        *,
+        who: Who,
+        task_id: str,
+        began: datetime,
+        at: datetime,
+        expected: Expected,
+        read: Summary | None,
     ) -> None:
         path = part.path.rename(part.path.with_suffix(".c1z"))
-        self.received.append(Received(who, task_id, at, path, part.sha256.hex(), part.size, expected, read=read))
+        self.received.append(Received(who, task_id, began, at, path, part.sha256.hex(), part.size, expected, read=read))
 
     def keep_debug_log(self, part: Incoming) -> None:
         self.debug_logs.append(part.path.rename(part.path.with_suffix(".log")))
