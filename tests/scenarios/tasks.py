@@ -91,7 +91,7 @@ class TestTasks:
     @pytest.mark.parametrize(
         ("title", "code", "says"),
         [
-            ("a grant", StatusCode.UNIMPLEMENTED, "does not support grant"),
+            ("a grant", StatusCode.FAILED_PRECONDITION, "set spec.provisioning.enabled: true"),
             ("pipelines", StatusCode.INVALID_ARGUMENT, "(pipeline); it has team and user"),
         ],
     )

@@ -214,3 +214,44 @@ def test_requests_on_no_organization_wait_for_the_user_window_alone() -> None:
 
 def granted(limiter: RateLimiter, turns: list[Permit], now: float) -> list[Permit]:
     return [turn for turn in limiter.grant(now) if turn in turns]
+
+
+def test_an_urgent_request_goes_before_those_that_came_first() -> None:
+    limiter = opened(RateLimiter(most_at_once=1))
+    sync, change = Lane(80), Lane(100, urgent=True)
+    for lane in (sync, sync, change):
+        limiter.join(lane, "acme")
+    assert granted_lanes(limiter, 1.0) == [change], "and none beside it where only one may be out"
+
+
+def test_an_urgent_request_goes_although_as_many_are_out_as_may_be() -> None:
+    limiter = opened(RateLimiter(most_at_once=1))
+    sync, change = Lane(80), Lane(100, urgent=True)
+    limiter.join(sync, "acme")
+    limiter.join(sync, "acme")
+    assert granted_lanes(limiter, 1.0) == [sync]
+    limiter.join(change, "acme")
+    assert granted_lanes(limiter, 1.0) == [change]
+
+
+def test_an_urgent_request_may_use_what_a_sync_leaves_and_no_more() -> None:
+    limiter = RateLimiter()
+    sync, change = Lane(80), Lane(100, urgent=True)
+    turn = limiter.join(sync, "acme")
+    limiter.grant(0.0)
+    limiter.answered(turn, WindowReadings(WindowReading(50, 10, 60.0), WindowReading(200, 160, 60.0)), 0.01)
+    limiter.leave(turn, 0.01)
+    limiter.join(sync, "acme")
+    for _ in range(12):
+        limiter.join(change, "acme")
+    granted = granted_lanes(limiter, 1.0)
+    assert set(granted) == {change}
+    assert len(granted) in {9, 10}, "the last may be kept for the window's turn"
+
+
+def test_an_urgent_request_that_is_given_up_leaves_the_queue() -> None:
+    limiter = opened(RateLimiter())
+    change = Lane(100, urgent=True)
+    turn = limiter.join(change, "acme")
+    limiter.leave(turn, 0.5)
+    assert granted_lanes(limiter, 1.0) == []

@@ -1,0 +1,225 @@
+"""Grants and revokes over a real socket: what is in Buildkite afterwards, how often it was written, what C1 is told."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from buildkite_connector.buildkite import MembershipClient
+from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
+from buildkite_connector.tasks.membership import MembershipHandler
+from buildkite_connector.tasks.ports import ChangeGrounds
+from buildkite_connector.timing.clock import SystemClock
+from fakes.buildkite_world import World, serving
+from fakes.virtual_time import NoJitter
+from simulators.buildkite import faults
+from simulators.buildkite.api import ALL_SCOPES, WRITING_SCOPES, Token
+from simulators.buildkite.quota import Limits
+
+
+@dataclass
+class Changes:
+    """What a connector knows of changes, for one client."""
+
+    client: MembershipClient
+    slug: OrganizationSlug
+    protected: tuple[str, ...] = ()
+    results: list[ChangeResult] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, team: TeamID) -> AsyncIterator[None]:
+        yield
+
+    async def grounds(self) -> ChangeGrounds | None:
+        return ChangeGrounds(self.slug, self.client, Provisioning(enabled=True, protected_teams=self.protected))
+
+    def allowed(self) -> bool:
+        return True
+
+    @contextlib.contextmanager
+    def writing(self, team: TeamID) -> Iterator[None]:
+        yield
+
+    def ended(self, task: MembershipTask, result: ChangeResult, user_name: str, reason: str = "") -> None:
+        self.results.append(result)
+
+    def failed(self, task: MembershipTask, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+class Bench:
+    """The first team of a small organization. `outsider` is nobody's fellow there."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        organization = world.sim.organization
+        self.team = TeamID(organization.teams.records[0]["id"])
+        self.roster = organization.team_members[self.team]
+        inside = {row["user_id"] for row in self.roster.records}
+        self.outsider = AccountID(next(each["id"] for each in organization.members.records if each["id"] not in inside))
+        self.changes = Changes(world.buildkite.memberships(world.sim.token.value), OrganizationSlug("acme"))
+
+    def start_with(self, role: Role | None) -> None:
+        """The outsider gets this role in the team."""
+        if role is not None:
+            row = {"user_id": self.outsider, "user_name": "Ada", "role": role.value, "created_at": ""}
+            self.roster.insert(row)
+
+    @property
+    def role(self) -> Role | None:
+        rows = [row for row in self.roster.records if row["user_id"] == self.outsider]
+        return Role(rows[0]["role"]) if rows else None
+
+    def wanted(self, role: Role, user: str = "") -> Membership:
+        return Membership(self.team, AccountID(user or self.outsider), role)
+
+    async def ask(self, wanted: Membership, *, grants: bool) -> TaskOutcome:
+        task = MembershipTask(TaskID("task"), grants, wanted, "Platform", "Ada")
+        return await MembershipHandler("acme", task, self.changes, SystemClock(), NoJitter()).run()
+
+
+@contextlib.asynccontextmanager
+async def bench(scopes: tuple[str, ...] = WRITING_SCOPES, **config: Any) -> AsyncIterator[Bench]:
+    async with serving(tokens=[Token(scopes=scopes)], writes_expected=True, **config) as world:
+        yield Bench(world)
+
+
+M, A = Role.MEMBER, Role.MAINTAINER
+
+
+@pytest.mark.parametrize(
+    ("grants", "before", "role", "after", "result", "requests"),
+    [
+        (True, None, M, M, ChangeResult.GRANTED, 2),
+        (True, None, A, A, ChangeResult.GRANTED, 2),
+        (True, M, A, A, ChangeResult.ROLE_CHANGED, 2),
+        (True, A, M, M, ChangeResult.ROLE_CHANGED, 2),
+        (True, M, M, M, ChangeResult.ALREADY, 1),
+        (False, M, M, None, ChangeResult.REVOKED, 2),
+        (False, None, M, None, ChangeResult.ALREADY, 2),
+        (False, M, A, M, ChangeResult.ALREADY, 1),
+    ],
+)
+async def test_each_change_that_succeeds(
+    grants: bool, before: Role | None, role: Role, after: Role | None, result: ChangeResult, requests: int
+) -> None:
+    async with bench() as made:
+        made.start_with(before)
+        outcome = await made.ask(made.wanted(role), grants=grants)
+        assert (outcome.code, made.role, made.changes.results) == (Code.OK, after, [result])
+        assert len(made.world.sim.requests) == requests
+        assert [write.effective for write in made.world.sim.writes] == [True] * (result is not ChangeResult.ALREADY)
+
+
+@pytest.mark.parametrize(
+    ("effect", "writes"),
+    [
+        (faults.server_error(applied=True), 1),
+        (faults.server_error(applied=False), 2),
+        (faults.unavailable(retry_after=None), 2),
+        (faults.reset(None, applied=True), 1),
+        (faults.reset(None, applied=False), 2),
+        (faults.disconnect(None, applied=True), 1),
+        (faults.stall(None, applied=True), 1),
+        (faults.truncated_json(), 1),
+    ],
+    ids=["500 after", "500 before", "503", "reset after", "reset before", "disconnect", "stall", "half an answer"],
+)
+async def test_a_write_of_which_nobody_knows_is_looked_at_before_it_is_sent_again(
+    effect: faults.Effect, writes: int
+) -> None:
+    async with bench() as made:
+        made.world.sim.fault(effect, method="POST")
+        outcome = await made.ask(made.wanted(M), grants=True)
+        assert outcome.answer == GrantAnswer(made.wanted(M))
+        assert made.role is M
+        assert sum(write.effective for write in made.world.sim.writes) == 1
+        assert len(made.world.sim.writes) == writes
+
+
+async def test_a_removal_whose_answer_is_lost_is_done_once() -> None:
+    async with bench() as made:
+        made.start_with(M)
+        made.world.sim.fault(faults.reset(None, applied=True), method="DELETE")
+        assert (await made.ask(made.wanted(M), grants=False)).answer == RevokeAnswer()
+        assert (made.role, len(made.world.sim.writes)) == (None, 1)
+
+
+async def test_who_is_not_in_the_organization_is_refused_for_good_with_buildkites_words() -> None:
+    async with bench() as made:
+        outcome = await made.ask(made.wanted(M, "0000-nobody"), grants=True)
+        assert (outcome.code, outcome.non_retryable) == (Code.FAILED_PRECONDITION, True)
+        assert "must be a member of the organization" in outcome.message
+
+
+async def test_a_team_that_is_gone_is_told_from_a_membership_that_is_not_there() -> None:
+    async with bench() as made:
+        nowhere = Membership(TeamID("no-such-team"), made.outsider, M)
+        granted = await made.ask(nowhere, grants=True)
+        revoked = await made.ask(nowhere, grants=False)
+        assert (granted.code, granted.non_retryable) == (Code.NOT_FOUND, True)
+        assert revoked.answer == RevokeAnswer(already=True)
+
+
+async def test_an_organization_out_of_reach_is_no_proof_that_a_membership_is_gone() -> None:
+    async with bench() as made:
+        made.changes.slug = OrganizationSlug("another")
+        outcome = await made.ask(made.wanted(M), grants=False)
+        assert outcome.code is Code.FAILED_PRECONDITION
+        assert "OrganizationNotFound" in outcome.message
+
+
+async def test_without_the_scope_nothing_is_changed_and_the_answer_names_it() -> None:
+    async with bench(ALL_SCOPES) as made:
+        outcome = await made.ask(made.wanted(M), grants=True)
+        assert (outcome.code, outcome.non_retryable, made.role) == (Code.PERMISSION_DENIED, True, None)
+        assert "write_teams" in outcome.message
+
+
+async def test_a_revoked_token_is_final() -> None:
+    async with bench() as made:
+        made.world.sim.fault(faults.revoke_token(), method="POST")
+        outcome = await made.ask(made.wanted(M), grants=True)
+        assert (outcome.code, outcome.non_retryable) == (Code.UNAUTHENTICATED, True)
+
+
+async def test_a_protected_team_is_found_by_its_slug_over_all_pages() -> None:
+    async with bench() as made:
+        record = made.world.sim.organization.teams.records[-1]
+        made.changes.protected = (record["slug"],)
+        outcome = await made.ask(Membership(TeamID(record["id"]), made.outsider, M), grants=True)
+        assert (outcome.cancels, made.world.sim.writes) == (True, [])
+        assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
+
+
+async def test_a_refusal_for_the_rate_limit_is_waited_out_and_nothing_is_written_twice() -> None:
+    async with bench(limits=Limits(None, None)) as made:
+        refusal = faults.answer(429, {"message": "slow down", "scope": "rest_user", "limit": 50, "reset": 0})
+        made.world.sim.fault(refusal, method="POST")
+        assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
+        assert made.role is M
+        assert sum(write.effective for write in made.world.sim.writes) == 1
+
+
+async def test_a_change_goes_through_while_a_sync_waits_for_its_quota() -> None:
+    async with bench(limits=Limits(user=20, organization=200), latency=0.02) as made:
+        share_used = asyncio.Event()
+        made.world.sim.fault(faults.change(lambda _: share_used.set()), skip=15)
+        sync = asyncio.create_task(made.world.sync())
+        try:
+            async with asyncio.timeout(10):
+                await share_used.wait()
+            async with asyncio.timeout(2):
+                assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
+            assert not sync.done()
+            assert all(request.status != 429 for request in made.world.sim.requests)
+        finally:
+            sync.cancel()
+            await asyncio.wait({sync})
