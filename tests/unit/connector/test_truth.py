@@ -1,0 +1,178 @@
+"""Whatever grants, revokes, syncs, deliveries and faults come in whatever order: no snapshot that leaves contradicts a
+membership that was changed through the connector before it left."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkite_connector.model.directory import (
+    Account,
+    AccountID,
+    Collection,
+    CollectionReport,
+    Directory,
+    Membership,
+    Organization,
+    Role,
+    Team,
+    TeamID,
+)
+from buildkite_connector.model.provisioning import Provisioning
+from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
+from buildkite_connector.sync.collect import Progress
+from fakes.connector_ports import C1, Buildkite, Store
+from fakes.connector_world import MINUTE, World
+from fakes.membership_api import LOST, MembershipAPI
+from fakes.virtual_time import virtual_time
+
+TEAMS = tuple(TeamID(f"t-{number}") for number in range(3))
+PEOPLE = tuple(AccountID(f"u-{number}") for number in range(3))
+Rows = dict[tuple[TeamID, AccountID], Role]
+
+
+@dataclass
+class LiveBuildkite(Buildkite):
+    """Reads each team at its own moment of the sync, as it is then."""
+
+    api: MembershipAPI = field(default_factory=MembershipAPI)
+
+    async def collect(
+        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
+    ) -> Collection:
+        memberships: list[Membership] = []
+        for team in TEAMS:
+            await asyncio.sleep(self.seconds / len(TEAMS))
+            memberships += self._of(team)
+        await asyncio.sleep(self.seconds / len(TEAMS))
+        teams = tuple(Team(team, team, team, "", "visible", False, "") for team in TEAMS)
+        accounts = tuple(Account(person, person, "") for person in PEOPLE)
+        return Collection(Directory(organization, accounts, teams, tuple(memberships), scope), CollectionReport())
+
+    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+        kept = [each for each in collection.directory.memberships if each.team not in teams]
+        for team in sorted(teams):
+            await asyncio.sleep(self.reread_seconds)
+            kept += self._of(team)
+        return replace(collection, directory=replace(collection.directory, memberships=tuple(kept)))
+
+    def _of(self, team: TeamID) -> list[Membership]:
+        return [Membership(each, person, role) for (each, person), role in self.api.rows.items() if each == team]
+
+
+@dataclass
+class SlowStore(Store):
+    """`rows` is what each file shows; writing one takes `seconds`."""
+
+    rows: dict[Path, Rows] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    async def stage(
+        self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
+    ) -> StagedSnapshot:
+        await asyncio.sleep(self.seconds)
+        staged = await super().stage(key, directory, sync_id=sync_id, started_at=started_at)
+        self.rows[staged.path] = {(each.team, each.account): each.role for each in directory.memberships}
+        return staged
+
+
+@dataclass
+class JudgingC1(C1):
+    """Compares each snapshot with Buildkite at the moment at which its upload begins."""
+
+    store: SlowStore = field(default_factory=SlowStore)
+    api: MembershipAPI = field(default_factory=MembershipAPI)
+    contradictions: list[tuple[Rows, Rows]] = field(default_factory=list)
+
+    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
+        if self.store.rows[path] != self.api.rows:
+            self.contradictions.append((self.store.rows[path], dict(self.api.rows)))
+        await super().upload(task_id, path, sha256, sent)
+
+
+class LiveWorld(World):
+    """Everything here is changed through the connector alone, so that a true snapshot equals Buildkite."""
+
+    def __init__(self, **seconds: float) -> None:
+        super().__init__(provisioning=Provisioning(enabled=True), max_drop_percent=0)
+        self.members = MembershipAPI(teams=dict.fromkeys(TEAMS, "slug"), seconds=seconds["write"])
+        self.members.rows[TEAMS[0], PEOPLE[0]] = Role.MEMBER
+        self.buildkite = LiveBuildkite(
+            api=self.members, seconds=seconds["sync"], reread_seconds=seconds["reread"], preflight_seconds=0.0
+        )
+        self.store = SlowStore(seconds=seconds["stage"])
+        self.c1 = JudgingC1(store=self.store, api=self.members, next_poll=1.0, upload_seconds=seconds["upload"])
+
+
+@dataclass(frozen=True)
+class Move:
+    """After `wait` seconds: `sync` a task for a snapshot, `grant`, `revoke`, or a write that is lost."""
+
+    wait: float
+    what: str
+    team: TeamID
+    person: AccountID
+    role: Role
+
+
+moves = st.lists(
+    st.builds(
+        Move,
+        st.sampled_from([0.0, 0.5, 1.0, 3.0, 20.0]),
+        st.sampled_from(["sync", "grant", "grant", "revoke", "lost before", "lost after", "request"]),
+        st.sampled_from(TEAMS),
+        st.sampled_from(PEOPLE),
+        st.sampled_from(list(Role)),
+    ),
+    min_size=1,
+    max_size=14,
+)
+durations = st.fixed_dictionaries(
+    {
+        "write": st.sampled_from([0.0, 0.02, 1.5]),
+        "sync": st.sampled_from([0.5, 5.0, 40.0]),
+        "reread": st.sampled_from([0.0, 0.7]),
+        "stage": st.sampled_from([0.0, 1.1]),
+        "upload": st.sampled_from([0.0, 2.0]),
+    }
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(moves, durations)
+def test_no_snapshot_that_leaves_contradicts_a_change_made_before(made: list[Move], seconds: dict[str, float]) -> None:
+    play(made, seconds)
+
+
+@virtual_time
+async def play(made: list[Move], seconds: dict[str, float]) -> None:
+    world = LiveWorld(**seconds)
+    asked: list[TaskID] = []
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        for number, move in enumerate(made):
+            await asyncio.sleep(move.wait)
+            match move.what:
+                case "sync":
+                    asked.append(world.task())
+                case "request":
+                    world.annotate(sync_request=str(number))
+                case "grant" | "revoke":
+                    wanted = Membership(move.team, move.person, move.role)
+                    asked.append(TaskID(f"change{number}"))
+                    world.c1.tasks.append(MembershipTask(asked[-1], move.what == "grant", wanted))
+                case "lost before":
+                    world.members.before.append(LOST)
+                case _:
+                    world.members.after.append(LOST)
+        await asyncio.sleep(20 * MINUTE)
+    assert isinstance(world.c1, JudgingC1)
+    assert world.c1.contradictions == []
+    assert {world.c1.finished[task].code for task in asked} <= {Code.OK, Code.UNAVAILABLE}
