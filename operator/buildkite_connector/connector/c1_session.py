@@ -36,9 +36,13 @@ class C1SessionHolder:
         service: TaskService,
         *,
         patient: bool,
+        provisions: bool,
         start: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
     ) -> None:
-        """Begin a session on `service`; `start` runs its loop. `patient` is `TaskPoller`'s."""
+        """Begin a session on `service`; `start` runs its loop. `patient` is `TaskPoller`'s.
+
+        `provisions`: whether it carries out changes of memberships; without, it refuses them.
+        """
         env = self._env
         poller = TaskPoller(
             self._name,
@@ -51,7 +55,7 @@ class C1SessionHolder:
             patient=patient,
             most_tasks=env.most_tasks,
             observer=env.observer,
-            changes=self._changes,
+            changes=self._changes if provisions else None,
         )
         self._poller = (poller, start(self._poll(poller)))
 

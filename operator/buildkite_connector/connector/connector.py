@@ -237,7 +237,12 @@ class Connector:
         except Failure as failure:
             self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
             return
-        self._session.open(service, patient=self._c1_known, start=lambda work: self._start("C1", work))
+        self._session.open(
+            service,
+            patient=self._c1_known,
+            provisions=action.identity.provisions,
+            start=lambda work: self._start("C1", work),
+        )
         self._c1_known = False
 
     async def _close_c1(self, *, finish_uploads: bool) -> None:

@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 
 MOST_TASKS = 3
 """Tasks at once, where nothing else is set; only one of them syncs."""
+MOST_WAITING = 50
+"""Tasks at once while memberships are changed: those that wait for a sync take no slot, but are not taken unbounded."""
 SHORTEST_POLL = 1.0
 """Seconds between two GetTask calls when C1 has no task, whatever C1 says."""
+SHORTEST_POLL_IN_BATCH = 0.05
+"""The same right after a change of a membership was begun: the next of a batch does not wait."""
 HELLO_SECONDS = 10.0
 """How long the first Hello of a session may take before C1 counts as unreachable."""
 LAST_ANSWER_SECONDS = 0.5
@@ -41,8 +45,10 @@ class TaskPoller:
     """The session of the connector `name`. `hello_slots` bounds how many sessions of the process say Hello at once.
 
     `patient`: C1 answered this connector before, so that a first Hello without answer is an outage like any other; else
-    it is reported at once. `changes` None: memberships are never changed. `run` ends by itself when C1 refuses the
-    client: only new credentials start another session.
+    it is reported at once. `run` ends by itself when C1 refuses the client: only new credentials start another session.
+
+    `most_tasks` run at once. `changes` None: memberships are never changed. Else `most_tasks` changes run at once, and
+    tasks that wait for a sync keep none of them from C1's hand.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class TaskPoller:
         self._sync_turn = asyncio.Semaphore(1)
         self._runners: dict[TaskID, TaskRunner] = {}
         self._running: dict[TaskID, asyncio.Task[None]] = {}
+        self._changing: set[TaskID] = set()
         self._greeted = False
         self._hello_due = True
         self._ended = False
@@ -124,7 +131,7 @@ class TaskPoller:
 
     async def _ask(self) -> float:
         """One GetTask, after Hello where that is due. Gives the seconds until the next."""
-        while len(self._running) >= self._most_tasks:
+        while self._busy:
             await asyncio.wait(set(self._running.values()), return_when=asyncio.FIRST_COMPLETED)
         asked_at = self._clock.monotonic()
         try:
@@ -140,10 +147,19 @@ class TaskPoller:
             logger.info("C1 answers again", extra={"connector": self._name})
             self._failures = 0
         self._listener.c1_answered()
+        known = set(self._changing)
         hello_failed = await self._begin(poll.task)
         if hello_failed is not None:
             return self._failed(hello_failed)
-        return max(asked_at + poll.next_poll - self._clock.monotonic(), SHORTEST_POLL)
+        shortest = SHORTEST_POLL if self._changing <= known else SHORTEST_POLL_IN_BATCH
+        return max(asked_at + poll.next_poll - self._clock.monotonic(), shortest)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether no task more may be taken before one has ended."""
+        if self._changes is None:
+            return len(self._running) >= self._most_tasks
+        return len(self._changing) >= self._most_tasks or len(self._running) >= MOST_WAITING
 
     async def _next_task(self) -> Poll:
         """GetTask. Raises Failure. What C1 hands out while this is cancelled begins too: `close` hands it back."""
@@ -241,7 +257,10 @@ class TaskPoller:
         runner = TaskRunner(self._name, task_id, handler, self._service, self._clock, self._jitter, self._observer)
         running = asyncio.create_task(runner.run(), name=f"{self._name}/{task_id}/runner")
         self._runners[task_id], self._running[task_id] = runner, running
+        if isinstance(handler, MembershipHandler):
+            self._changing.add(task_id)
         running.add_done_callback(lambda _: self._ended_task(task_id))
 
     def _ended_task(self, task_id: TaskID) -> None:
+        self._changing.discard(task_id)
         del self._runners[task_id], self._running[task_id]
