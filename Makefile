@@ -12,7 +12,7 @@ PARALLEL := -n auto --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak image crds chart fields reasons site dashboard proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak bench-changes image crds chart fields reasons site dashboard proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-fleet: $(READY) ## one operator with 1,000 connectors on a real API server
 
 bench-soak: $(READY) ## whether the operator's memory stays flat: 100 connectors that sync without a pause for 30 minutes
 	@$(BIN)/python tests/bench --soak 30
+
+bench-changes: $(READY) ## grants while a sync waits for its quota (a quarter of an hour); writes docs/benchmarks-changes.md
+	@$(BIN)/python tests/bench --changes 60
 
 mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and counts what the unit tests notice (ONLY='*decisions*')
 	@$(BIN)/python tools/mutants.py $(ONLY)

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 
 from bench.cases import CASES, PREFLIGHT, QUICK, Case
+from bench.changes import WINDOW, measure_changes
+from bench.changes import write_page as write_changes
 from bench.fleet.page import write_page
 from bench.fleet.promises import fleet_verdicts
 from bench.fleet.run import NEXT_POLL, measure_fleet
@@ -35,7 +37,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 1 when a promise was missed, 2 when something to measure with is missing.
 
-    Only a run of all cases writes docs/benchmarks.md, and only one of 1,000 connectors docs/benchmarks-fleet.md.
+    Only a run of all cases writes docs/benchmarks.md, only one of 1,000 connectors docs/benchmarks-fleet.md, and only
+    one with Buildkite's own window docs/benchmarks-changes.md.
     """
     options = _parser().parse_args(arguments)
     console = Console()
@@ -43,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(str(machine), highlight=False)
     if options.soak:
         return _soak(options.connectors, options.soak * 60, console)
+    if options.changes:
+        return _changes(options.changes, machine, console)
     if options.fleet:
         return _fleet(options.fleet, options.idle, machine, console)
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
@@ -82,6 +87,15 @@ def _soak(connectors: int, seconds: float, console: Console) -> int:
     return 0 if verdict.kept else 1
 
 
+def _changes(window: float, machine: Machine, console: Console) -> int:
+    measured = asyncio.run(measure_changes(window, console.print))
+    found = measured.verdicts()
+    print_verdicts(found, console)
+    if window == WINDOW:
+        write_changes(DOCS, measured, machine, datetime.now(UTC))
+    return 0 if all(verdict.kept for verdict in found) else 1
+
+
 async def _measure(cases: Sequence[Case], console: Console, *, when_idle: bool) -> dict[str, Measurement]:
     """Measure one after the other, and show each as soon as it is there."""
     measured: dict[str, Measurement] = {}
@@ -114,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fleet", type=int, metavar="N", help="one operator with so many connectors, on a real API server"
     )
     choice.add_argument("--soak", type=float, metavar="MINUTES", help="one operator that syncs without a pause")
+    choice.add_argument(
+        "--changes", type=float, metavar="SECONDS", help="grants beside a sync, with such windows of the quota"
+    )
     parser.add_argument("--connectors", type=int, default=100, metavar="N", help="of the soak (default: %(default)s)")
     parser.add_argument(
         "--idle", type=float, default=FLEET_IDLE_SECONDS, metavar="SECONDS", help="of the fleet (default: %(default)s)"
