@@ -17,7 +17,8 @@ class MembershipAPI:
     """`rows` is who is in which team. `teams` are those that exist, with their slugs.
 
     The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
-    `reads` are raised by the next readings. `seconds` is how long each call takes; `most` how many ran at once.
+    `reads` are raised by the next readings. `seconds` is how long each call takes; `most` how many ran at once. Once
+    it took effect a write's answer takes another `answer_seconds`.
     """
 
     rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class MembershipAPI:
     after: deque[Exception] = field(default_factory=deque)
     reads: deque[Exception] = field(default_factory=deque)
     seconds: float = 0.0
+    answer_seconds: float = 0.0
     calls: list[str] = field(default_factory=list)
     writes: list[tuple[str, TeamID, AccountID]] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,20 +63,19 @@ class MembershipAPI:
             raise WriteLost
         if key in self.rows or (self.people is not None and wanted.account not in self.people):
             raise WriteRefused("Validation failed: User is not a person for whom that is possible")
-        return self._end(wanted)
+        return await self._end(wanted)
 
     async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         await self._begin("change", wanted)
         if (wanted.team, wanted.account) not in self.rows:
             raise WriteLost
-        return self._end(wanted)
+        return await self._end(wanted)
 
     async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
         await self._begin("remove", membership)
         if self.rows.pop((membership.team, membership.account), None) is None:
             raise WriteLost
-        if self.after:
-            raise self.after.popleft()
+        await self._answer()
 
     async def _take(self, what: str) -> None:
         self.calls.append(what)
@@ -93,8 +94,13 @@ class MembershipAPI:
         if self.before:
             raise self.before.popleft()
 
-    def _end(self, wanted: Membership) -> Member:
+    async def _end(self, wanted: Membership) -> Member:
         self.rows[wanted.team, wanted.account] = wanted.role
+        await self._answer()
+        return Member(wanted.account, "Ada", wanted.role)
+
+    async def _answer(self) -> None:
+        if self.answer_seconds:
+            await asyncio.sleep(self.answer_seconds)
         if self.after:
             raise self.after.popleft()
-        return Member(wanted.account, "Ada", wanted.role)

@@ -59,7 +59,7 @@ class Deliveries:
     def still_true(self, snapshot: StagedSnapshot) -> bool:
         """Where nothing was changed through this connector, any snapshot is; else the one that shows it alone."""
         state = self._state()
-        if not state.changes.number:
+        if not state.changes.sent:
             return True
         current = state.staged is not None and state.staged.sync_id == snapshot.sync_id
         return current and not state.changes.contradict

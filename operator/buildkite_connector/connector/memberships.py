@@ -72,7 +72,7 @@ class Memberships:
 
     @contextmanager
     def writing(self, team: TeamID) -> Iterator[None]:
-        self._apply(lambda state, _: replace(state, changes=state.changes.begun(team)))
+        self._apply(lambda state, _: replace(state, changes=state.changes.begun()))
         try:
             yield
         finally:

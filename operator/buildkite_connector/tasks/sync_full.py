@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import SILENT, Observer, Work
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskOutcome
@@ -11,6 +11,9 @@ from buildkite_connector.tasks.outcomes import format_note
 from buildkite_connector.tasks.ports import Snapshots, TaskService
 
 logger = logging.getLogger(__name__)
+
+MOST_SNAPSHOTS = 10
+"""Of one task, each made untrue by a change before it could leave; then the task is handed back."""
 
 
 class SyncFullHandler:
@@ -53,9 +56,15 @@ class SyncFullHandler:
             logger.info("C1 hands out again a task whose snapshot it has; its end is sent again", extra=fields)
             return outcome
         self._recalls = False
-        while not await self._upload():
+        for _ in range(MOST_SNAPSHOTS):
+            if await self._upload():
+                return outcome
             logger.info("a change made the snapshot untrue", extra={"connector": self._name, "task_id": self._task.id})
-        return outcome
+        raise Failure(
+            Reason.ROSTER_UNSTABLE,
+            f"{MOST_SNAPSHOTS} snapshots in a row were untrue before they could leave: C1 changes memberships faster"
+            " than they can be read.",
+        )
 
     async def _upload(self) -> bool:
         """Whether the snapshot went out. A membership may have been changed while it waited for its turn."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.model.directory import (
@@ -102,13 +102,15 @@ class LiveWorld(World):
 
     def __init__(self, **seconds: float) -> None:
         super().__init__(provisioning=Provisioning(enabled=True), max_drop_percent=0)
-        self.members = MembershipAPI(teams=dict.fromkeys(TEAMS, "slug"), seconds=seconds["write"])
+        self.members = MembershipAPI(
+            teams=dict.fromkeys(TEAMS, "slug"), seconds=seconds["write"], answer_seconds=seconds["answer"]
+        )
         self.members.rows[TEAMS[0], PEOPLE[0]] = Role.MEMBER
         self.buildkite = LiveBuildkite(
             api=self.members, seconds=seconds["sync"], reread_seconds=seconds["reread"], preflight_seconds=0.0
         )
         self.store = SlowStore(seconds=seconds["stage"])
-        self.c1 = JudgingC1(store=self.store, api=self.members, next_poll=1.0, upload_seconds=seconds["upload"])
+        self.c1 = JudgingC1(store=self.store, api=self.members, next_poll=0.0, upload_seconds=seconds["upload"])
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ moves = st.lists(
     st.builds(
         Move,
         st.sampled_from([0.0, 0.5, 1.0, 3.0, 20.0]),
-        st.sampled_from(["sync", "grant", "grant", "revoke", "lost before", "lost after", "request"]),
+        st.sampled_from(["sync", "sync", "grant", "grant", "revoke", "lost before", "lost after", "request"]),
         st.sampled_from(TEAMS),
         st.sampled_from(PEOPLE),
         st.sampled_from(list(Role)),
@@ -137,16 +139,42 @@ moves = st.lists(
 durations = st.fixed_dictionaries(
     {
         "write": st.sampled_from([0.0, 0.02, 1.5]),
+        "answer": st.sampled_from([0.0, 3.0]),
         "sync": st.sampled_from([0.5, 5.0, 40.0]),
         "reread": st.sampled_from([0.0, 0.7]),
         "stage": st.sampled_from([0.0, 1.1]),
-        "upload": st.sampled_from([0.0, 2.0]),
+        "upload": st.sampled_from([0.0, 6.0]),
     }
 )
 
 
+def move(what: str, wait: float = 0.0, person: int = 1) -> Move:
+    return Move(wait, what, TEAMS[0], PEOPLE[person], Role.MEMBER)
+
+
+def lasting(**changes: float) -> dict[str, float]:
+    """Seconds that each thing takes: none but the sync, unless they are changed."""
+    return {"write": 0.0, "answer": 0.0, "sync": 5.0, "reread": 0.0, "stage": 0.0, "upload": 0.0, **changes}
+
+
 @settings(max_examples=100, deadline=None)
 @given(moves, durations)
+@example([move("grant"), move("sync")], lasting())  # the staged snapshot is from before it
+@example([move("grant"), move("sync", 1.0)], lasting(answer=3.0))  # it took effect, and nobody knows yet
+@example([move("sync"), move("sync", 1.0), move("grant", 1.0)], lasting(upload=6.0))  # one waits for its turn
+@example(
+    [move("sync"), move("sync", 1.0), move("grant", 1.0)], lasting(upload=6.0, answer=9.0)
+)  # the same, and no write has ended yet
+@example(
+    [move("sync"), move("sync", 1.0), move("grant", 1.0), move("request", 1.0)], lasting(upload=6.0, sync=0.5)
+)  # it waits, and meanwhile another snapshot takes its place
+@example([move("request"), move("grant", 2.0), move("sync", 4.0)], lasting())  # its team was read already
+@example([move("request"), move("grant", 7.0), move("sync", 2.0)], lasting(stage=5.0))  # the file is being written
+@example([move("request"), move("grant", 3.0), move("sync", 6.0)], lasting(answer=5.0))  # the sync ends before it
+@example(
+    [move("request"), move("grant", 8.0), *[move(each, 3.0) for each in ("revoke", "grant") * 2], move("sync", 2.5)],
+    lasting(stage=3.0),
+)  # each time that the file is written
 def test_no_snapshot_that_leaves_contradicts_a_change_made_before(made: list[Move], seconds: dict[str, float]) -> None:
     play(made, seconds)
 
@@ -157,22 +185,24 @@ async def play(made: list[Move], seconds: dict[str, float]) -> None:
     asked: list[TaskID] = []
     async with world.running():
         await asyncio.sleep(MINUTE)
-        for number, move in enumerate(made):
-            await asyncio.sleep(move.wait)
-            match move.what:
+        for number, each in enumerate(made):
+            await asyncio.sleep(each.wait)
+            match each.what:
                 case "sync":
                     asked.append(world.task())
                 case "request":
                     world.annotate(sync_request=str(number))
                 case "grant" | "revoke":
-                    wanted = Membership(move.team, move.person, move.role)
+                    wanted = Membership(each.team, each.person, each.role)
                     asked.append(TaskID(f"change{number}"))
-                    world.c1.tasks.append(MembershipTask(asked[-1], move.what == "grant", wanted))
+                    world.c1.tasks.append(MembershipTask(asked[-1], each.what == "grant", wanted))
                 case "lost before":
                     world.members.before.append(LOST)
                 case _:
                     world.members.after.append(LOST)
-        await asyncio.sleep(20 * MINUTE)
+        async with asyncio.timeout(20 * MINUTE):
+            while not set(asked) <= set(world.c1.finished):  # noqa: ASYNC110  # costs nothing in virtual time
+                await asyncio.sleep(1.0)
     assert isinstance(world.c1, JudgingC1)
     assert world.c1.contradictions == []
     assert {world.c1.finished[task].code for task in asked} <= {Code.OK, Code.UNAVAILABLE}

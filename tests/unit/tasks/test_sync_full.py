@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.outcomes import format_note
-from buildkite_connector.tasks.sync_full import SyncFullHandler
+from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, SyncFullHandler
 from fakes.connector_ports import C1
 from fakes.task_ports import SNAPSHOT, Snapshots
 from fakes.virtual_time import virtual_time
@@ -95,3 +95,24 @@ async def test_an_upload_that_c1_does_not_count_is_made_once_more_and_no_oftener
     await again.run()
     assert len(c1.uploads) == 2
     assert not again.refused()
+
+
+@virtual_time
+async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_asked_for() -> None:
+    snapshots, c1 = Snapshots(seconds=1.0, untrue={SNAPSHOT.sync_id}), C1()
+    running = asyncio.create_task(handler(snapshots, c1).run())
+    await asyncio.sleep((MOST_SNAPSHOTS - 1) + 0.5)
+    assert not running.done()
+    assert c1.uploads == []
+    snapshots.untrue.clear()
+    await running
+    assert c1.uploads == [("task1", "sha-sync1")]
+
+
+@virtual_time
+async def test_a_task_whose_snapshots_are_always_untrue_goes_back_to_c1() -> None:
+    snapshots, c1 = Snapshots(untrue={SNAPSHOT.sync_id}), C1()
+    with pytest.raises(Failure, match=f"{MOST_SNAPSHOTS} snapshots in a row") as caught:
+        await handler(snapshots, c1).run()
+    assert (caught.value.reason, caught.value.remedy) == (Reason.ROSTER_UNSTABLE, Remedy.RETRY)
+    assert c1.uploads == []
