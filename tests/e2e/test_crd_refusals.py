@@ -80,6 +80,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"delivery": {"shrinkGuard": {"maxDropPercent": 101}}},
         "spec.delivery.shrinkGuard.maxDropPercent in body should be less than or equal to 100",
     ),
+    (
+        {"provisioning": {"roles": ["owner"]}},
+        'spec.provisioning.roles[0]: Unsupported value: "owner": supported values: "member", "maintainer"',
+    ),
+    ({"provisioning": {"roles": []}}, "spec.provisioning.roles in body should have at least 1 items"),
+    ({"provisioning": {"roles": ["member", "member"]}}, "spec.provisioning.roles must name each role once."),
+    ({"provisioning": {"protectedTeams": ["On Call"]}}, "spec.provisioning.protectedTeams must hold slugs of teams"),
+    ({"provisioning": {"protectedTeams": ["x"] * 101}}, "spec.provisioning.protectedTeams: Too many: 101"),
+    ({"provisioning": {"enabled": "yes"}}, "spec.provisioning.enabled in body must be of type boolean"),
+    ({"provisioning": {"on": True}}, 'unknown field "spec.provisioning.on"'),
+    (
+        {"credentialsSecretRef": {"name": "s", "keys": {"writeApiToken": "a b"}}},
+        "spec.credentialsSecretRef.keys.writeApiToken must be a key of a Secret",
+    ),
     ({"organization": "Acme Inc"}, "spec.organization must be the slug"),
     ({"organization": ""}, "spec.organization must be the slug"),
     ({"organisation": "acme"}, 'unknown field "spec.organisation"'),
@@ -119,6 +133,7 @@ def test_a_name_that_leaves_no_room_for_the_host_id_is_refused_until_one_is_give
         {"sync": {"timeout": "24h", "quotaPercent": 100}},
         {"delivery": {"hostID": "h" * 256, "maxSnapshotAge": "0s", "shrinkGuard": {"maxDropPercent": 0}}},
         {"organization": "acme-inc_2"},
+        {"provisioning": {"enabled": True, "roles": ["maintainer"], "protectedTeams": ["on-call", "release_2"]}},
     ],
     ids=json.dumps,
 )
@@ -138,12 +153,14 @@ def test_defaults_are_filled_in_and_what_depends_on_another_field_is_not(
                 "clientID": "BATON_CLIENT_ID",
                 "clientSecret": "BATON_CLIENT_SECRET",
                 "apiToken": "BATON_API_TOKEN",
+                "writeApiToken": "BATON_WRITE_API_TOKEN",
                 "organization": "BATON_ORGANIZATION",
             },
         },
         "suspend": False,
         "sync": {"resourceTypes": ["user", "team"], "timeout": "2h", "quotaPercent": 80},
         "delivery": {"maxSnapshotAge": "10m", "shrinkGuard": {"maxDropPercent": 50}},
+        "provisioning": {"enabled": False, "roles": ["member", "maintainer"], "protectedTeams": []},
     }
 
 

@@ -94,11 +94,13 @@ def service(ctx: typer.Context, **flags: Any) -> None:
 
 
 @with_flags(hidden=True)
-def capabilities(**_: Any) -> None:
-    """Print as JSON what the connector can do, as C1 is told."""
+def capabilities(ctx: typer.Context, **flags: Any) -> None:
+    """Print as JSON what the connector can do, as C1 is told: with --provisioning more than without."""
     from buildkite_connector.c1.hello import capabilities_json
 
-    typer.echo(capabilities_json())
+    with _sentences():
+        provisions = read_configuration(_merged(ctx, flags), os.environ).switch("provisioning")
+    typer.echo(capabilities_json(provisions=bool(provisions)))
 
 
 @with_flags(hidden=True)

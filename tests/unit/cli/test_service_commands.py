@@ -83,6 +83,22 @@ def test_capabilities_are_what_c1_is_told() -> None:
     assert types == ["user", "team"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("capabilities", "--provisioning"), ("-p", "capabilities"), ()],
+    ids=["flag", "before the command", "variable"],
+)
+def test_capabilities_with_provisioning_have_it_for_teams_alone(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not arguments:
+        monkeypatch.setenv("BATON_PROVISIONING", "true")
+    document = json.loads(invoke(*(arguments or ("capabilities",))).stdout)
+    assert document["connectorCapabilities"] == ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]
+    found = {each["resourceType"]["id"]: each["capabilities"] for each in document["resourceTypeCapabilities"]}
+    assert found == {"user": ["CAPABILITY_SYNC"], "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
+
+
 def test_the_schema_has_every_setting_with_its_limits() -> None:
     schema = json.loads(invoke("config").stdout)
     assert schema["properties"].keys() == {flag.name for flag in FLAGS}

@@ -16,7 +16,9 @@ from buildkite_connector.cli.service_settings import (
     log_settings,
     service_settings,
 )
+from buildkite_connector.model.directory import Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.service.health import HealthAddress
@@ -182,3 +184,30 @@ def test_debug_ends_at_a_time() -> None:
     for wrong in ("tomorrow", "2026-11-30T18:00:00"):
         with pytest.raises(SettingError, match="log-level-debug-expires-at"):
             log_settings(configuration(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT=wrong), terminal=False)
+
+
+def test_a_token_that_writes_is_told_from_the_one_that_reads() -> None:
+    assert settings().started_with.write_api_token == ""
+    found = settings(BATON_WRITE_API_TOKEN=" writes\n").started_with
+    assert (found.api_token, found.write_api_token) == ("t", "writes")
+    assert "writes" not in repr(settings(BATON_WRITE_API_TOKEN="writes"))
+    with pytest.raises(SettingError, match=r"BATON_WRITE_API_TOKEN.* no credential has"):
+        settings(BATON_WRITE_API_TOKEN="two words")
+
+
+def test_provisioning_is_off_until_it_is_set_and_has_its_bounds() -> None:
+    assert settings().spec.provisioning == Provisioning()
+    assert settings(BATON_PROVISIONING="true").spec.provisioning == Provisioning(enabled=True)
+    found = settings(
+        BATON_PROVISIONING="true",
+        BUILDKITE_CONNECTOR_PROVISIONING_ROLES="member",
+        BUILDKITE_CONNECTOR_PROTECTED_TEAMS="release,on-call",
+    )
+    assert found.spec.provisioning == Provisioning(True, (Role.MEMBER,), ("release", "on-call"))
+    with pytest.raises(SettingError, match=r"--protected-teams.*slugs"):
+        settings(BUILDKITE_CONNECTOR_PROTECTED_TEAMS="Release Managers")
+
+
+def test_a_change_of_provisioning_is_another_generation() -> None:
+    found = settings(), settings(BATON_PROVISIONING="true"), settings(BUILDKITE_CONNECTOR_PROTECTED_TEAMS="release")
+    assert len({generation(each) for each in found}) == 3

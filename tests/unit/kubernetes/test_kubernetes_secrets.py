@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,32 @@ async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> N
         Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}), "default", ref
     )
     assert (credentials.client_id, credentials.api_token, credentials.organization) == ("a@b/c", "t", "acme")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, ""),
+        ({"BATON_WRITE_API_TOKEN": b""}, ""),
+        ({"BATON_WRITE_API_TOKEN": b"bkua_writes\n"}, "bkua_writes"),
+    ],
+    ids=["absent", "empty", "there"],
+)
+async def test_the_token_that_writes_may_be_left_out(values: Mapping[str, bytes], expected: str) -> None:
+    credentials = await read_credentials(Secrets({**GOOD, **values}), "default", REF)
+    assert credentials.write_api_token == expected
+    assert "bkua_writes" not in repr(credentials)
+
+
+async def test_the_token_that_writes_has_the_key_that_the_resource_names() -> None:
+    ref = SecretRef("s", replace(REF.keys, write_api_token="writer"))
+    credentials = await read_credentials(Secrets({**GOOD, "writer": b"w", "BATON_WRITE_API_TOKEN": b"x"}), "d", ref)
+    assert credentials.write_api_token == "w"
+
+
+async def test_a_token_that_writes_and_cannot_be_one_is_named_by_its_key() -> None:
+    failure = await failure_of({**GOOD, "BATON_WRITE_API_TOKEN": b"hunter2 two words"})
+    assert "BATON_WRITE_API_TOKEN" in failure.message
 
 
 @pytest.mark.parametrize("values", [{}, {"BATON_ORGANIZATION": b""}, {"BATON_ORGANIZATION": b" \n"}])

@@ -1,6 +1,7 @@
 """The status both ways: what is written reads back, and whatever is there never breaks the reading."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
-from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, Role
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, ProvisioningRecord
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
     Condition,
@@ -44,6 +46,22 @@ FULL = ConnectorStatus(
     history=(
         HistoryEntry(SyncID("s1"), Trigger.REQUEST, T0, T0, True, Reason.SYNC_SUCCEEDED, Counts(12, 5, 30)),
         HistoryEntry(SyncID("s0"), Trigger.SCHEDULE, T0, T0, False, Reason.BUILDKITE_UNREACHABLE),
+    ),
+    provisioning=ProvisioningRecord(
+        3,
+        1,
+        2,
+        ChangeRecord(
+            0,
+            T0,
+            ChangeAction.GRANT,
+            "Platform",
+            Role.MAINTAINER,
+            "Ada Lovelace",
+            TaskID("t2"),
+            ChangeResult.REFUSED,
+            "The team platform is protected.",
+        ),
     ),
 )
 
@@ -113,6 +131,21 @@ def test_the_json_is_that_of_the_design() -> None:
                 "reason": "BuildkiteUnreachable",
             },
         ],
+        "provisioning": {
+            "granted": 3,
+            "revoked": 1,
+            "refused": 2,
+            "lastChange": {
+                "time": "2026-03-02T09:00:00Z",
+                "action": "grant",
+                "team": "Platform",
+                "role": "maintainer",
+                "user": "Ada Lovelace",
+                "taskID": "t2",
+                "result": "Refused",
+                "reason": "The team platform is protected.",
+            },
+        },
     }
 
 
@@ -172,6 +205,18 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
 _TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 _COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
 _TEXT = st.text(max_size=60)
+_CHANGES = st.builds(
+    ChangeRecord,
+    st.just(0),
+    _TIMES,
+    st.sampled_from(ChangeAction),
+    _TEXT,
+    st.sampled_from(Role),
+    _TEXT,
+    _TEXT.map(TaskID),
+    st.sampled_from(ChangeResult),
+    _TEXT,
+)
 _STATUSES = st.builds(
     ConnectorStatus,
     observed_generation=st.integers(0, 2**53),
@@ -223,6 +268,14 @@ _STATUSES = st.builds(
         ),
         max_size=3,
     ).map(tuple),
+    provisioning=st.none()
+    | st.builds(
+        ProvisioningRecord,
+        st.integers(0, 2**53),
+        st.integers(0, 2**53),
+        st.integers(0, 2**53),
+        st.none() | _CHANGES,
+    ),
 )
 
 
@@ -246,3 +299,9 @@ def test_no_json_whatever_breaks_the_reading(junk: Any) -> None:
     read = status_from_json(junk)
     if read is not None:
         assert status_from_json(status_to_json(read)) == read
+
+
+def test_changes_that_wait_for_their_events_are_not_in_the_status() -> None:
+    assert FULL.provisioning is not None
+    waiting = replace(FULL.provisioning, recent=(FULL.provisioning.last_change,) * 2)
+    assert status_to_json(replace(FULL, provisioning=waiting)) == status_to_json(FULL)
