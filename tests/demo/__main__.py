@@ -20,6 +20,7 @@ import yaml
 from buildkite_connector.kubernetes.schema.crd import definition
 from harness.control_plane import ControlPlane, find_assets
 from harness.rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
+from simulators.buildkite.api import WRITING_SCOPES, Token
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NAMESPACE, NAME = "default", "acme"
@@ -48,6 +49,7 @@ async def main() -> None:
             say(f"  ready after {time.monotonic() - began:.1f} s")
             await first_sync(api, rig)
             await second_sync(api, rig)
+            await access(api, rig)
             step("What the operator logged")
             for record in operator.records():
                 fields = {key: record[key] for key in ("trigger", "accounts", "requests", "seconds") if key in record}
@@ -99,6 +101,35 @@ async def second_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
     await rig.c1.finished(rig.c1.add_task())
     await rig.until_condition("Delivered", "True")
     show_received(rig)
+
+
+async def access(api: DoubleApi | RealApi, rig: Rig) -> None:
+    """One request, granted and taken back."""
+    step("An approved request becomes a membership, and its end takes it away")
+    writer = Token(f"bkua_{'d3a0' * 10}", WRITING_SCOPES)
+    rig.buildkite.grant(writer)
+    rig.buildkite.journal.expected = True
+    secret, connector = example("secret.yaml"), example("connector.yaml")
+    secret["stringData"] = {**rig.secret()["stringData"], "BATON_WRITE_API_TOKEN": writer.value}
+    connector["spec"]["provisioning"] = {"enabled": True}
+    say("  BATON_WRITE_API_TOKEN, a token with write_teams, is put into the Secret, and this into the connector:\n")
+    say(indented(yaml.safe_dump({"spec": {"provisioning": {"enabled": True}}})))
+    await rig.apply(secret, connector)
+    await rig.until_condition("ProvisioningReady", "True")
+    team = rig.buildkite.organization.document()["teams"][1]
+    for action, told in (("grant", "C1 approves: {} becomes member of {}"), ("revoke", "The access of {} to {} ends")):
+        say(f"  {told.format(NEWCOMER['name'], team['name'])}")
+        began = time.monotonic()
+        asked = rig.c1.request(action, team["id"], "member", NEWCOMER["id"], client=rig.client)
+        reading = await rig.c1.ended(asked)
+        write = rig.buildkite.writes[-1]
+        say(f"    C1 has the answer after {time.monotonic() - began:.2f} s: {reading.effect}")
+        say(
+            f"    Buildkite: {write.method} {write.path.split('/members')[0]}/members…: {write.before} -> {write.after}"
+        )
+    found = await rig.until(lambda found: found["status"].get("provisioning", {}).get("revoked") == 1)
+    say("\n  $ kubectl get bkc acme -o jsonpath='{.status.provisioning}'  (as YAML)\n")
+    say(indented(yaml.safe_dump(found["status"]["provisioning"], sort_keys=False)))
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,6 @@
 """The status both ways: what is written reads back, and whatever is there never breaks the reading."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -205,18 +204,6 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
 _TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 _COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
 _TEXT = st.text(max_size=60)
-_CHANGES = st.builds(
-    ChangeRecord,
-    st.just(0),
-    _TIMES,
-    st.sampled_from(ChangeAction),
-    _TEXT,
-    st.sampled_from(Role),
-    _TEXT,
-    _TEXT.map(TaskID),
-    st.sampled_from(ChangeResult),
-    _TEXT,
-)
 _STATUSES = st.builds(
     ConnectorStatus,
     observed_generation=st.integers(0, 2**53),
@@ -268,14 +255,6 @@ _STATUSES = st.builds(
         ),
         max_size=3,
     ).map(tuple),
-    provisioning=st.none()
-    | st.builds(
-        ProvisioningRecord,
-        st.integers(0, 2**53),
-        st.integers(0, 2**53),
-        st.integers(0, 2**53),
-        st.none() | _CHANGES,
-    ),
 )
 
 
@@ -299,9 +278,3 @@ def test_no_json_whatever_breaks_the_reading(junk: Any) -> None:
     read = status_from_json(junk)
     if read is not None:
         assert status_from_json(status_to_json(read)) == read
-
-
-def test_changes_that_wait_for_their_events_are_not_in_the_status() -> None:
-    assert FULL.provisioning is not None
-    waiting = replace(FULL.provisioning, recent=(FULL.provisioning.last_change,) * 2)
-    assert status_to_json(replace(FULL, provisioning=waiting)) == status_to_json(FULL)
