@@ -20,6 +20,7 @@ from simulators.otlp import OtlpReceiver, ReceivedSpan
 METRICS_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ONLY_WITH_ELECTION = {"buildkite_connector_leader"}
 ONLY_WITH_AN_EXPIRING_TOKEN = {"buildkite_connector_token_expiry_timestamp_seconds"}
+ONLY_WITH_CHANGES = {"buildkite_connector_membership_changes_total"}
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w+")
 
 
@@ -63,7 +64,7 @@ class TestObserved:
             await tenant.until_condition("Delivered", "True")
             text = await scrape(operator)
         names = {each for each in sample_names(text) if not each.startswith("process_")}
-        assert names == documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN
+        assert names == documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES
         assert "process_resident_memory_bytes" in text
         status = (await tenant.get())["status"]
         labels = f'{{name="seen",namespace="{rig.namespace}"}}'
@@ -80,6 +81,22 @@ class TestObserved:
             told = await check.communicate(text.encode())
             assert (check.returncode, *told) == (0, b"", b"")
 
+    async def test_changes_of_memberships_are_counted_and_name_nobody(self, rig: Rig) -> None:
+        organization = rig.buildkite.organization
+        team, person = organization.teams.records[0]["id"], organization.members.records[-1]
+        async with rig.operator() as operator:
+            tenant = Tenant(rig, "changed", writes=True)
+            await tenant.become_ready(provisioning={"enabled": True, "roles": ["member"]})
+            await tenant.deliver()
+            for role in ("member", "maintainer"):
+                await rig.c1.ended(rig.c1.request("grant", team, role, person["id"], client=tenant.client))
+            text = await scrape(operator)
+        counted = [line for line in text.splitlines() if line.startswith(tuple(ONLY_WITH_CHANGES))]
+        labels = [f'{{action="grant",result="{result}"}} 1.0' for result in ("Granted", "Refused")]
+        assert counted == [f"{name}{label}" for name in ONLY_WITH_CHANGES for label in labels]
+        assert find_leaks(rig, [text]) == []
+        assert EMAIL.findall(text) == []
+
     @needs_prometheus
     async def test_a_real_prometheus_scrapes_every_metric(self, rig: Rig, tmp_path: Path) -> None:
         async with rig.operator() as operator:
@@ -90,7 +107,7 @@ class TestObserved:
             async with prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server:
                 [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
                 assert up["metric"]["job"] == "operator"
-                for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN:
+                for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES:
                     await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
                 await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
 
