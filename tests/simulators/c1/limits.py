@@ -27,6 +27,10 @@ class Refused(Exception):  # noqa: N818
         self.violation = violation
 
 
+def precondition(message: str) -> Refused:
+    return Refused(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
 def invalid(message: str) -> Refused:
     return Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
 

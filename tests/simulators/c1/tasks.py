@@ -16,7 +16,7 @@ from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.proto import connector_pb2
 from simulators.c1.journal import Journal
 from simulators.c1.ksuid import ksuid
-from simulators.c1.limits import Refused
+from simulators.c1.limits import Refused, precondition
 from simulators.c1.policy import Policy
 
 CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
@@ -158,7 +158,7 @@ class Ledger:
         if request.task_id:
             record = self._running(who, request.task_id)
             if record.kind != "hello":
-                raise _precondition(f"task_id: {record.id} is a {record.kind} task; only a hello task is answered so")
+                raise precondition(f"task_id: {record.id} is a {record.kind} task; only a hello task is answered so")
             self._end(record, Outcome(0))
         session = self.sessions.setdefault(who, Session())
         session.hellos.append(request)
@@ -192,9 +192,9 @@ class Ledger:
         """The task under which this host may upload."""
         record = self._running(who, task_id)
         if record.kind != "sync_full":
-            raise _precondition(f"task_id: {record.id} is a {record.kind} task; only sync_full takes an upload")
+            raise precondition(f"task_id: {record.id} is a {record.kind} task; only sync_full takes an upload")
         if record.cancel_told:
-            raise _precondition(f"task_id: {record.id} is cancelled and the host was told")
+            raise precondition(f"task_id: {record.id} is cancelled and the host was told")
         if not record.heartbeats:
             self._journal.violate(f"UploadAsset by {who.host_id}: no heartbeat came before it for {record.id}")
         return record
@@ -207,12 +207,12 @@ class Ledger:
     def finish(self, who: Who, task_id: str, outcome: Outcome) -> TaskRecord:
         record = self._running(who, task_id)
         if record.kind == "hello":
-            raise _precondition(f"task_id: {record.id} is a hello task; it is answered with Hello alone")
+            raise precondition(f"task_id: {record.id} is a hello task; it is answered with Hello alone")
         if outcome.success and record.kind == "sync_full" and not record.delivered:
             told = f"task_id: {record.id} is a sync_full task without an accepted upload"
             raise Refused(StatusCode.FAILED_PRECONDITION, told, violation=not record.handed_again)
         if outcome.success and record.cancel_told:
-            raise _precondition(f"task_id: {record.id} is cancelled and the host was told")
+            raise precondition(f"task_id: {record.id} is cancelled and the host was told")
         self._end(record, outcome)
         retry = not (outcome.success or outcome.non_retryable or record.cancelled)
         if retry and self._policy.retry_failed and not record.retried_by_request:
@@ -296,7 +296,3 @@ class Ledger:
             self._schedule_sync(who)
 
         self._due[who] = self._call_later(self._policy.sync_every, fall_due)
-
-
-def _precondition(message: str) -> Refused:
-    return Refused(StatusCode.FAILED_PRECONDITION, message)
