@@ -14,8 +14,8 @@ from harness.helm_chart import of_kind, render, workload
 from unit.gitops.flux import KUSTOMIZATIONS
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-KEYS = {str(value) for value in SecretKeysModel().model_dump().values()}
-"""The Secret's keys that a connector reads by default."""
+KEYS = {str(value) for value in SecretKeysModel().model_dump(exclude={"write_api_token"}).values()}
+"""The Secret's keys that a connector reads by default; a token of its own for writes is for provisioning alone."""
 
 
 def documents(path: str) -> list[dict[str, Any]]:
