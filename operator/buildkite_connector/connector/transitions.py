@@ -5,7 +5,8 @@ changes nothing but that its action has ended. How records of syncs and deliveri
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 
 from buildkite_connector.connector import records
 from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
@@ -22,7 +23,7 @@ from buildkite_connector.connector.state import (
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import next_time
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord, Trigger
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
@@ -163,8 +164,19 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
     run = state.sync
     if run is None or run.started is None or run.id is None:
         return replace(state, sync=None)
+    recorded = partial(
+        records.sync_failed,
+        state.records,
+        sync_id=run.id,
+        trigger=run.trigger,
+        started=run.started.wall,
+        finished=now.wall,
+        failure=failure,
+        accepted=state.desired.accept_shrink,
+    )
     if failure.remedy is not Remedy.RETRY and run.inputs is not None and not run.inputs.same(state.inputs):
-        return _failed_before_a_change(state, run.id, run.started.wall, failure, now)
+        # The sync's end is the time of the next: `records.awaits_change` tells a process after this one.
+        return replace(state, sync=None, records=recorded(next_sync=now.wall))
     wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, waits.jitter, failure.retry_after)
     blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
     state = replace(
@@ -173,38 +185,11 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
         sync_failure=failure.without_traceback(),
         sync_blocked_until=max(state.sync_blocked_until, blocked),
         retry_at=now.monotonic + wait,
-        records=records.sync_failed(
-            state.records,
-            sync_id=run.id,
-            trigger=run.trigger,
-            started=run.started.wall,
-            finished=now.wall,
-            failure=failure,
-            next_sync=now.wall + timedelta(seconds=wait),
-            accepted=state.desired.accept_shrink,
-        ),
+        records=recorded(next_sync=now.wall + timedelta(seconds=wait)),
     )
     if failure.remedy is Remedy.RETRY or run.inputs is None:
         return state
     return credentials_failed(state, failure, now, waits)
-
-
-def _failed_before_a_change(
-    state: ConnectorState, sync_id: SyncID, started: datetime, failure: Failure, now: Instant
-) -> ConnectorState:
-    """A sync with what has been replaced since: its history entry, and nothing that holds up the next one."""
-    trigger = state.sync.trigger if state.sync is not None else Trigger.CHANGE
-    failed = records.sync_failed(
-        state.records,
-        sync_id=sync_id,
-        trigger=trigger,
-        started=started,
-        finished=now.wall,
-        failure=failure,
-        next_sync=now.wall,
-        accepted=state.desired.accept_shrink,
-    )
-    return replace(state, sync=None, records=records.change_seen(failed, now.wall))
 
 
 # Snapshots for C1's tasks

@@ -61,7 +61,7 @@ class TaskPoller:
         jitter: Jitter,
         hello_slots: asyncio.Semaphore,
         *,
-        patient: bool = False,
+        patient: bool,
         most_tasks: int = MOST_TASKS,
         observer: Observer = SILENT,
         changes: MembershipChanges | None = None,
@@ -122,12 +122,13 @@ class TaskPoller:
             return
         hurried = asyncio.create_task(hurry.wait(), name=f"{self._name}/hurry")
         ended = asyncio.create_task(asyncio.wait(uploading), name=f"{self._name}/uploads")
+        parts = (hurried, ended)
         try:
-            await asyncio.wait({hurried, ended}, timeout=UPLOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(parts, timeout=UPLOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            hurried.cancel()
-            ended.cancel()
-            await asyncio.gather(hurried, ended, return_exceptions=True)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
 
     async def _ask(self) -> float:
         """One GetTask, after Hello where that is due. Gives the seconds until the next."""

@@ -104,8 +104,9 @@ class TaskRunner:
         work = asyncio.create_task(self._handle(begun), name=f"{self._name}/{self._task_id}")
         heart = asyncio.create_task(self._beat(begun), name=f"{self._name}/{self._task_id}/heartbeat")
         stop = asyncio.create_task(self._stopping.wait(), name=f"{self._name}/{self._task_id}/stop")
+        parts = (work, heart, stop)
         try:
-            await asyncio.wait({work, heart, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             if stop.done() and not work.done() and self._handler.awaits_answer:
                 await asyncio.wait({work}, timeout=ANSWER_SECONDS)
             if work.done():
@@ -114,9 +115,9 @@ class TaskRunner:
                 heart.result()
             return SHUTTING_DOWN
         finally:
-            for task in (work, heart, stop):
-                task.cancel()
-            await asyncio.gather(work, heart, stop, return_exceptions=True)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
 
     async def _handle(self, begun: asyncio.Event) -> TaskOutcome:
         if self._handler.heartbeats:
@@ -155,8 +156,9 @@ class TaskRunner:
         """
         sending = asyncio.create_task(self._send_end(outcome), name=f"{self._name}/{self._task_id}/finish")
         stop = asyncio.create_task(self._stopping.wait(), name=f"{self._name}/{self._task_id}/stop")
+        parts = (sending, stop)
         try:
-            await asyncio.wait({sending, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
                 await asyncio.wait({sending}, timeout=HAND_BACK_SECONDS)
             if sending.done():
@@ -165,15 +167,17 @@ class TaskRunner:
             await asyncio.wait({sending}, timeout=HAND_BACK_SECONDS)
             raise
         finally:
-            sending.cancel()
-            stop.cancel()
-            await asyncio.gather(sending, stop, return_exceptions=True)
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
         logger.warning("C1 did not answer a task's end in time", extra=self._fields())
         return End.LOST
 
     async def _send_end(self, outcome: TaskOutcome) -> End:
         """FinishTask, sent again while it may have been lost. C1 refuses a second one when it has the first."""
-        for attempt in range(1, FINISH_ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 await self._service.finish(self._task_id, outcome)
             except Failure as failure:
@@ -188,7 +192,6 @@ class TaskRunner:
                 await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, failure.retry_after))
             else:
                 return End.TAKEN
-        return End.LOST
 
     def _log(self, level: int, message: str, failure: Failure) -> None:
         logger.log(level, message, extra={**self._fields(), "reason": failure.reason.value, "error": failure.message})
