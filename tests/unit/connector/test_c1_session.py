@@ -141,6 +141,18 @@ async def test_c1_silent_for_ten_seconds_at_a_restart_is_no_news() -> None:
 
 
 @virtual_time
+async def test_after_a_change_of_the_client_an_outage_is_reported_at_once_although_c1_was_known() -> None:
+    world = await stopped_world()
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+        world.rotate(client_secret="rotated")
+        await until(lambda: world.c1.closed == 2)
+        await asyncio.sleep(2)
+        assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
+
+
+@virtual_time
 async def test_a_first_hello_without_an_answer_is_reported_after_ten_seconds() -> None:
     world = World()
     world.c1.silent = True

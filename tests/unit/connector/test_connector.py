@@ -3,10 +3,12 @@
 import asyncio
 import contextvars
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
+from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
@@ -63,11 +65,12 @@ class Compared(Reports):
 
 
 class Watched(World):
-    """Its observer is `observer`; `services` are the clients of C1 that were made."""
+    """Its observer is `observer`; `services` are the clients of C1 that were made, `times` those of sync IDs."""
 
     def __init__(self, **spec: object) -> None:
         super().__init__(**spec)
         self.observer = Records()
+        self.times: list[datetime] = []
         self.services: list[tuple[Credentials, ConnectorSpec]] = []
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
@@ -75,7 +78,11 @@ class Watched(World):
         return super().task_service(credentials, spec)
 
     def environment(self, scheduler: Scheduler) -> Environment:
-        return replace(super().environment(scheduler), observer=self.observer)
+        return replace(super().environment(scheduler), observer=self.observer, new_sync_id=self.sync_id, most_tasks=1)
+
+    def sync_id(self, now: datetime) -> SyncID:
+        self.times.append(now)
+        return SyncID(f"sync{len(self.times)}")
 
 
 def names() -> set[str]:
@@ -156,6 +163,28 @@ async def test_an_observer_hears_of_syncs_tasks_and_deliveries() -> None:
 
 
 @virtual_time
+async def test_a_sync_has_its_id_from_the_time_at_which_it_starts() -> None:
+    world = Watched()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.status.last_sync is not None
+        [time] = world.times
+        assert abs((world.status.last_sync.started_at - time).total_seconds()) < 1e-3
+
+
+@virtual_time
+async def test_a_session_works_on_as_many_tasks_as_the_environment_allows() -> None:
+    world = Watched()
+    world.c1.next_poll = 1.0
+    world.c1.upload_seconds = MINUTE
+    async with world.running():
+        world.task()
+        world.task()
+        await asyncio.sleep(30)
+        assert len(world.c1.tasks) == 1
+
+
+@virtual_time
 async def test_a_session_is_of_the_credentials_that_were_checked_and_the_spec() -> None:
     world = Watched()
     async with world.running():
@@ -187,6 +216,30 @@ async def test_closing_leaves_nothing_running_and_the_scheduler_asks_no_more() -
     await asyncio.sleep(10 * MINUTE)
     assert (world.c1.polls, world.c1.closed, asyncio.all_tasks()) == (polls, 1, before)
     assert world.c1.finished.keys() <= {TaskID("task1")}
+
+
+@virtual_time
+async def test_a_closed_connector_is_stepped_no_more() -> None:
+    steps = []
+
+    class Counted(Connector):
+        def step(self) -> None:
+            steps.append(self.name)
+            super().step()
+
+    world = World()
+    scheduler = Scheduler(world.clock)
+    connector = Counted(KEY, world.order, None, world.reports, world.environment(scheduler))
+    scheduler.add(connector)
+    runner = asyncio.create_task(scheduler.run())
+    await asyncio.sleep(10 * MINUTE)
+    assert len(steps) > 5
+    await connector.close(discard=False)
+    steps.clear()
+    await asyncio.sleep(10 * MINUTE)
+    assert steps == []
+    runner.cancel()
+    await asyncio.wait({runner})
 
 
 @virtual_time

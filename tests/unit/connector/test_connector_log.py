@@ -177,3 +177,16 @@ async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.Log
     assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]
     assert said(caplog, "decisions do not settle") == []
     assert world.session._state.deliveries == ()  # a file that counts as on its way for ever shows nowhere else
+
+
+@virtual_time
+async def test_a_task_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.failures.append(LOST)
+        task = world.task()
+        await asyncio.sleep(2 * MINUTE)
+        assert task in world.c1.finished
+    begun = [str(told["action"]).partition("(")[0] for _, told in said(caplog, "begins")]
+    assert begun.count("Refuse") == 1
+    assert said(caplog, "decisions do not settle") == []

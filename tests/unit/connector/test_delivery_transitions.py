@@ -41,6 +41,7 @@ def test_a_delivery_clears_the_failure_and_is_recorded() -> None:
     record = state.records.last_delivery
     assert record is not None
     assert (record.task_id, record.sync_id, record.time) == (TASK, "sync1", after(20).wall)
+    assert record.engine_asked == ""
 
 
 @pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED, Reason.UPLOAD_FAILED])
@@ -81,4 +82,5 @@ def test_the_end_of_the_same_delivery_once_more_changes_no_record() -> None:
     state = ready()
     assert state.staged is not None
     once = transitions.delivered(state, TASK, state.staged, after(20))
-    assert transitions.delivered(once, TASK, state.staged, after(90)).records == once.records
+    failed = transitions.delivery_failed(once, state.staged, Failure(Reason.UPLOAD_FAILED, "C1 refused it."))
+    assert transitions.delivered(failed, TASK, state.staged, after(90)) == once

@@ -92,6 +92,15 @@ def test_a_loss_of_a_quarter_or_more_is_warned_of(accounts: int, teams: int, say
     assert shrunk(state.records, state.staged, "sync2") is None
 
 
+def test_the_warning_says_what_c1_does_and_where_to_look() -> None:
+    state = after_a_delivery_and_a_sync(60)
+    assert state.staged is not None
+    assert shrunk(state.records, state.staged, None) == (
+        "Snapshot sync2 has 60 accounts, the last delivered one had 100 (40 % fewer). C1 pauses a connector that loses"
+        " about half: if this is wrong, look at the token's access in Buildkite."
+    )
+
+
 @pytest.mark.parametrize(
     ("accounts", "limit", "reason"),
     [

@@ -236,6 +236,24 @@ def test_a_snapshot_that_shrank_and_a_form_that_c1_does_not_get_are_logged(caplo
         test()
     shrank, engine = lines(caplog.records)
     assert shrank[:2] == (logging.WARNING, "the snapshot shrank")
-    assert "60 accounts, the last delivered one had 100 (40 % fewer)" in str(shrank[2])
+    assert shrank[2] == {"connector": "default.acme", "error": shrank[2]["error"]}
+    assert "60 accounts, the last delivered one had 100 (40 % fewer)" in str(shrank[2]["error"])
     asked = {"connector": "default.acme", "task_id": "task1", "asked": "pebble"}
     assert engine == (logging.WARNING, "C1 asked for another form of the file and got sqlite", asked)
+
+
+@virtual_time
+async def test_a_snapshot_that_shrank_and_that_a_person_accepted_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    bench.deliveries.delivered(TASK, bench.whole)
+    bench.state = synced(bench.state, after(HOUR), "sync2", Counts(60, 10, 300))
+    bench.state = replace(bench.state, desired=replace(bench.state.desired, accept_shrink="sync2"))
+    assert bench.state.staged is not None
+    bench.whole = bench.state.staged
+    running = await bench.begin()
+    await bench.answer(SyncScope())
+    bench.leave.set()
+    await running
+    assert (bench.got, lines(caplog.records)) == (bench.whole, [])

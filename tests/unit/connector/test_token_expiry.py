@@ -35,6 +35,13 @@ def test_people_are_warned_from_two_weeks_before_with_the_days_that_are_left(
     assert (sentence is None) if says is None else (sentence is not None and f"expires {says} ({ENDS})" in sentence)
 
 
+def test_the_warning_says_what_to_do() -> None:
+    assert expires_soon(ENDS, END - 3 * DAY) == (
+        "The Buildkite API token expires in 3 days (2026-03-20T12:00:00Z). Make a new one with the same scopes and put"
+        " it into the Secret before; it is taken up without a restart."
+    )
+
+
 def test_a_token_that_never_expires_is_no_news() -> None:
     assert (expires_soon(None, END), sentence_changes(None, END)) == (None, None)
 

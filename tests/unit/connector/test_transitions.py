@@ -213,6 +213,26 @@ def test_a_sync_that_older_credentials_failed_blocks_nothing() -> None:
     assert transitions.sync_failed(edited, REJECTED, after(HOUR + 2), waits()).check.failure is None
 
 
+def test_a_sync_that_older_credentials_failed_is_in_the_history_and_the_next_is_due_at_once() -> None:
+    state = running(ready(), after(HOUR), "sync2")
+    edited = transitions.desired_changed(state, replace(desired(2), accept_shrink="sync1"), after(HOUR + 1))
+    ended = transitions.sync_failed(edited, REJECTED, after(HOUR + 2), waits())
+    assert ended == replace(
+        edited,
+        sync=None,
+        records=records.sync_failed(
+            edited.records,
+            sync_id=SyncID("sync2"),
+            trigger=Trigger.SCHEDULE,
+            started=after(HOUR).wall,
+            finished=after(HOUR + 2).wall,
+            failure=REJECTED,
+            next_sync=after(HOUR + 2).wall,
+        ),
+    )
+    assert records.awaits_change(ended.records)
+
+
 def test_a_failure_does_not_keep_the_frames_that_it_went_through() -> None:
     try:
         raise DOWN

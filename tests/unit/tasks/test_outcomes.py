@@ -68,3 +68,8 @@ def test_a_success_in_another_form_says_so() -> None:
 def test_what_ends_a_task_at_a_shutdown_or_by_an_error_of_ours_can_be_tried_again() -> None:
     assert (SHUTTING_DOWN.code, SHUTTING_DOWN.non_retryable) == (Code.ABORTED, False)
     assert (UNEXPECTED.code, UNEXPECTED.non_retryable) == (Code.INTERNAL, False)
+
+
+def test_a_failure_also_tells_machines_its_reason_and_when_to_come_again() -> None:
+    outcome = outcome_of(Failure(Reason.BUILDKITE_RATE_LIMITED, "Slow down.", retry_after=90.0))
+    assert (outcome.reason, outcome.retry_after) == ("BuildkiteRateLimited", 90.0)

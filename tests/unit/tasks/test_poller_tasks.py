@@ -247,3 +247,20 @@ async def test_an_end_that_may_have_been_lost_is_sent_again_after_the_wait_of_a_
     await asyncio.sleep(0.1)
     assert (session.c1.finish_attempts, session.c1.finished) == (2, {task: TaskOutcome()})
     await session.end()
+
+
+@virtual_time
+async def test_what_waits_for_an_upload_at_a_close_has_such_names_too_and_ends_with_it() -> None:
+    session = busy(snapshot_seconds=0.0)
+    session.c1.upload_seconds = 100.0
+    task = session.sync_task("t1")
+    polling = session.begin()
+    await asyncio.sleep(5)
+    polling.cancel()
+    closing = asyncio.create_task(session.poller.close(asyncio.Event()))
+    await asyncio.sleep(1)
+    names = {each.get_name() for each in asyncio.all_tasks()}
+    assert names >= {"default.acme/hurry", "default.acme/uploads"}
+    await closing
+    assert (session.c1.finished, session.c1.closed, seconds()) == ({task: TaskOutcome()}, 1, 100.0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -1,6 +1,7 @@
 """The handler of `sync_full`: a snapshot, its upload, and what is recorded of it."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -10,6 +11,7 @@ from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.outcomes import format_note
 from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, SyncFullHandler
 from fakes.connector_ports import C1
+from fakes.log_lines import lines
 from fakes.task_ports import SNAPSHOT, Snapshots
 from fakes.virtual_time import virtual_time
 
@@ -75,7 +77,10 @@ async def test_an_unexpected_error_of_an_upload_is_no_failed_delivery() -> None:
 
 
 @virtual_time
-async def test_a_task_that_comes_again_after_its_upload_is_ended_without_another() -> None:
+async def test_a_task_that_comes_again_after_its_upload_is_ended_without_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     snapshots, c1 = Snapshots(), C1()
     await handler(snapshots, c1).run()
     again = handler(snapshots, c1)
@@ -83,6 +88,9 @@ async def test_a_task_that_comes_again_after_its_upload_is_ended_without_another
     assert len(c1.uploads) == 1
     again.accepted()
     assert snapshots.deliveries == [("task1", SNAPSHOT)]
+    said = "C1 hands out again a task whose snapshot it has; its end is sent again"
+    told = {"connector": "default.acme", "task_id": "task1", "sync_id": "sync1"}
+    assert lines(caplog.records) == [(logging.INFO, said, told)]
 
 
 @virtual_time
