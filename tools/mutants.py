@@ -1,8 +1,9 @@
 """A mutation run over the core: plants faults in connector/ and tasks/ one by one; counts what the unit tests notice.
 
-`make mutants` runs it; `make mutants ONLY='*decisions*'` takes a part. mutmut knows the folders `src` and `tests` only,
-so the run has a folder of its own, `mutants/`, with a copy of the package and of the tests that matter. Results stay
-there: a second run takes up where the first was stopped, and tests only what changed. Go there and call `mutmut show`.
+`make mutants` runs it; `make mutants ONLY='*decisions*'` takes a part, and PROCESSES=1 leaves the other cores alone.
+mutmut knows the folders `src` and `tests` only, so the run has a folder of its own, `mutants/`, with a copy of the
+package and of the tests that matter. Results stay there: a second run takes up where the first was stopped, and tests
+only what changed. Go there and call `mutmut show`.
 """
 
 import json
@@ -36,7 +37,7 @@ only_mutate = [{only}]
 pytest_add_cli_args_test_selection = [{tests}]
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]
 also_copy = ["tests"]
-timeout_multiplier = 5.0
+timeout_multiplier = 25.0
 timeout_constant = 2.0
 track_dependencies = false
 use_git_change_detection = false
@@ -61,7 +62,8 @@ def main() -> int:
     _stage()
     _forget_unnoticed()
     mutmut = Path(sys.executable).parent / "mutmut"
-    run = _call([mutmut, "run", "--max-children", str(os.cpu_count() or 2), *sys.argv[1:]], None)
+    processes = os.environ.get("PROCESSES") or str(os.cpu_count() or 2)
+    run = _call([mutmut, "run", "--max-children", processes, *sys.argv[1:]], None)
     results = _call([mutmut, "results", "--all", "true"], subprocess.PIPE)
     _summarize(results.stdout)
     return run.returncode
