@@ -43,10 +43,18 @@ track_dependencies = false
 use_git_change_detection = false
 """
 
-FASTEST_FIRST = '''"""Whatever notices a fault soonest runs first; the durations are of this run's first pass."""
+FASTEST_FIRST = '''"""Whatever notices a fault soonest runs first; the durations are of this run's first pass.
+
+A random life that notices it is not made shorter: that takes minutes, and nobody reads it.
+"""
 
 import json
 from pathlib import Path
+
+from hypothesis import Phase, settings
+
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+settings.load_profile("mutants")
 
 
 def pytest_collection_modifyitems(items):
