@@ -146,6 +146,7 @@ async def test_an_answer_to_the_last_question_is_not_awaited_for_longer_than_hal
     session.c1.poll_seconds = 1000.0
     session.begin()
     await asyncio.sleep(0.75)
+    assert "default.acme/GetTask" in {each.get_name() for each in asyncio.all_tasks()}
     await session.end()
     assert (session.c1.finished, session.c1.closed, seconds()) == ({}, 1, 1.25)
     assert asyncio.all_tasks() == {asyncio.current_task()}
