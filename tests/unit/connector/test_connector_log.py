@@ -92,6 +92,9 @@ async def test_a_staged_snapshot_that_cannot_be_restored_is_logged(caplog: pytes
     async with world.running(restored=world.status):
         await asyncio.sleep(MINUTE)
         assert world.condition(ConditionType.READY) == ("True", "Ready")
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
     told = {**WHO, "error": "the disk is full"}
     assert said(caplog, "the staged snapshot is lost") == [(logging.WARNING, told)]
 
