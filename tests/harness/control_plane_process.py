@@ -1,5 +1,6 @@
 """A server process of the control plane: started, asked until it is healthy, paused, ended."""
 
+import os
 import random
 import signal
 import socket
@@ -40,10 +41,12 @@ class ServerProcess:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; ControlPlaneError when it does not run."""
+        """Send it a signal; ControlPlaneError when it does not run. After SIGSTOP, none of its threads runs."""
         if self._running is None:
             raise ControlPlaneError(f"{Path(self.command[0]).name} is not running, so it cannot get {number!r}.")
         self._running.send_signal(number)
+        if number is signal.SIGSTOP:
+            os.waitid(os.P_PID, self._running.pid, os.WSTOPPED)
 
     def wait_until_healthy(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         """Ask this URL until it says yes; ControlPlaneError, with the log's tail, when it ends or takes too long."""
