@@ -168,7 +168,10 @@ class TaskPoller:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            await self._begin_last(asking)
+            try:
+                await self._begin_last(asking)
+            except Exception:
+                logger.exception("C1's last answer was lost", extra={"connector": self._name})
             raise
 
     async def _begin_last(self, asking: asyncio.Task[Poll]) -> None:

@@ -6,9 +6,10 @@ import logging
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.tasks import Code, HelloTask, TaskID, TaskOutcome, UnsupportedTask
+from buildkite_connector.model.tasks import Code, HelloTask, Poll, TaskID, TaskOutcome, UnsupportedTask
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, refused_options, unsupported
-from fakes.task_ports import SNAPSHOT, Session, seconds
+from fakes.log_lines import lines
+from fakes.task_ports import SNAPSHOT, Session, SilentC1, seconds
 from fakes.virtual_time import virtual_time
 
 
@@ -164,6 +165,26 @@ async def test_nothing_is_done_about_a_last_answer_that_cannot_be_handed_back(ta
     await session.end()
     assert (session.c1.hellos, session.c1.finished, session.c1.closed) == ([None], {}, 1)
     assert session.listener.failures == []
+
+
+@virtual_time
+async def test_an_error_of_the_operator_in_the_last_answer_is_logged_and_the_session_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Odd(SilentC1):
+        async def next_task(self) -> Poll:
+            await super().next_task()
+            return None  # type: ignore[return-value]  # what no adapter gives
+
+    session = Session(c1=Odd(poll_seconds=1.0))
+    session.begin()
+    await asyncio.sleep(0.75)
+    async with asyncio.timeout(10):
+        await session.end()
+    assert (session.c1.closed, session.polling.cancelled()) == (1, True)
+    assert lines(caplog.records) == [(logging.ERROR, "C1's last answer was lost", {"connector": "default.acme"})]
+    assert caplog.records[0].exc_info is not None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @virtual_time
