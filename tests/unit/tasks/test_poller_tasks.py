@@ -142,7 +142,9 @@ async def test_no_task_is_lost_whenever_its_answer_meets_the_end_of_the_session(
 
 
 @virtual_time
-async def test_an_answer_to_the_last_question_is_not_awaited_for_longer_than_half_a_second() -> None:
+async def test_an_answer_to_the_last_question_is_not_awaited_for_longer_than_half_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     session = busy()
     session.c1.poll_seconds = 1000.0
     session.begin()
@@ -150,12 +152,15 @@ async def test_an_answer_to_the_last_question_is_not_awaited_for_longer_than_hal
     assert "default.acme/GetTask" in {each.get_name() for each in asyncio.all_tasks()}
     await session.end()
     assert (session.c1.finished, session.c1.closed, seconds()) == ({}, 1, 1.25)
+    assert caplog.records == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.mark.parametrize("task", [HelloTask(TaskID("t1")), None], ids=["hello", "failure"])
 @virtual_time
-async def test_nothing_is_done_about_a_last_answer_that_cannot_be_handed_back(task: HelloTask | None) -> None:
+async def test_nothing_is_done_about_a_last_answer_that_cannot_be_handed_back(
+    task: HelloTask | None, caplog: pytest.LogCaptureFixture
+) -> None:
     session = busy()
     session.c1.poll_seconds = 1.5
     session.c1.tasks.extend([task] if task else [])
@@ -164,7 +169,7 @@ async def test_nothing_is_done_about_a_last_answer_that_cannot_be_handed_back(ta
     await asyncio.sleep(1.25)
     await session.end()
     assert (session.c1.hellos, session.c1.finished, session.c1.closed) == ([None], {}, 1)
-    assert session.listener.failures == []
+    assert (session.listener.failures, caplog.records) == ([], [])
 
 
 @virtual_time
