@@ -14,7 +14,7 @@ LOST = Failure(Reason.BUILDKITE_UNREACHABLE, "the connection broke")
 
 @dataclass
 class MembershipAPI:
-    """`rows` is who is in which team. `teams` are those that exist, with their slugs.
+    """`rows` is who is in which team. `teams` are those that exist, with their slugs; the list lacks those `unlisted`.
 
     The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
     `reads` are raised by the next readings. `seconds` is how long each call takes; `most` how many ran at once. Once
@@ -23,6 +23,7 @@ class MembershipAPI:
 
     rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
     teams: dict[TeamID, str] = field(default_factory=lambda: {TeamID("t-1"): "platform", TeamID("t-2"): "ops"})
+    unlisted: set[TeamID] = field(default_factory=set)
     people: set[AccountID] | None = None
     scopes: frozenset[str] = frozenset({"write_teams"})
     before: deque[Exception] = field(default_factory=deque)
@@ -54,7 +55,7 @@ class MembershipAPI:
 
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
         await self._take("slug")
-        return self.teams.get(team)
+        return None if team in self.unlisted else self.teams.get(team)
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         key = (wanted.team, wanted.account)

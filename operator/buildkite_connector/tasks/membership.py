@@ -83,6 +83,8 @@ class MembershipHandler:
             grounds = await self._grounds()  # it may have waited
             if grounds.policy.protected_teams:
                 slug = await grounds.memberships.team_slug(grounds.organization, wanted.team)
+                if slug is None and await grounds.memberships.team_exists(grounds.organization, wanted.team):
+                    raise decisions.slug_unknown()
                 if slug in grounds.policy.protected_teams:
                     return self._refuse(decisions.refusal_by_team(slug or ""))
             return await self._change(wanted)

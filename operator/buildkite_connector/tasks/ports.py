@@ -80,7 +80,7 @@ class MembershipAPI(Protocol):
         ...
 
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        """None: there is no such team."""
+        """None: the list of teams has no such team; it may have moved while it was read."""
         ...
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:

@@ -208,6 +208,18 @@ async def test_a_protected_team_is_left_alone(grants: bool) -> None:
     assert changes.done == [(ChangeResult.REFUSED, "Ada L", outcome.message)]
 
 
+@pytest.mark.parametrize("grants", [True, False])
+@virtual_time
+async def test_a_team_that_the_list_left_out_may_be_protected_and_is_left_alone_for_now(grants: bool) -> None:
+    changes = changes_with(None if grants else Role.MEMBER)
+    changes.policy = Provisioning(enabled=True, protected_teams=("platform",))
+    changes.api.unlisted.add(TEAM)
+    outcome = await carry_out(changes, MEMBER, grants=grants)
+    assert (outcome.code, outcome.non_retryable, changes.api.writes) == (Code.UNAVAILABLE, False, [])
+    changes.api.unlisted.clear()
+    assert (await carry_out(changes, MEMBER, grants=grants)).cancels
+
+
 @virtual_time
 async def test_a_team_beside_the_protected_ones_is_changed() -> None:
     changes = Changes(policy=Provisioning(enabled=True, protected_teams=("ops",)))
