@@ -24,12 +24,6 @@ from simulators.c1.tiny_snapshot import tiny_snapshot
 
 
 @pytest.fixture
-async def sim() -> AsyncIterator[C1Simulator]:
-    async with C1Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
 async def admin(sim: C1Simulator) -> AsyncIterator[httpx.AsyncClient]:
     async with http(sim) as session:
         yield session

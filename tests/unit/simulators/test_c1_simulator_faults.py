@@ -12,12 +12,6 @@ from simulators.c1.server import C1Simulator
 
 
 @pytest.fixture
-async def sim() -> AsyncIterator[C1Simulator]:
-    async with C1Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
 async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
     async with probe(sim) as connected:
         await connected.hello()

@@ -20,12 +20,6 @@ MADE_UP = Form(known=False)
 
 
 @pytest.fixture
-async def sim() -> AsyncIterator[C1Simulator]:
-    async with C1Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
 async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
     """A host whose snapshot C1 has: u1 is a member of t1, which has a maintainer's entitlement too; u2 is not."""
     async with probe(sim) as connected:

@@ -19,12 +19,6 @@ TASK = "2Zz7mHkq0GvPp5yq0XJ1a8RkTnB"
 
 
 @pytest.fixture
-async def sim() -> AsyncIterator[C1Simulator]:
-    async with C1Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
 async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
     async with probe(sim) as connected:
         await connected.hello()

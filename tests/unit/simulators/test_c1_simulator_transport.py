@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
@@ -14,12 +13,6 @@ from simulators.c1.front import Certificate
 from simulators.c1.probe import http, probe, token_form
 from simulators.c1.server import C1Simulator
 from simulators.c1.tiny_snapshot import tiny_snapshot
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[C1Simulator]:
-    async with C1Simulator() as simulator:
-        yield simulator
 
 
 async def negotiated(sim: C1Simulator, *offers: str) -> tuple[str | None, str]:

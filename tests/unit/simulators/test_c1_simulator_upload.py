@@ -21,12 +21,6 @@ Message = baton_pb2.BatonServiceUploadAssetRequest
 
 
 @pytest.fixture
-async def sim() -> AsyncIterator[C1Simulator]:
-    async with C1Simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture
 async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
     async with probe(sim, host_id="acme") as connected:
         await connected.hello()
