@@ -59,6 +59,8 @@ __all__ = (
     "stopped_world",
 )
 
+HELLO_SLOTS = 4
+
 
 class World:
     """One connector and its surroundings. `spec` changes the spec that it starts with."""
@@ -96,7 +98,7 @@ class World:
             waits=Waits(NoJitter(), Spacing(0.2)),
             sync_slots=asyncio.Semaphore(SYNC_SLOTS),
             check_slots=asyncio.Semaphore(4),
-            hello_slots=asyncio.Semaphore(4),
+            hello_slots=asyncio.Semaphore(HELLO_SLOTS),
             new_sync_id=lambda now: next(self._ids),
         )
 
@@ -108,7 +110,7 @@ class World:
         """
         scheduler = Scheduler(self.clock)
         environment = self.environment(scheduler)
-        self._sync_slots = environment.sync_slots
+        self._sync_slots, self._hello_slots = environment.sync_slots, environment.hello_slots
         self.session = Connector(KEY, self.order, restored, self.reports, environment)
         runner = asyncio.create_task(scheduler.run())
         scheduler.add(self.session)
@@ -124,13 +126,14 @@ class World:
     @contextlib.asynccontextmanager
     async def crowd(self) -> AsyncIterator[None]:
         """The syncs of other connectors take all slots."""
-        for _ in range(SYNC_SLOTS):
-            await self._sync_slots.acquire()
-        try:
+        async with _taken(self._sync_slots, SYNC_SLOTS):
             yield
-        finally:
-            for _ in range(SYNC_SLOTS):
-                self._sync_slots.release()
+
+    @contextlib.asynccontextmanager
+    async def greeting_crowd(self) -> AsyncIterator[None]:
+        """The Hellos of other connectors take all slots."""
+        async with _taken(self._hello_slots, HELLO_SLOTS):
+            yield
 
     def edit(self, **changes: object) -> None:
         """An edit of the spec, as `kubectl apply` does it."""
@@ -182,6 +185,17 @@ class World:
 
     def rejected(self, reason: Reason = Reason.TOKEN_REJECTED) -> Failure:
         return Failure(reason, "Buildkite rejected the token.", remedy=Remedy.CREDENTIALS)
+
+
+@contextlib.asynccontextmanager
+async def _taken(slots: asyncio.Semaphore, number: int) -> AsyncIterator[None]:
+    for _ in range(number):
+        await slots.acquire()
+    try:
+        yield
+    finally:
+        for _ in range(number):
+            slots.release()
 
 
 @contextlib.asynccontextmanager

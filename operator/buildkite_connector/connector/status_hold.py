@@ -25,7 +25,7 @@ def hold_status(state: ConnectorState, now: Instant) -> bool:
     if since is None:
         return False
     patience = SLOW_SECONDS if not state.records.conditions else LONGEST_HOLD_SECONDS
-    if _awaits_slot(state) and _says_pending(state):
+    if _awaits_turn(state):
         patience = math.inf
     return now.monotonic < since + patience
 
@@ -56,8 +56,19 @@ def _awaits_c1(state: ConnectorState) -> bool:
 
 def _awaits_slot(state: ConnectorState) -> bool:
     """Whether the sync waits for a slot, and nothing fails meanwhile that must be told."""
-    waiting = state.sync is not None and state.sync.phase is SyncPhase.QUEUED
-    return waiting and state.blocked_by is None and state.c1.failure is None and state.delivery_failure is None
+    return state.sync is not None and state.sync.phase is SyncPhase.QUEUED and not _fails(state)
+
+
+def _awaits_turn(state: ConnectorState) -> bool:
+    """Whether a new connector, whose status says so, only awaits its turn to greet C1 or to sync."""
+    if state.check.write_failure is not None or not _says_pending(state):
+        return False
+    return _awaits_slot(state) or (_awaits_c1(state) and not _fails(state))
+
+
+def _fails(state: ConnectorState) -> bool:
+    """Whether something that keeps the sync, or its delivery, from happening must be told."""
+    return state.blocked_by is not None or state.c1.failure is not None or state.delivery_failure is not None
 
 
 def _says_pending(state: ConnectorState) -> bool:

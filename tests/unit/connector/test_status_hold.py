@@ -106,8 +106,28 @@ def test_a_check_is_awaited_from_its_own_start_also_while_a_sync_waits() -> None
     assert first_end(state) == after(-30 + SHORT).monotonic
 
 
-def test_a_first_sync_that_waits_for_a_slot_is_told_once() -> None:
-    assert held_for(pending(WAITING["a slot"])) == math.inf
+TURNS = ["C1's first answer", "C1's end before another session", "a slot"]
+
+
+@pytest.mark.parametrize("what", TURNS)
+def test_a_new_connector_that_waits_for_its_turn_is_told_once(what: str) -> None:
+    assert held_for(pending(WAITING[what])) == math.inf
+
+
+@pytest.mark.parametrize("what", TURNS)
+def test_why_memberships_cannot_be_changed_is_told_while_a_new_connector_waits(what: str) -> None:
+    state = pending(WAITING[what])
+    assert held_for(replace(state, check=replace(state.check, write_failure=REJECTED))) == LONG
+
+
+def test_an_old_failure_of_c1_is_told_while_its_next_answer_is_awaited() -> None:
+    state = pending(WAITING["C1's first answer"])
+    assert held_for(replace(state, c1=replace(state.c1, failure=DOWN))) == LONG
+
+
+def test_a_taken_host_id_is_told_while_the_session_with_c1_ends() -> None:
+    state = pending(WAITING["C1's end before another session"])
+    assert held_for(replace(state, host_id_holder=ConnectorKey("default.older"))) == LONG
 
 
 @pytest.mark.parametrize("records", [{"observed_generation": 7}, {"last_sync": ready().records.last_sync}])

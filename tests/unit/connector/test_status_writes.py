@@ -77,6 +77,44 @@ async def test_a_start_in_a_crowd_is_told_in_three_writes_until_ready() -> None:
 
 
 @virtual_time
+async def test_a_start_among_many_hellos_is_told_in_three_writes_until_ready() -> None:
+    """A slow check, minutes until the turn to greet C1, then minutes of waiting for a slot."""
+    world = World()
+    world.vault.seconds = 20.0
+    async with world.running():
+        async with world.crowd():
+            async with world.greeting_crowd():
+                await asyncio.sleep(5 * MINUTE)
+                assert [each.phase for each in world.reports.written] == [Phase.PENDING]
+            await asyncio.sleep(5 * MINUTE)
+            assert [each.phase for each in world.reports.written] == [Phase.PENDING]
+        await asyncio.sleep(MINUTE)
+    assert [each.phase for each in world.reports.written] == [Phase.PENDING, Phase.SYNCING, Phase.CONNECTED]
+
+
+@virtual_time
+async def test_a_token_that_is_refused_is_told_while_the_first_hello_waits_for_its_turn() -> None:
+    world = World()
+    async with world.running(), world.greeting_crowd():
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("Unknown", "Pending")
+        world.rotate(api_token="another")
+        world.buildkite.refusal = world.rejected()
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", "TokenRejected")
+
+
+@virtual_time
+async def test_an_edit_is_told_while_the_first_hello_waits_for_its_turn() -> None:
+    world = World()
+    async with world.running(), world.greeting_crowd():
+        await asyncio.sleep(2 * MINUTE)
+        world.edit(max_drop_percent=10)
+        await asyncio.sleep(MINUTE)
+        assert world.status.observed_generation == 2
+
+
+@virtual_time
 async def test_a_failure_is_told_while_the_first_sync_waits_for_a_slot() -> None:
     world = World()
     async with world.running(), world.crowd():
