@@ -17,8 +17,9 @@ class MembershipAPI:
     """`rows` is who is in which team. `teams` are those that exist, with their slugs; the list lacks those `unlisted`.
 
     The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
-    `reads` are raised by the next readings. `seconds` is how long each call takes; `most` how many ran at once. Once
-    it took effect a write's answer takes another `answer_seconds`. `slugs` are the organizations that were named.
+    `reads` are raised by the next readings, of the token too. `seconds` is how long each call takes; `most` how many
+    ran at once. Once it took effect a write's answer takes another `answer_seconds`. `places` are the organizations
+    and teams that were named.
     """
 
     rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class MembershipAPI:
     answer_seconds: float = 0.0
     calls: list[str] = field(default_factory=list)
     writes: list[tuple[str, TeamID, AccountID]] = field(default_factory=list)
-    slugs: set[OrganizationSlug | None] = field(default_factory=set)
+    places: set[tuple[OrganizationSlug, TeamID]] = field(default_factory=set)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     written: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
@@ -41,21 +42,23 @@ class MembershipAPI:
 
     async def token(self) -> TokenFacts:
         await self._take("token")
+        if self.reads:
+            raise self.reads.popleft()
         return TokenFacts("uuid", self.scopes)
 
     async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
-        await self._take("read", slug)
+        await self._take("read", (slug, team))
         if self.reads:
             raise self.reads.popleft()
         role = self.rows.get((team, account))
         return Member(account, "Ada", role) if role is not None else None
 
     async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
-        await self._take("team", slug)
+        await self._take("team", (slug, team))
         return team in self.teams
 
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        await self._take("slug", slug)
+        await self._take("slug", (slug, team))
         return None if team in self.unlisted else self.teams.get(team)
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
@@ -79,10 +82,10 @@ class MembershipAPI:
             raise WriteLost
         await self._answer()
 
-    async def _take(self, what: str, slug: OrganizationSlug | None = None) -> None:
+    async def _take(self, what: str, place: tuple[OrganizationSlug, TeamID] | None = None) -> None:
         self.calls.append(what)
-        if what != "token":
-            self.slugs.add(slug)
+        if place is not None:
+            self.places.add(place)
         self.called.set()
         self.running += 1
         self.most = max(self.most, self.running)
@@ -94,7 +97,7 @@ class MembershipAPI:
     async def _begin(self, what: str, slug: OrganizationSlug, wanted: Membership) -> None:
         self.writes.append((what, wanted.team, wanted.account))
         self.written.set()
-        await self._take(what, slug)
+        await self._take(what, (slug, wanted.team))
         if self.before:
             raise self.before.popleft()
 
