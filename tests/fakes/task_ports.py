@@ -211,6 +211,7 @@ class Session:
     records: Records = field(default_factory=Records)
     patient: bool = False
     slots: int = 1
+    changes: Changes | None = None
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = asyncio.Semaphore(self.slots)
@@ -225,6 +226,7 @@ class Session:
             patient=self.patient,
             most_tasks=most_tasks,
             observer=self.records,
+            changes=self.changes,
         )
         self.polling = asyncio.create_task(self.poller.run())
         return self.polling

@@ -67,9 +67,10 @@ class Row:
 
 
 NONE, M, A = None, Role.MEMBER, Role.MAINTAINER
+RAISED = GrantAnswer(MAINTAINER, replaced=MEMBER)
 TABLE = [
     Row("created", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=1),
-    Row("role changed up", True, MAINTAINER, M, A, GrantAnswer(MAINTAINER, replaced=MEMBER), writes=1),
+    Row("role changed up", True, MAINTAINER, M, A, RAISED, writes=1),
     Row("role changed down", True, MEMBER, A, M, GrantAnswer(MEMBER, replaced=MAINTAINER), writes=1),
     Row("already there", True, MEMBER, M, M, GrantAnswer(MEMBER, already=True)),
     Row("removed", False, MEMBER, M, NONE, RevokeAnswer(), writes=1),
@@ -82,16 +83,7 @@ TABLE = [
     ),
     Row("lost before it took effect", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=2, fails_before=(LOST,)),
     Row("lost after it took effect", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=1, fails_after=(LOST,)),
-    Row(
-        "a role's change lost after it took effect",
-        True,
-        MAINTAINER,
-        M,
-        A,
-        GrantAnswer(MAINTAINER, replaced=MEMBER),
-        writes=1,
-        fails_after=(DOWN,),
-    ),
+    Row("a role's change lost after it took effect", True, MAINTAINER, M, A, RAISED, writes=1, fails_after=(DOWN,)),
     Row("a removal lost after it took effect", False, MEMBER, M, NONE, RevokeAnswer(), writes=1, fails_after=(LOST,)),
     Row("a removal lost before it took effect", False, MEMBER, M, NONE, RevokeAnswer(), writes=2, fails_before=(DOWN,)),
     Row("5xx for good", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, 4, fails_before=(DOWN,) * 9),
@@ -104,7 +96,7 @@ TABLE = [
         MAINTAINER,
         M,
         A,
-        GrantAnswer(MAINTAINER, replaced=MEMBER),
+        RAISED,
         writes=2,
         fails_before=(WriteLost(),),
     ),
@@ -175,25 +167,29 @@ async def test_a_lost_write_is_a_warning_and_a_wait_that_grows(caplog: pytest.Lo
 
 
 @virtual_time
-async def test_somebody_who_is_added_meanwhile_is_there_already() -> None:
-    changes = Changes()
-    changes.api.seconds = 1.0
-    task = asyncio.create_task(carry_out(changes, MEMBER, grants=True))
-    await asyncio.sleep(1.5)
-    changes.api.rows[TEAM, ADA] = Role.MEMBER
-    assert (await task).answer == GrantAnswer(MEMBER, already=True)
-    assert changes.done == [(ChangeResult.ALREADY, "Ada", "")]
+async def test_what_does_not_come_to_hold_is_handed_back() -> None:
+    changes = changes_with(None, before=deque([DOWN] * 9))
+    await carry_out(changes, MEMBER, grants=True)
+    assert changes.api.calls == ["read", "create"] * 4 + ["read"]
+    assert changes.failures[0].message == (
+        "The membership is not as asked for after 4 tries: Buildkite does not keep what it takes, or somebody else"
+        " changes the same membership."
+    )
 
 
+@pytest.mark.parametrize(
+    ("wanted", "already", "result"), [(MEMBER, True, ChangeResult.ALREADY), (MAINTAINER, False, ChangeResult.GRANTED)]
+)
 @virtual_time
-async def test_somebody_who_is_added_with_the_other_role_meanwhile_gets_the_right_one() -> None:
-    changes = Changes()
-    changes.api.seconds = 1.0
-    task = asyncio.create_task(carry_out(changes, MAINTAINER, grants=True))
+async def test_somebody_who_is_added_as_a_member_meanwhile(
+    wanted: Membership, already: bool, result: ChangeResult
+) -> None:
+    changes = changes_with(None, seconds=1.0)
+    task = asyncio.create_task(carry_out(changes, wanted, grants=True))
     await asyncio.sleep(1.5)
     changes.api.rows[TEAM, ADA] = Role.MEMBER
-    assert (await task).code is Code.OK
-    assert changes.api.rows == {(TEAM, ADA): Role.MAINTAINER}
+    assert (await task).answer == GrantAnswer(wanted, already=already)
+    assert (changes.api.rows, changes.done) == ({(TEAM, ADA): wanted.role}, [(result, "Ada", "")])
 
 
 @pytest.mark.parametrize("grants", [True, False])
