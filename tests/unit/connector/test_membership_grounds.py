@@ -93,7 +93,7 @@ async def test_a_check_under_way_is_awaited_for_a_while_whatever_else_happens() 
     bench = Bench(new(provisioning=ON))
     asking = asyncio.create_task(bench.changes.grounds())
     for _ in range(3):
-        await asyncio.sleep(4.0)
+        await asyncio.sleep(4.9)
         bench.changes.state_changed()
     with pytest.raises(Failure, match="are being checked") as caught:
         await asking
