@@ -216,6 +216,7 @@ async def test_a_team_that_the_list_left_out_may_be_protected_and_is_left_alone_
     assert (outcome.code, outcome.non_retryable, changes.api.writes) == (Code.UNAVAILABLE, False, [])
     changes.api.unlisted.clear()
     assert (await carry_out(changes, MEMBER, grants=grants)).cancels
+    assert changes.api.places == {("acme", TEAM)}
 
 
 @virtual_time
