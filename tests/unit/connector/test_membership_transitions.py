@@ -149,6 +149,20 @@ def test_each_write_that_ended_has_a_number_and_a_team_has_its_newest() -> None:
     assert changes.forgotten() == TeamChanges(3)
 
 
+@pytest.mark.parametrize(
+    ("changes", "sent", "contradict"),
+    [
+        (TeamChanges(), False, False),
+        (TeamChanges(writing=1), True, True),
+        (TeamChanges(1), True, True),
+        (TeamChanges(1, covered=1), True, False),
+        (TeamChanges(1, writing=1, covered=1), True, True),
+    ],
+)
+def test_a_write_that_no_snapshot_shows_contradicts_it(changes: TeamChanges, sent: bool, contradict: bool) -> None:
+    assert (changes.sent, changes.contradict) == (sent, contradict)
+
+
 # What a sync shows of them
 
 
