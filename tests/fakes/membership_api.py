@@ -17,8 +17,9 @@ class MembershipAPI:
     """`rows` is who is in which team. `teams` are those that exist, with their slugs; the list lacks those `unlisted`.
 
     The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
-    `reads` are raised by the next readings. `seconds` is how long each call takes; `most` how many ran at once. Once
-    it took effect a write's answer takes another `answer_seconds`.
+    `reads` are raised by the next readings, of the token too. `seconds` is how long each call takes; `most` how many
+    ran at once. Once it took effect a write's answer takes another `answer_seconds`. `places` are the organizations
+    and teams that were named.
     """
 
     rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class MembershipAPI:
     answer_seconds: float = 0.0
     calls: list[str] = field(default_factory=list)
     writes: list[tuple[str, TeamID, AccountID]] = field(default_factory=list)
+    places: set[tuple[OrganizationSlug, TeamID]] = field(default_factory=set)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     written: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
@@ -40,26 +42,28 @@ class MembershipAPI:
 
     async def token(self) -> TokenFacts:
         await self._take("token")
+        if self.reads:
+            raise self.reads.popleft()
         return TokenFacts("uuid", self.scopes)
 
     async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
-        await self._take("read")
+        await self._take("read", (slug, team))
         if self.reads:
             raise self.reads.popleft()
         role = self.rows.get((team, account))
         return Member(account, "Ada", role) if role is not None else None
 
     async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
-        await self._take("team")
+        await self._take("team", (slug, team))
         return team in self.teams
 
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        await self._take("slug")
+        await self._take("slug", (slug, team))
         return None if team in self.unlisted else self.teams.get(team)
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         key = (wanted.team, wanted.account)
-        await self._begin("create", wanted)
+        await self._begin("create", slug, wanted)
         if wanted.team not in self.teams:
             raise WriteLost
         if key in self.rows or (self.people is not None and wanted.account not in self.people):
@@ -67,19 +71,21 @@ class MembershipAPI:
         return await self._end(wanted)
 
     async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
-        await self._begin("change", wanted)
+        await self._begin("change", slug, wanted)
         if (wanted.team, wanted.account) not in self.rows:
             raise WriteLost
         return await self._end(wanted)
 
     async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
-        await self._begin("remove", membership)
+        await self._begin("remove", slug, membership)
         if self.rows.pop((membership.team, membership.account), None) is None:
             raise WriteLost
         await self._answer()
 
-    async def _take(self, what: str) -> None:
+    async def _take(self, what: str, place: tuple[OrganizationSlug, TeamID] | None = None) -> None:
         self.calls.append(what)
+        if place is not None:
+            self.places.add(place)
         self.called.set()
         self.running += 1
         self.most = max(self.most, self.running)
@@ -88,10 +94,10 @@ class MembershipAPI:
         finally:
             self.running -= 1
 
-    async def _begin(self, what: str, wanted: Membership) -> None:
+    async def _begin(self, what: str, slug: OrganizationSlug, wanted: Membership) -> None:
         self.writes.append((what, wanted.team, wanted.account))
         self.written.set()
-        await self._take(what)
+        await self._take(what, (slug, wanted.team))
         if self.before:
             raise self.before.popleft()
 

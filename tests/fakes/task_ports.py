@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, OrganizationSlug, TeamID
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.observer import Fact, Work
+from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.tasks import Heartbeat, Poll, SyncTask, TaskID, TaskOutcome
+from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.poller import MOST_TASKS, TaskPoller
+from buildkite_connector.tasks.ports import ChangeGrounds
 from fakes.connector_ports import C1
+from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import START, NoJitter, VirtualClock
 
 
@@ -133,6 +136,49 @@ class Snapshots:
 
 
 @dataclass
+class Changes:
+    """What handlers of grants and revokes ask. `off`: provisioning is.
+
+    `writes_off`: it was switched off since the membership was read.
+    """
+
+    api: MembershipAPI = field(default_factory=MembershipAPI)
+    policy: Provisioning = field(default_factory=lambda: Provisioning(enabled=True))
+    off: bool = False
+    writes_off: bool = False
+    failure: Failure | None = None
+    done: list[tuple[ChangeResult, str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, team: TeamID) -> AsyncIterator[None]:
+        yield
+
+    async def grounds(self) -> ChangeGrounds | None:
+        if self.failure is not None:
+            raise self.failure
+        return None if self.off else ChangeGrounds(OrganizationSlug("acme"), self.api, self.policy)
+
+    def allowed(self) -> bool:
+        return not self.writes_off
+
+    @contextlib.contextmanager
+    def writing(self, team: TeamID) -> Iterator[None]:
+        self.marks.append(f"begun {team}")
+        try:
+            yield
+        finally:
+            self.marks.append(f"ended {team}")
+
+    def ended(self, task: MembershipTask, result: ChangeResult, user_name: str, reason: str = "") -> None:
+        self.done.append((result, user_name, reason))
+
+    def failed(self, task: MembershipTask, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+@dataclass
 class Listener:
     """What was heard of the session: `greeted`, `answered`, or a failure, each with its time in seconds."""
 
@@ -165,6 +211,7 @@ class Session:
     records: Records = field(default_factory=Records)
     patient: bool = False
     slots: int = 1
+    changes: Changes | None = None
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = asyncio.Semaphore(self.slots)
@@ -179,6 +226,7 @@ class Session:
             patient=self.patient,
             most_tasks=most_tasks,
             observer=self.records,
+            changes=self.changes,
         )
         self.polling = asyncio.create_task(self.poller.run())
         return self.polling

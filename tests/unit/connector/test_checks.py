@@ -11,14 +11,16 @@ from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Cron
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.sync.preflight import Preflight, ScopesMissing
+from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down
-from fakes.connector_states import CREDENTIALS, PREFLIGHT
+from fakes.connector_states import CREDENTIALS, PREFLIGHT, REJECTED
 from fakes.connector_world import World
+from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import virtual_time
 
 SECRET_ORGANIZATION = replace(CREDENTIALS, organization=OrganizationSlug("of-the-secret"))
@@ -26,24 +28,26 @@ SECRET_ORGANIZATION = replace(CREDENTIALS, organization=OrganizationSlug("of-the
 
 @dataclass
 class Source(Buildkite):
-    """`asked` is what it was asked for."""
+    """`asked` is what it was asked for, `found` what it answers."""
 
+    found: Preflight = PREFLIGHT
     asked: list[tuple[OrganizationSlug | None, frozenset[ResourceKind]]] = field(default_factory=list)
 
     async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
         self.asked.append((slug, kinds))
         await super().preflight(slug, kinds)
-        return PREFLIGHT
+        return self.found
 
 
 class Bench(World):
-    """What one check runs on. `clients` are those that were made."""
+    """What one check runs on. `clients` are those that were made, `writers` those for memberships."""
 
     def __init__(self, credentials: Credentials = CREDENTIALS, **spec: object) -> None:
         super().__init__(kinds=USERS.kinds, **spec)
         self.vault.credentials = credentials
         self.source_port = Source()
         self.clients: list[tuple[Credentials, ConnectorSpec]] = []
+        self.writers: list[Credentials] = []
         self.env: Environment = self.environment(Scheduler(self.clock))
         self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
 
@@ -53,6 +57,10 @@ class Bench(World):
 
     async def check(self, known: Credentials | None = None, *, full: bool = False) -> CheckResult:
         return await check(self.desired, known, self.env, full=full)
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        self.writers.append(credentials)
+        return super().memberships(credentials)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,73 @@ async def test_scopes_that_are_missing_are_named() -> None:
     assert await bench.check() == CheckResult(
         3, "r1", CREDENTIALS, missing_scopes=("read_teams",), failure=failure, asked_buildkite=True
     )
+
+
+ON = Provisioning(enabled=True)
+WRITING = replace(CREDENTIALS, write_api_token="w")
+MAY_WRITE = replace(PREFLIGHT, token=replace(PREFLIGHT.token, scopes=frozenset({"write_teams"})))
+UNSCOPED = write_scope_missing()
+
+
+@pytest.mark.parametrize(
+    ("credentials", "found", "writer", "failure", "missing"),
+    [
+        (CREDENTIALS, MAY_WRITE, (), None, ()),
+        (CREDENTIALS, PREFLIGHT, (), UNSCOPED, ("write_teams",)),
+        (WRITING, PREFLIGHT, ("write_teams",), None, ()),
+        (WRITING, MAY_WRITE, (), UNSCOPED, ("write_teams",)),
+    ],
+    ids=["one token", "one token without the scope", "two tokens", "the second without the scope"],
+)
+@virtual_time
+async def test_with_provisioning_the_token_that_writes_is_checked_too(
+    credentials: Credentials,
+    found: Preflight,
+    writer: tuple[str, ...],
+    failure: ScopesMissing | None,
+    missing: tuple[str, ...],
+) -> None:
+    bench = Bench(credentials, provisioning=ON)
+    bench.source_port.found, bench.members.scopes = found, frozenset(writer)
+    result = await bench.check()
+    told = result.write_failure
+    assert (told and told.message) == (failure and failure.message)
+    assert not isinstance(told, ScopesMissing), "kept without its history"
+    assert result == CheckResult(
+        3, "r1", credentials, found, missing_scopes=missing, asked_buildkite=True, write_failure=told
+    )
+    assert bench.writers == ([credentials] if credentials.write_api_token else [])
+
+
+@virtual_time
+async def test_while_it_is_off_nobody_asks_whether_a_token_can_write() -> None:
+    bench = Bench(WRITING)
+    assert (await bench.check()).write_failure is None
+    assert bench.writers == []
+
+
+@virtual_time
+async def test_a_second_token_that_is_refused_is_no_failure_of_the_check() -> None:
+    bench = Bench(WRITING, provisioning=ON)
+    bench.members.reads.append(REJECTED)
+    result = await bench.check()
+    assert result.write_failure is not None
+    assert (result.write_failure.message, result.failure, result.missing_scopes) == (REJECTED.message, None, ())
+    assert result.preflight is PREFLIGHT
+    assert result.write_failure is not REJECTED
+
+
+@virtual_time
+async def test_a_second_token_has_a_slot_of_its_own() -> None:
+    bench = Bench(WRITING, provisioning=ON)
+    bench.members.seconds = bench.source_port.preflight_seconds = 5.0
+    bench.env = replace(bench.env, check_slots=asyncio.Semaphore(1))
+    checking = asyncio.create_task(bench.check())
+    await asyncio.sleep(7)
+    assert bench.members.calls == ["token"]
+    assert bench.env.check_slots.locked()
+    await checking
+    assert not bench.env.check_slots.locked()
 
 
 @virtual_time

@@ -120,6 +120,28 @@ def test_delivered_tells_what_c1_has(findings: Findings, records: ConnectorStatu
     assert judge(findings, records)[ConditionType.DELIVERED] == expected
 
 
+PENDING = Failure(Reason.PENDING, "The credentials are being checked.")
+WRITES = replace(WELL, provisions=True)
+CARRIED_OUT = ConditionValue(TRUE, Reason.READY, "C1's grants and revokes are carried out.")
+
+
+@pytest.mark.parametrize(
+    ("findings", "expected"),
+    [
+        (WELL, None),
+        (replace(WELL, write_failure=TOKEN), None),
+        (WRITES, CARRIED_OUT),
+        (replace(WRITES, write_failure=PENDING), of(UNKNOWN, PENDING)),
+        (replace(WRITES, write_failure=TOKEN), of(FALSE, TOKEN)),
+        (replace(WRITES, write_failure=DOWN, suspended=True), of(FALSE, DOWN)),
+    ],
+)
+def test_provisioning_ready_tells_whether_memberships_can_be_changed(
+    findings: Findings, expected: ConditionValue | None
+) -> None:
+    assert judge(findings, DELIVERED).get(ConditionType.PROVISIONING_READY) == expected
+
+
 SUSPENDED = ConditionValue(
     FALSE, Reason.SUSPENDED, "spec.suspend is true: no syncs and no contact with C1 until it is false."
 )

@@ -9,6 +9,7 @@ from buildkite_connector.connector.conditions import CHANGE_SYNCS, CHANGE_WAITS,
 from buildkite_connector.connector.state import ConnectorState, host_id_taken
 from buildkite_connector.model.directory import Counts, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Phase
 from buildkite_connector.model.tasks import TaskID
@@ -68,6 +69,18 @@ def test_a_taken_host_id_is_found_as_a_failure_of_the_check() -> None:
 
 def test_a_suspended_connector_is_found_suspended() -> None:
     assert find(replace(ready(), desired=desired(1, suspend=True)), after(10)) == replace(WELL, suspended=True)
+
+
+def test_whether_memberships_can_be_changed_is_found_while_that_is_enabled() -> None:
+    on = Provisioning(enabled=True)
+    state = ready(provisioning=on)
+    assert find(state, after(10)) == replace(WELL, provisions=True)
+    broken = replace(state, check=replace(state.check, write_failure=REJECTED))
+    assert find(broken, after(10)) == replace(WELL, provisions=True, write_failure=REJECTED)
+    off = replace(ready(), check=broken.check)
+    assert find(off, after(10)) == WELL
+    unreadable = replace(broken, desired=replace(broken.desired, spec_error=DOWN))
+    assert find(unreadable, after(10)) == WELL
 
 
 def test_a_late_secret_is_found_late_for_three_minutes() -> None:

@@ -11,7 +11,7 @@ from buildkite_connector.model.directory import AccountID, Membership, Role, Tea
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, TaskID
-from fakes.connector_world import MINUTE, World, ready_world
+from fakes.connector_world import KEY, MINUTE, World, ready_world
 from fakes.membership_api import LOST
 from fakes.virtual_time import virtual_time
 
@@ -242,6 +242,7 @@ async def test_each_task_is_one_line_for_an_audit(caplog: pytest.LogCaptureFixtu
             await asyncio.sleep(MINUTE)
     told = [each for each in caplog.records if each.message == "membership task done"]
     assert [vars(each)["result"] for each in told] == [ChangeResult.GRANTED.value] * 2
+    assert vars(told[0])["connector"] == str(KEY)
     assert {"team": "t-1", "team_name": "Platform", "role": "member", "user": "u-1", "action": "grant"}.items() <= vars(
         told[0]
     ).items()

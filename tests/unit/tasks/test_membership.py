@@ -1,21 +1,22 @@
 """The table of outcomes of grants and revokes: what is in Buildkite before, what comes between, what C1 hears."""
 
 import asyncio
-import contextlib
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pytest
 
-from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
+from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.tasks.membership import CHANGE_SECONDS, MembershipHandler
 from buildkite_connector.tasks.membership_decisions import OFF
-from buildkite_connector.tasks.ports import ChangeGrounds, WriteRefused
-from fakes.membership_api import LOST, MembershipAPI
+from buildkite_connector.tasks.ports import WriteLost, WriteRefused
+from fakes.log_lines import lines
+from fakes.membership_api import LOST
+from fakes.task_ports import Changes, seconds
 from fakes.virtual_time import NoJitter, VirtualClock, virtual_time
 
 TEAM, ADA = TeamID("t-1"), AccountID("u-1")
@@ -25,46 +26,6 @@ DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "503")
 FORBIDDEN = Failure(Reason.ACCESS_DENIED, "403", remedy=Remedy.CREDENTIALS)
 REJECTED = Failure(Reason.TOKEN_REJECTED, "401", remedy=Remedy.CREDENTIALS)
 LIMITED = Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=20.0)
-
-
-@dataclass
-class Changes:
-    """`off`: provisioning is; `writes_off`: it was switched off since the membership was read."""
-
-    api: MembershipAPI = field(default_factory=MembershipAPI)
-    policy: Provisioning = field(default_factory=lambda: Provisioning(enabled=True))
-    off: bool = False
-    writes_off: bool = False
-    failure: Failure | None = None
-    done: list[tuple[ChangeResult, str, str]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
-
-    @contextlib.asynccontextmanager
-    async def turn(self, team: TeamID) -> AsyncIterator[None]:
-        yield
-
-    async def grounds(self) -> ChangeGrounds | None:
-        if self.failure is not None:
-            raise self.failure
-        return None if self.off else ChangeGrounds(OrganizationSlug("acme"), self.api, self.policy)
-
-    def allowed(self) -> bool:
-        return not self.writes_off
-
-    @contextlib.contextmanager
-    def writing(self, team: TeamID) -> Iterator[None]:
-        self.marks.append(f"begun {team}")
-        try:
-            yield
-        finally:
-            self.marks.append(f"ended {team}")
-
-    def ended(self, task: MembershipTask, result: ChangeResult, user_name: str, reason: str = "") -> None:
-        self.done.append((result, user_name, reason))
-
-    def failed(self, task: MembershipTask, failure: Failure) -> None:
-        self.failures.append(failure)
 
 
 def handler(changes: Changes, wanted: Membership | None, *, grants: bool) -> MembershipHandler:
@@ -106,9 +67,10 @@ class Row:
 
 
 NONE, M, A = None, Role.MEMBER, Role.MAINTAINER
+RAISED = GrantAnswer(MAINTAINER, replaced=MEMBER)
 TABLE = [
     Row("created", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=1),
-    Row("role changed up", True, MAINTAINER, M, A, GrantAnswer(MAINTAINER, replaced=MEMBER), writes=1),
+    Row("role changed up", True, MAINTAINER, M, A, RAISED, writes=1),
     Row("role changed down", True, MEMBER, A, M, GrantAnswer(MEMBER, replaced=MAINTAINER), writes=1),
     Row("already there", True, MEMBER, M, M, GrantAnswer(MEMBER, already=True)),
     Row("removed", False, MEMBER, M, NONE, RevokeAnswer(), writes=1),
@@ -121,22 +83,24 @@ TABLE = [
     ),
     Row("lost before it took effect", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=2, fails_before=(LOST,)),
     Row("lost after it took effect", True, MEMBER, NONE, M, GrantAnswer(MEMBER), writes=1, fails_after=(LOST,)),
-    Row(
-        "a role's change lost after it took effect",
-        True,
-        MAINTAINER,
-        M,
-        A,
-        GrantAnswer(MAINTAINER, replaced=MEMBER),
-        writes=1,
-        fails_after=(DOWN,),
-    ),
+    Row("a role's change lost after it took effect", True, MAINTAINER, M, A, RAISED, writes=1, fails_after=(DOWN,)),
     Row("a removal lost after it took effect", False, MEMBER, M, NONE, RevokeAnswer(), writes=1, fails_after=(LOST,)),
     Row("a removal lost before it took effect", False, MEMBER, M, NONE, RevokeAnswer(), writes=2, fails_before=(DOWN,)),
     Row("5xx for good", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, 4, fails_before=(DOWN,) * 9),
     Row("5xx on reading", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, reads=(DOWN,)),
     Row("429 for good", True, MEMBER, NONE, NONE, None, Code.UNAVAILABLE, False, 1, fails_before=(LIMITED,)),
     Row("403", True, MEMBER, NONE, NONE, None, Code.PERMISSION_DENIED, True, 1, fails_before=(FORBIDDEN,)),
+    Row(
+        "the membership goes away before its role is changed",
+        True,
+        MAINTAINER,
+        M,
+        A,
+        RAISED,
+        writes=2,
+        fails_before=(WriteLost(),),
+    ),
+    Row("404 on removing", False, MEMBER, M, NONE, RevokeAnswer(), writes=2, fails_before=(WriteLost(),), teams=()),
     Row("401", False, MEMBER, M, M, None, Code.UNAUTHENTICATED, True, 1, fails_before=(REJECTED,)),
 ]
 
@@ -159,39 +123,73 @@ async def test_each_outcome(row: Row) -> None:
     assert changes.api.rows.get((TEAM, ADA)) is row.after
     assert len(changes.api.writes) == row.writes
     assert changes.marks == ["begun t-1", "ended t-1"] * row.writes
+    assert changes.api.places <= {("acme", TEAM)}
     assert bool(changes.failures) == (row.code is not Code.OK)
     assert bool(changes.done) == (row.code is Code.OK)
     assert bool(outcome.message) == (row.code is not Code.OK)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "grants", "before", "calls", "result"),
+    [
+        (MEMBER, True, NONE, ["read", "create"], ChangeResult.GRANTED),
+        (MAINTAINER, True, M, ["read", "change"], ChangeResult.ROLE_CHANGED),
+        (MEMBER, False, M, ["read", "remove"], ChangeResult.REVOKED),
+        (MEMBER, True, M, ["read"], ChangeResult.ALREADY),
+        (MAINTAINER, False, M, ["read"], ChangeResult.ALREADY),
+        (MEMBER, False, NONE, ["read", "team"], ChangeResult.ALREADY),
+    ],
+)
 @virtual_time
-async def test_a_change_costs_two_requests() -> None:
-    changes = Changes()
+async def test_a_change_costs_two_requests(
+    wanted: Membership, grants: bool, before: Role | None, calls: list[str], result: ChangeResult
+) -> None:
+    changes = changes_with(before)
+    one = handler(changes, wanted, grants=grants)
+    await one.run()
+    one.accepted()
+    assert not one.refused(), "C1 does not take the task's end: there is no other way to it"
+    assert changes.api.calls == calls
+    assert changes.done == [(result, "Ada L" if "team" in calls else "Ada", "")]
+
+
+@virtual_time
+async def test_a_lost_write_is_a_warning_and_a_wait_that_grows(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Failure(Reason.BUILDKITE_UNAVAILABLE, "slow", retry_after=20.0)
+    changes = changes_with(None, before=deque([LOST, DOWN, slow]))
     await carry_out(changes, MEMBER, grants=True)
-    assert changes.api.calls == ["read", "create"]
-    assert changes.done == [(ChangeResult.GRANTED, "Ada", "")]
+    said = "a change may have been lost; the membership is read again"
+    about = {"connector": "default.acme", "task_id": "task"}
+    assert lines(caplog.records) == [
+        (logging.WARNING, said, {**about, "error": error}) for error in ("the connection broke", "503", "slow")
+    ]
+    assert seconds() == 0.75 + 1.5 + 20.0
 
 
 @virtual_time
-async def test_somebody_who_is_added_meanwhile_is_there_already() -> None:
-    changes = Changes()
-    changes.api.seconds = 1.0
-    task = asyncio.create_task(carry_out(changes, MEMBER, grants=True))
-    await asyncio.sleep(1.5)
-    changes.api.rows[TEAM, ADA] = Role.MEMBER
-    assert (await task).answer == GrantAnswer(MEMBER, already=True)
-    assert changes.done == [(ChangeResult.ALREADY, "Ada", "")]
+async def test_what_does_not_come_to_hold_is_handed_back() -> None:
+    changes = changes_with(None, before=deque([DOWN] * 9))
+    await carry_out(changes, MEMBER, grants=True)
+    assert changes.api.calls == ["read", "create"] * 4 + ["read"]
+    assert changes.failures[0].message == (
+        "The membership is not as asked for after 4 tries: Buildkite does not keep what it takes, or somebody else"
+        " changes the same membership."
+    )
 
 
+@pytest.mark.parametrize(
+    ("wanted", "already", "result"), [(MEMBER, True, ChangeResult.ALREADY), (MAINTAINER, False, ChangeResult.GRANTED)]
+)
 @virtual_time
-async def test_somebody_who_is_added_with_the_other_role_meanwhile_gets_the_right_one() -> None:
-    changes = Changes()
-    changes.api.seconds = 1.0
-    task = asyncio.create_task(carry_out(changes, MAINTAINER, grants=True))
+async def test_somebody_who_is_added_as_a_member_meanwhile(
+    wanted: Membership, already: bool, result: ChangeResult
+) -> None:
+    changes = changes_with(None, seconds=1.0)
+    task = asyncio.create_task(carry_out(changes, wanted, grants=True))
     await asyncio.sleep(1.5)
     changes.api.rows[TEAM, ADA] = Role.MEMBER
-    assert (await task).code is Code.OK
-    assert changes.api.rows == {(TEAM, ADA): Role.MAINTAINER}
+    assert (await task).answer == GrantAnswer(wanted, already=already)
+    assert (changes.api.rows, changes.done) == ({(TEAM, ADA): wanted.role}, [(result, "Ada", "")])
 
 
 @pytest.mark.parametrize("grants", [True, False])
@@ -218,6 +216,7 @@ async def test_a_team_that_the_list_left_out_may_be_protected_and_is_left_alone_
     assert (outcome.code, outcome.non_retryable, changes.api.writes) == (Code.UNAVAILABLE, False, [])
     changes.api.unlisted.clear()
     assert (await carry_out(changes, MEMBER, grants=grants)).cancels
+    assert changes.api.places == {("acme", TEAM)}
 
 
 @virtual_time
@@ -270,11 +269,8 @@ async def test_what_blocks_changes_is_told() -> None:
 
 @virtual_time
 async def test_a_change_that_takes_too_long_is_handed_back() -> None:
-    changes = changes_with(None, seconds=1000.0)
-    task = asyncio.create_task(carry_out(changes, MEMBER, grants=True))
-    await asyncio.sleep(CHANGE_SECONDS + 1)
-    outcome = await task
-    assert (outcome.code, outcome.non_retryable) == (Code.UNAVAILABLE, False)
+    outcome = await carry_out(changes_with(None, seconds=1000.0), MEMBER, grants=True)
+    assert (outcome.code, outcome.non_retryable, seconds()) == (Code.UNAVAILABLE, False, CHANGE_SECONDS)
 
 
 @virtual_time

@@ -106,7 +106,10 @@ async def test_an_upload_that_c1_does_not_count_is_made_once_more_and_no_oftener
 
 
 @virtual_time
-async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_asked_for() -> None:
+async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
     snapshots, c1 = Snapshots(seconds=1.0, untrue={SNAPSHOT.sync_id}), C1()
     running = asyncio.create_task(handler(snapshots, c1).run())
     await asyncio.sleep((MOST_SNAPSHOTS - 1) + 0.5)
@@ -115,12 +118,19 @@ async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_as
     snapshots.untrue.clear()
     await running
     assert c1.uploads == [("task1", "sha-sync1")]
+    told = {"connector": "default.acme", "task_id": "task1"}
+    line = (logging.INFO, "a change made the snapshot untrue", told)
+    assert lines(caplog.records) == [line] * (MOST_SNAPSHOTS - 1)
 
 
 @virtual_time
 async def test_a_task_whose_snapshots_are_always_untrue_goes_back_to_c1() -> None:
     snapshots, c1 = Snapshots(untrue={SNAPSHOT.sync_id}), C1()
-    with pytest.raises(Failure, match=f"{MOST_SNAPSHOTS} snapshots in a row") as caught:
+    with pytest.raises(Failure) as caught:
         await handler(snapshots, c1).run()
+    assert caught.value.message == (
+        "10 snapshots in a row were untrue before they could leave: C1 changes memberships faster than they can be"
+        " read."
+    )
     assert (caught.value.reason, caught.value.remedy) == (Reason.ROSTER_UNSTABLE, Remedy.RETRY)
     assert c1.uploads == []

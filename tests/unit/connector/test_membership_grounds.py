@@ -1,0 +1,211 @@
+"""`Memberships` by itself: when a change may be made, what is told of it, and which teams a sync reads again."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from buildkite_connector.connector.memberships import CHECK_SECONDS, Memberships
+from buildkite_connector.connector.state import ConnectorState
+from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, Provisioning
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.tasks import MembershipTask, TaskID
+from buildkite_connector.tasks.ports import ChangeGrounds
+from buildkite_connector.timing.clock import Instant, instant
+from buildkite_connector.timing.scheduler import Scheduler
+from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, checked, new, ready
+from fakes.connector_world import World
+from fakes.log_lines import lines
+from fakes.membership_api import MembershipAPI
+from fakes.task_ports import Records, seconds
+from fakes.virtual_time import START, virtual_time
+
+ON = Provisioning(enabled=True)
+ONE, OTHER = TeamID("t-1"), TeamID("t-2")
+TASK = MembershipTask(
+    TaskID("task1"), True, Membership(ONE, AccountID("u-1"), Role.MAINTAINER), "Platform", "ada@example.com"
+)
+
+
+class Bench(World):
+    """`clients`: those that were made, by the credentials that they have."""
+
+    def __init__(self, state: ConnectorState) -> None:
+        super().__init__()
+        self.state = state
+        self.observer = Records()
+        self.clients: list[Credentials] = []
+        environment = replace(self.environment(Scheduler(self.clock)), observer=self.observer)
+        self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
+
+    def memberships(self, credentials: Credentials) -> MembershipAPI:
+        self.clients.append(credentials)
+        return super().memberships(credentials)
+
+    def apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
+        self.state = transition(self.state, instant(self.clock))
+        self.changes.state_changed()
+
+    def becomes(self, state: ConnectorState) -> None:
+        self.apply(lambda _, __: state)
+
+
+# When a change may be made
+
+
+@virtual_time
+async def test_a_change_is_made_with_what_the_last_check_found_and_one_client() -> None:
+    bench = Bench(ready(provisioning=ON))
+    expected = ChangeGrounds(OrganizationSlug("acme-inc"), bench.members, ON)
+    assert [await bench.changes.grounds() for _ in range(2)] == [expected] * 2
+    assert bench.clients == [CREDENTIALS]
+    assert bench.changes.allowed()
+    other = replace(CREDENTIALS, api_token="other")
+    bench.state = replace(bench.state, check=replace(bench.state.check, credentials=other))
+    await bench.changes.grounds()
+    assert bench.clients == [CREDENTIALS, other]
+
+
+@pytest.mark.parametrize("state", [ready(), new(), checked(new(suspend=True))])
+@virtual_time
+async def test_while_off_there_are_no_grounds(state: ConnectorState) -> None:
+    bench = Bench(state)
+    assert await bench.changes.grounds() is None
+    assert seconds() == 0.0
+    assert not bench.changes.allowed()
+
+
+@virtual_time
+async def test_what_a_check_found_is_raised_at_once() -> None:
+    bench = Bench(checked(new(provisioning=ON), failure=REJECTED))
+    with pytest.raises(Failure, match="rejected the token") as caught:
+        await bench.changes.grounds()
+    assert caught.value is not REJECTED
+    assert seconds() == 0.0
+
+
+@virtual_time
+async def test_a_check_under_way_is_awaited_for_a_while_whatever_else_happens() -> None:
+    bench = Bench(new(provisioning=ON))
+    asking = asyncio.create_task(bench.changes.grounds())
+    for _ in range(3):
+        await asyncio.sleep(4.9)
+        bench.changes.state_changed()
+    with pytest.raises(Failure, match="are being checked") as caught:
+        await asking
+    assert (caught.value.reason, seconds()) == (Reason.PENDING, CHECK_SECONDS)
+
+
+@pytest.mark.parametrize("to", [ready(provisioning=ON), ready(), checked(new(provisioning=ON), failure=REJECTED)])
+@virtual_time
+async def test_the_end_of_the_check_ends_the_wait(to: ConnectorState) -> None:
+    bench = Bench(new(provisioning=ON))
+    asking = asyncio.create_task(bench.changes.grounds())
+    await asyncio.sleep(4.0)
+    bench.becomes(to)
+    await asyncio.wait({asking})
+    assert seconds() == 4.0
+    assert (asking.exception() is None) == (to.blocked_by is None)
+
+
+# What is told of it
+
+ABOUT = {"connector": "default.acme", "task_id": "task1", "action": "grant"}
+WHO = {"team": "t-1", "team_name": "Platform", "role": "maintainer", "user": "u-1"}
+
+
+@pytest.mark.parametrize(
+    ("result", "reason", "told"),
+    [
+        (ChangeResult.GRANTED, "", {}),
+        (ChangeResult.ALREADY, "", {}),
+        (ChangeResult.REFUSED, "It is protected.", {"reason": "It is protected."}),
+    ],
+)
+@virtual_time
+async def test_each_end_is_a_line_for_an_audit_an_operation_and_a_record(
+    caplog: pytest.LogCaptureFixture, result: ChangeResult, reason: str, told: dict[str, str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench(ready(provisioning=ON))
+    bench.changes.ended(TASK, result, "Ada\nL", *([reason] if reason else []))
+    ended = {"result": result.value}
+    assert lines(caplog.records) == [(logging.INFO, "membership task done", {**ABOUT, **ended, **WHO, **told})]
+    assert bench.observer.facts == [("change of a membership", {**ABOUT, **ended})]
+    change = ChangeRecord(
+        1, START, ChangeAction.GRANT, "Platform", Role.MAINTAINER, "Ada L", TaskID("task1"), result, reason
+    )
+    record = bench.state.records.provisioning
+    assert (record and record.last_change) == (None if result is ChangeResult.ALREADY else change)
+
+
+@virtual_time
+async def test_names_that_are_addresses_give_way_to_ids() -> None:
+    bench = Bench(ready(provisioning=ON))
+    bench.changes.ended(replace(TASK, grants=False, team_name=""), ChangeResult.REVOKED, "ada@example.com")
+    record = bench.state.records.provisioning
+    assert record is not None
+    assert record.last_change is not None
+    assert (record.last_change.action, record.last_change.team, record.last_change.user) == ("revoke", "t-1", "u-1")
+
+
+@pytest.mark.parametrize("task", [TASK, replace(TASK, membership=None)])
+@virtual_time
+async def test_a_failure_is_a_warning_and_one_of_the_token_is_kept(
+    caplog: pytest.LogCaptureFixture, task: MembershipTask
+) -> None:
+    bench = Bench(ready(provisioning=ON))
+    bench.changes.failed(task, DOWN)
+    kept = [bench.state.check.write_failure]
+    bench.changes.failed(task, Failure(Reason.TOKEN_REJECTED, "401", remedy=Remedy.CREDENTIALS))
+    kept.append(bench.state.check.write_failure)
+    assert [each and each.message for each in kept] == [None, "401"]
+    who = WHO if task.membership else {}
+    told = [("BuildkiteUnavailable", DOWN.message), ("TokenRejected", "401")]
+    expected = [{**ABOUT, "result": result, **who, "reason": reason} for result, reason in told]
+    assert lines(caplog.records) == [(logging.WARNING, "membership task failed", each) for each in expected]
+    assert bench.observer.facts == [("change of a membership", {**ABOUT, "result": result}) for result, _ in told]
+
+
+# Which teams a sync reads again
+
+
+@virtual_time
+async def test_a_sync_waits_for_writes_and_learns_of_each_whether_it_was_answered_or_not() -> None:
+    bench = Bench(ready(provisioning=ON))
+
+    async def write(team: TeamID, seconds: float) -> None:
+        with bench.changes.writing(team):
+            await asyncio.sleep(seconds)
+            raise DOWN
+
+    await bench.changes.settled()
+    assert bench.changes.changed_since(0) == (0, frozenset())
+    writes = [asyncio.create_task(write(ONE, 3.0)), asyncio.create_task(write(OTHER, 2.0))]
+    await asyncio.sleep(1.0)
+    waiting = asyncio.create_task(bench.changes.settled())
+    await asyncio.wait({writes[1]})
+    assert bench.changes.changed_since(0) == (1, frozenset({OTHER}))
+    await waiting
+    assert seconds() == 3.0
+    assert bench.changes.changed_since(0) == (2, frozenset({ONE, OTHER}))
+    assert bench.changes.changed_since(1) == (2, frozenset({ONE}))
+    assert [each.exception() for each in writes] == [DOWN, DOWN]
+
+
+@virtual_time
+async def test_changes_of_one_team_wait_for_their_turn() -> None:
+    bench = Bench(ready(provisioning=ON))
+    ends: list[tuple[TeamID, float]] = []
+
+    async def change(team: TeamID) -> None:
+        async with bench.changes.turn(team):
+            await asyncio.sleep(1.0)
+        ends.append((team, seconds()))
+
+    await asyncio.gather(*map(change, (ONE, ONE, OTHER, ONE)))
+    assert ends == [(ONE, 1.0), (OTHER, 1.0), (ONE, 2.0), (ONE, 3.0)]
