@@ -56,6 +56,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
         sync_blocked_until=blocked_until,
+        retry_at=_retry_at(status, now) if known and not interrupted else float("inf"),
     )
 
 
@@ -262,6 +263,13 @@ def _blocked_until(status: ConnectorStatus, now: Instant) -> float:
     if (at - ended).total_seconds() <= BETWEEN_SYNCS.longest(status.consecutive_failures):
         return 0.0
     return now.monotonic + min((at - now.wall).total_seconds(), LONGEST_RETRY_AFTER)
+
+
+def _retry_at(status: ConnectorStatus, now: Instant) -> float:
+    """When the backoff that a former process began ends, whatever becomes of the wall clock from now on."""
+    if not status.consecutive_failures or status.next_sync_time is None:
+        return float("inf")
+    return now.monotonic + max((status.next_sync_time - now.wall).total_seconds(), 0.0)
 
 
 def _restored_failure(restored: ConnectorStatus | None) -> Failure | None:

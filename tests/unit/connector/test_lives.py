@@ -23,6 +23,13 @@ CLOCK_SET_BACK_BEHIND_THE_SNAPSHOT = (
 )
 """A life in which the staged snapshot is fresh again once the clock, which was set back, has reached its end."""
 
+CLOCK_SET_BACK_AFTER_A_RESTART = (
+    b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+    b"\x00\x00f\x00\x01\x00\x01\x00\x00\x00\x00\x00\x01\x00\xbb\x00"
+    b"\x01\x00\x01\xfe\x9c\x00\x00\x00\xd5\x01"
+)
+"""A life in which Buildkite asks for six hours, another process begins, and the clock is set back by one hour."""
+
 
 def live(story: bytes) -> None:
     """Two bytes an event: which one, and its details."""
@@ -52,6 +59,7 @@ def _let_happen(life: Life, event: Event, details: int) -> None:
 
 
 @example(CLOCK_SET_BACK_BEHIND_THE_SNAPSHOT)
+@example(CLOCK_SET_BACK_AFTER_A_RESTART)
 @settings(max_examples=LIVES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(1, LONGEST).flatmap(lambda events: st.binary(min_size=2 * events, max_size=2 * events)))
 def test_a_connector_keeps_its_promises_in_every_life(story: bytes) -> None:

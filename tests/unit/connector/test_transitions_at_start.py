@@ -110,6 +110,24 @@ def test_what_buildkite_said_outlives_a_restart(ended: float, at: float, failure
     assert state.sync_blocked_until == pytest.approx(after(blocked).monotonic if blocked else 0.0)
 
 
+@pytest.mark.parametrize(
+    ("changes", "retries"),
+    [
+        ({}, 30.0),
+        ({"next_sync_time": after(5).wall}, 10.0),  # it is over: now
+        ({"consecutive_failures": 0}, None),
+        ({"next_sync_time": None}, None),
+        ({"observed_generation": 7}, None),
+        ({"phase": Phase.SYNCING}, None),
+    ],
+)
+def test_the_end_of_a_backoff_that_a_former_process_began_is_kept(
+    changes: dict[str, object], retries: float | None
+) -> None:
+    status = written(**{"consecutive_failures": 1, "next_sync_time": after(30).wall} | changes)
+    assert restored(status, after(10)).retry_at == (after(retries).monotonic if retries else float("inf"))
+
+
 def test_a_new_connector_begins_with_an_empty_status_and_knows_nothing() -> None:
     state = new()
     assert state == ConnectorState(
