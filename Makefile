@@ -6,8 +6,9 @@ READY := $(VENV)/ready
 # The site's generator has an environment of its own: nothing else needs it.
 SITE := $(VENV)/site
 PROTO := operator/buildkite_connector/proto
-# All cores; scenarios that share an operator process stay in one worker. `pytest tests/unit/x` alone runs serially.
-PARALLEL := -n auto --dist loadgroup
+# All cores, a module in one worker, in the order of the command line: what waits longest comes first.
+# `pytest tests/unit/x` alone runs serially.
+PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 # Tests start the command many times; without cached bytecode each start would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -33,21 +34,21 @@ demo: $(READY) ## the main job, start to end, on simulators and an embedded Kube
 	@$(BIN)/python tests/demo
 
 test: $(READY) ## the unit tests, and the operator as a process on the simulators
-	@$(BIN)/pytest $(PARALLEL) -m "not e2e" tests/unit tests/scenarios
+	@$(BIN)/pytest $(PARALLEL) -m "not e2e" tests/scenarios tests/unit
 
 unit: $(READY) ## the unit tests alone
 	@$(BIN)/pytest $(PARALLEL) tests/unit
 
 # Two workers, each with an API server of its own; one when they would share an existing cluster.
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
-	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadgroup) -m e2e tests/e2e tests/scenarios
+	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadscope --no-loadscope-reorder) -m e2e tests/scenarios tests/e2e
 
 soak: $(READY) ## kills and stops operator and service at random moments: KILLS=200 STOPS=100 of each, MODE=service one alone, SEED repeats
 	@KILLS=$(or $(KILLS),200) STOPS=$(or $(STOPS),100) CHANGE_ENDS=$(or $(CHANGE_ENDS),200) $(BIN)/pytest -s tests/soak $(if $(MODE),-k $(MODE))
 
 coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .coverage_html/index.html
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest $(PARALLEL) -m "not e2e" tests/unit tests/scenarios
+	@$(BIN)/coverage run -m pytest $(PARALLEL) -m "not e2e" tests/scenarios tests/unit
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --skip-empty
 	@$(BIN)/coverage html --quiet

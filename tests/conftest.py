@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from harness.cluster import Cluster
 from harness.control_plane import find_cluster, missing_assets
@@ -14,6 +16,8 @@ pytest.register_assert_rewrite("contracts")
 SHARED_PROCESSES = {"shared_rig", "child"}
 """Fixtures behind a process that the tests of a module share: the scenarios' operator, the child that hostile answers
 are measured in."""
+ALONE = ("::TestObserved::", "::TestQueries::", "::TestRestart::", "::TestSecrecy::", "tests/e2e/")
+"""Tests that start processes of their own: each may run in any worker."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
@@ -25,12 +29,31 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return min(2 * (os.cpu_count() or 1), MOST_WORKERS)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share a process in one worker (`--dist loadgroup`), so that it is started once."""
+    """What shares a process has to stay in one worker."""
     for item in items:
-        if isinstance(item, pytest.Function) and not SHARED_PROCESSES.isdisjoint(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        shares = isinstance(item, pytest.Function) and not SHARED_PROCESSES.isdisjoint(item.fixturenames)
+        if shares and scope_of(item.nodeid) == item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} shares a process and is named in ALONE (tests/conftest.py)")
+
+
+def scope_of(nodeid: str) -> str:
+    """What runs in one worker: a module, so that what its tests share is started once; or a test that is alone.
+
+    xdist's own groups do not hold: xdist 3.8 writes the group to an attribute that pytest 9.2 no longer reads.
+    """
+    return nodeid if any(each in nodeid for each in ALONE) else nodeid.partition("::")[0]
+
+
+class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives the next module, or test that is alone, to whichever worker is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
+    return ByModule(config, log)
 
 
 @pytest.fixture(scope="session")
