@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.forked_command import can_fork, fork_command, start_command
+
 COMMAND = Path(sys.executable).parent / "buildkite-connector"
 
 
@@ -30,15 +32,12 @@ async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
 
 async def run(*arguments: str, **environment: str) -> Ended:
     """The command in an environment of its own."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=_environment(environment),
-    )
-    out, err = await process.communicate()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    start = fork_command if can_fork() else start_command
+    process = await start((str(COMMAND), *arguments), _environment(environment), separate_errors=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+    return Ended(await process.wait(), out.decode(), err.decode())
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:

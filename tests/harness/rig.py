@@ -19,6 +19,7 @@ from typing import Any, Self
 import trustme
 
 from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
+from harness.forked_command import can_fork, fork_command, start_command
 from harness.kubernetes_apis import DoubleApi, Kubernetes, Manifest, RealApi, double_api, real_api
 from simulators.buildkite.api import Token
 from simulators.buildkite.organization import Organization
@@ -56,7 +57,8 @@ COMMAND = str(Path(sys.executable).parent / "buildkite-connector")
 class OperatorProcess:
     """`buildkite-connector operator`, its logs kept in `lines`. `ready`: the text that it logs once it works.
 
-    `command`: what is started in its place; `inherits`: whether it gets this process's environment too.
+    `command`: what is started in its place; `inherits`: whether it gets this process's environment too; `forked`: see
+    `harness.forked_command`.
     """
 
     environment: Mapping[str, str]
@@ -66,16 +68,13 @@ class OperatorProcess:
     command: tuple[str, ...] = (COMMAND, "operator")
     ready: str = "the operator is ready"
     inherits: bool = True
+    forked: bool = False
 
     async def begin(self) -> None:
         """Start it without waiting for it to be ready; whoever does so ends it, too."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self.command,
-            *self.arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**(os.environ if self.inherits else {}), **self.environment},
-        )
+        environment = {**(os.environ if self.inherits else {}), **self.environment}
+        start = fork_command if self.forked and can_fork() else start_command
+        self._process = await start((*self.command, *self.arguments), environment)
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
@@ -151,7 +150,7 @@ class Rig:
 
     `ca` signs the certificates of `c1` and of `other_c1`, which the operator may go to both. `operators`: all that were
     made. `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it
-    must not be.
+    must not be. `forks`: how operators begin (`harness.forked_command`).
     """
 
     def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
@@ -159,6 +158,7 @@ class Rig:
         self.namespace = namespace
         self.ca = trustme.CA()
         self.operators: list[OperatorProcess] = []
+        self.forks = False
         self.confided: set[str] = set()
         self._c1s: list[C1Simulator] = []
         self._opened = contextlib.AsyncExitStack()
@@ -224,6 +224,7 @@ class Rig:
                 **environment,
             },
             arguments if everywhere else ("--namespace", self.namespace, *arguments),
+            forked=self.forks,
         )
         self.operators.append(operator)
         return operator

@@ -23,7 +23,8 @@ TENANT = "acme.conductor.one"
 
 @dataclass
 class ServiceRig:
-    """`temporary`: the process's TMPDIR, the only place that it has to write to. `confided`: the secrets in use."""
+    """`temporary`: the process's TMPDIR, the only place that it has to write to. `confided`: the secrets in use.
+    `forks`: how the service begins (`harness.forked_command`)."""
 
     buildkite: BuildkiteSimulator
     c1: C1Simulator
@@ -31,6 +32,7 @@ class ServiceRig:
     temporary: Path
     confided: set[str]
     processes: list[OperatorProcess] = field(default_factory=list)
+    forks: bool = False
 
     def environment(self, **changes: str) -> dict[str, str]:
         """What the vendor's Deployment sets (`envFrom` its Secret, and the host ID), and where the simulators are."""
@@ -53,7 +55,11 @@ class ServiceRig:
     def service(self, *command: str, **changes: str) -> OperatorProcess:
         """The command without a sub-command, or `command` in its place; enter it to start it."""
         process = OperatorProcess(
-            self.environment(**changes), command=command or (COMMAND,), ready="the service is ready", inherits=False
+            self.environment(**changes),
+            command=command or (COMMAND,),
+            ready="the service is ready",
+            inherits=False,
+            forked=self.forks,
         )
         self.processes.append(process)
         return process

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from buildkite_connector.model.tasks import Code
+from harness.forked_command import can_fork, fork_command, start_command
 from harness.rig import COMMAND
 from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
 from scenarios.secrecy import find_leaks
@@ -27,6 +28,7 @@ CONFINED = Path(__file__).parent / "confined.sh"
 @pytest.fixture
 async def rig() -> AsyncIterator[ServiceRig]:
     async with service_rig() as opened:
+        opened.forks = True
         yield opened
         lines = [line for process in opened.processes for line in process.lines]
         print("service:", *lines, sep="\n  ")
@@ -38,16 +40,14 @@ async def rig() -> AsyncIterator[ServiceRig]:
 
 async def ended(rig: ServiceRig, *command: str, **changes: str) -> tuple[int, str]:
     """Runs the command to its end; gives its exit code and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *(command or (COMMAND,)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=rig.environment(**changes),
-    )
+    start = fork_command if can_fork() else start_command
+    process = await start(command or (COMMAND,), rig.environment(**changes))
+    assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
-        said, _ = await process.communicate()
+        said = await process.stdout.read()
+        code = await process.wait()
     assert find_leaks(rig, said.decode().splitlines()) == []
-    return process.returncode or 0, said.decode()
+    return code, said.decode()
 
 
 async def test_the_vendors_environment_alone_syncs_delivers_and_survives_a_restart(rig: ServiceRig) -> None:
