@@ -151,10 +151,9 @@ class SessionWorld:
     async def until_settled(self) -> None:
         """Once C1's books and the status agree, and the connector is ready. Raises TimeoutError."""
         await self.until(lambda: self.settled)
-        last = list(self.sim.tasks)[-1]
 
         def told() -> bool:
-            status = self.reports.written[-1]
+            last, status = list(self.sim.tasks)[-1], self.reports.written[-1]  # a new session may bring one more task
             return self.ready and status.last_delivery is not None and status.last_delivery.task_id == last
 
         await self.until(told)
