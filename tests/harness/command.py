@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.forked_command import can_fork, fork_command, start_command
+from harness.forked_command import fork_command
 
 COMMAND = Path(sys.executable).parent / "buildkite-connector"
 
@@ -32,8 +32,7 @@ async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
 
 async def run(*arguments: str, **environment: str) -> Ended:
     """The command in an environment of its own."""
-    start = fork_command if can_fork() else start_command
-    process = await start((str(COMMAND), *arguments), _environment(environment), separate_errors=True)
+    process = await fork_command((str(COMMAND), *arguments), _environment(environment), separate_errors=True)
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())

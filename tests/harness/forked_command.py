@@ -5,6 +5,7 @@ How the command itself starts is for `unit/cli/test_entry.py`, the end-to-end su
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,11 +20,6 @@ from pathlib import Path
 NAME = "buildkite-connector"
 LOADED = ("app", "check", "diff", "operator", "service", "sync")
 """Modules of `buildkite_connector.cli` that the first process loads."""
-
-
-def can_fork() -> bool:
-    """Whether to: coverage measures processes that are started."""
-    return not any(name.startswith("COVERAGE_") for name in os.environ)
 
 
 class ForkedCommand:
@@ -52,7 +48,8 @@ class ForkedCommand:
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and `_end` has not run yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -71,8 +68,8 @@ async def start_command(
 async def fork_command(
     words: Sequence[str], environment: Mapping[str, str], *, separate_errors: bool = False
 ) -> asyncio.subprocess.Process | ForkedCommand:
-    """The same, forked where the first of `words` is our command."""
-    if Path(words[0]).name != NAME:
+    """The same, forked where the first of `words` is our command; coverage measures only what is started."""
+    if Path(words[0]).name != NAME or any(name.startswith("COVERAGE_") for name in os.environ):
         return await start_command(words, environment, separate_errors=separate_errors)
     context = _context()
     output, theirs = context.Pipe(duplex=False)

@@ -19,7 +19,7 @@ from typing import Any, Self
 import trustme
 
 from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
-from harness.forked_command import can_fork, fork_command, start_command
+from harness.forked_command import fork_command, start_command
 from harness.kubernetes_apis import DoubleApi, Kubernetes, Manifest, RealApi, double_api, real_api
 from simulators.buildkite.api import Token
 from simulators.buildkite.organization import Organization
@@ -73,7 +73,7 @@ class OperatorProcess:
     async def begin(self) -> None:
         """Start it without waiting for it to be ready; whoever does so ends it, too."""
         environment = {**(os.environ if self.inherits else {}), **self.environment}
-        start = fork_command if self.forked and can_fork() else start_command
+        start = fork_command if self.forked else start_command
         self._process = await start((*self.command, *self.arguments), environment)
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())

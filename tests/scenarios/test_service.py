@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from buildkite_connector.model.tasks import Code
-from harness.forked_command import can_fork, fork_command, start_command
+from harness.forked_command import fork_command
 from harness.rig import COMMAND
 from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
 from scenarios.secrecy import find_leaks
@@ -40,8 +40,7 @@ async def rig() -> AsyncIterator[ServiceRig]:
 
 async def ended(rig: ServiceRig, *command: str, **changes: str) -> tuple[int, str]:
     """Runs the command to its end; gives its exit code and what it said."""
-    start = fork_command if can_fork() else start_command
-    process = await start(command or (COMMAND,), rig.environment(**changes))
+    process = await fork_command(command or (COMMAND,), rig.environment(**changes))
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         said = await process.stdout.read()
