@@ -1,7 +1,7 @@
 """For all suites: how many processes run them, which tests stay together, and the cluster of the e2e tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from xdist.remote import Producer
@@ -10,7 +10,9 @@ from xdist.scheduler import LoadScopeScheduling
 from harness.cluster import Cluster
 from harness.control_plane import find_cluster, missing_assets
 from harness.helm_release import Release, released
+from harness.trust import NOBODY
 
+os.environ["SSL_CERT_FILE"] = str(NOBODY)
 pytest.register_assert_rewrite("contracts")
 
 SHARED_PROCESSES = {"shared_rig", "child"}
@@ -54,6 +56,15 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
     return ByModule(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged stays in its worker, unless it failed: nobody would read it."""
+    report = yield
+    if report.passed and "PYTEST_XDIST_WORKER" in os.environ:
+        report.sections.clear()
+    return report
 
 
 @pytest.fixture(scope="session")

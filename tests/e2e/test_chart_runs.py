@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-import httpx
 import pytest
 
 from harness.control_plane import ControlPlane
@@ -11,6 +10,7 @@ from harness.control_plane_process import free_port
 from harness.helm_chart import at, merged, render, workload
 from harness.helm_release import NO_DEFINITION, released_in
 from harness.kubernetes_apis import real_api
+from harness.trust import plain_client
 from scenarios.fixtures import watched_rig
 from scenarios.tenant import Tenant
 
@@ -38,9 +38,7 @@ async def test_the_operator_works_with_what_the_chart_gives_it(cluster: ControlP
             tenant = Tenant(rig, "acme")
             async with rig.operator(everywhere=True, **variables) as operator:
                 await tenant.become_ready()
-                async with httpx.AsyncClient(
-                    base_url=f"http://127.0.0.1:{container['ports'][0]['containerPort']}"
-                ) as http:
+                async with plain_client(f"http://127.0.0.1:{container['ports'][0]['containerPort']}") as http:
                     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                         assert (await http.get(container[probe]["httpGet"]["path"])).status_code == 200
                     metrics = (await http.get("/metrics")).text

@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
@@ -12,6 +11,7 @@ from contracts.kubernetes_api import KubernetesContract
 from contracts.kubernetes_client import DRAFT, ClientContract, create
 from harness.cluster import Cluster
 from harness.service_account import ServiceAccount
+from harness.trust import plain_client
 from simulators.kubernetes.client import DEADLINE, Api
 
 
@@ -27,7 +27,7 @@ class TestApiServer(KubernetesContract):
 
     @pytest.fixture
     async def api(self, proxy_url: str, namespace: str) -> AsyncIterator[Api]:
-        async with httpx.AsyncClient(base_url=proxy_url, timeout=DEADLINE, trust_env=False) as http:
+        async with plain_client(proxy_url, timeout=DEADLINE) as http:
             yield Api(http, namespace)
 
 

@@ -1,5 +1,6 @@
 """The chart, rendered by Helm's own code without a cluster."""
 
+import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -26,10 +27,16 @@ def chart() -> helm_python.Chart:
 
 def render(values: Values | None = None, *, name: str = RELEASE, namespace: str = NAMESPACE) -> list[Manifest]:
     """All manifests. Raises helm_python.HelmError for values that the schema or a template refuses."""
-    texts = chart().render(dict(values or {}), name=name, namespace=namespace)
+    texts = _rendered(json.dumps(values or {}), name, namespace)
     return [
         document for template, text in texts.items() if not template.endswith("NOTES.txt") for document in _parsed(text)
     ]
+
+
+@cache
+def _rendered(values: str, name: str, namespace: str) -> Mapping[str, str]:
+    """Template to text, once for the same values: the defaults are asked for again and again."""
+    return chart().render(json.loads(values), name=name, namespace=namespace)
 
 
 @cache

@@ -16,10 +16,10 @@ from kubernetes.aio import watch as watching
 from kubernetes.aio.client import ApiClient, ApiException, Configuration, CustomObjectsApi
 from kubernetes.aio.config import load_kube_config
 
-from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
 from harness.cluster import Cluster
 from harness.control_plane import ControlPlane
+from harness.definition import definition
 from simulators.kubernetes.resources import ApiError
 from simulators.kubernetes.server import KubernetesDouble
 

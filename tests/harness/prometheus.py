@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from harness.rig import PATIENCE
+from harness.trust import plain_client
 
 Sample = dict[str, Any]
 """An item of a query's result: `metric` (its labels) and `value`."""
@@ -72,7 +73,7 @@ async def prometheus(directory: Path, targets: Mapping[str, Mapping[str, str]]) 
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://{address}") as http:
+        async with plain_client(f"http://{address}") as http:
             yield Prometheus(http)
     finally:
         process.terminate()

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.prometheus import needs_prometheus, prometheus
 from harness.rig import OperatorProcess, Rig
+from harness.trust import plain_client
 from scenarios.secrecy import find_leaks
 from scenarios.tenant import Tenant
 from simulators.otlp import OtlpReceiver, ReceivedSpan
@@ -31,7 +32,7 @@ async def served_port(operator: OperatorProcess) -> int:
 
 
 async def get(operator: OperatorProcess, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{await served_port(operator)}") as http:
+    async with plain_client(f"http://127.0.0.1:{await served_port(operator)}") as http:
         return await http.get(path)
 
 

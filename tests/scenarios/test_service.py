@@ -11,13 +11,13 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from buildkite_connector.model.tasks import Code
 from harness.forked_command import fork_command
 from harness.rig import COMMAND
 from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
+from harness.trust import plain_client
 from scenarios.secrecy import find_leaks
 from simulators.buildkite.faults import stall
 
@@ -53,7 +53,7 @@ async def test_the_vendors_environment_alone_syncs_delivers_and_survives_a_resta
     port = free_port()
     settings = {"BATON_HEALTH_CHECK": "true", "BATON_HEALTH_CHECK_PORT": str(port)}
     rig.c1.close_port()
-    async with rig.service(**settings) as process, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
+    async with rig.service(**settings) as process, plain_client(f"http://127.0.0.1:{port}") as probes:
         assert (await probes.get("/live")).json()["status"] == "alive"
         assert (await probes.get("/ready")).json()["status"] == "ready"
         await process.until_logged("condition changed", "C1Unreachable")

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
-
 from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from harness.control_plane import Assets, ControlPlane
 from harness.rig import OperatorProcess
 from harness.service_account import ServiceAccount, service_account
+from harness.trust import plain_client
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
 from simulators.c1.process import C1Process
@@ -75,7 +74,7 @@ async def open_fleet(assets: Assets, connectors: int, tell: Tell, *c1_arguments:
 async def scrape(operator: OperatorProcess) -> str:
     """The operator's metrics, as Prometheus asks for them."""
     [port] = [each["port"] for each in operator.records() if each["message"] == "serving health and metrics"]
-    async with httpx.AsyncClient() as http:
+    async with plain_client() as http:
         return (await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30.0)).text
 
 

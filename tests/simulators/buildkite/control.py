@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 from aiohttp import web
 
+from harness.trust import plain_client
 from simulators.buildkite.faults import EFFECTS, Effect
 from simulators.buildkite.organization import encode
 from simulators.buildkite.server import BuildkiteSimulator
@@ -123,7 +124,7 @@ class BuildkiteProcess:
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
-        self._client = httpx.AsyncClient(timeout=30.0)
+        self._client = plain_client(timeout=30.0)
         self.url = ""
 
     async def __aenter__(self) -> Self:

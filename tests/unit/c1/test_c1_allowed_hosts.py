@@ -3,8 +3,8 @@
 import asyncio
 import base64
 import json
-import sys
-from collections.abc import AsyncIterator, Iterator
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -17,33 +17,37 @@ from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import HOST_ID, connect
+from harness.trust import NOBODY
 from simulators.c1.server import C1Simulator
 
 KEY = json.dumps(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)).encode()
+WAYS = (
+    (socket, "getaddrinfo"),
+    (socket, "gethostbyname"),
+    (socket, "gethostbyname_ex"),
+    (socket.socket, "connect"),
+    (socket.socket, "connect_ex"),
+)
+"""By which Python resolves a name or opens a connection."""
 SECRET = f"secret-token:conductorone.com:v1:{base64.urlsafe_b64encode(KEY).rstrip(b'=').decode()}"
-
-_watched: list[str] = []
-_watching = False
-
-
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watching and event in {"socket.getaddrinfo", "socket.gethostbyname", "socket.connect"}:
-        _watched.append(f"{event} {arguments}")
-
-
-sys.addaudithook(_note)
 
 
 @contextmanager
 def watched_sockets() -> Iterator[list[str]]:
     """What this process resolves and connects to meanwhile."""
-    global _watching  # noqa: PLW0603  (an audit hook stays for good)
-    _watched.clear()
-    _watching = True
-    try:
-        yield _watched
-    finally:
-        _watching = False
+    used: list[str] = []
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*arguments: Any, **named: Any) -> Any:
+            used.append(f"{name} {arguments}")
+            return call(*arguments, **named)
+
+        return note
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in WAYS:
+            patch.setattr(place, name, noted(name, getattr(place, name)))
+        yield used
 
 
 @asynccontextmanager
@@ -61,7 +65,7 @@ async def listener() -> AsyncIterator[tuple[int, list[object]]]:
 
 async def outcome(client_id: str, allowed_hosts: str) -> Failure | None:
     """How a call of this client ends: with a refusal of its ID, or otherwise."""
-    settings = C1Settings(allowed_hosts=allowed_hosts, connect_timeout=2.0, call_timeout=2.0)
+    settings = C1Settings(allowed_hosts=allowed_hosts, ca_file=NOBODY, connect_timeout=2.0, call_timeout=2.0)
     async with open_c1(settings) as c1:
         try:
             async with c1.client(parse_credentials(client_id, SECRET), HOST_ID) as connector:
@@ -152,10 +156,12 @@ async def test_a_secret_in_the_place_of_the_host_is_not_repeated() -> None:
 
 
 async def test_a_host_that_is_allowed_with_its_port_is_connected_to(sim: C1Simulator) -> None:
-    async with connect(sim, allowed_hosts=f"*.conductor.one,LocalHost:{sim.port}") as connector:
-        await connector.hello()
+    with watched_sockets() as used:
+        async with connect(sim, allowed_hosts=f"*.conductor.one,LocalHost:{sim.port}") as connector:
+            await connector.hello()
 
     assert len(sim.calls("Hello")) == 1
+    assert {each.split()[0] for each in used} == {"getaddrinfo", "connect"}, "the token's request is seen"
 
 
 async def test_the_operators_own_override_may_be_an_address_whatever_the_client_id_names(sim: C1Simulator) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.cli.entry import is_server
-from buildkite_connector.kubernetes.schema.crd import definition
+from harness.definition import definition
 from simulators.kubernetes.server import KubernetesDouble
 
 COMMAND = Path(sys.executable).parent / "buildkite-connector"

@@ -7,8 +7,8 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.timing.clock import SystemClock
+from harness.definition import definition
 from simulators.kubernetes.server import KubernetesDouble
 
 

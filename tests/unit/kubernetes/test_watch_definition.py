@@ -9,7 +9,6 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import (
     GROUP,
     KIND,
@@ -17,6 +16,7 @@ from buildkite_connector.kubernetes.schema.names import (
     VERSION,
 )
 from buildkite_connector.kubernetes.watch import WatchSettings
+from harness.definition import definition
 from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.watching import DEADLINE, NAME, RELIST_SECONDS, EventHandler, Watching, apply, severe, until_logged
 

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 
 from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
+from harness.trust import plain_client
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LOOPBACK = HealthAddress("127.0.0.1", 0)
@@ -54,7 +54,7 @@ def test_ready_is_a_connector_that_moves() -> None:
 
 async def test_the_bodies_are_the_vendors() -> None:
     rejected = status(FALSE, Reason.TOKEN_REJECTED)
-    async with serve_health(LOOPBACK, health(rejected)) as port, httpx.AsyncClient() as probe:
+    async with serve_health(LOOPBACK, health(rejected)) as port, plain_client() as probe:
         answers = [await probe.get(f"http://127.0.0.1:{port}/{path}") for path in ("health", "ready", "live", "x")]
     assert [answer.status_code for answer in answers] == [503, 200, 200, 404]
     assert answers[0].json() == {
@@ -68,7 +68,7 @@ async def test_the_bodies_are_the_vendors() -> None:
 
 
 async def test_before_the_connector_has_begun_it_lives_and_is_not_ready() -> None:
-    async with serve_health(LOOPBACK, health(None)) as port, httpx.AsyncClient() as probe:
+    async with serve_health(LOOPBACK, health(None)) as port, plain_client() as probe:
         ready = await probe.get(f"http://127.0.0.1:{port}/ready")
         live = await probe.get(f"http://127.0.0.1:{port}/live")
     assert (ready.status_code, ready.json()["status"]) == (503, "not_ready")

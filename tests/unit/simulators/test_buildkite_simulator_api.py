@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from harness.trust import plain_client
 from simulators.buildkite.api import Token, User
 from simulators.buildkite.made_organization import TEAM_SETTINGS, make_organization
 from simulators.buildkite.organization import Organization
@@ -22,10 +23,10 @@ async def serving(
     *organizations: Organization, tokens: Sequence[Token] = (TOKEN,)
 ) -> AsyncIterator[tuple[BuildkiteSimulator, httpx.AsyncClient]]:
     """A running simulator and a client with the first of its tokens."""
-    config = Config(organizations or [make_organization(250, 3, 140, slug="acme")], tokens)
+    served = organizations or [make_organization(250, 3, 140, slug="acme")]
     async with (
-        BuildkiteSimulator(config, now=lambda: NOW) as sim,
-        httpx.AsyncClient(base_url=sim.url, headers=bearer(tokens[0]), trust_env=False) as client,
+        BuildkiteSimulator(Config(served, tokens), now=lambda: NOW) as sim,
+        plain_client(sim.url, headers=bearer(tokens[0])) as client,
     ):
         yield sim, client
 
@@ -289,11 +290,7 @@ async def test_the_transcript_tells_requests_and_repeats_but_no_token() -> None:
         await client.get("/user", headers={"Authorization": "Bearer bkua_stolen"})
         told = [(each.method, each.path, dict(each.query), each.status, each.token) for each in sim.requests]
         asked = ("GET", "/v2/organizations/acme/members", {"page": "1", "per_page": "30"}, 200)
-        assert told == [
-            (*asked, "C1 connector"),
-            (*asked, "C1 connector"),
-            ("GET", "/v2/user", {}, 401, ""),
-        ]
+        assert told == 2 * [(*asked, "C1 connector")] + [("GET", "/v2/user", {}, 401, "")]
         assert list(sim.transcript.repeats.values()) == [2]
         assert "bkua_" not in repr(sim.requests) + repr(sim.token)
         sim.reset_counts()

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from harness.trust import plain_client
 from simulators.buildkite import faults
 from simulators.buildkite.api import Token
 from simulators.buildkite.certificate import Certificate
@@ -28,7 +29,7 @@ async def serving(latency: float = 0.0) -> AsyncIterator[tuple[BuildkiteSimulato
     config = Config([make_organization(70, 3, 40, slug="acme")], limits=NO_LIMITS, latency=latency)
     async with (
         BuildkiteSimulator(config) as sim,
-        httpx.AsyncClient(base_url=sim.url, headers=AUTHORIZED, trust_env=False) as client,
+        plain_client(sim.url, headers=AUTHORIZED) as client,
     ):
         yield sim, client
 

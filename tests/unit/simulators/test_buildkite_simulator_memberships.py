@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from harness.trust import plain_client
 from simulators.buildkite import faults
 from simulators.buildkite.api import ALL_SCOPES, WRITING_SCOPES, Token, User
 from simulators.buildkite.made_organization import make_organization
@@ -48,7 +49,7 @@ async def serving(
     authorization = {"Authorization": f"Bearer {token.value}"}
     async with (
         BuildkiteSimulator(Config([organization], [token], writes_expected=expected), now=lambda: NOW) as sim,
-        httpx.AsyncClient(base_url=sim.url, headers=authorization, trust_env=False) as client,
+        plain_client(sim.url, headers=authorization) as client,
     ):
         yield sim, client, team
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import simulators
+from harness.trust import plain_client
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
 from simulators.buildkite.made_organization import make_organization
@@ -20,7 +21,7 @@ AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
 
 
 def client(sim: BuildkiteProcess, authorization: dict[str, str] = AUTHORIZED) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=sim.url, headers=authorization, trust_env=False)
+    return plain_client(sim.url, headers=authorization)
 
 
 async def test_the_command_serves_a_document_with_the_token_and_limits_given(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from harness.trust import plain_client
 from simulators.buildkite.api import Token, User
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, UNLIMITED, Limits, OtherUse
@@ -34,7 +35,7 @@ async def serving(
     config = Config(organizations, [FIRST, COLLEAGUE, SECOND_OF_FIRST], limits, other_use)
     async with (
         BuildkiteSimulator(config, monotonic=time) as sim,
-        httpx.AsyncClient(base_url=sim.url, headers=bearer(FIRST), trust_env=False) as client,
+        plain_client(sim.url, headers=bearer(FIRST)) as client,
     ):
         yield sim, client, time
 

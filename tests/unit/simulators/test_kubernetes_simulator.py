@@ -9,6 +9,7 @@ import pytest
 
 from buildkite_connector.timing.clock import SystemClock
 from contracts.kubernetes_api import KubernetesContract
+from harness.trust import plain_client
 from simulators.kubernetes.client import DEADLINE, WIDGETS, Api, accepted, refused, widget
 from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.resources import ApiError
@@ -24,7 +25,7 @@ async def double() -> AsyncIterator[KubernetesDouble]:
 
 @pytest.fixture
 async def http(double: KubernetesDouble) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=double.server_url, timeout=DEADLINE, trust_env=False) as client:
+    async with plain_client(double.server_url, timeout=DEADLINE) as client:
         yield client
 
 
@@ -208,7 +209,7 @@ class TestFaults:
         refused(response, 400, "BadRequest")
 
     async def test_stops_with_watches_open(self) -> None:
-        async with KubernetesDouble() as double, httpx.AsyncClient(base_url=double.server_url, trust_env=False) as http:
+        async with KubernetesDouble() as double, plain_client(double.server_url) as http:
             events = http.stream("GET", "/api/v1/secrets", params={"watch": "true"})
             async with events as response, asyncio.timeout(DEADLINE):
                 assert response.status_code == 200

@@ -13,6 +13,7 @@ from buildkite_connector.telemetry import server
 from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
 from buildkite_connector.telemetry.server import parse_address, serve
 from fakes.virtual_time import VirtualClock, virtual_time
+from harness.trust import plain_client
 
 LOOPBACK = "127.0.0.1:0"
 
@@ -22,7 +23,7 @@ def fine() -> None:
 
 
 async def get(port: int | None, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with plain_client(f"http://127.0.0.1:{port}") as http:
         return await http.get(path)
 
 
