@@ -161,6 +161,19 @@ class TestBookmarks:
             ]
 
 
+class TestStarts:
+    """Not in the contract: kube-apiserver serves such a watch from a cache that may answer with an error; no client
+    of this project begins one."""
+
+    async def test_a_watch_without_a_version_with_what_is_there(
+        self, double: KubernetesDouble, http: httpx.AsyncClient
+    ) -> None:
+        api = Api(http, "default")
+        created = await api.create()
+        async with api.watch("") as events:
+            assert await anext(events) == {"type": "ADDED", "object": created}
+
+
 class TestFaults:
     """Failures on demand."""
 
