@@ -73,12 +73,13 @@ CHECKING = "Checking the credentials with Buildkite and C1."
 def derive_status(state: ConnectorState, now: Instant) -> ConnectorStatus:
     """The status of a connector in this state."""
     records, check = state.records, state.check
-    records = replace(records, missing_scopes=check.missing_scopes)
+    organization, expires = records.organization, records.token_expires_at
     if check.preflight is not None:
+        organization, expires = check.preflight.organization, check.preflight.token.expires_at
+    known = (organization, expires, check.missing_scopes)
+    if known != (records.organization, records.token_expires_at, records.missing_scopes):
         records = replace(
-            records,
-            organization=check.preflight.organization,
-            token_expires_at=check.preflight.token.expires_at,
+            records, organization=organization, token_expires_at=expires, missing_scopes=check.missing_scopes
         )
     return describe(find(state, now), records, now.wall)
 

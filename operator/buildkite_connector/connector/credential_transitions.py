@@ -62,13 +62,19 @@ def check_started(state: ConnectorState, now: Instant, *, full: bool) -> Connect
 
 def check_finished(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
     """A result of another generation is dropped: the next check is due at once."""
-    state = replace(state, check=replace(state.check, running_since=None, full=False))
     if result.generation != state.desired.generation:
-        return state
+        return _check_ended(state)
     if _unread(result):
-        return _secret_unread(state, result, now, waits)
+        return _secret_unread(_check_ended(state), result, now, waits)
     state = _credentials_read(state, result.credentials, now)
-    check = replace(state.check, generation=result.generation, sync_request=result.sync_request)
+    check = replace(
+        state.check,
+        running_since=None,
+        full=False,
+        generation=result.generation,
+        sync_request=result.sync_request,
+        credentials=result.credentials,
+    )
     if result.failure is not None:
         missing = result.missing_scopes or check.missing_scopes
         check = replace(check, preflight=None, missing_scopes=missing, write_failure=None)
@@ -101,6 +107,10 @@ def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, wa
     return _secret_read_later(state, now, waits)
 
 
+def _check_ended(state: ConnectorState) -> ConnectorState:
+    return replace(state, check=replace(state.check, running_since=None, full=False))
+
+
 def _unread(result: CheckResult) -> bool:
     """Whether the Kubernetes API did not answer, so that nothing new is known of the Secret."""
     return result.credentials is None and result.failure is not None and result.failure.remedy is Remedy.RETRY
@@ -116,9 +126,8 @@ def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, wai
 
 
 def _credentials_read(state: ConnectorState, credentials: Credentials | None, now: Instant) -> ConnectorState:
-    """A Secret whose content changed makes the next sync due at once; one that is gone is used no more."""
+    """A Secret whose content changed makes the next sync due at once."""
     before, collected = state.check.credentials, state.collected_for
-    state = replace(state, check=replace(state.check, credentials=credentials))
     if credentials is None or credentials == before:
         return state
     if collected is not None and collected.credentials is None:
