@@ -1,5 +1,6 @@
 """For all suites: how many processes run them, which tests stay together, and the cluster of the e2e tests."""
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 
@@ -39,6 +40,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} shares a process and is named in ALONE (tests/conftest.py)")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules and tests stay for the whole run. To look for garbage among them, now and later, takes more than a second
+    of processor time in each worker."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def scope_of(nodeid: str) -> str:
     """What runs in one worker: a module, so that what its tests share is started once; or a test that is alone.
 
@@ -60,10 +73,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test logged stays in its worker, unless it failed: nobody would read it."""
+    """What a test logged and how it is marked stays in its worker, unless it failed: nobody would read it."""
     report = yield
     if report.passed and "PYTEST_XDIST_WORKER" in os.environ:
         report.sections.clear()
+        report.keywords = {}
     return report
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
-import yaml
+
+from harness.yaml_text import all_parsed
 
 CHART = Path(__file__).parents[2] / "charts" / "buildkite-connector"
 RELEASE, NAMESPACE = "bc", "ops"
 FULL_NAME = "bc-buildkite-connector"
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Manifest = dict[str, Any]
 Values = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def _rendered(values: str, name: str, namespace: str) -> Mapping[str, str]:
 @cache
 def _parsed(text: str) -> list[Manifest]:
     """Once for each text: the definition is long and seldom differs. Nobody changes what is rendered."""
-    return [document for document in yaml.load_all(text, _LOADER) if document is not None]
+    return all_parsed(text)
 
 
 def of_kind(documents: list[Manifest], kind: str) -> list[Manifest]:

@@ -10,6 +10,7 @@ import yaml
 
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from harness.cluster import Cluster
+from harness.yaml_text import all_parsed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEPLOYED = "buildkite-connector"
@@ -42,7 +43,7 @@ def rights(folder: str, namespace: str, name: str) -> str:
     """The service account and its rights as deploy/ has them, moved to another namespace and name."""
     moved = []
     for path in (DEPLOY / folder / f"{part}.yaml" for part in ("serviceaccount", "rights", "leases")):
-        for document in yaml.safe_load_all(path.read_text()):
+        for document in all_parsed(path.read_text()):
             document["metadata"]["name"] = document["metadata"]["name"].replace(DEPLOYED, name)
             if "namespace" in document["metadata"]:
                 document["metadata"]["namespace"] = namespace

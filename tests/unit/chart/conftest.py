@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from harness.helm_chart import Values, merged, nested
+from harness.yaml_text import parsed
 
-CASES: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())
+CASES: dict[str, dict[str, Any]] = parsed((Path(__file__).parent / "cases.yaml").read_text())
 SWITCHED_ON: dict[str, Values] = {
     "serviceMonitor": {"serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"}},
     "podMonitor": {"podMonitor": {"enabled": True, "renderMode": "alwaysRender"}},

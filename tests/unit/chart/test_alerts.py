@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from harness.helm_chart import CHART, one, render
+from harness.yaml_text import parsed
 
-CASES: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())
+CASES: dict[str, dict[str, Any]] = parsed((Path(__file__).parent / "alerts.yaml").read_text())
 RUNBOOKS = CHART.parents[1] / "docs" / "runbooks"
 URL = "https://git.example.com/docs/runbooks/{alert}.md"
 SHOWN = {"prometheusRule": {"enabled": True, "renderMode": "alwaysRender", "runbookUrl": URL}}

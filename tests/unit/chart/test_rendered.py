@@ -4,7 +4,6 @@ from pathlib import Path
 
 import helm_python
 import pytest
-import yaml
 
 from harness.helm_chart import (
     CHART,
@@ -21,6 +20,7 @@ from harness.helm_chart import (
     render,
     workload,
 )
+from harness.yaml_text import parsed
 
 ROOT = CHART.parents[1]
 SELECTOR = {"app.kubernetes.io/name": "buildkite-connector", "app.kubernetes.io/instance": "bc"}
@@ -204,7 +204,7 @@ def test_what_the_cluster_does_not_know_is_left_out(kind: str) -> None:
 
 def test_the_definition_is_the_one_of_crds() -> None:
     rendered = one(render({"crds": {"annotations": {"a": "b"}}}), "CustomResourceDefinition")
-    generated = yaml.safe_load((ROOT / "crds" / "buildkiteconnectors.yaml").read_text())
+    generated = parsed((ROOT / "crds" / "buildkiteconnectors.yaml").read_text())
     assert rendered["spec"] == generated["spec"]
     assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep", "a": "b"}
 
@@ -227,5 +227,5 @@ def test_the_notes_warn_of_a_budget_that_blocks_drains_and_of_a_definition_that_
 @pytest.mark.parametrize("folder", ["cluster", "namespace"])
 def test_the_plain_manifests_are_all_listed_and_there(folder: str) -> None:
     path = ROOT / "deploy" / folder
-    listed = yaml.safe_load((path / "kustomization.yaml").read_text())["resources"]
+    listed = parsed((path / "kustomization.yaml").read_text())["resources"]
     assert sorted(listed) == sorted(each.name for each in Path(path).iterdir() if each.name != "kustomization.yaml")

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from chart_values import read_values
 from harness.helm_chart import CHART, Manifest, at, merged, of_kind, render, workload
+from harness.yaml_text import parsed
 
-CASES: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())
+CASES: dict[str, dict[str, Any]] = parsed((Path(__file__).parent / "cases.yaml").read_text())
 
 
 def test_every_value_has_a_case() -> None:

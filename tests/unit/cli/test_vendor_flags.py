@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import typer.main
-import yaml
 from typer.testing import CliRunner
 
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.flags import Flag, Variable
 from buildkite_connector.cli.service_flags import BY_NAME, FLAGS, OWN, VARIABLES
+from harness.yaml_text import parsed
 
 VISIBLE = {
     "client-id": None,
@@ -189,7 +189,7 @@ def test_the_page_names_no_flag_that_is_not_there() -> None:
 
 
 def test_the_manifests_of_the_page_set_what_the_service_needs_and_nothing_else() -> None:
-    secret, deployment = (yaml.safe_load(block.split("```")[0]) for block in PAGE.split("```yaml")[1:3])
+    secret, deployment = (parsed(block.split("```")[0]) for block in PAGE.split("```yaml")[1:3])
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert not {"command", "args"} & container.keys()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import typer.main
-import yaml
 
 from buildkite_connector.c1 import settings as c1_settings
 from buildkite_connector.cli import leadership
@@ -15,6 +14,7 @@ from buildkite_connector.cli.app import app
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.model.failure import Reason
+from harness.yaml_text import parsed
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -101,7 +101,7 @@ def test_the_dependencies_are_those_of_the_project() -> None:
 
 
 def test_the_deployed_image_is_this_version() -> None:
-    deployment = yaml.safe_load((ROOT / "deploy" / "cluster" / "deployment.yaml").read_text())
+    deployment = parsed((ROOT / "deploy" / "cluster" / "deployment.yaml").read_text())
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
     assert version is not None

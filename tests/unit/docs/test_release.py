@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from harness.yaml_text import parsed
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / ".github" / "workflows" / "release.yaml").read_text()
-WORKFLOW: dict[str, Any] = yaml.safe_load(TEXT)
+WORKFLOW: dict[str, Any] = parsed(TEXT)
 VALUES = ROOT / "charts" / "buildkite-connector" / "values.yaml"
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import yaml
+from harness.yaml_text import parsed
 
 REPOSITORY = Path(__file__).parents[3]
 LONGEST = 300
@@ -23,7 +23,7 @@ def test_no_module_is_longer_than_300_lines() -> None:
 
 
 def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
-    [local] = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    [local] = parsed((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
     checks = (REPOSITORY / "Makefile").read_text().split("\ncheck: ")[1].split("\n\n")[0]
     for hook in local["hooks"]:
         command = re.sub(r" --force-exclude", "", hook["entry"]).replace(".venv/bin", "$(BIN)")

@@ -5,15 +5,15 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lupa import lua51
 
 from buildkite_connector.kubernetes.schema.names import GROUP, KIND
+from harness.yaml_text import parsed
 
 CONFIG = Path(__file__).parents[3] / "examples" / "argocd" / "argocd-cm.yaml"
-DATA = yaml.safe_load(CONFIG.read_text())["data"]
+DATA = parsed(CONFIG.read_text())["data"]
 HEALTH = DATA[f"resource.customizations.health.{GROUP}_{KIND}"]
-ACTIONS = yaml.safe_load(DATA[f"resource.customizations.actions.{GROUP}_{KIND}"])
+ACTIONS = parsed(DATA[f"resource.customizations.actions.{GROUP}_{KIND}"])
 DISCOVERY = ACTIONS["discovery.lua"]
 DEFINITIONS = {each["name"]: each["action.lua"] for each in ACTIONS["definitions"]}
 DATE_FLAGS = set("aAbBcdFHImMpPSxXyYzZw")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import cel
-import yaml
+
+from harness.yaml_text import all_parsed
 
 MANIFESTS = Path(__file__).parents[3] / "examples" / "flux" / "kustomizations.yaml"
-KUSTOMIZATIONS = {each["metadata"]["name"]: each for each in yaml.safe_load_all(MANIFESTS.read_text())}
+KUSTOMIZATIONS = {each["metadata"]["name"]: each for each in all_parsed(MANIFESTS.read_text())}
 [EXPRESSIONS] = KUSTOMIZATIONS["buildkite-connectors"]["spec"]["healthCheckExprs"]
 
 

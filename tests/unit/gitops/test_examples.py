@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from buildkite_connector.kubernetes.schema.spec import SecretKeysModel
 from harness.helm_chart import of_kind, render, workload
+from harness.yaml_text import all_parsed, parsed
 from unit.gitops.flux import KUSTOMIZATIONS
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -19,7 +19,7 @@ KEYS = {str(value) for value in SecretKeysModel().model_dump(exclude={"write_api
 
 
 def documents(path: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((EXAMPLES / path).read_text()))
+    return all_parsed((EXAMPLES / path).read_text())
 
 
 def of(path: str, kind: str, number: int = 0) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_the_chart_takes_the_examples_values(values: dict[str, Any]) -> None:
 
 
 def test_the_examples_take_the_charts_version() -> None:
-    version = yaml.safe_load((EXAMPLES.parent / "charts/buildkite-connector/Chart.yaml").read_text())["version"]
+    version = parsed((EXAMPLES.parent / "charts/buildkite-connector/Chart.yaml").read_text())["version"]
     assert of("argocd/applications.yaml", "Application")["spec"]["source"]["targetRevision"] == version
     reference = of("flux/operator.yaml", "OCIRepository")["spec"]["ref"]["semver"]
     assert version.startswith(reference.removesuffix("x"))
