@@ -20,7 +20,16 @@ from buildkite_connector.buildkite import BuildkiteSettings, Patience, open_buil
 from buildkite_connector.c1z import SnapshotStore, read_snapshot
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
-from fakes.buildkite_world import HASTY, KEY, NO_LIMITS, World, serving, small_organization
+from fakes.buildkite_world import (
+    HASTY,
+    KEY,
+    NO_LIMITS,
+    TINY_PAGES,
+    World,
+    serving,
+    small_organization,
+    tiny_organization,
+)
 from simulators.buildkite import faults
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.faults import Effect
@@ -56,7 +65,7 @@ async def failing_sync(world: World) -> Failure:
 @pytest.mark.parametrize("path", [MEMBERS, TEAMS, TEAM_MEMBERS])
 @pytest.mark.parametrize("fault", PASSING)
 async def test_a_fault_that_passes_is_survived(fault: str, path: str) -> None:
-    async with serving() as world:
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
         world.sim.fault(PASSING[fault], path=path)
         collection = await world.sync()
         assert collection.directory == world.expected
@@ -65,7 +74,7 @@ async def test_a_fault_that_passes_is_survived(fault: str, path: str) -> None:
 
 @pytest.mark.parametrize("fault", HARMLESS)
 async def test_an_oddity_is_overlooked(fault: str) -> None:
-    async with serving(settings=replace(HASTY, longest_window=0.05)) as world:
+    async with serving(tiny_organization(), settings=replace(TINY_PAGES, longest_window=0.05)) as world:
         world.sim.fault(HARMLESS[fault], times=None, path="/v2/organizations/acme/*")
         collection = await world.sync()
         assert collection.directory == world.expected
@@ -75,7 +84,7 @@ async def test_an_oddity_is_overlooked(fault: str) -> None:
 @pytest.mark.parametrize("fault", FATAL)
 async def test_a_fault_that_stays_fails_the_sync_at_once(fault: str) -> None:
     effect, path, reason, message = FATAL[fault]
-    async with serving() as world:
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
         world.sim.fault(effect, path=path)
         failure = await failing_sync(world)
         assert failure.reason is reason
@@ -86,7 +95,7 @@ async def test_a_fault_that_stays_fails_the_sync_at_once(fault: str) -> None:
 @pytest.mark.parametrize("fault", LASTING)
 async def test_a_fault_that_does_not_pass_fails_the_sync_in_the_end(fault: str) -> None:
     effect, reason = LASTING[fault]
-    async with serving() as world:
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
         world.sim.fault(effect, path=MEMBERS, times=None)
         failure = await failing_sync(world)
         assert failure.reason is reason
