@@ -4,9 +4,9 @@ What each does here stands in `docs/migration.md`; a test holds the two and `--h
 other flags that the vendor hides are in `hidden_flags`.
 """
 
-from buildkite_connector.buildkite.settings import DEFAULT_API_URL
 from buildkite_connector.cli.flags import Flag, Kind, Variable
 from buildkite_connector.cli.hidden_flags import HIDDEN
+from buildkite_connector.cli.options import DEFAULT_API_URL
 
 _OWN = "BUILDKITE_CONNECTOR_"
 _FILE_ONLY = "it is for writing one file, and this is service mode"
