@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from harness.cluster import Cluster
 from harness.control_plane import find_cluster, missing_assets
+from harness.forked_command import share_server
 from harness.helm_release import Release, released
 from harness.trust import NOBODY
 
@@ -30,6 +31,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # xdist reads the variable itself
     return min(2 * (os.cpu_count() or 1), MOST_WORKERS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of a run share one server that forks."""
+    if getattr(config.option, "numprocesses", None):
+        share_server()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.forked_command import fork_command
+from harness.forked_command import fork_command, fork_on_terminal
 
 COMMAND = Path(sys.executable).parent / "buildkite-connector"
 
@@ -22,9 +22,7 @@ class Ended:
 async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
     """The command on a terminal: both outputs come back as `out`."""
     mine, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        COMMAND, *arguments, stdout=theirs, stderr=theirs, env=_environment(environment)
-    )
+    process = await fork_on_terminal((str(COMMAND), *arguments), _environment(environment), theirs)
     os.close(theirs)
     shown = await asyncio.to_thread(_read_all, mine)
     return Ended(await process.wait(), shown, "")

@@ -1,63 +1,73 @@
-"""The command in a process forked from one that has loaded its libraries: ready two seconds of processor time sooner.
+"""Our programs, forked from a process that has loaded their libraries: ready two seconds of processor time sooner.
 
-The rest is as if it had been started: its arguments, environment, outputs, signals and exit code.
+The rest is as if they had been started: arguments, environment, outputs, signals and exit code.
 How the command itself starts is for `unit/cli/test_entry.py`, the end-to-end suite and the demo, which start it.
+`fork_server` forks; all workers of a run share one.
 """
 
 import asyncio
+import atexit
 import contextlib
-import multiprocessing
+import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from dataclasses import asdict
 from pathlib import Path
 
+from harness.fork_server import NUMBER, Request
+
 NAME = "buildkite-connector"
-LOADED = ("app", "check", "diff", "operator", "service", "sync")
-"""Modules of `buildkite_connector.cli` that the first process loads."""
+SERVER = "TESTS_FORK_SERVER"
+"""The variable with the path of the server's socket."""
 
 
 class ForkedCommand:
     """What the tests use of `asyncio.subprocess.Process`; `errors` None: they go to `output`."""
 
-    def __init__(self, process: ForkServerProcess, output: asyncio.StreamReader, errors: asyncio.StreamReader | None):
-        assert process.pid is not None
-        self.pid = process.pid
+    def __init__(
+        self,
+        pid: int,
+        server: socket.socket,
+        output: asyncio.StreamReader | None = None,
+        errors: asyncio.StreamReader | None = None,
+    ) -> None:
+        """`server` tells the exit code."""
+        self.pid = pid
         self.stdout, self.stderr = output, errors
         self.returncode: int | None = None
-        self._process = process
-        self._ended = asyncio.Event()
-        asyncio.get_running_loop().add_reader(process.sentinel, self._end)
+        self._ending = asyncio.create_task(self._end(server))
 
-    def _end(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._process.sentinel)
-        self._process.join()
-        self.returncode = self._process.exitcode
-        self._process.close()
-        self._ended.set()
+    async def _end(self, server: socket.socket) -> int:
+        with server:
+            self.returncode = await _number(server)
+        return self.returncode
 
     async def wait(self) -> int:
-        await self._ended.wait()
-        assert self.returncode is not None
-        return self.returncode
+        return await asyncio.shield(self._ending)
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):  # it has ended, and `_end` has not run yet
                 os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
 
+Running = asyncio.subprocess.Process | ForkedCommand
+
+
 async def start_command(
     words: Sequence[str], environment: Mapping[str, str], *, separate_errors: bool = False
-) -> asyncio.subprocess.Process:
+) -> Running:
     """A process of its own; without `separate_errors` they go to its output."""
     errors = asyncio.subprocess.PIPE if separate_errors else asyncio.subprocess.STDOUT
     return await asyncio.create_subprocess_exec(
@@ -67,46 +77,87 @@ async def start_command(
 
 async def fork_command(
     words: Sequence[str], environment: Mapping[str, str], *, separate_errors: bool = False
-) -> asyncio.subprocess.Process | ForkedCommand:
-    """The same, forked where the first of `words` is our command; coverage measures only what is started."""
-    if Path(words[0]).name != NAME or any(name.startswith("COVERAGE_") for name in os.environ):
+) -> Running:
+    """The same, forked where `words` are our command or a simulator's; coverage measures only what is started."""
+    module = _module(words)
+    if module is None:
         return await start_command(words, environment, separate_errors=separate_errors)
-    context = _context()
-    output, theirs = context.Pipe(duplex=False)
-    errors, their_errors = context.Pipe(duplex=False) if separate_errors else (None, theirs)
-    process = context.Process(target=_run, args=(tuple(words[1:]), dict(environment), theirs, their_errors))
-    await asyncio.to_thread(process.start)
-    theirs.close()
-    their_errors.close()
-    return ForkedCommand(process, await _reader(output), await _reader(errors) if errors is not None else None)
+    output, theirs = os.pipe()
+    errors, their_errors = os.pipe() if separate_errors else (None, theirs)
+    try:
+        pid, server = await _fork(Request(module, words, dict(environment)), theirs, their_errors)
+    finally:
+        for each in {theirs, their_errors}:
+            os.close(each)
+    return ForkedCommand(pid, server, await _reader(output), None if errors is None else await _reader(errors))
 
 
-@cache
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"buildkite_connector.cli.{each}" for each in LOADED])
-    return context
+async def fork_on_terminal(words: Sequence[str], environment: Mapping[str, str], terminal: int) -> Running:
+    """The same, both outputs on the terminal of this descriptor."""
+    module = _module(words)
+    if module is None:
+        return await asyncio.create_subprocess_exec(*words, stdout=terminal, stderr=terminal, env=dict(environment))
+    return ForkedCommand(*await _fork(Request(module, words, dict(environment)), terminal, terminal))
 
 
-async def _reader(connection: Connection) -> asyncio.StreamReader:
+def share_server() -> None:
+    """Start the server for this process and for those that it starts; it costs little until it is asked for a fork."""
+    if SERVER in os.environ:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    path = os.environ[SERVER] = str(Path(folder.name) / "server")
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", "harness.fork_server", path],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()  # it listens
+    process.stdout.close()
+    for end in (folder.cleanup, process.wait, process.stdin.close):  # the last first
+        atexit.register(end)
+
+
+def _module(words: Sequence[str]) -> str | None:
+    """Whose `main` the program is; None where it is to be started."""
+    if any(name.startswith("COVERAGE_") for name in os.environ):
+        return None
+    if Path(words[0]).name == NAME:
+        return "buildkite_connector.cli.entry"
+    if words[1] == "-m" and words[2].startswith("simulators."):
+        return f"{words[2]}.command"
+    return None
+
+
+async def _fork(request: Request, output: int, errors: int) -> tuple[int, socket.socket]:
+    share_server()
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(os.environ[SERVER])
+        socket.send_fds(server, [b"\0"], [output, errors])
+        server.sendall(json.dumps(asdict(request)).encode())
+        server.shutdown(socket.SHUT_WR)
+        server.setblocking(False)
+        return await _number(server), server
+    except BaseException:
+        server.close()
+        raise
+
+
+async def _number(server: socket.socket) -> int:
+    told = b""
+    while len(told) < NUMBER.size:
+        more = await asyncio.get_running_loop().sock_recv(server, NUMBER.size - len(told))
+        if not more:
+            raise RuntimeError("the server that forks has ended")
+        told += more
+    return int(NUMBER.unpack(told)[0])
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
     reader = asyncio.StreamReader()
-    pipe = os.fdopen(os.dup(connection.fileno()), "rb", buffering=0)
-    connection.close()
+    pipe = os.fdopen(descriptor, "rb", buffering=0)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     return reader
-
-
-def _run(arguments: Sequence[str], environment: Mapping[str, str], output: Connection, errors: Connection) -> None:
-    """In the forked process."""
-    os.dup2(output.fileno(), 1)
-    os.dup2(errors.fileno(), 2)
-    output.close()
-    if errors is not output:
-        errors.close()
-    os.environ.clear()
-    os.environ.update(environment)
-    tempfile.tempdir = None  # TMPDIR may be another
-    sys.argv = [NAME, *arguments]
-    from buildkite_connector.cli.entry import main  # noqa: PLC0415 - here only
-
-    main()

@@ -16,7 +16,7 @@ import pytest
 
 from buildkite_connector.cli.entry import is_server
 from harness.definition import definition
-from harness.forked_command import ForkedCommand, fork_command, start_command
+from harness.forked_command import Running, fork_command, start_command
 from simulators.kubernetes.server import KubernetesDouble
 
 COMMAND = str(Path(sys.executable).parent / "buildkite-connector")
@@ -33,7 +33,6 @@ ADAPTERS = {
 }
 """What takes long to import: our adapters and their libraries."""
 
-Running = asyncio.subprocess.Process | ForkedCommand
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 
