@@ -30,7 +30,7 @@ async def run_on_terminal(*arguments: str, **environment: str) -> Ended:
 
 async def run(*arguments: str, **environment: str) -> Ended:
     """The command in an environment of its own."""
-    process = await fork_command((str(COMMAND), *arguments), _environment(environment), separate_errors=True)
+    process = await fork_command((str(COMMAND), *arguments), _environment(environment), errors=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())

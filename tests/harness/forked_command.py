@@ -15,9 +15,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 from harness.fork_server import NUMBER, Request
 
@@ -65,39 +67,42 @@ class ForkedCommand:
 Running = asyncio.subprocess.Process | ForkedCommand
 
 
+class Begin(Protocol):
+    """Begins a program whose output is read; `errors`: STDOUT, PIPE, or None for this process's own."""
+
+    async def __call__(
+        self, words: Sequence[str], environment: Mapping[str, str], *, errors: int | None = STDOUT
+    ) -> Running: ...
+
+
 async def start_command(
-    words: Sequence[str], environment: Mapping[str, str], *, separate_errors: bool = False
+    words: Sequence[str], environment: Mapping[str, str], *, errors: int | None = STDOUT
 ) -> Running:
-    """A process of its own; without `separate_errors` they go to its output."""
-    errors = asyncio.subprocess.PIPE if separate_errors else asyncio.subprocess.STDOUT
-    return await asyncio.create_subprocess_exec(
-        *words, stdout=asyncio.subprocess.PIPE, stderr=errors, env=dict(environment)
-    )
+    """A process of its own; see `Begin`."""
+    return await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=errors, env=dict(environment))
 
 
-async def fork_command(
-    words: Sequence[str], environment: Mapping[str, str], *, separate_errors: bool = False
-) -> Running:
+async def fork_command(words: Sequence[str], environment: Mapping[str, str], *, errors: int | None = STDOUT) -> Running:
     """The same, forked where `words` are our command or a simulator's; coverage measures only what is started."""
-    module = _module(words)
-    if module is None:
-        return await start_command(words, environment, separate_errors=separate_errors)
+    request = _request(words, environment)
+    if request is None:
+        return await start_command(words, environment, errors=errors)
     output, theirs = os.pipe()
-    errors, their_errors = os.pipe() if separate_errors else (None, theirs)
+    said, their_errors = os.pipe() if errors == PIPE else (None, os.dup(theirs if errors == STDOUT else 2))
     try:
-        pid, server = await _fork(Request(module, words, dict(environment)), theirs, their_errors)
+        pid, server = await _fork(request, theirs, their_errors)
     finally:
-        for each in {theirs, their_errors}:
-            os.close(each)
-    return ForkedCommand(pid, server, await _reader(output), None if errors is None else await _reader(errors))
+        os.close(theirs)
+        os.close(their_errors)
+    return ForkedCommand(pid, server, await _reader(output), None if said is None else await _reader(said))
 
 
 async def fork_on_terminal(words: Sequence[str], environment: Mapping[str, str], terminal: int) -> Running:
     """The same, both outputs on the terminal of this descriptor."""
-    module = _module(words)
-    if module is None:
+    request = _request(words, environment)
+    if request is None:
         return await asyncio.create_subprocess_exec(*words, stdout=terminal, stderr=terminal, env=dict(environment))
-    return ForkedCommand(*await _fork(Request(module, words, dict(environment)), terminal, terminal))
+    return ForkedCommand(*await _fork(request, terminal, terminal))
 
 
 def share_server() -> None:
@@ -120,14 +125,14 @@ def share_server() -> None:
         atexit.register(end)
 
 
-def _module(words: Sequence[str]) -> str | None:
-    """Whose `main` the program is; None where it is to be started."""
+def _request(words: Sequence[str], environment: Mapping[str, str]) -> Request | None:
+    """None where the program is to be started."""
     if any(name.startswith("COVERAGE_") for name in os.environ):
         return None
     if Path(words[0]).name == NAME:
-        return "buildkite_connector.cli.entry"
+        return Request("buildkite_connector.cli.entry", words, dict(environment))
     if words[1] == "-m" and words[2].startswith("simulators."):
-        return f"{words[2]}.command"
+        return Request(f"{words[2]}.command", words[2:], dict(environment))
     return None
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 from aiohttp import web
 
+from harness.forked_command import Begin, Running, start_command
 from harness.trust import plain_client
 from simulators.buildkite.faults import EFFECTS, Effect
 from simulators.buildkite.organization import encode
@@ -119,24 +120,20 @@ class BuildkiteProcess:
 
     Takes the command's own arguments. `url` is the base URL once it is ready; leaving stops it by
     SIGTERM. Plain http only. Without `--writes-expected`, leaving raises UndeclaredWritesError when anything wrote.
+    `begin`: how it starts; see `harness.forked_command`.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, begin: Begin = start_command) -> None:
         self._arguments = arguments
-        self._process: asyncio.subprocess.Process | None = None
+        self._begin = begin
+        self._process: Running | None = None
         self._client = plain_client(timeout=30.0)
         self.url = ""
 
     async def __aenter__(self) -> Self:
         source_root = str(Path(__file__).parents[2])
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "simulators.buildkite",
-            *self._arguments,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": source_root},
-        )
+        words = (sys.executable, "-m", "simulators.buildkite", *self._arguments)
+        process = self._process = await self._begin(words, {**os.environ, "PYTHONPATH": source_root}, errors=None)
         try:
             async with asyncio.timeout(START_SECONDS):
                 assert process.stdout is not None

@@ -66,7 +66,7 @@ async def started(
         **({"PYTHONPROFILEIMPORTTIME": "1"} if imports else {}),
     }
     begin = fork_command if forks else start_command
-    process = await begin((COMMAND, *arguments), environment, separate_errors=True)
+    process = await begin((COMMAND, *arguments), environment, errors=asyncio.subprocess.PIPE)
     try:
         yield process
     finally:

@@ -1,16 +1,17 @@
 """The Buildkite simulator as a command in a process of its own, and how it is driven from outside."""
 
+import asyncio
 import json
+import os
 import signal
 import ssl
-import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-import simulators
+from harness.forked_command import fork_command
 from harness.trust import plain_client
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
@@ -22,6 +23,11 @@ AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
 
 def client(sim: BuildkiteProcess, authorization: dict[str, str] = AUTHORIZED) -> httpx.AsyncClient:
     return plain_client(sim.url, headers=authorization)
+
+
+def forked(*arguments: str) -> BuildkiteProcess:
+    """Ready sooner than one that is started."""
+    return BuildkiteProcess(*arguments, begin=fork_command)
 
 
 async def test_the_command_serves_a_document_with_the_token_and_limits_given(tmp_path: Path) -> None:
@@ -46,7 +52,7 @@ async def test_the_command_serves_a_document_with_the_token_and_limits_given(tmp
 
 async def test_the_command_serves_a_made_organization_and_counts_what_is_asked() -> None:
     sizes = ["--accounts=120", "--teams=3", "--memberships=150", "--seed=4", "--organization=big"]
-    async with BuildkiteProcess(*sizes, "--user-limit", "none") as sim, client(sim) as http:
+    async with forked(*sizes, "--user-limit", "none") as sim, client(sim) as http:
         page = await http.get("/organizations/big/members?per_page=100")
         await http.get("/organizations/big/members?per_page=100")
         stats = await sim.stats()
@@ -66,7 +72,7 @@ async def test_the_command_serves_a_made_organization_and_counts_what_is_asked()
 
 
 async def test_a_running_command_obeys_its_control() -> None:
-    async with BuildkiteProcess("--accounts", "2", "--organization", "acme") as sim, client(sim) as http:
+    async with forked("--accounts", "2", "--organization", "acme") as sim, client(sim) as http:
         await sim.control("consume", user=25, organization=50)
         first = await http.get("/user")
         await sim.control("limits", user=3)
@@ -95,7 +101,7 @@ async def test_a_running_command_obeys_its_control() -> None:
 async def test_the_journal_of_writes_is_read_from_outside() -> None:
     sizes = ["--accounts=2", "--teams=1", "--memberships=1", "--organization=acme"]
     arguments = [*sizes, "--scopes=read_teams,write_teams", "--writes-expected"]
-    async with BuildkiteProcess(*arguments) as sim, client(sim) as http:
+    async with forked(*arguments) as sim, client(sim) as http:
         team = make_organization(2, 1, 1, slug="acme").teams.records[0]["id"]
         members = f"/organizations/acme/teams/{team}/members"
         roster = (await http.get(members)).json()
@@ -112,12 +118,12 @@ async def test_the_journal_of_writes_is_read_from_outside() -> None:
 
 async def test_a_process_that_was_written_to_undeclared_fails_at_its_end() -> None:
     with pytest.raises(UndeclaredWritesError):
-        async with BuildkiteProcess("--accounts", "1") as sim, client(sim) as http:
+        async with forked("--accounts", "1") as sim, client(sim) as http:
             await http.delete("/user")
 
 
 async def test_an_order_that_makes_no_sense_is_refused_with_a_sentence() -> None:
-    async with BuildkiteProcess("--accounts", "1") as sim:
+    async with forked("--accounts", "1") as sim:
         for order, arguments, complaint in (
             ("dance", {}, "one of revoke, grant, consume"),
             ("fault", {"effect": "flood"}, "unknown effect 'flood'; there are server_error"),
@@ -130,24 +136,27 @@ async def test_an_order_that_makes_no_sense_is_refused_with_a_sentence() -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_command_quietly(number: signal.Signals, tmp_path: Path) -> None:
+async def test_a_signal_ends_the_command_quietly(number: signal.Signals, tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
-    command = [sys.executable, "-m", "simulators.buildkite", "--tls", "valid", "--ca-file", str(ca_file)]
-    source_root = Path(simulators.__path__[0]).parent
-    with subprocess.Popen(  # noqa: S603 - our own command
-        command, cwd=source_root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        trust = ssl.create_default_context(cafile=ca_file)
-        assert httpx.get(f"{url}/user", verify=trust, trust_env=False).status_code == 401
+    words = (sys.executable, "-m", "simulators.buildkite", "--tls", "valid", "--ca-file", str(ca_file))
+    process = await fork_command(words, os.environ, errors=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        url = (await process.stdout.readline()).decode().strip()
+        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=ca_file), trust_env=False) as session:
+            assert (await session.get(f"{url}/user")).status_code == 401
         process.send_signal(number)
-        output, complaints = process.communicate(timeout=10)
+        async with asyncio.timeout(10):
+            output, complaints = await process.stdout.read(), await process.stderr.read()
+    finally:
+        process.kill()
+        code = await process.wait()
     assert url.startswith("https://127.0.0.1:")
-    assert (process.returncode, output, complaints) == (0, "", "")
+    assert (code, output, complaints) == (0, b"", b"")
 
 
 async def test_a_command_that_cannot_start_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="ended with 2 before it was ready"):
-        async with BuildkiteProcess("--accounts", "many"):
+        async with forked("--accounts", "many"):
             pass

@@ -6,8 +6,6 @@ import os
 import signal
 import ssl
 import sys
-from asyncio import create_subprocess_exec
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import grpc
 import httpx
 import pytest
 
-import simulators
+from harness.forked_command import Running, fork_command
 from simulators.c1.probe import http, probe
 from simulators.c1.process import C1Process
 from simulators.c1.server import C1Simulator
@@ -29,11 +27,8 @@ async def admin(sim: C1Simulator) -> AsyncIterator[httpx.AsyncClient]:
         yield session
 
 
-async def start(*arguments: str | Path) -> tuple[Process, str]:
-    tests = Path(simulators.__path__[0]).parent
-    process = await create_subprocess_exec(
-        sys.executable, "-m", "simulators.c1", *map(str, arguments), cwd=tests, stdout=PIPE, env=dict(os.environ)
-    )
+async def start(*arguments: str | Path) -> tuple[Running, str]:
+    process = await fork_command((sys.executable, "-m", "simulators.c1", *map(str, arguments)), os.environ, errors=None)
     assert process.stdout is not None
     return process, (await process.stdout.readline()).decode().strip()
 
