@@ -20,6 +20,7 @@ from bench.cases import PREFLIGHT, SLUG, Case, Size
 from bench.machine import Bystanders
 from bench.stall import Stall
 from buildkite_connector.c1z.reader import read_sync_run
+from harness.forked_command import Begin, start_command
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
 
@@ -92,8 +93,11 @@ class Measurement:
         return None if quota is None else quota.least_seconds(self.minimum + PREFLIGHT, self.case.latency)
 
 
-async def measure(case: Case) -> Measurement:
-    """Run a case. Raises RuntimeError when the command fails or its snapshot is not the organization."""
+async def measure(case: Case, begin: Begin = start_command) -> Measurement:
+    """Run a case; `begin` is for the simulator.
+
+    Raises RuntimeError when the command fails or its snapshot is not the organization.
+    """
     bystanders = Bystanders()
     with TemporaryDirectory(prefix="bench-") as directory:
         scratch = Path(directory)
@@ -104,7 +108,7 @@ async def measure(case: Case) -> Measurement:
         runs: list[Run] = []
         stalls: list[Stall] = []
         requests = refused = 0
-        async with BuildkiteProcess(*case.simulator_arguments()) as sim:
+        async with BuildkiteProcess(*case.simulator_arguments(), begin=begin) as sim:
             environment = _environment(sim.url)
             for _ in range(case.runs):
                 await sim.control("reset_counts")

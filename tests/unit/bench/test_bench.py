@@ -18,6 +18,7 @@ from bench.plot import svg
 from bench.promises import MB, ConditionValue, verdicts
 from bench.report import markdown
 from bench.stall import Stall, watch
+from harness.forked_command import fork_command
 
 TINY = Size(accounts=130, teams=12, memberships=200)
 """2 + 1 + 12 pages, and one more for the largest team if it holds over a hundred."""
@@ -53,7 +54,7 @@ def judged(*measured: Measurement) -> dict[str, ConditionValue]:
 
 
 async def test_a_case_is_measured_on_the_real_command() -> None:
-    measured = await measure(Case("tiny", TINY, latency=0.005, runs=2, probes=1))
+    measured = await measure(Case("tiny", TINY, latency=0.005, runs=2, probes=1), begin=fork_command)
     assert measured.requests == measured.minimum + 2
     assert measured.refused == 0
     assert len(measured.sent) == measured.requests
@@ -69,7 +70,7 @@ async def test_a_case_is_measured_on_the_real_command() -> None:
 
 async def test_under_a_quota_nothing_is_refused_and_no_client_can_beat_the_bound() -> None:
     quota = Quota(percent=80, window=0.5, limit=10, others=2)
-    measured = await measure(Case("tiny-quota", TINY, latency=0.0, quota=quota))
+    measured = await measure(Case("tiny-quota", TINY, latency=0.0, quota=quota), begin=fork_command)
     assert quota.each_window == 6
     assert measured.least_seconds == 1.0
     assert measured.refused == 0

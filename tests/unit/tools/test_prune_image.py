@@ -1,6 +1,5 @@
-"""What the image leaves out is not imported by anything that it keeps."""
+"""What the image leaves out. That the operator imports nothing of it is for `unit/cli/test_entry.py`: it starts one."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,50 +7,28 @@ from pathlib import Path
 import kubernetes
 import pytest
 
-PRUNE = Path(__file__).parents[3] / "tools" / "prune_image.py"
-INSTALLED = Path(kubernetes.__file__).parent
+from harness.pruned_client import prune, site_with_client
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """Site-packages with the Kubernetes client alone; its folders are links but for those at the top."""
-    package = tmp_path / "kubernetes"
-    package.mkdir()
-    for each in INSTALLED.iterdir():
-        if each.name == "__init__.py":
-            shutil.copy(each, package)
-        elif each.is_dir() and each.name == "aio":
-            (package / each.name).symlink_to(each)
-        elif each.is_dir() and each.name != "__pycache__":
-            (package / each.name).mkdir()
-    return tmp_path
+    return site_with_client(tmp_path)
 
 
-def run(*command: str, path: Path) -> str:
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, *command], env={"PYTHONPATH": str(path)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_operator_starts_without_the_synchronous_half_of_the_client(site: Path) -> None:
-    run(str(PRUNE), str(site), path=site)
+def test_the_asynchronous_half_of_the_client_stays_and_its_version(site: Path) -> None:
+    assert prune(site).returncode == 0
     assert sorted(each.name for each in (site / "kubernetes").iterdir()) == ["__init__.py", "aio"]
-    loaded = run(
-        "-c",
-        "import sys, buildkite_connector.cli.operator, kubernetes;"
-        "print(kubernetes.__version__, *(name for name in sys.modules if name.startswith('kubernetes.')))",
-        path=site,
-    ).split()
-    assert loaded[0] == kubernetes.__version__
-    assert {name.split(".")[1] for name in loaded[1:]} == {"aio"}
+    program = "import sys, kubernetes; print(kubernetes.__version__, *(n for n in sys.modules if 'kubernetes.' in n))"
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-S", "-c", program], env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [kubernetes.__version__]
 
 
 def test_a_package_that_names_no_version_is_left_alone(site: Path) -> None:
     package = site / "kubernetes" / "__init__.py"
     package.write_text("from . import client\n")
-    done = subprocess.run([sys.executable, str(PRUNE), str(site)], capture_output=True, text=True, check=False)  # noqa: S603
+    done = prune(site)
     assert done.returncode == 1
     assert "names no version" in done.stderr
     assert package.read_text() == "from . import client\n"
