@@ -26,14 +26,14 @@ UNHURRIED = Timeouts(connect=1.0, read=4.0, write=1.0, total=4.5)
 """For answers that another bound ends, on a machine however busy."""
 
 
-HURRIED = Timeouts(connect=1.0, read=0.4, write=1.0, total=0.7)
-"""For answers that only `total` ends; as they grow for half of the time, memory may grow by half."""
+HURRIED = Timeouts(connect=1.0, read=0.2, write=1.0, total=0.35)
+"""For answers that only `total` ends; as they grow for a quarter of the time, memory may grow by a quarter."""
 
 
 PATIENCE = Patience(tries=2, first=0.01, longest=0.02, blind_pause=0.05, refusals=2)
 
 
-MOST_PAGES = 50
+MOST_PAGES = 20
 """Instead of 10,000, so that a listing without an end has one soon."""
 
 
@@ -128,6 +128,7 @@ def hostile(
     at: str = MEMBERS,
     slug: str = ACME,
     timeouts: Timeouts = TIMEOUTS,
+    peak: float = Bounds().peak,
     **others: Answer,
 ) -> Row:
     """`others`: answers for further listings, by the name of their constant here."""
@@ -136,7 +137,7 @@ def hostile(
     def serve() -> AbstractAsyncContextManager[str]:
         return HostileServer(routes).running()
 
-    bounds = Bounds(peak=28.0) if timeouts is HURRIED else Bounds()
+    bounds = Bounds(peak=14.0 if timeouts is HURRIED else peak)
     return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts), outcome, (TOKEN,), bounds)
 
 

@@ -72,8 +72,11 @@ def hostile(
         return HostileC1(token, call, plain).running()
 
     if hurried:
-        operation = functools.partial(next_task, poll_timeout=HURRIED)
-        return Row(name, serve, operation, outcome, SECRETS, Bounds(peak=21.0))
+        if token is good_token:
+            operation = functools.partial(next_task, poll_timeout=HURRIED)
+        else:
+            operation = functools.partial(next_task, token_timeout=HURRIED)
+        return Row(name, serve, operation, outcome, SECRETS, Bounds(peak=10.0))
     return Row(name, serve, next_task, outcome, SECRETS)
 
 
@@ -93,9 +96,14 @@ ROWS: list[Row] = [
     hostile("token: 401 without an end", "answered 401 with more than 32768 bytes", token=endless("401 No")),
     hostile("token: 500 without an end", "answered 500 with more than 32768 bytes", token=endless("500 No")),
     hostile("token: a bomb of gzip", "content coding gzip", token=gzip_bomb, prepare=bomb),
-    hostile("token: a body byte by byte", "no answer within", token=dribble),
-    hostile("token: chunks of one byte", "with more than 32768 bytes|no answer within", token=chunks_of_one_byte),
-    hostile("token: no answer", "no answer within", token=never),
+    hostile("token: a body byte by byte", "no answer within", token=dribble, hurried=True),
+    hostile(
+        "token: chunks of one byte",
+        "with more than 32768 bytes|no answer within",
+        token=chunks_of_one_byte,
+        hurried=True,
+    ),
+    hostile("token: no answer", "no answer within", token=never, hurried=True),
     hostile(
         "token: a redirect to the metadata address",
         "answered 307 where 200 was expected",
@@ -111,7 +119,7 @@ ROWS: list[Row] = [
     hostile("token: a lifetime that is true", "something other than a token", token=token_with(expires_in=True)),
     hostile("token: headers without an end", "could not be reached", token=endless_headers),
     hostile("token: a header without an end", "could not be reached", token=endless_header),
-    hostile("token: hints without an end", "could not be reached|no answer within", token=endless_hints),
+    hostile("token: hints without an end", "could not be reached|no answer within", token=endless_hints, hurried=True),
     hostile("token: hundreds of cookies", "answered 500", token=cookies),
     hostile("token: credentials in a 401", "refused the client ID and secret with 401", token=echo_in_body("401 No")),
     hostile("token: credentials in a 500", "answered 500", token=echo_in_body("500 No")),

@@ -32,7 +32,7 @@ class Child:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        honest = make_organization(5, 2, 6, slug="neighbour")
+        honest = make_organization(5, 1, 3, slug="neighbour")
         self._neighbour = BuildkiteSimulator(Config([honest], limits=NO_LIMITS))
 
     async def __aenter__(self) -> Self:

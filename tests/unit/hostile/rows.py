@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 STALL_STEP = 0.005
 """Seconds between two looks at whether the event loop comes round: a stall seems shorter by so much at most."""
-NEIGHBOUR_PAUSE = 0.1
+NEIGHBOUR_PAUSE = 0.25
 """Seconds between two syncs of the neighbour: what keeps it waiting seems shorter by so much at most."""
 
 
