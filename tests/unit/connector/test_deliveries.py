@@ -81,7 +81,7 @@ async def test_an_accepted_shrinkage_outlives_the_history() -> None:
         world.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
         world.annotate(accept_shrink="sync2")
-        await asyncio.sleep(24 * HOUR)
+        await asyncio.sleep(12 * HOUR)
         assert world.condition(ConditionType.READY) == ("True", "Ready")
         assert len(world.status.history) == 10
 
