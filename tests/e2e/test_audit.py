@@ -20,6 +20,9 @@ from scenarios.tenant import Tenant
 Right = tuple[str, str, str]
 """Verb, API group, resource with its subresource."""
 
+REPEATED_EVENT: Right = ("patch", "events.k8s.io", "events")
+"""What happens again is counted in its event by the replica that created it, and not by one that takes over since."""
+LONGEST_FAILURES = 120.0
 AT_ONCE = 4
 """Clients that write to a resource while the operator writes its status."""
 
@@ -78,8 +81,8 @@ async def collide(rig: Rig, cluster: ControlPlane, tenant: Tenant, seen: Callabl
 
 
 async def live(rig: Rig, release: Release, cluster: ControlPlane, *, everywhere: bool) -> None:
-    """All that the operator has to do with the API server: it elects, watches, syncs, fails twice alike, is overtaken
-    by others' writes, and is replaced."""
+    """All that the operator has to do with the API server: it elects, watches, syncs, fails the same way again, is
+    overtaken by others' writes, and is replaced."""
     settings = {"BUILDKITE_CONNECTOR_LEASE_NAMESPACE": release.namespace}
     async with (
         replica(rig, "first", everywhere=everywhere, **settings) as first,
@@ -89,13 +92,14 @@ async def live(rig: Rig, release: Release, cluster: ControlPlane, *, everywhere:
         await tenant.become_ready()
         await tenant.deliver()
         await tenant.until_condition("Delivered", "True")
-        for _ in range(2):
-            rig.buildkite.revoke(tenant.token)
-            await tenant.request_sync()
-            await tenant.until_condition("Ready", "False", "TokenRejected")
-            rig.buildkite.grant(tenant.token)
-            await tenant.request_sync()
-            await tenant.until_ready()
+        async with asyncio.timeout(LONGEST_FAILURES):
+            while REPEATED_EVENT not in used(release):
+                rig.buildkite.revoke(tenant.token)
+                await tenant.request_sync()
+                await tenant.until_condition("Ready", "False", "TokenRejected")
+                rig.buildkite.grant(tenant.token)
+                await tenant.request_sync()
+                await tenant.until_ready()
         await collide(rig, cluster, tenant, lambda: ("get", GROUP, PLURAL) in used(release))
         assert await first.operator.stop() == 0
         await second.operator.until_logged(ACTS)
