@@ -17,6 +17,7 @@ from buildkite_connector.connector.state import ConnectorState, claimed_identity
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.schedule import Cron, Interval
 from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.timing.clock import Instant
@@ -90,6 +91,15 @@ def test_a_task_is_why_when_no_snapshot_is_fresh_enough_for_it() -> None:
     state = asked(ready(), LATER)
     assert why_sync(state, LATER) is Trigger.TASK
     assert why_sync(asked(ready(), after(10)), after(10)) is None
+
+
+def test_a_task_is_no_reason_before_the_backoff_ends() -> None:
+    """Also for a sync that waits for a slot and whose own reason has gone meanwhile."""
+    failed_at = after(HOUR)
+    state = asked(failed(ready(), failed_at), failed_at)
+    assert why_sync(state, after(state.retry_at - START.monotonic - 0.001)) is None
+    queued = transitions.sync_queued(state, failed_at)
+    assert transitions.sync_admitted(queued, SyncID("sync2"), failed_at).sync is None
 
 
 def test_a_task_for_none_of_the_kinds_is_no_reason() -> None:
