@@ -22,19 +22,6 @@ SHARED_PROCESSES = {"shared_rig", "child"}
 are measured in."""
 ALONE = ("::TestObserved::", "::TestQueries::", "::TestRestart::", "::TestSecrecy::", "tests/e2e/")
 """Tests that start processes of their own: each may run in any worker."""
-WAITING = (
-    "tests/scenarios/",
-    "tests/unit/bench/",
-    "tests/unit/buildkite/test_buildkite_faults.py",
-    "tests/unit/c1/test_session_matrix",
-    "tests/unit/cli/test_entry.py",
-    "tests/unit/cli/test_service.py",
-    "tests/unit/hostile/",
-    "tests/unit/kubernetes/test_watch",
-)
-"""Tests that wait for processes and timeouts most of the time; the others compute."""
-LONGEST = "tests/unit/connector/test_lives.py"
-"""The module that computes longest: it begins first."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
@@ -81,21 +68,10 @@ def scope_of(nodeid: str) -> str:
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives the next module, or test that is alone, to whichever worker is free.
-
-    Every other worker takes what waits while there is some, so that no processor is idle and none is fought for.
-    """
+    """Gives the next module, or test that is alone, to whichever worker is free."""
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid)
-
-    def _assign_work_unit(self, node: object) -> None:
-        if any(scope.startswith("tests/unit/") for scope in self.workqueue):
-            waits = list(self.assigned_work).index(node) % 2 == 0
-            mine = [scope for scope in self.workqueue if scope.startswith(WAITING) == waits]
-            if mine:
-                self.workqueue.move_to_end(LONGEST if LONGEST in mine else mine[0], last=False)
-        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
