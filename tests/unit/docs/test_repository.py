@@ -6,11 +6,11 @@ from pathlib import Path
 from harness.yaml_text import parsed
 
 REPOSITORY = Path(__file__).parents[3]
-LONGEST = 300
-"""Lines of a module: a longer one has more than one reason to change."""
+LONGEST = 500
+"""Lines of a module. A topic decides where a module ends; past this length, look for a second topic in it."""
 
 
-def test_no_module_is_longer_than_300_lines() -> None:
+def test_no_module_is_longer_than_500_lines() -> None:
     folders = ("operator", "tests", "tools")
     modules = [module for folder in folders for module in (REPOSITORY / folder).rglob("*.py")]
     lengths = {
@@ -18,7 +18,7 @@ def test_no_module_is_longer_than_300_lines() -> None:
         for module in modules
         if not module.stem.endswith(("_pb2", "_pb2_grpc"))  # generated
     }
-    assert len(lengths) > 300
+    assert len(lengths) > 100
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 
 
