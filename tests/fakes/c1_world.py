@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
@@ -14,14 +14,15 @@ HOST_ID = "connectors.acme"
 
 
 class SetClock:
-    """Real time plus what a test adds to it. A sleep costs none and is on record."""
+    """Real time plus what a test adds to it. A sleep costs none and is on record. `now` is ahead by `wrong_by`."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self.wrong_by = timedelta()
         self.sleeps: list[float] = []
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self.wrong_by
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead

@@ -100,7 +100,7 @@ async def in_reach(tenant: Tenant) -> None:
     await tenant.c1.reopen_port()
 
 
-REVOKED = ("does not accept the API token", "put a valid one into the Secret")
+REVOKED = ("does not accept the API token", "replace this one")
 REFUSED = ("invalid_client", "rotate its credentials")
 SCOPE = "scopes read_organizations, read_teams, but lacks"
 BOTH = ("acme-inc", OTHER)

@@ -27,6 +27,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member, TeamNotFound
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.preflight import NEW_TOKEN
 
 T = TypeVar("T")
 
@@ -168,8 +169,7 @@ def organization_path(slug: OrganizationSlug) -> str:
 def _no_organization(slug: str) -> Failure:
     return Failure(
         Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {slug!r} that the API token reaches. Check the slug and the token's "
-        "Organization Access.",
+        f"Buildkite knows no organization {slug!r} that the API token can access. Check the slug. {NEW_TOKEN}",
         remedy=Remedy.EDIT,
     )
 

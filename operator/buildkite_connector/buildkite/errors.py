@@ -18,6 +18,7 @@ from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.preflight import ScopesMissing
+from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
 
 LONGEST_WAIT = 3600.0
 """Seconds; no server gets to put a sync off for longer."""
@@ -124,9 +125,18 @@ def from_body(error: BodyRefused, call: Call) -> FailedAttempt:
 
 
 def from_status(
-    status: int, headers: Mapping[str, str], body: bytes | BodyRefused, call: Call, *, now: datetime
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | BodyRefused,
+    call: Call,
+    *,
+    now: datetime,
+    token_hint: str = "",
 ) -> FailedAttempt:
-    """An answer other than 200. `now` is for a Retry-After that is a date."""
+    """An answer other than 200. `now`: the time here, to compare with the answer's dates.
+
+    `token_hint`: what is odd about the token, for when it is refused.
+    """
     said = f"its body {body} and was left unread" if isinstance(body, BodyRefused) else call.quote(complaint(body))
     quoted = f" ({said})" if said else ""
     wait = retry_after(headers, now)
@@ -154,24 +164,22 @@ def from_status(
             overload=True,
             wait=wait,
         )
-    return FailedAttempt(_refusal(status, headers, said, quoted, call))
+    return FailedAttempt(_refusal(status, headers, said, quoted, call, now, token_hint))
 
 
-def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, call: Call) -> Exception:
+def _refusal(
+    status: int, headers: Mapping[str, str], said: str, quoted: str, call: Call, now: datetime, token_hint: str
+) -> Exception:
     """An answer that will be the same next time."""
     if 300 <= status < 400:
         return refused(call.name, f"a redirect ({status})", headers.get("location", ""), call.redactor)
     if status == 401:
-        return Failure(
-            Reason.TOKEN_REJECTED,
-            f"{call.name}: Buildkite does not accept the API token{quoted}. It was revoked, has expired or is "
-            "mistyped: put a valid one into the Secret.",
-            remedy=Remedy.CREDENTIALS,
-        )
+        told = f"{call.name}: Buildkite does not accept the API token{quoted}."
+        return _token_refused(told, headers, now, token_hint)
     if status == 403 and call.scope and "scope" in said.lower():
         return ScopesMissing(
             f"{call.name}: the Buildkite API token lacks the scope {call.scope}{quoted}. Edit the token in "
-            "Buildkite or put another one into the Secret.",
+            "Buildkite (Personal Settings, API Access Tokens) or use another one.",
             (call.scope,),
         )
     if status == 403:
@@ -187,6 +195,22 @@ def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, ca
         Reason.BUILDKITE_RESPONSE_INVALID,
         f"{call.name}: expected 200, but the answer is {status}{quoted}. Check BUILDKITE_API_URL and the "
         "proxies in between.",
+    )
+
+
+def _token_refused(refused: str, headers: Mapping[str, str], now: datetime, token_hint: str) -> Failure:
+    said = server_time(headers)
+    wrong = wrong_clock(clock_error(said, now, now), "Buildkite's", now) if said is not None else None
+    if wrong is not None:
+        return Failure(
+            Reason.CLOCK_WRONG,
+            f"{refused} {wrong} If Buildkite still refuses the token then, it was revoked, has expired or is mistyped.",
+        )
+    return Failure(
+        Reason.TOKEN_REJECTED,
+        f"{refused} It was revoked, has expired or is mistyped{token_hint}. Create a new API token in Buildkite and "
+        "replace this one.",
+        remedy=Remedy.CREDENTIALS,
     )
 
 

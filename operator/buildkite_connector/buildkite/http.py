@@ -32,6 +32,7 @@ from buildkite_connector.buildkite.rate_limit.window import (
     window_reading,
 )
 from buildkite_connector.buildkite.settings import BuildkiteSettings
+from buildkite_connector.model.credential_forms import Credential, mistake, token_hint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
@@ -73,12 +74,13 @@ class RequestSender:
         self._clock = clock
         self._jitter = jitter
         self._observer = observer
+        self._token_hint = token_hint(token)
         self._lane = Lane(quota_percent, urgent)
         self._bodies = BodiesUnderWay()
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "Authorization": f"Bearer {_sendable(token)}",
+            "Authorization": f"Bearer {_checked(token)}",
             "User-Agent": f"buildkite-connector/{__version__}",
         }
         timeouts = settings.timeouts
@@ -186,7 +188,14 @@ class RequestSender:
                     return from_payload(error, call)
                 except Failure as failure:
                     return FailedAttempt(failure)
-            trouble = from_status(response.status_code, response.headers, body, call, now=self._clock.now())
+            trouble = from_status(
+                response.status_code,
+                response.headers,
+                body,
+                call,
+                now=self._clock.now(),
+                token_hint=self._token_hint,
+            )
             if trouble.refused:
                 passing.answered(self._apply_429(response, body, trouble.wait, organization))
             return trouble
@@ -249,13 +258,12 @@ def _quota(told: WindowReadings) -> dict[str, int]:
     return {name: window.remaining for name, window in windows.items() if window is not None}
 
 
-def _sendable(token: str) -> str:
-    """The token, if HTTP can carry it: what cannot be sent must not end up in a library's error message."""
-    if token and token.isascii() and token.isprintable() and " " not in token:
-        return token
-    raise Failure(
-        Reason.TOKEN_REJECTED,
-        "The Buildkite API token must be plain ASCII without blanks, like bkua_ and 40 hexadecimal digits, "
-        "but it is empty or holds other characters (a line break at its end, perhaps). Correct the Secret.",
-        remedy=Remedy.CREDENTIALS,
-    )
+def _checked(token: str) -> str:
+    """The token without white space around it, if it can be one.
+
+    What HTTP cannot carry must not end up in a library's error message. Raises Failure TOKEN_INVALID.
+    """
+    wrong = mistake(token, Credential.API_TOKEN) if token.strip() else "is empty"
+    if wrong is None:
+        return token.strip()
+    raise Failure(Reason.TOKEN_INVALID, f"The Buildkite API token {wrong}.", remedy=Remedy.CREDENTIALS)

@@ -43,14 +43,14 @@ class Buildkite:
 
         Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit.
 
-        Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
+        Raises Failure TOKEN_INVALID for what cannot be a token.
         """
         return BuildkiteClient(self._settings, self._sender(token, quota_percent), Redactor([token]))
 
     def memberships(self, token: str) -> MembershipClient:
         """A client that changes memberships: its requests go before others', and may use the whole quota.
 
-        Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
+        Raises Failure TOKEN_INVALID for what cannot be a token.
         """
         return MembershipClient(self._settings, self._sender(token, 100, urgent=True), Redactor([token]))
 

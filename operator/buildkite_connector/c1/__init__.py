@@ -98,9 +98,9 @@ class C1:
         shown = Endpoint(credentials.redactor.quote(endpoint.host, _LONGEST_HOST), endpoint.port)
         raise Failure(
             Reason.CLIENT_ID_INVALID,
-            f"The client ID leads to {shown}, where the operator does not connect: {ALLOWED_HOSTS_VARIABLE} allows "
+            f"The client ID leads to {shown}, which is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
             f"{self._settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
-            "client ID whole, as C1 showed it; should your tenant be there, add its host to the operator's setting.",
+            "client ID whole, as C1 showed it; should your tenant be there, add its host there.",
             remedy=Remedy.CREDENTIALS,
         )
 
@@ -133,13 +133,11 @@ def _endpoint_override(settings: C1Settings) -> Endpoint | None:
     try:
         return parse_endpoint(settings.api_host)
     except ValueError as error:
-        raise Failure(Reason.C1_UNREACHABLE, f"{HOST_VARIABLE} {error}; correct the operator's setting.") from None
+        raise Failure(Reason.C1_UNREACHABLE, f"{HOST_VARIABLE} {error}; correct it.") from None
 
 
 def _allowed_hosts(settings: C1Settings) -> tuple[HostPattern, ...]:
     try:
         return parse_patterns(settings.allowed_hosts)
     except ValueError as error:
-        raise Failure(
-            Reason.C1_UNREACHABLE, f"{ALLOWED_HOSTS_VARIABLE} {error}; correct the operator's setting."
-        ) from None
+        raise Failure(Reason.C1_UNREACHABLE, f"{ALLOWED_HOSTS_VARIABLE} {error}; correct it.") from None

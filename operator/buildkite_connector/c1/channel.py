@@ -69,7 +69,7 @@ def load_trust(settings: C1Settings) -> TrustRoots:
         raise Failure(
             Reason.C1_UNREACHABLE,
             f"{CA_VARIABLE} names {settings.ca_file}, which must be a readable PEM file of CA certificates "
-            f"({error.strerror or error}); correct the operator's setting.",
+            f"({error.strerror or error}); correct it.",
         ) from error
 
 

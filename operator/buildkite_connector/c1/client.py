@@ -171,6 +171,7 @@ class C1Client:
             details,
             self._tokens.redactor,
             connecting=channel.connecting,
+            wrong_clock=self._tokens.wrong_clock,
         )
 
     async def _attempt(self, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
+from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 
@@ -47,9 +48,12 @@ def parse_credentials(client_id: str, client_secret: str) -> Credentials:
     Raises Failure CLIENT_ID_INVALID or CLIENT_SECRET_INVALID (remedy CREDENTIALS).
     """
     name = client_id.strip()
+    if (wrong := mistake(name, Credential.CLIENT_ID)) is not None:
+        raise _bad_id(wrong)
     endpoint = _endpoint_of(name)
-    # The reference client skips line breaks in the key: a secret wrapped by `base64` or YAML works there.
     secret = "".join(client_secret.split())
+    if (wrong := mistake(secret, Credential.CLIENT_SECRET)) is not None:
+        raise _bad_secret(wrong, "")
     encoded = _encoded_key(secret)
     jwk = _jwk(encoded)
     key_id = jwk.get("kid")
@@ -65,10 +69,6 @@ def parse_credentials(client_id: str, client_secret: str) -> Credentials:
 def _endpoint_of(client_id: str) -> Endpoint:
     if not client_id:
         raise _bad_id("is empty")
-    if client_id.startswith("secret-token:"):
-        raise _bad_id("holds a client secret; the two keys of the Secret are probably swapped")
-    if not client_id.isprintable() or " " in client_id:
-        raise _bad_id("has a space, line break or control character inside")
     name, at, rest = client_id.partition("@")
     if not at:
         raise _bad_id("has no '@' between its name and its host")
@@ -147,5 +147,6 @@ def _bad_id(what: str) -> Failure:
     return Failure(Reason.CLIENT_ID_INVALID, f"The client ID {what}. {_ID_REMEDY}", remedy=Remedy.CREDENTIALS)
 
 
-def _bad_secret(what: str) -> Failure:
-    return Failure(Reason.CLIENT_SECRET_INVALID, f"The client secret {what}. {_KEY_REMEDY}", remedy=Remedy.CREDENTIALS)
+def _bad_secret(what: str, remedy: str = _KEY_REMEDY) -> Failure:
+    message = f"The client secret {what}. {remedy}".strip()
+    return Failure(Reason.CLIENT_SECRET_INVALID, message, remedy=Remedy.CREDENTIALS)

@@ -13,8 +13,8 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 
 ROTATE = (
-    "Check that the connector still exists in C1, rotate its credentials there and put the new client ID "
-    "and secret into the Secret."
+    "Check that the connector still exists in C1, rotate its credentials there and replace the client ID and secret "
+    "with the new ones."
 )
 
 _CLIENT_REFUSED = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
@@ -47,22 +47,32 @@ class CallFailure(Failure):
 
 
 def call_failure(
-    rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, redactor: Redactor, *, connecting: bool
+    rpc: str,
+    endpoint: Endpoint,
+    code: grpc.StatusCode,
+    details: str,
+    redactor: Redactor,
+    *,
+    connecting: bool,
+    wrong_clock: str | None = None,
 ) -> CallFailure:
     """What a call's status means. `redactor` knows the credentials that C1 has seen.
 
-    `connecting`: no connection to C1 could be made so far.
+    `connecting`: no connection to C1 could be made so far. `wrong_clock`: a sentence when the clock is wrong.
 
     Codes that are not known to be final pass with time, as in the reference client.
     """
-    meaning = _meaning(rpc, endpoint, code, details, redactor, connecting=connecting)
+    if code in _CLIENT_REFUSED and wrong_clock is not None:
+        meaning = clock_failure(f"C1 at {endpoint} refused {rpc} with {_said(code, details, redactor)}", wrong_clock)
+    else:
+        meaning = _meaning(rpc, endpoint, code, details, redactor, connecting=connecting)
     return CallFailure(meaning.reason, meaning.message, code=code.value[0], remedy=meaning.remedy)
 
 
 def _meaning(
     rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, redactor: Redactor, *, connecting: bool
 ) -> Failure:
-    said = f"{code.name} ({redactor.quote(details)})" if details else code.name
+    said = _said(code, details, redactor)
     if code in _CLIENT_REFUSED:
         return Failure(
             Reason.C1_CLIENT_REJECTED,
@@ -86,6 +96,15 @@ def _meaning(
             f"check DNS, firewall and proxy.{tls_hint(details)}",
         )
     return Failure(Reason.C1_UNAVAILABLE, f"C1 at {endpoint} did not carry out {rpc}: {said}. It is tried again.")
+
+
+def clock_failure(refused: str, wrong_clock: str) -> Failure:
+    """A refusal that a wrong clock explains: the credentials may be right, so it is tried again."""
+    return Failure(Reason.CLOCK_WRONG, f"{refused}. {wrong_clock} C1 refuses a client whose clock is wrong.")
+
+
+def _said(code: grpc.StatusCode, details: str, redactor: Redactor) -> str:
+    return f"{code.name} ({redactor.quote(details)})" if details else code.name
 
 
 def tls_hint(text: str) -> str:

@@ -30,7 +30,7 @@ def proxy_for(endpoint: Endpoint, settings: C1Settings) -> str | None:
         raise Failure(
             Reason.C1_UNREACHABLE,
             f"{PROXY_VARIABLE} must be http://[user:password@]host:port, as gRPC knows no other kind of "
-            "proxy; correct the operator's setting.",
+            "proxy; correct it.",
         )
     return url
 

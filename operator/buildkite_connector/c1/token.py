@@ -13,11 +13,12 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from buildkite_connector.c1.credentials import Credentials
-from buildkite_connector.c1.errors import ROTATE, tls_hint
+from buildkite_connector.c1.errors import ROTATE, clock_failure, tls_hint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
 
 TOKEN_PATH = "/auth/v1/token"  # noqa: S105
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -97,12 +98,18 @@ class TokenSource:
         self._lock = asyncio.Lock()
         self._token: AccessToken | None = None
         self._shown: deque[str] = deque(maxlen=_SHOWN)
+        self._clock_error = timedelta()
 
     @property
     def redactor(self) -> Redactor:
         """Knows the credentials that C1 has of this connector, and so may send back."""
         assertions = [part for each in self._shown for part in each.split(".")]
         return self._credentials.redactor.with_secrets(*self._shown, *assertions)
+
+    @property
+    def wrong_clock(self) -> str | None:
+        """A sentence when this machine's clock was wrong by the token endpoint's last answer."""
+        return wrong_clock(self._clock_error, "C1's", self._clock.now())
 
     async def current(self) -> AccessToken:
         """A token that is good for a call now, fetched if need be.
@@ -165,11 +172,14 @@ class TokenSource:
 
     async def _post(self, form: dict[str, str]) -> tuple[int, float | None, bytes]:
         """Status, Retry-After in seconds, and the body, which is bounded while it comes."""
+        before = self._clock.now()
         try:
             async with (
                 asyncio.timeout(self._deadline),
                 self._http.stream("POST", TOKEN_PATH, data=form) as response,
             ):
+                if said := server_time(response.headers):
+                    self._clock_error = clock_error(said, before, self._clock.now())
                 # Leaving this block before the body's end closes the connection.
                 coding = response.headers.get("content-encoding", "identity")
                 if coding.lower() != "identity":
@@ -178,8 +188,8 @@ class TokenSource:
         except TimeoutError:
             reason, what = Reason.C1_UNAVAILABLE, f"gave no answer within {self._deadline:g} s. It is asked again."
         except httpx.HTTPError as error:
-            said = self.redactor.quote(str(error) or type(error).__name__)
-            reason, what = Reason.C1_UNREACHABLE, f"could not be reached: {said}.{tls_hint(said)}"
+            told = self.redactor.quote(str(error) or type(error).__name__)
+            reason, what = Reason.C1_UNREACHABLE, f"could not be reached: {told}.{tls_hint(told)}"
         raise self._failure(reason, what)
 
     async def _read(self, response: httpx.Response) -> bytes:
@@ -206,6 +216,8 @@ class TokenSource:
         if status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             code = re.search(rb'"error"\s*:\s*"([a-z_]{1,40})"', body)
             said = f"{status} ({code[1].decode()})" if code else str(status)
+            if (wrong := self.wrong_clock) is not None:
+                return clock_failure(f"C1's token endpoint {self._url} refused the client with {said}", wrong)
             return self._failure(
                 Reason.C1_CLIENT_REJECTED,
                 f"refused the client ID and secret with {said}. {ROTATE}",
@@ -225,8 +237,11 @@ class TokenSource:
         remedy: Remedy = Remedy.RETRY,
         retry_after: float | None = None,
     ) -> Failure:
-        url = self._http.base_url.join(TOKEN_PATH)
-        return Failure(reason, f"C1's token endpoint {url} {what}", remedy=remedy, retry_after=retry_after)
+        return Failure(reason, f"C1's token endpoint {self._url} {what}", remedy=remedy, retry_after=retry_after)
+
+    @property
+    def _url(self) -> httpx.URL:
+        return self._http.base_url.join(TOKEN_PATH)
 
 
 def _scheme(token_type: str) -> str:

@@ -19,6 +19,8 @@ _OURS = frozenset({Reason.STORAGE_FAILED, Reason.SNAPSHOT_INVALID, Reason.INTERN
 
 def exit_code(failure: Failure) -> int:
     """C1's own code where C1 gave one, else the code that C1 would be told; never 0."""
+    if failure.reason is Reason.CLOCK_WRONG:
+        return int(Code.FAILED_PRECONDITION)
     if isinstance(failure, CallFailure):
         return failure.code or UNKNOWN
     if failure.reason in _OURS:

@@ -67,6 +67,8 @@ class Findings:
 
 CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
 CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
+TOKEN_ACCEPTED = "Buildkite accepts the API token."  # noqa: S105
+_TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_AMBIGUOUS})
 CHECKING = "Checking the credentials with Buildkite and C1."
 
 
@@ -193,6 +195,8 @@ def _credentials(findings: Findings) -> ConditionValue:
         failure = findings.c1_failure
     if failure is None and findings.sync_failure and findings.sync_failure.remedy is Remedy.CREDENTIALS:
         failure = findings.sync_failure
+    if failure is not None and failure.reason in _TOKEN_IS_GOOD:
+        return ConditionValue(ConditionStatus.UNKNOWN, failure.reason, f"{TOKEN_ACCEPTED} {failure.message}")
     if failure is not None:
         status = ConditionStatus.FALSE if failure.remedy is Remedy.CREDENTIALS else ConditionStatus.UNKNOWN
         return ConditionValue(status, failure.reason, failure.message)

@@ -8,7 +8,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import RECENT_CHANGES, ChangeRecord, ChangeResult, ProvisioningRecord
 from buildkite_connector.timing.clock import Instant
 
-_BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_REJECTED})
+_BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, Reason.TOKEN_REJECTED})
 """What a change finds out about the token that holds for all changes; anything else may be one team's."""
 
 

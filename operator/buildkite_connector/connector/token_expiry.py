@@ -18,8 +18,8 @@ def expires_soon(expires_at: str | None, now: datetime) -> str | None:
     days = max(math.ceil((end - now) / _DAY), 0)
     when = f"in {days} days" if days > 1 else "within a day" if days else "now"
     return (
-        f"The Buildkite API token expires {when} ({expires_at}). Make a new one with the same scopes and put it into"
-        " the Secret before; it is taken up without a restart."
+        f"The Buildkite API token expires {when} ({expires_at}). Create a new one with the same scopes and"
+        " replace it before then."
     )
 
 

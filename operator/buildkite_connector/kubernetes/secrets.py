@@ -14,6 +14,7 @@ from typing import Protocol
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
+from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
@@ -57,39 +58,35 @@ class _Values:
                 " write the slug from its address on buildkite.com, such as acme-inc.",
             )
         return Credentials(
-            client_id=self._require(keys.client_id, "C1's client ID"),
-            client_secret=self._require(keys.client_secret, "C1's client secret"),
-            api_token=self._require(keys.api_token, "Buildkite's API token"),
+            client_id=self._require(keys.client_id, Credential.CLIENT_ID),
+            client_secret=self._require(keys.client_secret, Credential.CLIENT_SECRET),
+            api_token=self._require(keys.api_token, Credential.API_TOKEN),
             organization=OrganizationSlug(organization) if organization else None,
-            write_api_token=self._find(keys.write_api_token) or "",
+            write_api_token=self._find(keys.write_api_token, Credential.API_TOKEN) or "",
         )
 
-    def _require(self, key: str, meaning: str) -> str:
+    def _require(self, key: str, meaning: Credential) -> str:
         if key not in self.data:
             raise _wrong(
                 Reason.SECRET_KEY_MISSING,
-                f"{self.secret} has no key {key}, which should hold {meaning}; it has {self._keys_there()}:"
+                f"{self.secret} has no key {key}, which should hold {meaning.value}; it has {self._keys_there()}:"
                 " add the key, or name the right one in spec.credentialsSecretRef.keys.",
             )
-        value = self._find(key)
+        value = self._find(key, meaning)
         if value is None:
-            raise _wrong(Reason.SECRET_KEY_EMPTY, f"Key {key} of {self.secret} is empty: put {meaning} there.")
+            raise _wrong(Reason.SECRET_KEY_EMPTY, f"Key {key} of {self.secret} is empty: put {meaning.value} there.")
         return value
 
-    def _find(self, key: str) -> str | None:
-        """The value; None when the key is absent or blank."""
+    def _find(self, key: str, meaning: Credential | None = None) -> str | None:
+        """The value, which can be `meaning`; None when the key is absent or blank."""
         try:
             text = base64.b64decode(self.data.get(key) or "", validate=True).decode().strip()
         except (binascii.Error, UnicodeDecodeError):
             raise _wrong(
                 Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} is not text: put the value as UTF-8 there."
             ) from None
-        if not (text.isascii() and text.isprintable()) or " " in text:
-            raise _wrong(
-                Reason.SECRET_KEY_INVALID,
-                f"Key {key} of {self.secret} has a space, line break or other character in it"
-                " that no credential has: put the value alone there.",
-            )
+        if meaning is not None and (wrong := mistake(text, meaning)) is not None:
+            raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")
         return text or None
 
     def _keys_there(self) -> str:

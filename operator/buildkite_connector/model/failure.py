@@ -52,5 +52,5 @@ def internal_error(error: Exception) -> Failure:
     """An error of this program itself. Its own text is not repeated: it may hold anything."""
     return Failure(
         Reason.INTERNAL_ERROR,
-        f"An error in the operator itself ({type(error).__name__}); its log has the details. Please report it.",
+        f"Internal error ({type(error).__name__}). Please report it, with the log if there is one.",
     )

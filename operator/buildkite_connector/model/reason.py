@@ -116,11 +116,24 @@ class Reason(StrEnum):
     """`spec.schedule.timeZone` is no time zone.
 
     Edit it: an IANA name, such as `Europe/Berlin`."""
+    TOKEN_INVALID = "TokenInvalid"  # noqa: S105
+    """The API token cannot be one: it has quotation marks or blanks in it, is base64-encoded twice, is a line of an env
+    file, an agent token or another credential. The message says which.
+
+    Correct the value. The token itself may be good."""
+    # The clock
+    CLOCK_WRONG = "ClockWrong"
+    """The operator's clock is wrong by more than a minute, and C1 or Buildkite refused the credentials. The credentials
+    may be right: a wrong clock makes good ones look expired.
+
+    Set the node's clock by NTP. The request is repeated; if the credentials are wrong as well, the next reason says
+    so."""
     # Buildkite
     TOKEN_REJECTED = "TokenRejected"  # noqa: S105
-    """Buildkite does not accept the API token: it was revoked, has expired or is mistyped.
+    """Buildkite does not accept the API token: it was revoked, has expired or is mistyped. Buildkite's tokens expire
+    after seven days unless another expiry was chosen when the token was created.
 
-    Make a new token and put it into the Secret."""
+    Create a new token and replace this one."""
     TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
     """The API token lacks a scope; the message and `status.token.missingScopes` name it.
 
@@ -130,11 +143,12 @@ class Reason(StrEnum):
 
     Look at the token's allowed IP addresses and its Organization Access."""
     ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
-    """The API token does not reach the organization.
+    """Buildkite accepts the API token, but the token cannot access the organization.
 
-    Set `spec.organization` to one of the slugs that the message lists, or give the token access to the organization."""
+    Set `spec.organization` to one of the slugs that the message lists. If the organization was removed from the token,
+    create a new token with access to it: Buildkite cannot add it back."""
     ORGANIZATION_AMBIGUOUS = "OrganizationAmbiguous"
-    """The API token reaches several organizations and none is named.
+    """The API token can access several organizations and none is named.
 
     Set `spec.organization` to one of the slugs that the message lists."""
     BUILDKITE_RATE_LIMITED = "BuildkiteRateLimited"

@@ -17,6 +17,9 @@ from buildkite_connector.model.scope import ResourceKind
 MOST_SLUGS = 20
 """How many organizations a message lists."""
 
+NEW_TOKEN = "Create a new API token with access to it: Buildkite cannot add back an organization taken off a token."  # noqa: S105
+"""Buildkite's FAQ says so of a token's Organization Access."""
+
 LONGEST_CHOICE = 300
 """Characters that they may take there; the first stands there however long it is."""
 
@@ -75,8 +78,8 @@ async def preflight(access: Access, slug: str | None, kinds: Collection[Resource
     if missing:
         raise ScopesMissing(
             f"The Buildkite API token needs the scopes {', '.join(required)}, but lacks "
-            f"{', '.join(missing)}. Edit the token in Buildkite (Personal Settings, API Access Tokens) or put "
-            "another one into the Secret.",
+            f"{', '.join(missing)}. Edit the token in Buildkite (Personal Settings, API Access Tokens) or use "
+            "another one.",
             missing,
             token,
         )
@@ -87,8 +90,8 @@ def write_scope_missing() -> ScopesMissing:
     """The token that changes memberships cannot."""
     return ScopesMissing(
         f"Provisioning is enabled and needs the scope {WRITE_SCOPE}, which the Buildkite API token lacks: no membership"
-        " is changed; syncs go on. Edit the token in Buildkite, or put one for writing into the Secret's key"
-        " BATON_WRITE_API_TOKEN.",
+        " is changed; syncs go on. Edit the token in Buildkite, or set a second one for writing"
+        " (BATON_WRITE_API_TOKEN).",
         (WRITE_SCOPE,),
     )
 
@@ -111,7 +114,7 @@ async def _chosen(access: Access, slug: OrganizationSlug) -> Organization:
     reached = await access.organizations()
     raise Failure(
         Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {slug[:LONGEST_SLUG]!r} that the API token reaches. {_choice(reached)}",
+        f"Buildkite knows no organization {slug[:LONGEST_SLUG]!r} that the API token can access. {_choice(reached)}",
         remedy=Remedy.EDIT,
     )
 
@@ -128,19 +131,19 @@ async def _only(access: Access) -> Organization:
         )
     raise Failure(
         Reason.ORGANIZATION_AMBIGUOUS,
-        f"No organization is chosen, and the API token reaches {len(reached)}. {_choice(reached)}",
+        f"No organization is chosen, and the API token can access {len(reached)}. {_choice(reached)}",
         remedy=Remedy.EDIT,
     )
 
 
 def _choice(reached: Sequence[Organization]) -> str:
     if not reached:
-        return "The token reaches no organization at all: give it Organization Access in Buildkite."
+        return f"The token can access no organization. {NEW_TOKEN}"
     slugs = sorted(organization.slug for organization in reached)
     lengths = accumulate(len(slug) + 2 for slug in slugs[:MOST_SLUGS])
     shown = max(1, sum(length <= LONGEST_CHOICE for length in lengths))
     more = f" and {len(slugs) - shown} more" if len(slugs) > shown else ""
     return (
-        f"Set the organization (spec.organization, BATON_ORGANIZATION) to what it reaches: "
-        f"{', '.join(slugs[:shown])}{more}."
+        f"Set the organization (spec.organization, BATON_ORGANIZATION) to one that it can access: "
+        f"{', '.join(slugs[:shown])}{more}. If yours is missing, create a new API token with access to it."
     )

@@ -4,7 +4,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.tasks import Code, SyncTask, TaskOutcome
 
 SHUTTING_DOWN = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")
-UNEXPECTED = TaskOutcome(Code.INTERNAL, "An error in the connector itself; its log has the details.")
+UNEXPECTED = TaskOutcome(Code.INTERNAL, "Internal error of the connector; its log has the details.")
 
 
 def outcome_of(failure: Failure) -> TaskOutcome:

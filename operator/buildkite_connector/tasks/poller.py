@@ -7,7 +7,7 @@ are C1's contract. `runner` carries out one task.
 import asyncio
 import logging
 
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.tasks import HelloTask, MembershipTask, Poll, SyncTask, Task, TaskID, UnsupportedTask
@@ -141,9 +141,9 @@ class TaskPoller:
             poll = await self._next_task()
         except Failure as failure:
             return self._failed(failure)
-        except Exception:
+        except Exception as error:
             logger.exception("C1 could not be asked", extra={"connector": self._name})
-            return self._failed(Failure(Reason.INTERNAL_ERROR, "An error in the operator itself while it asked C1."))
+            return self._failed(internal_error(error))
         if self._failures:
             logger.info("C1 answers again", extra={"connector": self._name})
             self._failures = 0

@@ -1,4 +1,4 @@
-"""What time a server has, by the headers of its answer: for a look at how far this machine's clock is off."""
+"""What time a server has, by the headers of its answer, and how far this machine's clock is off."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,6 +8,8 @@ LONGEST_DATE = 64
 """Characters of a date that are read."""
 _LONGEST_AGE = 5
 """Digits of an age that are believed: a day."""
+MOST_OFF = timedelta(seconds=60)
+"""C1 accepts an assertion within two minutes of its own clock, and other servers within one."""
 
 
 def server_time(headers: Mapping[str, str]) -> datetime | None:
@@ -29,3 +31,17 @@ def clock_error(said: datetime, before: datetime, after: datetime) -> timedelta:
     if said > after:
         return said - after
     return min(said - before + timedelta(seconds=1), timedelta())
+
+
+def wrong_clock(error: timedelta, whose: str, local: datetime) -> str | None:
+    """A sentence when the clock is off by more than `MOST_OFF`; None when it is right.
+
+    `error`: positive where the clock is behind. `whose`: the server's name in the genitive. `local`: the time here.
+    """
+    if abs(error) <= MOST_OFF:
+        return None
+    way = "behind" if error > timedelta() else "ahead of"
+    return (
+        f"This machine's clock says {local:%Y-%m-%d %H:%M:%S} UTC and is {abs(round(error.total_seconds()))} s {way} "
+        f"{whose}. Set it by NTP (chrony, systemd-timesyncd; in a cluster: the node's)."
+    )

@@ -60,7 +60,7 @@ NO_ORGANIZATION = Failure(Reason.ORGANIZATION_NOT_FOUND, "There is no such organ
 UNREACHABLE = Failure(Reason.BUILDKITE_UNREACHABLE, "Buildkite did not answer.")
 RATE_LIMITED = Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite said 429.", retry_after=1800.0)
 UNAVAILABLE = Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite said 503.", retry_after=100_000.0)
-INTERNAL = Failure(Reason.INTERNAL_ERROR, "An error in the operator itself.")
+INTERNAL = Failure(Reason.INTERNAL_ERROR, "Internal error.")
 CHECK_FAILURES = (TOKEN_REJECTED, NO_ORGANIZATION, UNREACHABLE, RATE_LIMITED, UNAVAILABLE)
 SYNC_FAILURES = (
     UNREACHABLE,

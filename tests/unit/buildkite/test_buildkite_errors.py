@@ -1,7 +1,8 @@
 """What each answer and exception means, and whether asking again can help: decided in one place."""
 
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -134,3 +135,21 @@ def test_a_broken_tls_connection_is_worth_another_try() -> None:
     trouble = from_exception(error, CALL, "https://api.buildkite.com/v2")
     assert "TLS failed" in str(trouble.error)
     assert trouble.again
+
+
+@pytest.mark.parametrize("seconds", [-600, -90, 90, 600])
+def test_a_refused_token_while_the_clock_is_wrong_blames_the_clock_first(seconds: int) -> None:
+    date = format_datetime(NOW - timedelta(seconds=seconds), usegmt=True)
+    failure = from_status(401, {"date": date}, b"", CALL, now=NOW).error
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.remedy) == (Reason.CLOCK_WRONG, Remedy.RETRY)
+    told = f"{seconds - 1} s ahead of" if seconds > 0 else f"{-seconds} s behind"  # a Date is cut to whole seconds
+    assert f"{told} Buildkite's" in failure.message
+
+
+@pytest.mark.parametrize("date", ["", "soon", format_datetime(NOW - timedelta(seconds=50), usegmt=True)])
+def test_a_refused_token_while_the_clock_is_right_or_unknown_is_rejected(date: str) -> None:
+    failure = from_status(401, {"date": date}, b"", CALL, now=NOW, token_hint=": odd").error
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.TOKEN_REJECTED
+    assert "is mistyped: odd." in failure.message

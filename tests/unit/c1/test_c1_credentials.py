@@ -92,9 +92,9 @@ def test_the_host_is_what_stands_between_the_first_at_and_the_next_slash(client_
         ("brave-otter@acme.conductor.one:0/ccc", "port that is not between 1 and 65535"),
         ("brave-otter@acme.conductor.one:65536/ccc", "port that is not between 1 and 65535"),
         ("brave-otter@[1:2]/ccc", "is not an IPv6 address"),
-        ("brave otter@acme.conductor.one/ccc", "a space, line break or control character"),
-        ("brave-otter@acme.conductor.one/ccc\nx", "a space, line break or control character"),
-        (secret(), "holds a client secret; the two keys of the Secret are probably swapped"),
+        ("brave otter@acme.conductor.one/ccc", "a space, line break or other character"),
+        ("brave-otter@acme.conductor.one/ccc\nx", "a space, line break or other character"),
+        (secret(), "holds C1's client secret: the two values are probably swapped"),
     ],
 )
 def test_each_way_for_a_client_id_to_be_wrong_has_its_own_sentence(client_id: str, says: str) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from datetime import timedelta
 
 import pytest
 
@@ -177,3 +179,34 @@ async def test_a_token_without_a_lifetime_serves_one_call(sim: C1Simulator) -> N
 
     assert sim.token_requests == 2
     assert [call.code for call in sim.calls("Hello")] == ["OK", "OK"]
+
+
+@pytest.mark.parametrize("seconds", [-600, -90, 90, 600])
+async def test_a_refusal_while_the_clock_is_wrong_blames_the_clock_and_passes_with_time(
+    sim: C1Simulator, seconds: int
+) -> None:
+    clock = SetClock()
+    clock.wrong_by = timedelta(seconds=seconds)
+    async with connect(sim, clock=clock) as connector:
+        with pytest.raises(Failure) as refused:
+            await connector.hello()
+        clock.wrong_by = timedelta()
+        await connector.hello()
+
+    assert (refused.value.reason, refused.value.remedy) == (Reason.CLOCK_WRONG, Remedy.RETRY)
+    assert ("s behind C1's" if seconds < 0 else "s ahead of C1's") in refused.value.message
+    assert "NTP" in refused.value.message
+    assert "otate" not in refused.value.message
+
+
+async def test_a_call_that_c1_refuses_while_the_clock_is_wrong_blames_the_clock_too() -> None:
+    clock = SetClock()
+    clock.wrong_by = timedelta(seconds=600)
+    async with C1Simulator(Policy(validate=False), clock=clock) as sim, connect(sim, clock=clock) as connector:
+        sim.fail("Hello", "UNAUTHENTICATED", times=None, message="who are you?")
+        with pytest.raises(Failure) as refused:
+            await connector.hello()
+
+    assert (refused.value.reason, refused.value.remedy) == (Reason.CLOCK_WRONG, Remedy.RETRY)
+    assert "UNAUTHENTICATED (who are you?)" in refused.value.message
+    assert re.search(r"59[0-9] s ahead of C1's", refused.value.message)

@@ -30,6 +30,7 @@ WELL = Findings(generation=3, token_accepted=True, client_accepted=True)
 TOKEN = Failure(Reason.TOKEN_REJECTED, "Put a valid token into the Secret.", remedy=Remedy.CREDENTIALS)
 CLIENT = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
 ACCESS = Failure(Reason.ACCESS_DENIED, "The token may not read teams.", remedy=Remedy.CREDENTIALS)
+ELSEWHERE = Failure(Reason.ORGANIZATION_NOT_FOUND, "No such organization.", remedy=Remedy.EDIT)
 CRON = Failure(Reason.CRON_INVALID, "spec.schedule.cron cannot be used.", remedy=Remedy.EDIT)
 DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answers 503.")
 AWAY = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
@@ -54,6 +55,10 @@ UNCHECKED = ConditionValue(UNKNOWN, Reason.PENDING, "The credentials have not be
         (replace(WELL, client_accepted=False), UNCHECKED),
         (replace(WELL, preflight_failure=TOKEN), of(FALSE, TOKEN)),
         (replace(WELL, preflight_failure=CRON), of(UNKNOWN, CRON)),
+        (
+            replace(WELL, preflight_failure=ELSEWHERE),
+            ConditionValue(UNKNOWN, ELSEWHERE.reason, "Buildkite accepts the API token. No such organization."),
+        ),
         (replace(WELL, preflight_failure=DOWN, c1_failure=CLIENT, sync_failure=ACCESS), of(UNKNOWN, DOWN)),
         (replace(WELL, c1_failure=CLIENT, sync_failure=ACCESS), of(FALSE, CLIENT)),
         (replace(WELL, sync_failure=ACCESS), of(FALSE, ACCESS)),

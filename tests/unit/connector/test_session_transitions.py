@@ -22,7 +22,7 @@ HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("clien
 UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
 UNAVAILABLE = Failure(Reason.C1_UNAVAILABLE, "C1 is unavailable.")
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
-BROKEN = Failure(Reason.INTERNAL_ERROR, "An error in the operator itself.")
+BROKEN = Failure(Reason.INTERNAL_ERROR, "Internal error.")
 
 
 def with_session(**changes: object) -> ConnectorState:

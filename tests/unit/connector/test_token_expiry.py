@@ -37,8 +37,8 @@ def test_people_are_warned_from_two_weeks_before_with_the_days_that_are_left(
 
 def test_the_warning_says_what_to_do() -> None:
     assert expires_soon(ENDS, END - 3 * DAY) == (
-        "The Buildkite API token expires in 3 days (2026-03-20T12:00:00Z). Make a new one with the same scopes and put"
-        " it into the Secret before; it is taken up without a restart."
+        "The Buildkite API token expires in 3 days (2026-03-20T12:00:00Z). Create a new one with the same scopes"
+        " and replace it before then."
     )
 
 

@@ -170,3 +170,29 @@ async def test_an_organization_that_is_no_slug_never_becomes_part_of_an_address(
     failure = await failure_of({**GOOD, "BATON_ORGANIZATION": slug})
     assert failure.reason is Reason.SECRET_KEY_INVALID
     assert "BATON_ORGANIZATION" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("BATON_API_TOKEN", b'"bkua_hunter2"', "quotation marks"),
+        ("BATON_WRITE_API_TOKEN", b"bkct_hunter2", "agent token"),
+        ("BATON_CLIENT_ID", base64.b64encode(GOOD["BATON_CLIENT_ID"]), "base64-encoded once too often"),
+        ("BATON_CLIENT_SECRET", b"BATON_CLIENT_SECRET=" + GOOD["BATON_CLIENT_SECRET"], "a line of an env file"),
+        ("BATON_CLIENT_SECRET", GOOD["BATON_CLIENT_ID"], "holds C1's client ID"),
+    ],
+)
+async def test_a_value_that_cannot_be_the_credential_says_what_is_wrong_and_not_to_rotate(
+    key: str, value: bytes, says: str
+) -> None:
+    failure = await failure_of({**GOOD, key: value})
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_INVALID, Remedy.CREDENTIALS)
+    assert failure.message.startswith(f"Key {key} of Secret buildkite-credentials")
+    assert says in failure.message
+    assert "rotate" not in failure.message
+
+
+async def test_a_client_secret_that_base64_wrapped_into_lines_is_read() -> None:
+    wrapped = b"\n".join(GOOD["BATON_CLIENT_SECRET"][at : at + 12] for at in range(0, 60, 12))
+    credentials = await read_credentials(Secrets({**GOOD, "BATON_CLIENT_SECRET": wrapped}), "default", REF)
+    assert "".join(credentials.client_secret.split()) == GOOD["BATON_CLIENT_SECRET"].decode()

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
-from buildkite_connector.cli.checklist.clocks import MOST_OFF, describe
 from buildkite_connector.cli.checklist.proxies import buildkite_proxy
 from buildkite_connector.cli.checklist.settings import CheckSettings
 from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, warning
@@ -18,7 +17,7 @@ from buildkite_connector.sync.collect import TeamNotFound
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.preflight import find_organization, required_scopes
 from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.server_time import clock_error
+from buildkite_connector.timing.server_time import clock_error, wrong_clock
 
 PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, refusals=0)
 """A person waits: one more try, and no waiting for a rate limit."""
@@ -109,9 +108,8 @@ class BuildkiteSteps:
         error = self._clock_error
         if error is None:
             return warning("Buildkite's answer does not tell its time, so that the clock could not be compared.")
-        if abs(error) <= MOST_OFF:
-            return ok("within a minute")
-        return warning(describe(error, "Buildkite's", self._clock.now()))
+        wrong = wrong_clock(error, "Buildkite's", self._clock.now())
+        return ok("within a minute") if wrong is None else warning(wrong)
 
     async def _ask_for_token(self) -> Outcome:
         self._token = await self._client.token()

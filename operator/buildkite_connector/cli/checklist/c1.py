@@ -13,14 +13,13 @@ from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.proxy import proxy_for
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
-from buildkite_connector.cli.checklist.clocks import MOST_OFF, describe
 from buildkite_connector.cli.checklist.proxies import address_of
 from buildkite_connector.cli.checklist.settings import CheckSettings
 from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, skipped, warning
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.server_time import clock_error
+from buildkite_connector.timing.server_time import clock_error, wrong_clock
 
 
 class C1Steps:
@@ -121,12 +120,10 @@ class C1Steps:
         error = self._clock_error
         if error is None:
             return warning("C1's answer does not tell its time, so that the clock could not be compared.")
-        if abs(error) <= MOST_OFF:
+        wrong = wrong_clock(error, "C1's", self._clock.now())
+        if wrong is None:
             return ok("within a minute")
-        return failed(
-            describe(error, "C1's", self._clock.now()) + " C1 refuses a client whose clock is wrong.",
-            Code.FAILED_PRECONDITION,
-        )
+        return failed(f"{wrong} C1 refuses a client whose clock is wrong.", Code.FAILED_PRECONDITION)
 
     async def _fetch_token(self) -> Outcome:
         await self._client.authenticate()

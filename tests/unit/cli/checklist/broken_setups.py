@@ -1,5 +1,6 @@
 """Set-ups for `check` that are broken, each in one way, with the line that must say so."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,6 +88,24 @@ BROKEN = {
     "a token with a line break": Broken(
         lambda world: world.change(api_token=f"{API_TOKEN}\nmore"), "buildkite.settings", ("line break",), 3
     ),
+    "a token in quotation marks": Broken(
+        lambda world: world.change(api_token=f"'{API_TOKEN}'"), "buildkite.settings", ("quotation marks",), 3
+    ),
+    "an agent token": Broken(
+        lambda world: world.change(api_token=f"bkct_{'a' * 40}"), "buildkite.settings", ("agent token",), 3
+    ),
+    "a token that is still encoded": Broken(
+        lambda world: world.change(api_token=b64encode(API_TOKEN.encode()).decode()),
+        "buildkite.settings",
+        ("base64-encoded",),
+        3,
+    ),
+    "a client secret of an env file": Broken(
+        lambda world: world.change(client_secret=f"BATON_CLIENT_SECRET={world.settings.client_secret}"),
+        "c1.client_secret",
+        ("a line of an env file",),
+        3,
+    ),
     "plain http": Broken(
         lambda world: world.change(api_url="http://api.buildkite.com/v2"),
         "buildkite.settings",
@@ -105,7 +124,7 @@ BROKEN = {
     "wrong token": Broken(
         lambda world: world.change(api_token=OTHER_TOKEN),
         "buildkite.token",
-        ("does not accept the API token", "put a valid one"),
+        ("does not accept the API token", "replace this one"),
         16,
     ),
     "revoked token": Broken(lambda world: world.buildkite.revoke(), "buildkite.token", ("revoked",), 16),
@@ -139,7 +158,7 @@ BROKEN = {
     "organization not in the token's access": Broken(
         lambda world: world.buildkite.grant(Token(API_TOKEN, organizations=frozenset())),
         "buildkite.organization",
-        ("Organization Access",),
+        ("Create a new API token",),
         9,
     ),
     "two organizations and no choice": Broken(
