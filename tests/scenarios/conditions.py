@@ -171,7 +171,7 @@ TROUBLES = (
     Trouble(
         "several organizations and none is chosen",
         "OrganizationAmbiguous",
-        ("reaches 2", "acme-inc, globex"),
+        ("can access 2", "acme-inc, globex"),
         applying(),
         respecified(organization="globex"),
         BOTH,
