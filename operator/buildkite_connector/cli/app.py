@@ -112,8 +112,8 @@ def operator(
 
     The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
     count for all connections. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that client IDs may lead to (default
-    *.conductor.one); BATON_C1_API_HOST replaces the host of all client IDs. OpenTelemetry's own variables (OTEL_*) say
-    where metrics and traces go; without any, metrics are at /metrics.
+    *.conductor.one and *.conductorone.com); BATON_C1_API_HOST replaces the host of all client IDs. OpenTelemetry's own
+    variables (OTEL_*) say where metrics and traces go; without any, metrics are at /metrics.
     """
     # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
