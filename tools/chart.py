@@ -1,7 +1,7 @@
 """Makes what follows from the chart's values and templates; `--check` only tells whether it is current.
 
-Of charts/buildkite-connector: the versions in Chart.yaml, values.schema.json, the table in README.md and the template
-of the custom resource definition. Of deploy/: the plain manifests, rendered from the chart.
+Of charts/buildkite-connector: the versions in Chart.yaml, values.schema.json, the table in README.md and the templates
+of the defaults and of the custom resource definition. Of deploy/: the plain manifests, rendered from the chart.
 """
 
 import json
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import helm_python
+import yaml
 
-from chart_values import read_values, to_schema, to_table
+from chart_values import Value, read_values, to_defaults, to_schema, to_table
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "buildkite-connector"
@@ -39,7 +40,28 @@ def of_the_chart() -> Iterator[tuple[Path, str]]:
     yield CHART / "values.schema.json", json.dumps(to_schema(values), indent=2, ensure_ascii=False) + "\n"
     head, rest = (CHART / "README.md").read_text().split(BEGIN)
     yield CHART / "README.md", f"{head}{BEGIN}\n{to_table(values)}\n{END}{rest.split(END)[1]}"
+    yield CHART / "templates" / "_defaults.tpl", defaults_template(values)
     yield CHART / "templates" / "crd.yaml", crd_template((ROOT / "crds" / "buildkiteconnectors.yaml").read_text())
+
+
+def defaults_template(values: tuple[Value, ...]) -> str:
+    """The defaults once more, for an upgrade that brings the values of an older chart along in place of values.yaml.
+
+    ValueError when one would be taken for a template.
+    """
+    defaults = yaml.safe_dump(to_defaults(values), sort_keys=False, width=120)
+    if "{{" in defaults:
+        raise ValueError("values.yaml: a default would be taken for a template")
+    return f"""{{{{- /* Made by `make chart` from values.yaml. */}}}}
+{{{{- define "buildkite-connector.defaults" -}}}}
+{defaults}{{{{- end }}}}
+
+{{{{/* Gives each value that is missing its default, as `helm upgrade --reuse-values` leaves out what is new.
+Each template that reads a value begins with this. */}}}}
+{{{{- define "buildkite-connector.values" -}}}}
+{{{{- $_ := set . "Values" (mergeOverwrite (include "buildkite-connector.defaults" . | fromYaml) .Values) }}}}
+{{{{- end }}}}
+"""
 
 
 def crd_template(definition: str) -> str:
@@ -68,6 +90,7 @@ def crd_template(definition: str) -> str:
         raise ValueError("crds/: the metadata has another form, or something would be taken for a template")
     return (
         "{{- /* Made by `make chart` from crds/buildkiteconnectors.yaml. */}}\n"
+        '{{- include "buildkite-connector.values" . }}\n'
         f"{{{{- if .Values.crds.enabled }}}}\n{changed}{{{{- end }}}}\n"
     )
 

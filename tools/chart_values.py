@@ -1,7 +1,8 @@
 """The chart's values as values.yaml documents them; their JSON schema and their table are made from here.
 
 A comment right above a key describes it. A line `@schema {...}` in it adds to what the default says of the type; two
-words of it are ours: `free: true` lets a map with defaults take other keys, `rule: true` marks an alert.
+words of it are ours: `free: true` lets a map with defaults take other keys, `rule: true` marks an alert, `retired: [a]`
+lets keys pass that older versions had, as an upgrade may bring them along.
 """
 
 import json
@@ -26,6 +27,8 @@ class Value:
     default: Any
     schema: dict[str, Any]
     children: "tuple[Value, ...]" = field(default=())
+    free: bool = False
+    retired: tuple[str, ...] = ()
 
     def leaves(self) -> "Iterator[Value]":
         if not self.children:
@@ -48,11 +51,12 @@ def _read(node: yaml.MappingNode, above: tuple[str, ...], lines: list[str]) -> t
         path = (*above, key.value)
         description, extra = _comment(lines, key.start_mark.line, ".".join(path))
         free, rule = extra.pop("free", False), extra.pop("rule", False)
+        retired = tuple(extra.pop("retired", ()))
         default = yaml.safe_load(yaml.serialize(value))
         nested = isinstance(value, yaml.MappingNode) and bool(value.value) and not free and not rule
         children = _read(value, path, lines) if nested else ()
         schema = _rule(default) if rule else {"type": TYPES[type(default)], **extra}
-        read.append(Value(path, description, default, schema, children))
+        read.append(Value(path, description, default, schema, children, free, retired))
     return tuple(read)
 
 
@@ -91,8 +95,9 @@ def to_schema(values: tuple[Value, ...]) -> dict[str, Any]:
     return {"$schema": DRAFT, "title": "Values of the chart buildkite-connector", **schema}
 
 
-def _object(values: tuple[Value, ...]) -> dict[str, Any]:
+def _object(values: tuple[Value, ...], retired: tuple[str, ...] = ()) -> dict[str, Any]:
     properties = {value.path[-1]: _schema(value) for value in values}
+    properties.update({name: {"description": "Of an older version; has no effect."} for name in retired})
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -102,7 +107,16 @@ def _schema(value: Value) -> dict[str, Any]:
         words["description"] = value.description
     if not value.children:
         return {**words, **value.schema, "default": value.default}
-    return {**words, **_object(value.children), **value.schema}
+    return {**words, **_object(value.children, value.retired), **value.schema}
+
+
+def to_defaults(values: tuple[Value, ...]) -> dict[str, Any]:
+    """The defaults of keys that a template cannot do without. A free map may be taken away, by null."""
+    return {
+        value.path[-1]: to_defaults(value.children) if value.children else value.default
+        for value in values
+        if not value.free
+    }
 
 
 def to_table(values: tuple[Value, ...]) -> str:

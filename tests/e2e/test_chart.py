@@ -19,6 +19,7 @@ from harness.control_plane import ControlPlane
 from harness.helm_chart import CHART, FULL_NAME, RELEASE, Values, identity, merged, of_kind, render, workload
 from harness.helm_release import DEFINITION, NO_DEFINITION, helm, installed, there
 
+OLDEST = CHART.parents[1] / "tests" / "data" / "oldest-chart" / "values.yaml"
 EXAMPLES = CHART.parents[1] / "examples"
 MONITORING = {"PodMonitor": "podmonitors", "ServiceMonitor": "servicemonitors", "PrometheusRule": "prometheusrules"}
 
@@ -82,6 +83,42 @@ def test_an_upgrade_brings_the_new_definition_and_a_rollback_the_old_one(
         config.upgrade(CHART, RELEASE, {"crds": {"keep": False}})
         config.uninstall(RELEASE)
     cluster.kubectl("wait", "--for=delete", "--timeout=30s", "crd", DEFINITION)
+
+
+@pytest.mark.usefixtures("definition")
+@pytest.mark.parametrize("flag", ["--reuse-values", "--reset-then-reuse-values"])
+def test_an_upgrade_from_the_oldest_values_keeps_the_users_own(
+    cluster: ControlPlane, ops: str, tmp_path: Path, flag: str
+) -> None:
+    older = tmp_path / CHART.name
+    shutil.copytree(CHART, older)
+    shutil.copy(OLDEST, older / "values.yaml")
+    (older / "values.schema.json").unlink()
+    own: Values = merged(
+        NO_DEFINITION,
+        {
+            "http": {"port": 9090},
+            "prometheusRule": {"rules": {"BuildkiteConnectorQuotaLow": {"enabled": False}}},  # an alert that is gone
+        },
+    )
+    with helm(cluster, ops) as config:
+        config.install(older, RELEASE, dict(own))
+        try:
+            if flag == "--reuse-values":
+                config.upgrade(CHART, RELEASE, reuse_values=True)
+            else:  # the flag takes the user's values from the release, as is done here by hand: the library lacks it
+                config.upgrade(CHART, RELEASE, dict(config.get_values(RELEASE)), reset_values=True)
+            deployed = cluster.kubectl_json("get", "deployment", FULL_NAME, "--namespace", ops)
+        finally:
+            config.uninstall(RELEASE)
+    expected = workload(render(own, namespace=ops))["spec"]["template"]["spec"]["containers"][0]
+    (container,) = deployed["spec"]["template"]["spec"]["containers"]
+    assert [container[key] for key in ("args", "ports", "image")] == [
+        expected[key] for key in ("args", "ports", "image")
+    ]
+    assert {each["name"]: each.get("value") for each in container["env"]} == {
+        each["name"]: each.get("value") for each in expected["env"]
+    }
 
 
 @pytest.mark.usefixtures("undefined")

@@ -25,6 +25,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import Clock
+from fakes.virtual_time import VirtualClock
 from harness.organization import directory_of
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
@@ -106,10 +107,14 @@ async def serving(
     jitter: Jitter | None = None,
     **config: Any,
 ) -> AsyncIterator[World]:
+    """In virtual time."""
     served = [organization or small_organization()]
+    time = VirtualClock()
     async with (
-        BuildkiteSimulator(Config(served, **{"limits": NO_LIMITS, **config})) as sim,
-        open_buildkite(replace(settings, api_url=sim.url), clock=clock, jitter=jitter) as buildkite,
+        BuildkiteSimulator(
+            Config(served, **{"limits": NO_LIMITS, **config}), monotonic=time.monotonic, now=time.now
+        ) as sim,
+        open_buildkite(replace(settings, api_url=sim.url), clock=clock or time, jitter=jitter) as buildkite,
     ):
         with tempfile.TemporaryDirectory() as folder:
             yield World(sim, buildkite, SnapshotStore(Path(folder)), settings.page_size)

@@ -1,14 +1,22 @@
-"""An event loop whose time passes only while nothing else can happen: hours of waiting cost no wall time."""
+"""An event loop whose time passes only while nothing else can happen: hours of waiting cost no wall time.
+
+Servers and clients of the same process may talk over loopback: what one sends has reached the other before the loop
+looks for it, so that no answer is late, however busy the machine is. Work in threads is awaited too. What another
+process or gRPC, with its own threads, does is not seen: see `hurried_time`.
+"""
 
 import asyncio
 import functools
 import selectors
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar, TypeVarTuple, Unpack
 
 P = ParamSpec("P")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
@@ -16,14 +24,25 @@ MOST_TURNS = 20_000
 """Turns of the loop without time passing, after which the code under test counts as going round in circles."""
 
 
+QUIET = 0.01
+"""Seconds without an event after which nothing is on its way between sockets: the kernel delivers at once."""
+
+
 class _JumpingSelector(selectors.SelectSelector):
     """Instead of blocking for the time to the next timer, jumps there."""
 
     now = 0.0
     turns = 0
+    in_threads = 0
+    """Calls that run in threads now. Each wakes the loop at its end."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if not ready and timeout != 0:
+            if self.in_threads:
+                ready = super().select(None)
+            elif len(self.get_map()) > 1:  # other sockets than the loop's own
+                ready = super().select(QUIET)
         if ready or timeout == 0:
             self.turns += 1
             if self.turns > MOST_TURNS:
@@ -45,6 +64,21 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        running = super().run_in_executor(executor, func, *args)
+        self._jumping.in_threads += 1
+        running.add_done_callback(self._ended_in_thread)
+        return running
+
+    async def shutdown_default_executor(self) -> None:
+        self._jumping.in_threads += 1  # it waits in a thread of its own
+        await super().shutdown_default_executor()
+
+    def _ended_in_thread(self, _: object) -> None:
+        self._jumping.in_threads -= 1
 
 
 class VirtualClock:

@@ -51,7 +51,7 @@ def _assets_directory() -> Path:
     return Path(os.environ.get(ASSETS_VARIABLE) or DEFAULT_ASSETS)
 
 
-def _find_kubectl() -> Path | None:
+def find_kubectl() -> Path | None:
     beside = _assets_directory() / "kubectl"
     if beside.exists():
         return beside
@@ -62,7 +62,7 @@ def _find_kubectl() -> Path | None:
 def find_assets() -> Assets | None:
     """The binaries to run a control plane with, or None when one is missing."""
     directory = _assets_directory()
-    etcd, apiserver, kubectl = directory / "etcd", directory / "kube-apiserver", _find_kubectl()
+    etcd, apiserver, kubectl = directory / "etcd", directory / "kube-apiserver", find_kubectl()
     if not etcd.exists() or not apiserver.exists() or kubectl is None:
         return None
     return Assets(etcd, apiserver, kubectl)
@@ -74,7 +74,7 @@ def missing_assets() -> str:
     missing = [name for name in ("etcd", "kube-apiserver") if not (directory / name).exists()]
     if os.environ.get(CLUSTER_VARIABLE):
         missing = []
-    if _find_kubectl() is None:
+    if find_kubectl() is None:
         missing.append("kubectl")
     if not missing:
         return ""
@@ -233,7 +233,7 @@ class ControlPlane(Cluster):
 
 def find_cluster() -> Cluster | None:
     """The cluster to test on, not yet entered: `E2E_KUBECONFIG`'s, else an own control plane, else None."""
-    kubectl = _find_kubectl()
+    kubectl = find_kubectl()
     existing = os.environ.get(CLUSTER_VARIABLE)
     if existing and kubectl is not None:
         return Cluster(Path(existing).resolve(), kubectl)

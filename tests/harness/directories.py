@@ -53,7 +53,7 @@ def directories(draw: st.DrawFn) -> Directory:
             slug=draw(texts),
             description=draw(texts),
             privacy=draw(texts),
-            is_default=draw(st.booleans()),
+            is_default=draw(rights),
             created_at=draw(texts),
             default_member_role=draw(notes),
             members_can_create_pipelines=draw(rights),

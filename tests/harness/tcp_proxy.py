@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from simulators.sockets import stop_listening
+
 CHUNK = 65536
 
 
@@ -32,7 +34,7 @@ class TcpProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        stop_listening(self._server)
         self.drop()
         self._open.set()
 

@@ -156,7 +156,7 @@ spec:
 {{- $adapt := .Values.global.compatibility.openshift.adaptSecurityContext }}
 {{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" }}
 {{- if or (eq $adapt "force") (and (eq $adapt "auto") $openshift) }}
-{{- with omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup" }}{{ toYaml . }}{{ end }}
+{{- with omit (default dict .Values.podSecurityContext) "runAsUser" "runAsGroup" "fsGroup" }}{{ toYaml . }}{{ end }}
 {{- else }}
 {{- with .Values.podSecurityContext }}{{ toYaml . }}{{ end }}
 {{- end }}

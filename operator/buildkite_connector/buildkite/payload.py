@@ -1,24 +1,27 @@
 """Buildkite's JSON, parsed strictly where the connector depends on it and turned into the domain at once.
 
-Fields that are not listed are ignored; text that may be null becomes empty. A field that only informs a reviewer
-(`_Note`, `_Right`) is None when it is absent or of another type: it never fails a sync. Ids are interned, so that
-an account's id is one object in memory however many teams name it.
+Strict are ids, slugs, a membership's role and a token's scopes: what accounts, teams and access are made of. Any other
+field only informs a reviewer: it is empty or None when it is absent or of another type, and never fails a sync. Fields
+that are not listed are ignored. Ids are interned, so that an account's id is one object in memory however many teams
+name it.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from sys import intern
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     StringConstraints,
     TypeAdapter,
     ValidationError,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from buildkite_connector.model.directory import (
     Account,
@@ -70,7 +73,21 @@ def _note(value: object) -> str | None:
 
 _Note = Any
 """Taken as it comes, and read by `_note` where the domain's object is made: a validator would cost twice as much."""
-_Right = Annotated[bool | None, BeforeValidator(lambda value: value if isinstance(value, bool) else None)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Informs:
+    """Marks a field that takes `otherwise` in place of a value of another type."""
+
+    otherwise: str | int | None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(handler(source), default=self.otherwise, on_error="default")
+
+
+_Text = Annotated[str | None, _Informs(None)]
+_ShortText = Annotated[Word, _Informs("")]
+_Switch = Annotated[bool | None, _Informs(None)]
 
 
 class _Payload(BaseModel):
@@ -79,52 +96,52 @@ class _Payload(BaseModel):
 
 class _Account(_Payload):
     id: Identifier
-    name: str | None
-    email: str | None
+    name: _Text = None
+    email: _Text = None
     role: _Note = None
     sso_mode: _Note = None
 
 
 class _Team(_Payload):
     id: Identifier
-    name: str | None
+    name: _Text = None
     slug: Identifier
-    description: str | None
-    privacy: Word
-    default: bool
-    created_at: Word
+    description: _Text = None
+    privacy: _ShortText = ""
+    default: _Switch = None
+    created_at: _ShortText = ""
     default_member_role: _Note = None
-    members_can_create_pipelines: _Right = None
-    members_can_create_suites: _Right = None
-    members_can_create_registries: _Right = None
-    members_can_destroy_registries: _Right = None
-    members_can_destroy_packages: _Right = None
+    members_can_create_pipelines: _Switch = None
+    members_can_create_suites: _Switch = None
+    members_can_create_registries: _Switch = None
+    members_can_destroy_registries: _Switch = None
+    members_can_destroy_packages: _Switch = None
 
 
 class _Member(_Payload):
     user_id: Identifier
-    user_name: str | None
+    user_name: _Text = None
     role: Role
 
 
 class _Organization(_Payload):
     id: Identifier
     slug: Identifier
-    name: str | None
+    name: _Text = None
 
 
 class _Token(_Payload):
-    uuid: Word
+    uuid: _ShortText = ""
     scopes: frozenset[Word]
-    expires_at: Word | None = None
+    expires_at: Annotated[Word | None, _Informs(None)] = None
 
 
 class Refusal(_Payload):
     """The body of a 429: which limit (`rest_user` or `rest`), and seconds until it resets."""
 
-    scope: str = ""
-    limit: int = 0
-    reset: float | None = None
+    scope: Annotated[str, _Informs("")] = ""
+    limit: Annotated[int, _Informs(0)] = 0
+    reset: Annotated[float | None, _Informs(None)] = None
 
 
 class _Complaint(_Payload):

@@ -10,7 +10,8 @@ CA_VARIABLE = "SSL_CERT_FILE"
 PROXY_VARIABLE = "HTTPS_PROXY"
 NO_PROXY_VARIABLE = "NO_PROXY"
 
-DEFAULT_ALLOWED_HOSTS = "*.conductor.one"
+DEFAULT_ALLOWED_HOSTS = "*.conductor.one,*.conductorone.com"
+"""C1's tenants are at the first; its deploy page names the second for egress."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def account_serializer() -> Callable[[Account], bytes]:
         if is_email(login):
             trait.emails.add(address=login, is_primary=True)
         resource.id.resource = resource.external_id.id = account.id
-        resource.display_name = display_name(account.name, account.id)
+        resource.display_name = display_name(account.name, account.email, account.id)
         if (account.role, account.sso_mode) != written:
             written = account.role, account.sso_mode
             set_profile(*written)
@@ -124,7 +124,7 @@ def team_messages(team: Team) -> TeamMessages:
     """
     plain = Resource(
         id=ResourceId(resource_type=_TEAM, resource=team.id),
-        display_name=display_name(team.name, team.id),
+        display_name=display_name(team.name, team.slug, team.id),
     )
     profile = _team_profile(team)
     enriched = Resource(
@@ -143,7 +143,8 @@ def team_messages(team: Team) -> TeamMessages:
 
 def _team_profile(team: Team) -> Struct:
     profile = Struct()
-    profile["is_default_team"] = team.is_default
+    if team.is_default is not None:
+        profile["is_default_team"] = team.is_default
     for key, text in (("slug", team.slug), ("privacy", team.privacy), ("created_at", team.created_at)):
         if text:
             profile[key] = valid_unicode(text)
@@ -224,7 +225,7 @@ def read_team(data: bytes) -> Team:
         slug=profile["slug"].string_value,
         description=resource.description,
         privacy=profile["privacy"].string_value,
-        is_default=profile["is_default_team"].bool_value,
+        is_default=profile["is_default_team"].bool_value if "is_default_team" in profile else None,
         created_at=profile["created_at"].string_value,
         default_member_role=_text(resource.profile, "default_member_role"),
         **{right: profile[right].bool_value for right in _TEAM_RIGHTS if right in profile},

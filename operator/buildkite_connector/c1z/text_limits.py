@@ -11,6 +11,8 @@ DISPLAY_NAME_BYTES = 1024
 DESCRIPTION_BYTES = 2048
 _ID_BYTES = 255
 
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Characters that count as letters or symbols and are drawn as nothing: people without a name use them."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ATOM = r'[^\x00-\x20\x7f"(),.:;<>@\[\\\]]+'
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -33,9 +35,14 @@ def cut(text: str, limit: int) -> str:
     return valid_unicode(text).encode()[:limit].decode(errors="ignore")
 
 
-def display_name(name: str, fallback: str) -> str:
-    """What C1 shows: the name within its limit, or `fallback` (the id) when there is none."""
-    return cut(name, DISPLAY_NAME_BYTES) or fallback
+def display_name(*names: str) -> str:
+    """What C1 shows: the first of the names that is not blank, within C1's limit. The last is an id, never blank."""
+    return next(text for text in (cut(name, DISPLAY_NAME_BYTES) for name in names) if not _is_blank(text))
+
+
+def _is_blank(text: str) -> bool:
+    """Whether nothing of it can be seen: it is empty, or spaces, controls and marks of no width."""
+    return all(character in _UNSEEN or character.isspace() or not character.isprintable() for character in text)
 
 
 def is_email(text: str) -> bool:

@@ -9,10 +9,10 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -26,12 +26,14 @@ from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import ResourceKind, SyncScope
-from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
+from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
 if TYPE_CHECKING:
     from buildkite_connector.buildkite import BuildkiteSettings
 
 # ruff: noqa: PLC0415  (see above)
+
+_T = TypeVar("_T")
 
 app = typer.Typer(
     name="buildkite-connector",
@@ -40,8 +42,37 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Level = Annotated[LogLevel, typer.Option(envvar="BATON_LOG_LEVEL", help="The least severe records to log.")]
-Form = Annotated[LogFormat, typer.Option(envvar="BATON_LOG_FORMAT", help="Logs for machines or for people.")]
+
+def _one_of(names: Mapping[str, _T]) -> Callable[[str], _T]:
+    """Reads a name in upper or lower case."""
+
+    def read(text: str) -> _T:
+        try:
+            return names[text.strip().lower()]
+        except KeyError:
+            raise typer.BadParameter(f"write one of {', '.join(names)}") from None
+
+    return read
+
+
+Level = Annotated[
+    LogLevel,
+    typer.Option(
+        envvar="BATON_LOG_LEVEL",
+        help="The least severe records to log.",
+        parser=_one_of(LEVELS),
+        metavar=f"[{'|'.join(LEVELS)}]",
+    ),
+]
+Form = Annotated[
+    LogFormat,
+    typer.Option(
+        envvar="BATON_LOG_FORMAT",
+        help="Logs for machines or for people.",
+        parser=_one_of(FORMATS),
+        metavar=f"[{'|'.join(FORMATS)}]",
+    ),
+]
 
 
 @app.command()
@@ -81,8 +112,8 @@ def operator(
 
     The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
     count for all connections. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that client IDs may lead to (default
-    *.conductor.one); BATON_C1_API_HOST replaces the host of all client IDs. OpenTelemetry's own variables (OTEL_*) say
-    where metrics and traces go; without any, metrics are at /metrics.
+    *.conductor.one and *.conductorone.com); BATON_C1_API_HOST replaces the host of all client IDs. OpenTelemetry's own
+    variables (OTEL_*) say where metrics and traces go; without any, metrics are at /metrics.
     """
     # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -16,6 +16,24 @@ _TRUE = frozenset({"1", "t", "true"})
 _FALSE = frozenset({"0", "f", "false"})
 
 
+_YES = frozenset({"yes", "on"})
+_NO = frozenset({"no", "off"})
+
+
+class _Text(yaml.SafeLoader):
+    """Takes each value as it is written.
+
+    YAML 1.1 reads `no` as false, `123` and `1e3` as numbers, `012` as ten, `1:30` as ninety and `2026-11-30` as a date.
+    What a setting takes is the flag's to say: an organization may have any of these for a slug. Only what is empty,
+    `~` or `null` is no value.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class above it
+        first: [(tag, form) for tag, form in forms if tag.endswith((":null", ":merge"))]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class SettingError(ValueError):
     """A setting that cannot be used: `source` is the flag, variable or file; the text never repeats a value."""
 
@@ -106,8 +124,16 @@ def _first(
     if (text := environment.get(flag.variable, "").strip()) != "":
         return _parse(flag, text, flag.variable)
     if (found := file.get(flag.name)) is not None:
-        return _parse(flag, found, f"{flag.name} in the configuration file")
+        return _parse(flag, _of_yaml(flag, found), f"{flag.name} in the configuration file")
     return None
+
+
+def _of_yaml(flag: Flag, value: object) -> object:
+    """A switch may be `yes` or `off` in YAML; elsewhere only what Go takes."""
+    if flag.kind is not Kind.SWITCH or not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    return True if word in _YES else False if word in _NO else value
 
 
 def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[Mapping[str, object], list[str]]:
@@ -133,7 +159,7 @@ def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[Mapping
 def _load(text: str, name: str) -> Mapping[Any, Any]:
     """The error's own text is not repeated: it shows lines of the file, which may hold a secret."""
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Text)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
         raise SettingError(name, f"line {line} is not YAML") from None
@@ -156,8 +182,7 @@ def _parse(flag: Flag, value: object, source: str) -> Value:
 def _text(flag: Flag, value: object, source: str) -> str:
     if isinstance(value, (list, dict)):
         raise SettingError(source, "expected one value")
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    text = text.strip()
+    text = str(value).strip()
     if flag.choices and text and text.lower() not in flag.choices:
         raise SettingError(source, f"expected one of {', '.join(flag.choices)}")
     return text.lower() if flag.choices else text

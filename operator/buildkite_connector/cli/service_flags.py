@@ -7,6 +7,7 @@ other flags that the vendor hides are in `hidden_flags`.
 from buildkite_connector.cli.flags import Flag, Kind, Variable
 from buildkite_connector.cli.hidden_flags import HIDDEN
 from buildkite_connector.cli.options import DEFAULT_API_URL
+from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 
 _OWN = "BUILDKITE_CONNECTOR_"
 _FILE_ONLY = "it is for writing one file, and this is service mode"
@@ -31,13 +32,13 @@ VISIBLE = (
         Kind.TEXT,
         "The least severe records to log.",
         default="info",
-        choices=("debug", "info", "warn", "warning", "error"),
+        choices=tuple(LEVELS),
     ),
     Flag(
         "log-format",
         Kind.TEXT,
         "json, or lines for people; lines on a terminal.",
-        choices=("json", "console", "text"),
+        choices=tuple(FORMATS),
     ),
     Flag(
         "log-path", Kind.LIST, "Where to log: files, stderr or stdout; several by commas; stderr where none is named."

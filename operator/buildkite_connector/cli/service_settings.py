@@ -27,7 +27,7 @@ from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.service.directory import Identity
 from buildkite_connector.service.health import HealthAddress
-from buildkite_connector.telemetry.logs import LogFormat, LogLevel
+from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel
 from buildkite_connector.telemetry.server import VARIABLE as HTTP_ADDRESS
 
 HOST_ID = "BATON_HOST_ID"
@@ -123,8 +123,8 @@ def log_settings(configuration: Configuration, *, terminal: bool) -> LogSettings
     form = configuration.text("log-format") or ("console" if terminal else "json")
     level, until = configuration.text("log-level"), configuration.text("log-level-debug-expires-at")
     return LogSettings(
-        LogFormat.JSON if form == "json" else LogFormat.TEXT,
-        LogLevel.WARNING if level == "warn" else LogLevel(level),
+        FORMATS[form],
+        LEVELS[level],
         configuration.items("log-path"),
         _moment(until) if until else None,
     )

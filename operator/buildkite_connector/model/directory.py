@@ -48,10 +48,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """A team. `created_at` is Buildkite's own text (ISO 8601), `description` may be empty.
+    """A team. `created_at` is Buildkite's own text (ISO 8601). Texts but the id and the slug may be empty.
 
-    What follows `created_at` is the role that new members get and what members may do, by Buildkite's names; None
-    when Buildkite does not say.
+    What follows `created_at` is the role that new members get and what members may do, by Buildkite's names; these and
+    `is_default` are None when Buildkite does not say.
     """
 
     id: TeamID
@@ -59,7 +59,7 @@ class Team:
     slug: str
     description: str
     privacy: str
-    is_default: bool
+    is_default: bool | None
     created_at: str
     default_member_role: str | None = None
     members_can_create_pipelines: bool | None = None

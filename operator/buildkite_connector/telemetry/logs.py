@@ -26,6 +26,12 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+LEVELS = {**{each.value: each for each in LogLevel}, "warn": LogLevel.WARNING}
+"""By the names that settings take, in lower case: the vendor's connector says `warn`."""
+FORMATS = {**{each.value: each for each in LogFormat}, "console": LogFormat.TEXT}
+"""Likewise: the vendor's connector says `console`."""
+
+
 class _UtcTime(logging.Formatter):
     """Times in RFC 3339, UTC, with milliseconds: `2026-11-24T18:00:00.123Z`."""
 

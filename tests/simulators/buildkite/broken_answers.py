@@ -6,15 +6,14 @@ from aiohttp import web
 
 from simulators.buildkite.api import Reply
 from simulators.buildkite.faults import Cut, Ending
-from simulators.buildkite.sockets import reset
+from simulators.sockets import reset
 
 
 class Refusal(asyncio.Protocol):
     """For a connection that comes while the port is being closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        reset(transport)
 
 
 async def break_off(request: web.BaseRequest, reply: Reply, cut: Cut) -> web.StreamResponse:

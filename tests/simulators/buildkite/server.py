@@ -25,9 +25,9 @@ from simulators.buildkite.fault_rules import Faults, Rule
 from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Outage, Slow
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, Limits, OtherUse, Quota
-from simulators.buildkite.sockets import LOOPBACK, bind_loopback, reset
 from simulators.buildkite.transcript import Request, Transcript
 from simulators.buildkite.writes import Write, WriteJournal
+from simulators.sockets import LOOPBACK, bind_loopback, reset, stop_listening
 
 CONTROL_PREFIX = "/_sim/"
 _UNSEEN = Reply(500, b"", {})
@@ -163,8 +163,9 @@ class BuildkiteSimulator:
         """Resets every connection; until `resume`, new ones are refused."""
         self._open = False
         if self._listener is not None:
-            self._listener.close()
+            stop_listening(self._listener)
             self._listener = None
+            await asyncio.sleep(0)  # connections that were accepted before are set up now, and reset with the others
         if self._protocols is not None:
             for connection in self._protocols.connections:
                 reset(connection.transport)

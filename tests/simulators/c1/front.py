@@ -11,6 +11,8 @@ from enum import StrEnum
 
 import trustme
 
+from simulators.sockets import stop_listening
+
 HOST = "127.0.0.1"
 NAME = "localhost"
 """What client IDs call it: the operator goes to no address that a client ID names, and to a name that it allows."""
@@ -66,7 +68,7 @@ class Front:
 
     @property
     def listening(self) -> bool:
-        return self._server is not None and self._server.is_serving()
+        return self._server is not None
 
     @property
     def connections(self) -> list[int]:
@@ -80,7 +82,8 @@ class Front:
     def close(self) -> None:
         """Refuse connections, and reset those that are open."""
         if self._server is not None:
-            self._server.close()
+            stop_listening(self._server)
+            self._server = None
         self.reset()
 
     def reset(self) -> None:

@@ -72,10 +72,10 @@ FATAL: dict[str, tuple[Effect, str, Reason, str]] = {
         r"teams .*\[2\]\.slug",
     ),
     "a field of another type": (
-        faults.set_field("default", "maybe"),
+        faults.set_field("slug", 7),
         TEAMS,
         Reason.BUILDKITE_RESPONSE_INVALID,
-        r"\[0\]\.default",
+        r"\[0\]\.slug",
     ),
     "an unknown role": (
         faults.set_field("role", "owner"),

@@ -13,6 +13,7 @@ from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight
 from fakes.buildkite_world import NO_LIMITS, World, serving, small_organization
+from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG, acme
 from simulators.buildkite import faults
 from simulators.buildkite.api import Token
@@ -23,11 +24,13 @@ from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
 
 
+@virtual_time
 async def test_the_real_organization_is_collected_whole() -> None:
     async with serving(Organization.load(ACME_ORG)) as world:
         assert (await world.sync()).directory == acme()
 
 
+@virtual_time
 async def test_a_sync_takes_the_fewest_requests_and_two_for_its_preflight() -> None:
     async with serving() as world:
         collection = await world.sync()
@@ -35,6 +38,7 @@ async def test_a_sync_takes_the_fewest_requests_and_two_for_its_preflight() -> N
         assert not world.sim.transcript.repeats
 
 
+@virtual_time
 async def test_a_preflight_that_has_to_find_the_organization_takes_two_requests_as_well() -> None:
     async with serving() as world:
         found = await preflight(world.client(), None, ALL_KINDS)
@@ -42,6 +46,7 @@ async def test_a_preflight_that_has_to_find_the_organization_takes_two_requests_
         assert len(world.sim.requests) == 2
 
 
+@virtual_time
 async def test_pages_hold_100_and_requests_say_who_asks() -> None:
     async with serving(settings=BuildkiteSettings()) as world:
         seen: list[str] = []
@@ -50,12 +55,14 @@ async def test_pages_hold_100_and_requests_say_who_asks() -> None:
         assert seen == ["100"]
 
 
+@virtual_time
 async def test_the_first_requests_of_all_kinds_go_side_by_side() -> None:
     async with serving(latency=0.05) as world:
         await world.sync()
         assert world.sim.transcript.peak_in_flight >= 8
 
 
+@virtual_time
 async def test_connections_are_kept_and_used_again() -> None:
     async with serving() as world:
         await world.sync()
@@ -70,6 +77,7 @@ async def test_connections_are_kept_and_used_again() -> None:
         (("read_teams",), {ResourceKind.USER}, ("read_organizations",)),
     ],
 )
+@virtual_time
 async def test_the_preflight_names_every_missing_scope(
     scopes: tuple[str, ...], kinds: set[ResourceKind], missing: tuple[str, ...]
 ) -> None:
@@ -80,6 +88,7 @@ async def test_the_preflight_names_every_missing_scope(
         assert len(world.sim.requests) == 1
 
 
+@virtual_time
 async def test_a_scope_taken_away_after_the_preflight_is_named_by_the_endpoint_that_needs_it() -> None:
     async with serving(tokens=[Token(scopes=("read_organizations",))]) as world:
         with pytest.raises(ScopesMissing, match="read_teams") as failed:
@@ -87,12 +96,14 @@ async def test_a_scope_taken_away_after_the_preflight_is_named_by_the_endpoint_t
         assert failed.value.missing == ("read_teams",)
 
 
+@virtual_time
 async def test_the_expiry_of_a_token_is_told_in_iso_8601() -> None:
     expires = datetime(2999, 7, 23, 6, 7, 42, tzinfo=UTC)
     async with serving(tokens=[Token(expires_at=expires)]) as world:
         assert (await world.client().token()).expires_at == "2999-07-23T06:07:42Z"
 
 
+@virtual_time
 async def test_an_unknown_slug_is_answered_with_those_that_the_token_reaches() -> None:
     async with serving() as world:
         with pytest.raises(Failure, match=r"'acmee'.*: acme\.") as failed:
@@ -100,6 +111,7 @@ async def test_an_unknown_slug_is_answered_with_those_that_the_token_reaches() -
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
+@virtual_time
 async def test_several_organizations_are_listed_over_all_their_pages() -> None:
     served = [make_organization(1, 0, 0, slug=f"org-{number:03}") for number in range(150)]
     async with (
@@ -114,6 +126,7 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
 
 
 @pytest.mark.parametrize("slug", [".", ".."])
+@virtual_time
 async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> None:
     async with serving() as world:
         with pytest.raises(Failure) as failed:
@@ -123,6 +136,7 @@ async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> N
 
 
 @pytest.mark.parametrize("slug", ["../user", "acme/teams", "a b", "ä", "%2e%2e", "?page=2", "#"])
+@virtual_time
 async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
     async with serving() as world:
         with pytest.raises(Failure) as failed:
@@ -133,6 +147,7 @@ async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", " ", "bkua_1\n2", "bkua 1", '"bkua_1"', "bkct_1", "bküa", "\ud800", "bkua_\x00"])
+@virtual_time
 async def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token: str) -> None:
     async with serving() as world:
         with pytest.raises(Failure) as failed:
@@ -142,6 +157,7 @@ async def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token:
         assert not token.strip() or token not in f"{failed.value} {failed.value!r}"
 
 
+@virtual_time
 async def test_teams_that_are_gone_are_left_out_and_counted() -> None:
     async with serving() as world:
         gone = TeamID(world.sim.organization.teams.records[3]["id"])
@@ -151,6 +167,7 @@ async def test_teams_that_are_gone_are_left_out_and_counted() -> None:
         assert collection.report.teams_gone == 1
 
 
+@virtual_time
 async def test_an_organization_lost_on_the_way_is_not_taken_for_deleted_teams() -> None:
     async with serving() as world:
         lost = Token(organizations=frozenset({"another"}))
@@ -163,6 +180,7 @@ async def test_an_organization_lost_on_the_way_is_not_taken_for_deleted_teams() 
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
+@virtual_time
 async def test_people_who_come_and_go_while_pages_are_read_are_all_there_in_the_end() -> None:
     async with serving() as world:
         world.sim.fault(
@@ -180,6 +198,7 @@ async def test_people_who_come_and_go_while_pages_are_read_are_all_there_in_the_
         assert collection.report.rereads >= 1
 
 
+@virtual_time
 async def test_someone_known_only_from_a_team_is_added() -> None:
     async with serving() as world:
         someone = world.sim.organization.team_members[_largest(world)].records[0]["user_id"]
@@ -194,6 +213,7 @@ def _largest(world: World) -> str:
     return max(rosters, key=lambda team: len(rosters[team]))
 
 
+@virtual_time
 async def test_connectors_that_share_a_token_share_its_quota() -> None:
     settings = BuildkiteSettings()
     limits = Limits(user=50, organization=None, window=1.0, reset_decimals=3)
@@ -203,6 +223,7 @@ async def test_connectors_that_share_a_token_share_its_quota() -> None:
         assert world.sim.transcript.throttled == 0
 
 
+@virtual_time
 async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() -> None:
     limits = Limits(user=10, organization=None, window=30.0)
     async with serving(limits=limits) as world:
@@ -215,6 +236,7 @@ async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() 
         assert len(world.sim.requests) == 8
 
 
+@virtual_time
 async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:
     limits = Limits(user=20, organization=None, window=1.0, reset_decimals=3)
     async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as world:
@@ -223,6 +245,7 @@ async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:
         assert collection.report.throttled_seconds > 0.5
 
 
+@virtual_time
 async def test_a_private_authority_is_trusted_by_its_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -235,6 +258,7 @@ async def test_a_private_authority_is_trusted_by_its_file(
             assert (await buildkite.client(sim.token.value).token()).uuid == sim.token.uuid
 
 
+@virtual_time
 async def test_no_proxy_gets_to_see_what_goes_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as world:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -242,6 +266,7 @@ async def test_no_proxy_gets_to_see_what_goes_to_this_machine(monkeypatch: pytes
         assert (await world.client().token()).uuid == world.sim.token.uuid
 
 
+@virtual_time
 async def test_a_cookie_does_not_come_back() -> None:
     async with serving() as world:
         world.sim.fault(faults.rate_limit_headers({"Set-Cookie": "session=1; Path=/"}))
@@ -251,6 +276,7 @@ async def test_a_cookie_does_not_come_back() -> None:
             assert not http.cookies
 
 
+@virtual_time
 async def test_the_token_is_in_no_log_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving() as world:

@@ -5,8 +5,10 @@ import pytest
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.model.failure import Failure, Reason
 from fakes.buildkite_world import serving
+from fakes.virtual_time import virtual_time
 
 
+@virtual_time
 async def test_no_request_leaves_while_this_process_may_not_act() -> None:
     acts = True
 
@@ -26,6 +28,7 @@ async def test_no_request_leaves_while_this_process_may_not_act() -> None:
         assert len(world.sim.requests) == before
 
 
+@virtual_time
 async def test_a_request_that_was_let_through_is_asked_about_again_as_it_is_written() -> None:
     """Connecting takes time, and a process may be stopped amid it."""
     answers = iter([True, False])

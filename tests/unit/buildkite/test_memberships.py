@@ -17,7 +17,7 @@ from buildkite_connector.tasks.membership import MembershipHandler
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import SystemClock
 from fakes.buildkite_world import World, serving
-from fakes.virtual_time import NoJitter
+from fakes.virtual_time import NoJitter, virtual_time
 from simulators.buildkite import faults
 from simulators.buildkite.api import ALL_SCOPES, WRITING_SCOPES, Token
 from simulators.buildkite.quota import Limits
@@ -107,6 +107,7 @@ M, A = Role.MEMBER, Role.MAINTAINER
         (False, M, A, M, ChangeResult.ALREADY, 1),
     ],
 )
+@virtual_time
 async def test_each_change_that_succeeds(
     grants: bool, before: Role | None, role: Role, after: Role | None, result: ChangeResult, requests: int
 ) -> None:
@@ -132,6 +133,7 @@ async def test_each_change_that_succeeds(
     ],
     ids=["500 after", "500 before", "503", "reset after", "reset before", "disconnect", "stall", "half an answer"],
 )
+@virtual_time
 async def test_a_write_of_which_nobody_knows_is_looked_at_before_it_is_sent_again(
     effect: faults.Effect, writes: int
 ) -> None:
@@ -144,6 +146,7 @@ async def test_a_write_of_which_nobody_knows_is_looked_at_before_it_is_sent_agai
         assert len(made.world.sim.writes) == writes
 
 
+@virtual_time
 async def test_a_removal_whose_answer_is_lost_is_done_once() -> None:
     async with bench() as made:
         made.start_with(M)
@@ -152,6 +155,7 @@ async def test_a_removal_whose_answer_is_lost_is_done_once() -> None:
         assert (made.role, len(made.world.sim.writes)) == (None, 1)
 
 
+@virtual_time
 async def test_who_is_not_in_the_organization_is_refused_for_good_with_buildkites_words() -> None:
     async with bench() as made:
         outcome = await made.ask(made.wanted(M, "0000-nobody"), grants=True)
@@ -159,6 +163,7 @@ async def test_who_is_not_in_the_organization_is_refused_for_good_with_buildkite
         assert "must be a member of the organization" in outcome.message
 
 
+@virtual_time
 async def test_a_team_that_is_gone_is_told_from_a_membership_that_is_not_there() -> None:
     async with bench() as made:
         nowhere = Membership(TeamID("no-such-team"), made.outsider, M)
@@ -168,6 +173,7 @@ async def test_a_team_that_is_gone_is_told_from_a_membership_that_is_not_there()
         assert revoked.answer == RevokeAnswer(already=True)
 
 
+@virtual_time
 async def test_an_organization_out_of_reach_is_no_proof_that_a_membership_is_gone() -> None:
     async with bench() as made:
         made.changes.slug = OrganizationSlug("another")
@@ -176,6 +182,7 @@ async def test_an_organization_out_of_reach_is_no_proof_that_a_membership_is_gon
         assert "OrganizationNotFound" in outcome.message
 
 
+@virtual_time
 async def test_without_the_scope_nothing_is_changed_and_the_answer_names_it() -> None:
     async with bench(ALL_SCOPES) as made:
         outcome = await made.ask(made.wanted(M), grants=True)
@@ -183,6 +190,7 @@ async def test_without_the_scope_nothing_is_changed_and_the_answer_names_it() ->
         assert "write_teams" in outcome.message
 
 
+@virtual_time
 async def test_a_revoked_token_is_final() -> None:
     async with bench() as made:
         made.world.sim.fault(faults.revoke_token(), method="POST")
@@ -190,6 +198,7 @@ async def test_a_revoked_token_is_final() -> None:
         assert (outcome.code, outcome.non_retryable) == (Code.UNAUTHENTICATED, True)
 
 
+@virtual_time
 async def test_a_protected_team_is_found_by_its_slug_over_all_pages() -> None:
     async with bench() as made:
         record = made.world.sim.organization.teams.records[-1]
@@ -199,6 +208,7 @@ async def test_a_protected_team_is_found_by_its_slug_over_all_pages() -> None:
         assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
 
 
+@virtual_time
 async def test_a_refusal_for_the_rate_limit_is_waited_out_and_nothing_is_written_twice() -> None:
     async with bench(limits=Limits(None, None)) as made:
         refusal = faults.answer(429, {"message": "slow down", "scope": "rest_user", "limit": 50, "reset": 0})
@@ -208,6 +218,7 @@ async def test_a_refusal_for_the_rate_limit_is_waited_out_and_nothing_is_written
         assert sum(write.effective for write in made.world.sim.writes) == 1
 
 
+@virtual_time
 async def test_a_change_goes_through_while_a_sync_waits_for_its_quota() -> None:
     async with bench(limits=Limits(user=20, organization=200), latency=0.02) as made:
         share_used = asyncio.Event()

@@ -19,6 +19,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import HOST_ID, connect
 from harness.trust import NOBODY
 from simulators.c1.server import C1Simulator
+from simulators.sockets import stop_listening
 
 KEY = json.dumps(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)).encode()
 WAYS = (
@@ -59,8 +60,11 @@ async def listener() -> AsyncIterator[tuple[int, list[object]]]:
         came.append(writer.get_extra_info("peername"))
         writer.close()
 
-    async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
+    try:
         yield server.sockets[0].getsockname()[1], came
+    finally:
+        stop_listening(server)
 
 
 async def outcome(client_id: str, allowed_hosts: str) -> Failure | None:

@@ -13,6 +13,7 @@ from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import HOST_ID, connect, settings_for
 from simulators.c1.server import C1Simulator
+from simulators.sockets import stop_listening
 
 ONE, OTHER = Endpoint("127.0.0.1", 1), Endpoint("127.0.0.1", 2)
 
@@ -150,7 +151,7 @@ async def proxy(*, refuses: bool = False) -> AsyncIterator[tuple[Proxy, str]]:
         try:
             yield running, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
-            server.close()
+            stop_listening(server)
 
 
 async def test_the_token_and_grpc_go_through_the_same_proxy(sim: C1Simulator) -> None:

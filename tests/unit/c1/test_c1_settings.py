@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.c1 import C1Settings, open_c1
+from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.proxy import proxy_for
 from buildkite_connector.model.failure import Failure, Reason
@@ -14,7 +15,22 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert C1Settings.from_environment({}) == C1Settings()
     blank = dict.fromkeys(("SSL_CERT_FILE", "BATON_C1_API_HOST", "BUILDKITE_CONNECTOR_C1_HOSTS"), "")
     assert C1Settings.from_environment(blank) == C1Settings()
-    assert C1Settings().allowed_hosts == "*.conductor.one"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("acme.conductor.one", True),
+        ("acme.conductorone.com", True),
+        ("conductorone.com", False),
+        ("acme.conductorone.com.evil.example", False),
+        ("acmeconductorone.com", False),
+        ("acme.conductor.com", False),
+    ],
+)
+def test_a_client_id_leads_to_c1s_own_hosts_where_none_are_listed(host: str, allowed: bool) -> None:
+    patterns = parse_patterns(C1Settings().allowed_hosts)
+    assert any(pattern.admits(Endpoint(host)) for pattern in patterns) is allowed
 
 
 def test_the_variables_are_read_once_into_settings() -> None:

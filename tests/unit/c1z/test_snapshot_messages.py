@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z.messages import account_serializer, grant_serializer, team_messages
+from buildkite_connector.c1z.text_limits import display_name
 from buildkite_connector.model.directory import Account, AccountID, Role, Team, TeamID
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
@@ -55,7 +56,7 @@ def test_a_grants_bytes_are_those_of_the_grant_built_whole(
         entitlement=Entitlement(
             resource=Resource(
                 id=ResourceId(resource_type="team", resource=team_id),
-                display_name=team_name.encode()[:1024].decode("utf-8", "ignore"),
+                display_name=display_name(team_name, "platform", team_id),
                 annotations=[Any(type_url="type.googleapis.com/c1.connector.v2.GroupTrait")],
             ),
             id=f"team:{team_id}:{role.value}",
@@ -90,7 +91,7 @@ def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
         )
         whole = Resource(
             id=ResourceId(resource_type="user", resource=identity),
-            display_name=name.encode()[:1024].decode("utf-8", "ignore"),
+            display_name=display_name(name, email, identity),
             annotations=[
                 Any(
                     type_url="type.googleapis.com/c1.connector.v2.UserTrait",
@@ -155,7 +156,7 @@ def test_an_entitlement_is_what_the_role_gives_in_that_team(role: Role) -> None:
 def test_texts_stay_within_what_c1_takes_wherever_they_are_repeated(name: str) -> None:
     parts = team_messages(team(name=name, description="ß" * 5000))
     resource = Resource.FromString(parts.resource)
-    assert resource.display_name == (name[:512] or "22d5")
+    assert resource.display_name == (name[:512] or "platform")
     assert len(resource.description.encode()) == 2048
     for role in Role:
         entitlement = Entitlement.FromString(parts.roles[role].entitlement)

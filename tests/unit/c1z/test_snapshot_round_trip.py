@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from buildkite_connector.c1z import Snapshot, read_snapshot, read_sync_run, write_snapshot
+from buildkite_connector.c1z.text_limits import display_name
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
@@ -44,7 +45,7 @@ def documented_cuts(directory: Directory) -> Directory:
         accounts=tuple(
             replace(
                 account,
-                name=within(account.name, 1024) or account.id,
+                name=display_name(account.name, account.email, account.id),
                 email=within(account.email),
                 role=account.role and within(account.role),
                 sso_mode=account.sso_mode and within(account.sso_mode),
@@ -54,7 +55,7 @@ def documented_cuts(directory: Directory) -> Directory:
         teams=tuple(
             replace(
                 team,
-                name=within(team.name, 1024) or team.id,
+                name=display_name(team.name, team.slug, team.id),
                 slug=within(team.slug),
                 description=within(team.description, 2048),
                 privacy=within(team.privacy),

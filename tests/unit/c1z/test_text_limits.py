@@ -28,10 +28,17 @@ def test_valid_unicode_alters_nothing_but_lone_surrogates(text: str) -> None:
         assert after == ("\N{REPLACEMENT CHARACTER}" if "\ud800" <= before <= "\udfff" else before)
 
 
-def test_a_display_name_is_the_name_or_where_there_is_none_the_id() -> None:
-    assert display_name("Ada", "the id") == "Ada"
-    assert display_name("", "the id") == "the id"
+def test_a_display_name_is_the_first_name_that_there_is() -> None:
+    assert display_name("Ada", "ada@example.com", "the id") == "Ada"
+    assert display_name(" Ada ", "ada@example.com", "the id") == " Ada "
+    assert display_name("", "ada@example.com", "the id") == "ada@example.com"
+    assert display_name("", "", "the id") == "the id"
     assert display_name("é" * 1000, "the id") == "é" * 512
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0", "\u200b\u200d", "\ufeff", "\u2800", "\u3164", "\x00"])
+def test_a_blank_name_is_none(blank: str) -> None:
+    assert display_name(blank, blank, "the id") == "the id"
 
 
 @pytest.mark.parametrize(

@@ -36,16 +36,16 @@ def _values_of(path: str) -> dict[str, Any]:
     return merged(SWITCHED_ON.get(path.split(".", 1)[0], {}), case.get("with", {}), nested(path, case["value"]))
 
 
-def everything() -> dict[str, Any]:
+def _everything() -> dict[str, Any]:
     """All that can be asked for at once."""
     return merged(*(_values_of(path) for path in CASES if path not in LESS))
 
 
 SETS: dict[str, Values] = {
     "defaults": {},
-    "everything": everything(),
-    "shards": merged(everything(), {"shards": 3, "replicaCount": 1, "strategy": {"type": "RollingUpdate"}}),
-    "namespaces": merged(everything(), {"watchNamespaces": ["team-a", "team-b"]}),
+    "everything": _everything(),
+    "shards": merged(_everything(), {"shards": 3, "replicaCount": 1, "strategy": {"type": "RollingUpdate"}}),
+    "namespaces": merged(_everything(), {"watchNamespaces": ["team-a", "team-b"]}),
     "own namespace, pods scraped": merged({"watchNamespaces": ["ops"]}, SWITCHED_ON["podMonitor"]),
     "bare": {
         "leaderElection": {"enabled": False},
@@ -66,6 +66,12 @@ def case(request: pytest.FixtureRequest) -> str:
 def values(request: pytest.FixtureRequest) -> Values:
     """Each set of values in turn."""
     return SETS[request.param]
+
+
+@pytest.fixture
+def everything() -> Values:
+    """All that can be asked for at once."""
+    return SETS["everything"]
 
 
 @pytest.fixture

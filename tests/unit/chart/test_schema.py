@@ -24,7 +24,7 @@ BAD: tuple[tuple[str, Any, str], ...] = (
     ("leaderElection.leaseDuration", "soon", "does not match pattern"),
     ("commonLabels", {"a": 1}, "commonLabels/a': got number, want string"),
     ("http.port", 80, "http/port'"),
-    ("log.level", "trace", "value must be one of 'debug', 'info', 'warning', 'error'"),
+    ("log.level", "trace", "value must be one of 'debug', 'info', 'warn', 'warning', 'error'"),
     ("otel.endpoint", "collector:4318", "otel/endpoint': 'collector:4318' does not match pattern"),
     ("extraEnv", [{"value": "a"}], "missing property 'name'"),
     ("data.sizeLimit", "much", "data/sizeLimit'"),

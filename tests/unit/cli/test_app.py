@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,3 +220,33 @@ async def test_the_operator_without_a_cluster_says_what_to_set() -> None:
 def test_version_is_the_packages() -> None:
     ended = invoke("--version")
     assert ended.out.strip() == "0.1.0"
+
+
+VENDORS = [("BATON_LOG_LEVEL", each) for each in ("debug", "info", "warn", "error", "INFO", "Warn", " info ")] + [
+    ("BATON_LOG_FORMAT", each) for each in ("json", "console", "JSON", "Console")
+]
+"""As the vendor's connector takes them, and as people write them."""
+
+
+@pytest.mark.parametrize(("variable", "value"), VENDORS)
+@pytest.mark.parametrize("command", ["operator", "sync", "service", "capabilities", ""])
+def test_every_command_takes_the_vendors_words_for_the_log(
+    command: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each ends because of what is missing or wrong, not because of the log."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
+    words = {"": [], "operator": [command, "--lease-duration", "soon"]}.get(command, [command])
+    ended = invoke(*words, **{variable: value})
+    assert "--log-" not in ended.err
+    assert variable not in ended.err
+    assert ended.code == (0 if command == "capabilities" else 2)
+
+
+@pytest.mark.parametrize("command", ["operator", "sync"])
+def test_another_word_for_the_log_is_refused_with_those_that_there_are(command: str) -> None:
+    ended = invoke(command, BATON_LOG_LEVEL="loud")
+    assert ended.code == 2
+    assert "BATON_LOG_LEVEL" in ended.err
+    assert "write one of debug, info, warning, error, warn" in ended.err

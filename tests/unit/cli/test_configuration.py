@@ -11,6 +11,8 @@ from buildkite_connector.cli.configuration import (
     idle_settings,
     read_configuration,
 )
+from buildkite_connector.cli.flags import Kind
+from buildkite_connector.cli.service_flags import FLAGS
 
 SECRET = "secret-token:conductorone.com:v1:abcdefgh"
 
@@ -106,6 +108,58 @@ def test_a_named_file_that_is_not_there_is_only_mentioned(tmp_path: Path) -> Non
     found = read(tmp_path, BATON_CONFIG_PATH=str(tmp_path / "none.yaml"))
     assert found.notes == ("BATON_CONFIG_PATH names a file that is not there",)
     assert read(tmp_path).notes == ()
+
+
+AS_WRITTEN = [
+    "no",
+    "on",
+    "yes",
+    "Off",
+    "true",
+    "y",
+    "123",
+    "007",
+    "1e3",
+    "0x1f",
+    "1_000",
+    "1:30",
+    "2026-11-30",
+    "1.50",
+    ".5",
+]
+"""What YAML 1.1 takes for something else than text, and a slug or another text may be."""
+TEXTS = [flag.name for flag in FLAGS if flag.kind is Kind.TEXT and not flag.choices]
+LISTS = [flag.name for flag in FLAGS if flag.kind is Kind.LIST and not flag.choices]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_in_the_file_is_what_is_written_there(tmp_path: Path, name: str) -> None:
+    for text in AS_WRITTEN:
+        assert read(tmp_path, file=f"{name}: {text}").text(name) == text
+        assert read(tmp_path, file=f"{name}: '{text}'").text(name) == text
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_so_are_the_items_of_a_list(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, file=f"{name}: [{', '.join(AS_WRITTEN)}]").items(name) == tuple(AS_WRITTEN)
+
+
+@pytest.mark.parametrize("nothing", ["", "~", "null"])
+def test_what_the_file_leaves_empty_is_not_set(tmp_path: Path, nothing: str) -> None:
+    assert not read(tmp_path, file=f"organization: {nothing}").is_set("organization")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("yes", True), ("On", True), ("true", True), ("no", False), ("off", False), ("FALSE", False)]
+)
+def test_a_switch_in_the_file_takes_yamls_words_too(tmp_path: Path, text: str, value: bool) -> None:
+    assert read(tmp_path, file=f"health-check: {text}").switch("health-check") is value
+
+
+def test_a_number_in_the_file_is_a_number(tmp_path: Path) -> None:
+    assert read(tmp_path, file="task-concurrency: 7").number("task-concurrency") == 7
+    with pytest.raises(SettingError, match="expected a whole number"):
+        read(tmp_path, file="task-concurrency: yes")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.kubernetes.schema.spec import SecretKeysModel
+from harness.control_plane import find_kubectl
 from harness.helm_chart import of_kind, render, workload
 from harness.yaml_text import all_parsed, parsed
 from unit.gitops.flux import KUSTOMIZATIONS
@@ -16,6 +17,9 @@ from unit.gitops.flux import KUSTOMIZATIONS
 EXAMPLES = Path(__file__).parents[3] / "examples"
 KEYS = {str(value) for value in SecretKeysModel().model_dump(exclude={"write_api_token"}).values()}
 """The Secret's keys that a connector reads by default; a token of its own for writes is for provisioning alone."""
+
+
+needs_kubectl = pytest.mark.skipif(find_kubectl() is None, reason="no kubectl on PATH")
 
 
 def documents(path: str) -> list[dict[str, Any]]:
@@ -50,6 +54,39 @@ def test_the_external_secret_reads_each_value_that_its_template_uses() -> None:
     spec = of("secrets/external-secret.yaml", "ExternalSecret")["spec"]
     used = set(re.findall(r"\{\{ \.(\w+) \}\}", str(spec["target"]["template"]["data"])))
     assert used == {each["secretKey"] for each in spec["data"]}
+
+
+def kustomized(folder: Path) -> list[dict[str, Any]]:
+    kubectl = find_kubectl()
+    assert kubectl is not None
+    return all_parsed(subprocess.check_output([kubectl, "kustomize", folder], text=True, timeout=60))  # noqa: S603
+
+
+@needs_kubectl
+def test_kustomize_renames_the_secret_and_the_connector_names_the_renamed_one() -> None:
+    secret, connector = kustomized(EXAMPLES / "kustomize")
+    name = secret["metadata"]["name"]
+    assert name.startswith("buildkite-credentials-")
+    assert connector["spec"]["credentialsSecretRef"]["name"] == name
+    assert connector["metadata"]["namespace"] == secret["metadata"]["namespace"]
+    assert set(secret["data"]) == KEYS
+
+
+@needs_kubectl
+def test_kustomize_follows_a_prefix_of_an_overlay_too(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "kustomize", tmp_path / "base")
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text("resources: [../base]\nnamePrefix: acme-\n")
+    secret, connector = kustomized(overlay)
+    assert secret["metadata"]["name"].startswith("acme-buildkite-credentials-")
+    assert connector["spec"]["credentialsSecretRef"]["name"] == secret["metadata"]["name"]
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", ["cluster", "namespace"])
+def test_kustomize_builds_the_plain_manifests(folder: str) -> None:
+    assert workload(kustomized(EXAMPLES.parent / "deploy" / folder))
 
 
 @pytest.mark.parametrize(

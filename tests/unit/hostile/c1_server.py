@@ -17,6 +17,7 @@ from typing import Any
 
 import trustme
 
+from simulators.sockets import stop_listening
 from unit.hostile.http_server import FOREVER, Part
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -96,7 +97,7 @@ class HostileC1:
         try:
             yield f"localhost:{server.sockets[0].getsockname()[1]} {ca_file}"
         finally:
-            server.close()
+            stop_listening(server)
             for task in self._connections:
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from simulators.sockets import stop_listening
+
 FOREVER = float("inf")
 """A pause that ends when the client closes the connection."""
 
@@ -53,7 +55,9 @@ class HostileServer:
         try:
             yield self._origin
         finally:
-            await close_in_order(server)
+            stop_listening(server)
+            for _ in range(2):  # until connections that were accepted before are set up
+                await asyncio.sleep(0)
             remaining = dict(self._connections)
             for task, writer in remaining.items():
                 writer.transport.abort()  # a task that is cancelled before its first step would leave it open
@@ -92,13 +96,3 @@ class HostileServer:
                 writer.write(part)
                 await writer.drain()
                 await asyncio.sleep(0)
-
-
-async def close_in_order(server: asyncio.Server) -> None:
-    """Close it once the connections that it has accepted are set up: asyncio would leave those open for good."""
-    loop = asyncio.get_running_loop()
-    for listener in server.sockets:
-        loop.remove_reader(listener.fileno())
-    for _ in range(3):
-        await asyncio.sleep(0)
-    server.close()

@@ -15,6 +15,7 @@ from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from simulators.kubernetes.server import KubernetesDouble
+from simulators.sockets import stop_listening
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -65,7 +66,7 @@ async def serving(
             await answer(reader, writer)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    async with server:
+    try:
         port: int = server.sockets[0].getsockname()[1]
         write_kubeconfig(path, port, "first")
         yield port
@@ -73,6 +74,8 @@ async def serving(
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+    finally:
+        stop_listening(server)
 
 
 def write_kubeconfig(path: Path, port: int, token: str) -> None:

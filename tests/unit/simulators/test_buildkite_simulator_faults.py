@@ -4,6 +4,7 @@ That each fault happens at all is shown by `tests/unit/buildkite/test_buildkite_
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.quota import Limits
 from simulators.buildkite.server import BuildkiteSimulator, Config
+from simulators.sockets import LOOPBACK
 
 MEMBERS = "/organizations/acme/members"
 AUTHORIZED = {"Authorization": f"Bearer {Token().value}"}
@@ -75,6 +77,20 @@ async def test_stopping_ends_a_stalled_answer() -> None:
                 await answer.aread()
         assert [request.status for request in sim.requests] == [None]
         assert sim.transcript.in_flight == 0
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_comes_while_the_port_closes_is_closed_too(turns: int) -> None:
+    """`turns` of the event loop after it came: asyncio takes it from the socket in one and sets it up in the next."""
+    async with serving() as (sim, _):
+        with socket.create_connection((LOOPBACK, httpx.URL(sim.url).port or 0)) as client:
+            client.setblocking(False)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await sim.pause()
+            async with asyncio.timeout(5):
+                with pytest.raises(ConnectionResetError):
+                    await asyncio.get_running_loop().sock_recv(client, 1)
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", [], [1, None], {"message": "?"}])

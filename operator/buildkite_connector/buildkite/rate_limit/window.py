@@ -50,11 +50,12 @@ def window_reading(
 ) -> WindowReading | None:
     """A believable standing from what was told, or None when it makes no sense.
 
-    A reset in the past counts as now, one further ahead than `longest_window` seconds as that.
+    Buildkite counts below zero where more was used than there is: then none is left. A reset in the past counts as now,
+    one further ahead than `longest_window` seconds as that.
     """
-    if limit <= 0 or remaining < 0 or isnan(reset):
+    if limit <= 0 or isnan(reset):
         return None
-    return WindowReading(limit, min(remaining, limit), min(max(reset, 0.0), longest_window), step)
+    return WindowReading(limit, min(max(remaining, 0), limit), min(max(reset, 0.0), longest_window), step)
 
 
 def read_window(headers: Mapping[str, str], prefix: str, longest_window: float) -> WindowReading | None:

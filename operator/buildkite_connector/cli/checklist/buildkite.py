@@ -113,7 +113,7 @@ class BuildkiteSteps:
 
     async def _ask_for_token(self) -> Outcome:
         self._token = await self._client.token()
-        return ok(f"Buildkite accepts it (token {self._token.uuid})")
+        return ok(f"Buildkite accepts it (token {self._token.uuid})" if self._token.uuid else "Buildkite accepts it")
 
     async def _look_at_expiry(self) -> Outcome:
         if self._token.expires_at is None:

@@ -198,7 +198,7 @@ def test_headers_that_come_back_are_heeded_again() -> None:
         (("50", "49", "999999999"), WindowReading(50, 49, 60.0)),
         (("50", "49", "inf"), WindowReading(50, 49, 60.0)),
         (("50", "49", "nan"), None),
-        (("50", "-3", "42"), None),
+        (("50", "-14", "36"), WindowReading(50, 0, 36.0)),
         (("0", "0", "42"), None),
         (("-50", "1", "42"), None),
         (("", "49", "42"), None),

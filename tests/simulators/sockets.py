@@ -1,4 +1,4 @@
-"""What the simulator does to sockets that asyncio does not offer: hold a port without listening, end with RST."""
+"""What the simulators do to sockets that asyncio does not offer."""
 
 import asyncio
 import socket
@@ -16,6 +16,18 @@ def bind_loopback(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind((LOOPBACK, port))
     return bound
+
+
+def stop_listening(server: asyncio.Server) -> None:
+    """Close the server in the next turn of the event loop, and accept no connection from now on.
+
+    A connection that comes while `Server.close` is called is one that asyncio has accepted and not set up. Setting it
+    up then fails, because the server is closed, and the connection stays open until Python collects the garbage.
+    """
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    loop.call_soon(server.close)
 
 
 def reset(transport: asyncio.BaseTransport | None) -> None:
