@@ -205,7 +205,7 @@ class TokenSource:
     def _refusal(self, status: int, retry_after: float | None, body: bytes) -> Failure:
         if status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             code = re.search(rb'"error"\s*:\s*"([a-z_]{1,40})"', body)
-            said = f"{status} ({code[1].decode()})" if code else str(status)
+            said = f"{status} ({self.redactor.quote(code[1].decode())})" if code else str(status)
             return self._failure(
                 Reason.C1_CLIENT_REJECTED,
                 f"refused the client ID and secret with {said}. {ROTATE}",
