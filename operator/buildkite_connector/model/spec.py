@@ -94,3 +94,8 @@ class Credentials:
     def fingerprint(self) -> bytes:
         """What tells a changed Secret from the same one read again; kept in memory only."""
         return hashlib.sha256(repr(astuple(self)).encode()).digest()
+
+
+def repeats_credential(slug: str, credentials: Credentials) -> bool:
+    """Whether a slug that was chosen openly is, or holds, what is to stay secret, as by a mistake in pasting."""
+    return credentials.redactor.redact(slug) != slug
