@@ -11,6 +11,7 @@ from harness.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 SECRET = {"credentialsSecretRef": {"name": "buildkite-credentials"}}
+KEYS = ("clientID", "clientSecret", "apiToken", "writeApiToken", "organization")
 
 
 def manifest(spec: dict[str, Any] | None, namespace: str, name: str = "acme") -> str:
@@ -38,6 +39,29 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "a b"}}},
         "spec.credentialsSecretRef.keys.apiToken must be a key of a Secret",
+    ),
+    *(
+        (
+            {"credentialsSecretRef": {"name": "s", "keys": {field: key}}},
+            f"spec.credentialsSecretRef.keys.{field} names the default key of another field",
+        )
+        for field, key in [
+            ("organization", "BATON_API_TOKEN"),
+            ("organization", "BATON_WRITE_API_TOKEN"),
+            ("organization", "BATON_CLIENT_SECRET"),
+            ("clientID", "BATON_CLIENT_SECRET"),
+            ("clientSecret", "BATON_CLIENT_ID"),
+            ("apiToken", "BATON_CLIENT_SECRET"),
+            ("writeApiToken", "BATON_API_TOKEN"),
+        ]
+    ),
+    (
+        {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "BATON_ORGANIZATION", "organization": "slug"}}},
+        "spec.credentialsSecretRef.keys.apiToken names the default key of another field",
+    ),
+    (
+        {"credentialsSecretRef": {"name": "s", "keys": {"organization": "token", "apiToken": "token"}}},
+        "spec.credentialsSecretRef.keys names one key of the Secret twice: give each field a key of its own.",
     ),
     (
         {"schedule": {"interval": "1h", "cron": "0 3 * * *"}},
@@ -133,6 +157,19 @@ def test_a_name_that_leaves_no_room_for_the_host_id_is_refused_until_one_is_give
         {"sync": {"timeout": "24h", "quotaPercent": 100}},
         {"delivery": {"hostID": "h" * 256, "maxSnapshotAge": "0s", "shrinkGuard": {"maxDropPercent": 0}}},
         {"organization": "acme-inc_2"},
+        {
+            "credentialsSecretRef": {
+                "name": "s",
+                "keys": {
+                    "clientID": "a",
+                    "clientSecret": "b",
+                    "apiToken": "c",
+                    "writeApiToken": "d",
+                    "organization": "e",
+                },
+            }
+        },
+        {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "BATON_API_TOKEN", "organization": "slug"}}},
         {"provisioning": {"enabled": True, "roles": ["maintainer"], "protectedTeams": ["on-call", "release_2"]}},
     ],
     ids=json.dumps,

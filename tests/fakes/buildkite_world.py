@@ -22,6 +22,7 @@ from buildkite_connector.model.directory import Collection, Directory
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import Clock
@@ -62,7 +63,7 @@ class World:
     async def sync(self, quota_percent: int = 80) -> Collection:
         """A preflight and a collection, as the connector does them."""
         client = self.client(quota_percent)
-        found = await preflight(client, self.sim.organization.slug, FULL_SCOPE.kinds)
+        found = await preflight(client, OrganizationChoice(self.sim.organization.slug), FULL_SCOPE.kinds)
         return await collect(client, found.organization, FULL_SCOPE)
 
     async def sync_and_stage(self) -> StagedSnapshot:

@@ -28,7 +28,7 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import Heartbeat, Poll, Task, TaskID, TaskOutcome
 from buildkite_connector.sync.collect import Progress
@@ -88,7 +88,7 @@ class Buildkite:
     active: int = 0
     most_active: int = 0
 
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
+    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
         self.preflights += 1
         await asyncio.sleep(self.preflight_seconds)
         if self.refusal is not None:

@@ -24,10 +24,14 @@ from buildkite_connector.model.directory import (
     TokenFacts,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member, TeamNotFound
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.preflight import NEW_TOKEN
+
+HIDDEN_ORGANIZATION = "/organizations/{organization}"
+"""What is shown in place of a path with a slug that only a Secret holds."""
 
 T = TypeVar("T")
 
@@ -38,10 +42,14 @@ class BuildkiteClient:
     Made by `Buildkite.client`, best for one sync: `requests` and `throttled_seconds` count from its making.
     """
 
-    def __init__(self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor) -> None:
+    def __init__(
+        self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor, hidden: str = ""
+    ) -> None:
+        """`redactor` knows the credentials. `hidden`: a slug that only a Secret holds; no error quotes it either."""
         self._settings = settings
         self._sender = sender
         self._redactor = redactor
+        self._quoting = redactor.with_secrets(hidden) if hidden else redactor
 
     @property
     def page_size(self) -> int:
@@ -56,14 +64,24 @@ class BuildkiteClient:
         return self._sender.throttled_seconds
 
     async def token(self) -> TokenFacts:
-        call = Call("GET /access-token", _unknown_url("/access-token"), self._redactor)
+        call = Call("GET /access-token", _unknown_url("/access-token"), self._quoting)
         return await self._sender.get(call, "/access-token", lambda _, body: payload.token(body), limit=OBJECT_LIMIT)
 
     async def organization(self, slug: OrganizationSlug) -> Organization:
-        path = organization_path(slug)
-        call = Call(f"GET {path}", _no_organization(slug), self._redactor, "read_organizations")
+        return await self.chosen(OrganizationChoice(slug))
+
+    async def chosen(self, choice: OrganizationChoice) -> Organization:
+        path = _path_of(choice)
+        shown = HIDDEN_ORGANIZATION if choice.hidden else path
+        call = Call(
+            f"GET {shown}",
+            _no_organization(choice),
+            self._quoting.with_secrets(choice.hidden),
+            "read_organizations",
+            path=shown,
+        )
         return await self._sender.get(
-            call, path, lambda _, body: payload.organization(body, self._redactor), slug, limit=OBJECT_LIMIT
+            call, path, lambda _, body: payload.organization(body, self._redactor), choice.slug, limit=OBJECT_LIMIT
         )
 
     async def organizations(self) -> Sequence[Organization]:
@@ -99,7 +117,7 @@ class BuildkiteClient:
             f"{organization_path(slug)}/members",
             page,
             payload.accounts,
-            gone=_no_organization(slug),
+            gone=_no_organization(OrganizationChoice(slug)),
             scope="read_organizations",
             organization=slug,
         )
@@ -109,7 +127,7 @@ class BuildkiteClient:
             f"{organization_path(slug)}/teams",
             page,
             lambda body: payload.teams(body, self._redactor),
-            gone=_no_organization(slug),
+            gone=_no_organization(OrganizationChoice(slug)),
             scope="read_teams",
             organization=slug,
         )
@@ -134,7 +152,7 @@ class BuildkiteClient:
         scope: str,
         organization: str | None = None,
     ) -> Page[T]:
-        call = Call(f"GET {path} (page {number})", gone, self._redactor, scope)
+        call = Call(f"GET {path} (page {number})", gone, self._quoting, scope)
 
         def read(response: httpx.Response, body: bytes) -> Page[T]:
             last = last_page(
@@ -143,7 +161,7 @@ class BuildkiteClient:
                 most=self._settings.most_pages,
                 url=str(response.url),
                 call=call.name,
-                redactor=self._redactor,
+                redactor=self._quoting,
             )
             return Page(parse(body), last)
 
@@ -160,16 +178,20 @@ def path_part(text: str) -> str:
 
 def organization_path(slug: OrganizationSlug) -> str:
     """Raises Failure ORGANIZATION_NOT_FOUND for a slug that no organization can have."""
+    return _path_of(OrganizationChoice(slug))
+
+
+def _path_of(choice: OrganizationChoice) -> str:
     try:
-        return f"/organizations/{path_part(slug)}"
+        return f"/organizations/{path_part(choice.slug)}"
     except ValueError:
-        raise _no_organization(slug) from None
+        raise _no_organization(choice) from None
 
 
-def _no_organization(slug: str) -> Failure:
+def _no_organization(choice: OrganizationChoice) -> Failure:
     return Failure(
         Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {slug!r} that the API token can access. Check the slug. {NEW_TOKEN}",
+        f"Buildkite knows no organization {choice} that the API token can access. Check the slug. {NEW_TOKEN}",
         remedy=Remedy.EDIT,
     )
 

@@ -34,9 +34,11 @@ LONGEST_DATE = 64
 class Call:
     """One endpoint in the words of an error. `gone`: what a 404 means; `scope`: what it needs.
 
+    `path`: what stands in spans and logs in place of a target that holds what must not be shown; else empty.
+
     `invalid` makes what a 422 means of Buildkite's reason, where that is more than an answer that makes no sense.
 
-    `redactor`: knows the token; all that a server sent goes through it before it stands in an error.
+    `redactor`: knows the credentials; all that a server sent goes through it before it stands in an error.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Call:
     redactor: Redactor
     scope: str = ""
     invalid: Callable[[str], Exception] | None = None
+    path: str = ""
 
     def quote(self, text: str) -> str:
         return self.redactor.quote(text, LONGEST_COMPLAINT)

@@ -5,7 +5,7 @@ The queue says when a request may go, `body` bounds what is read, `errors` says 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import httpx
@@ -46,7 +46,7 @@ class Sending:
     """What is sent: `json` as the body, if any. `limit`: bytes of an answer; `expected`: the statuses of success."""
 
     method: str
-    target: str
+    target: str = field(repr=False)
     limit: int
     json: dict[str, str] | None = None
     expected: tuple[int, ...] = (httpx.codes.OK,)
@@ -173,7 +173,9 @@ class RequestSender:
         async with self._queue.turn(self._lane, organization) as passing:
             self.requests += 1
             try:
-                with self._observer.operation(Work.BUILDKITE_REQUEST, method=method, path=target) as operation:
+                with self._observer.operation(
+                    Work.BUILDKITE_REQUEST, method=method, path=call.path or target
+                ) as operation:
                     response, body = await self._send(request, passing, sending.limit, operation)
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
                 trouble = from_exception(error, call, self._settings.api_url)

@@ -38,7 +38,7 @@ class MembershipClient:
         path = f"{_members(slug, team)}/{path_part(account)}"
         call = Call(f"GET {path}", WriteLost(), self._redactor, "read_teams")
         try:
-            return await self._sender.get(call, path, lambda _, body: payload.member(body), slug, limit=OBJECT_LIMIT)
+            return await self._sender.get(call, path, lambda _, body: self._member(body), slug, limit=OBJECT_LIMIT)
         except WriteLost:
             return None
 
@@ -66,17 +66,20 @@ class MembershipClient:
         sending = Sending(
             "POST", _members(slug, wanted.team), OBJECT_LIMIT, body, (httpx.codes.CREATED, httpx.codes.OK)
         )
-        return await self._write(sending, slug, payload.member)
+        return await self._write(sending, slug, self._member)
 
     async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         path = f"{_members(slug, wanted.team)}/{path_part(wanted.account)}"
         sending = Sending("PATCH", path, OBJECT_LIMIT, {"role": wanted.role.value})
-        return await self._write(sending, slug, payload.member)
+        return await self._write(sending, slug, self._member)
 
     async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
         path = f"{_members(slug, membership.team)}/{path_part(membership.account)}"
         sending = Sending("DELETE", path, OBJECT_LIMIT, expected=(httpx.codes.NO_CONTENT, httpx.codes.OK))
         await self._write(sending, slug, lambda _: None)
+
+    def _member(self, body: bytes) -> Member:
+        return payload.member(body, self._redactor)
 
     async def _write(self, sending: Sending, slug: OrganizationSlug, read: Callable[[bytes], T]) -> T:
         call = Call(f"{sending.method} {sending.target}", WriteLost(), self._redactor, WRITE_SCOPE, WriteRefused)

@@ -8,7 +8,7 @@ name it.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sys import intern
 from typing import Annotated, Any, TypeVar
 
@@ -206,9 +206,10 @@ def members(body: bytes) -> list[Member]:
     return [_member(found) for found in _parse(_members, body)]
 
 
-def member(body: bytes) -> Member:
-    """One membership."""
-    return _member(_parse(_one_member, body))
+def member(body: bytes, redactor: Redactor) -> Member:
+    """One membership. Its name stands in the status, in events and in the log."""
+    found = _member(_parse(_one_member, body))
+    return replace(found, name=redactor.redact(found.name))
 
 
 def _member(found: _Member) -> Member:
@@ -250,10 +251,10 @@ def _organization(found: _Organization, redactor: Redactor) -> Organization:
 
 
 def _check_words(words: Iterable[str], redactor: Redactor) -> None:
-    """Raises PayloadError when the API token is among ids and slugs that will stand in sentences."""
+    """Raises PayloadError when a credential is among ids and slugs that will stand in sentences."""
     joined = "|".join(words)
     if redactor.redact(joined) != joined:
-        raise PayloadError("body: expected ids and slugs, but the API token is among them", broken=False)
+        raise PayloadError("body: expected ids and slugs, but a credential is among them", broken=False)
 
 
 def _iso_8601(moment: str) -> str:

@@ -20,6 +20,7 @@ from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
+NOTHING = Redactor()
 RECENT = 1000
 """How many clients ago a token's queue is still remembered, and with it what is left of its quota."""
 
@@ -38,21 +39,26 @@ class Buildkite:
         self._gates: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
-    def client(self, token: str, quota_percent: int = 80) -> BuildkiteClient:
+    def client(
+        self, token: str, quota_percent: int = 80, *, redactor: Redactor = NOTHING, hidden: str = ""
+    ) -> BuildkiteClient:
         """A client for one connector and one sync, its preflight included.
 
-        Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit.
+        Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit. `redactor` knows
+        the connector's other credentials. `hidden`: a slug that no error quotes.
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
-        return BuildkiteClient(self._settings, self._sender(token, quota_percent), Redactor([token]))
+        sender = self._sender(token, quota_percent)
+        return BuildkiteClient(self._settings, sender, redactor.with_secrets(token), hidden)
 
-    def memberships(self, token: str) -> MembershipClient:
+    def memberships(self, token: str, redactor: Redactor = NOTHING) -> MembershipClient:
         """A client that changes memberships: its requests go before others', and may use the whole quota.
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
-        return MembershipClient(self._settings, self._sender(token, 100, urgent=True), Redactor([token]))
+        sender = self._sender(token, 100, urgent=True)
+        return MembershipClient(self._settings, sender, redactor.with_secrets(token))
 
     def _sender(self, token: str, quota_percent: int, *, urgent: bool = False) -> RequestSender:
         key = sha256(token.encode(errors="surrogatepass")).digest()

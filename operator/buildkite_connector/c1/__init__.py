@@ -24,8 +24,6 @@ from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 __all__ = ["C1", "C1Client", "C1Settings", "Credentials", "load_trust", "open_c1", "parse_credentials"]
 
 _HOST_ID_LIMIT = 256
-_LONGEST_HOST = 100
-"""Characters of a refused host that are shown."""
 
 
 class C1:
@@ -91,14 +89,16 @@ class C1:
             await self._channels.release(channel)
 
     def _allowed_endpoint(self, credentials: Credentials) -> Endpoint:
-        """Where the client ID leads. Checked before a channel is made: a refused host is not even resolved."""
+        """Where the client ID leads. Checked before a channel is made: a refused host is not even resolved.
+
+        It is not named either: what stands in a Secret may be public only once the operator's setting admits it.
+        """
         endpoint = credentials.endpoint
         if any(pattern.admits(endpoint) for pattern in self._allowed):
             return endpoint
-        shown = Endpoint(credentials.redactor.quote(endpoint.host, _LONGEST_HOST), endpoint.port)
         raise Failure(
             Reason.CLIENT_ID_INVALID,
-            f"The client ID leads to {shown}, which is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
+            f"The client ID leads to a host that is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
             f"{self._settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
             "client ID whole, as C1 showed it; should your tenant be there, add its host there.",
             remedy=Remedy.CREDENTIALS,

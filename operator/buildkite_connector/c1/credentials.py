@@ -17,6 +17,7 @@ from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 
+NOTHING = Redactor()
 SECRET_VERSION = "v1"  # noqa: S105
 _KEY_BYTES = 32
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
@@ -32,18 +33,20 @@ _KEY_REMEDY = (
 class Credentials:
     """Who the connector is to C1. `endpoint` is the client ID's HOST; `key_id` the JWK's `kid` or empty.
 
-    `redactor` knows the client secret: as it was given, its KEY, the JWK and its private `d`.
+    `redactor` knows the client secret: its KEY, the JWK and its private `d`; and the connector's other credentials.
     """
 
-    client_id: str
-    endpoint: Endpoint
+    client_id: str = field(repr=False)
+    endpoint: Endpoint = field(repr=False)
     key: Ed25519PrivateKey = field(repr=False, compare=False)
     key_id: str = field(default="", repr=False)
     redactor: Redactor = field(default_factory=Redactor, repr=False, compare=False)
 
 
-def parse_credentials(client_id: str, client_secret: str) -> Credentials:
+def parse_credentials(client_id: str, client_secret: str, redactor: Redactor = NOTHING) -> Credentials:
     """Check both values and keep what is needed of them; white space around them is dropped.
+
+    `redactor` knows the connector's other credentials.
 
     Raises Failure CLIENT_ID_INVALID or CLIENT_SECRET_INVALID (remedy CREDENTIALS).
     """
@@ -62,7 +65,7 @@ def parse_credentials(client_id: str, client_secret: str) -> Credentials:
         endpoint=endpoint,
         key=_private_key(jwk),
         key_id=key_id if isinstance(key_id, str) else "",
-        redactor=Redactor((secret, encoded, str(jwk["d"]))),
+        redactor=redactor.with_secrets(encoded, str(jwk["d"])),
     )
 
 

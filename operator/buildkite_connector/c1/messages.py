@@ -95,11 +95,12 @@ def _task_from(task: baton_pb2.Task, redactor: Redactor) -> Task | None:
     kind = task.WhichOneof("task_type")
     if kind == "none" or (kind is None and not task.id):
         return None
-    if not _TASK_ID.fullmatch(task.id):
+    shown = redactor.quote(task.id, _LONGEST_TASK_ID)
+    if not _TASK_ID.fullmatch(task.id) or shown != task.id:  # an id that repeats a credential would stand in the status
         raise Failure(
             Reason.C1_UNAVAILABLE,
             f"C1 handed out a task ({kind or UNKNOWN_KIND}) whose id is not 27 letters and digits but "
-            f"{redactor.quote(task.id, _LONGEST_TASK_ID)!r}; it was left alone, and C1 is asked again.",
+            f"{shown!r}; it was left alone, and C1 is asked again.",
         )
     task_id = TaskID(task.id)
     if kind == "hello":

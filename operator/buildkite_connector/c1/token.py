@@ -215,7 +215,7 @@ class TokenSource:
     def _refusal(self, status: int, retry_after: float | None, body: bytes) -> Failure:
         if status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             code = re.search(rb'"error"\s*:\s*"([a-z_]{1,40})"', body)
-            said = f"{status} ({code[1].decode()})" if code else str(status)
+            said = f"{status} ({self.redactor.quote(code[1].decode())})" if code else str(status)
             if (wrong := self.wrong_clock) is not None:
                 return clock_failure(f"C1's token endpoint {self._url} refused the client with {said}", wrong)
             return self._failure(

@@ -171,6 +171,7 @@ def sync(
 
     from buildkite_connector.cli.sync import SyncSettings, print_result, sync_with_progress
     from buildkite_connector.cli.sync import sync as sync_once
+    from buildkite_connector.model.spec import Credentials, repeats_credential
 
     configure_logs(log_format, log_level)
     gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
@@ -180,6 +181,8 @@ def sync(
         seconds = parse_duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from None
+    if repeats_credential(organization, Credentials("", "", api_token)):
+        raise typer.BadParameter("it repeats the API token: write the organization's slug", param_hint="--organization")
     settings = SyncSettings(
         buildkite=_buildkite(buildkite_api_url),
         api_token=api_token.strip(),

@@ -24,7 +24,8 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
+from buildkite_connector.model.untrusted_text import LONGEST_SECRET
 from buildkite_connector.service.directory import Identity
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel
@@ -168,6 +169,8 @@ def organization(configuration: Configuration) -> OrganizationSlug | None:
         raise SettingError(
             "--organization", "it is not the slug of an organization: write the slug from its address, such as acme-inc"
         )
+    if slug and repeats_credential(slug, read_credentials(configuration)):
+        raise SettingError("--organization", "it repeats a credential: write the slug of the organization")
     return OrganizationSlug(slug) if slug else None
 
 
@@ -240,6 +243,10 @@ def _host_id(environment: Mapping[str, str]) -> str:
 
 def _credential(configuration: Configuration, name: str) -> str:
     text, flag = configuration.text(name), BY_NAME[name]
+    if len(text) > LONGEST_SECRET:
+        raise SettingError(
+            _source(flag), f"it has more than {LONGEST_SECRET} characters, and no credential has: set the value alone"
+        )
     if text and (not (text.isascii() and text.isprintable()) or " " in text):
         raise SettingError(
             _source(flag), "it has a space, line break or other character that no credential has: set the value alone"

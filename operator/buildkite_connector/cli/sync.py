@@ -13,6 +13,7 @@ from buildkite_connector.c1z import new_sync_id, write_snapshot
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.service.empty import empty_collection
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
@@ -50,7 +51,8 @@ async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | No
     sync_id = new_sync_id(started, secrets.token_bytes)
     async with open_buildkite(settings.buildkite, clock=clock) as buildkite, asyncio.timeout(settings.timeout):
         client = buildkite.client(settings.api_token, settings.quota_percent)
-        found = await preflight(client, settings.organization, settings.scope.kinds)
+        choice = OrganizationChoice(settings.organization) if settings.organization else None
+        found = await preflight(client, choice, settings.scope.kinds)
         if settings.empty:
             collection = empty_collection(found.organization, settings.scope)
         else:

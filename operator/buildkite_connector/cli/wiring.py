@@ -1,13 +1,13 @@
 """The session's `Clients`, made of the Buildkite and C1 adapters."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient, MembershipClient
 from buildkite_connector.c1 import C1, C1Client, parse_credentials
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, TeamID
+from buildkite_connector.model.directory import Collection, Organization, TeamID
 from buildkite_connector.model.scope import ResourceKind, SyncScope
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import Preflight, preflight
 from buildkite_connector.sync.reread import reread
@@ -18,11 +18,11 @@ class BuildkiteSource:
     """One connector's view of Buildkite. Each call counts its own requests and waits."""
 
     buildkite: Buildkite
-    token: str = field(repr=False)
+    credentials: Credentials
     quota_percent: int
 
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        return await preflight(self._client(), slug, kinds)
+    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        return await preflight(self._client(choice.hidden if choice is not None else ""), choice, kinds)
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
@@ -32,8 +32,11 @@ class BuildkiteSource:
     async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
         return await reread(self._client(), collection, teams)
 
-    def _client(self) -> BuildkiteClient:
-        return self.buildkite.client(self.token, self.quota_percent)
+    def _client(self, hidden: str = "") -> BuildkiteClient:
+        credentials = self.credentials
+        return self.buildkite.client(
+            credentials.api_token, self.quota_percent, redactor=credentials.redactor, hidden=hidden
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,12 @@ class Connections:
     c1: C1
 
     def source(self, credentials: Credentials, spec: ConnectorSpec) -> BuildkiteSource:
-        return BuildkiteSource(self.buildkite, credentials.api_token, spec.quota_percent)
+        return BuildkiteSource(self.buildkite, credentials, spec.quota_percent)
 
     def memberships(self, credentials: Credentials) -> MembershipClient:
-        return self.buildkite.memberships(credentials.write_api_token or credentials.api_token)
+        token = credentials.write_api_token or credentials.api_token
+        return self.buildkite.memberships(token, credentials.redactor)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
-        parsed = parse_credentials(credentials.client_id, credentials.client_secret)
+        parsed = parse_credentials(credentials.client_id, credentials.client_secret, credentials.redactor)
         return self.c1.client(parsed, spec.host_id, provisions=spec.provisioning.enabled)

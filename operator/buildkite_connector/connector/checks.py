@@ -6,7 +6,7 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.schedule import check_schedule
-from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 
 
@@ -63,5 +63,6 @@ async def _check_writing(
 async def _ask_buildkite(desired: DesiredState, credentials: Credentials, environment: Environment) -> Preflight:
     spec = desired.spec
     source = environment.clients.source(credentials, spec)
+    choice = OrganizationChoice(spec.organization) if spec.organization else credentials.organization
     async with environment.check_slots:
-        return await source.preflight(spec.organization or credentials.organization, spec.kinds)
+        return await source.preflight(choice, spec.kinds)

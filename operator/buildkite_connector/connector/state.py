@@ -90,7 +90,7 @@ class C1Phase(Enum):
 class C1Identity:
     """Who the session is with C1, and whether it offers provisioning; another identity needs another session."""
 
-    client_id: str
+    client_id: str = field(repr=False)
     client_secret: str = field(repr=False)
     host_id: str = ""
     provisions: bool = False

@@ -13,6 +13,7 @@ from buildkite_connector.kubernetes.schema.spec import (
     NAME_FITS_HOST_ID,
     SECRET_IS_NAMED,
     ScheduleModel,
+    SecretKeysModel,
     SecretRefModel,
     SpecModel,
 )
@@ -38,6 +39,13 @@ class SecretKeys:
     api_token: str
     organization: str
     write_api_token: str = "BATON_WRITE_API_TOKEN"  # noqa: S105
+
+
+def _to_keys(model: SecretKeysModel) -> SecretKeys:
+    return SecretKeys(model.client_id, model.client_secret, model.api_token, model.organization, model.write_api_token)
+
+
+DEFAULT_KEYS = _to_keys(SecretKeysModel())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +153,7 @@ def _to_schedule(model: ScheduleModel) -> Schedule:
 
 
 def _to_ref(model: SecretRefModel) -> SecretRef:
-    keys = model.keys
-    named = SecretKeys(keys.client_id, keys.client_secret, keys.api_token, keys.organization, keys.write_api_token)
-    return SecretRef(model.name, named)
+    return SecretRef(model.name, _to_keys(model.keys))
 
 
 def _to_failure(error: ValidationError) -> Failure:

@@ -8,18 +8,16 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Protocol
 
 from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
+from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.credential_forms import Credential, mistake
-from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import Credentials
-
-_KEYS_SHOWN = 10
+from buildkite_connector.model.spec import Credentials, OrganizationChoice
+from buildkite_connector.model.untrusted_text import LONGEST_SECRET
 
 
 class SecretReader(Protocol):
@@ -44,7 +42,10 @@ async def read_credentials(reader: SecretReader, namespace: str, ref: SecretRef)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Values:
-    """A Secret's data. No value of it gets into a message."""
+    """A Secret's data. No value of it gets into a message, and no key that is named nowhere else.
+
+    Whoever may create a connector may not be somebody who may read the Secret.
+    """
 
     secret: str
     data: Mapping[str, str]
@@ -58,18 +59,18 @@ class _Values:
                 " write the slug from its address on buildkite.com, such as acme-inc.",
             )
         return Credentials(
-            client_id=self._require(keys.client_id, Credential.CLIENT_ID),
-            client_secret=self._require(keys.client_secret, Credential.CLIENT_SECRET),
-            api_token=self._require(keys.api_token, Credential.API_TOKEN),
-            organization=OrganizationSlug(organization) if organization else None,
+            client_id=self._require(keys.client_id, Credential.CLIENT_ID, keys),
+            client_secret=self._require(keys.client_secret, Credential.CLIENT_SECRET, keys),
+            api_token=self._require(keys.api_token, Credential.API_TOKEN, keys),
+            organization=OrganizationChoice(organization, keys.organization) if organization else None,
             write_api_token=self._find(keys.write_api_token, Credential.API_TOKEN) or "",
         )
 
-    def _require(self, key: str, meaning: Credential) -> str:
+    def _require(self, key: str, meaning: Credential, keys: SecretKeys) -> str:
         if key not in self.data:
             raise _wrong(
                 Reason.SECRET_KEY_MISSING,
-                f"{self.secret} has no key {key}, which should hold {meaning.value}; it has {self._keys_there()}:"
+                f"{self.secret} has no key {key}, which should hold {meaning.value}; it has {self._keys_there(keys)}:"
                 " add the key, or name the right one in spec.credentialsSecretRef.keys.",
             )
         value = self._find(key, meaning)
@@ -85,14 +86,24 @@ class _Values:
             raise _wrong(
                 Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} is not text: put the value as UTF-8 there."
             ) from None
+        if len(text) > LONGEST_SECRET:
+            raise _wrong(
+                Reason.SECRET_KEY_INVALID,
+                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, and no credential has: put the"
+                " value alone there.",
+            )
         if meaning is not None and (wrong := mistake(text, meaning)) is not None:
             raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")
         return text or None
 
-    def _keys_there(self) -> str:
-        names = sorted(self.data)
-        more = f" and {len(names) - _KEYS_SHOWN} more" if len(names) > _KEYS_SHOWN else ""
-        return (", ".join(names[:_KEYS_SHOWN]) or "no key at all") + more
+    def _keys_there(self, keys: SecretKeys) -> str:
+        """Those that the resource names and those of the vendor's Secret; the others are counted."""
+        known = sorted({*astuple(keys), *astuple(DEFAULT_KEYS)} & set(self.data))
+        others = len(self.data) - len(known)
+        told = [", ".join(known)] if known else []
+        if others:
+            told.append("1 other key" if others == 1 else f"{others} other keys")
+        return " and ".join(told) or "no key at all"
 
 
 def _wrong(reason: Reason, sentence: str) -> Failure:

@@ -15,6 +15,7 @@ AccountID = NewType("AccountID", str)
 TeamID = NewType("TeamID", str)
 """A Buildkite team's UUID."""
 OrganizationSlug = NewType("OrganizationSlug", str)
+"""A slug that may be shown: a person wrote it where others may read it, or Buildkite confirmed it."""
 
 
 class Role(StrEnum):

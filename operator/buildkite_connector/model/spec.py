@@ -4,6 +4,7 @@ The Kubernetes adapter fills this from a resource (its model has the limits), th
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from typing import NewType
 
@@ -11,12 +12,14 @@ from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval, Schedule
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
+from buildkite_connector.model.untrusted_text import Redactor
 
 ConnectorKey = NewType("ConnectorKey", str)
 """What tells connectors apart in one process: `<namespace>.<name>` in Kubernetes."""
 
 
 HOURLY = Interval(3600.0)
+_CLIENT_SECRET = "secret-token:conductorone.com:"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,26 @@ class ConnectorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class OrganizationChoice:
+    """Which organization to read. `key`: the Secret's key that holds the slug; empty where a person chose it openly.
+
+    A slug that only a Secret holds is not shown, since the key may be that of any value. Buildkite's answer makes it an
+    `OrganizationSlug`.
+    """
+
+    slug: str = field(repr=False)
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"with the slug in the Secret's key {self.key}" if self.key else repr(self.slug)
+
+    @property
+    def hidden(self) -> str:
+        """The slug, where it must not be shown; else empty."""
+        return self.slug if self.key else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """What the Secret holds. Values are never shown: not in a repr, a log or an error.
 
@@ -45,12 +68,34 @@ class Credentials:
     client_id: str
     client_secret: str
     api_token: str
-    organization: OrganizationSlug | None = None
+    organization: OrganizationChoice | None = None
     write_api_token: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(…)"
 
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all of them: each of the two servers may come to know what was meant for the other.
+
+        The organization is left out, which is public once Buildkite has confirmed it.
+        """
+        return Redactor((self.api_token, self.write_api_token, *self._parts_of_the_client()))
+
+    def _parts_of_the_client(self) -> Iterator[str]:
+        """What is secret of them: not the host, to which calls go only where it is allowed, nor C1's own words."""
+        name, at, rest = self.client_id.partition("@")
+        yield name
+        if at:
+            yield rest.partition("/")[2]
+        is_usual = self.client_secret.startswith(_CLIENT_SECRET)
+        yield self.client_secret.rpartition(":")[2] if is_usual else self.client_secret
+
     def fingerprint(self) -> bytes:
         """What tells a changed Secret from the same one read again; kept in memory only."""
         return hashlib.sha256(repr(astuple(self)).encode()).digest()
+
+
+def repeats_credential(slug: str, credentials: Credentials) -> bool:
+    """Whether a slug that was chosen openly is, or holds, what is to stay secret, as by a mistake in pasting."""
+    return credentials.redactor.redact(slug) != slug

@@ -5,8 +5,11 @@ event, a log line or a command's output.
 """
 
 import base64
+import binascii
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from urllib.parse import quote, quote_plus
+from dataclasses import dataclass
+from urllib.parse import quote
 
 LONGEST_QUOTE = 300
 """Characters of a server's text that are shown."""
@@ -14,20 +17,43 @@ PLACEHOLDER = "[redacted]"
 SHORTEST_SECRET = 6
 """Characters; anything shorter is no credential, and taking it out would only garble the text."""
 SHORTEST_PREFIX = 8
-"""Characters of a credential that are taken out at the end of a text that was cut off."""
+"""Characters of a credential's beginning that are taken out at the end of a text that was cut off."""
+SHORTEST_PIECE = 12
+"""Characters of a credential, from any place in it, that are taken out anywhere in a text."""
+LONGEST_SECRET = 8192
+"""Characters of a credential that are looked for. Where credentials are read, none that is longer is taken."""
+
+_FEW = 64
+"""Places in a text that are worth a closer look one by one."""
+
+_ESCAPE = re.compile(
+    r"(?<!\\)\\+u00([2-7][0-9a-f])"  # JSON's and JavaScript's, however often escaped again
+    r"|(?<!\\)\\+u\{0*([2-7][0-9a-f])\}"
+    r"|(?<!\\)\\+x([2-7][0-9a-f])"
+    r"|%(?:25)*(?:u00)?([2-7][0-9a-f])"
+    r"|&(?:amp;)*#x0{0,6}([2-7][0-9a-f]);",
+    re.IGNORECASE,
+)
+_DECIMAL_ESCAPE = re.compile(r"&(?:amp;)*#0{0,6}([3-9][0-9]|1[01][0-9]|12[0-6]);")
+_NAMED_ESCAPE = re.compile(r"&(?:amp;)*(amp|lt|gt|quot|apos);")
+_NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 
 
 class Redactor:
-    """Takes the given credentials out of text: as they are, percent-encoded or in base64.
+    """Takes the given credentials out of text, whole or in pieces of SHORTEST_PIECE characters and more.
 
-    They are found in either case, and with backslashes, blanks or characters that cannot be printed between their own.
+    They are found as they are, escaped (percent, `\\u`, `\\x`, HTML), in hexadecimal and in base64; in either case; and
+    with backslashes, blanks or characters that cannot be printed between their own.
 
     It keeps the credentials alone and derives their forms at each use: a thousand connectors keep one each, and
     failures are rare.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = tuple(dict.fromkeys(secret for secret in secrets if len(secret) >= SHORTEST_SECRET))
+        self._secrets = tuple(
+            dict.fromkeys(secret[:LONGEST_SECRET] for secret in secrets if len(secret) >= SHORTEST_SECRET)
+        )
 
     def with_secrets(self, *secrets: str) -> "Redactor":
         """A redactor that also takes these out."""
@@ -35,58 +61,201 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """`text` without the credentials; a credential cut off at the end of the text goes too."""
-        return _redact(text, self._forms())
+        return _redact(text, self._patterns())
 
     def quote(self, text: str, limit: int = LONGEST_QUOTE) -> str:
         """`text` on one line of at most `limit` printable characters, without the credentials."""
         bounded = text[: 16 * limit]  # a hostile text must not cost time in proportion to its length
-        forms = self._forms()
-        printable = "".join(char if char.isprintable() else " " for char in _redact(bounded, forms))
-        line = _redact(" ".join(printable.split()), forms)
-        return line if len(line) <= limit else f"{_redact(line[: limit - 1], forms)}…"
+        patterns = self._patterns()
+        printable = "".join(char if char.isprintable() else " " for char in _redact(bounded, patterns))
+        line = _redact(" ".join(printable.split()), patterns)
+        return line if len(line) <= limit else f"{_redact(line[: limit - 1], patterns)}…"
 
-    def _forms(self) -> frozenset[str]:
-        return frozenset(_lowered(form.replace("\\", "")) for secret in self._secrets for form in _forms(secret))
+    def _patterns(self) -> "Sequence[_Pattern]":
+        """How a server may send the credentials back, once its escapes are undone."""
+        plain = [form for secret in self._secrets for form in (secret, *_decoded(secret))]
+        raw = [form.encode("utf-8", "surrogatepass") for form in plain]
+        return (
+            _Pattern.of((each for form in plain for each in _as_text(form)), SHORTEST_PIECE, gram=8),
+            _Pattern.of((form.hex() for form in raw), 2 * SHORTEST_PIECE, gram=16),
+            # 12 bytes in the middle of a longer text have 14 characters of base64 that depend on them alone.
+            _Pattern.of((part for form in raw for part in _in_base64(form)), 14, gram=8),
+            # Letters beyond ASCII, and blanks, are dropped from what the others look at.
+            _Pattern.of((form for form in plain if not _is_plain(form)), SHORTEST_PIECE, gram=8, squeezes=False),
+        )
 
 
-def _redact(text: str, forms: frozenset[str]) -> str:
-    # Sought is in what is left without blanks, control, bidi and other characters that no credential has, and without
-    # backslashes, which JSON and Python's own repr put before some. A credential with a blank or a letter beyond ASCII
-    # is sought in the text as it is.
-    places: Sequence[int] = range(len(text))
-    squeezed = text
-    if not _is_plain(text):
-        places = [place for place, char in enumerate(text) if _is_plain(char)]
-        squeezed = "".join([text[place] for place in places])
-    squeezed = _lowered(squeezed)
-    spans = [(places[start], places[end - 1] + 1) for start, end in _all_spans(squeezed, forms)]
-    if not all(map(_is_plain, forms)):
-        spans += _all_spans(_lowered(text), forms)
-    pieces, shown_to = [], 0
+@dataclass(frozen=True, slots=True, repr=False)
+class _Pattern:
+    """Finds each of some forms, and every piece of them of at least `width` characters, in time linear in the text.
+
+    `grams` are parts of the forms, so close to one another that each piece holds one whole: a text without them holds
+    no piece. `short` are forms that are found whole only.
+    """
+
+    forms: tuple[str, ...]
+    joined: str
+    grams: frozenset[str]
+    gram: int
+    short: tuple[str, ...]
+    width: int
+    squeezes: bool
+
+    @classmethod
+    def of(cls, forms: Iterable[str], width: int, gram: int, *, squeezes: bool = True) -> "_Pattern":
+        found = tuple(dict.fromkeys(_lowered(form) for form in forms if len(form) >= SHORTEST_SECRET))
+        stride = width - gram + 1
+        grams = frozenset(
+            form[at : at + gram] for form in found for at in range(0, max(0, len(form) - gram) + 1, stride)
+        )
+        short = tuple(form for form in found if len(form) < width)
+        return cls(found, "\n".join(found), grams, gram, short, width, squeezes)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where pieces stand in `text`, which is in lower case, and where a form's beginning stands at its end."""
+        if not self.forms:
+            return
+        gram, grams, width, looked_to = self.gram, self.grams, self.width, 0
+        hits = [at for at in range(len(text) - gram + 1) if text[at : at + gram] in grams]
+        # A look-up in a set costs the same however long the forms are; to make one pays where there are many hits.
+        known = self.joined if len(hits) < _FEW else {self.joined[at : at + width] for at in range(len(self.joined))}
+        for at in hits:
+            for start in range(max(looked_to, at + gram - width), min(at, len(text) - width) + 1):
+                if text[start : start + width] in known:
+                    yield start, start + width
+            looked_to = at + 1
+        for form in self.short:
+            start = text.find(form)
+            while start >= 0:
+                yield start, start + len(form)
+                start = text.find(form, start + 1)
+        for form in self.forms:
+            for length in range(min(width, len(form)) - 1, SHORTEST_PREFIX - 1, -1):
+                if text.endswith(form[:length]):
+                    yield len(text) - length, len(text)
+                    break
+
+
+def _redact(text: str, patterns: "Sequence[_Pattern]") -> str:
+    # Credentials are sought in the text as it is and in the text with its escapes undone. Blanks, control, bidi and
+    # other characters that no credential has are passed over, and backslashes, which JSON and Python's own repr put
+    # before some.
+    views = [_View.of(text)]
+    if (decoded := _View.decoded(text)) is not None:
+        views.append(decoded)
+    spans = []
+    for view in views:
+        squeezed = view.squeezed()
+        for pattern in patterns:
+            chosen = squeezed if pattern.squeezes else view
+            spans += [chosen.place(start, end) for start, end in pattern.spans(chosen.text)]
+    pieces: list[str] = []
+    shown_to = 0
     for start, end in sorted(spans):
-        if start >= shown_to:
+        if start > shown_to or not pieces:
             pieces += [text[shown_to:start], PLACEHOLDER]
         shown_to = max(shown_to, end)
     return "".join((*pieces, text[shown_to:]))
 
 
-def _all_spans(text: str, forms: Iterable[str]) -> list[tuple[int, int]]:
-    return [span for form in forms for span in _spans(text, form)]
+@dataclass(frozen=True, slots=True, repr=False)
+class _View:
+    """A text as it is searched: in lower case; `starts` and `ends` say where each character stands in the original."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    @classmethod
+    def of(cls, text: str) -> "_View":
+        return cls(_lowered(text), range(len(text)), range(1, len(text) + 1))
+
+    @classmethod
+    def decoded(cls, text: str) -> "_View | None":
+        """With each escape as the character that it stands for; None where there is none."""
+        escapes = sorted(_escapes(text), key=lambda escape: (escape[0], -escape[1]))
+        if not escapes:
+            return None
+        chars: list[str] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        seen_to = 0
+        for start, end, char in [*escapes, (len(text), len(text), "")]:
+            if start < seen_to:
+                continue
+            chars += text[seen_to:start]
+            starts += range(seen_to, start)
+            ends += range(seen_to + 1, start + 1)
+            if char:
+                chars.append(char)
+                starts.append(start)
+                ends.append(end)
+            seen_to = end
+        return cls(_lowered("".join(chars)), starts, ends)
+
+    def squeezed(self) -> "_View":
+        """Without the characters that are passed over."""
+        if _is_plain(self.text):
+            return self
+        kept = [at for at, char in enumerate(self.text) if _is_plain(char)]
+        return _View(
+            "".join([self.text[at] for at in kept]),
+            [self.starts[at] for at in kept],
+            [self.ends[at] for at in kept],
+        )
+
+    def place(self, start: int, end: int) -> tuple[int, int]:
+        return self.starts[start], self.ends[end - 1]
 
 
-def _spans(text: str, form: str) -> Iterator[tuple[int, int]]:
-    """Where `form` stands in `text`, and where its beginning stands at the end of `text`."""
-    start = text.find(form)
-    while start >= 0:
-        yield start, start + len(form)
-        start = text.find(form, start + len(form))
-    prefix = form[:SHORTEST_PREFIX]
-    start = text.find(prefix, max(0, len(text) - len(form) + 1))
-    while start >= 0:
-        if form.startswith(text[start:]):
-            yield start, len(text)
-            return
-        start = text.find(prefix, start + 1)
+def _escapes(text: str) -> Iterator[tuple[int, int, str]]:
+    if "%" in text or "\\" in text or "&" in text:
+        for match in _ESCAPE.finditer(text):
+            yield match.start(), match.end(), chr(int(match[match.lastindex or 0], 16))
+    if "&" in text:
+        for match in _DECIMAL_ESCAPE.finditer(text):
+            yield match.start(), match.end(), chr(int(match[1]))
+        for match in _NAMED_ESCAPE.finditer(text):
+            yield match.start(), match.end(), _NAMED[match[1]]
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
+    """What base64 of a longer text that holds `raw` shows of it: one of three, by where it stands."""
+    for offset in range(3):
+        encoded = base64.b64encode(bytes(offset) + raw).decode()
+        whole = len(encoded.rstrip("=")) - (0 if (offset + len(raw)) % 3 == 0 else 1)
+        part = encoded[(0, 2, 3)[offset] : whole]
+        if offset == 0:
+            yield encoded.rstrip("=")
+        yield part
+        if "+" in part or "/" in part:
+            yield part.replace("+", "-").replace("/", "_")
+
+
+def _decoded(secret: str) -> Iterator[str]:
+    """What a credential that is base64 itself (a JWK, a JWT's parts) holds, where that is text."""
+    for match in _BASE64.finditer(secret):
+        encoded = match[0].rstrip("=").replace("+", "-").replace("/", "_")
+        try:
+            text = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii")
+        except (binascii.Error, UnicodeDecodeError):
+            continue
+        if text.isprintable():
+            yield text
+
+
+def _as_text(secret: str) -> Iterator[str]:
+    """A credential as it stands in a squeezed text, whose escapes were undone or not."""
+    yield _squeezed(secret)
+    decoded = _View.decoded(secret)
+    if decoded is not None:  # what looks like an escape in it is undone with the others
+        yield _squeezed(decoded.text)
+    if decoded is not None or not secret.isascii():
+        yield quote(secret, safe="", errors="surrogatepass")
+
+
+def _squeezed(text: str) -> str:
+    return text if _is_plain(text) else "".join(filter(_is_plain, text))
 
 
 def _is_plain(text: str) -> bool:
@@ -97,24 +266,3 @@ def _is_plain(text: str) -> bool:
 def _lowered(text: str) -> str:
     """In lower case where it is ASCII: case never changes the length, so that places in one are those in the other."""
     return text.lower() if text.isascii() else "".join(char.lower() if char.isascii() else char for char in text)
-
-
-def _forms(secret: str) -> Iterator[str]:
-    """How a server may send a credential back."""
-    yield secret
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield quote_plus(secret)
-    yield f"%{secret.encode('utf-8', 'surrogatepass').hex('%')}"
-    raw = secret.encode("utf-8", "surrogatepass")
-    for offset in range(3):  # base64 of a longer text that holds the secret shows one of three alignments
-        encoded = base64.b64encode(bytes(offset) + raw).decode()
-        if offset == 0:
-            yield from (encoded, encoded.rstrip("="))
-        start = (0, 2, 3)[offset]
-        whole = len(encoded.rstrip("=")) - (0 if (offset + len(raw)) % 3 == 0 else 1)
-        part = encoded[start:whole]
-        if len(part) >= SHORTEST_SECRET:
-            yield part
-            yield part.replace("+", "-").replace("/", "_")
-            yield quote(part, safe="")

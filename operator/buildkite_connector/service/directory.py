@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkite_connector.model.failure import Failure, Reason
@@ -26,7 +26,7 @@ MOST_PROCESSES = 16
 class Identity:
     """Whose data it is: the tenant and connector in C1, and what is read of Buildkite."""
 
-    client_id: str
+    client_id: str = field(repr=False)
     host_id: str
     organization: str
     api_url: str

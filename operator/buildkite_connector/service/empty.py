@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from buildkite_connector.connector.ports import Clients
-from buildkite_connector.model.directory import Collection, Directory, Organization, OrganizationSlug, TeamID
+from buildkite_connector.model.directory import Collection, Directory, Organization, TeamID
 from buildkite_connector.model.scope import ResourceKind, SyncScope
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.sync.preflight import Preflight
@@ -26,8 +26,8 @@ def empty_collection(organization: Organization, scope: SyncScope) -> Collection
 class EmptySource:
     source: Source
 
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        return await self.source.preflight(slug, kinds)
+    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        return await self.source.preflight(choice, kinds)
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None

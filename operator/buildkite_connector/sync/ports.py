@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from buildkite_connector.model.directory import Collection, Organization, OrganizationSlug, TeamID
+from buildkite_connector.model.directory import Collection, Organization, TeamID
 from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.preflight import Preflight
 
@@ -12,7 +13,7 @@ from buildkite_connector.sync.preflight import Preflight
 class Source(Protocol):
     """Buildkite, for one connector. Every method raises Failure."""
 
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight: ...
+    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight: ...
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None

@@ -5,14 +5,15 @@ goes on with (`collect`). Each thing that can be wrong has a reason and a next s
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
-from buildkite_connector.model.directory import REQUIRED_SCOPES, Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.directory import REQUIRED_SCOPES, Organization, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.spec import OrganizationChoice
 
 MOST_SLUGS = 20
 """How many organizations a message lists."""
@@ -41,7 +42,7 @@ class Access(Protocol):
 
     async def token(self) -> TokenFacts: ...
 
-    async def organization(self, slug: OrganizationSlug) -> Organization:
+    async def chosen(self, choice: OrganizationChoice) -> Organization:
         """Raises Failure ORGANIZATION_NOT_FOUND when the token does not reach it."""
         ...
 
@@ -64,10 +65,8 @@ def required_scopes(kinds: Collection[ResourceKind]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("read_organizations", *of_kinds)))
 
 
-async def preflight(access: Access, slug: str | None, kinds: Collection[ResourceKind]) -> Preflight:
-    """Check a token against what is to be collected.
-
-    `slug`: the organization that was chosen; None or empty to take the only one that the token reaches.
+async def preflight(access: Access, choice: OrganizationChoice | None, kinds: Collection[ResourceKind]) -> Preflight:
+    """Check a token against what is to be collected. Without a choice, the only organization is taken that it reaches.
 
     Raises Failure: TOKEN_REJECTED, ScopesMissing, ORGANIZATION_NOT_FOUND (with the slugs to choose from),
     ORGANIZATION_AMBIGUOUS (likewise), or what kept Buildkite from answering.
@@ -83,7 +82,7 @@ async def preflight(access: Access, slug: str | None, kinds: Collection[Resource
             missing,
             token,
         )
-    return Preflight(token, await find_organization(access, slug))
+    return Preflight(token, await find_organization(access, choice))
 
 
 def write_scope_missing() -> ScopesMissing:
@@ -96,25 +95,26 @@ def write_scope_missing() -> ScopesMissing:
     )
 
 
-async def find_organization(access: Access, slug: str | None) -> Organization:
-    """The organization of that slug; without one, the only one that the token reaches.
+async def find_organization(access: Access, choice: OrganizationChoice | None) -> Organization:
+    """The organization that was chosen; without a choice, the only one that the token reaches.
 
     Raises Failure ORGANIZATION_NOT_FOUND or ORGANIZATION_AMBIGUOUS, with the slugs to choose from.
     """
-    return await _chosen(access, OrganizationSlug(slug)) if slug else await _only(access)
+    return await _chosen(access, choice) if choice is not None else await _only(access)
 
 
-async def _chosen(access: Access, slug: OrganizationSlug) -> Organization:
-    if len(slug) <= LONGEST_SLUG:
+async def _chosen(access: Access, choice: OrganizationChoice) -> Organization:
+    if len(choice.slug) <= LONGEST_SLUG:
         try:
-            return await access.organization(slug)
+            return await access.chosen(choice)
         except Failure as failure:
             if failure.reason is not Reason.ORGANIZATION_NOT_FOUND:
                 raise
     reached = await access.organizations()
+    shown = replace(choice, slug=choice.slug[:LONGEST_SLUG])
     raise Failure(
         Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {slug[:LONGEST_SLUG]!r} that the API token can access. {_choice(reached)}",
+        f"Buildkite knows no organization {shown} that the API token can access. {_choice(reached)}",
         remedy=Remedy.EDIT,
     )
 

@@ -10,6 +10,7 @@ from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.model.directory import TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight
 from fakes.buildkite_world import NO_LIMITS, World, serving, small_organization
@@ -83,7 +84,7 @@ async def test_the_preflight_names_every_missing_scope(
 ) -> None:
     async with serving(tokens=[Token(scopes=scopes)]) as world:
         with pytest.raises(ScopesMissing) as failed:
-            await preflight(world.client(), "acme", kinds)
+            await preflight(world.client(), OrganizationChoice("acme"), kinds)
         assert failed.value.missing == missing
         assert len(world.sim.requests) == 1
 
@@ -107,7 +108,7 @@ async def test_the_expiry_of_a_token_is_told_in_iso_8601() -> None:
 async def test_an_unknown_slug_is_answered_with_those_that_the_token_reaches() -> None:
     async with serving() as world:
         with pytest.raises(Failure, match=r"'acmee'.*: acme\.") as failed:
-            await preflight(world.client(), "acmee", ALL_KINDS)
+            await preflight(world.client(), OrganizationChoice("acmee"), ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
@@ -130,7 +131,7 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
 async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> None:
     async with serving() as world:
         with pytest.raises(Failure) as failed:
-            await preflight(world.client(), slug, ALL_KINDS)
+            await preflight(world.client(), OrganizationChoice(slug), ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
         assert [request.path for request in world.sim.requests] == ["/v2/access-token", "/v2/organizations"]
 
@@ -140,7 +141,7 @@ async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> N
 async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
     async with serving() as world:
         with pytest.raises(Failure) as failed:
-            await preflight(world.client(), slug, ALL_KINDS)
+            await preflight(world.client(), OrganizationChoice(slug), ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
         asked = [request.path for request in world.sim.requests]
         assert [path.count("/") for path in asked] == [2, 3, 2]

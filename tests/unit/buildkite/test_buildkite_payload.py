@@ -123,7 +123,7 @@ READ: dict[str, tuple[dict[str, Any], Callable[[bytes], Any], set[str]]] = {
         {"id"},
     ),
     "team": ({**TEAM, **SETTINGS}, lambda body: teams(b"[" + body + b"]")[0], {"id", "slug"}),
-    "member": (MEMBER, payload.member, {"user_id", "role"}),
+    "member": (MEMBER, lambda body: payload.member(body, Redactor()), {"user_id", "role"}),
     "organization": ({"id": "9f2d1a52", "slug": "acme", "name": "Acme"}, organization, {"id", "slug"}),
     "token": ({**TOKEN, "expires_at": "2025-07-23 06:07:42 UTC"}, payload.token, {"scopes"}),
 }
@@ -293,13 +293,18 @@ def test_an_id_may_be_any_word(value: str) -> None:
 def test_ids_and_slugs_that_hold_the_token_are_refused() -> None:
     redactor = Redactor(["bkua_0123456789"])
     for field in ("id", "slug"):
-        with pytest.raises(PayloadError, match="the API token is among them"):
+        with pytest.raises(PayloadError, match="a credential is among them"):
             payload.teams(encoded([TEAM, {**TEAM, field: "x-bkua_0123456789"}]), redactor)
 
 
 def test_an_organizations_name_is_shown_without_the_token_on_one_line() -> None:
     acme = {"id": "9f2d1a52", "slug": "acme", "name": "A\ncme bkua_0123456789"}
     assert payload.organization(encoded(acme), Redactor(["bkua_0123456789"])).name == "A cme [redacted]"
+
+
+def test_a_members_name_is_shown_without_the_token() -> None:
+    found = payload.member(encoded({**MEMBER, "user_name": "Ada bkua_0123456789"}), Redactor(["bkua_0123456789"]))
+    assert found.name == "Ada [redacted]"
 
 
 def test_more_items_than_a_page_has_are_refused() -> None:

@@ -15,6 +15,7 @@ from buildkite_connector.buildkite import BuildkiteClient, Patience, open_buildk
 from buildkite_connector.buildkite.client import path_part
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_world import HASTY
@@ -72,7 +73,7 @@ def one_line(text: str) -> str:
 
 async def failure_of(client: BuildkiteClient, slug: str) -> Failure | None:
     try:
-        found = await preflight(client, slug, FULL_SCOPE.kinds)
+        found = await preflight(client, OrganizationChoice(slug) if slug else None, FULL_SCOPE.kinds)
         await collect(client, found.organization, FULL_SCOPE)
     except Failure as failure:
         return failure

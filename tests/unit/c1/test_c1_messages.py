@@ -36,6 +36,12 @@ def sync_task(**options: object) -> SyncTask:
     return task
 
 
+def test_a_task_whose_id_repeats_a_credential_is_left_alone() -> None:
+    message = baton_pb2.Task(id="abcdefghijklmnopqrstuvwxyz0", sync_full=baton_pb2.Task.SyncFullTask())
+    with pytest.raises(Failure, match=r"but '\[redacted\]uvwxyz0'"):
+        poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message), Redactor(["0-abcdefghijklmnopqrst-0"]))
+
+
 def test_a_plain_sync_task_asks_for_everything() -> None:
     assert sync_task() == SyncTask(ID, FULL_SCOPE)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.c1 import C1Client, parse_credentials
+from buildkite_connector.c1 import C1Client, open_c1, parse_credentials
 from buildkite_connector.c1.token import ASSERTION_TYPE, AccessToken, sign_assertion
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
-from fakes.c1_world import connect
+from buildkite_connector.model.untrusted_text import Redactor
+from fakes.c1_world import HOST_ID, connect, settings_for
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
@@ -133,6 +134,16 @@ async def test_no_log_record_and_no_exception_holds_a_secret(
         for secret in (client.client_secret, key, private, token):
             assert secret not in text
         assert not JWT.search(text)
+
+
+@pytest.mark.parametrize("piece", ["the_password_of_another_connector", "password_of_another"])
+async def test_the_error_of_the_token_endpoint_is_quoted_without_credentials(sim: C1Simulator, piece: str) -> None:
+    client = sim.register_client()
+    redactor = Redactor(["the_password_of_another_connector"])
+    credentials = parse_credentials(client.client_id, client.client_secret, redactor)
+    sim.answer_token(401, json.dumps({"error": piece}))
+    async with open_c1(settings_for(sim)) as c1, c1.client(credentials, HOST_ID) as connector:
+        assert piece not in await raised(connector.hello())
 
 
 def test_a_tokens_representation_does_not_show_it() -> None:

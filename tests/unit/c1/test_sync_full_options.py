@@ -16,6 +16,7 @@ import zstandard
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts, open_buildkite
 from buildkite_connector.cli.wiring import BuildkiteSource
+from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.tasks import Code
 from fakes.buildkite_world import NO_LIMITS, small_organization
 from fakes.hurried_time import hurried_time
@@ -117,7 +118,7 @@ async def connected(max_snapshot_age: float) -> AsyncIterator[tuple[SessionWorld
         session_world() as world,
         open_buildkite(replace(PATIENT, api_url=sim.url), clock=world.clock) as buildkite,
     ):
-        world.another_buildkite = BuildkiteSource(buildkite, sim.token.value, 80)
+        world.another_buildkite = BuildkiteSource(buildkite, Credentials("", "", sim.token.value), 80)
         world.start(max_snapshot_age)
         await world.until(lambda: world.ready)
         yield world, sim

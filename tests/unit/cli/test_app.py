@@ -119,6 +119,11 @@ async def test_several_organizations_are_listed_when_none_is_chosen(tmp_path: Pa
     ("arguments", "environment", "named"),
     [
         (("sync",), {}, "--api-token"),
+        (
+            ("sync",),
+            {"BATON_API_TOKEN": "bkua_0123456789ab", "BATON_ORGANIZATION": "bkua_0123456789ab"},
+            "--organization",
+        ),
         (("sync", "--timeout", "3x"), {"BATON_API_TOKEN": "t"}, "--timeout"),
         (("sync",), {"BATON_API_TOKEN": "t", "BUILDKITE_API_URL": "http://example.com/v2"}, "BUILDKITE_API_URL"),
     ],

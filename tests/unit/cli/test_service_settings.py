@@ -103,6 +103,11 @@ def test_the_client_ids_host_is_allowed_unless_others_are_listed(client_secret: 
         ({"BATON_API_TOKEN": ""}, "BATON_API_TOKEN"),
         ({"BATON_API_TOKEN": "two words"}, "BATON_API_TOKEN.* no credential has"),
         ({"BATON_ORGANIZATION": "Acme Inc"}, "--organization: it is not the slug"),
+        (
+            {"BATON_ORGANIZATION": "bkua_0123456789ab", "BATON_API_TOKEN": "bkua_0123456789ab"},
+            "^--organization: it repeats a credential: write the slug of the organization$",
+        ),
+        ({"BATON_API_TOKEN": "t" * 8193}, "BATON_API_TOKEN.*: it has more than 8192 characters"),
         ({"BATON_HOST_ID": "h" * 257}, "BATON_HOST_ID: it has 257 characters"),
         ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "1m"}, "--sync-interval: expected 5m to 168h"),
         ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "soon"}, "--sync-interval"),

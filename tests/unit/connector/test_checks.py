@@ -14,7 +14,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Cron
 from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down
@@ -23,7 +23,7 @@ from fakes.connector_world import World
 from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import virtual_time
 
-SECRET_ORGANIZATION = replace(CREDENTIALS, organization=OrganizationSlug("of-the-secret"))
+SECRET_ORGANIZATION = replace(CREDENTIALS, organization=OrganizationChoice("of-the-secret", "BATON_ORGANIZATION"))
 
 
 @dataclass
@@ -31,11 +31,11 @@ class Source(Buildkite):
     """`asked` is what it was asked for, `found` what it answers."""
 
     found: Preflight = PREFLIGHT
-    asked: list[tuple[OrganizationSlug | None, frozenset[ResourceKind]]] = field(default_factory=list)
+    asked: list[tuple[OrganizationChoice | None, frozenset[ResourceKind]]] = field(default_factory=list)
 
-    async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        self.asked.append((slug, kinds))
-        await super().preflight(slug, kinds)
+    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
+        self.asked.append((choice, kinds))
+        await super().preflight(choice, kinds)
         return self.found
 
 
@@ -86,10 +86,13 @@ async def test_credentials_that_are_known_are_only_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_spec", "asked"), [(None, "of-the-secret"), (OrganizationSlug("of-the-spec"), "of-the-spec")]
+    ("of_spec", "asked"),
+    [(None, SECRET_ORGANIZATION.organization), (OrganizationSlug("of-the-spec"), OrganizationChoice("of-the-spec"))],
 )
 @virtual_time
-async def test_the_organization_is_the_specs_or_else_the_secrets(of_spec: OrganizationSlug | None, asked: str) -> None:
+async def test_the_organization_is_the_specs_or_else_the_secrets(
+    of_spec: OrganizationSlug | None, asked: OrganizationChoice
+) -> None:
     bench = Bench(SECRET_ORGANIZATION, organization=of_spec)
     await bench.check()
     assert bench.source_port.asked == [(asked, USERS.kinds)]

@@ -8,6 +8,7 @@ from functools import cache, partial
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
 from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from unit.hostile.http_server import Answer, HostileServer, Part, Request
@@ -114,7 +115,7 @@ async def sync(
 
         async def operate() -> None:
             client = buildkite.client(TOKEN)
-            found = await preflight(client, slug, FULL_SCOPE.kinds)
+            found = await preflight(client, OrganizationChoice(slug) if slug else None, FULL_SCOPE.kinds)
             await collect(client, found.organization, FULL_SCOPE)
 
         yield operate

@@ -24,9 +24,9 @@ from typing import Self
 
 from bench.stall import ProcessorWait, Stall, watched
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
@@ -81,7 +81,7 @@ class _Neighbour:
 
             async def sync() -> None:
                 client = buildkite.client(token)
-                found = await preflight(client, OrganizationSlug("neighbour"), FULL_SCOPE.kinds)
+                found = await preflight(client, OrganizationChoice("neighbour"), FULL_SCOPE.kinds)
                 await collect(client, found.organization, FULL_SCOPE)
 
             await sync()  # connections are there, and what is loaded late

@@ -1,5 +1,6 @@
 """What the operator makes of an object: the same rules as the definition's, with the same sentences."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -18,6 +19,15 @@ def body(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
         "metadata": {"namespace": "default", "name": "acme", "uid": "u-1", "generation": 3, **metadata},
         "spec": spec,
     }
+
+
+KEYS = {
+    "clientID": "BATON_CLIENT_ID",
+    "clientSecret": "BATON_CLIENT_SECRET",
+    "apiToken": "BATON_API_TOKEN",
+    "writeApiToken": "BATON_WRITE_API_TOKEN",
+    "organization": "BATON_ORGANIZATION",
+}
 
 
 def read(spec: dict[str, Any], **metadata: Any) -> ObservedConnector:
@@ -64,6 +74,13 @@ def test_every_field_of_the_spec_arrives() -> None:
     assert (seen.secret.keys.client_id, seen.secret.keys.api_token) == ("id", "token")
 
 
+@pytest.mark.parametrize("keys", [KEYS, dict(zip(KEYS, "abcde", strict=True))], ids=["defaults", "names of one's own"])
+def test_each_field_of_the_keys_may_name_its_default_or_any_key_of_its_own(keys: dict[str, str]) -> None:
+    seen = read({"credentialsSecretRef": {"name": "s", "keys": keys}}).secret.keys
+    found = (seen.client_id, seen.client_secret, seen.api_token, seen.write_api_token, seen.organization)
+    assert found == tuple(keys.values())
+
+
 def test_a_cron_without_a_time_zone_is_in_utc() -> None:
     assert read({"schedule": {"cron": "0 3 * * *"}}).spec.schedule == Cron("0 3 * * *", "UTC")
 
@@ -104,6 +121,26 @@ def test_unknown_fields_are_passed_over() -> None:
         ({"credentialsSecretRef": {"name": "Not_A_Name"}}, "spec.credentialsSecretRef.name"),
         (
             {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "a b"}}},
+            "spec.credentialsSecretRef.keys.apiToken",
+        ),
+        *(
+            (
+                {"credentialsSecretRef": {"name": "s", "keys": {field: key}}},
+                f"spec.credentialsSecretRef.keys.{field} names the default key of another field",
+            )
+            for field in KEYS
+            for other, key in KEYS.items()
+            if other != field
+        ),
+        *(
+            (
+                {"credentialsSecretRef": {"name": "s", "keys": {field: "x", other: "x"}}},
+                "spec.credentialsSecretRef.keys names one key of the Secret twice",
+            )
+            for field, other in itertools.combinations(KEYS, 2)
+        ),
+        (
+            {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "BATON_ORGANIZATION", "organization": "x"}}},
             "spec.credentialsSecretRef.keys.apiToken",
         ),
         ({"schedule": {"interval": "1h", "cron": "0 3 * * *"}}, "spec.schedule.interval and spec.schedule.cron"),

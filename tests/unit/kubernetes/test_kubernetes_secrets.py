@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
+from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.untrusted_text import LONGEST_SECRET
 
-REF = SecretRef(
-    "buildkite-credentials",
-    SecretKeys("BATON_CLIENT_ID", "BATON_CLIENT_SECRET", "BATON_API_TOKEN", "BATON_ORGANIZATION"),
-)
+REF = SecretRef("buildkite-credentials", DEFAULT_KEYS)
 GOOD = {
     "BATON_CLIENT_ID": b"brave-otter-12345@acme.conductor.one/ccc",
     "BATON_CLIENT_SECRET": b"secret-token:conductorone.com:v1:hunter2hunter2",
@@ -51,15 +50,16 @@ async def test_the_vendor_s_secret_is_read_as_it_is() -> None:
     assert credentials.client_id == "brave-otter-12345@acme.conductor.one/ccc"
     assert credentials.client_secret == "secret-token:conductorone.com:v1:hunter2hunter2"
     assert credentials.api_token == "bkua_hunter2"
-    assert credentials.organization == "acme-inc"
+    assert credentials.organization == OrganizationChoice("acme-inc", "BATON_ORGANIZATION")
 
 
 async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> None:
-    ref = SecretRef("s", SecretKeys("id", "secret", "token", "org"))
+    ref = SecretRef("s", SecretKeys("id", "secret", "token", "org", "writes"))
     credentials = await read_credentials(
         Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}), "default", ref
     )
-    assert (credentials.client_id, credentials.api_token, credentials.organization) == ("a@b/c", "t", "acme")
+    assert (credentials.client_id, credentials.api_token) == ("a@b/c", "t")
+    assert credentials.organization == OrganizationChoice("acme", "org")
 
 
 @pytest.mark.parametrize(
@@ -132,20 +132,21 @@ async def test_trouble_with_the_api_is_passed_on_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("key", GOOD)
-async def test_a_missing_key_is_named_with_the_keys_that_are_there(key: str) -> None:
-    failure = await failure_of({**{name: value for name, value in GOOD.items() if name != key}, "TYPO": b"x"})
+async def test_a_missing_key_is_named_with_the_known_keys_that_are_there(key: str) -> None:
+    there = {name: value for name, value in GOOD.items() if name != key}
+    failure = await failure_of({**there, "somebody-elses": b"x"})
     assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_MISSING, Remedy.CREDENTIALS)
     assert f"has no key {key}," in failure.message
-    assert "TYPO" in failure.message
+    assert f"; it has {', '.join(sorted(there))} and 1 other key:" in failure.message
+
+
+async def test_keys_that_neither_the_resource_nor_the_vendor_names_are_counted_and_not_told() -> None:
+    failure = await failure_of({"hunter2": b"x", "password": b"y"})
+    assert "; it has 2 other keys:" in failure.message
 
 
 async def test_an_empty_secret_says_that_it_has_no_key_at_all() -> None:
     assert "no key at all" in (await failure_of({})).message
-
-
-async def test_a_secret_with_many_keys_has_only_some_of_them_listed() -> None:
-    failure = await failure_of({f"key-{number:02}": b"x" for number in range(50)})
-    assert "key-09 and 40 more" in failure.message
 
 
 @pytest.mark.parametrize("key", GOOD)
@@ -163,6 +164,13 @@ async def test_what_cannot_be_a_credential_is_named_and_not_shown(value: bytes) 
     failure = await failure_of({**GOOD, "BATON_API_TOKEN": value})
     assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_INVALID, Remedy.CREDENTIALS)
     assert "BATON_API_TOKEN" in failure.message
+
+
+@pytest.mark.parametrize("key", [*GOOD, "BATON_ORGANIZATION", "BATON_WRITE_API_TOKEN"])
+async def test_a_value_longer_than_any_credential_is_refused_by_its_key(key: str) -> None:
+    failure = await failure_of({**GOOD, key: b"hunter2" * LONGEST_SECRET})
+    assert (failure.reason, failure.remedy) == (Reason.SECRET_KEY_INVALID, Remedy.CREDENTIALS)
+    assert f"Key {key} of" in failure.message
 
 
 @pytest.mark.parametrize("slug", [b"Acme", b"../users", b"acme/teams"])

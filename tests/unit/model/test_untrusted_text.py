@@ -1,15 +1,17 @@
 """What a server sends back is shown without credentials, on one bounded line."""
 
 import base64
+import html
 import json
 import time
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.model.untrusted_text import LONGEST_QUOTE, PLACEHOLDER, Redactor
+from buildkite_connector.model.untrusted_text import LONGEST_QUOTE, PLACEHOLDER, SHORTEST_PIECE, Redactor
 
 SECRET = "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AiLCJkIjoi+/x"
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=80)
@@ -30,6 +32,66 @@ def test_no_form_of_a_credential_is_quoted(secret: str, before: str, after: str)
         shown = redactor.quote(f"{before}{form}{after}")
         assert secret not in shown.replace(PLACEHOLDER, "")
         assert form.rstrip("=") not in shown.replace(PLACEHOLDER, "")
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in capitals": str.upper,
+    "in \\u escapes": lambda text: "".join(f"\\u{ord(char):04x}" for char in text),
+    "in \\u escapes with braces": lambda text: "".join(f"\\u{{{ord(char):X}}}" for char in text),
+    "in \\u escapes that were escaped again": lambda text: "".join(f"\\\\u{ord(char):04X}" for char in text),
+    "every other character escaped": lambda text: "".join(
+        f"\\u{ord(char):04x}" if at % 2 else char for at, char in enumerate(text)
+    ),
+    "in \\x escapes": lambda text: "".join(f"\\x{ord(char):02x}" for char in text),
+    "percent-encoded": lambda text: "".join(f"%{ord(char):02X}" for char in text),
+    "percent-encoded twice": lambda text: "".join(f"%25{ord(char):02X}" for char in text),
+    "as HTML": html.escape,
+    "in HTML's numbers": lambda text: "".join(f"&#{ord(char)};" for char in text),
+    "in HTML's hexadecimal numbers": lambda text: "".join(f"&#x{ord(char):x};" for char in text),
+    "in hexadecimal": lambda text: text.encode().hex(),
+    "in hexadecimal and capitals": lambda text: text.encode().hex().upper(),
+    "in hexadecimal with blanks": lambda text: text.encode().hex(" "),
+    "in base64 with others around it": lambda text: base64.b64encode(f"a{text}bc".encode()).decode(),
+}
+
+
+def parts(text: str) -> list[str]:
+    return [text[at : at + SHORTEST_PIECE] for at in range(len(text) - SHORTEST_PIECE + 1)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40)
+@given(
+    secret=st.text(
+        st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\\"),
+        min_size=SHORTEST_PIECE,
+        max_size=80,
+    ),
+    piece=st.tuples(st.integers(0, 80), st.integers(SHORTEST_PIECE, 80)),
+    before=st.sampled_from(["", "x", "the token ", '{"said": "']),
+)
+def test_no_piece_of_a_credential_is_quoted_in_any_form(
+    form: str, secret: str, piece: tuple[int, int], before: str
+) -> None:
+    start = min(piece[0], len(secret) - SHORTEST_PIECE)
+    shown = Redactor([secret]).quote(f"{before}{FORMS[form](secret[start : start + piece[1]])} is not known.", 2000)
+    assert PLACEHOLDER in shown
+    for part in parts(secret[start : start + piece[1]]):
+        assert FORMS[form](part) not in shown.replace(PLACEHOLDER, "\n")
+
+
+@pytest.mark.parametrize("start", [0, 1, 20, len(SECRET) - SHORTEST_PIECE])
+def test_a_piece_in_mid_text_is_taken_out_and_nothing_beside_it(start: int) -> None:
+    piece = SECRET[start : start + SHORTEST_PIECE]
+    assert Redactor([SECRET]).quote(f"before {piece} after") == f"before {PLACEHOLDER} after"
+    assert Redactor([SECRET]).quote(f"before ({piece[1:]}) after") == f"before ({piece[1:]}) after"
+
+
+def test_what_a_credential_in_base64_holds_is_taken_out_too() -> None:
+    held = '{"kty":"OKP","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}'
+    secret = f"secret-token:conductorone.com:v1:{base64.urlsafe_b64encode(held.encode()).decode().rstrip('=')}"
+    assert "kuwsxERJxWl7" not in Redactor([secret]).quote('no key {"d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAx"}')
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "ab", "user:"])
@@ -91,4 +153,23 @@ def test_many_long_credentials_in_a_long_text_take_no_noticeable_time() -> None:
     began = time.process_time()
 
     assert SECRET not in redactor.quote("ab" * 500_000)
+    assert time.process_time() - began < 1.0
+
+
+HOSTILE = {
+    "the credential's own characters": "ab" * 250_000,
+    "escapes": "%25" * 100_000,
+    "backslashes": "\\" * 500_000,
+    "HTML's escapes": "&amp;" * 100_000,
+    "one long escape of HTML": f"&{'amp;' * 100_000}",
+    "zeros": f"&#x{'0' * 500_000}",
+    "percent signs": "%" * 500_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_text_takes_no_noticeable_time(text: str) -> None:
+    redactor = Redactor(["".join("ab"[int(bit)] for bit in f"{7**n:b}")[:8000] for n in range(2900, 2908)])
+    began = time.process_time()
+    redactor.quote(HOSTILE[text], 1200)
     assert time.process_time() - began < 1.0

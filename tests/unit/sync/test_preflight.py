@@ -8,9 +8,11 @@ import pytest
 from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, required_scopes
 
 USER, TEAM = ResourceKind.USER, ResourceKind.TEAM
+ACME = OrganizationChoice("acme")
 TOKEN = TokenFacts("b63254c0", frozenset({"read_organizations", "read_teams"}), "2025-07-23T06:07:42Z")
 
 
@@ -31,13 +33,13 @@ class AccessDouble:
         self.asked.append("token")
         return self.facts
 
-    async def organization(self, slug: OrganizationSlug) -> Organization:
+    async def chosen(self, choice: OrganizationChoice) -> Organization:
         self.asked.append("organization")
         if self.failure is not None:
             raise self.failure
-        if slug not in self.reached:
+        if choice.slug not in self.reached:
             raise Failure(Reason.ORGANIZATION_NOT_FOUND, "404", remedy=Remedy.EDIT)
-        return organization(slug)
+        return organization(choice.slug)
 
     async def organizations(self) -> Sequence[Organization]:
         self.asked.append("organizations")
@@ -46,14 +48,15 @@ class AccessDouble:
 
 async def test_the_chosen_organization_takes_two_questions() -> None:
     access = AccessDouble(reached=("acme", "umbrella"))
-    assert await preflight(access, "umbrella", ALL_KINDS) == Preflight(TOKEN, organization("umbrella"))
+    assert await preflight(access, OrganizationChoice("umbrella"), ALL_KINDS) == Preflight(
+        TOKEN, organization("umbrella")
+    )
     assert access.asked == ["token", "organization"]
 
 
-@pytest.mark.parametrize("slug", [None, ""])
-async def test_the_only_organization_that_the_token_reaches_need_not_be_chosen(slug: str | None) -> None:
+async def test_the_only_organization_that_the_token_reaches_need_not_be_chosen() -> None:
     access = AccessDouble()
-    assert (await preflight(access, slug, ALL_KINDS)).organization == organization("acme")
+    assert (await preflight(access, None, ALL_KINDS)).organization == organization("acme")
     assert access.asked == ["token", "organizations"]
 
 
@@ -80,7 +83,7 @@ def test_only_the_scopes_are_required_that_are_needed(kinds: set[ResourceKind], 
 async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tuple[str, ...]) -> None:
     access = AccessDouble(TokenFacts("b63254c0", frozenset(scopes)))
     with pytest.raises(ScopesMissing, match=f"lacks {', '.join(missing)}") as failed:
-        await preflight(access, "acme", ALL_KINDS)
+        await preflight(access, ACME, ALL_KINDS)
     assert failed.value.missing == missing
     assert failed.value.reason is Reason.TOKEN_SCOPE_MISSING
     assert failed.value.remedy is Remedy.CREDENTIALS
@@ -90,21 +93,31 @@ async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tup
 
 async def test_a_token_without_read_teams_will_do_for_accounts() -> None:
     access = AccessDouble(TokenFacts("b63254c0", frozenset({"read_organizations"})))
-    assert (await preflight(access, "acme", {USER})).organization == organization("acme")
+    assert (await preflight(access, ACME, {USER})).organization == organization("acme")
 
 
 async def test_an_unknown_organization_is_answered_with_the_slugs_to_choose_from() -> None:
     access = AccessDouble(reached=("umbrella", "acme"))
     with pytest.raises(Failure, match=r"'acmee' .* acme, umbrella") as failed:
-        await preflight(access, "acmee", ALL_KINDS)
+        await preflight(access, OrganizationChoice("acmee"), ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
     assert failed.value.remedy is Remedy.EDIT
+
+
+@pytest.mark.parametrize("slug", ["bkua_0123456789", "x" * 1_000])
+async def test_an_unknown_organization_that_only_the_secret_names_is_not_quoted_but_its_key_is(slug: str) -> None:
+    choice = OrganizationChoice(slug, "BATON_ORGANIZATION")
+    with pytest.raises(
+        Failure, match=r"no organization with the slug in the Secret's key BATON_ORGANIZATION"
+    ) as failed:
+        await preflight(AccessDouble(), choice, ALL_KINDS)
+    assert slug not in f"{failed.value!r} {choice!r} {choice}"
 
 
 async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
     access = AccessDouble()
     with pytest.raises(Failure, match="acme") as failed:
-        await preflight(access, "x" * 1_000_000, ALL_KINDS)
+        await preflight(access, OrganizationChoice("x" * 1_000_000), ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
     assert len(failed.value.message) < 1000
     assert access.asked == ["token", "organizations"]
@@ -129,15 +142,15 @@ async def test_long_slugs_do_not_make_a_long_sentence() -> None:
     assert len(failed.value.message) < 600
 
 
-@pytest.mark.parametrize("slug", [None, "acme"])
-async def test_a_token_that_reaches_nothing_is_told_so(slug: str | None) -> None:
+@pytest.mark.parametrize("choice", [None, OrganizationChoice("acme")])
+async def test_a_token_that_reaches_nothing_is_told_so(choice: OrganizationChoice | None) -> None:
     with pytest.raises(Failure, match="can access no organization") as failed:
-        await preflight(AccessDouble(reached=()), slug, ALL_KINDS)
+        await preflight(AccessDouble(reached=()), choice, ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
 async def test_what_keeps_buildkite_from_answering_is_told_as_it_is() -> None:
     down = Failure(Reason.BUILDKITE_UNAVAILABLE, "down")
     with pytest.raises(Failure) as failed:
-        await preflight(AccessDouble(failure=down), "acme", ALL_KINDS)
+        await preflight(AccessDouble(failure=down), ACME, ALL_KINDS)
     assert failed.value is down

@@ -12,6 +12,7 @@ from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, w
 from buildkite_connector.model.directory import Account, Organization, Team, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.sync.collect import TeamNotFound
 from buildkite_connector.sync.listing import Page
@@ -84,7 +85,7 @@ class BuildkiteSteps:
         self._proxy = buildkite_proxy(buildkite.api_url)
         self._buildkite = await self._stack.enter_async_context(open_buildkite(buildkite, clock=self._clock))
         try:
-            self._client = self._buildkite.client(settings.api_token, QUOTA_PERCENT)
+            self._client = self._buildkite.client(settings.api_token, QUOTA_PERCENT, redactor=settings.redactor)
         except Failure as failure:
             return failed(failure.message, Code.INVALID_ARGUMENT)
         return ok(f"BATON_API_TOKEN is set, BUILDKITE_API_URL is {buildkite.api_url}")
@@ -136,7 +137,8 @@ class BuildkiteSteps:
         )
 
     async def _find_organization(self) -> Outcome:
-        self._organization = await find_organization(self._client, self._settings.organization)
+        chosen = self._settings.organization
+        self._organization = await find_organization(self._client, OrganizationChoice(chosen) if chosen else None)
         return ok(f"{self._organization.slug} ({self._organization.name})")
 
     async def _look_at_accounts(self) -> Outcome:

@@ -70,7 +70,8 @@ class C1Steps:
                 "BATON_CLIENT_ID is set and BATON_CLIENT_SECRET is not. Set both, as C1 showed them.",
                 Code.INVALID_ARGUMENT,
             )
-        self._credentials = parse_credentials(self._settings.client_id, self._settings.client_secret)
+        settings = self._settings
+        self._credentials = parse_credentials(settings.client_id, settings.client_secret, settings.redactor)
         return ok("well formed, an Ed25519 key")
 
     async def _choose_host(self) -> Outcome:

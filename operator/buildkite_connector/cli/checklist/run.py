@@ -11,7 +11,6 @@ from buildkite_connector.cli.checklist.settings import CheckSettings
 from buildkite_connector.cli.checklist.steps import Finding, Outcome, Step, carry_out, failed, ok
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock, SystemClock
 
 __all__ = ["CheckSettings", "run_checks"]
@@ -22,8 +21,6 @@ async def run_checks(
 ) -> list[Finding]:
     """Carry out all steps; `listen` hears of each finding at once. Never raises Failure."""
     used = clock or SystemClock()
-    secret = "".join(settings.client_secret.split())
-    redactor = Redactor((settings.api_token, settings.client_secret, secret, secret.rpartition(":")[2]))
 
     async def read_certificates() -> Outcome:
         try:
@@ -39,4 +36,4 @@ async def run_checks(
             *BuildkiteSteps(settings, used, stack).steps,
             *C1Steps(settings, used, stack).steps,
         ]
-        return await carry_out(steps, listen, redactor)
+        return await carry_out(steps, listen, settings.redactor)

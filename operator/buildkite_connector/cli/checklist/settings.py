@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
+from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.untrusted_text import Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,12 @@ class CheckSettings:
     host_id: str
     c1: C1Settings
     organization: str = ""
-    client_id: str = ""
+    client_id: str = field(default="", repr=False)
     client_secret: str = field(default="", repr=False)
     hosts_listed: bool = False
     kinds: frozenset[ResourceKind] = ALL_KINDS
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all credentials: each side's steps quote a server that may have come to know the other's."""
+        return Credentials(self.client_id, "".join(self.client_secret.split()), self.api_token).redactor

@@ -41,9 +41,19 @@ NO_SPEC: dict[str, Any] = {"credentialsSecretRef": dict(_NO_SECRET)}
 something required is missing, and would say no more than `Required value`."""
 
 
-def _secret_key(field: str, default: str, meaning: str) -> Any:
+_DEFAULT_KEYS = {
+    "clientID": "BATON_CLIENT_ID",
+    "clientSecret": "BATON_CLIENT_SECRET",
+    "apiToken": "BATON_API_TOKEN",
+    "writeApiToken": "BATON_WRITE_API_TOKEN",
+    "organization": "BATON_ORGANIZATION",
+}
+
+
+def _secret_key(field: str, meaning: str) -> Any:
     """A field that says under which key of the Secret a value is."""
-    return Field(default, alias=field, max_length=253, description=f"The Secret's key that holds {meaning}.")
+    description = f"The Secret's key that holds {meaning}."
+    return Field(_DEFAULT_KEYS[field], alias=field, max_length=253, description=description)
 
 
 def _key_form(field: str) -> Pattern:
@@ -53,26 +63,54 @@ def _key_form(field: str) -> Pattern:
     )
 
 
+def _own_key(field: str) -> Constraint:
+    """Another field's value would be sent where it must not go: a token as the slug in an address, for one."""
+    others = tuple(key for each, key in _DEFAULT_KEYS.items() if each != field)
+    return Constraint(
+        Rule(
+            f"!(self in {list(others)})",
+            f"spec.credentialsSecretRef.keys.{field} names the default key of another field: name the key that holds"
+            " this field's value.",
+        ),
+        lambda key: key not in others,
+    )
+
+
+_ALL_KEYS = f"[{', '.join(f'self.{field}' for field in _DEFAULT_KEYS)}]"
+_EACH_KEY_ONCE = Rule(
+    # Every field has a default; without them this is asked once, of the default of the whole.
+    f"!has(self.clientID) || {_ALL_KEYS}.all(each, {_ALL_KEYS}.exists_one(other, other == each))",
+    "spec.credentialsSecretRef.keys names one key of the Secret twice: give each field a key of its own.",
+)
+
+
 class SecretKeysModel(SpecPart):
     """The Secret's keys. The defaults are those of the vendor's connector, so its Secret works as it is."""
 
-    client_id: Annotated[str, _key_form("clientID")] = _secret_key("clientID", "BATON_CLIENT_ID", "C1's client ID")
-    client_secret: Annotated[str, _key_form("clientSecret")] = _secret_key(
-        "clientSecret", "BATON_CLIENT_SECRET", "C1's client secret"
+    model_config = ConfigDict(json_schema_extra=cel(_EACH_KEY_ONCE))
+
+    client_id: Annotated[str, _key_form("clientID"), _own_key("clientID")] = _secret_key("clientID", "C1's client ID")
+    client_secret: Annotated[str, _key_form("clientSecret"), _own_key("clientSecret")] = _secret_key(
+        "clientSecret", "C1's client secret"
     )
-    api_token: Annotated[str, _key_form("apiToken")] = _secret_key(
-        "apiToken", "BATON_API_TOKEN", "Buildkite's API token"
+    api_token: Annotated[str, _key_form("apiToken"), _own_key("apiToken")] = _secret_key(
+        "apiToken", "Buildkite's API token"
     )
-    write_api_token: Annotated[str, _key_form("writeApiToken")] = _secret_key(
+    write_api_token: Annotated[str, _key_form("writeApiToken"), _own_key("writeApiToken")] = _secret_key(
         "writeApiToken",
-        "BATON_WRITE_API_TOKEN",
         "a Buildkite API token that changes memberships. The key may be absent; then the API token does both",
     )
-    organization: Annotated[str, _key_form("organization")] = _secret_key(
+    organization: Annotated[str, _key_form("organization"), _own_key("organization")] = _secret_key(
         "organization",
-        "BATON_ORGANIZATION",
         "the organization's slug. The key may be absent; spec.organization goes before it",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        keys = [self.client_id, self.client_secret, self.api_token, self.write_api_token, self.organization]
+        if len(set(keys)) < len(keys):
+            raise ValueError(_EACH_KEY_ONCE.sentence)
+        return self
 
 
 class SecretRefModel(SpecPart):

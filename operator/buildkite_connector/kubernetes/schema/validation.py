@@ -68,7 +68,8 @@ class _Checked(ABC):
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), **cel(*self.rules())}
+        flat = handler(schema)
+        return {**flat, CEL_RULES: [*flat.get(CEL_RULES, ()), *cel(*self.rules())[CEL_RULES]]}
 
 
 @dataclass(frozen=True)
