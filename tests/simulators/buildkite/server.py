@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Self
 
@@ -85,6 +86,7 @@ class BuildkiteSimulator:
         self._control = control
         self._port = config.port
         self._monotonic = monotonic
+        self._now = now
         self._started = monotonic()
         self._reservation: socket.socket | None = None
         self._protocols: web.Server | None = None
@@ -261,7 +263,8 @@ class BuildkiteSimulator:
                 await asyncio.sleep(delay)
             if isinstance(effect, Cut):
                 return await break_off(request, reply, effect)
-            response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+            date = {"Date": format_datetime(self._now(), usegmt=True)}
+            response = web.Response(status=reply.status, body=reply.body, headers={**date, **reply.headers})
             status = reply.status
             return response
         finally:
