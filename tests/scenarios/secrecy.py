@@ -5,10 +5,12 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from secrets import token_hex
 from typing import Protocol
 
 import pytest
 
+from buildkite_connector.model.untrusted_text import SHORTEST_PIECE
 from harness.rig import Rig
 from scenarios.tenant import Tenant
 
@@ -81,3 +83,26 @@ class TestSecrecy:
         assert any(JWT.fullmatch(value) for value in rig.confided)
         assert any("sync succeeded" in text for text in told)
         assert find_leaks(rig, told) == []
+
+    async def test_a_value_that_the_resource_calls_the_organization_is_told_to_nobody(self, rig: Rig) -> None:
+        """Whoever may create a connector, but not read its Secret, would have it quoted as an unknown slug."""
+        tenant = Tenant(rig, "curious")
+        value = f"bkua_{token_hex(20)}"
+        secret = tenant.secret(**{"somebody-elses": value})
+        ref = {"name": tenant.secret_name, "keys": {"organization": "somebody-elses"}}
+        async with rig.operator("--log-level", "debug") as operator:
+            await tenant.apply(secret, tenant.connector(credentialsSecretRef=ref))
+            found = await tenant.until_condition("Ready", "False", "OrganizationNotFound")
+            refused = await tenant.get()
+            await tenant.apply(
+                secret, tenant.connector(credentialsSecretRef=ref, organization=rig.buildkite.organization.slug)
+            )
+            await tenant.until_ready()
+            events = await tenant.events()
+            assert await operator.stop() == 0
+        assert "the slug in the Secret's key somebody-elses" in found["message"]
+        assert "OrganizationNotFound" in {event["reason"] for event in events}
+        assert any(value in request.path for request in rig.buildkite.requests), "it must have been asked for"
+        told = [*operator.lines, json.dumps(refused), json.dumps(await tenant.get()), *map(json.dumps, events)]
+        pieces = {value[at : at + SHORTEST_PIECE] for at in range(len(value) - SHORTEST_PIECE + 1)}
+        assert [text for text in told if any(piece in text for piece in pieces)] == []

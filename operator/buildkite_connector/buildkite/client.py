@@ -42,14 +42,10 @@ class BuildkiteClient:
     Made by `Buildkite.client`, best for one sync: `requests` and `throttled_seconds` count from its making.
     """
 
-    def __init__(
-        self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor, hidden: str = ""
-    ) -> None:
-        """`redactor` knows the credentials. `hidden`: a slug that only a Secret holds; no error quotes it either."""
+    def __init__(self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor) -> None:
         self._settings = settings
         self._sender = sender
         self._redactor = redactor
-        self._quoting = redactor.with_secrets(hidden) if hidden else redactor
 
     @property
     def page_size(self) -> int:
@@ -64,7 +60,7 @@ class BuildkiteClient:
         return self._sender.throttled_seconds
 
     async def token(self) -> TokenFacts:
-        call = Call("GET /access-token", _unknown_url("/access-token"), self._quoting)
+        call = Call("GET /access-token", _unknown_url("/access-token"), self._redactor)
         return await self._sender.get(call, "/access-token", lambda _, body: payload.token(body), limit=OBJECT_LIMIT)
 
     async def organization(self, slug: OrganizationSlug) -> Organization:
@@ -72,11 +68,11 @@ class BuildkiteClient:
 
     async def chosen(self, choice: OrganizationChoice) -> Organization:
         path = _path_of(choice)
-        shown = HIDDEN_ORGANIZATION if choice.hidden else path
+        shown = HIDDEN_ORGANIZATION if choice.key else path
         call = Call(
             f"GET {shown}",
             _no_organization(choice),
-            self._quoting.with_secrets(choice.hidden),
+            self._redactor,
             "read_organizations",
             path=shown,
         )
@@ -152,7 +148,7 @@ class BuildkiteClient:
         scope: str,
         organization: str | None = None,
     ) -> Page[T]:
-        call = Call(f"GET {path} (page {number})", gone, self._quoting, scope)
+        call = Call(f"GET {path} (page {number})", gone, self._redactor, scope)
 
         def read(response: httpx.Response, body: bytes) -> Page[T]:
             last = last_page(
@@ -161,7 +157,7 @@ class BuildkiteClient:
                 most=self._settings.most_pages,
                 url=str(response.url),
                 call=call.name,
-                redactor=self._quoting,
+                redactor=self._redactor,
             )
             return Page(parse(body), last)
 

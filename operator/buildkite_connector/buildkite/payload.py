@@ -247,13 +247,14 @@ def complaint(body: bytes) -> str:
 
 def _organization(found: _Organization, redactor: Redactor) -> Organization:
     _check_words((found.id, found.slug), redactor)
-    return Organization(found.id, OrganizationSlug(found.slug), redactor.quote(found.name or "", LONGEST_TEXT))
+    name = redactor.without(found.slug).quote(found.name or "", LONGEST_TEXT)
+    return Organization(found.id, OrganizationSlug(found.slug), name)
 
 
 def _check_words(words: Iterable[str], redactor: Redactor) -> None:
     """Raises PayloadError when a credential is among ids and slugs that will stand in sentences."""
     joined = "|".join(words)
-    if redactor.redact(joined) != joined:
+    if redactor.holds_secret(joined):
         raise PayloadError("body: expected ids and slugs, but a credential is among them", broken=False)
 
 

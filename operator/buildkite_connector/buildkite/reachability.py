@@ -19,13 +19,15 @@ PATH = "/access-token"
 """Answered 401 in JSON to whoever brings no token."""
 
 
-async def reach(settings: BuildkiteSettings, connections: Connections, clock: Clock) -> datetime | None:
+async def reach(
+    settings: BuildkiteSettings, connections: Connections, clock: Clock, redactor: Redactor
+) -> datetime | None:
     """Ask once. Returns the time that Buildkite's clock shows; None where the answer does not tell.
 
     Raises Failure BUILDKITE_UNREACHABLE, BUILDKITE_UNAVAILABLE, BUILDKITE_RATE_LIMITED, or what else is wrong with an
     answer that is not Buildkite's refusal.
     """
-    call = Call(f"GET {PATH}", _elsewhere(f"the answer is 404 of {settings.api_url}"), Redactor())
+    call = Call(f"GET {PATH}", _elsewhere(f"the answer is 404 of {settings.api_url}"), redactor)
     timeouts = settings.timeouts
     request = httpx.Request(
         "GET",

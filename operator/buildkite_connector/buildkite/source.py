@@ -39,18 +39,16 @@ class Buildkite:
         self._gates: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
-    def client(
-        self, token: str, quota_percent: int = 80, *, redactor: Redactor = NOTHING, hidden: str = ""
-    ) -> BuildkiteClient:
+    def client(self, token: str, quota_percent: int = 80, redactor: Redactor = NOTHING) -> BuildkiteClient:
         """A client for one connector and one sync, its preflight included.
 
         Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit. `redactor` knows
-        the connector's other credentials. `hidden`: a slug that no error quotes.
+        the connector's other credentials.
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
         sender = self._sender(token, quota_percent)
-        return BuildkiteClient(self._settings, sender, redactor.with_secrets(token), hidden)
+        return BuildkiteClient(self._settings, sender, redactor.with_secrets(token))
 
     def memberships(self, token: str, redactor: Redactor = NOTHING) -> MembershipClient:
         """A client that changes memberships: its requests go before others', and may use the whole quota.
@@ -78,9 +76,9 @@ class Buildkite:
             urgent=urgent,
         )
 
-    async def reach(self) -> datetime | None:
+    async def reach(self, redactor: Redactor = NOTHING) -> datetime | None:
         """Ask once without a token whether Buildkite answers; see `reachability`."""
-        return await reach(self._settings, self._connections, self._clock)
+        return await reach(self._settings, self._connections, self._clock, redactor)
 
 
 @asynccontextmanager

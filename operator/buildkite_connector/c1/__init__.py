@@ -7,6 +7,7 @@ Start at `client` (the calls), then `token` and `credentials` (who we are), `all
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from buildkite_connector.c1.allowed_hosts import HostPattern, parse_patterns
@@ -66,7 +67,7 @@ class C1:
         return C1Client(
             channel,
             self._channels,
-            credentials=credentials,
+            credentials=self._naming_the_host(credentials),
             host_id=host_id,
             settings=self._settings,
             clock=self._clock,
@@ -84,9 +85,15 @@ class C1:
         """Ask once without a token whether C1 answers there; see `reachability`. Raises what `client` raises."""
         channel = self._channels.acquire(self.endpoint(credentials))
         try:
-            return await reach(channel, self._settings.call_timeout, credentials.redactor)
+            return await reach(channel, self._settings.call_timeout, self._naming_the_host(credentials).redactor)
         finally:
             await self._channels.release(channel)
+
+    def _naming_the_host(self, credentials: Credentials) -> Credentials:
+        """What C1's texts say of the client ID's host may be shown where calls go to it."""
+        if self._instead is not None:
+            return credentials
+        return replace(credentials, redactor=credentials.redactor.without(credentials.client_id))
 
     def _allowed_endpoint(self, credentials: Credentials) -> Endpoint:
         """Where the client ID leads. Checked before a channel is made: a refused host is not even resolved.

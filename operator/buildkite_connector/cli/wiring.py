@@ -22,21 +22,20 @@ class BuildkiteSource:
     quota_percent: int
 
     async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        return await preflight(self._client(choice.hidden if choice is not None else ""), choice, kinds)
+        return await preflight(self._client(), choice, kinds)
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
     ) -> Collection:
-        return await collect(self._client(), organization, scope, progress=progress)
+        return await collect(self._client(organization.slug), organization, scope, progress=progress)
 
     async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
-        return await reread(self._client(), collection, teams)
+        return await reread(self._client(collection.directory.organization.slug), collection, teams)
 
-    def _client(self, hidden: str = "") -> BuildkiteClient:
+    def _client(self, confirmed: str = "") -> BuildkiteClient:
+        """`confirmed`: the slug that is public by now."""
         credentials = self.credentials
-        return self.buildkite.client(
-            credentials.api_token, self.quota_percent, redactor=credentials.redactor, hidden=hidden
-        )
+        return self.buildkite.client(credentials.api_token, self.quota_percent, credentials.redactor.without(confirmed))
 
 
 @dataclass(frozen=True, slots=True)

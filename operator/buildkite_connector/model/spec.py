@@ -52,11 +52,6 @@ class OrganizationChoice:
     def __str__(self) -> str:
         return f"with the slug in the Secret's key {self.key}" if self.key else repr(self.slug)
 
-    @property
-    def hidden(self) -> str:
-        """The slug, where it must not be shown; else empty."""
-        return self.slug if self.key else ""
-
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -78,12 +73,15 @@ class Credentials:
     def redactor(self) -> Redactor:
         """Knows all of them: each of the two servers may come to know what was meant for the other.
 
-        The organization is left out, which is public once Buildkite has confirmed it.
+        Private are the client ID, whose host is public where calls go to it, and the organization, which is public once
+        Buildkite has confirmed it.
         """
-        return Redactor((self.api_token, self.write_api_token, *self._parts_of_the_client()))
+        slug = self.organization.slug if self.organization is not None else ""
+        secrets = (self.api_token, self.write_api_token, *self._parts_of_the_client())
+        return Redactor(secrets, private=(self.client_id, slug))
 
     def _parts_of_the_client(self) -> Iterator[str]:
-        """What is secret of them: not the host, to which calls go only where it is allowed, nor C1's own words."""
+        """What is secret of ID and secret whatever becomes of the host; C1's own words are not."""
         name, at, rest = self.client_id.partition("@")
         yield name
         if at:
@@ -98,4 +96,4 @@ class Credentials:
 
 def repeats_credential(slug: str, credentials: Credentials) -> bool:
     """Whether a slug that was chosen openly is, or holds, what is to stay secret, as by a mistake in pasting."""
-    return credentials.redactor.redact(slug) != slug
+    return credentials.redactor.holds_secret(slug)

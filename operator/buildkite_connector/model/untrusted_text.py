@@ -46,43 +46,39 @@ class Redactor:
     They are found as they are, escaped (percent, `\\u`, `\\x`, HTML), in hexadecimal and in base64; in either case; and
     with backslashes, blanks or characters that cannot be printed between their own.
 
+    `private` is taken out as well. It may have parts in common with ids and slugs, as a host and an organization have.
+
     It keeps the credentials alone and derives their forms at each use: a thousand connectors keep one each, and
     failures are rare.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = tuple(
-            dict.fromkeys(secret[:LONGEST_SECRET] for secret in secrets if len(secret) >= SHORTEST_SECRET)
-        )
+    def __init__(self, secrets: Iterable[str] = (), private: Iterable[str] = ()) -> None:
+        self._secrets = _sought(secrets)
+        self._private = _sought(private)
 
     def with_secrets(self, *secrets: str) -> "Redactor":
         """A redactor that also takes these out."""
-        return Redactor((*self._secrets, *secrets))
+        return Redactor((*self._secrets, *secrets), self._private)
+
+    def without(self, public: str) -> "Redactor":
+        """A redactor that leaves in what was private and has become public."""
+        return Redactor(self._secrets, (text for text in self._private if text != public))
+
+    def holds_secret(self, text: str) -> bool:
+        """Whether a credential, or a piece of one, is in `text`; what is only private does not count."""
+        return _redact(text, _patterns(self._secrets)) != text
 
     def redact(self, text: str) -> str:
         """`text` without the credentials; a credential cut off at the end of the text goes too."""
-        return _redact(text, self._patterns())
+        return _redact(text, _patterns(self._secrets + self._private))
 
     def quote(self, text: str, limit: int = LONGEST_QUOTE) -> str:
         """`text` on one line of at most `limit` printable characters, without the credentials."""
         bounded = text[: 16 * limit]  # a hostile text must not cost time in proportion to its length
-        patterns = self._patterns()
+        patterns = _patterns(self._secrets + self._private)
         printable = "".join(char if char.isprintable() else " " for char in _redact(bounded, patterns))
         line = _redact(" ".join(printable.split()), patterns)
         return line if len(line) <= limit else f"{_redact(line[: limit - 1], patterns)}…"
-
-    def _patterns(self) -> "Sequence[_Pattern]":
-        """How a server may send the credentials back, once its escapes are undone."""
-        plain = [form for secret in self._secrets for form in (secret, *_decoded(secret))]
-        raw = [form.encode("utf-8", "surrogatepass") for form in plain]
-        return (
-            _Pattern.of((each for form in plain for each in _as_text(form)), SHORTEST_PIECE, gram=8),
-            _Pattern.of((form.hex() for form in raw), 2 * SHORTEST_PIECE, gram=16),
-            # 12 bytes in the middle of a longer text have 14 characters of base64 that depend on them alone.
-            _Pattern.of((part for form in raw for part in _in_base64(form)), 14, gram=8),
-            # Letters beyond ASCII, and blanks, are dropped from what the others look at.
-            _Pattern.of((form for form in plain if not _is_plain(form)), SHORTEST_PIECE, gram=8, squeezes=False),
-        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -134,6 +130,24 @@ class _Pattern:
                 if text.endswith(form[:length]):
                     yield len(text) - length, len(text)
                     break
+
+
+def _sought(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text[:LONGEST_SECRET] for text in texts if len(text) >= SHORTEST_SECRET))
+
+
+def _patterns(secrets: Iterable[str]) -> "Sequence[_Pattern]":
+    """How a server may send the credentials back, once its escapes are undone."""
+    plain = [form for secret in secrets for form in (secret, *_decoded(secret))]
+    raw = [form.encode("utf-8", "surrogatepass") for form in plain]
+    return (
+        _Pattern.of((each for form in plain for each in _as_text(form)), SHORTEST_PIECE, gram=8),
+        _Pattern.of((form.hex() for form in raw), 2 * SHORTEST_PIECE, gram=16),
+        # 12 bytes in the middle of a longer text have 14 characters of base64 that depend on them alone.
+        _Pattern.of((part for form in raw for part in _in_base64(form)), 14, gram=8),
+        # Letters beyond ASCII, and blanks, are dropped from what the others look at.
+        _Pattern.of((form for form in plain if not _is_plain(form)), SHORTEST_PIECE, gram=8, squeezes=False),
+    )
 
 
 def _redact(text: str, patterns: "Sequence[_Pattern]") -> str:

@@ -85,7 +85,7 @@ class BuildkiteSteps:
         self._proxy = buildkite_proxy(buildkite.api_url)
         self._buildkite = await self._stack.enter_async_context(open_buildkite(buildkite, clock=self._clock))
         try:
-            self._client = self._buildkite.client(settings.api_token, QUOTA_PERCENT, redactor=settings.redactor)
+            self._client = self._buildkite.client(settings.api_token, QUOTA_PERCENT, settings.redactor)
         except Failure as failure:
             return failed(failure.message, Code.INVALID_ARGUMENT)
         return ok(f"BATON_API_TOKEN is set, BUILDKITE_API_URL is {buildkite.api_url}")
@@ -93,7 +93,7 @@ class BuildkiteSteps:
     async def _connect(self) -> Outcome:
         before, began = self._clock.now(), self._clock.monotonic()
         try:
-            said = await self._buildkite.reach()
+            said = await self._buildkite.reach(self._settings.redactor)
         except Failure as failure:
             if self._proxy and failure.reason is Reason.BUILDKITE_UNREACHABLE:
                 between = f"{failure.message} The proxy {self._proxy} (HTTPS_PROXY, NO_PROXY) stands in between."

@@ -36,4 +36,4 @@ async def run_checks(
             *BuildkiteSteps(settings, used, stack).steps,
             *C1Steps(settings, used, stack).steps,
         ]
-        return await carry_out(steps, listen, settings.redactor)
+        return await carry_out(steps, listen, settings.redactor.without(settings.client_id))

@@ -28,4 +28,5 @@ class CheckSettings:
     @property
     def redactor(self) -> Redactor:
         """Knows all credentials: each side's steps quote a server that may have come to know the other's."""
-        return Credentials(self.client_id, "".join(self.client_secret.split()), self.api_token).redactor
+        unwrapped = Credentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
+        return unwrapped.redactor.with_secrets(self.client_secret)
