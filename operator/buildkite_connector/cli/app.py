@@ -21,7 +21,7 @@ from buildkite_connector.cli import service_commands
 from buildkite_connector.cli.check import check
 from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
-from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, OrganizationName
+from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, HttpAddress, OrganizationName
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
@@ -57,14 +57,7 @@ def operator(
     concurrency: Annotated[
         int, typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="Syncs at once, of all connectors.")
     ] = 32,
-    http_address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="BUILDKITE_CONNECTOR_HTTP_ADDRESS",
-            help="Where /healthz, /readyz and /metrics are served: host:port, or :port; empty for nowhere."
-            "  [default: :8080, where it is free]",
-        ),
-    ] = None,
+    http_address: HttpAddress = None,
     selector: options.Selector = "",
     leader_election: options.LeaderElection = False,
     lease_name: options.LeaseName = "buildkite-connector",
