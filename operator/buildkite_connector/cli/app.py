@@ -22,6 +22,7 @@ from buildkite_connector.cli.check import check
 from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
 from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, HttpAddress, OrganizationName
+from buildkite_connector.cli.signals import ended_by_signals
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
@@ -131,8 +132,7 @@ def sync(
     """Write one snapshot of an organization to a file; the old file stays until the new one is complete."""
     from rich.console import Console
 
-    from buildkite_connector.cli.sync import SyncSettings, print_result, sync_with_progress
-    from buildkite_connector.cli.sync import sync as sync_once
+    from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
 
     configure_logs(log_format, log_level)
     gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
@@ -154,9 +154,10 @@ def sync(
     console, errors = Console(), Console(stderr=True)
     with _one_sentence():
         try:
-            result = asyncio.run(
-                sync_with_progress(settings, errors) if errors.is_terminal else sync_once(settings, None)
-            )
+            result = asyncio.run(sync_until_signalled(settings, errors))
+        except Interrupted as interrupted:
+            _say(f"interrupted; {file} is as it was.")
+            raise SystemExit(128 + interrupted.number) from None
         except TimeoutError:
             raise SystemExit(_say(f"The sync took longer than --timeout {timeout}; {file} is as it was.")) from None
         print_result(result, console)
@@ -175,7 +176,7 @@ def inspect(
 
     if output not in {"table", "json"}:
         raise typer.BadParameter("write table or json", param_hint="--output")
-    with _one_sentence():
+    with _one_sentence(), ended_by_signals():
         show(file, as_json=output == "json", limit=limit, console=Console())
 
 
