@@ -19,9 +19,10 @@ RUN pip install --no-cache-dir --no-compile --require-hashes --target /app --req
 
 FROM ${PYTHON}
 COPY --from=build /app /app
-ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BUILDKITE_CONNECTOR_DATA_DIR=/data
+# No code from where the pod's user may write: neither the working directory nor the home is searched for modules.
+ENV PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BUILDKITE_CONNECTOR_DATA_DIR=/data
 RUN mkdir /data && chmod 1777 /data
 USER 65532:65532
-WORKDIR /tmp
+WORKDIR /
 # Without an argument it takes the place of the vendor's connector (docs/migration.md); the chart runs `operator`.
 ENTRYPOINT ["python3", "-m", "buildkite_connector"]

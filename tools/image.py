@@ -19,6 +19,19 @@ ROOT = Path(__file__).parent.parent
 SUITE, PYTHON = "trixie", "3.13"
 PACKAGES = "base-files,python3,libstdc++6,ca-certificates,tzdata"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+ENVIRONMENT = {
+    "PYTHONPATH": "/app",
+    # No code from where the pod's user may write: neither the working directory nor the home is searched for modules.
+    "PYTHONSAFEPATH": "1",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    "BUILDKITE_CONNECTOR_DATA_DIR": "/data",
+}
+ENTRYPOINT = ("/usr/bin/python3", "-m", "buildkite_connector")
+WORKING_DIRECTORY = "/"
+WRITABLE = ("data", "tmp")
 NEVER_USED = (
     *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug"),
     *("usr/share/perl5", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/aarch64-linux-gnu/perl-base", "usr/bin/perl*"),
@@ -91,7 +104,7 @@ def make_root(root: Path, platform: str, wheel: Path) -> None:
     for pattern in NEVER_USED:
         for each in root.glob(pattern):
             _remove(each)
-    for writable in ("data", "tmp"):
+    for writable in WRITABLE:
         (root / writable).mkdir(exist_ok=True)
         (root / writable).chmod(0o1777)
 
@@ -100,18 +113,11 @@ def add_image(root: Path, platform: str, storage: Sequence[str]) -> str:
     """Commits the root as one layer; gives the image's name."""
     container = _run("buildah", *storage, "from", "--arch", platform, "scratch").strip()
     _run("buildah", *storage, "add", "--quiet", container, str(root), "/")
-    environment = {
-        "PYTHONPATH": "/app",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
-        "BUILDKITE_CONNECTOR_DATA_DIR": "/data",
-    }
-    settings = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
+    settings = [part for name, value in ENVIRONMENT.items() for part in ("--env", f"{name}={value}")]
     _run(
         *("buildah", *storage, "config", *settings, "--arch", platform, "--user", "65532:65532"),
-        *("--entrypoint", json.dumps(["/usr/bin/python3", "-m", "buildkite_connector"])),
-        *("--workingdir", "/tmp", container),  # noqa: S108 - the vendor's file of one sync goes to the working directory
+        *("--entrypoint", json.dumps(ENTRYPOINT)),
+        *("--workingdir", WORKING_DIRECTORY, container),
     )
     name = f"buildkite-connector-{platform}"
     epoch = _run("git", "-C", str(ROOT), "log", "-1", "--format=%ct").strip()

@@ -1,12 +1,17 @@
 """What the tests of the C1 adapter share: a clock that they set, and a connector at a simulated C1."""
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
+from buildkite_connector.model.snapshot import StagedSnapshot
+from fakes.task_ports import SNAPSHOT
 from simulators.c1.server import C1Simulator
 from simulators.c1.token import Client
 
@@ -37,6 +42,13 @@ class LeastChance:
     def uniform(self, low: float, high: float) -> float:
         del high
         return low
+
+
+def staged_file(path: Path) -> StagedSnapshot:
+    """The file, as it is now, as a staged snapshot: what is in it makes no difference to an upload."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return replace(SNAPSHOT, path=path, sha256=digest, size=len(content))
 
 
 def settings_for(sim: C1Simulator, **changes: Any) -> C1Settings:

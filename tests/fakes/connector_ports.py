@@ -168,14 +168,14 @@ class C1:
             raise Failure(Reason.C1_UNAVAILABLE, "C1 is down")
         return Heartbeat(10.0, task_id in self.cancelled)
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
+    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
         if self.upload_failures:
             raise self.upload_failures.popleft()
         await asyncio.sleep(self.upload_seconds)
         sent()
         await asyncio.sleep(self.answer_seconds)
-        self.uploads.append((task_id, sha256))
-        self.files.append(path)
+        self.uploads.append((task_id, snapshot.sha256))
+        self.files.append(snapshot.path)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         self.finish_attempts += 1

@@ -1,9 +1,13 @@
 """What a running operator shows of itself: health, metrics, traces."""
 
 import asyncio
+import contextlib
 import json
 import re
+import resource
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.prometheus import needs_prometheus, prometheus
-from harness.rig import OperatorProcess, Rig
+from harness.rig import PATIENCE, OperatorProcess, Rig
 from harness.trust import plain_client
 from scenarios.secrecy import find_leaks
 from scenarios.tenant import Tenant
@@ -56,7 +60,44 @@ def documented_names() -> set[str]:
     return set(re.findall(r"^\| `([a-z_0-9]+)`", table, re.M))
 
 
+@contextlib.contextmanager
+def silent_connections(port: int, number: int) -> Iterator[None]:
+    """That many connections on which nothing is sent, or as many as this process may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, number + 1000), hard), hard))
+    try:
+        with contextlib.ExitStack() as opened:
+            for _ in range(min(number, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000)):
+                opened.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 class TestObserved:
+    async def test_thousands_of_silent_connections_stop_neither_probes_nor_syncs_and_fill_no_log(
+        self, rig: Rig
+    ) -> None:
+        """The process may open 1,024 files, as is usual."""
+        operator = rig.operator()
+        operator.command = ("sh", "-c", 'ulimit -n 1024; exec "$0" "$@"', *operator.command)
+        tenant = Tenant(rig, "acme")
+        async with operator:
+            await tenant.become_ready()
+            port = await served_port(operator)
+            opening = silent_connections(port, 4_000)
+            await asyncio.to_thread(opening.__enter__)
+            try:
+                before = len(operator.lines)
+                for path in ("/healthz", "/readyz", "/metrics"):
+                    assert (await get(operator, path)).status_code == httpx.codes.OK
+                await tenant.sync()
+                assert (await get(operator, "/readyz")).status_code == httpx.codes.OK
+                assert len(operator.lines) - before < 20
+            finally:
+                opening.__exit__(None, None, None)
+        assert [each["message"] for each in operator.records() if each["level"] in {"warning", "error"}] == []
+
     async def test_every_metric_of_the_docs_is_in_a_scrape_and_the_other_way_round(self, rig: Rig) -> None:
         async with rig.operator() as operator:
             tenant = Tenant(rig, "seen")

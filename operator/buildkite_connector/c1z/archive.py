@@ -5,10 +5,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, get_frame_parameters
 
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.process.files import create_own
 
 MAGIC = b"C1ZF\0"
 PEBBLE_MAGIC = b"C1Z3\0"
@@ -41,7 +43,7 @@ def pack(database: Path, archive: Path, checkpoint: Callable[[], None]) -> Packe
     `checkpoint` is called between chunks and may raise. Raises OSError.
     """
     digest = hashlib.sha256()
-    with database.open("rb") as source, archive.open("xb") as target:
+    with database.open("rb") as source, create_own(archive) as target:
 
         def emit(chunk: bytes) -> None:
             digest.update(chunk)
@@ -60,12 +62,12 @@ def pack(database: Path, archive: Path, checkpoint: Callable[[], None]) -> Packe
         return Packed(digest.hexdigest(), target.tell())
 
 
-def unpack(archive: Path) -> Iterator[bytes]:
-    """The database in chunks of at most 16 MB.
+def unpack(archive: Path, file: BinaryIO | None = None) -> Iterator[bytes]:
+    """The database in chunks of at most 16 MB. `file`: the archive where it is open already; it is closed here.
 
     Raises OSError, and Failure when the file is not whole, not a snapshot, or larger than MOST_UNPACKED.
     """
-    with archive.open("rb") as source:
+    with file or archive.open("rb") as source:
         _check_magic(archive, source.read(len(MAGIC)))
         chunk = source.read(_PACKED_CHUNK)
         _check_window(archive, chunk)

@@ -7,11 +7,14 @@ what another process is at work on.
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from buildkite_connector.process.files import create_own, open_own
 
 _PREFIX, _SUFFIX = ".buildkite-connector-", ".partial"
 _LOCK = "lock"
@@ -21,10 +24,15 @@ _LOCKED_WITHIN = 60.0
 
 @contextmanager
 def scratch_directory(beside: Path) -> Iterator[Path]:
-    """A new private directory in `beside`, removed with all in it at the end. Raises OSError."""
+    """A new private directory in `beside`, removed with all in it at the end; what killed writers left there goes too.
+
+    Raises OSError.
+    """
+    remove_abandoned(beside, min_age=_LOCKED_WITHIN)
     path = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=beside))
     try:
-        with (path / _LOCK).open("xb") as lock:
+        path.chmod(0o700)  # an odd umask may have taken bits away
+        with create_own(path / _LOCK) as lock:
             # A file system without locks only loses the clearing up after a killed writer.
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,24 +41,36 @@ def scratch_directory(beside: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_abandoned(directory: Path) -> None:
+def remove_abandoned(directory: Path, min_age: float = 0.0) -> None:
     """Remove the scratch directories in `directory` that no living writer holds.
 
-    A process that is killed while it removes one may leave it with files and without its lock.
+    `min_age`: seconds; where other writers may be at work, whose lock is made and not held yet. A process that is
+    killed while it removes one may leave it with files and without its lock.
     """
     for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
+            if path.is_symlink():
+                continue  # none of ours
             if not (path / _LOCK).exists():
                 if any(path.iterdir()) or time.time() - path.stat().st_mtime > _LOCKED_WITHIN:
                     shutil.rmtree(path, ignore_errors=True)
                 continue
-            with (path / _LOCK).open("r+b") as lock:
+            if min_age and time.time() - (path / _LOCK).lstat().st_mtime < min_age:
+                continue
+            with open_own(path / _LOCK) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)
 
 
 def put_in_place(built: Path, name: Path) -> None:
-    """Give the file `built`, already on the disk, its `name`: wholly or not at all. Raises OSError."""
+    """Give the file `built`, already on the disk, its `name`: wholly or not at all. Raises OSError.
+
+    It keeps the permissions of a file of this user's that it replaces: somebody may have chosen them.
+    """
+    with suppress(FileNotFoundError):
+        found = name.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            built.chmod(stat.S_IMODE(found.st_mode) & 0o777)
     built.replace(name)
     handle = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import gettempdir
+from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 
 from buildkite_connector.c1z.archive import invalid, unpack
 from buildkite_connector.c1z.atomic_file import scratch_directory
 from buildkite_connector.c1z.errors import translated
+from buildkite_connector.process.files import create_own
 
 LONGEST_CELL = 1 << 20
 """Bytes of one text or blob. The largest that is written for Buildkite is some KB, whatever names people have."""
@@ -28,15 +30,16 @@ _TABLES = ("v1_sync_runs", "v1_resource_types", "v1_resources", "v1_entitlements
 
 
 @contextmanager
-def opened(path: Path, scratch: Path | None) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, scratch: Path | None, file: BinaryIO | None = None) -> Iterator[sqlite3.Connection]:
     """The file's database, read only. What is wrong with it, found while it is used, comes out as Failure.
 
-    It is unpacked in `scratch` meanwhile (default: the system's temporary directory).
+    It is unpacked in `scratch` meanwhile (default: the system's temporary directory). `file`: the one at `path` where
+    it is open already; it is closed here.
     """
     with translated(path, "read the snapshot"), scratch_directory(scratch or Path(gettempdir())) as place:
         database = place / "database"
-        with database.open("wb") as target:
-            for chunk in unpack(path):
+        with create_own(database) as target:
+            for chunk in unpack(path, file):
                 target.write(chunk)
         size = database.stat().st_size
         uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from buildkite_connector.c1z.archive import invalid
 from buildkite_connector.c1z.database import opened
+from buildkite_connector.c1z.errors import translated
 from buildkite_connector.c1z.reader import find_sync_run
 from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row
 from buildkite_connector.c1z.writer import write_rows
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.process.files import ReplacedError, open_verified
 
 
 def derive_snapshot(
@@ -30,11 +33,16 @@ def derive_snapshot(
     """Write what of `whole` is in `scope` to `path`, as a sync of its own id that ran when the whole's did. Blocks.
 
     The scope of `whole` must include `scope`. Both databases lie unpacked in the directory of `path` meanwhile.
-    Raises WriteStopped and Failure like `write_snapshot`, and Failure SNAPSHOT_INVALID when `whole` is damaged.
+    Raises WriteStopped and Failure like `write_snapshot`, and Failure when the file of `whole` is not the staged one.
     """
     if not whole.scope.includes(scope):
         raise ValueError(f"a snapshot of {whole.scope} does not hold what one of {scope} needs")
-    with opened(whole.path, path.parent) as connection:
+    with translated(whole.path, "read the snapshot"):
+        try:
+            file = open_verified(whole.path, whole.size, whole.sha256)
+        except ReplacedError as error:
+            raise invalid(whole.path, str(error.strerror)) from None
+    with opened(whole.path, path.parent, file) as connection:
         source = find_sync_run(connection, whole.path)
         run = replace(source, sync_id=sync_id, scope=scope, counts=source.counts.within(scope))
         return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)

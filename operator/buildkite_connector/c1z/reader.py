@@ -7,6 +7,7 @@ It reads what this connector writes and what the reference connector wrote for B
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from buildkite_connector.c1z.archive import invalid
 from buildkite_connector.c1z.database import opened
@@ -28,13 +29,14 @@ class Snapshot:
     directory: Directory
 
 
-def read_sync_run(path: Path, scratch: Path | None = None) -> SyncRun:
+def read_sync_run(path: Path, scratch: Path | None = None, file: BinaryIO | None = None) -> SyncRun:
     """What the file's newest complete sync is, its rows counted. Blocks.
 
-    The database is unpacked in `scratch` meanwhile (default: the system's temporary directory).
+    The database is unpacked in `scratch` meanwhile (default: the system's temporary directory). `file`: the one at
+    `path` where it is open already; it is closed here.
     Raises Failure: SNAPSHOT_INVALID, or STORAGE_FAILED when a disk refuses.
     """
-    with opened(path, scratch) as connection:
+    with opened(path, scratch, file) as connection:
         return find_sync_run(connection, path)
 
 

@@ -7,10 +7,12 @@ A file whose hash is another's is not restored.
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from io import BufferedReader
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -24,6 +26,7 @@ from buildkite_connector.c1z.writer import write_snapshot
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.process.files import ReplacedError, check_directory, open_verified, remove
 from buildkite_connector.timing.clock import Clock, SystemClock
 
 _STAGED, _DERIVED = ".c1z", ".derived"
@@ -43,9 +46,10 @@ class SnapshotStore:
         self._derivations = count()  # the same whole may be asked for twice at once, under one sync id
         with translated(directory, "use the snapshot directory"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_directory(directory)
             remove_abandoned(directory)
             for path in directory.glob(f"*{_DERIVED}"):
-                path.unlink(missing_ok=True)
+                remove(path)
 
     async def stage(self, key: str, directory: Directory, *, sync_id: SyncID, started_at: datetime) -> StagedSnapshot:
         """Write and verify a snapshot beside the key's former ones, which stay. Raises Failure.
@@ -79,7 +83,7 @@ class SnapshotStore:
             yield await _in_thread(write)
         finally:
             with suppress(OSError):  # a file that cannot be removed now is removed at the next start
-                await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+                await asyncio.shield(asyncio.to_thread(remove, path))
 
     async def restore(self, key: str, sha256: str) -> StagedSnapshot | None:
         """The key's snapshot whose file is whole and has this hash (lower-case hex), else None.
@@ -88,21 +92,22 @@ class SnapshotStore:
         """
 
         def find() -> StagedSnapshot | None:
-            found = None
+            found: tuple[Path, BufferedReader] | None = None
             for path in self._files(key):
                 with translated(path, "read the snapshot"):
-                    if found is None and _hash(path) == sha256:
-                        found = path
+                    file = _open_whole(path, sha256) if found is None else None
+                    if file is not None:
+                        found = path, file
                     else:
-                        path.unlink(missing_ok=True)
-            return _described(found, sha256) if found else None
+                        remove(path)
+            return _described(*found, sha256) if found else None
 
         return await asyncio.to_thread(find)
 
     async def release(self, snapshot: StagedSnapshot) -> None:
         """Remove the snapshot's file, if it is there: nothing will read it any more. Raises Failure."""
         with translated(snapshot.path, "remove the snapshot"):
-            await asyncio.to_thread(snapshot.path.unlink, missing_ok=True)
+            await asyncio.to_thread(remove, snapshot.path)
 
     async def discard(self, key: str) -> None:
         """Remove all of the key's snapshots. Raises Failure."""
@@ -143,7 +148,7 @@ def _owner(path: Path) -> str:
 def _remove(paths: Iterable[Path]) -> int:
     removed = 0
     for path in paths:
-        path.unlink(missing_ok=True)
+        remove(path)
         removed += 1
     return removed
 
@@ -157,22 +162,26 @@ async def _in_thread(write: _Write) -> StagedSnapshot:
         stop.set()
         with suppress(Exception):  # whatever became of it: nobody waits for it any more
             finished = await writing
-            await asyncio.to_thread(finished.path.unlink, missing_ok=True)
+            await asyncio.to_thread(remove, finished.path)
         raise
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _open_whole(path: Path, sha256: str) -> BufferedReader | None:
+    """The file when it has this hash, else None. Raises OSError."""
+    try:
+        return open_verified(path, path.lstat().st_size, sha256)
+    except ReplacedError:
+        return None
 
 
-def _described(path: Path, sha256: str) -> StagedSnapshot:
-    run = read_sync_run(path, scratch=path.parent)
+def _described(path: Path, file: BufferedReader, sha256: str) -> StagedSnapshot:
+    size = os.fstat(file.fileno()).st_size
+    run = read_sync_run(path, path.parent, file)
     return StagedSnapshot(
         sync_id=run.sync_id,
         path=path,
         sha256=sha256,
-        size=path.stat().st_size,
+        size=size,
         counts=run.counts,
         scope=run.scope,
         taken_at=run.started_at,

@@ -22,6 +22,7 @@ from buildkite_connector.c1z.sync_run import SyncRun
 from buildkite_connector.c1z.verify import verify
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.process.files import create_own
 
 _BATCH = 4096
 """Rows between two questions whether to go on."""
@@ -90,6 +91,7 @@ def write_rows(
 
 
 def _build(database: Path, tables: Iterator[TableRows], run: SyncRun, checkpoint: Callable[[], None]) -> None:
+    create_own(database).close()
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for pragma in _PRAGMAS:
             connection.execute(pragma)

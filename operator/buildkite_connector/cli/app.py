@@ -21,7 +21,8 @@ from buildkite_connector.cli import service_commands
 from buildkite_connector.cli.check import check
 from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
-from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, OrganizationName
+from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, HttpAddress, OrganizationName
+from buildkite_connector.cli.signals import ended_by_signals
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure
@@ -88,14 +89,7 @@ def operator(
     concurrency: Annotated[
         int, typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="Syncs at once, of all connectors.")
     ] = 32,
-    http_address: Annotated[
-        str | None,
-        typer.Option(
-            envvar="BUILDKITE_CONNECTOR_HTTP_ADDRESS",
-            help="Where /healthz, /readyz and /metrics are served: host:port, or :port; empty for nowhere."
-            "  [default: :8080, where it is free]",
-        ),
-    ] = None,
+    http_address: HttpAddress = None,
     selector: options.Selector = "",
     leader_election: options.LeaderElection = False,
     lease_name: options.LeaseName = "buildkite-connector",
@@ -169,8 +163,7 @@ def sync(
     """Write one snapshot of an organization to a file; the old file stays until the new one is complete."""
     from rich.console import Console
 
-    from buildkite_connector.cli.sync import SyncSettings, print_result, sync_with_progress
-    from buildkite_connector.cli.sync import sync as sync_once
+    from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
     from buildkite_connector.model.spec import Credentials, repeats_credential
 
     configure_logs(log_format, log_level)
@@ -195,9 +188,10 @@ def sync(
     console, errors = Console(), Console(stderr=True)
     with _one_sentence():
         try:
-            result = asyncio.run(
-                sync_with_progress(settings, errors) if errors.is_terminal else sync_once(settings, None)
-            )
+            result = asyncio.run(sync_until_signalled(settings, errors))
+        except Interrupted as interrupted:
+            _say(f"interrupted; {file} is as it was.")
+            raise SystemExit(128 + interrupted.number) from None
         except TimeoutError:
             raise SystemExit(_say(f"The sync took longer than --timeout {timeout}; {file} is as it was.")) from None
         print_result(result, console)
@@ -216,7 +210,7 @@ def inspect(
 
     if output not in {"table", "json"}:
         raise typer.BadParameter("write table or json", param_hint="--output")
-    with _one_sentence():
+    with _one_sentence(), ended_by_signals():
         show(file, as_json=output == "json", limit=limit, console=Console())
 
 

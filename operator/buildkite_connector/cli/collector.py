@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from buildkite_connector.cli.configuration import Configuration, SettingError
+from buildkite_connector.process.files import write_own
 
 _PREFIX = "OTEL_EXPORTER_OTLP_TRACES_"
 _BEGIN = b"-----BEGIN"
@@ -52,5 +53,5 @@ def _certificate(configuration: Configuration, directory: Path) -> Path | None:
     if not text.startswith(_BEGIN):
         raise SettingError("--otel-collector-endpoint-tls-cert", "expected a certificate in PEM, or base64 of it")
     file = directory / "collector-ca.pem"
-    file.write_bytes(text)
+    write_own(file, text)
     return file

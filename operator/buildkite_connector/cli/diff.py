@@ -38,11 +38,13 @@ def diff(
     from buildkite_connector.c1z import compare
     from buildkite_connector.cli.diff_report import print_difference, to_document
     from buildkite_connector.cli.printing import print_json
+    from buildkite_connector.cli.signals import ended_by_signals
     from buildkite_connector.model.failure import Failure
 
     as_json = output is Form.JSON
     try:
-        difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
+        with ended_by_signals():
+            difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
     except Failure as failure:
         print(f"error: {failure.message}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,4 +1,4 @@
-"""The console script: answers signals from the first moment, then loads the command.
+"""The console script: answers signals from the first moment, sets the process's limits, then loads the command.
 
 Python's default for SIGTERM ends a process by the signal (exit code -15), and loading the operator's libraries takes
 longer than a cluster may wait before it sends one. This module therefore imports nothing that is slow before the
@@ -10,15 +10,21 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+from buildkite_connector.process.limits import keep_memory_private, raise_open_files
+
 
 def main() -> None:
     """Run the command.
 
     Until the operator or the service has begun to work, SIGTERM and SIGINT end it at once with exit code 0.
     """
-    if is_server(sys.argv[1:], os.environ):  # of the other commands, 0 would say that they did what they were asked to
+    serves = is_server(sys.argv[1:], os.environ)
+    if serves:  # of the other commands, 0 would say that they did what they were asked to
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
+    keep_memory_private()
+    if serves:
+        raise_open_files()
     from buildkite_connector.cli.app import main as run  # noqa: PLC0415  (slow, see above)
 
     run()

@@ -14,8 +14,7 @@ from buildkite_connector.cli.service_settings import (
     organization,
     read_credentials,
 )
-from buildkite_connector.cli.signals import signalled_end
-from buildkite_connector.cli.sync import SyncResult, SyncSettings, print_result, sync, sync_with_progress
+from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 
@@ -50,29 +49,14 @@ def write_one_file(settings: SyncSettings) -> int:
     """The exit code: 0, or gRPC's CANCELLED after a signal. Raises Failure."""
     console, errors = Console(), Console(stderr=True)
     try:
-        result = asyncio.run(_until_signalled(settings, errors if errors.is_terminal else None))
+        result = asyncio.run(sync_until_signalled(settings, errors))
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
             f"The sync took longer than --sync-timeout ({settings.timeout:.0f} s); {settings.file} is as it was.",
         ) from None
-    if result is None:
+    except Interrupted:
         errors.print(f"error: interrupted; {settings.file} is as it was.", highlight=False, soft_wrap=True)
         return CANCELLED
     print_result(result, console)
     return 0
-
-
-async def _until_signalled(settings: SyncSettings, terminal: Console | None) -> SyncResult | None:
-    """None: SIGTERM or SIGINT came first."""
-    work = sync(settings, None) if terminal is None else sync_with_progress(settings, terminal)
-    syncing = asyncio.create_task(work)
-    with signalled_end() as signalled:
-        waiting = asyncio.create_task(signalled.wait())
-        done, _ = await asyncio.wait({syncing, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if syncing in done:
-            return await syncing
-        syncing.cancel()
-        await asyncio.wait({syncing})
-    return None

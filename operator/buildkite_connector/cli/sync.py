@@ -2,14 +2,17 @@
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.c1z import new_sync_id, write_snapshot
+from buildkite_connector.c1z import WriteStopped, new_sync_id, write_snapshot
+from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -44,8 +47,35 @@ class SyncResult:
     seconds: float
 
 
+class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
+    """A signal came before the file was in place, which is what it was before."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+async def sync_until_signalled(settings: SyncSettings, errors: Console) -> SyncResult:
+    """Sync, with progress where `errors` is a terminal. Raises Failure, TimeoutError and Interrupted.
+
+    A signal that comes when the file takes its place comes too late: the sync has succeeded.
+    """
+    work = sync_with_progress(settings, errors) if errors.is_terminal else sync(settings, None)
+    syncing = asyncio.create_task(work)
+    with signalled_end(signal.SIGHUP) as signalled:
+        waiting = asyncio.create_task(signalled.wait())
+        await asyncio.wait({syncing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not syncing.done():
+            syncing.cancel()
+            await asyncio.wait({syncing})
+    if syncing.cancelled():
+        raise Interrupted(signalled.number)
+    return await syncing
+
+
 async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | None) -> SyncResult:
-    """Collect and write; on any Failure the file is what it was before."""
+    """Collect and write; on any Failure, and when it is cancelled, the file is what it was before."""
     clock = SystemClock()
     started, began = clock.now(), clock.monotonic()
     sync_id = new_sync_id(started, secrets.token_bytes)
@@ -57,14 +87,26 @@ async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | No
             collection = empty_collection(found.organization, settings.scope)
         else:
             collection = await collect(client, found.organization, settings.scope, progress=progress)
-    snapshot = await asyncio.to_thread(
-        write_snapshot,
-        collection.directory,
-        settings.file,
-        sync_id=sync_id,
-        started_at=started,
-        finished_at=clock.now(),
+    stop = Event()
+    writing = asyncio.ensure_future(
+        asyncio.to_thread(
+            write_snapshot,
+            collection.directory,
+            settings.file,
+            sync_id=sync_id,
+            started_at=started,
+            finished_at=clock.now(),
+            stopped=stop.is_set,
+        )
     )
+    try:
+        snapshot = await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        stop.set()
+        try:
+            snapshot = await writing  # the file may be in place already, and is complete then
+        except WriteStopped:
+            raise asyncio.CancelledError from None
     return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 

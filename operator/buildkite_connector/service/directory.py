@@ -8,12 +8,12 @@ import fcntl
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.process.files import check_directory, remove
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def open_directory(bases: Sequence[Path], identity: Identity) -> Iterator[Path]:
 def _held(base: Path, identity: Identity) -> Iterator[Path]:
     """Raises OSError."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_directory(base)
     for number in range(MOST_PROCESSES):
         directory = base / (f"{identity.digest()}-{number}" if number else identity.digest())
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -101,4 +102,4 @@ def remove_files(directory: Path) -> None:
     for path in directory.iterdir():
         if path.name != _LOCK:
             with contextlib.suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)

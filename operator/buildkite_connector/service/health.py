@@ -3,18 +3,17 @@
 It answers before anything else is up, C1 among it, and from what is known: no probe costs a request to Buildkite.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiohttp import web
-
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
+from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
 
-CLOSE_SECONDS = 1.0
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _C1_IS_AWAY = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE})
 """Not of the health that the vendor's server tells, which is of the credentials for Buildkite."""
 
@@ -55,30 +54,27 @@ async def serve_health(address: HealthAddress | None, health: Health) -> AsyncIt
     if address is None:
         yield None
         return
-    app = web.Application()
-    app.router.add_get("/health", _answer(health, health.unhealthy, "healthy", "unhealthy", "validation_error"))
-    app.router.add_get("/ready", _answer(health, health.not_ready, "ready", "not_ready", "error"))
-    app.router.add_get("/live", _answer(health, lambda: None, "alive", "alive", "error"))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
-    await runner.setup()
     try:
-        try:
-            await web.TCPSite(runner, address.host or None, address.port).start()
-        except OSError as error:
-            raise Failure(
-                Reason.SPEC_INVALID,
-                f"The health server cannot use {address.host}:{address.port}: {error.strerror or error}. Set another"
-                " --health-check-port or --health-check-bind-address.",
-                remedy=Remedy.EDIT,
-            ) from None
-        bound: int = runner.addresses[0][1]
+        listeners = await asyncio.to_thread(listen, address.host, address.port)
+    except OSError as error:
+        raise Failure(
+            Reason.SPEC_INVALID,
+            f"The health server cannot use {address.host}:{address.port}: {error.strerror or error}. Set another"
+            " --health-check-port or --health-check-bind-address.",
+            remedy=Remedy.EDIT,
+        ) from None
+    handlers = {
+        "/health": _answer(health, health.unhealthy, "healthy", "unhealthy", "validation_error"),
+        "/ready": _answer(health, health.not_ready, "ready", "not_ready", "error"),
+        "/live": _answer(health, lambda: None, "alive", "alive", "error"),
+    }
+    async with serve_http(listeners, handlers):
+        bound: int = listeners[0].getsockname()[1]
         yield bound
-    finally:
-        await runner.cleanup()
 
 
 def _answer(health: Health, check: Callable[[], str | None], well: str, ill: str, detail: str) -> Handler:
-    async def answer(_: web.Request) -> web.Response:
+    async def answer() -> Answer:
         wrong = check()
         body: dict[str, object] = {
             "status": well if wrong is None else ill,
@@ -86,6 +82,6 @@ def _answer(health: Health, check: Callable[[], str | None], well: str, ill: str
         }
         if wrong is not None:
             body["details"] = {detail: wrong}
-        return web.json_response(body, status=200 if wrong is None else 503)
+        return Answer(200 if wrong is None else 503, json.dumps(body).encode(), "application/json; charset=utf-8")
 
     return answer

@@ -5,10 +5,10 @@ Once C1 has answered a Hello, a refusal is an outage like any other: the connect
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 from buildkite_connector.connector.ports import Clients
 from buildkite_connector.model.failure import Failure, Remedy
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import Source
@@ -69,8 +69,8 @@ class _Observed:
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         return await self._service.heartbeat(task_id)
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
-        await self._service.upload(task_id, path, sha256, sent)
+    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
+        await self._service.upload(task_id, snapshot, sent)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         await self._service.finish(task_id, outcome)

@@ -3,15 +3,14 @@
 The file is a cache like the snapshots beside it: what cannot be read counts as not there.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.process.files import open_own, write_own
 
 _NAME = "status.json"
 _VERSION = 1
@@ -39,7 +38,7 @@ class StateFile:
     def read(self) -> ConnectorStatus | None:
         """The status that the last process left; None where there is none that can be read."""
         try:
-            with self.path.open("rb") as file:
+            with open_own(self.path) as file:
                 content = json.loads(file.read(_LONGEST))
         except (OSError, ValueError):
             return None
@@ -54,14 +53,4 @@ class StateFile:
         content = json.dumps(
             {"version": _VERSION, "identity": self.identity(), "status": self.encode(status)}, indent=1
         )
-        built = self.path.with_suffix(".new")
-        try:
-            with built.open("w", encoding="utf-8") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            built.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                built.unlink(missing_ok=True)
-            raise
+        write_own(self.path, content.encode())

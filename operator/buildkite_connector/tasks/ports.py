@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
@@ -23,7 +22,7 @@ class TaskService(Protocol):
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat: ...
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
+    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
         """`sent` is called when the whole file is on its way and only C1's answer is outstanding."""
         ...
 

@@ -76,7 +76,7 @@ class SyncFullHandler:
                 with self._observer.operation(
                     Work.DELIVERY, connector=self._name, task_id=self._task.id, bytes=snapshot.size
                 ):
-                    await self._service.upload(self._task.id, snapshot.path, snapshot.sha256, self._sent)
+                    await self._service.upload(self._task.id, snapshot, self._sent)
             except Failure as failure:
                 self._snapshots.delivery_failed(snapshot, failure)
                 raise

@@ -1,25 +1,24 @@
-"""The operator's HTTP server: `/healthz`, `/readyz` and `/metrics`.
+"""The operator's `/healthz`, `/readyz` and `/metrics`.
 
-It answers before anything else is up, asks nobody, and costs no request to Buildkite, C1 or Kubernetes.
+They are answered before anything else is up, ask nobody, and cost no request to Buildkite, C1 or Kubernetes.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "BUILDKITE_CONNECTOR_HTTP_ADDRESS"
 DEFAULT_ADDRESS = ":8080"
-CLOSE_SECONDS = 1.0
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Check = Callable[[], str | None]
 """Gives what is wrong, None for nothing."""
 
@@ -38,57 +37,74 @@ async def serve(
         yield None
         return
     host, port = parse_address(address or DEFAULT_ADDRESS)
-    app = web.Application()
-    app.router.add_get("/healthz", _probe(alive))
-    app.router.add_get("/readyz", _probe(ready))
-    if scrape is not None:
-        app.router.add_get("/metrics", _metrics(scrape))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
-    await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        listeners = await asyncio.to_thread(listen, host, port)
+    except OSError as error:
+        unusable = _unusable(address or DEFAULT_ADDRESS, error.strerror or str(error))
+        if address is not None:
+            raise unusable from None
+        logger.warning("health and metrics are not served: %s", unusable.message)
+        yield None
+        return
+    handlers: dict[str, Handler] = {"/healthz": _probe(alive), "/readyz": _probe(ready)}
+    collection = _Collection(scrape) if scrape is not None else None
+    if collection is not None:
+        handlers["/metrics"] = collection.answer
+    async with serve_http(listeners, handlers):
+        bound: int = listeners[0].getsockname()[1]
+        logger.info("serving health and metrics", extra={"port": bound})
         try:
-            await site.start()
-        except OSError as error:
-            unusable = _unusable(address or DEFAULT_ADDRESS, str(error))
-            if address is not None:
-                raise unusable from None
-            logger.warning("health and metrics are not served: %s", unusable.message)
-            yield None
-        else:
-            bound: int = runner.addresses[0][1]
-            logger.info("serving health and metrics", extra={"port": bound})
             yield bound
-    finally:
-        await runner.cleanup()
+        finally:
+            if collection is not None:
+                collection.end()
 
 
-def parse_address(address: str) -> tuple[str | None, int]:
-    """Host (None for all) and port. Raises Failure naming the variable."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise _unusable(address, "expected host:port, or :port for all addresses")
-    return host.removeprefix("[").removesuffix("]") or None, int(port)
+def parse_address(address: str) -> tuple[str, int]:
+    """Host (empty for all addresses) and port. Raises Failure naming the variable."""
+    found = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,5})", address.strip())
+    if found is None or int(found[3]) > 65535:
+        raise _unusable(address, "expected host:port, [IPv6 address]:port, or :port for all addresses")
+    return found[1] or found[2] or "", int(found[3])
 
 
 def _probe(checks: Mapping[str, Check]) -> Handler:
-    async def answer(_: web.Request) -> web.Response:
+    async def answer() -> Answer:
         wrong = {name: what for name, check in checks.items() if (what := check()) is not None}
         lines = [f"{name}: {wrong.get(name, 'ok')}" for name in checks]
-        return web.Response(text="\n".join((*lines, "")), status=503 if wrong else 200)
+        return Answer(503 if wrong else 200, "\n".join((*lines, "")).encode())
 
     return answer
 
 
-def _metrics(scrape: Callable[[], bytes]) -> Handler:
-    turn = asyncio.Lock()
+class _Collection:
+    """Collects metrics in a thread, at most half of the time: a thousand connectors take a moment, and anybody may ask.
 
-    async def answer(_: web.Request) -> web.Response:
-        async with turn:  # one collection at a time: a thousand connectors take a moment, in a thread
-            body = await asyncio.to_thread(scrape)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    Whoever asks while one is collected gets that one.
+    """
 
-    return answer
+    def __init__(self, scrape: Callable[[], bytes]) -> None:
+        self._scrape = scrape
+        self._collecting: asyncio.Task[bytes] | None = None
+        self._not_before = 0.0
+
+    async def answer(self) -> Answer:
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.create_task(self._collect())
+        return Answer(200, await asyncio.shield(self._collecting), CONTENT_TYPE_LATEST)
+
+    def end(self) -> None:
+        if self._collecting is not None:
+            self._collecting.cancel()
+
+    async def _collect(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
+        began = loop.time()
+        try:
+            return await asyncio.to_thread(self._scrape)
+        finally:
+            self._not_before = 2 * loop.time() - began
 
 
 def _unusable(address: str, why: str) -> Failure:

@@ -1,7 +1,6 @@
 """Nothing that a session with C1 logs or raises holds a secret, whatever goes wrong and whoever logs at DEBUG."""
 
 import base64
-import hashlib
 import json
 import logging
 import re
@@ -17,7 +16,7 @@ from buildkite_connector.c1.token import ASSERTION_TYPE, AccessToken, sign_asser
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
 from buildkite_connector.model.untrusted_text import Redactor
-from fakes.c1_world import HOST_ID, connect, settings_for
+from fakes.c1_world import HOST_ID, connect, settings_for, staged_file
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
@@ -68,7 +67,7 @@ async def good_session(sim: C1Simulator, connector: C1Client, folder: Path) -> N
     await connector.hello()
     await connector.next_task()
     await connector.heartbeat(task_id)
-    await connector.upload(task_id, snapshot, hashlib.sha256(CONTENT).hexdigest())
+    await connector.upload(task_id, staged_file(snapshot))
     await connector.finish(task_id, TaskOutcome())
 
 

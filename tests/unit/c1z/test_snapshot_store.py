@@ -1,6 +1,7 @@
 """The store keeps the snapshots of each connector until they are released, and one across restarts."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -202,3 +203,123 @@ def test_a_directory_that_cannot_be_made_is_a_storage_failure_that_names_it(tmp_
 
 def test_the_directory_is_made_for_this_user_alone(store: SnapshotStore, place: Path) -> None:
     assert place.stat().st_mode & 0o777 == 0o700
+
+
+# What another process puts in a file's place
+
+
+def link(path: Path) -> None:
+    other = path.parent.parent / "elsewhere.c1z"
+    path.replace(other)
+    path.symlink_to(other)
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "inner").touch()
+
+
+OTHERS: list[Callable[[Path], None]] = [link, fifo, folder]
+
+
+@pytest.mark.parametrize("put", OTHERS)
+async def test_what_is_no_file_of_the_stores_is_not_restored_and_is_removed(
+    store: SnapshotStore, place: Path, acme_directory: Directory, put: Callable[[Path], None]
+) -> None:
+    """Even where the content behind a link is the same: it may be another's tomorrow."""
+    snapshot = await staged(store, acme_directory)
+    put(snapshot.path)
+    assert await store.restore("team-a.acme", snapshot.sha256) is None
+    assert files(place) == []
+    assert (place.parent / "elsewhere.c1z").exists() is (put is link)
+
+
+@pytest.mark.parametrize("put", OTHERS)
+@pytest.mark.parametrize("removal", ["release", "discard", "prune"])
+async def test_removing_takes_the_link_and_never_what_it_leads_to(
+    store: SnapshotStore, place: Path, acme_directory: Directory, put: Callable[[Path], None], removal: str
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    put(snapshot.path)
+    if removal == "release":
+        await store.release(snapshot)
+    elif removal == "discard":
+        await store.discard("team-a.acme")
+    else:
+        assert await store.prune(["team-b.acme"]) == 1
+    assert files(place) == []
+    assert (place.parent / "elsewhere.c1z").exists() is (put is link)
+
+
+@pytest.mark.parametrize("put", [*OTHERS, lambda path: path.write_bytes(b"x")])
+async def test_nothing_is_derived_from_what_is_not_the_staged_file(
+    store: SnapshotStore, place: Path, acme_directory: Directory, put: Callable[[Path], object]
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    put(snapshot.path)
+    with pytest.raises(Failure) as caught:
+        async with store.derived(snapshot, SyncScope(grants=False), sync_id=SECOND):
+            pass
+    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    assert files(place) == [snapshot.path]
+
+
+async def test_nothing_is_derived_from_another_snapshot_that_took_the_staged_ones_place(
+    store: SnapshotStore, acme_directory: Directory
+) -> None:
+    """Another tenant's, whole and valid."""
+    snapshot = await staged(store, acme_directory)
+    other = await staged(store, replace(acme_directory, memberships=()), "team-b.acme", SECOND)
+    other.path.replace(snapshot.path)
+    with pytest.raises(Failure, match=r"its size differs|its SHA-256 differs"):
+        async with store.derived(snapshot, SyncScope(grants=False), sync_id=SECOND):
+            pass
+
+
+def test_at_the_start_nothing_outside_is_removed(place: Path) -> None:
+    elsewhere = place.parent / "elsewhere"
+    for folder in (place, elsewhere):
+        folder.mkdir()
+    (elsewhere / "kept").touch()
+    (place / "x.derived").symlink_to(elsewhere)
+    (place / ".buildkite-connector-a.partial").symlink_to(elsewhere)
+    (place / ".buildkite-connector-b.partial").mkdir()
+    (place / ".buildkite-connector-b.partial" / "inner").symlink_to(elsewhere)
+    (place / ".buildkite-connector-c.partial").mkdir()
+    os.mkfifo(place / ".buildkite-connector-c.partial" / "lock")
+    (place / ".buildkite-connector-d.partial").mkdir()
+    (place / ".buildkite-connector-d.partial" / "lock").symlink_to(elsewhere / "kept")
+    SnapshotStore(place)
+    assert [path.name for path in elsewhere.iterdir()] == ["kept"]
+    assert not (place / "x.derived").is_symlink()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277], ids=oct)
+async def test_files_are_for_this_user_alone_whatever_the_umask(
+    tmp_path: Path, acme_directory: Directory, umask: int
+) -> None:
+    former = os.umask(umask)
+    try:
+        store = SnapshotStore(tmp_path / "snapshots", FixedClock())
+        snapshot = await staged(store, acme_directory)
+        async with store.derived(snapshot, SyncScope(grants=False), sync_id=SECOND) as narrower:
+            paths = (snapshot.path, narrower.path)
+            assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o600]
+    finally:
+        os.umask(former)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_a_directory_that_is_another_users_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    os.chown(tmp_path / "link", 65532, 65532, follow_symlinks=False)
+    with pytest.raises(Failure, match="it is a symbolic link of another user") as caught:
+        SnapshotStore(tmp_path / "link")
+    assert caught.value.reason is Reason.STORAGE_FAILED

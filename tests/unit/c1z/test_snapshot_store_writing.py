@@ -164,6 +164,17 @@ def test_what_was_left_without_its_lock_is_removed_too(place: Path) -> None:
     assert files(place) == [new], "a writer may be about to lock this one"
 
 
+def test_a_later_writer_removes_what_a_killed_one_left_and_no_lock_that_is_still_to_be_held(place: Path) -> None:
+    place.mkdir()
+    old, fresh = (place / f".buildkite-connector-{each}.partial" for each in ("old", "fresh"))
+    for left in (old, fresh):
+        left.mkdir()
+        (left / "lock").touch()
+    os.utime(old / "lock", (time.time() - 61,) * 2)
+    with scratch_directory(place) as scratch:
+        assert sorted(files(place)) == sorted([fresh, scratch])
+
+
 def test_what_another_writer_is_at_work_on_is_left_alone(place: Path) -> None:
     place.mkdir()
     with scratch_directory(place) as scratch:

@@ -1,6 +1,5 @@
 """The command as people run it: a process, its exit code, and what it prints."""
 
-import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -32,11 +31,6 @@ def invoke(*arguments: str, **environment: str) -> Ended:
     return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
-async def invoke_aside(*arguments: str, **environment: str) -> Ended:
-    """The same while the simulator runs here."""
-    return await asyncio.to_thread(lambda: invoke(*arguments, **environment))
-
-
 @pytest.fixture
 async def buildkite() -> AsyncIterator[BuildkiteSimulator]:
     async with BuildkiteSimulator(Config((Organization.load(ACME_ORG),), (Token(API_TOKEN),), UNLIMITED)) as simulator:
@@ -57,6 +51,19 @@ async def test_sync_writes_a_file_and_says_what_is_in_it(buildkite: BuildkiteSim
     assert file.read_bytes()[:5] == b"C1ZF\0"
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, 0o600), (0o640, 0o640), (0o444, 0o444)])
+async def test_a_new_file_is_for_its_user_alone_and_one_that_was_there_keeps_its_permissions(
+    buildkite: BuildkiteSimulator, tmp_path: Path, before: int | None, after: int
+) -> None:
+    file = tmp_path / "sync.c1z"
+    if before is not None:
+        file.write_bytes(b"old")
+        file.chmod(before)
+    assert (await run("sync", "--file", str(file), **of(buildkite))).code == 0
+    assert file.stat().st_mode & 0o777 == after
+    assert file.read_bytes()[:5] == b"C1ZF\0"
+
+
 async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
     buildkite.latency = 0.1
     ended = await run_on_terminal("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
@@ -69,7 +76,7 @@ async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: Buildkit
 
 async def test_sync_takes_the_vendors_variables(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
     file = tmp_path / "here.c1z"
-    ended = await invoke_aside("sync", **of(buildkite), BATON_FILE=str(file), BATON_ORGANIZATION="acme-inc")
+    ended = await run("sync", **of(buildkite), BATON_FILE=str(file), BATON_ORGANIZATION="acme-inc")
     assert ended.code == 0
     assert file.exists()
 
@@ -102,14 +109,14 @@ async def test_a_timeout_names_its_flag_and_leaves_the_old_file(buildkite: Build
 
 async def test_a_passing_error_is_survived(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
     buildkite.fault(server_error(), times=2)
-    ended = await invoke_aside("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
+    ended = await run("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
     assert ended.code == 0
 
 
 async def test_several_organizations_are_listed_when_none_is_chosen(tmp_path: Path) -> None:
     organizations = (Organization.load(ACME_ORG), make_organization(3, 1, 2, slug="other-inc"))
     async with BuildkiteSimulator(Config(organizations, (Token(API_TOKEN),), UNLIMITED)) as simulator:
-        ended = await invoke_aside("sync", "--file", str(tmp_path / "x.c1z"), **of(simulator))
+        ended = await run("sync", "--file", str(tmp_path / "x.c1z"), **of(simulator))
     assert ended.code == 1
     assert "acme-inc" in ended.err
     assert "other-inc" in ended.err

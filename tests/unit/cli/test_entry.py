@@ -6,9 +6,10 @@ own log do.
 
 import asyncio
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -55,23 +56,29 @@ async def nowhere(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def started(
-    *arguments: str, kubeconfig: Path, imports: bool = False, site: Path | None = None, forks: bool = False
+    *arguments: str,
+    kubeconfig: Path,
+    imports: bool = False,
+    site: Path | None = None,
+    forks: bool = False,
+    address: str = "127.0.0.1:0",
+    before: Sequence[str] = (),
 ) -> AsyncIterator[Running]:
     """`imports`: it reports each on standard error. `site`: its packages go before the others.
 
-    `forks`: for what happens when all is imported.
+    `forks`: for what happens when all is imported. `before`: words before the command, of a program that runs it.
     """
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(kubeconfig.parent),
         "KUBECONFIG": str(kubeconfig),
-        "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",
+        "BUILDKITE_CONNECTOR_HTTP_ADDRESS": address,
         "BUILDKITE_CONNECTOR_DATA_DIR": str(kubeconfig.parent / "data"),
         **({"PYTHONPROFILEIMPORTTIME": "1"} if imports else {}),
         **({"PYTHONPATH": str(site)} if site else {}),
     }
     begin = fork_command if forks else start_command
-    process = await begin((COMMAND, *arguments), environment, errors=asyncio.subprocess.PIPE)
+    process = await begin((*before, COMMAND, *arguments), environment, errors=asyncio.subprocess.PIPE)
     try:
         yield process
     finally:
@@ -161,6 +168,47 @@ async def test_it_ends_with_0_once_it_is_ready(kubeconfig: Path) -> None:
     async with started("operator", kubeconfig=kubeconfig, forks=True) as process:
         await read_until("the operator is ready", process)
         assert (await terminate(process))[0] == 0
+
+
+async def test_an_empty_address_is_no_server(kubeconfig: Path) -> None:
+    async with started("operator", kubeconfig=kubeconfig, forks=True, address="") as process:
+        lines = await read_until("the operator is ready", process)
+        assert not [line for line in lines if "health and metrics" in line]
+
+
+async def test_the_process_may_open_all_files_that_the_machine_allows_and_leaves_no_core_dump(nowhere: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fewer = ("sh", "-c", 'ulimit -Sn 64 && ulimit -Sc unlimited; exec "$0" "$@"')
+    async with started("operator", kubeconfig=nowhere, before=fewer) as process:
+        await read_until("The Kubernetes API did not let the operator list resources", process)
+        assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+LOOK = """
+import ctypes, os, pathlib
+from buildkite_connector.process.limits import keep_memory_private
+if os.geteuid() == 0:  # root may read all
+    os.setuid(65532)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+environment = pathlib.Path(f"/proc/{os.getpid()}/environ")
+for keep in (lambda: None, keep_memory_private):
+    keep()
+    if os.fork() == 0:
+        try:
+            environment.read_bytes()
+            print("read", flush=True)
+        except PermissionError:
+            print("refused", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+async def test_another_process_of_its_user_does_not_read_its_environment() -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", LOOK, stdout=asyncio.subprocess.PIPE)
+    out, _ = await child.communicate()
+    assert out.split() == [b"read", b"refused"]
 
 
 async def test_another_command_is_ended_by_the_signal_and_has_waited_for_no_adapter_until_it_is_known(

@@ -91,10 +91,10 @@ class JudgingC1(C1):
     api: MembershipAPI = field(default_factory=MembershipAPI)
     contradictions: list[tuple[Rows, Rows]] = field(default_factory=list)
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: Callable[[], None]) -> None:
-        if self.store.rows[path] != self.api.rows:
-            self.contradictions.append((self.store.rows[path], dict(self.api.rows)))
-        await super().upload(task_id, path, sha256, sent)
+    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
+        if self.store.rows[snapshot.path] != self.api.rows:
+            self.contradictions.append((self.store.rows[snapshot.path], dict(self.api.rows)))
+        await super().upload(task_id, snapshot, sent)
 
 
 class LiveWorld(World):

@@ -47,6 +47,15 @@ def test_what_cannot_be_written_is_passed_over_with_one_line(tmp_path: Path, cap
     assert "occupied" in str(vars(warning)["error"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_a_place_that_another_user_has_led_elsewhere_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "link").symlink_to("theirs")
+    os.chown(tmp_path / "link", 65532, 65532, follow_symlinks=False)
+    with open_directory([tmp_path / "link", tmp_path / "good"], ACME) as directory:
+        assert directory.is_relative_to(tmp_path / "good")
+
+
 def test_without_any_directory_it_says_what_to_mount(tmp_path: Path) -> None:
     occupied = tmp_path / "occupied"
     occupied.write_text("a file")

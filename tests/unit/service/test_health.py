@@ -1,9 +1,11 @@
 """The vendor's health endpoints, from what is known of the connector."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
+from buildkite_connector.cli.health_check import ask_health
 from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
@@ -78,6 +80,14 @@ async def test_before_the_connector_has_begun_it_lives_and_is_not_ready() -> Non
 async def test_no_server_where_none_is_wanted() -> None:
     async with serve_health(None, health(None)) as port:
         assert port is None
+
+
+async def test_all_addresses_may_be_asked_for_with_brackets_and_without() -> None:
+    for host in ("", "::", "[::]", "0.0.0.0"):  # noqa: S104 - what is tested
+        async with serve_health(HealthAddress(host, 0), health(ConnectorStatus())) as port:
+            assert port is not None
+            well, _ = await asyncio.to_thread(ask_health, host, port, "ready", 5.0)
+            assert well
 
 
 async def test_a_port_that_is_taken_names_the_flags() -> None:

@@ -1,15 +1,15 @@
 """The first Hello: refused for good, it ends the process; after one that C1 answered, nothing does."""
 
-from pathlib import Path
-
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.service.startup import StartupHello
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.tasks.ports import MembershipAPI, TaskService
+from fakes.task_ports import SNAPSHOT
 
 CREDENTIALS, SPEC = Credentials("c", "s", "t"), ConnectorSpec("h")
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused Hello.", remedy=Remedy.CREDENTIALS)
@@ -35,8 +35,8 @@ class Service:
         self.calls.append(f"heartbeat {task_id}")
         return Heartbeat(1.0, cancelled=False)
 
-    async def upload(self, task_id: TaskID, path: Path, sha256: str, sent: object) -> None:
-        self.calls.append(f"upload {task_id} {path} {sha256}")
+    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: object) -> None:
+        self.calls.append(f"upload {task_id} {snapshot.path} {snapshot.sha256}")
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         self.calls.append(f"finish {task_id} {outcome.code}")
@@ -113,7 +113,13 @@ async def test_every_other_call_goes_through() -> None:
     task = TaskID("t")
     await service.next_task()
     await service.heartbeat(task)
-    await service.upload(task, Path("x"), "ab", lambda: None)
+    await service.upload(task, SNAPSHOT, lambda: None)
     await service.finish(task, TaskOutcome())
     await service.aclose()
-    assert clients.service.calls == ["next_task", "heartbeat t", "upload t x ab", "finish t 0", "aclose"]
+    assert clients.service.calls == [
+        "next_task",
+        "heartbeat t",
+        f"upload t {SNAPSHOT.path} {SNAPSHOT.sha256}",
+        "finish t 0",
+        "aclose",
+    ]

@@ -1,6 +1,7 @@
 """The status between two starts: whole or not there, and never another identity's."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +48,41 @@ def test_another_identitys_state_counts_as_none(tmp_path: Path) -> None:
 def test_what_cannot_be_read_counts_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "status.json").write_bytes(content)
     assert state(tmp_path).read() is None
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_what_is_no_file_of_ones_own_counts_as_none_and_is_replaced_by_the_next_write(
+    tmp_path: Path, kind: str
+) -> None:
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for each in (folder, elsewhere):
+        each.mkdir()
+    state(elsewhere).write(DELIVERED)
+    before = (elsewhere / "status.json").read_bytes()
+    for name in ("status.json", "status.json.new"):
+        match kind:
+            case "link":
+                (folder / name).symlink_to(elsewhere / "status.json")
+            case "fifo":
+                os.mkfifo(folder / name)
+            case _:
+                (folder / name).mkdir()
+    assert state(folder).read() is None
+    if kind == "folder":
+        return  # which a person has to look at
+    state(folder).write(ConnectorStatus(8))
+    assert state(folder).read() == ConnectorStatus(8)
+    assert (elsewhere / "status.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277], ids=oct)
+def test_the_file_is_for_this_user_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    former = os.umask(umask)
+    try:
+        state(tmp_path).write(DELIVERED)
+    finally:
+        os.umask(former)
+    assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:

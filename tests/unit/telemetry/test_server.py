@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -44,12 +47,37 @@ async def test_metrics_are_served_where_there_are_any(scrape: Callable[[], bytes
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
 
 
+async def test_however_many_ask_for_metrics_they_are_collected_once_and_then_there_is_a_pause() -> None:
+    """A second collection begins no sooner than the first one's time after its end."""
+    times: list[tuple[float, float]] = []
+
+    def scrape() -> bytes:
+        began = time.monotonic()
+        gate.wait()
+        times.append((began, time.monotonic()))
+        return b"up 1\n"
+
+    gate = threading.Event()
+    async with serve(LOOPBACK, {}, {}, scrape) as port, asyncio.TaskGroup() as group:
+        asked = [group.create_task(get(port, "/metrics")) for _ in range(20)]
+        await get(port, "/healthz")  # while one is collected, probes are answered
+        group.create_task(asyncio.to_thread(gate.set))
+        assert {(await each).content for each in asked} == {b"up 1\n"}
+        collected = len(times)
+        await get(port, "/metrics")
+    assert collected < 20
+    for (began, ended), (next_began, _) in pairwise(times):
+        assert next_began - ended >= (ended - began) * 0.9
+
+
 async def test_an_empty_address_serves_nothing() -> None:
     async with serve("", {}, {}, None) as port:
         assert port is None
 
 
-@pytest.mark.parametrize("address", ["8080", ":port", "127.0.0.1:65536", "127.0.0.1:-1", ":"])
+@pytest.mark.parametrize(
+    "address", ["8080", ":port", "127.0.0.1:65536", "127.0.0.1:-1", ":", "::", "[::]", "::1", "::1:8080", ":::8080"]
+)
 async def test_an_address_that_is_none_is_refused_by_the_variables_name(address: str) -> None:
     with pytest.raises(Failure, match=r"BUILDKITE_CONNECTOR_HTTP_ADDRESS.*host:port"):
         async with serve(address, {}, {}, None):
@@ -57,9 +85,18 @@ async def test_an_address_that_is_none_is_refused_by_the_variables_name(address:
 
 
 @pytest.mark.parametrize(
-    ("address", "parsed"), [(":8080", (None, 8080)), ("[::1]:9", ("::1", 9)), ("127.0.0.1:0", ("127.0.0.1", 0))]
+    ("address", "parsed"),
+    [
+        (":8080", ("", 8080)),
+        ("[::]:8080", ("::", 8080)),
+        ("[::1]:9", ("::1", 9)),
+        ("[fe80::1%eth0]:9", ("fe80::1%eth0", 9)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("localhost:80", ("localhost", 80)),
+        (" :8080\n", ("", 8080)),
+    ],
 )
-def test_addresses(address: str, parsed: tuple[str | None, int]) -> None:
+def test_addresses(address: str, parsed: tuple[str, int]) -> None:
     assert parse_address(address) == parsed
 
 

@@ -1,0 +1,1 @@
+"""What the process is on its machine: the port it serves, the files it keeps, the limits it runs under."""
