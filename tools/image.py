@@ -104,7 +104,6 @@ def add_image(root: Path, platform: str, storage: Sequence[str]) -> str:
         "PYTHONPATH": "/app",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
         "BUILDKITE_CONNECTOR_DATA_DIR": "/data",
     }
     settings = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]

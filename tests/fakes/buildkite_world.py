@@ -26,6 +26,7 @@ from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import Clock
 from harness.organization import directory_of
+from harness.trust import DIRECT
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
@@ -109,7 +110,7 @@ async def serving(
     served = [organization or small_organization()]
     async with (
         BuildkiteSimulator(Config(served, **{"limits": NO_LIMITS, **config})) as sim,
-        open_buildkite(replace(settings, api_url=sim.url), clock=clock, jitter=jitter) as buildkite,
+        open_buildkite(replace(settings, api_url=sim.url), DIRECT, clock=clock, jitter=jitter) as buildkite,
     ):
         with tempfile.TemporaryDirectory() as folder:
             yield World(sim, buildkite, SnapshotStore(Path(folder)), settings.page_size)

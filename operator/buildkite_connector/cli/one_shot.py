@@ -18,6 +18,7 @@ from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.sync import SyncResult, SyncSettings, print_result, sync, sync_with_progress
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.network import Network
 
 
 def one_shot_settings(configuration: Configuration) -> SyncSettings:
@@ -46,11 +47,11 @@ def one_shot_settings(configuration: Configuration) -> SyncSettings:
     )
 
 
-def write_one_file(settings: SyncSettings) -> int:
+def write_one_file(settings: SyncSettings, network: Network) -> int:
     """The exit code: 0, or gRPC's CANCELLED after a signal. Raises Failure."""
     console, errors = Console(), Console(stderr=True)
     try:
-        result = asyncio.run(_until_signalled(settings, errors if errors.is_terminal else None))
+        result = asyncio.run(_until_signalled(settings, network, errors if errors.is_terminal else None))
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
@@ -63,9 +64,9 @@ def write_one_file(settings: SyncSettings) -> int:
     return 0
 
 
-async def _until_signalled(settings: SyncSettings, terminal: Console | None) -> SyncResult | None:
+async def _until_signalled(settings: SyncSettings, network: Network, terminal: Console | None) -> SyncResult | None:
     """None: SIGTERM or SIGINT came first."""
-    work = sync(settings, None) if terminal is None else sync_with_progress(settings, terminal)
+    work = sync(settings, network, None) if terminal is None else sync_with_progress(settings, network, terminal)
     syncing = asyncio.create_task(work)
     with signalled_end() as signalled:
         waiting = asyncio.create_task(signalled.wait())

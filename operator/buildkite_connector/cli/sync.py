@@ -13,6 +13,7 @@ from buildkite_connector.c1z import new_sync_id, write_snapshot
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.network import Network
 from buildkite_connector.service.empty import empty_collection
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
@@ -43,12 +44,15 @@ class SyncResult:
     seconds: float
 
 
-async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | None) -> SyncResult:
+async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> SyncResult:
     """Collect and write; on any Failure the file is what it was before."""
     clock = SystemClock()
     started, began = clock.now(), clock.monotonic()
     sync_id = new_sync_id(started, secrets.token_bytes)
-    async with open_buildkite(settings.buildkite, clock=clock) as buildkite, asyncio.timeout(settings.timeout):
+    async with (
+        open_buildkite(settings.buildkite, network, clock=clock) as buildkite,
+        asyncio.timeout(settings.timeout),
+    ):
         client = buildkite.client(settings.api_token, settings.quota_percent)
         found = await preflight(client, settings.organization, settings.scope.kinds)
         if settings.empty:
@@ -66,7 +70,7 @@ async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | No
     return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 
-async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncResult:
+async def sync_with_progress(settings: SyncSettings, network: Network, console: Console) -> SyncResult:
     """The same with a progress bar while it runs."""
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
     from rich.progress import Progress as ProgressBar  # noqa: PLC0415
@@ -90,7 +94,7 @@ async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncRe
                 description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
             )
 
-        return await sync(settings, show)
+        return await sync(settings, network, show)
 
 
 def print_result(result: SyncResult, console: Console) -> None:

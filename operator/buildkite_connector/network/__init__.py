@@ -4,6 +4,7 @@ Every client gets the one `Network` and reads no variable of its own: httpx and 
 `grpc_options`. Start at `proxies` (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) and `trust` (SSL_CERT_FILE, SSL_CERT_DIR).
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,6 +29,18 @@ class Network:
     def proxy_for(self, url: str) -> Proxy | None:
         """See `Proxies.proxy_for`."""
         return self.proxies.proxy_for(url)
+
+    def grpc_options(self, target: str) -> tuple[tuple[str, int | str], ...]:
+        """Options of a gRPC channel to `host:port`, so that it takes this proxy or none.
+
+        gRPC reads no_grpc_proxy or no_proxy even where it is given a proxy, by rules that are not Go's: any name that
+        ends so is reached directly. Empty, the first keeps it from both.
+        """
+        proxy = self.proxy_for(f"https://{target}")
+        if proxy is None:
+            return (("grpc.enable_http_proxy", 0),)
+        os.environ["no_grpc_proxy"] = ""  # noqa: SIM112  (it reads the small letters alone)
+        return (("grpc.http_proxy", proxy.url),)
 
 
 def read_network(environment: Mapping[str, str]) -> Network:

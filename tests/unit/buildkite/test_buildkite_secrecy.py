@@ -18,6 +18,7 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_world import HASTY
+from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
     ACCESS_TOKEN,
     HONEST,
@@ -80,7 +81,10 @@ async def failure_of(client: BuildkiteClient, slug: str) -> Failure | None:
 
 
 async def everything_shown(routes: HostileServer, caplog: pytest.LogCaptureFixture, slug: str) -> str:
-    async with routes.running() as origin, open_buildkite(replace(ONE_TRY, api_url=f"{origin}/v2")) as buildkite:
+    async with (
+        routes.running() as origin,
+        open_buildkite(replace(ONE_TRY, api_url=f"{origin}/v2"), DIRECT) as buildkite,
+    ):
         client = buildkite.client(TOKEN)
         failure = await failure_of(client, slug)
     message = "" if failure is None else failure.message
