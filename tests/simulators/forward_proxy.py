@@ -48,7 +48,8 @@ _REFUSALS = {
 
 @dataclass
 class ForwardProxy:
-    """Enter it to serve. `routes`: by name (an address without brackets), the port of 127.0.0.1 that it leads to.
+    """Enter it to serve. `routes`: by name (an address without brackets), the port of 127.0.0.1 that it leads to; 0 is
+    the port that was asked for.
 
     `login`: `user:password` that it asks for, with 407. `asked`: `host:port` of each tunnel and `METHOD URL` of each
     request for plain http, in order. `logins`: the Proxy-Authorization of each, empty where there was none.
@@ -116,21 +117,23 @@ class ForwardProxy:
             writer.write(b"\x00\x01this is no HTTP\r\n\r\n")
             await writer.drain()
             return
-        host = urlsplit(f"//{target}" if method == "CONNECT" else target).hostname or ""
+        place = urlsplit(f"//{target}" if method == "CONNECT" else target)
+        host = place.hostname or ""
         if refusal := self._refusal(host):
             login = 'Proxy-Authenticate: Basic realm="proxy"\r\n' if refusal.startswith("407") else ""
             writer.write(f"HTTP/1.1 {refusal}\r\n{login}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
             await writer.drain()
             return
+        port = self.routes[host] or place.port or 80
         if method != "CONNECT":
-            await self._forward(host, head, reader, writer)
+            await self._forward(port, head, reader, writer)
             return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await writer.drain()
         if self.mode is Mode.TUNNEL:
-            there = await asyncio.open_connection(LOOPBACK, self.routes[host])
+            there = await asyncio.open_connection(LOOPBACK, port)
         else:
-            there = await self._intercept(host, writer)
+            there = await self._intercept(host, port, writer)
         await _join((reader, writer), there)
 
     def _refusal(self, host: str) -> str:
@@ -141,17 +144,17 @@ class ForwardProxy:
             return _REFUSALS[Mode.DEMAND_LOGIN]
         return "" if host in self.routes else _REFUSALS[Mode.BAD_GATEWAY]
 
-    async def _forward(self, host: str, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, port: int, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request for plain http, with the path alone; the connection is then the server's."""
         first, _, rest = head.partition("\r\n")
         method, target, version = first.split(" ")
         parts = urlsplit(target)
-        there = await asyncio.open_connection(LOOPBACK, self.routes[host])
+        there = await asyncio.open_connection(LOOPBACK, port)
         there[1].write(f"{method} {parts.path or '/'} {version}\r\n{rest}".encode("latin-1"))
         await _join((reader, writer), there)
 
     async def _intercept(
-        self, host: str, writer: asyncio.StreamWriter
+        self, host: str, port: int, writer: asyncio.StreamWriter
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.ca.issue_cert(host).configure_cert(context)
@@ -162,7 +165,7 @@ class ForwardProxy:
         outside.check_hostname, outside.verify_mode = False, ssl.CERT_NONE
         if chosen:
             outside.set_alpn_protocols([chosen])
-        return await asyncio.open_connection(LOOPBACK, self.routes[host], ssl=outside, server_hostname=host)
+        return await asyncio.open_connection(LOOPBACK, port, ssl=outside, server_hostname=host)
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -16,7 +16,6 @@ from buildkite_connector import __version__
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.settings import C1Settings
 from buildkite_connector.network import Network
-from buildkite_connector.network.connection_errors import named
 from buildkite_connector.proto.baton_pb2_grpc import BatonServiceStub
 
 USER_AGENT = f"buildkite-connector/{__version__}"
@@ -91,11 +90,6 @@ class Channel:
             ),
         )
         self.stub = BatonServiceStub(self.channel)  # type: ignore[no-untyped-call]  # generated code
-
-    @property
-    def by_way_of(self) -> str:
-        """`, through the proxy …`, for a sentence; empty without one."""
-        return f", through the proxy {named(self.proxy)}" if self.proxy else ""
 
     @property
     def connecting(self) -> bool:

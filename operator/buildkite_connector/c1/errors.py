@@ -103,4 +103,8 @@ def _meaning(
             Reason.C1_UNREACHABLE,
             f"{unreached}: {said}. It is tried again; should this last, check DNS, firewall and proxy.",
         )
-    return Failure(Reason.C1_UNAVAILABLE, f"C1 at {endpoint} did not carry out {rpc}: {said}. It is tried again.")
+    late = proxy if code is grpc.StatusCode.DEADLINE_EXCEEDED else None
+    return Failure(
+        Reason.C1_UNAVAILABLE,
+        f"C1 at {endpoint} did not carry out {rpc}: {said}{connection_errors.by_way_of(late)}. It is tried again.",
+    )

@@ -23,8 +23,8 @@ async def reach(channel: Channel, deadline: float, redactor: Redactor) -> dateti
     except TimeoutError:
         raise Failure(
             Reason.C1_UNAVAILABLE,
-            f"C1 at {channel.endpoint} gave no answer within {deadline:g} s{channel.by_way_of}. "
-            "Check firewall and proxy.",
+            f"C1 at {channel.endpoint} gave no answer within {deadline:g} s"
+            f"{connection_errors.by_way_of(channel.proxy)}. Check firewall and proxy.",
         ) from None
     except httpx.HTTPError as error:
         raise Failure(

@@ -19,6 +19,7 @@ from buildkite_connector.c1.reachability import unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock
 
 TOKEN_PATH = "/auth/v1/token"  # noqa: S105
@@ -180,7 +181,7 @@ class TokenSource:
                 return response.status_code, _seconds(response.headers.get("retry-after")), await self._read(response)
         except TimeoutError:
             reason = Reason.C1_UNAVAILABLE
-            what = f"gave no answer within {self._deadline:g} s{self._channel.by_way_of}. It is asked again."
+            what = f"gave no answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. It is asked again."
         except httpx.HTTPError as error:
             reason, what = (
                 Reason.C1_UNREACHABLE,

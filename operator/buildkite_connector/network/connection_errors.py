@@ -50,7 +50,7 @@ def from_exception(
         what = f"the connection failed ({quote(str(causes[-1])) or type(causes[-1]).__name__})"
     else:
         return None
-    return ConnectionTrouble(f"{what}, through the proxy {named(proxy)}", _way(proxy))
+    return through(proxy, what)
 
 
 def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str], str]) -> ConnectionTrouble | None:
@@ -65,7 +65,7 @@ def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str
     if re.search(r"ssl|certificate", details, re.IGNORECASE):
         return untrusted(quote(details), host, proxy)
     if proxy is not None:
-        return ConnectionTrouble(f"the proxy {named(proxy)} gave no connection ({quote(details)})", _way(proxy))
+        return through(proxy, f"the connection failed ({quote(details)})")
     return None
 
 
@@ -85,14 +85,24 @@ def refused_by_proxy(proxy: Proxy, status: int, host: str) -> ConnectionTrouble:
     return ConnectionTrouble(what, f"Check that the proxy reaches {host}, or list the host in {NO_PROXY_VARIABLE}.")
 
 
+def through(proxy: Proxy, what: str) -> ConnectionTrouble:
+    """`what` happened on the way through a proxy, and it may have been the proxy or not."""
+    advice = f"Check {proxy.variable} and {NO_PROXY_VARIABLE}, the proxy and the network."
+    return ConnectionTrouble(f"{what}{by_way_of(proxy)}", advice)
+
+
 def untrusted(told: str, host: str, proxy: Proxy | None) -> ConnectionTrouble:
     """`told`: what TLS says of the certificate, fit to be shown."""
-    through = f", through the proxy {named(proxy)}" if proxy else ""
     return ConnectionTrouble(
-        f"the TLS certificate of {host} could not be verified{through}: {told}",
+        f"the TLS certificate of {host} could not be verified{by_way_of(proxy)}: {told}",
         f"If a proxy or a private authority signs it, name its CA file in {FILE_VARIABLE}.",
         again=False,
     )
+
+
+def by_way_of(proxy: Proxy | None) -> str:
+    """`, through the proxy …` for the end of a clause; empty without one."""
+    return f", through the proxy {named(proxy)}" if proxy else ""
 
 
 def named(proxy: Proxy) -> str:
@@ -104,7 +114,3 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _way(proxy: Proxy) -> str:
-    return f"Check {proxy.variable} and {NO_PROXY_VARIABLE}, the proxy and the network."

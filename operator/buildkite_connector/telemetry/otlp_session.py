@@ -9,7 +9,7 @@ from requests.adapters import HTTPAdapter
 
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.network import Network, Proxy
-from buildkite_connector.network.connection_errors import named, refused_by_proxy, untrusted
+from buildkite_connector.network.connection_errors import ConnectionTrouble, refused_by_proxy, through, untrusted
 
 
 def otlp_session(network: Network) -> requests.Session:
@@ -43,25 +43,29 @@ class _NetworkAdapter(HTTPAdapter):
             conn.ca_certs = None  # certifi's, which the adapter adds
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
-        """Raises ProxyError and SSLError with a sentence for the exporter's log; its own text stays behind it."""
+        """Raises what the exporter logs: a sentence in place of urllib3's words, where there is a better one.
+
+        The exporter tries ConnectionError again and RequestException not.
+        """
         url = request.url or ""
         proxy = self._network.proxy_for(url)
         options["proxies"] = {urlsplit(url).scheme: proxy.url} if proxy else {}
         try:
             return super().send(request, *arguments, **options)
-        except requests.exceptions.ProxyError as error:
-            raise requests.exceptions.ProxyError(_proxy_sentence(error, url, proxy), request=request) from None
-        except requests.exceptions.SSLError as error:
-            host = urlsplit(url).hostname or ""
-            trouble = untrusted(Redactor(proxy.secrets if proxy else ()).quote(str(error)), host, proxy)
-            raise requests.exceptions.SSLError(f"{trouble.what}. {trouble.advice}", request=request) from None
+        except requests.exceptions.ConnectionError as error:
+            trouble = _trouble(error, urlsplit(url).hostname or "", proxy)
+            if trouble is None:
+                raise
+            kind = type(error) if trouble.again else requests.exceptions.RequestException
+            raise kind(f"{trouble.what}. {trouble.advice}", request=request) from None
 
 
-def _proxy_sentence(error: Exception, url: str, proxy: Proxy | None) -> str:
+def _trouble(error: Exception, host: str, proxy: Proxy | None) -> ConnectionTrouble | None:
+    told = Redactor(proxy.secrets if proxy else ()).quote(str(error))
+    if "CERTIFICATE_VERIFY_FAILED" in told:
+        return untrusted(told, host, proxy)
     if proxy is None:
-        return str(error)
-    status = re.search(r"Tunnel connection failed: ([1-5][0-9]{2})\b", str(error))
-    if status is None:
-        return f"the proxy {named(proxy)} gave no connection ({Redactor(proxy.secrets).quote(str(error))})"
-    trouble = refused_by_proxy(proxy, int(status[1]), urlsplit(url).hostname or "")
-    return f"{trouble.what}. {trouble.advice}"
+        return None
+    if status := re.search(r"Tunnel connection failed: ([1-5][0-9]{2})\b", told):
+        return refused_by_proxy(proxy, int(status[1]), host)
+    return through(proxy, f"the connection failed ({told})")
