@@ -47,7 +47,10 @@ async def operating(company: CompanyNetwork, variables: dict[str, str]) -> Async
         rig.forks = True
         settings: dict[str, Any] = {name: variables[name] for name in kept}
         operator = rig.operator(
-            BUILDKITE_API_URL=f"https://{BUILDKITE}/v2", BUILDKITE_CONNECTOR_C1_HOSTS="*.conductor.one", **settings
+            *("--log-level", "debug"),
+            BUILDKITE_API_URL=f"https://{BUILDKITE}/v2",
+            BUILDKITE_CONNECTOR_C1_HOSTS="*.conductor.one",
+            **settings,
         )
         async with operator:
             client = {"BATON_CLIENT_ID": company.client.client_id, "BATON_CLIENT_SECRET": company.client.client_secret}
