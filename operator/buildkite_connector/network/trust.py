@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import Redactor
 
 FILE_VARIABLE = "SSL_CERT_FILE"
 DIRECTORY_VARIABLE = "SSL_CERT_DIR"
@@ -29,6 +30,8 @@ SYSTEM_FILES = (
 """The first of these that can be read counts (Go's root_linux.go, as the directories)."""
 SYSTEM_DIRECTORIES = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 
+_LONGEST_PATH = 500
+"""Characters of a path that are shown."""
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([^-]*)-----END CERTIFICATE-----")
 
@@ -207,8 +210,11 @@ def _decoded(text: bytes) -> bytes:
 
 
 def _unusable(variable: str, value: object, what: str) -> Failure:
+    named = f"names {Redactor().quote(str(value), _LONGEST_PATH)}, {what}"
+    if "-----BEGIN" in str(value):  # whatever it is, it may be a key
+        named = "holds PEM itself, where the path of a file or directory belongs"
     return Failure(
         Reason.SPEC_INVALID,
-        f"{variable} names {value}, {what}. Correct the variable, or unset it: the system's authorities count then.",
+        f"{variable} {named}. Correct the variable, or unset it: the system's authorities count then.",
         remedy=Remedy.EDIT,
     )

@@ -182,6 +182,20 @@ def test_a_file_that_cannot_be_read_is_a_sentence(text: str) -> None:
         read_trust({"SSL_CERT_FILE": text})
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_pem_in_place_of_a_path_is_not_shown(variable: str) -> None:
+    with pytest.raises(Failure, match=f"^{variable} holds PEM itself, where the path of a file") as caught:
+        read_trust({variable: ONE.decode()}, [], [])
+    assert "BEGIN" not in str(caught.value)
+
+
+def test_a_path_is_shown_on_one_line() -> None:
+    with pytest.raises(Failure) as caught:
+        read_trust({"SSL_CERT_FILE": "a\nb" + "c" * 5000})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 800
+
+
 def test_directories_of_which_none_is_there_are_a_sentence(tmp_path: Path, system: tuple[list[str], list[str]]) -> None:
     with pytest.raises(Failure, match=rf"^SSL_CERT_DIR names {tmp_path}/x:{tmp_path}/y, where there is no directory"):
         read_trust({"SSL_CERT_DIR": f"{tmp_path}/x:{tmp_path}/y"}, *system)
