@@ -15,7 +15,10 @@ from harness.forked_command import share_server
 from harness.helm_release import Release, released
 from harness.trust import NOBODY
 
-os.environ["SSL_CERT_FILE"] = str(NOBODY)
+os.environ |= {"SSL_CERT_FILE": str(NOBODY), "SSL_CERT_DIR": str(NOBODY.parent)}
+for proxies in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):  # of the machine that the suite runs on
+    os.environ.pop(proxies, None)
+    os.environ.pop(proxies.lower(), None)
 pytest.register_assert_rewrite("contracts")
 
 SHARED_PROCESSES = {"shared_rig", "child"}

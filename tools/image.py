@@ -26,7 +26,6 @@ ENVIRONMENT = {
     "PYTHONNOUSERSITE": "1",
     "PYTHONUNBUFFERED": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
     "BUILDKITE_CONNECTOR_DATA_DIR": "/data",
 }
 ENTRYPOINT = ("/usr/bin/python3", "-m", "buildkite_connector")

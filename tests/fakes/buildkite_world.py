@@ -28,6 +28,7 @@ from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import Clock
 from fakes.virtual_time import VirtualClock
 from harness.organization import directory_of
+from harness.trust import DIRECT
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
@@ -115,7 +116,7 @@ async def serving(
         BuildkiteSimulator(
             Config(served, **{"limits": NO_LIMITS, **config}), monotonic=time.monotonic, now=time.now
         ) as sim,
-        open_buildkite(replace(settings, api_url=sim.url), clock=clock or time, jitter=jitter) as buildkite,
+        open_buildkite(replace(settings, api_url=sim.url), DIRECT, clock=clock or time, jitter=jitter) as buildkite,
     ):
         with tempfile.TemporaryDirectory() as folder:
             yield World(sim, buildkite, SnapshotStore(Path(folder)), settings.page_size)

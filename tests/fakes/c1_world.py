@@ -11,7 +11,9 @@ from typing import Any
 
 from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
 from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.network import Network
 from fakes.task_ports import SNAPSHOT
+from harness.trust import reaching
 from simulators.c1.server import C1Simulator
 from simulators.c1.token import Client
 
@@ -52,8 +54,8 @@ def staged_file(path: Path) -> StagedSnapshot:
 
 
 def settings_for(sim: C1Simulator, **changes: Any) -> C1Settings:
-    """Settings that trust the simulator and allow its host, with deadlines that a test can wait for."""
-    usual = {"ca_file": sim.ca_file, "allowed_hosts": sim.address, "call_timeout": 10.0, "poll_timeout": 10.0}
+    """Settings that allow the simulator's host, with deadlines that a test can wait for."""
+    usual = {"allowed_hosts": sim.address, "call_timeout": 10.0, "poll_timeout": 10.0}
     return C1Settings(**(usual | changes))  # type: ignore[arg-type]
 
 
@@ -64,13 +66,15 @@ async def connect(
     client: Client | None = None,
     clock: SetClock | None = None,
     may_send: Callable[[], None] = lambda: None,
+    network: Network | None = None,
     **changes: Any,
 ) -> AsyncIterator[C1Client]:
-    """A connector registered at the simulator; `changes` are settings."""
+    """A connector registered at the simulator, which `network` trusts by default; `changes` are settings."""
     registered = client or sim.register_client()
     credentials = parse_credentials(registered.client_id, registered.client_secret)
+    settings, reached = settings_for(sim, **changes), network or reaching(sim.ca_file)
     async with (
-        open_c1(settings_for(sim, **changes), clock=clock or SetClock(), jitter=LeastChance(), may_send=may_send) as c1,
+        open_c1(settings, reached, clock=clock or SetClock(), jitter=LeastChance(), may_send=may_send) as c1,
         c1.client(credentials, HOST_ID) as connector,
     ):
         yield connector

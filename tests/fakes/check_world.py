@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from buildkite_connector.cli.checklist import (
     to_document,
 )
 from buildkite_connector.timing.clock import SystemClock
+from harness.trust import NOBODY
 from simulators.buildkite.api import Token
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.made_organization import make_organization
@@ -76,13 +77,15 @@ class World:
     settings: CheckSettings
     clock: OffClock
     directory: Path
-    set_variable: Callable[[str, str], None]
 
     def change(self, **changes: object) -> None:
         self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
 
     def change_c1(self, **changes: object) -> None:
         self.change(c1=replace(self.settings.c1, **changes))  # type: ignore[arg-type]
+
+    def set_variables(self, **environment: str) -> None:
+        self.change(environment={**self.settings.environment, **environment})
 
     async def check(self) -> Checked:
         """Run it and print it; its JSON is part of the text."""
@@ -98,15 +101,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, set_variable: Callable[[str, str], None]) -> AsyncIterator[World]:
-    """Both trust one CA file; `set_variable` sets a variable of the environment for the test's length."""
+async def world(directory: Path) -> AsyncIterator[World]:
+    """One CA file is trusted for both."""
     organization = make_organization(30, 3, 40, slug="acme-inc")
     config = Config((organization,), (Token(API_TOKEN),), tls=Certificate.VALID)
     async with BuildkiteSimulator(config) as buildkite, C1Simulator() as c1:
         assert buildkite.authority is not None
         ca_file = directory / "ca.pem"
         ca_file.write_bytes(buildkite.authority.pem + c1.ca_file.read_bytes())
-        set_variable("SSL_CERT_FILE", str(ca_file))
         client = c1.register_client()
         settings = CheckSettings(
             api_url=buildkite.url,
@@ -116,6 +118,7 @@ async def world(directory: Path, set_variable: Callable[[str, str], None]) -> As
             client_secret=client.client_secret,
             host_id=HOST_ID,
             hosts_listed=True,
-            c1=C1Settings(ca_file=ca_file, allowed_hosts=c1.address, call_timeout=5.0),
+            c1=C1Settings(allowed_hosts=c1.address, call_timeout=5.0),
+            environment={"SSL_CERT_FILE": str(ca_file), "SSL_CERT_DIR": str(NOBODY.parent)},
         )
-        yield World(buildkite, c1, client, settings, OffClock(), directory, set_variable)
+        yield World(buildkite, c1, client, settings, OffClock(), directory)

@@ -31,6 +31,7 @@ from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
 from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import NoJitter
+from harness.trust import reaching
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator
 from simulators.c1.tasks import State, TaskRecord
@@ -179,7 +180,8 @@ async def session_world(policy: dict[str, Any] | None = None, **settings: Any) -
     usual = {"call_timeout": 300.0, "poll_timeout": 300.0, "connect_timeout": 300.0}
     async with C1Simulator(patient, clock=TrueClock()) as sim:
         with tempfile.TemporaryDirectory() as folder:
-            async with open_c1(settings_for(sim, **(usual | settings)), clock=TrueClock(), jitter=NoJitter()) as c1:
+            chosen, network = settings_for(sim, **(usual | settings)), reaching(sim.ca_file)
+            async with open_c1(chosen, network, clock=TrueClock(), jitter=NoJitter()) as c1:
                 world = SessionWorld(sim, c1, SnapshotStore(Path(folder), clock), clock)
                 try:
                     yield world

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.rig import API_TOKEN, COMMAND, GOLDEN, OperatorProcess
+from harness.trust import NOBODY
 from simulators.buildkite.api import Token
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
@@ -47,6 +48,7 @@ class ServiceRig:
             "BATON_HOST_ID": HOST_ID,
             "BATON_C1_API_HOST": self.c1.address,
             "SSL_CERT_FILE": str(self.c1.ca_file),
+            "SSL_CERT_DIR": str(NOBODY.parent),
             "BUILDKITE_API_URL": self.buildkite.url,
             "TMPDIR": str(self.temporary),
             **changes,

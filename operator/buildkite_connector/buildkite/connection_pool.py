@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
-from buildkite_connector.buildkite.settings import is_loopback
+from buildkite_connector.network import Network
 
 KEPT = 64
 """How many idle connections are kept."""
@@ -41,28 +41,25 @@ httpcore.AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = HEADER_BYTES
 class Connections:
     """Hands out clients, the last one used first, so that few connections do most of the work.
 
-    For `api_url` alone. Proxies are the environment's (HTTPS_PROXY, NO_PROXY), but none lies between here
-    and a loopback address: over plain http it would get to see the token.
+    For `api_url` alone, through the proxy that `network` has for it: None for a loopback address, the only one that is
+    reached over plain http.
     """
 
-    def __init__(self, api_url: str, may_send: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, api_url: str, network: Network, may_send: Callable[[], None] = lambda: None) -> None:
         """`may_send` is called before each request and again as it is written, which may be a connect later. It raises
         Failure when this process may not act now.
 
-        Reads certificates and loads the transport, which takes its time: `open` keeps off the event loop.
-
-        Trusted are the authorities of SSL_CERT_FILE, or else the usual ones; for plain http, nobody.
+        Loads certificates and the transport, which takes its time: `open` keeps off the event loop.
         """
         self._may_send = may_send
-        address = urlsplit(api_url)
-        plain = address.scheme == "http"
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else httpx.create_ssl_context()
-        self._proxies = not is_loopback(address.hostname or "")
+        plain = urlsplit(api_url).scheme == "http"
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else network.trust.ssl_context()
+        self.proxy = network.proxy_for(api_url)
         self._idle = [self._new()]
 
     @classmethod
-    async def open(cls, api_url: str, may_send: Callable[[], None]) -> Self:
-        return await asyncio.to_thread(cls, api_url, may_send)
+    async def open(cls, api_url: str, network: Network, may_send: Callable[[], None]) -> Self:
+        return await asyncio.to_thread(cls, api_url, network, may_send)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -95,7 +92,8 @@ class Connections:
     def _new(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=self._tls,
-            trust_env=self._proxies,
+            proxy=self.proxy.url if self.proxy else None,
+            trust_env=False,
             cookies=_NoCookies(),
             follow_redirects=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),

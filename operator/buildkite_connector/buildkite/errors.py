@@ -5,10 +5,11 @@ Messages say what was asked and what came, never with what token.
 """
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -17,6 +18,7 @@ from buildkite_connector.buildkite.pagination import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.network import Proxy, connection_errors
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
 
@@ -66,21 +68,23 @@ class FailedAttempt:
     overload: bool = False
 
 
-def from_exception(error: Exception, call: Call, origin: str) -> FailedAttempt:
-    """A try without an answer, or without all of it."""
-    causes = list(_causes(error))
-    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-    if isinstance(tls, ssl.SSLCertVerificationError):
-        told = call.quote(getattr(tls, "verify_message", "") or str(tls))
+def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | None = None) -> FailedAttempt:
+    """A try without an answer, or without all of it. `proxy`: the one that lies between."""
+    causes = list(connection_errors.chain_of(error))
+    timed_out = isinstance(error, (httpx.TimeoutException, TimeoutError))
+    host = urlsplit(origin).hostname or origin
+    quote = call.redactor.with_secrets(*proxy.secrets).quote if proxy else call.redactor.quote
+    trouble = connection_errors.from_exception(error, host, proxy, lambda text: quote(text, LONGEST_COMPLAINT))
+    if trouble is not None:
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNREACHABLE,
-                f"{call.name}: expected a TLS certificate for {origin} from a known authority, but the check "
-                f"failed: {told}. If a proxy or a private authority signs it, name its CA file "
-                "in SSL_CERT_FILE.",
-            )
+                f"{call.name}: expected an answer of {origin}, but {trouble.what}. {trouble.advice}",
+            ),
+            again=trouble.again,
+            overload=timed_out,
         )
-    timed_out = isinstance(error, (httpx.TimeoutException, TimeoutError))
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     again = True
     if tls is not None:
         what = f"TLS failed ({call.quote(getattr(tls, 'reason', '') or str(tls))})"
@@ -232,10 +236,3 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(0.0, seconds), LONGEST_WAIT)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those behind it: the HTTP library wraps what the system said."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

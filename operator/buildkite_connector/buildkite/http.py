@@ -178,7 +178,7 @@ class RequestSender:
                 ) as operation:
                     response, body = await self._send(request, passing, sending.limit, operation)
             except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
-                trouble = from_exception(error, call, self._settings.api_url)
+                trouble = from_exception(error, call, self._settings.api_url, self._connections.proxy)
                 passing.overload = trouble.overload
                 return trouble
             if response.status_code in sending.expected:

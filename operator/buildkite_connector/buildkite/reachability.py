@@ -57,7 +57,7 @@ async def reach(
             finally:
                 await response.aclose()
     except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise from_exception(error, call, settings.api_url).error from None
+        raise from_exception(error, call, settings.api_url, connections.proxy).error from None
     status, kind = response.status_code, response.headers.get("content-type", "").partition(";")[0].strip()
     if 200 <= status < 300 or kind.lower() == "text/html":
         raise _elsewhere(f"the answer is {status} in {call.quote(kind) or 'no content type'}")

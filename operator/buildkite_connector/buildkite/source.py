@@ -18,6 +18,7 @@ from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.network import Network
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
 NOTHING = Redactor()
@@ -84,6 +85,7 @@ class Buildkite:
 @asynccontextmanager
 async def open_buildkite(
     settings: BuildkiteSettings,
+    network: Network,
     *,
     clock: Clock | None = None,
     jitter: Jitter | None = None,
@@ -91,7 +93,7 @@ async def open_buildkite(
     may_send: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Buildkite]:
     """The API for as long as the context lasts; then its connections are closed. For `may_send` see `Connections`."""
-    connections = await Connections.open(settings.api_url, may_send)
+    connections = await Connections.open(settings.api_url, network, may_send)
     try:
         yield Buildkite(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer)
     finally:

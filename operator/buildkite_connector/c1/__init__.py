@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from buildkite_connector.c1.allowed_hosts import HostPattern, parse_patterns
-from buildkite_connector.c1.channel import ChannelPool, load_trust
+from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.client import C1Client
 from buildkite_connector.c1.credentials import Credentials, parse_credentials
 from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
@@ -20,9 +20,10 @@ from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABL
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
+from buildkite_connector.network import Network
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
-__all__ = ["C1", "C1Client", "C1Settings", "Credentials", "load_trust", "open_c1", "parse_credentials"]
+__all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
 
 _HOST_ID_LIMIT = 256
 
@@ -54,7 +55,7 @@ class C1:
         `provisions`: it tells C1 that it grants and revokes memberships.
 
         Raises Failure SPEC_INVALID for a host ID that C1 would not take, CLIENT_ID_INVALID for a client ID whose host
-        the settings do not allow, C1_UNREACHABLE for a proxy setting that cannot work.
+        the settings do not allow.
         """
         if not 1 <= len(host_id) <= _HOST_ID_LIMIT:
             raise Failure(
@@ -115,6 +116,7 @@ class C1:
 @asynccontextmanager
 async def open_c1(
     settings: C1Settings,
+    network: Network,
     *,
     clock: Clock | None = None,
     jitter: Jitter | None = None,
@@ -124,10 +126,9 @@ async def open_c1(
     """Open the process's access to C1; what is still open at the end is closed.
 
     `may_send` is called before each call and each part of an upload, and raises Failure when this process may not act.
-    Raises Failure C1_UNREACHABLE when a setting (host, allowed hosts, CA file) cannot work.
+    Raises Failure C1_UNREACHABLE when a setting (host, allowed hosts) cannot work.
     """
-    trust = await asyncio.to_thread(load_trust, settings)
-    channels = ChannelPool(settings, trust)
+    channels = await asyncio.to_thread(ChannelPool, settings, network)
     try:
         yield C1(settings, channels, clock or SystemClock(), jitter or system_jitter(), observer, may_send)
     finally:

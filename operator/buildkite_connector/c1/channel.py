@@ -1,13 +1,12 @@
 """One channel to each C1 host, shared by all connectors of the process that speak to that host.
 
-A channel is an HTTP client for the token endpoint and a gRPC channel, with the same roots and proxy. It
+A channel is an HTTP client for the token endpoint and a gRPC channel, with the same authorities and proxy. It
 carries no credentials: each call brings its own connector's token. The last connector to leave closes it.
 """
 
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
 from http.cookiejar import CookieJar
 
 import grpc
@@ -15,9 +14,8 @@ import httpx
 
 from buildkite_connector import __version__
 from buildkite_connector.c1.endpoint import Endpoint
-from buildkite_connector.c1.proxy import proxy_for
-from buildkite_connector.c1.settings import CA_VARIABLE, C1Settings
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.c1.settings import C1Settings
+from buildkite_connector.network import Network
 from buildkite_connector.proto.baton_pb2_grpc import BatonServiceStub
 
 USER_AGENT = f"buildkite-connector/{__version__}"
@@ -51,28 +49,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TrustRoots:
-    """The roots that servers are verified against; `roots` None means gRPC's own public ones."""
-
-    tls: ssl.SSLContext
-    roots: bytes | None
-
-
-def load_trust(settings: C1Settings) -> TrustRoots:
-    """Read `ca_file` once; blocking. Raises Failure C1_UNREACHABLE when it cannot be used."""
-    if settings.ca_file is None:
-        return TrustRoots(httpx.create_ssl_context(trust_env=False), None)
-    try:
-        return TrustRoots(ssl.create_default_context(cafile=settings.ca_file), settings.ca_file.read_bytes())
-    except OSError as error:  # ssl.SSLError is one: a file without a certificate
-        raise Failure(
-            Reason.C1_UNREACHABLE,
-            f"{CA_VARIABLE} names {settings.ca_file}, which must be a readable PEM file of CA certificates "
-            f"({error.strerror or error}); correct it.",
-        ) from error
-
-
 class NoCookies(CookieJar):
     """Keeps nothing: connectors share the client, and what one server's answers set would stay and grow."""
 
@@ -83,14 +59,17 @@ class NoCookies(CookieJar):
 class Channel:
     """The HTTP client and the gRPC stub of one host."""
 
-    def __init__(self, endpoint: Endpoint, settings: C1Settings, trust: TrustRoots) -> None:
-        proxy = proxy_for(endpoint, settings)
+    def __init__(
+        self, endpoint: Endpoint, settings: C1Settings, network: Network, tls: ssl.SSLContext, roots: bytes
+    ) -> None:
+        """`tls` and `roots`: the network's trust, for httpx and for gRPC."""
         self.endpoint = endpoint
+        self.proxy = network.proxy_for(f"https://{endpoint}")
         self.http = httpx.AsyncClient(
             base_url=f"https://{endpoint}",
             transport=httpx.AsyncHTTPTransport(
-                verify=trust.tls,
-                proxy=proxy,
+                verify=tls,
+                proxy=self.proxy.url if self.proxy else None,
                 trust_env=False,
                 limits=httpx.Limits(max_connections=TOKEN_CONNECTIONS),
                 socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)],
@@ -101,11 +80,14 @@ class Channel:
             cookies=NoCookies(),
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
-        through: tuple[str, int | str] = ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0)
         self.channel = grpc.aio.secure_channel(
             f"dns:///{endpoint}",
-            grpc.ssl_channel_credentials(root_certificates=trust.roots),
-            options=(*CHANNEL_OPTIONS, ("grpc.client_idle_timeout_ms", round(settings.idle_timeout * 1000)), through),
+            grpc.ssl_channel_credentials(root_certificates=roots),
+            options=(
+                *CHANNEL_OPTIONS,
+                ("grpc.client_idle_timeout_ms", round(settings.idle_timeout * 1000)),
+                *network.grpc_options(str(endpoint)),
+            ),
         )
         self.stub = BatonServiceStub(self.channel)  # type: ignore[no-untyped-call]  # generated code
 
@@ -128,9 +110,12 @@ class Channel:
 class ChannelPool:
     """The channels of this process by endpoint, each with the number of its users."""
 
-    def __init__(self, settings: C1Settings, trust: TrustRoots) -> None:
+    def __init__(self, settings: C1Settings, network: Network) -> None:
+        """Loads certificates, which takes its time."""
         self._settings = settings
-        self._trust = trust
+        self._network = network
+        self._tls = network.trust.ssl_context()
+        self._roots = network.trust.pem
         self._channels: dict[Endpoint, Channel] = {}
         self._users: dict[Endpoint, int] = {}
 
@@ -140,7 +125,7 @@ class ChannelPool:
     def acquire(self, endpoint: Endpoint) -> Channel:
         """The channel to `endpoint`, made if there is none; each acquire asks for one release."""
         if endpoint not in self._channels:
-            self._channels[endpoint] = Channel(endpoint, self._settings, self._trust)
+            self._channels[endpoint] = Channel(endpoint, self._settings, self._network, self._tls, self._roots)
         self._users[endpoint] = self._users.get(endpoint, 0) + 1
         return self._channels[endpoint]
 

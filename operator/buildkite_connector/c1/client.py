@@ -58,7 +58,7 @@ class C1Client:
         self._channel: Channel | None = channel
         self._channels = channels
         self._stub: Any = channel.stub
-        self._tokens = TokenSource(credentials, channel.http, clock, settings.call_timeout, observer)
+        self._tokens = TokenSource(credentials, channel, clock, settings.call_timeout, observer)
         self._host_id = host_id
         self._provisions = provisions
         self._settings = settings
@@ -174,6 +174,7 @@ class C1Client:
             self._tokens.redactor,
             connecting=channel.connecting,
             wrong_clock=self._tokens.wrong_clock,
+            proxy=channel.proxy,
         )
 
     async def _attempt(self, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:

@@ -3,14 +3,12 @@
 The one place that decides which of C1's gRPC statuses pass with time.
 """
 
-import re
-
 import grpc
 
 from buildkite_connector.c1.endpoint import Endpoint
-from buildkite_connector.c1.settings import CA_VARIABLE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.network import Proxy, connection_errors
 
 ROTATE = (
     "Check that the connector still exists in C1, rotate its credentials there and replace the client ID and secret "
@@ -54,23 +52,34 @@ def call_failure(
     redactor: Redactor,
     *,
     connecting: bool,
+    proxy: Proxy | None = None,
     wrong_clock: str | None = None,
 ) -> CallFailure:
     """What a call's status means. `redactor` knows the credentials that C1 has seen.
 
-    `connecting`: no connection to C1 could be made so far. `wrong_clock`: a sentence when the clock is wrong.
+    `connecting`: no connection to C1 could be made so far. `proxy`: the one that lies between.
+    `wrong_clock`: a sentence when this machine's clock is wrong.
 
     Codes that are not known to be final pass with time, as in the reference client.
     """
+    if proxy is not None:
+        redactor = redactor.with_secrets(*proxy.secrets)
     if code in _CLIENT_REFUSED and wrong_clock is not None:
         meaning = clock_failure(f"C1 at {endpoint} refused {rpc} with {_said(code, details, redactor)}", wrong_clock)
     else:
-        meaning = _meaning(rpc, endpoint, code, details, redactor, connecting=connecting)
+        meaning = _meaning(rpc, endpoint, code, details, redactor, proxy, connecting=connecting)
     return CallFailure(meaning.reason, meaning.message, code=code.value[0], remedy=meaning.remedy)
 
 
 def _meaning(
-    rpc: str, endpoint: Endpoint, code: grpc.StatusCode, details: str, redactor: Redactor, *, connecting: bool
+    rpc: str,
+    endpoint: Endpoint,
+    code: grpc.StatusCode,
+    details: str,
+    redactor: Redactor,
+    proxy: Proxy | None,
+    *,
+    connecting: bool,
 ) -> Failure:
     said = _said(code, details, redactor)
     if code in _CLIENT_REFUSED:
@@ -90,12 +99,20 @@ def _meaning(
             remedy=Remedy.EDIT,
         )
     if connecting:
+        unreached = f"C1 at {endpoint} could not be reached for {rpc}"
+        trouble = connection_errors.from_grpc(details, endpoint.host, proxy, redactor.quote)
+        if trouble is not None:
+            why = f"{code.name} ({trouble.what}). {trouble.advice} It is tried again."
+            return Failure(Reason.C1_UNREACHABLE, f"{unreached}: {why}")
         return Failure(
             Reason.C1_UNREACHABLE,
-            f"C1 at {endpoint} could not be reached for {rpc}: {said}. It is tried again; should this last, "
-            f"check DNS, firewall and proxy.{tls_hint(details)}",
+            f"{unreached}: {said}. It is tried again; should this last, check DNS, firewall and proxy.",
         )
-    return Failure(Reason.C1_UNAVAILABLE, f"C1 at {endpoint} did not carry out {rpc}: {said}. It is tried again.")
+    late = proxy if code is grpc.StatusCode.DEADLINE_EXCEEDED else None
+    return Failure(
+        Reason.C1_UNAVAILABLE,
+        f"C1 at {endpoint} did not carry out {rpc}: {said}{connection_errors.by_way_of(late)}. It is tried again.",
+    )
 
 
 def clock_failure(refused: str, wrong_clock: str) -> Failure:
@@ -105,13 +122,3 @@ def clock_failure(refused: str, wrong_clock: str) -> Failure:
 
 def _said(code: grpc.StatusCode, details: str, redactor: Redactor) -> str:
     return f"{code.name} ({redactor.quote(details)})" if details else code.name
-
-
-def tls_hint(text: str) -> str:
-    """What to do about a failure to connect whose text tells of TLS; empty for any other."""
-    if not re.search(r"ssl|certificate", text, re.IGNORECASE):
-        return ""
-    return (
-        " The server's certificate could not be verified: where C1 is reached through a gateway with a "
-        f"private CA, name that CA's PEM file in {CA_VARIABLE}."
-    )

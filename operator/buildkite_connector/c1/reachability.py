@@ -6,9 +6,9 @@ from datetime import datetime
 import httpx
 
 from buildkite_connector.c1.channel import Channel
-from buildkite_connector.c1.errors import tls_hint
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.network import connection_errors
 from buildkite_connector.timing.server_time import server_time
 
 
@@ -23,11 +23,22 @@ async def reach(channel: Channel, deadline: float, redactor: Redactor) -> dateti
     except TimeoutError:
         raise Failure(
             Reason.C1_UNAVAILABLE,
-            f"C1 at {channel.endpoint} gave no answer within {deadline:g} s. Check firewall and proxy.",
+            f"C1 at {channel.endpoint} gave no answer within {deadline:g} s"
+            f"{connection_errors.by_way_of(channel.proxy)}. Check firewall and proxy.",
         ) from None
     except httpx.HTTPError as error:
-        said = redactor.quote(str(error) or type(error).__name__)
         raise Failure(
             Reason.C1_UNREACHABLE,
-            f"C1 at {channel.endpoint} could not be reached: {said}. Check DNS, firewall and proxy.{tls_hint(said)}",
+            f"C1 at {channel.endpoint} could not be reached: {unreached(error, channel, redactor)}",
         ) from None
+
+
+def unreached(error: httpx.HTTPError, channel: Channel, redactor: Redactor) -> str:
+    """Why an HTTP request to C1 brought no answer, and what to do, in two sentences."""
+    proxy = channel.proxy
+    if proxy is not None:
+        redactor = redactor.with_secrets(*proxy.secrets)
+    trouble = connection_errors.from_exception(error, channel.endpoint.host, proxy, redactor.quote)
+    if trouble is not None:
+        return f"{trouble.what}. {trouble.advice}"
+    return f"{redactor.quote(str(error) or type(error).__name__)}. Check DNS, firewall and proxy."

@@ -1,14 +1,10 @@
 """How this process talks to C1: the operator's settings, the same for every connector in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 HOST_VARIABLE = "BATON_C1_API_HOST"
 ALLOWED_HOSTS_VARIABLE = "BUILDKITE_CONNECTOR_C1_HOSTS"
-CA_VARIABLE = "SSL_CERT_FILE"
-PROXY_VARIABLE = "HTTPS_PROXY"
-NO_PROXY_VARIABLE = "NO_PROXY"
 
 DEFAULT_ALLOWED_HOSTS = "*.conductor.one,*.conductorone.com"
 """C1's tenants are at the first; its deploy page names the second for egress."""
@@ -16,19 +12,13 @@ DEFAULT_ALLOWED_HOSTS = "*.conductor.one,*.conductorone.com"
 
 @dataclass(frozen=True, slots=True)
 class C1Settings:
-    """Hosts, trust, proxy and deadlines. Times in seconds; each deadline includes authentication."""
+    """Hosts and deadlines. Times in seconds; each deadline includes authentication."""
 
     api_host: str = ""
     """`host` or `host:port` to reach in place of the client ID's; the assertion's audience stays."""
     allowed_hosts: str = DEFAULT_ALLOWED_HOSTS
     """Hosts that a client ID may lead to: comma-separated names or `*.domain`, each with `:port` where that is not 443.
     Without effect where `api_host` is set, as nothing is sent to the client ID's host then."""
-    ca_file: Path | None = None
-    """PEM file of the roots to trust in place of the public ones, for HTTPS and gRPC alike."""
-    https_proxy: str = field(default="", repr=False)
-    """Proxy for HTTPS and gRPC alike: `http://[user:password@]host:port`; empty: none."""
-    no_proxy: str = ""
-    """Hosts reached without it: comma-separated names (their subdomains too), addresses, CIDRs or `*`."""
     connect_timeout: float = 10.0
     """How long the token endpoint may take to accept a connection."""
     call_timeout: float = 30.0
@@ -45,16 +35,8 @@ class C1Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "C1Settings":
-        """Read the variables named above; lower-case proxy variables win, as elsewhere."""
-        ca_file = environ.get(CA_VARIABLE, "")
+        """Read the variables named above."""
         return cls(
             api_host=environ.get(HOST_VARIABLE, "").strip(),
             allowed_hosts=environ.get(ALLOWED_HOSTS_VARIABLE, "").strip() or DEFAULT_ALLOWED_HOSTS,
-            ca_file=Path(ca_file) if ca_file else None,
-            https_proxy=_either_case(environ, PROXY_VARIABLE),
-            no_proxy=_either_case(environ, NO_PROXY_VARIABLE),
         )
-
-
-def _either_case(environ: Mapping[str, str], name: str) -> str:
-    return environ.get(name.lower()) or environ.get(name, "")

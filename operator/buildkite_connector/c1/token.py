@@ -12,11 +12,14 @@ import httpx
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from buildkite_connector.c1.channel import Channel
 from buildkite_connector.c1.credentials import Credentials
-from buildkite_connector.c1.errors import ROTATE, clock_failure, tls_hint
+from buildkite_connector.c1.errors import ROTATE, clock_failure
+from buildkite_connector.c1.reachability import unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
 
@@ -88,10 +91,11 @@ class TokenSource:
     """
 
     def __init__(
-        self, credentials: Credentials, http: httpx.AsyncClient, clock: Clock, deadline: float, observer: Observer
+        self, credentials: Credentials, channel: Channel, clock: Clock, deadline: float, observer: Observer
     ) -> None:
         self._credentials = credentials
-        self._http = http
+        self._channel = channel
+        self._http = channel.http
         self._clock = clock
         self._deadline = deadline
         self._observer = observer
@@ -186,10 +190,13 @@ class TokenSource:
                     self._refuse_coding(coding)
                 return response.status_code, _seconds(response.headers.get("retry-after")), await self._read(response)
         except TimeoutError:
-            reason, what = Reason.C1_UNAVAILABLE, f"gave no answer within {self._deadline:g} s. It is asked again."
+            reason = Reason.C1_UNAVAILABLE
+            what = f"gave no answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. It is asked again."
         except httpx.HTTPError as error:
-            told = self.redactor.quote(str(error) or type(error).__name__)
-            reason, what = Reason.C1_UNREACHABLE, f"could not be reached: {told}.{tls_hint(told)}"
+            reason, what = (
+                Reason.C1_UNREACHABLE,
+                f"could not be reached: {unreached(error, self._channel, self.redactor)}",
+            )
         raise self._failure(reason, what)
 
     async def _read(self, response: httpx.Response) -> bytes:

@@ -31,6 +31,7 @@ from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLe
 
 if TYPE_CHECKING:
     from buildkite_connector.buildkite import BuildkiteSettings
+    from buildkite_connector.network import Network
 
 # ruff: noqa: PLC0415  (see above)
 
@@ -104,10 +105,11 @@ def operator(
 ) -> None:
     """Watch BuildkiteConnector resources and sync them.
 
-    The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, HTTPS_PROXY and NO_PROXY
-    count for all connections. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that client IDs may lead to (default
-    *.conductor.one and *.conductorone.com); BATON_C1_API_HOST replaces the host of all client IDs. OpenTelemetry's own
-    variables (OTEL_*) say where metrics and traces go; without any, metrics are at /metrics.
+    The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY
+    and NO_PROXY count for all connections, as in Go's programs. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that
+    client IDs may lead to (default *.conductor.one and *.conductorone.com); BATON_C1_API_HOST replaces the host of all
+    client IDs.
+    OpenTelemetry's own variables (OTEL_*) say where metrics and traces go; without any, metrics are at /metrics.
     """
     # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -137,9 +139,10 @@ def operator(
         http_address=http_address,
         leadership=leadership,
     )
+    network = _network()
     gc.freeze()  # what is loaded now stays: no collection need look at it
     with _one_sentence():
-        asyncio.run(run_operator(settings))
+        asyncio.run(run_operator(settings, network))
 
 
 @app.command()
@@ -185,10 +188,11 @@ def sync(
         quota_percent=quota_percent,
         timeout=seconds,
     )
+    network = _network()
     console, errors = Console(), Console(stderr=True)
     with _one_sentence():
         try:
-            result = asyncio.run(sync_until_signalled(settings, errors))
+            result = asyncio.run(sync_until_signalled(settings, network, errors))
         except Interrupted as interrupted:
             _say(f"interrupted; {file} is as it was.")
             raise SystemExit(128 + interrupted.number) from None
@@ -241,6 +245,17 @@ def _buildkite(url: str) -> "BuildkiteSettings":
         return BuildkiteSettings(api_url=url)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--buildkite-api-url") from None
+
+
+def _network() -> "Network":
+    """A variable that cannot be used ends the command with code 3, as in service mode."""
+    from buildkite_connector.cli.exit_codes import exit_code
+
+    try:
+        return service_commands.process_network()
+    except Failure as failure:
+        _say(failure.message)
+        raise SystemExit(exit_code(failure)) from None
 
 
 @contextmanager

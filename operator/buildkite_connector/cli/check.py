@@ -36,7 +36,8 @@ def check(
 ) -> None:
     """Check settings, network, clock, and what Buildkite and C1 say to the credentials; change nothing.
 
-    SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BATON_C1_API_HOST and BUILDKITE_CONNECTOR_C1_HOSTS count as for the connector.
+    SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY, BATON_C1_API_HOST and BUILDKITE_CONNECTOR_C1_HOSTS count as for
+    the connector.
     Exit code: 0 when nothing failed, else the gRPC code of the first failure: 3 a malformed setting, 7 a right that is
     missing, 9 something to change first, 14 not reachable, 16 credentials.
     """
@@ -57,6 +58,7 @@ def check(
         host_id=host_id.strip() or default_host_id(),
         kinds=frozenset(resource_type or ResourceKind),
         c1=C1Settings.from_environment(os.environ),
+        environment=os.environ,
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
     )
     console = Console()

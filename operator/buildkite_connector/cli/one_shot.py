@@ -17,6 +17,7 @@ from buildkite_connector.cli.service_settings import (
 from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.network import Network
 
 
 def one_shot_settings(configuration: Configuration) -> SyncSettings:
@@ -45,11 +46,11 @@ def one_shot_settings(configuration: Configuration) -> SyncSettings:
     )
 
 
-def write_one_file(settings: SyncSettings) -> int:
+def write_one_file(settings: SyncSettings, network: Network) -> int:
     """The exit code: 0, or gRPC's CANCELLED after a signal. Raises Failure."""
     console, errors = Console(), Console(stderr=True)
     try:
-        result = asyncio.run(sync_until_signalled(settings, errors))
+        result = asyncio.run(sync_until_signalled(settings, network, errors))
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,

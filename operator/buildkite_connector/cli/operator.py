@@ -26,6 +26,7 @@ from buildkite_connector.kubernetes.client_config import choose_client_config
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.resource import ObservedConnector
 from buildkite_connector.kubernetes.watch import Pulse, WatchSettings, run_watch
+from buildkite_connector.network import Network
 from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
 from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.server import serve
@@ -61,7 +62,7 @@ class OperatorSettings:
     leadership: LeadershipSettings | None = None
 
 
-async def run_operator(settings: OperatorSettings) -> None:
+async def run_operator(settings: OperatorSettings, network: Network) -> None:
     """Until SIGTERM or SIGINT. Raises Failure when it cannot start or its watch is lost for good."""
     clock = SystemClock()
     scheduler = Scheduler(clock)
@@ -80,13 +81,13 @@ async def run_operator(settings: OperatorSettings) -> None:
     }
     ready_checks = {"resources": lambda: None if ready.is_set() else "not all resources were seen yet"}
     login = choose_client_config(os.environ, Path.home())
-    with open_telemetry(os.environ, gauges) as telemetry:
+    with open_telemetry(os.environ, network, gauges) as telemetry:
         async with (
             serve(settings.http_address, alive, ready_checks, telemetry.scrape),
             open_buildkite(
-                settings.buildkite, clock=clock, observer=telemetry.observer, may_send=leadership.may_act
+                settings.buildkite, network, clock=clock, observer=telemetry.observer, may_send=leadership.may_act
             ) as buildkite,
-            open_c1(settings.c1, clock=clock, observer=telemetry.observer, may_send=leadership.may_act) as c1,
+            open_c1(settings.c1, network, clock=clock, observer=telemetry.observer, may_send=leadership.may_act) as c1,
             connect(login, clock, socket.gethostname(), may_act=leadership.may_act) as api,
             asyncio.TaskGroup() as group,
         ):

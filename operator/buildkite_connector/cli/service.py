@@ -24,6 +24,7 @@ from buildkite_connector.kubernetes.schema.status_json import status_from_json, 
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.network import Network
 from buildkite_connector.service.credentials import ProcessCredentials
 from buildkite_connector.service.directory import remove_files
 from buildkite_connector.service.empty import EmptyClients
@@ -55,7 +56,9 @@ class _Begun:
         return self.connector.status if self.connector is not None else None
 
 
-async def run_service(settings: ServiceSettings, directory: Path, variables: Mapping[str, str]) -> Failure | None:
+async def run_service(
+    settings: ServiceSettings, network: Network, directory: Path, variables: Mapping[str, str]
+) -> Failure | None:
     """Until SIGTERM or SIGINT; gives the failure of a first Hello that C1 refused, which ends it too.
 
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
@@ -72,11 +75,11 @@ async def run_service(settings: ServiceSettings, directory: Path, variables: Map
         watch_age=lambda: None,
     )
     async with serve_health(settings.health, health):
-        with open_telemetry(variables, gauges) as telemetry:
+        with open_telemetry(variables, network, gauges) as telemetry:
             async with (
                 serve(settings.http_address, {"scheduler": heard}, begun_check, telemetry.scrape),
-                open_buildkite(settings.buildkite, clock=clock, observer=telemetry.observer) as buildkite,
-                open_c1(settings.c1, clock=clock, observer=telemetry.observer) as c1,
+                open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
+                open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
                 startup = StartupHello(Connections(buildkite, c1))
                 environment = Environment(

@@ -24,6 +24,7 @@ from buildkite_connector.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from buildkite_connector.cli.service_settings import ServiceSettings
+    from buildkite_connector.network import Network
 
 # ruff: noqa: PLC0415  (see above)
 
@@ -87,8 +88,8 @@ def service(ctx: typer.Context, **flags: Any) -> None:
     """Serve C1 as one connector, without a cluster: settings from flags, variables and a YAML file, status in the log.
 
     The file is .baton.yaml in the working directory, or the one that BATON_CONFIG_PATH names. BATON_HOST_ID is what C1
-    shows; BATON_C1_API_HOST, BUILDKITE_CONNECTOR_C1_HOSTS, SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY and OTEL_* count as for
-    the operator.
+    shows; BATON_C1_API_HOST, BUILDKITE_CONNECTOR_C1_HOSTS, SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY and
+    OTEL_* count as for the operator.
     """
     _run(_merged(ctx, flags), serving=True)
 
@@ -153,11 +154,25 @@ def _run(given: Mapping[str, object], *, serving: bool | None) -> None:
         configuration = read_configuration(given, os.environ)
         serves = serving or is_serving(configuration)
         _start_logs(configuration)
-        code = _serve(given, configuration) if serves else _write(configuration)
+        network = process_network()
+        code = _serve(given, configuration, network) if serves else _write(configuration, network)
     raise SystemExit(code)
 
 
-def _serve(given: Mapping[str, object], configuration: Configuration) -> int:
+def process_network() -> "Network":
+    """The proxies and authorities of this process, read once; what counts in part or not at all is logged.
+
+    Raises Failure.
+    """
+    from buildkite_connector.network import read_network
+
+    network = read_network(os.environ)
+    for sentence in network.warnings:
+        logger.warning("the environment is not as it seems", extra={"detail": sentence})
+    return network
+
+
+def _serve(given: Mapping[str, object], configuration: Configuration, network: "Network") -> int:
     """Raises Failure and SettingError."""
     from buildkite_connector.c1 import parse_credentials
     from buildkite_connector.cli.collector import collector_variables
@@ -176,20 +191,21 @@ def _serve(given: Mapping[str, object], configuration: Configuration) -> int:
         # The exporters read the process's own variables.
         os.environ.update(collector_variables(configuration, environment, directory))
         gc.freeze()  # what is loaded now stays: no collection need look at it
-        refused = asyncio.run(run_service(settings, directory, telemetry_variables(settings, os.environ)))
+        variables = telemetry_variables(settings, os.environ)
+        refused = asyncio.run(run_service(settings, network, directory, variables))
     if refused is not None:
         raise refused
     return 0
 
 
-def _write(configuration: Configuration) -> int:
+def _write(configuration: Configuration, network: "Network") -> int:
     """Raises Failure and SettingError."""
     from buildkite_connector.cli.one_shot import one_shot_settings, write_one_file
 
     settings = one_shot_settings(configuration)
     _warn(configuration, serving=False)
     gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
-    return write_one_file(settings)
+    return write_one_file(settings, network)
 
 
 def _start_logs(configuration: Configuration) -> None:

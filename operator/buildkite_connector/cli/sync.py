@@ -17,6 +17,7 @@ from buildkite_connector.model.directory import CollectionReport, OrganizationSl
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.network import Network
 from buildkite_connector.service.empty import empty_collection
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
@@ -55,12 +56,12 @@ class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
         self.number = number
 
 
-async def sync_until_signalled(settings: SyncSettings, errors: Console) -> SyncResult:
+async def sync_until_signalled(settings: SyncSettings, network: Network, errors: Console) -> SyncResult:
     """Sync, with progress where `errors` is a terminal. Raises Failure, TimeoutError and Interrupted.
 
     A signal that comes when the file takes its place comes too late: the sync has succeeded.
     """
-    work = sync_with_progress(settings, errors) if errors.is_terminal else sync(settings, None)
+    work = sync_with_progress(settings, network, errors) if errors.is_terminal else sync(settings, network, None)
     syncing = asyncio.create_task(work)
     with signalled_end(signal.SIGHUP) as signalled:
         waiting = asyncio.create_task(signalled.wait())
@@ -74,12 +75,15 @@ async def sync_until_signalled(settings: SyncSettings, errors: Console) -> SyncR
     return await syncing
 
 
-async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | None) -> SyncResult:
+async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> SyncResult:
     """Collect and write; on any Failure, and when it is cancelled, the file is what it was before."""
     clock = SystemClock()
     started, began = clock.now(), clock.monotonic()
     sync_id = new_sync_id(started, secrets.token_bytes)
-    async with open_buildkite(settings.buildkite, clock=clock) as buildkite, asyncio.timeout(settings.timeout):
+    async with (
+        open_buildkite(settings.buildkite, network, clock=clock) as buildkite,
+        asyncio.timeout(settings.timeout),
+    ):
         client = buildkite.client(settings.api_token, settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
@@ -110,7 +114,7 @@ async def sync(settings: SyncSettings, progress: Callable[[Progress], None] | No
     return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 
-async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncResult:
+async def sync_with_progress(settings: SyncSettings, network: Network, console: Console) -> SyncResult:
     """The same with a progress bar while it runs."""
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
     from rich.progress import Progress as ProgressBar  # noqa: PLC0415
@@ -134,7 +138,7 @@ async def sync_with_progress(settings: SyncSettings, console: Console) -> SyncRe
                 description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
             )
 
-        return await sync(settings, show)
+        return await sync(settings, network, show)
 
 
 def print_result(result: SyncResult, console: Console) -> None:

@@ -3,6 +3,9 @@
 Metrics go to `/metrics` (the Prometheus exporter) unless OTEL_METRICS_EXPORTER says otherwise. OTLP is used for metrics
 and traces where an endpoint is named (OTEL_EXPORTER_OTLP_ENDPOINT, or the one of the signal) or where the exporter is
 named (OTEL_TRACES_EXPORTER=otlp). Without an exporter for a signal nothing of it is made.
+
+An endpoint is reached as every other host of the process is (`otlp_session`, `_grpc_arguments`); only a CA file of its
+own (OTEL_EXPORTER_OTLP_CERTIFICATE) takes the place of the authorities.
 """
 
 import logging
@@ -10,11 +13,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider, ObservableGauge
-from opentelemetry.sdk.metrics.export import CardinalityLimits, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    CardinalityLimits,
+    MetricExporter,
+    MetricReader,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -23,6 +32,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from buildkite_connector import __version__
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer
+from buildkite_connector.network import Network
 from buildkite_connector.telemetry.metrics import Metrics, ProcessGauges
 from buildkite_connector.telemetry.observer import Telemetry
 from buildkite_connector.telemetry.status_gauges import StatusText, observe
@@ -62,7 +72,7 @@ def choose_exports(environment: Mapping[str, str]) -> Exports:
 
 
 @contextmanager
-def open_telemetry(environment: Mapping[str, str], gauges: ProcessGauges) -> Iterator[Exported]:
+def open_telemetry(environment: Mapping[str, str], network: Network, gauges: ProcessGauges) -> Iterator[Exported]:
     """Telemetry for as long as the context lasts; what is not exported yet is flushed at its end.
 
     Raises Failure as `choose_exports` does.
@@ -81,8 +91,8 @@ def open_telemetry(environment: Mapping[str, str], gauges: ProcessGauges) -> Ite
             statuses = StatusText(gauges.reports)
             scrape = lambda: generate_latest(registry) + statuses()  # noqa: E731
         if "otlp" in exports.metrics:
-            readers.append(_otlp_metrics(environment))
-            fleet = _meter_provider([_otlp_metrics(environment)], resource)
+            readers.append(_otlp_metrics(environment, network))
+            fleet = _meter_provider([_otlp_metrics(environment, network)], resource)
             observe(fleet.get_meter(_SCOPE, __version__), gauges.reports)
             endings.append(fleet.shutdown)
         provider = _meter_provider(readers, resource)
@@ -90,7 +100,7 @@ def open_telemetry(environment: Mapping[str, str], gauges: ProcessGauges) -> Ite
         endings.append(provider.shutdown)
     if exports.traces:
         tracing = TracerProvider(resource=resource, shutdown_on_exit=False)
-        tracing.add_span_processor(_otlp_traces(environment))
+        tracing.add_span_processor(_otlp_traces(environment, network))
         tracer = tracing.get_tracer(_SCOPE, __version__)
         endings.append(tracing.shutdown)
     with _trace_ids_in_logs() if tracer is not None else _nothing():
@@ -135,24 +145,45 @@ def _protocol(environment: Mapping[str, str], signal: str) -> str:
 # ruff: noqa: PLC0415  (an exporter's libraries are loaded where it is used)
 
 
-def _otlp_metrics(environment: Mapping[str, str]) -> MetricReader:
+def _otlp_metrics(environment: Mapping[str, str], network: Network) -> MetricReader:
     if _protocol(environment, "METRICS") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
-        return PeriodicExportingMetricReader(GrpcExporter(), cardinality_limits=_LIMITS)
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        exporter: MetricExporter = GrpcExporter(**_grpc_arguments(environment, network, "METRICS"))
+    else:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    return PeriodicExportingMetricReader(OTLPMetricExporter(), cardinality_limits=_LIMITS)
+        from buildkite_connector.telemetry.otlp_session import otlp_session
+
+        exporter = OTLPMetricExporter(session=otlp_session(network))
+    return PeriodicExportingMetricReader(exporter, cardinality_limits=_LIMITS)
 
 
-def _otlp_traces(environment: Mapping[str, str]) -> BatchSpanProcessor:
+def _otlp_traces(environment: Mapping[str, str], network: Network) -> BatchSpanProcessor:
     if _protocol(environment, "TRACES") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
-        return BatchSpanProcessor(GrpcExporter())
+        return BatchSpanProcessor(GrpcExporter(**_grpc_arguments(environment, network, "TRACES")))
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return BatchSpanProcessor(OTLPSpanExporter())
+    from buildkite_connector.telemetry.otlp_session import otlp_session
+
+    return BatchSpanProcessor(OTLPSpanExporter(session=otlp_session(network)))
+
+
+def _grpc_arguments(environment: Mapping[str, str], network: Network, signal: str) -> dict[str, Any]:
+    """Proxy and authorities of an exporter over gRPC; it reads its endpoint and its own certificates by itself."""
+    import grpc
+
+    def setting(name: str) -> str:
+        own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+        return environment.get(own) or environment.get(shared) or ""
+
+    target = setting("ENDPOINT").rpartition("://")[2].partition("/")[0] or "localhost:4317"
+    credentials = None
+    if not setting("CERTIFICATE"):
+        credentials = grpc.ssl_channel_credentials(root_certificates=network.trust.pem)
+    return {"credentials": credentials, "channel_options": network.grpc_options(target)}
 
 
 @contextmanager

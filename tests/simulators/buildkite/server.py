@@ -251,7 +251,7 @@ class BuildkiteSimulator:
                 await self._go_away(effect)
                 return web.Response()
             if self.behind_proxies:
-                self.api.origin = f"http://{request.host}"
+                self.api.origin = f"{'http' if self.authority is None else 'https'}://{request.host}"
             before = self.journal.role(call)
             unseen = effect.reply if isinstance(effect, Answer) else _UNSEEN if _hides(effect) else None
             reply = unseen or self.api.answer(call, token)

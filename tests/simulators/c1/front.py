@@ -16,8 +16,10 @@ from simulators.sockets import stop_listening
 HOST = "127.0.0.1"
 NAME = "localhost"
 """What client IDs call it: the operator goes to no address that a client ID names, and to a name that it allows."""
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (nothing listens there: a client that connects to it meets this machine)
+"""This machine by an address that is not a loopback one, so that proxies count for it."""
 BLOCK = 1 << 16
-NAMES = (HOST, NAME)
+NAMES = (HOST, NAME, ANY_ADDRESS, "acme.conductor.one")
 
 
 class Certificate(StrEnum):

@@ -1,14 +1,20 @@
-"""A receiver of OpenTelemetry's OTLP over HTTP, on loopback: keeps spans and the names of metrics."""
+"""Receivers of OpenTelemetry's OTLP on loopback: over HTTP, keeping spans and the names of metrics, and over gRPC."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
 from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class OtlpReceiver:
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     url: str = ""
+    tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         self._changed = asyncio.Condition()
@@ -41,9 +48,10 @@ class OtlpReceiver:
         app.router.add_post("/v1/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.port: int = self._runner.addresses[0][1]
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
         return self
 
     async def __aexit__(
@@ -92,6 +100,33 @@ class OtlpReceiver:
         async with self._changed:
             self._changed.notify_all()
         return web.Response(body=b"", content_type="application/x-protobuf")
+
+
+@contextlib.asynccontextmanager
+async def grpc_receiver(credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[tuple[int, list[str]]]:
+    """Its port, and the names of the spans that it received. Without `credentials` it speaks no TLS."""
+    names: list[str] = []
+
+    async def export(request: ExportTraceServiceRequest, _: object) -> ExportTraceServiceResponse:
+        names.extend(span.name for group in request.resource_spans for each in group.scope_spans for span in each.spans)
+        return ExportTraceServiceResponse()
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(
+        export, ExportTraceServiceRequest.FromString, ExportTraceServiceResponse.SerializeToString
+    )
+    name = "opentelemetry.proto.collector.trace.v1.TraceService"
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, {"Export": handler})])
+    port = (
+        server.add_insecure_port("127.0.0.1:0")
+        if credentials is None
+        else server.add_secure_port("127.0.0.1:0", credentials)
+    )
+    await server.start()
+    try:
+        yield port, names
+    finally:
+        await server.stop(0)
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

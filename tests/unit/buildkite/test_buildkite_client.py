@@ -16,6 +16,7 @@ from buildkite_connector.sync.preflight import ScopesMissing, preflight
 from fakes.buildkite_world import NO_LIMITS, World, serving, small_organization
 from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG, acme
+from harness.trust import DIRECT, reaching
 from simulators.buildkite import faults
 from simulators.buildkite.api import Token
 from simulators.buildkite.certificate import Certificate
@@ -117,7 +118,7 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
     served = [make_organization(1, 0, 0, slug=f"org-{number:03}") for number in range(150)]
     async with (
         BuildkiteSimulator(Config(served, limits=NO_LIMITS)) as sim,
-        open_buildkite(BuildkiteSettings(sim.url)) as buildkite,
+        open_buildkite(BuildkiteSettings(sim.url), DIRECT) as buildkite,
     ):
         client = buildkite.client(sim.token.value)
         assert [found.slug for found in await client.organizations()] == [found.slug for found in served]
@@ -247,15 +248,12 @@ async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:
 
 
 @virtual_time
-async def test_a_private_authority_is_trusted_by_its_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_a_private_authority_is_trusted_by_its_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with BuildkiteSimulator(Config([small_organization()], limits=NO_LIMITS, tls=Certificate.VALID)) as sim:
         assert sim.authority is not None
         ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
         ca_file.write_bytes(sim.authority.pem)
-        monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
-        async with open_buildkite(BuildkiteSettings(sim.url)) as buildkite:
+        async with open_buildkite(BuildkiteSettings(sim.url), reaching(ca_file)) as buildkite:
             assert (await buildkite.client(sim.token.value).token()).uuid == sim.token.uuid
 
 

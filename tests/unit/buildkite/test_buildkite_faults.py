@@ -30,6 +30,7 @@ from fakes.buildkite_world import (
     tiny_organization,
 )
 from fakes.virtual_time import VirtualClock, virtual_time
+from harness.trust import DIRECT, reaching
 from simulators.buildkite import faults
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.faults import Effect
@@ -163,15 +164,15 @@ async def test_an_outage_in_the_middle_that_lasts_fails_the_sync_cleanly() -> No
 )
 @virtual_time
 async def test_a_certificate_that_cannot_be_trusted_ends_it_at_once(
-    certificate: Certificate, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    certificate: Certificate, what: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = Config([small_organization()], limits=NO_LIMITS, tls=certificate)
     async with BuildkiteSimulator(config) as sim:
         assert sim.authority is not None
         ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
         ca_file.write_bytes(sim.authority.pem)
-        monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
-        async with open_buildkite(BuildkiteSettings(sim.url, patience=HASTY.patience)) as buildkite:
+        settings = BuildkiteSettings(sim.url, patience=HASTY.patience)
+        async with open_buildkite(settings, reaching(ca_file)) as buildkite:
             world = World(sim, buildkite, SnapshotStore(tmp_path_factory.mktemp("snapshots")))
             failure = await failing_sync(world)
             assert failure.reason is Reason.BUILDKITE_UNREACHABLE
@@ -188,7 +189,7 @@ async def test_a_certificate_that_cannot_be_trusted_ends_it_at_once(
 async def test_plain_http_where_tls_is_expected_is_told_apart() -> None:
     async with serving() as world:
         settings = BuildkiteSettings(world.sim.url.replace("http://", "https://"), patience=HASTY.patience)
-        async with open_buildkite(settings) as buildkite:
+        async with open_buildkite(settings, DIRECT) as buildkite:
             failure = await failing_sync(World(world.sim, buildkite, world.store))
         assert failure.reason is Reason.BUILDKITE_UNREACHABLE
         assert "TLS" in failure.message

@@ -6,6 +6,7 @@ from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.model.failure import Failure, Reason
 from fakes.buildkite_world import serving
 from fakes.virtual_time import virtual_time
+from harness.trust import DIRECT
 
 
 @virtual_time
@@ -18,7 +19,7 @@ async def test_no_request_leaves_while_this_process_may_not_act() -> None:
 
     async with (
         serving() as world,
-        open_buildkite(BuildkiteSettings(api_url=world.sim.url), may_send=may_send) as buildkite,
+        open_buildkite(BuildkiteSettings(api_url=world.sim.url), DIRECT, may_send=may_send) as buildkite,
     ):
         client = buildkite.client(world.sim.token.value)
         await client.teams(world.expected.organization.slug, 1)
@@ -39,7 +40,7 @@ async def test_a_request_that_was_let_through_is_asked_about_again_as_it_is_writ
 
     async with (
         serving() as world,
-        open_buildkite(BuildkiteSettings(api_url=world.sim.url), may_send=may_send) as buildkite,
+        open_buildkite(BuildkiteSettings(api_url=world.sim.url), DIRECT, may_send=may_send) as buildkite,
     ):
         with pytest.raises(Failure, match="not the leader"):
             await buildkite.client(world.sim.token.value).teams(world.expected.organization.slug, 1)

@@ -19,6 +19,7 @@ from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_world import HASTY
+from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
     ACCESS_TOKEN,
     HONEST,
@@ -81,7 +82,10 @@ async def failure_of(client: BuildkiteClient, slug: str) -> Failure | None:
 
 
 async def everything_shown(routes: HostileServer, caplog: pytest.LogCaptureFixture, slug: str) -> str:
-    async with routes.running() as origin, open_buildkite(replace(ONE_TRY, api_url=f"{origin}/v2")) as buildkite:
+    async with (
+        routes.running() as origin,
+        open_buildkite(replace(ONE_TRY, api_url=f"{origin}/v2"), DIRECT) as buildkite,
+    ):
         client = buildkite.client(TOKEN)
         failure = await failure_of(client, slug)
     message = "" if failure is None else failure.message

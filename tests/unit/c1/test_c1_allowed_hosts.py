@@ -17,7 +17,7 @@ from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import HOST_ID, connect
-from harness.trust import NOBODY
+from harness.trust import DIRECT, NOBODY, reaching
 from simulators.c1.server import C1Simulator
 from simulators.sockets import stop_listening
 
@@ -69,8 +69,8 @@ async def listener() -> AsyncIterator[tuple[int, list[object]]]:
 
 async def outcome(client_id: str, allowed_hosts: str) -> Failure | None:
     """How a call of this client ends: with a refusal of its ID, or otherwise."""
-    settings = C1Settings(allowed_hosts=allowed_hosts, ca_file=NOBODY, connect_timeout=2.0, call_timeout=2.0)
-    async with open_c1(settings) as c1:
+    settings = C1Settings(allowed_hosts=allowed_hosts, connect_timeout=2.0, call_timeout=2.0)
+    async with open_c1(settings, reaching(NOBODY)) as c1:
         try:
             async with c1.client(parse_credentials(client_id, SECRET), HOST_ID) as connector:
                 await connector.hello()
@@ -215,6 +215,6 @@ def test_a_pattern_is_a_name_or_what_is_below_it_on_one_port(pattern: str, endpo
 )
 async def test_a_setting_that_cannot_work_is_refused_at_the_start(setting: str, says: str) -> None:
     with pytest.raises(Failure, match=r"^BUILDKITE_CONNECTOR_C1_HOSTS .*correct it") as caught:
-        async with open_c1(C1Settings(allowed_hosts=setting)):
+        async with open_c1(C1Settings(allowed_hosts=setting), DIRECT):
             pytest.fail("must not open")
     assert says in caught.value.message

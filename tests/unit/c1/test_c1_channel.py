@@ -1,26 +1,26 @@
 """What connectors share: one channel to each host, closed by the last to leave; and the proxy it may go through."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
-from buildkite_connector.c1.channel import TOKEN_CONNECTIONS, ChannelPool, load_trust
+from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
+from buildkite_connector.c1.channel import TOKEN_CONNECTIONS, ChannelPool
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import HOST_ID, connect, settings_for
+from harness.trust import DIRECT, reaching
 from simulators.c1.server import C1Simulator
-from simulators.sockets import stop_listening
+from simulators.forward_proxy import ForwardProxy
 
 ONE, OTHER = Endpoint("127.0.0.1", 1), Endpoint("127.0.0.1", 2)
 
 
 @asynccontextmanager
 async def opened_links() -> AsyncIterator[ChannelPool]:
-    channels = ChannelPool(C1Settings(), load_trust(C1Settings()))
+    channels = ChannelPool(C1Settings(), DIRECT)
     try:
         yield channels
     finally:
@@ -50,8 +50,11 @@ async def test_the_last_to_leave_closes_the_link() -> None:
 
 
 async def test_a_hundred_connectors_need_one_connection_for_grpc_and_a_few_for_their_tokens(sim: C1Simulator) -> None:
-    async with proxy() as (running, url), open_c1(settings_for(sim, https_proxy=url)) as c1:
-        registered = [sim.register_client() for _ in range(100)]
+    async with (
+        ForwardProxy({TENANT: sim.port}) as running,
+        open_c1(settings_for(sim, allowed_hosts=TENANT), reaching(sim.ca_file, HTTPS_PROXY=running.url)) as c1,
+    ):
+        registered = [sim.register_client(TENANT) for _ in range(100)]
         connectors = [
             c1.client(parse_credentials(client.client_id, client.client_secret), HOST_ID) for client in registered
         ]
@@ -67,7 +70,7 @@ async def test_a_hundred_connectors_need_one_connection_for_grpc_and_a_few_for_t
 
 
 async def test_a_session_that_is_closed_twice_leaves_the_others_their_link(sim: C1Simulator) -> None:
-    async with connect(sim) as lasting, open_c1(settings_for(sim)) as c1:
+    async with connect(sim) as lasting, open_c1(settings_for(sim), reaching(sim.ca_file)) as c1:
         client = sim.register_client()
         credentials = parse_credentials(client.client_id, client.client_secret)
         one, other = c1.client(credentials, HOST_ID), c1.client(credentials, HOST_ID)
@@ -82,7 +85,7 @@ async def test_a_session_that_is_closed_twice_leaves_the_others_their_link(sim: 
 
 async def test_a_session_may_be_closed_after_the_process_has_closed_its_links(sim: C1Simulator) -> None:
     client = sim.register_client()
-    async with open_c1(settings_for(sim)) as c1:
+    async with open_c1(settings_for(sim), reaching(sim.ca_file)) as c1:
         connector = c1.client(parse_credentials(client.client_id, client.client_secret), HOST_ID)
         await connector.hello()
     await connector.aclose()
@@ -94,7 +97,7 @@ async def test_a_session_may_be_closed_after_the_process_has_closed_its_links(si
 @pytest.mark.parametrize("host_id", ["", "n" * 257])
 async def test_a_host_id_that_c1_would_not_take_asks_for_an_edit(sim: C1Simulator, host_id: str) -> None:
     client = sim.register_client()
-    async with open_c1(settings_for(sim)) as c1:
+    async with open_c1(settings_for(sim), reaching(sim.ca_file)) as c1:
         with pytest.raises(Failure) as caught:
             c1.client(parse_credentials(client.client_id, client.client_secret), host_id)
 
@@ -102,85 +105,46 @@ async def test_a_host_id_that_c1_would_not_take_asks_for_an_edit(sim: C1Simulato
     assert "delivery.hostID" in caught.value.message
 
 
-class Proxy:
-    """An HTTP proxy that opens tunnels, or refuses to; notes what it was asked for."""
-
-    def __init__(self, tasks: asyncio.TaskGroup, *, refuses: bool) -> None:
-        self.asked: list[str] = []
-        self._tasks = tasks
-        self._refuses = refuses
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.create_task(self._tunnel(reader, writer))
-
-    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.asked.append(head.partition(" HTTP/")[0])
-        if self._refuses:
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-            await writer.drain()
-            writer.close()
-            return
-        host, _, port = self.asked[-1].removeprefix("CONNECT ").rpartition(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        ways = [
-            asyncio.create_task(_copy(reader, far_writer)),
-            asyncio.create_task(_copy(far_reader, writer)),
-        ]
-        await asyncio.wait(ways)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while block := await reader.read(65_536):
-            writer.write(block)
-            await writer.drain()
-    except (OSError, ssl.SSLError):
-        pass
-    finally:
-        writer.close()
+TENANT = "acme.conductor.one"
 
 
 @asynccontextmanager
-async def proxy(*, refuses: bool = False) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy on loopback, and its URL."""
-    async with asyncio.TaskGroup() as tasks:
-        running = Proxy(tasks, refuses=refuses)
-        server = await asyncio.start_server(running.accept, "127.0.0.1", 0)
-        try:
-            yield running, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            stop_listening(server)
+async def behind(sim: C1Simulator, proxy: ForwardProxy, **environment: str) -> AsyncIterator[C1Client]:
+    """A connector of a tenant with a real name, which the proxy leads to the simulator."""
+    network = reaching(sim.ca_file, **{"HTTPS_PROXY": proxy.url, **environment})
+    async with connect(sim, client=sim.register_client(TENANT), network=network, allowed_hosts=TENANT) as connector:
+        yield connector
 
 
 async def test_the_token_and_grpc_go_through_the_same_proxy(sim: C1Simulator) -> None:
-    async with proxy() as (running, url), connect(sim, https_proxy=url) as connector:
+    async with ForwardProxy({TENANT: sim.port}) as proxy, behind(sim, proxy) as connector:
         await connector.hello()
 
-    assert running.asked == [f"CONNECT {sim.address}"] * 2
+    assert proxy.asked == [f"{TENANT}:443"] * 2
     assert [call.code for call in sim.transcript] == ["200", "OK"]
 
 
-async def test_neither_goes_through_a_proxy_that_the_host_is_exempt_from(
-    sim: C1Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "grpc_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    async with proxy() as (running, url), connect(sim, https_proxy=url, no_proxy="localhost") as connector:
-        await connector.hello()
-
-    assert running.asked == []
-    assert [call.code for call in sim.transcript] == ["200", "OK"]
-
-
-async def test_a_proxy_that_refuses_makes_c1_unreachable(sim: C1Simulator) -> None:
-    async with proxy(refuses=True) as (_, url), connect(sim, https_proxy=url) as connector:
-        with pytest.raises(Failure) as caught:
+async def test_the_login_of_a_proxy_is_sent_as_it_is_meant(sim: C1Simulator) -> None:
+    async with ForwardProxy({TENANT: sim.port}, login="corp\\svc:p/ss%@:word") as proxy:
+        url = f"http://corp%5Csvc:p%2Fss%25@:word@{proxy.address}"
+        async with behind(sim, proxy, HTTPS_PROXY=url) as connector:
             await connector.hello()
 
-    assert (caught.value.reason, caught.value.remedy) == (Reason.C1_UNREACHABLE, Remedy.RETRY)
-    assert "403" in caught.value.message
+    assert [call.code for call in sim.transcript] == ["200", "OK"]
+
+
+async def test_neither_reads_a_variable_of_its_own(sim: C1Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "grpc_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with connect(sim) as connector:
+        await connector.hello()
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.setenv(name, "one, *")
+    async with ForwardProxy({TENANT: sim.port}) as proxy, behind(sim, proxy) as connector:
+        await connector.hello()
+
+    assert len(proxy.asked) == 2
+    assert [call.code for call in sim.transcript] == ["200", "OK"] * 2
 
 
 async def test_a_connection_that_stands_idle_is_closed_before_a_load_balancer_forgets_it(sim: C1Simulator) -> None:

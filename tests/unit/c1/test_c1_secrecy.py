@@ -17,6 +17,7 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
 from buildkite_connector.model.untrusted_text import Redactor
 from fakes.c1_world import HOST_ID, connect, settings_for, staged_file
+from harness.trust import reaching
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
@@ -141,7 +142,7 @@ async def test_the_error_of_the_token_endpoint_is_quoted_without_credentials(sim
     redactor = Redactor(["the_password_of_another_connector"])
     credentials = parse_credentials(client.client_id, client.client_secret, redactor)
     sim.answer_token(401, json.dumps({"error": piece}))
-    async with open_c1(settings_for(sim)) as c1, c1.client(credentials, HOST_ID) as connector:
+    async with open_c1(settings_for(sim), reaching(sim.ca_file)) as c1, c1.client(credentials, HOST_ID) as connector:
         assert piece not in await raised(connector.hello())
 
 

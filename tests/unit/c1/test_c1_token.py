@@ -10,6 +10,7 @@ import pytest
 from buildkite_connector.c1 import open_c1, parse_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import HOST_ID, SetClock, connect, settings_for
+from harness.trust import reaching
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator
 from unit.c1.token_calls import hello_fails, token_of
@@ -105,7 +106,7 @@ async def test_a_client_that_c1_forgot_is_rejected(sim: C1Simulator) -> None:
 async def test_the_secret_of_another_client_is_rejected(sim: C1Simulator) -> None:
     one, other = sim.register_client(), sim.register_client()
     credentials = parse_credentials(one.client_id, other.client_secret)
-    async with open_c1(settings_for(sim)) as c1, c1.client(credentials, HOST_ID) as connector:
+    async with open_c1(settings_for(sim), reaching(sim.ca_file)) as c1, c1.client(credentials, HOST_ID) as connector:
         with pytest.raises(Failure) as caught:
             await connector.hello()
 

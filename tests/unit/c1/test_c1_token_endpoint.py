@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.c1.channel import Channel, load_trust
+from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.endpoint import parse_endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.c1_world import SetClock, connect
+from harness.trust import NOBODY, reaching
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
@@ -77,7 +78,7 @@ async def test_a_certificate_that_does_not_verify_says_where_to_name_the_ca(
 
 
 async def test_without_the_ca_file_a_private_ca_is_not_trusted(sim: C1Simulator) -> None:
-    failure = await hello_fails(sim, ca_file=None)
+    failure = await hello_fails(sim, network=reaching(NOBODY))
 
     assert failure.reason is Reason.C1_UNREACHABLE
     assert "SSL_CERT_FILE" in failure.message
@@ -179,8 +180,7 @@ async def test_no_cookie_is_kept() -> None:
     answer = whole("{}", "500 No", "Set-Cookie: session=1; Path=/")
     async with HostileC1(answer, no_task).running() as address:
         host, _, ca_file = address.partition(" ")
-        settings = C1Settings(ca_file=Path(ca_file))
-        channel = Channel(parse_endpoint(host), settings, load_trust(settings))
+        channel = ChannelPool(C1Settings(), reaching(Path(ca_file))).acquire(parse_endpoint(host))
         response = await channel.http.post("/auth/v1/token", data={"a": "b"})
         await channel.aclose()
 

@@ -21,6 +21,7 @@ from buildkite_connector.model.tasks import Code
 from fakes.buildkite_world import NO_LIMITS, small_organization
 from fakes.hurried_time import hurried_time
 from fakes.session_world import SessionWorld, session_world
+from harness.trust import DIRECT
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
 
@@ -116,7 +117,7 @@ async def connected(max_snapshot_age: float) -> AsyncIterator[tuple[SessionWorld
     async with (
         BuildkiteSimulator(Config([small_organization()], limits=NO_LIMITS)) as sim,
         session_world() as world,
-        open_buildkite(replace(PATIENT, api_url=sim.url), clock=world.clock) as buildkite,
+        open_buildkite(replace(PATIENT, api_url=sim.url), DIRECT, clock=world.clock) as buildkite,
     ):
         world.another_buildkite = BuildkiteSource(buildkite, Credentials("", "", sim.token.value), 80)
         world.start(max_snapshot_age)

@@ -18,6 +18,7 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from harness.command import COMMAND
 from harness.forked_command import Running, fork_command
 from harness.organization import ACME_ORG, ACME_REFERENCE
+from harness.trust import DIRECT
 from simulators.buildkite.api import Call, Token
 from simulators.buildkite.faults import stall
 from simulators.buildkite.made_organization import make_organization
@@ -142,7 +143,7 @@ async def test_a_sync_that_is_cancelled_when_its_file_is_in_place_has_succeeded(
     file = tmp_path / "acme.c1z"
     file.write_bytes(OLD)
     async with serving(Organization.load(ACME_ORG)) as buildkite:
-        task = asyncio.create_task(command.sync(settings(buildkite, file), None))
+        task = asyncio.create_task(command.sync(settings(buildkite, file), DIRECT, None))
         async with asyncio.timeout(DEADLINE):
             await begun.wait()
         task.cancel()

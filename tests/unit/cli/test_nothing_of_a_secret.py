@@ -53,6 +53,7 @@ from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.spacing import Spacing
 from fakes.buildkite_world import HASTY
+from harness.trust import NOBODY, reaching
 from simulators.c1.limits import Refused
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator
@@ -390,8 +391,18 @@ class _Both:
 # The test
 
 
+@dataclass(frozen=True)
+class World:
+    """The cases, and how to reach the servers that they meet."""
+
+    cases: list[Case]
+    buildkite: BuildkiteSettings
+    c1: C1Settings
+    ca_file: Path
+
+
 @asynccontextmanager
-async def world(failing: Failing) -> AsyncIterator[tuple[list[Case], BuildkiteSettings, C1Settings]]:
+async def world(failing: Failing) -> AsyncIterator[World]:
     """The cases, and the servers that they meet."""
     async with C1Simulator(Policy(sync_on_hello=False)) as c1:
         address = c1.address if failing.reachable else "localhost:1"
@@ -407,7 +418,7 @@ async def world(failing: Failing) -> AsyncIterator[tuple[list[Case], BuildkiteSe
                 longest_window=0.01,
                 timeouts=BuildkiteSettings().timeouts,
             )
-            yield cases, buildkite, C1Settings(ca_file=c1.ca_file, allowed_hosts=address, call_timeout=20.0)
+            yield World(cases, buildkite, C1Settings(allowed_hosts=address, call_timeout=20.0), c1.ca_file)
 
 
 def can_follow(failing: Failing, named: str, kind: str) -> bool:
@@ -490,9 +501,10 @@ def representations() -> Iterator[str]:
                 yield repr(each)
 
 
-async def run_connectors(cases: list[Case], buildkite: BuildkiteSettings, c1: C1Settings, folder: Path) -> list[str]:
+async def run_connectors(met: World, folder: Path) -> list[str]:
     """What the process shows of itself while all connectors of the cases run until each is Ready or says why not."""
-    clock, cluster, controllers = SystemClock(), Cluster(cases), list[Controller]()
+    clock, cluster, controllers = SystemClock(), Cluster(met.cases), list[Controller]()
+    network = reaching(met.ca_file)
     scheduler = Scheduler(clock)
 
     def reports() -> Iterator[Report]:
@@ -501,11 +513,11 @@ async def run_connectors(cases: list[Case], buildkite: BuildkiteSettings, c1: C1
                 yield Report(resource.namespace, resource.name, status, suspended=False)
 
     gauges = ProcessGauges(reports, leader=lambda: None, loop_lag=lambda: 0.0, watch_age=lambda: 0.0)
-    with open_telemetry({}, gauges) as telemetry:
+    with open_telemetry({}, network, gauges) as telemetry:
         ears = Ears(telemetry.observer)
         async with (
-            open_buildkite(buildkite, observer=ears) as of_buildkite,
-            open_c1(c1, observer=ears) as of_c1,
+            open_buildkite(met.buildkite, network, observer=ears) as of_buildkite,
+            open_c1(met.c1, network, observer=ears) as of_c1,
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
@@ -523,10 +535,10 @@ async def run_connectors(cases: list[Case], buildkite: BuildkiteSettings, c1: C1
             controller = Controller(cluster, environment, group)
             controllers.append(controller)
             running = group.create_task(scheduler.run())
-            for case in cases:
+            for case in met.cases:
                 controller.observe(read_resource(case.resource()))
             async with asyncio.timeout(60):
-                await asyncio.gather(*(case.settled.wait() for case in cases))
+                await asyncio.gather(*(case.settled.wait() for case in met.cases))
             shown = [*representations()]
             assert telemetry.scrape is not None
             shown.append(telemetry.scrape().decode())
@@ -538,8 +550,8 @@ async def run_connectors(cases: list[Case], buildkite: BuildkiteSettings, c1: C1
 
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_the_operator_shows_nothing_of_a_secret_whatever_fails(failure: str, log: Path, tmp_path: Path) -> None:
-    async with world(FAILURES[failure]) as (cases, buildkite, c1):
-        shown = await run_connectors(cases, buildkite, c1, tmp_path)
+    async with world(FAILURES[failure]) as met:
+        cases, shown = met.cases, await run_connectors(met, tmp_path)
     told = log.read_text()
     assert leaks(cases, Shown([*shown, *(text for case in cases for text in case.shown), told])) == {}
     assert any(f"ns.{case.name}" in told for case in cases), "the log must be among what is searched"
@@ -548,20 +560,22 @@ async def test_the_operator_shows_nothing_of_a_secret_whatever_fails(failure: st
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_check_shows_nothing_of_a_secret_whatever_fails(failure: str, log: Path) -> None:
     """The organization is what a person gave as a flag or a variable; it is quoted."""
-    async with world(FAILURES[failure]) as (cases, buildkite, c1):
+    async with world(FAILURES[failure]) as met:
+        cases = met.cases
 
         async def check(case: Case) -> str:
             case.texts |= {"writeApiToken": b"", "organization": SLUG.encode()}  # it is not told of the Secret's
             text = {each: value.decode("utf-8", "surrogateescape").strip() for each, value in case.texts.items()}
             settings = CheckSettings(
-                buildkite.api_url,
+                met.buildkite.api_url,
                 text["apiToken"],
                 "host",
-                c1,
+                met.c1,
                 organization=SLUG,
                 client_id=text["clientID"],
                 client_secret=text["clientSecret"],
                 hosts_listed=True,
+                environment={"SSL_CERT_FILE": str(met.ca_file), "SSL_CERT_DIR": str(NOBODY.parent)},
             )
             console = Console(file=io.StringIO(), width=200)
             findings = await run_checks(settings, lambda finding: print_finding(finding, console))

@@ -14,6 +14,7 @@ from buildkite_connector.cli.service_settings import ServiceSettings, service_se
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.service.directory import open_directory
 from harness.service_rig import ServiceRig, service_rig
+from harness.trust import reaching
 from simulators.buildkite.faults import stall
 from simulators.c1.tasks import Outcome
 
@@ -38,7 +39,7 @@ async def serving(rig: ServiceRig, **changes: str) -> AsyncIterator[Path]:
     """The service for as long as the context lasts; gives its directory."""
     settings = settings_of(rig, **changes)
     with open_directory([rig.temporary], settings.identity(settings.started_with)) as directory:
-        running = asyncio.create_task(run_service(settings, directory, NO_METRICS))
+        running = asyncio.create_task(run_service(settings, reaching(rig.c1.ca_file), directory, NO_METRICS))
         try:
             yield directory
         finally:
@@ -109,7 +110,7 @@ async def test_as_many_tasks_are_worked_on_as_the_flag_allows(rig: ServiceRig) -
 async def test_a_refused_first_hello_is_given_back(rig: ServiceRig) -> None:
     rig.c1.authority.refuse(rig.client.client_id)
     settings = settings_of(rig)
-    failure = await asyncio.wait_for(run_service(settings, rig.temporary, NO_METRICS), 10)
+    failure = await asyncio.wait_for(run_service(settings, reaching(rig.c1.ca_file), rig.temporary, NO_METRICS), 10)
     assert failure is not None
     assert "refused the client ID and secret" in failure.message
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.flag_parameters import from_go, given_flags
+from buildkite_connector.cli.service_commands import process_network
 from buildkite_connector.cli.service_flags import FLAGS
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
@@ -157,3 +158,15 @@ def test_what_was_not_given_is_no_flag() -> None:
         "provisioning": True,
     }
     assert given_flags(values) == {"file": "x", "health-check": False, "provisioning": True}
+
+
+def test_a_variable_that_is_not_read_is_warned_of_once_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://svc:hunter22pass@proxy.example:1080")
+    network = process_network()
+    assert network.proxy_for("https://api.buildkite.com/v2") is None
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.__dict__["detail"].startswith("ALL_PROXY is set and is not read: set HTTPS_PROXY")
+    assert "hunter22pass" not in str(record.__dict__)

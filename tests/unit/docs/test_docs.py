@@ -14,6 +14,7 @@ from buildkite_connector.cli.app import app
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.network import proxies, trust
 from harness.yaml_text import parsed
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +26,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 def variables_in_the_code() -> set[str]:
     commands: Any = typer.main.get_command(app)
     flags = {name for command in commands.commands.values() for flag in command.params for name in _names(flag.envvar)}
-    settings = {**vars(c1_settings), **vars(leadership)}
+    settings = {**vars(c1_settings), **vars(leadership), **vars(proxies), **vars(trust)}
     named = {value for name, value in settings.items() if name.endswith("_VARIABLE")}
     return flags | named | {"KUBECONFIG"}
 

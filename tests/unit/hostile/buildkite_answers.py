@@ -11,6 +11,7 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
+from harness.trust import DIRECT
 from unit.hostile.http_server import Answer, HostileServer, Part, Request
 from unit.hostile.rows import Bounds, Row
 
@@ -111,7 +112,7 @@ async def sync(
     settings = BuildkiteSettings(
         f"{origin}/v2", page_size=10, most_pages=MOST_PAGES, longest_window=0.2, timeouts=timeouts, patience=PATIENCE
     )
-    async with open_buildkite(settings) as buildkite:
+    async with open_buildkite(settings, DIRECT) as buildkite:
 
         async def operate() -> None:
             client = buildkite.client(TOKEN)

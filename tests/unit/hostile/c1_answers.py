@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
+from harness.trust import reaching
 from unit.hostile.c1_server import TokenAnswer
 from unit.hostile.http_server import FOREVER, Part
 
@@ -64,14 +65,13 @@ async def next_task(
     """A connector asks for a task, which takes a token first."""
     host, _, ca_file = address.partition(" ")
     settings = C1Settings(
-        ca_file=Path(ca_file),
         allowed_hosts=host,
         connect_timeout=DEADLINE,
         call_timeout=token_timeout,
         poll_timeout=poll_timeout,
     )
     credentials = parse_credentials(f"otter@{host}/ccc", CLIENT_SECRET)
-    async with open_c1(settings) as c1, c1.client(credentials, "acme.acme") as connector:
+    async with open_c1(settings, reaching(Path(ca_file))) as c1, c1.client(credentials, "acme.acme") as connector:
         yield connector.next_task
 
 

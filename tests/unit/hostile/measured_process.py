@@ -30,6 +30,7 @@ from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
+from harness.trust import DIRECT
 from unit.hostile.measurement import Measurement
 from unit.hostile.rows import NEIGHBOUR_PAUSE, STALL_STEP, Row
 
@@ -77,7 +78,7 @@ class _Neighbour:
     @classmethod
     @asynccontextmanager
     async def at(cls, url: str, token: str) -> AsyncIterator[Self]:
-        async with open_buildkite(replace(BuildkiteSettings(url), page_size=10)) as buildkite:
+        async with open_buildkite(replace(BuildkiteSettings(url), page_size=10), DIRECT) as buildkite:
 
             async def sync() -> None:
                 client = buildkite.client(token)

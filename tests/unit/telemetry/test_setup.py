@@ -12,6 +12,7 @@ from buildkite_connector.model.status import Condition, ConditionStatus, Conditi
 from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
+from harness.trust import DIRECT
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
@@ -53,7 +54,7 @@ class Fleet:
 
     def scrape(self, **environment: str) -> str:
         gauges = ProcessGauges(lambda: self.reports, lambda: None, lambda: 0.25, lambda: 1.5)
-        with open_telemetry(environment, gauges) as telemetry:
+        with open_telemetry(environment, DIRECT, gauges) as telemetry:
             assert telemetry.scrape is not None
             return telemetry.scrape().decode()
 
@@ -98,14 +99,14 @@ def test_the_process_tells_of_itself() -> None:
 
 
 def test_a_process_that_watches_nothing_has_no_age_of_a_watch() -> None:
-    with open_telemetry({}, ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)) as telemetry:
+    with open_telemetry({}, DIRECT, ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)) as telemetry:
         assert telemetry.scrape is not None
         assert b"watch_age" not in telemetry.scrape()
 
 
 def test_without_an_exporter_nothing_is_scraped_and_work_goes_on() -> None:
     gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: 0.0)
-    with open_telemetry({"OTEL_SDK_DISABLED": "true"}, gauges) as telemetry:
+    with open_telemetry({"OTEL_SDK_DISABLED": "true"}, DIRECT, gauges) as telemetry:
         assert telemetry.scrape is None
         with telemetry.observer.operation(Work.DELIVERY):
             pass
@@ -113,7 +114,7 @@ def test_without_an_exporter_nothing_is_scraped_and_work_goes_on() -> None:
 
 def test_the_count_of_work_carries_result_and_reason() -> None:
     gauges = ProcessGauges(list, lambda: True, lambda: 0.0, lambda: 0.0)
-    with open_telemetry({}, gauges) as telemetry:
+    with open_telemetry({}, DIRECT, gauges) as telemetry:
         with telemetry.observer.operation(Work.SYNC, connector="ns.a", sync_id="s", trigger="Schedule") as operation:
             operation.tell(result="success", reason="SyncSucceeded", throttled_seconds=2.5)
         with pytest.raises(Failure), telemetry.observer.operation(Work.C1_CALL, method="Hello"):

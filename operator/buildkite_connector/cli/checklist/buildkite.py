@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
-from buildkite_connector.cli.checklist.proxies import buildkite_proxy
+from buildkite_connector.cli.checklist.network import NEEDED, NetworkSteps
 from buildkite_connector.cli.checklist.settings import CheckSettings
 from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, warning
 from buildkite_connector.model.directory import Account, Organization, Team, TokenFacts
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
@@ -34,11 +34,11 @@ _SCOPES_FOR = {
 class BuildkiteSteps:
     """Each step leaves what it found for those after it. `stack` closes the connections."""
 
-    def __init__(self, settings: CheckSettings, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: CheckSettings, network: NetworkSteps, clock: Clock, stack: AsyncExitStack) -> None:
         self._settings = settings
+        self._network = network
         self._clock = clock
         self._stack = stack
-        self._proxy = ""
         self._clock_error: timedelta | None = None
         self._buildkite: Buildkite
         self._client: BuildkiteClient
@@ -55,7 +55,7 @@ class BuildkiteSteps:
         ]
         may_read = "buildkite.scope.read_organizations"
         steps = [
-            Step("buildkite.settings", "Buildkite settings", ("certificates",), self._read_settings),
+            Step("buildkite.settings", "Buildkite settings", NEEDED, self._read_settings),
             Step("buildkite.connection", "Buildkite connection", ("buildkite.settings",), self._connect),
             Step("buildkite.clock", "Clock against Buildkite", ("buildkite.connection",), self._compare_clocks),
             Step("buildkite.token", "API token", ("buildkite.connection",), self._ask_for_token),
@@ -82,8 +82,8 @@ class BuildkiteSteps:
                 "API Access Tokens.",
                 Code.INVALID_ARGUMENT,
             )
-        self._proxy = buildkite_proxy(buildkite.api_url)
-        self._buildkite = await self._stack.enter_async_context(open_buildkite(buildkite, clock=self._clock))
+        opened = open_buildkite(buildkite, self._network.network, clock=self._clock)
+        self._buildkite = await self._stack.enter_async_context(opened)
         try:
             self._client = self._buildkite.client(settings.api_token, QUOTA_PERCENT, settings.redactor)
         except Failure as failure:
@@ -92,17 +92,12 @@ class BuildkiteSteps:
 
     async def _connect(self) -> Outcome:
         before, began = self._clock.now(), self._clock.monotonic()
-        try:
-            said = await self._buildkite.reach(self._settings.redactor)
-        except Failure as failure:
-            if self._proxy and failure.reason is Reason.BUILDKITE_UNREACHABLE:
-                between = f"{failure.message} The proxy {self._proxy} (HTTPS_PROXY, NO_PROXY) stands in between."
-                raise Failure(failure.reason, between, remedy=failure.remedy) from None
-            raise
+        said = await self._buildkite.reach(self._settings.redactor)
         took = self._clock.monotonic() - began
         if said is not None:
             self._clock_error = clock_error(said, before, self._clock.now())
-        through = f" through the proxy {self._proxy}" if self._proxy else ""
+        proxy = self._network.network.proxy_for(self._settings.api_url)
+        through = f" through the proxy {proxy}" if proxy else ""
         return ok(f"{self._settings.api_url} answers{through}, in {took * 1000:.0f} ms")
 
     async def _compare_clocks(self) -> Outcome:

@@ -11,9 +11,8 @@ from datetime import timedelta
 from buildkite_connector.c1 import C1, C1Client, Credentials, open_c1, parse_credentials
 from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.endpoint import Endpoint
-from buildkite_connector.c1.proxy import proxy_for
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
-from buildkite_connector.cli.checklist.proxies import address_of
+from buildkite_connector.cli.checklist.network import NEEDED, NetworkSteps
 from buildkite_connector.cli.checklist.settings import CheckSettings
 from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, skipped, warning
 from buildkite_connector.model.failure import Failure, Reason
@@ -25,8 +24,9 @@ from buildkite_connector.timing.server_time import clock_error, wrong_clock
 class C1Steps:
     """Each step leaves what it found for those after it. `stack` closes the connections."""
 
-    def __init__(self, settings: CheckSettings, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: CheckSettings, network: NetworkSteps, clock: Clock, stack: AsyncExitStack) -> None:
         self._settings = settings
+        self._network = network
         self._clock = clock
         self._stack = stack
         self._clock_error: timedelta | None = None
@@ -41,7 +41,7 @@ class C1Steps:
         return [
             Step("c1.client_id", "Client ID", (), self._read_client_id),
             Step("c1.client_secret", "Client secret", ("c1.client_id",), self._read_client_secret),
-            Step("c1.host", "C1's host", ("certificates", "c1.client_secret"), self._choose_host),
+            Step("c1.host", "C1's host", (*NEEDED, "c1.client_secret"), self._choose_host),
             Step("c1.connection", "C1 connection", ("c1.host",), self._connect),
             Step("c1.clock", "Clock against C1", ("c1.connection",), self._compare_clocks),
             Step("c1.token", "C1's access token", ("c1.clock",), self._fetch_token),
@@ -75,9 +75,9 @@ class C1Steps:
         return ok("well formed, an Ed25519 key")
 
     async def _choose_host(self) -> Outcome:
-        chosen, settings = self._credentials.endpoint, self._settings.c1
+        chosen, settings, network = self._credentials.endpoint, self._settings.c1, self._network.network
         try:
-            self._c1 = await self._stack.enter_async_context(open_c1(settings, clock=self._clock))
+            self._c1 = await self._stack.enter_async_context(open_c1(settings, network, clock=self._clock))
         except Failure as failure:
             return failed(failure.message, Code.INVALID_ARGUMENT)
         allowed = True
@@ -88,7 +88,7 @@ class C1Steps:
                 raise
             allowed = False
             settings = replace(settings, allowed_hosts=str(chosen))
-            self._c1 = await self._stack.enter_async_context(open_c1(settings, clock=self._clock))
+            self._c1 = await self._stack.enter_async_context(open_c1(settings, network, clock=self._clock))
         client = self._c1.client(self._credentials, self._settings.host_id)
         self._client = await self._stack.enter_async_context(client)
         if not allowed:
@@ -102,19 +102,12 @@ class C1Steps:
     async def _connect(self) -> Outcome:
         before, began = self._clock.now(), self._clock.monotonic()
         endpoint = self._c1.endpoint(self._credentials)
-        proxy = proxy_for(endpoint, self._settings.c1)
-        address = address_of(proxy) if proxy else ""
-        try:
-            said = await self._c1.reach(self._credentials)
-        except Failure as failure:
-            if address:
-                between = f"{failure.message} The proxy {address} (HTTPS_PROXY, NO_PROXY) stands in between."
-                raise Failure(failure.reason, between, remedy=failure.remedy) from None
-            raise
+        proxy = self._network.network.proxy_for(f"https://{endpoint}")
+        said = await self._c1.reach(self._credentials)
         took = self._clock.monotonic() - began
         if said is not None:
             self._clock_error = clock_error(said, before, self._clock.now())
-        through = f" through the proxy {address}" if address else ""
+        through = f" through the proxy {proxy}" if proxy else ""
         return ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
 
     async def _compare_clocks(self) -> Outcome:

@@ -1,5 +1,6 @@
 """What a check is told: the vendor's variables, as they are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildkite_connector.c1 import C1Settings
@@ -12,13 +13,15 @@ from buildkite_connector.model.untrusted_text import Redactor
 class CheckSettings:
     """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows.
 
-    `hosts_listed`: whether somebody set which hosts a client ID may lead to.
+    `environment`: proxies and authorities are read of it. `hosts_listed`: whether somebody set which hosts a client ID
+    may lead to.
     """
 
     api_url: str
     api_token: str = field(repr=False)
     host_id: str
     c1: C1Settings
+    environment: Mapping[str, str] = field(repr=False)
     organization: str = ""
     client_id: str = field(default="", repr=False)
     client_secret: str = field(default="", repr=False)

@@ -66,8 +66,18 @@ def secret_of_another(world: World) -> None:
 
 def proxy_for_buildkite(world: World, proxy: str) -> None:
     """A loopback address is never reached through a proxy."""
-    world.set_variable("HTTPS_PROXY", proxy)
-    world.change(api_url="https://api.buildkite.test/v2")
+    world.set_variables(HTTPS_PROXY=proxy)
+    world.change(api_url="https://api.buildkite.com/v2")
+
+
+def proxy_for_c1(world: World, proxy: str) -> None:
+    world.set_variables(HTTPS_PROXY=proxy)
+    world.change_c1(api_host="acme.conductor.one")
+
+
+def damage_one_certificate(world: World) -> None:
+    file = Path(world.settings.environment["SSL_CERT_FILE"])
+    file.write_text(f"-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n{file.read_text()}")
 
 
 def allow_hosts(world: World, address: str | None) -> None:
@@ -113,13 +123,19 @@ BROKEN = {
         3,
     ),
     "no such CA file": Broken(
-        lambda world: world.change_c1(ca_file=Path("/nowhere/ca.pem")),
+        lambda world: world.set_variables(SSL_CERT_FILE="/nowhere/ca.pem"),
         "certificates",
-        ("SSL_CERT_FILE", "/nowhere/ca.pem", "correct"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "Correct"),
         3,
     ),
     "a CA file without a certificate": Broken(
-        lambda world: world.change_c1(ca_file=Path(__file__)), "certificates", ("SSL_CERT_FILE",), 3
+        lambda world: world.set_variables(SSL_CERT_FILE=__file__), "certificates", ("SSL_CERT_FILE", __file__), 3
+    ),
+    "no such CA directory": Broken(
+        lambda world: world.set_variables(SSL_CERT_DIR="/nowhere"), "certificates", ("SSL_CERT_DIR", "/nowhere"), 3
+    ),
+    "a broken certificate among good ones": Broken(
+        damage_one_certificate, "certificates", ("SSL_CERT_FILE", "1 cannot be read and do not count"), 0
     ),
     "wrong token": Broken(
         lambda world: world.change(api_token=OTHER_TOKEN),
@@ -221,9 +237,21 @@ BROKEN = {
     ),
     "proxy's address malformed": Broken(
         lambda world: proxy_for_buildkite(world, "ftp://user:hunter22pass@proxy:80"),
-        "buildkite.settings",
-        ("HTTPS_PROXY must be",),
+        "proxies",
+        ("HTTPS_PROXY is not like http://",),
         3,
+    ),
+    "password of the proxy not escaped": Broken(
+        lambda world: proxy_for_buildkite(world, "http://svc:a:b/hunter22pass@host:9"),
+        "proxies",
+        ("HTTPS_PROXY is not like http://", "%2F"),
+        3,
+    ),
+    "ALL_PROXY alone": Broken(
+        lambda world: world.set_variables(ALL_PROXY="socks5://user:hunter22pass@proxy:1080"),
+        "proxies",
+        ("ALL_PROXY is set and is not read", "HTTPS_PROXY"),
+        0,
     ),
     "malformed client ID": Broken(
         lambda world: world.change(client_id="brave-otter"), "c1.client_id", ("'@'", "Copy the client ID whole"), 3
@@ -269,16 +297,16 @@ BROKEN = {
         lambda world: world.c1.show_certificate(Certificate.OTHER_HOST), "c1.connection", ("ostname mismatch",), 14
     ),
     "proxy of C1 broken": Broken(
-        lambda world: world.change_c1(https_proxy=NOBODY),
+        lambda world: proxy_for_c1(world, NOBODY),
         "c1.connection",
-        ("proxy 127.0.0.1:1", "HTTPS_PROXY", "Check DNS, firewall and proxy"),
+        ("[Errno 111]", "proxy 127.0.0.1:1", "HTTPS_PROXY"),
         14,
     ),
     "proxy of another kind": Broken(
-        lambda world: world.change_c1(https_proxy="socks5://user:hunter22pass@proxy:1080"),
-        "c1.host",
-        ("HTTPS_PROXY must be http://",),
-        14,
+        lambda world: proxy_for_c1(world, "socks5://user:hunter22pass@proxy:1080"),
+        "proxies",
+        ("HTTPS_PROXY is an address with socks5://", "http://"),
+        3,
     ),
     "secret of another client": Broken(
         secret_of_another, "c1.token", ("401 (invalid_client)", "rotate its credentials"), 16

@@ -7,9 +7,7 @@ from fakes.check_world import World, world
 
 
 @pytest.fixture
-async def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def sound(tmp_path: Path) -> AsyncIterator[World]:
     """Everything as it should be."""
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    async with world(tmp_path, monkeypatch.setenv) as made:
+    async with world(tmp_path) as made:
         yield made

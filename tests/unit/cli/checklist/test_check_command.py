@@ -15,6 +15,7 @@ from simulators.buildkite.api import Token
 
 NAMES = [
     "certificates",
+    "proxies",
     "buildkite.settings",
     "buildkite.connection",
     "buildkite.clock",
@@ -49,7 +50,7 @@ def environment(world: World) -> dict[str, str]:
         "BATON_CLIENT_SECRET": world.client.client_secret,
         "BATON_HOST_ID": HOST_ID,
         "BUILDKITE_CONNECTOR_C1_HOSTS": world.c1.address,
-        "SSL_CERT_FILE": str(world.settings.c1.ca_file),
+        **world.settings.environment,
     }
 
 
@@ -95,7 +96,7 @@ async def test_without_a_client_id_c1_is_left_out_and_says_so(sound: World) -> N
     sound.change(client_id="", client_secret="")
     checked = await sound.check()
     assert checked.exit_code == 0
-    assert [finding.name for finding in checked.findings] == [*NAMES[:12], "c1"]
+    assert [finding.name for finding in checked.findings] == [*NAMES[:13], "c1"]
     assert checked.named("c1").state is State.SKIPPED
     assert "BATON_CLIENT_ID" in checked.named("c1").message
 

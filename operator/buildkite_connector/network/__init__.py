@@ -1,0 +1,48 @@
+"""How this process reaches others: proxies and certificate authorities, read once from the environment at the start.
+
+Every client gets the one `Network` and reads no variable of its own: httpx and aiohttp with trust_env off, gRPC by
+`grpc_options`. Start at `proxies` (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) and `trust` (SSL_CERT_FILE, SSL_CERT_DIR).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildkite_connector.network.proxies import Proxies, Proxy, read_proxies
+from buildkite_connector.network.trust import Trust, parse_trust, read_trust
+
+__all__ = ["Network", "Proxies", "Proxy", "Trust", "parse_trust", "read_network", "read_proxies", "read_trust"]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Without arguments: no proxy, and no server is trusted."""
+
+    trust: Trust = field(default_factory=Trust)
+    proxies: Proxies = field(default_factory=Proxies)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about variables that count in part or not at all."""
+        return (*self.proxies.warnings, *self.trust.warnings)
+
+    def proxy_for(self, url: str) -> Proxy | None:
+        """See `Proxies.proxy_for`."""
+        return self.proxies.proxy_for(url)
+
+    def grpc_options(self, target: str) -> tuple[tuple[str, int | str], ...]:
+        """Options of a gRPC channel to `host:port`, so that it takes this proxy or none.
+
+        gRPC reads no_grpc_proxy or no_proxy even where it is given a proxy, by rules that are not Go's: any name that
+        ends so is reached directly. Empty, the first keeps it from both.
+        """
+        proxy = self.proxy_for(f"https://{target}")
+        if proxy is None:
+            return (("grpc.enable_http_proxy", 0),)
+        os.environ["no_grpc_proxy"] = ""  # noqa: SIM112  (it reads the small letters alone)
+        return (("grpc.http_proxy", proxy.url),)
+
+
+def read_network(environment: Mapping[str, str]) -> Network:
+    """Blocking. Raises Failure SPEC_INVALID with a sentence that names the variable."""
+    return Network(proxies=read_proxies(environment), trust=read_trust(environment))

@@ -1,0 +1,116 @@
+"""Why no connection came about, in the same words for every client: what a proxy refused, whom TLS does not trust.
+
+A proxy is named by `host:port`, and of its refusal only the status is shown: its text may repeat a login.
+"""
+
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx
+
+from buildkite_connector.network.proxies import NO_PROXY_VARIABLE, Proxy
+from buildkite_connector.network.trust import FILE_VARIABLE
+
+_TIMEOUTS = (httpx.TimeoutException, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTrouble:
+    """`what` is a clause, `advice` a sentence. `again`: another try may succeed."""
+
+    what: str
+    advice: str
+    again: bool = True
+
+
+def from_exception(
+    error: BaseException, host: str, proxy: Proxy | None, quote: Callable[[str], str]
+) -> ConnectionTrouble | None:
+    """What an exception of httpx means for the way to `host`; None where it tells of something else.
+
+    `quote` makes a foreign text fit to be shown.
+    """
+    causes = list(chain_of(error))
+    if proxy is not None and isinstance(error, httpx.ProxyError):
+        status = re.match(r"[1-5][0-9]{2}\b", str(error))
+        return refused_by_proxy(proxy, int(status[0]) if status else 0, host)
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return untrusted(quote(getattr(tls, "verify_message", "") or str(tls)), host, proxy)
+    if proxy is None or tls is not None:
+        return None
+    if isinstance(error, _TIMEOUTS):
+        what = "no answer came in time"
+    elif isinstance(error, httpx.RemoteProtocolError):
+        what = "the answer broke off or was no HTTP"
+    elif isinstance(error, httpx.NetworkError):
+        what = f"the connection failed ({quote(str(causes[-1])) or type(causes[-1]).__name__})"
+    else:
+        return None
+    return through(proxy, what)
+
+
+def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str], str]) -> ConnectionTrouble | None:
+    """What gRPC's details of a failure to connect mean; None where they tell of something else."""
+    if proxy is not None and (status := re.search(r"HTTP proxy returned response code ([1-5][0-9]{2})\b", details)):
+        return refused_by_proxy(proxy, int(status[1]), host)
+    if re.search(r"\bALPN\b|APPLICATION_PROTOCOL", details):
+        return ConnectionTrouble(
+            "something in between speaks HTTP/1.1 only, and gRPC needs HTTP/2",
+            f"Exempt {host} from TLS inspection{f' by the proxy {named(proxy)}' if proxy else ''}.",
+        )
+    if re.search(r"ssl|certificate", details, re.IGNORECASE):
+        return untrusted(quote(details), host, proxy)
+    if proxy is not None:
+        return through(proxy, f"the connection failed ({quote(details)})")
+    return None
+
+
+def refused_by_proxy(proxy: Proxy, status: int, host: str) -> ConnectionTrouble:
+    """The proxy's own answer when it was asked for a tunnel. `status` 0: it cannot be told."""
+    phrase = f" {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else ""
+    what = f"the proxy {named(proxy)} refused a tunnel to {host} with {status or 'an error'}{phrase}"
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        if proxy.user or proxy.password:
+            return ConnectionTrouble(what, f"Correct the user name and password in {proxy.variable}.", again=False)
+        form = "http://user:password@host:port"
+        return ConnectionTrouble(what, f"Put its user name and password into {proxy.variable} ({form}).", again=False)
+    if 400 <= status < 500:
+        return ConnectionTrouble(
+            what, f"Have the proxy allow {host}, or list the host in {NO_PROXY_VARIABLE}.", again=False
+        )
+    return ConnectionTrouble(what, f"Check that the proxy reaches {host}, or list the host in {NO_PROXY_VARIABLE}.")
+
+
+def through(proxy: Proxy, what: str) -> ConnectionTrouble:
+    """`what` happened on the way through a proxy, and it may have been the proxy or not."""
+    advice = f"Check {proxy.variable} and {NO_PROXY_VARIABLE}, the proxy and the network."
+    return ConnectionTrouble(f"{what}{by_way_of(proxy)}", advice)
+
+
+def untrusted(told: str, host: str, proxy: Proxy | None) -> ConnectionTrouble:
+    """`told`: what TLS says of the certificate, fit to be shown."""
+    return ConnectionTrouble(
+        f"the TLS certificate of {host} could not be verified{by_way_of(proxy)}: {told}",
+        f"If a proxy or a private authority signs it, name its CA file in {FILE_VARIABLE}.",
+        again=False,
+    )
+
+
+def by_way_of(proxy: Proxy | None) -> str:
+    """`, through the proxy …` for the end of a clause; empty without one."""
+    return f", through the proxy {named(proxy)}" if proxy else ""
+
+
+def named(proxy: Proxy) -> str:
+    return f"{proxy} ({proxy.variable})"
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those behind it: the HTTP library wraps what the system said."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
