@@ -80,7 +80,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
         "leader": lambda: leadership.healthy(clock.monotonic()),
     }
     ready_checks = {"resources": lambda: None if ready.is_set() else "not all resources were seen yet"}
-    login = choose_client_config(os.environ, Path.home())
+    login = choose_client_config(os.environ, Path.home(), network)
     with open_telemetry(os.environ, network, gauges) as telemetry:
         async with (
             serve(settings.http_address, alive, ready_checks, telemetry.scrape),

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
-from kubernetes.aio.config import ConfigException
 
-from buildkite_connector.kubernetes.client_config import ClientConfig, take_environment_proxy
+from buildkite_connector.kubernetes.access import ClientConfig
+from buildkite_connector.kubernetes.api_session import ApiSession
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.untrusted_text import Redactor
 
@@ -75,7 +75,7 @@ class Connection:
     """
 
     client: ApiClient
-    login: ClientConfig
+    session: ApiSession
     request_seconds: float
     may_act: Callable[[], None] = always
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
@@ -90,17 +90,17 @@ class Connection:
             return await self.call(what, send)
 
     async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """One request; after a 401 once more, with new credentials.
+        """One request. Of a 401, `ApiSession` takes care.
 
         `what` is what it is for: "read a Secret". Raises ApiError and Failure (remedy: retry).
         """
         try:
-            return await self._send(send)
+            return await send()
         except ApiException as error:
             if not _may_pass(error):
                 raise ApiError(error.status or 0, self._quote(_reason(error))) from None
             trouble, retry_after = self._quote(_reason(error)), _retry_after(error)
-        except (aiohttp.ClientError, OSError, ConfigException) as error:
+        except (aiohttp.ClientError, OSError) as error:
             trouble, retry_after = self._quote(str(error) or type(error).__name__), None
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
@@ -110,17 +110,7 @@ class Connection:
 
     def _quote(self, text: str) -> str:
         """What the API server says, without the operator's own token for it."""
-        tokens = (value.rpartition(" ")[2] for value in self.client.configuration.api_key.values())
-        return Redactor(tokens).quote(text, _LONGEST_REFUSAL)
-
-    async def _send(self, send: Callable[[], Awaitable[_T]]) -> _T:
-        try:
-            return await send()
-        except ApiException as error:
-            if error.status != 401:
-                raise
-        await self.login.load(self.client.configuration)
-        return await send()
+        return Redactor(self.session.access.secrets).quote(text, _LONGEST_REFUSAL)
 
 
 @asynccontextmanager
@@ -128,11 +118,11 @@ async def open_connection(
     login: ClientConfig, request_seconds: float, may_act: Callable[[], None] = always
 ) -> AsyncIterator[Connection]:
     """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
-    configuration = Configuration()
-    await login.load(configuration)
-    take_environment_proxy(configuration)
-    async with _LoggingClient(configuration) as client:
-        yield Connection(client, login, request_seconds, may_act)
+    access = await login.load()
+    async with _LoggingClient(Configuration(host=access.server)) as client:
+        session = ApiSession(login, access)
+        client.rest_client.pool_manager = session  # which the client closes
+        yield Connection(client, session, request_seconds, may_act)
 
 
 def _reason(error: ApiException) -> str:

@@ -257,7 +257,7 @@ def _kopf_settings(watch: WatchSettings) -> kopf.OperatorSettings:
     settings.networking.request_timeout = watch.request_seconds
     settings.networking.connect_timeout = watch.connect_seconds
     settings.networking.error_backoffs = _Backoffs()
-    settings.networking.trust_env = True
+    settings.networking.trust_env = False
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 1
     settings.execution.max_workers = 1

@@ -11,14 +11,16 @@ import asyncio
 import copy
 import json
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import kmock
 import yaml
+from aiohttp.test_utils import RawTestServer
 
 from buildkite_connector.timing.clock import Clock, SystemClock
 from harness.kubectl_table import render_table
@@ -35,15 +37,19 @@ WRITING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class KubernetesDouble:
     """The API as an asynchronous context manager; its helpers are called from the same event loop."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: of the server; without it, plain http."""
         self._clock = clock or SystemClock()
+        self._tls = tls
         self._store = Store(self._clock)
         self._handler = ObjectsHandler(self._store)
         self._serving = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._serving.enter_async_context(self._handler)
-        self._server = await self._serving.enter_async_context(kmock.Server(self._handler))
+        self._server = await self._serving.enter_async_context(
+            kmock.Server(self._handler, server_cls=_server_class(self._tls))
+        )
         self._serving.callback(self.drop_watches)  # else the server would wait for them to end
         return self
 
@@ -55,7 +61,7 @@ class KubernetesDouble:
     @property
     def server_url(self) -> str:
         """Where it listens, once entered."""
-        return f"http://{self._server.host}:{self._server.port}"
+        return f"{'https' if self._tls else 'http'}://{self._server.host}:{self._server.port}"
 
     def write_kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig file that leads here; gives its path back."""
@@ -190,3 +196,11 @@ class KubernetesDouble:
 def _is_named(manifest: Manifest, namespace: str, name: str) -> bool:
     metadata = manifest["metadata"]
     return bool(metadata["name"] == name and metadata.get("namespace", "") == namespace)
+
+
+def _server_class(tls: ssl.SSLContext | None) -> type[RawTestServer]:
+    class Listening(RawTestServer):
+        async def start_server(self, loop: asyncio.AbstractEventLoop | None = None, **options: Any) -> None:
+            await super().start_server(loop, ssl=tls, **options)
+
+    return Listening

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,10 +49,10 @@ class HostileServer:
         self.requests: list[Request] = []
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        """Gives its origin, `http://127.0.0.1:port`."""
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self._origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+        """Gives its origin, `http://127.0.0.1:port` or, with `tls`, https."""
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=tls)
+        self._origin = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self._origin
         finally:

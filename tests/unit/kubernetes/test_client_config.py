@@ -1,132 +1,265 @@
-"""One way to the API server for the client and for kopf."""
+"""Which login counts, and what the sessions of the typed client and of kopf do with it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from kubernetes.aio.client import Configuration
 
-from buildkite_connector.kubernetes.client_config import (
-    InClusterLogin,
-    KopfClientConfig,
-    KubeconfigLogin,
-    choose_client_config,
-    take_environment_proxy,
-)
-from buildkite_connector.model.failure import Failure, Remedy
+from buildkite_connector.kubernetes.access import REREAD_SECONDS, Access, InClusterLogin, Tls, bearer
+from buildkite_connector.kubernetes.api_session import ApiSession, ApiUnreachableError
+from buildkite_connector.kubernetes.client import connect
+from buildkite_connector.kubernetes.client_config import KopfClientConfig, KubeconfigLogin, choose_client_config
+from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.network import Network, parse_trust, read_proxies
+from buildkite_connector.timing.clock import SystemClock
+from simulators.silence import silent_port
+from unit.kubernetes.recording_server import SECRET_PATH, TOKEN, Kubeconfig, RecordingServer, Seen, ask, read
 
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: here
-contexts: [{name: here, context: {cluster: c, user: u}}]
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", insecure-skip-tls-verify: true}}]
-users: [{name: u, user: {token: hunter2}}]
-"""
+NETWORK = Network(proxies=read_proxies({"HTTPS_PROXY": "http://proxy:3128"}))
 
 
 @pytest.fixture
-def kubeconfig(tmp_path: Path) -> Path:
-    path = tmp_path / "config"
-    path.write_text(KUBECONFIG)
-    return path
-
-
-def test_the_variable_goes_before_the_cluster_that_the_process_runs_in(tmp_path: Path) -> None:
-    environment = {"KUBECONFIG": "/some/where", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    assert choose_client_config(environment, tmp_path) == KubeconfigLogin("/some/where")
-
-
-def test_in_a_pod_the_service_account_is_used(tmp_path: Path) -> None:
-    assert choose_client_config({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path) == InClusterLogin()
-
-
-def test_elsewhere_kubectl_s_own_file_is_used(tmp_path: Path) -> None:
-    assert choose_client_config({}, tmp_path) == KubeconfigLogin(str(tmp_path / ".kube" / "config"))
-
-
-async def test_the_client_gets_address_and_token(kubeconfig: Path) -> None:
-    configuration = Configuration()
-    await KubeconfigLogin(str(kubeconfig)).load(configuration)
-    assert configuration.host == "https://127.0.0.1:6443"
-    assert await configuration.get_api_key_with_prefix("BearerToken") == "Bearer hunter2"
-    assert not configuration.verify_ssl
+async def server() -> AsyncIterator[RecordingServer]:
+    async with RecordingServer() as running:
+        yield running
 
 
 @pytest.fixture
-async def kopf_login(kubeconfig: Path) -> AsyncIterator[KopfClientConfig]:
-    login = KopfClientConfig(KubeconfigLogin(str(kubeconfig)), same_login_seconds=0.0)
-    yield login
-    await login.aclose()
+def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
+    return Kubeconfig(server, tmp_path / "config")
 
 
-async def test_kopf_gets_the_same(kopf_login: KopfClientConfig) -> None:
-    context = await kopf_login.log_in()
-    assert context.server == "https://127.0.0.1:6443"
-    assert context.aiohttp_session.headers["Authorization"] == "Bearer hunter2"
+class TestChoice:
+    def test_the_variable_goes_before_the_cluster_that_the_process_runs_in(self, tmp_path: Path) -> None:
+        environment = {"KUBECONFIG": "/some/where", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        assert choose_client_config(environment, tmp_path, NETWORK) == KubeconfigLogin("/some/where", NETWORK)
+
+    def test_in_a_pod_the_service_account_is_used(self, tmp_path: Path) -> None:
+        environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        assert choose_client_config(environment, tmp_path, NETWORK) == InClusterLogin(environment, NETWORK)
+
+    def test_elsewhere_kubectl_s_own_file_is_used(self, tmp_path: Path) -> None:
+        login = choose_client_config({}, tmp_path, NETWORK)
+        assert login == KubeconfigLogin(str(tmp_path / ".kube" / "config"), NETWORK)
 
 
-async def test_kopf_gets_a_token_that_changed_in_the_file(kopf_login: KopfClientConfig, kubeconfig: Path) -> None:
-    await kopf_login.log_in()
-    kubeconfig.write_text(KUBECONFIG.replace("hunter2", "hunter3"))
-    context = await kopf_login.log_in()
-    assert context.aiohttp_session.headers["Authorization"] == "Bearer hunter3"
+class TestInCluster:
+    """With the files that the kubelet gives to a pod."""
+
+    @pytest.fixture
+    def account(self, server: RecordingServer, tmp_path: Path) -> Path:
+        (tmp_path / "token").write_text("of-the-pod\n")
+        (tmp_path / "ca.crt").write_bytes(server.authority)
+        return tmp_path
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    async def test_both_clients_come_with_its_token(self, tmp_path: Path, host: str) -> None:
+        async with RecordingServer(host=host) as server:
+            (tmp_path / "token").write_text("of-the-pod\n")
+            (tmp_path / "ca.crt").write_bytes(server.authority)
+            environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(server.port)}
+            login = InClusterLogin(environment, directory=tmp_path)
+            assert [each.one("authorization") for each in await ask(login, server)] == ["Bearer of-the-pod"] * 2
+            assert (await login.load()).renew_after == REREAD_SECONDS
+
+    @pytest.mark.parametrize("missing", ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "token", "ca.crt"])
+    async def test_what_is_missing_is_named(self, account: Path, missing: str) -> None:
+        environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+        environment.pop(missing, None)
+        (account / missing).unlink(missing_ok=True)
+        with pytest.raises(Failure, match=f"the pod's service account: .*{missing}") as caught:
+            await InClusterLogin(environment, directory=account).load()
+        assert caught.value.remedy is Remedy.RETRY
 
 
-async def test_kopf_may_try_the_same_again_as_the_connection_may_have_been_at_fault(
-    kopf_login: KopfClientConfig, caplog: pytest.LogCaptureFixture
+async def test_no_client_looks_at_the_environment_by_itself(
+    kubeconfig: Kubeconfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await kopf_login.log_in()
-    assert caplog.records == []
-    second = await kopf_login.log_in()
-    assert first.aiohttp_session is not second.aiohttp_session
-    assert "trying them again" in caplog.text
-    assert "hunter2" not in caplog.text
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert len(await ask(KubeconfigLogin(str(kubeconfig.write())), kubeconfig.server)) == 2
 
 
-async def test_every_session_is_closed_at_the_end(kopf_login: KopfClientConfig) -> None:
-    sessions = [(await kopf_login.log_in()).aiohttp_session for _ in range(2)]
-    await kopf_login.aclose()
-    assert all(session.closed for session in sessions)
+class Accesses:
+    """A login that gives one access or failure after the other, the last one for ever; while `may_end` is set."""
+
+    def __init__(self, *given: Access | Failure) -> None:
+        self.loads = 0
+        self.loading, self.may_end = asyncio.Event(), asyncio.Event()
+        self.may_end.set()
+        self._left = list(given)
+
+    async def load(self) -> Access:
+        self.loads += 1
+        self.loading.set()
+        await self.may_end.wait()
+        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if isinstance(now, Failure):
+            raise now
+        return now
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "apiVersion: v1\nkind: Config\n"])
-async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "config"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(Failure, match="Set KUBECONFIG to a usable file") as caught:
-        await KubeconfigLogin(str(path)).load(Configuration())
-    assert str(path) in caught.value.message
-    assert caught.value.remedy is Remedy.RETRY
+def access(server: RecordingServer, token: str, renew_after: float | None = None, client: str = "") -> Access:
+    identity = b"\n".join(server.client(client)) if client else b""
+    return Access(
+        server.url,
+        Tls(parse_trust(server.authority), identity),
+        headers=(bearer(token),),
+        secrets=(token,),
+        renew_after=renew_after,
+    )
 
 
-async def test_no_service_account_is_a_failure_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(Failure, match="the pod's service account"):
-        await InClusterLogin().load(Configuration())
+def accepting(*tokens: str) -> Callable[[Seen], bool]:
+    return lambda seen: seen.one("authorization") in {f"Bearer {token}" for token in tokens}
 
 
-@pytest.mark.parametrize(
-    ("environment", "own", "found"),
-    [
-        ({"HTTPS_PROXY": "http://proxy:3128"}, None, "http://proxy:3128"),
-        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "127.0.0.1"}, None, None),
-        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"}, None, "http://proxy:3128"),
-        ({"HTTP_PROXY": "http://proxy:3128"}, None, None),
-        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://own:3128", "http://own:3128"),
-        ({}, None, None),
-    ],
-)
-def test_the_client_takes_the_environments_proxy_once(
-    environment: dict[str, str], own: str | None, found: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    configuration = Configuration(host="https://127.0.0.1:6443", proxy=own)
-    take_environment_proxy(configuration)
-    assert configuration.proxy == found
-    assert configuration.client_session_kwargs == {"trust_env": False}
+EXPIRED = Failure(Reason.KUBERNETES_REFUSED, "The plugin failed.")
+
+
+class TestSession:
+    """What the credentials of a session go through in its life."""
+
+    async def test_after_a_401_it_goes_on_with_new_credentials(self, server: RecordingServer) -> None:
+        server.accepts = accepting("second")
+        login = Accesses(access(server, "first"), access(server, "second"))
+        async with connect(login, SystemClock(), "pod-1") as api:
+            await read(api)
+            await read(api)
+        assert [each.one("authorization") for each in server.seen] == ["Bearer first", *["Bearer second"] * 2]
+
+    async def test_a_401_that_new_credentials_do_not_change_is_the_answer(self, server: RecordingServer) -> None:
+        server.accepts = accepting()
+        login = Accesses(access(server, "first"), access(server, "first"), access(server, "second"))
+        async with connect(login, SystemClock(), "pod-1") as api:
+            with pytest.raises(ApiError, match="401"):
+                await read(api)
+            assert len(server.seen) == 1
+            with pytest.raises(ApiError, match="401"):
+                await read(api)
+        assert [each.one("authorization") for each in server.seen] == [*["Bearer first"] * 2, "Bearer second"]
+
+    async def test_many_requests_that_meet_a_401_at_once_renew_once(self, server: RecordingServer) -> None:
+        server.accepts = accepting("second")
+        login = Accesses(access(server, "first"), access(server, "second"))
+        async with connect(login, SystemClock(), "pod-1") as api:
+            login.may_end.clear()
+            login.loading.clear()
+            reads = [asyncio.create_task(read(api)) for _ in range(10)]
+            await login.loading.wait()
+            login.may_end.set()
+            await asyncio.gather(*reads)
+        assert login.loads == 2
+
+    async def test_a_client_certificate_that_was_renewed_is_shown_on_a_new_connection(
+        self, server: RecordingServer
+    ) -> None:
+        server.accepts = lambda seen: seen.client == "bob"
+        login = Accesses(access(server, "first", client="alice"), access(server, "first", client="bob"))
+        async with connect(login, SystemClock(), "pod-1") as api:
+            await read(api)
+        assert [each.client for each in server.seen] == ["alice", "bob"]
+
+    async def test_credentials_that_are_due_are_read_again_before_the_request(self, server: RecordingServer) -> None:
+        login = Accesses(access(server, "first", renew_after=0.0), access(server, "second", renew_after=60.0))
+        async with connect(login, SystemClock(), "pod-1") as api:
+            await read(api)
+            await read(api)
+        assert [each.one("authorization") for each in server.seen] == ["Bearer second"] * 2
+        assert login.loads == 2
+
+    async def test_the_last_credentials_serve_while_no_others_can_be_read(
+        self, server: RecordingServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        login = Accesses(access(server, "first", renew_after=0.0), EXPIRED)
+        async with connect(login, SystemClock(), "pod-1") as api:
+            await read(api)
+            await read(api)
+        assert [each.one("authorization") for each in server.seen] == ["Bearer first"] * 2
+        assert login.loads == 2  # and not for each request again
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "the credentials for the Kubernetes API cannot be renewed: The plugin failed."
+        ]
+
+    async def test_why_there_are_no_new_credentials_is_said_when_the_old_are_refused(
+        self, server: RecordingServer
+    ) -> None:
+        server.accepts = accepting()
+        login = Accesses(access(server, "first"), EXPIRED)
+        async with connect(login, SystemClock(), "pod-1") as api:
+            with pytest.raises(Failure, match=r"will be tried again: The plugin failed\.") as caught:
+                await read(api)
+        assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
+
+    async def test_credentials_for_another_server_are_not_sent_to_this_one(self, server: RecordingServer) -> None:
+        server.accepts = accepting()
+        elsewhere = Access("https://elsewhere.test", headers=(bearer("of-elsewhere"),))
+        async with connect(Accesses(access(server, "first"), elsewhere), SystemClock(), "pod-1") as api:
+            with pytest.raises(Failure, match=r"leads to the API server https://elsewhere\.test and no longer to"):
+                await read(api)
+        assert [each.one("authorization") for each in server.seen] == ["Bearer first"]
+
+    async def test_its_end_ends_a_renewal(self, server: RecordingServer) -> None:
+        server.accepts = accepting()
+        login = Accesses(access(server, "first"))
+        session = ApiSession(login, await login.load())
+        login.may_end.clear()
+        login.loading.clear()
+        request = asyncio.create_task(session.request("GET", f"{server.url}{SECRET_PATH}"))
+        await login.loading.wait()
+        await session.close()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert session.closed
+
+
+class TestKopf:
+    @pytest.fixture
+    async def login(self, kubeconfig: Kubeconfig) -> AsyncIterator[KopfClientConfig]:
+        login = KopfClientConfig(KubeconfigLogin(str(kubeconfig.write())), same_login_seconds=0.0)
+        yield login
+        await login.aclose()
+
+    async def test_gets_a_token_that_changed_in_the_file(self, login: KopfClientConfig, kubeconfig: Kubeconfig) -> None:
+        server = kubeconfig.server
+        context = await login.log_in()
+        kubeconfig.write(user={"token": "second"})
+        server.accepts = accepting("second")
+        response = await context.aiohttp_session.request("get", f"{context.server}{SECRET_PATH}")
+        assert response.status == 200
+        assert [each.one("authorization") for each in server.seen] == [f"Bearer {TOKEN}", "Bearer second"]
+
+    async def test_may_try_the_same_again_as_the_connection_may_have_been_at_fault(
+        self, login: KopfClientConfig, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = await login.log_in()
+        assert caplog.records == []
+        second = await login.log_in()
+        assert first != second  # else kopf takes the second for the one that it has found invalid
+        assert first.aiohttp_session.closed
+        assert "trying them again" in caplog.text
+        assert TOKEN not in caplog.text
+
+    async def test_its_session_is_closed_at_the_end(self, login: KopfClientConfig) -> None:
+        context = await login.log_in()
+        await login.aclose()
+        assert context.aiohttp_session.closed
+
+
+async def test_who_swallows_packets_is_named_after_the_seconds_of_a_connect(server: RecordingServer) -> None:
+    async with silent_port() as port:
+        silent = Access(f"https://127.0.0.1:{port}", access(server, "first").tls)
+        session = ApiSession(Accesses(silent), silent, connect_seconds=0.1)
+        try:
+            with pytest.raises(ApiUnreachableError) as caught:
+                await session.request("GET", f"{silent.server}{SECRET_PATH}", timeout=30.0)
+        finally:
+            await session.close()
+    assert str(caught.value) == (
+        f"no connection to 127.0.0.1:{port} within 0.1 s: check that firewalls and NetworkPolicies let the operator's"
+        " egress there pass, and the address"
+    )

@@ -2,12 +2,14 @@
 
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trustme
 import yaml
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
@@ -29,9 +31,13 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
 async def api_that_says(status: int, body: bytes, reason: str, folder: Path) -> AsyncIterator[KubernetesApi]:
     """A client, with a token, of an API server that answers everything so."""
     head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    async with HostileServer({".*": lambda _: [head.encode(), body]}).running() as origin:
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with HostileServer({".*": lambda _: [head.encode(), body]}).running(tls) as origin:
+        trusted = {"certificate-authority-data": base64.b64encode(authority.cert_pem.bytes()).decode()}
         kubeconfig = {
-            "clusters": [{"name": "c", "cluster": {"server": origin}}],
+            "clusters": [{"name": "c", "cluster": {"server": origin, **trusted}}],
             "users": [{"name": "u", "user": {"token": TOKEN}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x",

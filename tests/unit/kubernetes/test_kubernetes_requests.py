@@ -21,60 +21,7 @@ from unit.kubernetes.client_calls import (
     create,
     request_in,
     serving,
-    write_kubeconfig,
 )
-
-
-class Doorkeeper:
-    """An API server that knows one token, and answers every request with an empty Secret."""
-
-    def __init__(self) -> None:
-        self.token = "first"
-        self.refused = 0
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            known = f"Bearer {self.token}".encode() in head
-            self.refused += not known
-            line = b"200 OK" if known else b"401 Unauthorized"
-            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" % line)
-            await writer.drain()
-
-
-async def test_a_token_that_has_expired_is_replaced_by_the_one_that_is_there_now(tmp_path: Path) -> None:
-    door, path = Doorkeeper(), tmp_path / "kubeconfig"
-    async with serving(door, path) as port, connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-        assert await api.read_secret("default", "s") == {}
-        door.token = "second"
-        write_kubeconfig(path, port, "second")
-        assert await api.read_secret("default", "s") == {}
-        assert door.refused == 1
-        door.token = "third"
-        with pytest.raises(ApiError) as caught:
-            await api.read_secret("default", "s")
-        assert caught.value.status == 401
-
-
-async def test_requests_go_through_the_environments_proxy_with_its_credentials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heads: list[bytes] = []
-
-    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-        await writer.drain()
-
-    async with serving(proxy, tmp_path / "unused") as port:
-        for name in ("NO_PROXY", "no_proxy", "http_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("HTTP_PROXY", f"http://me:word@127.0.0.1:{port}")
-        write_kubeconfig(tmp_path / "kubeconfig", 1, "first")  # nobody listens there
-        async with connect(KubeconfigLogin(str(tmp_path / "kubeconfig")), SystemClock(), "pod-1") as api:
-            assert await api.read_secret("default", "s") == {}
-    [head] = heads
-    assert head.startswith(b"GET http://127.0.0.1:1/api/v1/namespaces/default/secrets/s HTTP/1.1")
-    assert b"Proxy-Authorization: Basic bWU6d29yZA==" in head
 
 
 async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """The watch over a real socket: what the hub is told, what it survives, and that it never dies in silence."""
 
 import asyncio
+import ssl
 import threading
+from pathlib import Path
 
 import pytest
+import trustme
 
-from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector
 from buildkite_connector.kubernetes.schema.crd import definition
@@ -16,6 +19,7 @@ from buildkite_connector.kubernetes.schema.names import (
 )
 from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.watching import DEADLINE, RELIST_SECONDS, EventHandler, Watching, apply
 
@@ -119,6 +123,36 @@ async def test_cancelling_it_ends_kopf_too(double: KubernetesDouble, watching: W
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+
+
+async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHandler, tmp_path: Path) -> None:
+    """With a client certificate, to a server of another name, by relative paths."""
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("api.test").configure_cert(tls)
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    client = authority.issue_cert("operator.test")
+    for name, blob in (("ca.crt", authority.cert_pem), ("tls.crt", client.cert_chain_pems[0])):
+        blob.write_to_path(tmp_path / name)
+    client.private_key_pem.write_to_path(tmp_path / "tls.key")
+    async with KubernetesDouble(tls=tls) as double:
+        double.apply(definition())
+        apply(double)
+        (tmp_path / "config").write_text(
+            f"""
+            current-context: x
+            contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+            clusters:
+            - name: c
+              cluster: {{server: "{double.server_url}", certificate-authority: ca.crt, tls-server-name: api.test}}
+            users: [{{name: u, user: {{client-certificate: tls.crt, client-key: tls.key}}}}]
+            """
+        )
+        login = KubeconfigLogin(str(tmp_path / "config"))
+        async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api, login).running():
+            assert sorted(hub.there) == ["default.acme"]
+            apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
 
 
 class TestTrouble:

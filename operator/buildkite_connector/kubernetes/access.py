@@ -1,0 +1,160 @@
+"""How the operator reaches the API server, read once into one value that every client is made from.
+
+`kubeconfig` reads it from files, `InClusterLogin` from the pod's service account; `api_session` uses it.
+"""
+
+import ssl
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Never, Protocol
+
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.network import Network, Proxy, Trust, parse_trust
+
+REREAD_SECONDS = 60.0
+"""How long what was read from a file is good for: tokens and certificates in files are rotated."""
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class AccessError(Exception):
+    """A sentence about a field or file that cannot be used; never its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """`trust`: the authorities, None to accept any server. `identity`: client certificate and key in PEM, or empty."""
+
+    trust: Trust | None = None
+    identity: bytes = field(default=b"", repr=False)
+
+    @lru_cache(maxsize=2)  # noqa: B019 - the values are few and frozen
+    def context(self) -> ssl.SSLContext:
+        """The same for the same values. Raises AccessError when certificate and key make no sense."""
+        context = (self.trust or Trust()).ssl_context()
+        if self.trust is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.identity:
+            _load_identity(context, self.identity)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the API server is and how to prove who one is.
+
+    `headers` go with each request: Authorization and Impersonate-*. `proxy`: None for a direct connection.
+    `secrets` must never be shown. `renew_after`: seconds after which to read it again; None: only after a 401.
+    """
+
+    server: str
+    tls: Tls = Tls()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    proxy: Proxy | None = None
+    tls_server_name: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    renew_after: float | None = field(default=None, compare=False)
+
+
+class ClientConfig(Protocol):
+    async def load(self) -> Access:
+        """Address, trust and credentials as they are now. Raises Failure (remedy: retry)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InClusterLogin:
+    """With the pod's service account, whose token is read again every minute, as the kubelet rotates it."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    network: Network = field(default_factory=Network, repr=False)
+    directory: Path = SERVICE_ACCOUNT
+
+    async def load(self) -> Access:
+        try:
+            return self._read()
+        except AccessError as error:
+            refuse("the pod's service account", error)
+
+    def _read(self) -> Access:
+        host, port = (self.environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
+        if not host or not port:
+            raise AccessError("KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set")
+        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        token, authority = read_token(self.directory / "token"), self.directory / "ca.crt"
+        return Access(
+            server,
+            Tls(certificates(read_file(authority), str(authority))),
+            headers=(bearer(token),),
+            proxy=self.network.proxy_for(server),
+            secrets=(token,),
+            renew_after=REREAD_SECONDS,
+        )
+
+
+def refuse(what: str, error: AccessError) -> Never:
+    raise Failure(
+        Reason.KUBERNETES_REFUSED,
+        f"The Kubernetes API cannot be reached with {what}: {error}."
+        " Set KUBECONFIG to a usable file, or run in a pod with a service account.",
+    ) from None
+
+
+def bearer(token: str) -> tuple[str, str]:
+    return "Authorization", f"Bearer {token}"
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise AccessError(f"{path} cannot be read ({why or 'no usable path'})") from None
+
+
+def read_token(path: Path) -> str:
+    """The token in a file, without the blanks and line breaks around it."""
+    try:
+        token = read_file(path).decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise AccessError(f"{path} holds no token: it is not ASCII") from None
+    if not token:
+        raise AccessError(f"{path} is empty, but should hold a token")
+    return sendable(token, f"the token in {path}")
+
+
+def sendable(value: str, what: str) -> str:
+    """`value`, if an HTTP header can carry it: what cannot be sent must not end up in a library's error message."""
+    if not value.isprintable():
+        raise AccessError(f"{what} holds a line break or another character that no HTTP header can carry")
+    return value
+
+
+def certificates(pem: bytes, what: str) -> Trust:
+    """The certificates in a PEM file, and nobody else's."""
+    trust = parse_trust(pem)
+    if not trust.certificates:
+        raise AccessError(f"{what} holds no certificate in PEM form")
+    return trust
+
+
+def _load_identity(context: ssl.SSLContext, identity: bytes) -> None:
+    """Client certificate and key, which the ssl module reads from a file alone: one that is there for a moment."""
+
+    def no_password() -> Never:
+        raise AccessError("the client key is encrypted; decrypt it, for nobody is asked for its password")
+
+    try:
+        with tempfile.NamedTemporaryFile(buffering=0) as file:  # of mode 0600
+            file.write(identity)
+            context.load_cert_chain(file.name, password=no_password)
+    except ssl.SSLError:
+        raise AccessError("the client certificate and the client key make no pair, or are not in PEM form") from None
+    except OSError as error:
+        raise AccessError(
+            f"no temporary file can be made ({error.strerror}); set TMPDIR to a writable folder"
+        ) from None

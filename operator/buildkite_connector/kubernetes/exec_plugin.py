@@ -1,0 +1,126 @@
+"""Credentials from a program, as kubeconfigs name it under `exec` and client-go runs it.
+
+The program's own words are never shown, as they may hold what it was asked for.
+"""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from buildkite_connector.kubernetes.access import AccessError
+from buildkite_connector.model.untrusted_text import Redactor
+
+API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+RUN_SECONDS = 30.0
+_MOST_BYTES = 1024 * 1024
+"""Of what the program prints."""
+_LONGEST_HINT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """`cluster`: what the program is told of the cluster, None for nothing. `hint`: how to install the program."""
+
+    command: str
+    arguments: tuple[str, ...] = field(default=(), repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    api_version: str = API_VERSIONS[0]
+    hint: str = ""
+    cluster: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+class ExecStatus(BaseModel):
+    """What the program gives: a token, a client certificate with its key, or both."""
+
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+
+    token: str = ""
+    clientCertificateData: str = ""  # noqa: N815 - Kubernetes' names
+    clientKeyData: str = ""  # noqa: N815
+    expirationTimestamp: AwareDatetime | None = None  # noqa: N815
+
+
+class _ExecCredential(BaseModel):
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+
+    apiVersion: str = ""  # noqa: N815
+    kind: str = ""
+    status: ExecStatus | None = None
+
+
+async def run_plugin(plugin: Plugin, run_seconds: float = RUN_SECONDS) -> ExecStatus:
+    """Run the program and take what it prints. Raises AccessError."""
+    output = await _run(plugin, run_seconds)
+    name = f"exec: the command {plugin.command!r}"
+    try:
+        credential = _ExecCredential.model_validate_json(output)
+    except ValidationError:
+        raise AccessError(f"{name} did not print an ExecCredential as JSON") from None
+    if credential.kind != "ExecCredential" or credential.apiVersion != plugin.api_version:
+        raise AccessError(
+            f"{name} did not print an ExecCredential of {plugin.api_version}, the kubeconfig's apiVersion"
+        )
+    status = credential.status
+    if status is None or not (status.token or status.clientCertificateData or status.clientKeyData):
+        raise AccessError(f"{name} gave neither a token nor a client certificate")
+    if bool(status.clientCertificateData) != bool(status.clientKeyData):
+        raise AccessError(f"{name} gave only one of client certificate and key")
+    return status
+
+
+async def _run(plugin: Plugin, run_seconds: float) -> bytes:
+    name = f"exec: the command {plugin.command!r}"
+    spec: dict[str, Any] = {"interactive": False}
+    if plugin.cluster is not None:
+        spec["cluster"] = plugin.cluster
+    told = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            plugin.command,
+            *plugin.arguments,
+            env={**os.environ, **plugin.environment, "KUBERNETES_EXEC_INFO": json.dumps(told)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # so that what it starts ends with it
+        )
+    except FileNotFoundError:
+        hint = f": {Redactor().quote(plugin.hint, _LONGEST_HINT)}" if plugin.hint else ""
+        raise AccessError(f"{name} was not found; install it where the operator runs{hint}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise AccessError(f"{name} cannot be run ({why or 'bad arguments'})") from None
+    try:
+        async with asyncio.timeout(run_seconds):
+            output = await _read(process)
+            code = await process.wait()
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
+        if isinstance(error, TimeoutError):
+            raise AccessError(f"{name} did not end within {run_seconds:g} s") from None
+        raise
+    if len(output) > _MOST_BYTES:
+        raise AccessError(f"{name} printed more than {_MOST_BYTES} bytes")
+    if code != 0:
+        raise AccessError(
+            f"{name} ended with exit code {code}; what it said is not shown, as it may hold credentials:"
+            " run `kubectl version` with the same kubeconfig to see it"
+        )
+    return output
+
+
+async def _read(process: asyncio.subprocess.Process) -> bytes:
+    """What the program prints, to its end. What is too much is read and forgotten, so that the program may end."""
+    output = b""
+    while process.stdout is not None and (piece := await process.stdout.read(_MOST_BYTES)):
+        output = output + piece if len(output) <= _MOST_BYTES else output
+    return output
