@@ -58,7 +58,7 @@ class Call:
 class FailedAttempt:
     """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
 
-    `refused`: by the rate limit. `overload`: the server has too much to do.
+    `refused`: by the rate limit. `overload`: the server has too much to do. `timed_out`: nothing was heard of it.
     """
 
     error: Exception
@@ -66,6 +66,7 @@ class FailedAttempt:
     wait: float | None = None
     refused: bool = False
     overload: bool = False
+    timed_out: bool = False
 
 
 def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | None = None) -> FailedAttempt:
@@ -83,6 +84,7 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
             ),
             again=trouble.again,
             overload=timed_out,
+            timed_out=timed_out,
         )
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     again = True
@@ -104,6 +106,7 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
         ),
         again=again,
         overload=timed_out,
+        timed_out=timed_out,
     )
 
 

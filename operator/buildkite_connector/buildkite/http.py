@@ -4,6 +4,7 @@ The queue says when a request may go, `body` bounds what is read, `errors` says 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -38,6 +39,7 @@ from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.timing.clock import Clock
 
+_logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -67,7 +69,9 @@ class RequestSender:
         token: str,
         quota_percent: int,
         urgent: bool = False,
+        waits: bool = True,
     ) -> None:
+        """`waits`: False where somebody is to hear of a request that timed out, which then is not sent again."""
         self._settings = settings
         self._connections = connections
         self._queue = queue
@@ -76,6 +80,8 @@ class RequestSender:
         self._observer = observer
         self._token_hint = token_hint(token)
         self._lane = Lane(quota_percent, urgent)
+        self._waits = waits
+        self._silence_logged = False
         self._bodies = BodiesUnderWay()
         self._headers = {
             "Accept": "application/json",
@@ -150,10 +156,19 @@ class RequestSender:
                     raise answer.error
                 continue  # the queue knows when
             tries += 1
+            if answer.timed_out and not self._waits:
+                raise answer.error
             if not (again and answer.again) or tries >= patience.tries or wait > patience.longest_retry_after:
                 raise answer.error
+            self._log_silence(answer)
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
             await self._clock.sleep(wait + self._jitter.uniform(0.5, 1.0) * pause)
+
+    def _log_silence(self, failed: FailedAttempt) -> None:
+        """Once: the tries together take minutes."""
+        if failed.timed_out and not self._silence_logged:
+            self._silence_logged = True
+            _logger.warning("Buildkite does not answer and is asked again", extra={"error": str(failed.error)})
 
     async def _try(
         self,

@@ -40,15 +40,18 @@ class Buildkite:
         self._gates: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
-    def client(self, token: str, quota_percent: int = 80, redactor: Redactor = NOTHING) -> BuildkiteClient:
+    def client(
+        self, token: str, quota_percent: int = 80, redactor: Redactor = NOTHING, *, waits: bool = True
+    ) -> BuildkiteClient:
         """A client for one connector and one sync, its preflight included.
 
         Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit. `redactor` knows
-        the connector's other credentials.
+        the connector's other credentials. `waits`: whether a request that timed out is sent again; those who ask again
+        themselves, and tell why, need not wait.
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
-        sender = self._sender(token, quota_percent)
+        sender = self._sender(token, quota_percent, waits=waits)
         return BuildkiteClient(self._settings, sender, redactor.with_secrets(token))
 
     def memberships(self, token: str, redactor: Redactor = NOTHING) -> MembershipClient:
@@ -59,7 +62,7 @@ class Buildkite:
         sender = self._sender(token, 100, urgent=True)
         return MembershipClient(self._settings, sender, redactor.with_secrets(token))
 
-    def _sender(self, token: str, quota_percent: int, *, urgent: bool = False) -> RequestSender:
+    def _sender(self, token: str, quota_percent: int, *, urgent: bool = False, waits: bool = True) -> RequestSender:
         key = sha256(token.encode(errors="surrogatepass")).digest()
         queue = self._gates.get(key)
         if queue is None:
@@ -75,6 +78,7 @@ class Buildkite:
             token=token,
             quota_percent=quota_percent,
             urgent=urgent,
+            waits=waits,
         )
 
     async def reach(self, redactor: Redactor = NOTHING) -> datetime | None:

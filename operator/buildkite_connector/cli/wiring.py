@@ -22,7 +22,8 @@ class BuildkiteSource:
     quota_percent: int
 
     async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        return await preflight(self._client(), choice, kinds)
+        """For a check, whose result the status shows, and which is repeated: in silence it would last for minutes."""
+        return await preflight(self._client(waits=False), choice, kinds)
 
     async def collect(
         self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
@@ -32,10 +33,10 @@ class BuildkiteSource:
     async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
         return await reread(self._client(collection.directory.organization.slug), collection, teams)
 
-    def _client(self, confirmed: str = "") -> BuildkiteClient:
-        """`confirmed`: the slug that is public by now."""
-        credentials = self.credentials
-        return self.buildkite.client(credentials.api_token, self.quota_percent, credentials.redactor.without(confirmed))
+    def _client(self, confirmed: str = "", *, waits: bool = True) -> BuildkiteClient:
+        """`confirmed`: the slug that is public by now. `waits`: see `Buildkite.client`."""
+        redactor = self.credentials.redactor.without(confirmed)
+        return self.buildkite.client(self.credentials.api_token, self.quota_percent, redactor, waits=waits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import aiohttp
 from buildkite_connector.kubernetes.access import Access, ClientConfig
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.network import Proxy
+from buildkite_connector.network.connection_errors import dropped, named, refused_by_proxy
 
 CONNECT_SECONDS = 10.0
 _AGAIN_SECONDS = 10.0
@@ -37,12 +38,10 @@ class ApiSession:
         self,
         login: ClientConfig,
         access: Access,
-        connect_seconds: float = CONNECT_SECONDS,
         middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
     ) -> None:
         """`access`: what `login` has loaded."""
         self._login = login
-        self._connect_seconds = connect_seconds
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             trust_env=False,
@@ -84,9 +83,10 @@ class ApiSession:
         **options: Any,
     ) -> aiohttp.ClientResponse:
         """As `aiohttp.ClientSession.request`; a timeout in seconds is the total. Raises aiohttp.ClientError."""
-        if not isinstance(timeout, aiohttp.ClientTimeout):
-            timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=self._connect_seconds)
-        options = {**options, "timeout": timeout}
+        given = timeout if isinstance(timeout, aiohttp.ClientTimeout) else aiohttp.ClientTimeout(total=timeout)
+        # As `connect`, it includes the look-up of the name in DNS.
+        limits = aiohttp.ClientTimeout(total=given.total, connect=CONNECT_SECONDS, sock_read=given.sock_read)
+        options = {**options, "timeout": limits}
         if self._due is not None and time.monotonic() >= self._due:
             await self._renew(self._access)
         access = self._access
@@ -170,20 +170,19 @@ def _address(url: str) -> str:
 
 def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aiohttp.ClientTimeout) -> str | None:
     """What an error means; None where its own text is good enough."""
-    via = server if proxy is None else f"{server} through the proxy {proxy}"
+    via = server if proxy is None else f"{server} through the proxy {named(proxy)}"
     match error:
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy {proxy} answered CONNECT {server} with {error.status}"
+        case aiohttp.ClientHttpProxyError() if proxy is not None:
+            refusal = refused_by_proxy(proxy, error.status, server)
+            return f"{refusal.what}. {refusal.advice}"
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
             return f"TLS with {via} failed: {why}"
         case aiohttp.ClientConnectorError():
             return f"no connection to {via}: {error.os_error.strerror or error.os_error}"
         case aiohttp.ConnectionTimeoutError():
-            return (
-                f"no connection to {via} within {timeout.sock_connect:g} s: check that firewalls and NetworkPolicies"
-                " let the operator's egress there pass, and the address"
-            )
+            trouble = dropped(server, timeout.connect or 0.0, proxy)
+            return f"{trouble.what}. {trouble.advice}"
         case TimeoutError():
             return f"no answer from {via} within {timeout.total:g} s"
         case _:

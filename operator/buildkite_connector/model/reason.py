@@ -22,7 +22,8 @@ class Reason(StrEnum):
     PENDING = "Pending"
     """A check of the credentials or a first sync is to come.
 
-    Nothing; it takes seconds, in a start of many connectors minutes."""
+    Nothing; it takes seconds, in a start of many connectors minutes. Where Buildkite or C1 does not answer, another
+    reason says so after ten seconds."""
     SYNCING = "Syncing"
     """The first sync of the resource or of a change is under way.
 

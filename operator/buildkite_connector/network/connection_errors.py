@@ -11,8 +11,11 @@ from http import HTTPStatus
 
 import httpx
 
-from buildkite_connector.network.proxies import NO_PROXY_VARIABLE, Proxy
+from buildkite_connector.network.proxies import NO_PROXY_VARIABLE, PORTS, Proxy
 from buildkite_connector.network.trust import FILE_VARIABLE
+
+EGRESS = "Check DNS, and that firewalls and NetworkPolicies let the operator connect there."
+"""What to do where nobody says no: packets are dropped on the way."""
 
 _TIMEOUTS = (httpx.TimeoutException, TimeoutError)
 
@@ -40,6 +43,8 @@ def from_exception(
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
         return untrusted(quote(getattr(tls, "verify_message", "") or str(tls)), host, proxy)
+    if isinstance(error, httpx.ConnectTimeout):
+        return dropped(*_attempt(error), proxy)
     if proxy is None or tls is not None:
         return None
     if isinstance(error, _TIMEOUTS):
@@ -91,6 +96,12 @@ def through(proxy: Proxy, what: str) -> ConnectionTrouble:
     return ConnectionTrouble(f"{what}{by_way_of(proxy)}", advice)
 
 
+def dropped(server: str, seconds: float, proxy: Proxy | None) -> ConnectionTrouble:
+    """Nothing has answered the attempts of so many seconds to connect to `server`, a host and port."""
+    through = f" through the proxy {named(proxy)}" if proxy else ""
+    return ConnectionTrouble(f"there was no connection to {server}{through} within {seconds:g} s", EGRESS)
+
+
 def untrusted(told: str, host: str, proxy: Proxy | None) -> ConnectionTrouble:
     """`told`: what TLS says of the certificate, fit to be shown."""
     return ConnectionTrouble(
@@ -114,3 +125,10 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _attempt(error: httpx.ConnectTimeout) -> tuple[str, float]:
+    """The host and port, and the seconds."""
+    url = error.request.url
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{host}:{url.port or PORTS[url.scheme]}", error.request.extensions["timeout"]["connect"]

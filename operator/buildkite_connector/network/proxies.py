@@ -28,7 +28,7 @@ _AUTHORITY = re.compile(
 )
 _NAMED_SCHEMES = frozenset({"https", "socks", "socks4", "socks4a", "socks5", "socks5h"})
 """Of other schemes not even the name is shown: it may be part of a password."""
-_PORTS = {"https": 443, "http": 80}
+PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Proxies:
         address = _address(host)
         if address is not None and address.is_loopback:
             return None
-        port = parts.port or _PORTS[parts.scheme]
+        port = parts.port or PORTS[parts.scheme]
         return None if any(entry.matches(host, address, port) for entry in self.direct) else proxy
 
 
@@ -129,7 +129,7 @@ def _read_proxy(environment: Mapping[str, str], variable: str) -> Proxy | None:
     match = _AUTHORITY.fullmatch(text[scheme.end() :] if scheme else text) if kind == "http" else None
     if match is None:
         _refuse(name, "is not like http://[user:password@]host:port")
-    port = int(match["port"] or _PORTS["http"])
+    port = int(match["port"] or PORTS["http"])
     if not 1 <= port <= 65535:
         _refuse(name, "has a port that is not between 1 and 65535")
     if match["ipv6"] and _address(match["ipv6"]) is None:

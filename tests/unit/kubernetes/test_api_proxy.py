@@ -58,7 +58,8 @@ class TestProxy:
         path = kubeconfig.write({"server": "https://api.test", "proxy-url": f"http://me:hunter2@{proxy.address}"})
         with pytest.raises(Failure) as caught:
             await ask(KubeconfigLogin(str(path)), kubeconfig.server)
-        assert f"the proxy {proxy.address} answered CONNECT api.test:443 with 407" in str(caught.value)
+        refused = f"the proxy {proxy.address} (proxy-url) refused a tunnel to api.test:443 with 407"
+        assert f"{refused} Proxy Authentication Required. Correct the user name" in str(caught.value)
         assert "hunter2" not in str(caught.value)
 
     async def test_the_environments_proxy_is_gone_through_by_both_clients(

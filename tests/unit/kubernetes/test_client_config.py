@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.kubernetes.access import REREAD_SECONDS, Access, InClusterLogin, Tls, bearer
-from buildkite_connector.kubernetes.api_session import ApiSession, ApiUnreachableError
+from buildkite_connector.kubernetes.api_session import ApiSession
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KopfClientConfig, KubeconfigLogin, choose_client_config
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.network import Network, parse_trust, read_proxies
 from buildkite_connector.timing.clock import SystemClock
-from simulators.silence import silent_port
 from unit.kubernetes.recording_server import SECRET_PATH, TOKEN, Kubeconfig, RecordingServer, Seen, ask, read
 
 NETWORK = Network(proxies=read_proxies({"HTTPS_PROXY": "http://proxy:3128"}))
@@ -248,18 +247,3 @@ class TestKopf:
         context = await login.log_in()
         await login.aclose()
         assert context.aiohttp_session.closed
-
-
-async def test_who_swallows_packets_is_named_after_the_seconds_of_a_connect(server: RecordingServer) -> None:
-    async with silent_port() as port:
-        silent = Access(f"https://127.0.0.1:{port}", access(server, "first").tls)
-        session = ApiSession(Accesses(silent), silent, connect_seconds=0.1)
-        try:
-            with pytest.raises(ApiUnreachableError) as caught:
-                await session.request("GET", f"{silent.server}{SECRET_PATH}", timeout=30.0)
-        finally:
-            await session.close()
-    assert str(caught.value) == (
-        f"no connection to 127.0.0.1:{port} within 0.1 s: check that firewalls and NetworkPolicies let the operator's"
-        " egress there pass, and the address"
-    )

@@ -1,0 +1,149 @@
+"""Where packets are dropped on the way: within ten seconds it is said who is waited for, and what to look at."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from buildkite_connector.buildkite import Timeouts, open_buildkite
+from buildkite_connector.c1 import C1Settings
+from buildkite_connector.cli.wiring import BuildkiteSource
+from buildkite_connector.kubernetes.access import Access
+from buildkite_connector.kubernetes.api_session import CONNECT_SECONDS, ApiSession, ApiUnreachableError
+from buildkite_connector.kubernetes.client import connect as connect_kubernetes
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.network import Network, Proxies, Proxy
+from buildkite_connector.sync.preflight import preflight
+from buildkite_connector.tasks.poller import HELLO_SECONDS
+from buildkite_connector.timing.clock import SystemClock
+from fakes.buildkite_world import HASTY
+from fakes.c1_world import connect as connect_c1
+from harness.trust import DIRECT
+from simulators.c1.server import C1Simulator
+from simulators.silence import silent_port
+from unit.kubernetes.watching import EventHandler, until_logged
+
+SOON = 0.1
+ACME = OrganizationSlug("acme")
+ADVICE = "Check DNS, and that firewalls and NetworkPolicies let the operator connect there."
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[int]:
+    async with silent_port() as port:
+        yield port
+
+
+def test_no_attempt_to_connect_lasts_longer_than_ten_seconds() -> None:
+    assert max(Timeouts().connect, WatchSettings().connect_seconds, CONNECT_SECONDS) <= 10.0
+    assert C1Settings().connect_timeout < HELLO_SECONDS <= 10.0
+
+
+@pytest.fixture
+def silent_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are looked up for ever."""
+
+    async def look_up(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
+
+
+@pytest.mark.usefixtures("silent_dns")
+class TestNames:
+    async def test_a_check_of_buildkite_says_so(self) -> None:
+        settings = replace(HASTY, api_url="https://api.test/v2", timeouts=replace(HASTY.timeouts, connect=SOON))
+        async with open_buildkite(settings, DIRECT) as buildkite:
+            with pytest.raises(Failure, match=f"there was no connection to api.test:443 within {SOON} s. Check DNS"):
+                await BuildkiteSource(buildkite, "bkua_0123456789", 80).preflight(ACME, FULL_SCOPE.kinds)
+
+    async def test_a_request_to_the_api_server_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("buildkite_connector.kubernetes.api_session.CONNECT_SECONDS", SOON)
+        access = Access("https://api.test")
+        session = ApiSession(StaticLogin(access), access)
+        try:
+            for timeout in (30.0, aiohttp.ClientTimeout(total=30.0, sock_connect=30.0)):  # as each client gives it
+                with pytest.raises(ApiUnreachableError, match=f"no connection to api.test:443 within {SOON} s. Check"):
+                    await session.request("GET", "https://api.test/api", timeout=timeout)
+        finally:
+            await session.close()
+
+
+class StaticLogin:
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def load(self) -> Access:
+        return self._access
+
+
+class TestBuildkite:
+    @pytest.mark.parametrize("proxied", [False, True])
+    async def test_a_check_says_so_after_the_first_try(self, silent: int, proxied: bool) -> None:
+        """It is repeated, and so the status says so soon."""
+        network = Network(proxies=Proxies(https=Proxy("HTTPS_PROXY", "127.0.0.1", silent))) if proxied else DIRECT
+        url = "https://api.buildkite.com" if proxied else f"http://127.0.0.1:{silent}"
+        settings = replace(HASTY, api_url=url, timeouts=replace(HASTY.timeouts, connect=SOON))
+        async with open_buildkite(settings, network) as buildkite:
+            source = BuildkiteSource(buildkite, "bkua_0123456789", 80)
+            with pytest.raises(Failure) as caught:
+                await source.preflight(ACME, FULL_SCOPE.kinds)
+        there = f"api.buildkite.com:443 through the proxy 127.0.0.1:{silent} (HTTPS_PROXY)"
+        assert caught.value.message == (
+            f"GET /access-token: expected an answer of {url}, but there was no connection to"
+            f" {there if proxied else f'127.0.0.1:{silent}'} within {SOON} s. {ADVICE}"
+        )
+        assert (caught.value.reason, caught.value.remedy) == (Reason.BUILDKITE_UNREACHABLE, Remedy.RETRY)
+
+    async def test_a_sync_goes_on_trying_and_logs_once_why(self, silent: int, caplog: pytest.LogCaptureFixture) -> None:
+        settings = replace(HASTY, api_url=f"http://127.0.0.1:{silent}", timeouts=replace(HASTY.timeouts, connect=SOON))
+        async with open_buildkite(settings, DIRECT) as buildkite:
+            client = buildkite.client("bkua_0123456789")
+            with pytest.raises(Failure):
+                await preflight(client, ACME, FULL_SCOPE.kinds)
+            assert client.requests == settings.patience.tries
+        [record] = [each for each in caplog.records if each.levelno == logging.WARNING]
+        assert record.getMessage() == "Buildkite does not answer and is asked again"
+        assert f"there was no connection to 127.0.0.1:{silent} within {SOON} s. {ADVICE}" in vars(record)["error"]
+
+
+async def test_c1_is_named(silent: int) -> None:
+    async with (
+        C1Simulator() as sim,
+        connect_c1(sim, api_host=f"localhost:{silent}", connect_timeout=SOON) as client,
+    ):
+        with pytest.raises(Failure) as caught:
+            await client.hello()
+    assert caught.value.message == (
+        f"C1's token endpoint https://localhost:{silent}/auth/v1/token could not be reached: there was no connection to"
+        f" localhost:{silent} within {SOON} s. {ADVICE}"
+    )
+    assert (caught.value.reason, caught.value.remedy) == (Reason.C1_UNREACHABLE, Remedy.RETRY)
+
+
+async def test_the_operators_start_logs_that_it_waits_for_the_api_server(
+    silent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("buildkite_connector.kubernetes.api_session.CONNECT_SECONDS", SOON)
+    path, stop = tmp_path / "config", asyncio.Event()
+    path.write_text(
+        f"""
+        current-context: x
+        contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+        clusters: [{{name: c, cluster: {{server: "https://127.0.0.1:{silent}"}}}}]
+        users: [{{name: u, user: {{token: t}}}}]
+        """
+    )
+    login = KubeconfigLogin(str(path))
+    async with connect_kubernetes(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
+        group.create_task(run_watch(EventHandler(), api, login, WatchSettings(), ready=asyncio.Event(), stop=stop))
+        await until_logged(f"there was no connection to 127.0.0.1:{silent} within {SOON} s. {ADVICE}", caplog)
+        stop.set()
