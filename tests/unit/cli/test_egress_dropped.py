@@ -17,9 +17,9 @@ from buildkite_connector.kubernetes.api_session import CONNECT_SECONDS, ApiSessi
 from buildkite_connector.kubernetes.client import connect as connect_kubernetes
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
-from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.network import Network, Proxies, Proxy
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.tasks.poller import HELLO_SECONDS
@@ -32,7 +32,8 @@ from simulators.silence import silent_port
 from unit.kubernetes.watching import EventHandler, until_logged
 
 SOON = 0.1
-ACME = OrganizationSlug("acme")
+ACME = OrganizationChoice("acme")
+CREDENTIALS = Credentials("", "", "bkua_0123456789")
 ADVICE = "Check DNS, and that firewalls and NetworkPolicies let the operator connect there."
 
 
@@ -63,7 +64,7 @@ class TestNames:
         settings = replace(HASTY, api_url="https://api.test/v2", timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, DIRECT) as buildkite:
             with pytest.raises(Failure, match=f"there was no connection to api.test:443 within {SOON} s. Check DNS"):
-                await BuildkiteSource(buildkite, "bkua_0123456789", 80).preflight(ACME, FULL_SCOPE.kinds)
+                await BuildkiteSource(buildkite, CREDENTIALS, 80).preflight(ACME, FULL_SCOPE.kinds)
 
     async def test_a_request_to_the_api_server_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("buildkite_connector.kubernetes.api_session.CONNECT_SECONDS", SOON)
@@ -93,7 +94,7 @@ class TestBuildkite:
         url = "https://api.buildkite.com" if proxied else f"http://127.0.0.1:{silent}"
         settings = replace(HASTY, api_url=url, timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, network) as buildkite:
-            source = BuildkiteSource(buildkite, "bkua_0123456789", 80)
+            source = BuildkiteSource(buildkite, CREDENTIALS, 80)
             with pytest.raises(Failure) as caught:
                 await source.preflight(ACME, FULL_SCOPE.kinds)
         there = f"api.buildkite.com:443 through the proxy 127.0.0.1:{silent} (HTTPS_PROXY)"

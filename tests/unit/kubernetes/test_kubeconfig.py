@@ -203,6 +203,11 @@ def test_the_table_has_every_field_of_kubectl() -> None:
     assert set(TABLE) == {f"{part}.{name}" for part, names in OF_KUBECTL.items() for name in names}
 
 
+def test_the_documentation_has_every_field_of_cluster_and_user() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "settings.md").read_text().partition("## Kubeconfigs")[2]
+    assert [name for part in ("Cluster", "AuthInfo") for name in OF_KUBECTL[part] if f"`{name}`" not in text] == []
+
+
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 async def test_a_field_works_for_both_clients_or_is_refused_by_its_name(row: Row, kubeconfig: Kubeconfig) -> None:
     row.file(kubeconfig)
