@@ -12,6 +12,7 @@ import kopf
 from buildkite_connector.kubernetes.access import ClientConfig, InClusterLogin
 from buildkite_connector.kubernetes.api_session import ApiSession
 from buildkite_connector.kubernetes.kubeconfig import KubeconfigLogin
+from buildkite_connector.model.failure import Failure
 from buildkite_connector.network import Network
 
 __all__ = ("ClientConfig", "InClusterLogin", "KopfClientConfig", "KubeconfigLogin", "choose_client_config")
@@ -37,17 +38,21 @@ class KopfClientConfig:
     """
 
     def __init__(self, login: ClientConfig, same_login_seconds: float = 5.0) -> None:
-        """`same_login_seconds`: how long every login but the first waits."""
+        """`same_login_seconds`: how long every login but the first waits, and the next after one that failed."""
         self._login = login
         self._same_login_seconds = same_login_seconds
         self._session: ApiSession | None = None
 
     async def log_in(self, **_: object) -> kopf.AiohttpSession:
+        """Raises kopf.TemporaryError, which kopf logs as a sentence and tries again; any other with a traceback."""
         if self._session is not None:
             await self.aclose()
             _logger.warning("the API server refused the watch's credentials or connection; trying them again")
             await asyncio.sleep(self._same_login_seconds)
-        access = await self._login.load()
+        try:
+            access = await self._login.load()
+        except Failure as failure:
+            raise kopf.TemporaryError(failure.message, delay=self._same_login_seconds) from None
         self._session = ApiSession(self._login, access)
         # kopf uses no more of a session than ApiSession has.
         return kopf.AiohttpSession(server=access.server, aiohttp_session=cast(aiohttp.ClientSession, self._session))

@@ -88,7 +88,9 @@ class StaticLogin:
 
 class TestBuildkite:
     @pytest.mark.parametrize("proxied", [False, True])
-    async def test_a_check_says_so_after_the_first_try(self, silent: int, proxied: bool) -> None:
+    async def test_a_check_says_so_after_the_first_try(
+        self, silent: int, proxied: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """It is repeated, and so the status says so soon."""
         network = Network(proxies=Proxies(https=Proxy("HTTPS_PROXY", "127.0.0.1", silent))) if proxied else DIRECT
         url = "https://api.buildkite.com" if proxied else f"http://127.0.0.1:{silent}"
@@ -103,6 +105,7 @@ class TestBuildkite:
             f" {there if proxied else f'127.0.0.1:{silent}'} within {SOON} s. {ADVICE}"
         )
         assert (caught.value.reason, caught.value.remedy) == (Reason.BUILDKITE_UNREACHABLE, Remedy.RETRY)
+        assert "asked again" not in caplog.text
 
     async def test_a_sync_goes_on_trying_and_logs_once_why(self, silent: int, caplog: pytest.LogCaptureFixture) -> None:
         settings = replace(HASTY, api_url=f"http://127.0.0.1:{silent}", timeouts=replace(HASTY.timeouts, connect=SOON))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import kopf
 import pytest
 
 from buildkite_connector.kubernetes.access import REREAD_SECONDS, Access, InClusterLogin, Tls, bearer
@@ -242,6 +243,13 @@ class TestKopf:
         assert first.aiohttp_session.closed
         assert "trying them again" in caplog.text
         assert TOKEN not in caplog.text
+
+    async def test_is_told_in_a_sentence_why_it_cannot_log_in_now(
+        self, login: KopfClientConfig, kubeconfig: Kubeconfig
+    ) -> None:
+        kubeconfig.path.write_text("[]")
+        with pytest.raises(kopf.TemporaryError, match="holds no mapping"):
+            await login.log_in()
 
     async def test_its_session_is_closed_at_the_end(self, login: KopfClientConfig) -> None:
         context = await login.log_in()
