@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import yaml
 
 from buildkite_connector.kubernetes.schema.crd import definition
+from harness.cluster import KubectlError
 from harness.control_plane import ControlPlane, find_assets
+from harness.control_plane_process import ControlPlaneError
 from harness.rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
 from simulators.buildkite.api import WRITING_SCOPES, Token
 
@@ -202,6 +204,14 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def sentence(error: BaseException) -> str:
+    """What went wrong; the first of several."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    ours = isinstance(error, AssertionError | ControlPlaneError | KubectlError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
+
+
 def indented(text: str) -> str:
     return "".join(f"    {line}\n" for line in text.splitlines())
 
@@ -209,7 +219,7 @@ def indented(text: str) -> str:
 if __name__ == "__main__":
     try:
         asyncio.run(main())
-    except AssertionError as error:
-        sys.exit(f"\nThe demo failed: {error}")
     except (asyncio.CancelledError, KeyboardInterrupt):
         sys.exit("\nStopped; the servers are stopped too.")
+    except Exception as error:
+        sys.exit(f"\nThe demo failed: {sentence(error)}")

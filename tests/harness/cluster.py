@@ -17,6 +17,21 @@ from uuid import uuid4
 
 import yaml
 
+STARTING = (
+    "the server is currently unable to handle the request",
+    "storage is (re)initializing",
+    "the server could not find the requested resource",
+    "no matches for kind",
+    "conditions accessor error",  # of `kubectl wait`: the object is too new to have conditions
+    "connection refused",
+    "was refused - did you specify the right host or port?",
+    "etcdserver: ",
+    'namespaces "default" not found',
+)
+"""What an API server says, or kubectl of it, that has only just started. Nothing was done then."""
+START_SECONDS = 30.0
+RETRY_SECONDS = 0.2
+
 
 class KubectlError(Exception):
     """kubectl refused; `stderr` is what it said, as a person would read it."""
@@ -65,9 +80,25 @@ class Cluster:
         """Run kubectl as the administrator and give its output, as text.
 
         `input` goes to its standard input (`apply -f -`). Raises KubectlError when kubectl exits with
-        another code than 0, unless `check` is False, and TimeoutExpired after `timeout` seconds.
+        another code than 0, unless `check` is False, and TimeoutExpired after `timeout` seconds. With `check` what a
+        server refuses because it has only just started is asked again.
         """
-        done = subprocess.run(  # noqa: S603 - the binary that find_assets found, no shell
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            done = self._kubectl_once(args, input, timeout)
+            if not check or done.returncode == 0:
+                return done
+            if time.monotonic() > deadline or not any(each in done.stderr for each in STARTING):
+                raise KubectlError(args, done.returncode, done.stderr)
+            time.sleep(RETRY_SECONDS)
+
+    def _kubectl_once(
+        self,
+        args: Sequence[str],
+        input: str | None,  # noqa: A002 - as `kubectl`
+        timeout: float,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - the binary that find_assets found, no shell
             [self._kubectl, *args],
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
@@ -77,13 +108,10 @@ class Cluster:
             check=False,
             env={**os.environ, **self._environment, "KUBECONFIG": str(self.kubeconfig)},
         )
-        if check and done.returncode != 0:
-            raise KubectlError(args, done.returncode, done.stderr)
-        return done
 
-    def kubectl_json(self, *args: str) -> Any:
+    def kubectl_json(self, *args: str, input: str | None = None) -> Any:  # noqa: A002 - as `kubectl`
         """The parsed output of `kubectl <args> -o json`."""
-        return json.loads(self.kubectl(*args, "-o", "json").stdout)
+        return json.loads(self.kubectl(*args, "-o", "json", input=input).stdout)
 
     def define(self, definitions: str) -> None:
         """Apply custom resource definitions (YAML or JSON) and wait until the API server serves them."""
@@ -92,16 +120,14 @@ class Cluster:
 
     def until_established(self, *which: str, input: str | None = None) -> None:  # noqa: A002 - as `kubectl`
         """Wait until the API server serves the definitions: `crd` and a name, or `--filename`."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *which, input=input)
-            except KubectlError as error:
-                # kubectl does not wait for a definition that is too new to have conditions.
-                if "conditions accessor error" not in error.stderr or time.monotonic() > deadline:
-                    raise
-            else:
-                return
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *which, input=input)
+        # It is established before it is served: until then requests for its resources are answered by 404.
+        found = self.kubectl_json("get", *(each for each in which if each != "--all"), input=input)
+        for each in found.get("items", [found]):
+            spec = each["spec"]
+            for version in spec["versions"]:
+                if version["served"]:
+                    self.kubectl("get", "--raw", f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}")
 
     @contextmanager
     def proxy(self) -> Iterator[str]:

@@ -129,7 +129,8 @@ class ControlPlane(Cluster):
         """Start the API server (again), on the same port and data, and wait until it is ready."""
         began = datetime.now(UTC)
         self._apiserver.start()
-        self._apiserver.wait_until_healthy(f"{self.url}/readyz", self.tls())
+        for path in ("readyz", "api/v1/namespaces/default"):  # ready before it has made its namespaces
+            self._apiserver.wait_until_healthy(f"{self.url}/{path}", self.tls())
         self._starts.append((began, datetime.now(UTC)))
 
     def was_starting(self, moment: datetime) -> bool:

@@ -1,0 +1,66 @@
+"""A Kubernetes API server that only starts is asked again; the demo ends with a sentence, whatever happens."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import cluster
+from harness.cluster import STARTING, Cluster, KubectlError
+
+DEMO = Path(__file__).parents[2] / "demo"
+FIRST_REFUSED = """#!/bin/sh
+echo "$@" >> {calls}
+if [ "$(wc -l < {calls})" -lt 3 ]; then
+  echo '{says}' >&2
+  exit 1
+fi
+echo done
+"""
+
+
+@pytest.fixture
+def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Cluster]:
+    """A cluster whose kubectl refuses the first two calls with these words."""
+    monkeypatch.setattr(cluster, "RETRY_SECONDS", 0.0)
+
+    def cluster_that(says: str) -> Cluster:
+        kubectl = script(tmp_path / "kubectl", FIRST_REFUSED.format(calls=tmp_path / "calls", says=says))
+        return Cluster(tmp_path / "kubeconfig", kubectl)
+
+    return cluster_that
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o700)
+    return path
+
+
+@pytest.mark.parametrize("says", STARTING)
+def test_what_a_starting_server_refuses_is_asked_again(says: str, refusing: Callable[[str], Cluster]) -> None:
+    assert refusing(f"Error from server: {says}").kubectl("get", "bkc").stdout == "done\n"
+
+
+def test_any_other_refusal_is_told_at_once(refusing: Callable[[str], Cluster], tmp_path: Path) -> None:
+    with pytest.raises(KubectlError, match="admission webhook"):
+        refusing("Error from server (Forbidden): admission webhook").kubectl("apply")
+    assert (tmp_path / "calls").read_text() == "apply\n"
+
+
+def test_the_demo_ends_with_a_sentence_when_the_control_plane_does_not_start(tmp_path: Path) -> None:
+    for name in ("etcd", "kube-apiserver", "kubectl"):
+        script(tmp_path / name, "#!/bin/sh\necho out of memory\nexit 1\n")
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, DEMO],
+        env={**os.environ, "KUBEBUILDER_ASSETS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "\nThe demo failed: etcd ended at its start.\nout of memory\n"
