@@ -36,6 +36,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.slots import Slot
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class Sending:
 
 
 class RequestSender:
-    """Sends one connector's requests, with its token and its share of the quota."""
+    """Sends one connector's requests, with its token and its share of the quota, while it has its `slot`."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class RequestSender:
         token: str,
         quota_percent: int,
         urgent: bool = False,
+        slot: Slot | None = None,
     ) -> None:
         self._settings = settings
         self._connections = connections
@@ -73,7 +75,7 @@ class RequestSender:
         self._clock = clock
         self._jitter = jitter
         self._observer = observer
-        self._lane = Lane(quota_percent, urgent)
+        self._lane = Lane(quota_percent, urgent, slot)
         self._bodies = BodiesUnderWay()
         self._headers = {
             "Accept": "application/json",
@@ -140,6 +142,8 @@ class RequestSender:
         while True:
             answer = await self._try(call, sending, read, organization)
             if not isinstance(answer, FailedAttempt):
+                if self._lane.slot is not None:
+                    self._lane.slot.kept += 1
                 return answer
             wait = answer.wait or 0.0
             if answer.refused:
@@ -151,7 +155,7 @@ class RequestSender:
             if not (again and answer.again) or tries >= patience.tries or wait > patience.longest_retry_after:
                 raise answer.error
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
-            await self._clock.sleep(wait + self._jitter.uniform(0.5, 1.0) * pause)
+            await self._queue.pause(self._lane, wait + self._jitter.uniform(0.5, 1.0) * pause)
 
     async def _try(
         self,

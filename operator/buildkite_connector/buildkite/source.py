@@ -19,6 +19,7 @@ from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
+from buildkite_connector.timing.slots import Slot
 
 RECENT = 1000
 """How many clients ago a token's queue is still remembered, and with it what is left of its quota."""
@@ -38,23 +39,26 @@ class Buildkite:
         self._gates: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
-    def client(self, token: str, quota_percent: int = 80) -> BuildkiteClient:
+    def client(self, token: str, quota_percent: int = 80, slot: Slot | None = None) -> BuildkiteClient:
         """A client for one connector and one sync, its preflight included.
 
-        Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit.
+        Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit. `slot`: what the
+        client's owner holds; it is given back while all its requests wait.
 
         Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
         """
-        return BuildkiteClient(self._settings, self._sender(token, quota_percent), Redactor([token]))
+        return BuildkiteClient(self._settings, self._sender(token, quota_percent, slot=slot), Redactor([token]))
 
-    def memberships(self, token: str) -> MembershipClient:
+    def memberships(self, token: str, slot: Slot | None = None) -> MembershipClient:
         """A client that changes memberships: its requests go before others', and may use the whole quota.
 
         Raises Failure TOKEN_REJECTED for a token that HTTP cannot carry.
         """
-        return MembershipClient(self._settings, self._sender(token, 100, urgent=True), Redactor([token]))
+        return MembershipClient(self._settings, self._sender(token, 100, urgent=True, slot=slot), Redactor([token]))
 
-    def _sender(self, token: str, quota_percent: int, *, urgent: bool = False) -> RequestSender:
+    def _sender(
+        self, token: str, quota_percent: int, *, urgent: bool = False, slot: Slot | None = None
+    ) -> RequestSender:
         key = sha256(token.encode(errors="surrogatepass")).digest()
         queue = self._gates.get(key)
         if queue is None:
@@ -70,6 +74,7 @@ class Buildkite:
             token=token,
             quota_percent=quota_percent,
             urgent=urgent,
+            slot=slot,
         )
 
     async def reach(self) -> datetime | None:

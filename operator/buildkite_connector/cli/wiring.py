@@ -11,15 +11,17 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import Preflight, preflight
 from buildkite_connector.sync.reread import reread
+from buildkite_connector.timing.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)
 class BuildkiteSource:
-    """One connector's view of Buildkite. Each call counts its own requests and waits."""
+    """One connector's view of Buildkite. Each call counts its own requests and waits; all work while `slot` is held."""
 
     buildkite: Buildkite
     token: str = field(repr=False)
     quota_percent: int
+    slot: Slot
 
     async def preflight(self, slug: OrganizationSlug | None, kinds: frozenset[ResourceKind]) -> Preflight:
         return await preflight(self._client(), slug, kinds)
@@ -33,7 +35,7 @@ class BuildkiteSource:
         return await reread(self._client(), collection, teams)
 
     def _client(self) -> BuildkiteClient:
-        return self.buildkite.client(self.token, self.quota_percent)
+        return self.buildkite.client(self.token, self.quota_percent, self.slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,11 @@ class Connections:
     buildkite: Buildkite
     c1: C1
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> BuildkiteSource:
-        return BuildkiteSource(self.buildkite, credentials.api_token, spec.quota_percent)
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> BuildkiteSource:
+        return BuildkiteSource(self.buildkite, credentials.api_token, spec.quota_percent, slot)
 
-    def memberships(self, credentials: Credentials) -> MembershipClient:
-        return self.buildkite.memberships(credentials.write_api_token or credentials.api_token)
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipClient:
+        return self.buildkite.memberships(credentials.write_api_token or credentials.api_token, slot)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
         parsed = parse_credentials(credentials.client_id, credentials.client_secret)
