@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -202,3 +203,57 @@ def test_an_item_that_does_not_wait_cannot_be_removed() -> None:
         waiting.remove("b", "1")
     waiting.remove("a", "1")
     assert (bool(waiting), waiting.pop()) == (False, None)
+
+
+# Whatever happens
+
+
+@pytest.mark.parametrize("seed", range(20))
+@virtual_time
+async def test_in_any_order_of_events_the_bounds_hold_and_everybody_ends(seed: int) -> None:
+    """Work that begins, waits, keeps more, goes on or is cancelled at random moments."""
+    chance, number = random.Random(seed), 6
+    slots, working = Slots(number, shared=True), [set[Slot]() for _ in range(4)]
+
+    def look() -> None:
+        held = [[slot for slot in of_one if slot.held] for of_one in working]
+        assert all(len(each) <= number // 2 for each in held)
+        assert slots.free <= number - sum(map(len, held))  # others have theirs and have not noticed
+        kept = [sum(slot.kept for slot in of_one if not slot.held) for of_one in working]
+        assert all(each <= number * KEPT_FOR_EACH // 2 for each in kept)
+        assert sum(kept) <= number * KEPT_FOR_EACH
+
+    async def work(tenant: int) -> None:
+        async with slots.slot(f"tenant-{tenant}") as slot:
+            working[tenant].add(slot)
+            try:
+                for _ in range(chance.randrange(5)):
+                    look()
+                    await asyncio.sleep(chance.random())
+                    slot.kept += chance.randrange(100)
+                    slot.give_back()
+                    look()
+                    await asyncio.sleep(chance.random())
+                    there = asyncio.Event()
+                    slot.take_back(there.set)
+                    if not slot.held:
+                        await there.wait()
+                    assert slot.held
+            finally:
+                working[tenant].discard(slot)
+
+    tasks = []
+    for _ in range(200):
+        tasks.append(asyncio.create_task(work(chance.randrange(4))))
+        await asyncio.sleep(chance.random() / 10)
+        if chance.random() < 0.2:
+            chance.choice(tasks).cancel()
+    async with asyncio.timeout(10_000):
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert not [each for each in ended if isinstance(each, Exception)]
+    assert slots.free == number
+    async with held(slots, "tenant-0", "tenant-1") as both:  # nothing of those that have ended counts any more
+        for slot in both:
+            slot.kept = number * KEPT_FOR_EACH // 2
+            slot.give_back()
+            assert not slot.held
