@@ -13,7 +13,7 @@ PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak bench-changes image crds chart fields reasons site dashboard proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants image crds chart fields reasons site dashboard proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-soak: $(READY) ## whether the operator's memory stays flat: 100 connectors
 
 bench-changes: $(READY) ## grants while a sync waits for its quota (a quarter of an hour); writes docs/benchmarks-changes.md
 	@$(BIN)/python tests/bench --changes 60
+
+bench-tenants: $(READY) ## one namespace beside 100 connectors of another that do their worst (6 minutes); writes docs/benchmarks-tenants.md
+	@$(BIN)/python tests/bench --tenants 100
 
 mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and counts what the unit tests notice (ONLY='*decisions*')
 	@$(BIN)/python tools/mutants.py $(ONLY)

@@ -23,6 +23,8 @@ from bench.measurement import Measurement, measure
 from bench.plot import svg
 from bench.promises import verdicts
 from bench.report import case_row, case_table, markdown, print_verdicts
+from bench.tenants import NOISY_CONNECTORS, measure_tenants
+from bench.tenants import write_page as write_tenants
 from harness.control_plane import find_assets, missing_assets
 
 IDLE_CORES, IDLE_SECONDS, IDLE_WATCHES = 0.1, 2.0, 60
@@ -37,8 +39,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 1 when a promise was missed, 2 when something to measure with is missing.
 
-    Only a run of all cases writes docs/benchmarks.md, only one of 1,000 connectors docs/benchmarks-fleet.md, and only
-    one with Buildkite's own window docs/benchmarks-changes.md.
+    Only a run of all cases writes docs/benchmarks.md, only one of 1,000 connectors docs/benchmarks-fleet.md, only one
+    with Buildkite's own window docs/benchmarks-changes.md, and only one of 100 noisy connectors
+    docs/benchmarks-tenants.md.
     """
     options = _parser().parse_args(arguments)
     console = Console()
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _soak(options.connectors, options.soak * 60, console)
     if options.changes:
         return _changes(options.changes, machine, console)
+    if options.tenants:
+        return _tenants(options.tenants, machine, console)
     if options.fleet:
         return _fleet(options.fleet, options.idle, machine, console)
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
@@ -96,6 +101,15 @@ def _changes(window: float, machine: Machine, console: Console) -> int:
     return 0 if all(verdict.kept for verdict in found) else 1
 
 
+def _tenants(connectors: int, machine: Machine, console: Console) -> int:
+    measured = asyncio.run(measure_tenants(connectors, console.print))
+    found = measured.verdicts()
+    print_verdicts(found, console)
+    if connectors == NOISY_CONNECTORS:
+        write_tenants(DOCS, measured, machine, datetime.now(UTC))
+    return 0 if all(verdict.kept for verdict in found) else 1
+
+
 async def _measure(cases: Sequence[Case], console: Console, *, when_idle: bool) -> dict[str, Measurement]:
     """Measure one after the other, and show each as soon as it is there."""
     measured: dict[str, Measurement] = {}
@@ -130,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     choice.add_argument("--soak", type=float, metavar="MINUTES", help="one operator that syncs without a pause")
     choice.add_argument(
         "--changes", type=float, metavar="SECONDS", help="grants beside a sync, with such windows of the quota"
+    )
+    choice.add_argument(
+        "--tenants", type=int, metavar="N", help="a calm namespace beside N connectors of another that do their worst"
     )
     parser.add_argument("--connectors", type=int, default=100, metavar="N", help="of the soak (default: %(default)s)")
     parser.add_argument(

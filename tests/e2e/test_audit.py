@@ -69,14 +69,16 @@ async def collide(rig: Rig, cluster: ControlPlane, tenant: Tenant, seen: Callabl
         writers = [asyncio.create_task(write(http, client)) for client in range(AT_ONCE)]
         try:
             async with asyncio.timeout(30):
-                asked = await tenant.request_sync()
-                while not seen():  # the log has no event
-                    asked = await tenant.request_sync()
+                for seconds in itertools.count(1):  # requested syncs are 10 s apart, edits are synced at once
+                    await tenant.apply(tenant.connector(sync={"timeout": f"{1000 + seconds}s"}))
+                    if seen():  # the log has no event
+                        break
         finally:
             for writer in writers:
                 writer.cancel()
             await asyncio.gather(*writers, return_exceptions=True)
-    await tenant.until(lambda status: status.get("lastHandledSyncRequest") == asked and status["phase"] != "Syncing")
+    generation = (await tenant.get())["metadata"]["generation"]
+    await tenant.until(lambda status: status["observedGeneration"] == generation and status["phase"] == "Connected")
 
 
 async def fail_twice(rig: Rig, tenant: Tenant) -> None:

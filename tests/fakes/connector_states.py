@@ -17,7 +17,7 @@ from buildkite_connector.model.status import ConnectorStatus, SyncRecord
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.spacing import Turns
 from fakes.connector_world import SecretCredentials
 from fakes.virtual_time import NoJitter
 
@@ -31,7 +31,7 @@ REJECTED = Failure(Reason.TOKEN_REJECTED, "Buildkite rejected the token.", remed
 
 
 def waits() -> Waits:
-    return Waits(NoJitter(), Spacing(0.2))
+    return Waits(NoJitter(), Turns(0.2))
 
 
 def after(seconds: float, start: Instant = START) -> Instant:

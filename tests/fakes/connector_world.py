@@ -17,7 +17,8 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.timing.scheduler import Scheduler
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.slots import Slot, Slots
+from buildkite_connector.timing.spacing import Turns
 from fakes.connector_ports import (
     C1,
     HOUR,
@@ -79,10 +80,10 @@ class World:
         self._tasks = itertools.count(1)
         self._runner: asyncio.Task[None] | None = None
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
         return self.buildkite
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
         return self.members
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
@@ -95,10 +96,10 @@ class World:
             store=self.store,
             scheduler=scheduler,
             clock=self.clock,
-            waits=Waits(NoJitter(), Spacing(0.2)),
-            sync_slots=asyncio.Semaphore(SYNC_SLOTS),
-            check_slots=asyncio.Semaphore(4),
-            hello_slots=asyncio.Semaphore(HELLO_SLOTS),
+            waits=Waits(NoJitter(), Turns(0.2)),
+            sync_slots=Slots(SYNC_SLOTS, shared=False),
+            check_slots=Slots(4, shared=False),
+            hello_slots=Slots(HELLO_SLOTS, shared=False),
             new_sync_id=lambda now: next(self._ids),
         )
 
@@ -188,14 +189,11 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def _taken(slots: asyncio.Semaphore, number: int) -> AsyncIterator[None]:
-    for _ in range(number):
-        await slots.acquire()
-    try:
-        yield
-    finally:
+async def _taken(slots: Slots, number: int) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as taken:
         for _ in range(number):
-            slots.release()
+            await taken.enter_async_context(slots.slot("others"))
+        yield
 
 
 @contextlib.asynccontextmanager

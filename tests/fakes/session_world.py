@@ -25,7 +25,8 @@ from buildkite_connector.model.status import ConditionStatus, ConditionType, Con
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.timing.scheduler import Scheduler
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.slots import Slot, Slots
+from buildkite_connector.timing.spacing import Turns
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
@@ -89,10 +90,10 @@ class SessionWorld:
         self._running: asyncio.Task[None] | None = None
         self._connector: Connector | None = None
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source:
         return self.another_buildkite or self.buildkite
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
         return self.members
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
@@ -104,10 +105,10 @@ class SessionWorld:
             store=self.store,
             scheduler=self._scheduler,
             clock=self.clock,
-            waits=Waits(NoJitter(), Spacing(0.2)),
-            sync_slots=asyncio.Semaphore(4),
-            check_slots=asyncio.Semaphore(4),
-            hello_slots=asyncio.Semaphore(4),
+            waits=Waits(NoJitter(), Turns(0.2)),
+            sync_slots=Slots(4, shared=False),
+            check_slots=Slots(4, shared=False),
+            hello_slots=Slots(4, shared=False),
             new_sync_id=lambda now: new_sync_id(now, lambda size: next(self._secrets).to_bytes(size, "big")),
         )
         spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)

@@ -15,6 +15,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.poller import MOST_TASKS, TaskPoller
 from buildkite_connector.tasks.ports import ChangeGrounds
+from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import C1
 from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import START, NoJitter, VirtualClock
@@ -214,7 +215,7 @@ class Session:
     changes: Changes | None = None
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
-        self.hello_slots = asyncio.Semaphore(self.slots)
+        self.hello_slots = Slots(self.slots, shared=False)
         self.poller = TaskPoller(
             "default.acme",
             self.c1,
@@ -222,7 +223,7 @@ class Session:
             self.listener,
             VirtualClock(),
             NoJitter(),
-            self.hello_slots,
+            lambda: self.hello_slots.slot("default"),
             patient=self.patient,
             most_tasks=most_tasks,
             observer=self.records,

@@ -13,7 +13,7 @@ from typing import Any
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from harness.kubernetes_apis import Manifest
 from harness.rig import PATIENCE, Rig
-from simulators.buildkite.api import BASE_PATH, WRITING_SCOPES, Token
+from simulators.buildkite.api import BASE_PATH, WRITING_SCOPES, Token, User
 from simulators.buildkite.transcript import Request
 from simulators.c1.journal import Call
 from simulators.c1.tasks import Outcome
@@ -41,10 +41,13 @@ class Tenant:
             rig.buildkite.journal.expected_of.add(name)
         self.renew_token(WRITING_SCOPES if writes else scopes)
 
-    def renew_token(self, scopes: tuple[str, ...] = Token().scopes) -> None:
-        """Another Buildkite token from now on; the Secret in the cluster still has the one before."""
+    def renew_token(self, scopes: tuple[str, ...] = Token().scopes, user: User = User()) -> None:  # noqa: B008
+        """Another Buildkite token from now on; the Secret in the cluster still has the one before.
+
+        `user`: whose quota it uses.
+        """
         value = f"bkua_{token_hex(20)}"
-        self.tokens.append(Token(value, scopes, organizations=self.organizations, description=self.name))
+        self.tokens.append(Token(value, scopes, organizations=self.organizations, user=user, description=self.name))
         self.rig.buildkite.grant(self.tokens[-1])
 
     @property

@@ -14,7 +14,7 @@ from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
-from scenarios.traffic import TestQuiet, TestSharing
+from scenarios.traffic import TestQuiet, TestSharing, TestTenants
 
 __all__ = (
     "TestConditions",
@@ -26,6 +26,7 @@ __all__ = (
     "TestSecrecy",
     "TestSharing",
     "TestTasks",
+    "TestTenants",
     "asked",
     "stories",
     "story",

@@ -12,7 +12,7 @@ from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
 from scenarios.tenant import Tenant
-from scenarios.traffic import TestOutage, TestQuiet, TestSharing
+from scenarios.traffic import TestOutage, TestQuiet, TestSharing, TestTenants
 
 __all__ = (
     "TestConditions",
@@ -27,6 +27,7 @@ __all__ = (
     "TestSecrecy",
     "TestSharing",
     "TestTasks",
+    "TestTenants",
     "asked",
     "stories",
     "story",

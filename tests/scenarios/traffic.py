@@ -6,7 +6,11 @@ from itertools import pairwise
 import pytest
 
 from harness.kubernetes_apis import Kubernetes
+from harness.rig import Rig
 from scenarios.tenant import Idler, NewTenant, Tenant
+from simulators.buildkite.api import User
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.quota import Limits
 from simulators.buildkite.transcript import Request
 
 MOST_WRITES = 3
@@ -42,6 +46,40 @@ def split(requests: list[Request], size: int) -> list[list[Request]]:
     """The requests of each sync, when each made so many."""
     assert len(requests) % size == 0, f"{len(requests)} requests are not whole syncs of {size}"
     return [requests[start : start + size] for start in range(0, len(requests), size)]
+
+
+class TestTenants:
+    async def test_connectors_whose_quota_is_used_up_keep_no_other_waiting(self, rig: Rig) -> None:
+        organizations = rig.buildkite.api.organizations
+        organizations["large"] = make_organization(50, 30, 100, slug="large")
+        organizations["small"] = make_organization(5, 2, 6, slug="small")
+        rig.buildkite.quota.limits = Limits(user=12, organization=None, window=60.0)
+        async with rig.operator(BUILDKITE_CONNECTOR_CONCURRENCY="2"):
+            throttled = [Tenant(rig, f"throttled-{number}", "large") for number in range(4)]
+            for tenant in throttled:
+                tenant.renew_token(user=User(id=tenant.name))
+                await tenant.apply()
+            await asyncio.gather(*(tenant.until(lambda status: status["phase"] == "Syncing") for tenant in throttled))
+            well = Tenant(rig, "well", "small")
+            await well.become_ready()
+            value = await well.request_sync()
+            await well.until(lambda status: status.get("lastHandledSyncRequest") == value, timeout=2)
+            for tenant in throttled:
+                assert (await tenant.get())["status"]["phase"] == "Syncing"
+
+    async def test_an_older_connector_with_a_wrong_secret_takes_no_host_id(self, rig: Rig) -> None:
+        other = rig.c1.register_client().client_secret
+        async with rig.operator():
+            squatter, victim = Tenant(rig, "a-squatter"), Tenant(rig, "victim")
+            identity = {"BATON_CLIENT_ID": victim.client.client_id}
+            spec = {"delivery": {"hostID": "production"}}
+            await squatter.apply(squatter.secret(**identity, BATON_CLIENT_SECRET=other), squatter.connector(**spec))
+            await squatter.until_condition("Ready", "False", "C1ClientRejected")
+            await victim.become_ready(**spec)
+            await squatter.apply(squatter.secret(**identity, BATON_CLIENT_SECRET=victim.client.client_secret))
+            await victim.until_condition("Ready", "False", "HostIDTaken")
+            assert "BuildkiteConnector" in (await victim.until_condition("Ready", "False"))["message"]
+            await squatter.until_ready()
 
 
 class TestQuiet:

@@ -38,6 +38,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.slots import Slot
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Sending:
 
 
 class RequestSender:
-    """Sends one connector's requests, with its token and its share of the quota."""
+    """Sends one connector's requests, with its token and its share of the quota, while it has its `slot`."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class RequestSender:
         quota_percent: int,
         urgent: bool = False,
         waits: bool = True,
+        slot: Slot | None = None,
     ) -> None:
         """`waits`: False where somebody is to hear of a request that timed out, which then is not sent again."""
         self._settings = settings
@@ -79,7 +81,7 @@ class RequestSender:
         self._jitter = jitter
         self._observer = observer
         self._token_hint = token_hint(token)
-        self._lane = Lane(quota_percent, urgent)
+        self._lane = Lane(quota_percent, urgent, slot)
         self._waits = waits
         self._silence_logged = False
         self._bodies = BodiesUnderWay()
@@ -148,6 +150,8 @@ class RequestSender:
         while True:
             answer = await self._try(call, sending, read, organization)
             if not isinstance(answer, FailedAttempt):
+                if self._lane.slot is not None:
+                    self._lane.slot.kept += 1
                 return answer
             wait = answer.wait or 0.0
             if answer.refused:
@@ -162,7 +166,7 @@ class RequestSender:
                 raise answer.error
             self._log_silence(answer)
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
-            await self._clock.sleep(wait + self._jitter.uniform(0.5, 1.0) * pause)
+            await self._queue.pause(self._lane, wait + self._jitter.uniform(0.5, 1.0) * pause)
 
     def _log_silence(self, failed: FailedAttempt) -> None:
         """Once: the tries together take minutes."""

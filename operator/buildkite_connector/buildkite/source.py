@@ -20,6 +20,7 @@ from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.network import Network
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
+from buildkite_connector.timing.slots import Slot
 
 NOTHING = Redactor()
 RECENT = 1000
@@ -41,28 +42,37 @@ class Buildkite:
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
     def client(
-        self, token: str, quota_percent: int = 80, redactor: Redactor = NOTHING, *, waits: bool = True
+        self,
+        token: str,
+        quota_percent: int = 80,
+        redactor: Redactor = NOTHING,
+        slot: Slot | None = None,
+        *,
+        waits: bool = True,
     ) -> BuildkiteClient:
         """A client for one connector and one sync, its preflight included.
 
         Clients with the same token share its quota. `quota_percent`: 10–100, of each window's limit. `redactor` knows
-        the connector's other credentials. `waits`: whether a request that timed out is sent again; those who ask again
+        the connector's other credentials. `slot`: what the client's owner holds; it is given back while all its
+        requests wait. `waits`: whether a request that timed out is sent again; those who ask again
         themselves, and tell why, need not wait.
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
-        sender = self._sender(token, quota_percent, waits=waits)
+        sender = self._sender(token, quota_percent, slot=slot, waits=waits)
         return BuildkiteClient(self._settings, sender, redactor.with_secrets(token))
 
-    def memberships(self, token: str, redactor: Redactor = NOTHING) -> MembershipClient:
+    def memberships(self, token: str, redactor: Redactor = NOTHING, slot: Slot | None = None) -> MembershipClient:
         """A client that changes memberships: its requests go before others', and may use the whole quota.
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
-        sender = self._sender(token, 100, urgent=True)
+        sender = self._sender(token, 100, urgent=True, slot=slot)
         return MembershipClient(self._settings, sender, redactor.with_secrets(token))
 
-    def _sender(self, token: str, quota_percent: int, *, urgent: bool = False, waits: bool = True) -> RequestSender:
+    def _sender(
+        self, token: str, quota_percent: int, *, urgent: bool = False, slot: Slot | None = None, waits: bool = True
+    ) -> RequestSender:
         key = sha256(token.encode(errors="surrogatepass")).digest()
         queue = self._gates.get(key)
         if queue is None:
@@ -79,6 +89,7 @@ class Buildkite:
             quota_percent=quota_percent,
             urgent=urgent,
             waits=waits,
+            slot=slot,
         )
 
     async def reach(self, redactor: Redactor = NOTHING) -> datetime | None:

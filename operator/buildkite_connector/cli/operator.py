@@ -34,7 +34,8 @@ from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.slots import Slots
+from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,11 @@ class OperatorSettings:
     http_address: str | None = ""
     """Empty: no server; None: the default address, where it is free."""
     leadership: LeadershipSettings | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether connectors of several namespaces may be there, of which none may hold all slots."""
+        return len(self.namespaces) != 1
 
 
 async def run_operator(settings: OperatorSettings, network: Network) -> None:
@@ -96,10 +102,10 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 store=SnapshotStore(settings.data_directory, clock),
                 scheduler=scheduler,
                 clock=clock,
-                waits=Waits(system_jitter(), Spacing(SECRET_READ_SPACING)),
-                sync_slots=asyncio.Semaphore(settings.concurrency),
-                check_slots=asyncio.Semaphore(settings.concurrency),
-                hello_slots=asyncio.Semaphore(HELLOS_AT_ONCE),
+                waits=Waits(system_jitter(), Turns(SECRET_READ_SPACING)),
+                sync_slots=Slots(settings.concurrency, shared=settings.shared),
+                check_slots=Slots(settings.concurrency, shared=settings.shared),
+                hello_slots=Slots(HELLOS_AT_ONCE, shared=settings.shared),
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=telemetry.observer,
             )

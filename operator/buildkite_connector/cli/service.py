@@ -39,7 +39,8 @@ from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.slots import Slots
+from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +88,10 @@ async def run_service(
                     store=SnapshotStore(directory, clock),
                     scheduler=scheduler,
                     clock=clock,
-                    waits=Waits(system_jitter(), Spacing(READ_SPACING)),
-                    sync_slots=asyncio.Semaphore(1),
-                    check_slots=asyncio.Semaphore(1),
-                    hello_slots=asyncio.Semaphore(1),
+                    waits=Waits(system_jitter(), Turns(READ_SPACING)),
+                    sync_slots=Slots(1, shared=False),
+                    check_slots=Slots(1, shared=False),
+                    hello_slots=Slots(1, shared=False),
                     new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                     observer=telemetry.observer,
                     most_tasks=settings.most_tasks,

@@ -11,15 +11,17 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials, Organizat
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import Preflight, preflight
 from buildkite_connector.sync.reread import reread
+from buildkite_connector.timing.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)
 class BuildkiteSource:
-    """One connector's view of Buildkite. Each call counts its own requests and waits."""
+    """One connector's view of Buildkite. Each call counts its own requests and waits; all work while `slot` is held."""
 
     buildkite: Buildkite
     credentials: Credentials
     quota_percent: int
+    slot: Slot
 
     async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
         """For a check, whose result the status shows, and which is repeated: in silence it would last for minutes."""
@@ -36,7 +38,7 @@ class BuildkiteSource:
     def _client(self, confirmed: str = "", *, waits: bool = True) -> BuildkiteClient:
         """`confirmed`: the slug that is public by now. `waits`: see `Buildkite.client`."""
         redactor = self.credentials.redactor.without(confirmed)
-        return self.buildkite.client(self.credentials.api_token, self.quota_percent, redactor, waits=waits)
+        return self.buildkite.client(self.credentials.api_token, self.quota_percent, redactor, self.slot, waits=waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,12 @@ class Connections:
     buildkite: Buildkite
     c1: C1
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> BuildkiteSource:
-        return BuildkiteSource(self.buildkite, credentials, spec.quota_percent)
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> BuildkiteSource:
+        return BuildkiteSource(self.buildkite, credentials, spec.quota_percent, slot)
 
-    def memberships(self, credentials: Credentials) -> MembershipClient:
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipClient:
         token = credentials.write_api_token or credentials.api_token
-        return self.buildkite.memberships(token, credentials.redactor)
+        return self.buildkite.memberships(token, credentials.redactor, slot)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
         parsed = parse_credentials(credentials.client_id, credentials.client_secret, credentials.redactor)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import internal_error
+from buildkite_connector.model.spec import ConnectorKey, namespace_of
 from buildkite_connector.tasks.poller import TaskPoller
 from buildkite_connector.tasks.ports import MembershipChanges, SessionListener, Snapshots, TaskService
 
@@ -13,17 +14,18 @@ logger = logging.getLogger(__name__)
 
 
 class C1SessionHolder:
-    """The session of the connector `name`."""
+    """The session of the connector `key`."""
 
     def __init__(
         self,
-        name: str,
+        key: ConnectorKey,
         environment: Environment,
         snapshots: Snapshots,
         changes: MembershipChanges,
         listener: SessionListener,
     ) -> None:
-        self._name = name
+        self._key = key
+        self._name = str(key)
         self._env = environment
         self._snapshots = snapshots
         self._changes = changes
@@ -51,7 +53,7 @@ class C1SessionHolder:
             self._listener,
             env.clock,
             env.waits.jitter,
-            env.hello_slots,
+            lambda: env.hello_slots.slot(namespace_of(self._key)),
             patient=patient,
             most_tasks=env.most_tasks,
             observer=env.observer,

@@ -6,12 +6,12 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.schedule import check_schedule
-from buildkite_connector.model.spec import Credentials, OrganizationChoice
+from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice, namespace_of
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 
 
 async def check(
-    desired: DesiredState, known: Credentials | None, environment: Environment, *, full: bool
+    key: ConnectorKey, desired: DesiredState, known: Credentials | None, environment: Environment, *, full: bool
 ) -> CheckResult:
     """Read the Secret; ask Buildkite when it differs from `known`, or in any case (`full`). Raises no Failure."""
     generation, request = desired.generation, desired.sync_request
@@ -25,13 +25,13 @@ async def check(
     if not full and credentials == known:
         return CheckResult(generation, request, credentials)
     try:
-        preflight = await _ask_buildkite(desired, credentials, environment)
+        preflight = await _ask_buildkite(key, desired, credentials, environment)
     except Failure as failure:
         missing = failure.missing if isinstance(failure, ScopesMissing) else ()
         return CheckResult(
             generation, request, credentials, missing_scopes=missing, failure=failure, asked_buildkite=True
         )
-    write_failure = await _check_writing(desired, credentials, preflight, environment)
+    write_failure = await _check_writing(key, desired, credentials, preflight, environment)
     missing = write_failure.missing if isinstance(write_failure, ScopesMissing) else ()
     return CheckResult(
         generation,
@@ -45,7 +45,7 @@ async def check(
 
 
 async def _check_writing(
-    desired: DesiredState, credentials: Credentials, preflight: Preflight, environment: Environment
+    key: ConnectorKey, desired: DesiredState, credentials: Credentials, preflight: Preflight, environment: Environment
 ) -> Failure | None:
     """Why memberships cannot be changed although that is enabled, or None. A second token costs one request."""
     if not desired.spec.provisioning.enabled:
@@ -53,16 +53,18 @@ async def _check_writing(
     token = preflight.token
     try:
         if credentials.write_api_token:
-            async with environment.check_slots:
-                token = await environment.clients.memberships(credentials).token()
+            async with environment.check_slots.slot(namespace_of(key)) as slot:
+                token = await environment.clients.memberships(credentials, slot).token()
     except Failure as failure:
         return failure
     return write_scope_missing() if WRITE_SCOPE not in token.scopes else None
 
 
-async def _ask_buildkite(desired: DesiredState, credentials: Credentials, environment: Environment) -> Preflight:
+async def _ask_buildkite(
+    key: ConnectorKey, desired: DesiredState, credentials: Credentials, environment: Environment
+) -> Preflight:
     spec = desired.spec
-    source = environment.clients.source(credentials, spec)
     choice = OrganizationChoice(spec.organization) if spec.organization else credentials.organization
-    async with environment.check_slots:
+    async with environment.check_slots.slot(namespace_of(key)) as slot:
+        source = environment.clients.source(credentials, spec, slot)
         return await source.preflight(choice, spec.kinds)

@@ -15,6 +15,7 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
+    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
@@ -34,12 +35,12 @@ from buildkite_connector.connector.host_ids import Age
 from buildkite_connector.connector.memberships import Memberships
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
-from buildkite_connector.connector.state import ConnectorState, DesiredState, claimed_identity
+from buildkite_connector.connector.state import ConnectorState, DesiredState, accepted_by_c1, claimed_identity
 from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.spec import ConnectorKey, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import Instant, instant
 
@@ -79,7 +80,7 @@ class Connector:
         self._closing_c1: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
-        self._session = C1SessionHolder(self.name, environment, self._deliveries, self._memberships, self)
+        self._session = C1SessionHolder(key, environment, self._deliveries, self._memberships, self)
         self._closed = False
 
     # What the scheduler and the controller call
@@ -159,7 +160,7 @@ class Connector:
 
     def _claim_host_id(self) -> None:
         host_ids = self._env.host_ids
-        host_ids.claim(self._age, claimed_identity(self._state), self.step)
+        host_ids.claim(self._age, claimed_identity(self._state), self.step, accepted_by_c1(self._state))
         holder = host_ids.holder(self._key)
         if holder != self._state.host_id_holder:
             self._state = on_credentials.holder_changed(self._state, holder)
@@ -175,6 +176,9 @@ class Connector:
             case CheckCredentials(full=full):
                 self._state = on_credentials.check_started(state, now, full=full)
                 self._start(on_credentials.CHECK, self._check(full=full))
+            case AskToReadSecret():
+                self._state = on_credentials.secret_read_asked(state)
+                self._env.waits.reads.ask(namespace_of(self._key), self._key, self._read_secret)
             case OpenC1():
                 self._open_c1(action, now)
             case CloseC1(finish_uploads=finish_uploads):
@@ -197,6 +201,13 @@ class Connector:
             case Discard(snapshot=snapshot):
                 self._state = transitions.discard_started(state, snapshot)
                 self._start("discard", self._discard(snapshot))
+
+    def _read_secret(self) -> bool:
+        """It is this connector's turn. Gives False when it does not need it any more."""
+        if self._closed or self._state.check.running_since is not None:
+            return False
+        self._apply(lambda state, _: on_credentials.secret_read_due(state))
+        return self._state.check.running_since is not None
 
     def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         # Its context is its own: what begins while a task of C1 is handled is no part of that task's trace.
@@ -224,7 +235,7 @@ class Connector:
         self._apply(lambda state, _: transitions.snapshot_restored(state, staged))
 
     async def _check(self, *, full: bool) -> None:
-        result = await check(self._state.desired, self._state.check.credentials, self._env, full=full)
+        result = await check(self._key, self._state.desired, self._state.check.credentials, self._env, full=full)
         self._apply(lambda state, now: on_credentials.check_finished(state, result, now, self._env.waits))
 
     def _open_c1(self, action: OpenC1, now: Instant) -> None:
@@ -254,13 +265,13 @@ class Connector:
     async def _run_sync(self) -> None:
         waits = self._env.waits
         try:
-            async with self._env.sync_slots:
+            async with self._env.sync_slots.slot(namespace_of(self._key)) as slot:
                 sync_id = self._env.new_sync_id(self._env.clock.now())
                 self._apply(lambda state, now: transitions.sync_admitted(state, sync_id, now))
                 run = self._state.sync
                 if run is None:
                     return
-                record, staged, covered = await run_sync(self.name, self._key, run, self._env, self._memberships)
+                record, staged, covered = await run_sync(self.name, self._key, run, self._env, self._memberships, slot)
         except Failure as failure:
             failed = failure
             self._apply(lambda state, now: transitions.sync_failed(state, failed, now, waits))

@@ -6,19 +6,26 @@ A result that is no longer asked for, as that of an older generation, changes no
 from dataclasses import dataclass, replace
 
 from buildkite_connector.connector import records
-from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState, claimed_identity
+from buildkite_connector.connector.state import (
+    C1Identity,
+    C1Phase,
+    C1Session,
+    ConnectorState,
+    SecretRead,
+    claimed_identity,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.jitter import Jitter
-from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.spec import Credentials
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.spacing import Turns
 
 SECRET_SECONDS = 50.0
-"""Interval between two reads of a Secret, at most; many connectors in one process read it less often (`Waits`)."""
+"""Time after which a connector asks for its turn to read its Secret again (`Waits`)."""
 INVALID_SECRET_SECONDS = 10.0
-"""Interval between Secret reads while the credentials are invalid, so that a corrected Secret takes effect soon."""
+"""The same while the credentials are invalid, so that a corrected Secret takes effect soon."""
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
 CHECK, RESTORE = "check", "restore"
@@ -27,10 +34,10 @@ CHECK, RESTORE = "check", "restore"
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What decides how long to wait: randomness, and the times at which the process reads Secrets."""
+    """What decides how long to wait: randomness, and the turns in which the process reads Secrets."""
 
     jitter: Jitter
-    reads: Spacing
+    reads: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,27 @@ class CheckResult:
 
 def check_started(state: ConnectorState, now: Instant, *, full: bool) -> ConnectorState:
     """A full check also lets an ended session with C1 begin again."""
-    check = replace(state.check, running_since=now.monotonic, full=full)
+    requested = full and state.check_requested
+    check = replace(
+        state.check,
+        running_since=now.monotonic,
+        full=full,
+        secret_read=SecretRead.NONE,
+        requested_at=now.monotonic if requested else state.check.requested_at,
+    )
     c1 = replace(state.c1, reopen_at=now.monotonic) if full and state.c1.ended else state.c1
     return replace(state, check=check, c1=c1)
+
+
+def secret_read_asked(state: ConnectorState) -> ConnectorState:
+    return replace(state, check=replace(state.check, secret_read=SecretRead.ASKED))
+
+
+def secret_read_due(state: ConnectorState) -> ConnectorState:
+    """The turn to read the Secret has come; a check that was begun meanwhile reads it anyway."""
+    if state.check.secret_read is not SecretRead.ASKED:
+        return state
+    return replace(state, check=replace(state.check, secret_read=SecretRead.DUE))
 
 
 def check_finished(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
@@ -119,7 +144,7 @@ def _unread(result: CheckResult) -> bool:
 def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
     if result.failure is None or state.checked:
-        due = waits.reads.reserve(now.monotonic + INVALID_SECRET_SECONDS, now.monotonic)
+        due = now.monotonic + INVALID_SECRET_SECONDS
         return replace(state, check=replace(state.check, sync_request=result.sync_request, secret_due=due))
     check = replace(state.check, generation=result.generation, sync_request=result.sync_request, preflight=None)
     return credentials_failed(replace(state, check=check), result.failure, now, waits)
@@ -140,8 +165,7 @@ def _secret_read_later(state: ConnectorState, now: Instant, waits: Waits) -> Con
     every = SECRET_SECONDS
     if state.blocked_by is not None:
         every = INVALID_SECRET_SECONDS
-    earliest = now.monotonic + waits.jitter.uniform(0.8 * every, every)
-    due = waits.reads.reserve(earliest, now.monotonic)
+    due = now.monotonic + waits.jitter.uniform(0.8 * every, every)
     return replace(state, check=replace(state.check, secret_due=due))
 
 
@@ -195,7 +219,7 @@ def c1_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wait
     return _secret_read_later(replace(state, c1=session), now, waits)
 
 
-def holder_changed(state: ConnectorState, holder: ConnectorKey | None) -> ConnectorState:
+def holder_changed(state: ConnectorState, holder: str | None) -> ConnectorState:
     return replace(state, host_id_holder=holder)
 
 

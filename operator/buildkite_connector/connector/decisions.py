@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
+    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
@@ -26,6 +27,7 @@ from buildkite_connector.connector.state import (
     C1Phase,
     ConnectorState,
     DesiredState,
+    SecretRead,
     SnapshotRequest,
     SyncPhase,
     claimed_identity,
@@ -39,6 +41,8 @@ from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
 
+REQUESTS_APART = 10.0
+"""Seconds between the begins of two syncs that are requested by annotation; the last request is always honoured."""
 CLOCK_WENT_BACK = timedelta(minutes=1)
 """The wall clock was set back when the last sync ended later than now by more than this."""
 
@@ -59,8 +63,7 @@ def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
     """Why to sync now, or None. What Buildkite said holds for every trigger; our own backoff not for a request."""
     if now.monotonic < state.sync_blocked_until:
         return None
-    status = state.records
-    if state.desired.sync_request not in (None, status.last_handled_sync_request):
+    if state.sync_requested and now.monotonic >= state.requested_at + REQUESTS_APART:
         return Trigger.REQUEST
     if _is_due(state, now):
         return Trigger.CHANGE if state.outdated else Trigger.SCHEDULE
@@ -106,17 +109,16 @@ def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
     if desired.spec.suspend or check.running_since is not None:
         return
     unchecked = check.generation != desired.generation
-    asked_again = (
-        state.blocked_by is not None
-        and check.sync_request != desired.sync_request
-        and now.monotonic >= state.sync_blocked_until
-    )
+    not_before = max(state.sync_blocked_until, check.requested_at + REQUESTS_APART)
+    asked_again = state.check_requested and now.monotonic >= not_before
     failed = check.failure is not None or check.write_failure is not None
     again = failed and check.full_due <= now.monotonic
     if unchecked or asked_again or again:
         yield CheckCredentials(full=True)
-    elif check.secret_due <= now.monotonic:
+    elif check.secret_read is SecretRead.DUE:
         yield CheckCredentials(full=False)
+    elif check.secret_due <= now.monotonic and check.secret_read is SecretRead.NONE:
+        yield AskToReadSecret()
 
 
 def _c1(state: ConnectorState, now: Instant) -> Iterator[Action]:
@@ -136,7 +138,7 @@ def _same_client(identity: C1Identity | None, wanted: C1Identity | None) -> bool
     """Whether only the client's secret was rotated: C1 takes both for one connector."""
     if identity is None or wanted is None:
         return False
-    return (identity.client_id, identity.host_id) == (wanted.client_id, wanted.host_id)
+    return identity.name == wanted.name
 
 
 def _requests(state: ConnectorState, now: Instant) -> Iterator[Action]:
@@ -264,7 +266,10 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
     if state.desired.spec.suspend:
         return
     if check.running_since is None:
-        yield check.secret_due
+        if check.secret_read is SecretRead.NONE:
+            yield check.secret_due
+        if state.check_requested:
+            yield check.requested_at + REQUESTS_APART
         if check.write_failure is not None:
             yield check.full_due
         if check.failure is not None:
@@ -283,6 +288,8 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)
         yield state.sync_blocked_until
         yield state.retry_at
+        if state.sync_requested:
+            yield state.requested_at + REQUESTS_APART
     if state.requests and state.staged is not None and state.records.last_sync is not None:
         age_begins = now.monotonic + (state.records.last_sync.finished_at - now.wall).total_seconds()
         yield age_begins  # later than now when the clock was set back

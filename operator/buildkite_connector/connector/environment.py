@@ -1,6 +1,5 @@
 """What the connectors of one process share."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +12,7 @@ from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.tasks.poller import MOST_TASKS
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.slots import Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Environment:
     scheduler: Scheduler
     clock: Clock
     waits: Waits
-    sync_slots: asyncio.Semaphore
-    check_slots: asyncio.Semaphore
-    hello_slots: asyncio.Semaphore
+    sync_slots: Slots
+    check_slots: Slots
+    hello_slots: Slots
     new_sync_id: Callable[[datetime], SyncID]
     host_ids: HostIDs = field(default_factory=HostIDs)
     observer: Observer = SILENT

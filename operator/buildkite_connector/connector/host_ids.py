@@ -1,11 +1,15 @@
-"""Which connector of this process uses which host ID at C1: two with the same client and host ID are one to C1."""
+"""Which connector of this process uses which host ID at C1: two with the same client and host ID are one to C1.
+
+A claim counts once C1 has accepted the client, so that nobody keeps another from C1 without the client's secret. Of
+those that C1 accepts the oldest holds the identity.
+"""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from buildkite_connector.connector.state import C1Identity
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.spec import ConnectorKey, namespace_of
 
 Listener = Callable[[], None]
 """Called in the event loop when the holder of the listener's identity may have changed."""
@@ -20,22 +24,39 @@ class Age:
     key: ConnectorKey
 
 
+@dataclass(slots=True)
+class _Claim:
+    """`accepted`: C1 greeted the client when it was last asked."""
+
+    age: Age
+    listener: Listener
+    accepted: bool = False
+
+
 class HostIDs:
     """The claims of all connectors. The client secret does not count: one client may have several."""
 
     def __init__(self) -> None:
-        self._claims: dict[_Name, dict[ConnectorKey, tuple[Age, Listener]]] = {}
+        self._claims: dict[_Name, dict[ConnectorKey, _Claim]] = {}
         self._claimed: dict[ConnectorKey, _Name] = {}
 
-    def claim(self, age: Age, identity: C1Identity | None, listener: Listener) -> None:
-        """The connector uses this identity from now on, None: none. Others that used it are called."""
-        name = (identity.client_id, identity.host_id) if identity is not None else None
-        if name == self._claimed.get(age.key):
+    def claim(self, age: Age, identity: C1Identity | None, listener: Listener, accepted: bool | None = None) -> None:
+        """The connector uses this identity from now on, None: none.
+
+        `accepted`: whether C1 accepts it; None: C1 has not answered, and what it said before holds. Others that use
+        the identity are called when the holder may be another.
+        """
+        name = identity.name if identity is not None else None
+        if name != self._claimed.get(age.key):
+            self.release(age.key)
+            if name is not None:
+                self._claims.setdefault(name, {})[age.key] = _Claim(age, listener)
+                self._claimed[age.key] = name
+        if name is None or accepted is None:
             return
-        self.release(age.key)
-        if name is not None:
-            self._claims.setdefault(name, {})[age.key] = (age, listener)
-            self._claimed[age.key] = name
+        claim = self._claims[name][age.key]
+        if claim.accepted is not accepted:
+            claim.accepted = accepted
             self._call_others(name, age.key)
 
     def release(self, key: ConnectorKey) -> None:
@@ -43,21 +64,31 @@ class HostIDs:
         name = self._claimed.pop(key, None)
         if name is None:
             return
-        del self._claims[name][key]
-        self._call_others(name, key)
+        claim = self._claims[name].pop(key)
+        if claim.accepted:
+            self._call_others(name, key)
         if not self._claims[name]:
             del self._claims[name]
 
-    def holder(self, key: ConnectorKey) -> ConnectorKey | None:
-        """The other connector that holds the identity this one uses; None when it is its own."""
+    def holder(self, key: ConnectorKey) -> str | None:
+        """What to call the older connector that holds the identity this one uses; None when it may use it.
+
+        Another namespace's connector is not named: who reads this one's status may know nothing of that.
+        """
         name = self._claimed.get(key)
         if name is None:
             return None
-        oldest = min(age for age, _ in self._claims[name].values()).key
-        return oldest if oldest != key else None
+        own = self._claims[name][key]
+        older = [claim.age for claim in self._claims[name].values() if claim.accepted and claim.age < own.age]
+        if not older:
+            return None
+        holder = min(older).key
+        if namespace_of(holder) != namespace_of(key):
+            return "Another connector, in another namespace,"
+        return f"BuildkiteConnector {holder.replace('.', '/', 1)}"
 
     def _call_others(self, name: _Name, key: ConnectorKey) -> None:
         loop = asyncio.get_running_loop()
-        for other, (_, listener) in self._claims[name].items():
+        for other, claim in self._claims[name].items():
             if other != key:
-                loop.call_soon(listener)
+                loop.call_soon(claim.listener)

@@ -12,14 +12,18 @@ from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credenti
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.tasks.ports import MembershipAPI, TaskService
+from buildkite_connector.timing.slots import Slot
 
 
 class Clients(Protocol):
-    """Makes the clients of one connector's credentials. Raises Failure when the credentials are malformed."""
+    """Makes the clients of one connector's credentials. Raises Failure when the credentials are malformed.
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source: ...
+    `slot`: what the caller holds; it is given back while all requests wait.
+    """
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source: ...
+
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
         """Writes with the writing token, where there is one."""
         ...
 

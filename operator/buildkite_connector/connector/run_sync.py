@@ -15,6 +15,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SyncRecord
 from buildkite_connector.sync.ports import Source
+from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,11 @@ class ChangedTeams(Protocol):
 
 
 async def run_sync(
-    name: str, key: ConnectorKey, run: SyncRun, environment: Environment, changed: ChangedTeams
+    name: str, key: ConnectorKey, run: SyncRun, environment: Environment, changed: ChangedTeams, slot: Slot
 ) -> tuple[SyncRecord, StagedSnapshot, int]:
     """The record, the snapshot, and the number of changes up to which it shows all of them.
+
+    The sync gives `slot` back while it waits for Buildkite.
 
     Raises Failure, SYNC_TIMEOUT among others; the failure is logged.
     """
@@ -46,7 +49,7 @@ async def run_sync(
         Work.SYNC, connector=name, sync_id=run.id or "", trigger=run.trigger.value
     ) as operation:
         try:
-            record, staged, covered = await _run(name, key, run, environment, changed)
+            record, staged, covered = await _run(name, key, run, environment, changed, slot)
         except Failure as failure:
             operation.tell(result=Result.FAILED.value, reason=failure.reason.value)
             fields = {"connector": name, "sync_id": run.id, "reason": failure.reason.value, "error": failure.message}
@@ -57,14 +60,14 @@ async def run_sync(
 
 
 async def _run(
-    name: str, key: ConnectorKey, run: SyncRun, env: Environment, changed: ChangedTeams
+    name: str, key: ConnectorKey, run: SyncRun, env: Environment, changed: ChangedTeams, slot: Slot
 ) -> tuple[SyncRecord, StagedSnapshot, int]:
     spec, preflight, started = run.spec, run.preflight, run.started
     credentials = run.inputs.credentials if run.inputs is not None else None
     sync_id = run.id
     if sync_id is None or spec is None or preflight is None or started is None or credentials is None:
         raise RuntimeError("a sync starts only after a successful check")
-    source = env.clients.source(credentials, spec)
+    source = env.clients.source(credentials, spec, slot)
     try:
         async with asyncio.timeout(spec.sync_timeout):
             collected = await source.collect(preflight.organization, SyncScope(spec.kinds))

@@ -11,7 +11,7 @@ from buildkite_connector.connector.team_changes import TeamChanges
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
@@ -54,13 +54,22 @@ class Inputs:
         return self.generation == other.generation and (not known or self.credentials == other.credentials)
 
 
+class SecretRead(Enum):
+    """NONE: not asked for. ASKED: the connector waits for its turn to read its Secret. DUE: the turn has come."""
+
+    NONE = auto()
+    ASKED = auto()
+    DUE = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """What is known of the credentials. `failure` blocks syncs; a check without one found all in order.
 
     `write_failure`: why memberships cannot be changed, while provisioning is enabled; syncs go on.
-    `generation` and `sync_request` are those that the last check saw, -1 when there was none. `secret_due` is when
-    the Secret is read again, `full_due` when Buildkite is asked again although the Secret is the same.
+    `generation` and `sync_request` are those that the last check saw, -1 when there was none; `requested_at` is when
+    the last one began that a request asked for. `secret_due` is when the connector asks for its turn to read the Secret
+    again, `secret_read` how far that is; `full_due` when Buildkite is asked again although the Secret is the same.
     `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
     """
 
@@ -76,6 +85,8 @@ class Check:
     running_since: float | None = None
     full: bool = False
     write_failure: Failure | None = None
+    secret_read: SecretRead = SecretRead.NONE
+    requested_at: float = float("-inf")
 
 
 class C1Phase(Enum):
@@ -94,6 +105,11 @@ class C1Identity:
     client_secret: str = field(repr=False)
     host_id: str = ""
     provisions: bool = False
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What C1 tells connectors apart by."""
+        return self.client_id, self.host_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +183,10 @@ class ConnectorState:
     `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
     `uploaded` is the newest file that C1 took and the task under which it did; the file may be gone since.
     `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
-    becomes of the wall clock.
+    becomes of the wall clock. `requested_at`: when the last sync began that was requested by annotation, in monotonic
+    seconds.
     `changes`: of memberships, made through this connector.
-    `host_id_holder`: another connector that C1 would take for this one.
+    `host_id_holder`: what to call another connector that holds the same client and host ID at C1; None: there is none.
     """
 
     desired: DesiredState
@@ -193,7 +210,8 @@ class ConnectorState:
     delivery_failure: Failure | None = None
     sync_blocked_until: float = 0.0
     retry_at: float = float("inf")
-    host_id_holder: ConnectorKey | None = None
+    requested_at: float = float("-inf")
+    host_id_holder: str | None = None
     changes: TeamChanges = field(default_factory=TeamChanges)
 
     @property
@@ -223,6 +241,16 @@ class ConnectorState:
         return self.c1.failure if final else None
 
     @property
+    def check_requested(self) -> bool:
+        """Whether an annotation asks a connector that something blocks to try again."""
+        return self.blocked_by is not None and self.check.sync_request != self.desired.sync_request
+
+    @property
+    def sync_requested(self) -> bool:
+        """Whether an annotation asks for a sync that has not begun."""
+        return self.desired.sync_request not in (None, self.records.last_handled_sync_request)
+
+    @property
     def can_sync(self) -> bool:
         """Whether a sync could start now; C1 out of reach is no reason not to."""
         return (
@@ -243,13 +271,12 @@ class ConnectorState:
         return self.desired_since + LATE_SECRET_SECONDS
 
 
-def host_id_taken(holder: ConnectorKey, host_id: str) -> Failure:
-    """C1 would take two connectors for one."""
+def host_id_taken(holder: str, host_id: str) -> Failure:
+    """C1 would take two connectors for one. `holder` is what to call the other (`host_ids.HostIDs.holder`)."""
     return Failure(
         Reason.HOST_ID_TAKEN,
-        f"BuildkiteConnector {holder.replace('.', '/', 1)} uses the same C1 client ID and host ID {host_id!r}, and C1"
-        " takes the two for one. This connector stays away from C1 and does not sync: set another"
-        " spec.delivery.hostID or client, or delete one of the two.",
+        f"{holder} uses the same C1 client ID and host ID {host_id!r}, and C1 takes the two for one. This connector"
+        " stays away from C1 and does not sync: set another spec.delivery.hostID or client, or delete one of the two.",
         remedy=Remedy.EDIT,
     )
 
@@ -269,3 +296,13 @@ def claimed_identity(state: ConnectorState) -> C1Identity | None:
         return None
     spec = desired.spec
     return C1Identity(credentials.client_id, credentials.client_secret, spec.host_id, spec.provisioning.enabled)
+
+
+def accepted_by_c1(state: ConnectorState) -> bool | None:
+    """Whether C1 accepts the identity that the connector claims; None: this session has no answer yet."""
+    c1, claimed = state.c1, claimed_identity(state)
+    if claimed is None or c1.identity is None or c1.identity.name != claimed.name:
+        return None
+    if c1.ended:
+        return False
+    return True if c1.greeted else None

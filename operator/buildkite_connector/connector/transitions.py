@@ -23,7 +23,7 @@ from buildkite_connector.connector.state import (
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import next_time
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase, SyncRecord, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
@@ -109,7 +109,15 @@ def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> Conne
     )
     echoed = replace(state.records, last_handled_sync_request=state.desired.sync_request)
     served = replace(state.check, sync_request=state.desired.sync_request)
-    return replace(state, sync=run, check=served, records=echoed, changes=state.changes.forgotten())
+    requested_at = now.monotonic if trigger is Trigger.REQUEST else state.requested_at
+    return replace(
+        state,
+        sync=run,
+        check=served,
+        records=echoed,
+        changes=state.changes.forgotten(),
+        requested_at=requested_at,
+    )
 
 
 def sync_cancelling(state: ConnectorState) -> ConnectorState:

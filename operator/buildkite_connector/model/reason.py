@@ -105,8 +105,8 @@ class Reason(StrEnum):
 
     Edit the field that the message names."""
     HOST_ID_TAKEN = "HostIDTaken"
-    """Another resource, which the message names, has the same client ID and host ID, and C1 takes the two for one. The
-    younger one stays away from C1.
+    """Another resource has the same client ID and host ID, and C1 takes the two for one. The message names it when it
+    is in the same namespace. Of those whose client C1 accepts the oldest works; a younger one stays away from C1.
 
     Give this one another `spec.delivery.hostID` or client, or delete one of them."""
     CRON_INVALID = "CronInvalid"

@@ -18,6 +18,11 @@ ConnectorKey = NewType("ConnectorKey", str)
 """What tells connectors apart in one process: `<namespace>.<name>` in Kubernetes."""
 
 
+def namespace_of(key: ConnectorKey) -> str:
+    """A namespace has no dot in its name; without Kubernetes it is whatever comes before the first dot."""
+    return key.partition(".")[0]
+
+
 HOURLY = Interval(3600.0)
 _CLIENT_SECRET = "secret-token:conductorone.com:"  # noqa: S105
 

@@ -15,6 +15,7 @@ from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.tasks.ports import MembershipAPI, TaskService
+from buildkite_connector.timing.slots import Slot
 
 
 def empty_collection(organization: Organization, scope: SyncScope) -> Collection:
@@ -46,11 +47,11 @@ class EmptyClients:
 
     clients: Clients
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> EmptySource:
-        return EmptySource(self.clients.source(credentials, spec))
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> EmptySource:
+        return EmptySource(self.clients.source(credentials, spec, slot))
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
-        return self.clients.memberships(credentials)
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
+        return self.clients.memberships(credentials, slot)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
         return self.clients.task_service(credentials, spec)

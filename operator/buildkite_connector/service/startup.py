@@ -13,6 +13,7 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.tasks.ports import MembershipAPI, TaskService
+from buildkite_connector.timing.slots import Slot
 
 
 class StartupHello:
@@ -24,11 +25,11 @@ class StartupHello:
         self.failure: Failure | None = None
         self._greeted = False
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
-        return self._clients.source(credentials, spec)
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source:
+        return self._clients.source(credentials, spec, slot)
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
-        return self._clients.memberships(credentials)
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
+        return self._clients.memberships(credentials, slot)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:
         """Raises Failure, which at the start ends the process too: no session can begin."""

@@ -6,6 +6,8 @@ are C1's contract. `runner` carries out one task.
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.jitter import Jitter
@@ -19,7 +21,8 @@ from buildkite_connector.tasks.runner import ANSWER_SECONDS, HAND_BACK_SECONDS, 
 from buildkite_connector.tasks.sync_full import RefusalHandler, SyncFullHandler
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
 from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.fair_timeout import fair_timeout
+from buildkite_connector.timing.fair_timeout import fair_alarm, fair_timeout
+from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ SHORTEST_POLL_IN_BATCH = 0.05
 """The same right after a change of a membership was begun: the next of a batch does not wait."""
 HELLO_SECONDS = 10.0
 """How long the first Hello of a session may take before C1 counts as unreachable."""
+HELLO_SLOT_SECONDS = 1.0
+"""How long a Hello keeps its slot: after that it waits for a silent server, which costs nothing here."""
 LAST_ANSWER_SECONDS = 0.5
 """How long the answer to a GetTask under way is awaited when the session ends: its task would wait for C1's lease."""
 UPLOAD_SECONDS = 120.0
@@ -42,7 +47,7 @@ REPORTED_AFTER_SECONDS = 30.0
 
 
 class TaskPoller:
-    """The session of the connector `name`. `hello_slots` bounds how many sessions of the process say Hello at once.
+    """The session of the connector `name`. `hello_slot` bounds how many sessions of the process say Hello at once.
 
     `patient`: C1 answered this connector before, so that a first Hello without answer is an outage like any other; else
     it is reported at once. `run` ends by itself when C1 refuses the client: only new credentials start another session.
@@ -59,7 +64,7 @@ class TaskPoller:
         listener: SessionListener,
         clock: Clock,
         jitter: Jitter,
-        hello_slots: asyncio.Semaphore,
+        hello_slot: Callable[[], AbstractAsyncContextManager[Slot]],
         *,
         patient: bool,
         most_tasks: int = MOST_TASKS,
@@ -73,7 +78,7 @@ class TaskPoller:
         self._listener = listener
         self._clock = clock
         self._jitter = jitter
-        self._hello_slots = hello_slots
+        self._hello_slot = hello_slot
         self._patient = patient
         self._most_tasks = most_tasks
         self._observer = observer
@@ -188,11 +193,12 @@ class TaskPoller:
 
     async def _hello(self) -> None:
         """Hello, at the start and after C1 has forgotten this host. Raises Failure."""
-        async with self._hello_slots:
-            if self._greeted:
-                await self._service.hello()
-            else:
-                await self._first_hello()
+        async with self._hello_slot() as slot:
+            with fair_alarm(HELLO_SLOT_SECONDS, slot.give_back):
+                if self._greeted:
+                    await self._service.hello()
+                else:
+                    await self._first_hello()
         self._greeted, self._hello_due = True, False
         self._listener.c1_greeted()
 

@@ -49,7 +49,7 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
             reactions = await changes.react(names[:changed], tell)
             await fleet.until_quiet()
         began, hellos = time.monotonic(), await fleet.hellos()
-        environment["BUILDKITE_CONNECTOR_CONCURRENCY"] = str(BUSY + changed)
+        environment["BUILDKITE_CONNECTOR_CONCURRENCY"] = str(2 * (BUSY + changed))  # one namespace has half of them
         async with OperatorProcess(environment, ready_within=START_SECONDS) as operator:
             restart = await fleet.restart(began, hellos)
             syncing = names[2 * changed :][:BUSY]

@@ -14,6 +14,7 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
+    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
@@ -32,11 +33,11 @@ from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.spacing import Turns
 from fakes.lives.account import BrokenPromise, Check, Failed, Sync, Task, Unread, cut, promise
 from fakes.lives.choices import GOOD, START
 
@@ -54,7 +55,7 @@ class Life:
         default_factory=lambda: DesiredState(1, ConnectorSpec(host_id="default.acme"), Unread())
     )
     secret: Credentials | Failure = GOOD
-    holder: ConnectorKey | None = None
+    holder: str | None = None
     check: Check | None = None
     check_failed_at: tuple[float, float] | None = None
     restoring: str | None = None
@@ -70,6 +71,8 @@ class Life:
     checked: tuple[object, float] | None = None
     cleared: int = 0
     blocked_until: float = 0.0
+    requested_at: float = float("-inf")
+    check_requested_at: float = float("-inf")
     put_off_to: datetime | None = None
     failed: Failed | None = None
     failures: int = 0
@@ -81,7 +84,7 @@ class Life:
 
     def __post_init__(self) -> None:
         self.state = transitions.begin(self.desired, None, self.now)
-        self.waits = Waits(self, Spacing(0.2))
+        self.waits = Waits(self, Turns(0.2))
         self.apply()
 
     def uniform(self, low: float, high: float) -> float:
@@ -142,7 +145,12 @@ class Life:
                 promise(not again, "a Secret is not read again at once", action)
                 self.checked = (asked, self.now.monotonic)
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
+                self.check_requested()
                 self.state = on_credentials.check_started(self.state, self.now, full=full)
+            case AskToReadSecret():
+                self.state = on_credentials.secret_read_asked(self.state)
+                if self.luck < 1.0:  # nobody else waits for a turn
+                    self.state = on_credentials.secret_read_due(self.state)
             case OpenC1(identity=identity):
                 promise(not self.c1_open, BEGUN_ONCE, action)
                 self.c1_open = True
@@ -253,8 +261,22 @@ class Life:
         cleared = self.cleared == self.desired.generation and self.check_failed_at is None
         works = self.read is not None and cleared and run.preflight is not None
         promise(works, "no sync begins that a check did not clear", run)
+        if run.trigger is Trigger.REQUEST:
+            apart = monotonic - self.requested_at
+            promise(apart >= 10.0 - 1e-6, "requested syncs of one connector are 10 s apart", (run, apart))
+            self.requested_at = monotonic
         far = self.failed is None or self.failed.excused or wall >= self.failed.not_before
         promise(far, "syncs after a failure keep their distance", (run, self.failed))
+
+    def check_requested(self) -> None:
+        """A check begins; at times only because an annotation asks a connector that is blocked to try again."""
+        check, desired, now = self.state.check, self.desired, self.now.monotonic
+        other = check.generation != desired.generation or (check.full_due <= now and self.check_failed_at is not None)
+        if self.check is None or not self.check.full or other or self.state.blocked_by is None:
+            return
+        apart = now - self.check_requested_at
+        promise(apart >= 10.0 - 1e-6, "checks that annotations ask for are 10 s apart", apart)
+        self.check_requested_at = now
 
     def excuse(self) -> None:
         """Something happened for which the next sync need not wait for the backoff of the last."""

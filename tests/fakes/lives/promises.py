@@ -1,6 +1,6 @@
 """What must hold after every step of a connector's life, and what must come once nothing stands in the way."""
 
-from buildkite_connector.connector.state import C1Phase, SyncPhase
+from buildkite_connector.connector.state import C1Phase, SecretRead, SyncPhase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
@@ -37,7 +37,8 @@ def check_promises(life: Life) -> None:
 def _runs(life: Life) -> bool:
     """Whether something is under way that ends by itself."""
     hello = life.c1_open and not life.state.c1.settled
-    return any((life.check, life.restoring, life.c1_closing, life.sync, life.discarding, hello))
+    reading = life.state.check.secret_read is SecretRead.ASKED
+    return any((life.check, life.restoring, life.c1_closing, life.sync, life.discarding, hello, reading))
 
 
 def _check_is_repeated(life: Life) -> None:
@@ -67,7 +68,7 @@ def _what_is_due_is_under_way(life: Life) -> None:
     state, now = life.state, life.now
     at = state.records.next_sync_time
     requested = life.desired.sync_request not in {None, state.records.last_handled_sync_request}
-    due = requested or at is None or at <= now.wall
+    due = (requested and now.monotonic >= life.requested_at + 10.0) or at is None or at <= now.wall
     said = max(life.blocked_until, state.sync_blocked_until)
     if due and not life.jumped and now.monotonic >= said and life.sync is None:
         waits = state.blocked_by is not None or _can_begin_soon(life)
@@ -135,7 +136,7 @@ def _go_on(life: Life) -> bool:
     if life.held_back:
         surroundings.annotate(life, accept_shrink=life.held_back)
         return True
-    return False
+    return work.its_turn_comes(life)
 
 
 def _is_settled(life: Life) -> bool:

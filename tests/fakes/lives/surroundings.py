@@ -9,7 +9,6 @@ from buildkite_connector.connector.decisions import decide
 from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
-from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus, Phase
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
@@ -104,7 +103,7 @@ def the_secret_changes(life: Life, number: int) -> bool:
 
 
 def another_connector_comes_or_goes(life: Life, number: int) -> bool:
-    life.holder = ConnectorKey("default.older") if life.holder is None else None
+    life.holder = "BuildkiteConnector default/older" if life.holder is None else None
     life.apply()
     return True
 
@@ -131,6 +130,7 @@ def it_starts_again(life: Life, number: int) -> bool:
     life.c1_open = life.c1_closing = False
     life.tasks, life.discarding = {}, []
     life.checked = None
+    life.requested_at = life.check_requested_at = float("-inf")
     delivery = restored.last_delivery
     life.delivered = (delivery.sync_id, delivery.counts, delivery.time) if delivery is not None else None
     if restored.consecutive_failures != life.failures or restored.phase is Phase.SYNCING:

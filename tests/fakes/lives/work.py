@@ -7,7 +7,7 @@ from pathlib import Path
 from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.credential_transitions import CheckResult
-from buildkite_connector.connector.state import SyncPhase
+from buildkite_connector.connector.state import SecretRead, SyncPhase
 from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
@@ -52,6 +52,14 @@ def end_check(life: Life, failure: Failure | None) -> bool:
         _learn(life, result)
     life.apply(lambda state: on_credentials.check_finished(state, result, life.now, life.waits))
     return True
+
+
+def its_turn_comes(life: Life) -> bool:
+    """To read its Secret."""
+    if life.state.check.secret_read is not SecretRead.ASKED or life.check is not None:
+        return False
+    life.apply(on_credentials.secret_read_due)
+    return life.check is not None  # a suspended connector reads nothing
 
 
 def _spec_failure(life: Life) -> Failure | None:

@@ -147,7 +147,9 @@ class Authority:
             signed = jwt.PyJWS().decode_complete(assertion, client.public_key, algorithms=["EdDSA"])
             claims = json.loads(signed["payload"])
         except jwt.InvalidSignatureError:
-            raise _invalid_client("the assertion's signature is not this client's") from None
+            # Whose secret it is, a connector cannot know.
+            told = "the assertion's signature is not this client's"
+            raise TokenError(401, "invalid_client", told, violation=False) from None
         except (jwt.PyJWTError, ValueError) as error:
             raise _invalid_client(f"the assertion is not an EdDSA JWT: {type(error).__name__}") from None
         if not isinstance(claims, dict):

@@ -64,7 +64,7 @@ class TestNames:
         settings = replace(HASTY, api_url="https://api.test/v2", timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, DIRECT) as buildkite:
             with pytest.raises(Failure, match=f"there was no connection to api.test:443 within {SOON} s. Check DNS"):
-                await BuildkiteSource(buildkite, CREDENTIALS, 80).preflight(ACME, FULL_SCOPE.kinds)
+                await BuildkiteSource(buildkite, CREDENTIALS, 80, slot).preflight(ACME, FULL_SCOPE.kinds)
 
     async def test_a_request_to_the_api_server_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("buildkite_connector.kubernetes.api_session.CONNECT_SECONDS", SOON)
@@ -96,7 +96,7 @@ class TestBuildkite:
         url = "https://api.buildkite.com" if proxied else f"http://127.0.0.1:{silent}"
         settings = replace(HASTY, api_url=url, timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, network) as buildkite:
-            source = BuildkiteSource(buildkite, CREDENTIALS, 80)
+            source = BuildkiteSource(buildkite, CREDENTIALS, 80, slot)
             with pytest.raises(Failure) as caught:
                 await source.preflight(ACME, FULL_SCOPE.kinds)
         there = f"api.buildkite.com:443 through the proxy 127.0.0.1:{silent} (HTTPS_PROXY)"

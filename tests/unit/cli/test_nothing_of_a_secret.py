@@ -51,7 +51,8 @@ from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.slots import Slots
+from buildkite_connector.timing.spacing import Turns
 from fakes.buildkite_world import HASTY
 from harness.trust import NOBODY, reaching
 from simulators.c1.limits import Refused
@@ -525,10 +526,10 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
                 store=SnapshotStore(folder, clock),
                 scheduler=scheduler,
                 clock=clock,
-                waits=Waits(system_jitter(), Spacing(0.2)),
-                sync_slots=asyncio.Semaphore(16),
-                check_slots=asyncio.Semaphore(16),
-                hello_slots=asyncio.Semaphore(16),
+                waits=Waits(system_jitter(), Turns(0.2)),
+                sync_slots=Slots(16, shared=False),
+                check_slots=Slots(16, shared=False),
+                hello_slots=Slots(16, shared=False),
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=ears,
             )

@@ -17,9 +17,10 @@ from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.slots import Slot, Slots
 from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT, REJECTED
-from fakes.connector_world import World
+from fakes.connector_world import KEY, World
 from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import virtual_time
 
@@ -51,16 +52,16 @@ class Bench(World):
         self.env: Environment = self.environment(Scheduler(self.clock))
         self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
         self.clients.append((credentials, spec))
         return self.source_port
 
     async def check(self, known: Credentials | None = None, *, full: bool = False) -> CheckResult:
-        return await check(self.desired, known, self.env, full=full)
+        return await check(KEY, self.desired, known, self.env, full=full)
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
         self.writers.append(credentials)
-        return super().memberships(credentials)
+        return super().memberships(credentials, slot)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +203,13 @@ async def test_a_second_token_that_is_refused_is_no_failure_of_the_check() -> No
 async def test_a_second_token_has_a_slot_of_its_own() -> None:
     bench = Bench(WRITING, provisioning=ON)
     bench.members.seconds = bench.source_port.preflight_seconds = 5.0
-    bench.env = replace(bench.env, check_slots=asyncio.Semaphore(1))
+    bench.env = replace(bench.env, check_slots=Slots(1, shared=False))
     checking = asyncio.create_task(bench.check())
     await asyncio.sleep(7)
     assert bench.members.calls == ["token"]
-    assert bench.env.check_slots.locked()
+    assert not bench.env.check_slots.free
     await checking
-    assert not bench.env.check_slots.locked()
+    assert bench.env.check_slots.free
 
 
 @virtual_time
@@ -226,13 +227,13 @@ async def test_an_error_that_is_no_failure_is_no_result() -> None:
 @virtual_time
 async def test_a_check_has_a_slot_while_buildkite_is_asked_and_none_while_the_secret_is_read() -> None:
     bench = Bench()
-    bench.env = replace(bench.env, check_slots=asyncio.Semaphore(0))
-    checking = asyncio.create_task(bench.check())
-    await asyncio.sleep(5)
-    assert (bench.vault.reads, bench.source_port.asked) == (1, [])
+    bench.env = replace(bench.env, check_slots=Slots(1, shared=False))
     bench.source_port.preflight_seconds = 5.0
-    bench.env.check_slots.release()
+    async with bench.env.check_slots.slot("other"):
+        checking = asyncio.create_task(bench.check())
+        await asyncio.sleep(5)
+        assert (bench.vault.reads, bench.source_port.asked) == (1, [])
     await asyncio.sleep(1)
-    assert bench.env.check_slots.locked()
+    assert not bench.env.check_slots.free
     assert (await checking).preflight is PREFLIGHT
-    assert not bench.env.check_slots.locked()
+    assert bench.env.check_slots.free

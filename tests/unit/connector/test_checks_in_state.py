@@ -8,7 +8,7 @@ from buildkite_connector.connector import credential_transitions as on_credentia
 from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.state import C1Phase, ConnectorState, Inputs, claimed_identity
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.spec import Credentials
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
@@ -274,7 +274,7 @@ def test_the_first_answer_of_a_session_that_was_opened_again_counts_although_it_
 
 
 def test_another_holder_of_the_host_id_blocks_syncs() -> None:
-    state = on_credentials.holder_changed(ready(), ConnectorKey("default.older"))
+    state = on_credentials.holder_changed(ready(), "BuildkiteConnector default/older")
     assert state.blocked_by is not None
     assert state.blocked_by.reason is Reason.HOST_ID_TAKEN
     assert state.blocked_by.remedy is Remedy.EDIT

@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import Action, CheckCredentials, CloseC1, Discard, OpenC1
-from buildkite_connector.connector.credential_transitions import check_started
+from buildkite_connector.connector.actions import Action, AskToReadSecret, CheckCredentials, CloseC1, Discard, OpenC1
+from buildkite_connector.connector.credential_transitions import check_started, secret_read_asked, secret_read_due
 from buildkite_connector.connector.decisions import decide
 from buildkite_connector.connector.state import C1Identity, C1Phase, ConnectorState
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import NEVER, REJECTED, START, after, checked, desired, new, ready, running
 
@@ -62,10 +61,15 @@ def test_credentials_that_fail_are_checked_again_at_their_time() -> None:
     assert decide(with_check(ready(), full_due=START.monotonic), after(300)) == []
 
 
-def test_the_secret_is_read_again_at_its_time() -> None:
+def test_the_secret_is_read_again_when_it_is_due_and_the_turn_has_come() -> None:
     state = with_check(ready(), secret_due=after(45).monotonic)
     assert decide(state, after(44.999)) == []
-    assert decide(state, after(45)) == [SECRET_ONLY]
+    assert decide(state, after(45)) == [AskToReadSecret()]
+    state = secret_read_asked(state)
+    assert decide(state, after(46)) == []
+    state = secret_read_due(state)
+    assert decide(state, after(47)) == [SECRET_ONLY]
+    assert decide(check_started(state, after(47), full=False), after(48)) == []
 
 
 # The session with C1
@@ -98,7 +102,7 @@ def test_the_session_is_open_as_who_the_connector_is(changes: dict[str, object],
 
 
 def test_while_another_connector_holds_the_host_id_there_is_no_session() -> None:
-    holder = ConnectorKey("default.older")
+    holder = "BuildkiteConnector default/older"
     assert decide(replace(ready(), host_id_holder=holder), after(10)) == [CloseC1()]
     assert decide(replace(with_session(phase=C1Phase.CLOSED), host_id_holder=holder), after(10)) == []
 

@@ -12,11 +12,13 @@ from buildkite_connector.connector.credential_transitions import (
     check_started,
     credentials_failed,
     failed_unexpectedly,
+    secret_read_asked,
+    secret_read_due,
 )
-from buildkite_connector.connector.state import Check, ConnectorState, Inputs
+from buildkite_connector.connector.state import Check, ConnectorState, Inputs, SecretRead
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.spacing import Turns
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
@@ -26,7 +28,6 @@ from fakes.connector_states import (
     START,
     after,
     checked,
-    greeted,
     new,
     ready,
     restored,
@@ -229,23 +230,45 @@ def test_a_kept_failure_does_not_keep_the_frames_that_it_went_through() -> None:
 
 @pytest.mark.parametrize(("share", "seconds"), [(0.0, 40.0), (1.0, 50.0)])
 def test_a_secret_is_read_again_after_40_to_50_seconds(share: float, seconds: float) -> None:
-    state = check_finished(ready(), result(), START, Waits(Share(share), Spacing(0.25)))
+    state = check_finished(ready(), result(), START, Waits(Share(share), Turns(0.25)))
     assert state.check.secret_due == after(seconds).monotonic
 
 
 @pytest.mark.parametrize(("share", "seconds"), [(0.0, 8.0), (1.0, 10.0)])
 def test_the_secret_of_a_blocked_connector_is_read_again_after_8_to_10_seconds(share: float, seconds: float) -> None:
-    state = credentials_failed(ready(), REJECTED, START, Waits(Share(share), Spacing(0.25)))
+    state = credentials_failed(ready(), REJECTED, START, Waits(Share(share), Turns(0.25)))
     assert state.check.secret_due == after(seconds).monotonic
 
 
-def test_reads_of_many_secrets_keep_their_distance() -> None:
-    shared = Waits(Share(0.5), Spacing(0.25))
-    due = [check_finished(ready(), result(), START, shared).check.secret_due for _ in range(3)]
-    due.append(credentials_failed(greeted(checked(new())), REJECTED, after(36), shared).check.secret_due)
-    unread = result(credentials=None, failure=AWAY)
-    due.append(check_finished(ready(), unread, after(35), shared).check.secret_due)
-    assert due == [after(seconds).monotonic for seconds in (45.0, 45.25, 45.5, 45.75, 46.0)]
+def test_the_turn_to_read_the_secret_is_asked_for_once_and_taken_by_the_next_check() -> None:
+    asked = secret_read_asked(ready())
+    assert asked == with_check(ready(), secret_read=SecretRead.ASKED)
+    due = secret_read_due(asked)
+    assert due == with_check(ready(), secret_read=SecretRead.DUE)
+    assert check_started(due, after(5), full=False).check.secret_read is SecretRead.NONE
+
+
+def test_a_turn_that_comes_after_another_check_changes_nothing() -> None:
+    state = check_started(secret_read_asked(ready()), after(5), full=True)
+    assert secret_read_due(state) is state
+
+
+@pytest.mark.parametrize(
+    ("changes", "full", "requested"),
+    [
+        ({"sync_request": "new"}, True, True),
+        ({"sync_request": "new"}, False, False),
+        ({}, True, False),
+    ],
+)
+def test_a_check_that_an_annotation_asked_for_is_remembered(
+    changes: dict[str, str], full: bool, requested: bool
+) -> None:
+    blocked = checked(ready(), after(1), REJECTED)
+    state = replace(blocked, desired=replace(blocked.desired, **changes))  # type: ignore[arg-type]  # strings
+    started = check_started(state, after(5), full=full)
+    assert started.check.requested_at == (after(5).monotonic if requested else float("-inf"))
+    assert check_started(ready(), after(5), full=full).check.requested_at == float("-inf")
 
 
 # An error in the operator itself

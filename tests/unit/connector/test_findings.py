@@ -10,7 +10,6 @@ from buildkite_connector.connector.state import ConnectorState, host_id_taken
 from buildkite_connector.model.directory import Counts, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Phase
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import (
@@ -30,7 +29,7 @@ from fakes.connector_states import (
 )
 
 HOUR = 3600.0
-HOLDER = ConnectorKey("default.older")
+HOLDER = "BuildkiteConnector default/older"
 UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
 WELL = Findings(1, token_accepted=True, client_accepted=True, awaiting_task=True)

@@ -17,6 +17,7 @@ from buildkite_connector.model.tasks import MembershipTask, TaskID
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant, instant
 from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.slots import Slot
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, checked, new, ready
 from fakes.connector_world import World
 from fakes.log_lines import lines
@@ -42,9 +43,9 @@ class Bench(World):
         environment = replace(self.environment(Scheduler(self.clock)), observer=self.observer)
         self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
         self.clients.append(credentials)
-        return super().memberships(credentials)
+        return super().memberships(credentials, slot)
 
     def apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
         self.state = transition(self.state, instant(self.clock))

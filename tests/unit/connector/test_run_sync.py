@@ -20,6 +20,7 @@ from buildkite_connector.model.status import SyncRecord, Trigger
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.timing.clock import instant
 from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.slots import Slot
 from fakes.connector_ports import KEY, USERS, Buildkite, Store, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
 from fakes.connector_world import World
@@ -95,7 +96,7 @@ class Bench(World):
         self.changed = Changed()
         self.clients: list[tuple[Credentials, ConnectorSpec]] = []
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Buildkite:
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
         self.clients.append((credentials, spec))
         return self.source_port
 
@@ -117,7 +118,8 @@ class Bench(World):
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
         environment = self.environment(Scheduler(self.clock))
-        record, staged, self.covered = await run_sync("default.acme", KEY, run, environment, self.changed)
+        async with environment.sync_slots.slot("default") as slot:
+            record, staged, self.covered = await run_sync("default.acme", KEY, run, environment, self.changed, slot)
         return record, staged
 
 

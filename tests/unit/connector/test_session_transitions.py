@@ -15,7 +15,6 @@ from buildkite_connector.connector.credential_transitions import (
 )
 from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import ConnectorKey
 from fakes.connector_states import NEVER, after, checked, new, ready, waits
 
 HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("client", "older", "default.acme")
@@ -126,7 +125,7 @@ def test_a_kept_failure_of_c1_does_not_keep_the_frames_that_it_went_through() ->
 
 
 def test_the_holder_of_the_host_id_is_known_until_there_is_none() -> None:
-    holder = ConnectorKey("default.other")
+    holder = "BuildkiteConnector default/other"
     state = holder_changed(ready(), holder)
     assert state == replace(ready(), host_id_holder=holder)
     assert holder_changed(state, None) == ready()

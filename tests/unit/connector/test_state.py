@@ -6,11 +6,11 @@ import pytest
 
 from buildkite_connector.connector.state import C1Identity, Inputs, claimed_identity, host_id_taken
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.spec import Credentials
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, START, after, checked, desired, new, ready, restored
 
 OTHER = Credentials("client", "secret", "other token")
-HOLDER = ConnectorKey("default.older")
+HOLDER = "BuildkiteConnector default/older"
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
 UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
 
@@ -31,7 +31,7 @@ def test_credentials_that_are_not_known_any_more_count_as_the_same(one: Inputs, 
 
 
 def test_a_taken_host_id_is_told_with_the_other_connector_and_the_ways_out() -> None:
-    told = host_id_taken(ConnectorKey("team-a.older.name.eu"), "acme")
+    told = host_id_taken("BuildkiteConnector team-a/older.name.eu", "acme")
     assert (told.reason, told.remedy) == (Reason.HOST_ID_TAKEN, Remedy.EDIT)
     uses = "BuildkiteConnector team-a/older.name.eu uses the same C1 client ID and host ID 'acme', and C1 takes the two"
     assert told.message.startswith(f"{uses} for one. This connector stays away from C1 and does not sync: ")

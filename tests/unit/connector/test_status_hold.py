@@ -11,7 +11,6 @@ from buildkite_connector.connector.credential_transitions import c1_closing, c1_
 from buildkite_connector.connector.state import ConnectorState, claimed_identity
 from buildkite_connector.connector.status_hold import hold_ends, hold_status
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus
 from fakes.connector_states import DOWN, REJECTED, START, after, checked, desired, greeted, new, ready, running
 
@@ -87,7 +86,7 @@ AT_ONCE = {
         WAITING["C1's first answer"], check=replace(checked(new()).check, credentials=None, failure=None)
     ),
     "the sync has its slot": running(greeted(checked(new())), START),
-    "the host ID is taken": replace(WAITING["a slot"], host_id_holder=ConnectorKey("default.older")),
+    "the host ID is taken": replace(WAITING["a slot"], host_id_holder="BuildkiteConnector default/older"),
     "C1 is away": replace(WAITING["a slot"], c1=replace(WAITING["a slot"].c1, failure=DOWN)),
     "a delivery failed": replace(WAITING["a slot"], delivery_failure=Failure(Reason.UPLOAD_FAILED, "It failed.")),
 }
@@ -127,7 +126,7 @@ def test_an_old_failure_of_c1_is_told_while_its_next_answer_is_awaited() -> None
 
 def test_a_taken_host_id_is_told_while_the_session_with_c1_ends() -> None:
     state = pending(WAITING["C1's end before another session"])
-    assert held_for(replace(state, host_id_holder=ConnectorKey("default.older"))) == LONG
+    assert held_for(replace(state, host_id_holder="BuildkiteConnector default/older")) == LONG
 
 
 @pytest.mark.parametrize("records", [{"observed_generation": 7}, {"last_sync": ready().records.last_sync}])

@@ -11,7 +11,7 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.status import HISTORY_LENGTH, Trigger
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.timing.spacing import Spacing
+from buildkite_connector.timing.spacing import Turns
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
@@ -264,7 +264,7 @@ def test_the_next_sync_is_spread_around_its_interval(share: float, seconds: floa
     done = ready()
     assert done.records.last_sync is not None
     state = running(greeted(checked(new())), START)
-    spread = Waits(Share(share), Spacing(0.2))
+    spread = Waits(Share(share), Turns(0.2))
     state = transitions.sync_succeeded(state, done.records.last_sync, staged_by(done), after(5), spread)
     assert state.records.next_sync_time == after(seconds).wall
 

@@ -66,6 +66,62 @@ async def test_an_annotation_syncs_within_a_second_and_is_echoed() -> None:
 
 
 @virtual_time
+async def test_requested_syncs_are_ten_seconds_apart_and_the_last_request_is_honoured() -> None:
+    async with ready_world() as world:
+        world.buildkite.seconds = 0.1
+        begun = len(world.buildkite.collections)
+        for number in range(900):  # 93 a second
+            world.annotate(sync_request=f"request {number}")
+            await asyncio.sleep(1 / 93)
+        assert len(world.buildkite.collections) == begun + 1
+        assert world.status.last_handled_sync_request == "request 0"
+        await asyncio.sleep(0.5)
+        assert len(world.buildkite.collections) == begun + 2
+        assert world.status.last_handled_sync_request == "request 899"
+        await asyncio.sleep(MINUTE)
+        assert len(world.buildkite.collections) == begun + 2
+        world.annotate(sync_request="later")
+        await asyncio.sleep(0.01)
+        assert len(world.buildkite.collections) == begun + 3
+
+
+@virtual_time
+async def test_a_scheduled_sync_serves_a_request_that_waits() -> None:
+    async with ready_world(after=HOUR - 1) as world:
+        world.buildkite.seconds = 0.1
+        world.annotate(sync_request="first")
+        await asyncio.sleep(0.5)
+        world.annotate(sync_request="second")
+        world.rotate(api_token="fresh")
+        world.edit(quota_percent=50)
+        await asyncio.sleep(0.5)
+        assert world.status.last_handled_sync_request == "second"
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is Trigger.CHANGE
+        begun = len(world.buildkite.collections)
+        await asyncio.sleep(MINUTE)
+        assert len(world.buildkite.collections) == begun
+
+
+@virtual_time
+async def test_checks_that_annotations_ask_for_are_ten_seconds_apart() -> None:
+    world = World()
+    world.buildkite.refusal = world.rejected()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        checked = world.buildkite.preflights
+        for number in range(970):  # 100 a second
+            world.annotate(sync_request=f"request {number}")
+            await asyncio.sleep(0.01)
+        assert world.buildkite.preflights == checked + 1
+        world.buildkite.refusal = None
+        await asyncio.sleep(0.5)
+        assert world.buildkite.preflights == checked + 2
+        assert world.status.phase is Phase.SYNCING  # what a check found clears the way for the sync at once
+        assert world.status.last_handled_sync_request == "request 969"
+
+
+@virtual_time
 async def test_triggers_that_come_during_a_sync_fold_into_one() -> None:
     world = World()
     async with world.running():

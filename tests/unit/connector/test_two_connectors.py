@@ -3,20 +3,51 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 
 from buildkite_connector.connector.connector import Connector
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
+from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.scheduler import Scheduler
-from fakes.connector_world import MINUTE, Reports, World
+from fakes.connector_world import C1, HOUR, MINUTE, Reports, SecretCredentials, World, client_rejected
 from fakes.virtual_time import virtual_time
 
-YOUNG, OLD = ConnectorKey("default.a"), ConnectorKey("default.b")
-CREATED = {YOUNG: "2026-02-01T00:00:00Z", OLD: "2026-01-01T00:00:00Z"}
+YOUNG, OLD, STRANGER = ConnectorKey("default.a"), ConnectorKey("default.b"), ConnectorKey("elsewhere.old")
+CREATED = {YOUNG: "2026-02-01T00:00:00Z", OLD: "2026-01-01T00:00:00Z", STRANGER: "2026-01-01T00:00:00Z"}
+
+
+def wrong() -> SecretCredentials:
+    """Credentials whose client secret C1 refuses."""
+    return SecretCredentials(Credentials("id", "wrong", "token"))
+
+
+@dataclass
+class Refusing(C1):
+    """C1 that knows two secrets of the client."""
+
+    secret: str = ""
+
+    async def hello(self, task_id: TaskID | None = None) -> None:
+        if self.secret not in {"secret", "another"}:
+            raise client_rejected()
+        await super().hello(task_id)
 
 
 class Two(World):
-    """Both with the same Secret and spec; `start` begins one."""
+    """Both with the same client and host ID; `start` begins one, with a Secret of its own. `sessions`: all with C1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sessions: list[Refusing] = []
+
+    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> Refusing:
+        self.sessions.append(Refusing(secret=credentials.client_secret))
+        return self.sessions[-1]
+
+    @property
+    def in_session(self) -> int:
+        return sum(bool(each.hellos) and not each.closed for each in self.sessions)
 
     @contextlib.asynccontextmanager
     async def process(self) -> AsyncIterator["Two"]:
@@ -32,12 +63,15 @@ class Two(World):
             for each in self.connectors:
                 await each.close(discard=False)
 
-    async def start(self, key: ConnectorKey) -> tuple[Connector, Reports]:
-        reports = Reports()
-        connector = Connector(key, self.order, None, reports, self.shared, CREATED[key])
+    async def start(
+        self, key: ConnectorKey, vault: SecretCredentials | None = None, *, after: float = MINUTE
+    ) -> tuple[Connector, Reports]:
+        """Begins it and gives it time, `after` seconds."""
+        reports, desired = Reports(), replace(self.order, credentials=vault or SecretCredentials())
+        connector = Connector(key, desired, None, reports, self.shared, CREATED[key])
         self.connectors.append(connector)
         self.scheduler.add(connector)
-        await asyncio.sleep(MINUTE)
+        await asyncio.sleep(after)
         return connector, reports
 
 
@@ -54,7 +88,7 @@ async def test_the_older_works_and_the_younger_says_whose_the_host_id_is() -> No
         assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
         assert reports.written[-1] == young.status
         assert "default/b" in str(young.status) or "default.b" in str(young.status)
-        assert two.c1.hellos == [None]
+        assert len(two.sessions) == two.in_session == 1
 
 
 @virtual_time
@@ -64,8 +98,73 @@ async def test_the_younger_gives_way_although_it_came_first_and_takes_over_when_
         assert ready(young.status) == "Ready"
         old, _ = await two.start(OLD)
         assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
-        assert two.c1.closed == 1
+        assert (two.sessions[0].closed, two.in_session) == (1, 1)
         await old.close(discard=True)
         await asyncio.sleep(1)
         assert ready(young.status) == "Ready"
-        assert (len(two.c1.hellos), two.c1.closed) == (3, 2)
+        assert [each.closed for each in two.sessions] == [1, 1, 0]
+
+
+@virtual_time
+async def test_an_older_one_whose_secret_c1_refuses_blocks_nobody() -> None:
+    async with Two().process() as two:
+        squatter, _ = await two.start(STRANGER, wrong())
+        victim, reports = await two.start(YOUNG)
+        assert (ready(squatter.status), ready(victim.status)) == ("C1ClientRejected", "Ready")
+        await asyncio.sleep(HOUR)
+        assert two.sessions[1].closed == 0
+        assert {ready(each) for each in reports.written} <= {"Ready", "Pending", "Syncing"}
+
+
+@virtual_time
+async def test_an_older_one_that_c1_refuses_does_not_interrupt_one_in_session() -> None:
+    async with Two().process() as two:
+        victim, reports = await two.start(YOUNG)
+        written = len(reports.written)
+        squatter, _ = await two.start(STRANGER, wrong())
+        assert (ready(squatter.status), ready(victim.status)) == ("C1ClientRejected", "Ready")
+        assert (two.sessions[0].closed, len(reports.written)) == (0, written)
+
+
+@virtual_time
+async def test_another_namespaces_connector_is_not_named() -> None:
+    async with Two().process() as two:
+        await two.start(STRANGER)
+        young, reports = await two.start(YOUNG)
+        assert ready(young.status) == "HostIDTaken"
+        assert "Another connector, in another namespace, uses" in str(young.status)
+        assert "elsewhere" not in str(reports.written)
+
+
+@virtual_time
+async def test_two_that_begin_together_are_both_in_session_for_a_moment_at_most() -> None:
+    async with Two().process() as two:
+        young, _ = await two.start(YOUNG, after=0)
+        old, _ = await two.start(OLD, after=0)
+        most = 0
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            most = max(most, two.in_session) if asyncio.get_running_loop().time() > 0.1 else 0
+        assert most == 1
+        await asyncio.sleep(MINUTE)
+        assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
+
+
+@virtual_time
+async def test_the_older_keeps_its_host_id_through_reconnects_until_c1_refuses_its_secret() -> None:
+    async with Two().process() as two:
+        vault = SecretCredentials()
+        old, _ = await two.start(OLD, vault)
+        young, reports = await two.start(YOUNG)
+        vault.credentials = replace(vault.credentials, client_secret="another")
+        await asyncio.sleep(2 * MINUTE)
+        assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
+        assert {ready(each) for each in reports.written} <= {"Pending", "HostIDTaken"}
+        assert len(two.sessions) == 2
+        vault.credentials = wrong().credentials
+        await asyncio.sleep(MINUTE)
+        assert (ready(old.status), ready(young.status)) == ("C1ClientRejected", "Ready")
+        vault.credentials = SecretCredentials().credentials
+        await asyncio.sleep(MINUTE)
+        assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
+        assert two.in_session == 1

@@ -9,6 +9,7 @@ from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.service.startup import StartupHello
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.tasks.ports import MembershipAPI, TaskService
+from buildkite_connector.timing.slots import Slot
 from fakes.task_ports import SNAPSHOT
 
 CREDENTIALS, SPEC = Credentials("c", "s", "t"), ConnectorSpec("h")
@@ -52,10 +53,10 @@ class Clients:
         self.service = Service()
         self.failure = failure
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec) -> Source:
+    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source:
         raise NotImplementedError
 
-    def memberships(self, credentials: Credentials) -> MembershipAPI:
+    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
         raise NotImplementedError
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService:

@@ -199,14 +199,28 @@ async def test_a_host_that_c1_has_forgotten_says_hello_again_and_the_session_goe
 
 @virtual_time
 async def test_hellos_of_the_process_take_turns() -> None:
-    session = Session(slots=0)
+    session = Session(slots=1)
     session.begin()
-    await asyncio.sleep(100)
-    assert session.c1.greeted == []
-    session.hello_slots.release()
+    async with session.hello_slots.slot("other"):
+        await asyncio.sleep(100)
+        assert session.c1.greeted == []
     await asyncio.sleep(1)
     assert (session.c1.greeted, session.listener.failures) == ([100.0], [])
-    assert not session.hello_slots.locked()
+    assert session.hello_slots.free == 1
+    await session.end()
+
+
+@virtual_time
+async def test_a_hello_that_c1_does_not_answer_gives_its_slot_back_and_waits_on() -> None:
+    session = Session(slots=1, patient=True)
+    session.c1.hello_seconds = 5.0
+    session.begin()
+    await asyncio.sleep(0.9)
+    assert session.hello_slots.free == 0
+    await asyncio.sleep(0.2)
+    assert session.hello_slots.free == 1
+    await asyncio.sleep(4)
+    assert (session.listener.heard[0], session.hello_slots.free) == (("greeted", 5.0), 1)
     await session.end()
 
 

@@ -1,31 +1,87 @@
-"""Times that keep their distance."""
+"""Turns that keep their distance, and waits that end together."""
+
+import asyncio
 
 import pytest
 
 from buildkite_connector.timing.clock import SystemClock
-from buildkite_connector.timing.spacing import SHARED_SECONDS, Spacing, shared_wait
+from buildkite_connector.timing.spacing import SHARED_SECONDS, Turns, shared_wait
+from fakes.virtual_time import virtual_time
 
 
-def test_the_first_free_time_is_the_earliest_rounded_up() -> None:
-    assert Spacing(10.0).reserve(41.0, 0.0) == 50.0
-    assert Spacing(10.0).reserve(40.0, 0.0) == 40.0
+class Reader:
+    """Asks for turns of namespaces; `read`: who had one, and when."""
+
+    def __init__(self, apart: float = 1.0) -> None:
+        self.turns = Turns(apart)
+        self.read: list[tuple[str, float]] = []
+
+    def ask(self, key: str, *, used: bool = True) -> None:
+        def turn() -> bool:
+            if used:
+                self.read.append((key, asyncio.get_running_loop().time()))
+            return used
+
+        self.turns.ask(key.partition(".")[0], key, turn)
 
 
-def test_no_two_times_are_closer_than_the_distance() -> None:
-    spacing = Spacing(10.0)
-    assert [spacing.reserve(40.0, 0.0) for _ in range(3)] == [40.0, 50.0, 60.0]
-    assert spacing.reserve(45.0, 0.0) == 70.0
+@virtual_time
+async def test_turns_keep_their_distance_and_the_first_comes_at_once() -> None:
+    reader = Reader(10.0)
+    for key in ("a.1", "a.2", "a.3"):
+        reader.ask(key)
+    await asyncio.sleep(100)
+    reader.ask("a.1")
+    await asyncio.sleep(100)
+    assert reader.read == [("a.1", 0.0), ("a.2", 10.0), ("a.3", 20.0), ("a.1", 100.0)]
 
 
-def test_times_that_have_passed_are_forgotten_and_those_to_come_are_not() -> None:
-    spacing = Spacing(1.0)
-    for _ in range(100):
-        spacing.reserve(0.0, 0.0)
-    assert spacing.reserve(95.0, 95.0) == 100.0
-    for now in range(100, 400):
-        spacing.reserve(float(now), float(now))
-    assert len(spacing._taken) < 200
-    assert spacing.reserve(399.0, 399.0) == 401.0
+@virtual_time
+async def test_a_namespace_with_many_waits_no_longer_than_each_other_does() -> None:
+    reader = Reader()
+    for number in range(1000):
+        reader.ask(f"many.{number}")
+    await asyncio.sleep(0.5)
+    reader.ask("one.1")
+    reader.ask("two.1")
+    reader.ask("two.2")
+    await asyncio.sleep(5)
+    assert [key for key, _ in reader.read] == ["many.0", "many.1", "one.1", "two.1", "many.2", "two.2"]
+
+
+@virtual_time
+async def test_who_waits_already_keeps_its_place_and_has_one_turn() -> None:
+    reader = Reader()
+    for key in ("a.1", "a.2", "a.1"):
+        reader.ask(key)
+    await asyncio.sleep(10)
+    assert reader.read == [("a.1", 0.0), ("a.2", 1.0)]
+
+
+@virtual_time
+async def test_a_turn_that_is_not_needed_any_more_goes_to_the_next_at_once() -> None:
+    reader = Reader()
+    reader.ask("a.1")
+    reader.ask("a.2", used=False)
+    reader.ask("a.3")
+    await asyncio.sleep(10)
+    assert reader.read == [("a.1", 0.0), ("a.3", 1.0)]
+
+
+def test_a_turn_that_breaks_ends_no_others() -> None:
+    broken: list[object] = []
+
+    @virtual_time
+    async def life() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context["exception"]))
+        reader = Reader()
+        reader.turns.ask("a", "a.0", lambda: bool(1 // 0))
+        reader.ask("a.1")
+        await asyncio.sleep(10)
+        assert [key for key, _ in reader.read] == ["a.1"]
+
+    life()
+    assert [type(each) for each in broken] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("now", [0.0, 0.1, 12345.678])

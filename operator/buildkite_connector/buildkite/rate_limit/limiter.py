@@ -11,6 +11,7 @@ from math import inf
 
 from buildkite_connector.buildkite.rate_limit.concurrency import MOST, Concurrency
 from buildkite_connector.buildkite.rate_limit.window import Reservation, Window, WindowReadings
+from buildkite_connector.timing.slots import Slot
 
 
 @dataclass(eq=False, slots=True)
@@ -18,12 +19,16 @@ class Lane:
     """One connector's requests. `percent` of each window's limit it may see used before it waits.
 
     `urgent`: a person waits for these few requests. They go before those of other lanes, also while as many are out
-    as may be.
+    as may be. `slot`: without it no request goes; None: none is needed. `out`: requests that are out, `pausing`: those
+    that are to be tried again later.
     """
 
     percent: int
     urgent: bool = False
+    slot: Slot | None = None
     waiting: deque["Permit"] = field(default_factory=deque)
+    out: int = 0
+    pausing: int = 0
     _throttled: float = 0.0
     _throttled_since: float | None = None
 
@@ -70,6 +75,10 @@ class RateLimiter:
         self._held_until = -inf
         self.wakes_at = inf
         """When to ask again although nothing happened: the earliest turn of a window waited for."""
+        self.idle: list[Lane] = []
+        """Lanes whose requests all wait for a window: they need no slot meanwhile."""
+        self.without_slot: list[Lane] = []
+        """Lanes whose next request could go if they had their slot."""
 
     def join(self, lane: Lane, organization: str | None) -> Permit:
         """Queue a request on `organization` (None: on none in particular)."""
@@ -83,6 +92,7 @@ class RateLimiter:
     def grant(self, now: float) -> list[Permit]:
         """The turns that may go now; they count as sent."""
         self.wakes_at = inf
+        self.idle, self.without_slot = [], []
         granted = self._grant(self._urgent, now, within_limit=False)
         return granted + self._grant(self._rotation, now, within_limit=True)
 
@@ -97,6 +107,13 @@ class RateLimiter:
                 passed_over += 1
                 lane.throttle(opens_at < inf, now)
                 self.wakes_at = min(self.wakes_at, opens_at)
+                if lane.slot is not None and not lane.out:
+                    self.idle.append(lane)
+                continue
+            if lane.slot is not None and not lane.slot.held:
+                passed_over += 1
+                lane.throttle(False, now)
+                self.without_slot.append(lane)
                 continue
             passed_over = 0
             lane.throttle(False, now)
@@ -130,6 +147,7 @@ class RateLimiter:
             self._give_up(turn, now)
             return
         self._out -= 1
+        turn.lane.out -= 1
         if overload:
             self._concurrency.overloaded(turn.user_stamp.sent, now)
         if not turn.answered:
@@ -141,6 +159,7 @@ class RateLimiter:
 
     def _send(self, turn: Permit, now: float) -> None:
         self._out += 1
+        turn.lane.out += 1
         turn.user_stamp = turn.user.take(now)
         if turn.organization is not None:
             turn.organization_stamp = turn.organization.take(now)

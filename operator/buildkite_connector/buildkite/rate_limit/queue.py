@@ -1,4 +1,7 @@
-"""Lets requests through when the limiter says so: the edge where its decisions meet the event loop."""
+"""Admits requests when the limiter says so: the edge where its decisions meet the event loop.
+
+A sync or check whose requests all wait, for a window or for another try, gives its slot back meanwhile.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +35,17 @@ class RequestQueue:
         finally:
             self._waiting.pop(turn, None)
             self._limiter.leave(turn, self._clock.monotonic(), overload=entered.overload)
+            _rest(lane)
             self._advance()
+
+    async def pause(self, lane: Lane, seconds: float) -> None:
+        """Sleep before a request of this lane is tried again."""
+        lane.pausing += 1
+        _rest(lane)
+        try:
+            await self._clock.sleep(seconds)
+        finally:
+            lane.pausing -= 1
 
     def answered(self, turn: Permit, told: WindowReadings) -> None:
         self._limiter.answered(turn, told, self._clock.monotonic())
@@ -51,12 +64,24 @@ class RequestQueue:
             admitted = self._waiting.pop(turn)
             if not admitted.done():
                 admitted.set_result(None)
+        for lane in self._limiter.idle:
+            if lane.slot is not None:
+                lane.slot.give_back()
+        for lane in self._limiter.without_slot:
+            if lane.slot is not None:
+                lane.slot.take_back(self._advance)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         if self._limiter.wakes_at < inf:
             delay = max(0.0, self._limiter.wakes_at - now)
             self._alarm = asyncio.get_running_loop().call_later(delay, self._advance)
+
+
+def _rest(lane: Lane) -> None:
+    """Give the lane's slot back while all it has to do is to try again later."""
+    if lane.slot is not None and lane.pausing and not lane.out and not lane.waiting:
+        lane.slot.give_back()
 
 
 class Admission:

@@ -1,0 +1,124 @@
+"""A sync or a check that waits for Buildkite lends its slot to others, and works only while it has it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.preflight import preflight
+from buildkite_connector.timing.slots import Slot, Slots
+from fakes.buildkite_world import TINY_PAGES, World, serving, tiny_organization
+from simulators.buildkite import faults
+
+USED_UP = {"RateLimit-User-Limit": "10", "RateLimit-User-Remaining": "0", "RateLimit-User-Reset": "0.200"}
+Work = Callable[[World, Slot], Coroutine[Any, Any, object]]
+
+
+async def sync(world: World, slot: Slot) -> Directory:
+    client = world.buildkite.client(world.sim.token.value, 100, slot=slot)
+    return (await collect(client, world.expected.organization, FULL_SCOPE)).directory
+
+
+async def check(world: World, slot: Slot) -> None:
+    client = world.buildkite.client(world.sim.token.value, 100, slot=slot)
+    await preflight(client, OrganizationChoice(world.expected.organization.slug), FULL_SCOPE.kinds)
+
+
+async def check_of_a_second_token(world: World, slot: Slot) -> None:
+    await world.buildkite.memberships(world.sim.token.value, slot=slot).token()
+
+
+async def use_up_the_quota(world: World) -> None:
+    """For a moment, as far as Buildkite tells."""
+    world.sim.fault(faults.rate_limit_headers(USED_UP))
+    await world.client(100).token()
+
+
+async def in_a_slot(slots: Slots, work: Callable[[Slot], Awaitable[object]]) -> Slot:
+    """Gives the slot as it was when the work had ended."""
+    async with slots.slot("tenant") as slot:
+        await work(slot)
+        assert slot.held
+    return slot
+
+
+@pytest.mark.parametrize("work", [sync, check, check_of_a_second_token])
+async def test_what_waits_for_its_quota_lends_its_slot_and_ends_well(work: Work) -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        await use_up_the_quota(world)
+        throttled = asyncio.create_task(in_a_slot(slots, lambda slot: work(world, slot)))
+        await asyncio.sleep(0)
+        async with slots.slot("other"):
+            assert not throttled.done()
+            sent = len(world.sim.requests)
+            await asyncio.sleep(0.5)
+            assert len(world.sim.requests) == sent  # its window is open, and it has no slot
+        await throttled
+        assert slots.free == 1
+
+
+async def test_a_sync_that_runs_into_its_quota_lends_its_slot_and_misses_nobody() -> None:
+    slots, found = Slots(1, shared=False), []
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        world.sim.fault(faults.rate_limit_headers(USED_UP))
+
+        async def work(slot: Slot) -> None:
+            found.append(await sync(world, slot))
+
+        throttled = asyncio.create_task(in_a_slot(slots, work))
+        await asyncio.sleep(0)
+        async with slots.slot("other"):
+            assert not throttled.done()
+            assert 0 < len(world.sim.requests) < world.minimum
+        assert (await throttled).kept == world.minimum
+        assert found == [world.expected]
+
+
+async def test_what_waits_for_another_try_lends_its_slot() -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        world.sim.fault(faults.unavailable(1))
+        waiting = asyncio.create_task(in_a_slot(slots, lambda slot: check(world, slot)))
+        await asyncio.sleep(0)
+        async with slots.slot("other"):
+            assert not waiting.done()
+            assert len(world.sim.requests) == 1
+        await waiting
+
+
+async def test_what_fails_while_it_waits_leaves_its_slot_to_others() -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        await use_up_the_quota(world)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await in_a_slot(slots, lambda slot: sync(world, slot))
+        assert slots.free == 1
+        async with slots.slot("other"):
+            pass
+
+
+async def test_a_slot_is_held_as_long_as_one_request_is_out() -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES, latency=0.02) as world:
+        syncing = asyncio.create_task(in_a_slot(slots, lambda slot: sync(world, slot)))
+        await asyncio.sleep(0)
+        async with slots.slot("other"):
+            assert syncing.done()
+
+
+async def test_a_refused_token_ends_a_check_with_its_slot() -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        world.sim.fault(faults.revoke_token())
+        with pytest.raises(Failure) as raised:
+            await in_a_slot(slots, lambda slot: check(world, slot))
+        assert raised.value.reason is Reason.TOKEN_REJECTED
+        assert slots.free == 1
