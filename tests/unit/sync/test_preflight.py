@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,7 +12,9 @@ from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, required_scopes
 
 USER, TEAM = ResourceKind.USER, ResourceKind.TEAM
-TOKEN = TokenFacts("b63254c0", frozenset({"read_organizations", "read_teams"}), "2025-07-23T06:07:42Z")
+TOKEN = TokenFacts(
+    "b63254c0", frozenset({"read_organizations", "read_teams"}), datetime(2025, 7, 23, 6, 7, 42, tzinfo=UTC)
+)
 
 
 def organization(slug: str) -> Organization:
