@@ -21,6 +21,8 @@ INVALID_SECRET_SECONDS = 10.0
 """Interval between Secret reads while the credentials are invalid, so that a corrected Secret takes effect soon."""
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
+_OF_KUBERNETES = frozenset({Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED})
+"""Failures that say nothing of Buildkite."""
 CHECK, RESTORE = "check", "restore"
 """Names of the actions that the state marks as under way."""
 
@@ -74,6 +76,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
         generation=result.generation,
         sync_request=result.sync_request,
         credentials=result.credentials,
+        unread=None,
     )
     if result.failure is not None:
         missing = result.missing_scopes or check.missing_scopes
@@ -102,7 +105,8 @@ def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, wa
     if failure.remedy is Remedy.RETRY:
         wait = BETWEEN_SYNCS.wait(failures, waits.jitter, failure.retry_after)
     check = replace(state.check, failure=failure.without_traceback(), failures=failures, full_due=now.monotonic + wait)
-    blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    asked = 0.0 if failure.reason in _OF_KUBERNETES else failure.retry_after or 0.0
+    blocked = now.monotonic + min(asked, LONGEST_RETRY_AFTER)
     state = replace(state, check=check, sync_blocked_until=max(state.sync_blocked_until, blocked))
     return _secret_read_later(state, now, waits)
 
@@ -119,10 +123,23 @@ def _unread(result: CheckResult) -> bool:
 def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
     if result.failure is None or state.checked:
-        due = waits.reads.reserve(now.monotonic + INVALID_SECRET_SECONDS, now.monotonic)
-        return replace(state, check=replace(state.check, sync_request=result.sync_request, secret_due=due))
-    check = replace(state.check, generation=result.generation, sync_request=result.sync_request, preflight=None)
+        failure, check = result.failure, state.check
+        wait = max(INVALID_SECRET_SECONDS, (failure and failure.retry_after) or 0.0)
+        due = waits.reads.reserve(now.monotonic + wait, now.monotonic)
+        check = replace(check, sync_request=result.sync_request, secret_due=due)
+        if failure is not None and (check.unread is None or check.unread.reason is not failure.reason):
+            since = now.monotonic if check.unread is None else check.unread_since
+            check = replace(check, unread=_stale(failure), unread_since=since)
+        return replace(state, check=check)
+    check = replace(
+        state.check, generation=result.generation, sync_request=result.sync_request, preflight=None, unread=None
+    )
     return credentials_failed(replace(state, check=check), result.failure, now, waits)
+
+
+def _stale(failure: Failure) -> Failure:
+    sentence = f"{failure.message} The connector goes on with the credentials that it has read before."
+    return Failure(failure.reason, sentence)
 
 
 def _credentials_read(state: ConnectorState, credentials: Credentials | None, now: Instant) -> ConnectorState:

@@ -272,6 +272,8 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
             yield state.sync_blocked_until
     if check.failure is not None:
         yield state.secret_late_until
+    if check.unread is not None:
+        yield state.unread_shown_at
     changes = sentence_changes(check.preflight.token.expires_at, now.wall) if check.preflight is not None else None
     if changes is not None:
         yield now.monotonic + (changes - now.wall).total_seconds()
