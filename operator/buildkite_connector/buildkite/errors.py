@@ -7,8 +7,7 @@ Messages say what was asked and what came, never with what token.
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import httpx
 
@@ -18,15 +17,13 @@ from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.preflight import ScopesMissing
+from buildkite_connector.timing.server_time import retry_after
 
 LONGEST_WAIT = 3600.0
 """Seconds; no server gets to put a sync off for longer."""
 
 LONGEST_COMPLAINT = 200
 """Characters of what Buildkite says that are passed on."""
-
-LONGEST_DATE = 64
-"""Characters of a Retry-After that are read as a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ def from_status(
     """An answer other than 200. `now` is for a Retry-After that is a date."""
     said = f"its body {body} and was left unread" if isinstance(body, BodyRefused) else call.quote(complaint(body))
     quoted = f" ({said})" if said else ""
-    wait = retry_after(headers, now)
+    wait = retry_after(headers, now, LONGEST_WAIT)
     if status == 429:
         return FailedAttempt(
             Failure(
@@ -188,23 +185,6 @@ def _refusal(status: int, headers: Mapping[str, str], said: str, quoted: str, ca
         f"{call.name}: expected 200, but the answer is {status}{quoted}. Check BUILDKITE_API_URL and the "
         "proxies in between.",
     )
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait as Retry-After tells them, as a number or a date; None when it tells nothing.
-
-    Never less than none or more than LONGEST_WAIT.
-    """
-    text = headers.get("retry-after", "")
-    try:
-        if text.isdecimal():
-            seconds = float(text)
-        else:
-            moment = parsedate_to_datetime(text[:LONGEST_DATE])
-            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

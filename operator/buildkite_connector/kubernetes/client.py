@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-import aiohttp
 from kubernetes.aio.client import (
     ApiException,
     ApisApi,
@@ -25,7 +24,7 @@ from buildkite_connector.kubernetes.requests import (
     always,
     open_connection,
 )
-from buildkite_connector.kubernetes.resource import ObservedResource
+from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
 from buildkite_connector.kubernetes.schema.names import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Failure, Reason
@@ -54,6 +53,14 @@ class Listed:
     name: str
     uid: str
     resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every object that there was at some moment. `version`: the cluster's at that time, "" where it is not known."""
+
+    objects: tuple[Listed, ...] = ()
+    version: str = ""
 
 
 class KubernetesApi:
@@ -85,11 +92,11 @@ class KubernetesApi:
             response = answer.response
             body = await response.read()
             if response.status >= 400:
-                raise ApiException(status=response.status, reason=response.reason, body=body.decode(errors="replace"))
-            try:
-                return dict(json.loads(body).get("data") or {})
-            except ValueError:
-                raise aiohttp.ClientPayloadError("the answer is not JSON") from None
+                text = body.decode(errors="replace")
+                refused = ApiException(status=response.status, reason=response.reason, body=text)
+                refused.headers = response.headers
+                raise refused
+            return _secret_data(body)
 
         return await self._connection.call_in_turn("read a Secret", send)
 
@@ -97,22 +104,20 @@ class KubernetesApi:
         """The Leases with this label, in this namespace."""
         return LeaseClient(self._connection, namespace, label)
 
-    async def list_connectors(self, namespaces: tuple[str, ...], selector: str = "") -> list[Listed]:
+    async def list_connectors(self, namespaces: tuple[str, ...], selector: str = "") -> Listing:
         """Every resource that `selector` (of labels) matches, in these namespaces or (none given) in all.
 
         Raises ApiError and Failure.
         """
         found: list[Listed] = []
+        version = ""
         for namespace in namespaces or (None,):
             token: str | None = None
             while token != "":
-                page = await self._list_page(namespace, token, selector)
-                found += [
-                    Listed(each["namespace"], each["name"], each["uid"], each.get("resourceVersion", ""))
-                    for each in (item["metadata"] for item in page["items"] or ())  # null when empty
-                ]
-                token = page.get("metadata", {}).get("continue") or ""
-        return found
+                page, token, listed_at = await self._list_page(namespace, token, selector)
+                found += page
+                version = version or listed_at
+        return Listing(tuple(found), version)
 
     async def is_discoverable(self) -> bool:
         """Whether discovery names the resource, as kopf needs it; after a change of definitions it lags behind lists.
@@ -192,9 +197,9 @@ class KubernetesApi:
             "metadata": metadata if version is None else {**metadata, "resourceVersion": version},
             "status": desired,
         }
-        answer: Any = await self._connection.call_in_turn(
-            "write a status",
-            lambda: self._objects.patch_namespaced_custom_object_status(
+
+        async def send() -> str | None:
+            answer: Any = await self._objects.patch_namespaced_custom_object_status(
                 GROUP,
                 VERSION,
                 resource.namespace,
@@ -205,33 +210,38 @@ class KubernetesApi:
                 force=True,
                 _content_type=_APPLY,
                 _request_timeout=self._connection.request_seconds,
-            ),
-        )
-        found: str | None = answer["metadata"].get("resourceVersion")
-        return found
+            )
+            found: str | None = answer["metadata"].get("resourceVersion")
+            return found
+
+        return await self._connection.call_in_turn("write a status", send)
 
     async def _version_of(self, resource: ObservedResource) -> str | None:
         """The object's version now; None when it is gone, or another has its name."""
-        try:
-            found: Any = await self._connection.call_in_turn(
-                "read a resource",
-                lambda: self._objects.get_namespaced_custom_object(
-                    GROUP,
-                    VERSION,
-                    resource.namespace,
-                    PLURAL,
-                    resource.name,
-                    _request_timeout=self._connection.request_seconds,
-                ),
+
+        async def send() -> Listed:
+            found = await self._objects.get_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                resource.namespace,
+                PLURAL,
+                resource.name,
+                _request_timeout=self._connection.request_seconds,
             )
+            return listed(found)
+
+        try:
+            there = await self._connection.call_in_turn("read a resource", send)
         except ApiError as refused:
             if refused.status == 404:
                 return None
             raise self._not_written(resource, refused) from None
-        metadata = found["metadata"]
-        return str(metadata["resourceVersion"]) if metadata["uid"] == resource.uid else None
+        return there.resource_version if there.uid == resource.uid else None
 
-    async def _list_page(self, namespace: str | None, token: str | None, selector: str) -> Any:
+    async def _list_page(
+        self, namespace: str | None, token: str | None, selector: str
+    ) -> tuple[list[Listed], str, str]:
+        """The objects, the token of the next page ("" after the last) and the version of the list."""
         options: dict[str, Any] = {
             "label_selector": selector or None,
             "limit": _PAGE,
@@ -239,15 +249,18 @@ class KubernetesApi:
             "_headers": {"Accept": _METADATA_ONLY},
             "_request_timeout": self._connection.request_seconds,
         }
-        if namespace is None:
-            return await self._connection.call(
-                "list resources",
-                lambda: self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, **options),
+
+        async def send() -> tuple[list[Listed], str, str]:
+            page: Any = (
+                await self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, **options)
+                if namespace is None
+                else await self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options)
             )
-        return await self._connection.call(
-            "list resources",
-            lambda: self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options),
-        )
+            objects = [listed(item) for item in page["items"] or ()]  # null when empty
+            metadata = page.get("metadata") or {}
+            return objects, metadata.get("continue") or "", metadata.get("resourceVersion") or ""
+
+        return await self._connection.call("list resources", send)
 
     def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
         advice = (
@@ -279,8 +292,14 @@ async def connect(
         yield KubernetesApi(connection, clock, instance)
 
 
-def is_at_least(version: str | None, other: str | None) -> bool:
-    """Whether a resource version is not older. They are decimal numbers that grow (so since Kubernetes 1.35)."""
-    if version is None or other is None or not (version.isdecimal() and other.isdecimal()):
-        return version is not None and version == other
-    return int(version) >= int(other)
+def listed(body: Any) -> Listed:
+    """What tells an object apart, from its JSON. Raises what reading JSON of another shape raises."""
+    metadata = body["metadata"]
+    return Listed(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("resourceVersion") or "")
+
+
+def _secret_data(body: bytes) -> dict[str, str]:
+    data = json.loads(body).get("data") or {}
+    if not all(isinstance(value, str) for value in data.values()):
+        raise TypeError("a value of the Secret is not text")
+    return dict(data)

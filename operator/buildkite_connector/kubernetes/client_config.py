@@ -17,6 +17,7 @@ import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from buildkite_connector.kubernetes.retry_after import HoldBack
 from buildkite_connector.model.failure import Failure, Reason
 
 _logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class KopfClientConfig:
         self._login = login
         self._same_login_seconds = same_login_seconds
         self._last: kopf.ConnectionInfo | None = None
+        self._hold_back = HoldBack()
         self._sessions = AsyncExitStack()
 
     async def log_in(self, **_: object) -> kopf.AiohttpSession:
@@ -108,6 +110,7 @@ class KopfClientConfig:
             headers=info.as_http_headers(),
             proxy=info.proxy_url,
             trust_env=True,
+            middlewares=(self._hold_back,),
         )
         await self._sessions.enter_async_context(session)
         return kopf.AiohttpSession(server=info.server, aiohttp_session=session)
