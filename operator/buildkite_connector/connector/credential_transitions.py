@@ -6,7 +6,14 @@ A result that is no longer asked for, as that of an older generation, changes no
 from dataclasses import dataclass, replace
 
 from buildkite_connector.connector import records
-from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState, claimed_identity
+from buildkite_connector.connector.state import (
+    UNREAD_SECONDS,
+    C1Identity,
+    C1Phase,
+    C1Session,
+    ConnectorState,
+    claimed_identity,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.spec import ConnectorKey, Credentials
@@ -66,7 +73,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
     """A result of another generation is dropped: the next check is due at once."""
     if result.generation != state.desired.generation:
         return _check_ended(state)
-    if _unread(result):
+    if _unread(state, result, now):
         return _secret_unread(_check_ended(state), result, now, waits)
     state = _credentials_read(state, result.credentials, now)
     check = replace(
@@ -115,9 +122,18 @@ def _check_ended(state: ConnectorState) -> ConnectorState:
     return replace(state, check=replace(state.check, running_since=None, full=False))
 
 
-def _unread(result: CheckResult) -> bool:
-    """Whether the Kubernetes API did not answer, so that nothing new is known of the Secret."""
-    return result.credentials is None and result.failure is not None and result.failure.remedy is Remedy.RETRY
+def _unread(state: ConnectorState, result: CheckResult, now: Instant) -> bool:
+    """Whether the Kubernetes API did not answer, so that nothing new is known of the Secret.
+
+    An API server that starts refuses everybody until it has read the roles: a connector that works does not lose its
+    credentials by that.
+    """
+    failure, check = result.failure, state.check
+    if result.credentials is not None or failure is None:
+        return False
+    if failure.reason is Reason.SECRET_FORBIDDEN and state.checked:
+        return check.unread is None or now.monotonic < check.unread_since + UNREAD_SECONDS
+    return failure.remedy is Remedy.RETRY
 
 
 def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:

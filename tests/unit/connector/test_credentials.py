@@ -11,6 +11,8 @@ from buildkite_connector.model.status import ConditionType
 from fakes.connector_world import HOUR, MINUTE, World, client_rejected, ready_world
 from fakes.virtual_time import virtual_time
 
+FORBIDDEN = Failure(Reason.SECRET_FORBIDDEN, "The operator may not read it.", remedy=Remedy.CREDENTIALS)
+
 
 @virtual_time
 async def test_a_changed_secret_is_seen_within_a_minute_and_syncs() -> None:
@@ -117,6 +119,31 @@ async def test_a_secret_that_cannot_be_read_for_a_moment_changes_no_condition() 
             await asyncio.sleep(MINUTE)
         told = [each.condition(ConditionType.READY) for each in world.reports.written[written:]]
         assert {each.reason for each in told if each is not None} <= {Reason.READY}
+
+
+@virtual_time
+async def test_an_api_server_that_has_not_read_the_roles_yet_costs_no_connector_its_session() -> None:
+    async with ready_world() as world:
+        written = len(world.reports.written)
+        world.vault.failure = FORBIDDEN
+        await asyncio.sleep(2 * MINUTE)
+        world.vault.failure = None
+        await asyncio.sleep(MINUTE)
+        assert (world.c1.hellos, world.c1.closed, len(world.reports.written)) == ([None], 0, written)
+
+
+@virtual_time
+async def test_a_secret_that_stays_forbidden_ends_the_contact_after_five_minutes() -> None:
+    async with ready_world() as world:
+        world.vault.failure = FORBIDDEN
+        await asyncio.sleep(UNREAD_SECONDS)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "SecretForbidden")
+        assert world.c1.closed == 1
+        world.vault.failure = None
+        await asyncio.sleep(20)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
 
 
 def told_of_the_secret(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
