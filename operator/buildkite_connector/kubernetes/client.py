@@ -1,6 +1,7 @@
 """The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from buildkite_connector.kubernetes.requests import (
 )
 from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
 from buildkite_connector.kubernetes.schema.names import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConnectorStatus
@@ -35,6 +37,8 @@ _APPLY = "application/apply-patch+yaml"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _PAGE = 500
 _CONFLICTS = 3
+
+_logger = logging.getLogger(__name__)
 
 
 class Written(Enum):
@@ -66,10 +70,11 @@ class Listing:
 class KubernetesApi:
     """Made by `connect`, for one event loop. Statuses of one object are written one after the other."""
 
-    def __init__(self, connection: Connection, clock: Clock, instance: str) -> None:
+    def __init__(self, connection: Connection, clock: Clock, instance: str, schema: ServedSchema | None = None) -> None:
+        self.schema = schema or ServedSchema()
         self._connection = connection
         self._objects = CustomObjectsApi(connection.client)
-        self._written: dict[str, tuple[str | None, ConnectorStatus]] = {}
+        self._written: dict[str, tuple[str | None, dict[str, Any]]] = {}
         self._event_writer = EventWriter(connection, clock, instance)
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
@@ -99,6 +104,29 @@ class KubernetesApi:
             return _secret_data(body)
 
         return await self._connection.call_in_turn("read a Secret", send)
+
+    async def look_at_schema(self) -> None:
+        """Learn by which schema the cluster serves the resource. What cannot be read now changes nothing."""
+
+        async def send() -> None:
+            client = self._connection.client
+            request = await client.param_serialize(
+                "GET",
+                f"/openapi/v3/apis/{GROUP}/{VERSION}",
+                header_params={"Accept": "application/json"},
+                auth_settings=["BearerToken"],
+            )
+            answer = await client.call_api(
+                *request, _preload_content=False, _request_timeout=self._connection.request_seconds
+            )
+            body = await answer.response.read()
+            if answer.response.status == 200:
+                self.schema.learn(json.loads(body))
+
+        try:
+            await self._connection.call("read the resource's schema", send)
+        except (ApiError, Failure) as error:
+            _logger.debug("the schema of the resource cannot be read", extra={"error": str(error)})
 
     def leases(self, namespace: str, label: str) -> LeaseClient:
         """The Leases with this label, in this namespace."""
@@ -143,16 +171,23 @@ class KubernetesApi:
     async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
         """Write the status by server-side apply, unless it is what is there already.
 
-        Conditions merge by type: those of other managers stay. Raises Failure when it could not be written.
+        Conditions merge by type: those of other managers stay. A field that an older CRD lacks is left out.
+        Raises Failure when it could not be written.
         """
         version, current = self._latest(resource)
-        desired = status_to_json(status)
-        if current is not None and status_to_json(current) == desired:
+        desired = self.schema.fit(status_to_json(status))
+        if current == desired:
             return Written.UNCHANGED
         for _ in range(_CONFLICTS):
             try:
                 version = await self._apply_status(resource, desired, version)
             except ApiError as refused:
+                if UNKNOWN_FIELD in refused.message:
+                    await self.look_at_schema()
+                    whole, desired = desired, self.schema.fit(desired)
+                    if desired != whole:
+                        continue
+                    self.schema.refused()
                 if refused.status == 409:
                     version = await self._version_of(resource)
                     if version is not None:
@@ -161,7 +196,8 @@ class KubernetesApi:
                     self.forget(resource.uid)
                     return Written.GONE
                 raise self._not_written(resource, refused) from None
-            self._written[resource.uid] = (version, status)
+            self.schema.accepted()
+            self._written[resource.uid] = (version, desired)
             return Written.WRITTEN
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
@@ -176,11 +212,12 @@ class KubernetesApi:
         """The object is gone: nothing of it is remembered."""
         self._written.pop(uid, None)
 
-    def _latest(self, resource: ObservedResource) -> tuple[str | None, ConnectorStatus | None]:
+    def _latest(self, resource: ObservedResource) -> tuple[str | None, dict[str, Any] | None]:
         """The newer of what was seen and what was written: the watch may lag behind a write."""
         written = self._written.get(resource.uid)
         if written is None or is_at_least(resource.resource_version, written[0]):
-            return resource.resource_version, resource.status
+            status = resource.status
+            return resource.resource_version, None if status is None else self.schema.fit(status_to_json(status))
         return written
 
     async def _apply_status(
@@ -283,13 +320,14 @@ async def connect(
     request_seconds: float = 15.0,
     *,
     may_act: Callable[[], None] = always,
+    schema: ServedSchema | None = None,
 ) -> AsyncIterator[KubernetesApi]:
     """The API that `login` leads to. `instance` is this process's name in events; for `may_act` see `Connection`.
 
     Raises Failure.
     """
     async with open_connection(login, request_seconds, may_act) as connection:
-        yield KubernetesApi(connection, clock, instance)
+        yield KubernetesApi(connection, clock, instance, schema)
 
 
 def listed(body: Any) -> Listed:

@@ -16,8 +16,10 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, ObservedResource, SecretRef
+from buildkite_connector.kubernetes.schema.served import ServedSchema
+from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.kubernetes.secrets import SecretReader, read_credentials
-from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 
@@ -37,6 +39,9 @@ class ResourceAPI(SecretReader, Protocol):
         ...
 
     async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None: ...
+
+    @property
+    def schema(self) -> ServedSchema: ...
 
     def forget(self, uid: str) -> None: ...
 
@@ -70,9 +75,13 @@ class StatusPatcher:
         self._api = api
         self.resource = resource
         self._when_gone = when_gone
+        self._outdated = ""
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-        written = await self._api.apply_status(self.resource, after)
+        try:
+            written = await self._api.apply_status(self.resource, after)
+        finally:
+            await self._tell_outdated()
         if written is Written.GONE:
             self._when_gone(self.resource)
         elif written is Written.WRITTEN:
@@ -81,6 +90,14 @@ class StatusPatcher:
                 fields = {"connector": self.resource.key, "reason": draft.reason.value, "detail": draft.message}
                 logger.log(level, "condition changed", extra=fields)
                 await self._api.post_event(self.resource, draft)
+
+    async def _tell_outdated(self) -> None:
+        """One event for each connector, when the CRD lacks what this operator needs."""
+        outdated, told = self._api.schema.outdated, self._outdated
+        self._outdated = outdated
+        if outdated and outdated != told:
+            draft = EventDraft(EventType.WARNING, Reason.KUBERNETES_REFUSED, bounded_message(outdated))
+            await self._api.post_event(self.resource, draft)
 
     def _drafts(self, before: ConnectorStatus | None, after: ConnectorStatus) -> list[EventDraft]:
         """The status is written: an error here must not write it again."""

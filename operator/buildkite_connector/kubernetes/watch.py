@@ -102,8 +102,10 @@ async def _watch_until_lost(
     try:
         async with asyncio.TaskGroup() as group:
             relisting = group.create_task(informer.relist_regularly(api, settings))
+            looking = group.create_task(_look_at_schema(api, settings))
             await _run_kopf(informer, login, settings, stop)
             relisting.cancel()
+            looking.cancel()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
     else:
@@ -111,6 +113,12 @@ async def _watch_until_lost(
     if isinstance(cause, Failure) or stop.is_set():
         raise cause
     return cause
+
+
+async def _look_at_schema(api: KubernetesApi, settings: WatchSettings) -> None:
+    while True:
+        await api.look_at_schema()
+        await asyncio.sleep(settings.relist_seconds)
 
 
 def _sentence(lost: Exception | None) -> str:

@@ -47,6 +47,9 @@ class ObjectsHandler(kmock.KubernetesScaffold):
         target: Target | None = None
         try:
             self._fail_on_demand(raw_request)
+            if (document := self._openapi(raw_request.path)) is not None:
+                self._note(raw_request, None, 200)
+                return web.json_response(document)
             target = self._target(raw_request.path)
             if target is not None and _is_watch(raw_request):
                 stream = self._watch(raw_request, target)
@@ -94,6 +97,22 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             yield
         finally:
             self._faults.remove(fault)
+
+    def _openapi(self, path: str) -> Manifest | None:
+        """The schemas of one group's custom resources, as the API server publishes them; None for another path."""
+        match path.strip("/").split("/"):
+            case ["openapi", "v3", "apis", group, version]:
+                custom = [each for each in self._store.resources if each.custom]
+                schemas = {
+                    each.kind: {
+                        **each.schema,
+                        "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": each.kind}],
+                    }
+                    for each in custom
+                    if (each.group, each.version) == (group, version)
+                }
+                return {"openapi": "3.0.0", "components": {"schemas": schemas}}
+        return None
 
     def _target(self, path: str) -> Target | None:
         """What a path names; None when it is discovery or the like, ApiError 404 when it is unknown."""

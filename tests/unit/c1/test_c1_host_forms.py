@@ -28,7 +28,16 @@ NAMES = [
         f"{'a' * 64}.conductor.one",
         "a..conductor.one",
     ),
-    *("127.0.0.1", "1.2.3", "0x7f.1", "2130706433", "[::1]", "[fe80::1]:443", "[::ffff:1.2.3.4]"),
+    *(
+        "a.xn--a.conductor.one",
+        "127.0.0.1",
+        "1.2.3",
+        "0x7f.1",
+        "2130706433",
+        "[::1]",
+        "[fe80::1]:443",
+        "[::ffff:1.2.3.4]",
+    ),
 ]
 UNUSED = C1Settings(https_proxy="http://127.0.0.1:1", no_proxy="")
 TRUST = load_trust(UNUSED)

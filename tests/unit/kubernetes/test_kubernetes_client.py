@@ -208,11 +208,12 @@ async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_sta
     )
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        kind = "Content-Type: application/json"
-        writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
-        await writer.drain()
+        while head := (await reader.readuntil(b"\r\n\r\n")).decode().lower():
+            if "content-length: " in head:
+                await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+            kind = "Content-Type: application/json"
+            writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+            await writer.drain()
 
     seen, path = create(double), tmp_path / "older"
     async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:

@@ -85,7 +85,7 @@ def watching(hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> W
 
 
 def asked(double: KubernetesDouble) -> int:
-    return sum(each.resource in {PLURAL, ""} for each in double.transcript)
+    return sum(each.path.endswith(PLURAL) for each in double.transcript)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

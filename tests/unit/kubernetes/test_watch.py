@@ -168,8 +168,8 @@ class TestTrouble:
         await watching.until_ready(task)
         await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
         with double.outage(503):  # kopf waits 1, 2, then 4 seconds: longer than two relists take
-            before = len(double.transcript)
-            await double.wait_until(lambda: len(double.transcript) > before + 5, timeout=DEADLINE)
+            before = asked(double)
+            await double.wait_until(lambda: asked(double) > before + 5, timeout=DEADLINE)
         apply(double, request="now")
         with pytest.raises(Failure, match="default/acme changed, and the watch did not report"):
             async with asyncio.timeout(DEADLINE):
@@ -211,9 +211,9 @@ class TestTrouble:
         async with watching.running(WatchSettings(poll_seconds=0.01)):
             await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
             with double.failing(status, watches=True):
-                asked = len(refused_watches(double, status))
+                before = len(refused_watches(double, status))
                 double.drop_watches()
-                await double.wait_until(lambda: len(refused_watches(double, status)) > asked, timeout=DEADLINE)
+                await double.wait_until(lambda: len(refused_watches(double, status)) > before, timeout=DEADLINE)
                 apply(double, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
         assert caplog.text.count("the watch was broken off and begins anew") <= 1
@@ -241,9 +241,9 @@ class TestTrouble:
         async with watching.running(WatchSettings(poll_seconds=0.01)):
             await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
             with double.failing(200, watches=True, body=body):
-                asked = len(refused_watches(double, 200))
+                before = len(refused_watches(double, 200))
                 double.drop_watches()
-                await double.wait_until(lambda: len(refused_watches(double, 200)) > asked, timeout=DEADLINE)
+                await double.wait_until(lambda: len(refused_watches(double, 200)) > before, timeout=DEADLINE)
                 apply(double, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
 
@@ -311,15 +311,15 @@ class TestRestoreOfEtcd:
         async with watching.running(self.SETTINGS):
             for number in range(2):
                 apply(double, request=str(number))
-                lists = relists(double)
-                await double.wait_until(lambda lists=lists: relists(double) > lists, timeout=DEADLINE)  # type: ignore[misc]
+                lists = asked(double)
+                await double.wait_until(lambda lists=lists: asked(double) > lists, timeout=DEADLINE)  # type: ignore[misc]
         assert hub.forgotten == []
         assert "set back" not in caplog.text
 
 
 def refused_watches(double: KubernetesDouble, status: int) -> list[Exchange]:
-    return [each for each in double.transcript if each.resource in {PLURAL, ""} and each.status == status]
+    return [each for each in double.transcript if each.path.endswith(PLURAL) and each.status == status]
 
 
-def relists(double: KubernetesDouble) -> int:
-    return sum(each.resource == PLURAL for each in double.transcript)
+def asked(double: KubernetesDouble) -> int:
+    return sum(each.path.endswith(PLURAL) for each in double.transcript)
