@@ -55,7 +55,7 @@ FULL = ConnectorStatus(
         condition(ConditionType.DELIVERED, Reason.DELIVERED, "C1 took it."),
     ),
     organization=Organization("o-1", OrganizationSlug("acme-inc"), "Acme-Inc"),
-    token_expires_at="2027-01-01T00:00:00Z",
+    token_expires_at=datetime(2027, 1, 1, tzinfo=UTC),
     missing_scopes=("read_teams",),
     last_sync_time=NOW - timedelta(minutes=10),
     last_successful_sync_time=NOW - timedelta(minutes=10),

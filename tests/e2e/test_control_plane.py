@@ -22,6 +22,7 @@ from harness.kubectl_table import render_table
 from simulators.kubernetes.client import WIDGETS, accepted, widget
 
 DEADLINE = 60.0
+RELIST_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,35 @@ async def test_the_watch_tells_what_happens_and_goes_on_after_the_api_server_was
             plane.resume()
             await asyncio.to_thread(apply, plane, "second", "after a pause")
             await hub.until({"second": "after a pause"})
+            stop.set()
+
+
+async def test_a_restore_of_etcd_makes_every_resource_begin_anew(assets: Assets) -> None:
+    """Versions go back: what is changed or back since the restore is told, though the versions seen are higher."""
+    with ControlPlane(assets) as plane, released(plane) as release:
+        login, hub, ready, stop = (
+            KubeconfigLogin(str(release.kubeconfig)),
+            EventHandler(),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
+        apply(plane, "acme", "once")
+        apply(plane, "second", "once")
+        await asyncio.to_thread(plane.back_up)
+        settings = WatchSettings(("default",), relist_seconds=RELIST_SECONDS)
+        async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
+            group.create_task(run_watch(hub, api, login, settings, ready=ready, stop=stop))
+            await ready.wait()
+            for number in range(20):
+                await asyncio.to_thread(apply, plane, "acme", f"before {number}")
+            await asyncio.to_thread(plane.kubectl, "delete", "bkc/second")
+            await asyncio.to_thread(apply, plane, "third", "once")
+            await hub.until({"acme": "before 19", "third": "once"})
+
+            await asyncio.to_thread(plane.restore)
+            await hub.until({"acme": "once", "second": "once"})
+            await asyncio.to_thread(apply, plane, "acme", "after the restore")
+            await hub.until({"acme": "after the restore", "second": "once"})
             stop.set()
 
 

@@ -8,7 +8,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from buildkite_connector.model.directory import (
@@ -83,7 +83,7 @@ class Buildkite:
     reread_seconds: float = 0.0
     preflights: int = 0
     refusal: Failure | None = None
-    token_expires_at: str | None = "2027-01-01T00:00:00Z"
+    token_expires_at: datetime | None = datetime(2027, 1, 1, tzinfo=UTC)
     failures: deque[Failure | Exception] = field(default_factory=deque)
     active: int = 0
     most_active: int = 0

@@ -34,18 +34,26 @@ class LeaseServer:
         self.leases[name] = Lease(name, record, str(self._version), shards)
         return self.leases[name]
 
+    def restore(self, lease: Lease) -> None:
+        """What a restore of etcd does: the Lease and all versions are as they were."""
+        self.leases[lease.name], self._version = lease, int(lease.version)
+
     def holder(self, name: str = "lease") -> str:
         return self.leases[name].record.holder
 
 
 @dataclass
 class Network:
-    """One process's way to the server; seconds a message takes each way. `cut`: it fails at once."""
+    """One process's way to the server; seconds a message takes each way.
+
+    `cut`: it fails at once; `asks_to_wait`: with a Retry-After of so many seconds.
+    """
 
     server: LeaseServer
     there: float = 0.0
     back: float = 0.0
     cut: bool = False
+    asks_to_wait: float | None = None
     chance: random.Random | None = None
     calls: int = 0
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
@@ -93,8 +101,8 @@ class Network:
     async def _travel(self, seconds: float) -> None:
         self.calls += 1
         await asyncio.sleep(seconds if self.chance is None else self.chance.expovariate(1 / seconds) if seconds else 0)
-        if self.cut:
-            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "the network is cut")
+        if self.cut or self.asks_to_wait is not None:
+            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "the network is cut", retry_after=self.asks_to_wait)
 
 
 class Ended(BaseException):

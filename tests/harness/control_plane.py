@@ -105,15 +105,18 @@ class ControlPlane(Cluster):
         self._port = free_port()
         self._issue_credentials()
 
-        etcd_url = f"http://127.0.0.1:{free_port()}"
-        etcd = ServerProcess(self._etcd_command(etcd_url), self.directory / "etcd.log")
-        opening.callback(etcd.stop)
-        etcd.start()
-        etcd.wait_until_healthy(f"{etcd_url}/health")
+        self._etcd_url = f"http://127.0.0.1:{free_port()}"
+        self._etcd = ServerProcess(self._etcd_command(self._etcd_url), self.directory / "etcd.log")
+        opening.callback(self._etcd.stop)
+        self._start_etcd()
 
-        self._apiserver = ServerProcess(self._apiserver_command(etcd_url), self.directory / "kube-apiserver.log")
+        self._apiserver = ServerProcess(self._apiserver_command(self._etcd_url), self.directory / "kube-apiserver.log")
         opening.callback(self._apiserver.stop)
         self.start_apiserver()
+
+    def _start_etcd(self) -> None:
+        self._etcd.start()
+        self._etcd.wait_until_healthy(f"{self._etcd_url}/health")
 
     @property
     def url(self) -> str:
@@ -140,6 +143,27 @@ class ControlPlane(Cluster):
     def stop_apiserver(self) -> None:
         """End the API server: watches break, and connections are refused until `start_apiserver`."""
         self._apiserver.stop()
+
+    def back_up(self) -> None:
+        """Keep all that there is for `restore`. The API server and etcd are down meanwhile."""
+        self.stop_apiserver()
+        self._etcd.stop()
+        shutil.copytree(self._data, self._data.with_suffix(".backup"))
+        self._start_etcd()
+        self.start_apiserver()
+
+    def restore(self) -> None:
+        """Set everything back to the backup, resource versions included, as a restore of etcd's data does."""
+        self.stop_apiserver()
+        self._etcd.stop()
+        shutil.rmtree(self._data)
+        shutil.copytree(self._data.with_suffix(".backup"), self._data)
+        self._start_etcd()
+        self.start_apiserver()
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "etcd"
 
     def pause(self) -> None:
         """Freeze the API server: connections open and requests hang, until `resume`."""
@@ -197,7 +221,7 @@ class ControlPlane(Cluster):
     def _etcd_command(self, url: str) -> list[str]:
         return [
             str(self._assets.etcd),
-            f"--data-dir={self.directory / 'etcd'}",
+            f"--data-dir={self._data}",
             f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}",
             "--listen-peer-urls=http://127.0.0.1:0",

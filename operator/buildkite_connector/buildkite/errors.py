@@ -7,8 +7,7 @@ Messages say what was asked and what came, never with what token.
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,16 +19,13 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.network import Proxy, connection_errors
 from buildkite_connector.sync.preflight import ScopesMissing
-from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
+from buildkite_connector.timing.server_time import clock_error, retry_after, server_time, wrong_clock
 
 LONGEST_WAIT = 3600.0
 """Seconds; no server gets to put a sync off for longer."""
 
 LONGEST_COMPLAINT = 200
 """Characters of what Buildkite says that are passed on."""
-
-LONGEST_DATE = 64
-"""Characters of a Retry-After that are read as a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def from_status(
     """
     said = f"its body {body} and was left unread" if isinstance(body, BodyRefused) else call.quote(complaint(body))
     quoted = f" ({said})" if said else ""
-    wait = retry_after(headers, now)
+    wait = retry_after(headers, now, LONGEST_WAIT)
     if status == 429:
         return FailedAttempt(
             Failure(
@@ -222,20 +218,3 @@ def _token_refused(refused: str, headers: Mapping[str, str], now: datetime, toke
         "replace this one.",
         remedy=Remedy.CREDENTIALS,
     )
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait as Retry-After tells them, as a number or a date; None when it tells nothing.
-
-    Never less than none or more than LONGEST_WAIT.
-    """
-    text = headers.get("retry-after", "")
-    try:
-        if text.isdecimal():
-            seconds = float(text)
-        else:
-            moment = parsedate_to_datetime(text[:LONGEST_DATE])
-            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(0.0, seconds), LONGEST_WAIT)

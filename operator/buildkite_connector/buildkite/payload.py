@@ -9,6 +9,7 @@ name it.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from sys import intern
 from typing import Annotated, Any, TypeVar
 
@@ -226,7 +227,7 @@ def organization(body: bytes, redactor: Redactor) -> Organization:
 
 def token(body: bytes) -> TokenFacts:
     found = _parse(_token, body)
-    return TokenFacts(found.uuid, found.scopes, found.expires_at and _iso_8601(found.expires_at))
+    return TokenFacts(found.uuid, found.scopes, _moment(found.expires_at) if found.expires_at else None)
 
 
 def refusal(body: bytes) -> Refusal:
@@ -258,12 +259,15 @@ def _check_words(words: Iterable[str], redactor: Redactor) -> None:
         raise PayloadError("body: expected ids and slugs, but a credential is among them", broken=False)
 
 
-def _iso_8601(moment: str) -> str:
-    """`2025-07-23 06:07:42 UTC` as `2025-07-23T06:07:42Z`; ISO 8601 as it is. Raises PayloadError."""
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(?: ?UTC|Z)", moment)
-    if found is None:
-        raise PayloadError("expires_at: expected a time like 2025-07-23 06:07:42 UTC", broken=False)
-    return f"{found[1]}T{found[2]}Z"
+def _moment(text: str) -> datetime:
+    """`2025-07-23 06:07:42 UTC`, or ISO 8601 with a zone, in UTC and whole seconds. Raises PayloadError."""
+    try:
+        moment = datetime.fromisoformat(re.sub(" ?UTC$", "Z", text))
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC).replace(microsecond=0)
+    except (ValueError, OverflowError):
+        pass
+    raise PayloadError("expires_at: expected a time like 2025-07-23 06:07:42 UTC", broken=False)
 
 
 def _parse(adapter: TypeAdapter[T], body: bytes) -> T:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import httpx
+
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
 
 
@@ -67,8 +69,8 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        _ = parts.port
-    except ValueError as error:
+        _ = parts.port, httpx.URL(url).host  # which also reads a part that begins with xn--
+    except (ValueError, httpx.InvalidURL) as error:
         raise ValueError(f"{expected}, but it is no URL: {error}.") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"{expected}, without a user name or password in it.")

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
+import httpx
+
 DEFAULT_PORT = 443
 
 _HOST_PORT = re.compile(
@@ -37,8 +39,20 @@ def parse_endpoint(text: str) -> Endpoint:
     if not 1 <= port <= 65535:
         raise ValueError("has a port that is not between 1 and 65535")
     if match["ipv6"] is None:
-        return Endpoint(match["name"], port)
+        return _checked(Endpoint(match["name"], port))
     try:
         return Endpoint(str(IPv6Address(match["ipv6"])), port)
     except ValueError:
         raise ValueError("is not an IPv6 address, though it stands in brackets") from None
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    """The HTTP client reads parts that begin with xn--, and addresses, only when a request is made."""
+    try:
+        _ = httpx.URL(f"https://{endpoint}").host
+    except (httpx.InvalidURL, UnicodeError):
+        raise ValueError(
+            "is not the name of a host: a part that begins with xn-- must be Punycode of a name that IDNA allows, and"
+            " an address has four numbers up to 255"
+        ) from None
+    return endpoint

@@ -25,6 +25,7 @@ from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.resource import ObservedConnector
+from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.watch import Pulse, WatchSettings, run_watch
 from buildkite_connector.network import Network
 from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
@@ -85,7 +86,11 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
         "watch": heard_lately("the watch", lambda: pulse.last, clock),
         "leader": lambda: leadership.healthy(clock.monotonic()),
     }
-    ready_checks = {"resources": lambda: None if ready.is_set() else "not all resources were seen yet"}
+    schema = ServedSchema()
+    ready_checks = {
+        "resources": lambda: None if ready.is_set() else "not all resources were seen yet",
+        "crd": lambda: schema.outdated or None,
+    }
     login = choose_client_config(os.environ, Path.home(), network)
     with open_telemetry(os.environ, network, gauges) as telemetry:
         async with (
@@ -94,7 +99,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 settings.buildkite, network, clock=clock, observer=telemetry.observer, may_send=leadership.may_act
             ) as buildkite,
             open_c1(settings.c1, network, clock=clock, observer=telemetry.observer, may_send=leadership.may_act) as c1,
-            connect(login, clock, socket.gethostname(), may_act=leadership.may_act) as api,
+            connect(login, clock, socket.gethostname(), may_act=leadership.may_act, schema=schema) as api,
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(

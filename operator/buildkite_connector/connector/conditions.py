@@ -44,6 +44,7 @@ class Findings:
     `held`: why the staged snapshot must not go out; `shrunk`: what it lost although it may; `awaiting_task`: it waits
     for C1. `provisions`: memberships may be changed, but for `write_failure`.
     `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence.
+    `stale_credentials`: why those in use may be old.
     """
 
     generation: int
@@ -63,6 +64,7 @@ class Findings:
     provisions: bool = False
     write_failure: Failure | None = None
     secret_is_late: bool = False
+    stale_credentials: Failure | None = None
 
 
 CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
@@ -113,6 +115,7 @@ def find(state: ConnectorState, now: Instant) -> Findings:
         provisions=provisions,
         write_failure=blocked_writing(state) if provisions else None,
         secret_is_late=state.secret_is_late(now),
+        stale_credentials=state.stale_credentials(now),
     )
 
 
@@ -186,7 +189,13 @@ def _is_stalled(findings: Findings, blocking: Failure | None) -> bool:
 
 def _blocking(findings: Findings) -> Failure | None:
     """The one failure to tell first: without credentials nothing else matters."""
-    return findings.preflight_failure or findings.sync_failure or findings.c1_failure or findings.delivery_failure
+    return (
+        findings.preflight_failure
+        or findings.sync_failure
+        or findings.c1_failure
+        or findings.delivery_failure
+        or findings.stale_credentials
+    )
 
 
 def _credentials(findings: Findings) -> ConditionValue:
@@ -197,6 +206,7 @@ def _credentials(findings: Findings) -> ConditionValue:
         failure = findings.sync_failure
     if failure is not None and failure.reason in _TOKEN_IS_GOOD:
         return ConditionValue(ConditionStatus.UNKNOWN, failure.reason, f"{TOKEN_ACCEPTED} {failure.message}")
+    failure = failure or findings.stale_credentials
     if failure is not None:
         status = ConditionStatus.FALSE if failure.remedy is Remedy.CREDENTIALS else ConditionStatus.UNKNOWN
         return ConditionValue(status, failure.reason, failure.message)

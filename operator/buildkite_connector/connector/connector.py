@@ -47,6 +47,7 @@ from buildkite_connector.timing.clock import Instant, instant
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 0.0
+AFTER_ERROR_SECONDS = 1.0
 MOST_ROUNDS = 5
 """How often `decide` is asked in one step: an action that fails at once makes others due."""
 
@@ -136,8 +137,19 @@ class Connector:
     # The loop: one transition, then whatever it makes due
 
     def _apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
-        """The only place that changes the state. A connector that is closed begins nothing any more."""
+        """The only place that changes the state. A connector that is closed begins nothing any more.
+
+        An error is the caller's, and the next step comes soon all the same.
+        """
         now = instant(self._env.clock)
+        try:
+            self._change(transition, now)
+        except Exception:
+            self._wake = now.monotonic + AFTER_ERROR_SECONDS
+            self._env.scheduler.wake(self)
+            raise
+
+    def _change(self, transition: Callable[[ConnectorState, Instant], ConnectorState], now: Instant) -> None:
         self._state = transition(self._state, now)
         if not self._closed:
             self._claim_host_id()
@@ -236,7 +248,13 @@ class Connector:
 
     async def _check(self, *, full: bool) -> None:
         result = await check(self._key, self._state.desired, self._state.check.credentials, self._env, full=full)
+        before = self._state.check.unread
         self._apply(lambda state, now: on_credentials.check_finished(state, result, now, self._env.waits))
+        unread = self._state.check.unread
+        if unread is not None and before is None:
+            logger.warning("the Secret cannot be read", extra={"connector": self.name, "error": unread.message})
+        elif before is not None and unread is None:
+            logger.info("the Secret was read again", extra={"connector": self.name})
 
     def _open_c1(self, action: OpenC1, now: Instant) -> None:
         env, credentials = self._env, self._state.check.credentials

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from buildkite_connector.connector import records
 from buildkite_connector.connector.state import (
+    UNREAD_SECONDS,
     C1Identity,
     C1Phase,
     C1Session,
@@ -28,6 +29,8 @@ INVALID_SECRET_SECONDS = 10.0
 """The same while the credentials are invalid, so that a corrected Secret takes effect soon."""
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
+_OF_KUBERNETES = frozenset({Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED})
+"""Failures that say nothing of Buildkite."""
 CHECK, RESTORE = "check", "restore"
 """Names of the actions that the state marks as under way."""
 
@@ -89,7 +92,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
     """A result of another generation is dropped: the next check is due at once."""
     if result.generation != state.desired.generation:
         return _check_ended(state)
-    if _unread(result):
+    if _unread(state, result, now):
         return _secret_unread(_check_ended(state), result, now, waits)
     state = _credentials_read(state, result.credentials, now)
     check = replace(
@@ -99,6 +102,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
         generation=result.generation,
         sync_request=result.sync_request,
         credentials=result.credentials,
+        unread=None,
     )
     if result.failure is not None:
         missing = result.missing_scopes or check.missing_scopes
@@ -127,7 +131,8 @@ def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, wa
     if failure.remedy is Remedy.RETRY:
         wait = BETWEEN_SYNCS.wait(failures, waits.jitter, failure.retry_after)
     check = replace(state.check, failure=failure.without_traceback(), failures=failures, full_due=now.monotonic + wait)
-    blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    asked = 0.0 if failure.reason in _OF_KUBERNETES else failure.retry_after or 0.0
+    blocked = now.monotonic + min(asked, LONGEST_RETRY_AFTER)
     state = replace(state, check=check, sync_blocked_until=max(state.sync_blocked_until, blocked))
     return _secret_read_later(state, now, waits)
 
@@ -136,18 +141,40 @@ def _check_ended(state: ConnectorState) -> ConnectorState:
     return replace(state, check=replace(state.check, running_since=None, full=False))
 
 
-def _unread(result: CheckResult) -> bool:
-    """Whether the Kubernetes API did not answer, so that nothing new is known of the Secret."""
-    return result.credentials is None and result.failure is not None and result.failure.remedy is Remedy.RETRY
+def _unread(state: ConnectorState, result: CheckResult, now: Instant) -> bool:
+    """Whether the Kubernetes API did not answer, so that nothing new is known of the Secret.
+
+    An API server that starts refuses everybody until it has read the roles: a connector that works does not lose its
+    credentials by that.
+    """
+    failure, check = result.failure, state.check
+    if result.credentials is not None or failure is None:
+        return False
+    if failure.reason is Reason.SECRET_FORBIDDEN and state.checked:
+        return check.unread is None or now.monotonic < check.unread_since + UNREAD_SECONDS
+    return failure.remedy is Remedy.RETRY
 
 
 def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
     if result.failure is None or state.checked:
-        due = now.monotonic + INVALID_SECRET_SECONDS
-        return replace(state, check=replace(state.check, sync_request=result.sync_request, secret_due=due))
-    check = replace(state.check, generation=result.generation, sync_request=result.sync_request, preflight=None)
+        failure, check = result.failure, state.check
+        wait = max(INVALID_SECRET_SECONDS, (failure and failure.retry_after) or 0.0)
+        due = now.monotonic + wait
+        check = replace(check, sync_request=result.sync_request, secret_due=due)
+        if failure is not None and (check.unread is None or check.unread.reason is not failure.reason):
+            since = now.monotonic if check.unread is None else check.unread_since
+            check = replace(check, unread=_stale(failure), unread_since=since)
+        return replace(state, check=check)
+    check = replace(
+        state.check, generation=result.generation, sync_request=result.sync_request, preflight=None, unread=None
+    )
     return credentials_failed(replace(state, check=check), result.failure, now, waits)
+
+
+def _stale(failure: Failure) -> Failure:
+    sentence = f"{failure.message} The connector goes on with the credentials that it has read before."
+    return Failure(failure.reason, sentence)
 
 
 def _credentials_read(state: ConnectorState, credentials: Credentials | None, now: Instant) -> ConnectorState:

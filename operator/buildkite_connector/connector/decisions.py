@@ -265,18 +265,7 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
     check, c1 = state.check, state.c1
     if state.desired.spec.suspend:
         return
-    if check.running_since is None:
-        if check.secret_read is SecretRead.NONE:
-            yield check.secret_due
-        if state.check_requested:
-            yield check.requested_at + REQUESTS_APART
-        if check.write_failure is not None:
-            yield check.full_due
-        if check.failure is not None:
-            yield check.full_due
-            yield state.sync_blocked_until
-    if check.failure is not None:
-        yield state.secret_late_until
+    yield from _check_times(state)
     changes = sentence_changes(check.preflight.token.expires_at, now.wall) if check.preflight is not None else None
     if changes is not None:
         yield now.monotonic + (changes - now.wall).total_seconds()
@@ -294,3 +283,21 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         age_begins = now.monotonic + (state.records.last_sync.finished_at - now.wall).total_seconds()
         yield age_begins  # later than now when the clock was set back
         yield age_begins + state.desired.spec.max_snapshot_age
+
+
+def _check_times(state: ConnectorState) -> Iterator[float]:
+    check = state.check
+    if check.running_since is None:
+        if check.secret_read is SecretRead.NONE:
+            yield check.secret_due
+        if state.check_requested:
+            yield check.requested_at + REQUESTS_APART
+        if check.write_failure is not None:
+            yield check.full_due
+        if check.failure is not None:
+            yield check.full_due
+            yield state.sync_blocked_until
+    if check.failure is not None:
+        yield state.secret_late_until
+    if check.unread is not None:
+        yield state.unread_shown_at

@@ -19,6 +19,8 @@ from buildkite_connector.timing.clock import Instant
 
 LATE_SECRET_SECONDS = 180.0
 """How long after a resource was made or edited a missing Secret counts as on its way."""
+UNREAD_SECONDS = 300.0
+"""How long a Secret that was read before may be out of reach before the status says so; syncs go on."""
 _LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
 
 
@@ -71,6 +73,7 @@ class Check:
     the last one began that a request asked for. `secret_due` is when the connector asks for its turn to read the Secret
     again, `secret_read` how far that is; `full_due` when Buildkite is asked again although the Secret is the same.
     `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
+    `unread`: why the Secret of a connector that works cannot be read any more, since `unread_since`.
     """
 
     generation: int = -1
@@ -87,6 +90,8 @@ class Check:
     write_failure: Failure | None = None
     secret_read: SecretRead = SecretRead.NONE
     requested_at: float = float("-inf")
+    unread: Failure | None = None
+    unread_since: float = 0.0
 
 
 class C1Phase(Enum):
@@ -265,6 +270,16 @@ class ConnectorState:
         """Whether a missing Secret may still be on its way, as when another operator makes it."""
         failure = self.check.failure
         return failure is not None and failure.reason in _LATE and now.monotonic < self.secret_late_until
+
+    def stale_credentials(self, now: Instant) -> Failure | None:
+        """Why the credentials in use may be old, once their Secret could not be read for UNREAD_SECONDS."""
+        if self.check.unread is None or self.desired.spec.suspend or now.monotonic < self.unread_shown_at:
+            return None
+        return self.check.unread
+
+    @property
+    def unread_shown_at(self) -> float:
+        return self.check.unread_since + UNREAD_SECONDS
 
     @property
     def secret_late_until(self) -> float:

@@ -51,25 +51,25 @@ class StatusWriter:
             status = self._wanted
             try:
                 await self._sink.report(self._written, status)
-            except Failure as failure:
+            except Exception as error:
                 failures += 1
-                logger.warning(
-                    "the status could not be written", extra={"connector": self._name, "error": failure.message}
-                )
+                self._log(error, failures)
                 if self._closed:
                     return
-                await self._clock.sleep(BETWEEN_REPORTS.wait(failures, self._jitter, failure.retry_after))
+                retry_after = error.retry_after if isinstance(error, Failure) else None
+                await self._clock.sleep(BETWEEN_REPORTS.wait(failures, self._jitter, retry_after))
             else:
                 failures = 0
                 self._written = status
 
+    def _log(self, error: Exception, failures: int) -> None:
+        fields = {"connector": self._name}
+        if isinstance(error, Failure):
+            logger.warning("the status could not be written", extra={**fields, "error": error.message})
+        elif failures == 1:
+            logger.error("a status write failed unexpectedly", extra=fields, exc_info=error)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._writing = None
-        if task.cancelled():
-            return
-        if task.exception() is not None:
-            logger.error(
-                "a status write failed unexpectedly", extra={"connector": self._name}, exc_info=task.exception()
-            )
-        elif self._wanted is not None:
+        if not task.cancelled() and self._wanted is not None:
             self.write(self._wanted)  # it may have come after the last look and before this

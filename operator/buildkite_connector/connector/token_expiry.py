@@ -10,27 +10,21 @@ WARNED_DAYS = 14
 _DAY = timedelta(days=1)
 
 
-def expires_soon(expires_at: str | None, now: datetime) -> str | None:
-    """What a person is told from `WARNED_DAYS` before `expires_at` (ISO 8601, UTC; None: never) on, else None."""
-    end = _parsed(expires_at)
+def expires_soon(end: datetime | None, now: datetime) -> str | None:
+    """What a person is told from `WARNED_DAYS` before `end` (UTC; None: never) on, else None."""
     if end is None or end - now > WARNED_DAYS * _DAY:
         return None
     days = max(math.ceil((end - now) / _DAY), 0)
     when = f"in {days} days" if days > 1 else "within a day" if days else "now"
     return (
-        f"The Buildkite API token expires {when} ({expires_at}). Create a new one with the same scopes and"
-        " replace it before then."
+        f"The Buildkite API token expires {when} ({end:%Y-%m-%dT%H:%M:%SZ}). Create a new one with the same scopes"
+        " and replace it before then."
     )
 
 
-def sentence_changes(expires_at: str | None, now: datetime) -> datetime | None:
+def sentence_changes(end: datetime | None, now: datetime) -> datetime | None:
     """When `expires_soon` next gives another answer; None: never."""
-    end = _parsed(expires_at)
     if end is None or end <= now:
         return None
     days = min(math.ceil((end - now) / _DAY) - 1, WARNED_DAYS)
     return end - days * _DAY
-
-
-def _parsed(expires_at: str | None) -> datetime | None:
-    return datetime.fromisoformat(expires_at) if expires_at else None

@@ -12,6 +12,7 @@ import kopf
 from buildkite_connector.kubernetes.access import ClientConfig, InClusterLogin
 from buildkite_connector.kubernetes.api_session import ApiSession
 from buildkite_connector.kubernetes.kubeconfig import KubeconfigLogin
+from buildkite_connector.kubernetes.retry_after import HoldBack
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.network import Network
 
@@ -42,6 +43,7 @@ class KopfClientConfig:
         self._login = login
         self._same_login_seconds = same_login_seconds
         self._session: ApiSession | None = None
+        self._hold_back = HoldBack()
 
     async def log_in(self, **_: object) -> kopf.AiohttpSession:
         """Raises kopf.TemporaryError, which kopf logs as a sentence and tries again; any other with a traceback."""
@@ -53,7 +55,7 @@ class KopfClientConfig:
             access = await self._login.load()
         except Failure as failure:
             raise kopf.TemporaryError(failure.message, delay=self._same_login_seconds) from None
-        self._session = ApiSession(self._login, access)
+        self._session = ApiSession(self._login, access, (self._hold_back,))
         # kopf uses no more of a session than ApiSession has.
         return kopf.AiohttpSession(server=access.server, aiohttp_session=cast(aiohttp.ClientSession, self._session))
 

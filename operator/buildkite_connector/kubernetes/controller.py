@@ -16,14 +16,19 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, ObservedResource, SecretRef
+from buildkite_connector.kubernetes.schema.served import ServedSchema
+from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.kubernetes.secrets import SecretReader, read_credentials
-from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 
 logger = logging.getLogger(__name__)
 
 Resource = ObservedConnector | BrokenConnector
+
+RETRY_SECONDS = 300.0
+"""Interval between two tries to serve a resource that breaks its connector, although it did not change."""
 
 
 class ResourceAPI(SecretReader, Protocol):
@@ -34,6 +39,9 @@ class ResourceAPI(SecretReader, Protocol):
         ...
 
     async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None: ...
+
+    @property
+    def schema(self) -> ServedSchema: ...
 
     def forget(self, uid: str) -> None: ...
 
@@ -67,17 +75,37 @@ class StatusPatcher:
         self._api = api
         self.resource = resource
         self._when_gone = when_gone
+        self._outdated = ""
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-        written = await self._api.apply_status(self.resource, after)
+        try:
+            written = await self._api.apply_status(self.resource, after)
+        finally:
+            await self._tell_outdated()
         if written is Written.GONE:
             self._when_gone(self.resource)
         elif written is Written.WRITTEN:
-            for draft in draft_events(before, after):
+            for draft in self._drafts(before, after):
                 level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
                 fields = {"connector": self.resource.key, "reason": draft.reason.value, "detail": draft.message}
                 logger.log(level, "condition changed", extra=fields)
                 await self._api.post_event(self.resource, draft)
+
+    async def _tell_outdated(self) -> None:
+        """One event for each connector, when the CRD lacks what this operator needs."""
+        outdated, told = self._api.schema.outdated, self._outdated
+        self._outdated = outdated
+        if outdated and outdated != told:
+            draft = EventDraft(EventType.WARNING, Reason.KUBERNETES_REFUSED, bounded_message(outdated))
+            await self._api.post_event(self.resource, draft)
+
+    def _drafts(self, before: ConnectorStatus | None, after: ConnectorStatus) -> list[EventDraft]:
+        """The status is written: an error here must not write it again."""
+        try:
+            return draft_events(before, after)
+        except Exception:
+            logger.exception("no event could be made of a change", extra={"connector": self.resource.key})
+            return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +120,8 @@ class _Entry:
 class Controller:
     """All resources that this process sees, and the connectors of those that it acts for.
 
-    `acting` False: a standby, which observes only. `group` owns the closing of connectors.
+    `acting` False: a standby, which observes only. `group` owns the closing of connectors. A resource that breaks its
+    connector is logged once and tried again, when it changes and every RETRY_SECONDS; the others are served.
     """
 
     def __init__(
@@ -104,14 +133,16 @@ class Controller:
         self._acting = acting
         self._entries: dict[ConnectorKey, _Entry] = {}
         self._closing: dict[ConnectorKey, asyncio.Task[None]] = {}
+        self._broken: dict[ConnectorKey, Resource] = {}
+        self._retrying: asyncio.Task[None] | None = None
         self._closed = False
 
     def start_acting(self) -> None:
         """Begin each connector from the newest status."""
         self._acting = True
-        for key, entry in list(self._entries.items()):
+        for entry in list(self._entries.values()):
             if entry.connector is None:
-                self._entries[key] = self._begin(entry.resource)
+                self.observe(entry.resource)
 
     async def stop_acting(self) -> None:
         """Close each connector and go on observing; the staged files stay."""
@@ -126,6 +157,18 @@ class Controller:
         """A resource as it is now; the same again costs nothing."""
         if self._closed:
             return
+        try:
+            self._observe(resource)
+        except Exception:
+            if resource.key not in self._broken:
+                logger.exception("a resource could not be served; it is tried again", extra={"connector": resource.key})
+            self._broken[resource.key] = resource
+            if self._retrying is None or self._retrying.done():
+                self._retrying = self._group.create_task(self._retry())
+        else:
+            self._broken.pop(resource.key, None)
+
+    def _observe(self, resource: Resource) -> None:
         if resource.deleting:
             self.forget(resource.namespace, resource.name, resource.uid)
             return
@@ -136,7 +179,9 @@ class Controller:
         if entry is None or entry.connector is None or entry.patcher is None:
             if entry is None:
                 logger.info("connector found", extra={"connector": resource.key})
-            self._entries[resource.key] = self._begin(resource) if self._acting else _Entry(resource)
+            self._entries[resource.key] = _Entry(resource)  # what is staged for it stays, though it may not begin
+            if self._acting:
+                self._entries[resource.key] = self._begin(resource)
         else:
             entry.patcher.resource = resource
             self._entries[resource.key] = replace(entry, resource=resource)
@@ -145,6 +190,8 @@ class Controller:
     def forget(self, namespace: str, name: str, uid: str) -> None:
         """A resource is gone. Nothing of it stays but what C1 was given."""
         key = ConnectorKey(f"{namespace}.{name}")
+        if key in self._broken and self._broken[key].uid == uid:
+            del self._broken[key]
         entry = self._entries.get(key)
         if entry is not None and entry.resource.uid == uid:
             self._end(key, entry)
@@ -162,10 +209,14 @@ class Controller:
                 logger.info("snapshots of connectors that are gone were removed", extra={"files": removed})
         except Failure as failure:
             logger.warning("a staged file stays behind", extra={"error": failure.message})
+        except Exception:
+            logger.exception("old snapshots could not be removed")
 
     async def close(self) -> None:
         """At shutdown: the sessions with C1 end, the staged files stay."""
         self._closed = True
+        if self._retrying is not None:
+            self._retrying.cancel()
         entries = list(self._entries.values())
         self._entries.clear()
         await self._close_all(entries)
@@ -175,6 +226,12 @@ class Controller:
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
                 logger.error("a connector did not close in order", exc_info=result)
+
+    async def _retry(self) -> None:
+        while self._broken:
+            await self._env.clock.sleep(RETRY_SECONDS)
+            for resource in list(self._broken.values()):
+                self.observe(resource)
 
     def _begin(self, resource: Resource) -> _Entry:
         patcher = StatusPatcher(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Listed
+from buildkite_connector.kubernetes.client import KubernetesApi, Listing
 from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL
@@ -21,11 +21,11 @@ _logger = logging.getLogger(__name__)
 
 async def wait_until_served(
     api: KubernetesApi, settings: WatchSettings, stop: asyncio.Event, when_missing: Callable[[], None], *, again: bool
-) -> list[Listed] | None:
+) -> Listing | None:
     """Every resource there is, once they can be listed and watched; None when `stop` came first.
 
     What stands in the way is logged once. `when_missing` is called when there is no definition, maybe repeatedly.
-    `again`: it was there before, and the API server answered a watch with 404, be it for a moment.
+    `again`: there was a watch before, which the API server has ended, be it for a moment.
     A stop does not wait for an API server that does not answer.
     """
     waiting = asyncio.create_task(_wait_until_served(api, settings, stop, when_missing, again))
@@ -41,26 +41,26 @@ async def wait_until_served(
 
 async def _wait_until_served(
     api: KubernetesApi, settings: WatchSettings, stop: asyncio.Event, when_missing: Callable[[], None], again: bool
-) -> list[Listed] | None:
+) -> Listing | None:
     logged = ""
-    pause = again  # else a watch that always gets 404 while the list does not would begin again without a rest
+    pause = again  # else a watch that is refused while the list is not would begin again without a rest
     while not stop.is_set():
-        sentence = ""
+        sentence, wait = "", settings.poll_seconds
         try:
-            listed = await api.list_connectors(settings.namespaces, settings.selector)
+            listing = await api.list_connectors(settings.namespaces, settings.selector)
             if not pause and await api.is_discoverable():
-                return listed
+                return listing
         except ApiError as refused:
             sentence = _advice(refused, again)
             if refused.status == 404:
                 when_missing()
         except Failure as failure:
-            sentence = failure.message
+            sentence, wait = failure.message, max(wait, failure.retry_after or 0.0)
         if sentence and sentence != logged:
             _logger.error(sentence)
             logged = sentence
         pause = False
-        await _sleep_unless(stop, settings.poll_seconds)
+        await _sleep_unless(stop, wait)
     return None
 
 

@@ -99,17 +99,19 @@ class Election:
     async def _stand_by(self) -> None:
         """Until this process holds the Lease, and no Lease of another number of shards is held."""
         while True:
+            asked = 0.0
             try:
                 async with asyncio.timeout(self._settings.call_seconds * 2):
                     waits_for = await self._try_to_acquire()
             except TROUBLE as error:
                 self._tell(f"the Lease cannot be read or taken: {_sentence(error)}", logging.WARNING)
+                asked = _asked_to_wait(error)
             else:
                 if waits_for is None:
                     self._told = ""
                     return
                 self._tell(waits_for)
-            await self._clock.sleep(self._jitter.uniform(0.5, 1.0) * self._settings.standby_seconds)
+            await self._clock.sleep(max(self._jitter.uniform(0.5, 1.0) * self._settings.standby_seconds, asked))
 
     async def _try_to_acquire(self) -> str | None:
         """What this process waits for; None when it has become the leader."""
@@ -117,8 +119,9 @@ class Election:
         lease = await self._leases.read(name, self._settings.call_seconds)
         now = self._clock.monotonic()
         self._observed.note(name, lease, now)
-        if (holder := self._observed.holder(name, now)) and holder != self._settings.identity:
-            return f"{holder} holds {name}"
+        for holder in self._observed.holders(name, now):
+            if holder != self._settings.identity:
+                return f"{holder} holds {name}"
         if lease is not None and lease.record.holder == self._settings.identity:
             self._lease, self._uncertain = lease, False
         if held := await self._held_by_other_counts():
@@ -183,10 +186,11 @@ class Election:
 
     async def _renew_until_lost(self) -> None:
         """Returns when this process must not act any more, with the fence set accordingly."""
-        tried = self._sent
+        tried, pause = self._sent, self._settings.retry
         while True:
-            next_try = tried + self._settings.retry - self._clock.monotonic()
+            next_try = tried + pause - self._clock.monotonic()
             await self._clock.sleep(min(next_try, self._seconds_to_deadline))
+            pause = self._settings.retry
             tried = self._clock.monotonic()
             if (left := self._seconds_to_deadline) <= 0:
                 why = f"it could not be renewed for {self._settings.deadline:g} s"
@@ -196,6 +200,8 @@ class Election:
                     why = await self._renew()
             except TROUBLE as error:
                 self._tell(f"the Lease was not renewed, it will be tried again: {_sentence(error)}", logging.WARNING)
+                # With time for a last try: a Lease that is not renewed is lost.
+                pause = max(pause, min(_asked_to_wait(error), self._seconds_to_deadline - self._settings.call_seconds))
                 continue
             if why:
                 self._fence.close(self._clock.monotonic() + self._settings.duration - self._settings.deadline)
@@ -273,6 +279,10 @@ class Election:
 
     def _fields(self) -> dict[str, str]:
         return {"lease": self._settings.lease, "identity": self._settings.identity}
+
+
+def _asked_to_wait(error: BaseException) -> float:
+    return (error.retry_after or 0.0) if isinstance(error, Failure) else 0.0
 
 
 def _sentence(error: BaseException) -> str:

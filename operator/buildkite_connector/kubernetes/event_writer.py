@@ -31,12 +31,21 @@ class EventWriter:
         self._event_counts: OrderedDict[str, int] = OrderedDict()
 
     async def post(self, resource: ObservedResource, draft: EventDraft) -> None:
-        """Post an event, or count it up if it was posted before. Never raises: events are only for people."""
+        """Post an event, or count it up if it was posted before. Never raises: events are only for people.
+
+        It is tried again once, when the API server asks to wait.
+        """
         identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
         name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         try:
-            count = await self._create_or_count_event(resource, draft, name)
-        except (ApiError, Failure, ValueError) as error:
+            try:
+                count = await self._create_or_count_event(resource, draft, name)
+            except Failure as failure:
+                if failure.retry_after is None:
+                    raise
+                await self._clock.sleep(failure.retry_after)
+                count = await self._create_or_count_event(resource, draft, name)
+        except (ApiError, Failure) as error:
             _logger.warning(
                 "an event was not posted",
                 extra={"connector": resource.key, "event": draft.reason.value, "error": str(error)},

@@ -1,7 +1,9 @@
 """A connection to the Kubernetes API: gives every request a deadline, and tells trouble from refusal.
 
-What may pass (connections, 429, 5xx) is a Failure to be tried again by the session, which owns retries. What the API
-server will not do is `ApiError`, whose meaning only the caller knows.
+What may pass (connections, 429, 5xx, an answer that cannot be read) is a Failure to be tried again by the session,
+which owns retries. What the API server will not do is `ApiError`, whose meaning only the caller knows.
+
+A Retry-After is passed on as `Failure.retry_after` to whoever tries again (see `retry_after`).
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 from buildkite_connector.kubernetes.access import ClientConfig
 from buildkite_connector.kubernetes.api_session import ApiSession
+from buildkite_connector.kubernetes.retry_after import bounded_retry_after
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.untrusted_text import Redactor
 
@@ -28,6 +31,8 @@ UNKNOWN_FIELD = "failed to create typed patch object"
 REQUESTS_AT_ONCE = 16
 """Requests for connectors that are under way at once. A start of 1,000 has thousands to make; with all under way the
 event loop comes round so slowly that what C1 answers at once seems to take longer than its deadline."""
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What reading an answer of another shape raises."""
 _LONGEST_REFUSAL = 512
 """Characters of the API server's message that are shown."""
 _logger = logging.getLogger(__name__)
@@ -99,13 +104,16 @@ class Connection:
         except ApiException as error:
             if not _may_pass(error):
                 raise ApiError(error.status or 0, self._quote(_reason(error))) from None
-            trouble, retry_after = self._quote(_reason(error)), _retry_after(error)
+            trouble, seconds = self._quote(_reason(error)), bounded_retry_after(error.headers or {})
         except (aiohttp.ClientError, OSError) as error:
-            trouble, retry_after = self._quote(str(error) or type(error).__name__), None
+            trouble, seconds = self._quote(str(error) or type(error).__name__), None
+        except _UNREADABLE as error:
+            # Its text may repeat the answer, which may be a Secret.
+            trouble, seconds = f"its answer is not what was expected ({type(error).__name__}).", None
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
             f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
-            retry_after=retry_after,
+            retry_after=seconds,
         )
 
     def _quote(self, text: str) -> str:
@@ -135,10 +143,6 @@ def _reason(error: ApiException) -> str:
 
 
 def _may_pass(error: ApiException) -> bool:
+    """`status` 0: the answer could not be read."""
     status = error.status or 0
-    return status == 429 or (status >= 500 and UNKNOWN_FIELD not in str(error.body))
-
-
-def _retry_after(error: ApiException) -> float | None:
-    after = (error.headers or {}).get("Retry-After", "")
-    return float(after) if after.isdecimal() else None
+    return status in {0, 429} or (status >= 500 and UNKNOWN_FIELD not in str(error.body))

@@ -174,3 +174,15 @@ def _invalid(sentence: str) -> Failure:
 
 def _bounded(text: object) -> str | None:
     return str(text)[:LONGEST_REQUEST] if text else None
+
+
+def is_lower(version: str, other: str) -> bool:
+    """Whether a resource version is certainly older."""
+    return version.isdecimal() and other.isdecimal() and int(version) < int(other)
+
+
+def is_at_least(version: str | None, other: str | None) -> bool:
+    """Whether a resource version is not older. They are decimal numbers that grow (so since Kubernetes 1.35)."""
+    if version is None or other is None or not (version.isdecimal() and other.isdecimal()):
+        return version is not None and version == other
+    return int(version) >= int(other)

@@ -5,11 +5,11 @@ synced.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
-from buildkite_connector.kubernetes.client import Listed, is_at_least
+from buildkite_connector.kubernetes.client import Listed, Listing
 from buildkite_connector.kubernetes.informer import EventHandler
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, is_at_least
 
 
 class Sightings:
@@ -22,17 +22,17 @@ class Sightings:
         self._news = asyncio.Event()
 
     def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
-        self._handler.observe(resource)
         self._versions[resource.uid] = resource.resource_version or ""
         self._tell()
+        self._handler.observe(resource)
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
-        self._handler.forget(namespace, name, uid)
         self._versions.pop(uid, None)
         self._gone.add(uid)
         self._tell()
+        self._handler.forget(namespace, name, uid)
 
-    async def catch_up(self, list_now: Callable[[], Awaitable[Iterable[Listed]]], seconds: float) -> bool:
+    async def catch_up(self, list_now: Callable[[], Awaitable[Listing]], seconds: float) -> bool:
         """Whether all that is listed now was seen, in that version or a newer one, within `seconds`.
 
         Raises what `list_now` raises.
@@ -40,7 +40,7 @@ class Sightings:
         self._gone.clear()
         try:
             async with asyncio.timeout(seconds):
-                waiting = list(await list_now())
+                waiting = list((await list_now()).objects)
                 while waiting := [each for each in waiting if not self._has_seen(each)]:
                     await self._news.wait()
         except TimeoutError:

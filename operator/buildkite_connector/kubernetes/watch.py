@@ -17,14 +17,25 @@ import kopf
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import ClientConfig, KopfClientConfig
 from buildkite_connector.kubernetes.definition import wait_until_served
-from buildkite_connector.kubernetes.informer import EventHandler, Informer, Pulse, WatchSettings, watch_lost
+from buildkite_connector.kubernetes.informer import (
+    EventHandler,
+    Informer,
+    Pulse,
+    VersionsWentBack,
+    WatchSettings,
+    watch_lost,
+)
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.untrusted_text import Redactor
 
 __all__ = ("EventHandler", "Pulse", "WatchSettings", "run_watch")
 
 _KOPF_STOP_SECONDS = 1.0
 _BEAT_SECONDS = 5.0
+_LONG_SECONDS = 60.0
+"""A watch that lasted so long, and then is broken off as the one before, is worth another line of the log."""
+_LONGEST_SENTENCE = 512
 _KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
 _HANDLED = ("OS signals are ignored", "storage is (re)initializing", "TCP closed; will re-authenticate")
 
@@ -44,22 +55,30 @@ async def run_watch(
     """Watch until `stop` is set. `ready` is set once `handler` has seen every object that existed at the start.
 
     While the definition is not in the cluster, or may not be listed, that is logged and waited for. A definition that
-    is deleted later takes every resource with it: `handler` forgets them, and the wait begins again.
+    is deleted later takes every resource with it: `handler` forgets them, and the wait begins again. A watch that the
+    API server refuses or breaks off with an error begins anew, by a list, which is logged once.
     `pulse` beats while kopf's event loop comes round, and while the definition is waited for.
-    Raises Failure when the watch has failed for good or is stale: the process should end, and be started anew.
+    Raises Failure when the watch is stale or kopf stops by itself: the process should end, and be started anew.
     """
     informer = Informer(handler, ready, pulse)
+    now, logged = asyncio.get_running_loop().time, ""
     try:
         async with asyncio.TaskGroup() as group:
             handling = group.create_task(informer.run())
-            lost = False
+            lost: Exception | None = None
             while True:
                 async with _beating(informer.pulse):
-                    listed = await wait_until_served(api, settings, stop, informer.forget_all, again=lost)
-                if listed is None:
+                    listing = await wait_until_served(api, settings, stop, informer.forget_all, again=lost is not None)
+                if listing is None:
                     break
-                informer.begin(listed)
+                begun = now()
+                informer.begin(listing)
                 lost = await _watch_until_lost(informer, api, login, settings, stop)
+                if now() > begun + _LONG_SECONDS:
+                    logged = ""
+                if (sentence := _sentence(lost)) and sentence != logged:
+                    _logger.warning("the watch was broken off and begins anew", extra={"error": sentence})
+                    logged = sentence
             handling.cancel()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
@@ -75,25 +94,42 @@ async def run_watch(
 
 async def _watch_until_lost(
     informer: Informer, api: KubernetesApi, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event
-) -> bool:
-    """Watch until the API server does not know the resource (True) or `stop` is set (False).
+) -> Exception | None:
+    """Watch until `stop` is set (None), or something ends the watch that may begin anew.
 
-    Raises what else ended kopf.
+    Raises Failure when the watch is stale or kopf stopped by itself, and what ends kopf while it is stopped.
     """
     try:
         async with asyncio.TaskGroup() as group:
             relisting = group.create_task(informer.relist_regularly(api, settings))
+            looking = group.create_task(_look_at_schema(api, settings))
             await _run_kopf(informer, login, settings, stop)
             relisting.cancel()
+            looking.cancel()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
     else:
-        return False
-    # While one namespace's watch ends by the 404, kopf closes the session under the others, and aiohttp asserts.
-    # Whether the definition is gone is asked next, by a list.
-    if _is_not_found(cause) or isinstance(cause, AssertionError):
-        return True
-    raise cause
+        return None
+    if isinstance(cause, Failure) or stop.is_set():
+        raise cause
+    return cause
+
+
+async def _look_at_schema(api: KubernetesApi, settings: WatchSettings) -> None:
+    while True:
+        await api.look_at_schema()
+        await asyncio.sleep(settings.relist_seconds)
+
+
+def _sentence(lost: Exception | None) -> str:
+    """What is worth a line of the log; nothing where another sentence follows, or went before.
+
+    While one namespace's watch ends by a 404, kopf closes the session under the others, and aiohttp asserts. Whether
+    the definition is gone is asked next, by a list.
+    """
+    if lost is None or _is_not_found(lost) or isinstance(lost, AssertionError | VersionsWentBack):
+        return ""
+    return Redactor().quote(f"{type(lost).__name__}: {lost}", _LONGEST_SENTENCE)
 
 
 def _is_not_found(error: BaseException | None) -> bool:
@@ -204,20 +240,14 @@ async def _end_remaining_tasks() -> None:
 class _KopfLog:
     """Drops what kopf logs of things that this module handles; a filter for one run of kopf.
 
-    kopf warns that it does not handle signals in this thread: the process does. It logs the 404 that ends its watches
-    once for each of its tasks, with traceback, and then what other watches meet when their session is closed: the wait
-    for the definition logs one sentence instead. Before the 404, the API server says 429 for a moment.
-    A session that is closed under a request is kopf's own doing, and is opened again.
+    kopf warns that it does not handle signals in this thread: the process does. It logs the error that ends its watches
+    once for each of its tasks, with traceback, and then what other watches meet when their session is closed: one
+    sentence of this module's, or of the wait for the definition, stands for them. Before a 404, the API server says 429
+    for a moment. A session that is closed under a request is kopf's own doing, and is opened again.
     """
 
-    def __init__(self) -> None:
-        self._not_found = False
-
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info is None:
-            return not any(text in record.getMessage() for text in _HANDLED)
-        self._not_found = self._not_found or _is_not_found(record.exc_info[1])
-        return not self._not_found
+        return record.exc_info is None and not any(text in record.getMessage() for text in _HANDLED)
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ Nothing here does I/O. `collect` fills a `Directory`, the snapshot adapter write
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -141,11 +142,11 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """What Buildkite says of the API token. `expires_at` is ISO 8601 UTC or None (never expires)."""
+    """What Buildkite says of the API token. `expires_at` is in UTC, None for a token that never expires."""
 
     uuid: str
     scopes: frozenset[str]
-    expires_at: str | None = None
+    expires_at: datetime | None = None
 
 
 REQUIRED_SCOPES: Mapping[ResourceKind, tuple[str, ...]] = {

@@ -115,7 +115,7 @@ class ConnectorStatus:
     phase: Phase = Phase.PENDING
     conditions: tuple[Condition, ...] = ()
     organization: Organization | None = None
-    token_expires_at: str | None = None
+    token_expires_at: datetime | None = None
     missing_scopes: tuple[str, ...] = ()
     last_sync_time: datetime | None = None
     last_successful_sync_time: datetime | None = None

@@ -3,9 +3,11 @@
 One table for both ways out: `observe` for the SDK, which exports by OTLP, and `StatusText` for `/metrics`. The SDK's
 Prometheus exporter makes every series anew at each scrape, which for a thousand connectors takes half a second of a
 core; a status seldom changes between two scrapes, so `StatusText` keeps its lines. A connector that is gone has no
-series at the next scrape. No label holds what a server sent but names that are bounded by the number of resources.
+series at the next scrape. A status that cannot be shown costs its own connector's series, not those of the others. No
+label holds what a server sent but names that are bounded by the number of resources.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase
 
 PREFIX = "buildkite_connector."
+_logger = logging.getLogger(__name__)
 
 _CONDITIONS = (
     ConditionType.READY,
@@ -60,12 +63,18 @@ class StatusGauge:
 
 def observe(meter: Meter, reports: Callable[[], Iterable[Report]]) -> None:
     """Make the gauges instruments of `meter`, which asks for `reports` at each collection."""
+    logged: set[str] = set()
 
     def callback(gauge: StatusGauge) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def read(_: CallbackOptions) -> Iterator[Observation]:
             for report in reports():
                 own = {"namespace": report.namespace, "name": report.name}
-                for value, labels in gauge.read(report):
+                try:
+                    readings = list(gauge.read(report))
+                except Exception as error:
+                    _log_once(report, error, logged)
+                    continue
+                for value, labels in readings:
                     yield Observation(value, {**own, **labels})
 
         return read
@@ -79,6 +88,7 @@ class StatusText:
 
     def __init__(self, reports: Callable[[], Iterable[Report]]) -> None:
         self._reports = reports
+        self._logged: set[str] = set()
         self._kept: dict[tuple[str, str], tuple[Report, list[str]]] = {}
 
     def __call__(self) -> bytes:
@@ -86,10 +96,26 @@ class StatusText:
         for report in self._reports():
             key = (report.namespace, report.name)
             before = kept.get(key)
-            self._kept[key] = before if before is not None and before[0] == report else (report, _lines(report))
+            self._kept[key] = before if before is not None and before[0] == report else (report, self._lines(report))
         columns = zip(*(lines for _, lines in self._kept.values()), strict=True)
         text = (_HEADS[gauge] + lines for gauge, column in enumerate(columns) if (lines := "".join(column)))
-        return "".join(text).encode()
+        return "".join(text).encode(errors="replace")
+
+    def _lines(self, report: Report) -> list[str]:
+        """None of a connector whose status cannot be shown."""
+        try:
+            return _lines(report)
+        except Exception as error:
+            _log_once(report, error, self._logged)
+            return [""] * len(GAUGES)
+
+
+def _log_once(report: Report, error: Exception, logged: set[str]) -> None:
+    """Once for each connector."""
+    connector = f"{report.namespace}.{report.name}"
+    if connector not in logged:
+        logged.add(connector)
+        _logger.error("a status cannot be shown in the metrics", extra={"connector": connector}, exc_info=error)
 
 
 def _lines(report: Report) -> list[str]:
@@ -148,10 +174,6 @@ def _delivered_at(status: ConnectorStatus) -> datetime | None:
     return status.last_delivery.time if status.last_delivery is not None else None
 
 
-def _token_expires_at(status: ConnectorStatus) -> datetime | None:
-    return datetime.fromisoformat(status.token_expires_at) if status.token_expires_at else None
-
-
 def _count(what: str) -> Callable[[Report], Iterator[Reading]]:
     def count(report: Report) -> float | None:
         sync = report.status.last_sync
@@ -195,7 +217,7 @@ GAUGES = (
         "token.expiry.timestamp",
         "s",
         "When the Buildkite API token expires. Seconds since 1970.",
-        _moment(_token_expires_at),
+        _moment(lambda status: status.token_expires_at),
     ),
     StatusGauge("snapshot.accounts", "{account}", "Accounts in the newest snapshot.", _count("accounts")),
     StatusGauge("snapshot.teams", "{team}", "Teams in the newest snapshot.", _count("teams")),

@@ -10,14 +10,15 @@ import itertools
 import logging
 from typing import Protocol
 
+from buildkite_connector.timing.backoff import Backoff
 from buildkite_connector.timing.clock import Clock
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT = 10.0
 """Seconds after which the loop comes round with nothing due, so that `last_iteration` is never older."""
-PAUSE_AFTER_UNEXPECTED = 1.0
-"""Seconds before an activity whose step failed unexpectedly is stepped again."""
+AFTER_UNEXPECTED = Backoff(first=1.0, cap=300.0)
+"""Before an activity whose step failed unexpectedly is stepped again; what fails at once again is not logged again."""
 STEPS_AT_ONCE = 20
 """Steps after which other tasks of the event loop get their turn."""
 
@@ -42,6 +43,7 @@ class Scheduler:
         self._order = itertools.count()
         self._known: set[Activity] = set()
         self._entry: dict[Activity, tuple[float, int]] = {}
+        self._failures: dict[Activity, int] = {}
         self._changed = asyncio.Event()
         self.last_iteration = clock.monotonic()
         """When the loop last came round, in monotonic seconds: what liveness reads."""
@@ -54,6 +56,7 @@ class Scheduler:
         """The activity is not stepped any more."""
         self._known.discard(activity)
         self._entry.pop(activity, None)
+        self._failures.pop(activity, None)
 
     def wake(self, activity: Activity) -> None:
         """Read the activity's due time again. Call it whenever that time may have become sooner."""
@@ -100,9 +103,12 @@ class Scheduler:
         try:
             activity.step()
         except Exception:
-            logger.exception("an activity failed unexpectedly", extra={"activity": activity.name})
-            self._push(self._clock.monotonic() + PAUSE_AFTER_UNEXPECTED, activity)
+            failures = self._failures[activity] = self._failures.get(activity, 0) + 1
+            if failures == 1:
+                logger.exception("an activity failed unexpectedly", extra={"activity": activity.name})
+            self._push(self._clock.monotonic() + AFTER_UNEXPECTED.longest(failures), activity)
         else:
+            self._failures.pop(activity, None)
             self.wake(activity)
 
     def _push(self, due: float, activity: Activity) -> None:

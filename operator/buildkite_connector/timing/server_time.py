@@ -1,4 +1,6 @@
-"""What time a server has, by the headers of its answer, and how far this machine's clock is off."""
+"""What a server says of time in the headers of its answer: what time it has, how wrong the clock here is, how long to
+wait.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,23 @@ def server_time(headers: Mapping[str, str]) -> datetime | None:
         return said.replace(tzinfo=said.tzinfo or UTC).astimezone(UTC) + timedelta(seconds=seconds)
     except (ValueError, OverflowError):
         return None
+
+
+def retry_after(headers: Mapping[str, str], now: datetime, longest: float) -> float | None:
+    """Seconds to wait as Retry-After tells them, as a number or a date; from 0 to `longest`, None where there are none.
+
+    `headers` by names in lower case, or by names whose case does not matter.
+    """
+    text = headers.get("retry-after", "")
+    try:
+        if text.isdecimal():
+            seconds = float(text)
+        else:
+            moment = parsedate_to_datetime(text[:LONGEST_DATE])
+            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(0.0, seconds), longest)
 
 
 def clock_error(said: datetime, before: datetime, after: datetime) -> timedelta:

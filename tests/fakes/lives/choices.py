@@ -12,7 +12,7 @@ from buildkite_connector.sync.preflight import Preflight
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PREFLIGHT = Preflight(
-    TokenFacts("uuid", frozenset({"read_teams"}), "2027-01-01T00:00:00Z"),
+    TokenFacts("uuid", frozenset({"read_teams"}), datetime(2027, 1, 1, tzinfo=UTC)),
     Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc"),
 )
 

@@ -8,7 +8,7 @@ from buildkite_connector.connector import credential_transitions as on_credentia
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.state import SecretRead, SyncPhase
-from buildkite_connector.model.failure import Failure, Remedy
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -103,6 +103,8 @@ def _check_failed(life: Life, failure: Failure | None) -> None:
 
 def said(life: Life, failure: Failure) -> float:
     """For how many seconds Buildkite wants to be left alone."""
+    if failure.reason is Reason.KUBERNETES_UNAVAILABLE:
+        return 0.0
     seconds = min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
     life.blocked_until = max(life.blocked_until, life.now.monotonic + seconds)
     return seconds

@@ -31,11 +31,25 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Requests to fail, by method (any, when empty) and path, and the HTTP status; None cuts the connection."""
+    """Requests to fail, by method (any, when empty) and path, and the HTTP status; None cuts the connection.
+
+    `watches` True: watches alone; False: all but watches. `body` None: the `Status` that the API server would send.
+    """
 
     status: int | None
     methods: frozenset[str]
     path: re.Pattern[str]
+    watches: bool | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str | None = None
+
+    def hits(self, method: str, path: str, *, watch: bool) -> bool:
+        """Whether a request is one of those."""
+        return (
+            (not self.methods or method in self.methods)
+            and self.watches in {None, watch}
+            and self.path.search(path) is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)

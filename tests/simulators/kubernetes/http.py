@@ -47,14 +47,19 @@ class ObjectsHandler(kmock.KubernetesScaffold):
         target: Target | None = None
         try:
             self._fail_on_demand(raw_request)
+            if (document := self._openapi(raw_request.path)) is not None:
+                self._note(raw_request, None, 200)
+                return web.json_response(document)
             target = self._target(raw_request.path)
-            if target is not None and raw_request.query.get("watch") in {"true", "1"}:
+            if target is not None and _is_watch(raw_request):
                 stream = self._watch(raw_request, target)
                 self._note(raw_request, target, 200)
                 return await stream
             response = await (self._answer(raw_request, target) if target else super().__call__(raw_request))
         except ApiError as error:
             response = web.json_response(error.body(), status=error.code)
+        except _OrderedError as ordered:
+            response = ordered.response()
         except ConnectionAbortedError:
             self._note(raw_request, target, None)
             if raw_request.transport is not None:
@@ -70,11 +75,10 @@ class ObjectsHandler(kmock.KubernetesScaffold):
 
     def _fail_on_demand(self, request: web.BaseRequest) -> None:
         for fault in self._faults:
-            if (not fault.methods or request.method in fault.methods) and fault.path.search(request.path):
+            if fault.hits(request.method, request.path, watch=_is_watch(request)):
                 if fault.status is None:
                     raise ConnectionAbortedError
-                reason = HTTPStatus(fault.status).phrase.replace(" ", "")
-                raise ApiError(fault.status, reason, f"a fault on demand: HTTP {fault.status}")
+                raise _OrderedError(fault)
 
     def _make_discoverable(self, resource: Resource) -> None:
         info = self.resources[kmock.resource(resource.group, resource.version, resource.plural)]
@@ -93,6 +97,22 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             yield
         finally:
             self._faults.remove(fault)
+
+    def _openapi(self, path: str) -> Manifest | None:
+        """The schemas of one group's custom resources, as the API server publishes them; None for another path."""
+        match path.strip("/").split("/"):
+            case ["openapi", "v3", "apis", group, version]:
+                custom = [each for each in self._store.resources if each.custom]
+                schemas = {
+                    each.kind: {
+                        **each.schema,
+                        "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": each.kind}],
+                    }
+                    for each in custom
+                    if (each.group, each.version) == (group, version)
+                }
+                return {"openapi": "3.0.0", "components": {"schemas": schemas}}
+        return None
 
     def _target(self, path: str) -> Target | None:
         """What a path names; None when it is discovery or the like, ApiError 404 when it is unknown."""
@@ -248,6 +268,24 @@ class ObjectsHandler(kmock.KubernetesScaffold):
         for _, request in self._watches:
             if request.transport is not None:
                 request.transport.abort()
+
+
+class _OrderedError(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self._fault = fault
+
+    def response(self) -> web.Response:
+        status, headers = self._fault.status or 0, dict(self._fault.headers)
+        if self._fault.body is not None:
+            return web.Response(text=self._fault.body, status=status, headers=headers, content_type="application/json")
+        reason = HTTPStatus(status).phrase.replace(" ", "")
+        body = ApiError(status, reason, f"a fault on demand: HTTP {status}").body()
+        return web.json_response(body, status=status, headers=headers)
+
+
+def _is_watch(request: web.BaseRequest) -> bool:
+    return request.query.get("watch") in {"true", "1"}
 
 
 async def _send(response: web.StreamResponse, kind: str, manifest: Manifest) -> None:

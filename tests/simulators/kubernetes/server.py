@@ -12,7 +12,7 @@ import copy
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from simulators.kubernetes.exchange import Exchange, Fault
 from simulators.kubernetes.fields import Manager, Manifest
 from simulators.kubernetes.http import ObjectsHandler
 from simulators.kubernetes.resources import DEFINITIONS, NAMESPACES
-from simulators.kubernetes.store import Store
+from simulators.kubernetes.store import Backup, Store
 
 HELPERS = "kubernetes-double"
 WRITING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -172,13 +172,35 @@ class KubernetesDouble:
         self.drop_watches()
 
     @contextmanager
-    def failing(self, status: int | None, *, methods: frozenset[str] = frozenset(), path: str = "") -> Iterator[None]:
+    def failing(
+        self,
+        status: int | None,
+        *,
+        methods: frozenset[str] = frozenset(),
+        path: str = "",
+        watches: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: str | None = None,
+    ) -> Iterator[None]:
         """Answer with this HTTP status, or with None cut the connection, while the block lasts.
 
-        Only requests of these methods (all, when empty) whose path has a match of the expression `path`.
+        Only requests of these methods (all, when empty) whose path has a match of the expression `path`; see `Fault`.
         """
-        with self._handler.failing(Fault(status, methods, re.compile(path))):
+        extra = tuple((headers or {}).items())
+        with self._handler.failing(Fault(status, methods, re.compile(path), watches, extra, body)):
             yield
+
+    def backup(self) -> Backup:
+        """What `restore` goes back to."""
+        return self._store.backup()
+
+    def restore(self, backup: Backup) -> None:
+        """Set everything back, as a restore of etcd does: objects, uids and versions are as they were then.
+
+        Watches are cut. One that resumes from a version that is still to come hears nothing until that has come.
+        """
+        self._store.restore(backup)
+        self.drop_watches()
 
     @contextmanager
     def outage(self, status: int | None = 503) -> Iterator[None]:

@@ -4,7 +4,9 @@ No HTTP here: `simulators.kubernetes` serves it, `simulators.kubernetes` knows s
 What each rule is taken from stands in `simulators.kubernetes`, which a real API server passes as well.
 """
 
+import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -41,6 +43,16 @@ from simulators.kubernetes.rules import (
     settled,
     specified,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A snapshot of a store."""
+
+    objects: dict[Key, Manifest]
+    owners: dict[Key, Ownership]
+    history: tuple[Change, ...]
+    version: int
 
 
 class Store(Objects):
@@ -163,6 +175,16 @@ class Store(Objects):
     def forget_history(self) -> None:
         """What etcd's compaction does: a watch from an older version is told 410 Gone."""
         self.oldest_version = self.version
+
+    def backup(self) -> "Backup":
+        """Everything there is, as a snapshot of etcd has it."""
+        return Backup(copy.deepcopy(self._objects), copy.deepcopy(self._owners), tuple(self.history), self.version)
+
+    def restore(self, backup: "Backup") -> None:
+        """Everything as it was at the backup, versions included."""
+        self._objects, self._owners = copy.deepcopy(backup.objects), copy.deepcopy(backup.owners)
+        self.history, self.version = list(backup.history), backup.version
+        self.wake()
 
     # What every update obeys
 

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from buildkite_connector.buildkite.errors import LONGEST_WAIT, Call, from_exception, from_status, retry_after
+from buildkite_connector.buildkite.errors import Call, from_exception, from_status
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.preflight import ScopesMissing
@@ -68,28 +68,6 @@ def test_what_buildkite_says_is_passed_on(status: int) -> None:
 @pytest.mark.parametrize("status", [429, 503])
 def test_when_to_come_back_is_passed_on(status: int) -> None:
     assert answered(status, retry="17").retry_after == 17
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("17", 17),
-        ("0", 0),
-        ("Sat, 01 Aug 2026 12:00:30 GMT", 30),
-        ("Sat, 01 Aug 2026 11:00:00 GMT", 0),
-        ("Sat, 01 Aug 2026 12:00:30 -0000", 30),
-        ("9" * 400, LONGEST_WAIT),
-        ("Fri, 01 Jan 9999 00:00:00 GMT", LONGEST_WAIT),
-        ("-5", None),
-        ("1e308", None),
-        ("Sat, 01 Aug 99999999999999999999 12:00:30 GMT", None),
-        ("soon", None),
-        ("", None),
-        ("Sat, 99 Aug 2026 12:00:30 GMT", None),
-    ],
-)
-def test_retry_after_is_a_number_or_a_date_or_nothing(text: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": text}, NOW) == seconds
 
 
 EXCEPTIONS = [

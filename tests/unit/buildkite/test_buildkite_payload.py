@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ TEAM = {
     "created_by": None,
 }
 MEMBER = {"user_id": "8f95f1b9", "user_name": "Zoë Ångström", "role": "maintainer", "created_at": "2023-03-14"}
+EXPIRES = datetime(2025, 7, 23, 6, 7, 42, tzinfo=UTC)
 TOKEN = {"uuid": "b63254c0", "scopes": ["read_teams", "read_user"], "expires_at": None, "user": {"name": "C1"}}
 
 
@@ -93,15 +95,36 @@ def test_whoever_created_a_team_does_not_matter() -> None:
     ("told", "expected"),
     [
         (None, None),
-        ("2025-07-23 06:07:42 UTC", "2025-07-23T06:07:42Z"),
-        ("2025-07-23T06:07:42Z", "2025-07-23T06:07:42Z"),
-        ("2025-07-23T06:07:42.123Z", "2025-07-23T06:07:42Z"),
+        ("2025-07-23 06:07:42 UTC", EXPIRES),
+        ("2025-07-23T06:07:42Z", EXPIRES),
+        ("2025-07-23T06:07:42.123Z", EXPIRES),
+        ("2025-07-23T08:07:42+02:00", EXPIRES),
     ],
 )
-def test_a_token_with_its_expiry_in_iso_8601(told: str | None, expected: str | None) -> None:
+def test_a_token_with_its_expiry_in_utc(told: str | None, expected: datetime | None) -> None:
     facts = payload.token(encoded({**TOKEN, "expires_at": told}))
     assert (facts.uuid, facts.expires_at) == ("b63254c0", expected)
     assert facts.scopes == frozenset({"read_teams", "read_user"})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "2026-02-30 25:61:61 UTC",
+        "2025-02-29 06:07:42 UTC",
+        "0000-01-01 00:00:00 UTC",
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59-01:00",
+        "99999-01-01 00:00:00 UTC",
+        "2025-07-23 06:07:42",
+        "2025-07-23",
+        "tomorrow",
+        "١٢٣٤-٠١-٠١ 00:00:00 UTC",
+    ],
+)
+def test_an_expiry_that_is_no_time_is_refused_by_its_name(told: str) -> None:
+    with pytest.raises(PayloadError, match="expires_at: expected a time like 2025-07-23 06:07:42 UTC"):
+        payload.token(encoded({**TOKEN, "expires_at": told}))
 
 
 def test_a_token_that_does_not_mention_expiry_has_none() -> None:

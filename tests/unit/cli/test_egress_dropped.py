@@ -24,6 +24,7 @@ from buildkite_connector.network import Network, Proxies, Proxy
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.tasks.poller import HELLO_SECONDS
 from buildkite_connector.timing.clock import SystemClock
+from buildkite_connector.timing.slots import Slot, Slots
 from fakes.buildkite_world import HASTY
 from fakes.c1_world import connect as connect_c1
 from harness.trust import DIRECT
@@ -43,6 +44,12 @@ async def silent() -> AsyncIterator[int]:
         yield port
 
 
+@pytest.fixture
+async def slot() -> AsyncIterator[Slot]:
+    async with Slots(1, shared=False).slot("default") as held:
+        yield held
+
+
 def test_no_attempt_to_connect_lasts_longer_than_ten_seconds() -> None:
     assert max(Timeouts().connect, WatchSettings().connect_seconds, CONNECT_SECONDS) <= 10.0
     assert C1Settings().connect_timeout < HELLO_SECONDS <= 10.0
@@ -60,7 +67,7 @@ def silent_dns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("silent_dns")
 class TestNames:
-    async def test_a_check_of_buildkite_says_so(self) -> None:
+    async def test_a_check_of_buildkite_says_so(self, slot: Slot) -> None:
         settings = replace(HASTY, api_url="https://api.test/v2", timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, DIRECT) as buildkite:
             with pytest.raises(Failure, match=f"there was no connection to api.test:443 within {SOON} s. Check DNS"):
@@ -89,7 +96,7 @@ class StaticLogin:
 class TestBuildkite:
     @pytest.mark.parametrize("proxied", [False, True])
     async def test_a_check_says_so_after_the_first_try(
-        self, silent: int, proxied: bool, caplog: pytest.LogCaptureFixture
+        self, silent: int, slot: Slot, proxied: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
         """It is repeated, and so the status says so soon."""
         network = Network(proxies=Proxies(https=Proxy("HTTPS_PROXY", "127.0.0.1", silent))) if proxied else DIRECT

@@ -41,6 +41,7 @@ from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
+from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.observer import Fact, Observer, Operation, Work
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
@@ -270,6 +271,7 @@ class Cluster:
 
     def __init__(self, cases: Iterable[Case]) -> None:
         self.cases = {case.name: case for case in cases}
+        self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         assert namespace == "ns"

@@ -49,9 +49,9 @@ def result(**changes: object) -> CheckResult:
     return replace(CheckResult(1, None, CREDENTIALS), **changes)  # type: ignore[arg-type]  # checked by the dataclass
 
 
-def finished(state: ConnectorState, **changes: object) -> ConnectorState:
-    """After a check that ended at 10 s."""
-    return check_finished(state, result(**changes), after(10), waits())
+def finished(state: ConnectorState, at: float = 10, **changes: object) -> ConnectorState:
+    """After a check that ended at so many seconds."""
+    return check_finished(state, result(**changes), after(at), waits())
 
 
 def with_check(state: ConnectorState, **changes: object) -> ConnectorState:
@@ -170,7 +170,40 @@ def test_the_first_secret_of_a_new_connector_changes_no_time() -> None:
 
 def test_a_connector_that_works_goes_on_while_the_kubernetes_api_is_away() -> None:
     state = finished(ready(), sync_request="now", credentials=None, failure=AWAY)
-    assert state == with_check(ready(), sync_request="now", secret_due=after(10 + 10).monotonic)
+    unread = state.check.unread
+    assert unread is not None
+    assert (unread.reason, unread.message) == (
+        AWAY.reason,
+        f"{AWAY.message} The connector goes on with the credentials that it has read before.",
+    )
+    assert state == with_check(
+        ready(),
+        sync_request="now",
+        secret_due=after(10 + 10).monotonic,
+        unread=unread,
+        unread_since=after(10).monotonic,
+    )
+
+
+def test_what_keeps_a_secret_from_being_read_counts_from_the_first_time_and_ends_with_a_read() -> None:
+    state = finished(ready(), credentials=None, failure=AWAY)
+    later = finished(state, 200, credentials=None, failure=AWAY)
+    assert (later.check.unread, later.check.unread_since) == (state.check.unread, after(10).monotonic)
+    refused = finished(later, 250, credentials=None, failure=Failure(Reason.KUBERNETES_REFUSED, "No."))
+    assert refused.check.unread is not None
+    assert (refused.check.unread.reason, refused.check.unread_since) == (
+        Reason.KUBERNETES_REFUSED,
+        after(10).monotonic,
+    )
+    assert finished(refused, 260).check.unread is None
+
+
+def test_an_api_server_that_asks_to_wait_is_not_asked_before_and_puts_off_no_sync() -> None:
+    asks = Failure(Reason.KUBERNETES_UNAVAILABLE, "429", retry_after=50.0)
+    state = finished(ready(), credentials=None, failure=asks)
+    assert state.check.secret_due == after(10 + 50).monotonic
+    state = finished(new(), credentials=None, failure=asks)
+    assert (state.check.full_due, state.sync_blocked_until) == (after(10 + 50).monotonic, after(10).monotonic)
 
 
 def test_a_connector_that_was_never_checked_fails_while_the_kubernetes_api_is_away() -> None:

@@ -4,11 +4,14 @@ import asyncio
 
 import pytest
 
+from buildkite_connector.connector.state import UNREAD_SECONDS
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ConditionType
 from fakes.connector_world import HOUR, MINUTE, World, client_rejected, ready_world
 from fakes.virtual_time import virtual_time
+
+FORBIDDEN = Failure(Reason.SECRET_FORBIDDEN, "The operator may not read it.", remedy=Remedy.CREDENTIALS)
 
 
 @virtual_time
@@ -81,13 +84,70 @@ async def test_a_token_revoked_during_a_sync_is_told_as_bad_credentials() -> Non
         assert world.condition(ConditionType.READY) == ("True", "Ready")
 
 
+@pytest.mark.parametrize("reason", [Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED])
 @virtual_time
-async def test_an_api_server_that_is_away_does_not_stop_syncs() -> None:
+async def test_a_secret_that_cannot_be_read_is_told_and_stops_no_sync(
+    reason: Reason, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     async with ready_world() as world:
-        world.vault.failure = Failure(Reason.INTERNAL_ERROR, "the API server is away")
+        world.vault.failure = Failure(reason, "The API server says 500.")
+        await asyncio.sleep(MINUTE)
+        assert told_of_the_secret(caplog) == [("WARNING", "the Secret cannot be read")]
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        await asyncio.sleep(UNREAD_SECONDS)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("Unknown", reason.value)
+        assert world.condition(ConditionType.READY) == ("False", reason.value)
+        assert world.condition(ConditionType.RECONCILING) == ("True", "Retrying")
         await asyncio.sleep(2 * HOUR)
         assert len(world.buildkite.collections) == 3
+        assert world.condition(ConditionType.READY) == ("False", reason.value)
+        world.vault.failure = None
+        await asyncio.sleep(11)
         assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert told_of_the_secret(caplog)[1:] == [("INFO", "the Secret was read again")]
+
+
+@virtual_time
+async def test_a_secret_that_cannot_be_read_for_a_moment_changes_no_condition() -> None:
+    async with ready_world() as world:
+        written = len(world.reports.written)
+        for _ in range(10):
+            world.vault.failure = Failure(Reason.KUBERNETES_UNAVAILABLE, "The API server says 500.")
+            await asyncio.sleep(UNREAD_SECONDS - MINUTE)
+            world.vault.failure = None
+            await asyncio.sleep(MINUTE)
+        told = [each.condition(ConditionType.READY) for each in world.reports.written[written:]]
+        assert {each.reason for each in told if each is not None} <= {Reason.READY}
+
+
+@virtual_time
+async def test_an_api_server_that_has_not_read_the_roles_yet_costs_no_connector_its_session() -> None:
+    async with ready_world() as world:
+        written = len(world.reports.written)
+        world.vault.failure = FORBIDDEN
+        await asyncio.sleep(2 * MINUTE)
+        world.vault.failure = None
+        await asyncio.sleep(MINUTE)
+        assert (world.c1.hellos, world.c1.closed, len(world.reports.written)) == ([None], 0, written)
+
+
+@virtual_time
+async def test_a_secret_that_stays_forbidden_ends_the_contact_after_five_minutes() -> None:
+    async with ready_world() as world:
+        world.vault.failure = FORBIDDEN
+        await asyncio.sleep(UNREAD_SECONDS)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("False", "SecretForbidden")
+        assert world.c1.closed == 1
+        world.vault.failure = None
+        await asyncio.sleep(20)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+def told_of_the_secret(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(each.levelname, each.getMessage()) for each in caplog.records if "the Secret" in each.getMessage()]
 
 
 @virtual_time

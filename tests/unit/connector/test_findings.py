@@ -1,6 +1,7 @@
 """What a connector's state means for people: from the state to findings and records."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -30,6 +31,7 @@ from fakes.connector_states import (
 
 HOUR = 3600.0
 HOLDER = "BuildkiteConnector default/older"
+EXPIRES = datetime(2027, 1, 1, tzinfo=UTC)
 UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
 WELL = Findings(1, token_accepted=True, client_accepted=True, awaiting_task=True)
@@ -139,11 +141,11 @@ def test_what_goes_on_is_told(state: ConnectorState, now: float, syncing: bool, 
 
 
 def test_the_status_names_the_organization_and_the_token_s_end_that_the_check_found() -> None:
-    facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), "2027-01-01T00:00:00Z"))
+    facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), EXPIRES))
     state = replace(ready(), check=replace(ready().check, preflight=facts, missing_scopes=("read_teams",)))
     status = derive_status(state, after(10))
     assert status.organization == PREFLIGHT.organization
-    assert status.token_expires_at == "2027-01-01T00:00:00Z"
+    assert status.token_expires_at == EXPIRES
     assert status.missing_scopes == ("read_teams",)
     assert (status.phase, status.observed_generation) == (Phase.CONNECTED, 1)
     condition = status.condition(ConditionType.READY)
@@ -152,6 +154,6 @@ def test_the_status_names_the_organization_and_the_token_s_end_that_the_check_fo
 
 
 def test_what_a_former_process_knew_of_the_organization_is_told_until_a_check_finds_it_anew() -> None:
-    known = ConnectorStatus(organization=PREFLIGHT.organization, token_expires_at="2027-01-01T00:00:00Z")
+    known = ConnectorStatus(organization=PREFLIGHT.organization, token_expires_at=EXPIRES)
     status = derive_status(replace(new(), records=known), START)
     assert (status.organization, status.token_expires_at) == (known.organization, known.token_expires_at)

@@ -31,12 +31,12 @@ DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 def test_people_are_warned_from_two_weeks_before_with_the_days_that_are_left(
     before: timedelta, says: str | None
 ) -> None:
-    sentence = expires_soon(ENDS, END - before)
+    sentence = expires_soon(END, END - before)
     assert (sentence is None) if says is None else (sentence is not None and f"expires {says} ({ENDS})" in sentence)
 
 
 def test_the_warning_says_what_to_do() -> None:
-    assert expires_soon(ENDS, END - 3 * DAY) == (
+    assert expires_soon(END, END - 3 * DAY) == (
         "The Buildkite API token expires in 3 days (2026-03-20T12:00:00Z). Create a new one with the same scopes"
         " and replace it before then."
     )
@@ -49,20 +49,20 @@ def test_a_token_that_never_expires_is_no_news() -> None:
 @pytest.mark.parametrize("days", range(1, 15))
 def test_the_sentence_changes_exactly_when_it_is_said_to(days: int) -> None:
     now = END - days * DAY - SECOND
-    at = sentence_changes(ENDS, now)
+    at = sentence_changes(END, now)
     assert at == END - days * DAY
-    assert expires_soon(ENDS, now) == expires_soon(ENDS, at - SECOND / 2) != expires_soon(ENDS, at)
+    assert expires_soon(END, now) == expires_soon(END, at - SECOND / 2) != expires_soon(END, at)
 
 
 def test_it_changes_last_when_the_token_ends() -> None:
-    assert sentence_changes(ENDS, END - SECOND) == END
-    assert sentence_changes(ENDS, END) is None
+    assert sentence_changes(END, END - SECOND) == END
+    assert sentence_changes(END, END) is None
 
 
 @virtual_time
 async def test_the_status_says_so_once_a_day_until_a_new_token_is_in_the_secret() -> None:
     world = World()
-    world.buildkite.token_expires_at = "2026-03-16T12:00:00Z"  # 14 days and 3 hours after the start
+    world.buildkite.token_expires_at = datetime(2026, 3, 16, 12, tzinfo=UTC)  # 14 days and 3 hours after the start
     async with world.running():
         await asyncio.sleep(3 * HOUR - MINUTE)
         assert world.condition(ConditionType.CREDENTIALS_VALID) == ("True", "Valid")

@@ -4,10 +4,16 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.host_ids import Age, HostIDs, Listener
+from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConditionType
+from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_states import ready
 from fakes.connector_world import MINUTE, SecretCredentials, Store, World, stopped_world
 from fakes.virtual_time import until, virtual_time
@@ -105,4 +111,42 @@ async def test_a_file_whose_removal_breaks_is_not_kept_in_the_state() -> None:
         state = connector._state  # what a connector holds of a file that is gone shows nowhere else
         assert (state.retired, state.discarding) == ((), ())
         await asyncio.sleep(10 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+class OddHostIDs(HostIDs):
+    """Breaks the connector's own steps while `odd`."""
+
+    odd = False
+
+    def claim(self, age: Age, identity: C1Identity | None, listener: Listener, accepted: bool | None = None) -> None:
+        if self.odd:
+            raise ZeroDivisionError
+        super().claim(age, identity, listener, accepted)
+
+
+class OddWorld(World):
+    host_ids: OddHostIDs
+
+    def environment(self, scheduler: Scheduler) -> Environment:
+        self.host_ids = OddHostIDs()
+        return replace(super().environment(scheduler), host_ids=self.host_ids)
+
+
+@virtual_time
+async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = OddWorld()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.host_ids.odd = True
+        with pytest.raises(ZeroDivisionError):
+            world.edit(quota_percent=60)
+        await asyncio.sleep(30 * MINUTE)
+        steps = [each for each in caplog.records if "an activity failed unexpectedly" in each.getMessage()]
+        assert len(steps) == 1
+        world.host_ids.odd = False
+        await asyncio.sleep(6 * MINUTE)
+        assert world.status.observed_generation == world.order.generation
         assert world.condition(ConditionType.READY) == ("True", "Ready")

@@ -54,7 +54,7 @@ def test_a_waiting_task_wakes_when_the_snapshot_grows_too_old() -> None:
 
 
 def test_a_token_that_expires_wakes_when_the_days_that_are_left_change() -> None:
-    ends = after(15 * 24 * HOUR).wall.isoformat()
+    ends = after(15 * 24 * HOUR).wall
     facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), ends))
     state = ready(schedule=Interval(30 * 24 * HOUR))
     state = replace(state, check=replace(state.check, preflight=facts))

@@ -14,6 +14,7 @@ from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
+from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
@@ -31,6 +32,7 @@ class Cluster:
         self.writes: list[tuple[str, ConnectorStatus]] = []
         self.events: list[tuple[str, Reason]] = []
         self.gone: set[str] = set()
+        self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
@@ -267,3 +269,15 @@ def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCap
     assert fields["connector"] == "default.acme"
     assert fields["reason"] == "TokenRejected"
     assert fields["detail"] == "Buildkite rejected the token."
+
+
+@virtual_time
+async def test_a_crd_that_is_older_than_the_operator_is_one_event_for_each_connector() -> None:
+    cluster = Cluster()
+    cluster.schema.refused()
+    async with process(cluster) as operator:
+        operator.observe("acme")
+        operator.observe("other", hostID="other")
+        await asyncio.sleep(3 * 3600)
+    told = [name for name, reason in cluster.events if reason is Reason.KUBERNETES_REFUSED]
+    assert sorted(told) == ["acme", "other"]

@@ -182,3 +182,90 @@ async def test_a_leader_past_its_deadline_is_not_healthy() -> None:
         assert "has not renewed its Lease for 1" in (first.election.healthy(world.clock.monotonic()) or "")
         await asyncio.sleep(10)
         assert first.election.healthy(world.clock.monotonic()) is None
+
+
+class TestRestoreOfEtcd:
+    """The Lease is as it was at a backup, and so are the versions."""
+
+    @virtual_time
+    async def test_a_former_leader_that_holds_it_again_waits_for_the_one_that_acts(self) -> None:
+        async with lease_world() as world:
+            first, second = world.candidate(), world.candidate()
+            first.start()
+            await asyncio.sleep(5)
+            backup = world.server.leases["lease"]
+            second.start()
+            await asyncio.sleep(5)
+            first.network.cut = True
+            assert await seconds_until_acting(world, second.name) <= 30.0
+            first.network.cut = False
+            await asyncio.sleep(60)
+            second.network.there = HANGS  # it cannot learn of the restore, and acts as long as it may
+            world.server.restore(backup)
+            assert await seconds_until_acting(world, first.name) >= DEADLINE
+            assert world.acting == [first.name]
+
+    @virtual_time
+    async def test_the_leader_of_the_backup_goes_on(self) -> None:
+        async with lease_world() as world:
+            only = world.candidate()
+            only.start()
+            await asyncio.sleep(5)
+            backup = world.server.leases["lease"]
+            await asyncio.sleep(60)
+            world.server.restore(backup)
+            await asyncio.sleep(60)
+            assert (len(only.terms), world.acting) == (1, [only.name])
+
+    @virtual_time
+    async def test_a_leader_before_the_backup_that_is_gone_is_waited_for_once(self) -> None:
+        async with lease_world() as world:
+            gone, only = world.candidate(), world.candidate()
+            gone.start()
+            await asyncio.sleep(5)
+            backup = world.server.leases["lease"]
+            await gone.stop()
+            only.start()
+            await asyncio.sleep(60)
+            world.server.restore(backup)
+            await until(lambda: not only.acting)
+            assert await seconds_until_acting(world, only.name) <= DURATION + RETRY
+
+
+class TestRetryAfter:
+    @virtual_time
+    async def test_a_leader_waits_as_long_as_it_is_asked_to_and_keeps_its_lease(self) -> None:
+        async with lease_world() as world:
+            only = world.candidate()
+            only.start()
+            await asyncio.sleep(5)
+            only.network.asks_to_wait, calls = 3.0, only.network.calls
+            await until(lambda: only.network.calls - calls == 1)
+            await asyncio.sleep(2.9)
+            assert only.network.calls - calls == 1
+            only.network.asks_to_wait = None
+            await asyncio.sleep(60)
+            assert len(only.terms) == 1
+
+    @virtual_time
+    async def test_a_leader_that_is_asked_to_wait_too_long_tries_once_more_before_its_lease_is_lost(self) -> None:
+        async with lease_world() as world:
+            only = world.candidate()
+            only.start()
+            await asyncio.sleep(5)
+            only.network.asks_to_wait, calls = 60.0, only.network.calls
+            await until(lambda: only.network.calls - calls == 1)
+            only.network.asks_to_wait = None
+            await asyncio.sleep(60)
+            assert len(only.terms) == 1
+
+    @virtual_time
+    async def test_a_standby_waits_as_long_as_it_is_asked_to(self) -> None:
+        async with lease_world() as world:
+            only = world.candidate()
+            only.network.asks_to_wait = 30.0
+            only.start()
+            await asyncio.sleep(29)
+            assert only.network.calls == 1
+            await asyncio.sleep(2)
+            assert only.network.calls == 2

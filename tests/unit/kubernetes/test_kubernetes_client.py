@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect, is_at_least
+from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.resource import read_resource
+from buildkite_connector.kubernetes.resource import is_at_least, read_resource
 from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
@@ -181,7 +181,7 @@ class TestList:
         self, double: KubernetesDouble, api: KubernetesApi
     ) -> None:
         created = [create(double, "a", "one"), create(double, "b", "two")]
-        listed = await api.list_connectors(())
+        listed = (await api.list_connectors(())).objects
         assert {(each.namespace, each.name, each.uid) for each in listed} == {
             (each.namespace, each.name, each.uid) for each in created
         }
@@ -189,7 +189,7 @@ class TestList:
     async def test_only_the_namespaces_that_are_given(self, double: KubernetesDouble, api: KubernetesApi) -> None:
         for namespace in ("one", "two", "three"):
             create(double, "a", namespace)
-        listed = await api.list_connectors(("one", "three"))
+        listed = (await api.list_connectors(("one", "three"))).objects
         assert sorted(each.namespace for each in listed) == ["one", "three"]
 
     async def test_a_cluster_without_the_definition_refuses_with_404(
@@ -208,11 +208,12 @@ async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_sta
     )
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
-        kind = "Content-Type: application/json"
-        writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
-        await writer.drain()
+        while head := (await reader.readuntil(b"\r\n\r\n")).decode().lower():
+            if "content-length: " in head:
+                await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+            kind = "Content-Type: application/json"
+            writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
+            await writer.drain()
 
     seen, path = create(double), tmp_path / "older"
     async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:

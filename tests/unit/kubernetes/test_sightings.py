@@ -1,10 +1,9 @@
 """A new leader begins from the newest statuses, which its watch may not have reported yet."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
-from buildkite_connector.kubernetes.client import Listed
+from buildkite_connector.kubernetes.client import Listed, Listing
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, read_resource
 from buildkite_connector.kubernetes.sightings import Sightings
 from fakes.virtual_time import virtual_time
@@ -28,8 +27,8 @@ def seen(name: str, version: int) -> ObservedConnector | BrokenConnector:
 
 
 def listing(**versions: int) -> Any:
-    async def list_now() -> Sequence[Listed]:
-        return [Listed("default", name, name, str(version)) for name, version in versions.items()]
+    async def list_now() -> Listing:
+        return Listing(tuple(Listed("default", name, name, str(version)) for name, version in versions.items()))
 
     return list_now
 

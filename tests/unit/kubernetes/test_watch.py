@@ -20,6 +20,7 @@ from buildkite_connector.kubernetes.schema.names import (
 from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
+from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.watching import DEADLINE, RELIST_SECONDS, EventHandler, Watching, apply
 
@@ -201,18 +202,158 @@ class TestTrouble:
         await watching.until_ready(task)
         await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
         with double.outage(503):  # kopf waits 1, 2, then 4 seconds: longer than two relists take
-            before = len(double.transcript)
-            await double.wait_until(lambda: len(double.transcript) > before + 5, timeout=DEADLINE)
+            before = asked(double)
+            await double.wait_until(lambda: asked(double) > before + 5, timeout=DEADLINE)
         apply(double, request="now")
         with pytest.raises(Failure, match="default/acme changed, and the watch did not report"):
             async with asyncio.timeout(DEADLINE):
                 await task
 
-    async def test_an_error_in_the_hub_ends_it_rather_than_being_swallowed(
+    async def test_an_error_in_the_handler_is_logged_once_and_costs_no_other_object_anything(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hub.broken = {"broken"}
+        apply(double, "broken")
+        apply(double, "sound")
+        async with watching.running():  # ready, too
+            assert list(hub.there) == ["default.sound"]
+            apply(double, "broken", request="again")
+            apply(double, "sound", request="now")
+            await hub.until(lambda: hub.request("default.sound") == "now")
+            double.delete(KIND, "default", "broken")
+            apply(double, "late")
+            await hub.until(lambda: "default.late" in hub.there)
+            hub.broken = set()
+            apply(double, "broken")
+            await hub.until(lambda: "default.broken" in hub.there)
+        told = [(each.getMessage(), vars(each)["connector"]) for each in caplog.records if each.exc_info]
+        assert told == [
+            ("a resource could not be taken in; the others are served", "default.broken"),
+            ("a resource that is gone could not be let go", "default.broken"),
+        ]
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 405, 409, 410, 422, 429, 500, 502, 504])
+    async def test_a_watch_that_is_refused_begins_anew_and_says_so_in_one_line_at_most(
+        self,
+        double: KubernetesDouble,
+        hub: EventHandler,
+        watching: Watching,
+        status: int,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        apply(double)
+        async with watching.running(WatchSettings(poll_seconds=0.01)):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.failing(status, watches=True):
+                before = len(refused_watches(double, status))
+                double.drop_watches()
+                await double.wait_until(lambda: len(refused_watches(double, status)) > before, timeout=DEADLINE)
+                apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
+        assert caplog.text.count("the watch was broken off and begins anew") <= 1
+        assert [each for each in caplog.records if each.exc_info and each.name != "aiohttp.server"] == []
+
+    async def test_a_watch_that_is_refused_again_and_again_is_one_line_of_the_log(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        apply(double)
+        with double.failing(410, watches=True):
+            async with watching.running(WatchSettings(poll_seconds=0.01)):
+                await double.wait_until(lambda: len(refused_watches(double, 410)) > 3, timeout=DEADLINE)
+                apply(double, request="now")
+                await hub.until(lambda: hub.request("default.acme") == "now")  # by the lists
+        assert caplog.text.count("the watch was broken off and begins anew") == 1
+
+    @pytest.mark.parametrize(
+        "body",
+        ["no JSON", "[]", '{"type":"ERROR","object":{"code":500,"message":"etcd"}}\n', '{"type":"ERROR"}\n', "\n"],
+    )
+    async def test_a_watch_that_tells_what_cannot_be_read_begins_anew(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, body: str
+    ) -> None:
+        apply(double)
+        async with watching.running(WatchSettings(poll_seconds=0.01)):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.failing(200, watches=True, body=body):
+                before = len(refused_watches(double, 200))
+                double.drop_watches()
+                await double.wait_until(lambda: len(refused_watches(double, 200)) > before, timeout=DEADLINE)
+                apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
+
+
+class TestRestoreOfEtcd:
+    """Everything is set back: objects and versions are as they were at a backup."""
+
+    SETTINGS = WatchSettings(relist_seconds=RELIST_SECONDS, poll_seconds=0.01)
+
+    async def test_an_annotation_with_a_lower_version_is_told(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        uid = apply(double)
+        async with watching.running(self.SETTINGS):
+            backup = double.backup()
+            for number in range(50):
+                apply(double, request=f"before {number}")
+            await hub.until(lambda: hub.request("default.acme") == "before 49")
+            double.restore(backup)
+            await hub.until(lambda: ("default", "acme", uid) in hub.forgotten)
+            apply(double, request="after the restore")
+            await hub.until(lambda: hub.request("default.acme") == "after the restore")
+        assert caplog.text.count("the cluster was set back, as by a restore of etcd") == 1
+
+    async def test_an_object_that_was_deleted_and_is_back_is_told(
         self, double: KubernetesDouble, hub: EventHandler, watching: Watching
     ) -> None:
-        hub.error = RuntimeError("a bug")
         apply(double)
-        with pytest.raises(Failure, match="a bug"):
-            async with asyncio.timeout(DEADLINE):
-                await watching.begin()
+        async with watching.running(self.SETTINGS):
+            backup = double.backup()
+            double.delete(KIND, "default", "acme")
+            await hub.until(lambda: not hub.there)
+            double.restore(backup)
+            await hub.until(lambda: "default.acme" in hub.there)
+
+    async def test_an_object_that_was_made_since_is_forgotten(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
+    ) -> None:
+        async with watching.running(self.SETTINGS):
+            backup = double.backup()
+            uid = apply(double)
+            await hub.until(lambda: "default.acme" in hub.there)
+            double.restore(backup)
+            await hub.until(lambda: hub.forgotten == [("default", "acme", uid)])
+
+    async def test_an_object_set_back_is_noticed_though_the_cluster_has_overtaken_its_old_version(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
+    ) -> None:
+        uid = apply(double)
+        async with watching.running(self.SETTINGS):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            backup = double.backup()
+            apply(double, request="before")
+            await hub.until(lambda: hub.request("default.acme") == "before")
+            double.restore(backup)
+            for number in range(20):
+                double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"s{number}"}})
+            await hub.until(lambda: ("default", "acme", uid) in hub.forgotten)
+            await hub.until(lambda: "default.acme" in hub.there and not hub.request("default.acme"))
+
+    async def test_a_cluster_that_only_goes_on_is_no_reason(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        apply(double)
+        async with watching.running(self.SETTINGS):
+            for number in range(2):
+                apply(double, request=str(number))
+                lists = asked(double)
+                await double.wait_until(lambda lists=lists: asked(double) > lists, timeout=DEADLINE)  # type: ignore[misc]
+        assert hub.forgotten == []
+        assert "set back" not in caplog.text
+
+
+def refused_watches(double: KubernetesDouble, status: int) -> list[Exchange]:
+    return [each for each in double.transcript if each.path.endswith(PLURAL) and each.status == status]
+
+
+def asked(double: KubernetesDouble) -> int:
+    return sum(each.path.endswith(PLURAL) for each in double.transcript)

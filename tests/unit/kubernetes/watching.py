@@ -34,12 +34,12 @@ class EventHandler:
         self.there: dict[str, ObservedConnector | BrokenConnector] = {}
         self.forgotten: list[tuple[str, str, str]] = []
         self.observations = 0
-        self.error: Exception | None = None
+        self.broken: set[str] = set()
         self._told = asyncio.Event()
 
     def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
-        if self.error is not None:
-            raise self.error
+        if resource.name in self.broken:
+            raise RuntimeError("a bug")
         self.there[resource.key] = resource
         self.observations += 1
         self._told.set()
@@ -48,6 +48,8 @@ class EventHandler:
         self.there.pop(f"{namespace}.{name}", None)
         self.forgotten.append((namespace, name, uid))
         self._told.set()
+        if name in self.broken:
+            raise RuntimeError("a bug")
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
@@ -56,9 +58,8 @@ class EventHandler:
                 await self._told.wait()
 
     def request(self, key: str) -> str | None:
-        seen = self.there[key]
-        assert isinstance(seen, ObservedConnector)
-        return seen.sync_request
+        seen = self.there.get(key)
+        return seen.sync_request if isinstance(seen, ObservedConnector) else None
 
 
 class Watching:

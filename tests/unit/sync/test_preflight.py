@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,7 +14,9 @@ from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflig
 
 USER, TEAM = ResourceKind.USER, ResourceKind.TEAM
 ACME = OrganizationChoice("acme")
-TOKEN = TokenFacts("b63254c0", frozenset({"read_organizations", "read_teams"}), "2025-07-23T06:07:42Z")
+TOKEN = TokenFacts(
+    "b63254c0", frozenset({"read_organizations", "read_teams"}), datetime(2025, 7, 23, 6, 7, 42, tzinfo=UTC)
+)
 
 
 def organization(slug: str) -> Organization:

@@ -79,7 +79,7 @@ def test_what_a_status_does_not_know_is_no_series() -> None:
     text = Fleet(a_report()).scrape()
     assert "buildkite_connector_sync_last_success_timestamp_seconds{" not in text
     assert "buildkite_connector_token_expiry_timestamp_seconds{" not in text
-    told = Fleet(a_report(last_successful_sync_time=NOW, token_expires_at="2026-12-01T00:00:00Z")).scrape()
+    told = Fleet(a_report(last_successful_sync_time=NOW, token_expires_at=datetime(2026, 12, 1, tzinfo=UTC))).scrape()
     assert f'sync_last_success_timestamp_seconds{{name="acme",namespace="ns"}} {NOW.timestamp():.1f}'[:60] in told
     assert "buildkite_connector_token_expiry_timestamp_seconds{" in told
 

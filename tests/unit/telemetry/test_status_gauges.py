@@ -38,7 +38,7 @@ FULL = ConnectorStatus(
         )
     ),
     organization=Organization("1", OrganizationSlug("acme-inc"), "Acme"),
-    token_expires_at="2026-12-01T00:00:00Z",
+    token_expires_at=datetime(2026, 12, 1, tzinfo=UTC),
     last_successful_sync_time=NOW,
     next_sync_time=NOW,
     consecutive_failures=3,
@@ -81,6 +81,30 @@ def test_each_gauge_is_one_family_whatever_its_connectors_know() -> None:
     assert set(lines) == by_the_sdk(reports)
     names = [line.split("{")[0] for line in lines if not line.startswith("#")]
     assert names == sorted(names, key=[gauge.prometheus_name for gauge in GAUGES].index)
+
+
+@pytest.mark.parametrize("way", ["text", "SDK"])
+def test_a_status_that_cannot_be_shown_costs_its_connector_alone_its_series(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = replace(FULL, token_expires_at="yesterday")  # type: ignore[arg-type]  # that is what is wrong with it
+    reports = [Report("ns", name, broken if name == "odd" else FULL, suspended=False) for name in ("odd", "other")]
+    text = StatusText(lambda: reports)
+    for _ in range(2):
+        lines = set(text().decode().splitlines()) if way == "text" else by_the_sdk(reports)
+        assert by_the_sdk(reports[1:]) <= lines
+    told = {vars(each)["connector"] for each in caplog.records if each.levelname == "ERROR"}
+    assert told == {"ns.odd"}
+
+
+def test_the_text_of_a_broken_status_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    broken = replace(FULL, token_expires_at="yesterday")  # type: ignore[arg-type]  # as above
+    reports = [Report("ns", "odd", broken, suspended=False)]
+    text = StatusText(lambda: reports)
+    for suspended in (False, True, False):
+        reports[0] = replace(reports[0], suspended=suspended)
+        assert text() == b""
+    assert len(caplog.records) == 1
 
 
 def test_a_scrape_says_what_is_so_now() -> None:

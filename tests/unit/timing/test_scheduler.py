@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from buildkite_connector.timing.scheduler import PAUSE_AFTER_UNEXPECTED, Scheduler
+import pytest
+
+from buildkite_connector.timing.scheduler import AFTER_UNEXPECTED, Scheduler
 from fakes.virtual_time import VirtualClock, virtual_time
 
 
@@ -95,15 +97,20 @@ async def test_a_removed_activity_is_not_stepped_any_more() -> None:
 
 
 @virtual_time
-async def test_an_activity_that_fails_is_stepped_again_after_a_pause_and_takes_nothing_else_down() -> None:
+async def test_an_activity_that_fails_is_stepped_again_after_a_pause_and_takes_nothing_else_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fail(chore: Chore) -> None:
         raise ZeroDivisionError
 
-    broken, sound = Chore([0.0, 0.0], during=fail), Chore([10.0])
+    broken, sound = Chore([0.0] * 13, during=fail), Chore([10.0])
     async with started(broken, sound):
         await asyncio.sleep(20)
-    assert broken.stepped_at == [0.0, PAUSE_AFTER_UNEXPECTED]
-    assert sound.stepped_at == [10.0]
+        assert broken.stepped_at == [0.0, 1.0, 3.0, 7.0, 15.0]
+        assert sound.stepped_at == [10.0]
+        await asyncio.sleep(2000)
+    assert broken.stepped_at[-1] - broken.stepped_at[-2] == AFTER_UNEXPECTED.cap
+    assert len(caplog.records) == 1
 
 
 @virtual_time

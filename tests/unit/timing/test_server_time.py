@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buildkite_connector.timing.server_time import clock_error, server_time
+from buildkite_connector.timing.server_time import clock_error, retry_after, server_time
 
 NOON = datetime(2026, 8, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -55,3 +55,25 @@ def test_the_ends_of_the_calendar_are_no_error(year: int) -> None:
     said = server_time({"date": f"Fri, 31 Dec {year:04} 23:59:59 GMT"})
     assert said is not None
     assert abs(clock_error(said, at(0), at(1))) > timedelta(days=365 * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("17", 17),
+        ("0", 0),
+        ("Sat, 01 Aug 2026 12:00:30 GMT", 30),
+        ("Sat, 01 Aug 2026 11:00:00 GMT", 0),
+        ("Sat, 01 Aug 2026 12:00:30 -0000", 30),
+        ("9" * 400, 60),
+        ("Fri, 01 Jan 9999 00:00:00 GMT", 60),
+        ("-5", None),
+        ("1e308", None),
+        ("Sat, 01 Aug 99999999999999999999 12:00:30 GMT", None),
+        ("soon", None),
+        ("", None),
+        ("Sat, 99 Aug 2026 12:00:30 GMT", None),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date_or_nothing(text: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": text}, NOON, 60) == seconds

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
@@ -112,9 +112,9 @@ class BuildkiteSteps:
         return ok(f"Buildkite accepts it (token {self._token.uuid})" if self._token.uuid else "Buildkite accepts it")
 
     async def _look_at_expiry(self) -> Outcome:
-        if self._token.expires_at is None:
+        end = self._token.expires_at
+        if end is None:
             return ok("it does not expire")
-        end = datetime.fromisoformat(self._token.expires_at).astimezone(UTC)
         days = (end - self._clock.now()) // timedelta(days=1)
         when = f"on {end:%Y-%m-%d %H:%M} UTC, in {days} days"
         if days >= WARNED_DAYS:

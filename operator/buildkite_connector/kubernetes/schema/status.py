@@ -1,8 +1,9 @@
 """The status's models: what people read in it, and the definition's schema of it.
 
 `status_json` turns a status into them and back, `crd` makes the schema of them. Reading is tolerant: what is missing,
-foreign or from another version is None, and never an error. The schema has no enums or limits of its own, as a status
-that the API server refuses would be a status that nobody sees.
+foreign, out of range or from another version is None, and never an error: whoever may write statuses chooses what is
+read. The schema has no enums or limits of its own, as a status that the API server refuses would be a status that
+nobody sees.
 """
 
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ from buildkite_connector.model.status import (
 )
 
 LONGEST_MESSAGE = 1024
+MOST = 2**63 - 1
+"""What the API server's integers hold."""
 
 
 def _none_if_unreadable(value: object, read: ValidatorFunctionWrapHandler) -> object:
@@ -49,6 +52,16 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("not a time that UTC has") from None
 
 
+def _cut(text: str) -> str:
+    return text[:LONGEST_MESSAGE]
+
+
+def _in_range(number: float) -> float:
+    if not 0 <= number <= MOST:  # nor NaN
+        raise ValueError("not an amount")
+    return number
+
+
 def _rfc3339(time: datetime) -> str:
     return f"{time.replace(tzinfo=None).isoformat()}Z"
 
@@ -62,6 +75,10 @@ _Time = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 _STRING = WithJsonSchema({"type": "string"})
+_ExpiryTime = Annotated[_Time, _STRING]
+_Text = Annotated[str, AfterValidator(_cut)]
+_Amount = Annotated[int, AfterValidator(_in_range)]
+_Seconds = Annotated[float, AfterValidator(_in_range)]
 _Phase = Annotated[Phase, _STRING]
 _ConditionType = Annotated[ConditionType, _STRING]
 _Reason = Annotated[Reason, _STRING]
@@ -78,9 +95,9 @@ class _Json(BaseModel):
 
 
 class _Counted(_Json):
-    accounts: int = Field(description="Accounts in the snapshot.")
-    teams: int = Field(description="Teams in the snapshot.")
-    memberships: int = Field(description="Memberships of accounts in teams in the snapshot.")
+    accounts: _Amount = Field(description="Accounts in the snapshot.")
+    teams: _Amount = Field(description="Teams in the snapshot.")
+    memberships: _Amount = Field(description="Memberships of accounts in teams in the snapshot.")
 
     def to_counts(self) -> Counts:
         return Counts(self.accounts, self.teams, self.memberships)
@@ -95,42 +112,42 @@ class ConditionJson(_Json):
     )
     status: Annotated[ConditionStatus, _STRING] = Field(description="True, False or Unknown.")
     reason: _Reason = Field(description="Why, as one CamelCase word of a closed list.")
-    message: str = Field(description="Why, as a sentence, and what to do about it.")
-    observed_generation: _Maybe[int] = Field(None, description="The metadata.generation that this was found for.")
+    message: _Text = Field(description="Why, as a sentence, and what to do about it.")
+    observed_generation: _Maybe[_Amount] = Field(None, description="The metadata.generation that this was found for.")
     last_transition_time: _Time = Field(description="When status changed last.")
 
 
 class OrganizationJson(_Json):
     """The organization that the API token was found to reach."""
 
-    slug: str = Field(description="Its slug.")
-    name: str = Field(description="Its name.")
-    id: str = Field(description="Buildkite's id of it.")
+    slug: _Text = Field(description="Its slug.")
+    name: _Text = Field(description="Its name.")
+    id: _Text = Field(description="Buildkite's id of it.")
 
 
 class TokenJson(_Json):
     """What Buildkite says of the API token."""
 
-    expires_at: _Maybe[str] = Field(None, description="When it expires; absent when it does not.")
-    missing_scopes: _Maybe[list[str]] = Field(None, description="The scopes that it lacks.")
+    expires_at: _Maybe[_ExpiryTime] = Field(None, description="When it expires; absent when it does not.")
+    missing_scopes: _Maybe[list[_Text]] = Field(None, description="The scopes that it lacks.")
 
 
 class SnapshotJson(_Json):
     """The file that the sync wrote."""
 
-    sha256: str = Field(description="Its checksum, in hexadecimal.")
-    bytes: int = Field(description="Its size.")
+    sha256: _Text = Field(description="Its checksum, in hexadecimal.")
+    bytes: _Amount = Field(description="Its size.")
 
 
 class LastSyncJson(_Counted):
     """The last sync that succeeded."""
 
-    id: str = Field(description="The sync's id, the same in the snapshot and the logs.")
+    id: _Text = Field(description="The sync's id, the same in the snapshot and the logs.")
     trigger: _Trigger = Field(description="Why it ran: Schedule, Request, Task or Change.")
     started_at: _Time = Field(description="When it started.")
     finished_at: _Time = Field(description="When it finished.")
-    requests: int = Field(description="How many requests it made to Buildkite.")
-    throttled_seconds: float = Field(description="How long it waited for Buildkite's rate limits.")
+    requests: _Amount = Field(description="How many requests it made to Buildkite.")
+    throttled_seconds: _Seconds = Field(description="How long it waited for Buildkite's rate limits.")
     snapshot: SnapshotJson
 
 
@@ -138,11 +155,11 @@ class LastDeliveryJson(_Counted):
     """The last snapshot that C1 took. The shrink guard compares with its counts."""
 
     time: _Time = Field(description="When C1 took it.")
-    task_id: str = Field(alias="taskID", description="C1's task that it answered.")
-    sync_id: str = Field(alias="syncID", description="The sync that made it.")
-    sha256: str = Field(description="Its checksum, in hexadecimal.")
-    bytes: int = Field(description="Its size.")
-    engine_asked: _Maybe[str] = Field(
+    task_id: _Text = Field(alias="taskID", description="C1's task that it answered.")
+    sync_id: _Text = Field(alias="syncID", description="The sync that made it.")
+    sha256: _Text = Field(description="Its checksum, in hexadecimal.")
+    bytes: _Amount = Field(description="Its size.")
+    engine_asked: _Maybe[_Text] = Field(
         None, description="The form of file that C1 asked for, where it is not sqlite, which is what it got."
     )
 
@@ -150,15 +167,15 @@ class LastDeliveryJson(_Counted):
 class HistoryJson(_Json):
     """One sync, whether it succeeded or not."""
 
-    id: str = Field(description="The sync's id.")
+    id: _Text = Field(description="The sync's id.")
     trigger: _Trigger = Field(description="Why it ran: Schedule, Request, Task or Change.")
     started_at: _Time = Field(description="When it started.")
     finished_at: _Time = Field(description="When it ended.")
     succeeded: bool = Field(description="Whether it succeeded.")
     reason: _Reason = Field(description="SyncSucceeded, or why it failed.")
-    accounts: _Maybe[int] = Field(None, description="Accounts, when it succeeded.")
-    teams: _Maybe[int] = Field(None, description="Teams, when it succeeded.")
-    memberships: _Maybe[int] = Field(None, description="Memberships, when it succeeded.")
+    accounts: _Maybe[_Amount] = Field(None, description="Accounts, when it succeeded.")
+    teams: _Maybe[_Amount] = Field(None, description="Teams, when it succeeded.")
+    memberships: _Maybe[_Amount] = Field(None, description="Memberships, when it succeeded.")
 
 
 class ChangeJson(_Json):
@@ -166,27 +183,27 @@ class ChangeJson(_Json):
 
     time: _Time = Field(description="When it was made.")
     action: _Action = Field(description="grant or revoke.")
-    team: str = Field(description="The team's name, or its id.")
+    team: _Text = Field(description="The team's name, or its id.")
     role: _Role = Field(description="member or maintainer.")
-    user: str = Field(description="The person's name, or their id.")
-    task_id: str = Field(alias="taskID", description="C1's task.")
+    user: _Text = Field(description="The person's name, or their id.")
+    task_id: _Text = Field(alias="taskID", description="C1's task.")
     result: _Result = Field(description="Granted, RoleChanged, Revoked or Refused.")
-    reason: _Maybe[str] = Field(None, description="Why it was refused.")
+    reason: _Maybe[_Text] = Field(None, description="Why it was refused.")
 
 
 class ProvisioningJson(_Json):
     """What C1's grant and revoke tasks changed since the resource was made."""
 
-    granted: int = Field(description="Memberships made, or given another role.")
-    revoked: int = Field(description="Memberships removed.")
-    refused: int = Field(description="Tasks refused by spec.provisioning.")
+    granted: _Amount = Field(description="Memberships made, or given another role.")
+    revoked: _Amount = Field(description="Memberships removed.")
+    refused: _Amount = Field(description="Tasks refused by spec.provisioning.")
     last_change: _Maybe[ChangeJson] = None
 
 
 class StatusJson(_Json):
     """What the operator found and did. Nothing here is set by hand."""
 
-    observed_generation: _Maybe[int] = Field(None, description="The metadata.generation that this status is about.")
+    observed_generation: _Maybe[_Amount] = Field(None, description="The metadata.generation that this status is about.")
     phase: _Maybe[_Phase] = Field(
         None,
         description="A word for people: Pending, Syncing, Connected, Degraded, Error or Suspended."
@@ -203,10 +220,10 @@ class StatusJson(_Json):
     last_sync_time: _Maybe[_Time] = Field(None, description="When the last sync ended, whether it succeeded or not.")
     last_successful_sync_time: _Maybe[_Time] = Field(None, description="When the last sync that succeeded ended.")
     next_sync_time: _Maybe[_Time] = Field(None, description="When the next scheduled sync starts.")
-    consecutive_failures: _Maybe[int] = Field(None, description="How many syncs have failed since one succeeded.")
+    consecutive_failures: _Maybe[_Amount] = Field(None, description="How many syncs have failed since one succeeded.")
     last_sync: _Maybe[LastSyncJson] = None
     last_delivery: _Maybe[LastDeliveryJson] = None
-    last_handled_sync_request: _Maybe[str] = Field(
+    last_handled_sync_request: _Maybe[_Text] = Field(
         None,
         description="The value of the annotation connectors.c1.ai/sync-requested-at that was acted on last.",
     )

@@ -20,6 +20,7 @@ from buildkite_connector.model.directory import Counts, Organization, Organizati
 from buildkite_connector.model.provisioning import ChangeRecord, ProvisioningRecord
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
+    HISTORY_LENGTH,
     Condition,
     ConnectorStatus,
     DeliveryRecord,
@@ -72,7 +73,7 @@ def status_from_json(value: object) -> ConnectorStatus | None:
         last_delivery=_delivery_from_json(found.last_delivery) if found.last_delivery else None,
         last_handled_sync_request=found.last_handled_sync_request,
         provisioning=_provisioning_from_json(found.provisioning) if found.provisioning else None,
-        history=tuple(_entry_from_json(each) for each in found.history or () if each),
+        history=tuple(_entry_from_json(each) for each in found.history or () if each)[:HISTORY_LENGTH],
     )
 
 
