@@ -9,10 +9,12 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 import pytest_asyncio
@@ -20,11 +22,14 @@ import trustme
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
 from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
+from buildkite_connector.kubernetes.client import connect
+from buildkite_connector.kubernetes.client_config import KopfClientConfig, KubeconfigLogin
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.network import Network, read_proxies, read_trust
 from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.setup import open_telemetry
+from buildkite_connector.timing.clock import SystemClock
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
@@ -32,10 +37,12 @@ from simulators.c1.front import ANY_ADDRESS
 from simulators.c1.server import C1Simulator
 from simulators.forward_proxy import ForwardProxy, Mode
 from simulators.otlp import OtlpReceiver, grpc_receiver
+from unit.kubernetes.recording_server import SECRET_PATH, Kubeconfig, RecordingServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BUILDKITE, C1, COLLECTOR = "api.buildkite.com", "acme.conductor.one", "collector.example"
+API = "api.kubernetes.example"
 NOBODY_THERE = "http://127.0.0.1:1"
 SECRET = "hunter22pass"
 NOISE = {
@@ -63,6 +70,7 @@ class Scene:
     c1: C1Simulator
     collector: OtlpReceiver
     spans: list[str]
+    api: RecordingServer
     ports: dict[str, int]
     proxy: ForwardProxy
     authorities: bytes
@@ -72,7 +80,7 @@ class Scene:
 
     def places(self, host: str) -> dict[str, str]:
         """`host:port` of each server; empty `host`: by its own name, at the usual port."""
-        names = {"buildkite": BUILDKITE, "c1": C1, "http": COLLECTOR, "grpc": COLLECTOR}
+        names = {"buildkite": BUILDKITE, "c1": C1, "http": COLLECTOR, "grpc": COLLECTOR, "api": API}
         if not host:
             return {server: f"{name}:443" for server, name in names.items()}
         return {server: f"{host}:{port}" for server, port in self.ports.items()}
@@ -91,13 +99,15 @@ async def servers() -> AsyncIterator[Scene]:
         C1Simulator(ca=ca) as c1,
         OtlpReceiver(tls=tls) as collector,
         grpc_receiver(credentials) as (grpc_port, spans),
+        RecordingServer(ca=ca, names=(API, ANY_ADDRESS, "localhost", "127.0.0.1")) as api,
         ForwardProxy({}) as proxy,
     ):
         assert buildkite.authority is not None
         buildkite_port = int(buildkite.origin.rpartition(":")[2])
         ports = {"buildkite": buildkite_port, "c1": c1.port, "http": collector.port, "grpc": grpc_port}
+        ports["api"] = api.port
         authorities = buildkite.authority.pem + ca.cert_pem.bytes()
-        yield Scene(buildkite, c1, collector, spans, ports, proxy, authorities)
+        yield Scene(buildkite, c1, collector, spans, api, ports, proxy, authorities)
 
 
 @pytest.fixture
@@ -176,6 +186,34 @@ async def export_by_grpc(scene: Scene, network: Network, host: str) -> None:
     assert len(scene.spans) == before + 1
 
 
+@contextlib.contextmanager
+def kubeconfig(scene: Scene, network: Network, host: str) -> Iterator[KubeconfigLogin]:
+    """One that names no authority: those of the network count."""
+    with tempfile.TemporaryDirectory() as folder:
+        fields = {"server": f"https://{scene.places(host)['api']}", "certificate-authority-data": None}
+        yield KubeconfigLogin(str(Kubeconfig(scene.api, Path(folder) / "config").write(fields)), network)
+
+
+async def read_a_secret(scene: Scene, network: Network, host: str) -> None:
+    with kubeconfig(scene, network, host) as login:
+        async with connect(login, SystemClock(), "pod-1", request_seconds=scene.seconds) as api:
+            await api.read_secret("default", "s")
+
+
+async def watch_by_kopf(scene: Scene, network: Network, host: str) -> None:
+    """One request of the session that kopf is given."""
+    with kubeconfig(scene, network, host) as login:
+        kopf_login = KopfClientConfig(login)
+        try:
+            context = await kopf_login.log_in()
+            response = await context.aiohttp_session.request("get", f"{context.server}{SECRET_PATH}")
+            response.release()
+        except aiohttp.ClientError as error:
+            raise Failure(Reason.KUBERNETES_UNAVAILABLE, str(error)) from None
+        finally:
+            await kopf_login.aclose()
+
+
 Client = Callable[[Scene, Network, str], Awaitable[None]]
 CLIENTS: dict[str, Client] = {
     "Buildkite": ask_buildkite,
@@ -183,7 +221,10 @@ CLIENTS: dict[str, Client] = {
     "C1 by gRPC": call_c1,
     "OTLP by HTTP": export_by_http,
     "OTLP by gRPC": export_by_grpc,
+    "the Kubernetes API": read_a_secret,
+    "kopf": watch_by_kopf,
 }
+TO_THE_API_SERVER = ("the Kubernetes API", "kopf")
 every_client = pytest.mark.parametrize("client", CLIENTS)
 
 # The way: `{proxy}` is the proxy's host:port, `{ports}` 0.0.0.0 with the port of each server.
@@ -227,10 +268,12 @@ def network_of(scene: Scene, form: dict[str, str], folder: Path) -> Network:
 @pytest.mark.parametrize("form", BY_NAME)
 async def test_a_name_is_asked_of_the_proxy(scene: Scene, client: str, form: str, tmp_path: Path) -> None:
     scene.proxy.routes = {BUILDKITE: scene.ports["buildkite"], C1: scene.ports["c1"], COLLECTOR: scene.ports["http"]}
+    scene.proxy.routes |= {API: scene.ports["api"]}
     if client == "OTLP by gRPC":
         scene.proxy.routes = {COLLECTOR: scene.ports["grpc"]}
     await CLIENTS[client](scene, network_of(scene, BY_NAME[form], tmp_path), "")
-    name = {"Buildkite": BUILDKITE, "OTLP by HTTP": COLLECTOR, "OTLP by gRPC": COLLECTOR}.get(client, C1)
+    names = {"Buildkite": BUILDKITE, "OTLP by HTTP": COLLECTOR, "OTLP by gRPC": COLLECTOR}
+    name = {**names, "the Kubernetes API": API, "kopf": API}.get(client, C1)
     assert set(scene.proxy.asked) == {f"{name}:443"}
     assert set(scene.proxy.logins) == {""}
 
@@ -361,7 +404,12 @@ async def test_a_proxy_that_looks_into_tls_is_trusted_by_its_authority(
     assert scene.proxy.asked
 
 
-UNREACHABLE = {Reason.BUILDKITE_UNREACHABLE, Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE}
+UNREACHABLE = {
+    Reason.BUILDKITE_UNREACHABLE,
+    Reason.C1_UNREACHABLE,
+    Reason.C1_UNAVAILABLE,
+    Reason.KUBERNETES_UNAVAILABLE,
+}
 
 
 async def failing(
@@ -386,7 +434,8 @@ async def test_a_server_of_another_authority_is_refused_with_the_name_of_the_var
 ) -> None:
     network = trusting(scene, UNTRUSTED[form], tmp_path, scene.authorities)
     said = await failing(scene, client, network, ANY_ADDRESS, caplog)
-    assert ("SSL_CERT_FILE" if client != "OTLP by gRPC" else "CERTIFICATE_VERIFY_FAILED") in said
+    own_words = {"OTLP by gRPC": "CERTIFICATE_VERIFY_FAILED"} | dict.fromkeys(TO_THE_API_SERVER, "certificate")
+    assert own_words.get(client, "SSL_CERT_FILE") in said
 
 
 # What the proxy itself says
@@ -411,7 +460,10 @@ async def test_what_the_proxy_refuses_is_said_to_be_the_proxys(
     status, advice = REFUSALS[mode]
     if client == "OTLP by gRPC":  # the exporter's own words, in which the proxy is an address
         status, advice = (f"HTTP proxy returned response code {status[:3]}" if status else ""), ""
-    assert scene.proxy.address in said
+    if client in TO_THE_API_SERVER:
+        status, advice = status[:3], ""
+    if mode is not Mode.HANG_UP or client not in TO_THE_API_SERVER:
+        assert scene.proxy.address in said
     assert status in said
     assert advice in said
     assert SECRET not in said
