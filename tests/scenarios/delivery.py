@@ -1,8 +1,11 @@
 """From an applied resource to what C1 has ingested."""
 
+import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pytest
 
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.model.tasks import Code
@@ -22,6 +25,17 @@ def ids(snapshot: Path, scratch: Path) -> Mapping[str, set[str]]:
         found = {table: {each for (each,) in cursor} for table, cursor in rows.items()}
     connection.close()
     return found
+
+
+def link(path: Path) -> None:
+    other = path.parent.with_name(f"elsewhere-{path.name}")
+    path.replace(other)
+    path.symlink_to(other)
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 class TestDelivery:
@@ -47,6 +61,21 @@ class TestDelivery:
         assert (delivery["taskID"], delivery["syncID"]) == (received.task_id, sync["id"])
         assert (delivery["sha256"], delivery["bytes"]) == (received.sha256, received.size)
         assert [each["reason"] for each in await tenant.events()].count("Ready") == 1
+
+    @pytest.mark.parametrize("put", [link, fifo])
+    async def test_what_took_a_staged_snapshots_place_stays_and_the_next_task_gets_a_new_snapshot(
+        self, tenant: Tenant, put: Callable[[Path], None]
+    ) -> None:
+        """Nothing but the link gives the file behind it away: it is the same; the FIFO would block for ever."""
+        before = (await tenant.become_ready())["status"]["lastSync"]
+        (staged,) = [path for path in tenant.rig.staged if before["id"] in path.name]
+        put(staged)
+        refused = await tenant.answer()
+        assert (refused.success, refused.non_retryable) == (False, False)
+        assert "has changed since it was staged" in refused.message
+        received = await tenant.deliver()
+        assert received.summary()["sync_id"] != before["id"]
+        assert [each for each in tenant.c1.received if each.who.host_id == tenant.host_id] == [received]
 
     async def test_an_annotation_starts_a_sync_within_two_seconds_and_is_echoed(self, tenant: Tenant) -> None:
         before = (await tenant.become_ready())["status"]["lastSync"]["id"]

@@ -49,8 +49,6 @@ def remove_abandoned(directory: Path, min_age: float = 0.0) -> None:
     """
     for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
-            if path.is_symlink():
-                continue  # none of ours
             if not (path / _LOCK).exists():
                 if any(path.iterdir()) or time.time() - path.stat().st_mtime > _LOCKED_WITHIN:
                     shutil.rmtree(path, ignore_errors=True)

@@ -7,6 +7,7 @@ connections ends their own, and a probe is answered. h11 reads and writes HTTP/1
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 from collections import Counter
@@ -284,6 +285,11 @@ def _is_wildcard(host: str) -> bool:
 
 
 def _listener(family: int, address: tuple[str | int, ...], *, dual: bool = False) -> socket.socket:
-    listener = socket.create_server(address, family=socket.AddressFamily(family), backlog=_BACKLOG, dualstack_ipv6=dual)
+    try:
+        listener = socket.create_server(
+            address, family=socket.AddressFamily(family), backlog=_BACKLOG, dualstack_ipv6=dual
+        )
+    except OSError as error:  # whose text repeats the address as Python has it
+        raise OSError(error.errno, os.strerror(error.errno or 0)) from None
     listener.setblocking(False)
     return listener

@@ -105,7 +105,7 @@ async def test_an_address_that_is_taken_ends_the_start_unless_it_is_the_default(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(Failure, match="BUILDKITE_CONNECTOR_HTTP_ADDRESS"):
+        with pytest.raises(Failure, match=r"HTTP_ADDRESS cannot be used: Address already in use\. Set another"):
             async with serve(address, {}, {}, None):
                 pass
         monkeypatch.setattr(server, "DEFAULT_ADDRESS", address)
