@@ -1,6 +1,7 @@
-"""The operator's process while its definition is deleted and applied again, on an API server of this module's own."""
+"""The operator's process while its CRD is deleted, applied again and older, on an API server of this module's own."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from harness.helm_release import Release, released
 from harness.kubernetes_apis import real_api
 from harness.rig import OperatorProcess, Rig
 from scenarios.fixtures import watched_rig
+from scenarios.observed import get
 from scenarios.tenant import Tenant
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -78,6 +80,28 @@ async def test_one_that_is_applied_again_at_once_is_served_too(rig: Rig, plane: 
         new = await tenant.become_ready()
         assert old["metadata"]["uid"] != new["metadata"]["uid"]
         assert [each for each in severe(operator) if "crds/" not in each] == []
+
+
+async def test_one_that_is_older_than_the_operator_is_said_and_freezes_no_status(rig: Rig, plane: Cluster) -> None:
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/phase"
+    patch = json.dumps([{"op": "remove", "path": path}])
+    await asyncio.to_thread(plane.kubectl, "patch", "crd", f"{PLURAL}.{GROUP}", "--type=json", "--patch", patch)
+    tenant = Tenant(rig, "older-crd")
+    try:
+        async with rig.operator() as operator:
+            resource = await tenant.become_ready()
+            assert "phase" not in resource["status"]
+            await operator.until_logged("is older than this operator and lacks status.phase")
+            ready = await get(operator, "/readyz")
+            assert ready.status_code == 503
+            assert "crd: The CRD buildkiteconnectors.connectors.c1.ai in the cluster is older" in ready.text
+            rig.buildkite.revoke(tenant.token)
+            await tenant.request_sync()
+            await tenant.until_condition("Ready", "False", "TokenRejected")
+            told = [each for each in await tenant.events() if "kubectl apply -f crds/" in each["note"]]
+            assert [(each["type"], each["reason"]) for each in told] == [("Warning", "KubernetesRefused")]
+    finally:
+        await asyncio.to_thread(define, plane)
 
 
 def severe(operator: OperatorProcess) -> list[str]:

@@ -70,7 +70,10 @@ def to_text(time: datetime) -> str:
 
 def from_text(text: str) -> datetime:
     """The reverse, in UTC; of an hour that a zone has twice, the first. Raises ValueError."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a time that UTC has") from None
 
 
 def _token(scope: SyncScope) -> str:

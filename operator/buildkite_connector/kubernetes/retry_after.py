@@ -4,6 +4,7 @@ It holds for an answer 429 or 5xx, as a number or a date, and for no longer than
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,10 @@ from buildkite_connector.timing.server_time import retry_after
 
 LONGEST_RETRY_AFTER = 60.0
 """Seconds. The API server asks for one or a few; something in between that asks for a day must not stop a connector."""
+
+ASKS_TO_WAIT = "asks to wait"
+_WORTH_A_LINE = 2
+_logger = logging.getLogger(__name__)
 
 
 def bounded_retry_after(headers: Mapping[str, str]) -> float | None:
@@ -26,11 +31,12 @@ class HoldBack:
     """A middleware of kopf's HTTP session: after an answer with Retry-After, no request leaves before that time.
 
     kopf itself believes any number in a 429, breaks on a date there, and reads it in no other answer. An answer with
-    the header is a failed connection to kopf, which it tries again.
+    the header is a failed connection to kopf, which it tries again. Logged when it comes twice in a row.
     """
 
     def __init__(self) -> None:
         self._until = 0.0
+        self._in_a_row = 0
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -38,7 +44,11 @@ class HoldBack:
         await asyncio.sleep(self._until - time.monotonic())
         response = await handler(request)
         if "Retry-After" not in response.headers or (response.status != 429 and response.status < 500):
+            self._in_a_row = 0
             return response
+        self._in_a_row += 1
+        if self._in_a_row == _WORTH_A_LINE:
+            _logger.warning("the API server asks to wait, again and again", extra={"status": response.status})
         self._until = time.monotonic() + (bounded_retry_after(response.headers) or 0.0)
         response.close()
-        raise aiohttp.ClientConnectionError(f"the API server answers {response.status} and asks to wait")
+        raise aiohttp.ClientConnectionError(f"the API server answers {response.status} and {ASKS_TO_WAIT}")

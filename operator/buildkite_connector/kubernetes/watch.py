@@ -25,6 +25,7 @@ from buildkite_connector.kubernetes.informer import (
     WatchSettings,
     watch_lost,
 )
+from buildkite_connector.kubernetes.retry_after import ASKS_TO_WAIT
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.untrusted_text import Redactor
@@ -37,7 +38,7 @@ _LONG_SECONDS = 60.0
 """A watch that lasted so long, and then is broken off as the one before, is worth another line of the log."""
 _LONGEST_SENTENCE = 512
 _KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
-_HANDLED = ("OS signals are ignored", "storage is (re)initializing", "TCP closed; will re-authenticate")
+_HANDLED = ("OS signals are ignored", "storage is (re)initializing", "TCP closed; will re-authenticate", ASKS_TO_WAIT)
 
 _logger = logging.getLogger(__name__)
 

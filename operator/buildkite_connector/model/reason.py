@@ -76,7 +76,7 @@ class Reason(StrEnum):
 
     Create it, or mend what should (External Secrets, Sealed Secrets); it is read again every 10 seconds."""
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
-    """The operator may not read Secrets in that namespace.
+    """The operator may not read Secrets in that namespace. A connector that works goes on for 5 minutes.
 
     Give its service account `get` on Secrets there: the chart does for each of `watchNamespaces`."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
@@ -239,13 +239,14 @@ class Reason(StrEnum):
     Nothing: the snapshot waits for the next task."""
     # The Kubernetes API
     KUBERNETES_UNAVAILABLE = "KubernetesUnavailable"
-    """The API server cannot be reached now.
+    """The API server cannot be reached now. After 5 minutes without the Secret `Ready` is `False`; syncs go on.
 
     Nothing at first. If it stays, look at the API server and at network policies."""
     KUBERNETES_REFUSED = "KubernetesRefused"
-    """The API server refuses what the operator asks.
+    """The API server refuses what the operator asks: to read the Secret, or to write a status. As an event: the CRD is
+    older than the operator.
 
-    Look at the operator's rights and whether the definition is of its version."""
+    Look at the operator's permissions, and apply the `crds/` of its version."""
     # The operator itself
     SYNC_TIMEOUT = "SyncTimeout"
     """A sync took longer than `spec.sync.timeout`.

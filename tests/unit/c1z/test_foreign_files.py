@@ -93,6 +93,14 @@ def test_a_table_that_is_none_is_refused_before_it_runs(tmp_path: Path, script: 
     assert "is no table" in failure_of(altered(tmp_path / "x.c1z", script)).message
 
 
+@pytest.mark.parametrize(
+    "time", ["2026-02-30 25:61:61", "0001-01-01 00:00:00+23:59", "9999-12-31 23:59:59-23:59", "0000-01-01", "yesterday"]
+)
+def test_a_time_that_is_none_is_refused(tmp_path: Path, time: str) -> None:
+    path = altered(tmp_path / "x.c1z", f"update v1_sync_runs set started_at = '{time}'")  # noqa: S608
+    assert failure_of(path).reason is Reason.SNAPSHOT_INVALID
+
+
 def test_a_cell_of_any_length_is_refused(tmp_path: Path) -> None:
     data = Resource(display_name="x" * 2_000_000).SerializeToString()
     path = altered(tmp_path / "x.c1z", f"update v1_resources set data = x'{data.hex()}' where id = 1")  # noqa: S608

@@ -120,6 +120,21 @@ async def test_a_list_is_not_asked_for_before(double: KubernetesDouble, watching
     await task
 
 
+async def test_waiting_once_is_no_line_of_the_log_and_again_and_again_one(
+    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watching.running():
+        for times, lines in ((1, 0), (3, 1)):
+            caplog.clear()
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            before = asked(double)
+            with double.failing(429, watches=True, headers={"Retry-After": "0"}):
+                double.drop_watches()
+                await double.wait_until(lambda before=before, times=times: asked(double) == before + times, DEADLINE)  # type: ignore[misc]
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            assert caplog.text.count("asks to wait") == lines
+
+
 async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
     double: KubernetesDouble, watching: Watching
 ) -> None:
