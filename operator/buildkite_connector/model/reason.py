@@ -79,7 +79,7 @@ class Reason(StrEnum):
 
     Give its service account `get` on Secrets there: the chart does for each of `watchNamespaces`."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
-    """The Secret has not got one of the keys; the message names it and those that are there.
+    """The Secret has not got one of the keys; the message names it, and the known ones that are there.
 
     Add the key, or name yours in `spec.credentialsSecretRef.keys`."""
     SECRET_KEY_EMPTY = "SecretKeyEmpty"  # noqa: S105
@@ -92,6 +92,7 @@ class Reason(StrEnum):
     Copy the value again, whole and without line breaks."""
     CLIENT_ID_INVALID = "ClientIDInvalid"
     """The client ID has not got the form `NAME@HOST/REST`, or its host is not one that the operator may go to.
+    No message quotes it.
 
     Copy it from C1 again, whole; or whoever runs the operator allows the host in `BUILDKITE_CONNECTOR_C1_HOSTS`."""
     CLIENT_SECRET_INVALID = "ClientSecretInvalid"  # noqa: S105
@@ -130,7 +131,7 @@ class Reason(StrEnum):
 
     Look at the token's allowed IP addresses and its Organization Access."""
     ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
-    """The API token does not reach the organization.
+    """The API token does not reach the organization. A slug from the Secret is not quoted; the message names its key.
 
     Set `spec.organization` to one of the slugs that the message lists, or give the token access to the organization."""
     ORGANIZATION_AMBIGUOUS = "OrganizationAmbiguous"
