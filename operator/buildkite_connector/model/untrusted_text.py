@@ -147,7 +147,7 @@ def _sought(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _patterns(secrets: Iterable[str]) -> "Sequence[_Pattern]":
     """How a server may send the credentials back, once its escapes are undone."""
-    plain = [form for secret in secrets for form in (secret, *_decoded(secret))]
+    plain = list(secrets)
     raw = [form.encode("utf-8", "surrogatepass") for form in plain]
     return (
         _Pattern.of((each for form in plain for each in _as_text(form)), SHORTEST_PIECE, gram=8),
@@ -255,8 +255,8 @@ def _in_base64(raw: bytes) -> Iterator[str]:
             yield part.replace("+", "-").replace("/", "_")
 
 
-def _decoded(secret: str) -> Iterator[str]:
-    """What a credential that is base64 itself (a JWK, a JWT's parts) holds, where that is text."""
+def held_in_base64(secret: str) -> Iterator[str]:
+    """What a credential holds that is base64 itself, as a JWK with its private key, where that is text."""
     for match in _BASE64.finditer(secret):
         encoded = match[0].rstrip("=").replace("+", "-").replace("/", "_")
         try:
