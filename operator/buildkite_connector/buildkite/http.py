@@ -55,6 +55,13 @@ class Sending:
     expected: tuple[int, ...] = (httpx.codes.OK,)
 
 
+class _Request(httpx.Request):
+    """Shows no address, which may hold an organization that only a Secret names."""
+
+    def __repr__(self) -> str:
+        return f"<Request({self.method!r})>"
+
+
 class RequestSender:
     """Sends one connector's requests, with its token and its share of the quota, while it has its `slot`."""
 
@@ -182,7 +189,7 @@ class RequestSender:
         organization: str | None,
     ) -> T | FailedAttempt:
         method, target = sending.method, sending.target
-        request = httpx.Request(
+        request = _Request(
             method,
             self._settings.api_url + target,
             headers=self._headers,

@@ -80,7 +80,7 @@ class Reason(StrEnum):
 
     Give its service account `get` on Secrets there: the chart does for each of `watchNamespaces`."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
-    """The Secret has not got one of the keys; the message names it and those that are there.
+    """The Secret has not got one of the keys; the message names it, and the known ones that are there.
 
     Add the key, or name yours in `spec.credentialsSecretRef.keys`."""
     SECRET_KEY_EMPTY = "SecretKeyEmpty"  # noqa: S105
@@ -93,6 +93,7 @@ class Reason(StrEnum):
     Copy the value again, whole and without line breaks."""
     CLIENT_ID_INVALID = "ClientIDInvalid"
     """The client ID has not got the form `NAME@HOST/REST`, or its host is not one that the operator may go to.
+    No message quotes it.
 
     Copy it from C1 again, whole; or whoever runs the operator allows the host in `BUILDKITE_CONNECTOR_C1_HOSTS`."""
     CLIENT_SECRET_INVALID = "ClientSecretInvalid"  # noqa: S105
@@ -144,7 +145,8 @@ class Reason(StrEnum):
 
     Look at the token's allowed IP addresses and its Organization Access."""
     ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
-    """Buildkite accepts the API token, but the token cannot access the organization.
+    """Buildkite accepts the API token, but the token cannot access the organization. A slug from the Secret is not
+    quoted; the message names its key.
 
     Set `spec.organization` to one of the slugs that the message lists. If the organization was removed from the token,
     create a new token with access to it: Buildkite cannot add it back."""

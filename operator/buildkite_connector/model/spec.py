@@ -12,7 +12,7 @@ from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval, Schedule
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.untrusted_text import Redactor, held_in_base64
 
 ConnectorKey = NewType("ConnectorKey", str)
 """What tells connectors apart in one process: `<namespace>.<name>` in Kubernetes."""
@@ -83,7 +83,8 @@ class Credentials:
         """
         slug = self.organization.slug if self.organization is not None else ""
         secrets = (self.api_token, self.write_api_token, *self._parts_of_the_client())
-        return Redactor(secrets, private=(self.client_id, slug))
+        held = (text for secret in secrets for text in held_in_base64(secret))
+        return Redactor((*secrets, *held), private=(self.client_id, slug))
 
     def _parts_of_the_client(self) -> Iterator[str]:
         """What is secret of ID and secret whatever becomes of the host; C1's own words are not."""

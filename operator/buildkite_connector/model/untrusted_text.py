@@ -36,6 +36,8 @@ _ESCAPE = re.compile(
 )
 _DECIMAL_ESCAPE = re.compile(r"&(?:amp;)*#0{0,6}([3-9][0-9]|1[01][0-9]|12[0-6]);")
 _NAMED_ESCAPE = re.compile(r"&(?:amp;)*(amp|lt|gt|quot|apos);")
+_PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {"\\"}
+"""ASCII's characters that leave a mark on paper, without the one that escapes others."""
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 
@@ -115,11 +117,18 @@ class _Pattern:
         hits = [at for at in range(len(text) - gram + 1) if text[at : at + gram] in grams]
         # A look-up in a set costs the same however long the forms are; to make one pays where there are many hits.
         known = self.joined if len(hits) < _FEW else {self.joined[at : at + width] for at in range(len(self.joined))}
+        begin = end = -1
         for at in hits:
             for start in range(max(looked_to, at + gram - width), min(at, len(text) - width) + 1):
                 if text[start : start + width] in known:
-                    yield start, start + width
+                    if start >= end:
+                        if end >= 0:
+                            yield begin, end
+                        begin = start
+                    end = start + width
             looked_to = at + 1
+        if end >= 0:
+            yield begin, end
         for form in self.short:
             start = text.find(form)
             while start >= 0:
@@ -138,7 +147,7 @@ def _sought(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _patterns(secrets: Iterable[str]) -> "Sequence[_Pattern]":
     """How a server may send the credentials back, once its escapes are undone."""
-    plain = [form for secret in secrets for form in (secret, *_decoded(secret))]
+    plain = list(secrets)
     raw = [form.encode("utf-8", "surrogatepass") for form in plain]
     return (
         _Pattern.of((each for form in plain for each in _as_text(form)), SHORTEST_PIECE, gram=8),
@@ -211,7 +220,7 @@ class _View:
         """Without the characters that are passed over."""
         if _is_plain(self.text):
             return self
-        kept = [at for at, char in enumerate(self.text) if _is_plain(char)]
+        kept = [at for at, char in enumerate(self.text) if char in _PLAIN]
         return _View(
             "".join([self.text[at] for at in kept]),
             [self.starts[at] for at in kept],
@@ -246,8 +255,8 @@ def _in_base64(raw: bytes) -> Iterator[str]:
             yield part.replace("+", "-").replace("/", "_")
 
 
-def _decoded(secret: str) -> Iterator[str]:
-    """What a credential that is base64 itself (a JWK, a JWT's parts) holds, where that is text."""
+def held_in_base64(secret: str) -> Iterator[str]:
+    """What a credential holds that is base64 itself, as a JWK with its private key, where that is text."""
     for match in _BASE64.finditer(secret):
         encoded = match[0].rstrip("=").replace("+", "-").replace("/", "_")
         try:
@@ -269,11 +278,10 @@ def _as_text(secret: str) -> Iterator[str]:
 
 
 def _squeezed(text: str) -> str:
-    return text if _is_plain(text) else "".join(filter(_is_plain, text))
+    return "".join(filter(_PLAIN.__contains__, text))
 
 
 def _is_plain(text: str) -> bool:
-    """Whether each character is one of ASCII's that leave a mark on paper, and none an escape."""
     return text.isascii() and text.isprintable() and " " not in text and "\\" not in text
 
 

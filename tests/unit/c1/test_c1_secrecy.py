@@ -146,5 +146,17 @@ async def test_the_error_of_the_token_endpoint_is_quoted_without_credentials(sim
         assert piece not in await raised(connector.hello())
 
 
+@pytest.mark.parametrize("overridden", [False, True], ids=["allowed", "BATON_C1_API_HOST"])
+async def test_the_client_ids_host_is_quoted_only_where_calls_go_to_it(sim: C1Simulator, overridden: bool) -> None:
+    host = "vault.internal.example" if overridden else sim.address
+    client = sim.register_client(host)
+    redactor = Redactor(private=[client.client_id])
+    credentials = parse_credentials(client.client_id, client.client_secret, redactor)
+    sim.fail("Hello", "UNAVAILABLE", message=f"no route to {host}")
+    settings = settings_for(sim, **({"api_host": sim.address} if overridden else {}))
+    async with open_c1(settings, reaching(sim.ca_file)) as c1, c1.client(credentials, HOST_ID) as connector:
+        assert (f"no route to {host}" in await raised(connector.hello())) is not overridden
+
+
 def test_a_tokens_representation_does_not_show_it() -> None:
     assert "t0ps3cret" not in repr(AccessToken("Bearer t0ps3cret", 0.0))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.model.untrusted_text import LONGEST_QUOTE, PLACEHOLDER, SHORTEST_PIECE, Redactor
 
 SECRET = "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AiLCJkIjoi+/x"
@@ -88,10 +89,11 @@ def test_a_piece_in_mid_text_is_taken_out_and_nothing_beside_it(start: int) -> N
     assert Redactor([SECRET]).quote(f"before ({piece[1:]}) after") == f"before ({piece[1:]}) after"
 
 
-def test_what_a_credential_in_base64_holds_is_taken_out_too() -> None:
+def test_what_a_client_secret_holds_is_taken_out_too() -> None:
     held = '{"kty":"OKP","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}'
     secret = f"secret-token:conductorone.com:v1:{base64.urlsafe_b64encode(held.encode()).decode().rstrip('=')}"
-    assert "kuwsxERJxWl7" not in Redactor([secret]).quote('no key {"d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAx"}')
+    redactor = Credentials("", secret, "").redactor
+    assert "kuwsxERJxWl7" not in redactor.quote('no key {"d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAx"}')
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "ab", "user:"])
@@ -125,6 +127,32 @@ def test_control_characters_cannot_hide_a_credential() -> None:
 def test_more_credentials_can_be_added() -> None:
     redactor = Redactor(["bkua_0123456789"]).with_secrets("access-token")
     assert redactor.quote("bkua_0123456789 access-token") == f"{PLACEHOLDER} {PLACEHOLDER}"
+
+
+def test_what_is_private_is_taken_out_until_it_is_public_and_is_no_secret_in_a_slug() -> None:
+    client_id = "brave-otter-12345@acme-corporation.conductor.one/ccc"
+    redactor = Redactor(["bkua_0123456789"], private=[client_id])
+    assert redactor.quote("no route to acme-corporation.conductor.one:443") == f"no route to {PLACEHOLDER}:443"
+    assert redactor.without(client_id).quote("to acme-corporation.conductor.one") == "to acme-corporation.conductor.one"
+    assert not redactor.holds_secret("acme-corporation-admins")
+    assert redactor.holds_secret("x-bkua_0123456789")
+
+
+def test_the_redactor_of_credentials_knows_every_value_and_leaves_in_what_is_no_secret() -> None:
+    credentials = Credentials(
+        "brave-otter-12345@acme.conductor.one/ccc-0123456789",
+        "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AifQ",
+        "bkua_0123456789",
+        OrganizationChoice("a-slug-of-its-own", "BATON_ORGANIZATION"),
+        "bkua_9876543210",
+    )
+    own = ("brave-otter-12345", "ccc-0123456789", "eyJrdHkiOiJPS1AifQ", "bkua_0123456789", "bkua_9876543210")
+    for value in (*own, "a-slug-of-its-own", "acme.conductor.one"):
+        assert credentials.redactor.quote(f"{value}.") == f"{PLACEHOLDER}."
+    for value in own:
+        assert credentials.redactor.holds_secret(value)
+    assert credentials.redactor.quote("conductorone.com") == "conductorone.com"
+    assert not credentials.redactor.holds_secret("conductorone-admins a-slug-of-its-own acme.conductor.one")
 
 
 @pytest.mark.parametrize("gap", [" ", "\n", "\x00", "\u202e", "\u00e9", "\U0001f600"])
