@@ -117,7 +117,7 @@ class Bench(World):
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
         environment = self.environment(Scheduler(self.clock))
-        record, staged, self.covered = await run_sync("default.acme", KEY, run, environment, self.changed)
+        record, staged, self.covered, self.sight = await run_sync("default.acme", KEY, run, environment, self.changed)
         return record, staged
 
 
