@@ -217,7 +217,7 @@ class Listener:
 
 @dataclass
 class Session:
-    """A poller on all of these. `end` stops it as a connector does."""
+    """A poller on all of these. `end` stops it as a connector does. `provisions` False: C1 was not offered changes."""
 
     c1: SilentC1 = field(default_factory=SilentC1)
     snapshots: Snapshots = field(default_factory=Snapshots)
@@ -226,6 +226,7 @@ class Session:
     patient: bool = False
     slots: int = 1
     changes: Changes | None = None
+    provisions: bool = True
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = asyncio.Semaphore(self.slots)
@@ -241,7 +242,7 @@ class Session:
             most_tasks=most_tasks,
             observer=self.records,
             changes=self.changes or Changes(off=True),
-            provisions=self.changes is not None,
+            provisions=self.provisions and self.changes is not None,
         )
         self.polling = asyncio.create_task(self.poller.run())
         return self.polling
