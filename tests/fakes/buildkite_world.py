@@ -80,10 +80,8 @@ class World:
 
     @property
     def minimum(self) -> int:
-        """The fewest requests that read the organization: every listing's pages, at least one each."""
-        organization = self.sim.organization
-        listings = [organization.members, organization.teams, *organization.team_members.values()]
-        return sum(max(1, listing.pages(self.page_size)) for listing in listings)
+        """The fewest requests that show the whole organization."""
+        return self.sim.organization.requests_at(self.page_size)
 
 
 TINY_PAGES = replace(HASTY, page_size=4)

@@ -72,7 +72,8 @@ def directory_of(accounts: int, scope: SyncScope) -> Directory:
 class Buildkite:
     """`failures` are raised by the next collections, in order; `seconds` is how long one takes.
 
-    `refusal` is raised by each preflight while set; `preflight_seconds` is how long one takes.
+    `edit` changes what a collection gives. `refusal` is raised by each preflight while set; `preflight_seconds` is how
+    long one takes.
     """
 
     accounts: int = 10
@@ -87,6 +88,7 @@ class Buildkite:
     failures: deque[Failure | Exception] = field(default_factory=deque)
     active: int = 0
     most_active: int = 0
+    edit: Callable[[Directory], Directory] = lambda directory: directory
 
     async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
         self.preflights += 1
@@ -109,7 +111,7 @@ class Buildkite:
             self.active -= 1
         if self.failures:
             raise self.failures.popleft()
-        return Collection(directory_of(self.accounts, scope), CollectionReport(requests=3))
+        return Collection(self.edit(directory_of(self.accounts, scope)), CollectionReport(requests=3))
 
     async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
         self.rereads.append(teams)

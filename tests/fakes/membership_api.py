@@ -14,7 +14,7 @@ LOST = Failure(Reason.BUILDKITE_UNREACHABLE, "the connection broke")
 
 @dataclass
 class MembershipAPI:
-    """`rows` is who is in which team. `teams` are those that exist, with their slugs; the list lacks those `unlisted`.
+    """`rows` is who is in which team. `teams` are those that exist, with their slugs.
 
     The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
     `reads` are raised by the next readings, of the token too. `seconds` is how long each call takes; `most` how many
@@ -24,7 +24,6 @@ class MembershipAPI:
 
     rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
     teams: dict[TeamID, str] = field(default_factory=lambda: {TeamID("t-1"): "platform", TeamID("t-2"): "ops"})
-    unlisted: set[TeamID] = field(default_factory=set)
     people: set[AccountID] | None = None
     scopes: frozenset[str] = frozenset({"write_teams"})
     before: deque[Exception] = field(default_factory=deque)
@@ -53,13 +52,9 @@ class MembershipAPI:
         role = self.rows.get((team, account))
         return Member(account, "Ada", role) if role is not None else None
 
-    async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
-        await self._take("team", (slug, team))
-        return team in self.teams
-
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        await self._take("slug", (slug, team))
-        return None if team in self.unlisted else self.teams.get(team)
+        await self._take("team", (slug, team))
+        return self.teams.get(team)
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         key = (wanted.team, wanted.account)

@@ -59,8 +59,9 @@ class FakeOrganizationAPI:
 
     @property
     def minimum(self) -> int:
+        """With one more for each listing of exactly one full page: that nothing follows must be asked."""
         sizes = [len(self.listed_accounts), len(self.listed_teams), *map(len, self.listed_members.values())]
-        return sum(max(1, -(-size // self.page_size)) for size in sizes)
+        return sum(max(1, -(-size // self.page_size)) + (size == self.page_size) for size in sizes)
 
     @property
     def repeats(self) -> set[tuple[str, int]]:
@@ -75,6 +76,10 @@ class FakeOrganizationAPI:
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
         await self._answer("accounts", page)
         return self._page("accounts", self.listed_accounts, page)
+
+    async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
+        await self._answer(f"account {account}", 1)
+        return next((each for each in self.listed_accounts if each.id == account), None)
 
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
         await self._answer("teams", page)
@@ -100,9 +105,15 @@ class FakeOrganizationAPI:
         self.before(listing, page)
 
     def _page(self, listing: str, items: Sequence[T], number: int) -> Page[T]:
-        last = max(number, -(-len(items) // self.page_size))
-        known = self.tells_last or number >= last
-        page = Page(items[(number - 1) * self.page_size : number * self.page_size], last if known else None)
+        """What the client makes of a page whose links came through: the only page of a listing has none."""
+        last = max(1, -(-len(items) // self.page_size))
+        here = items[(number - 1) * self.page_size : number * self.page_size]
+        if number < last:
+            page = Page(here, last if self.tells_last else None, more=True)
+        elif number == 1 and len(here) == self.page_size:
+            page = Page(here, None)
+        else:
+            page = Page(here, last if number - 1 > last else number)
         return self.spoil(listing, number, page)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,13 +141,16 @@ class Snapshots:
 class Changes:
     """What handlers of grants and revokes ask. `off`: provisioning is.
 
-    `writes_off`: it was switched off since the membership was read.
+    `writes_off`: it was switched off since the membership was read; `edits`: the policies that it was edited to then,
+    one at each writing. `held`: teams that are known to have or to have had a slug.
     """
 
     api: MembershipAPI = field(default_factory=MembershipAPI)
     policy: Provisioning = field(default_factory=lambda: Provisioning(enabled=True))
     off: bool = False
     writes_off: bool = False
+    edits: deque[Provisioning] = field(default_factory=deque)
+    held: dict[TeamID, str] = field(default_factory=dict)
     failure: Failure | None = None
     done: list[tuple[ChangeResult, str, str]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -161,8 +165,18 @@ class Changes:
             raise self.failure
         return None if self.off else ChangeGrounds(OrganizationSlug("acme"), self.api, self.policy)
 
-    def allowed(self) -> bool:
-        return not self.writes_off
+    def allowed(self, grounds: ChangeGrounds) -> bool:
+        self.off |= self.writes_off
+        if self.edits:
+            self.policy = self.edits.popleft()
+        return not self.writes_off and grounds.policy == self.policy
+
+    def protected_slug(self, team: TeamID) -> str | None:
+        slug = self.held.get(team)
+        return slug if slug in self.policy.protected_teams else None
+
+    def seen_protected(self, team: TeamID, slug: str) -> None:
+        self.held[team] = slug
 
     @contextlib.contextmanager
     def writing(self, team: TeamID) -> Iterator[None]:
@@ -204,7 +218,7 @@ class Listener:
 
 @dataclass
 class Session:
-    """A poller on all of these. `end` stops it as a connector does."""
+    """A poller on all of these. `end` stops it as a connector does. `provisions` False: C1 was not offered changes."""
 
     c1: SilentC1 = field(default_factory=SilentC1)
     snapshots: Snapshots = field(default_factory=Snapshots)
@@ -213,6 +227,7 @@ class Session:
     patient: bool = False
     slots: int = 1
     changes: Changes | None = None
+    provisions: bool = True
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = Slots(self.slots, shared=False)
@@ -227,7 +242,8 @@ class Session:
             patient=self.patient,
             most_tasks=most_tasks,
             observer=self.records,
-            changes=self.changes,
+            changes=self.changes or Changes(off=True),
+            provisions=self.provisions and self.changes is not None,
         )
         self.polling = asyncio.create_task(self.poller.run())
         return self.polling

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -13,27 +14,34 @@ from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.body import OBJECT_LIMIT, PAGE_LIMIT
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.http import RequestSender
-from buildkite_connector.buildkite.pagination import last_page
+from buildkite_connector.buildkite.pagination import Told, read_links
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.directory import (
     Account,
+    AccountID,
     Organization,
     OrganizationSlug,
     Team,
     TeamID,
     TokenFacts,
+    canonical_id,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member, TeamNotFound
-from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.listing import Listing, Page, ReadStatistics
 from buildkite_connector.sync.preflight import NEW_TOKEN
 
 HIDDEN_ORGANIZATION = "/organizations/{organization}"
 """What is shown in place of a path with a slug that only a Secret holds."""
 
 T = TypeVar("T")
+Named = TypeVar("Named", Account, Team)
+
+
+class NotThere(Exception):  # noqa: N818
+    """What was asked for is not there (404)."""
 
 
 class BuildkiteClient:
@@ -81,32 +89,24 @@ class BuildkiteClient:
         )
 
     async def organizations(self) -> Sequence[Organization]:
-        """All that the token reaches.
+        """All that the token reaches."""
+        listing = Listing[str, Organization](
+            "the organizations of the API token",
+            self._organizations,
+            attrgetter("slug"),
+            page_size=self.page_size,
+            statistics=ReadStatistics(),
+        )
+        return list((await listing.read()).values())
 
-        Raises Failure ROSTER_UNSTABLE when a page tells of more to come and brings none that is new.
-        """
-        found: dict[str, Organization] = {}
-        number, last = 0, None
-        while last is None or number < last:
-            number += 1
-            page = await self._page(
-                "/organizations",
-                number,
-                lambda body: payload.organizations(body, self._redactor),
-                gone=_unknown_url("/organizations"),
-                scope="read_organizations",
-            )
-            known = len(found)
-            for organization in page.items:
-                found.setdefault(organization.slug, organization)
-            last = page.last
-            if len(found) == known and last != number:
-                raise Failure(
-                    Reason.ROSTER_UNSTABLE,
-                    f"GET /organizations: expected page {number}, which tells of more to follow, to bring "
-                    "organizations that no page before it had, but it brought none. The next sync tries again.",
-                )
-        return list(found.values())
+    async def _organizations(self, page: int) -> Page[Organization]:
+        return await self._page(
+            "/organizations",
+            page,
+            lambda body: payload.organizations(body, self._redactor),
+            gone=_unknown_url("/organizations"),
+            scope="read_organizations",
+        )
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
         return await self._page(
@@ -138,6 +138,32 @@ class BuildkiteClient:
             organization=slug,
         )
 
+    async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
+        """None: the organization has no such member."""
+        path = f"{organization_path(slug)}/members/{path_part(account)}"
+        return await self._one(path, slug, "read_organizations", account, payload.account)
+
+    async def team(self, slug: OrganizationSlug, team: TeamID) -> Team | None:
+        """None: the organization has no such team that the token sees."""
+        path = f"{organization_path(slug)}/teams/{path_part(team)}"
+        return await self._one(path, slug, "read_teams", team, lambda body: payload.team(body, self._redactor))
+
+    async def _one(
+        self, path: str, slug: OrganizationSlug, scope: str, asked: str, parse: Callable[[bytes], Named]
+    ) -> Named | None:
+        call = Call(f"GET {path}", NotThere(), self._redactor, scope)
+
+        def read(_: httpx.Response, body: bytes) -> Named:
+            found = parse(body)
+            expect_id(call, asked, found.id)
+            return found
+
+        try:
+            return await self._sender.get(call, path, read, slug, limit=OBJECT_LIMIT)
+        except NotThere:
+            await self.organization(slug)  # an organization out of reach looks the same
+            return None
+
     async def _page(
         self,
         path: str,
@@ -151,7 +177,7 @@ class BuildkiteClient:
         call = Call(f"GET {path} (page {number})", gone, self._redactor, scope)
 
         def read(response: httpx.Response, body: bytes) -> Page[T]:
-            last = last_page(
+            told = read_links(
                 response.links,
                 page=number,
                 most=self._settings.most_pages,
@@ -159,10 +185,22 @@ class BuildkiteClient:
                 call=call.name,
                 redactor=self._redactor,
             )
-            return Page(parse(body), last)
+            items = parse(body)
+            alone = told == Told() and len(items) < self.page_size
+            return Page(items, number if alone else told.last, told.more)
 
-        query = f"?page={number}&per_page={self._settings.page_size}"
+        query = f"?page={number}&per_page={self.page_size}"
         return await self._sender.get(call, path + query, read, organization, limit=PAGE_LIMIT)
+
+
+def expect_id(call: Call, asked: str, found: str) -> None:
+    """Raises Failure BUILDKITE_RESPONSE_INVALID when an answer is about something else than what was asked for."""
+    if canonical_id(found) != canonical_id(asked):
+        raise Failure(
+            Reason.BUILDKITE_RESPONSE_INVALID,
+            f"{call.name}: expected an answer about {asked}, but it is about {call.quote(found)}. If a proxy stands in"
+            " between, check that it caches nothing; else update the connector.",
+        )
 
 
 def path_part(text: str) -> str:

@@ -4,23 +4,20 @@ The documentation names only 422 with a text for what Buildkite refuses, and not
 """
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import httpx
 
 from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.body import OBJECT_LIMIT
-from buildkite_connector.buildkite.client import BuildkiteClient, organization_path, path_part
+from buildkite_connector.buildkite.client import BuildkiteClient, NotThere, expect_id, organization_path, path_part
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.http import RequestSender, Sending
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
 from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.untrusted_text import Redactor
-from buildkite_connector.sync.collect import Member, TeamNotFound
+from buildkite_connector.sync.collect import Member
 from buildkite_connector.tasks.ports import WriteLost, WriteRefused
-
-T = TypeVar("T")
 
 
 class MembershipClient:
@@ -36,54 +33,50 @@ class MembershipClient:
 
     async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
         path = f"{_members(slug, team)}/{path_part(account)}"
-        call = Call(f"GET {path}", WriteLost(), self._redactor, "read_teams")
+        call = Call(f"GET {path}", NotThere(), self._redactor, "read_teams")
         try:
-            return await self._sender.get(call, path, lambda _, body: self._member(body), slug, limit=OBJECT_LIMIT)
-        except WriteLost:
+            return await self._sender.get(call, path, _about(call, account), slug, limit=OBJECT_LIMIT)
+        except NotThere:
             return None
 
-    async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
-        try:
-            await self._reader.members(slug, team, 1)
-        except TeamNotFound:
-            await self._reader.organization(slug)  # a lost organization looks like a deleted team
-            return False
-        return True
-
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        number, last = 0, None
-        while last is None or number < last:
-            number += 1
-            page = await self._reader.teams(slug, number)
-            for found in page.items:
-                if found.id == team:
-                    return found.slug
-            last = page.last if page.items else number
-        return None
+        found = await self._reader.team(slug, team)
+        return found.slug if found is not None else None
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         body = {"user_id": wanted.account, "role": wanted.role.value}
         sending = Sending(
             "POST", _members(slug, wanted.team), OBJECT_LIMIT, body, (httpx.codes.CREATED, httpx.codes.OK)
         )
-        return await self._write(sending, slug, self._member)
+        return await self._write(sending, slug, wanted.account)
 
     async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
         path = f"{_members(slug, wanted.team)}/{path_part(wanted.account)}"
         sending = Sending("PATCH", path, OBJECT_LIMIT, {"role": wanted.role.value})
-        return await self._write(sending, slug, self._member)
+        return await self._write(sending, slug, wanted.account)
 
     async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
         path = f"{_members(slug, membership.team)}/{path_part(membership.account)}"
         sending = Sending("DELETE", path, OBJECT_LIMIT, expected=(httpx.codes.NO_CONTENT, httpx.codes.OK))
-        await self._write(sending, slug, lambda _: None)
+        await self._sender.write(self._writing(sending), sending, lambda *_: None, slug)
 
-    def _member(self, body: bytes) -> Member:
-        return payload.member(body, self._redactor)
+    async def _write(self, sending: Sending, slug: OrganizationSlug, account: AccountID) -> Member:
+        call = self._writing(sending)
+        return await self._sender.write(call, sending, _about(call, account), slug)
 
-    async def _write(self, sending: Sending, slug: OrganizationSlug, read: Callable[[bytes], T]) -> T:
-        call = Call(f"{sending.method} {sending.target}", WriteLost(), self._redactor, WRITE_SCOPE, WriteRefused)
-        return await self._sender.write(call, sending, lambda _, body: read(body), slug)
+    def _writing(self, sending: Sending) -> Call:
+        return Call(f"{sending.method} {sending.target}", WriteLost(), self._redactor, WRITE_SCOPE, WriteRefused)
+
+
+def _about(call: Call, account: AccountID) -> Callable[[httpx.Response, bytes], Member]:
+    """Reads a membership; raises Failure when it is another person's."""
+
+    def read(_: httpx.Response, body: bytes) -> Member:
+        found = payload.member(body, call.redactor)
+        expect_id(call, account, found.account)
+        return found
+
+    return read
 
 
 def _members(slug: OrganizationSlug, team: TeamID) -> str:

@@ -135,6 +135,7 @@ class _Token(_Payload):
     uuid: _ShortText = ""
     scopes: frozenset[Word]
     expires_at: Annotated[Word | None, _Informs(None)] = None
+    user: _Note = None
 
 
 class Refusal(_Payload):
@@ -151,6 +152,8 @@ class _Complaint(_Payload):
 
 _accounts = TypeAdapter(Annotated[list[_Account], Field(max_length=MOST_ITEMS)])
 _teams = TypeAdapter(Annotated[list[_Team], Field(max_length=MOST_ITEMS)])
+_one_account = TypeAdapter(_Account)
+_one_team = TypeAdapter(_Team)
 _one_member = TypeAdapter(_Member)
 _members = TypeAdapter(Annotated[list[_Member], Field(max_length=MOST_ITEMS)])
 _organizations = TypeAdapter(Annotated[list[_Organization], Field(max_length=MOST_ITEMS)])
@@ -168,20 +171,34 @@ class PayloadError(Exception):
 
 def accounts(body: bytes) -> list[Account]:
     """Organization members. Raises PayloadError naming the field, like all that follow."""
-    return [
-        Account(
-            AccountID(intern(found.id)),
-            (found.name or "")[:LONGEST_TEXT],
-            (found.email or "")[:LONGEST_TEXT],
-            _note(found.role),
-            _note(found.sso_mode),
-        )
-        for found in _parse(_accounts, body)
-    ]
+    return [_account(found) for found in _parse(_accounts, body)]
+
+
+def account(body: bytes) -> Account:
+    """One organization member."""
+    return _account(_parse(_one_account, body))
+
+
+def _account(found: _Account) -> Account:
+    return Account(
+        AccountID(intern(found.id)),
+        (found.name or "")[:LONGEST_TEXT],
+        (found.email or "")[:LONGEST_TEXT],
+        _note(found.role),
+        _note(found.sso_mode),
+    )
 
 
 def teams(body: bytes, redactor: Redactor) -> list[Team]:
-    found_teams = _parse(_teams, body)
+    return _read_teams(_parse(_teams, body), redactor)
+
+
+def team(body: bytes, redactor: Redactor) -> Team:
+    """One team."""
+    return _read_teams([_parse(_one_team, body)], redactor)[0]
+
+
+def _read_teams(found_teams: list[_Team], redactor: Redactor) -> list[Team]:
     _check_words((word for found in found_teams for word in (found.id, found.slug)), redactor)
     return [
         Team(
@@ -227,7 +244,13 @@ def organization(body: bytes, redactor: Redactor) -> Organization:
 
 def token(body: bytes) -> TokenFacts:
     found = _parse(_token, body)
-    return TokenFacts(found.uuid, found.scopes, _moment(found.expires_at) if found.expires_at else None)
+    email = found.user.get("email") if isinstance(found.user, dict) else None
+    return TokenFacts(
+        found.uuid,
+        found.scopes,
+        _moment(found.expires_at) if found.expires_at else None,
+        email[:LONGEST_TEXT] if isinstance(email, str) else "",
+    )
 
 
 def refusal(body: bytes) -> Refusal:

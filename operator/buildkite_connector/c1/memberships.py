@@ -1,6 +1,7 @@
 """Grant and revoke tasks read from C1's messages, and what answers them.
 
 Team, role and person come from entitlement and principal, never from the grant's id: C1 may send a placeholder there.
+UUIDs may come in any of their forms; from here on they are as Buildkite writes them, so that one team has one lock.
 """
 
 import re
@@ -9,7 +10,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
+from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID, canonical_id
 from buildkite_connector.model.provisioning import LONGEST_NAME, entitlement_id, grant_id
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskID
@@ -89,9 +90,10 @@ def _task(
     team_name = redactor.quote(entitlement.resource.display_name, LONGEST_NAME)
     user_name = redactor.quote(principal.display_name, LONGEST_NAME)
     try:
-        team = TeamID(_resource(entitlement.resource.id, ResourceKind.TEAM, "entitlement's resource", redactor))
-        account = AccountID(_resource(principal.id, ResourceKind.USER, "principal", redactor))
-        membership = Membership(team, account, _role(entitlement, team, redactor))
+        team = _resource(entitlement.resource.id, ResourceKind.TEAM, "entitlement's resource", redactor)
+        account = _resource(principal.id, ResourceKind.USER, "principal", redactor)
+        role = _role(entitlement, TeamID(team), redactor)
+        membership = Membership(TeamID(canonical_id(team)), AccountID(canonical_id(account)), role)
     except _Unreadable as error:
         return MembershipTask(task_id, grants, None, team_name, user_name, str(error))
     return MembershipTask(task_id, grants, membership, team_name, user_name)
@@ -103,7 +105,7 @@ def _resource(found: ResourceId, kind: ResourceKind, what: str, redactor: Redact
             f"The task's {what} must be a {kind.value} of Buildkite, but its resource type is"
             f" {redactor.quote(found.resource_type, _LONGEST_ID)!r}. This connector changes who is in a team."
         )
-    if not _ID.fullmatch(found.resource):
+    if not _ID.fullmatch(canonical_id(found.resource)):
         raise _Unreadable(
             f"The task's {what} must have the id of a {kind.value} of Buildkite, but it is"
             f" {redactor.quote(found.resource, _LONGEST_ID)!r}. Sync the connector in C1 and ask again."
@@ -111,10 +113,17 @@ def _resource(found: ResourceId, kind: ResourceKind, what: str, redactor: Redact
     return found.resource
 
 
+def _is_role_of(id_: str, team: TeamID, role: Role) -> bool:
+    """Whether it is the entitlement's id, in whatever form the team's UUID stands in it."""
+    before, after = entitlement_id(TeamID("|"), role).split("|")
+    found = id_.removeprefix(before).removesuffix(after)
+    return id_ == f"{before}{found}{after}" and canonical_id(found) == canonical_id(team)
+
+
 def _role(entitlement: Entitlement, team: TeamID, redactor: Redactor) -> Role:
     """By the entitlement's id, or by its slug where there is no id. One that names another team is refused."""
     for role in Role:
-        if entitlement.id == entitlement_id(team, role) and entitlement.slug in ("", role.value):
+        if _is_role_of(entitlement.id, team, role) and entitlement.slug in ("", role.value):
             return role
         if not entitlement.id and entitlement.slug == role.value:
             return role

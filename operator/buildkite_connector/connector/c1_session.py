@@ -43,7 +43,7 @@ class C1SessionHolder:
     ) -> None:
         """Begin a session on `service`; `start` runs its loop. `patient` is `TaskPoller`'s.
 
-        `provisions`: whether it carries out changes of memberships; without, it refuses them.
+        `provisions`: whether C1 is offered changes of memberships.
         """
         env = self._env
         poller = TaskPoller(
@@ -57,7 +57,8 @@ class C1SessionHolder:
             patient=patient,
             most_tasks=env.most_tasks,
             observer=env.observer,
-            changes=self._changes if provisions else None,
+            changes=self._changes,
+            provisions=provisions,
         )
         self._poller = (poller, start(self._poll(poller)))
 

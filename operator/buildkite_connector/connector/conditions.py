@@ -10,6 +10,7 @@ from datetime import datetime
 from buildkite_connector.connector.membership_transitions import blocked_writing
 from buildkite_connector.connector.records import undelivered
 from buildkite_connector.connector.shrink_guard import held, shrunk
+from buildkite_connector.connector.sight import sees_less, unprotected
 from buildkite_connector.connector.state import ConnectorState, SyncPhase
 from buildkite_connector.connector.token_expiry import expires_soon
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -43,8 +44,8 @@ class Findings:
     `progressing` is the sentence on what goes on towards Ready, None when nothing does;
     `held`: why the staged snapshot must not go out; `shrunk`: what it lost although it may; `awaiting_task`: it waits
     for C1. `provisions`: memberships may be changed, but for `write_failure`.
-    `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence.
-    `stale_credentials`: why those in use may be old.
+    `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence; `sees_less` and
+    `unprotected`: what `sight` tells. `stale_credentials`: why those in use may be old.
     """
 
     generation: int
@@ -60,6 +61,8 @@ class Findings:
     held: str | None = None
     shrunk: str | None = None
     token_expires: str | None = None
+    sees_less: str | None = None
+    unprotected: str | None = None
     awaiting_task: bool = False
     provisions: bool = False
     write_failure: Failure | None = None
@@ -111,6 +114,8 @@ def find(state: ConnectorState, now: Instant) -> Findings:
         held=hold,
         shrunk=loss,
         token_expires=expires_soon(preflight.token.expires_at, now.wall) if preflight is not None else None,
+        sees_less=sees_less(state.records.token_access),
+        unprotected=unprotected(state),
         awaiting_task=undelivered(state.records),
         provisions=provisions,
         write_failure=blocked_writing(state) if provisions else None,
@@ -163,7 +168,7 @@ def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType
     ready = _ready(findings, verdicts)
     result = {ConditionType.READY: ready, **verdicts}
     if findings.provisions:
-        result[ConditionType.PROVISIONING_READY] = _provisioning_ready(findings.write_failure)
+        result[ConditionType.PROVISIONING_READY] = _provisioning_ready(findings)
     blocking = _blocking(findings)
     if findings.suspended:
         return result
@@ -213,8 +218,10 @@ def _credentials(findings: Findings) -> ConditionValue:
     if not findings.client_accepted and findings.c1_failure is not None:
         return ConditionValue(ConditionStatus.UNKNOWN, findings.c1_failure.reason, findings.c1_failure.message)
     if findings.token_accepted and findings.client_accepted:
-        if findings.token_expires is not None:
-            return ConditionValue(ConditionStatus.TRUE, Reason.TOKEN_EXPIRES, findings.token_expires)
+        warnings = [each for each in (findings.token_expires, findings.sees_less) if each is not None]
+        if warnings:
+            reason = Reason.TOKEN_EXPIRES if findings.token_expires is not None else Reason.TOKEN_SEES_LESS
+            return ConditionValue(ConditionStatus.TRUE, reason, " ".join(warnings))
         return ConditionValue(
             ConditionStatus.TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
         )
@@ -255,9 +262,12 @@ def _delivered(findings: Findings, records: ConnectorStatus) -> ConditionValue:
     return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet.")
 
 
-def _provisioning_ready(failure: Failure | None) -> ConditionValue:
+def _provisioning_ready(findings: Findings) -> ConditionValue:
+    failure = findings.write_failure
     if failure is None:
-        return ConditionValue(ConditionStatus.TRUE, Reason.READY, "C1's grants and revokes are carried out.")
+        reason = Reason.READY if findings.unprotected is None else Reason.PROTECTED_TEAM_UNKNOWN
+        also = f" {findings.unprotected}" if findings.unprotected is not None else ""
+        return ConditionValue(ConditionStatus.TRUE, reason, f"C1's grants and revokes are carried out.{also}")
     status = ConditionStatus.UNKNOWN if failure.reason is Reason.PENDING else ConditionStatus.FALSE
     return ConditionValue(status, failure.reason, failure.message)
 

@@ -289,7 +289,9 @@ class Connector:
                 run = self._state.sync
                 if run is None:
                     return
-                record, staged, covered = await run_sync(self.name, self._key, run, self._env, self._memberships, slot)
+                record, staged, covered, sight = await run_sync(
+                    self.name, self._key, run, self._env, self._memberships, slot
+                )
         except Failure as failure:
             failed = failure
             self._apply(lambda state, now: transitions.sync_failed(state, failed, now, waits))
@@ -302,7 +304,9 @@ class Connector:
             unexpected = internal_error(error)
             self._apply(lambda state, now: transitions.sync_failed(state, unexpected, now, waits))
         else:
-            self._apply(lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits, covered))
+            self._apply(
+                lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits, covered, sight)
+            )
 
     async def _discard(self, snapshot: StagedSnapshot) -> None:
         try:

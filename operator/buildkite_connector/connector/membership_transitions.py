@@ -37,7 +37,12 @@ def change_failed(state: ConnectorState, failure: Failure, now: Instant) -> Conn
 
 
 def blocked_writing(state: ConnectorState) -> Failure | None:
-    """Why no membership can be changed now although provisioning is enabled, or None."""
+    """Why no membership can be changed now although provisioning is enabled, or None.
+
+    While the spec cannot be read, nobody knows whether it is: C1 may ask again once it is corrected.
+    """
+    if state.desired.spec_error is not None:
+        return Failure(state.desired.spec_error.reason, f"No membership is changed: {state.desired.spec_error.message}")
     if state.desired.spec.suspend:
         return Failure(Reason.SUSPENDED, "spec.suspend is true: nothing is changed until it is false.")
     if state.blocked_by is not None:
@@ -57,4 +62,4 @@ def blocked_writing(state: ConnectorState) -> Failure | None:
 def may_write(state: ConnectorState) -> bool:
     """Whether a write may be sent at this moment."""
     desired = state.desired
-    return desired.spec.provisioning.enabled and desired.spec_error is None and blocked_writing(state) is None
+    return desired.spec.provisioning.enabled and blocked_writing(state) is None

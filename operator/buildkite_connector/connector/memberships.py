@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from buildkite_connector.connector import membership_transitions as transitions
 from buildkite_connector.connector.deliveries import Apply
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.sight import hold_protected, protected_teams
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import TeamID
 from buildkite_connector.model.failure import Failure, Reason
@@ -57,18 +58,18 @@ class Memberships:
             left = deadline - self._env.clock.monotonic()
             if left <= 0 or not await self._news_within(left):
                 break
-        state = self._state()
-        if not state.desired.spec.provisioning.enabled:
-            return None
         if blocked is not None:
             raise blocked.without_traceback()
-        preflight, credentials = state.check.preflight, state.check.credentials
-        if preflight is None or credentials is None:
-            raise RuntimeError("a connector that is not blocked was checked")
-        return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
+        return self._grounds_now()
 
-    def allowed(self) -> bool:
-        return transitions.may_write(self._state())
+    def allowed(self, grounds: ChangeGrounds) -> bool:
+        return transitions.may_write(self._state()) and self._grounds_now() == grounds
+
+    def protected_slug(self, team: TeamID) -> str | None:
+        return next((each.slug for each in protected_teams(self._state()) if each.team == team), None)
+
+    def seen_protected(self, team: TeamID, slug: str) -> None:
+        self._apply(lambda state, _: hold_protected(state, team, slug))
 
     @contextmanager
     def writing(self, team: TeamID) -> Iterator[None]:
@@ -112,7 +113,19 @@ class Memberships:
         return changes.number, changes.since(number)
 
     def _blocked(self) -> Failure | None:
-        return transitions.blocked_writing(self._state()) if self._state().desired.spec.provisioning.enabled else None
+        desired = self._state().desired
+        enabled = desired.spec.provisioning.enabled or desired.spec_error is not None
+        return transitions.blocked_writing(self._state()) if enabled else None
+
+    def _grounds_now(self) -> ChangeGrounds | None:
+        """Of a connector that is not blocked."""
+        state = self._state()
+        if not state.desired.spec.provisioning.enabled:
+            return None
+        preflight, credentials = state.check.preflight, state.check.credentials
+        if preflight is None or credentials is None:
+            raise RuntimeError("a connector that is not blocked was checked")
+        return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
 
     async def _news_within(self, seconds: float) -> bool:
         try:

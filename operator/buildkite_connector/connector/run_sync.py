@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.sight import Sight, sight_of
 from buildkite_connector.connector.state import SyncRun
 from buildkite_connector.model.directory import Collection, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
@@ -38,8 +39,8 @@ class ChangedTeams(Protocol):
 
 async def run_sync(
     name: str, key: ConnectorKey, run: SyncRun, environment: Environment, changed: ChangedTeams, slot: Slot
-) -> tuple[SyncRecord, StagedSnapshot, int]:
-    """The record, the snapshot, and the number of changes up to which it shows all of them.
+) -> tuple[SyncRecord, StagedSnapshot, int, Sight]:
+    """The record, the snapshot, the number of changes up to which it shows all of them, and what else was seen.
 
     The sync gives `slot` back while it waits for Buildkite.
 
@@ -49,19 +50,19 @@ async def run_sync(
         Work.SYNC, connector=name, sync_id=run.id or "", trigger=run.trigger.value
     ) as operation:
         try:
-            record, staged, covered = await _run(name, key, run, environment, changed, slot)
+            record, staged, covered, sight = await _run(name, key, run, environment, changed, slot)
         except Failure as failure:
             operation.tell(result=Result.FAILED.value, reason=failure.reason.value)
             fields = {"connector": name, "sync_id": run.id, "reason": failure.reason.value, "error": failure.message}
             logger.warning("sync failed", extra=fields)
             raise
         _tell(operation, record)
-        return record, staged, covered
+        return record, staged, covered, sight
 
 
 async def _run(
     name: str, key: ConnectorKey, run: SyncRun, env: Environment, changed: ChangedTeams, slot: Slot
-) -> tuple[SyncRecord, StagedSnapshot, int]:
+) -> tuple[SyncRecord, StagedSnapshot, int, Sight]:
     spec, preflight, started = run.spec, run.preflight, run.started
     credentials = run.inputs.credentials if run.inputs is not None else None
     sync_id = run.id
@@ -95,7 +96,7 @@ async def _run(
         staged.size,
     )
     _log(name, record, collection, env.clock.monotonic() - started.monotonic)
-    return record, staged, covered
+    return record, staged, covered, sight_of(collection.directory, preflight.token)
 
 
 async def _seal(

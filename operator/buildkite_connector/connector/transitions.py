@@ -11,6 +11,7 @@ from functools import partial
 from buildkite_connector.connector import records
 from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
 from buildkite_connector.connector.decisions import CLOCK_WENT_BACK, farthest_next_sync, why_sync
+from buildkite_connector.connector.sight import Sight, seen
 from buildkite_connector.connector.state import (
     ConnectorState,
     Delivery,
@@ -138,11 +139,14 @@ def sync_succeeded(
     now: Instant,
     waits: Waits,
     covered: int = 0,
+    sight: Sight | None = None,
 ) -> ConnectorState:
     """The snapshot is staged in place of the one before. After an edit meanwhile the next sync is due at once.
 
-    `covered`: the number of `TeamChanges` up to which it shows all changes.
+    `covered`: the number of `TeamChanges` up to which it shows all changes. `sight`: what else the sync saw.
     """
+    if sight is not None:
+        state = seen(state, sight)
     run = state.sync
     inputs = run.inputs if run is not None else None
     current = inputs is not None and inputs.same(state.inputs)

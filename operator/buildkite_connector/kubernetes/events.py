@@ -45,11 +45,17 @@ _CALM = frozenset(
 )
 """Reasons for False that are no failure, and what Delivered goes through when all is well."""
 
+_WARNED = {
+    ConditionType.CREDENTIALS_VALID: {Reason.TOKEN_EXPIRES, Reason.TOKEN_SEES_LESS},
+    ConditionType.PROVISIONING_READY: {Reason.PROTECTED_TEAM_UNKNOWN},
+}
+"""Reasons for True that are told."""
+
 
 def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:
     """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
     before = old or ConnectorStatus()
-    drafts = [*_failures(before, new), *_ready(before, new), *_token_expires(before, new), *_delivered(before, new)]
+    drafts = [*_failures(before, new), *_ready(before, new), *_warnings(before, new), *_delivered(before, new)]
     transitions = list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
     return [*transitions, *_changes(before, new)]
 
@@ -74,13 +80,14 @@ def _ready(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
         yield EventDraft(EventType.NORMAL, condition.reason, bounded_message(condition.message))
 
 
-def _token_expires(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
-    """Once a day: the sentence names the days that are left."""
-    before, condition = old.condition(ConditionType.CREDENTIALS_VALID), new.condition(ConditionType.CREDENTIALS_VALID)
-    if condition is None or condition.reason is not Reason.TOKEN_EXPIRES:
-        return
-    if before is None or (before.reason, before.message) != (condition.reason, condition.message):
-        yield EventDraft(EventType.WARNING, condition.reason, bounded_message(condition.message))
+def _warnings(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    """What is True and still wants somebody to look: whenever the sentence changes, for a token's end once a day."""
+    for kind, reasons in _WARNED.items():
+        before, condition = old.condition(kind), new.condition(kind)
+        if condition is None or condition.reason not in reasons:
+            continue
+        if before is None or (before.reason, before.message) != (condition.reason, condition.message):
+            yield EventDraft(EventType.WARNING, condition.reason, bounded_message(condition.message))
 
 
 def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:

@@ -3,6 +3,7 @@
 Nothing here does I/O. `collect` fills a `Directory`, the snapshot adapter writes it to a file.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,19 @@ TeamID = NewType("TeamID", str)
 """A Buildkite team's UUID."""
 OrganizationSlug = NewType("OrganizationSlug", str)
 """A slug that may be shown: a person wrote it where others may read it, or Buildkite confirmed it."""
+
+
+_UUID = re.compile(
+    r"(?:urn:uuid:)?(\{)?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})(?(1)\})",
+    re.I | re.A,
+)
+
+
+def canonical_id(text: str) -> str:
+    """An id as Buildkite writes it: a UUID in any of its forms (upper case, braces, `urn:uuid:`) in lower case with
+    dashes; anything else as it is. Ids are compared in this form."""
+    found = _UUID.fullmatch(text)
+    return "-".join(found.groups()[1:]).lower() if found else text
 
 
 class Role(StrEnum):
@@ -121,14 +135,13 @@ class CollectionReport:
     `throttled_seconds`: time spent waiting for a rate-limit window.
     `teams_gone`: teams deleted between the list and their members, left out.
     `accounts_added`: accounts known only from a team, added so that no membership dangles.
-    `duplicates`: ids that came twice and count once. `rereads`: listings read again because they moved.
+    `rereads`: listings read again because they moved.
     """
 
     requests: int = 0
     throttled_seconds: float = 0.0
     teams_gone: int = 0
     accounts_added: int = 0
-    duplicates: int = 0
     rereads: int = 0
 
 
@@ -142,11 +155,15 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """What Buildkite says of the API token. `expires_at` is in UTC, None for a token that never expires."""
+    """What Buildkite says of the API token. `expires_at` is in UTC, None for a token that never expires.
+
+    `owner_email`: of the person whose token it is, empty when it is not told; it is never shown.
+    """
 
     uuid: str
     scopes: frozenset[str]
     expires_at: datetime | None = None
+    owner_email: str = field(default="", repr=False)
 
 
 REQUIRED_SCOPES: Mapping[ResourceKind, tuple[str, ...]] = {

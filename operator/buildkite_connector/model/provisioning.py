@@ -67,14 +67,30 @@ class ChangeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectedTeam:
+    """A team that has, or once had, a protected slug: it is known by its id from then on, as slugs change.
+
+    `slug_now` is the slug that it had when it was last listed, empty when it was not.
+    """
+
+    slug: str
+    team: TeamID
+    slug_now: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProvisioningRecord:
-    """Counts since the resource was made. `recent` are this process's changes that may wait for their events."""
+    """Counts since the resource was made. `recent` are this process's changes that may wait for their events.
+
+    `protected`: the teams of the protected slugs, as far as they were seen.
+    """
 
     granted: int = 0
     revoked: int = 0
     refused: int = 0
     last_change: ChangeRecord | None = None
     recent: tuple[ChangeRecord, ...] = ()
+    protected: tuple[ProtectedTeam, ...] = ()
 
 
 def entitlement_id(team: TeamID, role: Role) -> str:

@@ -62,6 +62,17 @@ class Reason(StrEnum):
     """The Buildkite API token expires within 14 days.
 
     Make a new one with the same scopes and put it into the Secret; it is taken up without a restart."""
+    TOKEN_SEES_LESS = "TokenSeesLess"  # noqa: S105
+    """The Buildkite API token works and sees less than an administrator's, or less than it did before: its owner is no
+    administrator of the organization, or most of the secret teams that it saw before are not listed any more. C1 takes
+    the teams that are missing for gone.
+
+    Make the token's owner an administrator of the organization, or put a token of an administrator into the Secret."""
+    PROTECTED_TEAM_UNKNOWN = "ProtectedTeamUnknown"
+    """A slug in `spec.provisioning.protectedTeams` is no team's: it is mistyped, or the team was renamed. A team that
+    was seen under the slug stays protected under its new one; a mistyped slug protects nothing.
+
+    Correct the slug that the message names."""
     # Held back on purpose
     SHRINK_HELD = "ShrinkHeld"
     """The snapshot lost more than `spec.delivery.shrinkGuard.maxDropPercent` of what was last delivered. C1 would read
@@ -177,9 +188,17 @@ class Reason(StrEnum):
 
     Look for a proxy in between that rewrites links."""
     ROSTER_UNSTABLE = "RosterUnstable"
-    """People and teams moved so fast that no listing held still.
+    """A list changed while it was read, each time that it was read: people and teams move too fast, or something
+    between here and Buildkite changes its answers.
 
-    Nothing: the next sync tries again."""
+    Nothing at first: the next sync tries again. If it stays, look for a proxy in between that caches answers or cuts
+    `Link` headers."""
+    LIST_INCOMPLETE = "ListIncomplete"
+    """Buildkite's lists contradict one another: somebody who is in a team is missing from the list of members, or a
+    team that is listed cannot be found. C1 would take what is missing for gone, so nothing is delivered.
+
+    Nothing at first: the next sync tries again. If it stays, look for a proxy in between that caches or changes
+    answers, and whether the token's owner may see the team that the message names."""
     # Granting and revoking
     GRANTED = "Granted"
     """An event: C1 asked for it, and a person was added to a team of Buildkite.

@@ -108,6 +108,17 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenAccess:
+    """How much of the organization the last sync's token saw. `administrator`: whether its owner is one, None where
+    Buildkite does not say. `secret_teams_before`: how many were seen before most of them were lost, 0 while none are.
+    """
+
+    administrator: bool | None = None
+    secret_teams: int = 0
+    secret_teams_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectorStatus:
     """The whole status; what is not known is None. It is also all that survives a restart."""
 
@@ -117,6 +128,7 @@ class ConnectorStatus:
     organization: Organization | None = None
     token_expires_at: datetime | None = None
     missing_scopes: tuple[str, ...] = ()
+    token_access: TokenAccess | None = None
     last_sync_time: datetime | None = None
     last_successful_sync_time: datetime | None = None
     next_sync_time: datetime | None = None

@@ -1,13 +1,17 @@
 """Collects an organization's accounts, teams and memberships: everything, once, or nothing.
 
-A api is read page by page while people join and leave. A listing that moved while it was read is
+An api is read page by page while people join and leave. A listing that moved while it was read is
 read again (`listing`); one that never holds still fails the collection rather than giving half a
-picture. The number of requests is the least that the API allows: ⌈accounts/page⌉ + ⌈teams/page⌉ +
-Σ max(1, ⌈team members/page⌉). When each is sent is the api's business (`buildkite.pacer`).
+picture. What the listings say of one another is compared: a team whose members cannot be found is looked for again, and
+so is a team's member who is no member of the organization (`strangers`).
+
+The number of requests is the least that the API allows: ⌈accounts/page⌉ + ⌈teams/page⌉ +
+Σ max(1, ⌈team members/page⌉), and one more for a listing of exactly one full page, whose only page without links looks
+like one whose links were lost. When each is sent is the api's business (`buildkite.rate_limit`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -26,8 +30,10 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
 )
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Listing, Page, ReadStatistics, run_concurrently
+from buildkite_connector.sync.strangers import meet_strangers
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,10 @@ class OrganizationAPI(Protocol):
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]: ...
 
+    async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
+        """None: the organization has no such member."""
+        ...
+
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]: ...
 
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
@@ -98,11 +108,72 @@ async def collect(
     The report's requests and throttled seconds are the api's totals: with a api made for this
     sync they include its preflight. `progress` is called as pages arrive, on the event loop.
 
-    Raises Failure: the api's own, or ROSTER_UNSTABLE when a listing never held still.
+    Raises Failure: the api's own, ROSTER_UNSTABLE when a listing never held still, or LIST_INCOMPLETE when the listings
+    contradict one another.
     """
     collecting = _Collecting(api, organization, scope, progress)
     await collecting.read()
     return await collecting.result()
+
+
+def account_listing(
+    api: OrganizationAPI,
+    slug: OrganizationSlug,
+    statistics: ReadStatistics,
+    on_page: Callable[[Page[Account]], None] = lambda _: None,
+) -> Listing[AccountID, Account]:
+    return Listing(
+        f"the accounts of {slug}",
+        partial(api.accounts, slug),
+        attrgetter("id"),
+        page_size=api.page_size,
+        statistics=statistics,
+        on_page=on_page,
+    )
+
+
+def team_listing(
+    api: OrganizationAPI,
+    slug: OrganizationSlug,
+    statistics: ReadStatistics,
+    on_page: Callable[[Page[Team]], None] = lambda _: None,
+) -> Listing[TeamID, Team]:
+    return Listing(
+        f"the teams of {slug}",
+        partial(api.teams, slug),
+        attrgetter("id"),
+        page_size=api.page_size,
+        statistics=statistics,
+        on_page=on_page,
+    )
+
+
+def member_listing(
+    api: OrganizationAPI,
+    slug: OrganizationSlug,
+    team: TeamID,
+    statistics: ReadStatistics,
+    on_page: Callable[[Page[Member]], None] = lambda _: None,
+) -> Listing[AccountID, Member]:
+    return Listing(
+        f"the members of team {team}",
+        partial(api.members, slug, team),
+        attrgetter("account"),
+        page_size=api.page_size,
+        statistics=statistics,
+        on_page=on_page,
+    )
+
+
+def team_not_found(team: TeamID) -> Failure:
+    """A team that is in the list of teams is in no list once it is deleted."""
+    return Failure(
+        Reason.LIST_INCOMPLETE,
+        f"Expected the members of team {team}, which the list of teams still has, but Buildkite answers that there is"
+        " no such team. Nothing is delivered, since C1 would take it for gone. Look whether the token's owner may see"
+        " the team, and for a gateway between here and Buildkite that changes or caches answers; the next sync tries"
+        " again.",
+    )
 
 
 class _Collecting:
@@ -121,23 +192,10 @@ class _Collecting:
         self._scope = scope
         self._progress = progress
         self._statistics = ReadStatistics()
-        self._account_listing = Listing[AccountID, Account](
-            f"the accounts of {slug}",
-            partial(api.accounts, slug),
-            attrgetter("id"),
-            page_size=api.page_size,
-            statistics=self._statistics,
-            on_page=self._tell,
-        )
-        self._team_listing = Listing[TeamID, Team](
-            f"the teams of {slug}",
-            partial(api.teams, slug),
-            attrgetter("id"),
-            page_size=api.page_size,
-            statistics=self._statistics,
-            on_page=self._teams_arrived,
-        )
-        self._accounts: dict[AccountID, Account] = {}
+        self._account_listing = account_listing(api, slug, self._statistics, self._tell)
+        self._team_listing = team_listing(api, slug, self._statistics, self._teams_arrived)
+        self._accounts: Mapping[AccountID, Account] = {}
+        self._added = 0
         self._teams: dict[TeamID, Team] = {}
         self._members: dict[TeamID, list[Membership]] = {}
         self._names: dict[AccountID, str] = {}
@@ -158,8 +216,49 @@ class _Collecting:
         await run_concurrently(calls, width=len(calls))
         self._gone &= self._teams.keys()
         if self._gone:
-            # A lost organization looks like every team deleted: its own answer tells them apart.
-            await self._api.organization(self._organization.slug)
+            await self._look_for_gone_teams()
+        if self._scope.wants_accounts:
+            await self._look_for_strangers()
+
+    async def _look_for_gone_teams(self) -> None:
+        """Read the list of teams again, and the teams that moved up into the place of a deleted one unseen.
+
+        A team that was deleted is in no list any more. Raises Failure where one is, and where the organization is lost.
+        """
+        listed = self._teams = await self._team_listing.read()
+        for team in listed.keys() - self._members.keys():
+            try:
+                await self._read_team(team)
+            except TeamNotFound:
+                if team in self._gone:
+                    raise team_not_found(team) from None
+                self._gone.add(team)
+            else:
+                self._gone.discard(team)
+
+    async def _look_for_strangers(self) -> None:
+        slug = self._organization.slug
+        if not self._accounts:
+            raise Failure(
+                Reason.LIST_INCOMPLETE,
+                f"Expected the accounts of {slug} to have at least the API token's owner, but the list is empty. Look"
+                " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
+            )
+        self._accounts, self._added = await meet_strangers(
+            self._accounts, self._strangers, partial(self._api.account, slug), self._account_listing.read
+        )
+
+    def _strangers(self, accounts: Mapping[AccountID, Account]) -> Mapping[AccountID, str]:
+        """By their names; nobody of a team that is gone."""
+        if not self._names.keys() - accounts.keys():
+            return {}
+        return {
+            each.account: self._names[each.account]
+            for team, members in self._members.items()
+            if team in self._teams and team not in self._gone
+            for each in members
+            if each.account not in accounts
+        }
 
     async def _read_accounts(self) -> None:
         self._accounts = await self._account_listing.read()
@@ -187,14 +286,7 @@ class _Collecting:
                 self._gone.add(team)
 
     async def _read_team(self, team: TeamID) -> None:
-        listing = Listing[AccountID, Member](
-            f"the members of team {team}",
-            partial(self._api.members, self._organization.slug, team),
-            attrgetter("account"),
-            page_size=self._api.page_size,
-            statistics=self._statistics,
-            on_page=self._tell,
-        )
+        listing = member_listing(self._api, self._organization.slug, team, self._statistics, self._tell)
         members = (await listing.read()).values()
         self._members[team] = [Membership(team, member.account, member.role) for member in members]
         self._memberships += len(members)
@@ -216,18 +308,12 @@ class _Collecting:
     async def result(self) -> Collection:
         teams = tuple(team for team in self._teams.values() if team.id not in self._gone)
         memberships: list[Membership] = []
-        added: dict[AccountID, Account] = {}
         for team in teams:
-            members = self._members.pop(team.id, [])
-            memberships += members
-            if self._scope.wants_accounts:
-                for member in members:
-                    if member.account not in self._accounts and member.account not in added:
-                        added[member.account] = Account(member.account, self._names[member.account], "")
+            memberships += self._members.pop(team.id, [])
             await asyncio.sleep(0)  # many memberships must not hold up the event loop
         directory = Directory(
             organization=self._organization,
-            accounts=(*self._accounts.values(), *added.values()),
+            accounts=tuple(self._accounts.values()),
             teams=teams,
             memberships=tuple(memberships),
             scope=self._scope,
@@ -236,8 +322,7 @@ class _Collecting:
             requests=self._api.requests,
             throttled_seconds=self._api.throttled_seconds,
             teams_gone=len(self._gone),
-            accounts_added=len(added),
-            duplicates=self._statistics.duplicates,
+            accounts_added=self._added,
             rereads=self._statistics.rereads,
         )
         return Collection(directory, report)

@@ -1,8 +1,9 @@
-"""Reads one paginated listing that may change while it is read.
+"""Reads one paginated listing that may change while it is read, through whatever stands in between.
 
 Pages after the first are asked for side by side. People who join or leave meanwhile shift items from
-page to page, so that one comes twice and another not at all; `Listing` notices and reads again.
-`collect` puts the listings of an organization together.
+page to page, so that one comes twice and another not at all; a gateway may cut the links that lead on.
+`Listing` sees each contradiction in a page or between pages and reads again: what it returns is whole as far as its
+pages can tell. `collect` puts the listings of an organization together and compares them with one another.
 """
 
 import asyncio
@@ -30,12 +31,13 @@ Enough to keep the api's own, adaptive concurrency busy.
 class Page(Generic[T]):
     """One page of a listing, counted from 1.
 
-    `last` is how many pages the listing has, as this very page tells it; None where the page only
-    tells that more follow.
+    `last` is how many pages the listing has, as this very page says; None where it only says that another follows
+    (`more`), and where it is full and came without any link: then the links may have been lost on the way.
     """
 
     items: Sequence[T]
     last: int | None
+    more: bool = False
 
 
 @dataclass(slots=True)
@@ -44,7 +46,6 @@ class ReadStatistics:
 
     pages_read: int = 0
     pages_known: int = 0
-    duplicates: int = 0
     rereads: int = 0
 
 
@@ -80,45 +81,38 @@ class Listing(Generic[K, T]):
         """How many items have come, in the reading under way or the last one."""
 
     async def read(self) -> dict[K, T]:
-        """The items by id, in the listing's order, each once.
+        """The items by id, in the listing's order.
 
-        An id on two pages is taken for a shift, unless reading again gives the very same ids: then
-        the listing stands still and holds the id twice. A page before the last on which every id is known
-        already is never taken for that: a listing of such pages has no end.
+        An id that comes twice is a contradiction even in a listing that stands still: whatever put it there twice may
+        have left another one out.
 
         Raises Failure ROSTER_UNSTABLE after REREADS further readings, and whatever `ask` raises.
         """
-        before: list[K] = []
-        moved: object = ""
+        contradiction: object = ""
         for reading in range(1 + REREADS):
             self._statistics.rereads += reading > 0
             try:
-                pages = await self._read_pages()
+                return await self._read_once()
             except ListingChanged as error:
-                moved = error
-                continue
-            ids: list[K] = []
-            unique: dict[K, T] = {}
-            repeated = 0
-            for page in pages:
-                known = len(unique)
-                here = [self._id_of(item) for item in page.items]
-                for id_, item in zip(here, page.items, strict=True):
-                    unique.setdefault(id_, item)
-                repeated += len(set(here)) - (len(unique) - known)
-                ids += here
-                await asyncio.sleep(0)  # a long listing must not hold up the event loop
-            if not repeated or ids == before:
-                self._statistics.duplicates += len(ids) - len(unique)
-                return unique
-            before = ids
-            moved = "an id came on two pages"
+                contradiction = error
         raise Failure(
             Reason.ROSTER_UNSTABLE,
-            f"Expected {self._what} to hold still while they are read, but they changed in each of "
-            f"{1 + REREADS} readings ({moved}). The next sync tries again; if this stays, see what "
-            f"changes the organization so often.",
+            f"Expected {self._what} to hold still while they are read, but each of {1 + REREADS} readings contradicted"
+            f" itself ({contradiction}). The next sync tries again. If this stays, see what changes the organization"
+            " so often, and whether a gateway between here and Buildkite changes or caches its answers.",
         )
+
+    async def _read_once(self) -> dict[K, T]:
+        """Raises ListingChanged."""
+        found: dict[K, T] = {}
+        for number, page in enumerate(await self._read_pages(), 1):
+            for item in page.items:
+                id_ = self._id_of(item)
+                if id_ in found:
+                    raise ListingChanged(f"page {number} has an id that came before")
+                found[id_] = item
+            await asyncio.sleep(0)  # a long listing must not hold up the event loop
+        return found
 
     async def _read_pages(self) -> list[Page[T]]:
         self.items = 0
@@ -127,8 +121,12 @@ class Listing(Generic[K, T]):
         last: int | None = None
         while last is None:
             number = len(read) + 1
-            read[number] = await self._fetch(number)
-            last = read[number].last
+            page = await self._fetch(number)
+            if number > 1 and not page.items and not read[number - 1].more and not page.more:
+                last = number - 1  # the full page before it, which came without links, is the last
+            else:
+                read[number] = page
+                last = page.last
         for number, page in read.items():
             self._expect(number, page, last)
         self._statistics.pages_known += last - len(read)
@@ -161,7 +159,7 @@ class Listing(Generic[K, T]):
         """Raises ListingChanged when a page is not what the listing's number of pages promises."""
         if number > last or page.last not in (None, last):
             raise ListingChanged(f"page {number} told of {page.last} pages, others of {last}")
-        if number == last and page.last is None:
+        if number == last and page.more:
             raise ListingChanged(f"page {number} told of more to follow, others of {last} pages")
         if number < last and len(page.items) != self._page_size:
             raise ListingChanged(f"page {number} of {last} held {len(page.items)} instead of {self._page_size}")
@@ -172,7 +170,8 @@ class Listing(Generic[K, T]):
 async def run_concurrently(calls: Sequence[Callable[[], Awaitable[None]]], width: int = MAX_CONCURRENCY) -> None:
     """Run calls, at most `width` at a time, in order of start.
 
-    The first that fails cancels the others, and its exception is raised as it is.
+    The first that fails cancels the others, and its exception is raised as it is. No TaskGroup: one whose task is
+    cancelled as a call fails raises what failed and forgets the cancellation, and who catches that goes on for ever.
     """
     remaining = iter(calls)
 
@@ -180,12 +179,16 @@ async def run_concurrently(calls: Sequence[Callable[[], Awaitable[None]]], width
         for call in remaining:
             await call()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(width, len(calls))):
-                group.create_task(work())
-    except BaseExceptionGroup as failed:
-        first = failed.exceptions[0]
-    else:
+    workers = [asyncio.create_task(work()) for _ in range(min(width, len(calls)))]
+    if not workers:
         return
-    raise first  # out of the except clause, so that it keeps the cause it was raised with
+    try:
+        await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [worker for worker in workers if worker.done() and not worker.cancelled()]
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    for worker in failed:
+        if (error := worker.exception()) is not None:
+            raise error

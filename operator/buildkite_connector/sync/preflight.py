@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
-from buildkite_connector.model.directory import REQUIRED_SCOPES, Organization, TokenFacts
+from buildkite_connector.model.directory import REQUIRED_SCOPES, Account, Organization, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.scope import ResourceKind
@@ -26,6 +26,10 @@ LONGEST_CHOICE = 300
 
 LONGEST_SLUG = 200
 """Characters; anything longer is some other text put in the wrong place."""
+
+
+ADMINISTRATOR = "admin"
+"""An account's `role` in the organization."""
 
 
 class ScopesMissing(Failure):
@@ -83,6 +87,24 @@ async def preflight(access: Access, choice: OrganizationChoice | None, kinds: Co
             token,
         )
     return Preflight(token, await find_organization(access, choice))
+
+
+def owner_is_administrator(accounts: Sequence[Account], token: TokenFacts) -> bool | None:
+    """Whether the token's owner is an administrator of the organization, by its accounts; None where they do not say.
+
+    The owner's own role says so. Where the owner is not among the accounts, or has no role there: only administrators
+    are told the SSO mode of others, and everybody their own; older answers have neither role nor SSO mode.
+    """
+    email = token.owner_email.casefold()
+    owners = [account for account in accounts if email and account.email.casefold() == email]
+    if not owners and len(accounts) == 1:
+        owners = list(accounts)
+    if owners and owners[0].role is not None:
+        return owners[0].role == ADMINISTRATOR
+    modes = sum(account.sso_mode is not None for account in accounts if account not in owners)
+    if modes > (0 if owners else 1):
+        return True
+    return False if any(account.role is not None for account in accounts) else None
 
 
 def write_scope_missing() -> ScopesMissing:

@@ -2,11 +2,19 @@
 
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 
-from buildkite_connector.model.directory import Account, AccountID, Collection, Membership, TeamID
-from buildkite_connector.sync.collect import Member, OrganizationAPI, TeamNotFound
-from buildkite_connector.sync.listing import Listing, ReadStatistics, run_concurrently
+from buildkite_connector.model.directory import Collection, Membership, TeamID
+from buildkite_connector.sync.collect import (
+    Member,
+    OrganizationAPI,
+    TeamNotFound,
+    account_listing,
+    member_listing,
+    team_listing,
+    team_not_found,
+)
+from buildkite_connector.sync.listing import ReadStatistics, run_concurrently
+from buildkite_connector.sync.strangers import meet_strangers
 
 
 async def reread(api: OrganizationAPI, collection: Collection, teams: frozenset[TeamID]) -> Collection:
@@ -18,17 +26,11 @@ async def reread(api: OrganizationAPI, collection: Collection, teams: frozenset[
     directory = collection.directory
     if not directory.scope.wants_memberships:
         return collection
-    statistics = ReadStatistics()
+    slug, statistics = directory.organization.slug, ReadStatistics()
     found: dict[TeamID, tuple[Member, ...] | None] = {}
 
     async def read(team: TeamID) -> None:
-        listing = Listing[AccountID, Member](
-            f"the members of team {team}",
-            partial(api.members, directory.organization.slug, team),
-            attrgetter("account"),
-            page_size=api.page_size,
-            statistics=statistics,
-        )
+        listing = member_listing(api, slug, team, statistics)
         try:
             found[team] = tuple((await listing.read()).values())
         except TeamNotFound:
@@ -38,22 +40,30 @@ async def reread(api: OrganizationAPI, collection: Collection, teams: frozenset[
     await run_concurrently([partial(read, team) for team in changed], width=max(1, len(changed)))
     gone = {team for team, members in found.items() if members is None}
     if gone:
-        await api.organization(directory.organization.slug)  # a lost organization looks like every team deleted
+        listed = await team_listing(api, slug, statistics).read()
+        if gone & listed.keys():
+            raise team_not_found(min(gone & listed.keys()))
     memberships = [each for each in directory.memberships if each.team not in found]
     memberships += [
         Membership(team, member.account, member.role) for team, members in found.items() for member in members or ()
     ]
-    added: dict[AccountID, Account] = {}
+    accounts, added = directory.accounts, 0
     if directory.scope.wants_accounts:
-        known = {account.id for account in directory.accounts}
-        for member in (member for members in found.values() for member in members or ()):
-            if member.account not in known:
-                added.setdefault(member.account, Account(member.account, member.name, ""))
+        known = {account.id: account for account in accounts}
+        names = {id_: account.name for id_, account in known.items()}
+        names |= {each.account: each.name for members in found.values() for each in members or ()}
+        met, added = await meet_strangers(
+            known,
+            lambda known: {each.account: names[each.account] for each in memberships if each.account not in known},
+            partial(api.account, slug),
+            account_listing(api, slug, statistics).read,
+        )
+        accounts = tuple(met.values())
     report = collection.report
     return Collection(
         replace(
             directory,
-            accounts=(*directory.accounts, *added.values()),
+            accounts=accounts,
             teams=tuple(team for team in directory.teams if team.id not in gone),
             memberships=tuple(memberships),
         ),
@@ -62,7 +72,7 @@ async def reread(api: OrganizationAPI, collection: Collection, teams: frozenset[
             requests=report.requests + api.requests,
             throttled_seconds=report.throttled_seconds + api.throttled_seconds,
             teams_gone=report.teams_gone + len(gone),
-            accounts_added=report.accounts_added + len(added),
+            accounts_added=report.accounts_added + added,
             rereads=report.rereads + statistics.rereads + len(changed),
         ),
     )

@@ -27,7 +27,11 @@ _UNCERTAIN = frozenset({Reason.BUILDKITE_UNREACHABLE, Reason.BUILDKITE_UNAVAILAB
 
 
 class _Off(Exception):  # noqa: N818
-    """Provisioning was switched off meanwhile."""
+    """Provisioning is switched off."""
+
+
+class _Edited(Exception):  # noqa: N818
+    """The grounds of the change do not hold any more."""
 
 
 class MembershipHandler:
@@ -47,6 +51,7 @@ class MembershipHandler:
         self._user = task.user_name
         self._before: Role | None = None
         self._known = False
+        self._writes = 0
         self._wrote = False
         self.kind = task.kind
         self.awaits_answer = False
@@ -72,22 +77,19 @@ class MembershipHandler:
         return False
 
     async def _carry_out(self) -> TaskOutcome:
-        task, wanted = self._task, self._task.membership
-        grounds = await self._grounds()
+        grounds, wanted = await self._grounds(), self._task.membership
         if wanted is None:
-            return decisions.unreadable(task.refusal)
-        refusal = decisions.refusal_by_role(task, wanted, grounds.policy)
+            return decisions.unreadable(self._task.refusal)
+        refusal = decisions.refusal_by_role(self._task, wanted, grounds.policy)
         if refusal:
             return self._refuse(refusal)
         async with self._changes.turn(wanted.team):
-            grounds = await self._grounds()  # it may have waited
-            if grounds.policy.protected_teams:
-                slug = await grounds.memberships.team_slug(grounds.organization, wanted.team)
-                if slug is None and await grounds.memberships.team_exists(grounds.organization, wanted.team):
-                    raise decisions.slug_unknown()
-                if slug in grounds.policy.protected_teams:
-                    return self._refuse(decisions.refusal_by_team(slug or ""))
-            return await self._change(wanted)
+            while True:
+                grounds = await self._grounds()  # it may have waited
+                try:
+                    return await self._allowed(grounds, wanted) or await self._change(grounds, wanted)
+                except _Edited:
+                    continue  # with what holds now
 
     async def _grounds(self) -> ChangeGrounds:
         grounds = await self._changes.grounds()
@@ -95,13 +97,29 @@ class MembershipHandler:
             raise _Off
         return grounds
 
-    async def _change(self, wanted: Membership) -> TaskOutcome:
-        for attempt in range(1, MOST_WRITES + 2):
-            grounds = await self._grounds()
+    async def _allowed(self, grounds: ChangeGrounds, wanted: Membership) -> TaskOutcome | None:
+        """The refusal of what the policy does not allow."""
+        policy = grounds.policy
+        refusal = decisions.refusal_by_role(self._task, wanted, policy)
+        if not refusal and policy.protected_teams:
+            slug = self._changes.protected_slug(wanted.team)
+            if slug is None:
+                slug = await grounds.memberships.team_slug(grounds.organization, wanted.team)
+                if slug is None and self._task.grants:
+                    raise decisions.team_gone(self._task)
+            if slug in policy.protected_teams:
+                self._changes.seen_protected(wanted.team, slug)
+                refusal = decisions.refusal_by_team(slug)
+        return self._refuse(refusal) if refusal else None
+
+    async def _change(self, grounds: ChangeGrounds, wanted: Membership) -> TaskOutcome:
+        while self._writes <= MOST_WRITES:
             step = await self._read(grounds, wanted)
             if step is Step.DONE:
                 return await self._done(grounds, wanted)
-            if attempt <= MOST_WRITES and await self._write(grounds, wanted, step, attempt):
+            if self._writes == MOST_WRITES:
+                break
+            if await self._write(grounds, wanted, step):
                 return await self._done(grounds, wanted)
         raise Failure(
             Reason.BUILDKITE_UNAVAILABLE,
@@ -126,18 +144,19 @@ class MembershipHandler:
         """Nothing is known of a membership that is not there while the organization is out of reach."""
         result = decisions.result_of(self._task, wanted, self._before, wrote=self._wrote)
         if not self._task.grants and not self._wrote and self._before is None:
-            await grounds.memberships.team_exists(grounds.organization, wanted.team)
+            await grounds.memberships.team_slug(grounds.organization, wanted.team)
         self._changes.ended(self._task, result, self._user)
         return decisions.success(self._task, wanted, self._before, result)
 
-    async def _write(self, grounds: ChangeGrounds, wanted: Membership, step: Step, attempt: int) -> bool:
+    async def _write(self, grounds: ChangeGrounds, wanted: Membership, step: Step) -> bool:
         """Send one write; whether its answer shows what was asked for. If not, the membership is to be read again."""
-        if not self._changes.allowed():
-            raise _Off
+        if not self._changes.allowed(grounds):
+            raise _Edited
+        self._writes += 1
         try:
             confirmed = await self._send(grounds, wanted, step)
         except WriteLost:
-            if self._task.grants and not await grounds.memberships.team_exists(grounds.organization, wanted.team):
+            if self._task.grants and await grounds.memberships.team_slug(grounds.organization, wanted.team) is None:
                 raise decisions.team_gone(self._task) from None
             return False
         except WriteRefused as refused:
@@ -150,7 +169,7 @@ class MembershipHandler:
             self._wrote = True
             fields = {"connector": self._name, "task_id": self._task.id, "error": failure.message}
             logger.warning("a change may have been lost; the membership is read again", extra=fields)
-            await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, failure.retry_after))
+            await self._clock.sleep(BETWEEN_CALLS.wait(self._writes, self._jitter, failure.retry_after))
             return False
         self._wrote = True
         return confirmed

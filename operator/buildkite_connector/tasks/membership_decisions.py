@@ -82,15 +82,6 @@ def refusal_by_team(slug: str) -> str:
     )
 
 
-def slug_unknown() -> Failure:
-    """The listing of teams, which moves while teams come and go, left a team out: it may be a protected one."""
-    return Failure(
-        Reason.ROSTER_UNSTABLE,
-        "The team is not in the list of teams although it exists, so that nobody knows whether it is protected. Nothing"
-        " was changed; the list is read again when C1 hands the task out again.",
-    )
-
-
 def refused_by_policy(sentence: str) -> TaskOutcome:
     """C1 cancels the request, with the sentence as its reason."""
     return TaskOutcome(

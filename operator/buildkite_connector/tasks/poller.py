@@ -14,7 +14,6 @@ from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.tasks import HelloTask, MembershipTask, Poll, SyncTask, Task, TaskID, UnsupportedTask
 from buildkite_connector.tasks.membership import MembershipHandler
-from buildkite_connector.tasks.membership_decisions import OFF
 from buildkite_connector.tasks.outcomes import refused_options, unsupported
 from buildkite_connector.tasks.ports import MembershipChanges, SessionListener, Snapshots, TaskHandler, TaskService
 from buildkite_connector.tasks.runner import ANSWER_SECONDS, HAND_BACK_SECONDS, TaskRunner
@@ -52,8 +51,8 @@ class TaskPoller:
     `patient`: C1 answered this connector before, so that a first Hello without answer is an outage like any other; else
     it is reported at once. `run` ends by itself when C1 refuses the client: only new credentials start another session.
 
-    `most_tasks` run at once. `changes` None: memberships are never changed. Else `most_tasks` changes run at once, and
-    tasks that wait for a sync keep none of them from C1's hand.
+    `most_tasks` run at once. `provisions`: C1 was offered changes of memberships; then `most_tasks` changes run at
+    once, and tasks that wait for a sync keep none of them from C1's hand. Whether a change is made, `changes` says.
     """
 
     def __init__(
@@ -69,12 +68,14 @@ class TaskPoller:
         patient: bool,
         most_tasks: int = MOST_TASKS,
         observer: Observer = SILENT,
-        changes: MembershipChanges | None = None,
+        changes: MembershipChanges,
+        provisions: bool,
     ) -> None:
         self._name = name
         self._service = service
         self._snapshots = snapshots
         self._changes = changes
+        self._provisions = provisions
         self._listener = listener
         self._clock = clock
         self._jitter = jitter
@@ -163,7 +164,7 @@ class TaskPoller:
     @property
     def _busy(self) -> bool:
         """Whether no task more may be taken before one has ended."""
-        if self._changes is None:
+        if not self._provisions:
             return len(self._running) >= self._most_tasks
         return len(self._changing) >= self._most_tasks or len(self._running) >= MOST_WAITING
 
@@ -243,7 +244,7 @@ class TaskPoller:
             case MembershipTask(id=task_id):
                 fields = {"connector": self._name, "task_id": task_id, "kind": task.kind}
                 logger.info("C1 asks for a change of a membership", extra=fields)
-                self._start(task_id, self._membership_handler(task))
+                self._start(task_id, MembershipHandler(self._name, task, self._changes, self._clock, self._jitter))
             case UnsupportedTask(id=task_id, kind=kind):
                 fields = {"connector": self._name, "task_id": task_id, "kind": kind}
                 logger.warning("C1 asks for what this connector cannot do", extra=fields)
@@ -255,11 +256,6 @@ class TaskPoller:
             return RefusalHandler("sync_full", refused_options(task.refusal))
         return SyncFullHandler(self._name, task, self._snapshots, self._service, self._sync_turn, self._observer)
 
-    def _membership_handler(self, task: MembershipTask) -> TaskHandler:
-        if self._changes is None:
-            return RefusalHandler(task.kind, OFF)
-        return MembershipHandler(self._name, task, self._changes, self._clock, self._jitter)
-
     def _start(self, task_id: TaskID, handler: TaskHandler) -> None:
         """A task that runs already and is handed out again goes on as it is."""
         if task_id in self._running:
@@ -267,7 +263,7 @@ class TaskPoller:
         runner = TaskRunner(self._name, task_id, handler, self._service, self._clock, self._jitter, self._observer)
         running = asyncio.create_task(runner.run(), name=f"{self._name}/{task_id}/runner")
         self._runners[task_id], self._running[task_id] = runner, running
-        if isinstance(handler, MembershipHandler):
+        if self._provisions and isinstance(handler, MembershipHandler):
             self._changing.add(task_id)
         running.add_done_callback(lambda _: self._ended_task(task_id))
 

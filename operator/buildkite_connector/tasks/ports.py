@@ -74,12 +74,8 @@ class MembershipAPI(Protocol):
         """None: there is no such membership, or no such team."""
         ...
 
-    async def team_exists(self, slug: OrganizationSlug, team: TeamID) -> bool:
-        """Raises Failure ORGANIZATION_NOT_FOUND where the organization is what is gone."""
-        ...
-
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        """None: the list of teams has no such team; it may have moved while it was read."""
+        """None: the organization has no such team. Raises Failure ORGANIZATION_NOT_FOUND where that one is gone."""
         ...
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
@@ -123,8 +119,16 @@ class MembershipChanges(Protocol):
         """None while provisioning is off. Waits a while for a check that is under way. Raises Failure."""
         ...
 
-    def allowed(self) -> bool:
-        """Whether a write may be sent at this moment: asked again right before each."""
+    def allowed(self, grounds: ChangeGrounds) -> bool:
+        """Whether a write may be sent on these grounds at this moment: asked again right before each."""
+        ...
+
+    def protected_slug(self, team: TeamID) -> str | None:
+        """The protected slug that this team is known to have or to have had; None: none."""
+        ...
+
+    def seen_protected(self, team: TeamID, slug: str) -> None:
+        """The team of this protected slug: it stays protected when it is renamed."""
         ...
 
     def writing(self, team: TeamID) -> AbstractContextManager[None]:

@@ -24,7 +24,8 @@ WRITING_SCOPES = (*ALL_SCOPES, "write_teams")
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whose token it is; the user limit is counted by `id`. An `admin` sees `sso_mode` and writes to any team."""
+    """Whose token it is; the user limit is counted by `id`. An `admin` sees all teams and everybody's `sso_mode`, and
+    writes to any team; another sees the secret teams that they are in, and their own `sso_mode`."""
 
     id: str = "5acb99cf-d349-4189-b361-d1b9f36d70d7"
     name: str = "C1 Sync"
@@ -86,6 +87,7 @@ def refusal(status: int, message: str) -> Reply:
 NOT_FOUND = refusal(404, "Not Found")
 NO_ORGANIZATION = refusal(404, "No organization found")
 NO_TEAM = refusal(404, "No team found")
+NO_MEMBER = refusal(404, "No organization member found")
 UNAUTHENTICATED = refusal(
     401,
     "Authentication required. Please supply a valid API Access Token: "
@@ -190,17 +192,27 @@ class Api:
                 return _reply(change.make(call.method, "".join(users), call.body))
         return NOT_FOUND
 
-    def _organization(self, call: Call, token: Token, slug: str, rest: Sequence[str]) -> Reply:
+    def _organization(  # noqa: PLR0911 - one answer a path
+        self, call: Call, token: Token, slug: str, rest: Sequence[str]
+    ) -> Reply:
         organization = self.organizations.get(slug)
         if organization is None or not token.reaches(slug):
             return NO_ORGANIZATION
+        user = token.user
+        hidden = None if user.admin or len(rest) < 2 or rest[0] != "teams" else organization.teams.find(rest[1])
+        if hidden is not None and not organization.sees(user.id, hidden):
+            return NO_TEAM
         match rest:
             case []:
                 return _ok(self._organization_payload(organization))
-            case ["members"]:
-                listing = organization.members
+            case ["members", *ids] if len(ids) < 2:
+                listing = organization.members if user.admin else organization.members_seen_by(user.id)
+                if ids:
+                    return _found(listing.find(ids[0]), NO_MEMBER)
             case ["teams"]:
-                listing = organization.teams
+                listing = organization.teams if user.admin else organization.teams_seen_by(user.id)
+            case ["teams", team]:
+                return _found(organization.teams.find(team), NO_TEAM)
             case ["teams", team, "members", *users] if len(users) < 2:
                 if team not in organization.team_members:
                     return NO_TEAM
@@ -211,8 +223,7 @@ class Api:
                 return NOT_FOUND
         number, size = page_asked(call.query)
         links = link_header(self._url(call), call.query, number, listing.pages(size))
-        without = "" if token.user.admin or listing is not organization.members else "sso_mode"
-        return Reply(200, listing.page(number, size, without), {**JSON_TYPE, **links})
+        return Reply(200, listing.page(number, size), {**JSON_TYPE, **links})
 
     def _organization_list(self, call: Call, token: Token) -> Reply:
         reached = [
@@ -244,6 +255,10 @@ class Api:
 
 def _ok(payload: object) -> Reply:
     return Reply(200, encode(payload), JSON_TYPE)
+
+
+def _found(record: Mapping[str, Any] | None, missing: Reply) -> Reply:
+    return missing if record is None else _ok(record)
 
 
 def _reply(outcome: Outcome) -> Reply:

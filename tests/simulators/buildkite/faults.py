@@ -170,6 +170,43 @@ def relink(rel: str, url: str | None) -> Effect:
     return _edit_links(edit)
 
 
+def drop_links() -> Effect:
+    """A gateway cuts the Link header."""
+    return _edit_links(lambda _links, _call: {})
+
+
+def drop_items(number: int = 1, at: int = -1) -> Effect:
+    """Leaves so many records out of the answer, from index `at` on; a negative one counts from the end."""
+
+    def edit(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        start = at % len(records) if records else 0
+        return records[:start] + records[start + number :]
+
+    return _edit_list(edit)
+
+
+def repeat_item(source: int = 0, at: int = -1, *, instead: bool = False) -> Effect:
+    """A record comes once more, before the one at `at`, or `instead` of it."""
+
+    def edit(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not records:
+            return records
+        place = at % len(records)
+        return [*records[:place], records[source % len(records)], *records[place + instead :]]
+
+    return _edit_list(edit)
+
+
+def stale_page() -> Effect:
+    """A cache that knows the path alone: every page is the first one that was asked for."""
+    kept: dict[str, Reply] = {}
+
+    def edited(call: Call, reply: Reply) -> Reply:
+        return kept.setdefault(call.path, reply)
+
+    return Edit(edited)
+
+
 def page_loop() -> Effect:
     """Next leads to the same page, and nothing else is linked."""
 
@@ -227,6 +264,16 @@ def _edit_records(edit: Callable[[dict[str, Any]], dict[str, Any]], index: int |
     return Edit(edited)
 
 
+def _edit_list(edit: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Effect:
+    """Edits an answer that is a list; any other stays."""
+
+    def edited(_: Call, reply: Reply) -> Reply:
+        payload = json.loads(reply.body)
+        return replace(reply, body=encode(edit(payload))) if isinstance(payload, list) else reply
+
+    return Edit(edited)
+
+
 def _edit_links(edit: Callable[[dict[str, str], Call], dict[str, str]]) -> Effect:
     def edited(call: Call, reply: Reply) -> Reply:
         found = re.findall(r'<([^>]*)>; rel="(\w+)"', reply.headers.get("Link", ""))
@@ -261,6 +308,10 @@ EFFECTS: Mapping[str, Callable[..., Effect]] = {
         set_field,
         drop_field,
         relink,
+        drop_links,
+        drop_items,
+        repeat_item,
+        stale_page,
         page_loop,
         links_elsewhere,
         no_rate_limit_headers,

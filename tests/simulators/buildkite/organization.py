@@ -31,7 +31,7 @@ class Listing:
     def __init__(self, key: str, records: Iterable[Mapping[str, Any]] = ()) -> None:
         self._key = key
         self._records: list[Record] = [dict(record) for record in records]
-        self._pages: dict[tuple[int, int, str], bytes] = {}
+        self._pages: dict[tuple[int, int], bytes] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -41,17 +41,22 @@ class Listing:
         """The records to look at; edit them through the methods."""
         return tuple(self._records)
 
-    def page(self, number: int, size: int, without: str = "") -> bytes:
-        """The JSON list of page `number` (from 1) less the field `without`; an empty list beyond the last."""
-        found = self._pages.get((number, size, without))
+    def page(self, number: int, size: int) -> bytes:
+        """The JSON list of page `number` (from 1); an empty list beyond the last."""
+        found = self._pages.get((number, size))
         if found is None:
             start = (number - 1) * size
-            shown = [
-                {field: value for field, value in record.items() if field != without}
-                for record in self._records[start : start + size]
-            ]
-            found = self._pages[number, size, without] = encode(shown)
+            found = self._pages[number, size] = encode(self._records[start : start + size])
         return found
+
+    def find(self, key: str) -> Record | None:
+        """The first record of that key."""
+        return next((record for record in self._records if record.get(self._key) == key), None)
+
+    def requests(self, size: int) -> int:
+        """How many requests show all of it: at least one, and one more where the only page is full, as no link says
+        that nothing follows."""
+        return max(1, self.pages(size)) + (len(self._records) == size)
 
     def pages(self, size: int) -> int:
         """How many pages of `size` there are; 0 when the listing is empty."""
@@ -131,9 +136,30 @@ class Organization:
 
     @property
     def minimum_requests(self) -> int:
-        """What reading all of it takes at 100 a page: every listing's pages, at least one each."""
-        listings = [self.members, self.teams, *self.team_members.values()]
-        return sum(max(1, listing.pages(LARGEST_PAGE)) for listing in listings)
+        """What reading all of it takes at 100 a page."""
+        return self.requests_at(LARGEST_PAGE)
+
+    def requests_at(self, size: int) -> int:
+        """The fewest requests that show all of it at so many a page."""
+        return sum(listing.requests(size) for listing in (self.members, self.teams, *self.team_members.values()))
+
+    def members_seen_by(self, user: str) -> Listing:
+        """The roster as one sees it who is no admin: with no SSO mode but one's own."""
+        return Listing(
+            "id",
+            [
+                {field: value for field, value in record.items() if field != "sso_mode" or record["id"] == user}
+                for record in self.members.records
+            ],
+        )
+
+    def teams_seen_by(self, user: str) -> Listing:
+        """The teams as one sees them who is no admin: without the secret ones of others."""
+        return Listing("id", [team for team in self.teams.records if self.sees(user, team)])
+
+    def sees(self, user: str, team: Mapping[str, Any]) -> bool:
+        """Whether one who is no admin sees the team."""
+        return bool(team["privacy"] != "secret" or self.team_members[team["id"]].find(user))
 
     def prepare(self) -> None:
         """Encodes every page of 100 now, so that the first reader waits no longer than the next."""

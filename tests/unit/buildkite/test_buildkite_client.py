@@ -163,10 +163,23 @@ async def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token:
 async def test_teams_that_are_gone_are_left_out_and_counted() -> None:
     async with serving() as world:
         gone = TeamID(world.sim.organization.teams.records[3]["id"])
-        world.sim.organization.remove_team(gone, stays_listed=True)
+        world.sim.fault(
+            faults.edit_data([{"operation": "remove_team", "id": gone}]),
+            path=f"/v2/organizations/acme/teams/{gone}/members",
+        )
         collection = await world.sync()
         assert gone not in {team.id for team in collection.directory.teams}
+        assert collection.directory == world.expected
         assert collection.report.teams_gone == 1
+
+
+@virtual_time
+async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:
+    async with serving() as world:
+        world.sim.organization.remove_team(world.sim.organization.teams.records[3]["id"], stays_listed=True)
+        with pytest.raises(Failure, match="which the list of teams still has") as failed:
+            await world.sync()
+        assert failed.value.reason is Reason.LIST_INCOMPLETE
 
 
 @virtual_time

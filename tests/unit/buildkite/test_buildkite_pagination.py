@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from buildkite_connector.buildkite.pagination import last_page, same_origin
+from buildkite_connector.buildkite.pagination import Told, read_links, same_origin
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.untrusted_text import Redactor
 
@@ -19,25 +19,63 @@ def page(number: object) -> str:
     return f"https://api.buildkite.com/v2/organizations/acme/teams?page={number}&per_page=100"
 
 
-def read(**targets: str) -> int | None:
-    return last_page(links(**targets), page=2, most=10_000, url=URL, call="GET teams", redactor=Redactor())
+def read(**targets: str) -> Told:
+    return read_links(links(**targets), page=2, most=10_000, url=URL, call="GET teams", redactor=Redactor())
 
 
 def test_the_last_link_tells_the_number_of_pages() -> None:
-    assert read(next=page(3), last=page(7), prev=page(1), first=page(1)) == 7
+    assert read(next=page(3), last=page(7), prev=page(1), first=page(1)) == Told(7, more=True)
 
 
-def test_a_page_without_a_next_link_is_the_last() -> None:
-    assert read() == 2
-    assert read(prev=page(1), first=page(1)) == 2
+def test_a_page_whose_links_lead_back_alone_is_the_last() -> None:
+    assert read(prev=page(1), first=page(1)) == read(prev=page(1)) == read(first=page(1)) == Told(2)
+    assert read(prev=page(1), last=page(2)) == read(last=page(2)) == Told(2)
+
+
+def test_a_page_without_links_says_nothing() -> None:
+    assert read() == Told()
+
+
+def test_a_last_link_without_a_next_one_says_that_another_follows() -> None:
+    assert read(last=page(7)) == read(last=page(7), prev=page(1)) == Told(7, more=True)
+
+
+def test_a_page_beyond_the_end_says_which_the_last_is() -> None:
+    at = {"page": 5, "most": 9, "url": URL, "call": "GET teams", "redactor": Redactor()}
+    assert read_links(links(prev=page(3), first=page(1)), **at) == Told(3)  # type: ignore[arg-type]
+    assert read_links(links(first=page(1), last=page(3)), **at) == Told(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"prev": page(2)},
+        {"prev": page(3)},
+        {"prev": page(0)},
+        {"first": page(2)},
+        {"first": page(0), "next": page(3)},
+        {"prev": page(2), "next": page(3)},
+    ],
+    ids=str,
+)
+def test_links_that_lead_back_to_where_no_page_is_are_another_pages(targets: dict[str, str]) -> None:
+    with pytest.raises(Failure, match="but its link leads to") as failed:
+        read(**targets)
+    assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
+
+
+def test_a_page_in_the_middle_leads_back_to_the_one_before() -> None:
+    at = {"page": 5, "most": 9, "url": URL, "call": "GET teams", "redactor": Redactor()}
+    with pytest.raises(Failure, match="page before to be 4, but its link leads to 3"):
+        read_links(links(prev=page(3), next=page(6)), **at)  # type: ignore[arg-type]
 
 
 def test_a_next_link_alone_tells_only_that_more_follow() -> None:
-    assert read(next=page(3)) is None
+    assert read(next=page(3)) == Told(more=True)
 
 
 def test_links_may_be_relative() -> None:
-    assert read(next="?page=3", last="/v2/organizations/acme/teams?page=4") == 4
+    assert read(next="?page=3", last="/v2/organizations/acme/teams?page=4") == Told(4, more=True)
 
 
 @pytest.mark.parametrize("following", [1, 2, 4])
@@ -87,7 +125,7 @@ def test_the_default_port_may_be_named() -> None:
 def test_a_listing_has_no_more_pages_than_can_be_whether_it_tells_of_the_last_or_not() -> None:
     for last in ({}, {"last": page(3)}):
         with pytest.raises(Failure, match="at most 2 pages, but page 2 tells of another") as failed:
-            last_page(links(next=page(3), **last), page=2, most=2, url=URL, call="GET teams", redactor=Redactor())
+            read_links(links(next=page(3), **last), page=2, most=2, url=URL, call="GET teams", redactor=Redactor())
         assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
 
 
@@ -100,5 +138,5 @@ def test_a_link_that_is_no_url_is_refused(rel: str) -> None:
 def test_where_a_link_leads_is_shown_without_the_token_and_not_at_any_length() -> None:
     target = f"https://bkua_0123456789.{'x' * 5000}.example/?page=3"
     with pytest.raises(Failure, match=r"leads to https://\[redacted\]\.x+…\. ") as failed:
-        last_page(links(next=target), page=2, most=9, url=URL, call="GET", redactor=Redactor(["bkua_0123456789"]))
+        read_links(links(next=target), page=2, most=9, url=URL, call="GET", redactor=Redactor(["bkua_0123456789"]))
     assert len(failed.value.message) < 500

@@ -16,7 +16,7 @@ from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, R
 from buildkite_connector.tasks.membership import MembershipHandler
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import SystemClock
-from fakes.buildkite_world import World, serving
+from fakes.buildkite_world import World, serving, small_organization
 from fakes.virtual_time import NoJitter, virtual_time
 from simulators.buildkite import faults
 from simulators.buildkite.api import ALL_SCOPES, WRITING_SCOPES, Token
@@ -40,8 +40,14 @@ class Changes:
     async def grounds(self) -> ChangeGrounds | None:
         return ChangeGrounds(self.slug, self.client, Provisioning(enabled=True, protected_teams=self.protected))
 
-    def allowed(self) -> bool:
+    def allowed(self, grounds: ChangeGrounds) -> bool:
         return True
+
+    def protected_slug(self, team: TeamID) -> str | None:
+        return None
+
+    def seen_protected(self, team: TeamID, slug: str) -> None:
+        """Nothing is remembered here."""
 
     @contextlib.contextmanager
     def writing(self, team: TeamID) -> Iterator[None]:
@@ -199,12 +205,12 @@ async def test_a_revoked_token_is_final() -> None:
 
 
 @virtual_time
-async def test_a_protected_team_is_found_by_its_slug_over_all_pages() -> None:
+async def test_a_protected_team_is_found_by_its_slug_with_one_request() -> None:
     async with bench() as made:
         record = made.world.sim.organization.teams.records[-1]
         made.changes.protected = (record["slug"],)
         outcome = await made.ask(Membership(TeamID(record["id"]), made.outsider, M), grants=True)
-        assert (outcome.cancels, made.world.sim.writes) == (True, [])
+        assert (outcome.cancels, made.world.sim.writes, len(made.world.sim.requests)) == (True, [], 1)
         assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
 
 
@@ -234,3 +240,40 @@ async def test_a_change_goes_through_while_a_sync_waits_for_its_quota() -> None:
         finally:
             sync.cancel()
             await asyncio.wait({sync})
+
+
+@pytest.mark.parametrize(("method", "grants", "before"), [("GET", True, M), ("POST", True, None), ("PATCH", True, M)])
+async def test_an_answer_about_somebody_else_is_no_answer(method: str, grants: bool, before: Role | None) -> None:
+    async with bench() as made:
+        made.start_with(before)
+        another = made.roster.records[0]["user_id"]
+        made.world.sim.fault(faults.set_field("user_id", another), method=method, times=None)
+        outcome = await made.ask(made.wanted(A), grants=grants)
+        if method == "GET":
+            assert (outcome.code, outcome.non_retryable, made.role) == (Code.UNAVAILABLE, False, before)
+            assert f"expected an answer about {made.outsider}, but it is about {another}" in outcome.message
+            assert made.world.sim.writes == []
+        else:
+            assert (outcome.code, made.role) == (Code.OK, A), "the membership is read again"
+
+
+async def test_an_answer_about_another_team_protects_nothing_and_changes_nothing() -> None:
+    async with bench() as made:
+        made.changes.protected = ("release",)
+        made.world.sim.fault(faults.set_field("id", "another"), path="/v2/organizations/acme/teams/*", times=None)
+        outcome = await made.ask(made.wanted(M), grants=True)
+        assert (outcome.code, outcome.non_retryable, made.world.sim.writes) == (Code.UNAVAILABLE, False, [])
+
+
+@pytest.mark.parametrize("protected", [(), ("release",)])
+async def test_another_organizations_team_is_refused_for_good(protected: tuple[str, ...]) -> None:
+    async with bench() as made:
+        other = small_organization()
+        other.slug, team = "other", other.teams.records[0]["id"]
+        other.teams.update(team, {"id": "theirs"})
+        other.team_members["theirs"] = other.team_members.pop(team)
+        made.world.sim.api.organizations["other"] = other
+        made.changes.protected = protected
+        outcome = await made.ask(Membership(TeamID("theirs"), made.outsider, M), grants=True)
+        assert (outcome.code, outcome.non_retryable) == (Code.NOT_FOUND, True)
+        assert not any(write.effective for write in made.world.sim.writes)

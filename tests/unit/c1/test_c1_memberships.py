@@ -44,6 +44,18 @@ def test_the_role_is_found_by_the_entitlements_id_or_its_slug(id_: str, slug: st
     assert grant_of(entitlement(id_, slug), person()).membership == WANTED
 
 
+UUID = "5f0a9d5e-6f0e-4a51-9a55-0c3f1f6f7a11"
+
+
+@pytest.mark.parametrize("form", [UUID, UUID.upper(), f"{{{UUID}}}", f"urn:uuid:{UUID.upper()}", UUID.replace("-", "")])
+@pytest.mark.parametrize("in_id", [UUID, UUID.upper(), f"{{{UUID}}}"])
+def test_a_uuid_in_any_form_is_the_one_that_buildkite_writes(form: str, in_id: str) -> None:
+    role = entitlement(f"team:{in_id}:maintainer", "")
+    role.resource.id.resource = form
+    expected = Membership(TeamID(UUID), AccountID(UUID), Role.MAINTAINER)
+    assert grant_of(role, person(form)).membership == expected
+
+
 def test_a_revoke_is_read_without_its_grants_id() -> None:
     grant = Grant(id=PLACEHOLDER, entitlement=entitlement(slug=""), principal=person())
     task = task_of(baton_pb2.Task(id=ID, revoke=baton_pb2.Task.RevokeTask(grant=grant)))

@@ -29,8 +29,8 @@ from simulators.buildkite.server import BuildkiteSimulator, Config
 USERS, TEAMS, ENTITLEMENTS, GRANTS = "users", "teams", "entitlements", "grants"
 ALL = {USERS, TEAMS, ENTITLEMENTS, GRANTS}
 PATIENT = BuildkiteSettings(page_size=10, timeouts=Timeouts(connect=300.0, read=300.0, write=300.0, total=900.0))
-MINIMUM = 3 + 2 + 12
-"""Requests of one sync of the organization: pages of accounts, pages of teams, a page of each team."""
+MINIMUM = 3 + 2 + 12 + 1
+"""Requests of one sync: pages of accounts, of teams, one of each team, and one after a page that is just full."""
 
 
 @dataclass(frozen=True)

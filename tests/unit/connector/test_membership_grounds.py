@@ -64,7 +64,7 @@ async def test_a_change_is_made_with_what_the_last_check_found_and_one_client() 
     expected = ChangeGrounds(OrganizationSlug("acme-inc"), bench.members, ON)
     assert [await bench.changes.grounds() for _ in range(2)] == [expected] * 2
     assert bench.clients == [CREDENTIALS]
-    assert bench.changes.allowed()
+    assert bench.changes.allowed(expected)
     other = replace(CREDENTIALS, api_token="other")
     bench.state = replace(bench.state, check=replace(bench.state.check, credentials=other))
     await bench.changes.grounds()
@@ -77,7 +77,7 @@ async def test_while_off_there_are_no_grounds(state: ConnectorState) -> None:
     bench = Bench(state)
     assert await bench.changes.grounds() is None
     assert seconds() == 0.0
-    assert not bench.changes.allowed()
+    assert not bench.changes.allowed(ChangeGrounds(OrganizationSlug("acme-inc"), bench.members, ON))
 
 
 @virtual_time
@@ -111,6 +111,49 @@ async def test_the_end_of_the_check_ends_the_wait(to: ConnectorState) -> None:
     await asyncio.wait({asking})
     assert seconds() == 4.0
     assert (asking.exception() is None) == (to.blocked_by is None)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"provisioning": replace(ON, protected_teams=("ops",))},
+        {"provisioning": replace(ON, roles=(Role.MEMBER,))},
+        {"provisioning": Provisioning()},
+        {"max_drop_percent": 10},
+    ],
+)
+@virtual_time
+async def test_grounds_hold_until_the_resource_is_edited(edit: dict[str, object]) -> None:
+    bench = Bench(ready(provisioning=ON))
+    grounds = await bench.changes.grounds()
+    assert grounds is not None
+    assert bench.changes.allowed(grounds)
+    edited = replace(bench.state.desired, generation=2, spec=replace(bench.state.desired.spec, **edit))  # type: ignore[arg-type]
+    bench.becomes(replace(bench.state, desired=edited))
+    assert not bench.changes.allowed(grounds), "not checked yet"
+    bench.becomes(checked(bench.state))
+    assert bench.changes.allowed(grounds) == ("max_drop_percent" in edit)
+
+
+@virtual_time
+async def test_a_spec_that_cannot_be_read_does_not_say_that_provisioning_is_off() -> None:
+    state = ready()
+    broken = Failure(Reason.SPEC_INVALID, "spec.schedule must be one.", remedy=Remedy.EDIT)
+    bench = Bench(replace(state, desired=replace(state.desired, spec_error=broken)))
+    with pytest.raises(Failure, match=r"No membership is changed: spec\.schedule must be one") as caught:
+        await bench.changes.grounds()
+    assert (caught.value.reason, caught.value.remedy) == (Reason.SPEC_INVALID, Remedy.RETRY)
+
+
+@virtual_time
+async def test_a_team_that_had_a_protected_slug_is_known_while_the_spec_names_the_slug() -> None:
+    bench = Bench(ready(provisioning=replace(ON, protected_teams=("platform",))))
+    assert bench.changes.protected_slug(ONE) is None
+    bench.changes.seen_protected(ONE, "platform")
+    assert (bench.changes.protected_slug(ONE), bench.changes.protected_slug(OTHER)) == ("platform", None)
+    other = replace(bench.state.desired.spec, provisioning=replace(ON, protected_teams=("ops",)))
+    bench.becomes(replace(bench.state, desired=replace(bench.state.desired, spec=other)))
+    assert bench.changes.protected_slug(ONE) is None
 
 
 # What is told of it

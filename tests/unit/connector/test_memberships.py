@@ -1,17 +1,20 @@
 """A connector with provisioning: when it may change memberships, what its snapshots say of them, what people see."""
 
 import asyncio
+import itertools
 import logging
 from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.kubernetes.events import draft_events
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
+from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
+from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID, canonical_id
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, TaskID
-from fakes.connector_world import KEY, MINUTE, World, ready_world
+from fakes.connector_world import KEY, MINUTE, World, directory_of, ready_world
 from fakes.membership_api import LOST
 from fakes.virtual_time import virtual_time
 
@@ -247,3 +250,105 @@ async def test_each_task_is_one_line_for_an_audit(caplog: pytest.LogCaptureFixtu
         told[0]
     ).items()
     assert "ada@example.com" not in str([vars(each) for each in caplog.records])
+
+
+@virtual_time
+async def test_an_edit_while_a_grant_is_under_way_does_not_refuse_it() -> None:
+    async with ready_world(provisioning=ON) as world:
+        world.members.seconds, world.c1.next_poll = 5.0, 1.0
+        world.buildkite.preflight_seconds = 8.0
+        task = ask(world, "grant1")
+        await asyncio.wait_for(world.members.called.wait(), MINUTE)
+        world.edit(max_drop_percent=10)
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
+        assert [what for what, _, _ in world.members.writes] == ["create"]
+
+
+@virtual_time
+async def test_an_edit_whose_check_takes_long_hands_the_grant_back() -> None:
+    async with ready_world(provisioning=ON) as world:
+        world.members.seconds, world.c1.next_poll = 5.0, 1.0
+        world.buildkite.preflight_seconds = 10 * MINUTE
+        task = ask(world, "grant1")
+        await asyncio.wait_for(world.members.called.wait(), MINUTE)
+        world.edit(max_drop_percent=10)
+        await asyncio.sleep(2 * MINUTE)
+        outcome = world.c1.finished[task]
+        assert (outcome.code, outcome.non_retryable, world.members.writes) == (Code.UNAVAILABLE, False, [])
+
+
+@virtual_time
+async def test_a_task_that_comes_as_provisioning_is_switched_on_is_not_refused() -> None:
+    """C1 hands it out to the session that was opened before the edit."""
+    async with ready_world() as world:
+        world.c1.next_poll = 1.0
+        await asyncio.sleep(MINUTE)
+        task = ask(world, "grant1")
+        world.edit(provisioning=ON)
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.finished[task].code in {Code.OK, Code.ABORTED}
+
+
+def called(world: World, slug: str) -> None:
+    """The only team that a sync sees is renamed."""
+    team = replace(directory_of(1, FULL_SCOPE).teams[0], slug=slug)
+    world.buildkite.edit = lambda directory: replace(directory, teams=(team,))
+    world.members.teams[team.id] = slug
+
+
+@virtual_time
+async def test_a_protected_team_that_is_renamed_stays_protected_over_a_restart_and_people_are_told() -> None:
+    world = world_with()
+    world.order = replace(
+        world.order, spec=replace(world.order.spec, provisioning=replace(ON, protected_teams=("release",)))
+    )
+    called(world, "release")
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(READY) == ("True", "Ready")
+        called(world, "shipping")
+        world.annotate(sync_request="now")
+        await asyncio.sleep(MINUTE)
+        assert world.condition(READY) == ("True", "ProtectedTeamUnknown")
+    left = status_from_json(status_to_json(world.status))
+    async with world.running(left):
+        await asyncio.sleep(MINUTE)
+        condition = world.status.condition(READY)
+        assert condition is not None
+        assert "the slug release has the slug shipping now, and stays protected" in condition.message
+        task = ask(world, "grant1", team="t")
+        await asyncio.sleep(MINUTE)
+        assert world.c1.finished[task].cancels
+        assert "release is protected" in world.c1.finished[task].message
+        assert world.members.writes == []
+
+
+@virtual_time
+async def test_a_protected_slug_that_no_team_has_is_a_condition_and_an_event_once() -> None:
+    world = world_with()
+    policy = replace(ON, protected_teams=("team", "reelease"))
+    world.order = replace(world.order, spec=replace(world.order.spec, provisioning=policy))
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(READY) == ("True", "ProtectedTeamUnknown")
+        events = [
+            each
+            for before, after in itertools.pairwise(world.reports.written)
+            for each in draft_events(before, after)
+            if each.reason == "ProtectedTeamUnknown"
+        ]
+        assert [each.type for each in events] == ["Warning"]
+        assert "reelease is no team's slug, and protects none" in events[0].message
+        world.edit(provisioning=replace(ON, protected_teams=("team",)))
+        await asyncio.sleep(MINUTE)
+        assert world.condition(READY) == ("True", "Ready")
+
+
+@pytest.mark.parametrize("form", ["{}", "{{{}}}", "urn:uuid:{}"])
+def test_a_uuid_is_one_team_whatever_its_form(form: str) -> None:
+    known = "5f0a9d5e-6f0e-4a51-9a55-0c3f1f6f7a11"
+    assert canonical_id(form.format(known.upper())) == known
+    assert canonical_id(form.format(known.replace("-", ""))) == known
+    for other in ("t-1", known[:-1], f"{{{known}", f"{known}}}", known.replace("5", "\u0665")):
+        assert canonical_id(other) == other

@@ -119,7 +119,9 @@ class Bench(World):
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
         environment = self.environment(Scheduler(self.clock))
         async with environment.sync_slots.slot("default") as slot:
-            record, staged, self.covered = await run_sync("default.acme", KEY, run, environment, self.changed, slot)
+            record, staged, self.covered, self.sight = await run_sync(
+                "default.acme", KEY, run, environment, self.changed, slot
+            )
         return record, staged
 
 

@@ -100,7 +100,7 @@ ROWS: list[Row] = [
     hostile("chunks with endless extensions", endless(CHUNKED + b"1;", b"x" * 100_000), BROKEN),
     hostile("trailers without an end", endless(CHUNKED + b"2\r\n[]\r\n0\r\n", b"a: b\r\n" * 10_000), BROKEN),
     hostile("a body shorter than its length", parts(head(length=100), b"[]"), BROKEN),
-    hostile("a body longer than its length", parts(head(length=2), b"[]" + b" " * 1_000_000), None),
+    hostile("a body longer than its length", parts(head(length=2), b"[]" + b" " * 1_000_000), "list is empty"),
     hostile("a negative length", parts(head(length=-1), b"[]"), BROKEN),
     hostile("an absurd length", parts(head(length="9" * 30), b"[]"), BROKEN),
     hostile("a length of 5,000 digits", parts(head(length="9" * 5_000), b"[]"), BROKEN),
@@ -116,7 +116,7 @@ ROWS: list[Row] = [
     ),
     # heads
     hostile("headers without an end", endless(b"HTTP/1.1 200 OK\r\n", b"X-Header: value\r\n" * 1000), BROKEN),
-    hostile("as many headers as are read", whole(b"[]", "200 OK", *["a: b"] * 9_000), None),
+    hostile("as many headers as are read", whole(b"[]", "200 OK", *["a: b"] * 9_000), "list is empty"),
     hostile("thousands of headers", whole(b"[]", "200 OK", *["a: b"] * 15_000), BROKEN),
     hostile("a header of 1 MB", whole(b"[]", "200 OK", f"X: {'x' * 1_000_000}"), BROKEN),
     hostile("a reason phrase without an end", endless(b"HTTP/1.1 200 ", b"x" * 100_000), BROKEN),
@@ -180,8 +180,8 @@ ROWS: list[Row] = [
     ),
     hostile(
         "organizations with long slugs",
-        document([{**ORG, "slug": f"{n}" + "s" * 190} for n in range(100)]),
-        "reaches 100",
+        document([{**ORG, "slug": f"{n}" + "s" * 190} for n in range(9)]),
+        "reaches 9",
         at=ORGANIZATIONS,
         slug="",
     ),
@@ -191,7 +191,7 @@ ROWS: list[Row] = [
     hostile("an empty page for ever", listing(user, last=None, per_page=0), "brought no new id"),
     hostile("another page for ever", listing(user, last=None), f"at most {MOST_PAGES} pages"),
     hostile(
-        "the same organizations for ever", listing(lambda *_: ORG, last=None), "brought none", at=ORGANIZATIONS, slug=""
+        "the same organizations for ever", listing(lambda *_: ORG, last=None), "no new id", at=ORGANIZATIONS, slug=""
     ),
     hostile(
         "other organizations for ever",
@@ -207,7 +207,7 @@ ROWS: list[Row] = [
     ),
     hostile("a link that is no URL", linked("http://[/?page=2"), "a URL in the 'next' link"),
     hostile("a link of 56 KB", linked("?page=2&" + "a=b&" * 14_000), "the next page to be 3"),
-    hostile("thousands of links", whole(b"[]", "200 OK", "Link: " + "<?page=2>; rel=x, " * 3_000), None),
+    hostile("thousands of links", whole(b"[]", "200 OK", "Link: " + "<?page=2>; rel=x, " * 3_000), "list is empty"),
     hostile("a link with the token", linked(f"https://{TOKEN}@{TOKEN}.example/?page=2"), r"\[redacted\]"),
     hostile(
         "a redirect to the cloud's metadata",

@@ -1,15 +1,17 @@
 """Collecting an organization: what is asked, what comes out, and what stops it."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from buildkite_connector.model.directory import Account, AccountID, Membership, Role
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.directory import Account, AccountID, Counts, Membership, Role
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import Progress, collect
-from buildkite_connector.sync.listing import MAX_CONCURRENCY
-from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team
+from buildkite_connector.sync.listing import MAX_CONCURRENCY, Page
+from buildkite_connector.sync.strangers import MOST_LEAVERS
+from fakes.organization_api import ACME, FakeOrganizationAPI, account, organization, team
 
 USERS_ONLY = SyncScope(kinds=frozenset({ResourceKind.USER}))
 TEAMS_ONLY = SyncScope(kinds=frozenset({ResourceKind.TEAM}))
@@ -31,16 +33,22 @@ async def test_everything_is_collected_in_the_order_of_the_listings() -> None:
 async def test_the_fewest_possible_requests_are_made_and_none_twice() -> None:
     api = organization(accounts=31, members=[list(range(size)) for size in (0, 1, 3, 4, 9, 10)])
     collection = await collect(api, ACME, FULL_SCOPE)
-    assert api.requests == api.minimum == 11 + 2 + (1 + 1 + 1 + 2 + 3 + 4)
+    assert api.requests == api.minimum == 11 + 2 + (1 + 1 + 2 + 2 + 3 + 4), "one full page is asked on"
     assert not api.repeats
     assert collection.report.requests == api.requests
 
 
-async def test_an_empty_organization_takes_two_requests() -> None:
-    api = organization()
+async def test_an_organization_without_teams_takes_two_requests() -> None:
+    api = organization(accounts=1)
     collection = await collect(api, ACME, FULL_SCOPE)
     assert api.requests == 2
-    assert collection.directory.counts.accounts == collection.directory.counts.teams == 0
+    assert collection.directory.counts == Counts(1, 0, 0)
+
+
+async def test_a_list_of_members_that_is_empty_lacks_at_least_the_tokens_owner() -> None:
+    with pytest.raises(Failure, match="at least the API token's owner, but the list is empty") as failed:
+        await collect(organization(members=[[]]), ACME, FULL_SCOPE)
+    assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
 
 
 async def test_without_users_in_scope_no_accounts_are_asked_for_or_added() -> None:
@@ -108,40 +116,75 @@ async def test_the_calls_that_are_out_at_once_are_bounded() -> None:
     assert api.most_out <= 3 * MAX_CONCURRENCY
 
 
-async def test_an_id_that_comes_twice_on_a_page_counts_once() -> None:
-    api = organization(accounts=2)
-    api.listed_accounts.insert(1, account(0, name="Ann again"))
-    collection = await collect(api, ACME, USERS_ONLY)
-    assert collection.directory.accounts == (account(0), account(1))
-    assert (collection.report.duplicates, collection.report.rereads) == (1, 0)
+def when(api: FakeOrganizationAPI, listing: str, change: Callable[[], None], page: int = 1) -> None:
+    """Lets something happen just before that page is answered for the first time."""
+    asked: list[None] = []
+
+    def before(found: str, number: int) -> None:
+        if (found, number) == (listing, page) and not asked:
+            asked.append(None)
+            change()
+
+    api.before = before
 
 
-async def test_a_membership_that_comes_twice_counts_once() -> None:
-    api = organization(accounts=2)
-    api.listed_teams = [team(0)]
-    api.listed_members = {team(0).id: [member(0, Role.MAINTAINER), member(1), member(0, Role.MAINTAINER)]}
-    collection = await collect(api, ACME, FULL_SCOPE)
-    assert [membership.account for membership in collection.directory.memberships] == ["account-0", "account-1"]
-    assert collection.report.duplicates == 1
+def delete(api: FakeOrganizationAPI, *numbers: int) -> None:
+    for number in numbers:
+        api.listed_teams.remove(team(number))
+        del api.listed_members[team(number).id]
 
 
-async def test_a_team_deleted_after_it_was_listed_is_left_out_and_counted() -> None:
-    api = organization(accounts=2, members=[[0], [1], [99]])
-    del api.listed_members[team(2).id]
+async def test_teams_deleted_after_they_were_listed_are_left_out_and_counted() -> None:
+    api = organization(accounts=2, members=[[0], [1], [99], [1]])
+    api.page_size = 10
+    when(api, team(0).id, lambda: delete(api, 2, 3))
     collection = await collect(api, ACME, FULL_SCOPE)
     assert collection.directory.teams == (team(0), team(1))
+    assert (collection.report.teams_gone, collection.report.accounts_added) == (2, 0)
+    assert api.requests == 2 + 4 + 1, "the list of teams is read again"
+
+
+async def test_a_team_that_moves_up_unseen_into_the_place_of_a_deleted_one_is_there() -> None:
+    api = organization(accounts=2, members=[[0], [1], [0], [1], [0]])
+    api.before = lambda listing, page: (
+        delete(api, 0)
+        if (listing, page) != ("teams", 1) and listing != "accounts" and len(api.listed_teams) == 5
+        else None
+    )
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.teams == tuple(team(number) for number in range(1, 5))
+    assert collection.directory.counts.memberships == 4
     assert collection.report.teams_gone == 1
-    assert collection.report.accounts_added == 0
+
+
+async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:
+    api = organization(accounts=2, members=[[0], [1]])
+    del api.listed_members[team(1).id]
+    with pytest.raises(Failure, match="members of team team-1, which the list of teams still has") as failed:
+        await collect(api, ACME, FULL_SCOPE)
+    assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
+
+
+async def test_a_team_that_cannot_be_found_once_is_read_again() -> None:
+    api = organization(accounts=2, members=[[0], [1]])
+    members = api.listed_members.pop(team(1).id)
+    asked = api.before
+
+    def before(listing: str, page: int) -> None:
+        asked(listing, page)
+        if api.asked.count(("teams", 1)) == 2:
+            api.listed_members[team(1).id] = members
+
+    api.before = before
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.counts == Counts(2, 2, 2)
+    assert collection.report.teams_gone == 0
 
 
 async def test_a_team_deleted_between_two_pages_of_its_members_is_left_out() -> None:
     api = organization(accounts=9, members=[list(range(9))])
 
-    def delete(listing: str, page: int) -> None:
-        if (listing, page) == (team(0).id, 3):
-            api.listed_members.clear()
-
-    api.before = delete
+    when(api, team(0).id, lambda: delete(api, 0), page=3)
     collection = await collect(api, ACME, FULL_SCOPE)
     assert collection.directory.counts.teams == collection.directory.counts.memberships == 0
 
@@ -153,6 +196,8 @@ async def test_an_organization_lost_on_the_way_is_not_taken_for_teams_deleted() 
         if listing.startswith("team-"):
             api.listed_members.clear()
             api.exists = False
+        if listing == "teams" and not api.exists:
+            raise Failure(Reason.ORGANIZATION_NOT_FOUND, "gone", remedy=Remedy.EDIT)
 
     api.before = lose
     with pytest.raises(Failure) as failed:
@@ -160,7 +205,7 @@ async def test_an_organization_lost_on_the_way_is_not_taken_for_teams_deleted() 
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
-async def test_a_member_known_only_from_a_team_is_added_and_counted() -> None:
+async def test_somebody_who_left_while_the_lists_were_read_is_added_and_counted() -> None:
     api = organization(accounts=2, members=[[0, 99], [99]])
     collection = await collect(api, ACME, FULL_SCOPE)
     assert collection.directory.accounts == (
@@ -169,6 +214,50 @@ async def test_a_member_known_only_from_a_team_is_added_and_counted() -> None:
         Account(AccountID("account-99"), "Ann 99", ""),
     )
     assert collection.report.accounts_added == 1
+    assert api.requests == 1 + 1 + 2 + 1, "one question about the person"
+
+
+async def test_people_who_joined_while_the_lists_were_read_are_there_as_the_organization_has_them() -> None:
+    api = organization(accounts=4, members=[[0, 99], [98, 99]])
+    when(api, team(0).id, lambda: api.listed_accounts.extend([account(98), account(99)]))
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.accounts == tuple(api.listed_accounts)
+    assert collection.report.accounts_added == 0
+
+
+async def test_somebody_who_joins_and_somebody_who_leaves() -> None:
+    api = organization(accounts=4, members=[[0, 98, 99]])
+    when(api, team(0).id, lambda: api.listed_accounts.append(account(99)))
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.accounts == (*api.listed_accounts, Account(AccountID("account-98"), "Ann 98", ""))
+    assert collection.report.accounts_added == 1
+
+
+async def test_more_strangers_than_can_have_left_are_not_asked_for_one_by_one() -> None:
+    api = organization(accounts=4, members=[list(range(MOST_LEAVERS + 5))])
+    when(api, team(0).id, lambda: api.listed_accounts.extend(map(account, range(4, MOST_LEAVERS + 5))))
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.accounts == tuple(api.listed_accounts)
+    assert not [listing for listing, _ in api.asked if listing.startswith("account ")]
+
+
+@pytest.mark.parametrize("missing", [1, 4, MOST_LEAVERS, MOST_LEAVERS + 1])
+async def test_a_list_that_lacks_members_is_not_delivered(missing: int) -> None:
+    api = organization(accounts=20, members=[list(range(20))])
+    lacking = api.listed_accounts[:-missing]
+    api.spoil = lambda listing, number, page: (
+        Page(lacking[3 * number - 3 : 3 * number], -(-len(lacking) // 3)) if listing == "accounts" else page
+    )
+    with pytest.raises(Failure, match=f"it lacks {missing} of them also when it is read again") as failed:
+        await collect(api, ACME, FULL_SCOPE)
+    assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
+    assert len(failed.value.message) < 500
+
+
+async def test_more_leavers_than_can_be_are_not_delivered() -> None:
+    api = organization(accounts=2, members=[list(range(MOST_LEAVERS + 3))])
+    with pytest.raises(Failure, match=f"lacks {MOST_LEAVERS + 1} of them"):
+        await collect(api, ACME, FULL_SCOPE)
 
 
 async def test_the_first_failure_cancels_what_is_on_its_way_and_is_raised_as_it_is() -> None:
@@ -216,5 +305,5 @@ async def test_progress_grows_to_what_was_collected() -> None:
 
 
 async def test_the_report_tells_how_long_the_roster_waited_for_its_quota() -> None:
-    collection = await collect(FakeOrganizationAPI(), ACME, FULL_SCOPE)
+    collection = await collect(organization(accounts=1), ACME, FULL_SCOPE)
     assert collection.report.throttled_seconds == 1.5

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -23,19 +23,19 @@ texts = st.text(max_size=12)
 
 
 def shorten(page: Page[Any]) -> Page[Any]:
-    return Page(page.items[:-1], page.last)
+    return replace(page, items=page.items[:-1])
 
 
 def empty(page: Page[Any]) -> Page[Any]:
-    return Page([], page.last)
+    return replace(page, items=[])
 
 
 def grow(page: Page[Any]) -> Page[Any]:
-    return Page(page.items, None if page.last is None else page.last + 2)
+    return replace(page, last=None if page.last is None else page.last + 2, more=True)
 
 
 def shrink(page: Page[Any]) -> Page[Any]:
-    return Page(page.items, None if page.last is None else page.last - 1)
+    return replace(page, last=None if page.last is None else page.last - 1)
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Fault:
 
 @st.composite
 def organizations(draw: st.DrawFn) -> FakeOrganizationAPI:
-    account_ids = draw(st.lists(ids, max_size=12, unique=True))
+    account_ids = draw(st.lists(ids, min_size=1, max_size=12, unique=True))
     team_ids = draw(st.lists(ids, max_size=5, unique=True))
     members = {
         TeamID(f"t-{team}"): [
             Member(AccountID(f"a-{who}"), draw(texts), draw(st.sampled_from(Role)))
-            for who in (draw(st.lists(st.sampled_from(account_ids), unique=True)) if account_ids else [])
+            for who in draw(st.lists(st.sampled_from(account_ids), unique=True))
         ]
         for team in team_ids
     }

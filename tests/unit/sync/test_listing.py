@@ -1,13 +1,18 @@
 """A listing that changes while it is read is read again, or given up; never taken as it came."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
+from buildkite_connector.model.directory import Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import collect
-from buildkite_connector.sync.listing import MAX_CONCURRENCY, REREADS, Page
+from buildkite_connector.sync.listing import MAX_CONCURRENCY, REREADS, ListingChanged, Page, run_concurrently
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team
 
 USERS_ONLY = SyncScope(kinds=frozenset({ResourceKind.USER}))
@@ -93,12 +98,76 @@ async def test_a_team_that_is_gone_when_the_teams_are_read_again_is_no_team_of_t
     assert collection.report.teams_gone == 0
 
 
-async def test_an_id_on_two_pages_of_a_listing_that_stands_still_counts_once() -> None:
+@pytest.mark.parametrize("place", [0, 1, 5, 8], ids=["first page", "same page", "middle page", "last page"])
+@pytest.mark.parametrize("name", ["Ann 0", "Ann again"])
+async def test_an_id_that_comes_twice_may_have_another_ones_place_and_fails_the_listing(place: int, name: str) -> None:
+    api = organization(accounts=9)
+    api.listed_accounts.insert(place, account(0, name))
+    with pytest.raises(
+        Failure, match=r"accounts of acme .* contradicted itself .* has an id that came before"
+    ) as failed:
+        await collect(api, ACME, USERS_ONLY)
+    assert failed.value.reason is Reason.ROSTER_UNSTABLE
+
+
+async def test_an_id_that_comes_twice_once_is_a_listing_that_moved() -> None:
     api = organization(accounts=8)
-    api.listed_accounts.append(account(0))
+    pages = iter([Page([account(3), account(4), account(2)], 3, more=True)])
+    api.spoil = lambda _, number, page: next(pages, page) if number == 2 else page
     collection = await collect(api, ACME, USERS_ONLY)
-    assert collection.directory.accounts == tuple(account(number) for number in range(8))
-    assert (collection.report.duplicates, collection.report.rereads) == (1, 1)
+    assert collection.directory.accounts == tuple(api.listed_accounts)
+    assert collection.report.rereads == 1
+
+
+async def test_a_team_that_is_listed_twice_fails_the_listing() -> None:
+    api = organization(accounts=1, members=[[0], [0]])
+    api.listed_teams.append(team(0))
+    with pytest.raises(Failure, match=r"teams of acme .* has an id that came before"):
+        await collect(api, ACME, FULL_SCOPE)
+
+
+async def test_somebody_who_has_both_roles_in_a_team_fails_the_listing() -> None:
+    api = organization(accounts=2, members=[[0, 1]])
+    api.listed_members[team(0).id].append(member(0, Role.MAINTAINER))
+    with pytest.raises(Failure, match=r"members of team team-0 .* has an id that came before"):
+        await collect(api, ACME, FULL_SCOPE)
+
+
+def without_links(*pages: int) -> Callable[[str, int, Page[Any]], Page[Any]]:
+    """What a gateway that cuts the Link header leaves of these pages, as the client reads them."""
+
+    def spoil(_listing: str, number: int, page: Page[Any]) -> Page[Any]:
+        if pages and number not in pages:
+            return page
+        return Page(page.items, None if len(page.items) == 3 else number)
+
+    return spoil
+
+
+@pytest.mark.parametrize("accounts", range(1, 14))
+@pytest.mark.parametrize("pages", [(), (1,), (2,), (1, 2), (1, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize("tells_last", [True, False])
+async def test_full_pages_without_links_are_asked_on(accounts: int, pages: tuple[int, ...], tells_last: bool) -> None:
+    api = organization(accounts=accounts)
+    api.tells_last = tells_last
+    api.spoil = without_links(*pages)
+    collection = await collect(api, ACME, USERS_ONLY)
+    assert collection.directory.accounts == tuple(api.listed_accounts)
+    assert api.requests <= -(-accounts // 3) + 1
+    assert collection.report.rereads == 0
+
+
+async def test_a_full_last_page_whose_links_lead_back_is_not_asked_on() -> None:
+    api = organization(accounts=9)
+    await collect(api, ACME, USERS_ONLY)
+    assert api.asked == [("accounts", 1), ("accounts", 2), ("accounts", 3)]
+
+
+async def test_an_empty_page_after_one_that_said_another_follows_is_a_contradiction() -> None:
+    api = organization(accounts=3)
+    api.spoil = lambda _, number, page: Page(page.items, None, more=True) if number == 1 else page
+    with pytest.raises(Failure, match="the last page, 2, held 0"):
+        await collect(api, ACME, USERS_ONLY)
 
 
 async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
@@ -109,7 +178,7 @@ async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
             api.listed_accounts.insert(0, account(1000 + api.requests))
 
     api.before = before
-    with pytest.raises(Failure, match=r"accounts of acme to hold still .* \(an id came on two pages\)") as failed:
+    with pytest.raises(Failure, match=r"accounts of acme to hold still .* an id that came before") as failed:
         await collect(api, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE
     assert failed.value.remedy is Remedy.RETRY
@@ -130,7 +199,7 @@ async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
 async def test_pages_that_never_are_what_was_promised_fail_the_listing(sizes: tuple[int, ...], complaint: str) -> None:
     api = FakeOrganizationAPI()
     api.spoil = lambda _, number, __: Page(
-        [account(100 * number + each) for each in range(sizes[number - 1])], len(sizes)
+        [account(100 * number + each) for each in range(sizes[number - 1])], len(sizes), more=number < len(sizes)
     )
     with pytest.raises(Failure, match=complaint) as failed:
         await collect(api, ACME, USERS_ONLY)
@@ -141,7 +210,7 @@ async def test_pages_that_never_are_what_was_promised_fail_the_listing(sizes: tu
 async def test_a_listing_that_brings_the_same_page_for_ever_fails_after_few_requests(last: int | None) -> None:
     api = FakeOrganizationAPI()
     api.spoil = lambda _listing, number, _page: Page(
-        [account(each) for each in range(3)], last if number < 500 else 500
+        [account(each) for each in range(3)], last if number < 500 else 500, more=number < 500
     )
     with pytest.raises(Failure, match=r"hold still .* told of more to follow and brought no new id") as failed:
         await collect(api, ACME, USERS_ONLY)
@@ -151,17 +220,9 @@ async def test_a_listing_that_brings_the_same_page_for_ever_fails_after_few_requ
 
 async def test_a_listing_of_empty_pages_fails() -> None:
     api = FakeOrganizationAPI()
-    api.spoil = lambda _listing, number, _page: Page([], None if number < 500 else 500)
+    api.spoil = lambda _listing, number, _page: Page([], None if number < 500 else 500, more=number < 500)
     with pytest.raises(Failure, match="page 1 told of more to follow and brought no new id"):
         await collect(api, ACME, USERS_ONLY)
-
-
-async def test_a_last_page_of_known_ids_in_a_listing_that_stands_still_counts_once() -> None:
-    api = organization(accounts=9)
-    api.listed_accounts.append(account(0))
-    collection = await collect(api, ACME, USERS_ONLY)
-    assert collection.directory.accounts == tuple(account(number) for number in range(9))
-    assert (collection.report.duplicates, collection.report.rereads) == (1, 1)
 
 
 async def test_a_page_of_known_ids_once_is_a_listing_that_moved() -> None:
@@ -169,3 +230,28 @@ async def test_a_page_of_known_ids_once_is_a_listing_that_moved() -> None:
     once(api, 2, lambda: api.listed_accounts.__setitem__(slice(0, 0), [account(90), account(91), account(92)]))
     collection = await collect(api, ACME, USERS_ONLY)
     assert collection.directory.accounts == tuple(api.listed_accounts)
+
+
+async def test_a_call_that_fails_as_its_task_is_cancelled_does_not_keep_the_task_alive() -> None:
+    """As one listing fails for good, another has moved; it must not be read again, or nothing ends."""
+    now = asyncio.Event()
+
+    async def fail(error: Exception) -> None:
+        await now.wait()
+        raise error
+
+    async def read_again() -> None:
+        with contextlib.suppress(ListingChanged):
+            await run_concurrently([partial(fail, ListingChanged("moved")), forever])
+        await forever()
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    reading = asyncio.create_task(run_concurrently([partial(fail, LookupError("for good")), read_again]))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    now.set()
+    ended, _ = await asyncio.wait({reading}, timeout=5)
+    assert ended
+    assert isinstance(reading.exception(), LookupError)

@@ -1,16 +1,22 @@
 """What the preflight finds out, in how many questions, and what it says when something is wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
 
-from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, required_scopes
+from buildkite_connector.sync.preflight import (
+    Preflight,
+    ScopesMissing,
+    owner_is_administrator,
+    preflight,
+    required_scopes,
+)
 
 USER, TEAM = ResourceKind.USER, ResourceKind.TEAM
 ACME = OrganizationChoice("acme")
@@ -157,3 +163,43 @@ async def test_what_keeps_buildkite_from_answering_is_told_as_it_is() -> None:
     with pytest.raises(Failure) as failed:
         await preflight(AccessDouble(failure=down), ACME, ALL_KINDS)
     assert failed.value is down
+
+
+def person(number: int, role: str | None = None, sso_mode: str | None = None) -> Account:
+    return Account(AccountID(f"u-{number}"), f"Person {number}", f"Person{number}@example.com", role, sso_mode)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "administrator"),
+    [
+        ([person(0, "admin", "optional"), person(1, "member", "required")], True),
+        ([person(0, "admin"), person(1, "member")], True),
+        ([person(0, "member", "optional"), person(1, "admin")], False),
+        ([person(0, "member", "optional"), person(1, "admin", "optional")], False),
+        ([person(0, None, "optional"), person(1)], None),
+        ([person(0, None, "optional"), person(1, None, "required")], True),
+        ([person(1, "admin"), person(2, "member")], False),
+        ([person(1, "admin", "optional"), person(2, "member")], False),
+        ([person(1, "admin", "optional"), person(2, "member", "required")], True),
+        ([person(1, "admin", "optional")], True),
+        ([person(1), person(2)], None),
+        ([], None),
+    ],
+    ids=[
+        "an administrator",
+        "an administrator where no SSO mode is told",
+        "a member who is told their own SSO mode",
+        "a member, whatever else is told",
+        "no roles, the own SSO mode",
+        "no roles, others' SSO mode",
+        "not listed, no SSO mode",
+        "not listed, one SSO mode, which may be the own",
+        "not listed, several SSO modes",
+        "alone",
+        "neither roles nor SSO modes",
+        "no accounts",
+    ],
+)
+def test_whether_the_tokens_owner_is_an_administrator(accounts: list[Account], administrator: bool | None) -> None:
+    token = replace(TOKEN, owner_email="person0@Example.com")
+    assert owner_is_administrator(accounts, token) is administrator

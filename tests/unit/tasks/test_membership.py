@@ -208,15 +208,40 @@ async def test_a_protected_team_is_left_alone(grants: bool) -> None:
 
 @pytest.mark.parametrize("grants", [True, False])
 @virtual_time
-async def test_a_team_that_the_list_left_out_may_be_protected_and_is_left_alone_for_now(grants: bool) -> None:
+async def test_a_protected_team_stays_protected_under_another_slug(grants: bool) -> None:
     changes = changes_with(None if grants else Role.MEMBER)
     changes.policy = Provisioning(enabled=True, protected_teams=("platform",))
-    changes.api.unlisted.add(TEAM)
+    await carry_out(changes, MEMBER, grants=grants)
+    changes.api.teams[TEAM] = "core"
     outcome = await carry_out(changes, MEMBER, grants=grants)
-    assert (outcome.code, outcome.non_retryable, changes.api.writes) == (Code.UNAVAILABLE, False, [])
-    changes.api.unlisted.clear()
-    assert (await carry_out(changes, MEMBER, grants=grants)).cancels
-    assert changes.api.places == {("acme", TEAM)}
+    assert outcome.cancels
+    assert "platform is protected" in outcome.message
+    assert (changes.api.writes, changes.api.calls) == ([], ["team"]), "the second time nothing had to be asked"
+
+
+@virtual_time
+async def test_another_organizations_team_is_final_where_teams_are_protected() -> None:
+    changes = Changes(policy=Provisioning(enabled=True, protected_teams=("ops",)))
+    changes.api.teams.clear()
+    granted = await carry_out(changes, MEMBER, grants=True)
+    assert (granted.code, granted.non_retryable, changes.api.writes) == (Code.NOT_FOUND, True, [])
+    assert (await carry_out(changes, MEMBER, grants=False)).answer == RevokeAnswer(already=True)
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "role"),
+    [
+        (Provisioning(enabled=True, roles=(Role.MEMBER,)), Code.OK, Role.MEMBER),
+        (Provisioning(enabled=True, roles=(Role.MAINTAINER,)), Code.FAILED_PRECONDITION, None),
+        (Provisioning(enabled=True, protected_teams=("platform",)), Code.FAILED_PRECONDITION, None),
+    ],
+)
+@virtual_time
+async def test_an_edit_between_reading_and_writing_counts(edit: Provisioning, code: Code, role: Role | None) -> None:
+    changes = Changes(edits=deque([edit]))
+    outcome = await carry_out(changes, MEMBER, grants=True)
+    assert (outcome.code, changes.api.rows.get((TEAM, ADA))) == (code, role)
+    assert outcome is not OFF
 
 
 @virtual_time

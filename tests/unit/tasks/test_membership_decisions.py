@@ -91,17 +91,6 @@ def test_a_refusal_by_the_policy_is_final_and_cancels_the_request() -> None:
     assert outcome.reason == "ChangeNotAllowed"
 
 
-def test_a_team_that_the_list_left_out_is_tried_again() -> None:
-    assert told(decisions.slug_unknown()) == (
-        Reason.ROSTER_UNSTABLE,
-        Remedy.RETRY,
-        (
-            "The team is not in the list of teams although it exists, so that nobody knows whether it is protected."
-            " Nothing was changed; the list is read again when C1 hands the task out again."
-        ),
-    )
-
-
 def test_a_task_that_cannot_be_read_is_final() -> None:
     assert decisions.unreadable("no id") == TaskOutcome(Code.INVALID_ARGUMENT, "no id", non_retryable=True)
 

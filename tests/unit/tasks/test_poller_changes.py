@@ -123,3 +123,16 @@ async def test_without_changes_syncs_fill_the_slots() -> None:
     await asyncio.sleep(20.0)
     assert len(session.c1.polled) == MOST_TASKS
     await session.end()
+
+
+@virtual_time
+async def test_what_is_enabled_by_now_is_not_refused_by_a_session_that_was_opened_before() -> None:
+    changes = Changes()
+    session = session_of(changes, next_poll=100.0)
+    session.provisions = False
+    task = ask(session, "t1")
+    session.begin()
+    await asyncio.sleep(5.0)
+    assert session.c1.finished[task] != OFF
+    assert changes.api.rows == {(MEMBERSHIP.team, MEMBERSHIP.account): Role.MEMBER}
+    await session.end()

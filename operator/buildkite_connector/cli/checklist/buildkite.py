@@ -16,7 +16,7 @@ from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.sync.collect import TeamNotFound
 from buildkite_connector.sync.listing import Page
-from buildkite_connector.sync.preflight import find_organization, required_scopes
+from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import clock_error, wrong_clock
 
@@ -141,17 +141,15 @@ class BuildkiteSteps:
         return ok(f"{_at_least(self._accounts)} members can be seen")
 
     async def _look_at_owner(self) -> Outcome:
-        """Only to an administrator of the organization does Buildkite tell the members' SSO mode."""
-        accounts = self._accounts.items
-        if any(account.sso_mode is not None for account in accounts):
+        """By the first page of members."""
+        administrator = owner_is_administrator(self._accounts.items, self._token)
+        if administrator:
             return ok("an administrator of the organization, who sees secret teams too")
-        if any(account.role is not None for account in accounts):
-            told = "is no administrator of the organization, as it seems (Buildkite does not tell members' SSO mode)"
-        else:
-            told = "may be no administrator of the organization (Buildkite tells neither role nor SSO mode of members)"
+        if administrator is None:
+            return ok("Buildkite tells neither role nor SSO mode of members, and so not whether it is an administrator")
         return warning(
-            f"The token's owner {told}. Others do not see the secret teams that they are no member of, and C1 would "
-            "take those for gone. Make the token as an administrator, or accept that."
+            "The token's owner is no administrator of the organization. Others do not see the secret teams that they "
+            "are no member of, and C1 would take those for gone. Make the token as an administrator, or accept that."
         )
 
     async def _look_at_teams(self) -> Outcome:

@@ -130,6 +130,15 @@ class TokenJson(_Json):
 
     expires_at: _Maybe[_ExpiryTime] = Field(None, description="When it expires; absent when it does not.")
     missing_scopes: _Maybe[list[_Text]] = Field(None, description="The scopes that it lacks.")
+    administrator: _Maybe[bool] = Field(
+        None,
+        description="Whether its owner is an administrator of the organization, who sees all teams; absent where"
+        " Buildkite does not say.",
+    )
+    secret_teams: _Maybe[int] = Field(None, description="How many secret teams the last sync saw.")
+    secret_teams_before: _Maybe[int] = Field(
+        None, description="How many it saw before most of them were lost; absent while none are."
+    )
 
 
 class SnapshotJson(_Json):
@@ -191,6 +200,14 @@ class ChangeJson(_Json):
     reason: _Maybe[_Text] = Field(None, description="Why it was refused.")
 
 
+class ProtectedTeamJson(_Json):
+    """A team with a protected slug. It stays protected when it is renamed."""
+
+    slug: str = Field(description="The slug in spec.provisioning.protectedTeams.")
+    id: str = Field(description="Buildkite's id of the team.")
+    slug_now: _Maybe[str] = Field(None, description="The slug that it has now; absent when it is not listed.")
+
+
 class ProvisioningJson(_Json):
     """What C1's grant and revoke tasks changed since the resource was made."""
 
@@ -198,6 +215,11 @@ class ProvisioningJson(_Json):
     revoked: _Amount = Field(description="Memberships removed.")
     refused: _Amount = Field(description="Tasks refused by spec.provisioning.")
     last_change: _Maybe[ChangeJson] = None
+    protected_teams: _Maybe[list[_Maybe[ProtectedTeamJson]]] = Field(
+        None,
+        description="The teams of spec.provisioning.protectedTeams, by id since they were first seen.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class StatusJson(_Json):

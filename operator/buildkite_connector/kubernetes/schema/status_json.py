@@ -11,13 +11,14 @@ from buildkite_connector.kubernetes.schema.status import (
     LastDeliveryJson,
     LastSyncJson,
     OrganizationJson,
+    ProtectedTeamJson,
     ProvisioningJson,
     SnapshotJson,
     StatusJson,
     TokenJson,
 )
-from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug
-from buildkite_connector.model.provisioning import ChangeRecord, ProvisioningRecord
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TeamID
+from buildkite_connector.model.provisioning import ChangeRecord, ProtectedTeam, ProvisioningRecord
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
     HISTORY_LENGTH,
@@ -27,13 +28,21 @@ from buildkite_connector.model.status import (
     HistoryEntry,
     Phase,
     SyncRecord,
+    TokenAccess,
 )
 from buildkite_connector.model.tasks import TaskID
 
 
 def status_to_json(status: ConnectorStatus) -> dict[str, Any]:
     """What is written under `status`: times in whole seconds, messages bounded, without what is not known."""
-    token = TokenJson(expires_at=status.token_expires_at, missing_scopes=list(status.missing_scopes) or None)
+    access = status.token_access or TokenAccess()
+    token = TokenJson(
+        expires_at=status.token_expires_at,
+        missing_scopes=list(status.missing_scopes) or None,
+        administrator=access.administrator,
+        secret_teams=status.token_access and access.secret_teams,
+        secret_teams_before=access.secret_teams_before or None,
+    )
     return StatusJson(
         observed_generation=status.observed_generation,
         phase=status.phase,
@@ -65,6 +74,7 @@ def status_from_json(value: object) -> ConnectorStatus | None:
         organization=_organization_from_json(found.organization) if found.organization else None,
         token_expires_at=found.token.expires_at if found.token else None,
         missing_scopes=tuple(found.token.missing_scopes or () if found.token else ()),
+        token_access=_access_from_json(found.token) if found.token else None,
         last_sync_time=found.last_sync_time,
         last_successful_sync_time=found.last_successful_sync_time,
         next_sync_time=found.next_sync_time,
@@ -83,6 +93,12 @@ def bounded_message(text: str) -> str:
 
 def _organization_from_json(found: OrganizationJson) -> Organization:
     return Organization(found.id, OrganizationSlug(found.slug), found.name)
+
+
+def _access_from_json(found: TokenJson) -> TokenAccess | None:
+    if found.secret_teams is None:
+        return None
+    return TokenAccess(found.administrator, found.secret_teams, found.secret_teams_before or 0)
 
 
 def _condition_to_json(condition: Condition) -> ConditionJson:
@@ -207,6 +223,10 @@ def _provisioning_to_json(record: ProvisioningRecord) -> ProvisioningJson:
             result=last.result,
             reason=bounded_message(last.reason) or None,
         ),
+        protected_teams=[
+            ProtectedTeamJson(slug=each.slug, id=each.team, slug_now=each.slug_now or None) for each in record.protected
+        ]
+        or None,
     )
 
 
@@ -225,4 +245,7 @@ def _provisioning_from_json(found: ProvisioningJson) -> ProvisioningRecord:
             last.result,
             last.reason or "",
         )
-    return ProvisioningRecord(found.granted, found.revoked, found.refused, change)
+    protected = tuple(
+        ProtectedTeam(each.slug, TeamID(each.id), each.slug_now or "") for each in found.protected_teams or () if each
+    )
+    return ProvisioningRecord(found.granted, found.revoked, found.refused, change, protected=protected)

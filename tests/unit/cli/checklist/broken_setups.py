@@ -44,11 +44,6 @@ def second_organization(world: World) -> None:
     world.change(organization="")
 
 
-def no_notes_of_members(world: World) -> None:
-    for member in world.buildkite.organization.members.records:
-        world.buildkite.organization.update_member(member["id"], {"role": None, "sso_mode": None})
-
-
 def expires_in(**time: float) -> Callable[[World], object]:
     end = datetime.now(UTC) + timedelta(**time)
     return lambda world: world.buildkite.grant(Token(API_TOKEN, expires_at=end))
@@ -186,9 +181,6 @@ BROKEN = {
         "buildkite.owner",
         ("no administrator", "secret teams", "Make the token as an administrator"),
         0,
-    ),
-    "owner unknown": Broken(
-        no_notes_of_members, "buildkite.owner", ("may be no administrator", "neither role nor SSO mode"), 0
     ),
     "Buildkite unreachable": Broken(
         lambda world: world.buildkite.pause(), "buildkite.connection", ("[Errno 111]", "Check the network"), 14

@@ -1,0 +1,156 @@
+"""A token that sees less than an administrator's, or less than before, is told; one that misses nothing is not."""
+
+from dataclasses import replace
+
+import pytest
+
+from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.sight import Sight, seen, sees_less, sight_of
+from buildkite_connector.connector.state import ConnectorState
+from buildkite_connector.kubernetes.events import draft_events
+from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
+from buildkite_connector.model.directory import TeamID
+from buildkite_connector.model.provisioning import ProtectedTeam, Provisioning
+from buildkite_connector.model.reason import Reason
+from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind
+from buildkite_connector.model.status import ConditionStatus, ConditionType, TokenAccess
+from buildkite_connector.sync.collect import collect
+from fakes.buildkite_world import serving
+from fakes.connector_states import START, after, ready
+from harness.organization import ACME_ORG
+from simulators.buildkite.api import Token, User
+from simulators.buildkite.organization import Organization
+
+
+def told(*sights: Sight) -> list[bool]:
+    """Whether people are warned after each sync, over a restart after each."""
+    state, found = ready(), []
+    for sight in sights:
+        state = seen(state, sight)
+        restored = status_from_json(status_to_json(state.records))
+        assert restored is not None
+        state = replace(state, records=replace(state.records, token_access=restored.token_access))
+        found.append(sees_less(state.records.token_access) is not None)
+    return found
+
+
+ADMIN, MEMBER, UNKNOWN = True, False, None
+
+
+@pytest.mark.parametrize(
+    ("sights", "warned"),
+    [
+        ([(ADMIN, 5), (ADMIN, 0), (ADMIN, 5)], [False, False, False]),
+        ([(ADMIN, 5), (MEMBER, 4), (MEMBER, 4), (ADMIN, 5)], [False, True, True, False]),
+        ([(MEMBER, 0)], [True]),
+        ([(UNKNOWN, 0), (UNKNOWN, 0)], [False, False]),
+        ([(UNKNOWN, 5), (UNKNOWN, 4), (UNKNOWN, 3)], [False, False, False]),
+        ([(UNKNOWN, 5), (UNKNOWN, 0), (UNKNOWN, 0), (UNKNOWN, 5), (UNKNOWN, 5)], [False, True, True, False, False]),
+        ([(ADMIN, 1), (UNKNOWN, 0), (ADMIN, 0), (UNKNOWN, 0)], [False, True, False, False]),
+    ],
+)
+def test_who_is_warned_and_until_when(sights: list[tuple[bool | None, int]], warned: list[bool]) -> None:
+    assert told(*(Sight(administrator, secret) for administrator, secret in sights)) == warned
+
+
+def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
+    demoted = sees_less(TokenAccess(False, 1, 4))
+    assert demoted is not None
+    assert "no administrator of the organization" in demoted
+    assert "3 secret teams fewer than before" in demoted
+    assert "put a token of one into the Secret" in demoted
+    unknown = sees_less(TokenAccess(None, 0, 4))
+    assert unknown is not None
+    assert "4 secret teams fewer" in unknown
+
+
+def test_accounts_alone_say_nothing_of_teams() -> None:
+    state = ready(kinds=frozenset({ResourceKind.USER}))
+    assert seen(state, Sight(False, 0)).records.token_access is None
+
+
+def test_it_is_a_warning_in_credentials_valid_with_an_event_and_ready_stays_true() -> None:
+    before = derive_status(seen(ready(), Sight(True, 3)), after(10))
+    status = derive_status(seen(replace(ready(), records=before), Sight(False, 1)), after(20))
+    condition, is_ready = status.condition(ConditionType.CREDENTIALS_VALID), status.condition(ConditionType.READY)
+    assert condition is not None
+    assert is_ready is not None
+    assert (condition.status, condition.reason) == (ConditionStatus.TRUE, Reason.TOKEN_SEES_LESS)
+    assert is_ready.status is ConditionStatus.TRUE
+    [event] = draft_events(before, status)
+    assert (event.type, event.reason, event.message) == ("Warning", Reason.TOKEN_SEES_LESS, condition.message)
+    assert draft_events(status, replace(status)) == []
+
+
+def test_a_token_that_ends_soon_and_sees_less_is_told_both() -> None:
+    state = seen(ready(), Sight(False, 1))
+    assert state.check.preflight is not None
+    token = replace(state.check.preflight.token, expires_at=after(3600).wall)
+    state = replace(state, check=replace(state.check, preflight=replace(state.check.preflight, token=token)))
+    condition = derive_status(state, START).condition(ConditionType.CREDENTIALS_VALID)
+    assert condition is not None
+    assert condition.reason is Reason.TOKEN_EXPIRES
+    assert "no administrator" in condition.message
+
+
+async def sight(organization: Organization | None, user: User) -> tuple[Sight, int, int]:
+    """What a sync sees over a real socket, its requests, and the fewest that there can be."""
+    async with serving(organization, tokens=[Token(user=user)]) as world:
+        client = world.client()
+        token = await client.token()
+        collection = await collect(client, await client.organization(world.expected.organization.slug), FULL_SCOPE)
+        return sight_of(collection.directory, token), len(world.sim.requests), world.minimum
+
+
+async def test_an_owner_who_loses_the_administrators_role_loses_the_secret_teams() -> None:
+    async with serving() as world:
+        owner = world.sim.organization.members.records[0]
+    admin, requests, least = await sight(None, User(owner["id"], owner["name"], owner["email"]))
+    assert (admin.administrator, requests) == (True, least + 2)
+    async with serving() as world:
+        world.sim.organization.update_member(owner["id"], {"role": "member"})
+        organization = world.sim.organization
+    member, _, _ = await sight(organization, User(owner["id"], owner["name"], owner["email"], admin=False))
+    assert member.administrator is False
+    assert member.secret_teams < admin.secret_teams
+    assert told(admin, member) == [False, True]
+
+
+async def test_an_organization_of_which_buildkite_says_no_roles_is_not_warned_of() -> None:
+    found, _, _ = await sight(Organization.load(ACME_ORG), User())
+    assert (found.administrator, found.secret_teams) == (None, 3)
+    assert told(found, found) == [False, False]
+
+
+# Protected teams
+
+A, B = TeamID("a"), TeamID("b")
+
+
+def held(*listed: dict[TeamID, str]) -> tuple[ProtectedTeam, ...]:
+    state: ConnectorState = ready(provisioning=Provisioning(enabled=True, protected_teams=("release", "ops")))
+    for slugs in listed:
+        state = seen(state, Sight(slugs=slugs))
+    return state.records.provisioning.protected if state.records.provisioning is not None else ()
+
+
+@pytest.mark.parametrize(
+    ("listed", "protected"),
+    [
+        ([{A: "other"}], ()),
+        ([{A: "release", B: "ops"}], (ProtectedTeam("release", A, "release"), ProtectedTeam("ops", B, "ops"))),
+        ([{A: "release"}, {A: "shipping"}, {A: "shipping"}], (ProtectedTeam("release", A, "shipping"),)),
+        ([{A: "release"}, {}], (ProtectedTeam("release", A, ""),)),
+        ([{A: "release"}, {B: "release"}], (ProtectedTeam("release", B, "release"),)),
+        (
+            [{A: "release"}, {A: "shipping", B: "release"}],
+            (ProtectedTeam("release", B, "release"), ProtectedTeam("release", A, "shipping")),
+        ),
+        ([{A: "release"}, {A: "shipping"}, {A: "release"}], (ProtectedTeam("release", A, "release"),)),
+    ],
+    ids=["none", "both", "renamed", "not listed", "made anew", "renamed, and another took the slug", "renamed back"],
+)
+def test_a_team_is_held_by_its_id_once_it_was_seen(
+    listed: list[dict[TeamID, str]], protected: tuple[ProtectedTeam, ...]
+) -> None:
+    assert held(*listed) == protected
