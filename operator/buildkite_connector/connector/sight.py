@@ -52,8 +52,8 @@ def sees_less(access: TokenAccess | None) -> str | None:
     if access.administrator is False:
         return (
             "The owner of the Buildkite API token is no administrator of the organization: the secret teams that the"
-            f" owner does not belong to are hidden.{less} C1 treats a team that is missing as deleted. Make the owner an"
-            " administrator, or use an administrator's token."
+            f" owner does not belong to are hidden.{less} C1 treats a team that is missing as deleted. Make the owner"
+            " an administrator, or use an administrator's token."
         )
     if not less:
         return None

@@ -102,7 +102,7 @@ def read_trust(
                 sources.append(path)
                 break
     listed = [each for each in directory.split(":") if each] if directory else list(system_directories)
-    readable = [each for each in listed if Path(each).is_dir()]
+    readable = [each for each in listed if _is_directory(each)]
     if directory and not readable:
         raise _unusable(DIRECTORY_VARIABLE, directory, "where there is no directory")
     for path in readable:
@@ -115,6 +115,13 @@ def read_trust(
             raise _unusable(DIRECTORY_VARIABLE, directory, "where no file holds a certificate in PEM")
         return _bundled()
     return Trust(tuple(found), tuple(sources), tuple(warnings))
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _bundled() -> Trust:

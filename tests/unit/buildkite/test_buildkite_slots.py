@@ -14,6 +14,7 @@ from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.slots import Slot, Slots
 from fakes.buildkite_world import TINY_PAGES, World, serving, tiny_organization
+from fakes.virtual_time import virtual_time
 from simulators.buildkite import faults
 
 USED_UP = {"RateLimit-User-Limit": "10", "RateLimit-User-Remaining": "0", "RateLimit-User-Reset": "0.200"}
@@ -49,6 +50,7 @@ async def in_a_slot(slots: Slots, work: Callable[[Slot], Awaitable[object]]) -> 
 
 
 @pytest.mark.parametrize("work", [sync, check, check_of_a_second_token])
+@virtual_time
 async def test_what_waits_for_its_quota_lends_its_slot_and_ends_well(work: Work) -> None:
     slots = Slots(1, shared=False)
     async with serving(tiny_organization(), settings=TINY_PAGES) as world:
@@ -64,6 +66,7 @@ async def test_what_waits_for_its_quota_lends_its_slot_and_ends_well(work: Work)
         assert slots.free == 1
 
 
+@virtual_time
 async def test_a_sync_that_runs_into_its_quota_lends_its_slot_and_misses_nobody() -> None:
     slots, found = Slots(1, shared=False), []
     async with serving(tiny_organization(), settings=TINY_PAGES) as world:
@@ -81,6 +84,7 @@ async def test_a_sync_that_runs_into_its_quota_lends_its_slot_and_misses_nobody(
         assert found == [world.expected]
 
 
+@virtual_time
 async def test_what_waits_for_another_try_lends_its_slot() -> None:
     slots = Slots(1, shared=False)
     async with serving(tiny_organization(), settings=TINY_PAGES) as world:
@@ -93,6 +97,7 @@ async def test_what_waits_for_another_try_lends_its_slot() -> None:
         await waiting
 
 
+@virtual_time
 async def test_what_fails_while_it_waits_leaves_its_slot_to_others() -> None:
     slots = Slots(1, shared=False)
     async with serving(tiny_organization(), settings=TINY_PAGES) as world:
@@ -105,6 +110,7 @@ async def test_what_fails_while_it_waits_leaves_its_slot_to_others() -> None:
             pass
 
 
+@virtual_time
 async def test_a_slot_is_held_as_long_as_one_request_is_out() -> None:
     slots = Slots(1, shared=False)
     async with serving(tiny_organization(), settings=TINY_PAGES, latency=0.02) as world:
@@ -114,6 +120,7 @@ async def test_a_slot_is_held_as_long_as_one_request_is_out() -> None:
             assert syncing.done()
 
 
+@virtual_time
 async def test_a_refused_token_ends_a_check_with_its_slot() -> None:
     slots = Slots(1, shared=False)
     async with serving(tiny_organization(), settings=TINY_PAGES) as world:

@@ -243,6 +243,7 @@ async def test_a_change_goes_through_while_a_sync_waits_for_its_quota() -> None:
 
 
 @pytest.mark.parametrize(("method", "grants", "before"), [("GET", True, M), ("POST", True, None), ("PATCH", True, M)])
+@virtual_time
 async def test_an_answer_about_somebody_else_is_no_answer(method: str, grants: bool, before: Role | None) -> None:
     async with bench() as made:
         made.start_with(before)
@@ -257,6 +258,7 @@ async def test_an_answer_about_somebody_else_is_no_answer(method: str, grants: b
             assert (outcome.code, made.role) == (Code.OK, A), "the membership is read again"
 
 
+@virtual_time
 async def test_an_answer_about_another_team_protects_nothing_and_changes_nothing() -> None:
     async with bench() as made:
         made.changes.protected = ("release",)
@@ -266,6 +268,7 @@ async def test_an_answer_about_another_team_protects_nothing_and_changes_nothing
 
 
 @pytest.mark.parametrize("protected", [(), ("release",)])
+@virtual_time
 async def test_another_organizations_team_is_refused_for_good(protected: tuple[str, ...]) -> None:
     async with bench() as made:
         other = small_organization()

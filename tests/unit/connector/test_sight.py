@@ -17,6 +17,7 @@ from buildkite_connector.model.status import ConditionStatus, ConditionType, Tok
 from buildkite_connector.sync.collect import collect
 from fakes.buildkite_world import serving
 from fakes.connector_states import START, after, ready
+from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG
 from simulators.buildkite.api import Token, User
 from simulators.buildkite.organization import Organization
@@ -58,7 +59,7 @@ def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
     assert demoted is not None
     assert "no administrator of the organization" in demoted
     assert "3 secret teams fewer than before" in demoted
-    assert "put a token of one into the Secret" in demoted
+    assert "use an administrator's token" in demoted
     unknown = sees_less(TokenAccess(None, 0, 4))
     assert unknown is not None
     assert "4 secret teams fewer" in unknown
@@ -102,6 +103,7 @@ async def sight(organization: Organization | None, user: User) -> tuple[Sight, i
         return sight_of(collection.directory, token), len(world.sim.requests), world.minimum
 
 
+@virtual_time
 async def test_an_owner_who_loses_the_administrators_role_loses_the_secret_teams() -> None:
     async with serving() as world:
         owner = world.sim.organization.members.records[0]
@@ -116,6 +118,7 @@ async def test_an_owner_who_loses_the_administrators_role_loses_the_secret_teams
     assert told(admin, member) == [False, True]
 
 
+@virtual_time
 async def test_an_organization_of_which_buildkite_says_no_roles_is_not_warned_of() -> None:
     found, _, _ = await sight(Organization.load(ACME_ORG), User())
     assert (found.administrator, found.secret_teams) == (None, 3)

@@ -1,0 +1,3 @@
+from unit.network.scene import scene, servers
+
+__all__ = ["scene", "servers"]
