@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import aiohttp
 
@@ -23,6 +24,9 @@ _AGAIN_SECONDS = 10.0
 """After credentials could not be read again, until the next try; those that are there serve meanwhile."""
 _BUFFER_BYTES = 2 * 1024 * 1024
 """A watch's events are lines, and may be longer than aiohttp's own bound."""
+
+_TURNS_OF_AN_END = 3
+"""Of the event loop, after which a transport that was aborted is closed."""
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class ApiSession:
             read_bufsize=_BUFFER_BYTES,
             middlewares=middlewares,
         )
+        self._transports = WeakSet[asyncio.Transport]()
         self._renewing: asyncio.Task[Failure | None] | None = None
         self._access = access
         self._due: float | None = None
@@ -68,10 +73,15 @@ class ApiSession:
         return self._session.closed
 
     async def close(self) -> None:
+        """May be called twice. No connection is left that waits for the server's end of TLS when the loop ends."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
         await self._session.close()
+        for transport in list(self._transports):
+            transport.abort()
+        for _ in range(_TURNS_OF_AN_END):
+            await asyncio.sleep(0)
 
     async def request(
         self,
@@ -108,7 +118,7 @@ class ApiSession:
         for_proxy = _login_at(access.proxy)
         own = for_proxy if url.startswith("http:") else {}  # there is no CONNECT that could carry it
         try:
-            return await self._session.request(
+            response = await self._session.request(
                 method,
                 url,
                 headers=[*headers, *access.headers, *own.items()],
@@ -123,6 +133,9 @@ class ApiSession:
             if sentence is None:
                 raise
             raise ApiUnreachableError(sentence) from None
+        if response.connection is not None and response.connection.transport is not None:
+            self._transports.add(response.connection.transport)
+        return response
 
     async def _renew(self, used: Access) -> Failure | None:
         """Read the credentials again, unless that was done since `used`. Gives why it failed."""
