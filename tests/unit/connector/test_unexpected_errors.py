@@ -150,3 +150,16 @@ async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
         await asyncio.sleep(6 * MINUTE)
         assert world.status.observed_generation == world.order.generation
         assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_an_edit_that_broke_a_step_is_taken_up_within_seconds() -> None:
+    world = OddWorld()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        world.host_ids.odd, preflights = True, world.buildkite.preflights
+        with pytest.raises(ZeroDivisionError):
+            world.edit(quota_percent=60)
+        world.host_ids.odd = False
+        await asyncio.sleep(2)
+        assert world.buildkite.preflights == preflights + 1

@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0), ("1", 1), ("59", 59), ("86400", LONGEST_RETRY_AFTER), ("9" * 400, LONGEST_RETRY_AFTER)]
+    [("0", 0), ("1", 1), ("59", 59), ("86400", 60), ("9" * 400, LONGEST_RETRY_AFTER)]
     + [(text, None) for text in ("-1", "1.5", "nan", "inf", "soon", "")],
 )
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
