@@ -170,11 +170,11 @@ ROWS: list[Row] = [
     hostile("a team with a bidi id", one(TEAM, id=f"t{BIDI}"), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
     hostile("a team with NULs in its slug", one(TEAM, slug="a\0b"), rf"{INVALID}.*\[0\]\.slug", at=TEAMS),
     hostile("a team with an id of 1 MB", one(TEAM, id="t" * 1_000_000), rf"{INVALID}.*\[0\]\.id", at=TEAMS),
-    hostile("a team with the token for its id", one(TEAM, id=TOKEN), "token is among them", at=TEAMS),
+    hostile("a team with the token for its id", one(TEAM, id=TOKEN), "credential is among them", at=TEAMS),
     hostile(
         "an organization with the token for its slug",
         document([{**ORG, "slug": TOKEN}]),
-        "token is among them",
+        "credential is among them",
         at=ORGANIZATIONS,
         slug="",
     ),
