@@ -85,42 +85,6 @@ def test_an_upgrade_brings_the_new_definition_and_a_rollback_the_old_one(
     cluster.kubectl("wait", "--for=delete", "--timeout=30s", "crd", DEFINITION)
 
 
-@pytest.mark.usefixtures("definition")
-@pytest.mark.parametrize("flag", ["--reuse-values", "--reset-then-reuse-values"])
-def test_an_upgrade_from_the_oldest_values_keeps_the_users_own(
-    cluster: ControlPlane, ops: str, tmp_path: Path, flag: str
-) -> None:
-    older = tmp_path / CHART.name
-    shutil.copytree(CHART, older)
-    shutil.copy(OLDEST, older / "values.yaml")
-    (older / "values.schema.json").unlink()
-    own: Values = merged(
-        NO_DEFINITION,
-        {
-            "http": {"port": 9090},
-            "prometheusRule": {"rules": {"BuildkiteConnectorQuotaLow": {"enabled": False}}},  # an alert that is gone
-        },
-    )
-    with helm(cluster, ops) as config:
-        config.install(older, RELEASE, dict(own))
-        try:
-            if flag == "--reuse-values":
-                config.upgrade(CHART, RELEASE, reuse_values=True)
-            else:  # the flag takes the user's values from the release, as is done here by hand: the library lacks it
-                config.upgrade(CHART, RELEASE, dict(config.get_values(RELEASE)), reset_values=True)
-            deployed = cluster.kubectl_json("get", "deployment", FULL_NAME, "--namespace", ops)
-        finally:
-            config.uninstall(RELEASE)
-    expected = workload(render(own, namespace=ops))["spec"]["template"]["spec"]["containers"][0]
-    (container,) = deployed["spec"]["template"]["spec"]["containers"]
-    assert [container[key] for key in ("args", "ports", "image")] == [
-        expected[key] for key in ("args", "ports", "image")
-    ]
-    assert {each["name"]: each.get("value") for each in container["env"]} == {
-        each["name"]: each.get("value") for each in expected["env"]
-    }
-
-
 @pytest.mark.usefixtures("undefined")
 def test_a_definition_that_was_applied_by_hand_is_taken_over_once_it_is_marked(cluster: ControlPlane, ops: str) -> None:
     cluster.kubectl("apply", "--filename", str(CHART.parents[1] / "crds"))
@@ -205,3 +169,39 @@ def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane,
         asked = render(merged(NO_DEFINITION, values), namespace=ops)
         assert {identity(each) for each in asked} <= there(cluster)
         assert len(of_kind(asked, "Service")) == 2
+
+
+@pytest.mark.usefixtures("definition")
+@pytest.mark.parametrize("flag", ["--reuse-values", "--reset-then-reuse-values"])
+def test_an_upgrade_from_the_oldest_values_keeps_the_users_own(
+    cluster: ControlPlane, ops: str, tmp_path: Path, flag: str
+) -> None:
+    older = tmp_path / CHART.name
+    shutil.copytree(CHART, older)
+    shutil.copy(OLDEST, older / "values.yaml")
+    (older / "values.schema.json").unlink()
+    own: Values = merged(
+        NO_DEFINITION,
+        {
+            "http": {"port": 9090},
+            "prometheusRule": {"rules": {"BuildkiteConnectorQuotaLow": {"enabled": False}}},  # an alert that is gone
+        },
+    )
+    with helm(cluster, ops) as config:
+        config.install(older, RELEASE, dict(own))
+        try:
+            if flag == "--reuse-values":
+                config.upgrade(CHART, RELEASE, reuse_values=True)
+            else:  # the flag takes the user's values from the release, as is done here by hand: the library lacks it
+                config.upgrade(CHART, RELEASE, dict(config.get_values(RELEASE)), reset_values=True)
+            deployed = cluster.kubectl_json("get", "deployment", FULL_NAME, "--namespace", ops)
+        finally:
+            config.uninstall(RELEASE)
+    expected = workload(render(own, namespace=ops))["spec"]["template"]["spec"]["containers"][0]
+    (container,) = deployed["spec"]["template"]["spec"]["containers"]
+    assert [container[key] for key in ("args", "ports", "image")] == [
+        expected[key] for key in ("args", "ports", "image")
+    ]
+    assert {each["name"]: each.get("value") for each in container["env"]} == {
+        each["name"]: each.get("value") for each in expected["env"]
+    }

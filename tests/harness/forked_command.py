@@ -75,6 +75,11 @@ class Begin(Protocol):
     ) -> Running: ...
 
 
+def simulator_environment() -> dict[str, str]:
+    """This process's, with the simulators on the path: a program that is started rather than forked looks for them."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
 async def start_command(
     words: Sequence[str], environment: Mapping[str, str], *, errors: int | None = STDOUT
 ) -> Running:
@@ -83,7 +88,10 @@ async def start_command(
 
 
 async def fork_command(words: Sequence[str], environment: Mapping[str, str], *, errors: int | None = STDOUT) -> Running:
-    """The same, forked where `words` are our command or a simulator's; coverage measures only what is started."""
+    """The same, forked where `words` are our command or a simulator's.
+
+    Under coverage it is started: what is forked is not measured.
+    """
     request = _request(words, environment)
     if request is None:
         return await start_command(words, environment, errors=errors)

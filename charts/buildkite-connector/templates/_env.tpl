@@ -31,7 +31,7 @@
   value: {{ $v.leaderElection.enabled | quote }}
 {{- if $v.leaderElection.enabled }}
 - name: BUILDKITE_CONNECTOR_LEASE_NAME
-  value: {{ include "buildkite-connector.fullname" . }}
+  value: {{ include "buildkite-connector.fullname" . | toYaml }}
 - name: BUILDKITE_CONNECTOR_LEASE_NAMESPACE
   value: $(POD_NAMESPACE)
 - name: BUILDKITE_CONNECTOR_LEASE_DURATION
@@ -62,7 +62,7 @@
 - name: BATON_LOG_FORMAT
   value: {{ $v.log.format }}
 - name: OTEL_SERVICE_NAME
-  value: {{ include "buildkite-connector.name" . }}
+  value: {{ include "buildkite-connector.name" . | toYaml }}
 - name: OTEL_RESOURCE_ATTRIBUTES
   value: {{ include "buildkite-connector.resourceAttributes" . | quote }}
 {{- with $v.otel }}
@@ -75,8 +75,8 @@
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom:
     secretKeyRef:
-      name: {{ .headersSecretRef.name }}
-      key: {{ .headersSecretRef.key }}
+      name: {{ .headersSecretRef.name | toYaml }}
+      key: {{ .headersSecretRef.key | toYaml }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := dict "OTEL_METRICS_EXPORTER" .metricsExporter "OTEL_TRACES_EXPORTER" .tracesExporter "OTEL_TRACES_SAMPLER" .sampler "OTEL_TRACES_SAMPLER_ARG" .samplerArg }}

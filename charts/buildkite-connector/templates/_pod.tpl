@@ -10,13 +10,13 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: {{ include "buildkite-connector.serviceAccountName" . }}
+  serviceAccountName: {{ include "buildkite-connector.serviceAccountName" . | toYaml }}
   automountServiceAccountToken: {{ $v.serviceAccount.automount }}
   enableServiceLinks: false
   {{- with concat $v.global.imagePullSecrets $v.imagePullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+    - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") | toYaml }}
     {{- end }}
   {{- end }}
   # A task in hand goes back to C1 within 10 seconds.
@@ -29,13 +29,13 @@ spec:
   hostUsers: false
   {{- end }}
   {{- with $v.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | toYaml }}
   {{- end }}
   {{- with $v.schedulerName }}
-  schedulerName: {{ . }}
+  schedulerName: {{ . | toYaml }}
   {{- end }}
   {{- with $v.runtimeClassName }}
-  runtimeClassName: {{ . }}
+  runtimeClassName: {{ . | toYaml }}
   {{- end }}
   {{- with $v.dnsPolicy }}
   dnsPolicy: {{ . }}
@@ -70,7 +70,7 @@ spec:
   {{- end }}
   containers:
     - name: operator
-      image: {{ include "buildkite-connector.image" . }}
+      image: {{ include "buildkite-connector.image" . | toYaml }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
       args: {{ concat (list "operator") $v.extraArgs | toJson }}
       env:
@@ -125,7 +125,7 @@ spec:
     - name: data
       {{- with $v.data.existingClaim }}
       persistentVolumeClaim:
-        claimName: {{ . }}
+        claimName: {{ . | toYaml }}
       {{- else }}
       emptyDir:
         sizeLimit: {{ $v.data.sizeLimit }}
@@ -140,10 +140,10 @@ spec:
     {{- if .configMapName }}
     - name: ca-bundle
       configMap:
-        name: {{ .configMapName }}
+        name: {{ .configMapName | toYaml }}
         items:
-          - key: {{ .key }}
-            path: {{ .key }}
+          - key: {{ .key | toYaml }}
+            path: {{ .key | toYaml }}
     {{- end }}
     {{- end }}
     {{- with $v.extraVolumes }}

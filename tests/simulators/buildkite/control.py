@@ -7,19 +7,17 @@ event loop nor interpreter with what it measures.
 
 import asyncio
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 from aiohttp import web
 
-from harness.forked_command import Begin, Running, start_command
+from harness.forked_command import Begin, Running, simulator_environment, start_command
 from harness.trust import plain_client
 from simulators.buildkite.faults import EFFECTS, Effect
 from simulators.buildkite.organization import encode
@@ -131,9 +129,8 @@ class BuildkiteProcess:
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        source_root = str(Path(__file__).parents[2])
         words = (sys.executable, "-m", "simulators.buildkite", *self._arguments)
-        process = self._process = await self._begin(words, {**os.environ, "PYTHONPATH": source_root}, errors=None)
+        process = self._process = await self._begin(words, simulator_environment(), errors=None)
         try:
             async with asyncio.timeout(START_SECONDS):
                 assert process.stdout is not None

@@ -1,11 +1,14 @@
 """Every value does what values.yaml says of it: the table is cases.yaml."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import helm_python
+
 from chart_values import read_values
-from harness.helm_chart import CHART, Manifest, at, merged, of_kind, render, workload
+from harness.helm_chart import CHART, Manifest, at, merged, nested, of_kind, render, workload
 from harness.yaml_text import parsed
 
 CASES: dict[str, dict[str, Any]] = parsed((Path(__file__).parent / "cases.yaml").read_text())
@@ -56,3 +59,51 @@ def test_the_value_is_rendered_and_nothing_else_renders_it(
     default = render(without(values, case))
     if expected.get("kind") in {None, *(each["kind"] for each in default)}:
         assert found(default, expected) != expected["is"]
+
+
+NO_TEXTS = {"podDisruptionBudget.minAvailable", "podDisruptionBudget.maxUnavailable", "extraObjects"}
+"""Numbers or percentages, and YAML."""
+SHOWN = {
+    "grafanaDashboard": {"enabled": True},
+    "otel": {"endpoint": "http://collector:4318"},
+    "caBundle": {"configMapName": "ca"},
+    "serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"},
+    "prometheusRule": {"enabled": True, "renderMode": "alwaysRender"},
+    "metrics": {"service": {"enabled": True}},
+    "networkPolicy": {"enabled": True},
+    "podDisruptionBudget": {"enabled": True},
+}
+
+
+def texts(schema: dict[str, Any], text: str) -> Any:
+    """A value of this schema that is made of the text; None where it takes none."""
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    if "string" in types:
+        return text
+    if "array" in types and "string" in schema.get("items", {}).get("type", ()):
+        return [text]
+    return {"key": text} if schema.get("additionalProperties") == {"type": "string"} else None
+
+
+def test_a_text_that_yaml_takes_for_something_else_stays_a_text() -> None:
+    """A namespace may be called 123, and a priority class `on`."""
+    tried = set()
+    for leaf in (leaf for top in read_values((CHART / "values.yaml").read_text()) for leaf in top.leaves()):
+        path = ".".join(leaf.path)
+        if path in NO_TEXTS or (value := texts(leaf.schema, "plain")) is None:
+            continue
+        try:
+            expected = json.dumps(render(merged(SHOWN, nested(path, value))))
+        except helm_python.HelmError:
+            continue  # takes no word, but one of a few or a form
+        for text in ("123", "on"):
+            found = render(merged(SHOWN, nested(path, texts(leaf.schema, text))))
+            assert found == json.loads(expected.replace("plain", text)), (path, text)
+        tried.add(path)
+    assert {
+        "fullnameOverride",
+        "namespaceOverride",
+        "watchNamespaces",
+        "serviceAccount.name",
+        "imagePullSecrets",
+    } <= tried

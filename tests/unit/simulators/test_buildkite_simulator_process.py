@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import ssl
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness.forked_command import fork_command
+from harness.forked_command import fork_command, simulator_environment
 from harness.trust import plain_client
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
@@ -139,7 +138,7 @@ async def test_an_order_that_makes_no_sense_is_refused_with_a_sentence() -> None
 async def test_a_signal_ends_the_command_quietly(number: signal.Signals, tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
     words = (sys.executable, "-m", "simulators.buildkite", "--tls", "valid", "--ca-file", str(ca_file))
-    process = await fork_command(words, os.environ, errors=asyncio.subprocess.PIPE)
+    process = await fork_command(words, simulator_environment(), errors=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -149,9 +148,11 @@ async def test_a_signal_ends_the_command_quietly(number: signal.Signals, tmp_pat
         process.send_signal(number)
         async with asyncio.timeout(10):
             output, complaints = await process.stdout.read(), await process.stderr.read()
+            code = await process.wait()
     finally:
-        process.kill()
-        code = await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert url.startswith("https://127.0.0.1:")
     assert (code, output, complaints) == (0, b"", b"")
 

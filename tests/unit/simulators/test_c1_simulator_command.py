@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import ssl
 import sys
@@ -14,7 +13,7 @@ import grpc
 import httpx
 import pytest
 
-from harness.forked_command import Running, fork_command
+from harness.forked_command import Running, fork_command, simulator_environment
 from simulators.c1.probe import http, probe
 from simulators.c1.process import C1Process
 from simulators.c1.server import C1Simulator
@@ -28,7 +27,8 @@ async def admin(sim: C1Simulator) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def start(*arguments: str | Path) -> tuple[Running, str]:
-    process = await fork_command((sys.executable, "-m", "simulators.c1", *map(str, arguments)), os.environ, errors=None)
+    words = (sys.executable, "-m", "simulators.c1", *map(str, arguments))
+    process = await fork_command(words, simulator_environment(), errors=None)
     assert process.stdout is not None
     return process, (await process.stdout.readline()).decode().strip()
 
