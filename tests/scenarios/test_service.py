@@ -97,7 +97,7 @@ async def test_a_client_that_c1_denies_ends_the_process_with_its_code(rig: Servi
     assert code == Code.PERMISSION_DENIED
     (last,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "PERMISSION_DENIED" in last
-    assert "new client ID" in last
+    assert "replace the client ID" in last
 
 
 async def test_without_a_client_id_one_file_is_written_and_the_command_ends(rig: ServiceRig) -> None:

@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 from buildkite_connector.network import Network
+from buildkite_connector.network.half_open import close_half_open
 
 KEPT = 64
 """How many idle connections are kept."""
@@ -95,6 +96,7 @@ class Connections:
             proxy=self.proxy.url if self.proxy else None,
             trust_env=False,
             cookies=_NoCookies(),
+            event_hooks={"request": [close_half_open]},
             follow_redirects=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),
         )

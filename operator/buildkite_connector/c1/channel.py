@@ -16,6 +16,7 @@ from buildkite_connector import __version__
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.settings import C1Settings
 from buildkite_connector.network import Network
+from buildkite_connector.network.half_open import close_half_open
 from buildkite_connector.proto.baton_pb2_grpc import BatonServiceStub
 
 USER_AGENT = f"buildkite-connector/{__version__}"
@@ -78,6 +79,7 @@ class Channel:
             follow_redirects=False,
             timeout=httpx.Timeout(settings.call_timeout, connect=settings.connect_timeout),
             cookies=NoCookies(),
+            event_hooks={"request": [close_half_open]},
             headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
         )
         self.channel = grpc.aio.secure_channel(

@@ -210,4 +210,6 @@ async def test_a_call_that_c1_refuses_while_the_clock_is_wrong_blames_the_clock_
 
     assert (refused.value.reason, refused.value.remedy) == (Reason.CLOCK_WRONG, Remedy.RETRY)
     assert "UNAUTHENTICATED (who are you?)" in refused.value.message
-    assert re.search(r"59[0-9] s ahead of C1's", refused.value.message)
+    ahead = re.search(r"is ([0-9]+) s ahead of C1's", refused.value.message)
+    assert ahead is not None
+    assert 60 < int(ahead[1]) <= 600  # what is certain: less than the truth by what the request took
