@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -54,36 +55,39 @@ async def silence() -> AsyncIterator[tuple[Silence, int]]:
         stop_listening(server)
 
 
-async def ask_buildkite(host: str, network: Network) -> None:
+@asynccontextmanager
+async def buildkite(host: str, network: Network) -> AsyncIterator[Coroutine[Any, Any, object]]:
+    """A request under way. The client outlives it."""
     timeouts = replace(HASTY.timeouts, connect=PATIENCE, read=PATIENCE, total=PATIENCE)
     settings = replace(HASTY, api_url=f"https://{host}/v2", timeouts=timeouts)
-    async with open_buildkite(settings, network) as buildkite:
-        await buildkite.client("bkua_0123456789").token()
+    async with open_buildkite(settings, network) as opened:
+        yield opened.client("bkua_0123456789").token()
 
 
-async def ask_c1(host: str, network: Network) -> None:
+@asynccontextmanager
+async def c1(host: str, network: Network) -> AsyncIterator[Coroutine[Any, Any, object]]:
     settings = C1Settings(allowed_hosts=host, connect_timeout=PATIENCE)
     credentials = parse_credentials(f"brave-otter@{host}/x", SECRET)
-    async with open_c1(settings, network) as c1, c1.client(credentials, "host") as client:
-        await client.authenticate()
+    async with open_c1(settings, network) as opened, opened.client(credentials, "host") as client:
+        yield client.authenticate()
 
 
 @pytest.mark.parametrize("proxied", [False, True])
-@pytest.mark.parametrize("ask", [ask_buildkite, ask_c1])
+@pytest.mark.parametrize("requesting", [buildkite, c1])
 async def test_a_handshake_that_is_cancelled_leaves_no_connection(
-    ask: Callable[[str, Network], Awaitable[None]], proxied: bool
+    requesting: Callable[[str, Network], AbstractAsyncContextManager[Coroutine[Any, Any, object]]], proxied: bool
 ) -> None:
     async with silence() as (silent, port):
         network = Network(proxies=Proxies(https=Proxy("HTTPS_PROXY", "127.0.0.1", port))) if proxied else DIRECT
-        gc.disable()  # it would close the connection, too late
-        try:
-            asking = asyncio.ensure_future(ask("acme.conductor.one" if proxied else f"localhost:{port}", network))
-            async with asyncio.timeout(PATIENCE):
-                await silent.greeted.wait()
-                await asyncio.sleep(0)
-                asking.cancel()
-                await asyncio.wait({asking})
-                await silent.left.wait()
-        finally:
-            gc.enable()
+        async with requesting("acme.conductor.one" if proxied else f"localhost:{port}", network) as request:
+            gc.disable()  # it would close the connection, too late
+            try:
+                asking = asyncio.create_task(request)
+                async with asyncio.timeout(PATIENCE):
+                    await silent.greeted.wait()
+                    asking.cancel()
+                    await asyncio.wait({asking})
+                    await silent.left.wait()
+            finally:
+                gc.enable()
     assert asking.cancelled()
