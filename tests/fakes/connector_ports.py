@@ -161,7 +161,7 @@ class C1:
             raise self.refusal
         if self.poll_failures:
             raise self.poll_failures.popleft()
-        return Poll(self.tasks.popleft() if self.tasks else None, self.next_poll, 30.0)
+        return Poll(self.tasks.popleft() if self.tasks else None, self.next_poll)
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         self.heartbeats.append((task_id, asyncio.get_running_loop().time()))
@@ -209,7 +209,7 @@ class Store:
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
     ) -> StagedSnapshot:
         path = Path("/nowhere") / sync_id
-        staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope, started_at)
+        staged = StagedSnapshot(sync_id, path, f"sha-{sync_id}", 1000, directory.counts, directory.scope)
         self.files[key, sync_id] = self.made[path] = staged
         return staged
 

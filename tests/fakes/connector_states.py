@@ -86,9 +86,7 @@ def synced(
     state = running(state, now, sync_id)
     assert state.sync is not None
     scope = SyncScope(state.desired.spec.kinds)
-    staged = StagedSnapshot(
-        SyncID(sync_id), Path("/nowhere") / sync_id, f"sha-{sync_id}", 1000, counts, scope, now.wall
-    )
+    staged = StagedSnapshot(SyncID(sync_id), Path("/nowhere") / sync_id, f"sha-{sync_id}", 1000, counts, scope)
     end = after(seconds, now)
     record = SyncRecord(
         SyncID(sync_id), state.sync.trigger, now.wall, end.wall, counts, 3, 0.0, staged.sha256, staged.size

@@ -19,7 +19,7 @@ from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import C1
 from fakes.membership_api import MembershipAPI
-from fakes.virtual_time import START, NoJitter, VirtualClock
+from fakes.virtual_time import NoJitter, VirtualClock
 
 
 def seconds() -> float:
@@ -90,9 +90,7 @@ class _Told:
         self.facts.update(facts)
 
 
-SNAPSHOT = StagedSnapshot(
-    SyncID("sync1"), Path("/nowhere/sync1"), "sha-sync1", 1000, Counts(1, 1, 1), SyncScope(), START
-)
+SNAPSHOT = StagedSnapshot(SyncID("sync1"), Path("/nowhere/sync1"), "sha-sync1", 1000, Counts(1, 1, 1), SyncScope())
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The Buildkite adapter: `open_buildkite` gives a source of clients, one for each connector and sync.
 
-Start at `client` (the calls and their retries), then `queue`, `limiter` and `quota` (when a request may go),
-`payload` and `errors` (what came back). Only what stands in `__all__` is for others to import.
+Start at `client` (the calls), then `http` (retries), `rate_limit` (when a request may go), `payload` and `errors` (what
+came back). Only the names in `__all__` are for others to import.
 """
 
 import sys

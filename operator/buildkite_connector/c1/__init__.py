@@ -1,7 +1,7 @@
 """C1 as this project speaks to it: a session with BatonService for each connector.
 
 Start at `client` (the calls), then `token` and `credentials` (who we are), `allowed_hosts` (where calls may go),
-`channel` (what connectors share), `messages` and `errors` (translation to `task` and `failure`).
+`channel` (what connectors share), `messages` and `errors` (translation to `tasks` and `failure`).
 """
 
 import asyncio

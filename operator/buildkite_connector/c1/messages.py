@@ -47,7 +47,6 @@ def poll_from(response: baton_pb2.BatonServiceGetTaskResponse, redactor: Redacto
     return Poll(
         task=_task_from(response.task, redactor),
         next_poll=min(max(_seconds(response.next_poll), 0.0), LONGEST_POLL),
-        next_heartbeat=_heartbeat_interval(response.next_heartbeat),
     )
 
 

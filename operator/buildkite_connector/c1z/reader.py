@@ -1,7 +1,7 @@
 """A `.c1z` file becomes a Directory again: for the `inspect` command, for restarts and for the tests.
 
 It reads what this connector writes and what the reference connector wrote for Buildkite. What the writer cut
-(`limits`) comes back cut; the organization is not in the file.
+(`text_limits`) comes back cut; the organization is not in the file.
 """
 
 import sqlite3

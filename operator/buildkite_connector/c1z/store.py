@@ -184,5 +184,4 @@ def _described(path: Path, file: BufferedReader, sha256: str) -> StagedSnapshot:
         size=size,
         counts=run.counts,
         scope=run.scope,
-        taken_at=run.started_at,
     )

@@ -86,7 +86,6 @@ def write_rows(
         size=packed.size,
         counts=run.counts,
         scope=run.scope,
-        taken_at=run.started_at,
     )
 
 

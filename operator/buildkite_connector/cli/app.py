@@ -1,7 +1,7 @@
 """The `buildkite-connector` command: flags and variables in, one clear sentence out when something is wrong.
 
-Configuration is read here, once, into frozen settings; `commands` does the work. Imports are inside the commands, so
-that none waits for another's libraries.
+Configuration is read here, once, into frozen settings; the other modules of this package do the work. Imports are
+inside the commands, so that none waits for another's libraries.
 """
 
 import asyncio

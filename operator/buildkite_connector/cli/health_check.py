@@ -2,7 +2,6 @@
 
 import http.client
 
-ENDPOINTS = ("health", "ready", "live")
 _LONGEST = 64 * 1024
 
 

@@ -11,8 +11,6 @@ from buildkite_connector.c1z import Snapshot, read_snapshot
 from buildkite_connector.cli.printing import cell, print_json
 from buildkite_connector.model.directory import Directory
 
-ROWS_SHOWN = 20
-
 
 def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
     """Print the snapshot at `path`; `limit` bounds the rows of each table, 0 shows all. Raises Failure."""

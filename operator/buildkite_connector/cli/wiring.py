@@ -1,4 +1,4 @@
-"""The session's `Clients`, made of the Buildkite and C1 adapters."""
+"""The connector's `Clients`, made of the Buildkite and C1 adapters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

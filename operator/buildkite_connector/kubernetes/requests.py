@@ -1,7 +1,7 @@
 """A connection to the Kubernetes API: gives every request a deadline, and tells trouble from refusal.
 
-What may pass (connections, 429, 5xx, an answer that cannot be read) is a Failure to be tried again by the session,
-which owns retries. What the API server will not do is `ApiError`, whose meaning only the caller knows.
+What may pass (connections, 429, 5xx, an answer that cannot be read) is a Failure that the connector tries again. What
+the API server will not do is `ApiError`, whose meaning only the caller knows.
 
 A Retry-After is passed on as `Failure.retry_after` to whoever tries again (see `retry_after`).
 """

@@ -2,7 +2,6 @@
 
 import re
 
-DURATION_PATTERN = r"^([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$"
 _DURATION = re.compile(r"(?:(?P<h>[0-9]{1,9})h)?(?:(?P<m>[0-9]{1,9})m)?(?:(?P<s>[0-9]{1,9})s)?")
 
 
@@ -16,10 +15,3 @@ def parse_duration(text: str) -> float:
         raise ValueError(f"{text!r} is not a duration: write hours, minutes and seconds such as 1h30m, 10m or 0s")
     hours, minutes, seconds = (int(match[unit] or 0) for unit in "hms")
     return float(hours * 3600 + minutes * 60 + seconds)
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest such text, rounded to whole seconds: `1h30m`, `45s`, `0s`."""
-    whole = round(seconds)
-    parts = ((whole // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s"))
-    return "".join(f"{amount}{unit}" for amount, unit in parts if amount) or "0s"

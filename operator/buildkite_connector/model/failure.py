@@ -1,6 +1,6 @@
 """What can go wrong, as one closed list, and whether trying again can help.
 
-Adapters translate foreign errors into a `Failure` once; sessions decide by its `remedy`, the status
+Adapters translate foreign errors into a `Failure` once; connectors decide by its `remedy`, the status
 shows its `reason` and `message`. A message says what was expected, what came and what to do next, and
 never holds a secret.
 """

@@ -1,7 +1,6 @@
 """A finished snapshot that waits to be delivered: what is known of it without opening the file."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import NewType
 
@@ -14,7 +13,7 @@ SyncID = NewType("SyncID", str)
 
 @dataclass(frozen=True, slots=True)
 class StagedSnapshot:
-    """`sha256` in lower-case hex over the whole file, `size` in bytes, `taken_at` when its sync started."""
+    """`sha256` in lower-case hex over the whole file, `size` in bytes."""
 
     sync_id: SyncID
     path: Path
@@ -22,4 +21,3 @@ class StagedSnapshot:
     size: int
     counts: Counts
     scope: SyncScope
-    taken_at: datetime

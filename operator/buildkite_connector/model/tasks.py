@@ -1,6 +1,6 @@
 """C1's tasks in this project's words: what C1 asks for and how it is answered.
 
-The C1 adapter turns BatonService's messages into these, `session` acts on them.
+The C1 adapter turns BatonService's messages into these; the package `tasks` acts on them.
 """
 
 from dataclasses import dataclass, field
@@ -90,11 +90,10 @@ Task = SyncTask | HelloTask | MembershipTask | UnsupportedTask
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """The answer to GetTask. Seconds, clamped as the contract says (0–300; 1–300)."""
+    """The answer to GetTask. `next_poll` in seconds, clamped as the contract says (0–300)."""
 
     task: Task | None
     next_poll: float
-    next_heartbeat: float
 
 
 @dataclass(frozen=True, slots=True)

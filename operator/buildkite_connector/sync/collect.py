@@ -1,6 +1,6 @@
 """Collects an organization's accounts, teams and memberships: everything, once, or nothing.
 
-An api is read page by page while people join and leave. A listing that moved while it was read is
+An organization is read page by page while people join and leave. A listing that moved while it was read is
 read again (`listing`); one that never holds still fails the collection rather than giving half a
 picture. What the listings say of one another is compared: a team whose members cannot be found is looked for again, and
 so is a team's member who is no member of the organization (`strangers`).

@@ -166,7 +166,7 @@ def finish_sync(life: Life, number: int) -> None:
     assert run.started is not None
     scope = SyncScope(run.spec.kinds)
     counts = cut(pick(choices.COUNTS, number), scope)
-    staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope, run.started.wall)
+    staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope)
     started = run.started.wall
     record = SyncRecord(run.id, run.trigger, started, now.wall, counts, 3, 0.0, staged.sha256, staged.size)
     life.sync, life.failed, life.failures = None, None, 0

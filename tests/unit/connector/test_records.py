@@ -27,7 +27,7 @@ DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "503")
 
 
 def snapshot(name: str, counts: Counts, scope: SyncScope = FULL_SCOPE) -> StagedSnapshot:
-    return StagedSnapshot(SyncID(name), Path("x"), "ab", 10, counts, scope, NOW)
+    return StagedSnapshot(SyncID(name), Path("x"), "ab", 10, counts, scope)
 
 
 def synced(records: ConnectorStatus, name: str, counts: Counts, at: datetime = NOW) -> ConnectorStatus:

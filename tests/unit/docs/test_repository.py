@@ -1,5 +1,6 @@
 """The repository keeps its own rules."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -28,3 +29,20 @@ def test_the_hooks_before_a_commit_run_what_make_check_runs() -> None:
     for hook in local["hooks"]:
         command = re.sub(r" --force-exclude", "", hook["entry"]).replace(".venv/bin", "$(BIN)")
         assert f"@{command}" in checks, hook["id"]
+
+
+def test_no_docstring_names_a_module_that_is_not_there() -> None:
+    """A package's docstring names its modules and functions in back quotes; any docstring may name a file."""
+    packages = REPOSITORY / "operator" / "buildkite_connector"
+    modules = {module.stem for module in packages.rglob("*.py")} | {
+        each.name for each in packages.rglob("*") if each.is_dir()
+    }
+    for module in packages.rglob("*.py"):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        named = set(re.findall(r"`([a-z][a-z_0-9./]*)`", ast.get_docstring(tree) or ""))
+        files = {name for name in named if name.endswith(".py")}
+        assert [name for name in files if not any(packages.rglob(name))] == [], module
+        if module.name == "__init__.py" and module.parent.name != "proto":  # which names messages
+            known = modules | {name.name for node in ast.walk(tree) for name in getattr(node, "names", ())}
+            known |= {each for node in ast.walk(tree) if (each := getattr(node, "name", None))}
+            assert named - files <= known, module

@@ -16,7 +16,7 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus
-from fakes.virtual_time import START, virtual_time
+from fakes.virtual_time import virtual_time
 from unit.kubernetes.test_controller import Cluster, process
 
 
@@ -116,7 +116,7 @@ async def test_what_is_staged_for_it_is_kept() -> None:
     async with process() as operator:
         key = ConnectorKey("default.broken")
         operator.world.store.files[key, SyncID("s")] = StagedSnapshot(
-            SyncID("s"), Path("s"), "ab", 1, Counts(1, 1, 1), FULL_SCOPE, START
+            SyncID("s"), Path("s"), "ab", 1, Counts(1, 1, 1), FULL_SCOPE
         )
         operator.controller.observe(broken())
         await operator.controller.prune_snapshots()

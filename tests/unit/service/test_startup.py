@@ -30,7 +30,7 @@ class Service:
 
     async def next_task(self) -> Poll:
         self.calls.append("next_task")
-        return Poll(None, 1.0, 1.0)
+        return Poll(None, 1.0)
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         self.calls.append(f"heartbeat {task_id}")

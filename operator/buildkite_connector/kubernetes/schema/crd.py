@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models of `spec_json` and `status_json`.
+"""The CustomResourceDefinition, generated from the models of `spec` and `status`.
 
 `crds/buildkiteconnectors.yaml` is what `to_yaml` gives; a test and the checks fail when they differ.
 """
