@@ -18,13 +18,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--create-namespace", action="store_true")
     parser.add_argument("--reuse-values", action="store_true")
+    parser.add_argument("--reset-then-reuse-values", action="store_true")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--values", action="append", default=[])
     return parser.parse_args()
 
 
-def values(files: list[str], settings: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def values(files: list[str], settings: list[str], found: dict[str, Any]) -> dict[str, Any]:
+    """`found`: what is there before the files."""
     for file in files:
         found |= yaml.safe_load(Path(file).read_text())
     for setting in settings:
@@ -47,9 +48,11 @@ def main() -> None:
     with helm_python.Config(kubeconfig_path=kubeconfig, namespace=asked.namespace) as config:
         match asked.command:
             case "install":
-                config.install(asked.chart, asked.release, values(asked.values, asked.set))
+                config.install(asked.chart, asked.release, values(asked.values, asked.set, {}))
             case "upgrade":
-                given = values(asked.values, asked.set)
+                # The library lacks the second flag, which takes the user's own values from the release.
+                own = dict(config.get_values(asked.release)) if asked.reset_then_reuse_values else {}
+                given = values(asked.values, asked.set, own)
                 config.upgrade(asked.chart, asked.release, given, reuse_values=asked.reuse_values)
             case "rollback":
                 config.rollback(asked.release)
