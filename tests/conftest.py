@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import warnings
 from collections.abc import Generator, Iterator
 
@@ -19,6 +20,7 @@ os.environ |= {"SSL_CERT_FILE": str(NOBODY), "SSL_CERT_DIR": str(NOBODY.parent)}
 for proxies in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):  # of the machine that the suite runs on
     os.environ.pop(proxies, None)
     os.environ.pop(proxies.lower(), None)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the processes that tests start
 pytest.register_assert_rewrite("contracts")
 
 SHARED_PROCESSES = {"shared_rig", "child"}
