@@ -1,4 +1,4 @@
-"""What the tests' own control plane does, and what of kubectl and the watch only a real API server shows."""
+"""What the tests' own control plane does, and what of kubectl, watches and odd statuses only a real one shows."""
 
 import asyncio
 import json
@@ -19,10 +19,22 @@ from harness.control_plane import Assets, ControlPlane, find_assets, missing_ass
 from harness.control_plane_process import ControlPlaneError
 from harness.helm_release import released
 from harness.kubectl_table import render_table
+from harness.rig import Rig
+from scenarios.observed import scrape
+from scenarios.tenant import Tenant
 from simulators.kubernetes.client import WIDGETS, accepted, widget
 
 DEADLINE = 60.0
 RELIST_SECONDS = 5.0
+ODD_TIMES = {
+    "no-such-month": "9999-99-99T00:00:00Z",
+    "after-all-time": "9999-12-31T23:59:59-23:59",
+    "before-all-time": "0001-01-01T00:00:00+23:59",
+    "no-zone": "2026-03-02T09:00:00",
+    "as-buildkite-writes": "2026-02-30 25:61:61 UTC",
+    "empty": "",
+}
+"""What the API server takes as the time at which a token expires, by the connector's name."""
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +141,19 @@ async def test_a_restore_of_etcd_makes_every_resource_begin_anew(assets: Assets)
             await asyncio.to_thread(apply, plane, "acme", "after the restore")
             await hub.until({"acme": "after the restore", "second": "once"})
             stop.set()
+
+
+async def test_an_odd_expiry_in_a_status_takes_no_connector_from_the_metrics(rig: Rig, control_plane: Cluster) -> None:
+    for name, odd in ODD_TIMES.items():
+        await rig.apply(rig.connector(name, suspend=True))
+        patch = json.dumps({"status": {"token": {"expiresAt": odd}}})
+        options = ("--subresource=status", "--type=merge", "--patch", patch, "--namespace", rig.namespace)
+        await asyncio.to_thread(control_plane.kubectl, "patch", "bkc", name, *options)
+    async with rig.operator() as operator:
+        await Tenant(rig, "well").become_ready()
+        text = await scrape(operator)
+    for name in ("well", *ODD_TIMES):
+        assert f'buildkite_connector_suspended{{name="{name}",namespace="{rig.namespace}"}}' in text
 
 
 async def knock(plane: ControlPlane) -> None:

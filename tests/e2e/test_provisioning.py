@@ -6,12 +6,15 @@ the release (`harness/helm_release.py`).
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from harness.cluster import Cluster
-from harness.rig import Rig
+from harness.rig import PATIENCE, Rig
 from scenarios.tenant import Stopwatch, Tenant
+from simulators.buildkite.api import Call
+from simulators.buildkite.faults import slow, unavailable
 from simulators.c1.readings import Effect, Reading
 
 ON, OFF = {"provisioning": {"enabled": True}}, {"provisioning": {"enabled": False}}
@@ -97,3 +100,62 @@ async def test_switched_off_it_refuses_within_a_second_of_the_apply_and_back_on_
         await tenant.until_condition("ProvisioningReady", "True")
         assert len(rig.buildkite.writes) == writes
         assert (await requests.ask("grant")).effect is Effect.DONE
+
+
+async def test_a_change_under_way_while_the_spec_is_edited_is_carried_out_and_never_told_as_switched_off(
+    rig: Rig, requests: Requests
+) -> None:
+    async with rig.operator():
+        await requests.tenant.become_ready(**ON)
+        await requests.tenant.deliver()
+        granted = await edited_during(requests, "grant", {**ON, "schedule": {"interval": "2h"}})
+        assert (granted.effect, requests.role()) == (Effect.DONE, "member")
+        revoked = await edited_during(requests, "revoke", {"provisioning": {"enabled": True, "roles": ["member"]}})
+        assert (revoked.effect, requests.role()) == (Effect.DONE, None)
+    ends = [task.outcome for task in rig.c1.tasks.values() if task.outcome is not None]
+    assert [end for end in ends if end.non_retryable] == []
+
+
+async def edited_during(requests: Requests, action: str, spec: dict[str, Any]) -> Reading:
+    """Buildkite answers what the membership is once the check of the edit has begun, which then takes a while."""
+    reads, checks = asyncio.Event(), asyncio.Event()
+    buildkite, tenant = requests.tenant.rig.buildkite, requests.tenant
+
+    def unread(_: Call) -> bool:
+        reads.set()
+        return not checks.is_set()
+
+    def checked(_: Call) -> bool:
+        checks.set()
+        return True
+
+    buildkite.fault(
+        unavailable(),
+        path=f"/v2/organizations/*/teams/{requests.team['id']}/members/{requests.person['id']}",
+        where=unread,
+        times=None,
+    )
+    buildkite.fault(slow(4), path="/v2/access-token", where=checked)
+    async with asyncio.timeout(2 * PATIENCE), asyncio.TaskGroup() as together:
+        asked = together.create_task(requests.ask(action))
+        await reads.wait()
+        await tenant.apply(tenant.connector(**spec))
+        await checks.wait()
+    return asked.result()
+
+
+async def test_a_protected_team_that_is_renamed_stays_protected_over_a_restart(rig: Rig, requests: Requests) -> None:
+    tenant, slug = requests.tenant, requests.team["slug"]
+    async with rig.operator():
+        await tenant.become_ready(provisioning={"enabled": True, "protectedTeams": [slug]})
+        await tenant.deliver()
+        rig.buildkite.organization.update_team(requests.team["id"], {"slug": "renamed"})
+        await tenant.sync()
+        told = await tenant.until_condition("ProvisioningReady", "True", "ProtectedTeamUnknown")
+        assert f"the slug {slug} has the slug renamed now, and stays protected" in told["message"]
+    async with rig.operator():
+        reading = await requests.ask("grant")
+        assert reading.effect is Effect.CANCELLED
+        assert f"The team {slug} is protected" in reading.reason
+        await tenant.until(lambda status: status["provisioning"]["refused"] == 1)
+    assert rig.buildkite.writes == []

@@ -1,5 +1,7 @@
 """The operator with the rights of deploy/, and none beside them."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason
 from harness.cluster import Cluster
 from harness.kubernetes_apis import real_api
-from harness.rig import Rig
+from harness.rig import Rig, condition
 from harness.service_account import DEPLOY, ServiceAccount
 from scenarios.fixtures import watched_rig
 from scenarios.tenant import Tenant
@@ -39,6 +41,9 @@ DENIED = (
     ("create", "pods"),
 )
 
+READ_WITHIN = 120.0
+"""Seconds; a Secret is read again within a minute."""
+
 
 @pytest.mark.parametrize("account", ["cluster", "namespace"], indirect=True)
 def test_no_more_is_allowed_than_is_needed(account: ServiceAccount) -> None:
@@ -53,6 +58,36 @@ async def test_without_the_right_a_secret_is_told_as_forbidden(account: ServiceA
     with pytest.raises(Failure) as caught:
         await read_credentials(api, account.namespace, ref)
     assert caught.value.reason is Reason.SECRET_FORBIDDEN
+
+
+async def test_a_secret_that_cannot_be_read_any_more_is_told_once_and_so_is_its_return(account: ServiceAccount) -> None:
+    """One is gone, which is a condition at the next reading; the other is forbidden, which may be for a moment."""
+
+    async def kubectl(*arguments: str) -> str:
+        done = await asyncio.to_thread(account.cluster.kubectl, "--namespace", account.namespace, *arguments)
+        return done.stdout
+
+    async with (
+        real_api(account.cluster, Path(account.login.path)) as kubernetes,
+        watched_rig(kubernetes, account.namespace) as rig,
+        rig.operator() as operator,
+    ):
+        gone, forbidden = Tenant(rig, "gone"), Tenant(rig, "forbidden")
+        for tenant in (gone, forbidden):
+            await tenant.become_ready()
+        rules = json.loads(await kubectl("get", "role", account.name, "--output=json"))["rules"]
+        [place] = [number for number, rule in enumerate(rules) if rule["resources"] == ["secrets"]]
+        narrow = {"op": "add", "path": f"/rules/{place}/resourceNames", "value": [gone.secret_name]}
+        await kubectl("patch", "role", account.name, "--type=json", "--patch", json.dumps([narrow]))
+        await kubectl("delete", "secret", gone.secret_name)
+        await operator.until_logged("the Secret cannot be read", forbidden.secret_name, timeout=READ_WITHIN)
+        await gone.until_condition("CredentialsValid", "False", "SecretNotFound", READ_WITHIN)
+        assert condition(await forbidden.get(), "Ready")["status"] == "True"
+        await kubectl("patch", "role", account.name, "--type=json", "--patch", json.dumps([{**narrow, "op": "remove"}]))
+        await operator.until_logged("the Secret was read again", forbidden.host_id, timeout=READ_WITHIN)
+        await gone.become_ready()
+    told = [record["message"] for record in operator.records() if "the Secret" in record["message"]]
+    assert told == ["the Secret cannot be read", "the Secret was read again"]
 
 
 async def test_another_namespace_is_out_of_reach_with_the_rights_of_one(api: KubernetesApi) -> None:
