@@ -92,15 +92,19 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
     """A result of another generation is dropped: the next check is due at once."""
     if result.generation != state.desired.generation:
         return _check_ended(state)
-    if _unread(state, result, now):
-        return _secret_unread(_check_ended(state), result, now, waits)
+    unread = _unread(state, result, now)
+    # A Secret that is only read again, and is the same or cannot be read, is no answer to a person's request.
+    nothing_new = not state.check.full and (unread or (result.failure is None and not result.asked_buildkite))
+    served = state.check.sync_request if nothing_new else result.sync_request
+    if unread:
+        return _secret_unread(_check_ended(state), result, served, now, waits)
     state = _credentials_read(state, result.credentials, now)
     check = replace(
         state.check,
         running_since=None,
         full=False,
         generation=result.generation,
-        sync_request=result.sync_request,
+        sync_request=served,
         credentials=result.credentials,
         unread=None,
     )
@@ -155,20 +159,20 @@ def _unread(state: ConnectorState, result: CheckResult, now: Instant) -> bool:
     return failure.remedy is Remedy.RETRY
 
 
-def _secret_unread(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
+def _secret_unread(
+    state: ConnectorState, result: CheckResult, served: str | None, now: Instant, waits: Waits
+) -> ConnectorState:
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
     if result.failure is None or state.checked:
         failure, check = result.failure, state.check
         wait = max(INVALID_SECRET_SECONDS, (failure and failure.retry_after) or 0.0)
         due = now.monotonic + wait
-        check = replace(check, sync_request=result.sync_request, secret_due=due)
+        check = replace(check, sync_request=served, secret_due=due, full_due=max(check.full_due, due))
         if failure is not None and (check.unread is None or check.unread.reason is not failure.reason):
             since = now.monotonic if check.unread is None else check.unread_since
             check = replace(check, unread=_stale(failure), unread_since=since)
         return replace(state, check=check)
-    check = replace(
-        state.check, generation=result.generation, sync_request=result.sync_request, preflight=None, unread=None
-    )
+    check = replace(state.check, generation=result.generation, sync_request=served, preflight=None, unread=None)
     return credentials_failed(replace(state, check=check), result.failure, now, waits)
 
 

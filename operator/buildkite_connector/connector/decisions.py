@@ -31,6 +31,7 @@ from buildkite_connector.connector.state import (
     SnapshotRequest,
     SyncPhase,
     claimed_identity,
+    for_task,
 )
 from buildkite_connector.connector.status_hold import hold_ends
 from buildkite_connector.connector.token_expiry import sentence_changes
@@ -166,7 +167,7 @@ def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> F
         hold = held(state.records, state.staged, spec.max_drop_percent, state.desired.accept_shrink)
         return Failure(Reason.SHRINK_HELD, hold) if hold is not None else None
     if state.blocked_by is not None:
-        return state.blocked_by
+        return for_task(state.blocked_by)
     return _backoff_failure(state, now) if state.sync is None else None
 
 
@@ -291,7 +292,7 @@ def _check_times(state: ConnectorState) -> Iterator[float]:
         if check.secret_read is SecretRead.NONE:
             yield check.secret_due
         if state.check_requested:
-            yield check.requested_at + REQUESTS_APART
+            yield max(check.requested_at + REQUESTS_APART, state.sync_blocked_until)
         if check.write_failure is not None:
             yield check.full_due
         if check.failure is not None:

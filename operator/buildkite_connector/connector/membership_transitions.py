@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from buildkite_connector.connector.credential_transitions import RECHECK_SECONDS
-from buildkite_connector.connector.state import ConnectorState
+from buildkite_connector.connector.state import ConnectorState, for_task
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import RECENT_CHANGES, ChangeRecord, ChangeResult, ProvisioningRecord
 from buildkite_connector.timing.clock import Instant
@@ -46,7 +46,7 @@ def blocked_writing(state: ConnectorState) -> Failure | None:
     if state.desired.spec.suspend:
         return Failure(Reason.SUSPENDED, "spec.suspend is true: nothing is changed until it is false.")
     if state.blocked_by is not None:
-        return state.blocked_by
+        return for_task(state.blocked_by)
     if state.check.write_failure is not None:
         return state.check.write_failure
     if not state.checked or state.check.credentials is None:

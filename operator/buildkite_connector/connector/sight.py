@@ -37,9 +37,8 @@ def sight_of(directory: Directory, token: TokenFacts) -> Sight:
 def seen(state: ConnectorState, sight: Sight) -> ConnectorState:
     """A sync of the desired state has ended; its scope decides what it can have seen."""
     scope, records = state.desired.scope, state.records
-    if scope.wants_teams:
-        records = replace(records, token_access=_access(records.token_access, sight))
-    state = replace(state, records=records)
+    access = _access(records.token_access, sight) if scope.wants_teams else None
+    state = replace(state, records=replace(records, token_access=access))
     return _protected(state, sight.slugs) if scope.wants_teams else state
 
 

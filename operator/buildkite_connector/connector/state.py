@@ -296,6 +296,14 @@ def host_id_taken(holder: str, host_id: str) -> Failure:
     )
 
 
+def for_task(blocked_by: Failure) -> Failure:
+    """What to tell C1 of a task. One that came before its host ID was found taken was meant for the other connector,
+    which can still do it: C1 may hand it out again."""
+    if blocked_by.reason is not Reason.HOST_ID_TAKEN:
+        return blocked_by
+    return Failure(blocked_by.reason, blocked_by.message)
+
+
 def uploaded_under(state: ConnectorState, task: TaskID) -> StagedSnapshot | None:
     """What C1 took under this task, when nothing was uploaded or changed since."""
     uploaded = state.uploaded

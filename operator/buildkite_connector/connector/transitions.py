@@ -145,11 +145,11 @@ def sync_succeeded(
 
     `covered`: the number of `TeamChanges` up to which it shows all changes. `sight`: what else the sync saw.
     """
-    if sight is not None:
-        state = seen(state, sight)
     run = state.sync
     inputs = run.inputs if run is not None else None
     current = inputs is not None and inputs.same(state.inputs)
+    if sight is not None and current:
+        state = seen(state, sight)
     next_sync = next_time(state.desired.spec.schedule, record.started_at, waits.jitter) if current else now.wall
     retired = (*state.retired, *((state.staged,) if state.staged is not None else ()))
     return replace(

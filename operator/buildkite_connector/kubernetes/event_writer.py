@@ -15,6 +15,7 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import Clock
 
 _MERGE = "application/merge-patch+json"
+_LONGEST_WAIT = 2.0
 _EVENTS_REMEMBERED = 1000
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class EventWriter:
     async def post(self, resource: ObservedResource, draft: EventDraft) -> None:
         """Post an event, or count it up if it was posted before. Never raises: events are only for people.
 
-        It is tried again once, when the API server asks to wait.
+        It is tried again once, when the API server asks to wait for a moment: the next status waits for the event.
         """
         identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
         name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -41,7 +42,7 @@ class EventWriter:
             try:
                 count = await self._create_or_count_event(resource, draft, name)
             except Failure as failure:
-                if failure.retry_after is None:
+                if failure.retry_after is None or failure.retry_after > _LONGEST_WAIT:
                     raise
                 await self._clock.sleep(failure.retry_after)
                 count = await self._create_or_count_event(resource, draft, name)

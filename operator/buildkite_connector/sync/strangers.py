@@ -12,7 +12,9 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.sync.listing import run_concurrently
 
 MOST_LEAVERS = 10
-"""How many people may have left an organization while it was read, and are asked for one by one."""
+"""How many strangers are asked for one by one at first. After the list of members was read again, it may be
+MOST_LEAVERS_SHARE of the accounts if that is more: a directory that removes many people at once is no fault."""
+MOST_LEAVERS_SHARE = 0.02
 MOST_NAMED = 3
 """How many ids a message has."""
 
@@ -29,13 +31,13 @@ async def meet_strangers(
     `strangers`: ids and names of a team's members who are not among these accounts. `ask` for one: None is no member of
     the organization. `reread` the organization's list of members, which is done when it lacks somebody, once.
 
-    Raises Failure LIST_INCOMPLETE when the list lacks members, or more than `MOST_LEAVERS` people are strangers.
+    Raises Failure LIST_INCOMPLETE when the list lacks members, or more people are strangers than leavers explain.
     """
     unknown = strangers(accounts)
-    if await _members(unknown, ask):
+    if await _members(unknown, ask, MOST_LEAVERS):
         accounts = await reread()
         unknown = strangers(accounts)
-        missing = await _members(unknown, ask)
+        missing = await _members(unknown, ask, max(MOST_LEAVERS, round(len(accounts) * MOST_LEAVERS_SHARE)))
         if missing:
             named = ", ".join(missing[:MOST_NAMED]) + ("" if len(missing) <= MOST_NAMED else ", …")
             raise Failure(
@@ -49,10 +51,10 @@ async def meet_strangers(
 
 
 async def _members(
-    unknown: Mapping[AccountID, str], ask: Callable[[AccountID], Awaitable[Account | None]]
+    unknown: Mapping[AccountID, str], ask: Callable[[AccountID], Awaitable[Account | None]], most: int
 ) -> list[AccountID]:
     """Which of them are members of the organization; all of them when they are too many to have left."""
-    if len(unknown) > MOST_LEAVERS:
+    if len(unknown) > most:
         return list(unknown)
     found: set[AccountID] = set()
 

@@ -68,7 +68,7 @@ class Life:
     syncs: dict[SyncID, Sync] = field(default_factory=dict)
     delivered: tuple[SyncID, Counts, datetime] | None = None
     read: Credentials | None = None
-    checked: tuple[object, float] | None = None
+    checked: tuple[object, float, bool] | None = None
     cleared: int = 0
     blocked_until: float = 0.0
     requested_at: float = float("-inf")
@@ -141,9 +141,9 @@ class Life:
             case CheckCredentials(full=full):
                 promise(self.check is None, BEGUN_ONCE, action)
                 asked = (self.desired.generation, self.desired.sync_request)
-                again = self.checked == (asked, self.now.monotonic)
-                promise(not again, "a Secret is not read again at once", action)
-                self.checked = (asked, self.now.monotonic)
+                again = self.checked in ((asked, self.now.monotonic, True), (asked, self.now.monotonic, full))
+                promise(not again, "a Secret is not read again at once, but for a check that asks more", action)
+                self.checked = (asked, self.now.monotonic, full)
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
                 self.check_requested()
                 self.state = on_credentials.check_started(self.state, self.now, full=full)

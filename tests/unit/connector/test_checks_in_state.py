@@ -162,12 +162,13 @@ def test_a_connector_that_works_goes_on_while_the_api_server_is_away() -> None:
     state = finished(ready(), credentials=None, failure=API_AWAY, sync_request="now")
     assert state.checked
     assert state.check.credentials == CREDENTIALS
-    assert state.check.sync_request == "now"
     assert seconds(state.check.secret_due) == pytest.approx(10)
 
 
 def test_an_edit_waits_for_the_api_server_with_a_backoff() -> None:
-    state = finished(replace(ready(), desired=desired(2)), credentials=None, failure=API_AWAY, sync_request="now")
+    edited = on_credentials.check_started(replace(ready(), desired=desired(2)), LATER, full=True)
+    result = CheckResult(2, "now", None, failure=API_AWAY)
+    state = on_credentials.check_finished(edited, result, LATER, waits())
     assert (state.check.generation, state.check.sync_request, state.check.preflight) == (2, "now", None)
     assert state.check.failure is not None
     assert seconds(state.check.full_due) == 22.5

@@ -88,7 +88,20 @@ def test_a_result_of_another_generation_changes_nothing_but_that_the_check_has_e
 
 def test_the_same_secret_read_again_changes_only_when_it_is_read_next() -> None:
     state = finished(check_started(ready(), after(5), full=False), sync_request="now")
-    assert state == with_check(ready(), sync_request="now", secret_due=READ_AGAIN)
+    assert state == with_check(ready(), secret_due=READ_AGAIN)
+
+
+def test_a_request_is_answered_by_a_check_that_asks_and_not_by_a_secret_that_is_only_read_again() -> None:
+    blocked = checked(ready(), after(5), REJECTED)
+    assert finished(blocked, sync_request="now").check.sync_request is None
+    assert finished(blocked, sync_request="now", credentials=None, failure=AWAY).check.sync_request is None
+    assert finished(with_check(blocked, full=True), sync_request="now").check.sync_request == "now"
+
+
+def test_a_full_check_of_a_secret_that_cannot_be_read_is_not_repeated_at_once() -> None:
+    blocked = with_check(ready(), write_failure=DOWN, full_due=after(9).monotonic, full=True)
+    state = finished(blocked, credentials=None, failure=AWAY)
+    assert state.check.full_due == state.check.secret_due == after(10 + 10).monotonic
 
 
 def test_a_good_answer_of_buildkite_ends_the_failure() -> None:
@@ -178,8 +191,8 @@ def test_a_connector_that_works_goes_on_while_the_kubernetes_api_is_away() -> No
     )
     assert state == with_check(
         ready(),
-        sync_request="now",
         secret_due=after(10 + 10).monotonic,
+        full_due=after(10 + 10).monotonic,
         unread=unread,
         unread_since=after(10).monotonic,
     )
@@ -207,7 +220,8 @@ def test_an_api_server_that_asks_to_wait_is_not_asked_before_and_puts_off_no_syn
 
 
 def test_a_connector_that_was_never_checked_fails_while_the_kubernetes_api_is_away() -> None:
-    state = finished(with_check(new(), preflight=PREFLIGHT), sync_request="now", credentials=None, failure=AWAY)
+    new_one = with_check(new(), preflight=PREFLIGHT, full=True)
+    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY)
     assert state.check.failure is not None
     assert state.check.failure.reason is AWAY.reason
     assert state.check == Check(

@@ -68,6 +68,8 @@ def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
 def test_accounts_alone_say_nothing_of_teams() -> None:
     state = ready(kinds=frozenset({ResourceKind.USER}))
     assert seen(state, Sight(False, 0)).records.token_access is None
+    before = replace(state, records=replace(state.records, token_access=TokenAccess(False, 1)))
+    assert seen(before, Sight(False, 0)).records.token_access is None  # teams were synced once, and are not any more
 
 
 def test_it_is_a_warning_in_credentials_valid_with_an_event_and_ready_stays_true() -> None:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.state import C1Identity, Inputs, claimed_identity, host_id_taken
+from buildkite_connector.connector.membership_transitions import blocked_writing
+from buildkite_connector.connector.state import C1Identity, Inputs, claimed_identity, for_task, host_id_taken
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, START, after, checked, desired, new, ready, restored
@@ -36,6 +37,15 @@ def test_a_taken_host_id_is_told_with_the_other_connector_and_the_ways_out() -> 
     uses = "BuildkiteConnector team-a/older.name.eu uses the same C1 client ID and host ID 'acme', and C1 takes the two"
     assert told.message.startswith(f"{uses} for one. This connector stays away from C1 and does not sync: ")
     assert told.message.endswith(": set another spec.delivery.hostID or client, or delete one of the two.")
+
+
+def test_a_task_that_came_before_its_host_id_was_found_taken_is_the_other_connectors() -> None:
+    handed_back = for_task(host_id_taken(HOLDER, "acme"))
+    assert (handed_back.reason, handed_back.remedy) == (Reason.HOST_ID_TAKEN, Remedy.RETRY)
+    assert for_task(REJECTED) is REJECTED
+    blocked = blocked_writing(replace(ready(), host_id_holder=HOLDER))
+    assert blocked is not None
+    assert blocked.remedy is Remedy.RETRY
 
 
 def test_a_check_s_failure_blocks_before_a_taken_host_id_and_that_before_c1() -> None:

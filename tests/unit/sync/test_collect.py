@@ -260,6 +260,15 @@ async def test_more_leavers_than_can_be_are_not_delivered() -> None:
         await collect(api, ACME, FULL_SCOPE)
 
 
+async def test_a_directory_that_removes_many_at_once_fails_no_sync_of_a_large_organization() -> None:
+    """Each of them is asked for, once the list of members was read again."""
+    left = range(1000, 1000 + MOST_LEAVERS + 5)
+    api = organization(accounts=1000, members=[[0, *left]])
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.report.accounts_added == len(left)
+    assert len({listing for listing, _ in api.asked if listing.startswith("account ")}) == len(left)
+
+
 async def test_the_first_failure_cancels_what_is_on_its_way_and_is_raised_as_it_is() -> None:
     api = organization(accounts=3000, members=[[0]] * 9)
     revoked = Failure(Reason.TOKEN_REJECTED, "revoked")

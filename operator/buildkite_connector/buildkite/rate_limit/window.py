@@ -93,7 +93,9 @@ class Window:
     Resets come in whole seconds, and nothing says which way they are rounded. The first guess is up:
     then no window ends later than its earliest answer says. A probe that still meets the old window
     proves the guess wrong, and one step is added from then on. Until the guess is proven, a share of
-    100 % keeps its last request for the probe, so that a probe is never refused.
+    100 % keeps its last request for the probe, so that a probe is never refused. What the request that opens a
+    window hears is exact either way and proves nothing: where it was the only one, a window that is used up is
+    waited for one step longer.
     """
 
     def __init__(self) -> None:
@@ -109,6 +111,8 @@ class Window:
         self._unheard = 0
         self._rounds_down = False
         self._on_time = 0
+        self._heard = 0
+        self._surely_on_time = 0
 
     def opens_at(self, percent: int, now: float) -> float:
         """When a request may go that may use up to `percent` of the limit.
@@ -150,7 +154,7 @@ class Window:
     @property
     def _turns_at(self) -> float:
         """From when on the window has turned, as far as is known."""
-        unsure = self._on_time < TURNS_ON_TIME and self._remaining == 0
+        unsure = self._surely_on_time < TURNS_ON_TIME and self._remaining == 0
         late = self._step if self._rounds_down or unsure or self._step <= MARGIN else 0.0
         return self._ends_by + late + MARGIN
 
@@ -166,6 +170,7 @@ class Window:
             return
         if not current and stamp.sent + told.reset < self._old_ends_before:
             return  # sent before the window turned, and of the window before
+        self._heard += 1
         if current and stamp.probe:
             self._rounds_down = True
             self._ends_by = now + told.reset
@@ -187,6 +192,8 @@ class Window:
             self._old_ends_before = (self._ends_by + ends_by) / 2
             if stamp.probe and stamp.sent < self._ends_by + self._step:
                 self._on_time += 1  # rounded down, it would most likely not have turned by then
+                self._surely_on_time += self._heard > 1
         self._limit, self._remaining, self._untold = told.limit, told.remaining, 0
         self._ends_by, self._step = ends_by, told.step
         self._epoch += 1
+        self._heard = 1

@@ -4,7 +4,7 @@ from collections import Counter
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.buildkite.rate_limit.limiter import Lane, Permit, RateLimiter
@@ -65,6 +65,16 @@ def test_the_share_goes_out_at_once_where_the_window_allows() -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example(
+    size=10,
+    percent=100,
+    others=0.875,
+    requests=5,
+    aligned=False,
+    rounds_up=False,
+    start=1000.0,
+    latencies=[(0.125, 0.125)],
+)
 @given(
     size=st.integers(10, 120),
     percent=st.integers(10, 100),
