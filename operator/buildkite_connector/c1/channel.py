@@ -43,6 +43,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_reconnect_backoff_ms", 30_000),
     # A stated bound on what a server may send: an answer to GetTask or Heartbeat, a status and its details.
     ("grpc.max_receive_message_length", LONGEST_MESSAGE),
+    # Answers are small. With the probe the window grows with the speed of whoever floods it, to 20 MB and more.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.max_metadata_size", MOST_METADATA),
     ("grpc.absolute_max_metadata_size", MOST_METADATA),
     # C1 publishes no service config: without this each lookup would also ask for a TXT record.

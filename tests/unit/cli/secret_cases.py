@@ -53,7 +53,7 @@ KINDS: dict[str, Callable[[str], bytes]] = {
     "JSON": lambda nonce: json.dumps(
         {"project": f"p-{nonce[:20]}", "key": nonce, "n": 1}, separators=(",", ":")
     ).encode(),
-    "slug": lambda nonce: f"staging_{nonce[:24].translate(LETTERS)}".encode(),
+    "slug": lambda nonce: nonce[:24].translate(LETTERS).encode(),
     "client ID": lambda nonce: f"{nonce[:20]}@{nonce[20:]}.internal-vault.example/{nonce[::-1]}".encode(),
     "binary": lambda nonce: b"\x00\xff\xfe" + nonce.encode() + b"\x80",
 }
