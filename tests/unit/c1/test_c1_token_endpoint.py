@@ -1,6 +1,7 @@
 """The token endpoint's connections and answers: deadlines, certificates, limits, and what is not read."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.endpoint import parse_endpoint
+from buildkite_connector.c1.token import LONGEST_TOKEN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import PLACEHOLDER
 from fakes.c1_world import SetClock, connect
 from harness.trust import NOBODY, reaching
 from simulators.c1.faults import TOKEN
@@ -146,6 +149,33 @@ async def test_a_token_that_fits_into_no_call_is_refused(sim: C1Simulator, lengt
 
     assert (failure.reason, failure.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
     assert f"answered with a token of {length} characters, of which 8192 fit into a call" in failure.message
+
+
+@pytest.mark.parametrize("pieces", [3, 4, 1000, 4000])
+async def test_however_many_dots_tokens_have_few_texts_are_sought(sim: C1Simulator, pieces: int) -> None:
+    token = ".".join(f"{number:06d}" for number in range(pieces))
+    sim.answer_token(200, json.dumps({"access_token": token, "expires_in": 0}), times=None)
+    async with connect(sim) as connector:
+        before = len(connector._tokens.redactor._secrets)
+        for _ in range(8):
+            with contextlib.suppress(Failure):
+                await connector.authenticate()
+        redactor = connector._tokens.redactor
+
+    assert len(redactor._secrets) - before <= 8 * 4  # eight assertions or tokens, and three parts of each
+    assert redactor.quote("000001") == "000001"
+    if len(token) <= LONGEST_TOKEN:
+        assert redactor.quote(f"no {token[4:16]} here") == f"no {PLACEHOLDER} here"
+
+
+async def test_each_part_of_a_jwt_is_taken_out_where_a_text_is_cut_off(sim: C1Simulator) -> None:
+    parts = ["header0123456789", "claims0123456789", "signature0123456789"]
+    sim.answer_token(200, json.dumps({"access_token": ".".join(parts), "expires_in": 60}))
+    async with connect(sim) as connector:
+        await connector.authenticate()
+        redactor = connector._tokens.redactor
+
+    assert [redactor.quote(f"no {part[:9]}") for part in parts] == [f"no {PLACEHOLDER}"] * 3
 
 
 @pytest.mark.parametrize(
