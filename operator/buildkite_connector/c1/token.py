@@ -192,7 +192,7 @@ class TokenSource:
         except TimeoutError:
             reason = Reason.C1_UNAVAILABLE
             what = f"gave no answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. It is asked again."
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
             reason, what = (
                 Reason.C1_UNREACHABLE,
                 f"could not be reached: {unreached(error, self._channel, self.redactor)}",

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from buildkite_connector.c1 import C1Settings
+from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
 from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.endpoint import parse_endpoint
 from buildkite_connector.c1.token import LONGEST_TOKEN
@@ -20,9 +21,9 @@ from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
 from unit.c1.token_calls import hello_fails, token_of
-from unit.hostile.c1_answers import head, next_task, whole
+from unit.hostile.c1_answers import CLIENT_SECRET, head, next_task, whole
 from unit.hostile.c1_call_answers import no_task
-from unit.hostile.c1_server import HostileC1
+from unit.hostile.c1_server import BROKEN_RECORD, HostileC1
 from unit.hostile.http_server import Part
 
 
@@ -85,6 +86,27 @@ async def test_without_the_ca_file_a_private_ca_is_not_trusted(sim: C1Simulator)
 
     assert failure.reason is Reason.C1_UNREACHABLE
     assert "SSL_CERT_FILE" in failure.message
+
+
+async def test_a_tls_record_that_cannot_be_read_is_a_network_failure() -> None:
+    async with HostileC1(lambda _: [BROKEN_RECORD], no_task).running() as address:
+        host, _, ca_file = address.partition(" ")
+        credentials = parse_credentials(f"otter@{host}/ccc", CLIENT_SECRET)
+        async with (
+            open_c1(C1Settings(allowed_hosts=host), reaching(Path(ca_file))) as c1,
+            c1.client(credentials, "acme.acme") as connector,
+        ):
+            failures = []
+            for ask in (connector.hello, functools.partial(c1.reach, credentials)):
+                with pytest.raises(Failure) as caught:
+                    await ask()
+                failures.append(caught.value)
+
+    for failure in failures:
+        assert (failure.reason, failure.remedy) == (Reason.C1_UNREACHABLE, Remedy.RETRY)
+        assert "could not be reached: " in failure.message
+        assert "SSL" in failure.message
+        assert "SSL_CERT_FILE" not in failure.message
 
 
 async def test_an_answer_that_is_too_long_is_refused_and_its_connection_closed() -> None:
