@@ -26,14 +26,14 @@ async def reach(channel: Channel, deadline: float, redactor: Redactor) -> dateti
             f"C1 at {channel.endpoint} gave no answer within {deadline:g} s"
             f"{connection_errors.by_way_of(channel.proxy)}. Check firewall and proxy.",
         ) from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
         raise Failure(
             Reason.C1_UNREACHABLE,
             f"C1 at {channel.endpoint} could not be reached: {unreached(error, channel, redactor)}",
         ) from None
 
 
-def unreached(error: httpx.HTTPError, channel: Channel, redactor: Redactor) -> str:
+def unreached(error: Exception, channel: Channel, redactor: Redactor) -> str:
     """Why an HTTP request to C1 brought no answer, and what to do, in two sentences."""
     proxy = channel.proxy
     if proxy is not None:

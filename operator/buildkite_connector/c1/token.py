@@ -18,7 +18,7 @@ from buildkite_connector.c1.errors import ROTATE, clock_failure
 from buildkite_connector.c1.reachability import unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.untrusted_text import SHORTEST_PIECE, Redactor
 from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
@@ -107,8 +107,8 @@ class TokenSource:
     @property
     def redactor(self) -> Redactor:
         """Knows the credentials that C1 has of this connector, and so may send back."""
-        assertions = [part for each in self._shown for part in each.split(".")]
-        return self._credentials.redactor.with_secrets(*self._shown, *assertions)
+        parts = [part for each in self._shown for part in _parts_of_jwt(each)]
+        return self._credentials.redactor.with_secrets(*self._shown, *parts)
 
     @property
     def wrong_clock(self) -> str | None:
@@ -163,13 +163,13 @@ class TokenSource:
                 f"answered with an empty token. {ROTATE}",
                 remedy=Remedy.CREDENTIALS,
             )
-        self._shown.append(answer.access_token)
         if len(answer.access_token) > LONGEST_TOKEN:
             raise self._failure(
                 Reason.C1_UNAVAILABLE,
                 f"answered with a token of {len(answer.access_token)} characters, of which {LONGEST_TOKEN} fit into a "
                 f"call. {_ASKED_AGAIN}",
             )
+        self._shown.append(answer.access_token)
         lifetime = min(answer.expires_in, _LONGEST_USE) if answer.expires_in > 0 else 0.0  # also where it is NaN
         renew_at = asked_at + lifetime - min(_RENEW_BEFORE, lifetime * _RENEW_SHARE)
         return AccessToken(f"{_scheme(answer.token_type)} {answer.access_token}", renew_at)
@@ -192,7 +192,7 @@ class TokenSource:
         except TimeoutError:
             reason = Reason.C1_UNAVAILABLE
             what = f"gave no answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. It is asked again."
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
             reason, what = (
                 Reason.C1_UNREACHABLE,
                 f"could not be reached: {unreached(error, self._channel, self.redactor)}",
@@ -249,6 +249,12 @@ class TokenSource:
     @property
     def _url(self) -> httpx.URL:
         return self._http.base_url.join(TOKEN_PATH)
+
+
+def _parts_of_jwt(token: str) -> list[str]:
+    """The parts of `token` that may be secret on their own. Only a JWT has any, so that C1 cannot make them many."""
+    parts = token.split(".", 3)
+    return [part for part in parts if len(part) >= SHORTEST_PIECE] if len(parts) == 3 else []
 
 
 def _scheme(token_type: str) -> str:

@@ -83,8 +83,7 @@ class Credentials:
         """
         slug = self.organization.slug if self.organization is not None else ""
         secrets = (self.api_token, self.write_api_token, *self._parts_of_the_client())
-        held = (text for secret in secrets for text in held_in_base64(secret))
-        return Redactor((*secrets, *held), private=(self.client_id, slug))
+        return Redactor((*secrets, *map(held_in_base64, secrets)), private=(self.client_id, slug))
 
     def _parts_of_the_client(self) -> Iterator[str]:
         """What is secret of ID and secret whatever becomes of the host; C1's own words are not."""

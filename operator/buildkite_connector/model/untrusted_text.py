@@ -255,16 +255,21 @@ def _in_base64(raw: bytes) -> Iterator[str]:
             yield part.replace("+", "-").replace("/", "_")
 
 
-def held_in_base64(secret: str) -> Iterator[str]:
-    """What a credential holds that is base64 itself, as a JWK with its private key, where that is text."""
+def held_in_base64(secret: str) -> str:
+    """What a credential holds that is base64 itself, as a JWK with its private key, where that is text.
+
+    It is one text, however many runs of base64 there are: each secret of a redactor costs time at every use.
+    """
+    held = []
     for match in _BASE64.finditer(secret):
         encoded = match[0].rstrip("=").replace("+", "-").replace("/", "_")
         try:
             text = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii")
         except (binascii.Error, UnicodeDecodeError):
             continue
-        if text.isprintable():
-            yield text
+        if text.isprintable() and len(text) >= SHORTEST_PIECE:
+            held.append(text)
+    return "".join(held)
 
 
 def _as_text(secret: str) -> Iterator[str]:

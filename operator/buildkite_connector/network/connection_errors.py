@@ -67,8 +67,11 @@ def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str
             "something in between speaks HTTP/1.1 only, and gRPC needs HTTP/2",
             f"Exempt {host} from TLS inspection{f' by the proxy {named(proxy)}' if proxy else ''}.",
         )
-    if re.search(r"ssl|certificate", details, re.IGNORECASE):
+    if re.search(r"CERTIFICATE_VERIFY_FAILED|is not in peer certificate|Hostname Verification Check failed", details):
         return untrusted(quote(details), host, proxy)
+    if re.search(r"SSL_ERROR_SSL|(?i:tls|ssl) handshake failed", details):
+        what = f"TLS failed ({quote(details)})"
+        return through(proxy, what) if proxy else ConnectionTrouble(what, EGRESS)
     if proxy is not None:
         return through(proxy, f"the connection failed ({quote(details)})")
     return None

@@ -1,25 +1,29 @@
 """The token endpoint's connections and answers: deadlines, certificates, limits, and what is not read."""
 
 import asyncio
+import contextlib
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from buildkite_connector.c1 import C1Settings
+from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
 from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.endpoint import parse_endpoint
+from buildkite_connector.c1.token import LONGEST_TOKEN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.untrusted_text import PLACEHOLDER
 from fakes.c1_world import SetClock, connect
 from harness.trust import NOBODY, reaching
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
 from unit.c1.token_calls import hello_fails, token_of
-from unit.hostile.c1_answers import head, next_task, whole
+from unit.hostile.c1_answers import CLIENT_SECRET, head, next_task, whole
 from unit.hostile.c1_call_answers import no_task
-from unit.hostile.c1_server import HostileC1
+from unit.hostile.c1_server import BROKEN_RECORD, HostileC1
 from unit.hostile.http_server import Part
 
 
@@ -84,6 +88,27 @@ async def test_without_the_ca_file_a_private_ca_is_not_trusted(sim: C1Simulator)
     assert "SSL_CERT_FILE" in failure.message
 
 
+async def test_a_tls_record_that_cannot_be_read_is_a_network_failure() -> None:
+    async with HostileC1(lambda _: [BROKEN_RECORD], no_task).running() as address:
+        host, _, ca_file = address.partition(" ")
+        credentials = parse_credentials(f"otter@{host}/ccc", CLIENT_SECRET)
+        async with (
+            open_c1(C1Settings(allowed_hosts=host), reaching(Path(ca_file))) as c1,
+            c1.client(credentials, "acme.acme") as connector,
+        ):
+            failures = []
+            for ask in (connector.hello, functools.partial(c1.reach, credentials)):
+                with pytest.raises(Failure) as caught:
+                    await ask()
+                failures.append(caught.value)
+
+    for failure in failures:
+        assert (failure.reason, failure.remedy) == (Reason.C1_UNREACHABLE, Remedy.RETRY)
+        assert "could not be reached: " in failure.message
+        assert "SSL" in failure.message
+        assert "SSL_CERT_FILE" not in failure.message
+
+
 async def test_an_answer_that_is_too_long_is_refused_and_its_connection_closed() -> None:
     def endless(_: str) -> Iterator[Part]:
         yield head()
@@ -146,6 +171,33 @@ async def test_a_token_that_fits_into_no_call_is_refused(sim: C1Simulator, lengt
 
     assert (failure.reason, failure.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
     assert f"answered with a token of {length} characters, of which 8192 fit into a call" in failure.message
+
+
+@pytest.mark.parametrize("pieces", [3, 4, 1000, 4000])
+async def test_however_many_dots_tokens_have_few_texts_are_sought(sim: C1Simulator, pieces: int) -> None:
+    token = ".".join(f"{number:06d}" for number in range(pieces))
+    sim.answer_token(200, json.dumps({"access_token": token, "expires_in": 0}), times=None)
+    async with connect(sim) as connector:
+        before = len(connector._tokens.redactor._secrets)
+        for _ in range(8):
+            with contextlib.suppress(Failure):
+                await connector.authenticate()
+        redactor = connector._tokens.redactor
+
+    assert len(redactor._secrets) - before <= 8 * 4  # eight assertions or tokens, and three parts of each
+    assert redactor.quote("000001") == "000001"
+    if len(token) <= LONGEST_TOKEN:
+        assert redactor.quote(f"no {token[4:16]} here") == f"no {PLACEHOLDER} here"
+
+
+async def test_each_part_of_a_jwt_is_taken_out_where_a_text_is_cut_off(sim: C1Simulator) -> None:
+    parts = ["header0123456789", "claims0123456789", "signature0123456789"]
+    sim.answer_token(200, json.dumps({"access_token": ".".join(parts), "expires_in": 60}))
+    async with connect(sim) as connector:
+        await connector.authenticate()
+        redactor = connector._tokens.redactor
+
+    assert [redactor.quote(f"no {part[:9]}") for part in parts] == [f"no {PLACEHOLDER}"] * 3
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from unit.hostile.c1_answers import (
     endless_hints,
     good_token,
     gzip_bomb,
+    head,
     never,
     next_task,
     repeated,
@@ -50,7 +51,7 @@ from unit.hostile.c1_call_answers import (
     sync_task,
     task,
 )
-from unit.hostile.c1_server import CallAnswer, HostileC1, TokenAnswer
+from unit.hostile.c1_server import BROKEN_RECORD, CallAnswer, HostileC1, TokenAnswer
 from unit.hostile.http_server import Part
 from unit.hostile.rows import Bounds, Row
 
@@ -128,6 +129,12 @@ ROWS: list[Row] = [
     hostile("token: credentials for a status line", "could not be reached", token=echo_in_garbage),
     hostile("token: credentials for a coding", "content coding", token=echo_in_coding),
     hostile("token: credentials for a location", "answered 302|could not be reached", token=echo_in_location),
+    hostile("token: a TLS record that cannot be read", "could not be reached", token=lambda _: [BROKEN_RECORD]),
+    hostile(
+        "token: a body that ends in such a record",
+        "could not be reached",
+        token=lambda _: [head(length=1000), b"{", BROKEN_RECORD],
+    ),
     hostile("port: garbage in place of TLS", "could not be reached", plain=lambda: [bytes(range(256)) * 1000]),
     hostile("port: plain HTTP", "could not be reached", plain=lambda: whole(json.dumps(GOOD_TOKEN))("")),
     hostile("port: no handshake", "could not be reached|no answer within", plain=never),

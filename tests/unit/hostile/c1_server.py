@@ -6,6 +6,7 @@ HTTP/2 is by hand (RFC 9113), as no library lets a server break its rules.
 import asyncio
 import contextlib
 import functools
+import os
 import ssl
 import struct
 import tempfile
@@ -35,6 +36,13 @@ class Flow:
 
     data: bytes
 
+
+class BesideTls(bytes):
+    """A part that goes out as it is, under the TLS of the connection."""
+
+
+BROKEN_RECORD = BesideTls(b"\x17\x03\x03\x00\x20" + bytes(32))
+"""A TLS record that the client cannot decrypt."""
 
 TokenAnswer = Callable[[str], Iterable[Part]]
 """Of the request's form, as it came. The connection is closed after the last part."""
@@ -124,7 +132,7 @@ class HostileC1:
             await _Http2(self._call, reader, writer).serve()
         else:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = int(head.lower().partition("content-length:")[2].partition("\r\n")[0])
+            length = int(head.lower().partition("content-length:")[2].partition("\r\n")[0] or 0)
             form = (await reader.readexactly(length)).decode()
             await _send(self._token(form), reader, writer)
             writer.close()
@@ -141,6 +149,8 @@ async def _send(parts: Iterable[Part], reader: asyncio.StreamReader, writer: asy
                     while await reader.read(65_536):
                         pass
                     return
+        elif isinstance(part, BesideTls):
+            os.write(writer.get_extra_info("socket").fileno(), part)
         else:
             writer.write(part)
             await writer.drain()

@@ -96,6 +96,17 @@ def test_what_a_client_secret_holds_is_taken_out_too() -> None:
     assert "kuwsxERJxWl7" not in redactor.quote('no key {"d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAx"}')
 
 
+def test_however_many_runs_of_base64_a_value_has_few_texts_are_sought() -> None:
+    held = [f"{number:06d}piece" + "x" * (number % 3) for number in range(400)]
+    value = ".".join(base64.urlsafe_b64encode(each.encode()).decode().rstrip("=") for each in held)
+    redactor = Credentials("", value, value[1:], write_api_token=value[2:]).redactor
+
+    assert len(redactor._secrets) <= 6  # three values, and what each holds
+    for each in held:
+        shown = f"no {PLACEHOLDER} here" if len(each) >= SHORTEST_PIECE else f"no {each} here"
+        assert redactor.quote(f"no {each} here") == shown
+
+
 @pytest.mark.parametrize("prefix", ["", "a", "ab", "user:"])
 def test_a_credential_inside_a_longer_base64_text_is_taken_out(prefix: str) -> None:
     encoded = base64.b64encode(f"{prefix}{SECRET}:tail".encode()).decode()
