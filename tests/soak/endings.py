@@ -60,7 +60,8 @@ class Endings:
         self._chance = chance
         self._moment = ""
         self._handed: dict[str, int] = {}
-        self._received = 0
+        self._since = mode.c1.clock.now()
+        """When the process began. C1 may accept what a killed one had sent whole a moment after its end."""
 
     async def kill_once(self) -> None:
         """`kill -9` at a random moment."""
@@ -83,6 +84,7 @@ class Endings:
 
     async def settle(self) -> None:
         """One more process, left alone: all that was begun ends, and one snapshot is left on the disk."""
+        self._since = self.mode.c1.clock.now()
         async with self.mode.process():
             task_id = await self._deliver()
             await self.mode.c1.wait_for(self._all_ended, PATIENCE)
@@ -131,6 +133,7 @@ class Endings:
         self._handed = {task.id: task.handed_out for task in self.mode.c1.tasks.values()}
         self._moment = self._chance.choice(self.moments)
         self.tally.moments[self._moment] += 1
+        self._since = self.mode.c1.clock.now()
         process = self.mode.process()
         await process.begin()
         try:
@@ -156,9 +159,8 @@ class Endings:
         c1 = self.mode.c1
         delivered = Counter(received.task_id for received in c1.ingested)
         assert max(delivered.values(), default=0) <= 1, f"{when} a task was delivered twice"
-        uploaded = Counter(received.task_id for received in c1.received[self._received :])
+        uploaded = Counter(received.task_id for received in c1.received if received.began >= self._since)
         assert max(uploaded.values(), default=0) <= 1, f"{when} one process had uploaded twice under a task"
-        self._received = len(c1.received)
         assert all(received.read is not None for received in c1.received), when
         broken = [each for each in c1.violations if not any(told in each for told in EXPECTED)]
         assert broken == [], f"{when} C1 notes {broken}"
