@@ -117,6 +117,26 @@ def test_an_endpoint_that_is_no_url_is_refused_by_its_variable(
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_http_proxy_must_be_usable_only_where_otlp_goes_through_it(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(proxies=read_proxies({"HTTP_PROXY": "socks5://proxy:1080"}))
+    common = {"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    with opened({**common, ENDPOINT: "https://collector.example:4318"}, monkeypatch, network):
+        pass
+    through_it = {**common, ENDPOINT: "http://collector.example:4318"}
+    if protocol == "grpc":  # which asks for HTTPS_PROXY
+        with opened(through_it, monkeypatch, network):
+            pass
+    else:
+        with (
+            pytest.raises(Failure, match=r"^HTTP_PROXY is an address with socks5://"),
+            opened(through_it, monkeypatch, network),
+        ):
+            pass
+
+
 class Fleet:
     """Connectors by name, as metrics read them."""
 
