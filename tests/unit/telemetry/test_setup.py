@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import requests
 from opentelemetry.util.re import parse_env_headers
 
 from buildkite_connector.model.directory import Organization, OrganizationSlug
@@ -14,6 +15,7 @@ from buildkite_connector.model.observer import Work
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from buildkite_connector.network import Network, read_proxies
 from buildkite_connector.telemetry.metrics import ProcessGauges
+from buildkite_connector.telemetry.otlp_session import otlp_session
 from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from harness.trust import DIRECT
@@ -135,6 +137,12 @@ def test_http_proxy_must_be_usable_only_where_otlp_goes_through_it(
             opened(through_it, monkeypatch, network),
         ):
             pass
+
+
+def test_a_redirect_to_plain_http_is_an_error_that_the_exporter_logs() -> None:
+    session = otlp_session(Network(proxies=read_proxies({"HTTP_PROXY": "socks5://proxy:1080"})))
+    with pytest.raises(requests.exceptions.RequestException, match=r"^HTTP_PROXY is an address with socks5://"):
+        session.post("http://collector.example:4318", timeout=1.0)
 
 
 class Fleet:
