@@ -162,7 +162,6 @@ BROKEN: dict[str, tuple[str, Make, str]] = {
         lambda *_: f"http://svc:a:b/{PASSWORD}@proxy.example:9",
         "HTTPS_PROXY is not like http://[user:password@]host:port",
     ),
-    "a proxy for plain http": ("http_proxy", lambda *_: "nonsense://", "http_proxy is not like http://"),
     "no such file": ("SSL_CERT_FILE", lambda *_: "/nowhere/ca.pem", "SSL_CERT_FILE names /nowhere/ca.pem, and there"),
     "an empty file": ("SSL_CERT_FILE", file_of(lambda _: b""), "named.pem, which is empty"),
     "a folder": ("SSL_CERT_FILE", lambda folder, _: str(folder), "which is a directory: directories go into"),

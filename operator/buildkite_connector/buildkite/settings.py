@@ -65,15 +65,16 @@ class BuildkiteSettings:
 
 
 def _check_url(url: str) -> None:
+    """Nothing that may be a password is quoted: of a URL with one that is not escaped, any part may be."""
     expected = "BUILDKITE_API_URL must be like https://api.buildkite.com/v2"
+    if "@" in url:
+        raise ValueError(f"{expected}, without a user name or password in it.")
     try:
         parts = urlsplit(url)
         host = parts.hostname
         _ = parts.port, httpx.URL(url).host  # which also reads a part that begins with xn--
-    except (ValueError, httpx.InvalidURL) as error:
-        raise ValueError(f"{expected}, but it is no URL: {error}.") from None
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{expected}, without a user name or password in it.")
+    except (ValueError, httpx.InvalidURL):
+        raise ValueError(f"{expected}, but it is no URL: its host or port cannot be used.") from None
     if parts.query or parts.fragment:
         raise ValueError(f"{expected}, without a query or fragment.")
     if parts.scheme not in ("https", "http") or not host:

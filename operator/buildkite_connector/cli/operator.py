@@ -91,7 +91,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
         "resources": lambda: None if ready.is_set() else "not all resources were seen yet",
         "crd": lambda: schema.outdated or None,
     }
-    login = choose_client_config(os.environ, Path.home(), network)
+    login = choose_client_config(os.environ, network)
     with open_telemetry(os.environ, network, gauges) as telemetry:
         async with (
             serve(settings.http_address, alive, ready_checks, telemetry.scrape),

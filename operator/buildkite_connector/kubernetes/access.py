@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Never, Protocol
+from urllib.parse import urlsplit
 
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.network import Network, Proxy, Trust, parse_trust
@@ -85,6 +86,15 @@ class InClusterLogin:
         if not host or not port:
             raise AccessError("KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set")
         server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        try:
+            parts = urlsplit(server)
+            usable = bool(parts.hostname) and bool(parts.port)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise AccessError(
+                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address, like 10.0.0.1 and 443"
+            )
         token, authority = read_token(self.directory / "token"), self.directory / "ca.crt"
         return Access(
             server,

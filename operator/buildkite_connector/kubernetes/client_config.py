@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
 import aiohttp
@@ -21,13 +20,13 @@ __all__ = ("ClientConfig", "InClusterLogin", "KopfClientConfig", "KubeconfigLogi
 _logger = logging.getLogger(__name__)
 
 
-def choose_client_config(environment: Mapping[str, str], home: Path, network: Network) -> ClientConfig:
+def choose_client_config(environment: Mapping[str, str], network: Network) -> ClientConfig:
     """`KUBECONFIG`, else the cluster that the process runs in, else the file where kubectl keeps its own."""
     if path := environment.get("KUBECONFIG"):
         return KubeconfigLogin(path, network)
     if "KUBERNETES_SERVICE_HOST" in environment:
         return InClusterLogin(environment, network)
-    return KubeconfigLogin(str(home / ".kube" / "config"), network)
+    return KubeconfigLogin("~/.kube/config", network)
 
 
 class KopfClientConfig:

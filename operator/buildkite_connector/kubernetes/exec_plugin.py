@@ -10,9 +10,9 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from buildkite_connector.kubernetes.access import AccessError
 from buildkite_connector.model.untrusted_text import Redactor
@@ -36,22 +36,26 @@ class Plugin:
     cluster: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+"""As kubectl takes it, null is the empty string."""
+
+
 class ExecStatus(BaseModel):
     """What the program gives: a token, a client certificate with its key, or both."""
 
     model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
-    token: str = ""
-    clientCertificateData: str = ""  # noqa: N815 - Kubernetes' names
-    clientKeyData: str = ""  # noqa: N815
+    token: Text = ""
+    clientCertificateData: Text = ""  # noqa: N815 - Kubernetes' names
+    clientKeyData: Text = ""  # noqa: N815
     expirationTimestamp: AwareDatetime | None = None  # noqa: N815
 
 
 class _ExecCredential(BaseModel):
     model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
-    apiVersion: str = ""  # noqa: N815
-    kind: str = ""
+    apiVersion: Text = ""  # noqa: N815
+    kind: Text = ""
     status: ExecStatus | None = None
 
 

@@ -7,7 +7,9 @@ is asked only where there is nothing else to log in with. Over plain http no cre
 
 import base64
 import binascii
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,26 +184,51 @@ class _Merged:
 def _merged(paths: str) -> _Merged:
     """All files as one: for each name and for current-context, the first file that has it wins."""
     entries: dict[tuple[str, str], _Entry] = {}
-    current, missing = "", True
-    for path in dict.fromkeys(Path(each).expanduser() for each in paths.split(os.pathsep) if each):
-        if not path.exists():
-            continue
-        missing = False
+    current = ""
+    files = dict.fromkeys(path for each in paths.split(os.pathsep) if each and (path := _existing(each)))
+    for path in files:
         config = _parsed(path)
         current = current or _text(config, "current-context", path)
         for kind in ("cluster", "user", "context"):
             for entry in _entries(config, kind, path):
                 entries.setdefault((kind, entry.name), entry)
-    if missing:
+    if not files:
         raise AccessError("there is no such file")
     if not current:
         raise AccessError("current-context is not set; set it with `kubectl config use-context`")
     return _Merged(current, entries)
 
 
+def _existing(path: str) -> Path | None:
+    """None where there is no such file."""
+    try:
+        found = Path(path).expanduser()
+        return found if found.exists() else None
+    except OSError as error:
+        raise AccessError(f"{path} cannot be read ({error.strerror})") from None
+    except (RuntimeError, ValueError):
+        raise AccessError(f"{path} cannot be read (no usable path, or no home directory for its ~)") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: an unquoted date is a string, and an escape for half a character is an error."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if re.search("[\ud800-\udfff]", value):
+            raise yaml.constructor.ConstructorError(problem="half a character", problem_mark=node.start_mark)
+        return value
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _parsed(path: Path) -> Mapping[object, object]:
     try:
-        config = yaml.safe_load(read_file(path).decode("utf-8-sig"))
+        config = yaml.load(read_file(path).decode("utf-8-sig"), _Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.MarkedYAMLError as error:  # whose text may repeat a part of the file
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
@@ -254,7 +281,7 @@ async def _access(config: _Merged, network: Network, clock: Clock) -> Access:
     if not server.startswith("https:"):
         return Access(server, headers=headers, proxy=proxy)
     ca = _certificate_authority(cluster_entry, cluster)
-    told = _told_of_the_cluster(cluster, server, ca)
+    told = _told_of_the_cluster(cluster_entry, cluster, server, ca)
     identity = await _identity(user_entry, user, told, clock)
     trust = None if cluster.insecure_skip_tls_verify else ca or network.trust
     tls = Tls(trust, identity.pem)
@@ -431,9 +458,13 @@ async def _from_plugin(plugin: Plugin, clock: Clock) -> _Identity:
     return _with_token(token, pem, good_for)
 
 
-def _told_of_the_cluster(cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
+def _told_of_the_cluster(entry: _Entry, cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
     """What a plugin hears of the cluster, where it is to hear of it: `Cluster` of client.authentication.k8s.io."""
     extensions = {each.name: each.extension for each in cluster.extensions}
+    try:
+        json.dumps(extensions.get(_EXEC_EXTENSION), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        entry.refuse(f"extensions: {_EXEC_EXTENSION} holds what JSON cannot, so no plugin can be told of it")
     told = {
         "server": server,
         "tls-server-name": cluster.tls_server_name,

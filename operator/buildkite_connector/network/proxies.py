@@ -24,7 +24,9 @@ _AUTHORITY = re.compile(
     # As Go's url.Parse has it: the last @ ends the user's part, in which %, if any, begins an escape.
     r"(?:(?P<user>(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})*)"
     r"(?::(?P<password>(?:[A-Za-z0-9._~!$&'()*+,;=@:-]|%[0-9A-Fa-f]{2})*))?@)?"
-    r"(?:(?P<name>[A-Za-z0-9._-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5})?)?/?"
+    r"(?:(?P<name>[A-Za-z0-9._-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5})?)?"
+    # A path means nothing. With an @ it is part of a password that is not escaped.
+    r"(?:/[^@?#\s]*)?"
 )
 _NAMED_SCHEMES = frozenset({"https", "socks", "socks4", "socks4a", "socks5", "socks5h"})
 """Of other schemes not even the name is shown: it may be part of a password."""
@@ -77,10 +79,13 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """`warnings`: sentences about what is set and not read."""
+    """`warnings`: sentences about what is set and not read.
+
+    `http` may be why HTTP_PROXY cannot be used: that matters only to plain http, which few processes speak.
+    """
 
     https: Proxy | None = None
-    http: Proxy | None = None
+    http: Proxy | Failure | None = None
     everything_direct: bool = False
     direct: tuple[_Entry, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -88,7 +93,8 @@ class Proxies:
     def proxy_for(self, url: str) -> Proxy | None:
         """The proxy for a URL; None where its host is reached directly, as this machine always is.
 
-        For gRPC ask with https, whether the connection is encrypted or not, as grpc-go does.
+        For gRPC ask with https, whether the connection is encrypted or not, as grpc-go does. Raises Failure
+        SPEC_INVALID for a proxy that cannot be used, and ValueError for what is no URL.
         """
         parts = urlsplit(url)
         proxy = {"https": self.https, "http": self.http}.get(parts.scheme)
@@ -99,18 +105,31 @@ class Proxies:
         if address is not None and address.is_loopback:
             return None
         port = parts.port or PORTS[parts.scheme]
-        return None if any(entry.matches(host, address, port) for entry in self.direct) else proxy
+        if any(entry.matches(host, address, port) for entry in self.direct):
+            return None
+        if isinstance(proxy, Failure):
+            raise proxy.without_traceback()
+        return proxy
 
 
 def read_proxies(environment: Mapping[str, str]) -> Proxies:
-    """Raises Failure SPEC_INVALID for a proxy that cannot be used; nothing of the variable's text is in it."""
-    https, http = _read_proxy(environment, HTTPS_VARIABLE), _read_proxy(environment, HTTP_VARIABLE)
-    warnings: tuple[str, ...] = ()
+    """Raises Failure SPEC_INVALID for an HTTPS_PROXY that cannot be used; nothing of the variable's text is in it.
+
+    An HTTP_PROXY that cannot be used is a warning, and a Failure for those who ask for it.
+    """
+    https = _read_proxy(environment, HTTPS_VARIABLE)
+    http: Proxy | Failure | None
+    warnings: list[str] = []
+    try:
+        http = _read_proxy(environment, HTTP_VARIABLE)
+    except Failure as failure:
+        http = failure.without_traceback()
+        warnings.append(f"{failure.message} Until then no plain http URL can be reached through a proxy.")
     if _value(environment, UNREAD_VARIABLE) and https is None:
-        warnings = (f"{UNREAD_VARIABLE} is set and is not read: set {HTTPS_VARIABLE} to go through a proxy.",)
+        warnings.append(f"{UNREAD_VARIABLE} is set and is not read: set {HTTPS_VARIABLE} to go through a proxy.")
     entries = [each.strip().lower() for each in _value(environment, NO_PROXY_VARIABLE).split(",")]
     read = tuple(entry for entry in map(_entry, entries) if entry is not None)
-    return Proxies(https, http, "*" in entries, read, warnings)
+    return Proxies(https, http, "*" in entries, read, tuple(warnings))
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

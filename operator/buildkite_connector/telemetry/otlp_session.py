@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.network import Network, Proxy
 from buildkite_connector.network.connection_errors import ConnectionTrouble, refused_by_proxy, through, untrusted
@@ -48,7 +49,10 @@ class _NetworkAdapter(HTTPAdapter):
         The exporter tries ConnectionError again and RequestException not.
         """
         url = request.url or ""
-        proxy = self._network.proxy_for(url)
+        try:
+            proxy = self._network.proxy_for(url)
+        except Failure as failure:  # for a redirect: the endpoint itself is asked for at the start
+            raise requests.exceptions.RequestException(failure.message, request=request) from None
         options["proxies"] = {urlsplit(url).scheme: proxy.url} if proxy else {}
         try:
             return super().send(request, *arguments, **options)

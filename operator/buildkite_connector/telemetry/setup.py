@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -27,6 +28,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.util.re import parse_env_headers
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from buildkite_connector import __version__
@@ -75,9 +77,13 @@ def choose_exports(environment: Mapping[str, str]) -> Exports:
 def open_telemetry(environment: Mapping[str, str], network: Network, gauges: ProcessGauges) -> Iterator[Exported]:
     """Telemetry for as long as the context lasts; what is not exported yet is flushed at its end.
 
-    Raises Failure as `choose_exports` does.
+    Raises Failure as `choose_exports` does, before anything is opened.
     """
     exports = choose_exports(environment)
+    for signal, chosen in (("METRICS", exports.metrics), ("TRACES", exports.traces)):
+        if "otlp" in chosen:
+            _check_headers(environment, signal)
+            _check_endpoint(environment, network, signal)
     ours = Resource({"service.name": "buildkite-connector", "service.version": __version__})
     resource = Resource.create().merge(ours).merge(OTELResourceDetector().detect())
     endings: list[Callable[[], object]] = []
@@ -142,6 +148,49 @@ def _protocol(environment: Mapping[str, str], signal: str) -> str:
     return "http/protobuf"
 
 
+def _setting(environment: Mapping[str, str], signal: str, name: str) -> tuple[str, str]:
+    """The variable that counts for the signal, and its value; empty where neither its own nor the shared one is set."""
+    own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+    return next(((each, environment[each]) for each in (own, shared) if environment.get(each)), (shared, ""))
+
+
+def _check_headers(environment: Mapping[str, str], signal: str) -> None:
+    """Raises Failure for headers that the exporter would leave out and log, with the credentials that they hold."""
+    logging.getLogger("opentelemetry.util.re").addFilter(_drop)
+    variable, headers = _setting(environment, signal, "HEADERS")
+    if not all(parse_env_headers(each, liberal=True) for each in headers.split(",") if each.strip()):
+        raise Failure(
+            Reason.SPEC_INVALID,
+            f"{variable} is not like name=value, with commas between several. Correct the variable; special characters"
+            " of a value are written as percent escapes there (a comma as %2C).",
+            remedy=Remedy.EDIT,
+        )
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _check_endpoint(environment: Mapping[str, str], network: Network, signal: str) -> None:
+    """Raises Failure for an endpoint that is no URL, and for one whose proxy cannot be used."""
+    variable, endpoint = _setting(environment, signal, "ENDPOINT")
+    if _protocol(environment, signal) == "grpc":
+        endpoint = f"https://{_grpc_target(endpoint)}"
+    try:
+        _ = urlsplit(endpoint).port
+        network.proxy_for(endpoint)
+    except ValueError:  # whose text may hold a part of a password
+        raise Failure(
+            Reason.SPEC_INVALID,
+            f"{variable} is no URL like http://collector:4318: its host or port cannot be used. Correct the variable.",
+            remedy=Remedy.EDIT,
+        ) from None
+
+
+def _grpc_target(endpoint: str) -> str:
+    return endpoint.rpartition("://")[2].partition("/")[0] or "localhost:4317"
+
+
 # ruff: noqa: PLC0415  (an exporter's libraries are loaded where it is used)
 
 
@@ -175,13 +224,9 @@ def _grpc_arguments(environment: Mapping[str, str], network: Network, signal: st
     """Proxy and authorities of an exporter over gRPC; it reads its endpoint and its own certificates by itself."""
     import grpc
 
-    def setting(name: str) -> str:
-        own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
-        return environment.get(own) or environment.get(shared) or ""
-
-    target = setting("ENDPOINT").rpartition("://")[2].partition("/")[0] or "localhost:4317"
+    target = _grpc_target(_setting(environment, signal, "ENDPOINT")[1])
     credentials = None
-    if not setting("CERTIFICATE"):
+    if not _setting(environment, signal, "CERTIFICATE")[1]:
         credentials = grpc.ssl_channel_credentials(root_certificates=network.trust.pem)
     return {"credentials": credentials, "channel_options": network.grpc_options(target)}
 

@@ -49,9 +49,30 @@ def test_anything_else_is_refused_with_a_sentence(url: str, complaint: str) -> N
         BuildkiteSettings(url)
 
 
-def test_a_password_in_the_url_is_not_repeated() -> None:
-    with pytest.raises(ValueError, match="user name") as refused:
-        BuildkiteSettings("https://user:hunter2@api.buildkite.com/v2")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@api.buildkite.com/v2",
+        "https://user:hunter2#x@api.buildkite.com/v2",
+        "https://user:hunter2?x@api.buildkite.com/v2",
+        "https://user:hunter2/x@api.buildkite.com/v2",
+        "https://user:8/hunter2@api.buildkite.com/v2",
+        "https://user:[hunter2@api.buildkite.com/v2",
+        "https://user:hunter2\n@api.buildkite.com/v2",
+        "http://hunter2/x@api.buildkite.com/v2",
+        "ftp://user:hunter2@api.buildkite.com/v2",
+        "user:hunter2@api.buildkite.com/v2",
+    ],
+)
+def test_a_password_in_the_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match="without a user name or password in it") as refused:
+        BuildkiteSettings(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_port_that_is_none_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match="its host or port cannot be used") as refused:
+        BuildkiteSettings("https://api.buildkite.com:hunter2/v2")
     assert "hunter2" not in str(refused.value)
 
 

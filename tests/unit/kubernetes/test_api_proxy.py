@@ -138,3 +138,13 @@ def network(no_proxy: str) -> Network:
 async def test_proxy_url_goes_before_the_environments_proxy(kubeconfig: Kubeconfig) -> None:
     path = kubeconfig.write({"server": "https://10.96.0.1", "proxy-url": "http://own:1"})
     assert (await KubeconfigLogin(str(path), network("")).load()).proxy == Proxy("proxy-url", "own", 1)
+
+
+async def test_an_http_proxy_that_cannot_be_used_matters_to_a_plain_http_server_alone(kubeconfig: Kubeconfig) -> None:
+    unusable = Network(proxies=read_proxies({"HTTP_PROXY": "socks5://me:hunter2@proxy:1080"}))
+    login = KubeconfigLogin(str(kubeconfig.write()), unusable)
+    assert (await login.load()).proxy is None
+    kubeconfig.write({"server": "http://api.test:8080"})
+    with pytest.raises(Failure, match=r"^HTTP_PROXY is an address with socks5://") as caught:
+        await login.load()
+    assert "hunter2" not in str(caught.value)

@@ -32,17 +32,21 @@ def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
 
 
 class TestChoice:
-    def test_the_variable_goes_before_the_cluster_that_the_process_runs_in(self, tmp_path: Path) -> None:
+    def test_the_variable_goes_before_the_cluster_that_the_process_runs_in(self) -> None:
         environment = {"KUBECONFIG": "/some/where", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-        assert choose_client_config(environment, tmp_path, NETWORK) == KubeconfigLogin("/some/where", NETWORK)
+        assert choose_client_config(environment, NETWORK) == KubeconfigLogin("/some/where", NETWORK)
 
-    def test_in_a_pod_the_service_account_is_used(self, tmp_path: Path) -> None:
+    def test_in_a_pod_the_service_account_is_used(self) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-        assert choose_client_config(environment, tmp_path, NETWORK) == InClusterLogin(environment, NETWORK)
+        assert choose_client_config(environment, NETWORK) == InClusterLogin(environment, NETWORK)
 
-    def test_elsewhere_kubectl_s_own_file_is_used(self, tmp_path: Path) -> None:
-        login = choose_client_config({}, tmp_path, NETWORK)
-        assert login == KubeconfigLogin(str(tmp_path / ".kube" / "config"), NETWORK)
+    async def test_elsewhere_kubectl_s_own_file_is_used(
+        self, kubeconfig: Kubeconfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / ".kube").mkdir()
+        kubeconfig.write().rename(tmp_path / ".kube" / "config")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert (await choose_client_config({}, NETWORK).load()).secrets == (TOKEN,)
 
 
 class TestInCluster:
@@ -72,6 +76,26 @@ class TestInCluster:
         with pytest.raises(Failure, match=f"the pod's service account: .*{missing}") as caught:
             await InClusterLogin(environment, directory=account).load()
         assert caught.value.remedy is Remedy.RETRY
+
+    @pytest.mark.parametrize("network", [NETWORK, Network()])
+    @pytest.mark.parametrize(
+        ("host", "port"),
+        [
+            ("10.0.0.1", "tcp://10.0.0.1:443"),
+            ("10.0.0.1", "abc"),
+            ("10.0.0.1", "70000"),
+            ("10.0.0.1", "0"),
+            ("[::1", "443"),
+            ("a/b", "443"),
+            ("?", "443"),
+        ],
+    )
+    async def test_an_address_that_is_none_is_refused_by_its_variables(
+        self, account: Path, host: str, port: str, network: Network
+    ) -> None:
+        environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        with pytest.raises(Failure, match="KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address"):
+            await InClusterLogin(environment, network, account).load()
 
 
 async def test_no_client_looks_at_the_environment_by_itself(

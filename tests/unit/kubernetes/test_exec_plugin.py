@@ -87,6 +87,37 @@ async def test_it_may_give_a_client_certificate(kubeconfig: Kubeconfig) -> None:
     assert [(each.client, each.all("authorization")) for each in seen] == [("alice", [])] * 2
 
 
+async def test_it_is_told_of_an_unquoted_date_as_text_as_kubectl_has_it(kubeconfig: Kubeconfig) -> None:
+    made = plugin(kubeconfig, {"token": "of-the-plugin"}, provideClusterInfo=True)
+    kubeconfig.write({"extensions": EXEC_EXTENSIONS}, {"token": None, "exec": made})
+    kubeconfig.path.write_text(kubeconfig.path.read_text().replace("audience: a", "audience: 2026-11-28"))
+    await KubeconfigLogin(str(kubeconfig.path)).load()
+    [run] = runs(kubeconfig)
+    assert json.loads(run["KUBERNETES_EXEC_INFO"])["spec"]["cluster"]["config"] == {"audience": "2026-11-28"}
+
+
+@pytest.mark.parametrize("value", ["!!binary aHVudGVyMg==", "!!set {hunter2}", ".nan", "&a [*a]"])
+async def test_an_extension_that_is_no_json_is_refused_by_its_name(kubeconfig: Kubeconfig, value: str) -> None:
+    made = plugin(kubeconfig, {"token": "of-the-plugin"}, provideClusterInfo=True)
+    kubeconfig.write({"extensions": EXEC_EXTENSIONS}, {"token": None, "exec": made})
+    kubeconfig.path.write_text(kubeconfig.path.read_text().replace("audience: a", f"audience: {value}"))
+    with pytest.raises(Failure, match=r"cluster 'c': extensions: client\.authentication\.k8s\.io/exec holds") as caught:
+        await KubeconfigLogin(str(kubeconfig.path)).load()
+    assert "hunter2" not in caught.value.message
+
+
+async def test_null_is_a_field_that_is_not_there(kubeconfig: Kubeconfig) -> None:
+    expires = (datetime.now(UTC) + timedelta(seconds=3600)).isoformat()
+    others = {"clientCertificateData": None, "clientKeyData": None}
+    with_plugin({"token": "of-the-plugin", "expirationTimestamp": expires, **others})(kubeconfig)
+    assert (await KubeconfigLogin(str(kubeconfig.path)).load()).secrets == ("of-the-plugin",)
+    certificate, key = (each.decode() for each in kubeconfig.server.client("alice"))
+    with_plugin(
+        {"token": None, "expirationTimestamp": None, "clientCertificateData": certificate, "clientKeyData": key}
+    )(kubeconfig)
+    assert (await KubeconfigLogin(str(kubeconfig.path)).load()).secrets == ()
+
+
 @pytest.mark.parametrize("other", [{"token": TOKEN}, {"username": "me", "password": "word"}])
 async def test_it_is_not_run_where_there_is_another_login(kubeconfig: Kubeconfig, other: dict[str, str]) -> None:
     made = plugin(kubeconfig, {"token": "of-the-plugin"})
@@ -125,6 +156,8 @@ async def test_what_it_gives_is_renewed_before_it_expires(kubeconfig: Kubeconfig
         ("""echo '{"apiVersion": "v1beta1", "kind": "ExecCredential"}'""", "of client.authentication.k8s.io/v1,"),
         (exec_credential({}), "gave neither a token nor a client certificate"),
         (exec_credential(None), "gave neither a token nor a client certificate"),
+        (exec_credential({"token": None}), "gave neither a token nor a client certificate"),
+        ("""echo '{"apiVersion": null, "kind": null}'""", "did not print an ExecCredential of client"),
         (exec_credential({"clientKeyData": "hunter2"}), "gave only one of client certificate and key"),
         (exec_credential({"clientKeyData": "hunter2", "clientCertificateData": "hunter2"}), "make no pair"),
         (exec_credential({"token": ["hunter2"]}), "did not print an ExecCredential as JSON"),

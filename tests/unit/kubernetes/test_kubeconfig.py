@@ -1,6 +1,9 @@
 """Kubeconfigs: each field that kubectl honours works for the typed client and for kopf alike, or is refused by name."""
 
+import asyncio
 import base64
+import re
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +14,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from buildkite_connector.kubernetes.access import REREAD_SECONDS
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin, choose_client_config
 from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.network import Network, parse_trust
 from unit.kubernetes.recording_server import (
@@ -328,6 +331,8 @@ class TestFiles:
             ("users: [hunter2]", "users in .*: each must have a name"),
             ("users: [{name: u}, {name: u}]", "the name 'u' is there twice"),
             ("current-context: [hunter2]", "current-context in .* must be a string"),
+            ('users: [{name: u, user: {username: "hunter2\\ud800"}}]', r"is not YAML \(line 1, column 36\)"),
+            ('users: [{name: u, user: {as-user-extra: {"hunter2\\udfff": [a]}}}]', r"is not YAML \(line 1"),
         ],
     )
     async def test_a_file_that_cannot_be_used_is_named_and_not_quoted(
@@ -341,6 +346,43 @@ class TestFiles:
         assert f"the kubeconfig {path}" in caught.value.message
         assert "Set KUBECONFIG to a usable file" in caught.value.message
         assert "hunter2" not in caught.value.message
+
+    @pytest.mark.parametrize(
+        ("path", "why"),
+        [
+            ("~nosuchuser/config", "no usable path, or no home directory for its ~"),
+            ("a" * 300, "File name too long"),
+        ],
+    )
+    async def test_a_path_that_cannot_be_looked_up_is_named(self, path: str, why: str) -> None:
+        with pytest.raises(Failure, match=f"{re.escape(path)} cannot be read \\({why}\\)"):
+            await KubeconfigLogin(f"absent:{path}").load()
+
+    async def test_a_home_directory_that_is_not_known_is_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Path, "expanduser", no_home)  # as of a user ID that the image does not know
+        with pytest.raises(Failure, match=r"~/\.kube/config cannot be read \(no usable path, or no home"):
+            await choose_client_config({}, Network()).load()
+
+    async def test_a_directory_that_may_not_be_read_is_named(self, kubeconfig: Kubeconfig) -> None:
+        """In a process of its own, as the suite may run as root."""
+        kubeconfig.write()
+        code = (
+            "import asyncio, os, sys\n"
+            "from buildkite_connector.kubernetes.client_config import KubeconfigLogin\n"
+            "from buildkite_connector.model.failure import Failure\n"
+            "os.chmod(os.path.dirname(sys.argv[1]), 0)\n"
+            "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+            "try: asyncio.run(KubeconfigLogin(sys.argv[1]).load())\n"
+            "except Failure as failure: print(failure.message)\n"
+        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", code, kubeconfig.path, stdout=asyncio.subprocess.PIPE
+            )
+            said, _ = await process.communicate()
+        finally:
+            kubeconfig.folder.chmod(0o700)
+        assert f"{kubeconfig.path} cannot be read (Permission denied)" in said.decode()
 
     @pytest.mark.parametrize("value", [7, ["hunter2"], {"a": "hunter2"}, True])
     async def test_a_value_of_another_type_is_refused_by_its_field_and_not_quoted(
@@ -411,6 +453,10 @@ class TestUser:
         path = kubeconfig.write({"proxy-url": "http://me:hunter2@proxy:1"}, data)
         shown = repr(await KubeconfigLogin(str(path)).load())
         assert not any(secret in shown for secret in (TOKEN, "hunter2", "PRIVATE KEY", key.decode()[40:60]))
+
+
+def no_home(_: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 def locked(key: bytes) -> bytes:

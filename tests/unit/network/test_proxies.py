@@ -43,6 +43,9 @@ def test_the_variable_counts_whose_scheme_the_url_has(
     [
         (PROXY, PROXY),
         (f" {PROXY}/\n", PROXY),
+        (f"{PROXY}/path/of%20nothing", PROXY),
+        ("proxy.example:3128/:", PROXY),
+        ("http://svc:pass@proxy.example/path", "http://svc:pass@proxy.example:80"),
         ("HTTP://Proxy.Example:3128", PROXY),
         ("proxy.example:3128", PROXY),
         ("proxy.example", "http://proxy.example:80"),
@@ -84,7 +87,9 @@ SECRET = "hunter22pass"
         f"http://svc:{SECRET}@[fd00::g]:9",
         f"http://svc:{SECRET}@[:::]:9",
         f"http://svc:{SECRET}@:9",
-        f"http://{SECRET}/path",
+        f"http://host:9/{SECRET}@path",
+        f"http://host:9/path?{SECRET}",
+        f"http://host:9/path {SECRET}",
         f"http:{SECRET}",
         "http://",
         "://",
@@ -94,12 +99,31 @@ def test_one_that_cannot_be_used_is_a_sentence_with_the_name_of_the_variable_and
     variable: str, text: str
 ) -> None:
     with pytest.raises(Failure, match=f"^{variable} ") as caught:
-        read_proxies({variable: text})
+        read_proxies({variable: text}).proxy_for("http://collector.example:4318")
     assert caught.value.reason is Reason.SPEC_INVALID
     assert SECRET not in str(caught.value)
     assert "host:9" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+def test_an_http_proxy_that_cannot_be_used_is_a_warning_for_those_who_do_not_need_it(variable: str) -> None:
+    text = f"socks5://svc:{SECRET}@proxy:1080"
+    proxies = read_proxies({variable: text, "HTTPS_PROXY": PROXY, "NO_PROXY": "near.example"})
+    assert str(proxies.proxy_for(BUILDKITE)) == "proxy.example:3128"
+    assert proxies.proxy_for("http://127.0.0.1:4318") is None
+    assert proxies.proxy_for("http://near.example:4318") is None
+    (warning,) = proxies.warnings
+    assert warning.startswith(f"{variable} is an address with socks5://")
+    assert SECRET not in f"{warning} {proxies!r}"
+    for _ in range(2):
+        with pytest.raises(Failure, match=f"^{variable} is an address with socks5://"):
+            proxies.proxy_for("http://collector.example:4318")
+
+
+def test_both_warnings_are_given() -> None:
+    assert len(read_proxies({"HTTP_PROXY": "socks5://proxy:1", "ALL_PROXY": "socks5://proxy:1"}).warnings) == 2
 
 
 def test_a_kind_of_proxy_that_is_not_supported_is_named() -> None:

@@ -1,15 +1,21 @@
 """Which exporters are used, and what metrics say of connectors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import requests
+from opentelemetry.util.re import parse_env_headers
 
 from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+from buildkite_connector.network import Network, read_proxies
 from buildkite_connector.telemetry.metrics import ProcessGauges
+from buildkite_connector.telemetry.otlp_session import otlp_session
 from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from harness.trust import DIRECT
@@ -44,6 +50,99 @@ def test_exporters(environment: dict[str, str], metrics: set[str], traces: set[s
 def test_an_exporter_that_there_is_not_is_named_with_its_variable(name: str, value: str) -> None:
     with pytest.raises(Failure, match=name):
         choose_exports({name: value})
+
+
+@contextmanager
+def opened(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, network: Network = DIRECT) -> Iterator[None]:
+    """Telemetry; the exporters read the variables of the process by themselves."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)
+    with open_telemetry(environment, network, gauges):
+        yield
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "tenant=a,hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key: hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", 'api-key="hunter2"'),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "=hunter2"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Bearer hunter2"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "Bearer hunter2"),
+    ],
+)
+def test_headers_that_are_none_are_refused_and_neither_shown_nor_logged(
+    variable: str, value: str, protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = {ENDPOINT: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, variable: value}
+    with (
+        pytest.raises(Failure, match=f"^{variable} is not like name=value") as caught,
+        opened(environment, monkeypatch),
+    ):
+        pass
+    assert caught.value.reason is Reason.SPEC_INVALID
+    assert "hunter2" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize("value", ["api-key=hunter2", " a=b , Authorization=Bearer hunter2,", "a=%2C%20b==", "a="])
+def test_headers_that_the_exporters_can_read_are_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {ENDPOINT: "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_HEADERS": value}
+    with opened(environment, monkeypatch):
+        pass
+
+
+def test_the_logger_that_quotes_headers_is_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened({ENDPOINT: "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "none"}, monkeypatch):
+        parse_env_headers("hunter2", liberal=True)
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("network", [DIRECT, Network(proxies=read_proxies({"HTTPS_PROXY": "http://proxy:3128"}))])
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize(
+    "variable", [ENDPOINT, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+)
+@pytest.mark.parametrize("endpoint", ["http://collector:hunter2", "http://[::1", "http://collector:99999"])
+def test_an_endpoint_that_is_no_url_is_refused_by_its_variable(
+    endpoint: str, variable: str, protocol: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {variable: endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    with pytest.raises(Failure, match=f"^{variable} is no URL") as caught, opened(environment, monkeypatch, network):
+        pass
+    assert caught.value.reason is Reason.SPEC_INVALID
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_http_proxy_must_be_usable_only_where_otlp_goes_through_it(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network(proxies=read_proxies({"HTTP_PROXY": "socks5://proxy:1080"}))
+    common = {"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    with opened({**common, ENDPOINT: "https://collector.example:4318"}, monkeypatch, network):
+        pass
+    through_it = {**common, ENDPOINT: "http://collector.example:4318"}
+    if protocol == "grpc":  # which asks for HTTPS_PROXY
+        with opened(through_it, monkeypatch, network):
+            pass
+    else:
+        with (
+            pytest.raises(Failure, match=r"^HTTP_PROXY is an address with socks5://"),
+            opened(through_it, monkeypatch, network),
+        ):
+            pass
+
+
+def test_a_redirect_to_plain_http_is_an_error_that_the_exporter_logs() -> None:
+    session = otlp_session(Network(proxies=read_proxies({"HTTP_PROXY": "socks5://proxy:1080"})))
+    with pytest.raises(requests.exceptions.RequestException, match=r"^HTTP_PROXY is an address with socks5://"):
+        session.post("http://collector.example:4318", timeout=1.0)
 
 
 class Fleet:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, warning
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.network import Network, Proxies, Trust, read_proxies, read_trust
+from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
 
 NEEDED = ("certificates", "proxies")
 """What every step needs that connects."""
@@ -47,7 +47,9 @@ class NetworkSteps:
             return failed(failure.message, Code.INVALID_ARGUMENT)
         if self._proxies.warnings:
             return warning(" ".join(self._proxies.warnings))
-        named = {proxy.variable: proxy for proxy in (self._proxies.https, self._proxies.http) if proxy}
+        named = {
+            proxy.variable: proxy for proxy in (self._proxies.https, self._proxies.http) if isinstance(proxy, Proxy)
+        }
         if not named:
             return ok("none: every host is reached directly")
         return ok(", ".join(f"{proxy} ({variable})" for variable, proxy in named.items()))

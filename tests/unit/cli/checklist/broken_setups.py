@@ -245,6 +245,12 @@ BROKEN = {
         ("ALL_PROXY is set and is not read", "HTTPS_PROXY"),
         0,
     ),
+    "HTTP_PROXY of another kind": Broken(
+        lambda world: world.set_variables(HTTP_PROXY="socks5://user:hunter22pass@proxy:1080"),
+        "proxies",
+        ("HTTP_PROXY is an address with socks5://", "no plain http URL"),
+        0,
+    ),
     "malformed client ID": Broken(
         lambda world: world.change(client_id="brave-otter"), "c1.client_id", ("'@'", "Copy the client ID whole"), 3
     ),
