@@ -1,7 +1,7 @@
 """Where a file is built before it takes its name: a hidden directory beside it, gone afterwards.
 
-A writer holds a lock on its directory while it lives, so that what a killed one left can be told from
-what another process is at work on.
+A writer holds a lock on its directory while it lives, so that what a killed one left can be told from what another
+writer is at work on. The directory takes its name once it is locked: under that name it is never seen without.
 """
 
 import fcntl
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from buildkite_connector.process.files import create_own, open_own
 
-_PREFIX, _SUFFIX = ".buildkite-connector-", ".partial"
+_PREFIX, _SUFFIX, _UNLOCKED = ".buildkite-connector-", ".partial", ".new"
 _LOCK = "lock"
 _LOCKED_WITHIN = 60.0
-"""Seconds after which a directory that is still empty will not be locked any more: its writer was killed."""
+"""Seconds after which a directory that has no lock yet will not get one any more: its writer was killed."""
 
 
 @contextmanager
@@ -29,13 +29,14 @@ def scratch_directory(beside: Path) -> Iterator[Path]:
     Raises OSError.
     """
     remove_abandoned(beside, min_age=_LOCKED_WITHIN)
-    path = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=beside))
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_UNLOCKED, dir=beside))
     try:
         path.chmod(0o700)  # an odd umask may have taken bits away
         with create_own(path / _LOCK) as lock:
             # A file system without locks only loses the clearing up after a killed writer.
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path = path.rename(path.with_suffix(_SUFFIX))
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -44,14 +45,17 @@ def scratch_directory(beside: Path) -> Iterator[Path]:
 def remove_abandoned(directory: Path, min_age: float = 0.0) -> None:
     """Remove the scratch directories in `directory` that no living writer holds.
 
-    `min_age`: seconds; where other writers may be at work, whose lock is made and not held yet. A process that is
-    killed while it removes one may leave it with files and without its lock.
+    `min_age`: seconds, where other writers may be at work. Without its lock one is being removed by its writer, or that
+    was killed meanwhile.
     """
+    for path in directory.glob(f"{_PREFIX}*{_UNLOCKED}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LOCKED_WITHIN:
+                shutil.rmtree(path, ignore_errors=True)
     for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
             if not (path / _LOCK).exists():
-                if any(path.iterdir()) or time.time() - path.stat().st_mtime > _LOCKED_WITHIN:
-                    shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(path, ignore_errors=True)
                 continue
             if min_age and time.time() - (path / _LOCK).lstat().st_mtime < min_age:
                 continue

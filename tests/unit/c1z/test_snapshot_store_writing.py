@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,6 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 
 
-HALVES = ("connector-half", "connector-empty", "connector-new")
 FIRST, SECOND = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRnLeLr03nEgvML")
 
 
@@ -152,10 +152,11 @@ def test_what_a_killed_writer_left_is_removed_at_start(place: Path) -> None:
 
 
 def test_what_was_left_without_its_lock_is_removed_too(place: Path) -> None:
-    """Killed before the lock was made (an empty directory), or when its removal had only taken the lock away."""
+    """Killed before it was locked, or when its removal had only taken the lock away."""
     place.mkdir()
-    with scratch_directory(place) as scratch:
-        half, empty, new = (scratch.with_name(scratch.name.replace("connector-", each)) for each in HALVES)
+    half, empty, new = (
+        place / f".buildkite-connector-{each}" for each in ("half.partial", "empty.new", "beginning.new")
+    )
     for left in (half, empty, new):
         left.mkdir()
     (half / "database").write_bytes(b"half")
@@ -180,3 +181,17 @@ def test_what_another_writer_is_at_work_on_is_left_alone(place: Path) -> None:
     with scratch_directory(place) as scratch:
         SnapshotStore(place)
         assert scratch.is_dir()
+
+
+def test_writers_that_begin_and_end_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    def write(number: int) -> bool:
+        kept = True
+        for _ in range(60):
+            with scratch_directory(tmp_path) as scratch:
+                (scratch / f"{number}").touch()
+                kept = kept and (scratch / f"{number}").exists()
+        return kept
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(write, range(8)))
+    assert list(tmp_path.iterdir()) == []
