@@ -249,11 +249,11 @@ def _buildkite(url: str) -> "BuildkiteSettings":
 
 def _network() -> "Network":
     """A variable that cannot be used ends the command with code 3, as in service mode."""
-    from buildkite_connector.cli.exit_codes import exit_code
-
     try:
         return service_commands.process_network()
     except Failure as failure:
+        from buildkite_connector.cli.exit_codes import exit_code  # it brings gRPC along, which `sync` does not need
+
         _say(failure.message)
         raise SystemExit(exit_code(failure)) from None
 
