@@ -12,7 +12,7 @@ from pathlib import Path
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.cli.service_settings import ServiceSettings, generation
+from buildkite_connector.cli.service_settings import ServiceSettings
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import Connector
@@ -27,7 +27,6 @@ from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.network import Network
 from buildkite_connector.service.credentials import ProcessCredentials
 from buildkite_connector.service.directory import remove_files
-from buildkite_connector.service.empty import EmptyClients
 from buildkite_connector.service.health import Health, serve_health
 from buildkite_connector.service.startup import StartupHello
 from buildkite_connector.service.state import StateFile
@@ -84,7 +83,7 @@ async def run_service(
             ):
                 startup = StartupHello(Connections(buildkite, c1))
                 environment = Environment(
-                    clients=EmptyClients(startup) if settings.empty else startup,
+                    clients=startup,
                     store=SnapshotStore(directory, clock),
                     scheduler=scheduler,
                     clock=clock,
@@ -109,7 +108,7 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     if restored is None:
         await asyncio.to_thread(remove_files, directory)
     spec = settings.spec
-    desired = DesiredState(generation(settings), spec, source, accept_shrink=settings.accept_shrink)
+    desired = DesiredState(settings.generation(), spec, source, accept_shrink=settings.accept_shrink)
     sink = StatusLog(spec.host_id, _notices, state)
     connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
     environment.scheduler.add(connector)
@@ -150,10 +149,3 @@ def _notices(before: ConnectorStatus | None, after: ConnectorStatus) -> Iterator
 def _reports(begun: _Begun, name: str) -> Iterable[Report]:
     status = begun.status()
     return [] if status is None else [Report("", name, status, suspended=False)]
-
-
-def telemetry_variables(settings: ServiceSettings, environment: Mapping[str, str]) -> dict[str, str]:
-    """OpenTelemetry's variables; without a server for `/metrics` nothing is counted for it."""
-    exported = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    counted = bool(settings.http_address) or any(environment.get(each) for each in exported)
-    return dict(environment) if counted else {**environment, "OTEL_METRICS_EXPORTER": "none"}

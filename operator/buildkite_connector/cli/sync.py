@@ -1,4 +1,4 @@
-"""`sync`: one snapshot of one organization into a file, with nothing else running."""
+"""One snapshot of one organization into a file, with nothing else running."""
 
 import asyncio
 import secrets
@@ -18,7 +18,6 @@ from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.network import Network
-from buildkite_connector.service.empty import empty_collection
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import SystemClock
@@ -26,7 +25,7 @@ from buildkite_connector.timing.clock import SystemClock
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What to collect and where to put it. `timeout` in seconds. `empty`: check the credentials, collect nobody."""
+    """What to collect and where to put it. `timeout` in seconds."""
 
     buildkite: BuildkiteSettings
     api_token: str = field(repr=False)
@@ -35,7 +34,6 @@ class SyncSettings:
     scope: SyncScope
     quota_percent: int
     timeout: float
-    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +49,14 @@ class SyncResult:
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
     """A signal came before the file was in place, which is what it was before."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, file: Path) -> None:
+        super().__init__(f"interrupted; {file} is as it was.")
         self.number = number
+
+
+async def sync_and_print(settings: SyncSettings, network: Network) -> None:
+    """Sync and say what was written. Raises Failure, TimeoutError and Interrupted."""
+    print_result(await sync_until_signalled(settings, network, Console(stderr=True)), Console())
 
 
 async def sync_until_signalled(settings: SyncSettings, network: Network, errors: Console) -> SyncResult:
@@ -71,7 +74,7 @@ async def sync_until_signalled(settings: SyncSettings, network: Network, errors:
             syncing.cancel()
             await asyncio.wait({syncing})
     if syncing.cancelled():
-        raise Interrupted(signalled.number)
+        raise Interrupted(signalled.number, settings.file)
     return await syncing
 
 
@@ -87,10 +90,7 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         client = buildkite.client(settings.api_token, settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
-        if settings.empty:
-            collection = empty_collection(found.organization, settings.scope)
-        else:
-            collection = await collect(client, found.organization, settings.scope, progress=progress)
+        collection = await collect(client, found.organization, settings.scope, progress=progress)
     stop = Event()
     writing = asyncio.ensure_future(
         asyncio.to_thread(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.cli.configuration import read_configuration
-from buildkite_connector.cli.service import run_service, telemetry_variables
+from buildkite_connector.cli.service import run_service
 from buildkite_connector.cli.service_settings import ServiceSettings, service_settings
+from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.service.directory import open_directory
 from harness.service_rig import ServiceRig, service_rig
@@ -30,8 +30,8 @@ async def rig() -> AsyncIterator[ServiceRig]:
 
 def settings_of(rig: ServiceRig, **changes: str) -> ServiceSettings:
     environment = rig.environment(**changes)
-    configuration = read_configuration({}, environment, Path("/nonexistent"))
-    return service_settings(lambda: configuration, configuration, environment)
+    found = read_settings({}, environment, Path("/nonexistent"))
+    return service_settings(lambda: found, found, environment)
 
 
 @contextlib.asynccontextmanager
@@ -84,15 +84,6 @@ async def test_a_fresh_snapshot_of_another_token_answers_no_task(rig: ServiceRig
     assert first.summary()["sync_id"] != second.summary()["sync_id"]
 
 
-async def test_a_full_sync_that_is_skipped_delivers_an_empty_snapshot_of_credentials_that_work(
-    rig: ServiceRig,
-) -> None:
-    async with serving(rig, BATON_SKIP_FULL_SYNC="true"):
-        assert (await answer(rig)).success
-    assert sum(rig.c1.ingested[0].summary()["resources"].values()) == 0
-    assert [request.path for request in rig.buildkite.requests] == ["/v2/access-token", "/v2/organizations/acme-inc"]
-
-
 async def test_only_the_chosen_types_are_synced(rig: ServiceRig) -> None:
     async with serving(rig, BATON_SYNC_RESOURCE_TYPES="user"):
         assert (await answer(rig)).success
@@ -113,12 +104,3 @@ async def test_a_refused_first_hello_is_given_back(rig: ServiceRig) -> None:
     failure = await asyncio.wait_for(run_service(settings, reaching(rig.c1.ca_file), rig.temporary, NO_METRICS), 10)
     assert failure is not None
     assert "refused the client ID and secret" in failure.message
-
-
-def test_nothing_is_counted_where_nobody_reads_it(rig: ServiceRig) -> None:
-    settings = settings_of(rig)
-    assert telemetry_variables(settings, {})["OTEL_METRICS_EXPORTER"] == "none"
-    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
-    assert telemetry_variables(settings, chosen) == chosen
-    served = settings_of(rig, BUILDKITE_CONNECTOR_HTTP_ADDRESS=":8080")
-    assert telemetry_variables(served, {}) == {}

@@ -1,28 +1,20 @@
 """Settings from flags, variables and a YAML file: which counts, what is refused, what is said of the rest."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from buildkite_connector.cli.configuration import (
-    Configuration,
-    SettingError,
-    asked_actions,
-    idle_settings,
-    read_configuration,
-)
-from buildkite_connector.cli.flags import Kind
-from buildkite_connector.cli.service_flags import FLAGS
+from buildkite_connector.cli.flags import FLAGS, Flag
+from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, read_settings
 
 SECRET = "secret-token:conductorone.com:v1:abcdefgh"
 
 
-def read(
-    directory: Path, flags: dict[str, object] | None = None, /, file: str = "", **environment: str
-) -> Configuration:
+def read(directory: Path, flags: dict[str, object] | None = None, /, file: str = "", **environment: str) -> Settings:
     if file:
         (directory / ".baton.yaml").write_text(file)
-    return read_configuration(flags or {}, environment, directory)
+    return read_settings(flags or {}, environment, directory)
 
 
 def test_a_flag_goes_before_the_variable_and_the_variable_before_the_file(tmp_path: Path) -> None:
@@ -46,10 +38,6 @@ def test_what_nobody_set_has_its_default(tmp_path: Path) -> None:
     )
     assert found.items("log-path") == ()
     assert not found.is_set("file")
-
-
-def test_a_blank_variable_counts_as_not_set(tmp_path: Path) -> None:
-    assert not read(tmp_path, BATON_CLIENT_ID=" ").is_set("client-id")
 
 
 @pytest.mark.parametrize("given", ["user,team", "user team", " user , team "])
@@ -128,8 +116,8 @@ AS_WRITTEN = [
     ".5",
 ]
 """What YAML 1.1 takes for something else than text, and a slug or another text may be."""
-TEXTS = [flag.name for flag in FLAGS if flag.kind is Kind.TEXT and not flag.choices]
-LISTS = [flag.name for flag in FLAGS if flag.kind is Kind.LIST and not flag.choices]
+TEXTS = [flag.name for flag in FLAGS if flag.kind is str and not flag.choices]
+LISTS = [flag.name for flag in FLAGS if flag.kind is tuple and not flag.choices]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -187,37 +175,90 @@ def test_what_the_file_says_beside_the_settings_is_mentioned(tmp_path: Path) -> 
     )
 
 
-def warned(configuration: Configuration, *, serving: bool, **environment: str) -> list[str]:
-    return [setting for setting, _ in idle_settings(configuration, environment, serving=serving)]
+SERVING, ONE_FILE = True, False
 
 
-def test_each_setting_that_cannot_act_is_warned_of_once_in_either_mode(tmp_path: Path) -> None:
-    found = read(tmp_path, {"workers": "4"}, BATON_STORAGE_ENGINE="pebble", BATON_TICKETING="true")
-    for serving in (True, False):
-        assert warned(found, serving=serving, BATON_GET_TASKS="1") == [
-            "--ticketing",
-            "--workers",
-            "--storage-engine",
-            "BATON_GET_TASKS",
-        ]
+@pytest.mark.parametrize(
+    ("flags", "environment", "serving", "named"),
+    [
+        (
+            {"workers": "4"},
+            {"BATON_STORAGE_ENGINE": "pebble", "BATON_TICKETING": "true", "BATON_GET_TASKS": "1"},
+            None,
+            ["--ticketing", "--workers", "--storage-engine", "BATON_GET_TASKS"],
+        ),
+        (
+            {"workers": "0", "get-ticket": False},
+            {"BATON_STORAGE_ENGINE": "sqlite", "BATON_PROVISIONING": "false", "BATON_GET_TASKS": " "},
+            None,
+            [],
+        ),
+        ({"file": "sync.c1z", "health-check": True}, {"BATON_HEALTH_CHECK_PORT": "9"}, None, []),
+        (
+            {},
+            {"BATON_FILE": "x.c1z", "BATON_SKIP_ENTITLEMENTS_AND_GRANTS": "true"},
+            SERVING,
+            ["--file", "--skip-entitlements-and-grants"],
+        ),
+        ({}, {"BATON_FILE": "x.c1z", "BATON_SKIP_ENTITLEMENTS_AND_GRANTS": "true"}, ONE_FILE, []),
+        ({"provisioning": True, "otel-collector-endpoint": "c:1"}, {}, SERVING, []),
+        (
+            {"provisioning": True, "otel-collector-endpoint": "c:1"},
+            {},
+            ONE_FILE,
+            ["--provisioning", "--otel-collector-endpoint"],
+        ),
+        ({"grant-entitlement": "x", "grant-principal": "y"}, {}, SERVING, ["--grant-entitlement", "--grant-principal"]),
+    ],
+)
+def test_what_is_set_and_does_nothing_is_named(
+    tmp_path: Path,
+    flags: dict[str, object],
+    environment: dict[str, str],
+    serving: bool | None,
+    named: list[str],
+) -> None:
+    """None: in both modes."""
+    found = read(tmp_path, flags, **environment)
+    for each in (SERVING, ONE_FILE) if serving is None else (serving,):
+        assert list(found.without_effect(environment, serving=each)) == named
 
 
-def test_a_setting_at_its_default_or_one_that_suits_is_not_warned_of(tmp_path: Path) -> None:
-    found = read(tmp_path, {"workers": "0"}, BATON_STORAGE_ENGINE="sqlite", BATON_PROVISIONING="false")
-    assert warned(found, serving=True, BATON_GET_TASKS=" ") == []
+@pytest.mark.parametrize(
+    ("flags", "serving", "rejected"),
+    [
+        ({"skip-full-sync": True}, SERVING, "--skip-full-sync: C1 would read its empty snapshot as .* everybody"),
+        ({"skip-full-sync": True}, ONE_FILE, "--skip-full-sync: C1 would read its empty snapshot as .* everybody"),
+        ({"skip-full-sync": False}, SERVING, ""),
+        ({"grant-entitlement": "x"}, ONE_FILE, "--grant-entitlement: this connector changes"),
+        ({"get-ticket": False, "event-feed": ""}, ONE_FILE, ""),
+        ({"grant-entitlement": "x"}, SERVING, ""),
+    ],
+)
+def test_what_would_do_harm_or_something_else_is_rejected(
+    tmp_path: Path, flags: dict[str, object], serving: bool, rejected: str
+) -> None:
+    found = read(tmp_path, flags)
+    if not rejected:
+        found.reject(serving=serving)
+        return
+    with pytest.raises(SettingError, match=rejected):
+        found.reject(serving=serving)
 
 
-def test_what_is_for_one_file_is_warned_of_in_service_mode_alone(tmp_path: Path) -> None:
-    found = read(tmp_path, BATON_FILE="s3://bucket/x.c1z", BATON_SKIP_ENTITLEMENTS_AND_GRANTS="true")
-    assert warned(found, serving=True) == ["--file", "--skip-entitlements-and-grants"]
-    assert warned(found, serving=False) == []
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda each: each.name)
+@pytest.mark.parametrize("value", ["", " "])
+def test_a_variable_that_is_empty_counts_as_not_set(flag: Flag, value: str) -> None:
+    assert read_settings({}, {flag.variable: value}).given == {}
 
 
-def test_an_action_is_ignored_with_a_warning_in_service_mode(tmp_path: Path) -> None:
-    found = read(tmp_path, {"grant-entitlement": "team:x:member", "get-ticket": False})
-    assert warned(found, serving=True) == ["--grant-entitlement"]
-    assert asked_actions(found) == ["--grant-entitlement"]
+@pytest.mark.parametrize(("name", "expected"), [("pod-1", "pod-1"), ("", "buildkite-connector")])
+def test_a_machine_without_a_name_has_a_host_id_nevertheless(
+    monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert default_host_id() == expected
 
 
-def test_no_value_is_in_the_configurations_repr(tmp_path: Path) -> None:
+def test_no_value_is_in_the_settings_repr(tmp_path: Path) -> None:
     assert "abcdefgh" not in repr(read(tmp_path, BATON_CLIENT_SECRET=SECRET))

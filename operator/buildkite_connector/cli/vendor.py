@@ -9,31 +9,44 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from buildkite_connector import __version__
-from buildkite_connector.cli.configuration import Configuration, SettingError, idle_settings, read_configuration
-from buildkite_connector.cli.flag_parameters import given_flags, with_flags
-from buildkite_connector.model.failure import Failure
+from buildkite_connector.cli.exit import CANCELLED, USAGE, end, one_sentence
+from buildkite_connector.cli.flags import config_schema, given_flags, with_flags
+from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from buildkite_connector.cli.service_settings import ServiceSettings
+    from buildkite_connector.cli.sync import SyncSettings
     from buildkite_connector.network import Network
 
 # ruff: noqa: PLC0415  (see above)
 
 logger = logging.getLogger(__name__)
 
-USAGE = 2
-"""The exit code of settings that cannot be used: gRPC's UNKNOWN, and what a wrong flag ends with anyway."""
 COMMANDS = frozenset({"service", "capabilities", "config", "health-check", "completion"})
+"""They take the root's flags before their name too."""
 COMPLETE = "_BUILDKITE_CONNECTOR_COMPLETE"
+SILENT_GRPC = ("GRPC_VERBOSITY", "NONE")
+"""gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY)."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the root's flags and these commands."""
+    app.callback(invoke_without_command=True)(root)
+    app.command()(service)
+    app.command()(capabilities)
+    app.command()(config)
+    app.command("health-check")(health_check)
+    app.command()(completion)
 
 
 class Shell(StrEnum):
@@ -47,16 +60,6 @@ class Endpoint(StrEnum):
     HEALTH = "health"
     READY = "ready"
     LIVE = "live"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the root's flags and these commands."""
-    app.callback(invoke_without_command=True)(root)
-    app.command()(service)
-    app.command()(capabilities)
-    app.command()(config)
-    app.command("health-check")(health_check)
-    app.command()(completion)
 
 
 @with_flags()
@@ -73,8 +76,7 @@ def root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-    given = given_flags(flags)
-    ctx.obj = given
+    given = ctx.obj = given_flags(flags)
     if ctx.invoked_subcommand is None:
         _run(given, serving=None)
     elif given and ctx.invoked_subcommand not in COMMANDS:
@@ -99,16 +101,14 @@ def capabilities(ctx: typer.Context, **flags: Any) -> None:
     """Print as JSON what the connector can do, as C1 is told: with --provisioning more than without."""
     from buildkite_connector.c1.hello import capabilities_json
 
-    with _sentences():
-        provisions = read_configuration(_merged(ctx, flags), os.environ).switch("provisioning")
-    typer.echo(capabilities_json(provisions=bool(provisions)))
+    with one_sentence():
+        provisions = read_settings(_merged(ctx, flags), os.environ).switch("provisioning")
+    typer.echo(capabilities_json(provisions=provisions))
 
 
 @with_flags(hidden=True)
 def config(**_: Any) -> None:
     """Print the JSON schema of the settings."""
-    from buildkite_connector.cli.config_schema import config_schema
-
     typer.echo(json.dumps(config_schema(), indent=2))
 
 
@@ -120,14 +120,14 @@ def health_check(
     **flags: Any,
 ) -> None:
     """Ask the health server of a running service; exit code 0 when it answers 200."""
-    from buildkite_connector.cli.health_check import ask_health
+    from buildkite_connector.service.health import ask_health
 
-    with _sentences():
-        configuration = read_configuration(_merged(ctx, flags), os.environ)
-        host, port = configuration.text("health-check-bind-address"), configuration.number("health-check-port")
+    with one_sentence():
+        settings = read_settings(_merged(ctx, flags), os.environ)
+    host, port = settings.text("health-check-bind-address"), settings.number("health-check-port")
     well, said = ask_health(host, port, endpoint.value, timeout)
     if not well:
-        _fail(said, USAGE)
+        end(said, USAGE)
     typer.echo(said)
 
 
@@ -137,26 +137,6 @@ def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")])
     from buildkite_connector.cli.app import app
 
     app(args=[], prog_name="buildkite-connector")
-
-
-def _merged(ctx: typer.Context, flags: Mapping[str, object]) -> dict[str, object]:
-    """The flags before the command's name and those behind it, which count more."""
-    return {**(ctx.obj or {}), **given_flags(flags)}
-
-
-def _run(given: Mapping[str, object], *, serving: bool | None) -> None:
-    """`serving` None: as the configuration says."""
-    # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from buildkite_connector.cli.service_settings import is_serving
-
-    with _sentences():
-        configuration = read_configuration(given, os.environ)
-        serves = serving or is_serving(configuration)
-        _start_logs(configuration)
-        network = process_network()
-        code = _serve(given, configuration, network) if serves else _write(configuration, network)
-    raise SystemExit(code)
 
 
 def process_network() -> "Network":
@@ -172,47 +152,93 @@ def process_network() -> "Network":
     return network
 
 
-def _serve(given: Mapping[str, object], configuration: Configuration, network: "Network") -> int:
+def _merged(ctx: typer.Context, flags: Mapping[str, object]) -> dict[str, object]:
+    """The flags before the command's name and those behind it, which count more."""
+    return {**(ctx.obj or {}), **given_flags(flags)}
+
+
+def _run(given: Mapping[str, object], *, serving: bool | None) -> NoReturn:
+    """Serve C1 or write one file. `serving` None: as the settings say."""
+    os.environ.setdefault(*SILENT_GRPC)
+    with one_sentence():
+        settings = read_settings(given, os.environ)
+        serves = serving or is_serving(settings)
+        _start_logs(settings)
+        settings.reject(serving=serves)
+        network = process_network()
+        code = _serve(given, settings, network) if serves else _write_one_file(settings, network)
+    raise SystemExit(code)
+
+
+def _serve(given: Mapping[str, object], settings: Settings, network: "Network") -> int:
     """Raises Failure and SettingError."""
     from buildkite_connector.c1 import parse_credentials
-    from buildkite_connector.cli.collector import collector_variables
-    from buildkite_connector.cli.service import run_service, telemetry_variables
-    from buildkite_connector.cli.service_settings import service_settings
+    from buildkite_connector.cli.service import run_service
+    from buildkite_connector.cli.service_settings import collector_variables, service_settings, telemetry_variables
     from buildkite_connector.service.directory import open_directory
 
     environment = dict(os.environ)
-    settings: ServiceSettings = service_settings(
-        lambda: read_configuration(given, environment), configuration, environment
-    )
-    _warn(configuration, serving=True)
+    found = service_settings(lambda: read_settings(given, environment), settings, environment)
+    _warn(settings, serving=True)
     # What is malformed is told before anything is asked for: Buildkite's answer may take a while.
-    parse_credentials(settings.started_with.client_id, settings.started_with.client_secret)
-    with open_directory(settings.directories, settings.identity(settings.started_with)) as directory:
+    parse_credentials(found.started_with.client_id, found.started_with.client_secret)
+    with open_directory(found.directories, found.identity(found.started_with)) as directory:
         # The exporters read the process's own variables.
-        os.environ.update(collector_variables(configuration, environment, directory))
+        os.environ.update(collector_variables(settings, environment, directory))
         gc.freeze()  # what is loaded now stays: no collection need look at it
-        variables = telemetry_variables(settings, os.environ)
-        refused = asyncio.run(run_service(settings, network, directory, variables))
+        refused = asyncio.run(run_service(found, network, directory, telemetry_variables(found, os.environ)))
     if refused is not None:
         raise refused
     return 0
 
 
-def _write(configuration: Configuration, network: "Network") -> int:
+def _write_one_file(settings: Settings, network: "Network") -> int:
     """Raises Failure and SettingError."""
-    from buildkite_connector.cli.one_shot import one_shot_settings, write_one_file
+    from buildkite_connector.cli.sync import Interrupted, sync_and_print
 
-    settings = one_shot_settings(configuration)
-    _warn(configuration, serving=False)
+    found = one_file_settings(settings)
+    _warn(settings, serving=False)
     gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
-    return write_one_file(settings, network)
+    try:
+        asyncio.run(sync_and_print(found, network))
+    except TimeoutError:
+        raise Failure(
+            Reason.SYNC_TIMEOUT,
+            f"The sync took longer than --sync-timeout ({found.timeout:.0f} s); {found.file} is as it was.",
+        ) from None
+    except Interrupted as interrupted:
+        end(str(interrupted), CANCELLED)
+    return 0
 
 
-def _start_logs(configuration: Configuration) -> None:
+def one_file_settings(settings: Settings) -> "SyncSettings":
+    """Raises SettingError."""
+    from buildkite_connector.cli.service_settings import buildkite_settings, connector_spec, read_credentials
+    from buildkite_connector.cli.sync import SyncSettings
+
+    file = settings.text("file")
+    if "://" in file:
+        raise SettingError(
+            "--file", "the snapshot is written to a local file only; write it there, and upload it with another tool"
+        )
+    spec = connector_spec(settings, os.environ)
+    everything = not settings.switch("skip-entitlements-and-grants")
+    return SyncSettings(
+        buildkite=buildkite_settings(settings),
+        api_token=read_credentials(settings).api_token,
+        organization=spec.organization,
+        file=Path(file),
+        scope=SyncScope(spec.kinds, entitlements=everything, grants=everything),
+        quota_percent=spec.quota_percent,
+        timeout=spec.sync_timeout,
+    )
+
+
+def _start_logs(settings: Settings) -> None:
     """Raises SettingError."""
     from buildkite_connector.cli.service_settings import log_settings
 
-    logs = log_settings(configuration, terminal=sys.stderr.isatty())
+    logs = log_settings(settings, terminal=sys.stderr.isatty())
     try:
         configure_logs(logs.form, logs.level, paths=logs.paths, debug_until=logs.debug_until)
     except OSError as error:
@@ -221,38 +247,9 @@ def _start_logs(configuration: Configuration) -> None:
         ) from None
 
 
-def _warn(configuration: Configuration, *, serving: bool) -> None:
-    """One line for each setting that does nothing here."""
-    for note in configuration.notes:
+def _warn(settings: Settings, *, serving: bool) -> None:
+    """One line for what does nothing here, and one for each thing that is odd about the file."""
+    for note in settings.notes:
         logger.warning("the configuration is not as it seems", extra={"detail": note})
-    for setting, why in idle_settings(configuration, os.environ, serving=serving):
-        logger.warning("a setting has no effect", extra={"setting": setting, "why": why})
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """A failure ends the command with its sentence and its code, never with a traceback."""
-    from buildkite_connector.cli.exit_codes import exit_code
-
-    try:
-        yield
-    except SettingError as error:
-        _fail(str(error), USAGE)
-    except Failure as failure:
-        _fail(failure.message, exit_code(failure))
-    except BaseExceptionGroup as group:
-        failures, others = group.split(Failure)
-        if failures is None or others is not None:
-            raise
-        first = _first(failures)
-        _fail(first.message, exit_code(first))
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
-
-
-def _fail(sentence: str, code: int) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    raise SystemExit(code) from None
+    if named := [*settings.without_effect(os.environ, serving=serving)]:
+        logger.warning("settings without effect", extra={"settings": ", ".join(named)})
