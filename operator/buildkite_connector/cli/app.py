@@ -23,7 +23,6 @@ from buildkite_connector.cli.settings import default_host_id
 from buildkite_connector.cli.signals import ended_by_signals
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.duration import parse_duration
-from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
@@ -170,7 +169,7 @@ def operator(
     )
     network = _network()
     gc.freeze()  # what is loaded now stays: no collection need look at it
-    with one_sentence(_always_1):
+    with one_sentence(1):
         asyncio.run(run_operator(settings, network))
 
 
@@ -216,7 +215,7 @@ def sync(
         timeout=seconds,
     )
     network = _network()
-    with one_sentence(_always_1):
+    with one_sentence(1):
         try:
             asyncio.run(sync_and_print(settings, network))
         except Interrupted as interrupted:
@@ -238,7 +237,7 @@ def inspect(
 
     if output not in {"table", "json"}:
         raise typer.BadParameter("write table or json", param_hint="--output")
-    with one_sentence(_always_1), ended_by_signals():
+    with one_sentence(1), ended_by_signals():
         show(file, as_json=output == "json", limit=limit, console=Console())
 
 
@@ -324,7 +323,3 @@ def _buildkite(url: str) -> "BuildkiteSettings":
         return BuildkiteSettings(api_url=url)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--buildkite-api-url") from None
-
-
-def _always_1(_: Failure) -> int:
-    return 1

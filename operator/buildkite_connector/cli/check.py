@@ -45,10 +45,7 @@ PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, re
 WARNED_DAYS = 14
 QUOTA_PERCENT = 100
 
-_SCOPES_FOR = {
-    "read_organizations": "the organization and its members",
-    "read_teams": "teams and their members",
-}
+_SCOPES_FOR = {"read_organizations": "the organization and its members", "read_teams": "teams and their members"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Service mode, `check` and the command without a sub-command have gRPC's codes, a
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -40,20 +40,20 @@ def exit_code(failure: Failure) -> int:
 
 
 @contextmanager
-def one_sentence(code_of: Callable[[Failure], int] = exit_code) -> Iterator[None]:
-    """A failure ends the command with its sentence and its code, never with a traceback."""
+def one_sentence(code: int | None = None) -> Iterator[None]:
+    """End the command with a failure's sentence, never with a traceback. `code` None: gRPC's for that failure."""
     try:
         yield
     except SettingError as error:
         end(str(error), USAGE)
     except Failure as failure:
-        end(failure.message, code_of(failure))
+        end(failure.message, code or exit_code(failure))
     except BaseExceptionGroup as group:
         failures, others = group.split(Failure)
         if failures is None or others is not None:
             raise
         first = _first(failures)
-        end(first.message, code_of(first))
+        end(first.message, code or exit_code(first))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

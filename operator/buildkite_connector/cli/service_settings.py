@@ -29,7 +29,7 @@ from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
 from buildkite_connector.model.untrusted_text import LONGEST_SECRET
 from buildkite_connector.process.files import write_own
-from buildkite_connector.service.directory import Identity
+from buildkite_connector.service.data_directory import Identity
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel
 from buildkite_connector.telemetry.server import VARIABLE as HTTP_ADDRESS

@@ -175,7 +175,7 @@ def _serve(given: Mapping[str, object], settings: Settings, network: "Network") 
     from buildkite_connector.c1 import parse_credentials
     from buildkite_connector.cli.service import run_service
     from buildkite_connector.cli.service_settings import collector_variables, service_settings, telemetry_variables
-    from buildkite_connector.service.directory import open_directory
+    from buildkite_connector.service.data_directory import open_directory
 
     environment = dict(os.environ)
     found = service_settings(lambda: read_settings(given, environment), settings, environment)
@@ -221,7 +221,7 @@ def one_file_settings(settings: Settings) -> "SyncSettings":
         raise SettingError(
             "--file", "the snapshot is written to a local file only; write it there, and upload it with another tool"
         )
-    spec = connector_spec(settings, os.environ)
+    spec = connector_spec(settings, {})
     everything = not settings.switch("skip-entitlements-and-grants")
     return SyncSettings(
         buildkite=buildkite_settings(settings),

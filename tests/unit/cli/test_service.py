@@ -12,7 +12,7 @@ from buildkite_connector.cli.service import run_service
 from buildkite_connector.cli.service_settings import ServiceSettings, service_settings
 from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.service.directory import open_directory
+from buildkite_connector.service.data_directory import open_directory
 from harness.service_rig import ServiceRig, service_rig
 from harness.trust import reaching
 from simulators.buildkite.faults import stall
@@ -96,6 +96,17 @@ async def test_as_many_tasks_are_worked_on_as_the_flag_allows(rig: ServiceRig) -
     async with serving(rig, BATON_TASK_CONCURRENCY="4"):
         await rig.c1.wait_for(lambda: {call.task_id for call in rig.c1.calls("Heartbeat")} >= set(tasks))
     assert {(await rig.c1.finished(task)).code for task in tasks} == {Code.ABORTED}
+
+
+async def test_a_transition_is_one_line_of_the_log_with_its_reason(
+    rig: ServiceRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with serving(rig):
+        assert (await answer(rig)).success
+    told = [vars(record) for record in caplog.records if record.message == "condition changed"]
+    assert (told[0]["connector"], told[0]["levelname"], told[0]["reason"]) == ("baton-buildkite", "INFO", "Ready")
+    assert told[0]["detail"]
 
 
 async def test_a_refused_first_hello_is_given_back(rig: ServiceRig) -> None:
