@@ -53,72 +53,27 @@ VISIBLE = {
 }
 """With the vendor's defaults; None: it has none."""
 OF_BUILDKITE = {"api-token", "organization"}
-HIDDEN = {
-    "c1z-temp-dir",
-    "health-check-bind-address",
-    "otel-collector-endpoint-tls-cert",
-    "otel-collector-endpoint-tls-cert-path",
-    "otel-collector-endpoint-tls-insecure",
-    "otel-tracing-disabled",
-    "otel-logging-disabled",
-    "session-store-maximum-size",
-    "skip-grants",
-    "grant-entitlement",
-    "grant-principal",
-    "grant-principal-type",
-    "revoke-grant",
-    "create-account-login",
-    "create-account-email",
-    "create-account-profile",
-    "create-account-resource-type",
-    "delete-resource",
-    "delete-resource-type",
-    "rotate-credentials",
-    "rotate-credentials-type",
-    "event-feed",
-    "event-feed-id",
-    "event-feed-start-at",
-    "event-feed-cursor",
-    "invoke-action",
-    "invoke-action-args",
-    "invoke-action-resource-type",
-    "list-action-schemas",
-    "list-action-schemas-resource-type",
-    "list-resource-actions",
-    "invoke-resource-action",
-    "invoke-resource-action-resource-type",
-    "invoke-resource-action-args",
-    "diff-syncs",
-    "base-sync-id",
-    "applied-sync-id",
-    "compact-syncs",
-    "compact-file-paths",
-    "compact-sync-ids",
-    "compact-output-path",
-    "create-ticket",
-    "bulk-create-ticket",
-    "bulk-ticket-template-path",
-    "get-ticket",
-    "list-ticket-schemas",
-    "ticket-id",
-    "ticket-template-path",
-}
-ENVIRONMENT_ONLY = {
-    "BATON_HOST_ID",
-    "BATON_C1_API_HOST",
-    "BATON_GET_TASKS",
-    "BATON_CONFIG_PATH",
-    "BATON_DECODER_MAX_DECODED_SIZE_MB",
-    "BATON_DECODER_MAX_MEMORY_MB",
-    "BATON_KEEP_SYNC_COUNT",
-    "BATON_SKIP_CLEANUP",
-    "BATON_HTTP_CACHE_BACKEND",
-    "BATON_HTTP_CACHE_TTL",
-    "BATON_HTTP_CACHE_MAX_SIZE",
-    "BATON_DISABLE_HTTP_CACHE",
-    "BATON_DEBUG_PRINT_RESPONSE_BODY",
-    "BATON_C1Z_FINALIZE_TIMEOUT",
-}
+_HIDDEN = """
+    c1z-temp-dir health-check-bind-address otel-collector-endpoint-tls-cert
+    otel-collector-endpoint-tls-cert-path otel-collector-endpoint-tls-insecure otel-tracing-disabled
+    otel-logging-disabled session-store-maximum-size skip-grants grant-entitlement grant-principal
+    grant-principal-type revoke-grant create-account-login create-account-email create-account-profile
+    create-account-resource-type delete-resource delete-resource-type rotate-credentials rotate-credentials-type
+    event-feed event-feed-id event-feed-start-at event-feed-cursor invoke-action invoke-action-args
+    invoke-action-resource-type list-action-schemas list-action-schemas-resource-type list-resource-actions
+    invoke-resource-action invoke-resource-action-resource-type invoke-resource-action-args diff-syncs
+    base-sync-id applied-sync-id compact-syncs compact-file-paths compact-sync-ids compact-output-path
+    create-ticket bulk-create-ticket bulk-ticket-template-path get-ticket list-ticket-schemas ticket-id
+    ticket-template-path
+"""
+HIDDEN = frozenset(_HIDDEN.split())
+_ENVIRONMENT_ONLY = """
+    BATON_HOST_ID BATON_C1_API_HOST BATON_GET_TASKS BATON_CONFIG_PATH BATON_DECODER_MAX_DECODED_SIZE_MB
+    BATON_DECODER_MAX_MEMORY_MB BATON_KEEP_SYNC_COUNT BATON_SKIP_CLEANUP BATON_HTTP_CACHE_BACKEND
+    BATON_HTTP_CACHE_TTL BATON_HTTP_CACHE_MAX_SIZE BATON_DISABLE_HTTP_CACHE BATON_DEBUG_PRINT_RESPONSE_BODY
+    BATON_C1Z_FINALIZE_TIMEOUT
+"""
+ENVIRONMENT_ONLY = frozenset(_ENVIRONMENT_ONLY.split())
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.cli.flags import FLAGS, Flag
+from buildkite_connector.cli.flags import BY_NAME, FLAGS, Flag, Value
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, read_settings
 
 SECRET = "secret-token:conductorone.com:v1:abcdefgh"
@@ -17,48 +17,40 @@ def read(directory: Path, flags: dict[str, object] | None = None, /, file: str =
     return read_settings(flags or {}, environment, directory)
 
 
-def test_a_flag_goes_before_the_variable_and_the_variable_before_the_file(tmp_path: Path) -> None:
-    file = "organization: of-file\nfile: of-file\nlog-level: error\n"
-    found = read(
-        tmp_path, {"organization": "of-flag"}, file, BATON_ORGANIZATION="of-variable", BATON_FILE="of-variable"
-    )
-    assert (found.text("organization"), found.text("file"), found.text("log-level")) == (
-        "of-flag",
-        "of-variable",
-        "error",
-    )
-
-
-def test_what_nobody_set_has_its_default(tmp_path: Path) -> None:
-    found = read(tmp_path)
-    assert (found.text("file"), found.number("task-concurrency"), found.switch("health-check")) == (
-        "sync.c1z",
-        3,
-        False,
-    )
-    assert found.items("log-path") == ()
-    assert not found.is_set("file")
-
-
-@pytest.mark.parametrize("given", ["user,team", "user team", " user , team "])
-def test_a_list_is_separated_by_commas_or_space(tmp_path: Path, given: str) -> None:
-    assert read(tmp_path, BATON_SYNC_RESOURCE_TYPES=given).items("sync-resource-types") == ("user", "team")
-
-
-def test_a_list_in_the_file_and_a_repeated_flag_are_lists(tmp_path: Path) -> None:
-    assert read(tmp_path, file="sync-resource-types: [user, team]").items("sync-resource-types") == ("user", "team")
-    assert read(tmp_path, {"log-path": ["a", "b,c"]}).items("log-path") == ("a", "b", "c")
+ON = {"1", "t", "true", "TRUE"}
+OFF = {"0", "f", "false", "False"}
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1", True), ("t", True), ("TRUE", True), ("0", False), ("False", False), ("f", False)]
+    ("flags", "environment", "file", "expected"),
+    [
+        ({}, {}, "", {"file": "sync.c1z", "task-concurrency": 3, "health-check": False, "log-path": ()}),
+        ({"file": "flag"}, {"BATON_FILE": "variable"}, "file: file", {"file": "flag"}),
+        ({}, {"BATON_FILE": "variable"}, "file: file", {"file": "variable"}),
+        ({}, {"BATON_FILE": " "}, "file: file", {"file": "file"}),
+        ({"health-check": False}, {"BATON_HEALTH_CHECK": "true"}, "", {"health-check": False}),
+        *(({}, {"BATON_HEALTH_CHECK": text}, "", {"health-check": True}) for text in ON),
+        *(({}, {"BATON_HEALTH_CHECK": text}, "health-check: on", {"health-check": False}) for text in OFF),
+        *(({}, {}, f"health-check: {text}", {"health-check": True}) for text in ON | {"yes", "On"}),
+        *(({}, {}, f"health-check: {text}", {"health-check": False}) for text in OFF | {"no", "off"}),
+        ({"task-concurrency": "9"}, {}, "", {"task-concurrency": 9}),
+        ({}, {}, "task-concurrency: 7", {"task-concurrency": 7}),
+        ({}, {"BATON_LOG_LEVEL": " WARN "}, "", {"log-level": "warn"}),
+        ({"log-path": ["a", "b,c"]}, {}, "", {"log-path": ("a", "b", "c")}),
+        *(
+            ({}, {"BATON_SYNC_RESOURCE_TYPES": text}, "", {"sync-resource-types": ("user", "team")})
+            for text in ("user,team", "user team", " user , team ")
+        ),
+        ({}, {}, "sync-resource-types: [user, team]", {"sync-resource-types": ("user", "team")}),
+    ],
 )
-def test_a_switch_takes_what_gos_does(tmp_path: Path, text: str, value: bool) -> None:
-    assert read(tmp_path, BATON_HEALTH_CHECK=text).switch("health-check") is value
-
-
-def test_a_flag_that_is_off_goes_before_a_variable_that_is_on(tmp_path: Path) -> None:
-    assert not read(tmp_path, {"health-check": False}, BATON_HEALTH_CHECK="true").switch("health-check")
+def test_each_source_is_read_and_the_first_that_has_a_value_counts(
+    tmp_path: Path, flags: dict[str, object], environment: dict[str, str], file: str, expected: dict[str, Value]
+) -> None:
+    found = read(tmp_path, flags, file, **environment)
+    readers = {str: found.text, int: found.number, bool: found.switch, tuple: found.items}
+    assert {name: readers[BY_NAME[name].kind](name) for name in expected} == expected
+    assert found.given.keys() <= expected.keys()
 
 
 @pytest.mark.parametrize(
@@ -132,22 +124,20 @@ def test_so_are_the_items_of_a_list(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, file=f"{name}: [{', '.join(AS_WRITTEN)}]").items(name) == tuple(AS_WRITTEN)
 
 
-@pytest.mark.parametrize("nothing", ["", "~", "null"])
-def test_what_the_file_leaves_empty_is_not_set(tmp_path: Path, nothing: str) -> None:
-    assert not read(tmp_path, file=f"organization: {nothing}").is_set("organization")
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("yes", True), ("On", True), ("true", True), ("no", False), ("off", False), ("FALSE", False)]
-)
-def test_a_switch_in_the_file_takes_yamls_words_too(tmp_path: Path, text: str, value: bool) -> None:
-    assert read(tmp_path, file=f"health-check: {text}").switch("health-check") is value
-
-
-def test_a_number_in_the_file_is_a_number(tmp_path: Path) -> None:
-    assert read(tmp_path, file="task-concurrency: 7").number("task-concurrency") == 7
-    with pytest.raises(SettingError, match="expected a whole number"):
-        read(tmp_path, file="task-concurrency: yes")
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda each: each.name)
+def test_no_source_repeats_a_value_that_cannot_be_used(tmp_path: Path, flag: Flag) -> None:
+    sources: list[tuple[dict[str, object], dict[str, str], str]] = [
+        ({flag.name: SECRET}, {}, "x: y"),
+        ({}, {flag.variable: SECRET}, "x: y"),
+        ({}, {}, f"{flag.name}: {SECRET}"),
+    ]
+    for flags, environment, file in sources:
+        if flag.choices or flag.kind in {int, bool}:
+            with pytest.raises(SettingError, match="expected") as raised:
+                read(tmp_path, flags, file, **environment)
+            assert "abcdefgh" not in str(raised.value)
+        else:
+            assert "abcdefgh" not in repr(read(tmp_path, flags, file, **environment))
 
 
 @pytest.mark.parametrize(
@@ -247,9 +237,11 @@ def test_what_would_do_harm_or_something_else_is_rejected(
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda each: each.name)
-@pytest.mark.parametrize("value", ["", " "])
-def test_a_variable_that_is_empty_counts_as_not_set(flag: Flag, value: str) -> None:
-    assert read_settings({}, {flag.variable: value}).given == {}
+def test_what_is_empty_counts_as_not_set(tmp_path: Path, flag: Flag) -> None:
+    for value in ("", " "):
+        assert read(tmp_path, **{flag.variable: value}).given == {}
+    for value in ("", "~", "null"):
+        assert read(tmp_path, file=f"{flag.name}: {value}").given == {}
 
 
 @pytest.mark.parametrize(("name", "expected"), [("pod-1", "pod-1"), ("", "buildkite-connector")])
@@ -258,7 +250,3 @@ def test_a_machine_without_a_name_has_a_host_id_nevertheless(
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     assert default_host_id() == expected
-
-
-def test_no_value_is_in_the_settings_repr(tmp_path: Path) -> None:
-    assert "abcdefgh" not in repr(read(tmp_path, BATON_CLIENT_SECRET=SECRET))
