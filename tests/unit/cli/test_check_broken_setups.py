@@ -301,6 +301,14 @@ async def test_what_depends_on_a_failed_line_is_skipped_and_the_rest_is_checked(
     assert checked.named("buildkite.owner").message == "needs: Accounts"
 
 
+async def test_without_certificates_nobody_is_connected_to(sound: World) -> None:
+    sound.set_variables(SSL_CERT_FILE="/nowhere/ca.pem")
+    checked = await sound.check()
+    for name in ("buildkite.settings", "c1.host"):
+        assert (checked.named(name).state, checked.named(name).message) == (State.SKIPPED, "needs: CA certificates")
+    assert checked.named("c1.client_secret").state is State.OK
+
+
 async def test_an_answer_that_repeats_the_token_is_shown_without_it(sound: World) -> None:
     organization = sound.buildkite.organization
     sound.buildkite.api.organizations[organization.slug] = replace(organization, name=f"\x1b[31m{API_TOKEN}")

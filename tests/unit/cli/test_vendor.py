@@ -10,7 +10,9 @@ from typer.testing import CliRunner, Result
 
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.flags import config_schema
-from buildkite_connector.cli.vendor import process_network
+from buildkite_connector.cli.settings import read_settings
+from buildkite_connector.cli.vendor import one_file_settings, process_network
+from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
 
@@ -51,6 +53,18 @@ def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, 
     assert expected in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stderr.count("error: ") <= 1
+
+
+def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
+    flags = {"api-token": "t", "file": "x.c1z", "sync-timeout": "5m", "quota-percent": "70", "organization": "acme-inc"}
+    found = one_file_settings(read_settings({**flags, "http-timeout-seconds": "40"}, {}, tmp_path))
+    assert (found.api_token, found.organization, found.file) == ("t", "acme-inc", Path("x.c1z"))
+    assert (found.timeout, found.quota_percent, found.buildkite.timeouts.total) == (300.0, 70, 40.0)
+    assert found.scope == FULL_SCOPE
+    fewer = {"skip-entitlements-and-grants": True, "sync-resource-types": "user"}
+    users = frozenset({ResourceKind.USER})
+    found = one_file_settings(read_settings({**flags, **fewer}, {}, tmp_path))
+    assert found.scope == SyncScope(users, entitlements=False, grants=False)
 
 
 @pytest.mark.parametrize(
