@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -55,18 +56,12 @@ class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
 
 
 async def sync_and_print(settings: SyncSettings, network: Network) -> None:
-    """Sync and say what was written. Raises Failure, TimeoutError and Interrupted."""
-    print_result(await sync_until_signalled(settings, network, Console(stderr=True)), Console())
-
-
-async def sync_until_signalled(settings: SyncSettings, network: Network, errors: Console) -> SyncResult:
-    """Sync, with progress where `errors` is a terminal. Raises Failure, TimeoutError and Interrupted.
+    """Sync, with progress on a terminal, and say what was written. Raises Failure, TimeoutError and Interrupted.
 
     A signal that comes when the file takes its place comes too late: the sync has succeeded.
     """
-    work = sync_with_progress(settings, network, errors) if errors.is_terminal else sync(settings, network, None)
-    syncing = asyncio.create_task(work)
-    with signalled_end(signal.SIGHUP) as signalled:
+    with _progress(Console(stderr=True)) as show, signalled_end(signal.SIGHUP) as signalled:
+        syncing = asyncio.create_task(sync(settings, network, show))
         waiting = asyncio.create_task(signalled.wait())
         await asyncio.wait({syncing, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -75,7 +70,7 @@ async def sync_until_signalled(settings: SyncSettings, network: Network, errors:
             await asyncio.wait({syncing})
     if syncing.cancelled():
         raise Interrupted(signalled.number, settings.file)
-    return await syncing
+    print_result(await syncing, Console())
 
 
 async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> SyncResult:
@@ -114,14 +109,19 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
     return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 
-async def sync_with_progress(settings: SyncSettings, network: Network, console: Console) -> SyncResult:
-    """The same with a progress bar while it runs."""
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[Progress], None] | None]:
+    """What shows the progress, where `console` is a terminal."""
+    if not console.is_terminal:
+        yield None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
     from rich.progress import Progress as ProgressBar  # noqa: PLC0415
 
+    description = TextColumn("[progress.description]{task.description}")
     columns = (
         SpinnerColumn(),
-        TextColumn("[progress.description]{task.description}"),
+        description,
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("pages"),
@@ -129,16 +129,12 @@ async def sync_with_progress(settings: SyncSettings, network: Network, console: 
     )
     with ProgressBar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("Asking Buildkite", total=None)
-
-        def show(progress: Progress) -> None:
-            bar.update(
-                task,
-                completed=progress.pages_read,
-                total=progress.pages_known,
-                description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
-            )
-
-        return await sync(settings, network, show)
+        yield lambda progress: bar.update(
+            task,
+            completed=progress.pages_read,
+            total=progress.pages_known,
+            description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
+        )
 
 
 def print_result(result: SyncResult, console: Console) -> None:

@@ -252,4 +252,4 @@ def _warn(settings: Settings, *, serving: bool) -> None:
     for note in settings.notes:
         logger.warning("the configuration is not as it seems", extra={"detail": note})
     if named := [*settings.without_effect(os.environ, serving=serving)]:
-        logger.warning("settings without effect", extra={"settings": ", ".join(named)})
+        logger.warning("settings have no effect", extra={"settings": ", ".join(named)})

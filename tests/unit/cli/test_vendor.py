@@ -116,7 +116,7 @@ def test_what_has_no_effect_is_named_in_one_warning() -> None:
     client = ("--client-id", "malformed", "--client-secret", "s")
     ended = invoke("service", *TOKEN, *client, "--workers=3", "--ticketing", BATON_GET_TASKS="1", BATON_FILE="x")
     (warning,) = [json.loads(line) for line in ended.stderr.splitlines() if '"WARNING"' in line]
-    assert warning["message"] == "settings without effect"
+    assert warning["message"] == "settings have no effect"
     assert warning["settings"] == "--file, --ticketing, --workers, BATON_GET_TASKS"
 
 
