@@ -143,7 +143,7 @@ def operator(
     os.environ.setdefault(*vendor.SILENT_GRPC)
     from buildkite_connector.c1 import C1Settings
     from buildkite_connector.cli.leadership import read_leadership
-    from buildkite_connector.cli.operator import OperatorSettings, run_operator
+    from buildkite_connector.cli.run_operator import OperatorSettings, run_operator
 
     try:
         leadership = read_leadership(
@@ -233,7 +233,7 @@ def inspect(
     """Show what a snapshot holds: counts, accounts, teams, memberships."""
     from rich.console import Console
 
-    from buildkite_connector.cli.inspect import inspect as show
+    from buildkite_connector.cli.inspect_report import inspect as show
 
     if output not in {"table", "json"}:
         raise typer.BadParameter("write table or json", param_hint="--output")
