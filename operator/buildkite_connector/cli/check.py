@@ -69,7 +69,7 @@ class CheckSettings:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows all credentials: each side's steps quote a server that may have come to know the other's."""
+        """Knows all credentials, because each server may have learned those meant for the other."""
         unwrapped = AllCredentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
         return unwrapped.redactor.with_secrets(self.client_secret)
 
@@ -107,9 +107,9 @@ class _Decided(Exception):  # noqa: N818
 
 @dataclass
 class Finding:
-    """What one step found, fit to be shown. `reason`: that of a Failure, or empty. `code`: the exit code it asks for.
+    """What one step found. `reason`: that of a Failure, or empty. `code`: the exit code when the step failed.
 
-    While the step runs, its methods fill in the rest; `skip` and `fail` leave the step.
+    The step fills it in with these methods; `skip` and `fail` also leave the step.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Finding:
     code: int = 0
 
     def needs(self, *others: "Finding") -> None:
-        """Skip this step unless all `others` are well; a warning is well enough."""
+        """Skip this step if one of `others` failed or was skipped."""
         for each in others:
             if each.state in {State.FAILED, State.SKIPPED}:
                 self.skip(f"needs: {each.title}")
@@ -154,7 +154,7 @@ class Check:
 
     @asynccontextmanager
     async def step(self, name: str, title: str) -> AsyncIterator[Finding]:
-        """The body does the step; what it raises becomes the finding, and the next step goes on."""
+        """The body is the step. What it raises becomes the finding, so that the next step still runs."""
         found = Finding(name, title)
         try:
             async with asyncio.timeout(self._seconds):
@@ -179,7 +179,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """How others are reached; every step that connects needs the `findings`."""
+    """The network, and the findings that every step needs before it connects."""
 
     network: Network
     findings: tuple[Finding, ...]
@@ -456,7 +456,7 @@ def print_finding(finding: Finding, console: Console) -> None:
 
 
 def print_summary(findings: Sequence[Finding], console: Console) -> None:
-    """How many of each; last."""
+    """The last line: how many findings of each state."""
     counts = Counter(finding.state for finding in findings)
     told = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
     worst = next((state for state in (State.FAILED, State.WARNING) if counts[state]), State.OK)
@@ -464,7 +464,7 @@ def print_summary(findings: Sequence[Finding], console: Console) -> None:
 
 
 def exit_code_of(findings: Sequence[Finding]) -> int:
-    """That of the first that failed, 0 when none did."""
+    """The exit code of the first failed step, or 0."""
     return next((finding.code for finding in findings if finding.state is State.FAILED), 0)
 
 

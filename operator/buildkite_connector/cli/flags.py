@@ -21,7 +21,7 @@ DEFAULT_API_URL = "https://api.buildkite.com/v2"
 
 
 class Effect(Enum):
-    """What a flag does here. One without an effect is accepted, and named in a warning."""
+    """What a flag does here. A flag without an effect is accepted and named in a warning."""
 
     ACTS = auto()
     SERVING = auto()
@@ -30,7 +30,7 @@ class Effect(Enum):
     """Acts when one file is written."""
     NONE = auto()
     ACTION = auto()
-    """Makes the vendor's connector do one thing in place of a sync. Rejected when one file is written."""
+    """Makes the vendor's connector do one thing instead of a sync. Rejected when one file is written."""
     REJECTED = auto()
 
 
@@ -61,7 +61,7 @@ class Flag:
         return self.name.replace("-", "_")
 
     def default_value(self) -> Value:
-        """What counts where nobody set the flag; an empty value where there is no default."""
+        """The default, or an empty value of the flag's kind."""
         return self.kind() if self.default is None else self.default
 
 
@@ -194,7 +194,7 @@ HIDDEN = (
     *(_idle(each, _OF_ACTION, hidden=True) for each in _OF_ACTIONS.split()),
     *(_idle(each, _OF_ACTION, kind=tuple, hidden=True) for each in _LISTS_OF_ACTIONS.split()),
 )
-"""What the vendor's connector takes without showing it: the settings, and its actions with all that belongs to them."""
+"""Flags that the vendor's connector accepts but does not show: settings, and actions with their parameters."""
 
 FLAGS = (*VISIBLE, *OWN, *HIDDEN)
 BY_NAME = {flag.name: flag for flag in FLAGS}
@@ -267,7 +267,7 @@ def with_flags(*, hidden: bool = False) -> Callable[[_Command], _Command]:
 
 
 def given_flags(values: Mapping[str, object]) -> dict[str, object]:
-    """The flags on the command line by name; a list that is empty was not given."""
+    """The flags that were on the command line, by name."""
     given: dict[str, object] = {}
     for flag in FLAGS:
         value = False if values.get(_NO + flag.parameter) else values.get(flag.parameter)

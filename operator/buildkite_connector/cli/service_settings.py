@@ -1,6 +1,6 @@
-"""What service mode works with, made of the settings: frozen values, each checked with a sentence.
+"""The values that service mode works with, read from the settings and checked.
 
-The settings that a resource has too become its spec and are checked by the resource's own model.
+Settings that a resource has too are turned into its spec and checked by the resource's own model.
 """
 
 import base64
@@ -41,7 +41,7 @@ _READ_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """`credentials` reads them anew and raises Failure; `started_with` are those of the start.
+    """`credentials` reads them again and raises Failure; `started_with` are the credentials at the start.
 
     `directories`: where snapshots and state may be kept, the best first.
     """
@@ -61,9 +61,9 @@ class ServiceSettings:
         return Identity(credentials.client_id, self.spec.host_id, self.spec.organization or "", self.buildkite.api_url)
 
     def generation(self) -> int:
-        """What stands in for a resource's generation: another number for other settings or credentials.
+        """Stands in for a resource's generation: differs when settings or credentials differ.
 
-        A snapshot of the last process answers a task only where this number is the same.
+        A snapshot of the previous process answers a task only if this number is the same.
         """
         spec, kinds = replace(self.spec, kinds=frozenset()), sorted(self.spec.kinds)
         digest = hashlib.sha256(repr((spec, kinds)).encode())
@@ -133,11 +133,11 @@ _FLAGS = {
     "spec.delivery.maxSnapshotAge": "--max-snapshot-age",
     "spec.provisioning.protectedTeams": "--protected-teams",
 }
-"""By the field of the resource; of the others `flags` has the limits."""
+"""By the field that a sentence begins with; `flags` has the limits of the other fields."""
 
 
 def connector_spec(settings: Settings, environment: Mapping[str, str]) -> ConnectorSpec:
-    """The spec that a resource with these settings has, checked by its model. C1 takes more host IDs than the model.
+    """The spec of a resource with these settings. The model checks all but the host ID, since C1 accepts more of them.
 
     Raises SettingError.
     """
@@ -199,7 +199,7 @@ def _credential(settings: Settings, name: str) -> str:
 
 
 def _read_again(read: Callable[[], Settings]) -> Credentials:
-    """A file that cannot be read now is no reason to stop working with what was read before."""
+    """Raises Failure. A file that cannot be read now does not stop what works with the credentials read before."""
     try:
         settings = read()
         is_serving(settings)

@@ -33,7 +33,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`given`: the settings that somebody set, by flag name. `notes`: what to warn of in reading them."""
+    """`given`: the settings that somebody set, by flag name. `notes`: oddities of the file, to be logged."""
 
     given: Mapping[str, Value] = field(repr=False)
     notes: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Settings:
         yield from (name for name in IDLE_VARIABLES if environment.get(name, "").strip())
 
     def reject(self, *, serving: bool) -> None:
-        """Raises SettingError for what would do harm, and for an action of the vendor's when one file is written."""
+        """Raises SettingError for a flag that would do harm, and for a vendor action when one file is written."""
         if self._asked(Effect.REJECTED):
             raise SettingError(
                 "--skip-full-sync",
@@ -133,8 +133,8 @@ class _Text(yaml.SafeLoader):
     """Takes each value as it is written.
 
     YAML 1.1 reads `no` as false, `123` and `1e3` as numbers, `012` as ten, `1:30` as ninety and `2026-11-30` as a date.
-    What a setting takes is the flag's to say: an organization may have any of these for a slug. Only what is empty,
-    `~` or `null` is no value.
+    The flag decides what a value means: any of these may be an organization's slug. Only an empty value, `~` and
+    `null` count as not set.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the class above it
@@ -183,7 +183,7 @@ def _load(text: str, name: str) -> Mapping[Any, Any]:
 
 
 def _parse(flag: Flag, value: object, source: str) -> Value:
-    """The value as its flag takes it. Raises SettingError."""
+    """Convert a value to its flag's kind. Raises SettingError."""
     if flag.kind is tuple:
         return _list(flag, value, source)
     if isinstance(value, (list, dict)):
@@ -214,7 +214,7 @@ def _number(flag: Flag, text: str, source: str) -> int:
 
 
 def _list(flag: Flag, value: object, source: str) -> tuple[str, ...]:
-    """Items by commas or white space, and lists of such; an empty list where there is none."""
+    """Items separated by commas or white space, or a list of such texts."""
     if isinstance(value, dict):
         raise SettingError(source, "expected a list")
     texts = [str(each) for each in value] if isinstance(value, (list, tuple)) else [str(value)]

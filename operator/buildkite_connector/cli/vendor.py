@@ -153,7 +153,7 @@ def process_network() -> "Network":
 
 
 def _merged(ctx: typer.Context, flags: Mapping[str, object]) -> dict[str, object]:
-    """The flags before the command's name and those behind it, which count more."""
+    """The flags before the command's name, overridden by those behind it."""
     return {**(ctx.obj or {}), **given_flags(flags)}
 
 
@@ -248,7 +248,7 @@ def _start_logs(settings: Settings) -> None:
 
 
 def _warn(settings: Settings, *, serving: bool) -> None:
-    """One line for what does nothing here, and one for each thing that is odd about the file."""
+    """Log one line that names all settings without effect, and one for each oddity of the file."""
     for note in settings.notes:
         logger.warning("the configuration is not as it seems", extra={"detail": note})
     if named := [*settings.without_effect(os.environ, serving=serving)]:

@@ -230,9 +230,9 @@ def test_a_pipe_gets_one_line_a_finding() -> None:
     assert capture.get().count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [*NAMES, "c1"])
-def test_every_line_is_in_the_docs_with_what_to_do(name: str) -> None:
-    assert f"`{name}`" in PAGE.split("## The lines")[1].split("\n## ")[0]
+def test_every_line_is_in_the_docs_with_what_to_do() -> None:
+    lines = PAGE.split("## The lines")[1].split("\n## ")[0]
+    assert [name for name in (*NAMES, "c1") if f"`{name}`" not in lines] == []
 
 
 async def test_the_page_shows_the_lines_as_they_are(sound: World) -> None:
