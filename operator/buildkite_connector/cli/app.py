@@ -8,9 +8,9 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -44,38 +44,20 @@ app = typer.Typer(
 )
 
 
-def _one_of(names: Mapping[str, _T]) -> Callable[[str], _T]:
-    """Reads a name in upper or lower case."""
+def _one_of(names: Mapping[str, _T], variable: str, text: str) -> Any:
+    """An option that takes a name in upper or lower case."""
 
-    def read(text: str) -> _T:
+    def read(given: str) -> _T:
         try:
-            return names[text.strip().lower()]
+            return names[given.strip().lower()]
         except KeyError:
             raise typer.BadParameter(f"write one of {', '.join(names)}") from None
 
-    return read
+    return typer.Option(envvar=variable, help=text, parser=read, metavar=f"[{'|'.join(names)}]")
 
 
-Level = Annotated[
-    LogLevel,
-    typer.Option(
-        envvar="BATON_LOG_LEVEL",
-        help="The least severe records to log.",
-        parser=_one_of(LEVELS),
-        metavar=f"[{'|'.join(LEVELS)}]",
-    ),
-]
-Format = Annotated[
-    LogFormat,
-    typer.Option(
-        envvar="BATON_LOG_FORMAT",
-        help="Logs for machines or for people.",
-        parser=_one_of(FORMATS),
-        metavar=f"[{'|'.join(FORMATS)}]",
-    ),
-]
-
-
+Level = Annotated[LogLevel, _one_of(LEVELS, "BATON_LOG_LEVEL", "The least severe records to log.")]
+Format = Annotated[LogFormat, _one_of(FORMATS, "BATON_LOG_FORMAT", "Logs for machines or for people.")]
 ApiToken = Annotated[
     str,
     typer.Option(envvar="BATON_API_TOKEN", help="Buildkite API token; the variable keeps it out of the process list."),
