@@ -26,7 +26,7 @@ from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.checklist import CheckSettings, print_finding, run_checks, to_document
+from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment

@@ -7,9 +7,20 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from buildkite_connector.buildkite import settings
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.flags import Flag, Variable
-from buildkite_connector.cli.service_flags import BY_NAME, FLAGS, OWN, VARIABLES
+from buildkite_connector.cli.flags import (
+    BY_NAME,
+    DEFAULT_API_URL,
+    FLAGS,
+    IDLE_VARIABLES,
+    OWN,
+    VARIABLES,
+    Effect,
+    config_schema,
+    from_go,
+    given_flags,
+)
 from harness.yaml_text import parsed
 
 VISIBLE = {
@@ -42,72 +53,27 @@ VISIBLE = {
 }
 """With the vendor's defaults; None: it has none."""
 OF_BUILDKITE = {"api-token", "organization"}
-HIDDEN = {
-    "c1z-temp-dir",
-    "health-check-bind-address",
-    "otel-collector-endpoint-tls-cert",
-    "otel-collector-endpoint-tls-cert-path",
-    "otel-collector-endpoint-tls-insecure",
-    "otel-tracing-disabled",
-    "otel-logging-disabled",
-    "session-store-maximum-size",
-    "skip-grants",
-    "grant-entitlement",
-    "grant-principal",
-    "grant-principal-type",
-    "revoke-grant",
-    "create-account-login",
-    "create-account-email",
-    "create-account-profile",
-    "create-account-resource-type",
-    "delete-resource",
-    "delete-resource-type",
-    "rotate-credentials",
-    "rotate-credentials-type",
-    "event-feed",
-    "event-feed-id",
-    "event-feed-start-at",
-    "event-feed-cursor",
-    "invoke-action",
-    "invoke-action-args",
-    "invoke-action-resource-type",
-    "list-action-schemas",
-    "list-action-schemas-resource-type",
-    "list-resource-actions",
-    "invoke-resource-action",
-    "invoke-resource-action-resource-type",
-    "invoke-resource-action-args",
-    "diff-syncs",
-    "base-sync-id",
-    "applied-sync-id",
-    "compact-syncs",
-    "compact-file-paths",
-    "compact-sync-ids",
-    "compact-output-path",
-    "create-ticket",
-    "bulk-create-ticket",
-    "bulk-ticket-template-path",
-    "get-ticket",
-    "list-ticket-schemas",
-    "ticket-id",
-    "ticket-template-path",
-}
-ENVIRONMENT_ONLY = {
-    "BATON_HOST_ID",
-    "BATON_C1_API_HOST",
-    "BATON_GET_TASKS",
-    "BATON_CONFIG_PATH",
-    "BATON_DECODER_MAX_DECODED_SIZE_MB",
-    "BATON_DECODER_MAX_MEMORY_MB",
-    "BATON_KEEP_SYNC_COUNT",
-    "BATON_SKIP_CLEANUP",
-    "BATON_HTTP_CACHE_BACKEND",
-    "BATON_HTTP_CACHE_TTL",
-    "BATON_HTTP_CACHE_MAX_SIZE",
-    "BATON_DISABLE_HTTP_CACHE",
-    "BATON_DEBUG_PRINT_RESPONSE_BODY",
-    "BATON_C1Z_FINALIZE_TIMEOUT",
-}
+_HIDDEN = """
+    c1z-temp-dir health-check-bind-address otel-collector-endpoint-tls-cert
+    otel-collector-endpoint-tls-cert-path otel-collector-endpoint-tls-insecure otel-tracing-disabled
+    otel-logging-disabled session-store-maximum-size skip-grants grant-entitlement grant-principal
+    grant-principal-type revoke-grant create-account-login create-account-email create-account-profile
+    create-account-resource-type delete-resource delete-resource-type rotate-credentials rotate-credentials-type
+    event-feed event-feed-id event-feed-start-at event-feed-cursor invoke-action invoke-action-args
+    invoke-action-resource-type list-action-schemas list-action-schemas-resource-type list-resource-actions
+    invoke-resource-action invoke-resource-action-resource-type invoke-resource-action-args diff-syncs
+    base-sync-id applied-sync-id compact-syncs compact-file-paths compact-sync-ids compact-output-path
+    create-ticket bulk-create-ticket bulk-ticket-template-path get-ticket list-ticket-schemas ticket-id
+    ticket-template-path
+"""
+HIDDEN = frozenset(_HIDDEN.split())
+_ENVIRONMENT_ONLY = """
+    BATON_HOST_ID BATON_C1_API_HOST BATON_GET_TASKS BATON_CONFIG_PATH BATON_DECODER_MAX_DECODED_SIZE_MB
+    BATON_DECODER_MAX_MEMORY_MB BATON_KEEP_SYNC_COUNT BATON_SKIP_CLEANUP BATON_HTTP_CACHE_BACKEND
+    BATON_HTTP_CACHE_TTL BATON_HTTP_CACHE_MAX_SIZE BATON_DISABLE_HTTP_CACHE BATON_DEBUG_PRINT_RESPONSE_BODY
+    BATON_C1Z_FINALIZE_TIMEOUT
+"""
+ENVIRONMENT_ONLY = frozenset(_ENVIRONMENT_ONLY.split())
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 
@@ -146,14 +112,14 @@ def test_the_help_shows_the_visible_flags_and_hides_the_hidden(command: tuple[st
     assert not {flag for flag in flags if flag.startswith("no-")}
 
 
-@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_the_variable_follows_the_vendors_rule(flag: Flag) -> None:
-    if flag not in OWN:
-        assert flag.variable == "BATON_" + flag.name.upper().replace("-", "_")
+def test_the_variables_follow_the_vendors_rule() -> None:
+    assert {flag.variable for flag in FLAGS if flag not in OWN} == {
+        "BATON_" + name.upper().replace("-", "_") for name in VISIBLE.keys() | OF_BUILDKITE | HIDDEN
+    }
 
 
 def test_every_variable_that_is_no_flag_is_known() -> None:
-    assert {variable.name for variable in VARIABLES} == ENVIRONMENT_ONLY
+    assert {*VARIABLES, *IDLE_VARIABLES} == ENVIRONMENT_ONLY
 
 
 def test_the_flags_have_the_vendors_limits_and_short_forms() -> None:
@@ -171,15 +137,13 @@ def test_the_vendors_sub_commands_are_there() -> None:
     assert {"service", "capabilities", "config", "health-check", "completion"} <= commands.keys()
 
 
-@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_the_page_says_of_every_flag_what_it_does_here(flag: Flag) -> None:
-    expected = "refused" if flag.action else "warning" if flag.idle else "acts"
-    assert said_of(flag.name) == [expected]
+SAID = {Effect.NONE: "warning", Effect.ACTION: "refused", Effect.REJECTED: "refused"}
 
 
-@pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
-def test_the_page_says_of_every_variable_what_it_does_here(variable: Variable) -> None:
-    assert said_of(variable.name) == ["warning" if variable.idle else "acts"]
+def test_the_page_says_of_every_flag_and_variable_what_it_does_here() -> None:
+    expected = {flag.name: [SAID.get(flag.effect, "acts")] for flag in FLAGS}
+    expected |= {name: ["acts"] for name in VARIABLES} | {name: ["warning"] for name in IDLE_VARIABLES}
+    assert {name: said_of(name) for name in expected} == expected
 
 
 def test_the_page_names_no_flag_that_is_not_there() -> None:
@@ -204,3 +168,41 @@ def test_the_image_has_no_default_argument_so_that_the_vendors_deployment_serves
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("CMD")] == []
     assert "--cmd" not in (ROOT / "tools" / "image.py").read_text()
+
+
+def test_the_schema_has_every_setting_with_its_limits() -> None:
+    schema = config_schema()
+    assert schema["properties"].keys() == {flag.name for flag in FLAGS}
+    concurrency = schema["properties"]["task-concurrency"]
+    assert (concurrency["type"], concurrency["minimum"], concurrency["maximum"]) == ("integer", 1, 100)
+    assert (concurrency["default"], concurrency["x-env"]) == (3, "BATON_TASK_CONCURRENCY")
+    assert schema["properties"]["sync-resource-types"]["items"]["enum"] == ["user", "team"]
+    assert schema["properties"]["c1z-temp-dir"]["x-hidden"] is True
+    assert schema["dependentRequired"]["client-id"] == ["client-secret"]
+
+
+def test_switches_are_taken_as_go_writes_them() -> None:
+    given = ["--provisioning=true", "--health-check=false", "-p", "--file=x", "--unknown=true", "--ticketing=perhaps"]
+    assert from_go(given) == [
+        "--provisioning",
+        "--no-health-check",
+        "-p",
+        "--file=x",
+        "--unknown=true",
+        "--ticketing=perhaps",
+    ]
+
+
+def test_what_was_not_given_is_no_flag() -> None:
+    values: dict[str, object] = {
+        "file": "x",
+        "health_check": None,
+        "no_health_check": True,
+        "log_path": [],
+        "provisioning": True,
+    }
+    assert given_flags(values) == {"file": "x", "health-check": False, "provisioning": True}
+
+
+def test_the_flags_ask_where_the_adapter_does() -> None:
+    assert DEFAULT_API_URL == settings.DEFAULT_API_URL

@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.flag_parameters import from_go, given_flags
-from buildkite_connector.cli.service_commands import process_network
-from buildkite_connector.cli.service_flags import FLAGS
+from buildkite_connector.cli.flags import config_schema
+from buildkite_connector.cli.settings import read_settings
+from buildkite_connector.cli.vendor import one_file_settings, process_network
+from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
 
@@ -37,8 +38,9 @@ def invoke(*arguments: str, **environment: str) -> Result:
         (("--client-secret", "s"), "--client-id: client ID and client secret belong together"),
         ((*TOKEN, "--file", "s3://bucket/sync.c1z"), "--file: the snapshot is written to a local file only"),
         ((*TOKEN, "--grant-entitlement", "x"), "--grant-entitlement: this connector changes"),
-        ((*TOKEN, "--event-feed", "x"), "--event-feed: this connector changes"),
-        ((*TOKEN, "--list-ticket-schemas"), "--list-ticket-schemas: this connector changes"),
+        ((*TOKEN, "--skip-full-sync"), "--skip-full-sync: C1 would read its empty snapshot"),
+        (("service", *TOKEN, "--client-id", "a", "--client-secret", "b", "--skip-full-sync"), "--skip-full-sync: C1"),
+        ((*TOKEN, "--sync-timeout", "3s"), "--sync-timeout: must be at least 1m and at most 24h"),
         ((*TOKEN, "--http-timeout-seconds", "0"), "--http-timeout-seconds: expected a whole number from 1 to 1800"),
         ((*TOKEN, "--log-path", "/nonexistent/x.log"), "--log-path: /nonexistent/x.log cannot be written"),
         ((*TOKEN, "sync"), "the flags of sync stand behind it"),
@@ -51,6 +53,18 @@ def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, 
     assert expected in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stderr.count("error: ") <= 1
+
+
+def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
+    flags = {"api-token": "t", "file": "x.c1z", "sync-timeout": "5m", "quota-percent": "70", "organization": "acme-inc"}
+    found = one_file_settings(read_settings({**flags, "http-timeout-seconds": "40"}, {}, tmp_path))
+    assert (found.api_token, found.organization, found.file) == ("t", "acme-inc", Path("x.c1z"))
+    assert (found.timeout, found.quota_percent, found.buildkite.timeouts.total) == (300.0, 70, 40.0)
+    assert found.scope == FULL_SCOPE
+    fewer = {"skip-entitlements-and-grants": True, "sync-resource-types": "user"}
+    users = frozenset({ResourceKind.USER})
+    found = one_file_settings(read_settings({**flags, **fewer}, {}, tmp_path))
+    assert found.scope == SyncScope(users, entitlements=False, grants=False)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +108,16 @@ def test_capabilities_with_provisioning_have_it_for_teams_alone(
     assert found == {"user": ["CAPABILITY_SYNC"], "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
 
 
-def test_the_schema_has_every_setting_with_its_limits() -> None:
-    schema = json.loads(invoke("config").stdout)
-    assert schema["properties"].keys() == {flag.name for flag in FLAGS}
-    concurrency = schema["properties"]["task-concurrency"]
-    assert (concurrency["type"], concurrency["minimum"], concurrency["maximum"]) == ("integer", 1, 100)
-    assert (concurrency["default"], concurrency["x-env"]) == (3, "BATON_TASK_CONCURRENCY")
-    assert schema["properties"]["sync-resource-types"]["items"]["enum"] == ["user", "team"]
-    assert schema["properties"]["c1z-temp-dir"]["x-hidden"] is True
-    assert schema["dependentRequired"]["client-id"] == ["client-secret"]
+def test_the_schema_is_printed() -> None:
+    assert json.loads(invoke("config").stdout) == config_schema()
+
+
+def test_what_has_no_effect_is_named_in_one_warning() -> None:
+    client = ("--client-id", "malformed", "--client-secret", "s")
+    ended = invoke("service", *TOKEN, *client, "--workers=3", "--ticketing", BATON_GET_TASKS="1", BATON_FILE="x")
+    (warning,) = [json.loads(line) for line in ended.stderr.splitlines() if '"WARNING"' in line]
+    assert warning["message"] == "settings have no effect"
+    assert warning["settings"] == "--file, --ticketing, --workers, BATON_GET_TASKS"
 
 
 @pytest.mark.parametrize("flag", ["--version", "-v"])
@@ -135,29 +150,6 @@ async def test_the_health_check_asks_the_server_that_the_settings_name() -> None
     nobody = await asyncio.to_thread(invoke, "health-check", "--timeout", "1", **named)
     assert nobody.exit_code == 2
     assert "did not answer" in nobody.stderr
-
-
-def test_switches_are_taken_as_go_writes_them() -> None:
-    given = ["--provisioning=true", "--health-check=false", "-p", "--file=x", "--unknown=true", "--ticketing=perhaps"]
-    assert from_go(given) == [
-        "--provisioning",
-        "--no-health-check",
-        "-p",
-        "--file=x",
-        "--unknown=true",
-        "--ticketing=perhaps",
-    ]
-
-
-def test_what_was_not_given_is_no_flag() -> None:
-    values: dict[str, object] = {
-        "file": "x",
-        "health_check": None,
-        "no_health_check": True,
-        "log_path": [],
-        "provisioning": True,
-    }
-    assert given_flags(values) == {"file": "x", "health-check": False, "provisioning": True}
 
 
 def test_a_variable_that_is_not_read_is_warned_of_once_and_not_shown(

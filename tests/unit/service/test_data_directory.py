@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.service.directory import Identity, open_directory, remove_files
+from buildkite_connector.service.data_directory import Identity, open_directory, remove_files
 
 ACME = Identity("client@acme.conductor.one/c", "host", "acme-inc", "https://api.buildkite.com/v2")
 

@@ -5,7 +5,7 @@ import pytest
 
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.errors import call_failure
-from buildkite_connector.cli.exit_codes import exit_code
+from buildkite_connector.cli.exit import exit_code
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.untrusted_text import Redactor
 
@@ -28,6 +28,7 @@ def test_what_c1_said_is_the_exit_code(code: grpc.StatusCode) -> None:
         (Reason.CLIENT_ID_INVALID, Remedy.CREDENTIALS, 3),
         (Reason.CLIENT_SECRET_INVALID, Remedy.CREDENTIALS, 3),
         (Reason.SPEC_INVALID, Remedy.EDIT, 3),
+        (Reason.CLOCK_WRONG, Remedy.RETRY, 9),
         (Reason.ORGANIZATION_AMBIGUOUS, Remedy.EDIT, 9),
         (Reason.SYNC_TIMEOUT, Remedy.RETRY, 4),
         (Reason.BUILDKITE_UNREACHABLE, Remedy.RETRY, 14),
