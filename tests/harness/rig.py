@@ -58,7 +58,7 @@ class OperatorProcess:
     """`buildkite-connector operator`, its logs kept in `lines`. `ready`: the text that it logs once it works.
 
     `command`: what is started in its place; `inherits`: whether it gets this process's environment too; `forked`: see
-    `harness.forked_command`.
+    `harness.forked_command`; `expects`: its exit code.
     """
 
     environment: Mapping[str, str]
@@ -69,6 +69,7 @@ class OperatorProcess:
     ready: str = "the operator is ready"
     inherits: bool = True
     forked: bool = False
+    expects: int = 0
 
     async def begin(self) -> None:
         """Start it without waiting for it to be ready; whoever does so ends it, too."""
@@ -91,7 +92,7 @@ class OperatorProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         code = await self.stop()
-        assert error is not None or code in {0, -signal.SIGKILL}, self._told(f"ended with code {code}")
+        assert error is not None or code in {self.expects, -signal.SIGKILL}, self._told(f"ended with code {code}")
 
     @property
     def pid(self) -> int:
