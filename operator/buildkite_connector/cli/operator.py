@@ -30,11 +30,9 @@ from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.sightings import Sightings
 from buildkite_connector.kubernetes.watch import Pulse, WatchSettings, run_watch
 from buildkite_connector.network import Network
-from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
-from buildkite_connector.telemetry.metrics import ProcessGauges
-from buildkite_connector.telemetry.server import serve
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
+from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots

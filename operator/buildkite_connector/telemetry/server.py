@@ -1,6 +1,7 @@
 """The operator's `/healthz`, `/readyz` and `/metrics`.
 
-They are answered before anything else is up, ask nobody, and cost no request to Buildkite, C1 or Kubernetes.
+They are answered before anything else is up, ask nobody, and cost no request to Buildkite, C1 or Kubernetes. Health is
+that the event loop comes round, and that each part was heard of lately.
 """
 
 import asyncio
@@ -13,11 +14,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
+from buildkite_connector.timing.clock import Clock
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "BUILDKITE_CONNECTOR_HTTP_ADDRESS"
 DEFAULT_ADDRESS = ":8080"
+
+LOOP_TICK = 1.0
+"""Seconds between two measurements of the event loop's delay."""
+LONGEST_SILENCE = 60.0
+"""Seconds after which a part that should be heard of every few seconds counts as stuck."""
 
 Check = Callable[[], str | None]
 """Gives what is wrong, None for nothing."""
@@ -105,6 +112,36 @@ class _Collection:
             return await asyncio.to_thread(self._scrape)
         finally:
             self._not_before = 2 * loop.time() - began
+
+
+class LoopMonitor:
+    """Measures how late the event loop comes round."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._longest = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            due = self._clock.monotonic() + LOOP_TICK
+            await asyncio.sleep(LOOP_TICK)
+            self._longest = max(self._longest, self._clock.monotonic() - due)
+
+    def take_longest(self) -> float:
+        """The longest delay since the last call, in seconds."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+
+def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: float = LONGEST_SILENCE) -> Check:
+    """A check that fails when `last` (monotonic seconds) is longer ago than `longest` seconds."""
+
+    def check() -> str | None:
+        age = clock.monotonic() - last()
+        return f"{what} was last heard of {age:.0f} s ago" if age > longest else None
+
+    return check
 
 
 def _unusable(address: str, why: str) -> Failure:

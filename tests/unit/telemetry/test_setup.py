@@ -14,10 +14,9 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from buildkite_connector.network import Network, read_proxies
-from buildkite_connector.telemetry.metrics import ProcessGauges
-from buildkite_connector.telemetry.otlp_session import otlp_session
-from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
+from buildkite_connector.telemetry.otlp import otlp_session
+from buildkite_connector.telemetry.setup import choose_exporters, open_telemetry
 from harness.trust import DIRECT
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -38,9 +37,8 @@ NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
     ],
 )
 def test_exporters(environment: dict[str, str], metrics: set[str], traces: set[str]) -> None:
-    exports = choose_exports(environment)
-    assert exports.metrics == metrics
-    assert exports.traces == traces
+    assert choose_exporters(environment, "METRICS") == metrics
+    assert choose_exporters(environment, "TRACES") == traces
 
 
 @pytest.mark.parametrize(
@@ -49,7 +47,7 @@ def test_exporters(environment: dict[str, str], metrics: set[str], traces: set[s
 )
 def test_an_exporter_that_there_is_not_is_named_with_its_variable(name: str, value: str) -> None:
     with pytest.raises(Failure, match=name):
-        choose_exports({name: value})
+        choose_exporters({name: value}, name.split("_")[1])
 
 
 @contextmanager
