@@ -73,6 +73,40 @@ def text(reports: Iterable[Report]) -> set[str]:
     return set(lines)
 
 
+def test_the_series_of_a_status() -> None:
+    """Those of docs/metrics.md."""
+    series = {line.removeprefix("buildkite_connector_") for line in text([REPORTS["all known"]]) if line[0] != "#"}
+    own = 'name="a",namespace="ns"'
+    assert series == {
+        f'status_condition{{{own},status="True",type="Ready"}} 1.0',
+        f'status_condition{{{own},status="Unknown",type="Synced"}} 1.0',
+        f'status_condition{{{own},status="False",type="Stalled"}} 1.0',
+        f'info{{{own},organization="acme-inc",ready="True",reason="Ready"}} 1.0',
+        f"suspended{{{own}}} 1.0",
+        f"syncing{{{own}}} 0.0",
+        f"sync_last_success_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f"sync_next_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f"delivery_last_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f"token_expiry_timestamp_seconds{{{own}}} 1.7960832e+09",
+        f"snapshot_accounts{{{own}}} 120000.0",
+        f"snapshot_teams{{{own}}} 2000.0",
+        f"snapshot_memberships{{{own}}} 480000.0",
+        f"snapshot_size_bytes{{{own}}} 1.23456789e+08",
+        f"sync_consecutive_failures{{{own}}} 3.0",
+    }
+
+
+def test_the_series_of_a_status_that_knows_nothing() -> None:
+    series = {line.removeprefix("buildkite_connector_") for line in text([REPORTS["nothing known"]]) if line[0] != "#"}
+    own = 'name="a",namespace="ns"'
+    assert series == {
+        f'info{{{own},organization="",ready="Unknown",reason=""}} 1.0',
+        f"suspended{{{own}}} 0.0",
+        f"syncing{{{own}}} 0.0",
+        f"sync_consecutive_failures{{{own}}} 0.0",
+    }
+
+
 @pytest.mark.parametrize("title", REPORTS)
 def test_the_text_is_the_sdks(title: str) -> None:
     assert text([REPORTS[title]]) == by_the_sdk([REPORTS[title]])

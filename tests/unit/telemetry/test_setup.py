@@ -1,5 +1,6 @@
 """Which exporters are used, and what metrics say of connectors."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 import requests
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.util.re import parse_env_headers
 
 from buildkite_connector.model.directory import Organization, OrganizationSlug
@@ -14,6 +16,7 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from buildkite_connector.network import Network, read_proxies
+from buildkite_connector.telemetry import setup
 from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.otlp import otlp_session
 from buildkite_connector.telemetry.setup import choose_exporters, open_telemetry
@@ -216,15 +219,33 @@ def test_the_count_of_work_carries_result_and_reason() -> None:
             operation.tell(result="success", reason="SyncSucceeded", throttled_seconds=2.5)
         with pytest.raises(Failure), telemetry.observer.operation(Work.C1_CALL, method="Hello"):
             raise Failure(Reason.C1_UNREACHABLE, "no")
+        with pytest.raises(Failure), telemetry.observer.operation(Work.DELIVERY, bytes=1):
+            raise Failure(Reason.C1_UNREACHABLE, "no")
         with telemetry.observer.operation(Work.BUILDKITE_REQUEST, method="GET", path="/secret/path") as request:
             request.tell(status=200)
         assert telemetry.scrape is not None
         text = telemetry.scrape().decode()
     assert 'syncs_total{reason="SyncSucceeded",result="success",trigger="Schedule"} 1.0' in text
     assert "buildkite_connector_buildkite_quota_wait_seconds_total 2.5" in text
+    assert 'deliveries_total{result="failed"} 1.0' in text
     assert (
         'rpc_client_call_duration_seconds_count{rpc_method="Hello",rpc_response_status_code="C1Unreachable"} 1' in text
     )
     assert 'http_response_status_code="200",server="buildkite"' in text
     assert "buildkite_connector_leader 1.0" in text
     assert "/secret/path" not in text
+
+
+def test_an_export_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "FLUSH_SECONDS", 0.05)
+    gate, flushed = threading.Event(), list[str]()
+
+    def hang(_: object) -> None:
+        gate.wait(30)
+        flushed.append("after the end")
+
+    monkeypatch.setattr(MeterProvider, "shutdown", hang)
+    with open_telemetry({}, DIRECT, ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)):
+        pass
+    assert flushed == []
+    gate.set()
