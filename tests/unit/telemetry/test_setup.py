@@ -1,14 +1,16 @@
 """Which exporters are used, and what metrics say of connectors."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import requests
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.util.re import parse_env_headers
 
 from buildkite_connector.model.directory import Organization, OrganizationSlug
@@ -16,7 +18,7 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from buildkite_connector.network import Network, read_proxies
-from buildkite_connector.telemetry import setup
+from buildkite_connector.telemetry import otlp, setup
 from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.otlp import otlp_session
 from buildkite_connector.telemetry.setup import choose_exporters, open_telemetry
@@ -185,8 +187,8 @@ def test_what_a_status_does_not_know_is_no_series() -> None:
 
 
 def test_thousands_of_connectors_have_a_series_each() -> None:
-    text = Fleet(*(a_report(f"c{number}") for number in range(2_500))).scrape()
-    assert text.count("buildkite_connector_suspended{") == 2_500
+    text = Fleet(*(a_report(f"c{number}") for number in range(2_001))).scrape()
+    assert text.count("buildkite_connector_suspended{") == 2_001
     assert "otel_metric_overflow" not in text
 
 
@@ -249,3 +251,37 @@ def test_an_export_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monke
         pass
     assert flushed == []
     gate.set()
+
+
+class Kept(MetricExporter):
+    """A fake exporter that keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: dict[str, list[Mapping[str, Any]]] = {}
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: Any) -> MetricExportResult:
+        for resource in metrics_data.resource_metrics:
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                self.points[metric.name] = [dict(point.attributes or {}) for point in metric.data.data_points]
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 0) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 0, **_: Any) -> None: ...
+
+
+def test_thousands_of_connectors_have_a_series_each_by_otlp_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Kept()
+    monkeypatch.setattr(otlp, "otlp_metrics", lambda *_: exporter)
+    reports = [a_report(f"c{number}") for number in range(2_001)]
+    with open_telemetry(
+        {"OTEL_METRICS_EXPORTER": "otlp"},
+        DIRECT,
+        ProcessGauges(lambda: reports, lambda: True, lambda: 0.0, lambda: 0.0),
+    ) as telemetry:
+        assert telemetry.scrape is None
+    names = {point.get("name") for point in exporter.points["buildkite_connector.suspended"]}
+    assert names == {f"c{number}" for number in range(2_001)}
+    assert exporter.points["buildkite_connector.leader"] == [{}]
