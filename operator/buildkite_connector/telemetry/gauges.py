@@ -107,11 +107,19 @@ class StatusReadings:
 
 
 def observe(meter: Meter, reports: Callable[[], Iterable[Report]]) -> None:
-    """Make the connectors' gauges instruments of `meter`, which asks for `reports` at each collection."""
+    """Make the connectors' gauges instruments of `meter`, which asks for `reports` once at each collection."""
     readings = StatusReadings(reports)
+    found: dict[str, list[Observation]] = {}
 
-    def callback(wanted: str) -> Callable[[CallbackOptions], Iterator[Observation]]:
-        return lambda _: (Observation(value, labels) for name, value, labels in readings.read() if name == wanted)
+    def callback(wanted: str) -> Callable[[CallbackOptions], list[Observation]]:
+        def read(_: CallbackOptions) -> list[Observation]:
+            if wanted not in found:  # the SDK asks each gauge once a collection: this one begins
+                found.update({name: [] for name in STATUS_GAUGES})
+                for name, value, labels in readings.read():
+                    found[name].append(Observation(value, labels))
+            return found.pop(wanted)
+
+        return read
 
     for name, (unit, text) in STATUS_GAUGES.items():
         meter.create_observable_gauge(PREFIX + name, [callback(name)], unit, text)

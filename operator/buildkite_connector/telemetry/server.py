@@ -27,14 +27,14 @@ LONGEST_SILENCE = 60.0
 """Seconds after which a part that should be heard of every few seconds counts as stuck."""
 
 Check = Callable[[], str | None]
-"""Gives what is wrong, None for nothing."""
+"""Returns what is wrong; None when all is well."""
 
 
 @asynccontextmanager
 async def serve(
     address: str | None, alive: Mapping[str, Check], ready: Mapping[str, Check], scrape: Callable[[], bytes] | None
 ) -> AsyncIterator[int | None]:
-    """Serve for as long as the context lasts; gives the port, None when nothing is served.
+    """Serve for as long as the context lasts; yield the port, None when nothing is served.
 
     `address`: `host:port`, or `:port` for all addresses; empty: no server; None: DEFAULT_ADDRESS, or no server where
     that is taken, as two operators on one host have it. `alive` and `ready` are asked at each probe, in this event
@@ -68,7 +68,7 @@ async def serve(
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host (empty for all addresses) and port. Raises Failure naming the variable."""
+    """Return host (empty for all addresses) and port. Raises Failure naming the variable."""
     found = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,5})", address.strip())
     if found is None or int(found[3]) > 65535:
         raise _unusable(address, "expected host:port, [IPv6 address]:port, or :port for all addresses")
@@ -85,9 +85,9 @@ def _probe(checks: Mapping[str, Check]) -> Handler:
 
 
 class _Collection:
-    """Collects metrics in a thread, at most half of the time: a thousand connectors take a moment, and anybody may ask.
+    """Collects metrics in a thread, at most half of the time: a thousand connectors take a moment, and anyone may ask.
 
-    Whoever asks while one is collected gets that one.
+    Requests that come during a collection share it.
     """
 
     def __init__(self, scrape: Callable[[], bytes]) -> None:
@@ -122,7 +122,7 @@ class LoopMonitor:
         self._longest = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Measure until cancelled."""
         while True:
             due = self._clock.monotonic() + LOOP_TICK
             await asyncio.sleep(LOOP_TICK)
@@ -135,7 +135,7 @@ class LoopMonitor:
 
 
 def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: float = LONGEST_SILENCE) -> Check:
-    """A check that fails when `last` (monotonic seconds) is longer ago than `longest` seconds."""
+    """Return a check that fails when `last` (monotonic seconds) is longer ago than `longest` seconds."""
 
     def check() -> str | None:
         age = clock.monotonic() - last()

@@ -273,6 +273,7 @@ class Kept(MetricExporter):
 
 
 def test_thousands_of_connectors_have_a_series_each_by_otlp_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "FLUSH_SECONDS", 30.0)
     exporter = Kept()
     monkeypatch.setattr(otlp, "otlp_metrics", lambda *_: exporter)
     reports = [a_report(f"c{number}") for number in range(2_001)]
