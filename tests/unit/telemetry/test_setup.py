@@ -1,5 +1,6 @@
 """Which exporters are used, and what metrics say of connectors."""
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 import requests
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util.re import parse_env_headers
 
 from buildkite_connector.model.directory import Organization, OrganizationSlug
@@ -286,3 +288,30 @@ def test_thousands_of_connectors_have_a_series_each_by_otlp_too(monkeypatch: pyt
     names = {point.get("name") for point in exporter.points["buildkite_connector.suspended"]}
     assert names == {f"c{number}" for number in range(2_001)}
     assert exporter.points["buildkite_connector.leader"] == [{}]
+
+
+def test_the_process_is_named_as_opentelemetrys_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "bkc-east")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a")
+    [line] = [line for line in Fleet().scrape().splitlines() if line.startswith("target_info{")]
+    assert 'service_name="bkc-east"' in line
+    assert 'service_version="' in line
+    assert 'team="a"' in line
+
+
+def test_what_is_logged_within_a_sync_carries_its_trace(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr(otlp, "otlp_spans", lambda *_: exporter)
+    handlers = logging.getLogger().handlers
+    before = [list(handler.filters) for handler in handlers]
+    gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)
+    environment = {"OTEL_METRICS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "otlp"}
+    with open_telemetry(environment, DIRECT, gauges) as telemetry:
+        with telemetry.observer.operation(Work.SYNC, connector="ns.a"):
+            logging.getLogger("test").warning("within")
+        logging.getLogger("test").warning("without")
+    [span] = exporter.get_finished_spans()
+    assert [getattr(record, "trace_id", "") for record in caplog.records] == [f"{span.context.trace_id:032x}", ""]
+    assert [list(handler.filters) for handler in handlers] == before
