@@ -167,7 +167,7 @@ def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane,
     with installed(cluster, ops, merged(NO_DEFINITION, values)):
         asked = render(merged(NO_DEFINITION, values), namespace=ops)
         assert {identity(each) for each in asked} <= there(cluster)
-        assert len(of_kind(asked, "Service")) == 2
+        assert len(of_kind(asked, "Service")) == 1
 
 
 @pytest.mark.usefixtures("definition")
