@@ -108,7 +108,7 @@ class TestFailover:
             assert seconds <= CRASH_SECONDS
             await nothing_is_lost(tenant, asked, task)
             await old.operator.until_logged("error: This process lost its Lease")
-            old.operator.expects = LOST
+            assert await old.operator.ends() == LOST
             async with replica(rig, "first") as again:  # the container is started anew
                 await asyncio.sleep(3)
                 assert not again.acts_since(0.0)
@@ -133,7 +133,7 @@ async def test_a_leader_that_was_frozen_does_nothing_when_it_goes_on(rig: Rig) -
         rig.buildkite.latency = 0.0
         await nothing_is_lost(tenant, asked, task)
         await old.operator.until_logged("Timeout (")
-        old.operator.expects = LOST
+        assert await old.operator.ends() == LOST
         assert not old.acts_since(resumed)
 
 

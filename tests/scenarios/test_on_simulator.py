@@ -60,9 +60,10 @@ class TestLease:
         async with leading(rig, "bkc", "--namespace", rig.namespace) as operator:
             await tenant.become_ready()
             lease = kubernetes.double.get("Lease", rig.namespace, "bkc")
-            kubernetes.double.apply({**lease, "spec": {**lease["spec"], "holderIdentity": "other"}})
+            taken = {**lease["spec"], "holderIdentity": "other", "leaseDurationSeconds": 3}
+            kubernetes.double.apply({**lease, "spec": taken})
             await operator.until_logged("error: This process lost its Lease (other holds it).")
-            operator.expects = 1
+            assert await operator.ends() == 1
         assert [path for path in (rig.directory / "bkc").iterdir() if path.name.startswith(tenant.host_id)]
         syncs, asked = tenant.syncs, await tenant.request_sync()
         async with leading(rig, "bkc", "--namespace", rig.namespace) as again:
