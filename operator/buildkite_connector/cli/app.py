@@ -109,7 +109,6 @@ def operator(
     lease_duration: options.LeaseDuration = "15s",
     renew_deadline: options.RenewDeadline = "10s",
     retry_period: options.RetryPeriod = "2s",
-    shards: options.Shards = 1,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Format = LogFormat.JSON,
@@ -134,7 +133,6 @@ def operator(
             lease=lease_name,
             namespace=lease_namespace,
             times=(parse_duration(lease_duration), parse_duration(renew_deadline), parse_duration(retry_period)),
-            shards=shards,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

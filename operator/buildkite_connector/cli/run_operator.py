@@ -16,7 +16,7 @@ from pathlib import Path
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.cli.leadership import Leadership, LeadershipSettings, end
+from buildkite_connector.cli.leadership import Leadership, end
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
@@ -24,15 +24,15 @@ from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
 from buildkite_connector.kubernetes.controller import Controller
+from buildkite_connector.kubernetes.election import ElectionSettings
 from buildkite_connector.kubernetes.resource import ObservedConnector
 from buildkite_connector.kubernetes.schema.served import ServedSchema
+from buildkite_connector.kubernetes.sightings import Sightings
 from buildkite_connector.kubernetes.watch import Pulse, WatchSettings, run_watch
 from buildkite_connector.network import Network
-from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
-from buildkite_connector.telemetry.metrics import ProcessGauges
-from buildkite_connector.telemetry.server import serve
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
+from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
@@ -61,7 +61,7 @@ class OperatorSettings:
     concurrency: int = 32
     http_address: str | None = ""
     """Empty: no server; None: the default address, where it is free."""
-    leadership: LeadershipSettings | None = None
+    leadership: ElectionSettings | None = None
 
     @property
     def shared(self) -> bool:
@@ -70,7 +70,7 @@ class OperatorSettings:
 
 
 async def run_operator(settings: OperatorSettings, network: Network) -> None:
-    """Until SIGTERM or SIGINT. Raises Failure when it cannot start or its watch is lost for good."""
+    """Until SIGTERM or SIGINT. Raises Failure when it cannot start, or its Lease or its watch is lost."""
     clock = SystemClock()
     scheduler = Scheduler(clock)
     pulse, monitor, ready = Pulse(), LoopMonitor(clock), asyncio.Event()
@@ -84,7 +84,6 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
     alive = {
         "scheduler": heard_lately("the scheduler", lambda: scheduler.last_iteration, clock),
         "watch": heard_lately("the watch", lambda: pulse.last, clock),
-        "leader": lambda: leadership.healthy(clock.monotonic()),
     }
     schema = ServedSchema()
     ready_checks = {
@@ -115,7 +114,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 observer=telemetry.observer,
             )
             controller = reports.controller = Controller(api, environment, group, acting=not leadership.elected)
-            sightings = leadership.handler(controller)
+            sightings = Sightings(controller)
             watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
             watching = group.create_task(run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse))
             acting = group.create_task(scheduler.run())

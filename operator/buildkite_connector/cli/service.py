@@ -31,11 +31,9 @@ from buildkite_connector.service.data_directory import remove_files
 from buildkite_connector.service.health import Health, serve_health
 from buildkite_connector.service.startup import StartupHello
 from buildkite_connector.service.state import StateFile, StatusLog
-from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
-from buildkite_connector.telemetry.metrics import ProcessGauges
-from buildkite_connector.telemetry.server import serve
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
+from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots

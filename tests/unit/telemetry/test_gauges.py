@@ -1,6 +1,6 @@
 """What a status says is the same by either way out, and a scrape says what is so now."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from buildkite_connector.model.status import (
     Trigger,
 )
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.telemetry.status_gauges import GAUGES, Report, StatusText, observe
+from buildkite_connector.telemetry.gauges import STATUS_GAUGES, Report, StatusCollector, observe
 
 NOW = datetime(2026, 11, 28, 9, 0, 0, 123456, tzinfo=UTC)
 COUNTS = Counts(120_000, 2_000, 480_000)
@@ -67,71 +67,90 @@ REPORTS = {
 }
 
 
+def text(reports: Iterable[Report]) -> set[str]:
+    lines = generate_latest(StatusCollector(lambda: reports)).decode().splitlines()
+    assert len(lines) == len(set(lines))
+    return set(lines)
+
+
+def test_the_series_of_a_status() -> None:
+    """Those of docs/metrics.md."""
+    series = {line.removeprefix("buildkite_connector_") for line in text([REPORTS["all known"]]) if line[0] != "#"}
+    own = 'name="a",namespace="ns"'
+    assert series == {
+        f'status_condition{{{own},status="True",type="Ready"}} 1.0',
+        f'status_condition{{{own},status="Unknown",type="Synced"}} 1.0',
+        f'status_condition{{{own},status="False",type="Stalled"}} 1.0',
+        f'info{{{own},organization="acme-inc",ready="True",reason="Ready"}} 1.0',
+        f"suspended{{{own}}} 1.0",
+        f"syncing{{{own}}} 0.0",
+        f"sync_last_success_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f"sync_next_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f"delivery_last_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f"token_expiry_timestamp_seconds{{{own}}} 1.7960832e+09",
+        f"snapshot_accounts{{{own}}} 120000.0",
+        f"snapshot_teams{{{own}}} 2000.0",
+        f"snapshot_memberships{{{own}}} 480000.0",
+        f"snapshot_size_bytes{{{own}}} 1.23456789e+08",
+        f"sync_consecutive_failures{{{own}}} 3.0",
+    }
+
+
+def test_the_series_of_a_status_that_knows_nothing() -> None:
+    series = {line.removeprefix("buildkite_connector_") for line in text([REPORTS["nothing known"]]) if line[0] != "#"}
+    own = 'name="a",namespace="ns"'
+    assert series == {
+        f'info{{{own},organization="",ready="Unknown",reason=""}} 1.0',
+        f"suspended{{{own}}} 0.0",
+        f"syncing{{{own}}} 0.0",
+        f"sync_consecutive_failures{{{own}}} 0.0",
+    }
+
+
 @pytest.mark.parametrize("title", REPORTS)
 def test_the_text_is_the_sdks(title: str) -> None:
-    report = REPORTS[title]
-    lines = StatusText(lambda: [report])().decode().splitlines()
-    assert set(lines) == by_the_sdk([report])
-    assert len(lines) == len(set(lines))
+    assert text([REPORTS[title]]) == by_the_sdk([REPORTS[title]])
 
 
 def test_each_gauge_is_one_family_whatever_its_connectors_know() -> None:
     reports = [replace(report, name=f"c{number}") for number, report in enumerate(REPORTS.values())]
-    lines = StatusText(lambda: reports)().decode().splitlines()
-    assert set(lines) == by_the_sdk(reports)
-    names = [line.split("{")[0] for line in lines if not line.startswith("#")]
-    assert names == sorted(names, key=[gauge.prometheus_name for gauge in GAUGES].index)
+    assert text(reports) == by_the_sdk(reports)
+    assert len(list(StatusCollector(lambda: reports).collect())) == len(STATUS_GAUGES)
 
 
-@pytest.mark.parametrize("way", ["text", "SDK"])
+@pytest.mark.parametrize("way", [text, by_the_sdk])
 def test_a_status_that_cannot_be_shown_costs_its_connector_alone_its_series(
-    way: str, caplog: pytest.LogCaptureFixture
+    way: Callable[[Iterable[Report]], set[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = replace(FULL, token_expires_at="yesterday")  # type: ignore[arg-type]  # that is what is wrong with it
     reports = [Report("ns", name, broken if name == "odd" else FULL, suspended=False) for name in ("odd", "other")]
-    text = StatusText(lambda: reports)
-    for _ in range(2):
-        lines = set(text().decode().splitlines()) if way == "text" else by_the_sdk(reports)
-        assert by_the_sdk(reports[1:]) <= lines
-    told = {vars(each)["connector"] for each in caplog.records if each.levelname == "ERROR"}
-    assert told == {"ns.odd"}
+    assert way(reports) == way(reports[1:])
+    [logged] = caplog.records
+    assert (vars(logged)["connector"], logged.levelname) == ("ns.odd", "ERROR")
 
 
-def test_the_text_of_a_broken_status_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_status_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     broken = replace(FULL, token_expires_at="yesterday")  # type: ignore[arg-type]  # as above
-    reports = [Report("ns", "odd", broken, suspended=False)]
-    text = StatusText(lambda: reports)
-    for suspended in (False, True, False):
-        reports[0] = replace(reports[0], suspended=suspended)
-        assert text() == b""
+    collector = StatusCollector(lambda: [Report("ns", "odd", broken, suspended=False)])
+    for _ in range(3):
+        assert generate_latest(collector) == b""
     assert len(caplog.records) == 1
 
 
 def test_a_scrape_says_what_is_so_now() -> None:
     one, other = Report("ns", "one", FULL, suspended=False), Report("ns", "other", FULL, suspended=False)
     reports = [one, other]
-    text = StatusText(lambda: reports)
-    assert text() == text()
+    collector = StatusCollector(lambda: reports)
+    assert b'suspended{name="one",namespace="ns"} 0.0' in generate_latest(collector)
     reports[0] = replace(one, suspended=True)
-    assert set(text().decode().splitlines()) == by_the_sdk(reports)
-    condition = Condition(ConditionType.READY, ConditionStatus.FALSE, Reason.BUILDKITE_UNREACHABLE, "", 2, NOW)
-    reports[0] = replace(one, status=replace(FULL, conditions=(condition,), next_sync_time=NOW))
-    assert set(text().decode().splitlines()) == by_the_sdk(reports)
+    assert b'suspended{name="one",namespace="ns"} 1.0' in generate_latest(collector)
     del reports[0]
-    assert "one" not in text().decode().replace("connector", "")
+    assert b'"one"' not in generate_latest(collector)
     reports.clear()
-    assert text() == b""
+    assert generate_latest(collector) == b""
 
 
-def test_what_did_not_change_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-
-    def lines(report: Report) -> list[str]:
-        made.append(report.name)
-        return []
-
-    monkeypatch.setattr("buildkite_connector.telemetry.status_gauges._lines", lines)
-    text = StatusText(lambda: [Report("ns", name, FULL, suspended=False) for name in ("a", "b")])
-    text()
-    text()
-    assert made == ["a", "b"]
+def test_a_slug_that_is_no_utf_8_is_shown_as_far_as_it_can_be() -> None:
+    odd = replace(FULL, organization=Organization("1", OrganizationSlug("a\udcff"), "Acme"))
+    [line] = [each for each in text([Report("ns", "a", odd, suspended=False)]) if "_info{" in each]
+    assert 'organization="a?"' in line

@@ -1,16 +1,13 @@
-"""Leases on one server in memory, with a network to it that is slow or cut, and processes that compete for them."""
+"""A Lease on a server in memory, and processes that compete for it over networks of their own, in virtual time."""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 
-from buildkite_connector.kubernetes.election import Election
-from buildkite_connector.kubernetes.election_settings import ElectionSettings
-from buildkite_connector.kubernetes.fence import Fence
-from buildkite_connector.kubernetes.lease import Lease, LeaseRecord
+from buildkite_connector.kubernetes.election import Election, ElectionSettings, Fence
+from buildkite_connector.kubernetes.lease import Lease
 from buildkite_connector.model.failure import Failure, Reason
 from fakes.virtual_time import NoJitter, VirtualClock, until
 
@@ -22,29 +19,29 @@ class LeaseServer:
     """Every write has its own version, and must name the one that it changes: one at a time, as etcd has them."""
 
     def __init__(self) -> None:
-        self.leases: dict[str, Lease] = {}
+        self.lease: Lease | None = None
         self._version = 0
 
-    def write(self, name: str, record: LeaseRecord, version: str | None, shards: int) -> Lease | None:
-        """`version` None: there must be none yet."""
-        found = self.leases.get(name)
-        if (found.version if found else None) != version:
+    def write(self, lease: Lease) -> Lease | None:
+        if lease.version != (self.lease.version if self.lease else ""):
             return None
         self._version += 1
-        self.leases[name] = Lease(name, record, str(self._version), shards)
-        return self.leases[name]
+        self.lease = replace(lease, version=str(self._version))
+        return self.lease
 
     def restore(self, lease: Lease) -> None:
         """What a restore of etcd does: the Lease and all versions are as they were."""
-        self.leases[lease.name], self._version = lease, int(lease.version)
+        self.lease, self._version = lease, int(lease.version)
 
-    def holder(self, name: str = "lease") -> str:
-        return self.leases[name].record.holder
+    @property
+    def held(self) -> Lease:
+        assert self.lease is not None
+        return self.lease
 
 
 @dataclass
 class Network:
-    """One process's way to the server; seconds a message takes each way.
+    """A fake LeaseStore: one process's way to the server; seconds a message takes each way.
 
     `cut`: it fails at once; `asks_to_wait`: with a Retry-After of so many seconds.
     """
@@ -58,25 +55,13 @@ class Network:
     calls: int = 0
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def read(self, name: str, seconds: float) -> Lease | None:
+    async def read(self) -> Lease | None:
         await self._travel(self.there)
-        found = self.server.leases.get(name)
+        found = self.server.lease
         await self._travel(self.back)
         return found
 
-    async def list_related(self, seconds: float) -> Sequence[Lease]:
-        await self._travel(self.there)
-        found = list(self.server.leases.values())
-        await self._travel(self.back)
-        return found
-
-    async def create(self, name: str, record: LeaseRecord, shards: int, seconds: float) -> Lease | None:
-        return await self._write(name, record, None, shards)
-
-    async def replace(self, name: str, record: LeaseRecord, version: str, shards: int, seconds: float) -> Lease | None:
-        return await self._write(name, record, version, shards)
-
-    async def _write(self, name: str, record: LeaseRecord, version: str | None, shards: int) -> Lease | None:
+    async def write(self, lease: Lease) -> Lease | None:
         """A write that is on its way arrives, whether its sender still waits for the answer or not."""
         answer: asyncio.Future[Lease | None] = asyncio.get_running_loop().create_future()
 
@@ -87,7 +72,7 @@ class Network:
                 if not answer.cancelled():
                     answer.set_exception(failure)
                 return
-            written = self.server.write(name, record, version, shards)
+            written = self.server.write(lease)
             if not answer.cancelled():
                 answer.set_result(written)
 
@@ -105,29 +90,39 @@ class Network:
             raise Failure(Reason.KUBERNETES_UNAVAILABLE, "the network is cut", retry_after=self.asks_to_wait)
 
 
-class Ended(BaseException):
-    """The process ended at once."""
-
-
 @dataclass
 class Candidate:
-    """One process. `acting`: between its first and its last act; `stop_seconds`: how long its end of acting takes."""
+    """One process. `acting`: between its first and its last act; `stop_seconds`: how long its end of acting takes.
+
+    `lost`: the sentence with which it ended; `died`: it was ended at once.
+    """
 
     network: Network
     name: str
-    settings: ElectionSettings
     clock: VirtualClock
     stop_seconds: float = 0.0
     acting: bool = False
     terms: list[float] = field(default_factory=list)
     died: bool = False
+    lost: str = ""
     when_acting: Callable[["Candidate"], None] = lambda _: None
     running: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.fence = Fence(self.clock)
+        settings = ElectionSettings("lease", "default", self.name)
+        self.fence = Fence(self.clock, self._die_after)
         jitter = NoJitter() if self.network.chance is None else self.network.chance
-        self.election = Election(self.network, self.settings, self.fence, self._act, self.clock, jitter, self._end)
+        self.election = Election(self.network, settings, self.fence, self._act, self.clock, jitter)
+        self._timer: asyncio.TimerHandle | None = None
+        self._dead = asyncio.Event()
+
+    @property
+    def may_act(self) -> bool:
+        try:
+            self.fence.check()
+        except Failure:
+            return False
+        return True
 
     async def _act(self) -> None:
         self.acting = True
@@ -136,20 +131,23 @@ class Candidate:
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(self.stop_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._dead.wait(), self.stop_seconds)
             self.acting = False
 
-    def _end(self, why: str) -> NoReturn:
-        """A real process and all of its tasks are gone."""
-        self.acting, self.died = False, True
-        raise Ended(why)
+    def _die_after(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.kill)
 
     def start(self) -> None:
         self.running = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        with contextlib.suppress(Ended):
+        try:
             await self.election.run()
+        except Failure as failure:
+            self.lost = failure.message
 
     async def stop(self) -> None:
         """In order, as on SIGTERM."""
@@ -160,46 +158,57 @@ class Candidate:
     def kill(self) -> None:
         """Without warning: nothing that it has begun goes on, and nobody is told. What is on its way arrives."""
         assert self.running is not None
-        self.died, self.acting, self.network.cut, self.stop_seconds = True, False, True, 0.0
+        self.died, self.acting, self.network.cut = True, False, True
+        self._dead.set()
         self.running.cancel()
+
+    @property
+    def ended(self) -> bool:
+        return self.running is None or self.running.done()
 
 
 @dataclass
-class LeaseWorld:
+class Competition:
     """Everybody's clock is the same virtual one, which nothing relies on but the tests."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     server: LeaseServer = field(default_factory=LeaseServer)
     candidates: list[Candidate] = field(default_factory=list)
 
-    def candidate(self, lease: str = "lease", shards: int = 1, chance: random.Random | None = None) -> Candidate:
+    def candidate(self, chance: random.Random | None = None) -> Candidate:
         name = f"process-{len(self.candidates)}"
-        settings = ElectionSettings(lease, name, shards=shards)
-        self.candidates.append(Candidate(Network(self.server, chance=chance), name, settings, self.clock))
+        self.candidates.append(Candidate(Network(self.server, chance=chance), name, self.clock))
         return self.candidates[-1]
+
+    async def leader(self) -> Candidate:
+        """A process that has acted for 5 seconds."""
+        candidate = self.candidate()
+        candidate.start()
+        await asyncio.sleep(5)
+        return candidate
+
+    async def leader_and_standby(self) -> tuple[Candidate, Candidate]:
+        """The standby has seen the leader for 5 seconds."""
+        return await self.leader(), await self.leader()
 
     @property
     def acting(self) -> list[str]:
         return [each.name for each in self.candidates if each.acting]
 
-    async def close(self) -> None:
-        for each in self.candidates:
-            if each.running is not None and not each.running.done():
-                each.network.cut = False
-                await each.stop()
+    async def until_acting(self, *names: str) -> float:
+        """Wait until these act and no others; return the seconds that it took."""
+        began = self.clock.monotonic()
+        await until(lambda: self.acting == list(names))
+        return self.clock.monotonic() - began
 
 
 @contextlib.asynccontextmanager
-async def lease_world() -> AsyncIterator[LeaseWorld]:
-    world = LeaseWorld()
+async def competition() -> AsyncIterator[Competition]:
+    found = Competition()
     try:
-        yield world
+        yield found
     finally:
-        await world.close()
-
-
-async def seconds_until_acting(world: LeaseWorld, *names: str) -> float:
-    """Until these act and no others."""
-    began = world.clock.monotonic()
-    await until(lambda: world.acting == list(names))
-    return world.clock.monotonic() - began
+        for each in found.candidates:
+            if not each.ended:
+                each.network.cut = False
+                await each.stop()
