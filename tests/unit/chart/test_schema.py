@@ -56,7 +56,7 @@ def test_every_key_has_a_title_and_its_default() -> None:
     assert schema is not None
     assert schema["properties"]["image"]["properties"]["tag"] == {
         "title": "image.tag",
-        "description": "Tag; the chart's appVersion when empty.",
+        "description": "Tag. Default: the chart's appVersion.",
         "type": "string",
         "default": "",
     }
