@@ -18,7 +18,6 @@ Schema = Mapping[str, Any]
 
 METADATA_SCHEMA: Schema = {
     "properties": {
-        "finalizers": {"x-kubernetes-list-type": "set"},
         "ownerReferences": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["uid"]},
     }
 }
