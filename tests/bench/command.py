@@ -14,15 +14,13 @@ from rich.live import Live
 from bench.cases import CASES, PREFLIGHT, QUICK, Case
 from bench.changes import WINDOW, measure_changes
 from bench.changes import write_page as write_changes
-from bench.fleet.page import write_page
-from bench.fleet.promises import fleet_verdicts
+from bench.fleet.page import fleet_verdicts, write_page
 from bench.fleet.run import NEXT_POLL, measure_fleet
 from bench.fleet.soak import measure_soak
 from bench.machine import Bystanders, Machine
 from bench.measurement import Measurement, measure
-from bench.plot import svg
 from bench.promises import verdicts
-from bench.report import case_row, case_table, markdown, print_verdicts
+from bench.report import case_row, case_table, markdown, print_verdicts, svg
 from bench.tenants import NOISY_CONNECTORS, measure_tenants
 from bench.tenants import write_page as write_tenants
 from harness.control_plane import find_assets, missing_assets
