@@ -21,7 +21,6 @@ ELSEWHERE = {
     "SECURITY.md": "reporting.md",
     "charts/buildkite-connector/README.md": "chart.md",
     "tests/README.md": "tests.md",
-    "tests/merged.md": "tests-merged.md",
 }
 """Pages outside of docs/, by their names in the site."""
 SHOWN = "files"

@@ -35,7 +35,7 @@ class TestDouble(KubernetesContract):
 
 
 class TestHelpers:
-    """What the double offers beside the API."""
+    """What the simulator offers beside the API."""
 
     async def test_waits_for_a_state_that_lasted_only_a_moment(self, double: KubernetesDouble) -> None:
         async with asyncio.TaskGroup() as tasks:
