@@ -1,21 +1,18 @@
 """What two snapshots differ in, and that a file of the reference connector's says the same as ours."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from zstandard import ZstdCompressor
 
 from buildkite_connector.c1z import compare
-from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.model.directory import Account, AccountID, Directory, Membership, Role
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import ACME_REFERENCE
+from unit.c1z.altered_files import altered
 
 Write = Callable[..., StagedSnapshot]
 
@@ -24,15 +21,6 @@ Write = Callable[..., StagedSnapshot]
 def acme(write: Write, tmp_path: Path) -> Path:
     """Our file of the golden organization."""
     return write(tmp_path / "acme.c1z").path
-
-
-def altered(path: Path, statement: str) -> Path:
-    plain = path.with_suffix(".db")
-    plain.write_bytes(b"".join(unpack(ACME_REFERENCE)))
-    with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
-        connection.executescript(statement)
-    path.write_bytes(b"C1ZF\0" + ZstdCompressor().compress(plain.read_bytes()))
-    return path
 
 
 def test_the_reference_connectors_file_and_ours_of_one_organization_do_not_differ(acme: Path) -> None:
