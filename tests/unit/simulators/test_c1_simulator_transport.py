@@ -50,15 +50,6 @@ async def test_a_closed_port_refuses_and_is_the_same_when_reopened(sim: C1Simula
     assert sim.port == port
 
 
-async def test_a_port_closed_for_a_while_reopens_by_itself(sim: C1Simulator) -> None:
-    sim.close_port_for(0.05)
-    async with http(sim) as session:
-        with pytest.raises(httpx.ConnectError):
-            await session.get("/_sim/stats")
-        await sim.wait_for(lambda: sim.listening)
-        assert (await session.get("/_sim/stats")).status_code == 200
-
-
 async def test_a_connection_dropped_mid_upload_leaves_nothing_and_the_next_upload_is_accepted(
     sim: C1Simulator,
 ) -> None:
