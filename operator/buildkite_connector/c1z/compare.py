@@ -98,6 +98,7 @@ def compare(before: Path, after: Path, limit: int) -> Difference:
         both = _Both(
             connection, {"main": before, "after": after}, {"main": first.sync_id, "after": second.sync_id}, limit
         )
+        both.check_ids()
         accounts, teams, memberships = Changes[Account](), Changes[Team](), Changes[NamedMembership]()
         if first.scope.wants_accounts and second.scope.wants_accounts:
             accounts = both.resources(ResourceKind.USER, read_account, ACCOUNT_ATTRIBUTES)
@@ -127,6 +128,15 @@ class _Both:
     paths: dict[str, Path]
     sync_ids: dict[str, SyncID]
     limit: int
+
+    def check_ids(self) -> None:
+        """Raise Failure where an id comes twice: each would be joined with each of the other file."""
+        for side, path in self.paths.items():
+            for table in ("v1_resources", "v1_grants"):
+                twice = f"from {side}.{table} where sync_id = :{side} group by external_id having count(*) > 1 limit 1"
+                with reading(path):
+                    if self._rows(f"select external_id {twice}").fetchone():
+                        raise ValueError(f"{table} has an id twice")
 
     def resources(
         self, kind: ResourceKind, read: Callable[[bytes], Entry], attributes: tuple[str, ...]

@@ -144,3 +144,19 @@ def test_an_account_that_no_file_lists_is_shown_by_its_id(
     before, after = (write(tmp_path / name, each).path for name, each in (("a", whole), ("b", more)))
     (gained,) = compare(before, after, 10).memberships.gained
     assert (gained.account, gained.account_name) == ("stranger", "")
+
+
+@pytest.mark.parametrize("table", ["v1_resources", "v1_grants"])
+def test_an_id_that_comes_twice_is_refused_before_each_is_joined_with_each(
+    acme: Path, tmp_path: Path, table: str
+) -> None:
+    """100,000 times the same id in both files would be 10,000 million pairs."""
+    indexes = "idx_resources_parent_resource_id_v1", "idx_grants_external_sync_v1"
+    odd = altered(
+        tmp_path / "odd.c1z",
+        *(f"drop index {each}" for each in indexes),
+        f"update {table} set external_id = 'x'",  # noqa: S608
+    )
+    for before, after in ((odd, acme), (acme, odd)):
+        with pytest.raises(Failure, match=rf"odd\.c1z.*{table} has an id twice"):
+            compare(before, after, 10)
