@@ -14,7 +14,8 @@ from rich.live import Live
 from bench.cases import CASES, PREFLIGHT, QUICK, Case
 from bench.changes import WINDOW, measure_changes
 from bench.changes import write_page as write_changes
-from bench.fleet.page import fleet_verdicts, write_page
+from bench.fleet.page import write_page
+from bench.fleet.promises import fleet_verdicts
 from bench.fleet.run import NEXT_POLL, measure_fleet
 from bench.fleet.soak import measure_soak
 from bench.machine import Bystanders, Machine

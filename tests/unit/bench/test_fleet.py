@@ -22,7 +22,8 @@ from bench.fleet.measurement import (
     count,
     use_of,
 )
-from bench.fleet.page import fleet_verdicts, write_page
+from bench.fleet.page import write_page
+from bench.fleet.promises import fleet_verdicts
 from bench.machine import Machine
 from harness.audit import Request, read_requests
 from harness.control_plane import ASSETS_VARIABLE, CLUSTER_VARIABLE
