@@ -1,4 +1,4 @@
-"""Everything around an operator process: the simulators of Buildkite and C1, and a Kubernetes API, double or real.
+"""Everything around an operator process: the simulators of Buildkite and C1, and a Kubernetes API, simulated or real.
 
 The integration tests, the end-to-end suite and the demo all run the operator as a process of its own on this.
 """

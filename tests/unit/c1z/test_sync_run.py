@@ -1,20 +1,23 @@
-"""What a task's options leave out of a snapshot, as the reference connector leaves it out."""
+"""The row that describes a sync: what its scope leaves out, as the reference leaves it out, and its id."""
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buildkite_connector.c1z import read_sync_run
+from buildkite_connector.c1z import new_sync_id, read_sync_run
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.model.directory import Counts, Directory
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
+from harness.organization import ACME_REFERENCE
 
 Write = Callable[..., StagedSnapshot]
 
@@ -125,3 +128,36 @@ def test_the_scope_can_be_told_from_the_file(
     scope = SyncScope(frozenset(kinds), entitlements, grants)
     write(tmp_path / "x.c1z", of_scope(acme_directory, scope))
     assert read_sync_run(tmp_path / "x.c1z").scope == scope
+
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def test_the_references_id_is_what_its_time_and_random_bytes_give() -> None:
+    run = read_sync_run(ACME_REFERENCE)
+    number = 0
+    for digit in run.sync_id:
+        number = number * 62 + ALPHABET.index(digit)
+    random_bytes = number.to_bytes(20, "big")[4:]
+    assert new_sync_id(run.started_at, lambda _: random_bytes) == run.sync_id
+
+
+def test_ids_sort_by_time() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    ids = [new_sync_id(start + timedelta(seconds=n), secrets.token_bytes) for n in range(100)]
+    assert ids == sorted(ids)
+
+
+def test_ids_of_one_moment_differ() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert len({new_sync_id(now, secrets.token_bytes) for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [(datetime(1970, 1, 1, tzinfo=UTC), "0" * 27), (datetime(9999, 1, 1, tzinfo=UTC), "aWgEPL")],
+)
+def test_a_clock_beyond_what_the_form_holds_gives_the_nearest_time(now: datetime, expected: str) -> None:
+    found = new_sync_id(now, bytes)
+    assert len(found) == 27
+    assert found.startswith(expected)
