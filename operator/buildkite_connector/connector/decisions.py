@@ -102,7 +102,7 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
 
 def _restore(state: ConnectorState) -> Iterator[Action]:
     if state.restoring and not state.restore_begun and state.records.last_sync is not None:
-        yield Restore(state.records.last_sync.snapshot_sha256)
+        yield Restore(state.records.last_sync.snapshot.sha256)
 
 
 def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
