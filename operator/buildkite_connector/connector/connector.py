@@ -36,7 +36,6 @@ from buildkite_connector.connector.memberships import Memberships
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import ConnectorState, DesiredState, accepted_by_c1, claimed_identity
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -154,7 +153,7 @@ class Connector:
         if not self._closed:
             self._claim_host_id()
             self._begin_all(now)
-        if not hold_status(self._state, now):
+        if now.monotonic >= self._state.status_held_until:
             self._state = replace(self._state, records=derive_status(self._state, now))
             self._writer.write(self._state.records)
         self._memberships.state_changed()

@@ -33,7 +33,6 @@ from buildkite_connector.connector.state import (
     claimed_identity,
     for_task,
 )
-from buildkite_connector.connector.status_hold import hold_ends
 from buildkite_connector.connector.token_expiry import sentence_changes
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Interval, next_time
@@ -272,7 +271,7 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
         yield now.monotonic + (changes - now.wall).total_seconds()
     if c1.phase is C1Phase.CLOSED and c1.ended:
         yield c1.reopen_at
-    yield from hold_ends(state)
+    yield state.status_held_until
     if state.can_sync and state.sync is None:
         at = state.records.next_sync_time or now.wall
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)

@@ -21,6 +21,8 @@ LATE_SECRET_SECONDS = 180.0
 """How long after a resource was made or edited a missing Secret counts as on its way."""
 UNREAD_SECONDS = 300.0
 """How long a Secret that was read before may be out of reach before the status says so; syncs go on."""
+HOLD_SECONDS = 45.0
+"""How long the status may keep saying what was true before while a check or C1's first answer is awaited."""
 _LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
 
 
@@ -284,6 +286,21 @@ class ConnectorState:
     @property
     def secret_late_until(self) -> float:
         return self.desired_since + LATE_SECRET_SECONDS
+
+    @property
+    def status_held_until(self) -> float:
+        """Until when the written status stays as it is, -inf for not at all.
+
+        `Ready` does not become Unknown while an edit, or at a restart everything, is checked again.
+        """
+        check, c1 = self.check, self.c1
+        if self.desired.spec.suspend or not self.records.conditions:
+            return float("-inf")
+        if check.full and check.running_since is not None:
+            return check.running_since + HOLD_SECONDS
+        if check.failure is None and c1.phase is C1Phase.OPEN and not c1.settled:
+            return c1.phase_since + HOLD_SECONDS
+        return float("-inf")
 
 
 def host_id_taken(holder: str, host_id: str) -> Failure:

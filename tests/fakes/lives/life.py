@@ -28,7 +28,6 @@ from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
@@ -112,7 +111,7 @@ class Life:
             self.state = on_credentials.holder_changed(self.state, holder)
         self.begin_all()
         self.derived = derive_status(self.state, self.now)
-        if not hold_status(self.state, self.now):
+        if self.now.monotonic >= self.state.status_held_until:
             self.written = self.derived
             self.state = replace(self.state, records=self.written)
         self.derived_of = (self.state, self.now)

@@ -12,7 +12,6 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
@@ -62,7 +61,7 @@ def live_with(found: ConnectorStatus) -> None:
         state = step(state)
         decide(state, now)
         wake_at(state, now)
-        hold_status(state, now)
+        assert now.monotonic >= state.status_held_until
         before, told = told, derive_status(state, now)
         draft_events(before, told)
         json.dumps(status_to_json(told), allow_nan=False).encode()
