@@ -6,6 +6,7 @@ import pytest
 
 from buildkite_connector.connector.credential_transitions import (
     CHECK,
+    RESTORE,
     CheckResult,
     Waits,
     check_finished,
@@ -335,3 +336,12 @@ def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothin
         2, "now", CREDENTIALS, None, failure=failure, failures=1, secret_due=READ_SOON, full_due=after(32.5).monotonic
     )
     assert state.staged == ready().staged
+
+
+@pytest.mark.parametrize(("what", "running_since", "restoring"), [(RESTORE, 100.0, False), ("discard", 100.0, True)])
+def test_an_error_of_another_action_leaves_the_check_under_way(
+    what: str, running_since: float, restoring: bool
+) -> None:
+    state = check_started(replace(ready(), restoring=True), START, full=True)
+    state = failed_unexpectedly(state, what, RuntimeError(), after(10), waits())
+    assert (state.check.running_since, state.check.full, state.restoring) == (running_since, True, restoring)
