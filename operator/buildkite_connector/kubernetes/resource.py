@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.schema.spec import (
     DEFAULT_INTERVAL,
-    LONGEST_HOST_ID,
     NAME_FITS_HOST_ID,
     SECRET_IS_NAMED,
     ScheduleModel,
@@ -123,10 +122,10 @@ def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnecto
 
 
 def _to_spec(model: SpecModel, namespace: str, name: str) -> ConnectorSpec:
-    if not model.credentials_secret_ref.name:
+    if not SECRET_IS_NAMED.holds(model):
         raise _invalid(SECRET_IS_NAMED.sentence)
     host_id = model.delivery.host_id or f"{namespace}.{name}"
-    if len(host_id) > LONGEST_HOST_ID:
+    if not NAME_FITS_HOST_ID.holds(host_id):
         raise _invalid(NAME_FITS_HOST_ID.sentence)
     return ConnectorSpec(
         host_id=host_id,
