@@ -17,7 +17,7 @@ from buildkite_connector.kubernetes.schema.status_json import status_from_json, 
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
 from buildkite_connector.telemetry.status_gauges import Report, StatusText
 from fakes.connector_states import DOWN, START, after, checked, greeted, restored, running, waits
-from unit.kubernetes.schema.test_status_schema import FULL
+from unit.kubernetes.schema.test_status_json import FULL
 
 ODD: list[Any] = [
     *(None, True, "", "x", [], {}, [{}]),
