@@ -195,6 +195,34 @@ def test_changes_that_wait_for_their_events_are_not_in_the_status() -> None:
     )
 
 
+def test_seconds_have_one_decimal_and_what_was_not_lost_is_left_out() -> None:
+    assert FULL.last_sync is not None
+    status = replace(
+        FULL, last_sync=replace(FULL.last_sync, throttled_seconds=1.26), token=TokenStatus(access=TokenAccess(False, 0))
+    )
+    written = status_to_json(status)
+    assert written["lastSync"]["throttledSeconds"] == 1.3
+    assert written["token"] == {"administrator": False, "secretTeams": 0}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"observedGeneration": True}, ConnectorStatus()),
+        ({"consecutiveFailures": 1.5}, ConnectorStatus()),
+        ({"nextSyncTime": "2026-03-02T09:00:00"}, ConnectorStatus()),
+        ({"nextSyncTime": "2026-03-02T10:00:00.9+01:00"}, ConnectorStatus(next_sync_time=T0)),
+        (
+            {"lastHandledSyncRequest": "x" * 5000},
+            ConnectorStatus(last_handled_sync_request=f"{'x' * (LONGEST_TEXT - 1)}…"),
+        ),
+        ({"token": {"missingScopes": ["a", 7]}}, ConnectorStatus(token=TokenStatus(missing_scopes=("a",)))),
+    ],
+)
+def test_what_cannot_be_is_not_read(written: dict[str, Any], read: ConnectorStatus) -> None:
+    assert status_from_json(written) == read
+
+
 def test_conditions_and_reasons_of_others_are_passed_over_one_by_one() -> None:
     written = status_to_json(FULL)
     known = written["conditions"][0]
