@@ -24,7 +24,6 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slot, Slots
 from buildkite_connector.timing.spacing import Turns
 from fakes.c1_world import HOST_ID, settings_for
@@ -86,8 +85,6 @@ class SessionWorld:
         self.reports = AnnouncedReports(sim)
         self.another_buildkite: Source | None = None
         self._secrets = itertools.count()
-        self._scheduler = Scheduler(clock)
-        self._running: asyncio.Task[None] | None = None
         self._connector: Connector | None = None
 
     def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source:
@@ -103,7 +100,6 @@ class SessionWorld:
         environment = Environment(
             clients=self,
             store=self.store,
-            scheduler=self._scheduler,
             clock=self.clock,
             waits=Waits(NoJitter(), Turns(0.2)),
             sync_slots=Slots(4, shared=False),
@@ -113,14 +109,11 @@ class SessionWorld:
         )
         spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)
         self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
-        self._running = asyncio.create_task(self._scheduler.run())
-        self._scheduler.add(self._connector)
+        self._connector.start()
 
     async def stop(self) -> None:
-        if self._connector is None or self._running is None:
+        if self._connector is None:
             return
-        self._running.cancel()
-        await asyncio.wait({self._running})
         await self._connector.close(discard=False)
         self._connector = None
 

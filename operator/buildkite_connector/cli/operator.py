@@ -1,6 +1,6 @@
-"""The operator's process: the watch feeds the controller, the scheduler steps connectors, a signal ends them in order.
+"""The operator's process: the watch feeds the controller, each connector acts by itself, a signal ends them in order.
 
-Shutdown: the scheduler stops first, then acting (syncs are cancelled, tasks go back to C1), then the Lease is released,
+Shutdown: first acting ends (syncs are cancelled, tasks go back to C1), then the Lease is released,
 then the watch stops.
 """
 
@@ -34,7 +34,6 @@ from buildkite_connector.telemetry.server import serve
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
 from buildkite_connector.timing.spacing import Turns
 
@@ -72,7 +71,6 @@ class OperatorSettings:
 async def run_operator(settings: OperatorSettings, network: Network) -> None:
     """Until SIGTERM or SIGINT. Raises Failure when it cannot start or its watch is lost for good."""
     clock = SystemClock()
-    scheduler = Scheduler(clock)
     pulse, monitor, ready = Pulse(), LoopMonitor(clock), asyncio.Event()
     reports, leadership = _Reports(), Leadership(settings.leadership, clock)
     gauges = ProcessGauges(
@@ -82,7 +80,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
         watch_age=lambda: clock.monotonic() - pulse.last,
     )
     alive = {
-        "scheduler": heard_lately("the scheduler", lambda: scheduler.last_iteration, clock),
+        "loop": heard_lately("the event loop", lambda: monitor.last, clock),
         "watch": heard_lately("the watch", lambda: pulse.last, clock),
         "leader": lambda: leadership.healthy(clock.monotonic()),
     }
@@ -105,7 +103,6 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             environment = Environment(
                 clients=Connections(buildkite, c1),
                 store=SnapshotStore(settings.data_directory, clock),
-                scheduler=scheduler,
                 clock=clock,
                 waits=Waits(system_jitter(), Turns(SECRET_READ_SPACING)),
                 sync_slots=Slots(settings.concurrency, shared=settings.shared),
@@ -118,7 +115,6 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             sightings = leadership.handler(controller)
             watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
             watching = group.create_task(run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse))
-            acting = group.create_task(scheduler.run())
             monitoring = group.create_task(monitor.run())
 
             async def lead() -> None:
@@ -130,12 +126,11 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             with signalled_end() as signalled:
                 waiting = group.create_task(signalled.wait())
                 try:
-                    await asyncio.wait({waiting, watching, acting}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     logger.info("the operator is shutting down")
-                    for task in (waiting, monitoring, acting):
+                    for task in (waiting, monitoring):
                         task.cancel()
-                    await asyncio.wait({acting})
                     await end(leading)
                     await controller.close()
                     stop.set()

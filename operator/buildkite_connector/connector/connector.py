@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 
 from buildkite_connector.connector import credential_transitions as on_credentials
@@ -42,18 +43,19 @@ from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.timing.backoff import Backoff
 from buildkite_connector.timing.clock import Instant, instant
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 0.0
-AFTER_ERROR_SECONDS = 1.0
+AFTER_ERROR = Backoff(first=1.0, cap=300.0)
+"""Before a connector whose step failed unexpectedly is stepped again."""
 MOST_ROUNDS = 5
 """How often `decide` is asked in one step: an action that fails at once makes others due."""
 
 
 class Connector:
-    """One connector; an activity of the scheduler.
+    """One connector: its state, and one timer of the event loop for the next time that something is due.
 
     `restored` is the newest status that another process left, None for a new resource; `created` is when the
     resource was made (RFC 3339), for the case that two connectors are one to C1.
@@ -75,7 +77,8 @@ class Connector:
         self._state = transitions.begin(desired, restored, instant(self._env.clock))
         self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.waits.jitter)
         self._c1_known = restored is not None and restored.last_sync is not None
-        self._wake: float | None = AT_ONCE
+        self._timer: asyncio.TimerHandle | None = None
+        self._errors = 0
         self._running: set[asyncio.Task[None]] = set()
         self._sync: asyncio.Task[None] | None = None
         self._closing_c1: asyncio.Task[None] | None = None
@@ -84,18 +87,15 @@ class Connector:
         self._session = C1SessionHolder(key, environment, self._deliveries, self._memberships, self)
         self._closed = False
 
-    # What the scheduler and the controller call
+    # What the controller calls
 
     @property
     def status(self) -> ConnectorStatus:
         return self._state.records
 
-    def due(self) -> float | None:
-        """When to step next, in monotonic seconds; None: not until something happens."""
-        return self._wake
-
-    def step(self) -> None:
-        self._apply(lambda state, _: state)
+    def start(self) -> None:
+        """Begin to act, from the event loop's next turn on. A connector that was closed does not."""
+        self._set_timer(0.0)
 
     def update(self, desired: DesiredState) -> None:
         """Take a new desired state; the same one again costs nothing."""
@@ -107,7 +107,7 @@ class Connector:
     async def close(self, *, discard: bool) -> None:
         """End it: the sync is cancelled, tasks go back to C1. `discard`: the staged files go too. Raises Failure."""
         self._closed = True
-        self._env.scheduler.remove(self)
+        self._set_timer(None)
         self._env.host_ids.release(self._key)
         self._session.hurry()
         ending = self._running - {self._closing_c1}
@@ -134,20 +134,34 @@ class Connector:
     def c1_failed(self, failure: Failure) -> None:
         self._apply(lambda state, now: on_credentials.c1_failed(state, failure, now, self._env.waits))
 
-    # The loop: one transition, then whatever it makes due
+    # One step: one transition, then whatever it makes due
+
+    def _step(self) -> None:
+        """Look at what is due now. An error here is logged by `_apply` and stops no other connector."""
+        with suppress(Exception):
+            self._apply(lambda state, _: state)
+
+    def _set_timer(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self._step)
 
     def _apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
         """The only place that changes the state. A connector that is closed begins nothing any more.
 
-        An error is the caller's, and the next step comes soon all the same.
+        An error is the caller's, and the next step comes soon all the same; the first of several in a row is logged.
         """
-        now = instant(self._env.clock)
         try:
-            self._change(transition, now)
+            self._change(transition, instant(self._env.clock))
         except Exception:
-            self._wake = now.monotonic + AFTER_ERROR_SECONDS
-            self._env.scheduler.wake(self)
+            self._errors += 1
+            if self._errors == 1:
+                logger.exception("a step failed unexpectedly", extra={"connector": self.name})
+            self._set_timer(AFTER_ERROR.longest(self._errors))
             raise
+        self._errors = 0
 
     def _change(self, transition: Callable[[ConnectorState, Instant], ConnectorState], now: Instant) -> None:
         self._state = transition(self._state, now)
@@ -158,8 +172,8 @@ class Connector:
             self._state = replace(self._state, records=derive_status(self._state, now))
             self._writer.write(self._state.records)
         self._memberships.state_changed()
-        self._wake = wake_at(self._state, now)
-        self._env.scheduler.wake(self)
+        wake = wake_at(self._state, now)
+        self._set_timer(None if wake is None else wake - now.monotonic)
 
     def _begin_all(self, now: Instant) -> None:
         for _ in range(MOST_ROUNDS):
@@ -172,7 +186,7 @@ class Connector:
 
     def _claim_host_id(self) -> None:
         host_ids = self._env.host_ids
-        host_ids.claim(self._age, claimed_identity(self._state), self.step, accepted_by_c1(self._state))
+        host_ids.claim(self._age, claimed_identity(self._state), self._step, accepted_by_c1(self._state))
         holder = host_ids.holder(self._key)
         if holder != self._state.host_id_holder:
             self._state = on_credentials.holder_changed(self._state, holder)
@@ -226,6 +240,7 @@ class Connector:
         task = asyncio.create_task(self._guard(what, work), name=f"{self.name}/{what}", context=contextvars.Context())
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: work.close())  # of one that was cancelled before it began
         return task
 
     async def _guard(self, what: str, work: Coroutine[None, None, None]) -> None:

@@ -11,7 +11,6 @@ from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.tasks.poller import MOST_TASKS
 from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
 
 
@@ -24,7 +23,6 @@ class Environment:
 
     clients: Clients
     store: SnapshotStore
-    scheduler: Scheduler
     clock: Clock
     waits: Waits
     sync_slots: Slots

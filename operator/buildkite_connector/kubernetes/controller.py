@@ -239,9 +239,9 @@ class Controller:
         connector = Connector(key, desired, status, patcher, self._env, created=resource.created)
         closing = self._closing.get(key)
         if closing is None:
-            self._env.scheduler.add(connector)
+            connector.start()
         else:
-            closing.add_done_callback(lambda _: self._env.scheduler.add(connector))
+            closing.add_done_callback(lambda _: connector.start())
         return _Entry(resource, connector, patcher)
 
     def _end(self, key: ConnectorKey, entry: _Entry) -> None:

@@ -44,7 +44,6 @@ from buildkite_connector.telemetry.observer import Telemetry
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
 from buildkite_connector.timing.spacing import Turns
 from harness.trust import NOBODY, reaching
@@ -152,7 +151,6 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
     """What the process shows of itself while all connectors of the cases run until each is Ready or says why not."""
     clock, cluster, controllers = SystemClock(), Cluster(met.cases), list[Controller]()
     network = reaching(met.ca_file)
-    scheduler = Scheduler(clock)
 
     def reports() -> Iterator[Report]:
         for controller in controllers:
@@ -170,7 +168,6 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             environment = Environment(
                 clients=Connections(of_buildkite, of_c1),
                 store=SnapshotStore(folder, clock),
-                scheduler=scheduler,
                 clock=clock,
                 waits=Waits(system_jitter(), Turns(0.2)),
                 sync_slots=Slots(16, shared=False),
@@ -181,7 +178,6 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             )
             controller = Controller(cluster, environment, group)
             controllers.append(controller)
-            running = group.create_task(scheduler.run())
             for case in met.cases:
                 controller.observe(read_resource(case.resource()))
             async with asyncio.timeout(180):
@@ -189,7 +185,6 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             shown = [*representations()]
             assert telemetry.scrape is not None
             shown.append(telemetry.scrape().decode())
-            running.cancel()
             await controller.close()
         shown += ears.shown()
     return shown

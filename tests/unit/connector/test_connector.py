@@ -12,7 +12,6 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_world import (
     C1,
     KEY,
@@ -77,8 +76,8 @@ class Watched(World):
         self.services.append((credentials, spec))
         return super().task_service(credentials, spec)
 
-    def environment(self, scheduler: Scheduler) -> Environment:
-        return replace(super().environment(scheduler), observer=self.observer, new_sync_id=self.sync_id, most_tasks=1)
+    def environment(self) -> Environment:
+        return replace(super().environment(), observer=self.observer, new_sync_id=self.sync_id, most_tasks=1)
 
     def sync_id(self, now: datetime) -> SyncID:
         self.times.append(now)
@@ -204,7 +203,7 @@ async def test_a_deleted_connector_discards_its_own_files_and_only_a_deleted_one
 
 
 @virtual_time
-async def test_closing_leaves_nothing_running_and_the_scheduler_asks_no_more() -> None:
+async def test_closing_leaves_nothing_running_and_what_is_closed_does_not_begin_again() -> None:
     before = asyncio.all_tasks()
     async with ready_world() as world:
         world.annotate(sync_request="now")
@@ -212,7 +211,7 @@ async def test_closing_leaves_nothing_running_and_the_scheduler_asks_no_more() -
         await asyncio.sleep(1)
     assert asyncio.all_tasks() == before
     polls = world.c1.polls
-    world.session.step()
+    world.session.start()
     await asyncio.sleep(10 * MINUTE)
     assert (world.c1.polls, world.c1.closed, asyncio.all_tasks()) == (polls, 1, before)
     assert world.c1.finished.keys() <= {TaskID("task1")}
@@ -223,23 +222,20 @@ async def test_a_closed_connector_is_stepped_no_more() -> None:
     steps = []
 
     class Counted(Connector):
-        def step(self) -> None:
+        def _step(self) -> None:
             steps.append(self.name)
-            super().step()
+            super()._step()
 
     world = World()
-    scheduler = Scheduler(world.clock)
-    connector = Counted(KEY, world.order, None, world.reports, world.environment(scheduler))
-    scheduler.add(connector)
-    runner = asyncio.create_task(scheduler.run())
+    connector = Counted(KEY, world.order, None, world.reports, world.environment())
+    connector.start()
     await asyncio.sleep(10 * MINUTE)
     assert len(steps) > 5
     await connector.close(discard=False)
     steps.clear()
+    connector.start()  # as the controller does when the connector before it has closed
     await asyncio.sleep(10 * MINUTE)
     assert steps == []
-    runner.cancel()
-    await asyncio.wait({runner})
 
 
 @virtual_time

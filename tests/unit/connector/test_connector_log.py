@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -14,7 +14,6 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Poll
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_world import (
     KEY,
     MINUTE,
@@ -163,8 +162,8 @@ async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
     action = CheckCredentials(full=False)
     monkeypatch.setattr(module, "decide", lambda state, now: [action])
     world = World()
-    connector = Connector(KEY, world.order, None, world.reports, world.environment(Scheduler(world.clock)))
-    connector.step()
+    connector = Connector(KEY, world.order, None, world.reports, world.environment())
+    connector.update(replace(world.order, sync_request="now"))
     assert said(caplog, "decisions do not settle") == [(logging.ERROR, {**WHO, "actions": repr([action])})]
     assert len(connector._running) == module.MOST_ROUNDS
     monkeypatch.undo()

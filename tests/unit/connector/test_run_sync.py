@@ -19,7 +19,6 @@ from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credenti
 from buildkite_connector.model.status import SyncRecord, Trigger
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.timing.clock import instant
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slot
 from fakes.connector_ports import KEY, USERS, Buildkite, Store, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
@@ -100,8 +99,8 @@ class Bench(World):
         self.clients.append((credentials, spec))
         return self.source_port
 
-    def environment(self, scheduler: Scheduler) -> Environment:
-        return replace(super().environment(scheduler), store=self.shelf, observer=self.observer)
+    def environment(self) -> Environment:
+        return replace(super().environment(), store=self.shelf, observer=self.observer)
 
     def admitted(self, **spec: object) -> SyncRun:
         """A sync that has a slot since now."""
@@ -117,7 +116,7 @@ class Bench(World):
         )
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
-        environment = self.environment(Scheduler(self.clock))
+        environment = self.environment()
         async with environment.sync_slots.slot("default") as slot:
             record, staged, self.covered, self.sight = await run_sync(
                 "default.acme", KEY, run, environment, self.changed, slot

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.connector import AFTER_ERROR
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age, HostIDs, Listener
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConditionType
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_states import ready
 from fakes.connector_world import MINUTE, SecretCredentials, Store, World, stopped_world
 from fakes.virtual_time import until, virtual_time
@@ -115,12 +115,17 @@ async def test_a_file_whose_removal_breaks_is_not_kept_in_the_state() -> None:
 
 
 class OddHostIDs(HostIDs):
-    """Breaks the connector's own steps while `odd`."""
+    """Breaks the connector's own steps while `odd`; `broken` has the seconds at which it did."""
 
     odd = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: list[float] = []
+
     def claim(self, age: Age, identity: C1Identity | None, listener: Listener, accepted: bool | None = None) -> None:
         if self.odd:
+            self.broken.append(asyncio.get_running_loop().time())
             raise ZeroDivisionError
         super().claim(age, identity, listener, accepted)
 
@@ -128,9 +133,9 @@ class OddHostIDs(HostIDs):
 class OddWorld(World):
     host_ids: OddHostIDs
 
-    def environment(self, scheduler: Scheduler) -> Environment:
+    def environment(self) -> Environment:
         self.host_ids = OddHostIDs()
-        return replace(super().environment(scheduler), host_ids=self.host_ids)
+        return replace(super().environment(), host_ids=self.host_ids)
 
 
 @virtual_time
@@ -143,8 +148,12 @@ async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
         world.host_ids.odd = True
         with pytest.raises(ZeroDivisionError):
             world.edit(quota_percent=60)
+        await asyncio.sleep(20)
+        first = world.host_ids.broken[0]
+        assert [round(each - first, 3) for each in world.host_ids.broken] == [0.0, 1.0, 3.0, 7.0, 15.0]
         await asyncio.sleep(30 * MINUTE)
-        steps = [each for each in caplog.records if "an activity failed unexpectedly" in each.getMessage()]
+        assert world.host_ids.broken[-1] - world.host_ids.broken[-2] == pytest.approx(AFTER_ERROR.cap)
+        steps = [each for each in caplog.records if "a step failed unexpectedly" in each.getMessage()]
         assert len(steps) == 1
         world.host_ids.odd = False
         await asyncio.sleep(6 * MINUTE)
