@@ -6,8 +6,7 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -17,7 +16,6 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.timing.slots import Slot, Slots
-from buildkite_connector.timing.spacing import Turns
 from fakes.connector_ports import (
     C1,
     HOUR,
@@ -93,7 +91,7 @@ class World:
             clients=self,
             store=self.store,
             clock=self.clock,
-            waits=Waits(NoJitter(), Turns(0.2)),
+            jitter=NoJitter(),
             sync_slots=Slots(SYNC_SLOTS, shared=False),
             check_slots=Slots(4, shared=False),
             hello_slots=Slots(HELLO_SLOTS, shared=False),
@@ -110,9 +108,11 @@ class World:
         self._sync_slots, self._hello_slots = environment.sync_slots, environment.hello_slots
         self.session = Connector(KEY, self.order, restored, self.reports, environment)
         self.session.start()
+        rereading = asyncio.create_task(reread_secrets(lambda: [self.session], self.clock))
         try:
             yield self.session
         finally:
+            rereading.cancel()
             await self.session.close(discard=False)
 
     @contextlib.asynccontextmanager

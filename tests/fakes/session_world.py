@@ -14,8 +14,7 @@ from typing import Any
 
 from buildkite_connector.c1 import C1, C1Client, open_c1, parse_credentials
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import Collection, Organization
@@ -25,7 +24,6 @@ from buildkite_connector.model.status import ConditionStatus, ConditionType, Con
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.timing.slots import Slot, Slots
-from buildkite_connector.timing.spacing import Turns
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
@@ -101,7 +99,7 @@ class SessionWorld:
             clients=self,
             store=self.store,
             clock=self.clock,
-            waits=Waits(NoJitter(), Turns(0.2)),
+            jitter=NoJitter(),
             sync_slots=Slots(4, shared=False),
             check_slots=Slots(4, shared=False),
             hello_slots=Slots(4, shared=False),
@@ -109,11 +107,14 @@ class SessionWorld:
         )
         spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)
         self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
-        self._connector.start()
+        connector = self._connector
+        connector.start()
+        self._rereading = asyncio.create_task(reread_secrets(lambda: [connector], self.clock))
 
     async def stop(self) -> None:
         if self._connector is None:
             return
+        self._rereading.cancel()
         await self._connector.close(discard=False)
         self._connector = None
 

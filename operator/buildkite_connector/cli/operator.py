@@ -19,7 +19,7 @@ from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.leadership import Leadership, LeadershipSettings, end
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
@@ -35,12 +35,9 @@ from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
 
-SECRET_READ_SPACING = 0.2
-"""Seconds between two routine reads of Secrets: at most five a second, however many connectors there are."""
 HELLOS_AT_ONCE = 16
 """Sessions with C1 that say Hello at once, so that a start of many connectors is no storm."""
 
@@ -104,7 +101,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 clients=Connections(buildkite, c1),
                 store=SnapshotStore(settings.data_directory, clock),
                 clock=clock,
-                waits=Waits(system_jitter(), Turns(SECRET_READ_SPACING)),
+                jitter=system_jitter(),
                 sync_slots=Slots(settings.concurrency, shared=settings.shared),
                 check_slots=Slots(settings.concurrency, shared=settings.shared),
                 hello_slots=Slots(HELLOS_AT_ONCE, shared=settings.shared),
@@ -115,6 +112,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             sightings = leadership.handler(controller)
             watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
             watching = group.create_task(run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse))
+            rereading = group.create_task(reread_secrets(controller.connectors, clock))
             monitoring = group.create_task(monitor.run())
 
             async def lead() -> None:
@@ -129,7 +127,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                     await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     logger.info("the operator is shutting down")
-                    for task in (waiting, monitoring):
+                    for task in (waiting, monitoring, rereading):
                         task.cancel()
                     await end(leading)
                     await controller.close()

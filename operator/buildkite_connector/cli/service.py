@@ -15,8 +15,7 @@ from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.service_settings import ServiceSettings, generation
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.events import EventType, draft_events
@@ -37,14 +36,10 @@ from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.server import serve
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
-from buildkite_connector.timing.clock import SystemClock, system_jitter
+from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
-
-READ_SPACING = 0.2
-"""Seconds between two routine reads of the configuration file, should it be read that often."""
 
 
 class _Begun:
@@ -86,7 +81,7 @@ async def run_service(
                     clients=EmptyClients(startup) if settings.empty else startup,
                     store=SnapshotStore(directory, clock),
                     clock=clock,
-                    waits=Waits(system_jitter(), Turns(READ_SPACING)),
+                    jitter=system_jitter(),
                     sync_slots=Slots(1, shared=False),
                     check_slots=Slots(1, shared=False),
                     hello_slots=Slots(1, shared=False),
@@ -95,7 +90,7 @@ async def run_service(
                     most_tasks=settings.most_tasks,
                 )
                 begun.connector = await _begin(settings, directory, environment)
-                await _run(begun.connector, monitor, startup)
+                await _run(begun.connector, clock, monitor, startup)
                 return startup.failure
 
 
@@ -122,17 +117,18 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     return connector
 
 
-async def _run(connector: Connector, monitor: LoopMonitor, startup: StartupHello) -> None:
+async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, startup: StartupHello) -> None:
     """Until a signal, or until C1 refuses the first Hello."""
     async with asyncio.TaskGroup() as group:
         monitoring = group.create_task(monitor.run())
+        rereading = group.create_task(reread_secrets(lambda: [connector], clock))
         with signalled_end() as signalled:
             ends = {group.create_task(signalled.wait()), group.create_task(startup.refused.wait())}
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 logger.info("the service is shutting down")
-                for task in (*ends, monitoring):
+                for task in (*ends, monitoring, rereading):
                     task.cancel()
                 await connector.close(discard=False)
 

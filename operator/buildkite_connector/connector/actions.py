@@ -24,11 +24,6 @@ class CheckCredentials:
 
 
 @dataclass(frozen=True, slots=True)
-class AskToReadSecret:
-    """Wait for the connector's turn to read its Secret again."""
-
-
-@dataclass(frozen=True, slots=True)
 class OpenC1:
     """Open the session with C1: Hello, then GetTask in a loop."""
 
@@ -78,6 +73,4 @@ class Discard:
     snapshot: StagedSnapshot
 
 
-Action = (
-    Restore | CheckCredentials | AskToReadSecret | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse | Discard
-)
+Action = Restore | CheckCredentials | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse | Discard

@@ -52,7 +52,7 @@ class C1SessionHolder:
             self._snapshots,
             self._listener,
             env.clock,
-            env.waits.jitter,
+            env.jitter,
             lambda: env.hello_slots.slot(namespace_of(self._key)),
             patient=patient,
             most_tasks=env.most_tasks,

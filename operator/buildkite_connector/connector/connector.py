@@ -7,7 +7,7 @@ Every action is a task that ends in one transition; nothing is awaited between r
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,7 +16,6 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
-    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
@@ -29,7 +28,7 @@ from buildkite_connector.connector.actions import (
 from buildkite_connector.connector.c1_session import C1SessionHolder
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide, wake_at
+from buildkite_connector.connector.decisions import decide, reread_at, wake_at
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age
@@ -44,12 +43,17 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.backoff import Backoff
-from buildkite_connector.timing.clock import Instant, instant
+from buildkite_connector.timing.clock import Clock, Instant, instant
+from buildkite_connector.timing.slots import RoundRobin
 
 logger = logging.getLogger(__name__)
 
 AFTER_ERROR = Backoff(first=1.0, cap=300.0)
 """Before a connector whose step failed unexpectedly is stepped again."""
+READS_APART = 0.2
+"""Seconds between two routine reads of Secrets: at most five a second, however many connectors there are."""
+LOOK_SECONDS = 2.0
+"""How often to look which Secrets are due."""
 MOST_ROUNDS = 5
 """How often `decide` is asked in one step: an action that fails at once makes others due."""
 
@@ -71,11 +75,11 @@ class Connector:
         created: str = "",
     ) -> None:
         self.name = str(key)
-        self._key = key
+        self.key = key
         self._age = Age(created, key)
         self._env = environment
         self._state = transitions.begin(desired, restored, instant(self._env.clock))
-        self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.waits.jitter)
+        self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.jitter)
         self._c1_known = restored is not None and restored.last_sync is not None
         self._timer: asyncio.TimerHandle | None = None
         self._errors = 0
@@ -85,7 +89,7 @@ class Connector:
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
         self._session = C1SessionHolder(key, environment, self._deliveries, self._memberships, self)
-        self._closed = False
+        self._started = self._closed = False
 
     # What the controller calls
 
@@ -95,7 +99,19 @@ class Connector:
 
     def start(self) -> None:
         """Begin to act, from the event loop's next turn on. A connector that was closed does not."""
+        self._started = True
         self._set_timer(0.0)
+
+    @property
+    def reread_at(self) -> float | None:
+        """When to read the Secret again, in monotonic seconds; None while there is no need."""
+        return reread_at(self._state) if self._started and not self._closed else None
+
+    def reread(self) -> None:
+        """Read the Secret again; ask Buildkite when its content is another."""
+        with suppress(Exception):
+            self._begin(CheckCredentials(full=False), instant(self._env.clock))
+            self._step()
 
     def update(self, desired: DesiredState) -> None:
         """Take a new desired state; the same one again costs nothing."""
@@ -108,7 +124,7 @@ class Connector:
         """End it: the sync is cancelled, tasks go back to C1. `discard`: the staged files go too. Raises Failure."""
         self._closed = True
         self._set_timer(None)
-        self._env.host_ids.release(self._key)
+        self._env.host_ids.release(self.key)
         self._session.hurry()
         ending = self._running - {self._closing_c1}
         for task in ending:
@@ -120,7 +136,7 @@ class Connector:
         await self._session.close()
         await self._writer.close()
         if discard:
-            await self._env.store.discard(self._key)
+            await self._env.store.discard(self.key)
 
     # What the session with C1 calls
 
@@ -132,7 +148,7 @@ class Connector:
             self._apply(lambda state, _: on_credentials.c1_answered(state))
 
     def c1_failed(self, failure: Failure) -> None:
-        self._apply(lambda state, now: on_credentials.c1_failed(state, failure, now, self._env.waits))
+        self._apply(lambda state, now: on_credentials.c1_failed(state, failure, now))
 
     # One step: one transition, then whatever it makes due
 
@@ -187,7 +203,7 @@ class Connector:
     def _claim_host_id(self) -> None:
         host_ids = self._env.host_ids
         host_ids.claim(self._age, claimed_identity(self._state), self._step, accepted_by_c1(self._state))
-        holder = host_ids.holder(self._key)
+        holder = host_ids.holder(self.key)
         if holder != self._state.host_id_holder:
             self._state = on_credentials.holder_changed(self._state, holder)
 
@@ -202,9 +218,6 @@ class Connector:
             case CheckCredentials(full=full):
                 self._state = on_credentials.check_started(state, now, full=full)
                 self._start(on_credentials.CHECK, self._check(full=full))
-            case AskToReadSecret():
-                self._state = on_credentials.secret_read_asked(state)
-                self._env.waits.reads.ask(namespace_of(self._key), self._key, self._read_secret)
             case OpenC1():
                 self._open_c1(action, now)
             case CloseC1(finish_uploads=finish_uploads):
@@ -228,13 +241,6 @@ class Connector:
                 self._state = transitions.discard_started(state, snapshot)
                 self._start("discard", self._discard(snapshot))
 
-    def _read_secret(self) -> bool:
-        """It is this connector's turn. Gives False when it does not need it any more."""
-        if self._closed or self._state.check.running_since is not None:
-            return False
-        self._apply(lambda state, _: on_credentials.secret_read_due(state))
-        return self._state.check.running_since is not None
-
     def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         # Its context is its own: what begins while a task of C1 is handled is no part of that task's trace.
         task = asyncio.create_task(self._guard(what, work), name=f"{self.name}/{what}", context=contextvars.Context())
@@ -248,23 +254,26 @@ class Connector:
             await work
         except Exception as error:
             logger.exception("an action failed unexpectedly", extra={"connector": self.name})
-            broken, waits = error, self._env.waits
-            self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, what, broken, now, waits))
+            broken, share = error, self._share()
+            self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, what, broken, now, share))
+
+    def _share(self) -> float:
+        return self._env.jitter.uniform(0.0, 1.0)
 
     # Actions; each ends in one transition
 
     async def _restore(self, sha256: str) -> None:
         staged = None
         try:
-            staged = await self._env.store.restore(self._key, sha256)
+            staged = await self._env.store.restore(self.key, sha256)
         except Failure as failure:
             logger.warning("the staged snapshot is lost", extra={"connector": self.name, "error": failure.message})
         self._apply(lambda state, _: transitions.snapshot_restored(state, staged))
 
     async def _check(self, *, full: bool) -> None:
-        result = await check(self._key, self._state.desired, self._state.check.credentials, self._env, full=full)
-        before = self._state.check.unread
-        self._apply(lambda state, now: on_credentials.check_finished(state, result, now, self._env.waits))
+        result = await check(self.key, self._state.desired, self._state.check.credentials, self._env, full=full)
+        before, share = self._state.check.unread, self._share()
+        self._apply(lambda state, now: on_credentials.check_finished(state, result, now, share))
         unread = self._state.check.unread
         if unread is not None and before is None:
             logger.warning("the Secret cannot be read", extra={"connector": self.name, "error": unread.message})
@@ -279,7 +288,7 @@ class Connector:
         try:
             service = env.clients.task_service(credentials, self._state.desired.spec)
         except Failure as failure:
-            self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
+            self._state = on_credentials.c1_failed(self._state, failure, now)
             return
         self._session.open(
             service,
@@ -296,20 +305,20 @@ class Connector:
             self._apply(lambda state, _: on_credentials.c1_closed(state))
 
     async def _run_sync(self) -> None:
-        waits = self._env.waits
+        share = self._share()
         try:
-            async with self._env.sync_slots.slot(namespace_of(self._key)) as slot:
+            async with self._env.sync_slots.slot(namespace_of(self.key)) as slot:
                 sync_id = self._env.new_sync_id(self._env.clock.now())
                 self._apply(lambda state, now: transitions.sync_admitted(state, sync_id, now))
                 run = self._state.sync
                 if run is None:
                     return
                 record, staged, covered, sight = await run_sync(
-                    self.name, self._key, run, self._env, self._memberships, slot
+                    self.name, self.key, run, self._env, self._memberships, slot
                 )
         except Failure as failure:
             failed = failure
-            self._apply(lambda state, now: transitions.sync_failed(state, failed, now, waits))
+            self._apply(lambda state, now: transitions.sync_failed(state, failed, now, share))
         except asyncio.CancelledError:
             if not self._closed:  # the status of a process that ends says that the sync was interrupted
                 self._apply(lambda state, _: transitions.sync_ended(state))
@@ -317,10 +326,10 @@ class Connector:
         except Exception as error:
             logger.exception("a sync failed unexpectedly", extra={"connector": self.name})
             unexpected = internal_error(error)
-            self._apply(lambda state, now: transitions.sync_failed(state, unexpected, now, waits))
+            self._apply(lambda state, now: transitions.sync_failed(state, unexpected, now, share))
         else:
             self._apply(
-                lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits, covered, sight)
+                lambda state, now: transitions.sync_succeeded(state, record, staged, now, share, covered, sight)
             )
 
     async def _discard(self, snapshot: StagedSnapshot) -> None:
@@ -330,3 +339,28 @@ class Connector:
             logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
         finally:
             self._apply(lambda state, _: transitions.discarded(state, snapshot))
+
+
+async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: Clock) -> None:
+    """Read each connector's Secret again when it is due, until cancelled.
+
+    At most five a second; the namespaces take turns, so that one with few connectors never waits for one with many.
+    """
+    while True:
+        now, due = clock.monotonic(), list[tuple[float, ConnectorKey, Connector]]()
+        for connector in connectors():
+            at = connector.reread_at
+            if at is not None and at <= now:
+                due.append((at, connector.key, connector))
+        turns: RoundRobin[Connector] = RoundRobin()
+        for _, key, connector in sorted(due, key=lambda each: each[:2]):
+            turns.add(namespace_of(key), connector)
+        until = now + LOOK_SECONDS
+        while (now := clock.monotonic()) < until:
+            each = turns.pop()
+            if each is None:
+                await clock.sleep(until - now)
+                break
+            if (at := each.reread_at) is not None and at <= now:
+                each.reread()
+                await clock.sleep(READS_APART)

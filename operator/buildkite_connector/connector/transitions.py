@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from buildkite_connector.connector import records
-from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
+from buildkite_connector.connector.credential_transitions import credentials_failed
 from buildkite_connector.connector.decisions import CLOCK_WENT_BACK, farthest_next_sync, why_sync
 from buildkite_connector.connector.sight import Sight, seen
 from buildkite_connector.connector.state import (
@@ -137,20 +137,21 @@ def sync_succeeded(
     record: SyncRecord,
     staged: StagedSnapshot,
     now: Instant,
-    waits: Waits,
+    share: float,
     covered: int = 0,
     sight: Sight | None = None,
 ) -> ConnectorState:
     """The snapshot is staged in place of the one before. After an edit meanwhile the next sync is due at once.
 
-    `covered`: the number of `TeamChanges` up to which it shows all changes. `sight`: what else the sync saw.
+    `share`, 0.0 to 1.0, spreads the next sync. `covered`: the number of `TeamChanges` up to which it shows all changes.
+    `sight`: what else the sync saw.
     """
     run = state.sync
     inputs = run.inputs if run is not None else None
     current = inputs is not None and inputs.same(state.inputs)
     if sight is not None and current:
         state = seen(state, sight)
-    next_sync = next_time(state.desired.spec.schedule, record.started_at, waits.jitter) if current else now.wall
+    next_sync = next_time(state.desired.spec.schedule, record.started_at, share) if current else now.wall
     retired = (*state.retired, *((state.staged,) if state.staged is not None else ()))
     return replace(
         state,
@@ -168,7 +169,7 @@ def sync_succeeded(
     )
 
 
-def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
+def sync_failed(state: ConnectorState, failure: Failure, now: Instant, share: float) -> ConnectorState:
     """The next sync waits for the backoff, or longer where Buildkite said so; then the wait holds for all triggers.
 
     What new credentials or an edit must fix blocks syncs altogether; where they came meanwhile, the next sync, with
@@ -190,7 +191,7 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
     if failure.remedy is not Remedy.RETRY and run.inputs is not None and not run.inputs.same(state.inputs):
         # The sync's end is the time of the next: `records.awaits_change` tells a process after this one.
         return replace(state, sync=None, records=recorded(next_sync=now.wall))
-    wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, waits.jitter, failure.retry_after)
+    wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, share, failure.retry_after)
     blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
     state = replace(
         state,
@@ -202,7 +203,7 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
     )
     if failure.remedy is Remedy.RETRY or run.inputs is None:
         return state
-    return credentials_failed(state, failure, now, waits)
+    return credentials_failed(state, failure, now, share)
 
 
 # Snapshots for C1's tasks

@@ -196,6 +196,10 @@ class Controller:
         if entry is not None and entry.resource.uid == uid:
             self._end(key, entry)
 
+    def connectors(self) -> Iterator[Connector]:
+        """Those that this process acts for."""
+        return (entry.connector for entry in self._entries.values() if entry.connector is not None)
+
     def reports(self) -> Iterator[tuple[Resource, ConnectorStatus]]:
         """Each resource that this process acts for, with its newest status; safe to call in another thread."""
         for entry in list(self._entries.values()):

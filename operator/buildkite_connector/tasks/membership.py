@@ -169,7 +169,9 @@ class MembershipHandler:
             self._wrote = True
             fields = {"connector": self._name, "task_id": self._task.id, "error": failure.message}
             logger.warning("a change may have been lost; the membership is read again", extra=fields)
-            await self._clock.sleep(BETWEEN_CALLS.wait(self._writes, self._jitter, failure.retry_after))
+            await self._clock.sleep(
+                BETWEEN_CALLS.wait(self._writes, self._jitter.uniform(0.0, 1.0), failure.retry_after)
+            )
             return False
         self._wrote = True
         return confirmed

@@ -228,7 +228,7 @@ class TaskPoller:
         reported = not (self._greeted or self._patient) or now - self._failing_since >= REPORTED_AFTER_SECONDS
         if self._ended or reported:
             self._listener.c1_failed(failure)
-        return BETWEEN_CALLS.wait(self._failures, self._jitter, failure.retry_after)
+        return BETWEEN_CALLS.wait(self._failures, self._jitter.uniform(0.0, 1.0), failure.retry_after)
 
     async def _begin(self, task: Task | None) -> Failure | None:
         """Start what C1 handed out, if anything. Gives the failure of a Hello task, which is answered here."""

@@ -189,7 +189,9 @@ class TaskRunner:
                     return End.REFUSED
                 if failure.reason not in {Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE} or attempt == FINISH_ATTEMPTS:
                     return End.LOST
-                await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, failure.retry_after))
+                await self._clock.sleep(
+                    BETWEEN_CALLS.wait(attempt, self._jitter.uniform(0.0, 1.0), failure.retry_after)
+                )
             else:
                 return End.TAKEN
 

@@ -14,7 +14,6 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
-    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
@@ -25,7 +24,6 @@ from buildkite_connector.connector.actions import (
     Restore,
 )
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
 from buildkite_connector.connector.status_hold import hold_status
@@ -37,7 +35,6 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Turns
 from fakes.lives.account import BrokenPromise, Check, Failed, Sync, Task, Unread, cut, promise
 from fakes.lives.choices import GOOD, START
 
@@ -84,12 +81,7 @@ class Life:
 
     def __post_init__(self) -> None:
         self.state = transitions.begin(self.desired, None, self.now)
-        self.waits = Waits(self, Turns(0.2))
         self.apply()
-
-    def uniform(self, low: float, high: float) -> float:
-        """The life is its own source of randomness."""
-        return low + (high - low) * self.luck
 
     def number(self) -> int:
         self.numbers += 1
@@ -147,10 +139,6 @@ class Life:
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
                 self.check_requested()
                 self.state = on_credentials.check_started(self.state, self.now, full=full)
-            case AskToReadSecret():
-                self.state = on_credentials.secret_read_asked(self.state)
-                if self.luck < 1.0:  # nobody else waits for a turn
-                    self.state = on_credentials.secret_read_due(self.state)
             case OpenC1(identity=identity):
                 promise(not self.c1_open, BEGUN_ONCE, action)
                 self.c1_open = True

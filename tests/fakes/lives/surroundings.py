@@ -5,14 +5,14 @@ from datetime import timedelta
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide
+from buildkite_connector.connector.decisions import decide, reread_at
 from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConnectorStatus, Phase
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
-from fakes.lives import choices
+from fakes.lives import choices, work
 from fakes.lives.account import cut, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
@@ -97,8 +97,9 @@ def a_shrink_is_accepted(life: Life, number: int) -> bool:
 def the_secret_changes(life: Life, number: int) -> bool:
     """At times while nobody looks, at times just before it is read."""
     life.secret = pick(choices.SECRETS, number)
-    if number >= 128:
-        it_wakes(life, number)
+    if number >= 128 and (at := reread_at(life.state)) is not None:
+        life.pass_time(max(at - life.now.monotonic, 0.0))
+        work.its_secret_is_read_again(life)
     return True
 
 

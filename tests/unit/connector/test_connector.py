@@ -14,6 +14,7 @@ from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_world import (
     C1,
+    HOUR,
     KEY,
     MINUTE,
     Buildkite,
@@ -229,12 +230,12 @@ async def test_a_closed_connector_is_stepped_no_more() -> None:
     world = World()
     connector = Counted(KEY, world.order, None, world.reports, world.environment())
     connector.start()
-    await asyncio.sleep(10 * MINUTE)
+    await asyncio.sleep(10 * HOUR)
     assert len(steps) > 5
     await connector.close(discard=False)
     steps.clear()
     connector.start()  # as the controller does when the connector before it has closed
-    await asyncio.sleep(10 * MINUTE)
+    await asyncio.sleep(10 * HOUR)
     assert steps == []
 
 

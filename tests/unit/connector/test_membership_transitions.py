@@ -31,9 +31,9 @@ from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
-    NEVER,
     PREFLIGHT,
     REJECTED,
+    SHARE,
     START,
     after,
     asked,
@@ -43,7 +43,6 @@ from fakes.connector_states import (
     restored,
     running,
     synced,
-    waits,
 )
 
 HOUR = 3600.0
@@ -172,7 +171,7 @@ def test_a_sync_begins_with_no_team_changed_and_its_end_says_what_it_shows() -> 
     assert state.changes == replace(changes, teams=())
     assert state.staged is not None
     assert state.records.last_sync is not None
-    done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), waits(), 3)
+    done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), SHARE, 3)
     assert done.changes == replace(state.changes, covered=3)
     assert synced(ready(provisioning=ON), after(HOUR)).changes.covered == 0
 
@@ -206,14 +205,13 @@ def unwritable(now: Instant = START) -> ConnectorState:
     """The token may read and may not write, as a check at that moment found."""
     state = check_started(ready(provisioning=ON), now, full=True)
     found = CheckResult(1, None, CREDENTIALS, PREFLIGHT, asked_buildkite=True, write_failure=SCOPE)
-    return check_finished(state, found, now, waits())
+    return check_finished(state, found, now, SHARE)
 
 
 def test_a_token_that_cannot_write_is_checked_again_after_five_minutes() -> None:
     state = unwritable()
     due = START.monotonic + RECHECK_SECONDS
     assert (state.check.write_failure, state.check.full_due) == (SCOPE, due)
-    state = replace(state, check=replace(state.check, secret_due=NEVER))
     assert wake_at(state, after(10)) == due
     assert decide(state, after(RECHECK_SECONDS - 0.1)) == []
     assert decide(state, after(RECHECK_SECONDS)) == [CheckCredentials(full=True)]

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
@@ -41,9 +41,11 @@ class Tenants(World):
     @contextlib.asynccontextmanager
     async def process(self) -> AsyncIterator["Tenants"]:
         self.shared = self.environment()
+        rereading = asyncio.create_task(reread_secrets(self.connectors.values, self.clock))
         try:
             yield self
         finally:
+            rereading.cancel()
             await asyncio.gather(*(each.close(discard=False) for each in self.connectors.values()))
 
     def start(self, name: str, failure: Failure | None = None) -> ConnectorKey:

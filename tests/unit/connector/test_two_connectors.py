@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
@@ -52,9 +52,11 @@ class Two(World):
     async def process(self) -> AsyncIterator["Two"]:
         self.shared = self.environment()
         self.connectors: list[Connector] = []
+        rereading = asyncio.create_task(reread_secrets(lambda: self.connectors, self.clock))
         try:
             yield self
         finally:
+            rereading.cancel()
             for each in self.connectors:
                 await each.close(discard=False)
 

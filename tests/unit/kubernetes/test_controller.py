@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
@@ -85,9 +86,11 @@ async def process(cluster: Cluster | None = None, *, acting: bool = True) -> Asy
     world, cluster = World(), cluster or Cluster()
     async with asyncio.TaskGroup() as group:
         controller = Controller(cluster, world.environment(), group, acting=acting)
+        rereading = group.create_task(reread_secrets(controller.connectors, world.clock))
         try:
             yield Process(cluster, world, controller)
         finally:
+            rereading.cancel()
             await controller.close()
 
 
