@@ -10,13 +10,6 @@ from buildkite_connector.model.tasks import TaskID
 
 
 @dataclass(frozen=True, slots=True)
-class Restore:
-    """Take up the snapshot that a former process staged."""
-
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class CheckCredentials:
     """Read the Secret; ask Buildkite when the Secret changed, or in any case (`full`)."""
 
@@ -73,4 +66,4 @@ class Discard:
     snapshot: StagedSnapshot
 
 
-Action = Restore | CheckCredentials | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse | Discard
+Action = CheckCredentials | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse | Discard

@@ -23,7 +23,6 @@ from buildkite_connector.connector.actions import (
     OpenC1,
     QueueSync,
     Refuse,
-    Restore,
 )
 from buildkite_connector.connector.c1_session import C1SessionHolder
 from buildkite_connector.connector.checks import check
@@ -78,9 +77,12 @@ class Connector:
         self.key = key
         self._age = Age(created, key)
         self._env = environment
-        self._state = transitions.begin(desired, restored, instant(self._env.clock))
+        now = instant(self._env.clock)
+        self._state = transitions.begin(desired, restored, now)
         self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.jitter)
-        self._c1_known = restored is not None and restored.last_sync is not None
+        self._left = restored.last_sync if restored is not None else None
+        self._left_serves = restored is not None and transitions.still_serves(desired, restored, now)
+        self._c1_known = self._left is not None
         self._timer: asyncio.TimerHandle | None = None
         self._errors = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -98,9 +100,9 @@ class Connector:
         return self._state.records
 
     def start(self) -> None:
-        """Begin to act, from the event loop's next turn on. A connector that was closed does not."""
-        self._started = True
-        self._set_timer(0.0)
+        """Begin to act, once the snapshot that a former process staged is taken up. A closed connector does not."""
+        if not self._closed:
+            self._start("restore", self._restore())
 
     @property
     def reread_at(self) -> float | None:
@@ -181,6 +183,8 @@ class Connector:
 
     def _change(self, transition: Callable[[ConnectorState, Instant], ConnectorState], now: Instant) -> None:
         self._state = transition(self._state, now)
+        if not self._started:
+            return
         if not self._closed:
             self._claim_host_id()
             self._begin_all(now)
@@ -212,9 +216,6 @@ class Connector:
         logger.debug("begins", extra={"connector": self.name, "action": repr(action)})
         state = self._state
         match action:
-            case Restore(sha256=sha256):
-                self._state = transitions.restore_started(state)
-                self._start(on_credentials.RESTORE, self._restore(sha256))
             case CheckCredentials(full=full):
                 self._state = on_credentials.check_started(state, now, full=full)
                 self._start(on_credentials.CHECK, self._check(full=full))
@@ -262,13 +263,21 @@ class Connector:
 
     # Actions; each ends in one transition
 
-    async def _restore(self, sha256: str) -> None:
+    async def _restore(self) -> None:
+        """Take up what a former process staged, or remove it where it may be outdated; then the first step."""
         staged = None
         try:
-            staged = await self._env.store.restore(self.key, sha256)
+            if self._left is not None and self._left_serves:
+                staged = await self._env.store.restore(self.key, self._left.snapshot_sha256)
+            elif self._left is not None:
+                await self._env.store.discard(self.key)
         except Failure as failure:
             logger.warning("the staged snapshot is lost", extra={"connector": self.name, "error": failure.message})
-        self._apply(lambda state, _: transitions.snapshot_restored(state, staged))
+        except Exception:
+            logger.exception("the staged snapshot could not be restored", extra={"connector": self.name})
+        self._started = True
+        self._state = replace(self._state, staged=staged)
+        self._step()
 
     async def _check(self, *, full: bool) -> None:
         result = await check(self.key, self._state.desired, self._state.check.credentials, self._env, full=full)

@@ -26,8 +26,8 @@ UNREAD_RECHECK_SECONDS = 10.0
 """Shortest time to the next check while the Kubernetes API does not give the Secret."""
 _OF_KUBERNETES = frozenset({Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED})
 """Failures that say nothing of Buildkite."""
-CHECK, RESTORE = "check", "restore"
-"""Names of the actions that the state marks as under way."""
+CHECK = "check"
+"""Name of the action that the state marks as under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def holder_changed(state: ConnectorState, holder: str | None) -> ConnectorState:
 def failed_unexpectedly(
     state: ConnectorState, what: str, error: Exception, now: Instant, share: float
 ) -> ConnectorState:
-    """An error in the operator itself ended the action `what`; a check and a restore that are under way go on.
+    """An error in the operator itself ended the action `what`; a check that is under way goes on.
 
     The error's own text is not repeated: it may hold anything. The desired state counts as checked, so that a check
     that breaks again and again is repeated at intervals.
@@ -234,5 +234,4 @@ def failed_unexpectedly(
     check = replace(state.check, generation=desired.generation, sync_request=desired.sync_request, preflight=None)
     if what == CHECK:
         check = replace(check, running_since=None, full=False, read_at=now.monotonic)
-    restoring = state.restoring and what != RESTORE
-    return credentials_failed(replace(state, check=check, restoring=restoring), internal_error(error), now, share)
+    return credentials_failed(replace(state, check=check), internal_error(error), now, share)

@@ -18,7 +18,6 @@ from buildkite_connector.connector.actions import (
     OpenC1,
     QueueSync,
     Refuse,
-    Restore,
 )
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
@@ -53,7 +52,6 @@ CLOCK_WENT_BACK = timedelta(minutes=1)
 def decide(state: ConnectorState, now: Instant) -> list[Action]:
     """What must be begun or ended now. Empty when all is under way."""
     return [
-        *_restore(state),
         *_check(state, now),
         *_c1(state, now),
         *_requests(state, now),
@@ -109,11 +107,6 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
 
 
 # Each part of the decision
-
-
-def _restore(state: ConnectorState) -> Iterator[Action]:
-    if state.restoring and not state.restore_begun and state.records.last_sync is not None:
-        yield Restore(state.records.last_sync.snapshot_sha256)
 
 
 def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:

@@ -174,9 +174,8 @@ class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
-    `restoring`: what a former process left is not taken up yet; `restored_serves`: nothing says that the resource or
-    its Secret changed since that was taken. `collected_for`: the inputs of the newest snapshot,
-    `collected_at` when its sync began, -inf for one of a former process.
+    `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
+    process.
     `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
     `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
     `uploaded` is the newest file that C1 took and the task under which it did; the file may be gone since.
@@ -190,9 +189,6 @@ class ConnectorState:
     desired: DesiredState
     desired_since: float
     records: ConnectorStatus
-    restoring: bool = False
-    restore_begun: bool = False
-    restored_serves: bool = False
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
@@ -251,13 +247,7 @@ class ConnectorState:
     @property
     def can_sync(self) -> bool:
         """Whether a sync could start now; C1 out of reach is no reason not to."""
-        return (
-            not self.restoring
-            and not self.desired.spec.suspend
-            and self.checked
-            and self.blocked_by is None
-            and self.c1.settled
-        )
+        return not self.desired.spec.suspend and self.checked and self.blocked_by is None and self.c1.settled
 
     def secret_is_late(self, now: Instant) -> bool:
         """Whether a missing Secret may still be on its way, as when another operator makes it."""

@@ -43,7 +43,6 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
     known = restored is not None and restored.observed_generation == desired.generation
     interrupted = status.phase is Phase.SYNCING
     next_sync = status.next_sync_time
-    due = next_sync is None or next_sync <= now.wall or records.awaits_change(status)
     if not known or interrupted:
         status = records.change_seen(status, now.wall)
     elif next_sync is not None:
@@ -52,13 +51,21 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         desired=desired,
         desired_since=now.monotonic if not known else float("-inf"),
         records=status,
-        restoring=restored is not None and status.last_sync is not None,
-        restored_serves=known and not interrupted and not due and not status.consecutive_failures,
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
         sync_blocked_until=blocked_until,
         retry_at=_retry_at(status, now) if known and not interrupted else float("inf"),
     )
+
+
+def still_serves(desired: DesiredState, left: ConnectorStatus, now: Instant) -> bool:
+    """Whether the snapshot that a former process staged may answer tasks: nothing can have changed since it was taken.
+
+    What a killed process changed last of a membership, nobody knows.
+    """
+    due = left.next_sync_time is None or left.next_sync_time <= now.wall or records.awaits_change(left)
+    known = left.observed_generation == desired.generation and left.phase is not Phase.SYNCING
+    return known and not due and not left.consecutive_failures and not desired.spec.provisioning.enabled
 
 
 def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) -> ConnectorState:
@@ -67,22 +74,6 @@ def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) 
         return replace(state, desired=desired)
     due = records.change_seen(state.records, now.wall)
     return replace(state, desired=desired, desired_since=now.monotonic, records=due)
-
-
-def restore_started(state: ConnectorState) -> ConnectorState:
-    return replace(state, restore_begun=True)
-
-
-def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> ConnectorState:
-    """A file that may be older than a change of the resource or its Secret, or than the staged one, answers no task.
-
-    Nor does one that may be older than a change of a membership: what a killed process changed last, nobody knows.
-    """
-    may_contradict = state.desired.spec.provisioning.enabled
-    if state.staged is not None or not state.restored_serves or may_contradict:
-        retired = (staged,) if staged is not None else ()
-        return replace(state, restoring=False, retired=(*state.retired, *retired))
-    return replace(state, restoring=False, staged=staged)
 
 
 # The sync

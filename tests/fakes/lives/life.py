@@ -21,7 +21,6 @@ from buildkite_connector.connector.actions import (
     OpenC1,
     QueueSync,
     Refuse,
-    Restore,
 )
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide, wake_at
@@ -55,7 +54,6 @@ class Life:
     holder: str | None = None
     check: Check | None = None
     check_failed_at: tuple[float, float] | None = None
-    restoring: str | None = None
     c1_open: bool = False
     c1_closing: bool = False
     sync: SyncPhase | None = None
@@ -126,10 +124,6 @@ class Life:
             acts = isinstance(action, CheckCredentials | OpenC1 | QueueSync | Answer)
             promise(not acts, "a suspended connector does not act", action)
         match action:
-            case Restore(sha256=sha256):
-                promise(self.restoring is None, BEGUN_ONCE, action)
-                self.restoring = sha256
-                self.state = transitions.restore_started(self.state)
             case CheckCredentials(full=full):
                 promise(self.check is None, BEGUN_ONCE, action)
                 asked = (self.desired.generation, self.desired.sync_request)

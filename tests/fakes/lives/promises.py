@@ -38,7 +38,7 @@ def check_promises(life: Life) -> None:
 def _runs(life: Life) -> bool:
     """Whether something is under way that ends by itself."""
     hello = life.c1_open and not life.state.c1.settled
-    return any((life.check, life.restoring, life.c1_closing, life.sync, life.discarding, hello))
+    return any((life.check, life.c1_closing, life.sync, life.discarding, hello))
 
 
 def _check_is_repeated(life: Life) -> None:
@@ -61,7 +61,7 @@ def _tasks_wait_for_something(life: Life) -> None:
 
 def _can_begin_soon(life: Life) -> bool:
     """Whether a sync cannot begin because of something that ends by itself."""
-    return bool(life.check or life.restoring or life.c1_closing or not life.state.c1.settled)
+    return bool(life.check or life.c1_closing or not life.state.c1.settled)
 
 
 def _what_is_due_is_under_way(life: Life) -> None:

@@ -127,7 +127,7 @@ def it_starts_again(life: Life, number: int) -> bool:
         if each.id in life.syncs
     }
     life.cleared = 0
-    life.check = life.restoring = life.check_failed_at = life.read = life.sync = None
+    life.check = life.check_failed_at = life.read = life.sync = None
     life.c1_open = life.c1_closing = False
     life.tasks, life.discarding = {}, []
     life.checked = None
@@ -141,7 +141,12 @@ def it_starts_again(life: Life, number: int) -> bool:
         life.excuse()
     life.now = Instant(life.now.wall + timedelta(seconds=5), float(number))
     life.blocked_until = _put_off(life, restored)
-    life.state = transitions.begin(life.desired, restored if restored.conditions else None, life.now)
+    left = restored if restored.conditions else None
+    life.state = transitions.begin(life.desired, left, life.now)
+    if left is not None and transitions.still_serves(life.desired, left, life.now):
+        life.state = replace(life.state, staged=kept)
+    else:
+        life.files = {}
     life.apply()
     return True
 

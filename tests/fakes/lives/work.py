@@ -127,16 +127,6 @@ def an_action_breaks(life: Life, number: int) -> bool:
     return True
 
 
-def the_file_is_restored(life: Life, number: int) -> bool:
-    sha256 = life.restoring
-    if sha256 is None:
-        return False
-    life.restoring = None
-    staged = life.files.get(sha256)
-    life.apply(lambda state: transitions.snapshot_restored(state, staged))
-    return True
-
-
 # The sync
 
 

@@ -316,7 +316,7 @@ def test_a_check_that_an_annotation_asked_for_is_remembered(
 
 
 def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothing_of_its_text() -> None:
-    state = check_started(replace(ready(), restoring=True), after(5), full=True)
+    state = check_started(ready(), after(5), full=True)
     state = replace(state, desired=replace(state.desired, generation=2, sync_request="now"))
     state = failed_unexpectedly(state, CHECK, ValueError("a secret"), after(10), SHARE)
     failure = state.check.failure
@@ -324,7 +324,6 @@ def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothin
     assert (failure.reason, failure.remedy) == (Reason.INTERNAL_ERROR, Remedy.RETRY)
     assert "ValueError" in failure.message
     assert "a secret" not in failure.message
-    assert state.restoring
     assert state.check == Check(
         2, "now", CREDENTIALS, None, failure=failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
     )

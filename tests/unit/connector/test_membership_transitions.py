@@ -15,7 +15,7 @@ from buildkite_connector.connector.decisions import decide, wake_at, why_sync
 from buildkite_connector.connector.membership_transitions import blocked_writing, change_failed, change_recorded
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.connector.team_changes import TeamChanges
-from buildkite_connector.connector.transitions import snapshot_restored, sync_succeeded
+from buildkite_connector.connector.transitions import sync_succeeded
 from buildkite_connector.model.directory import Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import (
@@ -40,7 +40,6 @@ from fakes.connector_states import (
     checked,
     new,
     ready,
-    restored,
     running,
     synced,
 )
@@ -174,17 +173,6 @@ def test_a_sync_begins_with_no_team_changed_and_its_end_says_what_it_shows() -> 
     done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), SHARE, 3)
     assert done.changes == replace(state.changes, covered=3)
     assert synced(ready(provisioning=ON), after(HOUR)).changes.covered == 0
-
-
-@pytest.mark.parametrize(("provisioning", "serves"), [(Provisioning(), True), (ON, False)])
-def test_what_a_former_process_staged_may_lack_its_last_change(provisioning: Provisioning, serves: bool) -> None:
-    before = ready().staged
-    assert before is not None
-    state = restored(replace(ready().records, observed_generation=1), after(60), provisioning=provisioning)
-    state = snapshot_restored(state, before)
-    assert (state.restoring, state.staged, state.retired) == (
-        (False, before, ()) if serves else (False, None, (before,))
-    )
 
 
 @pytest.mark.parametrize(

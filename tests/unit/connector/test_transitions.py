@@ -83,7 +83,6 @@ def test_a_sync_that_only_a_task_asked_for_knows_it() -> None:
 
 def test_a_sync_that_is_not_wanted_any_more_or_was_cancelled_does_not_start() -> None:
     assert running(ready(), after(10)).sync is None
-    assert running(replace(greeted(checked(new())), restoring=True), START).sync is None
     queued = transitions.sync_cancelling(transitions.sync_queued(greeted(checked(new())), START))
     assert transitions.sync_admitted(queued, SyncID("sync1"), START).sync is None
     unqueued = greeted(checked(new()))
