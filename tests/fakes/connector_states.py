@@ -13,7 +13,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus, SyncRecord
+from buildkite_connector.model.status import ConnectorStatus, SnapshotFile, SyncRecord
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.clock import Instant
@@ -85,7 +85,14 @@ def synced(
     staged = StagedSnapshot(SyncID(sync_id), Path("/nowhere") / sync_id, f"sha-{sync_id}", 1000, counts, scope)
     end = after(seconds, now)
     record = SyncRecord(
-        SyncID(sync_id), state.sync.trigger, now.wall, end.wall, counts, 3, 0.0, staged.sha256, staged.size
+        SyncID(sync_id),
+        state.sync.trigger,
+        now.wall,
+        end.wall,
+        counts,
+        3,
+        0.0,
+        SnapshotFile(staged.sha256, staged.size),
     )
     return transitions.sync_succeeded(state, record, staged, end, SHARE)
 

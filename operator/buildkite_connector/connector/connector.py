@@ -268,7 +268,7 @@ class Connector:
         staged = None
         try:
             if self._left is not None and self._left_serves:
-                staged = await self._env.store.restore(self.key, self._left.snapshot_sha256)
+                staged = await self._env.store.restore(self.key, self._left.snapshot.sha256)
             elif self._left is not None:
                 await self._env.store.discard(self.key)
         except Failure as failure:

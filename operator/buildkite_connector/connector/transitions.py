@@ -225,14 +225,12 @@ def uploaded(state: ConnectorState, task: TaskID, file: StagedSnapshot) -> Conne
     return replace(state, uploaded=Delivery(task, file))
 
 
-def delivered(
-    state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant, engine_asked: str = ""
-) -> ConnectorState:
+def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant) -> ConnectorState:
     """C1 has `file`, which is the staged snapshot or was derived from it. The same again changes no record."""
     last = state.records.last_delivery
     if last is not None and (last.task_id, last.sha256) == (task, file.sha256):
         return replace(state, delivery_failure=None)
-    record = records.delivered(state.records, file, task, now.wall, engine_asked)
+    record = records.delivered(state.records, file, task, now.wall)
     return replace(state, delivery_failure=None, records=record)
 
 

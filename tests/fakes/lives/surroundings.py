@@ -116,7 +116,7 @@ def it_starts_again(life: Life, number: int) -> bool:
     """Another process, or a standby that acts from now on: only the status and perhaps the staged file are left."""
     restored = life.written
     last = restored.last_sync
-    kept = life.files.get(last.snapshot_sha256) if last is not None and number % 3 else None
+    kept = life.files.get(last.snapshot.sha256) if last is not None and number % 3 else None
     if kept is not None and number % 7 == 1:  # as a former version staged it
         scope = SyncScope(kept.scope.kinds, grants=False)
         kept = replace(kept, scope=scope, counts=cut(kept.counts, scope))

@@ -15,7 +15,7 @@ from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.model.status import SyncRecord
+from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from fakes.lives import choices
@@ -162,7 +162,9 @@ def finish_sync(life: Life, number: int) -> None:
     counts = cut(pick(choices.COUNTS, number), scope)
     staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope)
     started = run.started.wall
-    record = SyncRecord(run.id, run.trigger, started, now.wall, counts, 3, 0.0, staged.sha256, staged.size)
+    record = SyncRecord(
+        run.id, run.trigger, started, now.wall, counts, 3, 0.0, SnapshotFile(staged.sha256, staged.size)
+    )
     life.sync, life.failed, life.failures = None, None, 0
     life.files[staged.sha256] = staged
     life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)

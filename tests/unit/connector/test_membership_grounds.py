@@ -180,7 +180,7 @@ async def test_each_end_is_a_line_for_an_audit_an_operation_and_a_record(
     assert lines(caplog.records) == [(logging.INFO, "membership task done", {**ABOUT, **ended, **WHO, **told})]
     assert bench.observer.facts == [("change of a membership", {**ABOUT, **ended})]
     change = ChangeRecord(
-        1, START, ChangeAction.GRANT, "Platform", Role.MAINTAINER, "Ada L", TaskID("task1"), result, reason
+        START, ChangeAction.GRANT, "Platform", Role.MAINTAINER, "Ada L", TaskID("task1"), result, reason, number=1
     )
     record = bench.state.records.provisioning
     assert (record and record.last_change) == (None if result is ChangeResult.ALREADY else change)

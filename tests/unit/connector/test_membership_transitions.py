@@ -48,7 +48,7 @@ HOUR = 3600.0
 
 ON = Provisioning(enabled=True)
 GRANT, TASK = ChangeAction.GRANT, TaskID("task1")
-CHANGE = ChangeRecord(0, START.wall, GRANT, "Platform", Role.MEMBER, "Ada", TASK, ChangeResult.GRANTED)
+CHANGE = ChangeRecord(START.wall, GRANT, "Platform", Role.MEMBER, "Ada", TASK, ChangeResult.GRANTED)
 SCOPE = Failure(Reason.TOKEN_SCOPE_MISSING, "It lacks write_teams.", remedy=Remedy.CREDENTIALS)
 ONE, OTHER = TeamID("t-1"), TeamID("t-2")
 

@@ -9,7 +9,12 @@ from buildkite_connector.connector.sight import Sight
 from buildkite_connector.connector.state import ConnectorState, Inputs, SyncPhase, SyncRun
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import HISTORY_LENGTH, TokenAccess, Trigger
+from buildkite_connector.model.status import (
+    HISTORY_LENGTH,
+    TokenAccess,
+    TokenStatus,
+    Trigger,
+)
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import (
     CREDENTIALS,
@@ -277,10 +282,10 @@ def test_a_snapshot_of_a_sync_that_is_not_known_any_more_answers_no_waiting_task
 
 def test_what_a_sync_of_an_older_spec_saw_says_nothing_of_the_newer() -> None:
     state = running(greeted(checked(new())), START)
-    state = replace(state, records=replace(state.records, token_access=TokenAccess(None, 10)))
+    state = replace(state, records=replace(state.records, token=TokenStatus(access=TokenAccess(None, 10))))
     edited = transitions.desired_changed(state, desired(2), after(1))
     done = ready()
     assert done.records.last_sync is not None
     record, staged = done.records.last_sync, staged_by(done)
     ended = transitions.sync_succeeded(edited, record, staged, after(5), SHARE, sight=Sight(None, 0))
-    assert ended.records.token_access == TokenAccess(None, 10)
+    assert ended.records.token.access == TokenAccess(None, 10)

@@ -78,7 +78,7 @@ def test_a_restored_file_serves_only_where_nothing_says_that_it_is_outdated(
 
 @pytest.mark.parametrize(("status", "kept"), [(ConditionStatus.FALSE, True), (ConditionStatus.TRUE, False)])
 def test_a_failure_that_was_reported_is_kept(status: ConditionStatus, kept: bool) -> None:
-    condition = Condition(ConditionType.SYNCED, status, DOWN.reason, DOWN.message, 1, START.wall)
+    condition = Condition(ConditionType.SYNCED, status, DOWN.reason, DOWN.message, 1, last_transition_time=START.wall)
     failure = restored(written(conditions=(condition,)), after(60)).sync_failure
     assert (failure is not None and (failure.reason, failure.message) == (DOWN.reason, DOWN.message)) is kept
 

@@ -18,7 +18,7 @@ ACME = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
 
 
 def status(valid: ConditionStatus, reason: Reason, organization: Organization | None = None) -> ConnectorStatus:
-    condition = Condition(ConditionType.CREDENTIALS_VALID, valid, reason, "what is so", 1, NOW)
+    condition = Condition(ConditionType.CREDENTIALS_VALID, valid, reason, "what is so", 1, last_transition_time=NOW)
     return ConnectorStatus(conditions=(condition,), organization=organization)
 
 
