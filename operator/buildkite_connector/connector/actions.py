@@ -37,9 +37,7 @@ class OpenC1:
 
 @dataclass(frozen=True, slots=True)
 class CloseC1:
-    """End the session with C1; its tasks go back, after those that upload have ended (`finish_uploads`)."""
-
-    finish_uploads: bool = False
+    """End the session with C1; its tasks go back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +69,4 @@ class Refuse:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Remove a file that no longer serves."""
-
-    snapshot: StagedSnapshot
-
-
-Action = (
-    Restore | CheckCredentials | AskToReadSecret | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse | Discard
-)
+Action = Restore | CheckCredentials | AskToReadSecret | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse

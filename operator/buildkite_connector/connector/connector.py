@@ -19,13 +19,11 @@ from buildkite_connector.connector.actions import (
     CancelSync,
     CheckCredentials,
     CloseC1,
-    Discard,
     OpenC1,
     QueueSync,
     Refuse,
     Restore,
 )
-from buildkite_connector.connector.c1_session import C1SessionHolder
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide, wake_at
@@ -42,6 +40,8 @@ from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.tasks.ports import SessionPorts
+from buildkite_connector.tasks.session import C1Session
 from buildkite_connector.timing.clock import Instant, instant
 
 logger = logging.getLogger(__name__)
@@ -78,10 +78,9 @@ class Connector:
         self._wake: float | None = AT_ONCE
         self._running: set[asyncio.Task[None]] = set()
         self._sync: asyncio.Task[None] | None = None
-        self._closing_c1: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
-        self._session = C1SessionHolder(key, environment, self._deliveries, self._memberships, self)
+        self._session: asyncio.Task[None] | None = None
         self._closed = False
 
     # What the scheduler and the controller call
@@ -109,15 +108,12 @@ class Connector:
         self._closed = True
         self._env.scheduler.remove(self)
         self._env.host_ids.release(self._key)
-        self._session.hurry()
-        ending = self._running - {self._closing_c1}
+        await asyncio.sleep(0)  # a session that was opened just now begins: one that never ran would not close
+        ending = set(self._running)
         for task in ending:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
-        if self._closing_c1 is not None:
-            await asyncio.wait({self._closing_c1})
-        await self._session.close()
         await self._writer.close()
         if discard:
             await self._env.store.discard(self._key)
@@ -150,7 +146,10 @@ class Connector:
             raise
 
     def _change(self, transition: Callable[[ConnectorState, Instant], ConnectorState], now: Instant) -> None:
+        staged = self._state.staged
         self._state = transition(self._state, now)
+        if staged is not None and self._state.staged is not staged:
+            self._remove(staged)
         if not self._closed:
             self._claim_host_id()
             self._begin_all(now)
@@ -160,6 +159,13 @@ class Connector:
         self._memberships.state_changed()
         self._wake = wake_at(self._state, now)
         self._env.scheduler.wake(self)
+
+    def _remove(self, snapshot: StagedSnapshot) -> None:
+        """The snapshot serves no more tasks; those that have its file open read it to the end."""
+        try:
+            self._env.store.remove(snapshot)
+        except Failure as failure:
+            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
 
     def _begin_all(self, now: Instant) -> None:
         for _ in range(MOST_ROUNDS):
@@ -193,9 +199,9 @@ class Connector:
                 self._env.waits.reads.ask(namespace_of(self._key), self._key, self._read_secret)
             case OpenC1():
                 self._open_c1(action, now)
-            case CloseC1(finish_uploads=finish_uploads):
+            case CloseC1():
                 self._state = on_credentials.c1_closing(state, now)
-                self._closing_c1 = self._start("close C1", self._close_c1(finish_uploads=finish_uploads))
+                self._start("close C1", self._close_c1())
             case QueueSync():
                 self._state = transitions.sync_queued(state, now)
                 self._sync = self._start("sync", self._run_sync())
@@ -204,15 +210,12 @@ class Connector:
                 logger.info("sync cancelled", extra={"connector": self.name, "why": why})
                 if self._sync is not None:
                     self._sync.cancel()
-            case Answer(task=task, snapshot=snapshot):
-                self._state = transitions.delivery_started(transitions.request_ended(state, task), task, snapshot)
+            case Answer(task=task):
+                self._state = transitions.request_ended(state, task)
                 self._deliveries.answer(action)
             case Refuse(task=task, failure=failure):
                 self._state = transitions.request_ended(state, task)
                 self._deliveries.refuse(task, failure)
-            case Discard(snapshot=snapshot):
-                self._state = transitions.discard_started(state, snapshot)
-                self._start("discard", self._discard(snapshot))
 
     def _read_secret(self) -> bool:
         """It is this connector's turn. Gives False when it does not need it any more."""
@@ -245,6 +248,8 @@ class Connector:
         except Failure as failure:
             logger.warning("the staged snapshot is lost", extra={"connector": self.name, "error": failure.message})
         self._apply(lambda state, _: transitions.snapshot_restored(state, staged))
+        if staged is not None and self._state.staged is not staged:
+            self._remove(staged)
 
     async def _check(self, *, full: bool) -> None:
         result = await check(self._key, self._state.desired, self._state.check.credentials, self._env, full=full)
@@ -266,19 +271,24 @@ class Connector:
         except Failure as failure:
             self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
             return
-        self._session.open(
-            service,
+        ports = SessionPorts(
+            self.name, service, self._deliveries, self._memberships, self, env.clock, env.waits.jitter, env.observer
+        )
+        session = C1Session(
+            ports,
+            lambda: env.hello_slots.slot(namespace_of(self._key)),
             patient=self._c1_known,
             provisions=action.identity.provisions,
-            start=lambda work: self._start("C1", work),
+            most_tasks=env.most_tasks,
         )
+        self._session = self._start("C1", session.run())
         self._c1_known = False
 
-    async def _close_c1(self, *, finish_uploads: bool) -> None:
-        try:
-            await self._session.close(finish_uploads=finish_uploads)
-        finally:
-            self._apply(lambda state, _: on_credentials.c1_closed(state))
+    async def _close_c1(self) -> None:
+        if self._session is not None:
+            self._session.cancel()
+            await asyncio.wait({self._session})
+        self._apply(lambda state, _: on_credentials.c1_closed(state))
 
     async def _run_sync(self) -> None:
         waits = self._env.waits
@@ -307,11 +317,3 @@ class Connector:
             self._apply(
                 lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits, covered, sight)
             )
-
-    async def _discard(self, snapshot: StagedSnapshot) -> None:
-        try:
-            await self._env.store.release(snapshot)
-        except Failure as failure:
-            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
-        finally:
-            self._apply(lambda state, _: transitions.discarded(state, snapshot))

@@ -130,6 +130,8 @@ def the_file_is_restored(life: Life, number: int) -> bool:
     life.restoring = None
     staged = life.files.get(sha256)
     life.apply(lambda state: transitions.snapshot_restored(state, staged))
+    if staged is not None and life.state.staged is not staged:
+        del life.files[sha256]
     return True
 
 
@@ -203,12 +205,3 @@ def fail_sync(life: Life, failure: Failure) -> None:
     if failure.remedy is not Remedy.RETRY and current:
         _check_failed(life, failure)
     life.apply(lambda state: transitions.sync_failed(state, failure, now, life.waits))
-
-
-def a_file_is_removed(life: Life, number: int) -> bool:
-    if not life.discarding:
-        return False
-    snapshot = life.discarding.pop(0)
-    del life.files[snapshot.sha256]
-    life.apply(lambda state: transitions.discarded(state, snapshot))
-    return True

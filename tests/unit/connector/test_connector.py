@@ -42,15 +42,11 @@ class Discards(Store):
 
 @dataclass
 class Slow(Store):
-    """A restore and a release take a second."""
+    """A restore takes a second."""
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         await asyncio.sleep(1)
         return await super().restore(key, sha256)
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        await asyncio.sleep(1)
-        await super().release(snapshot)
 
 
 @dataclass
@@ -253,17 +249,13 @@ async def test_an_outage_of_c1_that_was_reported_is_over_when_c1_answers() -> No
 
 
 @virtual_time
-async def test_what_restores_and_what_discards_a_file_have_such_names_too() -> None:
+async def test_what_restores_a_file_has_such_a_name_too() -> None:
     world = await stopped_world()
     world.store = Slow(world.store.files, made=world.store.made)
     async with world.running(restored=world.status):
         await asyncio.sleep(0.5)
         assert names() >= {"default.acme/restore"}
         await asyncio.sleep(MINUTE)
-        world.annotate(sync_request="now")
-        await until(lambda: "default.acme/discard" in names())
-        await asyncio.sleep(2)
-        assert [sync_id for _, sync_id in world.store.files] == ["sync2"]
 
 
 @virtual_time

@@ -78,12 +78,12 @@ def test_a_restored_file_serves_only_where_nothing_says_that_it_is_outdated(
     staged = ready().staged
     state = transitions.snapshot_restored(restored(written(**changes), after(60)), staged)
     assert not state.restoring
-    assert (state.staged, state.retired) == ((staged, ()) if serves else (None, (staged,)))
+    assert state.staged == (staged if serves else None)
 
 
 def test_a_file_that_is_not_there_is_restored_as_none() -> None:
     state = transitions.snapshot_restored(restored(written(), after(60)), None)
-    assert (state.restoring, state.staged, state.retired) == (False, None, ())
+    assert (state.restoring, state.staged) == (False, None)
 
 
 @pytest.mark.parametrize(("status", "kept"), [(ConditionStatus.FALSE, True), (ConditionStatus.TRUE, False)])

@@ -15,21 +15,15 @@ from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_states import ready
-from fakes.connector_world import MINUTE, SecretCredentials, Store, World, stopped_world
+from fakes.connector_world import MINUTE, SecretCredentials, Store, World, client_rejected, stopped_world
 from fakes.virtual_time import until, virtual_time
 
 
 @dataclass
 class BrokenStore(Store):
-    """The errors are raised by the next releases; a restore takes `restore_seconds`."""
+    """A restore takes `restore_seconds`."""
 
-    release_errors: list[Exception] = field(default_factory=list)
     restore_seconds: float = 0.0
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        if self.release_errors:
-            raise self.release_errors.pop()
-        await super().release(snapshot)
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         await asyncio.sleep(self.restore_seconds)
@@ -57,15 +51,16 @@ class BrokenSecret(SecretCredentials):
 
 @virtual_time
 async def test_no_second_check_begins_while_one_is_under_way_and_another_action_breaks() -> None:
-    world, vault, store = World(), BrokenSecret(), BrokenStore()
-    world.order, world.store = replace(world.order, credentials=vault), store
+    world, vault = World(), BrokenSecret()
+    world.order = replace(world.order, credentials=vault)
     async with world.running():
         await asyncio.sleep(MINUTE)
         reads, vault.seconds = vault.reads, 3 * MINUTE
         await until(lambda: vault.reads > reads)
-        store.release_errors.append(ZeroDivisionError())
-        world.annotate(sync_request="now")
-        await until(lambda: not store.release_errors)
+        world.c1.close_failures.append(ZeroDivisionError())
+        world.c1.refusal = client_rejected()
+        await until(lambda: not world.c1.close_failures)
+        world.c1.refusal = None
         await asyncio.sleep(2 * MINUTE)
         assert vault.reads == reads + 1
         await asyncio.sleep(20 * MINUTE)
@@ -93,25 +88,9 @@ def test_a_restored_file_does_not_take_the_place_of_a_newer_one() -> None:
     old = replace(state.staged, sync_id=SyncID("sync0"), path=Path("/nowhere/sync0")) if state.staged else None
     assert old is not None
     after_old = transitions.snapshot_restored(replace(state, restoring=True, restored_serves=True), old)
-    assert (after_old.staged, after_old.retired, after_old.restoring) == (state.staged, (old,), False)
+    assert (after_old.staged, after_old.restoring) == (state.staged, False)
     after_none = transitions.snapshot_restored(replace(state, restoring=True, restored_serves=True), None)
-    assert (after_none.staged, after_none.retired) == (state.staged, ())
-
-
-@virtual_time
-async def test_a_file_whose_removal_breaks_is_not_kept_in_the_state() -> None:
-    world, store = World(), BrokenStore()
-    world.store = store
-    async with world.running() as connector:
-        await asyncio.sleep(MINUTE)
-        store.release_errors.append(ZeroDivisionError())
-        world.annotate(sync_request="now")
-        await until(lambda: not store.release_errors)
-        await asyncio.sleep(1)
-        state = connector._state  # what a connector holds of a file that is gone shows nowhere else
-        assert (state.retired, state.discarding) == ((), ())
-        await asyncio.sleep(10 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+    assert after_none.staged == state.staged
 
 
 class OddHostIDs(HostIDs):
