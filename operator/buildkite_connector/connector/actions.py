@@ -25,9 +25,7 @@ class OpenC1:
 
 @dataclass(frozen=True, slots=True)
 class CloseC1:
-    """End the session with C1; its tasks go back, after those that upload have ended (`finish_uploads`)."""
-
-    finish_uploads: bool = False
+    """End the session with C1; its tasks go back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,4 @@ class Refuse:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Remove a file that no longer serves."""
-
-    snapshot: StagedSnapshot
-
-
-Action = CheckCredentials | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse | Discard
+Action = CheckCredentials | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse

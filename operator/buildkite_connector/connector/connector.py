@@ -19,12 +19,10 @@ from buildkite_connector.connector.actions import (
     CancelSync,
     CheckCredentials,
     CloseC1,
-    Discard,
     OpenC1,
     QueueSync,
     Refuse,
 )
-from buildkite_connector.connector.c1_session import C1SessionHolder
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide, reread_at, wake_at
@@ -41,6 +39,8 @@ from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.tasks.ports import SessionPorts
+from buildkite_connector.tasks.session import C1Session
 from buildkite_connector.timing.backoff import Backoff
 from buildkite_connector.timing.clock import Clock, Instant, instant
 from buildkite_connector.timing.slots import RoundRobin
@@ -87,10 +87,9 @@ class Connector:
         self._errors = 0
         self._running: set[asyncio.Task[None]] = set()
         self._sync: asyncio.Task[None] | None = None
-        self._closing_c1: asyncio.Task[None] | None = None
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
-        self._session = C1SessionHolder(key, environment, self._deliveries, self._memberships, self)
+        self._session: asyncio.Task[None] | None = None
         self._started = self._closed = False
 
     # What the controller calls
@@ -127,15 +126,12 @@ class Connector:
         self._closed = True
         self._set_timer(None)
         self._env.host_ids.release(self.key)
-        self._session.hurry()
-        ending = self._running - {self._closing_c1}
+        await asyncio.sleep(0)  # a session that was opened just now begins: one that never ran would not close
+        ending = set(self._running)
         for task in ending:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
-        if self._closing_c1 is not None:
-            await asyncio.wait({self._closing_c1})
-        await self._session.close()
         await self._writer.close()
         if discard:
             await self._env.store.discard(self.key)
@@ -182,7 +178,10 @@ class Connector:
         self._errors = 0
 
     def _change(self, transition: Callable[[ConnectorState, Instant], ConnectorState], now: Instant) -> None:
+        staged = self._state.staged
         self._state = transition(self._state, now)
+        if staged is not None and self._state.staged is not staged:
+            self._remove(staged)
         if not self._started:
             return
         if not self._closed:
@@ -194,6 +193,13 @@ class Connector:
         self._memberships.state_changed()
         wake = wake_at(self._state, now)
         self._set_timer(None if wake is None else wake - now.monotonic)
+
+    def _remove(self, snapshot: StagedSnapshot) -> None:
+        """The snapshot serves no more tasks; those that have its file open read it to the end."""
+        try:
+            self._env.store.remove(snapshot)
+        except Failure as failure:
+            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
 
     def _begin_all(self, now: Instant) -> None:
         for _ in range(MOST_ROUNDS):
@@ -221,9 +227,9 @@ class Connector:
                 self._start(on_credentials.CHECK, self._check(full=full))
             case OpenC1():
                 self._open_c1(action, now)
-            case CloseC1(finish_uploads=finish_uploads):
+            case CloseC1():
                 self._state = on_credentials.c1_closing(state, now)
-                self._closing_c1 = self._start("close C1", self._close_c1(finish_uploads=finish_uploads))
+                self._start("close C1", self._close_c1())
             case QueueSync():
                 self._state = transitions.sync_queued(state, now)
                 self._sync = self._start("sync", self._run_sync())
@@ -232,15 +238,12 @@ class Connector:
                 logger.info("sync cancelled", extra={"connector": self.name, "why": why})
                 if self._sync is not None:
                     self._sync.cancel()
-            case Answer(task=task, snapshot=snapshot):
-                self._state = transitions.delivery_started(transitions.request_ended(state, task), task, snapshot)
+            case Answer(task=task):
+                self._state = transitions.request_ended(state, task)
                 self._deliveries.answer(action)
             case Refuse(task=task, failure=failure):
                 self._state = transitions.request_ended(state, task)
                 self._deliveries.refuse(task, failure)
-            case Discard(snapshot=snapshot):
-                self._state = transitions.discard_started(state, snapshot)
-                self._start("discard", self._discard(snapshot))
 
     def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         # Its context is its own: what begins while a task of C1 is handled is no part of that task's trace.
@@ -299,19 +302,24 @@ class Connector:
         except Failure as failure:
             self._state = on_credentials.c1_failed(self._state, failure, now)
             return
-        self._session.open(
-            service,
+        ports = SessionPorts(
+            self.name, service, self._deliveries, self._memberships, self, env.clock, env.jitter, env.observer
+        )
+        session = C1Session(
+            ports,
+            lambda: env.hello_slots.slot(namespace_of(self.key)),
             patient=self._c1_known,
             provisions=action.identity.provisions,
-            start=lambda work: self._start("C1", work),
+            most_tasks=env.most_tasks,
         )
+        self._session = self._start("C1", session.run())
         self._c1_known = False
 
-    async def _close_c1(self, *, finish_uploads: bool) -> None:
-        try:
-            await self._session.close(finish_uploads=finish_uploads)
-        finally:
-            self._apply(lambda state, _: on_credentials.c1_closed(state))
+    async def _close_c1(self) -> None:
+        if self._session is not None:
+            self._session.cancel()
+            await asyncio.wait({self._session})
+        self._apply(lambda state, _: on_credentials.c1_closed(state))
 
     async def _run_sync(self) -> None:
         share = self._share()
@@ -340,14 +348,6 @@ class Connector:
             self._apply(
                 lambda state, now: transitions.sync_succeeded(state, record, staged, now, share, covered, sight)
             )
-
-    async def _discard(self, snapshot: StagedSnapshot) -> None:
-        try:
-            await self._env.store.release(snapshot)
-        except Failure as failure:
-            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
-        finally:
-            self._apply(lambda state, _: transitions.discarded(state, snapshot))
 
 
 async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: Clock) -> None:

@@ -14,14 +14,12 @@ from buildkite_connector.connector.actions import (
     CancelSync,
     CheckCredentials,
     CloseC1,
-    Discard,
     OpenC1,
     QueueSync,
     Refuse,
 )
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
-    C1Identity,
     C1Phase,
     ConnectorState,
     DesiredState,
@@ -56,7 +54,6 @@ def decide(state: ConnectorState, now: Instant) -> list[Action]:
         *_c1(state, now),
         *_requests(state, now),
         *_sync(state, now),
-        *_discards(state),
     ]
 
 
@@ -126,20 +123,13 @@ def _c1(state: ConnectorState, now: Instant) -> Iterator[Action]:
     c1 = state.c1
     wanted = claimed_identity(state) if state.host_id_holder is None else None
     if c1.phase is C1Phase.OPEN and (c1.ended or c1.identity != wanted):
-        yield CloseC1(finish_uploads=not c1.ended and _same_client(c1.identity, wanted))
+        yield CloseC1()
     elif (
         c1.phase is C1Phase.CLOSED
         and wanted is not None
         and (c1.identity != wanted or not c1.ended or c1.reopen_at <= now.monotonic)
     ):
         yield OpenC1(wanted)
-
-
-def _same_client(identity: C1Identity | None, wanted: C1Identity | None) -> bool:
-    """Whether only the client's secret was rotated: C1 takes both for one connector."""
-    if identity is None or wanted is None:
-        return False
-    return identity.name == wanted.name
 
 
 def _requests(state: ConnectorState, now: Instant) -> Iterator[Action]:
@@ -190,13 +180,6 @@ def _sync(state: ConnectorState, now: Instant) -> Iterator[Action]:
     abandoned = sync.phase is SyncPhase.RUNNING and sync.only_for_tasks and not state.requests
     if abandoned and why_sync(state, now) is None:  # nor does the schedule, a request or a change want it meanwhile
         yield CancelSync("the task that asked for it was cancelled")
-
-
-def _discards(state: ConnectorState) -> Iterator[Action]:
-    in_use = {each.snapshot.path for each in state.deliveries}
-    for snapshot in state.retired:
-        if snapshot.path not in in_use and snapshot not in state.discarding:
-            yield Discard(snapshot)
 
 
 def _is_due(state: ConnectorState, now: Instant) -> bool:

@@ -9,7 +9,7 @@ from buildkite_connector.connector.ports import Clients, SnapshotStore
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.tasks.poller import MOST_TASKS
+from buildkite_connector.tasks.session import MOST_TASKS
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.slots import Slots
 

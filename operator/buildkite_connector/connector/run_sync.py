@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from buildkite_connector.connector.environment import Environment
@@ -76,7 +77,7 @@ async def _run(
             def stage(directory: Directory) -> Awaitable[StagedSnapshot]:
                 return env.store.stage(key, directory, sync_id=sync_id, started_at=started.wall)
 
-            collection, staged, covered = await _seal(collected, source, stage, changed)
+            collection, staged, covered = await _seal(collected, source, stage, env.store.remove, changed)
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
@@ -102,6 +103,7 @@ async def _seal(
     collection: Collection,
     source: Source,
     stage: Callable[[Directory], Awaitable[StagedSnapshot]],
+    remove: Callable[[StagedSnapshot], None],
     changed: ChangedTeams,
 ) -> tuple[Collection, StagedSnapshot, int]:
     """Write the snapshot with all that was changed through this connector before.
@@ -111,15 +113,21 @@ async def _seal(
     """
     covered = 0
     staged: StagedSnapshot | None = None
-    for _ in range(MOST_SEALS):
-        await changed.settled()
-        number, teams = changed.changed_since(covered)
-        if staged is not None and not teams:
-            return collection, staged, number
-        covered = number
-        if teams:
-            collection = await source.reread(collection, teams)
-        staged = await stage(collection.directory)
+    try:
+        for _ in range(MOST_SEALS):
+            await changed.settled()
+            number, teams = changed.changed_since(covered)
+            if staged is not None and not teams:
+                return collection, staged, number
+            covered = number
+            if teams:
+                collection = await source.reread(collection, teams)
+            staged = await stage(collection.directory)
+    except BaseException:
+        if staged is not None:
+            with suppress(Failure):  # it is removed at the next start
+                remove(staged)
+        raise
     if staged is None:
         raise RuntimeError("a snapshot is written at least once")
     return collection, staged, covered

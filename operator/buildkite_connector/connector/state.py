@@ -88,7 +88,7 @@ class Check:
 
 
 class C1Phase(Enum):
-    """CLOSED: no session. OPEN: the poller runs. CLOSING: its tasks go back to C1."""
+    """CLOSED: no session. OPEN: the session runs. CLOSING: its tasks go back to C1."""
 
     CLOSED = auto()
     OPEN = auto()
@@ -162,23 +162,12 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A file that is on its way to C1."""
-
-    task: TaskID
-    snapshot: StagedSnapshot
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
     `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
-    process.
-    `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
-    `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
-    `uploaded` is the newest file that C1 took and the task under which it did; the file may be gone since.
+    process. `staged` is always of the whole scope that its sync had.
     `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
     becomes of the wall clock. `requested_at`: when the last sync began that was requested by annotation, in monotonic
     seconds.
@@ -195,11 +184,7 @@ class ConnectorState:
     collected_for: Inputs | None = None
     collected_at: float = float("-inf")
     staged: StagedSnapshot | None = None
-    retired: tuple[StagedSnapshot, ...] = ()
-    discarding: tuple[StagedSnapshot, ...] = ()
     requests: tuple[SnapshotRequest, ...] = ()
-    deliveries: tuple[Delivery, ...] = ()
-    uploaded: Delivery | None = None
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
     sync_blocked_until: float = 0.0
@@ -285,14 +270,6 @@ def for_task(blocked_by: Failure) -> Failure:
     if blocked_by.reason is not Reason.HOST_ID_TAKEN:
         return blocked_by
     return Failure(blocked_by.reason, blocked_by.message)
-
-
-def uploaded_under(state: ConnectorState, task: TaskID) -> StagedSnapshot | None:
-    """What C1 took under this task, when nothing was uploaded or changed since."""
-    uploaded = state.uploaded
-    if uploaded is None or uploaded.task != task or state.outdated:
-        return None
-    return uploaded.snapshot
 
 
 def claimed_identity(state: ConnectorState) -> C1Identity | None:

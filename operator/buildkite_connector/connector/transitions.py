@@ -14,7 +14,6 @@ from buildkite_connector.connector.decisions import CLOCK_WENT_BACK, farthest_ne
 from buildkite_connector.connector.sight import Sight, seen
 from buildkite_connector.connector.state import (
     ConnectorState,
-    Delivery,
     DesiredState,
     Inputs,
     SnapshotRequest,
@@ -143,14 +142,12 @@ def sync_succeeded(
     if sight is not None and current:
         state = seen(state, sight)
     next_sync = next_time(state.desired.spec.schedule, record.started_at, share) if current else now.wall
-    retired = (*state.retired, *((state.staged,) if state.staged is not None else ()))
     return replace(
         state,
         sync=None,
         collected_for=inputs,
         collected_at=run.started.monotonic if run is not None and run.started is not None else float("-inf"),
         staged=staged,
-        retired=retired,
         sync_failure=None,
         retry_at=float("inf"),
         changes=replace(state.changes, covered=covered),
@@ -205,24 +202,8 @@ def snapshot_requested(state: ConnectorState, request: SnapshotRequest) -> Conne
 
 
 def request_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
-    """The task was answered or refused."""
+    """The task was answered or refused, or needs no snapshot any more."""
     return replace(state, requests=tuple(each for each in state.requests if each.task != task))
-
-
-def delivery_started(state: ConnectorState, task: TaskID, snapshot: StagedSnapshot) -> ConnectorState:
-    """The file is kept until `delivery_ended`."""
-    return replace(state, deliveries=(*state.deliveries, Delivery(task, snapshot)))
-
-
-def delivery_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
-    """The task needs no snapshot any more, whether it had one or not."""
-    others = tuple(each for each in state.deliveries if each.task != task)
-    return replace(request_ended(state, task), deliveries=others)
-
-
-def uploaded(state: ConnectorState, task: TaskID, file: StagedSnapshot) -> ConnectorState:
-    """C1 has `file` whole. It counts as delivered once C1 has taken the task's end too."""
-    return replace(state, uploaded=Delivery(task, file))
 
 
 def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant) -> ConnectorState:
@@ -238,20 +219,8 @@ def delivery_failed(state: ConnectorState, snapshot: StagedSnapshot, failure: Fa
     """A damaged or unreadable file serves no more: the next task gets a new one."""
     damaged = failure.reason in {Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED}
     if damaged and state.staged is not None and state.staged.sync_id == snapshot.sync_id:
-        state = replace(state, staged=None, retired=(*state.retired, state.staged))
+        state = replace(state, staged=None)
     return replace(state, delivery_failure=failure.without_traceback())
-
-
-def discard_started(state: ConnectorState, snapshot: StagedSnapshot) -> ConnectorState:
-    return replace(state, discarding=(*state.discarding, snapshot))
-
-
-def discarded(state: ConnectorState, snapshot: StagedSnapshot) -> ConnectorState:
-    return replace(
-        state,
-        retired=tuple(each for each in state.retired if each != snapshot),
-        discarding=tuple(each for each in state.discarding if each != snapshot),
-    )
 
 
 def _blocked_until(status: ConnectorStatus, now: Instant) -> float:

@@ -22,7 +22,6 @@ ENDS: tuple[Event, ...] = (
     session.an_upload_ends,
     session.c1_takes_the_end,
     session.c1_is_closed,
-    work.a_file_is_removed,
 )
 
 

@@ -17,7 +17,6 @@ from buildkite_connector.connector.actions import (
     CancelSync,
     CheckCredentials,
     CloseC1,
-    Discard,
     OpenC1,
     QueueSync,
     Refuse,
@@ -58,7 +57,6 @@ class Life:
     c1_closing: bool = False
     sync: SyncPhase | None = None
     tasks: dict[TaskID, Task] = field(default_factory=dict)
-    discarding: list[StagedSnapshot] = field(default_factory=list)
     files: dict[str, StagedSnapshot] = field(default_factory=dict)
     syncs: dict[SyncID, Sync] = field(default_factory=dict)
     delivered: tuple[SyncID, Counts, datetime] | None = None
@@ -95,7 +93,10 @@ class Life:
 
     def apply(self, transition: Callable[[ConnectorState], ConnectorState] | None = None) -> None:
         if transition is not None:
+            staged = self.state.staged
             self.state = transition(self.state)
+            if staged is not None and self.state.staged is not staged:
+                del self.files[staged.sha256]  # a task that was answered with it has it open
             self.sync_started_or_not()
         holder = self.holder if claimed_identity(self.state) is not None else None
         if holder != self.state.host_id_holder:
@@ -152,16 +153,10 @@ class Life:
             case Answer():
                 self.answer(action)
                 self.state = transitions.request_ended(self.state, action.task)
-                self.state = transitions.delivery_started(self.state, action.task, action.snapshot)
             case Refuse(task=task):
                 self.waiting(task)
                 del self.tasks[task]
                 self.state = transitions.request_ended(self.state, task)
-                # the task leaves `snapshot_for` a moment later; nothing is awaited in between
-                self.state = transitions.delivery_ended(self.state, task)
-            case Discard(snapshot=snapshot):
-                self.discard(snapshot)
-                self.state = transitions.discard_started(self.state, snapshot)
 
     # What an action may do
 
@@ -213,14 +208,6 @@ class Life:
         """The id of the staged snapshot, when the shrink guard holds it."""
         staged = self.state.staged
         return staged.sync_id if staged is not None and self.held(staged) else None
-
-    def discard(self, snapshot: StagedSnapshot) -> None:
-        promise(snapshot not in self.discarding, BEGUN_ONCE, snapshot)
-        uses = [t.answer.snapshot for t in self.tasks.values() if t.answer is not None and not t.ending]
-        if self.state.staged is not None:
-            uses.append(self.state.staged)
-        promise(snapshot not in uses, "a file that is staged or on its way to C1 is not removed", snapshot)
-        self.discarding.append(snapshot)
 
     def sync_started_or_not(self) -> None:
         """After a transition: has the sync that waited for a slot one, or is it not wanted any more?"""

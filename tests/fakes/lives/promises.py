@@ -38,7 +38,7 @@ def check_promises(life: Life) -> None:
 def _runs(life: Life) -> bool:
     """Whether something is under way that ends by itself."""
     hello = life.c1_open and not life.state.c1.settled
-    return any((life.check, life.c1_closing, life.sync, life.discarding, hello))
+    return any((life.check, life.c1_closing, life.sync, hello))
 
 
 def _check_is_repeated(life: Life) -> None:
@@ -108,7 +108,7 @@ def check_it_settles(life: Life) -> None:
     promise(_is_settled(life), came, (life.now.monotonic - started, life.state))
     promise(life.now.monotonic - started <= SETTLES_WITHIN, came, life.now.monotonic - started)
     kept = {life.state.staged.sha256} if life.state.staged is not None else set()
-    promise(set(life.files) == kept and not life.state.retired, "a file that no longer serves is removed", life.files)
+    promise(set(life.files) == kept, "a file that no longer serves is removed", life.files)
     _the_schedule_goes_on(life)
 
 

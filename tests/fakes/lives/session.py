@@ -72,8 +72,8 @@ def c1_withdraws(life: Life, number: int) -> bool:
 
 def _leave(life: Life, task_id: TaskID) -> None:
     task = life.tasks.pop(task_id)
-    if not task.ending:
-        life.apply(lambda state: transitions.delivery_ended(state, task_id))
+    if task.answer is None:
+        life.apply(lambda state: transitions.request_ended(state, task_id))
 
 
 def an_upload_ends(life: Life, number: int) -> bool:
@@ -89,7 +89,6 @@ def an_upload_ends(life: Life, number: int) -> bool:
         _leave(life, task_id)
         return True
     task.ending = True
-    life.apply(lambda state: transitions.delivery_ended(state, task_id))
     return True
 
 

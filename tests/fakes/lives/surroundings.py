@@ -129,7 +129,7 @@ def it_starts_again(life: Life, number: int) -> bool:
     life.cleared = 0
     life.check = life.check_failed_at = life.read = life.sync = None
     life.c1_open = life.c1_closing = False
-    life.tasks, life.discarding = {}, []
+    life.tasks = {}
     life.checked = None
     life.requested_at = life.check_requested_at = float("-inf")
     delivery = restored.last_delivery

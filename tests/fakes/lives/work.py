@@ -199,12 +199,3 @@ def fail_sync(life: Life, failure: Failure) -> None:
     if failure.remedy is not Remedy.RETRY and current:
         _check_failed(life, failure)
     life.apply(lambda state: transitions.sync_failed(state, failure, now, life.luck))
-
-
-def a_file_is_removed(life: Life, number: int) -> bool:
-    if not life.discarding:
-        return False
-    snapshot = life.discarding.pop(0)
-    del life.files[snapshot.sha256]
-    life.apply(lambda state: transitions.discarded(state, snapshot))
-    return True

@@ -1,16 +1,14 @@
-"""When the credentials are checked, the session with C1 opened and closed, and a file removed."""
+"""When the credentials are checked, the session with C1 opened and closed."""
 
 from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import Action, CheckCredentials, CloseC1, Discard, OpenC1
+from buildkite_connector.connector.actions import Action, CheckCredentials, CloseC1, OpenC1
 from buildkite_connector.connector.credential_transitions import check_started
 from buildkite_connector.connector.decisions import decide
 from buildkite_connector.connector.state import C1Identity, C1Phase, ConnectorState
-from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import NEVER, REJECTED, START, after, checked, desired, new, ready, running
 
 HOUR = 3600.0
@@ -69,7 +67,7 @@ def test_credentials_that_fail_are_checked_again_at_their_time() -> None:
     [
         pytest.param({}, [], id="open and well"),
         pytest.param({"ended": True}, [CloseC1()], id="open and ended"),
-        pytest.param({"identity": OTHERS}, [CloseC1(finish_uploads=True)], id="open with an old secret"),
+        pytest.param({"identity": OTHERS}, [CloseC1()], id="open with an old secret"),
         pytest.param({"identity": OTHERS, "ended": True}, [CloseC1()], id="ended with an old secret"),
         pytest.param({"identity": replace(OTHERS, client_id="other")}, [CloseC1()], id="open as another client"),
         pytest.param({"identity": replace(OTHERS, host_id="other")}, [CloseC1()], id="open as another host"),
@@ -94,20 +92,6 @@ def test_while_another_connector_holds_the_host_id_there_is_no_session() -> None
     holder = "BuildkiteConnector default/older"
     assert decide(replace(ready(), host_id_holder=holder), after(10)) == [CloseC1()]
     assert decide(replace(with_session(phase=C1Phase.CLOSED), host_id_holder=holder), after(10)) == []
-
-
-# Files
-
-
-def test_a_file_that_no_longer_serves_is_removed_once_and_not_while_it_is_delivered() -> None:
-    one = ready().staged
-    assert one is not None
-    other = replace(one, sync_id=SyncID("other"), path=one.path.with_name("other"))
-    state = replace(ready(), staged=None, retired=(one, other))
-    assert decide(state, after(10)) == [Discard(one), Discard(other)]
-    state = transitions.discard_started(state, one)
-    assert decide(state, after(10)) == [Discard(other)]
-    assert decide(transitions.delivery_started(state, TaskID("task1"), other), after(10)) == []
 
 
 # A sync under way

@@ -42,15 +42,11 @@ class Discards(Store):
 
 @dataclass
 class Slow(Store):
-    """A restore and a release take a second."""
+    """A restore takes a second."""
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         await asyncio.sleep(1)
         return await super().restore(key, sha256)
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        await asyncio.sleep(1)
-        await super().release(snapshot)
 
 
 @dataclass

@@ -1,33 +1,25 @@
-"""The state after deliveries, and after files that are removed: pure transitions."""
+"""The state after deliveries: pure transitions."""
 
 from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.state import Delivery, uploaded_under
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import (
     after,
     asked,
-    desired,
     ready,
 )
 
 TASK = TaskID("task1")
 
 
-def test_a_delivery_keeps_its_file_until_its_task_ends() -> None:
+def test_a_request_that_ends_leaves_the_others() -> None:
     state = asked(asked(ready(), after(10)), after(10), task="task2")
-    assert state.staged is not None
-    state = transitions.delivery_started(transitions.request_ended(state, TASK), TASK, state.staged)
-    assert [each.task for each in state.requests] == ["task2"]
-    assert state.staged is not None
-    assert state.deliveries == (Delivery(TASK, state.staged),)
-    assert transitions.delivery_ended(state, TaskID("task2")).requests == ()
-    assert transitions.delivery_ended(state, TASK).deliveries == ()
+    assert [each.task for each in transitions.request_ended(state, TASK).requests] == ["task2"]
 
 
 def test_a_delivery_clears_the_failure_and_is_recorded() -> None:
@@ -52,29 +44,7 @@ def test_a_damaged_file_is_dropped_while_it_is_the_staged_one(reason: Reason, sa
     sent = staged if same else replace(staged, sync_id=SyncID("older"))
     state = transitions.delivery_failed(state, sent, Failure(reason, "It is damaged."))
     dropped = same and reason is not Reason.UPLOAD_FAILED
-    assert (state.staged, state.retired) == ((None, (staged,)) if dropped else (staged, ()))
-
-
-def test_a_removed_file_is_forgotten_and_no_other() -> None:
-    one = ready().staged
-    assert one is not None
-    other = replace(one, sync_id=SyncID("other"))
-    state = replace(ready(), retired=(one, other))
-    state = transitions.discard_started(transitions.discard_started(state, one), other)
-    assert state.discarding == (one, other)
-    state = transitions.discarded(state, one)
-    assert (state.retired, state.discarding) == ((other,), (other,))
-
-
-def test_what_c1_took_is_remembered_for_its_task_alone_and_until_something_changes() -> None:
-    state = ready()
-    assert state.staged is not None
-    assert uploaded_under(state, TASK) is None
-    state = transitions.uploaded(state, TASK, state.staged)
-    assert uploaded_under(state, TASK) == state.staged
-    assert uploaded_under(state, TaskID("task2")) is None
-    assert uploaded_under(transitions.desired_changed(state, desired(2), after(10)), TASK) is None
-    assert state.records.last_delivery is None
+    assert state.staged == (None if dropped else staged)
 
 
 def test_the_end_of_the_same_delivery_once_more_changes_no_record() -> None:

@@ -20,7 +20,7 @@ from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.timing.clock import instant
 from buildkite_connector.timing.slots import Slot
-from fakes.connector_ports import KEY, USERS, Buildkite, Store, down
+from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
 from fakes.connector_world import World
 from fakes.log_lines import lines
@@ -227,3 +227,32 @@ async def test_a_sync_does_not_run_after_changes_for_ever() -> None:
     await bench.sync(bench.admitted())
     assert len(bench.shelf.staged) == 5
     assert bench.covered == 5, "what was changed later than the last reading makes the snapshot stale"
+
+
+@dataclass
+class ReadsOnce(Source):
+    """The second reading of changed teams fails, or never ends."""
+
+    error: Exception | None = None
+
+    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+        if self.rereads:
+            if self.error is None:
+                await asyncio.Event().wait()
+            else:
+                raise self.error
+        return await super().reread(collection, teams)
+
+
+@pytest.mark.parametrize("error", [down(), ZeroDivisionError(), None], ids=["failure", "error", "cancelled"])
+@virtual_time
+async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(error: Exception | None) -> None:
+    bench = Bench()
+    bench.source_port = ReadsOnce(error=error)
+    bench.changed.looks = [(3, frozenset({TeamID("t-1")})), (5, frozenset({TeamID("t-2")}))]
+    syncing = asyncio.create_task(bench.sync(bench.admitted()))
+    await asyncio.sleep(MINUTE)
+    syncing.cancel()
+    await asyncio.wait({syncing})
+    assert syncing.cancelled() is (error is None)
+    assert (len(bench.shelf.staged), bench.shelf.files) == (1, {})

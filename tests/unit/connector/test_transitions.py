@@ -108,7 +108,6 @@ def test_a_new_snapshot_takes_the_place_of_the_one_before() -> None:
     assert before.staged is not None
     assert state.staged is not None
     assert state.staged.sync_id == "sync2"
-    assert state.retired == (before.staged,)
     assert (state.collected_for, state.collected_at) == (Inputs(1, CREDENTIALS), after(HOUR).monotonic)
     assert state.records.next_sync_time == after(2 * HOUR).wall
 

@@ -12,21 +12,15 @@ from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConditionType
-from fakes.connector_world import MINUTE, SecretCredentials, Store, World, stopped_world
+from fakes.connector_world import MINUTE, SecretCredentials, Store, World, client_rejected, stopped_world
 from fakes.virtual_time import until, virtual_time
 
 
 @dataclass
 class BrokenStore(Store):
-    """The errors are raised by the next releases; a restore takes `restore_seconds`."""
+    """A restore takes `restore_seconds`."""
 
-    release_errors: list[Exception] = field(default_factory=list)
     restore_seconds: float = 0.0
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        if self.release_errors:
-            raise self.release_errors.pop()
-        await super().release(snapshot)
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         await asyncio.sleep(self.restore_seconds)
@@ -54,15 +48,16 @@ class BrokenSecret(SecretCredentials):
 
 @virtual_time
 async def test_no_second_check_begins_while_one_is_under_way_and_another_action_breaks() -> None:
-    world, vault, store = World(), BrokenSecret(), BrokenStore()
-    world.order, world.store = replace(world.order, credentials=vault), store
+    world, vault = World(), BrokenSecret()
+    world.order = replace(world.order, credentials=vault)
     async with world.running():
         await asyncio.sleep(MINUTE)
         reads, vault.seconds = vault.reads, 3 * MINUTE
         await until(lambda: vault.reads > reads)
-        store.release_errors.append(ZeroDivisionError())
-        world.annotate(sync_request="now")
-        await until(lambda: not store.release_errors)
+        world.c1.close_failures.append(ZeroDivisionError())
+        world.c1.refusal = client_rejected()
+        await until(lambda: not world.c1.close_failures)
+        world.c1.refusal = None
         await asyncio.sleep(2 * MINUTE)
         assert vault.reads == reads + 1
         await asyncio.sleep(20 * MINUTE)
@@ -104,22 +99,6 @@ async def test_what_may_be_outdated_is_removed_before_the_connector_begins() -> 
     async with world.running(restored=world.status):
         await asyncio.sleep(1)
         assert world.store.files == {}
-
-
-@virtual_time
-async def test_a_file_whose_removal_breaks_is_not_kept_in_the_state() -> None:
-    world, store = World(), BrokenStore()
-    world.store = store
-    async with world.running() as connector:
-        await asyncio.sleep(MINUTE)
-        store.release_errors.append(ZeroDivisionError())
-        world.annotate(sync_request="now")
-        await until(lambda: not store.release_errors)
-        await asyncio.sleep(1)
-        state = connector._state  # what a connector holds of a file that is gone shows nowhere else
-        assert (state.retired, state.discarding) == ((), ())
-        await asyncio.sleep(10 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
 
 
 class OddHostIDs(HostIDs):
