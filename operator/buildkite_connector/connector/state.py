@@ -65,7 +65,7 @@ class Check:
     the last one began that a request asked for. `read_at` is when the Secret was last read, `read_wait` for how many
     seconds the API server asked not to be asked again; `full_due` when Buildkite is asked again although the Secret is
     the same.
-    `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
+    `asking_since` is set while a check that asks Buildkite in any case is under way.
     `unread`: why the Secret of a connector that works cannot be read any more, since `unread_since`.
     """
 
@@ -79,8 +79,7 @@ class Check:
     read_at: float = float("-inf")
     read_wait: float = 0.0
     full_due: float = 0.0
-    running_since: float | None = None
-    full: bool = False
+    asking_since: float | None = None
     write_failure: Failure | None = None
     requested_at: float = float("-inf")
     unread: Failure | None = None
@@ -129,27 +128,22 @@ class C1Session:
     reopen_at: float = 0.0
 
 
-class SyncPhase(Enum):
-    """QUEUED: waits for one of the process's slots. RUNNING: collects and stages. CANCELLING: told to end."""
-
-    QUEUED = auto()
-    RUNNING = auto()
-    CANCELLING = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """The sync under way. `queued_at` in monotonic seconds; everything after it is set when a slot is there."""
+    """The sync under way, from the moment at which it has a slot: what it works with."""
 
-    phase: SyncPhase
-    queued_at: float = 0.0
-    id: SyncID | None = None
-    trigger: Trigger = Trigger.SCHEDULE
-    inputs: Inputs | None = None
-    spec: ConnectorSpec | None = None
-    preflight: Preflight | None = None
-    started: Instant | None = None
+    id: SyncID
+    trigger: Trigger
+    generation: int
+    credentials: Credentials
+    spec: ConnectorSpec
+    preflight: Preflight
+    started: Instant
     only_for_tasks: bool = False
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.generation, self.credentials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +162,8 @@ class ConnectorState:
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
     `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
     process. `staged` is always of the whole scope that its sync had.
-    `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
-    becomes of the wall clock. `requested_at`: when the last sync began that was requested by annotation, in monotonic
-    seconds.
+    `sync_queued_at`: since when a sync waits for a slot. `sync_blocked_until`: Buildkite said not before.
+    `requested_at`: when the last sync began that was requested by annotation, in monotonic seconds.
     `changes`: of memberships, made through this connector.
     `host_id_holder`: what to call another connector that holds the same client and host ID at C1; None: there is none.
     """
@@ -181,6 +174,7 @@ class ConnectorState:
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
+    sync_queued_at: float | None = None
     collected_for: Inputs | None = None
     collected_at: float = float("-inf")
     staged: StagedSnapshot | None = None
@@ -188,7 +182,6 @@ class ConnectorState:
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
     sync_blocked_until: float = 0.0
-    retry_at: float = float("inf")
     requested_at: float = float("-inf")
     host_id_holder: str | None = None
     changes: TeamChanges = field(default_factory=TeamChanges)
@@ -228,6 +221,12 @@ class ConnectorState:
     def sync_requested(self) -> bool:
         """Whether an annotation asks for a sync that has not begun."""
         return self.desired.sync_request not in (None, self.records.last_handled_sync_request)
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether the newest snapshot has not gone out yet."""
+        last, delivery = self.records.last_sync, self.records.last_delivery
+        return last is not None and (delivery is None or delivery.sync_id != last.id)
 
     @property
     def can_sync(self) -> bool:

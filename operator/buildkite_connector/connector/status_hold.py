@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from buildkite_connector.connector.state import C1Phase, ConnectorState, SyncPhase, claimed_identity
+from buildkite_connector.connector.state import C1Phase, ConnectorState, claimed_identity
 from buildkite_connector.model.status import ConditionStatus, ConditionType
 from buildkite_connector.timing.clock import Instant
 
@@ -40,11 +40,11 @@ def hold_ends(state: ConnectorState) -> Iterator[float]:
 
 def _waits_since(state: ConnectorState) -> float | None:
     """When what the status waits for began; None: nothing."""
-    if state.check.full and state.check.running_since is not None:
-        return state.check.running_since
+    if state.check.asking_since is not None:
+        return state.check.asking_since
     if _awaits_c1(state):
         return state.c1.phase_since
-    return state.sync.queued_at if state.sync is not None and _awaits_slot(state) else None
+    return state.sync_queued_at if _awaits_slot(state) else None
 
 
 def _awaits_c1(state: ConnectorState) -> bool:
@@ -56,7 +56,7 @@ def _awaits_c1(state: ConnectorState) -> bool:
 
 def _awaits_slot(state: ConnectorState) -> bool:
     """Whether the sync waits for a slot, and nothing fails meanwhile that must be told."""
-    return state.sync is not None and state.sync.phase is SyncPhase.QUEUED and not _fails(state)
+    return state.sync_queued_at is not None and not _fails(state)
 
 
 def _awaits_turn(state: ConnectorState) -> bool:

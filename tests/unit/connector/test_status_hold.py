@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.credential_transitions import c1_closing, c1_opened, check_started
 from buildkite_connector.connector.state import ConnectorState, claimed_identity
 from buildkite_connector.connector.status_hold import hold_ends, hold_status
+from buildkite_connector.connector.transitions import c1_closing, c1_opened, full_check_begun
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConnectorStatus
-from fakes.connector_states import DOWN, REJECTED, START, after, checked, desired, greeted, new, ready, running
+from fakes.connector_states import DOWN, REJECTED, START, after, checked, desired, greeted, new, queued, ready, running
 
 SHORT, LONG = 2.0, 45.0
 DAY = 86400.0
@@ -41,8 +40,8 @@ def first_end(state: ConnectorState) -> float:
     return next(iter(hold_ends(state)))
 
 
-def checking(state: ConnectorState, *, full: bool = True) -> ConnectorState:
-    return check_started(state, START, full=full)
+def checking(state: ConnectorState) -> ConnectorState:
+    return full_check_begun(state, START)
 
 
 def opened(state: ConnectorState) -> ConnectorState:
@@ -51,15 +50,11 @@ def opened(state: ConnectorState) -> ConnectorState:
     return c1_opened(state, identity, START)
 
 
-def queued(state: ConnectorState) -> ConnectorState:
-    return transitions.sync_queued(state, START)
-
-
 WAITING = {
     "a check": checking(new()),
     "C1's first answer": opened(checked(new())),
     "C1's end before another session": c1_closing(opened(checked(new())), START),
-    "a slot": queued(greeted(checked(new()))),
+    "a slot": queued(greeted(checked(new())), START),
 }
 
 
@@ -77,7 +72,6 @@ def test_a_suspend_is_told_at_once(what: str) -> None:
 
 AT_ONCE = {
     "nothing is awaited": ready(),
-    "the Secret is only read again": checking(ready(), full=False),
     "C1 has answered": greeted(checked(new())),
     "C1's answer matters no more": replace(
         WAITING["C1's first answer"], check=replace(checked(new()).check, failure=REJECTED)
@@ -99,7 +93,7 @@ def test_what_is_certain_already_is_told_at_once(what: str) -> None:
 
 
 def test_a_check_is_awaited_from_its_own_start_also_while_a_sync_waits() -> None:
-    state = transitions.sync_queued(greeted(checked(new())), after(-30))
+    state = queued(greeted(checked(new())), after(-30))
     assert first_end(checking(state)) == after(SHORT).monotonic
     assert first_end(replace(state, c1=opened(state).c1)) == after(SHORT).monotonic
     assert first_end(state) == after(-30 + SHORT).monotonic
