@@ -1,8 +1,8 @@
 """What a connector must begin or end now. Pure: the same state and moment give the same answers.
 
-Each function answers one question; `connector`, which knows what runs already, asks them after every change of the state
-and performs the answers. `next_look` is the earliest time at which an answer, or the reported status, may change although
-nothing happens.
+Each function answers one question; `connector`, which knows what runs already, asks them after every change of the
+state and performs the answers. `next_look` is the earliest time at which an answer, or the reported status, may change
+although nothing happens.
 """
 
 from collections.abc import Iterator
