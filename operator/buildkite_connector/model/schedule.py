@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.jitter import Jitter
 
 JITTER = 0.05
 """Intervals are stretched or shortened by at most this share, so that connectors spread out."""
@@ -60,13 +59,13 @@ def check_schedule(schedule: Schedule) -> None:
         )
 
 
-def next_time(schedule: Schedule, last: datetime, jitter: Jitter | None) -> datetime:
-    """The first due time after `last` (the start of the sync before, UTC). `jitter` None: no jitter.
+def next_time(schedule: Schedule, last: datetime, share: float = 0.5) -> datetime:
+    """The first due time after `last` (the start of the sync before, UTC). `share`, 0.0 to 1.0, spreads an interval.
 
     Raises Failure (CronInvalid, TimeZoneInvalid; remedy: edit).
     """
     if isinstance(schedule, Interval):
-        stretch = jitter.uniform(-JITTER, JITTER) if jitter else 0.0
+        stretch = JITTER * (2 * share - 1)
         return last + timedelta(seconds=schedule.seconds * (1 + stretch))
     zone = _zone(schedule.time_zone)
     try:

@@ -9,6 +9,7 @@ from typing import NewType
 
 from buildkite_connector.model.directory import Membership
 from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot
 
 TaskID = NewType("TaskID", str)
 """27 alphanumerics (a KSUID), C1's."""
@@ -43,6 +44,10 @@ class SyncTask:
     scope: SyncScope
     storage_engine: str = ""
     refusal: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "sync_full"
 
     @property
     def other_engine(self) -> str:
@@ -126,6 +131,7 @@ class TaskOutcome:
 
     `reason` (as a condition has it) and `retry_after` (seconds) repeat for machines what the message says.
     `cancels`: a deliberate refusal, on which C1 cancels the request rather than report a broken connector.
+    `delivered`: the snapshot that was uploaded under the task.
     """
 
     code: Code = Code.OK
@@ -135,3 +141,4 @@ class TaskOutcome:
     retry_after: float | None = field(default=None, compare=False)
     answer: GrantAnswer | RevokeAnswer | None = None
     cancels: bool = False
+    delivered: StagedSnapshot | None = field(default=None, compare=False)

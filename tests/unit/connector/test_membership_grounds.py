@@ -16,7 +16,6 @@ from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.tasks import MembershipTask, TaskID
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant, instant
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slot
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, checked, new, ready
 from fakes.connector_world import World
@@ -40,7 +39,7 @@ class Bench(World):
         self.state = state
         self.observer = Records()
         self.clients: list[Credentials] = []
-        environment = replace(self.environment(Scheduler(self.clock)), observer=self.observer)
+        environment = replace(self.environment(), observer=self.observer)
         self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
 
     def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.credential_transitions import c1_opened, check_started
-from buildkite_connector.connector.decisions import wake_at
+from buildkite_connector.connector.decisions import next_look
 from buildkite_connector.connector.state import HOLD_SECONDS, ConnectorState, claimed_identity
-from fakes.connector_states import NEVER, REJECTED, START, after, checked, desired, greeted, new, ready, running
+from buildkite_connector.connector.transitions import c1_opened, full_check_begun
+from fakes.connector_states import REJECTED, START, after, checked, desired, greeted, new, queued, ready, running
 
 
 def reported(state: ConnectorState) -> ConnectorState:
@@ -23,24 +22,23 @@ def opened(state: ConnectorState) -> ConnectorState:
     return c1_opened(state, identity, START)
 
 
-CHECKING = reported(check_started(ready(), START, full=True))
+CHECKING = reported(full_check_begun(ready(), START))
 GREETING = reported(opened(checked(new())))
 
 
 @pytest.mark.parametrize("state", [CHECKING, GREETING])
 def test_the_status_waits_for_a_check_and_for_c1_s_first_answer(state: ConnectorState) -> None:
     assert state.status_held_until == after(HOLD_SECONDS).monotonic
-    state = replace(state, check=replace(state.check, secret_due=NEVER))
-    assert wake_at(state, START) == state.status_held_until
+    assert next_look(state, START) == state.status_held_until
 
 
 AT_ONCE = {
     "there is no status yet": replace(CHECKING, records=new().records),
     "the connector is suspended": replace(CHECKING, desired=desired(1, suspend=True)),
-    "the Secret is only read again": reported(check_started(ready(), START, full=False)),
+    "nothing is awaited": reported(ready()),
     "the check has failed": replace(GREETING, check=replace(GREETING.check, failure=REJECTED)),
     "C1 has answered": reported(greeted(checked(new()))),
-    "a sync waits for a slot": reported(transitions.sync_queued(greeted(checked(new())), START)),
+    "a sync waits for a slot": reported(queued(greeted(checked(new())), START)),
     "a sync runs": reported(running(greeted(checked(new())), START)),
 }
 
