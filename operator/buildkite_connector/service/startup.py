@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from buildkite_connector.connector.ports import Clients
 from buildkite_connector.model.failure import Failure, Remedy
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import Source
@@ -70,7 +70,7 @@ class _Observed:
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         return await self._service.heartbeat(task_id)
 
-    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
+    async def upload(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None]) -> None:
         await self._service.upload(task_id, snapshot, sent)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:

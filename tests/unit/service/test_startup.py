@@ -1,9 +1,11 @@
 """The first Hello: refused for good, it ends the process; after one that C1 answered, nothing does."""
 
+import io
+
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.service.startup import StartupHello
@@ -36,8 +38,8 @@ class Service:
         self.calls.append(f"heartbeat {task_id}")
         return Heartbeat(1.0, cancelled=False)
 
-    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: object) -> None:
-        self.calls.append(f"upload {task_id} {snapshot.path} {snapshot.sha256}")
+    async def upload(self, task_id: TaskID, snapshot: OpenSnapshot, sent: object) -> None:
+        self.calls.append(f"upload {task_id} {snapshot.snapshot.path} {snapshot.snapshot.sha256}")
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         self.calls.append(f"finish {task_id} {outcome.code}")
@@ -114,7 +116,7 @@ async def test_every_other_call_goes_through() -> None:
     task = TaskID("t")
     await service.next_task()
     await service.heartbeat(task)
-    await service.upload(task, SNAPSHOT, lambda: None)
+    await service.upload(task, OpenSnapshot(SNAPSHOT, io.BytesIO()), lambda: None)
     await service.finish(task, TaskOutcome())
     await service.aclose()
     assert clients.service.calls == [
