@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from buildkite_connector.kubernetes.client import KubernetesApi
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import SecretKeys, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason

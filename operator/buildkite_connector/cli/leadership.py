@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.election import Election
 from buildkite_connector.kubernetes.election_settings import ElectionSettings, check_times
 from buildkite_connector.kubernetes.fence import Fence, watchdog
-from buildkite_connector.kubernetes.informer import EventHandler, WatchSettings
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.informer import EventHandler, Informer, WatchSettings
 from buildkite_connector.kubernetes.shards import Shard, ShardFilter, shard_of_pod
-from buildkite_connector.kubernetes.sightings import Sightings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import Clock, system_jitter
 
@@ -111,16 +110,13 @@ class Leadership:
         """Called before each request for a connector; raises Failure when this process may not act now."""
         return self._fence.check if self.elected else lambda: None
 
-    def handler(self, controller: Controller) -> Sightings:
+    def handler(self, controller: Controller) -> EventHandler:
         """What the watch reports to."""
-        handler: EventHandler = controller
         if self._settings is not None and self._settings.shard.count > 1:
-            handler = ShardFilter(controller, self._settings.shard)
-        return Sightings(handler)
+            return ShardFilter(controller, self._settings.shard)
+        return controller
 
-    async def lead(
-        self, api: KubernetesApi, controller: Controller, sightings: Sightings, watch: WatchSettings
-    ) -> None:
+    async def lead(self, api: KubernetesApi, controller: Controller, informer: Informer, watch: WatchSettings) -> None:
         """Once all resources were seen: act whenever this process may, until cancelled. Cancelled once, it ends acting
         in order and releases the Lease. Without an election there is nothing to wait for."""
         settings = self._settings
@@ -130,7 +126,7 @@ class Leadership:
 
         async def act() -> None:
             try:
-                await _catch_up(api, sightings, watch)
+                await _catch_up(api, informer, watch)
                 controller.start_acting()
                 await controller.prune_snapshots()
                 await asyncio.Event().wait()
@@ -163,10 +159,10 @@ async def end(leading: asyncio.Task[None]) -> None:
     await asyncio.wait({leading})
 
 
-async def _catch_up(api: KubernetesApi, sightings: Sightings, watch: WatchSettings) -> None:
+async def _catch_up(api: KubernetesApi, informer: Informer, watch: WatchSettings) -> None:
     """What cannot be known in time is not waited for: a connector without a leader is worse off."""
     try:
-        if await sightings.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
+        if await informer.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
             return
         why = f"the watch did not report the newest resources within {CATCH_UP_SECONDS:g} s"
     except (ApiError, Failure) as error:

@@ -1,30 +1,29 @@
 """The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
 
+import asyncio
+import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
 from kubernetes.aio.client import (
-    ApiException,
     ApisApi,
     CustomObjectsApi,
+    EventsV1Api,
+    EventsV1Event,
+    V1ObjectMeta,
+    V1ObjectReference,
 )
 
-from buildkite_connector.kubernetes.client_config import ClientConfig
-from buildkite_connector.kubernetes.event_writer import EventWriter
+from buildkite_connector.kubernetes.access import ClientConfig
+from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always, open_connection
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.lease import LeaseClient
-from buildkite_connector.kubernetes.requests import (
-    UNKNOWN_FIELD,
-    ApiError,
-    Connection,
-    always,
-    open_connection,
-)
 from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
 from buildkite_connector.kubernetes.schema.names import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
 from buildkite_connector.kubernetes.schema.served import ServedSchema
@@ -35,8 +34,14 @@ from buildkite_connector.timing.clock import Clock
 
 _APPLY = "application/apply-patch+yaml"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_MERGE = "application/merge-patch+json"
 _PAGE = 500
 _CONFLICTS = 3
+_LONGEST_WAIT = 2.0
+"""Seconds of a Retry-After after which an event is tried once more."""
+_POSTED_AT_ONCE = 4
+MOST_WAITING = 4096
+"""Events in the queue; a start of 1,000 connectors makes 2,000."""
 
 _logger = logging.getLogger(__name__)
 
@@ -67,70 +72,47 @@ class Listing:
     version: str = ""
 
 
+@dataclass(slots=True)
+class AppliedStatus:
+    """The status of one object as this process last wrote it; kept by whoever writes it, and gone with that."""
+
+    version: str | None = None
+    content: dict[str, Any] | None = None
+
+
 class KubernetesApi:
     """Made by `connect`, for one event loop. Statuses of one object are written one after the other."""
 
-    def __init__(self, connection: Connection, clock: Clock, instance: str, schema: ServedSchema | None = None) -> None:
+    def __init__(self, connection: Connection, events: "EventWriter", schema: ServedSchema | None = None) -> None:
         self.schema = schema or ServedSchema()
-        self._connection = connection
+        self.connection = connection
+        self.post_event = events.post
+        self.drain_events = events.drain
         self._objects = CustomObjectsApi(connection.client)
-        self._written: dict[str, tuple[str | None, dict[str, Any]]] = {}
-        self._event_writer = EventWriter(connection, clock, instance)
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
 
         async def send() -> Mapping[str, str]:
-            # Without the typed model, whose errors would repeat the values, and without CoreV1Api, for whose models
-            # every start of the operator would take another second of processor time.
-            client = self._connection.client
-            request = await client.param_serialize(
-                "GET",
-                "/api/v1/namespaces/{namespace}/secrets/{name}",
-                path_params={"namespace": namespace, "name": name},
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )
-            answer = await client.call_api(
-                *request, _preload_content=False, _request_timeout=self._connection.request_seconds
-            )
-            response = answer.response
-            body = await response.read()
-            if response.status >= 400:
-                text = body.decode(errors="replace")
-                refused = ApiException(status=response.status, reason=response.reason, body=text)
-                refused.headers = response.headers
-                raise refused
-            return _secret_data(body)
+            path = "/api/v1/namespaces/{namespace}/secrets/{name}"
+            return _secret_data(await self.connection.get(path, namespace=namespace, name=name))
 
-        return await self._connection.call_in_turn("read a Secret", send)
+        return await self.connection.call_in_turn("read a Secret", send)
 
     async def look_at_schema(self) -> None:
         """Learn by which schema the cluster serves the resource. What cannot be read now changes nothing."""
 
         async def send() -> None:
-            client = self._connection.client
-            request = await client.param_serialize(
-                "GET",
-                f"/openapi/v3/apis/{GROUP}/{VERSION}",
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )
-            answer = await client.call_api(
-                *request, _preload_content=False, _request_timeout=self._connection.request_seconds
-            )
-            body = await answer.response.read()
-            if answer.response.status == 200:
-                self.schema.learn(json.loads(body))
+            self.schema.learn(json.loads(await self.connection.get(f"/openapi/v3/apis/{GROUP}/{VERSION}")))
 
         try:
-            await self._connection.call("read the resource's schema", send)
+            await self.connection.call("read the resource's schema", send)
         except (ApiError, Failure) as error:
             _logger.debug("the schema of the resource cannot be read", extra={"error": str(error)})
 
     def leases(self, namespace: str, label: str) -> LeaseClient:
         """The Leases with this label, in this namespace."""
-        return LeaseClient(self._connection, namespace, label)
+        return LeaseClient(self.connection, namespace, label)
 
     async def list_connectors(self, namespaces: tuple[str, ...], selector: str = "") -> Listing:
         """Every resource that `selector` (of labels) matches, in these namespaces or (none given) in all.
@@ -148,18 +130,18 @@ class KubernetesApi:
         return Listing(tuple(found), version)
 
     async def is_discoverable(self) -> bool:
-        """Whether discovery names the resource, as kopf needs it; after a change of definitions it lags behind lists.
+        """Whether discovery names the resource, as kopf needs it; after a change of CRDs it lags behind lists.
 
         Raises ApiError and Failure.
         """
-        options: dict[str, Any] = {"_request_timeout": self._connection.request_seconds}
-        groups = await self._connection.call(
-            "read the API groups", lambda: ApisApi(self._connection.client).get_api_versions(**options)
+        options: dict[str, Any] = {"_request_timeout": self.connection.request_seconds}
+        groups = await self.connection.call(
+            "read the API groups", lambda: ApisApi(self.connection.client).get_api_versions(**options)
         )
         if GROUP not in {group.name for group in groups.groups}:
             return False
         try:
-            found = await self._connection.call(
+            found = await self.connection.call(
                 f"read the resources of {GROUP}", lambda: self._objects.get_api_resources(GROUP, VERSION, **options)
             )
         except ApiError as refused:
@@ -168,13 +150,20 @@ class KubernetesApi:
             raise
         return PLURAL in {resource.name for resource in found.resources}
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         """Write the status by server-side apply, unless it is what is there already.
 
-        Conditions merge by type: those of other managers stay. A field that an older CRD lacks is left out.
-        Raises Failure when it could not be written.
+        `applied` remembers the write for the next call, as the watch may lag behind it. Conditions merge by type: those
+        of other managers stay. A field that an older CRD lacks is left out. Raises Failure when it could not be
+        written.
         """
-        version, current = self._latest(resource)
+        applied = applied or AppliedStatus()
+        version, current = applied.version, applied.content
+        if current is None or is_at_least(resource.resource_version, version):
+            version = resource.resource_version
+            current = None if resource.status is None else self.schema.fit(status_to_json(resource.status))
         desired = self.schema.fit(status_to_json(status))
         if current == desired:
             return Written.UNCHANGED
@@ -193,37 +182,20 @@ class KubernetesApi:
                     if version is not None:
                         continue
                 if refused.status in {404, 409}:
-                    self.forget(resource.uid)
                     return Written.GONE
                 raise self._not_written(resource, refused) from None
             self.schema.accepted()
-            self._written[resource.uid] = (version, desired)
+            applied.version, applied.content = version, desired
             return Written.WRITTEN
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
             f"The status of {resource.namespace}/{resource.name} changes faster than it can be written.",
         )
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
-        """See `EventWriter.post`."""
-        await self._event_writer.post(resource, draft)
-
-    def forget(self, uid: str) -> None:
-        """The object is gone: nothing of it is remembered."""
-        self._written.pop(uid, None)
-
-    def _latest(self, resource: ObservedResource) -> tuple[str | None, dict[str, Any] | None]:
-        """The newer of what was seen and what was written: the watch may lag behind a write."""
-        written = self._written.get(resource.uid)
-        if written is None or is_at_least(resource.resource_version, written[0]):
-            status = resource.status
-            return resource.resource_version, None if status is None else self.schema.fit(status_to_json(status))
-        return written
-
     async def _apply_status(
         self, resource: ObservedResource, desired: dict[str, Any], version: str | None
     ) -> str | None:
-        """Gives the object's new version.
+        """Returns the object's new version.
 
         `version` makes sure that it is still the same object: the API server ignores a uid in a status.
         """
@@ -246,12 +218,12 @@ class KubernetesApi:
                 field_manager=FIELD_MANAGER,
                 force=True,
                 _content_type=_APPLY,
-                _request_timeout=self._connection.request_seconds,
+                _request_timeout=self.connection.request_seconds,
             )
             found: str | None = answer["metadata"].get("resourceVersion")
             return found
 
-        return await self._connection.call_in_turn("write a status", send)
+        return await self.connection.call_in_turn("write a status", send)
 
     async def _version_of(self, resource: ObservedResource) -> str | None:
         """The object's version now; None when it is gone, or another has its name."""
@@ -263,12 +235,12 @@ class KubernetesApi:
                 resource.namespace,
                 PLURAL,
                 resource.name,
-                _request_timeout=self._connection.request_seconds,
+                _request_timeout=self.connection.request_seconds,
             )
             return listed(found)
 
         try:
-            there = await self._connection.call_in_turn("read a resource", send)
+            there = await self.connection.call_in_turn("read a resource", send)
         except ApiError as refused:
             if refused.status == 404:
                 return None
@@ -284,7 +256,7 @@ class KubernetesApi:
             "limit": _PAGE,
             "_continue": token,
             "_headers": {"Accept": _METADATA_ONLY},
-            "_request_timeout": self._connection.request_seconds,
+            "_request_timeout": self.connection.request_seconds,
         }
 
         async def send() -> tuple[list[Listed], str, str]:
@@ -297,7 +269,7 @@ class KubernetesApi:
             metadata = page.get("metadata") or {}
             return objects, metadata.get("continue") or "", metadata.get("resourceVersion") or ""
 
-        return await self._connection.call("list resources", send)
+        return await self.connection.call("list resources", send)
 
     def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
         advice = (
@@ -310,6 +282,117 @@ class KubernetesApi:
             Reason.KUBERNETES_REFUSED,
             f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice}",
         )
+
+
+class EventWriter:
+    """Posts the events of one process while `posting` is entered; `instance` is the process's name in them.
+
+    No status waits for an event: events are only for people.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, instance: str) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._instance = instance
+        self._events = EventsV1Api(connection.client)
+        self._waiting = asyncio.Queue[tuple[ObservedResource, EventDraft, datetime]](MOST_WAITING)
+
+    def post(self, resource: ObservedResource, draft: EventDraft) -> None:
+        """Post an event soon, or count it up if it was posted before."""
+        try:
+            self._waiting.put_nowait((resource, draft, self._clock.now()))
+        except asyncio.QueueFull:
+            _log_lost(resource, draft, "too many events are waiting")
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all events are posted, for so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._waiting.join()
+
+    @asynccontextmanager
+    async def posting(self) -> AsyncIterator[None]:
+        posters = [asyncio.create_task(self._post_all(), name="post events") for _ in range(_POSTED_AT_ONCE)]
+        try:
+            yield
+        finally:
+            for poster in posters:
+                poster.cancel()
+            await asyncio.wait(posters)
+
+    async def _post_all(self) -> None:
+        while True:
+            resource, draft, moment = await self._waiting.get()
+            try:
+                await self._post(resource, draft, moment)
+            except (ApiError, Failure) as error:
+                _log_lost(resource, draft, str(error))
+            except Exception:
+                _logger.exception("an event could not be posted", extra={"connector": resource.key})
+            finally:
+                self._waiting.task_done()
+
+    async def _post(self, resource: ObservedResource, draft: EventDraft, moment: datetime) -> None:
+        """It is tried again once, when the API server asks to wait for a moment."""
+        try:
+            await self._create_or_count(resource, draft, moment)
+        except Failure as failure:
+            if failure.retry_after is None or failure.retry_after > _LONGEST_WAIT:
+                raise
+            await self._clock.sleep(failure.retry_after)
+            await self._create_or_count(resource, draft, moment)
+
+    async def _create_or_count(self, resource: ObservedResource, draft: EventDraft, moment: datetime) -> None:
+        identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
+        name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        event = EventsV1Event(
+            metadata=V1ObjectMeta(name=name, namespace=resource.namespace),
+            regarding=V1ObjectReference(
+                api_version=API_VERSION,
+                kind=KIND,
+                namespace=resource.namespace,
+                name=resource.name,
+                uid=resource.uid,
+            ),
+            type=draft.type.value,
+            reason=draft.reason.value,
+            note=draft.message,
+            action="Reconcile",
+            reporting_controller=f"{GROUP}/{FIELD_MANAGER}",
+            reporting_instance=self._instance,
+            event_time=moment,
+        )
+        try:
+            await self._connection.call_in_turn(
+                "post an event",
+                lambda: self._events.create_namespaced_event(
+                    resource.namespace, event, _request_timeout=self._connection.request_seconds
+                ),
+            )
+        except ApiError as refused:
+            if refused.status != 409:
+                raise
+            there = await self._patch(resource.namespace, name, {})  # reads it without the permission to get events
+            count = (there.series.count if there.series is not None else 1) + 1
+            last = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            await self._patch(resource.namespace, name, {"series": {"count": count, "lastObservedTime": last}})
+
+    async def _patch(self, namespace: str, name: str, changes: dict[str, Any]) -> EventsV1Event:
+        return await self._connection.call_in_turn(
+            "count an event",
+            lambda: self._events.patch_namespaced_event(
+                name,
+                namespace,
+                changes,
+                _content_type=_MERGE,
+                _request_timeout=self._connection.request_seconds,
+            ),
+        )
+
+
+def _log_lost(resource: ObservedResource, draft: EventDraft, why: str) -> None:
+    fields = {"connector": resource.key, "event": draft.reason.value, "error": why}
+    _logger.warning("an event was not posted", extra=fields)
 
 
 @asynccontextmanager
@@ -327,7 +410,9 @@ async def connect(
     Raises Failure.
     """
     async with open_connection(login, request_seconds, may_act) as connection:
-        yield KubernetesApi(connection, clock, instance, schema)
+        events = EventWriter(connection, clock, instance)
+        async with events.posting():
+            yield KubernetesApi(connection, events, schema)
 
 
 def listed(body: Any) -> Listed:

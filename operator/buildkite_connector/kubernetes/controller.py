@@ -13,7 +13,7 @@ from typing import Protocol
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.client import AppliedStatus, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, ObservedResource, SecretRef
 from buildkite_connector.kubernetes.schema.served import ServedSchema
@@ -29,21 +29,25 @@ Resource = ObservedConnector | BrokenConnector
 
 RETRY_SECONDS = 300.0
 """Interval between two tries to serve a resource that breaks its connector, although it did not change."""
+EVENT_SECONDS = 2.0
+"""How long the last events are waited for when this process stops acting."""
 
 
 class ResourceAPI(SecretReader, Protocol):
     """What the controller needs of the Kubernetes API (see `client.KubernetesApi`)."""
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         """Raises Failure."""
         ...
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None: ...
+    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None: ...
+
+    async def drain_events(self, seconds: float) -> None: ...
 
     @property
     def schema(self) -> ServedSchema: ...
-
-    def forget(self, uid: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,14 @@ class StatusPatcher:
         self._api = api
         self.resource = resource
         self._when_gone = when_gone
+        self._applied = AppliedStatus()
         self._outdated = ""
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         try:
-            written = await self._api.apply_status(self.resource, after)
+            written = await self._api.apply_status(self.resource, after, self._applied)
         finally:
-            await self._tell_outdated()
+            self._report_outdated()
         if written is Written.GONE:
             self._when_gone(self.resource)
         elif written is Written.WRITTEN:
@@ -89,15 +94,15 @@ class StatusPatcher:
                 level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
                 fields = {"connector": self.resource.key, "reason": draft.reason.value, "detail": draft.message}
                 logger.log(level, "condition changed", extra=fields)
-                await self._api.post_event(self.resource, draft)
+                self._api.post_event(self.resource, draft)
 
-    async def _tell_outdated(self) -> None:
+    def _report_outdated(self) -> None:
         """One event for each connector, when the CRD lacks what this operator needs."""
-        outdated, told = self._api.schema.outdated, self._outdated
+        outdated, reported = self._api.schema.outdated, self._outdated
         self._outdated = outdated
-        if outdated and outdated != told:
+        if outdated and outdated != reported:
             draft = EventDraft(EventType.WARNING, Reason.KUBERNETES_REFUSED, bounded_message(outdated))
-            await self._api.post_event(self.resource, draft)
+            self._api.post_event(self.resource, draft)
 
     def _drafts(self, before: ConnectorStatus | None, after: ConnectorStatus) -> list[EventDraft]:
         """The status is written: an error here must not write it again."""
@@ -226,6 +231,7 @@ class Controller:
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
                 logger.error("a connector did not close in order", exc_info=result)
+        await self._api.drain_events(EVENT_SECONDS)
 
     async def _retry(self) -> None:
         while self._broken:
@@ -246,7 +252,6 @@ class Controller:
 
     def _end(self, key: ConnectorKey, entry: _Entry) -> None:
         del self._entries[key]
-        self._api.forget(entry.resource.uid)
         logger.info("connector gone", extra={"connector": key})
         if entry.connector is None:
             return

@@ -19,11 +19,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import NoReturn, Protocol
 
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.election_settings import ElectionSettings
 from buildkite_connector.kubernetes.fence import TOO_LATE, Fence, end_process
 from buildkite_connector.kubernetes.lease import Lease, LeaseRecord
 from buildkite_connector.kubernetes.observed_leases import ObservedLeases
-from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.timing.clock import Clock

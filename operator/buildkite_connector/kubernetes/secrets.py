@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Protocol
 
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.credential_forms import Credential, mistake

@@ -30,7 +30,7 @@ from buildkite_connector.cli.checklist import CheckSettings, print_finding, run_
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
-from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.client import AppliedStatus, Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
@@ -74,7 +74,9 @@ class Cluster:
         assert namespace == "ns"
         return self.cases[name].data()
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         case = self.cases[resource.name]
         case.shown.append(json.dumps(status_to_json(status)))
         ready = status.condition(ConditionType.READY)
@@ -82,10 +84,10 @@ class Cluster:
             case.settled.set()
         return Written.WRITTEN
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
         self.cases[resource.name].shown.append(f"{draft.reason} {draft.message}")
 
-    def forget(self, uid: str) -> None: ...
+    async def drain_events(self, seconds: float) -> None: ...
 
 
 class Ears:

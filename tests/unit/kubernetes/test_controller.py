@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.client import AppliedStatus, Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
@@ -38,18 +38,20 @@ class Cluster:
         values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
         return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         if resource.uid in self.gone:
             return Written.GONE
         self.statuses[resource.name] = status
         self.writes.append((resource.uid, status))
         return Written.WRITTEN
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
         self.events.append((resource.name, draft.reason))
 
-    def forget(self, uid: str) -> None:
-        """Nothing is remembered here."""
+    async def drain_events(self, seconds: float) -> None:
+        """They are posted at once here."""
 
     def reason(self, name: str, kind: ConditionType = ConditionType.READY) -> Reason | None:
         found = self.statuses[name].condition(kind)

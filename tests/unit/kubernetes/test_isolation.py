@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from buildkite_connector.kubernetes.client import AppliedStatus
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS
 from buildkite_connector.kubernetes.resource import ObservedConnector, ObservedResource, read_resource
 from buildkite_connector.model.directory import Counts
@@ -143,7 +144,9 @@ class OddCluster(Cluster):
         self.tries = 0
         self.odd = True
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Any:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Any:
         if resource.name == "broken" and self.odd:
             self.tries += 1
             raise ZeroDivisionError

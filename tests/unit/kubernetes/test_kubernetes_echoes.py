@@ -14,7 +14,7 @@ import yaml
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 from unit.hostile.http_server import HostileServer

@@ -11,12 +11,11 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.requests import REQUESTS_AT_ONCE, ApiError
+from buildkite_connector.kubernetes.connection import REQUESTS_AT_ONCE, ApiError
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.client_calls import (
-    DRAFT,
     READY,
     create,
     request_in,
@@ -61,7 +60,7 @@ class Counter:
             await writer.drain()
 
 
-@pytest.mark.parametrize("what", ["read", "write", "event"])
+@pytest.mark.parametrize("what", ["read", "write"])
 async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
     double: KubernetesDouble, tmp_path: Path, what: str
 ) -> None:
@@ -70,7 +69,6 @@ async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "read": lambda: api.read_secret("default", "s"),
             "write": lambda: api.apply_status(resource, READY),
-            "event": lambda: api.post_event(resource, DRAFT),
         }
         await asyncio.gather(*(calls[what]() for _ in range(3 * REQUESTS_AT_ONCE)), return_exceptions=True)
     assert server.most_at_once == REQUESTS_AT_ONCE

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy

@@ -1,6 +1,5 @@
 """The API server asks to wait: everybody does, for as long as it says and a minute at most."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -9,15 +8,14 @@ from email.utils import format_datetime
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.connection import LONGEST_RETRY_AFTER, bounded_retry_after
+from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.lease import LeaseRecord
-from buildkite_connector.kubernetes.retry_after import LONGEST_RETRY_AFTER, bounded_retry_after
 from buildkite_connector.kubernetes.schema.names import KIND, PLURAL
-from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
 from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.client_calls import DRAFT, READY, create, events
-from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply
+from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, stop
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -67,9 +65,9 @@ async def test_an_event_is_posted_once_more(double: KubernetesDouble, api: Kuber
     seen = create(double)
     with double.failing(429, headers={"Retry-After": "1"}):
         begun = time.monotonic()
-        posting = asyncio.create_task(api.post_event(seen, DRAFT))
+        api.post_event(seen, DRAFT)
         await double.wait_until(lambda: any(each.status == 429 for each in double.transcript), timeout=DEADLINE)
-    await posting
+    await api.drain_events(DEADLINE)
     assert time.monotonic() - begun >= 1.0
     assert len(events(double)) == 1
 
@@ -80,8 +78,8 @@ def hub() -> EventHandler:
 
 
 @pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
-    return Watching(hub, api, login)
+def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
+    return Watching(hub, api)
 
 
 def asked(double: KubernetesDouble) -> int:
@@ -116,15 +114,14 @@ async def test_a_list_is_not_asked_for_before(double: KubernetesDouble, watching
     await double.wait_until(lambda: asked(double) == 2, timeout=DEADLINE)
     assert time.monotonic() - refused_at >= 0.9
     await watching.until_ready(task)
-    watching.stop.set()
-    await task
+    await stop(task)
 
 
 async def test_waiting_once_is_no_line_of_the_log_and_again_and_again_one(
     double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watching.running():
-        for times, lines in ((1, 0), (3, 1)):
+        for times, lines in ((1, 0), (2, 1)):
             caplog.clear()
             await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
             before = asked(double)
@@ -132,7 +129,7 @@ async def test_waiting_once_is_no_line_of_the_log_and_again_and_again_one(
                 double.drop_watches()
                 await double.wait_until(lambda before=before, times=times: asked(double) == before + times, DEADLINE)  # type: ignore[misc]
             await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            assert caplog.text.count("asks to wait") == lines
+            assert caplog.text.count("the API server cannot be watched now") == lines
 
 
 async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(

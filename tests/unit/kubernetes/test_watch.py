@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ import trustme
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.connection import ApiError
+from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.resource import BrokenConnector
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import (
@@ -17,12 +18,11 @@ from buildkite_connector.kubernetes.schema.names import (
     KIND,
     PLURAL,
 )
-from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.server import KubernetesDouble
-from unit.kubernetes.watching import DEADLINE, RELIST_SECONDS, EventHandler, Watching, apply
+from unit.kubernetes.watching import DEADLINE, RELIST_SECONDS, EventHandler, Watching, apply, stop
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def hub() -> EventHandler:
 
 
 @pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
-    return Watching(hub, api, login)
+def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
+    return Watching(hub, api)
 
 
 async def test_ready_comes_after_every_object_of_the_start_was_told(
@@ -91,6 +91,22 @@ async def test_only_the_namespaces_asked_for_are_watched(
         assert sorted(hub.there) == ["one.acme", "three.acme", "three.late"]
 
 
+async def test_a_resource_comes_and_goes_with_its_labels(
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
+) -> None:
+    for name, tier in (("gold", "gold"), ("tin", "tin"), ("bare", "")):
+        apply(double, name, tier=tier)
+    async with watching.running(WatchSettings(("default",), "tier in (gold, silver)")):
+        for name, tier, there in (("bare", "silver", ["bare", "gold"]), ("gold", "tin", ["bare"])):
+            apply(double, name, tier=tier)
+            await hub.until(lambda there=there: sorted(hub.there) == [f"default.{each}" for each in there])  # type: ignore[misc]
+
+
+async def test_a_selector_that_makes_no_sense_is_reported(double: KubernetesDouble, api: KubernetesApi) -> None:
+    with pytest.raises(ApiError, match="unable to parse requirement"):
+        await api.list_connectors((), "tier=gold=tin")
+
+
 async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
     double: KubernetesDouble, hub: EventHandler, watching: Watching
 ) -> None:
@@ -103,27 +119,46 @@ async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
     assert "finalizers" not in double.get(KIND, "default", "acme")["metadata"]
 
 
-async def test_it_stops_when_told_and_leaves_no_thread(double: KubernetesDouble, watching: Watching) -> None:
+async def test_a_signal_ends_it_in_order_and_leaves_the_tasks_of_others(
+    double: KubernetesDouble, watching: Watching
+) -> None:
+    before = asyncio.all_tasks()
     async with watching.running():
-        assert [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
-
-
-async def test_its_end_cancels_no_task_that_is_not_its_own(double: KubernetesDouble, watching: Watching) -> None:
-    async with watching.running():
-        foreign = asyncio.create_task(asyncio.Event().wait())
-    await asyncio.sleep(0)
-    assert not foreign.done()
+        foreign = asyncio.create_task(asyncio.Event().wait(), name="foreign")
+        assert watching.ended == 0
+    assert watching.ended == 1
+    assert not foreign.cancelling()
     foreign.cancel()
+    left = {each for each in asyncio.all_tasks() - before if "aiohttp" not in repr(each)}
+    assert left <= {foreign}
 
 
-async def test_cancelling_it_ends_kopf_too(double: KubernetesDouble, watching: Watching) -> None:
+async def test_a_second_signal_changes_nothing(
+    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    task, ending, may_end = watching.begin(), asyncio.Event(), asyncio.Event()
+
+    async def end() -> None:
+        ending.set()
+        await may_end.wait()
+
+    watching.ending = end
+    await watching.until_ready(task)
+    stopping = asyncio.create_task(stop(task))
+    await ending.wait()
+    await asyncio.gather(*(stop(task, 0.1) for _ in range(2)), return_exceptions=True)
+    may_end.set()
+    await stopping
+    assert [each for each in caplog.records if each.exc_info] == []
+
+
+async def test_cancelling_it_ends_it_in_order(double: KubernetesDouble, watching: Watching) -> None:
     task = watching.begin()
     await watching.until_ready(task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+    assert watching.ended == 1
 
 
 async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHandler, tmp_path: Path) -> None:
@@ -150,7 +185,7 @@ async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHan
             """
         )
         login = KubeconfigLogin(str(tmp_path / "config"))
-        async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api, login).running():
+        async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api).running():
             assert sorted(hub.there) == ["default.acme"]
             apply(double, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")

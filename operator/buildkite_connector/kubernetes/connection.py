@@ -1,34 +1,65 @@
-"""HTTP with the API server, for the typed client and for kopf's watch alike.
+"""The connection to the Kubernetes API: one HTTP session for the typed client and for kopf's watch.
 
-Each request carries the credentials of its moment: they are read again before they expire and after a 401.
+Each request carries the credentials of its moment: they are read again before they expire and after a 401. Each has a
+deadline. Trouble that may pass (a broken connection, 429, 5xx, an answer that cannot be read) is a Failure that the
+caller tries again, with the server's Retry-After; what the API server refuses is an `ApiError`, whose meaning only the
+caller knows.
 """
 
 import asyncio
 import base64
+import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import aiohttp
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 from buildkite_connector.kubernetes.access import Access, ClientConfig
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.network import Proxy
 from buildkite_connector.network.connection_errors import dropped, named, refused_by_proxy
+from buildkite_connector.timing.server_time import retry_after
 
 CONNECT_SECONDS = 10.0
+LONGEST_RETRY_AFTER = 60.0
+"""Upper bound in seconds for the API server's Retry-After."""
+REQUESTS_AT_ONCE = 16
+"""Requests for connectors that are under way at once. A start of 1,000 has thousands to make; with all under way the
+event loop comes round so slowly that what C1 answers at once seems to take longer than its deadline."""
+UNKNOWN_FIELD = "failed to create typed patch object"
+"""What the API server says, with code 500, when the CRD lacks a field of what is applied."""
+
 _AGAIN_SECONDS = 10.0
 """After credentials could not be read again, until the next try; those that are there serve meanwhile."""
 _BUFFER_BYTES = 2 * 1024 * 1024
 """A watch's events are lines, and may be longer than aiohttp's own bound."""
-
 _TURNS_OF_AN_END = 3
 """Of the event loop, after which a transport that was aborted is closed."""
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What reading an answer of another shape raises."""
+_LONGEST_REFUSAL = 512
+"""Characters of the API server's message that are shown."""
 
 _logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class ApiError(Exception):
+    """The API server answered, and said no. `status` is the HTTP code; the text is its own, made fit to be shown."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} ({status})")
+        self.status = status
+        self.message = message
 
 
 class ApiUnreachableError(aiohttp.ClientConnectionError):
@@ -38,19 +69,11 @@ class ApiUnreachableError(aiohttp.ClientConnectionError):
 class ApiSession:
     """What both clients need of an `aiohttp.ClientSession`, for one event loop."""
 
-    def __init__(
-        self,
-        login: ClientConfig,
-        access: Access,
-        middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
-    ) -> None:
+    def __init__(self, login: ClientConfig, access: Access) -> None:
         """`access`: what `login` has loaded."""
         self._login = login
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            trust_env=False,
-            read_bufsize=_BUFFER_BYTES,
-            middlewares=middlewares,
+            connector=aiohttp.TCPConnector(limit=0), trust_env=False, read_bufsize=_BUFFER_BYTES
         )
         self._transports = WeakSet[asyncio.Transport]()
         self._renewing: asyncio.Task[Failure | None] | None = None
@@ -200,3 +223,131 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
             return f"no answer from {via} within {timeout.total:g} s"
         case _:
             return None
+
+
+class _LoggingClient(ApiClient):
+    """Logs each request at debug level, without query, headers and bodies, which may hold what is secret."""
+
+    async def call_api(self, method: str, url: str, *args: Any, **options: Any) -> Any:
+        begun = time.perf_counter()
+        result: dict[str, object] = {}
+        try:
+            response = await super().call_api(method, url, *args, **options)
+            result = {"status": response.status}
+        except BaseException as error:
+            result = {"error": type(error).__name__}
+            raise
+        else:
+            return response
+        finally:
+            milliseconds = round((time.perf_counter() - begun) * 1000)
+            about = {"method": method, "path": urlsplit(url).path, **result, "milliseconds": milliseconds}
+            _logger.debug("request to the Kubernetes API", extra=about)
+
+
+def always() -> None:
+    """Where no other process could act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Made by `open_connection`, for one event loop.
+
+    `may_act` is called before each request for a connector, and raises Failure when this process may not act.
+    """
+
+    client: ApiClient
+    session: ApiSession
+    request_seconds: float
+    may_act: Callable[[], None] = always
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
+
+    async def call_in_turn(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
+        """As `call`, for a connector: at most REQUESTS_AT_ONCE of these at once, and only while this process may act.
+
+        The wait for a turn counts to no deadline.
+        """
+        async with self.turns:
+            self.may_act()
+            return await self.call(what, send)
+
+    async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
+        """One request. Of a 401, `ApiSession` takes care.
+
+        `what` is what it is for: "read a Secret". Raises ApiError and Failure (remedy: retry).
+        """
+        try:
+            return await send()
+        except ApiException as error:
+            if not may_pass(error.status or 0, str(error.body)):  # 0: the answer could not be read
+                raise self.refusal(error.status or 0, error.reason, error.body) from None
+            trouble = self.refusal(error.status or 0, error.reason, error.body).message
+            seconds = bounded_retry_after(error.headers or {})
+        except (aiohttp.ClientError, OSError) as error:
+            trouble, seconds = self.quote(str(error) or type(error).__name__), None
+        except _UNREADABLE as error:
+            # Its text may repeat the answer, which may be a Secret.
+            trouble, seconds = f"its answer is not what was expected ({type(error).__name__}).", None
+        raise Failure(
+            Reason.KUBERNETES_UNAVAILABLE,
+            f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
+            retry_after=seconds,
+        )
+
+    async def get(self, path: str, **parameters: str) -> bytes:
+        """The body at this path, whose `{name}`s the parameters replace; for use in `call`.
+
+        It is no typed call: a model's errors would repeat a Secret's values, and loading the models of CoreV1Api would
+        cost every start of the operator another second of processor time.
+        """
+        request = await self.client.param_serialize(
+            "GET",
+            path,
+            path_params=parameters,
+            header_params={"Accept": "application/json"},
+            auth_settings=["BearerToken"],
+        )
+        answer = await self.client.call_api(*request, _preload_content=False, _request_timeout=self.request_seconds)
+        response = answer.response
+        body: bytes = await response.read()
+        if response.status >= 400:
+            text = body.decode(errors="replace")
+            refused = ApiException(status=response.status, reason=response.reason, body=text)
+            refused.headers = response.headers
+            raise refused
+        return body
+
+    def refusal(self, status: int, reason: str | None, body: str | None) -> ApiError:
+        """The API server's own sentence."""
+        try:
+            message = json.loads(body or "")["message"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            message = reason or "no reason given"
+        return ApiError(status, self.quote(str(message)))
+
+    def quote(self, text: str) -> str:
+        """What the API server says, without the operator's own token for it."""
+        return Redactor(self.session.access.secrets).quote(text, _LONGEST_REFUSAL)
+
+
+@asynccontextmanager
+async def open_connection(
+    login: ClientConfig, request_seconds: float, may_act: Callable[[], None] = always
+) -> AsyncIterator[Connection]:
+    """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
+    access = await login.load()
+    async with _LoggingClient(Configuration(host=access.server)) as client:
+        session = ApiSession(login, access)
+        client.rest_client.pool_manager = session  # which the client closes
+        yield Connection(client, session, request_seconds, may_act)
+
+
+def may_pass(status: int, body: str = "") -> bool:
+    """Whether the same request may succeed later. `status` 0: the answer could not be read."""
+    return status in {0, 429} or (status >= 500 and UNKNOWN_FIELD not in body)
+
+
+def bounded_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the API server asks to wait, as a number or a date; None where it asks for none."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    return retry_after(lower, datetime.now(UTC), LONGEST_RETRY_AFTER)
