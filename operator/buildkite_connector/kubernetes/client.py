@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -10,15 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
-
-from kubernetes.aio.client import (
-    ApisApi,
-    CustomObjectsApi,
-    EventsV1Api,
-    EventsV1Event,
-    V1ObjectMeta,
-    V1ObjectReference,
-)
 
 from buildkite_connector.kubernetes.access import ClientConfig
 from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always, open_connection
@@ -32,10 +22,11 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import Clock
 
-_APPLY = "application/apply-patch+yaml"
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-_MERGE = "application/merge-patch+json"
-_PAGE = 500
+_API = f"/apis/{GROUP}/{VERSION}"
+_OBJECTS = f"{_API}/namespaces/{{namespace}}/{PLURAL}"
+_OBJECT = f"{_OBJECTS}/{{name}}"
+_EVENTS = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+_PAGE = "500"
 _CONFLICTS = 3
 _LONGEST_WAIT = 2.0
 """Seconds of a Retry-After after which an event is tried once more."""
@@ -88,14 +79,13 @@ class KubernetesApi:
         self.connection = connection
         self.post_event = events.post
         self.drain_events = events.drain
-        self._objects = CustomObjectsApi(connection.client)
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
 
         async def send() -> Mapping[str, str]:
             path = "/api/v1/namespaces/{namespace}/secrets/{name}"
-            return _secret_data(await self.connection.get(path, namespace=namespace, name=name))
+            return _secret_data(await self.connection.send("GET", path, namespace=namespace, name=name))
 
         return await self.connection.call_in_turn("read a Secret", send)
 
@@ -103,7 +93,7 @@ class KubernetesApi:
         """Learn by which schema the cluster serves the resource. What cannot be read now changes nothing."""
 
         async def send() -> None:
-            self.schema.learn(json.loads(await self.connection.get(f"/openapi/v3/apis/{GROUP}/{VERSION}")))
+            self.schema.learn(await self.connection.send("GET", f"/openapi/v3{_API}"))
 
         try:
             await self.connection.call("read the resource's schema", send)
@@ -121,34 +111,13 @@ class KubernetesApi:
         """
         found: list[Listed] = []
         version = ""
-        for namespace in namespaces or (None,):
+        for namespace in namespaces or ("",):
             token: str | None = None
             while token != "":
-                page, token, listed_at = await self._list_page(namespace, token, selector)
+                page, token, listed_at = await self._list_page(namespace, token or "", selector)
                 found += page
                 version = version or listed_at
         return Listing(tuple(found), version)
-
-    async def is_discoverable(self) -> bool:
-        """Whether discovery names the resource, as kopf needs it; after a change of CRDs it lags behind lists.
-
-        Raises ApiError and Failure.
-        """
-        options: dict[str, Any] = {"_request_timeout": self.connection.request_seconds}
-        groups = await self.connection.call(
-            "read the API groups", lambda: ApisApi(self.connection.client).get_api_versions(**options)
-        )
-        if GROUP not in {group.name for group in groups.groups}:
-            return False
-        try:
-            found = await self.connection.call(
-                f"read the resources of {GROUP}", lambda: self._objects.get_api_resources(GROUP, VERSION, **options)
-            )
-        except ApiError as refused:
-            if refused.status == 404:
-                return False
-            raise
-        return PLURAL in {resource.name for resource in found.resources}
 
     async def apply_status(
         self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
@@ -208,17 +177,14 @@ class KubernetesApi:
         }
 
         async def send() -> str | None:
-            answer: Any = await self._objects.patch_namespaced_custom_object_status(
-                GROUP,
-                VERSION,
-                resource.namespace,
-                PLURAL,
-                resource.name,
-                body,
-                field_manager=FIELD_MANAGER,
-                force=True,
-                _content_type=_APPLY,
-                _request_timeout=self.connection.request_seconds,
+            answer = await self.connection.send(
+                "PATCH",
+                f"{_OBJECT}/status",
+                query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                body=body,
+                content_type="application/apply-patch+yaml",
+                namespace=resource.namespace,
+                name=resource.name,
             )
             found: str | None = answer["metadata"].get("resourceVersion")
             return found
@@ -229,15 +195,7 @@ class KubernetesApi:
         """The object's version now; None when it is gone, or another has its name."""
 
         async def send() -> Listed:
-            found = await self._objects.get_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                resource.namespace,
-                PLURAL,
-                resource.name,
-                _request_timeout=self.connection.request_seconds,
-            )
-            return listed(found)
+            return listed(await self.connection.send("GET", _OBJECT, namespace=resource.namespace, name=resource.name))
 
         try:
             there = await self.connection.call_in_turn("read a resource", send)
@@ -247,23 +205,17 @@ class KubernetesApi:
             raise self._not_written(resource, refused) from None
         return there.resource_version if there.uid == resource.uid else None
 
-    async def _list_page(
-        self, namespace: str | None, token: str | None, selector: str
-    ) -> tuple[list[Listed], str, str]:
+    async def _list_page(self, namespace: str, token: str, selector: str) -> tuple[list[Listed], str, str]:
         """The objects, the token of the next page ("" after the last) and the version of the list."""
-        options: dict[str, Any] = {
-            "label_selector": selector or None,
-            "limit": _PAGE,
-            "_continue": token,
-            "_headers": {"Accept": _METADATA_ONLY},
-            "_request_timeout": self.connection.request_seconds,
-        }
+        asked = {"labelSelector": selector, "limit": _PAGE, "continue": token}
 
         async def send() -> tuple[list[Listed], str, str]:
-            page: Any = (
-                await self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, **options)
-                if namespace is None
-                else await self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options)
+            page = await self.connection.send(
+                "GET",
+                _OBJECTS if namespace else f"{_API}/{PLURAL}",
+                query={name: value for name, value in asked.items() if value},
+                accept="application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                namespace=namespace,
             )
             objects = [listed(item) for item in page["items"] or ()]  # null when empty
             metadata = page.get("metadata") or {}
@@ -294,7 +246,6 @@ class EventWriter:
         self._connection = connection
         self._clock = clock
         self._instance = instance
-        self._events = EventsV1Api(connection.client)
         self._waiting = asyncio.Queue[tuple[ObservedResource, EventDraft, datetime]](MOST_WAITING)
 
     def post(self, resource: ObservedResource, draft: EventDraft) -> None:
@@ -345,49 +296,45 @@ class EventWriter:
     async def _create_or_count(self, resource: ObservedResource, draft: EventDraft, moment: datetime) -> None:
         identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
         name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-        event = EventsV1Event(
-            metadata=V1ObjectMeta(name=name, namespace=resource.namespace),
-            regarding=V1ObjectReference(
-                api_version=API_VERSION,
-                kind=KIND,
-                namespace=resource.namespace,
-                name=resource.name,
-                uid=resource.uid,
-            ),
-            type=draft.type.value,
-            reason=draft.reason.value,
-            note=draft.message,
-            action="Reconcile",
-            reporting_controller=f"{GROUP}/{FIELD_MANAGER}",
-            reporting_instance=self._instance,
-            event_time=moment,
-        )
-        try:
-            await self._connection.call_in_turn(
-                "post an event",
-                lambda: self._events.create_namespaced_event(
-                    resource.namespace, event, _request_timeout=self._connection.request_seconds
-                ),
+        time = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        event = {
+            "metadata": {"name": name, "namespace": resource.namespace},
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": resource.namespace,
+                "name": resource.name,
+                "uid": resource.uid,
+            },
+            "type": draft.type.value,
+            "reason": draft.reason.value,
+            "note": draft.message,
+            "action": "Reconcile",
+            "reportingController": f"{GROUP}/{FIELD_MANAGER}",
+            "reportingInstance": self._instance,
+            "eventTime": time,
+        }
+
+        async def create() -> None:
+            await self._connection.send("POST", _EVENTS, body=event, namespace=resource.namespace)
+
+        async def patch(changes: dict[str, Any]) -> int:
+            path, kind = f"{_EVENTS}/{{name}}", "application/merge-patch+json"
+            now = await self._connection.send(
+                "PATCH", path, body=changes, content_type=kind, namespace=resource.namespace, name=name
             )
+            return int((now.get("series") or {}).get("count", 1))
+
+        async def count() -> None:
+            before = await patch({})  # reads it, without the permission to get events
+            await patch({"series": {"count": before + 1, "lastObservedTime": time}})
+
+        try:
+            await self._connection.call_in_turn("post an event", create)
         except ApiError as refused:
             if refused.status != 409:
                 raise
-            there = await self._patch(resource.namespace, name, {})  # reads it without the permission to get events
-            count = (there.series.count if there.series is not None else 1) + 1
-            last = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            await self._patch(resource.namespace, name, {"series": {"count": count, "lastObservedTime": last}})
-
-    async def _patch(self, namespace: str, name: str, changes: dict[str, Any]) -> EventsV1Event:
-        return await self._connection.call_in_turn(
-            "count an event",
-            lambda: self._events.patch_namespaced_event(
-                name,
-                namespace,
-                changes,
-                _content_type=_MERGE,
-                _request_timeout=self._connection.request_seconds,
-            ),
-        )
+            await self._connection.call_in_turn("count an event", count)
 
 
 def _log_lost(resource: ObservedResource, draft: EventDraft, why: str) -> None:
@@ -421,8 +368,8 @@ def listed(body: Any) -> Listed:
     return Listed(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("resourceVersion") or "")
 
 
-def _secret_data(body: bytes) -> dict[str, str]:
-    data = json.loads(body).get("data") or {}
+def _secret_data(secret: Any) -> dict[str, str]:
+    data = secret.get("data") or {}
     if not all(isinstance(value, str) for value in data.values()):
         raise TypeError("a value of the Secret is not text")
     return dict(data)

@@ -294,28 +294,38 @@ class Connection:
             retry_after=seconds,
         )
 
-    async def get(self, path: str, **parameters: str) -> bytes:
-        """The body at this path, whose `{name}`s the parameters replace; for use in `call`.
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        **names: str,
+    ) -> Any:
+        """The JSON of the answer at this path, whose `{name}`s are replaced by `names`; for use in `call`.
 
-        It is no typed call: a model's errors would repeat a Secret's values, and loading the models of CoreV1Api would
-        cost every start of the operator another second of processor time.
+        It is no typed call: a model's errors would repeat a Secret's values, and loading the models would cost every
+        start of the operator another second of processor time.
         """
         request = await self.client.param_serialize(
-            "GET",
+            method,
             path,
-            path_params=parameters,
-            header_params={"Accept": "application/json"},
-            auth_settings=["BearerToken"],
+            path_params=names,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": accept, "Content-Type": content_type},
+            body=body,
         )
         answer = await self.client.call_api(*request, _preload_content=False, _request_timeout=self.request_seconds)
         response = answer.response
-        body: bytes = await response.read()
+        text = (await response.read()).decode(errors="replace")
         if response.status >= 400:
-            text = body.decode(errors="replace")
             refused = ApiException(status=response.status, reason=response.reason, body=text)
             refused.headers = response.headers
             raise refused
-        return body
+        return json.loads(text)
 
     def refusal(self, status: int, reason: str | None, body: str | None) -> ApiError:
         """The API server's own sentence."""

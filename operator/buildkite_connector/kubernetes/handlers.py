@@ -6,7 +6,6 @@ then `stop` ends everything else.
 """
 
 import asyncio
-import logging
 import signal
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -17,7 +16,7 @@ import kopf
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings, watch_lost
 from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
-from buildkite_connector.kubernetes.watch import Pulse, WatchSession, wait_until_served
+from buildkite_connector.kubernetes.watch import Pulse, WatchSession
 from buildkite_connector.model.failure import Failure
 
 _NO_RETRY = kopf.ErrorsMode.PERMANENT
@@ -32,12 +31,10 @@ async def operate(
     """
     registry = kopf.OperatorRegistry()
     session = WatchSession(api, informer, watch, pulse)
-    ended = False
 
     @kopf.on.startup(registry=registry, errors=_NO_RETRY)
     async def start(settings: kopf.OperatorSettings, **_: object) -> None:
         configure(settings, watch)
-        informer.begin(await wait_until_served(api, watch, pulse))
 
     @kopf.on.login(registry=registry, errors=_NO_RETRY)
     async def log_in(**_: object) -> kopf.AiohttpSession:
@@ -52,13 +49,10 @@ async def operate(
 
     @kopf.on.cleanup(registry=registry, errors=_NO_RETRY)
     async def stop(**_: object) -> None:
-        nonlocal ended
         for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes one signal, and breaks on a second
             asyncio.get_running_loop().add_signal_handler(number, lambda: None)
         await end()
-        ended = True
 
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns of a signal during `start`
     try:
         async with asyncio.TaskGroup() as group:
             relisting = group.create_task(informer.relist_regularly(api, watch, session.begin_anew))
@@ -75,9 +69,6 @@ async def operate(
         if isinstance(cause, Failure):
             raise cause from None
         raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
-    finally:
-        if not ended:  # kopf cleans up nothing when its startup was interrupted
-            await end()
 
 
 def configure(settings: kopf.OperatorSettings, watch: WatchSettings) -> None:
@@ -88,10 +79,11 @@ def configure(settings: kopf.OperatorSettings, watch: WatchSettings) -> None:
     settings.watching.chunk_size = 500
     if watch.selector:
         settings.watching.label_selectors[GROUP, VERSION, PLURAL] = watch.selector
-    settings.watching.server_timeout = watch.stream_seconds
+    settings.watching.server_timeout = 600
     settings.watching.inactivity_timeout = 70  # the API server sends a bookmark every minute
-    settings.networking.request_timeout = watch.request_seconds
-    settings.networking.connect_timeout = watch.connect_seconds
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.networking.error_backoffs = ()  # WatchSession tries again
     settings.networking.trust_env = False
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 1

@@ -50,20 +50,17 @@ class WatchSettings:
 
     namespaces: tuple[str, ...] = ()
     selector: str = ""
-    request_seconds: float = 30.0
-    connect_seconds: float = 10.0
-    stream_seconds: int = 600
     relist_seconds: float = 300.0
     poll_seconds: float = 5.0
 
 
 class Informer:
-    """`ready` is set once every object was seen that existed at the start."""
+    """`ready` is set once every object was seen that the first relist, after kopf's own list, has found."""
 
     def __init__(self, handler: EventHandler, ready: asyncio.Event) -> None:
         self._handler = handler
         self._ready = ready
-        self._expected: set[str] = set()
+        self._expected: set[str] | None = None
         self._known: dict[str, Listed] = {}
         self._not_seen: dict[str, tuple[Listed, float]] = {}
         self._newest = ""
@@ -72,18 +69,13 @@ class Informer:
         self._relist_due = asyncio.Event()
         self._news = asyncio.Event()
 
-    def begin(self, listing: Listing) -> None:
-        """The watch begins, and these objects exist."""
-        self._newest = listing.version
-        self._expected = {each.uid for each in listing.objects}
-        self._check_ready()
-
     def on_event(self, event: kopf.RawEvent) -> None:
         """Hand an event of the watch to the handler."""
         body: Mapping[str, Any] = event["object"]
         seen = listed(body)
         self._note(seen.resource_version)
-        self._expected.discard(seen.uid)
+        if self._expected is not None:
+            self._expected.discard(seen.uid)
         if event["type"] == "DELETED":
             self._known.setdefault(seen.uid, seen)
             self._forget(seen)
@@ -122,7 +114,10 @@ class Informer:
             try:
                 listing = await api.list_connectors(settings.namespaces, settings.selector)
             except (ApiError, Failure) as error:
-                if isinstance(error, ApiError) and error.status == 404:
+                if not self._ready.is_set():
+                    await asyncio.sleep(settings.poll_seconds)
+                    self._relist_due.set()
+                elif isinstance(error, ApiError) and error.status == 404:
                     begin_anew()  # whether the CRD is gone is then found by kopf's own list
                 else:
                     _logger.warning("the resources could not be listed again", extra={"error": str(error)})
@@ -179,6 +174,8 @@ class Informer:
         It is stale when the version of an object that a list had `longest` seconds ago is still not reported.
         """
         existing = {each.uid: each for each in listing.objects}
+        if self._expected is None:
+            self._expected = {uid for uid, each in existing.items() if uid not in self._known}
         self._expected &= existing.keys()
         for uid in known_before - existing.keys():
             if uid in self._known:
@@ -216,7 +213,7 @@ class Informer:
         self._news = asyncio.Event()
 
     def _check_ready(self) -> None:
-        if not self._expected:
+        if self._expected is not None and not self._expected:
             self._ready.set()
 
 

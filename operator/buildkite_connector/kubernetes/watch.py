@@ -1,8 +1,9 @@
-"""What kopf watches through: an HTTP session on which nothing fails for good, and the wait for the CRD.
+"""What kopf watches through: an HTTP session on which nothing fails for good.
 
 kopf ends for every answer that it does not expect: a 404 while the CRD is away, a 410, a line that is no JSON. This
 session waits and asks again in its place, logs what lasts in one line, and answers a watch that cannot go on with 410
-Gone, after which kopf lists all objects and watches anew.
+Gone, after which kopf lists all objects and watches anew. At the start it keeps kopf's discovery waiting until the
+resource is there, so that the order in which the CRD and the operator are applied does not matter.
 """
 
 import asyncio
@@ -17,11 +18,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Listing, listed
+from buildkite_connector.kubernetes.client import KubernetesApi, listed
 from buildkite_connector.kubernetes.connection import ApiError, bounded_retry_after, may_pass
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL
-from buildkite_connector.model.failure import Failure
+from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
 
 _NAME = f"{PLURAL}.{GROUP}"
 _GONE = b'{"type": "ERROR", "object": {"code": 410}}\n'
@@ -33,36 +33,10 @@ _EMPTY_SECONDS = 1.0
 """Pause after a watch that ended before it reported anything: kopf asks again at once."""
 _LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event; an object in etcd has 1.5 MiB at most."""
-_WORTH_A_LINE = 2
-"""How often something goes wrong before it is worth a line of the log."""
 _ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading JSON of another shape raises."""
 
 _logger = logging.getLogger(__name__)
-
-
-async def wait_until_served(api: KubernetesApi, settings: WatchSettings, pulse: "Pulse") -> Listing:
-    """Every resource there is, once they can be listed and discovery names them, as kopf needs it.
-
-    Without the CRD there is nothing to watch; so that the order in which it and the operator are applied does not
-    matter, it is waited for. What stands in the way is logged once.
-    """
-    logged = ""
-    while True:
-        sentence, wait = "", settings.poll_seconds
-        pulse.beat()
-        try:
-            listing = await api.list_connectors(settings.namespaces, settings.selector)
-            if await api.is_discoverable():
-                return listing
-        except ApiError as refused:
-            sentence = _advice(refused)
-        except Failure as failure:
-            sentence, wait = failure.message, max(wait, failure.retry_after or 0.0)
-        if sentence and sentence != logged:
-            _logger.error(sentence)
-            logged = sentence
-        await asyncio.sleep(wait)
 
 
 @dataclass(slots=True)
@@ -70,11 +44,11 @@ class _Trouble:
     """What goes wrong with one path, how often in a row, and what was logged of it."""
 
     count: int = 0
-    said: tuple[str, str] = ("", "")
+    said: str = ""
 
     def end(self) -> None:
         """It works."""
-        self.count, self.said = 0, ("", "")
+        self.count, self.said = 0, ""
 
 
 @dataclass(slots=True)
@@ -99,6 +73,7 @@ class WatchSession:
         self._generation = 0
         self._held_until = 0.0
         self._troubles = defaultdict[tuple[str, str], _Trouble](_Trouble)
+        self._served = False
         self.closed = False
 
     @property
@@ -118,70 +93,76 @@ class WatchSession:
 
     async def request(self, method: str, url: str, **options: Any) -> Any:
         """An answer that kopf can use, however long that takes."""
-        parts = urlsplit(url)
-        watches, generation = "watch=true" in parts.query, self._generation
+        parts, generation = urlsplit(url), self._generation
+        watches = "watch=true" in parts.query
         trouble = self._troubles[parts.path, "watch" if watches else "list"]
+        while True:
+            answer = await self._ask(trouble, method, url, unread=watches, **options)
+            if not isinstance(answer, ApiError):
+                trouble.end()
+                if watches:
+                    stream = _Stream(self, self._troubles[parts.path, "stream"], answer)
+                    if generation != self._generation:
+                        stream.expire()
+                    return stream
+                if parts.path.endswith(PLURAL):
+                    self._served = True
+                    self._informer.relist_soon()
+                return _Answer(answer)
+            if watches:
+                if answer.status != 404:  # else kopf's list finds out whether the CRD is gone
+                    await self.broken_off(trouble, str(answer))
+                return _Stream(self, trouble)
+            if answer.status == 410:  # between two pages of a list, which kopf then begins anew
+                raise aiohttp.ClientConnectionError(str(answer))
+            await self._refused(trouble, answer)
+
+    async def _ask(self, trouble: _Trouble, method: str, url: str, *, unread: bool, **options: Any) -> Any:
+        """The response of a watch, the body of anything else, or the ApiError; what may pass is waited for."""
         while True:
             await asyncio.sleep(self._held_until - time.monotonic())
             self.pulse.beat()
+            seconds = None
             try:
                 response = await self._connection.session.request(method, url, **options)
-                if watches and response.status < 400:
-                    trouble.end()
-                    within = self._troubles[parts.path, "stream"]
-                    if generation == self._generation:
-                        return _Stream(self, within, response)
-                    response.close()
-                    return _Stream(self, within)
+                if unread and response.status < 400:
+                    return response
                 async with response:
                     text = await response.text(errors="replace")
-                answer = _Answer(_usable(json.loads(text))) if response.status < 400 else None
-            except (aiohttp.ClientError, OSError) as error:
-                await self._wait(trouble, str(error) or type(error).__name__, None)
-            except _ODD as error:
-                await self._wait(trouble, f"its answer is not what was expected ({type(error).__name__})", None)
-            else:
-                if answer is not None:
-                    trouble.end()
-                    if parts.path.endswith(PLURAL):
-                        self._informer.relist_soon()
-                    return answer
+                if response.status < 400:
+                    return _checked(urlsplit(url).path, json.loads(text))
                 refusal = self._connection.refusal(response.status, response.reason, text)
-                if may_pass(response.status):
-                    await self._wait(trouble, str(refusal), bounded_retry_after(response.headers))
-                elif not watches:
-                    await self._refused(trouble, refusal)
-                else:
-                    if refusal.status != 404:  # else kopf's list finds out whether the CRD is gone
-                        await self.broken_off(trouble, str(refusal))
-                    return _Stream(self, trouble)
+                if not may_pass(response.status):
+                    return refusal
+                why, seconds = str(refusal), bounded_retry_after(response.headers)
+            except (aiohttp.ClientError, OSError) as error:
+                why = str(error) or type(error).__name__
+            except _ODD as error:
+                why = f"its answer is not what was expected ({type(error).__name__})"
+            what = f"{'watch' if unread else 'list'} resources now, it will be tried again"
+            self._log(trouble, f"The Kubernetes API did not let the operator {what}: {self._connection.quote(why)}")
+            self._held_until = max(self._held_until, time.monotonic() + (seconds or 0.0))
+            await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
 
     async def broken_off(self, trouble: _Trouble, why: str) -> None:
         """A watch cannot go on: kopf lists anew, at once the first time."""
-        self._log(trouble, "the watch was broken off and begins anew", why)
+        self._log(trouble, f"The watch of {PLURAL} was broken off and begins anew: {self._connection.quote(why)}")
         if trouble.count > 1:
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def _refused(self, trouble: _Trouble, refusal: ApiError) -> None:
         """A list is refused. A 404 of a moment closes no connector: an API server that starts gives some."""
-        self._log(trouble, _advice(refusal, again=True))
+        self._log(trouble, _advice(refusal, again=self._served))
         if refusal.status == 404 and trouble.count > 1:
             self._informer.forget_all()
         await asyncio.sleep(self._settings.poll_seconds)
 
-    async def _wait(self, trouble: _Trouble, why: str, retry_after: float | None) -> None:
-        self._log(trouble, "the API server cannot be watched now, it is asked again", why)
-        if retry_after is not None:
-            self._held_until = time.monotonic() + retry_after
-        await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
-
-    def _log(self, trouble: _Trouble, message: str, why: str = "") -> None:
-        """Once while it lasts, and not for what is over at the next try."""
+    def _log(self, trouble: _Trouble, sentence: str) -> None:
+        """Once while it lasts, and once it has worked not for what is over at the next try."""
         trouble.count += 1
-        said = (message, self._connection.quote(why))
-        if trouble.count >= _WORTH_A_LINE and all(each.said != said for each in self._troubles.values()):
-            _logger.warning(message, extra={"error": said[1]} if why else None)
-            trouble.said = said
+        if trouble.count > self._served and all(each.said != sentence for each in self._troubles.values()):
+            _logger.error(sentence)
+            trouble.said = sentence
 
 
 class _Answer:
@@ -254,8 +235,7 @@ class _Stream:
             self._session.pulse.beat()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in filter(bytes.strip, lines):
-                if not _is_usable(line):
-                    continue
+                _check_event(line)
                 heard = True
                 self._trouble.end()
                 yield line + b"\n"
@@ -271,34 +251,30 @@ class _OddEventError(Exception):
     """A sentence on what cannot be read in a watch."""
 
 
-def _is_usable(line: bytes) -> bool:
-    """Whether kopf can handle this event. Raises _OddEventError where the watch cannot go on after it."""
+def _check_event(line: bytes) -> None:
+    """Raises _OddEventError for an event that kopf would not survive, and for an error."""
     try:
         event = json.loads(line)
         kind, body = event["type"], event["object"]
         if kind == "ERROR":
             raise _OddEventError(f"{body.get('message') or 'no reason given'} ({body.get('code')})")
-        if kind == "BOOKMARK":
-            return isinstance(body["metadata"], dict)
+        if kind != "BOOKMARK":
+            listed(body)
     except _ODD as error:
         raise _OddEventError(f"an event is not what was expected ({type(error).__name__})") from None
-    return _has_name(body)
 
 
-def _usable(answer: Any) -> Any:
-    """A list without the objects that kopf would not survive. Raises what reading JSON of another shape raises."""
-    if answer.get("items"):
-        answer["items"] = [each for each in answer["items"] if _has_name(each)]
+def _checked(path: str, answer: Any) -> Any:
+    """The answer to a list or to discovery; an ApiError while discovery does not name the resource yet.
+
+    Raises what reading JSON of another shape raises.
+    """
+    named = {"/apis": (GROUP, "groups"), f"/apis/{GROUP}/{VERSION}": (PLURAL, "resources")}.get(path)
+    if named is not None and named[0] not in {each["name"] for each in answer[named[1]]}:
+        return ApiError(404, "the API server does not name it in its discovery")
+    for each in answer.get("items") or ():
+        listed(each)
     return answer
-
-
-def _has_name(body: Any) -> bool:
-    try:
-        listed(body)
-    except _ODD:
-        _logger.exception("an object without name and uid is passed over")
-        return False
-    return True
 
 
 def _advice(refused: ApiError, *, again: bool = False) -> str:

@@ -16,8 +16,6 @@ from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import connect as connect_kubernetes
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.connection import CONNECT_SECONDS, ApiSession, ApiUnreachableError
-from buildkite_connector.kubernetes.informer import WatchSettings
-from buildkite_connector.kubernetes.watch import Pulse, wait_until_served
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
@@ -31,6 +29,7 @@ from fakes.c1_world import connect as connect_c1
 from harness.trust import DIRECT
 from simulators.c1.server import C1Simulator
 from simulators.silence import silent_port
+from unit.kubernetes.recording_server import kopf_session
 from unit.kubernetes.watching import until_logged
 
 SOON = 0.1
@@ -52,7 +51,7 @@ async def slot() -> AsyncIterator[Slot]:
 
 
 def test_no_attempt_to_connect_lasts_longer_than_ten_seconds() -> None:
-    assert max(Timeouts().connect, WatchSettings().connect_seconds, CONNECT_SECONDS) <= 10.0
+    assert max(Timeouts().connect, CONNECT_SECONDS) <= 10.0
     assert C1Settings().connect_timeout < HELLO_SECONDS <= 10.0
 
 
@@ -155,7 +154,8 @@ async def test_the_operators_start_logs_that_it_waits_for_the_api_server(
         """
     )
     login = KubeconfigLogin(str(path))
+    access = await login.load()
     async with connect_kubernetes(login, SystemClock(), "pod-1") as api:
-        waiting = asyncio.create_task(wait_until_served(api, WatchSettings(), Pulse()))
+        waiting = asyncio.create_task(kopf_session(api).request("get", f"{access.server}/apis"))
         await until_logged(f"there was no connection to 127.0.0.1:{silent} within {SOON} s. {ADVICE}", caplog)
         waiting.cancel()

@@ -162,6 +162,7 @@ class TestRelist:
     async def test_a_list_that_fails_changes_nothing_and_a_missing_crd_is_looked_for(self) -> None:
         scene = Scene()
         scene.see("acme", 1)
+        scene.ready.set()
         for status, anew in ((403, 0), (404, 1)):
 
             async def refuse(status: int = status) -> Listing:
@@ -177,15 +178,32 @@ class TestReady:
     @virtual_time
     async def test_once_each_object_of_the_start_was_seen_or_is_gone(self) -> None:
         scene = Scene()
-        scene.informer.begin(listing(acme=1, deleted=2, missed=3))
-        scene.see("acme", 1)
-        scene.see("deleted", 2, "DELETED")
-        assert not scene.ready.is_set()
-        scene.lists = lambda: scene.give(listing(4, acme=1))
+        scene.lists = lambda: scene.give(listing(acme=1, deleted=2, missed=3))
         async with scene.relisting():
+            scene.see("acme", 1)
+            assert not scene.ready.is_set()
             scene.informer.relist_soon()
             await asyncio.sleep(1)
-        assert scene.ready.is_set()
+            scene.see("deleted", 2, "DELETED")
+            assert not scene.ready.is_set()
+            scene.lists = lambda: scene.give(listing(4, acme=1))
+            scene.informer.relist_soon()
+            await asyncio.sleep(1)
+            assert scene.ready.is_set()
+
+    @virtual_time
+    async def test_though_a_list_fails_once(self) -> None:
+        scene = Scene()
+
+        async def refuse() -> Listing:
+            scene.lists = lambda: scene.give(listing())
+            raise ApiError(500, "no")
+
+        scene.lists = refuse
+        async with scene.relisting():
+            scene.informer.relist_soon()
+            await asyncio.sleep(10)
+            assert scene.ready.is_set()
 
 
 class TestCatchUp:

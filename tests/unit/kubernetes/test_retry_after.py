@@ -43,7 +43,6 @@ CALLS: dict[str, Callable[[KubernetesApi, KubernetesDouble], Awaitable[object]]]
     "write a status": lambda api, double: api.apply_status(create(double), READY),
     "list resources": lambda api, _: api.list_connectors(()),
     "list a namespace's resources": lambda api, _: api.list_connectors(("default",)),
-    "discover": lambda api, _: api.is_discoverable(),
     "read a Lease": lambda api, _: api.leases("default", "bkc").read("bkc", 5.0),
     "list Leases": lambda api, _: api.leases("default", "bkc").list_related(5.0),
     "create a Lease": lambda api, _: api.leases("default", "bkc").create("bkc", LeaseRecord("me", 15), 1, 5.0),
@@ -107,7 +106,7 @@ async def test_a_watch_is_not_asked_for_before(
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_list_is_not_asked_for_before(double: KubernetesDouble, watching: Watching, status: int) -> None:
-    with double.failing(status, headers={"Retry-After": "1"}):
+    with double.failing(status, headers={"Retry-After": "1"}, path=f"{PLURAL}$"):
         task = watching.begin(WatchSettings(poll_seconds=0.01))
         await double.wait_until(lambda: asked(double) == 1, timeout=DEADLINE)
         refused_at = time.monotonic()
@@ -129,7 +128,7 @@ async def test_waiting_once_is_no_line_of_the_log_and_again_and_again_one(
                 double.drop_watches()
                 await double.wait_until(lambda before=before, times=times: asked(double) == before + times, DEADLINE)  # type: ignore[misc]
             await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            assert caplog.text.count("the API server cannot be watched now") == lines
+            assert caplog.text.count("did not let the operator watch") == lines
 
 
 async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
