@@ -175,12 +175,12 @@ class ClientContract:
         }
         metadata = {"name": SECRET, "namespace": place.namespace}
         place.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
-        credentials = await read_credentials(api, place.namespace, create(place).secret)
+        credentials = await read_credentials(api.read_secret, place.namespace, create(place).secret)
         assert (credentials.client_id, credentials.api_token) == ("otter@acme.conductor.one/ccc", "hunter3")
 
     async def test_a_secret_that_is_not_there_is_told_as_such(self, place: Place, api: KubernetesApi) -> None:
         with pytest.raises(Failure) as caught:
-            await read_credentials(api, place.namespace, create(place).secret)
+            await read_credentials(api.read_secret, place.namespace, create(place).secret)
         assert caught.value.reason is Reason.SECRET_NOT_FOUND
 
     async def test_an_event_is_about_the_object_and_counted_when_it_comes_again(

@@ -56,7 +56,7 @@ async def test_without_the_right_a_secret_is_told_as_forbidden(account: ServiceA
     account.until("get", "secrets", may=False)
     ref = SecretRef("s", SecretKeys("BATON_CLIENT_ID", "BATON_CLIENT_SECRET", "BATON_API_TOKEN", "BATON_ORGANIZATION"))
     with pytest.raises(Failure) as caught:
-        await read_credentials(api, account.namespace, ref)
+        await read_credentials(api.read_secret, account.namespace, ref)
     assert caught.value.reason is Reason.SECRET_FORBIDDEN
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -30,7 +31,7 @@ from buildkite_connector.cli.checklist import CheckSettings, print_finding, run_
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
-from buildkite_connector.kubernetes.client import AppliedStatus, Written
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
@@ -181,7 +182,7 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=ears,
             )
-            controller = Controller(cluster, environment, group)
+            controller = Controller(cast(KubernetesApi, cluster), environment, group)
             controllers.append(controller)
             running = group.create_task(scheduler.run())
             for case in met.cases:

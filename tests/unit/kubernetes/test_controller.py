@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from buildkite_connector.kubernetes.client import AppliedStatus, Written
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedConnector, ObservedResource, read_resource
@@ -94,7 +94,7 @@ async def process(cluster: Cluster | None = None, *, acting: bool = True) -> Asy
     world, cluster = World(), cluster or Cluster()
     scheduler = Scheduler(world.clock)
     async with asyncio.TaskGroup() as group:
-        controller = Controller(cluster, world.environment(scheduler), group, acting=acting)
+        controller = Controller(cast(KubernetesApi, cluster), world.environment(scheduler), group, acting=acting)
         runner = group.create_task(scheduler.run())
         try:
             yield Process(cluster, world, controller)
