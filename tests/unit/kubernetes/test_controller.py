@@ -38,6 +38,7 @@ class Cluster:
         self.writes: list[tuple[str, ConnectorStatus]] = []
         self.events: list[tuple[str, Reason]] = []
         self.gone: set[str] = set()
+        self.drains = 0
         self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
@@ -57,7 +58,7 @@ class Cluster:
         self.events.append((resource.name, draft.reason))
 
     async def drain_events(self, seconds: float) -> None:
-        """They are posted at once here."""
+        self.drains += 1
 
     def reason(self, name: str, kind: ConditionType = ConditionType.READY) -> Reason | None:
         found = self.statuses[name].condition(kind)
@@ -153,6 +154,7 @@ async def test_who_stops_acting_ends_its_sessions_and_keeps_its_files() -> None:
         operator.observe("acme")
         await asyncio.sleep(60)
         await operator.controller.stop_acting()
+        assert operator.cluster.drains == 1  # while it may still post events
         polls, writes = operator.world.c1.polls, len(operator.cluster.writes)
         assert operator.world.c1.closed == 1
         assert len(operator.world.store.files) == 1

@@ -257,6 +257,7 @@ class TestCatchUp:
 @virtual_time
 async def test_nothing_is_kept_of_what_is_gone() -> None:
     scene = Scene()
+    assert await scene.informer.catch_up(lambda: scene.give(listing()), 0.0)
     for number in range(100):
         scene.see(f"acme-{number}", number + 1)
         scene.see(f"acme-{number}", number + 1, "DELETED")

@@ -29,9 +29,9 @@ def url(double: KubernetesDouble, query: str = "") -> str:
     return f"{double.server_url}/apis/{GROUP}/{VERSION}/{PLURAL}{query}"
 
 
-async def events(stream: Any) -> AsyncIterator[dict[str, Any]]:
-    async with stream:
-        async for lines in stream.content.iter_chunked(1 << 20):
+async def events(stream: Any, size: int = 1 << 20) -> AsyncIterator[dict[str, Any]]:
+    async with asyncio.timeout(DEADLINE), stream:
+        async for lines in stream.content.iter_chunked(size):
             for line in lines.splitlines():
                 yield json.loads(line)
 
@@ -71,9 +71,9 @@ async def test_an_event_without_an_end_is_bounded(
     double: KubernetesDouble, session: WatchSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_LONGEST_EVENT", 1000)
-    with double.failing(200, body=SOUND + " " * 1000):
+    with double.failing(200, body=f"{SOUND[:-1]}{' ' * 2000}}}\n"):
         answer = await session.request("get", url(double, "?watch=true"))
-        assert [each async for each in events(answer)] == [GONE]
+        assert [each async for each in events(answer, size=100)] == [GONE]
 
 
 async def test_a_watch_that_waits_is_told_to_begin_anew(double: KubernetesDouble, session: WatchSession) -> None:
@@ -116,5 +116,6 @@ async def test_a_list_is_asked_for_until_it_can_be_used(
 
 
 async def test_a_list_whose_next_page_is_gone_begins_anew(double: KubernetesDouble, session: WatchSession) -> None:
-    with double.failing(410), pytest.raises(aiohttp.ClientConnectionError):
-        await session.request("get", url(double, "?continue=x"))
+    async with asyncio.timeout(DEADLINE):
+        with double.failing(410), pytest.raises(aiohttp.ClientConnectionError):
+            await session.request("get", url(double, "?continue=x"))
