@@ -86,7 +86,7 @@ class ObservedConnector(ObservedResource):
 
 @dataclass(frozen=True, slots=True)
 class BrokenConnector(ObservedResource):
-    """A resource whose spec cannot be used: the definition in the cluster let it through."""
+    """A resource whose spec cannot be used: the CRD in the cluster let it through."""
 
     failure: Failure
 

@@ -99,18 +99,10 @@ PROXY = Proxy("HTTPS_PROXY", "proxy", 3128)
     [
         ("10.96.0.1", "", PROXY),
         ("10.96.0.1", "10.0.0.0/8", None),
-        ("10.96.0.1", "10.96.0.1:443", None),
         ("10.96.0.1", "10.96.0.1:6443", PROXY),
-        ("10.96.0.1", ".svc,.cluster.local,192.168.0.0/16", PROXY),
-        ("fd00::1", "", PROXY),
         ("fd00::1", "fd00::/8", None),
-        ("fd00::1", "[fd00::1]", None),
-        ("fd00::1", "fe80::/10, ::1/128", PROXY),
         ("kubernetes.default.svc", ".svc", None),
-        ("kubernetes.default.svc", "svc", None),
         ("127.0.0.1", "", None),
-        ("::1", "", None),
-        ("10.96.0.1", "*", None),
     ],
 )
 class TestEnvironmentsProxy:

@@ -149,20 +149,6 @@ class TestSecret:
         double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
         assert await api.read_secret("default", "s") == {}
 
-    @pytest.mark.parametrize("status", [403, 404])
-    async def test_a_refusal_keeps_its_code(self, double: KubernetesDouble, api: KubernetesApi, status: int) -> None:
-        with double.failing(status), pytest.raises(ApiError) as caught:
-            await api.read_secret("default", "s")
-        assert caught.value.status == status
-
-    @pytest.mark.parametrize("status", [500, None])
-    async def test_trouble_is_a_failure_to_try_again(
-        self, double: KubernetesDouble, api: KubernetesApi, status: int | None
-    ) -> None:
-        with double.failing(status), pytest.raises(Failure) as caught:
-            await api.read_secret("default", "s")
-        assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
-
 
 class TestEvent:
     async def test_another_message_is_another_event(self, double: KubernetesDouble, api: KubernetesApi) -> None:

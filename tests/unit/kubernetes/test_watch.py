@@ -13,10 +13,8 @@ from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.informer import WatchSettings
-from buildkite_connector.kubernetes.resource import BrokenConnector
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.schema.names import (
-    API_VERSION,
     GROUP,
     KIND,
     PLURAL,
@@ -76,21 +74,6 @@ async def test_what_is_made_changed_and_deleted_is_told(
         double.delete(KIND, "default", "acme")
         await hub.until(lambda: bool(hub.forgotten))
         assert hub.forgotten == [("default", "acme", uid)]
-
-
-async def test_a_spec_that_cannot_be_used_is_told_as_broken(
-    bare_double: KubernetesDouble, hub: EventHandler, watching: Watching
-) -> None:
-    older = definition()
-    schema = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
-    schema["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    bare_double.apply(older)
-    manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme", "namespace": "default"}}
-    bare_double.apply({**manifest, "spec": {"credentialsSecretRef": {"name": "s"}, "schedule": {"interval": "3x"}}})
-    async with watching.running():
-        seen = hub.there["default.acme"]
-        assert isinstance(seen, BrokenConnector)
-        assert seen.failure.message.startswith("spec.schedule.interval")
 
 
 async def test_only_the_namespaces_asked_for_are_watched(
@@ -436,16 +419,6 @@ class TestCrdDeleted:
             await hub.until(lambda: bool(hub.forgotten))
             assert hub.forgotten == [("default", "gone", uid)]
         assert severe(caplog) == []
-
-    async def test_it_can_be_stopped_meanwhile(
-        self, double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        task = watching.begin(self.SETTINGS)
-        await watching.until_ready(task)
-        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-        double.delete("CustomResourceDefinition", "", NAME)
-        await until_logged(self.SENTENCE, caplog)
-        await stop(task)
 
 
 def refused_watches(double: KubernetesDouble, status: int) -> list[Exchange]:
