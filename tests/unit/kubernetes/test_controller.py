@@ -205,6 +205,29 @@ async def test_a_resource_made_anew_under_the_same_name_is_another_connector() -
 
 
 @virtual_time
+async def test_one_made_anew_under_the_same_name_begins_once_the_former_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with process() as operator:
+        store = operator.world.store
+        discard = store.discard
+
+        async def slow(key: ConnectorKey) -> None:
+            await asyncio.sleep(30)
+            await discard(key)
+
+        monkeypatch.setattr(store, "discard", slow)
+        operator.observe("acme", uid="first")
+        await asyncio.sleep(60)
+        del operator.cluster.statuses["acme"]
+        operator.observe("acme", uid="second")
+        await asyncio.sleep(20)
+        assert len(operator.world.buildkite.collections) == 1
+        await asyncio.sleep(60)
+        assert (len(operator.world.buildkite.collections), len(store.files)) == (2, 1)
+
+
+@virtual_time
 async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_connector() -> None:
     async with process() as operator:
         operator.cluster.gone.add("uid-acme")
