@@ -9,7 +9,7 @@ from datetime import datetime
 
 from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 
-from buildkite_connector.kubernetes.requests import ApiError, Connection
+from buildkite_connector.kubernetes.connection import ApiError, Connection
 from buildkite_connector.kubernetes.schema import FIELD_MANAGER
 
 _MERGE = "application/merge-patch+json"
