@@ -1,6 +1,6 @@
 """C1 as this project speaks to it: a session with BatonService for each connector.
 
-Start at `client` (the calls), then `token` and `credentials` (who we are), `allowed_hosts` (where calls may go),
+Start at `client` (the calls), then `token` and `credentials` (who we are), `hosts` (where calls may go),
 `channel` (what connectors share), `messages` and `errors` (translation to `tasks` and `failure`).
 """
 
@@ -10,18 +10,21 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from buildkite_connector.c1.allowed_hosts import HostPattern, parse_patterns
+import httpx
+
 from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.client import C1Client
 from buildkite_connector.c1.credentials import Credentials, parse_credentials
-from buildkite_connector.c1.endpoint import Endpoint, parse_endpoint
-from buildkite_connector.c1.reachability import reach
+from buildkite_connector.c1.errors import unreached
+from buildkite_connector.c1.hosts import Endpoint, HostPattern, parse_endpoint, parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABLE, C1Settings
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.network import Network
+from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
+from buildkite_connector.timing.server_time import server_time
 
 __all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
 
@@ -83,10 +86,27 @@ class C1:
         return self._instead or self._allowed_endpoint(credentials)
 
     async def reach(self, credentials: Credentials) -> datetime | None:
-        """Ask once without a token whether C1 answers there; see `reachability`. Raises what `client` raises."""
-        channel = self._channels.acquire(self.endpoint(credentials))
+        """Ask once without a token whether C1 answers. Returns the time that its clock shows; None: it does not tell.
+
+        Any answer will do: what C1 has at `/` is its own business. Raises Failure C1_UNREACHABLE or C1_UNAVAILABLE, and
+        what `client` raises.
+        """
+        channel, deadline = self._channels.acquire(self.endpoint(credentials)), self._settings.call_timeout
         try:
-            return await reach(channel, self._settings.call_timeout, self._naming_the_host(credentials).redactor)
+            async with asyncio.timeout(deadline), channel.http.stream("HEAD", "/") as response:
+                return server_time(response.headers)
+        except TimeoutError:
+            raise Failure(
+                Reason.C1_UNAVAILABLE,
+                f"C1 at {channel.endpoint} gave no answer within {deadline:g} s{by_way_of(channel.proxy)}."
+                " Check firewall and proxy.",
+            ) from None
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
+            redactor = self._naming_the_host(credentials).redactor
+            raise Failure(
+                Reason.C1_UNREACHABLE,
+                f"C1 at {channel.endpoint} could not be reached: {unreached(error, channel, redactor)}",
+            ) from None
         finally:
             await self._channels.release(channel)
 

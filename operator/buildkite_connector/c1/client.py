@@ -74,23 +74,23 @@ class C1Client:
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
         request = hello_request(self._host_id, task_id or "", provisions=self._provisions)
-        await self._call("Hello", request, self._settings.call_timeout)
+        await self._unary("Hello", request, self._settings.call_timeout)
 
     async def next_task(self) -> Poll:
         """Ask for work; C1 may hold the answer back for a while when there is none."""
         request = baton_pb2.BatonServiceGetTaskRequest(host_id=self._host_id)
-        response = await self._call("GetTask", request, self._settings.poll_timeout)
+        response = await self._unary("GetTask", request, self._settings.poll_timeout)
         return poll_from(response, self._tokens.redactor)
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         """Tell C1 that the task is being worked on, and hear whether it still should be."""
         request = baton_pb2.BatonServiceHeartbeatRequest(host_id=self._host_id, task_id=task_id)
-        return heartbeat_from(await self._call("Heartbeat", request, self._settings.call_timeout), task_id)
+        return heartbeat_from(await self._unary("Heartbeat", request, self._settings.call_timeout), task_id)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         """Hand the task back, done or failed."""
         request = finish_request(self._host_id, task_id, outcome)
-        await self._call("FinishTask", request, self._settings.call_timeout)
+        await self._unary("FinishTask", request, self._settings.call_timeout)
 
     async def upload(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None] = lambda: None) -> None:
         """Upload the snapshot under the task. `sent`: the whole file is on its way, and C1's answer is outstanding.
@@ -99,11 +99,16 @@ class C1Client:
         C1_CLIENT_REJECTED, and for the file itself SNAPSHOT_INVALID or STORAGE_FAILED.
         """
         deadline, attempts = self._settings.upload_timeout, self._settings.upload_attempts
+
+        def once(token: AccessToken) -> Awaitable[None]:
+            call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
+            return upload_once(call, self._host_id, task_id, snapshot, self._may_send, sent)
+
         try:
             async with asyncio.timeout(deadline):
                 for attempt in range(1, attempts + 1):
                     try:
-                        return await self._upload_once(task_id, snapshot, sent)
+                        return await self._call("UploadAsset", once, deadline)
                     except Failure as failure:
                         if failure.reason not in _UPLOADED_AGAIN:
                             raise
@@ -130,25 +135,11 @@ class C1Client:
     ) -> None:
         await self.aclose()
 
-    async def _call(self, rpc: str, request: Any, deadline: float) -> Any:
-        def attempt(token: AccessToken) -> Awaitable[Any]:
-            call: Awaitable[Any] = getattr(self._stub, rpc)(request, metadata=token.metadata, timeout=deadline)
-            return call
+    async def _unary(self, rpc: str, request: Any, deadline: float) -> Any:
+        method = getattr(self._stub, rpc)
+        return await self._call(rpc, lambda token: method(request, metadata=token.metadata, timeout=deadline), deadline)
 
-        return await self._authenticated(rpc, attempt, deadline)
-
-    async def _upload_once(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None]) -> None:
-        deadline = self._settings.upload_timeout
-
-        def attempt(token: AccessToken) -> Awaitable[None]:
-            call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
-            return upload_once(call, self._host_id, task_id, snapshot, self._may_send, sent)
-
-        await self._authenticated("UploadAsset", attempt, deadline)
-
-    async def _authenticated(
-        self, rpc: str, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float
-    ) -> _Answer:
+    async def _call(self, rpc: str, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:
         """Make a call with the current token, once more with a new one if C1 refuses it, translated."""
         channel = self._channel
         if channel is None:
@@ -171,8 +162,8 @@ class C1Client:
             details,
             self._tokens.redactor,
             connecting=channel.connecting,
-            wrong_clock=self._tokens.wrong_clock,
             proxy=channel.proxy,
+            wrong_clock=self._tokens.wrong_clock,
         )
 
     async def _attempt(self, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:

@@ -39,7 +39,7 @@ class Memberships:
         self._news = asyncio.Event()
 
     def state_changed(self) -> None:
-        """The connector's state is another: what waits for it looks again."""
+        """Wake every coroutine that waits for a change of the state."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -63,7 +63,7 @@ class Memberships:
         return self._grounds_now()
 
     def allowed(self, grounds: ChangeGrounds) -> bool:
-        return transitions.may_write(self._state()) and self._grounds_now() == grounds
+        return transitions.blocked_writing(self._state()) is None and self._grounds_now() == grounds
 
     def protected_slug(self, team: TeamID) -> str | None:
         return next((each.slug for each in protected_teams(self._state()) if each.team == team), None)
