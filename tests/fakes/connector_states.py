@@ -6,32 +6,28 @@ from pathlib import Path
 
 from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.credential_transitions import CheckResult, Waits
+from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SnapshotRequest, claimed_identity
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus, SyncRecord
+from buildkite_connector.model.status import ConnectorStatus, SnapshotFile, SyncRecord
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Turns
 from fakes.connector_world import SecretCredentials
-from fakes.virtual_time import NoJitter
 
 START = Instant(datetime(2026, 3, 2, 9, 0, tzinfo=UTC), 100.0)
 CREDENTIALS = Credentials("client", "secret", "token")
 PREFLIGHT = Preflight(TokenFacts("uuid", frozenset()), Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc"))
 NEVER = 1e9
+SHARE = 0.5
+"""No surprise: the middle of each range."""
 COUNTS = Counts(100, 10, 300)
 DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answers 503.")
 REJECTED = Failure(Reason.TOKEN_REJECTED, "Buildkite rejected the token.", remedy=Remedy.CREDENTIALS)
-
-
-def waits() -> Waits:
-    return Waits(NoJitter(), Turns(0.2))
 
 
 def after(seconds: float, start: Instant = START) -> Instant:
@@ -64,7 +60,7 @@ def checked(state: ConnectorState, now: Instant = START, failure: Failure | None
         failure=failure,
         asked_buildkite=True,
     )
-    return on_credentials.check_finished(state, result, now, waits())
+    return on_credentials.check_finished(state, result, now, SHARE)
 
 
 def greeted(state: ConnectorState, now: Instant = START) -> ConnectorState:
@@ -89,23 +85,26 @@ def synced(
     staged = StagedSnapshot(SyncID(sync_id), Path("/nowhere") / sync_id, f"sha-{sync_id}", 1000, counts, scope)
     end = after(seconds, now)
     record = SyncRecord(
-        SyncID(sync_id), state.sync.trigger, now.wall, end.wall, counts, 3, 0.0, staged.sha256, staged.size
+        SyncID(sync_id),
+        state.sync.trigger,
+        now.wall,
+        end.wall,
+        counts,
+        3,
+        0.0,
+        SnapshotFile(staged.sha256, staged.size),
     )
-    return transitions.sync_succeeded(state, record, staged, end, waits())
+    return transitions.sync_succeeded(state, record, staged, end, SHARE)
 
 
 def failed(state: ConnectorState, now: Instant, failure: Failure = DOWN, sync_id: str = "sync9") -> ConnectorState:
     """After a sync that failed at once."""
-    return transitions.sync_failed(running(state, now, sync_id), failure, now, waits())
+    return transitions.sync_failed(running(state, now, sync_id), failure, now, SHARE)
 
 
 def ready(**changes: object) -> ConnectorState:
-    """Checked, greeted, with the snapshot of `sync1`, which began at START and ended 5 s later.
-
-    Its Secret is not read again, so that a test sees the actions that it is about.
-    """
-    state = synced(greeted(checked(new(**changes))), START)
-    return replace(state, check=replace(state.check, secret_due=NEVER))
+    """Checked, greeted, with the snapshot of `sync1`, which began at START and ended 5 s later."""
+    return synced(greeted(checked(new(**changes))), START)
 
 
 def asked(state: ConnectorState, now: Instant, scope: SyncScope | None = None, task: str = "task1") -> ConnectorState:

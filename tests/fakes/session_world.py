@@ -14,8 +14,7 @@ from typing import Any
 
 from buildkite_connector.c1 import C1, C1Client, open_c1, parse_credentials
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import Collection, Organization
@@ -24,9 +23,7 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slot, Slots
-from buildkite_connector.timing.spacing import Turns
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
@@ -86,8 +83,6 @@ class SessionWorld:
         self.reports = AnnouncedReports(sim)
         self.another_buildkite: Source | None = None
         self._secrets = itertools.count()
-        self._scheduler = Scheduler(clock)
-        self._running: asyncio.Task[None] | None = None
         self._connector: Connector | None = None
 
     def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source:
@@ -103,9 +98,8 @@ class SessionWorld:
         environment = Environment(
             clients=self,
             store=self.store,
-            scheduler=self._scheduler,
             clock=self.clock,
-            waits=Waits(NoJitter(), Turns(0.2)),
+            jitter=NoJitter(),
             sync_slots=Slots(4, shared=False),
             check_slots=Slots(4, shared=False),
             hello_slots=Slots(4, shared=False),
@@ -113,14 +107,14 @@ class SessionWorld:
         )
         spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)
         self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
-        self._running = asyncio.create_task(self._scheduler.run())
-        self._scheduler.add(self._connector)
+        connector = self._connector
+        connector.start()
+        self._rereading = asyncio.create_task(reread_secrets(lambda: [connector], self.clock))
 
     async def stop(self) -> None:
-        if self._connector is None or self._running is None:
+        if self._connector is None:
             return
-        self._running.cancel()
-        await asyncio.wait({self._running})
+        self._rereading.cancel()
         await self._connector.close(discard=False)
         self._connector = None
 

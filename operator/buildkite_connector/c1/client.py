@@ -114,7 +114,9 @@ class C1Client:
                             raise
                         last = failure
                     if attempt < attempts:
-                        await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, last.retry_after))
+                        await self._clock.sleep(
+                            BETWEEN_CALLS.wait(attempt, self._jitter.uniform(0.0, 1.0), last.retry_after)
+                        )
         except TimeoutError:
             raise Failure(Reason.UPLOAD_FAILED, f"The snapshot was not uploaded within {deadline:g} s.") from None
         raise Failure(

@@ -1,6 +1,6 @@
 """Service mode: one connector in one process, without a cluster, in place of the vendor's connector.
 
-Shutdown: the scheduler stops first, then the connector (its sync is cancelled, tasks go back to C1).
+At shutdown the connector's sync is cancelled and its tasks go back to C1.
 """
 
 import asyncio
@@ -15,8 +15,7 @@ from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.service_settings import ServiceSettings, generation
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.events import EventType, draft_events
@@ -37,15 +36,10 @@ from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.server import serve
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.telemetry.status_gauges import Report
-from buildkite_connector.timing.clock import SystemClock, system_jitter
-from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
-
-READ_SPACING = 0.2
-"""Seconds between two routine reads of the configuration file, should it be read that often."""
 
 
 class _Begun:
@@ -65,8 +59,8 @@ async def run_service(
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
     """
     clock, begun = SystemClock(), _Begun()
-    scheduler, monitor = Scheduler(clock), LoopMonitor(clock)
-    heard = heard_lately("the scheduler", lambda: scheduler.last_iteration, clock)
+    monitor = LoopMonitor(clock)
+    heard = heard_lately("the event loop", lambda: monitor.last, clock)
     health = Health(begun.status, heard, clock.now)
     begun_check = {"connector": health.not_ready}
     gauges = ProcessGauges(
@@ -78,7 +72,7 @@ async def run_service(
     async with serve_health(settings.health, health):
         with open_telemetry(variables, network, gauges) as telemetry:
             async with (
-                serve(settings.http_address, {"scheduler": heard}, begun_check, telemetry.scrape),
+                serve(settings.http_address, {"loop": heard}, begun_check, telemetry.scrape),
                 open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
                 open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
@@ -86,9 +80,8 @@ async def run_service(
                 environment = Environment(
                     clients=EmptyClients(startup) if settings.empty else startup,
                     store=SnapshotStore(directory, clock),
-                    scheduler=scheduler,
                     clock=clock,
-                    waits=Waits(system_jitter(), Turns(READ_SPACING)),
+                    jitter=system_jitter(),
                     sync_slots=Slots(1, shared=False),
                     check_slots=Slots(1, shared=False),
                     hello_slots=Slots(1, shared=False),
@@ -97,7 +90,7 @@ async def run_service(
                     most_tasks=settings.most_tasks,
                 )
                 begun.connector = await _begin(settings, directory, environment)
-                await _run(begun.connector, scheduler, monitor, startup)
+                await _run(begun.connector, clock, monitor, startup)
                 return startup.failure
 
 
@@ -112,7 +105,7 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     desired = DesiredState(generation(settings), spec, source, accept_shrink=settings.accept_shrink)
     sink = StatusLog(spec.host_id, _notices, state)
     connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
-    environment.scheduler.add(connector)
+    connector.start()
     logger.info(
         "the service is ready",
         extra={
@@ -124,19 +117,19 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     return connector
 
 
-async def _run(connector: Connector, scheduler: Scheduler, monitor: LoopMonitor, startup: StartupHello) -> None:
+async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, startup: StartupHello) -> None:
     """Until a signal, or until C1 refuses the first Hello."""
     async with asyncio.TaskGroup() as group:
-        acting, monitoring = group.create_task(scheduler.run()), group.create_task(monitor.run())
+        monitoring = group.create_task(monitor.run())
+        rereading = group.create_task(reread_secrets(lambda: [connector], clock))
         with signalled_end() as signalled:
             ends = {group.create_task(signalled.wait()), group.create_task(startup.refused.wait())}
             try:
-                await asyncio.wait({*ends, acting}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 logger.info("the service is shutting down")
-                for task in (*ends, monitoring, acting):
+                for task in (*ends, monitoring, rereading):
                     task.cancel()
-                await asyncio.wait({acting})
                 await connector.close(discard=False)
 
 

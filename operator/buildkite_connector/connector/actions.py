@@ -10,22 +10,10 @@ from buildkite_connector.model.tasks import TaskID
 
 
 @dataclass(frozen=True, slots=True)
-class Restore:
-    """Take up the snapshot that a former process staged."""
-
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class CheckCredentials:
     """Read the Secret; ask Buildkite when the Secret changed, or in any case (`full`)."""
 
     full: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AskToReadSecret:
-    """Wait for the connector's turn to read its Secret again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +57,4 @@ class Refuse:
     failure: Failure
 
 
-Action = Restore | CheckCredentials | AskToReadSecret | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse
+Action = CheckCredentials | OpenC1 | CloseC1 | QueueSync | CancelSync | Answer | Refuse

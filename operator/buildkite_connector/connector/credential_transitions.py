@@ -12,35 +12,22 @@ from buildkite_connector.connector.state import (
     C1Phase,
     C1Session,
     ConnectorState,
-    SecretRead,
     claimed_identity,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
-from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Turns
 
-SECRET_SECONDS = 50.0
-"""Time after which a connector asks for its turn to read its Secret again (`Waits`)."""
-INVALID_SECRET_SECONDS = 10.0
-"""The same while the credentials are invalid, so that a corrected Secret takes effect soon."""
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
+UNREAD_RECHECK_SECONDS = 10.0
+"""Shortest time to the next check while the Kubernetes API does not give the Secret."""
 _OF_KUBERNETES = frozenset({Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED})
 """Failures that say nothing of Buildkite."""
-CHECK, RESTORE = "check", "restore"
-"""Names of the actions that the state marks as under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """What decides how long to wait: randomness, and the turns in which the process reads Secrets."""
-
-    jitter: Jitter
-    reads: Turns
+CHECK = "check"
+"""Name of the action that the state marks as under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +57,15 @@ def check_started(state: ConnectorState, now: Instant, *, full: bool) -> Connect
         state.check,
         running_since=now.monotonic,
         full=full,
-        secret_read=SecretRead.NONE,
         requested_at=now.monotonic if requested else state.check.requested_at,
     )
     c1 = replace(state.c1, reopen_at=now.monotonic) if full and state.c1.ended else state.c1
     return replace(state, check=check, c1=c1)
 
 
-def secret_read_asked(state: ConnectorState) -> ConnectorState:
-    return replace(state, check=replace(state.check, secret_read=SecretRead.ASKED))
-
-
-def secret_read_due(state: ConnectorState) -> ConnectorState:
-    """The turn to read the Secret has come; a check that was begun meanwhile reads it anyway."""
-    if state.check.secret_read is not SecretRead.ASKED:
-        return state
-    return replace(state, check=replace(state.check, secret_read=SecretRead.DUE))
-
-
-def check_finished(state: ConnectorState, result: CheckResult, now: Instant, waits: Waits) -> ConnectorState:
+def check_finished(state: ConnectorState, result: CheckResult, now: Instant, share: float) -> ConnectorState:
     """A result of another generation is dropped: the next check is due at once."""
+    state = replace(state, check=replace(state.check, read_at=now.monotonic, read_wait=0.0))
     if result.generation != state.desired.generation:
         return _check_ended(state)
     unread = _unread(state, result, now)
@@ -97,7 +73,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
     nothing_new = not state.check.full and (unread or (result.failure is None and not result.asked_buildkite))
     served = state.check.sync_request if nothing_new else result.sync_request
     if unread:
-        return _secret_unread(_check_ended(state), result, served, now, waits)
+        return _secret_unread(_check_ended(state), result, served, now, share)
     state = _credentials_read(state, result.credentials, now)
     check = replace(
         state.check,
@@ -111,7 +87,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
     if result.failure is not None:
         missing = result.missing_scopes or check.missing_scopes
         check = replace(check, preflight=None, missing_scopes=missing, write_failure=None)
-        return credentials_failed(replace(state, check=check), result.failure, now, waits)
+        return credentials_failed(replace(state, check=check), result.failure, now, share)
     if result.asked_buildkite:
         if check.failure is not None and state.records.consecutive_failures:
             state = _due_at_once(state, now)
@@ -125,20 +101,19 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, wai
         )
         if result.write_failure is not None:
             check = replace(check, full_due=now.monotonic + RECHECK_SECONDS)
-    return _secret_read_later(replace(state, check=check), now, waits)
+    return replace(state, check=check)
 
 
-def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
-    """Syncs stop until a check succeeds."""
+def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, share: float) -> ConnectorState:
+    """Syncs stop until a check succeeds. `share`, 0.0 to 1.0, spreads the wait for the next one (`Backoff.wait`)."""
     failures = state.check.failures + 1
     wait = RECHECK_SECONDS
     if failure.remedy is Remedy.RETRY:
-        wait = BETWEEN_SYNCS.wait(failures, waits.jitter, failure.retry_after)
+        wait = BETWEEN_SYNCS.wait(failures, share, failure.retry_after)
     check = replace(state.check, failure=failure.without_traceback(), failures=failures, full_due=now.monotonic + wait)
     asked = 0.0 if failure.reason in _OF_KUBERNETES else failure.retry_after or 0.0
     blocked = now.monotonic + min(asked, LONGEST_RETRY_AFTER)
-    state = replace(state, check=check, sync_blocked_until=max(state.sync_blocked_until, blocked))
-    return _secret_read_later(state, now, waits)
+    return replace(state, check=check, sync_blocked_until=max(state.sync_blocked_until, blocked))
 
 
 def _check_ended(state: ConnectorState) -> ConnectorState:
@@ -160,20 +135,22 @@ def _unread(state: ConnectorState, result: CheckResult, now: Instant) -> bool:
 
 
 def _secret_unread(
-    state: ConnectorState, result: CheckResult, served: str | None, now: Instant, waits: Waits
+    state: ConnectorState, result: CheckResult, served: str | None, now: Instant, share: float
 ) -> ConnectorState:
     """A connector that works goes on with what it has; the failure stops one that was never checked."""
-    if result.failure is None or state.checked:
-        failure, check = result.failure, state.check
-        wait = max(INVALID_SECRET_SECONDS, (failure and failure.retry_after) or 0.0)
-        due = now.monotonic + wait
-        check = replace(check, sync_request=served, secret_due=due, full_due=max(check.full_due, due))
+    failure = result.failure
+    asked = (failure and failure.retry_after) or 0.0
+    state = replace(state, check=replace(state.check, read_wait=asked))
+    if failure is None or state.checked:
+        check = state.check
+        due = now.monotonic + max(UNREAD_RECHECK_SECONDS, asked)
+        check = replace(check, sync_request=served, full_due=max(check.full_due, due))
         if failure is not None and (check.unread is None or check.unread.reason is not failure.reason):
             since = now.monotonic if check.unread is None else check.unread_since
             check = replace(check, unread=_stale(failure), unread_since=since)
         return replace(state, check=check)
     check = replace(state.check, generation=result.generation, sync_request=served, preflight=None, unread=None)
-    return credentials_failed(replace(state, check=check), result.failure, now, waits)
+    return credentials_failed(replace(state, check=check), failure, now, share)
 
 
 def _stale(failure: Failure) -> Failure:
@@ -190,14 +167,6 @@ def _credentials_read(state: ConnectorState, credentials: Credentials | None, no
         state = replace(state, collected_for=replace(collected, credentials=credentials))
     changed = before is not None or (collected is not None and collected.credentials not in (None, credentials))
     return _due_at_once(state, now) if changed else state
-
-
-def _secret_read_later(state: ConnectorState, now: Instant, waits: Waits) -> ConnectorState:
-    every = SECRET_SECONDS
-    if state.blocked_by is not None:
-        every = INVALID_SECRET_SECONDS
-    due = now.monotonic + waits.jitter.uniform(0.8 * every, every)
-    return replace(state, check=replace(state.check, secret_due=due))
 
 
 def _due_at_once(state: ConnectorState, now: Instant) -> ConnectorState:
@@ -237,7 +206,7 @@ def c1_answered(state: ConnectorState) -> ConnectorState:
     return replace(state, c1=replace(state.c1, failure=None))
 
 
-def c1_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
+def c1_failed(state: ConnectorState, failure: Failure, now: Instant) -> ConnectorState:
     """C1 does not answer any more, or refused the client, or this side failed: then the session has ended."""
     final = failure.remedy is not Remedy.RETRY or failure.reason is Reason.INTERNAL_ERROR
     before = state.c1.failure
@@ -246,8 +215,7 @@ def c1_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wait
     session = replace(state.c1, settled=True, failure=failure.without_traceback())
     if not final:
         return replace(state, c1=session)
-    session = replace(session, ended=True, reopen_at=now.monotonic + RECHECK_SECONDS)
-    return _secret_read_later(replace(state, c1=session), now, waits)
+    return replace(state, c1=replace(session, ended=True, reopen_at=now.monotonic + RECHECK_SECONDS))
 
 
 def holder_changed(state: ConnectorState, holder: str | None) -> ConnectorState:
@@ -255,9 +223,9 @@ def holder_changed(state: ConnectorState, holder: str | None) -> ConnectorState:
 
 
 def failed_unexpectedly(
-    state: ConnectorState, what: str, error: Exception, now: Instant, waits: Waits
+    state: ConnectorState, what: str, error: Exception, now: Instant, share: float
 ) -> ConnectorState:
-    """An error in the operator itself ended the action `what`; a check and a restore that are under way go on.
+    """An error in the operator itself ended the action `what`; a check that is under way goes on.
 
     The error's own text is not repeated: it may hold anything. The desired state counts as checked, so that a check
     that breaks again and again is repeated at intervals.
@@ -265,6 +233,5 @@ def failed_unexpectedly(
     desired = state.desired
     check = replace(state.check, generation=desired.generation, sync_request=desired.sync_request, preflight=None)
     if what == CHECK:
-        check = replace(check, running_since=None, full=False)
-    restoring = state.restoring and what != RESTORE
-    return credentials_failed(replace(state, check=check, restoring=restoring), internal_error(error), now, waits)
+        check = replace(check, running_since=None, full=False, read_at=now.monotonic)
+    return credentials_failed(replace(state, check=check), internal_error(error), now, share)

@@ -11,21 +11,18 @@ from datetime import datetime, timedelta
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
-    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
     OpenC1,
     QueueSync,
     Refuse,
-    Restore,
 )
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
     C1Phase,
     ConnectorState,
     DesiredState,
-    SecretRead,
     SnapshotRequest,
     SyncPhase,
     claimed_identity,
@@ -42,6 +39,10 @@ from buildkite_connector.timing.clock import Instant
 
 REQUESTS_APART = 10.0
 """Seconds between the begins of two syncs that are requested by annotation; the last request is always honoured."""
+SECRET_SECONDS = 50.0
+"""Time after which the Secret of a connector that works is read again."""
+INVALID_SECRET_SECONDS = 8.0
+"""The same while it does not work, so that a corrected Secret takes effect within 10 seconds."""
 CLOCK_WENT_BACK = timedelta(minutes=1)
 """The wall clock was set back when the last sync ended later than now by more than this."""
 
@@ -49,7 +50,6 @@ CLOCK_WENT_BACK = timedelta(minutes=1)
 def decide(state: ConnectorState, now: Instant) -> list[Action]:
     """What must be begun or ended now. Empty when all is under way."""
     return [
-        *_restore(state),
         *_check(state, now),
         *_c1(state, now),
         *_requests(state, now),
@@ -70,6 +70,15 @@ def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
     return None
 
 
+def reread_at(state: ConnectorState) -> float | None:
+    """When to read the Secret again, in monotonic seconds; None while suspended, or while a check reads it anyway."""
+    check, desired = state.check, state.desired
+    if desired.spec.suspend or check.running_since is not None or check.generation != desired.generation:
+        return None
+    well = state.blocked_by is None and check.unread is None
+    return check.read_at + max(SECRET_SECONDS if well else INVALID_SECRET_SECONDS, check.read_wait)
+
+
 def wake_at(state: ConnectorState, now: Instant) -> float | None:
     """Monotonic seconds; None: not until something happens."""
     times = [*_wake_times(state, now)]
@@ -86,7 +95,7 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
         if isinstance(schedule, Interval):
             reach = now.wall + timedelta(seconds=schedule.seconds * (1 + JITTER))
         else:
-            reach = next_time(schedule, now.wall, None)
+            reach = next_time(schedule, now.wall)
     except Failure:
         return now.wall  # the check reports the schedule
     if status.consecutive_failures:
@@ -95,11 +104,6 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
 
 
 # Each part of the decision
-
-
-def _restore(state: ConnectorState) -> Iterator[Action]:
-    if state.restoring and not state.restore_begun and state.records.last_sync is not None:
-        yield Restore(state.records.last_sync.snapshot_sha256)
 
 
 def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
@@ -113,10 +117,6 @@ def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
     again = failed and check.full_due <= now.monotonic
     if unchecked or asked_again or again:
         yield CheckCredentials(full=True)
-    elif check.secret_read is SecretRead.DUE:
-        yield CheckCredentials(full=False)
-    elif check.secret_due <= now.monotonic and check.secret_read is SecretRead.NONE:
-        yield AskToReadSecret()
 
 
 def _c1(state: ConnectorState, now: Instant) -> Iterator[Action]:
@@ -272,8 +272,6 @@ def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
 def _check_times(state: ConnectorState) -> Iterator[float]:
     check = state.check
     if check.running_since is None:
-        if check.secret_read is SecretRead.NONE:
-            yield check.secret_due
         if state.check_requested:
             yield max(check.requested_at + REQUESTS_APART, state.sync_blocked_until)
         if check.write_failure is not None:

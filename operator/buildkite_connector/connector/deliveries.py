@@ -76,7 +76,7 @@ class Deliveries:
         if task.other_engine:
             asked = {"connector": self._name, "task_id": task.id, "asked": task.other_engine}
             logger.warning("C1 asked for another form of the file and got sqlite", extra=asked)
-        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now, task.other_engine))
+        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now))
 
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
         self._apply(lambda state, _: transitions.delivery_failed(state, snapshot, failure))

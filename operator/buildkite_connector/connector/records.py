@@ -73,13 +73,11 @@ def sync_failed(
     )
 
 
-def delivered(
-    records: ConnectorStatus, file: StagedSnapshot, task: TaskID, time: datetime, engine_asked: str = ""
-) -> ConnectorStatus:
+def delivered(records: ConnectorStatus, file: StagedSnapshot, task: TaskID, time: datetime) -> ConnectorStatus:
     """C1 took `file` under the task. What its scope leaves out counts as it did at the delivery before."""
-    before = records.last_delivery.counts if records.last_delivery else Counts()
+    before = records.last_delivery.counts if records.last_delivery else Counts(0, 0, 0)
     counts = in_scope(file.counts, file.scope, before)
-    record = DeliveryRecord(time, task, file.sync_id, file.sha256, file.size, counts, engine_asked)
+    record = DeliveryRecord(time, task, file.sync_id, file.sha256, file.size, counts)
     return replace(records, last_delivery=record)
 
 

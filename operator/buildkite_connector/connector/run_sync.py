@@ -15,7 +15,7 @@ from buildkite_connector.model.observer import Operation, Result, Work
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
-from buildkite_connector.model.status import SyncRecord
+from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.ports import Source
 from buildkite_connector.timing.slots import Slot
 
@@ -93,8 +93,7 @@ async def _run(
         staged.counts,
         report.requests,
         round(report.throttled_seconds, 1),
-        staged.sha256,
-        staged.size,
+        SnapshotFile(staged.sha256, staged.size),
     )
     _log(name, record, collection, env.clock.monotonic() - started.monotonic)
     return record, staged, covered, sight_of(collection.directory, preflight.token)
@@ -162,6 +161,6 @@ def _log(name: str, record: SyncRecord, collection: Collection, seconds: float) 
             "teams_gone": report.teams_gone,
             "accounts_added": report.accounts_added,
             "seconds": round(seconds, 2),
-            "bytes": record.snapshot_bytes,
+            "bytes": record.snapshot.bytes,
         },
     )

@@ -56,22 +56,15 @@ class Inputs:
         return self.generation == other.generation and (not known or self.credentials == other.credentials)
 
 
-class SecretRead(Enum):
-    """NONE: not asked for. ASKED: the connector waits for its turn to read its Secret. DUE: the turn has come."""
-
-    NONE = auto()
-    ASKED = auto()
-    DUE = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """What is known of the credentials. `failure` blocks syncs; a check without one found all in order.
 
     `write_failure`: why memberships cannot be changed, while provisioning is enabled; syncs go on.
     `generation` and `sync_request` are those that the last check saw, -1 when there was none; `requested_at` is when
-    the last one began that a request asked for. `secret_due` is when the connector asks for its turn to read the Secret
-    again, `secret_read` how far that is; `full_due` when Buildkite is asked again although the Secret is the same.
+    the last one began that a request asked for. `read_at` is when the Secret was last read, `read_wait` for how many
+    seconds the API server asked not to be asked again; `full_due` when Buildkite is asked again although the Secret is
+    the same.
     `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
     `unread`: why the Secret of a connector that works cannot be read any more, since `unread_since`.
     """
@@ -83,12 +76,12 @@ class Check:
     missing_scopes: tuple[str, ...] = ()
     failure: Failure | None = None
     failures: int = 0
-    secret_due: float = 0.0
+    read_at: float = float("-inf")
+    read_wait: float = 0.0
     full_due: float = 0.0
     running_since: float | None = None
     full: bool = False
     write_failure: Failure | None = None
-    secret_read: SecretRead = SecretRead.NONE
     requested_at: float = float("-inf")
     unread: Failure | None = None
     unread_since: float = 0.0
@@ -173,10 +166,8 @@ class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
-    `restoring`: what a former process left is not taken up yet; `restored_serves`: nothing says that the resource or
-    its Secret changed since that was taken. `collected_for`: the inputs of the newest snapshot,
-    `collected_at` when its sync began, -inf for one of a former process.
-    `staged` is always of the whole scope that its sync had.
+    `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
+    process. `staged` is always of the whole scope that its sync had.
     `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
     becomes of the wall clock. `requested_at`: when the last sync began that was requested by annotation, in monotonic
     seconds.
@@ -187,9 +178,6 @@ class ConnectorState:
     desired: DesiredState
     desired_since: float
     records: ConnectorStatus
-    restoring: bool = False
-    restore_begun: bool = False
-    restored_serves: bool = False
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
@@ -244,13 +232,7 @@ class ConnectorState:
     @property
     def can_sync(self) -> bool:
         """Whether a sync could start now; C1 out of reach is no reason not to."""
-        return (
-            not self.restoring
-            and not self.desired.spec.suspend
-            and self.checked
-            and self.blocked_by is None
-            and self.c1.settled
-        )
+        return not self.desired.spec.suspend and self.checked and self.blocked_by is None and self.c1.settled
 
     def secret_is_late(self, now: Instant) -> bool:
         """Whether a missing Secret may still be on its way, as when another operator makes it."""

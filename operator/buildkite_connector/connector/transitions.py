@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from buildkite_connector.connector import records
-from buildkite_connector.connector.credential_transitions import Waits, credentials_failed
+from buildkite_connector.connector.credential_transitions import credentials_failed
 from buildkite_connector.connector.decisions import CLOCK_WENT_BACK, farthest_next_sync, why_sync
 from buildkite_connector.connector.sight import Sight, seen
 from buildkite_connector.connector.state import (
@@ -42,7 +42,6 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
     known = restored is not None and restored.observed_generation == desired.generation
     interrupted = status.phase is Phase.SYNCING
     next_sync = status.next_sync_time
-    due = next_sync is None or next_sync <= now.wall or records.awaits_change(status)
     if not known or interrupted:
         status = records.change_seen(status, now.wall)
     elif next_sync is not None:
@@ -51,13 +50,21 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         desired=desired,
         desired_since=now.monotonic if not known else float("-inf"),
         records=status,
-        restoring=restored is not None and status.last_sync is not None,
-        restored_serves=known and not interrupted and not due and not status.consecutive_failures,
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(restored),
         sync_blocked_until=blocked_until,
         retry_at=_retry_at(status, now) if known and not interrupted else float("inf"),
     )
+
+
+def still_serves(desired: DesiredState, left: ConnectorStatus, now: Instant) -> bool:
+    """Whether the snapshot that a former process staged may answer tasks: nothing can have changed since it was taken.
+
+    What a killed process changed last of a membership, nobody knows.
+    """
+    due = left.next_sync_time is None or left.next_sync_time <= now.wall or records.awaits_change(left)
+    known = left.observed_generation == desired.generation and left.phase is not Phase.SYNCING
+    return known and not due and not left.consecutive_failures and not desired.spec.provisioning.enabled
 
 
 def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) -> ConnectorState:
@@ -66,21 +73,6 @@ def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) 
         return replace(state, desired=desired)
     due = records.change_seen(state.records, now.wall)
     return replace(state, desired=desired, desired_since=now.monotonic, records=due)
-
-
-def restore_started(state: ConnectorState) -> ConnectorState:
-    return replace(state, restore_begun=True)
-
-
-def snapshot_restored(state: ConnectorState, staged: StagedSnapshot | None) -> ConnectorState:
-    """A file that may be older than a change of the resource or its Secret, or than the staged one, answers no task.
-
-    Nor does one that may be older than a change of a membership: what a killed process changed last, nobody knows.
-    """
-    may_contradict = state.desired.spec.provisioning.enabled
-    if state.staged is not None or not state.restored_serves or may_contradict:
-        return replace(state, restoring=False)
-    return replace(state, restoring=False, staged=staged)
 
 
 # The sync
@@ -135,20 +127,21 @@ def sync_succeeded(
     record: SyncRecord,
     staged: StagedSnapshot,
     now: Instant,
-    waits: Waits,
+    share: float,
     covered: int = 0,
     sight: Sight | None = None,
 ) -> ConnectorState:
     """The snapshot is staged in place of the one before. After an edit meanwhile the next sync is due at once.
 
-    `covered`: the number of `TeamChanges` up to which it shows all changes. `sight`: what else the sync saw.
+    `share`, 0.0 to 1.0, spreads the next sync. `covered`: the number of `TeamChanges` up to which it shows all changes.
+    `sight`: what else the sync saw.
     """
     run = state.sync
     inputs = run.inputs if run is not None else None
     current = inputs is not None and inputs.same(state.inputs)
     if sight is not None and current:
         state = seen(state, sight)
-    next_sync = next_time(state.desired.spec.schedule, record.started_at, waits.jitter) if current else now.wall
+    next_sync = next_time(state.desired.spec.schedule, record.started_at, share) if current else now.wall
     return replace(
         state,
         sync=None,
@@ -164,7 +157,7 @@ def sync_succeeded(
     )
 
 
-def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Waits) -> ConnectorState:
+def sync_failed(state: ConnectorState, failure: Failure, now: Instant, share: float) -> ConnectorState:
     """The next sync waits for the backoff, or longer where Buildkite said so; then the wait holds for all triggers.
 
     What new credentials or an edit must fix blocks syncs altogether; where they came meanwhile, the next sync, with
@@ -186,7 +179,7 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
     if failure.remedy is not Remedy.RETRY and run.inputs is not None and not run.inputs.same(state.inputs):
         # The sync's end is the time of the next: `records.awaits_change` tells a process after this one.
         return replace(state, sync=None, records=recorded(next_sync=now.wall))
-    wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, waits.jitter, failure.retry_after)
+    wait = BETWEEN_SYNCS.wait(state.records.consecutive_failures + 1, share, failure.retry_after)
     blocked = now.monotonic + min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
     state = replace(
         state,
@@ -198,7 +191,7 @@ def sync_failed(state: ConnectorState, failure: Failure, now: Instant, waits: Wa
     )
     if failure.remedy is Remedy.RETRY or run.inputs is None:
         return state
-    return credentials_failed(state, failure, now, waits)
+    return credentials_failed(state, failure, now, share)
 
 
 # Snapshots for C1's tasks
@@ -213,14 +206,12 @@ def request_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
     return replace(state, requests=tuple(each for each in state.requests if each.task != task))
 
 
-def delivered(
-    state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant, engine_asked: str = ""
-) -> ConnectorState:
+def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, now: Instant) -> ConnectorState:
     """C1 has `file`, which is the staged snapshot or was derived from it. The same again changes no record."""
     last = state.records.last_delivery
     if last is not None and (last.task_id, last.sha256) == (task, file.sha256):
         return replace(state, delivery_failure=None)
-    record = records.delivered(state.records, file, task, now.wall, engine_asked)
+    record = records.delivered(state.records, file, task, now.wall)
     return replace(state, delivery_failure=None, records=record)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Annotated, NewType
 
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 
@@ -42,9 +42,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    id: str
-    slug: OrganizationSlug
-    name: str
+    """The organization that the API token was found to reach."""
+
+    id: Annotated[str, "Buildkite's id of it."]
+    slug: Annotated[OrganizationSlug, "Its slug."]
+    name: Annotated[str, "Its name."]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ class Membership:
 class Counts:
     """How much a directory holds: what a person compares and the shrink guard guards."""
 
-    accounts: int = 0
-    teams: int = 0
-    memberships: int = 0
+    accounts: Annotated[int, "Accounts in the snapshot."]
+    teams: Annotated[int, "Teams in the snapshot."]
+    memberships: Annotated[int, "Memberships of accounts in teams in the snapshot."]
 
     def within(self, scope: SyncScope) -> "Counts":
         """What is left of them in a snapshot of `scope`."""

@@ -146,7 +146,7 @@ class _Change:
             self._wrote = True
             fields = {"connector": self._ports.name, "task_id": self._task.id, "error": failure.message}
             logger.warning("a change may have been lost; the membership is read again", extra=fields)
-            wait = BETWEEN_CALLS.wait(self._writes, self._ports.jitter, failure.retry_after)
+            wait = BETWEEN_CALLS.wait(self._writes, self._ports.jitter.uniform(0.0, 1.0), failure.retry_after)
             await self._ports.clock.sleep(wait)
             return False
         self._wrote = True

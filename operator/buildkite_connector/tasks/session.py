@@ -202,7 +202,7 @@ class C1Session:
             self._ports.listener.c1_failed(failure)
         if refused:
             return None
-        return BETWEEN_CALLS.wait(self._failures, self._ports.jitter, failure.retry_after)
+        return BETWEEN_CALLS.wait(self._failures, self._ports.jitter.uniform(0.0, 1.0), failure.retry_after)
 
     # One task
 
@@ -320,7 +320,8 @@ class C1Session:
                     lost = failure.reason in {Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE}
                     if not lost or attempt == FINISH_ATTEMPTS:
                         return False
-                    await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._ports.jitter, failure.retry_after))
+                    wait = BETWEEN_CALLS.wait(attempt, self._ports.jitter.uniform(0.0, 1.0), failure.retry_after)
+                    await self._clock.sleep(wait)
                 else:
                     return True
         except asyncio.CancelledError:

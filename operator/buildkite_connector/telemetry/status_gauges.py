@@ -184,7 +184,7 @@ def _count(what: str) -> Callable[[Report], Iterator[Reading]]:
 
 def _size(report: Report) -> float | None:
     sync = report.status.last_sync
-    return float(sync.snapshot_bytes) if sync is not None else None
+    return float(sync.snapshot.bytes) if sync is not None else None
 
 
 _FAILURES = "Syncs that failed since the last that succeeded."
@@ -217,7 +217,7 @@ GAUGES = (
         "token.expiry.timestamp",
         "s",
         "When the Buildkite API token expires. Seconds since 1970.",
-        _moment(lambda status: status.token_expires_at),
+        _moment(lambda status: status.token.expires_at),
     ),
     StatusGauge("snapshot.accounts", "{account}", "Accounts in the newest snapshot.", _count("accounts")),
     StatusGauge("snapshot.teams", "{team}", "Teams in the newest snapshot.", _count("teams")),

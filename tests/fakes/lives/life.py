@@ -14,17 +14,14 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.actions import (
     Action,
     Answer,
-    AskToReadSecret,
     CancelSync,
     CheckCredentials,
     CloseC1,
     OpenC1,
     QueueSync,
     Refuse,
-    Restore,
 )
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.decisions import decide, wake_at
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
 from buildkite_connector.connector.status_hold import hold_status
@@ -36,7 +33,6 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Turns
 from fakes.lives.account import BrokenPromise, Check, Failed, Sync, Task, Unread, cut, promise
 from fakes.lives.choices import GOOD, START
 
@@ -57,7 +53,6 @@ class Life:
     holder: str | None = None
     check: Check | None = None
     check_failed_at: tuple[float, float] | None = None
-    restoring: str | None = None
     c1_open: bool = False
     c1_closing: bool = False
     sync: SyncPhase | None = None
@@ -82,12 +77,7 @@ class Life:
 
     def __post_init__(self) -> None:
         self.state = transitions.begin(self.desired, None, self.now)
-        self.waits = Waits(self, Turns(0.2))
         self.apply()
-
-    def uniform(self, low: float, high: float) -> float:
-        """The life is its own source of randomness."""
-        return low + (high - low) * self.luck
 
     def number(self) -> int:
         self.numbers += 1
@@ -135,10 +125,6 @@ class Life:
             acts = isinstance(action, CheckCredentials | OpenC1 | QueueSync | Answer)
             promise(not acts, "a suspended connector does not act", action)
         match action:
-            case Restore(sha256=sha256):
-                promise(self.restoring is None, BEGUN_ONCE, action)
-                self.restoring = sha256
-                self.state = transitions.restore_started(self.state)
             case CheckCredentials(full=full):
                 promise(self.check is None, BEGUN_ONCE, action)
                 asked = (self.desired.generation, self.desired.sync_request)
@@ -148,10 +134,6 @@ class Life:
                 self.check = Check(self.state.desired, self.state.check.credentials, full)
                 self.check_requested()
                 self.state = on_credentials.check_started(self.state, self.now, full=full)
-            case AskToReadSecret():
-                self.state = on_credentials.secret_read_asked(self.state)
-                if self.luck < 1.0:  # nobody else waits for a turn
-                    self.state = on_credentials.secret_read_due(self.state)
             case OpenC1(identity=identity):
                 promise(not self.c1_open, BEGUN_ONCE, action)
                 self.c1_open = True

@@ -31,7 +31,7 @@ def c1_fails(life: Life, number: int) -> bool:
     if not life.c1_open or life.state.c1.ended:
         return False
     failure = pick(choices.C1_FINAL, number) if number >= 200 else pick(choices.C1_PASSING, number)
-    life.apply(lambda state: on_credentials.c1_failed(state, failure, life.now, life.waits))
+    life.apply(lambda state: on_credentials.c1_failed(state, failure, life.now))
     return True
 
 

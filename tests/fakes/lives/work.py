@@ -6,14 +6,16 @@ from pathlib import Path
 
 from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.actions import CheckCredentials
 from buildkite_connector.connector.credential_transitions import CheckResult
-from buildkite_connector.connector.state import SecretRead, SyncPhase
+from buildkite_connector.connector.decisions import reread_at
+from buildkite_connector.connector.state import SyncPhase
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.model.status import SyncRecord
+from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from fakes.lives import choices
@@ -50,16 +52,18 @@ def end_check(life: Life, failure: Failure | None) -> bool:
         result = CheckResult(generation, request, credentials, choices.PREFLIGHT, asked_buildkite=True)
     if generation == life.desired.generation:
         _learn(life, result)
-    life.apply(lambda state: on_credentials.check_finished(state, result, life.now, life.waits))
+    life.apply(lambda state: on_credentials.check_finished(state, result, life.now, life.luck))
     return True
 
 
-def its_turn_comes(life: Life) -> bool:
-    """To read its Secret."""
-    if life.state.check.secret_read is not SecretRead.ASKED or life.check is not None:
+def its_secret_is_read_again(life: Life) -> bool:
+    """Once it is due; in a process with many connectors later."""
+    at = reread_at(life.state)
+    if at is None or at > life.now.monotonic:
         return False
-    life.apply(on_credentials.secret_read_due)
-    return life.check is not None  # a suspended connector reads nothing
+    life.begin(CheckCredentials(full=False))
+    life.apply()
+    return True
 
 
 def _spec_failure(life: Life) -> Failure | None:
@@ -118,20 +122,8 @@ def an_action_breaks(life: Life, number: int) -> bool:
     _check_failed(life, choices.INTERNAL)
     error = RuntimeError("unexpected")
     life.apply(
-        lambda state: on_credentials.failed_unexpectedly(state, on_credentials.CHECK, error, life.now, life.waits)
+        lambda state: on_credentials.failed_unexpectedly(state, on_credentials.CHECK, error, life.now, life.luck)
     )
-    return True
-
-
-def the_file_is_restored(life: Life, number: int) -> bool:
-    sha256 = life.restoring
-    if sha256 is None:
-        return False
-    life.restoring = None
-    staged = life.files.get(sha256)
-    life.apply(lambda state: transitions.snapshot_restored(state, staged))
-    if staged is not None and life.state.staged is not staged:
-        del life.files[sha256]
     return True
 
 
@@ -170,12 +162,14 @@ def finish_sync(life: Life, number: int) -> None:
     counts = cut(pick(choices.COUNTS, number), scope)
     staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope)
     started = run.started.wall
-    record = SyncRecord(run.id, run.trigger, started, now.wall, counts, 3, 0.0, staged.sha256, staged.size)
+    record = SyncRecord(
+        run.id, run.trigger, started, now.wall, counts, 3, 0.0, SnapshotFile(staged.sha256, staged.size)
+    )
     life.sync, life.failed, life.failures = None, None, 0
     life.files[staged.sha256] = staged
     life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)
     current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
-    life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.waits))
+    life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.luck))
     if current:
         _next_sync_is_as_scheduled(life, run.started.wall)
 
@@ -204,4 +198,4 @@ def fail_sync(life: Life, failure: Failure) -> None:
     life.failed = Failed(now.wall + timedelta(seconds=wait - 1e-5), excused=meanwhile or not current)
     if failure.remedy is not Remedy.RETRY and current:
         _check_failed(life, failure)
-    life.apply(lambda state: transitions.sync_failed(state, failure, now, life.waits))
+    life.apply(lambda state: transitions.sync_failed(state, failure, now, life.luck))

@@ -11,14 +11,14 @@ from buildkite_connector.connector.actions import (
     QueueSync,
     Refuse,
 )
-from buildkite_connector.connector.conditions import find
+from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import decide, why_sync
 from buildkite_connector.connector.state import Check, ConnectorState
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import Trigger
+from buildkite_connector.model.status import ConditionType, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
@@ -171,7 +171,9 @@ def test_a_held_snapshot_is_refused_with_the_sentence_that_the_status_has() -> N
     state = asked(state, after(HOUR + 10))
     told = refusal(state, after(HOUR + 10))
     assert told.reason is Reason.SHRINK_HELD
-    assert told.message == find(state, after(HOUR + 10)).held
+    delivered_condition = derive_status(state, after(HOUR + 10)).condition(ConditionType.DELIVERED)
+    assert delivered_condition is not None
+    assert told.message == delivered_condition.message
 
 
 def test_a_held_snapshot_that_a_person_let_go_answers() -> None:

@@ -16,7 +16,6 @@ from buildkite_connector.model.schedule import Cron
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slot, Slots
 from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT, REJECTED
@@ -49,7 +48,7 @@ class Bench(World):
         self.source_port = Source()
         self.clients: list[tuple[Credentials, ConnectorSpec]] = []
         self.writers: list[Credentials] = []
-        self.env: Environment = self.environment(Scheduler(self.clock))
+        self.env: Environment = self.environment()
         self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
 
     def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import Action, AskToReadSecret, CheckCredentials, CloseC1, OpenC1
-from buildkite_connector.connector.credential_transitions import check_started, secret_read_asked, secret_read_due
+from buildkite_connector.connector.actions import Action, CheckCredentials, CloseC1, OpenC1
+from buildkite_connector.connector.credential_transitions import check_started
 from buildkite_connector.connector.decisions import decide
 from buildkite_connector.connector.state import C1Identity, C1Phase, ConnectorState
 from fakes.connector_states import NEVER, REJECTED, START, after, checked, desired, new, ready, running
 
 HOUR = 3600.0
-FULL, SECRET_ONLY = CheckCredentials(full=True), CheckCredentials(full=False)
+FULL = CheckCredentials(full=True)
 HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("client", "older", "default.acme")
 
 
@@ -30,8 +30,8 @@ def with_request(state: ConnectorState) -> ConnectorState:
 
 
 def rejected() -> ConnectorState:
-    """Checked and rejected; neither the Secret nor Buildkite is due."""
-    return with_check(checked(ready(), START, REJECTED), secret_due=NEVER, full_due=NEVER)
+    """Checked and rejected; Buildkite is not due."""
+    return with_check(checked(ready(), START, REJECTED), full_due=NEVER)
 
 
 # Checks
@@ -57,17 +57,6 @@ def test_credentials_that_fail_are_checked_again_at_their_time() -> None:
     assert decide(state, after(299.999)) == []
     assert decide(state, after(300)) == [FULL]
     assert decide(with_check(ready(), full_due=START.monotonic), after(300)) == []
-
-
-def test_the_secret_is_read_again_when_it_is_due_and_the_turn_has_come() -> None:
-    state = with_check(ready(), secret_due=after(45).monotonic)
-    assert decide(state, after(44.999)) == []
-    assert decide(state, after(45)) == [AskToReadSecret()]
-    state = secret_read_asked(state)
-    assert decide(state, after(46)) == []
-    state = secret_read_due(state)
-    assert decide(state, after(47)) == [SECRET_ONLY]
-    assert decide(check_started(state, after(47), full=False), after(48)) == []
 
 
 # The session with C1

@@ -12,9 +12,9 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_world import (
     C1,
+    HOUR,
     KEY,
     MINUTE,
     Buildkite,
@@ -73,8 +73,8 @@ class Watched(World):
         self.services.append((credentials, spec))
         return super().task_service(credentials, spec)
 
-    def environment(self, scheduler: Scheduler) -> Environment:
-        return replace(super().environment(scheduler), observer=self.observer, new_sync_id=self.sync_id, most_tasks=1)
+    def environment(self) -> Environment:
+        return replace(super().environment(), observer=self.observer, new_sync_id=self.sync_id, most_tasks=1)
 
     def sync_id(self, now: datetime) -> SyncID:
         self.times.append(now)
@@ -200,7 +200,7 @@ async def test_a_deleted_connector_discards_its_own_files_and_only_a_deleted_one
 
 
 @virtual_time
-async def test_closing_leaves_nothing_running_and_the_scheduler_asks_no_more() -> None:
+async def test_closing_leaves_nothing_running_and_what_is_closed_does_not_begin_again() -> None:
     before = asyncio.all_tasks()
     async with ready_world() as world:
         world.annotate(sync_request="now")
@@ -208,7 +208,7 @@ async def test_closing_leaves_nothing_running_and_the_scheduler_asks_no_more() -
         await asyncio.sleep(1)
     assert asyncio.all_tasks() == before
     polls = world.c1.polls
-    world.session.step()
+    world.session.start()
     await asyncio.sleep(10 * MINUTE)
     assert (world.c1.polls, world.c1.closed, asyncio.all_tasks()) == (polls, 1, before)
     assert world.c1.finished.keys() <= {TaskID("task1")}
@@ -219,23 +219,20 @@ async def test_a_closed_connector_is_stepped_no_more() -> None:
     steps = []
 
     class Counted(Connector):
-        def step(self) -> None:
+        def _step(self) -> None:
             steps.append(self.name)
-            super().step()
+            super()._step()
 
     world = World()
-    scheduler = Scheduler(world.clock)
-    connector = Counted(KEY, world.order, None, world.reports, world.environment(scheduler))
-    scheduler.add(connector)
-    runner = asyncio.create_task(scheduler.run())
-    await asyncio.sleep(10 * MINUTE)
+    connector = Counted(KEY, world.order, None, world.reports, world.environment())
+    connector.start()
+    await asyncio.sleep(10 * HOUR)
     assert len(steps) > 5
     await connector.close(discard=False)
     steps.clear()
-    await asyncio.sleep(10 * MINUTE)
+    connector.start()  # as the controller does when the connector before it has closed
+    await asyncio.sleep(10 * HOUR)
     assert steps == []
-    runner.cancel()
-    await asyncio.wait({runner})
 
 
 @virtual_time
@@ -249,13 +246,14 @@ async def test_an_outage_of_c1_that_was_reported_is_over_when_c1_answers() -> No
 
 
 @virtual_time
-async def test_what_restores_a_file_has_such_a_name_too() -> None:
+async def test_a_replaced_file_is_removed() -> None:
     world = await stopped_world()
     world.store = Slow(world.store.files, made=world.store.made)
     async with world.running(restored=world.status):
-        await asyncio.sleep(0.5)
-        assert names() >= {"default.acme/restore"}
         await asyncio.sleep(MINUTE)
+        world.annotate(sync_request="now")
+        await asyncio.sleep(10)
+        assert [sync_id for _, sync_id in world.store.files] == ["sync2"]
 
 
 @virtual_time

@@ -10,7 +10,6 @@ from buildkite_connector.connector.actions import (
     CheckCredentials,
     OpenC1,
     QueueSync,
-    Restore,
 )
 from buildkite_connector.connector.decisions import decide, farthest_next_sync, why_sync
 from buildkite_connector.connector.state import ConnectorState, claimed_identity
@@ -31,7 +30,6 @@ from fakes.connector_states import (
     greeted,
     new,
     ready,
-    restored,
     running,
     synced,
 )
@@ -59,11 +57,6 @@ def test_a_checked_connector_opens_its_session_and_awaits_its_answer_before_it_s
 
 def test_a_ready_connector_does_nothing() -> None:
     assert decide(ready(), after(10)) == []
-
-
-def test_what_a_former_process_left_is_restored_by_the_hash_of_the_last_sync() -> None:
-    state = restored(replace(ready().records, observed_generation=1), after(10))
-    assert decide(state, after(10)) == [Restore("sha-sync1"), CheckCredentials(full=True)]
 
 
 # Why to sync

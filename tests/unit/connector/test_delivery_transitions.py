@@ -33,7 +33,6 @@ def test_a_delivery_clears_the_failure_and_is_recorded() -> None:
     record = state.records.last_delivery
     assert record is not None
     assert (record.task_id, record.sync_id, record.time) == (TASK, "sync1", after(20).wall)
-    assert record.engine_asked == ""
 
 
 @pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED, Reason.UPLOAD_FAILED])

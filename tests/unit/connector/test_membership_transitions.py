@@ -15,7 +15,7 @@ from buildkite_connector.connector.decisions import decide, wake_at, why_sync
 from buildkite_connector.connector.membership_transitions import blocked_writing, change_failed, change_recorded
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.connector.team_changes import TeamChanges
-from buildkite_connector.connector.transitions import snapshot_restored, sync_succeeded
+from buildkite_connector.connector.transitions import sync_succeeded
 from buildkite_connector.model.directory import Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import (
@@ -31,26 +31,24 @@ from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
-    NEVER,
     PREFLIGHT,
     REJECTED,
+    SHARE,
     START,
     after,
     asked,
     checked,
     new,
     ready,
-    restored,
     running,
     synced,
-    waits,
 )
 
 HOUR = 3600.0
 
 ON = Provisioning(enabled=True)
 GRANT, TASK = ChangeAction.GRANT, TaskID("task1")
-CHANGE = ChangeRecord(0, START.wall, GRANT, "Platform", Role.MEMBER, "Ada", TASK, ChangeResult.GRANTED)
+CHANGE = ChangeRecord(START.wall, GRANT, "Platform", Role.MEMBER, "Ada", TASK, ChangeResult.GRANTED)
 SCOPE = Failure(Reason.TOKEN_SCOPE_MISSING, "It lacks write_teams.", remedy=Remedy.CREDENTIALS)
 ONE, OTHER = TeamID("t-1"), TeamID("t-2")
 
@@ -172,18 +170,9 @@ def test_a_sync_begins_with_no_team_changed_and_its_end_says_what_it_shows() -> 
     assert state.changes == replace(changes, teams=())
     assert state.staged is not None
     assert state.records.last_sync is not None
-    done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), waits(), 3)
+    done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), SHARE, 3)
     assert done.changes == replace(state.changes, covered=3)
     assert synced(ready(provisioning=ON), after(HOUR)).changes.covered == 0
-
-
-@pytest.mark.parametrize(("provisioning", "serves"), [(Provisioning(), True), (ON, False)])
-def test_what_a_former_process_staged_may_lack_its_last_change(provisioning: Provisioning, serves: bool) -> None:
-    before = ready().staged
-    assert before is not None
-    state = restored(replace(ready().records, observed_generation=1), after(60), provisioning=provisioning)
-    state = snapshot_restored(state, before)
-    assert (state.restoring, state.staged) == (False, before if serves else None)
 
 
 @pytest.mark.parametrize(
@@ -204,14 +193,13 @@ def unwritable(now: Instant = START) -> ConnectorState:
     """The token may read and may not write, as a check at that moment found."""
     state = check_started(ready(provisioning=ON), now, full=True)
     found = CheckResult(1, None, CREDENTIALS, PREFLIGHT, asked_buildkite=True, write_failure=SCOPE)
-    return check_finished(state, found, now, waits())
+    return check_finished(state, found, now, SHARE)
 
 
 def test_a_token_that_cannot_write_is_checked_again_after_five_minutes() -> None:
     state = unwritable()
     due = START.monotonic + RECHECK_SECONDS
     assert (state.check.write_failure, state.check.full_due) == (SCOPE, due)
-    state = replace(state, check=replace(state.check, secret_due=NEVER))
     assert wake_at(state, after(10)) == due
     assert decide(state, after(RECHECK_SECONDS - 0.1)) == []
     assert decide(state, after(RECHECK_SECONDS)) == [CheckCredentials(full=True)]

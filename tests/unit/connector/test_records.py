@@ -17,6 +17,7 @@ from buildkite_connector.model.status import (
     ConnectorStatus,
     DeliveryRecord,
     HistoryEntry,
+    SnapshotFile,
     SyncRecord,
     Trigger,
 )
@@ -31,7 +32,7 @@ def snapshot(name: str, counts: Counts, scope: SyncScope = FULL_SCOPE) -> Staged
 
 
 def synced(records: ConnectorStatus, name: str, counts: Counts, at: datetime = NOW) -> ConnectorStatus:
-    record = SyncRecord(SyncID(name), Trigger.SCHEDULE, at, at, counts, 1, 0.0, "ab", 10)
+    record = SyncRecord(SyncID(name), Trigger.SCHEDULE, at, at, counts, 1, 0.0, SnapshotFile("ab", 10))
     return on_record.sync_succeeded(records, record, next_sync=at + timedelta(hours=1))
 
 
@@ -77,7 +78,7 @@ def test_history_holds_the_last_ten_newest_first() -> None:
 def test_a_success_sets_all_times_and_its_history_entry() -> None:
     begun, ended = NOW, NOW + timedelta(minutes=1)
     before = failed(ConnectorStatus(), "one")
-    record = SyncRecord(SyncID("two"), Trigger.TASK, begun, ended, FULL, 1, 0.0, "ab", 10)
+    record = SyncRecord(SyncID("two"), Trigger.TASK, begun, ended, FULL, 1, 0.0, SnapshotFile("ab", 10))
     entry = HistoryEntry(SyncID("two"), Trigger.TASK, begun, ended, True, Reason.SYNC_SUCCEEDED, FULL)
     next_sync = NOW + timedelta(hours=1)
     assert on_record.sync_succeeded(before, record, next_sync=next_sync) == ConnectorStatus(
@@ -139,7 +140,7 @@ def test_the_accepted_sync_keeps_the_place_of_the_oldest(accepted: str | None, k
         for number in range(HISTORY_LENGTH)
     )
     before = ConnectorStatus(history=history)
-    record = SyncRecord(SyncID("new"), Trigger.SCHEDULE, NOW, NOW, FULL, 1, 0.0, "ab", 10)
+    record = SyncRecord(SyncID("new"), Trigger.SCHEDULE, NOW, NOW, FULL, 1, 0.0, SnapshotFile("ab", 10))
     succeeded = on_record.sync_succeeded(before, record, next_sync=NOW, accepted=accepted)
     assert [each.id for each in succeeded.history] == kept
     assert [each.id for each in failed(before, "new", accepted).history] == kept
@@ -190,11 +191,11 @@ def test_what_a_task_left_out_has_not_shrunk() -> None:
 
 
 def test_a_delivered_snapshot_is_never_held() -> None:
-    assert find_hold(DELIVERED, snapshot("one", Counts()), 50, None) is None
+    assert find_hold(DELIVERED, snapshot("one", Counts(0, 0, 0)), 50, None) is None
 
 
 def test_nothing_is_held_before_the_first_delivery() -> None:
-    assert find_hold(replace(DELIVERED, last_delivery=None), snapshot("one", Counts()), 50, None) is None
+    assert find_hold(replace(DELIVERED, last_delivery=None), snapshot("one", Counts(0, 0, 0)), 50, None) is None
 
 
 @pytest.mark.parametrize(("minutes", "due"), [(30, 0), (-30, -30)])

@@ -33,10 +33,11 @@ async def test_another_client_or_secret_begins_anew_at_once_and_an_upload_goes_b
 @virtual_time
 async def test_an_upload_that_is_whole_has_its_answer_awaited_before_the_session_gives_way() -> None:
     async with ready_world() as world:
-        world.c1.answer_seconds = 45.0
+        world.c1.answer_seconds = 5.0
         task = world.task()
         await asyncio.sleep(31)
         world.rotate(client_secret="rotated")
+        world.session.reread()
         await until(lambda: task in world.c1.finished)
         await asyncio.sleep(2)
         assert (world.c1.finished[task].code, world.c1.hellos) == (Code.OK, [None, None])

@@ -16,10 +16,9 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
-from buildkite_connector.model.status import SyncRecord, Trigger
+from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.timing.clock import instant
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slot
 from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
@@ -28,7 +27,7 @@ from fakes.log_lines import lines
 from fakes.task_ports import Records
 from fakes.virtual_time import virtual_time
 
-COUNTS = Counts(accounts=10)
+COUNTS = Counts(10, 0, 0)
 SUCCEEDED = {
     "connector": "default.acme",
     "sync_id": "sync1",
@@ -100,8 +99,8 @@ class Bench(World):
         self.clients.append((credentials, spec))
         return self.source_port
 
-    def environment(self, scheduler: Scheduler) -> Environment:
-        return replace(super().environment(scheduler), store=self.shelf, observer=self.observer)
+    def environment(self) -> Environment:
+        return replace(super().environment(), store=self.shelf, observer=self.observer)
 
     def admitted(self, **spec: object) -> SyncRun:
         """A sync that has a slot since now."""
@@ -117,7 +116,7 @@ class Bench(World):
         )
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
-        environment = self.environment(Scheduler(self.clock))
+        environment = self.environment()
         async with environment.sync_slots.slot("default") as slot:
             record, staged, self.covered, self.sight = await run_sync(
                 "default.acme", KEY, run, environment, self.changed, slot
@@ -141,7 +140,7 @@ async def test_a_sync_collects_what_the_spec_asks_for_and_stages_it() -> None:
     assert (record.finished_at - wall).total_seconds() == pytest.approx(5.126, abs=1e-3)
     ended = record.finished_at
     assert record == SyncRecord(
-        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 31, 12.3, staged.sha256, staged.size
+        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 31, 12.3, SnapshotFile(staged.sha256, staged.size)
     )
 
 

@@ -34,15 +34,15 @@ def test_the_worst_drop_beyond_the_limit_is_found(after: Counts, expected: Shrin
 
 
 def test_the_first_delivery_is_never_suspicious() -> None:
-    assert find_shrink(None, Counts(), 50) is None
+    assert find_shrink(None, Counts(0, 0, 0), 50) is None
 
 
 def test_zero_disables_the_guard() -> None:
-    assert find_shrink(FULL, Counts(), 0) is None
+    assert find_shrink(FULL, Counts(0, 0, 0), 0) is None
 
 
 def test_an_organization_that_was_empty_cannot_shrink() -> None:
-    assert find_shrink(Counts(), Counts(), 1) is None
+    assert find_shrink(Counts(0, 0, 0), Counts(0, 0, 0), 1) is None
 
 
 def test_the_loss_is_told_in_whole_percents() -> None:

@@ -224,8 +224,6 @@ def test_a_snapshot_that_shrank_and_a_form_that_c1_does_not_get_are_logged(caplo
         bench.leave.set()
         await running
         bench.deliveries.delivered(task, bench.whole)
-        assert bench.state.records.last_delivery is not None
-        assert bench.state.records.last_delivery.engine_asked == "pebble"
 
     with caplog.at_level(logging.WARNING):
         test()

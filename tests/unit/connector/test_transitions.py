@@ -5,18 +5,22 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector import records, transitions
-from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.sight import Sight
 from buildkite_connector.connector.state import ConnectorState, Inputs, SyncPhase, SyncRun
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.status import HISTORY_LENGTH, TokenAccess, Trigger
+from buildkite_connector.model.status import (
+    HISTORY_LENGTH,
+    TokenAccess,
+    TokenStatus,
+    Trigger,
+)
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.timing.spacing import Turns
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
     REJECTED,
+    SHARE,
     START,
     after,
     asked,
@@ -28,9 +32,7 @@ from fakes.connector_states import (
     ready,
     running,
     synced,
-    waits,
 )
-from fakes.virtual_time import Share
 
 HOUR = 3600.0
 TASK = TaskID("task1")
@@ -86,7 +88,6 @@ def test_a_sync_that_only_a_task_asked_for_knows_it() -> None:
 
 def test_a_sync_that_is_not_wanted_any_more_or_was_cancelled_does_not_start() -> None:
     assert running(ready(), after(10)).sync is None
-    assert running(replace(greeted(checked(new())), restoring=True), START).sync is None
     queued = transitions.sync_cancelling(transitions.sync_queued(greeted(checked(new())), START))
     assert transitions.sync_admitted(queued, SyncID("sync1"), START).sync is None
     unqueued = greeted(checked(new()))
@@ -117,7 +118,7 @@ def test_after_an_edit_meanwhile_the_next_sync_is_due_when_the_first_ends() -> N
     done = ready()
     assert done.records.last_sync is not None
     assert done.staged is not None
-    state = transitions.sync_succeeded(edited, done.records.last_sync, done.staged, after(5), waits())
+    state = transitions.sync_succeeded(edited, done.records.last_sync, done.staged, after(5), SHARE)
     assert state.records.next_sync_time == after(5).wall
     assert state.outdated
 
@@ -128,7 +129,7 @@ def test_a_sync_that_succeeds_changes_this_and_nothing_else() -> None:
     done = ready()
     assert done.staged is not None
     assert done.records.last_sync is not None
-    state = transitions.sync_succeeded(before, done.records.last_sync, done.staged, after(5), waits())
+    state = transitions.sync_succeeded(before, done.records.last_sync, done.staged, after(5), SHARE)
     assert state == replace(
         before,
         sync=None,
@@ -143,7 +144,7 @@ def test_a_sync_that_succeeds_changes_this_and_nothing_else() -> None:
 
 def test_a_sync_that_fails_changes_this_and_nothing_else() -> None:
     before = running(ready(), after(HOUR), "sync2")
-    state = transitions.sync_failed(before, DOWN, after(HOUR + 10), waits())
+    state = transitions.sync_failed(before, DOWN, after(HOUR + 10), SHARE)
     wait = 22.5
     assert state.sync_failure is not None
     assert (state.sync_failure.reason, state.sync_failure.message) == (DOWN.reason, DOWN.message)
@@ -197,7 +198,7 @@ def test_what_buildkite_said_puts_every_next_sync_off(said: float, holds: float)
 
 def test_a_longer_wait_that_buildkite_asked_for_before_still_holds() -> None:
     state = running(ready(), after(HOUR), "sync2")
-    state = transitions.sync_failed(replace(state, sync_blocked_until=9e9), LIMITED, after(HOUR), waits())
+    state = transitions.sync_failed(replace(state, sync_blocked_until=9e9), LIMITED, after(HOUR), SHARE)
     assert state.sync_blocked_until == 9e9
 
 
@@ -210,13 +211,13 @@ def test_a_sync_that_credentials_fail_is_blocked_until_a_check_succeeds() -> Non
 def test_a_sync_that_older_credentials_failed_blocks_nothing() -> None:
     state = running(ready(), after(HOUR), "sync2")
     edited = transitions.desired_changed(state, desired(2), after(HOUR + 1))
-    assert transitions.sync_failed(edited, REJECTED, after(HOUR + 2), waits()).check.failure is None
+    assert transitions.sync_failed(edited, REJECTED, after(HOUR + 2), SHARE).check.failure is None
 
 
 def test_a_sync_that_older_credentials_failed_is_in_the_history_and_the_next_is_due_at_once() -> None:
     state = running(ready(), after(HOUR), "sync2")
     edited = transitions.desired_changed(state, replace(desired(2), accept_shrink="sync1"), after(HOUR + 1))
-    ended = transitions.sync_failed(edited, REJECTED, after(HOUR + 2), waits())
+    ended = transitions.sync_failed(edited, REJECTED, after(HOUR + 2), SHARE)
     assert ended == replace(
         edited,
         sync=None,
@@ -245,12 +246,12 @@ def test_a_failure_does_not_keep_the_frames_that_it_went_through() -> None:
 
 
 def test_a_sync_that_has_ended_already_fails_no_more() -> None:
-    assert transitions.sync_failed(ready(), DOWN, after(HOUR), waits()) == ready()
+    assert transitions.sync_failed(ready(), DOWN, after(HOUR), SHARE) == ready()
 
 
 def test_a_sync_without_a_slot_fails_without_a_record() -> None:
     state = transitions.sync_queued(ready(), after(HOUR))
-    assert transitions.sync_failed(state, DOWN, after(HOUR), waits()) == replace(state, sync=None)
+    assert transitions.sync_failed(state, DOWN, after(HOUR), SHARE) == replace(state, sync=None)
 
 
 def test_the_next_sync_is_counted_from_the_start_of_the_last() -> None:
@@ -264,8 +265,7 @@ def test_the_next_sync_is_spread_around_its_interval(share: float, seconds: floa
     done = ready()
     assert done.records.last_sync is not None
     state = running(greeted(checked(new())), START)
-    spread = Waits(Share(share), Turns(0.2))
-    state = transitions.sync_succeeded(state, done.records.last_sync, staged_by(done), after(5), spread)
+    state = transitions.sync_succeeded(state, done.records.last_sync, staged_by(done), after(5), share)
     assert state.records.next_sync_time == after(seconds).wall
 
 
@@ -273,7 +273,7 @@ def test_a_snapshot_of_a_sync_that_is_not_known_any_more_answers_no_waiting_task
     done = ready()
     assert done.records.last_sync is not None
     unknown = greeted(checked(new()))
-    state = transitions.sync_succeeded(unknown, done.records.last_sync, staged_by(done), after(5), waits())
+    state = transitions.sync_succeeded(unknown, done.records.last_sync, staged_by(done), after(5), SHARE)
     assert (state.collected_for, state.collected_at) == (None, float("-inf"))
     assert state.records.next_sync_time == after(5).wall
     assert state.outdated
@@ -281,10 +281,10 @@ def test_a_snapshot_of_a_sync_that_is_not_known_any_more_answers_no_waiting_task
 
 def test_what_a_sync_of_an_older_spec_saw_says_nothing_of_the_newer() -> None:
     state = running(greeted(checked(new())), START)
-    state = replace(state, records=replace(state.records, token_access=TokenAccess(None, 10)))
+    state = replace(state, records=replace(state.records, token=TokenStatus(access=TokenAccess(None, 10))))
     edited = transitions.desired_changed(state, desired(2), after(1))
     done = ready()
     assert done.records.last_sync is not None
     record, staged = done.records.last_sync, staged_by(done)
-    ended = transitions.sync_succeeded(edited, record, staged, after(5), waits(), sight=Sight(None, 0))
-    assert ended.records.token_access == TokenAccess(None, 10)
+    ended = transitions.sync_succeeded(edited, record, staged, after(5), SHARE, sight=Sight(None, 0))
+    assert ended.records.token.access == TokenAccess(None, 10)

@@ -23,15 +23,13 @@ from fakes.connector_states import (
     new,
     ready,
     running,
-    synced,
 )
 
 HOUR = 3600.0
 
 
-def test_a_ready_connector_wakes_for_its_secret_then_for_its_schedule() -> None:
+def test_a_ready_connector_wakes_for_its_schedule() -> None:
     assert wake_at(ready(), after(10)) == after(HOUR).monotonic
-    assert wake_at(synced(greeted(checked(new())), START), after(10)) == after(45).monotonic
 
 
 def test_a_suspended_connector_does_not_wake() -> None:
@@ -39,7 +37,7 @@ def test_a_suspended_connector_does_not_wake() -> None:
 
 
 def test_the_moment_itself_is_not_one_to_wake_at() -> None:
-    state = replace(ready(), check=replace(ready().check, secret_due=after(10).monotonic))
+    state = replace(ready(), sync_blocked_until=after(10).monotonic)
     assert wake_at(state, after(10)) == after(HOUR).monotonic
 
 
@@ -66,13 +64,13 @@ def test_a_token_that_expires_wakes_when_the_days_that_are_left_change() -> None
 def test_a_late_secret_wakes_when_it_is_late_no_more() -> None:
     missing = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=REJECTED.remedy)
     state = checked(new(), START, missing)
-    state = replace(state, check=replace(state.check, secret_due=NEVER, full_due=NEVER))
+    state = replace(state, check=replace(state.check, full_due=NEVER))
     assert wake_at(state, after(10)) == after(180).monotonic
 
 
 def test_a_failed_check_wakes_when_it_is_repeated() -> None:
     state = checked(new(), START, REJECTED)
-    state = greeted(replace(state, check=replace(state.check, secret_due=NEVER), desired_since=float("-inf")))
+    state = greeted(replace(state, desired_since=float("-inf")))
     assert wake_at(state, after(10)) == after(300).monotonic
     assert decide(state, after(299.9)) == []
     assert decide(state, after(300)) == [CheckCredentials(full=True)]
@@ -86,8 +84,8 @@ def test_a_session_that_has_ended_wakes_when_it_may_begin_again() -> None:
 
 def test_the_schedule_wakes_no_connector_that_cannot_sync_or_does() -> None:
     blocked = checked(ready(), START, REJECTED)
-    blocked = replace(blocked, check=replace(blocked.check, secret_due=NEVER, full_due=NEVER))
+    blocked = replace(blocked, check=replace(blocked.check, full_due=NEVER))
     assert wake_at(blocked, after(200)) == NEVER
     state = replace(running(ready(), after(HOUR)), records=ready().records)
     state = replace(state, records=replace(state.records, next_sync_time=after(2 * HOUR).wall))
-    assert wake_at(state, after(HOUR)) == NEVER
+    assert wake_at(state, after(HOUR)) is None

@@ -12,7 +12,14 @@ from opentelemetry.util.re import parse_env_headers
 from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
-from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
+from buildkite_connector.model.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ConnectorStatus,
+    Phase,
+    TokenStatus,
+)
 from buildkite_connector.network import Network, read_proxies
 from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.otlp_session import otlp_session
@@ -161,7 +168,9 @@ class Fleet:
 def a_report(name: str = "acme", **status: object) -> Report:
     known = ConnectorStatus(
         phase=Phase.CONNECTED,
-        conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "all well", 1, NOW),),
+        conditions=(
+            Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "all well", 1, last_transition_time=NOW),
+        ),
         organization=Organization("id", OrganizationSlug("acme-inc"), "Acme"),
     )
     return Report("ns", name, replace(known, **status), suspended=False)  # type: ignore[arg-type]
@@ -178,7 +187,7 @@ def test_what_a_status_does_not_know_is_no_series() -> None:
     text = Fleet(a_report()).scrape()
     assert "buildkite_connector_sync_last_success_timestamp_seconds{" not in text
     assert "buildkite_connector_token_expiry_timestamp_seconds{" not in text
-    told = Fleet(a_report(last_successful_sync_time=NOW, token_expires_at=datetime(2026, 12, 1, tzinfo=UTC))).scrape()
+    told = Fleet(a_report(last_successful_sync_time=NOW, token=TokenStatus(datetime(2026, 12, 1, tzinfo=UTC)))).scrape()
     assert f'sync_last_success_timestamp_seconds{{name="acme",namespace="ns"}} {NOW.timestamp():.1f}'[:60] in told
     assert "buildkite_connector_token_expiry_timestamp_seconds{" in told
 

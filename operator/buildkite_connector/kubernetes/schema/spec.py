@@ -20,8 +20,7 @@ from buildkite_connector.kubernetes.schema.validation import (
     SpecPart,
     cel,
 )
-from buildkite_connector.model.cron import MAX_LENGTH as MAX_CRON_LENGTH
-from buildkite_connector.model.schedule import MIN_CRON_MINUTES
+from buildkite_connector.model.schedule import MAX_CRON_LENGTH, MIN_CRON_MINUTES
 from buildkite_connector.model.scope import ResourceKind
 
 DEFAULT_INTERVAL = "1h"

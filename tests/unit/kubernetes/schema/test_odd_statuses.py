@@ -17,7 +17,7 @@ from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
 from buildkite_connector.telemetry.status_gauges import Report, StatusText
-from fakes.connector_states import DOWN, START, after, checked, greeted, restored, running, waits
+from fakes.connector_states import DOWN, SHARE, START, after, checked, greeted, restored, running
 from unit.kubernetes.schema.test_status_schema import FULL
 
 ODD: list[Any] = [
@@ -35,7 +35,7 @@ PATHS = (
     *("lastSyncTime", "lastSuccessfulSyncTime", "nextSyncTime", "consecutiveFailures"),
     *(f"lastSync.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "accounts", "teams", "memberships")),
     *("lastSync.requests", "lastSync.throttledSeconds", "lastSync.snapshot.sha256", "lastSync.snapshot.bytes"),
-    *(f"lastDelivery.{name}" for name in ("time", "taskID", "syncID", "sha256", "bytes", "engineAsked")),
+    *(f"lastDelivery.{name}" for name in ("time", "taskID", "syncID", "sha256", "bytes")),
     *(f"lastDelivery.{name}" for name in ("accounts", "teams", "memberships")),
     *("lastHandledSyncRequest", "provisioning.granted", "provisioning.lastChange.time"),
     *(f"history.0.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "succeeded", "reason", "accounts")),
@@ -77,7 +77,7 @@ def _nothing(state: ConnectorState) -> ConnectorState:
 
 
 def _failing(state: ConnectorState) -> ConnectorState:
-    return transitions.sync_failed(running(state, after(2)), DOWN, after(3), waits())
+    return transitions.sync_failed(running(state, after(2)), DOWN, after(3), SHARE)
 
 
 @pytest.mark.parametrize("path", PATHS)

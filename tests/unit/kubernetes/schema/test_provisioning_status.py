@@ -7,15 +7,13 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE
-from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
+from buildkite_connector.kubernetes.schema.status_json import LONGEST_TEXT, status_from_json, status_to_json
 from buildkite_connector.model.directory import Role
 from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, ProvisioningRecord
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
 
 CHANGE = ChangeRecord(
-    0,
     datetime(2026, 3, 2, 9, 0, tzinfo=UTC),
     ChangeAction.REVOKE,
     "Platform",
@@ -27,7 +25,6 @@ CHANGE = ChangeRecord(
 _TEXT = st.text(max_size=60)
 _CHANGES = st.builds(
     ChangeRecord,
-    st.just(0),
     st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
     st.sampled_from(ChangeAction),
     _TEXT,
@@ -54,6 +51,6 @@ def test_changes_that_wait_for_their_events_are_not_in_the_status() -> None:
 
 
 def test_a_long_reason_is_cut() -> None:
-    refused = replace(CHANGE, result=ChangeResult.REFUSED, reason="x" * 2 * LONGEST_MESSAGE)
+    refused = replace(CHANGE, result=ChangeResult.REFUSED, reason="x" * 2 * LONGEST_TEXT)
     written = status_to_json(ConnectorStatus(provisioning=ProvisioningRecord(0, 0, 1, refused)))
-    assert len(written["provisioning"]["lastChange"]["reason"]) <= LONGEST_MESSAGE
+    assert len(written["provisioning"]["lastChange"]["reason"]) <= LONGEST_TEXT

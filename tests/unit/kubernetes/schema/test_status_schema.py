@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE
-from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
+from buildkite_connector.kubernetes.schema.status_json import LONGEST_TEXT, status_from_json, status_to_json
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, Role
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, ProvisioningRecord
@@ -22,7 +21,10 @@ from buildkite_connector.model.status import (
     DeliveryRecord,
     HistoryEntry,
     Phase,
+    SnapshotFile,
     SyncRecord,
+    TokenAccess,
+    TokenStatus,
     Trigger,
 )
 from buildkite_connector.model.tasks import TaskID
@@ -31,16 +33,19 @@ T0 = datetime(2026, 3, 2, 9, 0, 0, tzinfo=UTC)
 FULL = ConnectorStatus(
     observed_generation=4,
     phase=Phase.CONNECTED,
-    conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 4, T0),),
+    conditions=(
+        Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 4, last_transition_time=T0),
+    ),
     organization=Organization("o-1", OrganizationSlug("acme-inc"), "Acme-Inc"),
-    token_expires_at=datetime(2027, 1, 1, tzinfo=UTC),
-    missing_scopes=("read_teams",),
+    token=TokenStatus(datetime(2027, 1, 1, tzinfo=UTC), ("read_teams",)),
     last_sync_time=T0,
     last_successful_sync_time=T0,
     next_sync_time=T0 + timedelta(hours=1),
     consecutive_failures=0,
-    last_sync=SyncRecord(SyncID("s1"), Trigger.REQUEST, T0, T0, Counts(12, 5, 30), 8, 1.5, "ab" * 32, 4096),
-    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30), "pebble"),
+    last_sync=SyncRecord(
+        SyncID("s1"), Trigger.REQUEST, T0, T0, Counts(12, 5, 30), 8, 1.5, SnapshotFile("ab" * 32, 4096)
+    ),
+    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30)),
     last_handled_sync_request="now",
     history=(
         HistoryEntry(SyncID("s1"), Trigger.REQUEST, T0, T0, True, Reason.SYNC_SUCCEEDED, Counts(12, 5, 30)),
@@ -51,7 +56,6 @@ FULL = ConnectorStatus(
         1,
         2,
         ChangeRecord(
-            0,
             T0,
             ChangeAction.GRANT,
             "Platform",
@@ -103,7 +107,6 @@ def test_the_json_is_that_of_the_design() -> None:
             "syncID": "s1",
             "sha256": "ab" * 32,
             "bytes": 4096,
-            "engineAsked": "pebble",
             "accounts": 12,
             "teams": 5,
             "memberships": 30,
@@ -154,7 +157,7 @@ def test_a_full_status_reads_back_equal() -> None:
 
 def test_an_empty_status_is_written_without_what_is_not_known() -> None:
     written = status_to_json(ConnectorStatus())
-    assert written == {"observedGeneration": 0, "phase": "Pending", "conditions": [], "consecutiveFailures": 0}
+    assert written == {"observedGeneration": 0, "phase": "Pending", "consecutiveFailures": 0}
     assert status_from_json(written) == ConnectorStatus()
 
 
@@ -169,9 +172,11 @@ def test_times_are_whole_seconds_in_utc() -> None:
 
 
 def test_a_long_message_is_cut() -> None:
-    condition = Condition(ConditionType.READY, ConditionStatus.FALSE, Reason.INTERNAL_ERROR, "x" * 5000, 1, T0)
+    condition = Condition(
+        ConditionType.READY, ConditionStatus.FALSE, Reason.INTERNAL_ERROR, "x" * 5000, 1, last_transition_time=T0
+    )
     message = status_to_json(ConnectorStatus(conditions=(condition,)))["conditions"][0]["message"]
-    assert len(message) == LONGEST_MESSAGE
+    assert len(message) == LONGEST_TEXT
     assert message.endswith("x…")
 
 
@@ -204,6 +209,7 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
 _TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 _COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
 _TEXT = st.text(max_size=60)
+_AMOUNTS = st.integers(0, 2**53)
 _STATUSES = st.builds(
     ConnectorStatus,
     observed_generation=st.integers(0, 2**53),
@@ -216,13 +222,17 @@ _STATUSES = st.builds(
             st.sampled_from(Reason),
             _TEXT,
             st.integers(0, 2**53),
-            _TIMES,
+            last_transition_time=_TIMES,
         ),
         unique_by=lambda condition: condition.type,
     ).map(tuple),
     organization=st.none() | st.builds(Organization, _TEXT, _TEXT.map(OrganizationSlug), _TEXT),
-    token_expires_at=st.none() | _TIMES,
-    missing_scopes=st.lists(_TEXT, max_size=3).map(tuple),
+    token=st.builds(
+        TokenStatus,
+        st.none() | _TIMES,
+        st.lists(_TEXT, max_size=3).map(tuple),
+        st.none() | st.builds(TokenAccess, st.none() | st.booleans(), _AMOUNTS, _AMOUNTS),
+    ),
     last_sync_time=st.none() | _TIMES,
     next_sync_time=st.none() | _TIMES,
     consecutive_failures=st.integers(0, 1000),
@@ -236,8 +246,7 @@ _STATUSES = st.builds(
         _COUNTS,
         st.integers(0, 10**6),
         st.integers(0, 10**5).map(lambda tenths: tenths / 10),
-        _TEXT,
-        st.integers(0, 2**53),
+        st.builds(SnapshotFile, _TEXT, _AMOUNTS),
     ),
     last_delivery=st.none()
     | st.builds(DeliveryRecord, _TIMES, _TEXT.map(TaskID), _TEXT.map(SyncID), _TEXT, st.integers(0, 2**53), _COUNTS),
