@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -44,21 +44,15 @@ class Memberships:
         news.set()
 
     # What a task asks
-    @asynccontextmanager
-    async def turn(self, team: TeamID) -> AsyncIterator[None]:
-        lock = self._turns.get(team)
-        if lock is None:
-            lock = self._turns[team] = asyncio.Lock()
-        async with lock:
-            yield
+    def turn(self, team: TeamID) -> asyncio.Lock:
+        return self._turns.setdefault(team, asyncio.Lock())
 
     async def grounds(self) -> ChangeGrounds | None:
-        deadline = self._env.clock.monotonic() + CHECK_SECONDS
-        while (blocked := self._blocked()) is not None and blocked.reason is Reason.PENDING:
-            left = deadline - self._env.clock.monotonic()
-            if left <= 0 or not await self._news_within(left):
-                break
-        if blocked is not None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                while (blocked := self._blocked()) is not None and blocked.reason is Reason.PENDING:
+                    await self._news.wait()
+        if (blocked := self._blocked()) is not None:
             raise blocked.without_traceback()
         return self._grounds_now()
 
@@ -125,14 +119,6 @@ class Memberships:
         if preflight is None or credentials is None:
             raise RuntimeError("a connector that is not blocked was checked")
         return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
-
-    async def _news_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _client(self, credentials: Credentials) -> MembershipAPI:
         if self._api is None or self._api[0] != credentials:
