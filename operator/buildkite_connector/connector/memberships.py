@@ -34,7 +34,7 @@ class Memberships:
         self._env = environment
         self._apply = apply
         self._state = state
-        self._turns: WeakValueDictionary[TeamID, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[TeamID, asyncio.Lock] = WeakValueDictionary()
         self._api: tuple[Credentials, MembershipAPI] | None = None
         self._news = asyncio.Event()
 
@@ -44,8 +44,8 @@ class Memberships:
         news.set()
 
     # What a task asks
-    def turn(self, team: TeamID) -> asyncio.Lock:
-        return self._turns.setdefault(team, asyncio.Lock())
+    def lock(self, team: TeamID) -> asyncio.Lock:
+        return self._locks.setdefault(team, asyncio.Lock())
 
     async def grounds(self) -> ChangeGrounds | None:
         with suppress(TimeoutError):

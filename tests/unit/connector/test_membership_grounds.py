@@ -272,7 +272,7 @@ async def test_changes_of_one_team_wait_for_their_turn() -> None:
     ends: list[tuple[TeamID, float]] = []
 
     async def change(team: TeamID) -> None:
-        async with bench.changes.turn(team):
+        async with bench.changes.lock(team):
             await asyncio.sleep(1.0)
         ends.append((team, seconds()))
 
