@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.observer import Result, Work
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import (
     Code,
     HelloTask,
@@ -234,9 +235,17 @@ class C1Session:
             outcome = await self._outcome(served)
             served.finishing = True
             taken = await self._finish(task.id, outcome)
-            if taken and outcome.delivered is not None and isinstance(task, SyncTask):
-                self._ports.snapshots.delivered(task, outcome.delivered)
             operation.tell(result=_result(outcome).value)
+        if taken and outcome.delivered is not None and isinstance(task, SyncTask):
+            self._record(task, outcome.delivered)
+
+    def _record(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        """Record the delivery. An error in that ends no other task."""
+        try:
+            self._ports.snapshots.delivered(task, snapshot)
+        except Exception:
+            fields = {"connector": self._name, "task_id": task.id}
+            logger.exception("a delivery could not be recorded", extra=fields)
 
     async def _outcome(self, served: _Served) -> TaskOutcome:
         """The outcome of the task's work. Cancelled, the task is to be handed back."""

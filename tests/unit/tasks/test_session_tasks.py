@@ -6,10 +6,11 @@ import logging
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import Code, HelloTask, TaskID, TaskOutcome, UnsupportedTask
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, TaskID, TaskOutcome, UnsupportedTask
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, refused_options, unsupported
 from fakes.log_lines import lines
-from fakes.task_ports import SNAPSHOT, Listener, Session, SilentC1, seconds
+from fakes.task_ports import SNAPSHOT, Listener, Session, SilentC1, Snapshots, seconds
 from fakes.virtual_time import virtual_time
 
 DONE = TaskOutcome()
@@ -280,6 +281,24 @@ async def test_an_error_of_the_work_ends_the_task_and_is_logged_and_no_unexpecte
     assert result(session) == "failed"
     await session.end()
     assert lines(caplog.records) == [(*message, {**FIELDS, **told})]
+
+
+@virtual_time
+async def test_a_delivery_that_cannot_be_recorded_is_logged_and_the_session_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Snapshots):
+        def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+            raise ZeroDivisionError
+
+    session = Session(c1=SilentC1(next_poll=1.0), snapshots=Broken())
+    tasks = [session.sync_task(f"t{n}") for n in (1, 2)]
+    session.begin()
+    await asyncio.sleep(5)
+    assert session.c1.finished == dict.fromkeys(tasks, DONE)
+    assert lines(caplog.records)[0] == (logging.ERROR, "a delivery could not be recorded", FIELDS)
+    assert session.listener.failures == []
+    await session.end()
 
 
 # FinishTask
