@@ -11,7 +11,7 @@ from pathlib import Path
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts
 from buildkite_connector.c1 import C1Settings, parse_credentials
-from buildkite_connector.c1.allowed_hosts import parse_patterns
+from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.configuration import Configuration, SettingError
 from buildkite_connector.cli.flags import Flag

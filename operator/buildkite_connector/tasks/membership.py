@@ -45,7 +45,7 @@ async def change_membership(task: MembershipTask, ports: SessionPorts, progress:
                 return outcomes.OFF
             if task.membership is None:
                 return outcomes.unreadable(task.refusal)
-            async with ports.changes.turn(task.membership.team):
+            async with ports.changes.lock(task.membership.team):
                 return await _Change(task, task.membership, ports, progress).carry_out()
     except TimeoutError:
         failure = outcomes.took_too_long(CHANGE_SECONDS)

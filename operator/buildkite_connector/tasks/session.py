@@ -100,7 +100,7 @@ class C1Session:
         self._patient = patient
         self._provisions = provisions
         self._most_tasks = most_tasks
-        self._upload_turn = asyncio.Semaphore(1)
+        self._upload_lock = asyncio.Lock()
         self._served: dict[TaskID, _Served] = {}
         self._greeted = False
         self._hello_due = True
@@ -256,7 +256,7 @@ class C1Session:
         match served.task:
             case SyncTask(refusal="") as task:
                 async with self._beating(task.id):
-                    return await sync_full(task, self._ports, self._upload_turn, served.progress)
+                    return await sync_full(task, self._ports, self._upload_lock, served.progress)
             case SyncTask() as task:
                 return refused_options(task.refusal)
             case MembershipTask() as task:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from buildkite_connector.c1 import C1, C1Client, Credentials, open_c1, parse_credentials
-from buildkite_connector.c1.allowed_hosts import parse_patterns
-from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.hosts import Endpoint, parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.checklist.network import NEEDED, NetworkSteps
 from buildkite_connector.cli.checklist.settings import CheckSettings
