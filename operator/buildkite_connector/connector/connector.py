@@ -38,7 +38,6 @@ from buildkite_connector.connector.state import (
     accepted_by_c1,
     claimed_identity,
 )
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.failure import Failure, internal_error
@@ -193,7 +192,7 @@ class Connector:
         if not self._closed:
             self._claim_host_id()
             self._begin_and_end(now)
-        if not hold_status(self._state, now):
+        if now.monotonic >= self._state.status_held_until:
             self._state = replace(self._state, records=derive_status(self._state, now))
             self._writer.write(self._state.records)
         self._memberships.state_changed()
@@ -270,7 +269,6 @@ class Connector:
         state, running = self._state, self._running.get(SYNC)
         if running is None:
             if state.can_sync and why_sync(state, now) is not None:
-                self._state = replace(state, sync_queued_at=now.monotonic)
                 self._start(SYNC, self._sync(), transitions.sync_ended)
         elif not running.cancelling() and (why := why_cancel(state, now)) is not None:
             logger.info("sync cancelled", extra={"connector": self.name, "why": why})

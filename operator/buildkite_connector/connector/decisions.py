@@ -19,7 +19,6 @@ from buildkite_connector.connector.state import (
     claimed_identity,
     for_task,
 )
-from buildkite_connector.connector.status_hold import hold_ends
 from buildkite_connector.connector.token_expiry import sentence_changes
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Interval, next_time
@@ -163,8 +162,8 @@ def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> F
         return Failure(Reason.SHRINK_HELD, hold) if hold is not None else None
     if state.blocked_by is not None:
         return for_task(state.blocked_by)
-    under_way = state.sync is not None or state.sync_queued_at is not None
-    return None if under_way else _backoff_failure(state, now)
+    awaits_sync = state.sync is not None or why_sync(state, now) is not None  # which it may wait for a slot for
+    return None if awaits_sync else _backoff_failure(state, now)
 
 
 def _wanted(state: ConnectorState, request: SnapshotRequest) -> SyncScope:
@@ -250,7 +249,7 @@ def _times(state: ConnectorState, now: Instant) -> Iterator[float]:
         yield now.monotonic + (changes - now.wall).total_seconds()
     if c1.phase is C1Phase.CLOSED and c1.ended:
         yield c1.reopen_at
-    yield from hold_ends(state)
+    yield state.status_held_until
     if state.can_sync and state.sync is None:
         at = records.next_sync_time or now.wall
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)

@@ -21,6 +21,8 @@ LATE_SECRET_SECONDS = 180.0
 """How long after a resource was made or edited a missing Secret counts as on its way."""
 UNREAD_SECONDS = 300.0
 """How long a Secret that was read before may be out of reach before the status says so; syncs go on."""
+HOLD_SECONDS = 45.0
+"""How long the status may keep saying what was true before while a check or C1's first answer is awaited."""
 _LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
 
 
@@ -161,8 +163,7 @@ class ConnectorState:
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
     `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
-    process. `staged` is always of the whole scope that its sync had.
-    `sync_queued_at`: since when a sync waits for a slot. `sync_blocked_until`: Buildkite said not before.
+    process. `staged` is always of the whole scope that its sync had. `sync_blocked_until`: Buildkite said not before.
     `requested_at`: when the last sync began that was requested by annotation, in monotonic seconds.
     `changes`: of memberships, made through this connector.
     `host_id_holder`: what to call another connector that holds the same client and host ID at C1; None: there is none.
@@ -174,7 +175,6 @@ class ConnectorState:
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
-    sync_queued_at: float | None = None
     collected_for: Inputs | None = None
     collected_at: float = float("-inf")
     staged: StagedSnapshot | None = None
@@ -251,6 +251,21 @@ class ConnectorState:
     @property
     def secret_late_until(self) -> float:
         return self.desired_since + LATE_SECRET_SECONDS
+
+    @property
+    def status_held_until(self) -> float:
+        """Until when the written status stays as it is, -inf for not at all.
+
+        `Ready` does not become Unknown while an edit, or at a restart everything, is checked again.
+        """
+        check, c1 = self.check, self.c1
+        if self.desired.spec.suspend or not self.records.conditions:
+            return float("-inf")
+        if check.asking_since is not None:
+            return check.asking_since + HOLD_SECONDS
+        if check.failure is None and c1.phase is C1Phase.OPEN and not c1.settled:
+            return c1.phase_since + HOLD_SECONDS
+        return float("-inf")
 
 
 def host_id_taken(holder: str, host_id: str) -> Failure:

@@ -22,7 +22,6 @@ from buildkite_connector.connector.decisions import (
     why_sync,
 )
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncRun, claimed_identity
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
@@ -100,7 +99,7 @@ class Life:
             self.state = replace(self.state, host_id_holder=holder)
         self.begin_all()
         self.derived = derive_status(self.state, self.now)
-        if not hold_status(self.state, self.now):
+        if self.now.monotonic >= self.state.status_held_until:
             self.written = self.derived
             self.state = replace(self.state, records=self.written)
         self.derived_of = (self.state, self.now)
@@ -143,7 +142,6 @@ class Life:
         if self.sync is None and self.state.can_sync and why_sync(self.state, self.now) is not None:
             self.begins("sync", acts=True)
             self.sync = SyncPhase.QUEUED
-            self.state = replace(self.state, sync_queued_at=self.now.monotonic)
         elif self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING} and (why := why_cancel(self.state, self.now)):
             self.begins(why)
             self.sync = SyncPhase.CANCELLING
@@ -236,8 +234,6 @@ class Life:
         if self.sync is SyncPhase.QUEUED and sync is not None:
             self.sync = SyncPhase.RUNNING
             self.sync_starts(sync)
-        elif self.sync is SyncPhase.QUEUED and self.state.sync_queued_at is None:
-            self.sync = None
 
     def sync_starts(self, run: SyncRun) -> None:
         wall, monotonic = self.now.wall, self.now.monotonic

@@ -6,7 +6,6 @@ from datetime import timedelta
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import reread_at
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConnectorStatus, Phase
@@ -34,7 +33,7 @@ def time_passes(life: Life, number: int) -> bool:
     if not jumped:
         quiet = "before its wake time a connector has nothing to do and nothing new to report"
         promise(not life.is_due, quiet, seconds)
-        if not hold_status(life.state, life.now):
+        if life.now.monotonic >= life.state.status_held_until:
             promise(derive_status(life.state, life.now) == before, quiet, seconds)
     return True
 

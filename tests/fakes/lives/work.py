@@ -135,6 +135,9 @@ def a_slot_is_free(life: Life, number: int) -> bool:
         return False
     sync_id = SyncID(f"sync{life.number()}")
     life.apply(lambda state: transitions.sync_admitted(state, sync_id, life.now))
+    if life.sync is SyncPhase.QUEUED:  # nothing asks for it any more
+        life.sync = None
+        life.apply()
     return True
 
 

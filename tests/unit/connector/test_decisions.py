@@ -27,7 +27,6 @@ from fakes.connector_states import (
     failed,
     greeted,
     new,
-    queued,
     ready,
     running,
     synced,
@@ -90,7 +89,7 @@ def test_a_task_is_no_reason_before_the_backoff_ends() -> None:
     failed_at = after(HOUR)
     state = asked(failed(ready(), failed_at), failed_at)
     assert why_sync(state, after(HOUR + 22.4)) is None
-    assert transitions.sync_admitted(queued(state, failed_at), SyncID("sync2"), failed_at).sync is None
+    assert transitions.sync_admitted(state, SyncID("sync2"), failed_at).sync is None
 
 
 def test_a_task_for_none_of_the_kinds_is_no_reason() -> None:
@@ -127,7 +126,7 @@ def test_a_task_s_sync_that_the_schedule_wants_meanwhile_goes_on() -> None:
 def test_a_suspend_cancels_a_sync_that_waits_for_a_slot() -> None:
     state = greeted(checked(new()))
     state = replace(state, desired=replace(state.desired, spec=replace(state.desired.spec, suspend=True)))
-    assert "the connector is suspended" in due(queued(state, START), START)
+    assert "the connector is suspended" in due(state, START, "sync")
 
 
 # How far ahead a next sync can be
@@ -235,7 +234,7 @@ def test_a_sync_that_a_person_asked_for_goes_on_although_its_request_counts_as_h
 
 
 def test_a_sync_that_waits_for_a_slot_goes_on_although_nothing_asks_for_it_any_more() -> None:
-    assert due(queued(ready(), after(10)), after(20)) == []
+    assert due(ready(), after(20), "sync") == []
 
 
 def test_a_new_connector_that_is_suspended_does_nothing() -> None:

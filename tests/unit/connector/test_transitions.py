@@ -37,7 +37,6 @@ from fakes.connector_states import (
     failed,
     greeted,
     new,
-    queued,
     ready,
     running,
     synced,
@@ -93,13 +92,12 @@ def test_an_annotation_changes_nothing_else() -> None:
 
 def test_a_sync_starts_with_what_is_desired_now_and_echoes_the_request() -> None:
     state = greeted(checked(replace(new(), desired=replace(desired(), sync_request="now"))))
-    before = queued(replace(state, check=replace(state.check, sync_request=None)), START)
+    before = replace(state, check=replace(state.check, sync_request=None))
     state = transitions.sync_admitted(before, SyncID("sync1"), after(5))
     spec = before.desired.spec
     assert state == replace(
         before,
         sync=SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, spec, PREFLIGHT, after(5), only_for_tasks=False),
-        sync_queued_at=None,
         check=replace(before.check, sync_request="now"),
         records=replace(before.records, last_handled_sync_request="now"),
         requested_at=after(5).monotonic,
@@ -116,10 +114,8 @@ def test_a_sync_that_is_not_wanted_any_more_does_not_start(state: ConnectorState
     assert running(state, after(10)) == state
 
 
-@pytest.mark.parametrize("state", [queued(ready(), START), first()])
-def test_a_sync_that_was_cancelled_has_ended(state: ConnectorState) -> None:
-    ended = transitions.sync_ended(state)
-    assert (ended.sync, ended.sync_queued_at) == (None, None)
+def test_a_sync_that_was_cancelled_has_ended() -> None:
+    assert transitions.sync_ended(first()) == replace(first(), sync=None)
 
 
 # A sync succeeds

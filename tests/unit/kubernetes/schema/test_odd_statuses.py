@@ -12,13 +12,12 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import next_look
 from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
 from buildkite_connector.telemetry.status_gauges import Report, StatusText
 from fakes.connector_states import DOWN, SHARE, START, after, checked, due, greeted, restored, running
-from unit.kubernetes.schema.test_status_schema import FULL
+from unit.kubernetes.schema.test_status_json import FULL
 
 ODD: list[Any] = [
     *(None, True, "", "x", [], {}, [{}]),
@@ -62,7 +61,7 @@ def live_with(found: ConnectorStatus) -> None:
         state = step(state)
         due(state, now)
         next_look(state, now)
-        hold_status(state, now)
+        assert now.monotonic >= state.status_held_until
         before, told = told, derive_status(state, now)
         draft_events(before, told)
         json.dumps(status_to_json(told), allow_nan=False).encode()
