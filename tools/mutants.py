@@ -22,8 +22,8 @@ TESTS = ("connector", "tasks", "timing")
 LIVES = "100"
 """Random lives for each mutant that no other test has noticed."""
 SLOW = (
-    "test_failures.py::test_the_wait_between_failed_syncs_is_capped",
-    "test_failures.py::test_a_wait_that_the_other_side_wants_has_a_bound",
+    "test_stories.py::test_the_wait_between_failed_syncs_is_capped",
+    "test_stories.py::test_a_wait_that_the_other_side_wants_has_a_bound",
     "test_deliveries.py::test_an_accepted_shrinkage_outlives_the_history",
 )
 """Left out: days of virtual time, half of the seconds that each unnoticed mutant costs."""

@@ -4,10 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from buildkite_connector.connector import credential_transitions as on_credentials
-from buildkite_connector.connector import transitions
-from buildkite_connector.connector.credential_transitions import CheckResult
+from buildkite_connector.connector import decisions, transitions
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SnapshotRequest, claimed_identity
+from buildkite_connector.connector.transitions import CheckResult, SyncResult
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
@@ -51,28 +50,29 @@ def restored(status: ConnectorStatus, now: Instant, **changes: object) -> Connec
 
 def checked(state: ConnectorState, now: Instant = START, failure: Failure | None = None) -> ConnectorState:
     """After a full check of the desired state."""
-    state = on_credentials.check_started(state, now, full=True)
+    state = transitions.full_check_begun(state, now)
     result = CheckResult(
         state.desired.generation,
         state.desired.sync_request,
         CREDENTIALS,
         PREFLIGHT if failure is None else None,
         failure=failure,
+        full=True,
         asked_buildkite=True,
     )
-    return on_credentials.check_finished(state, result, now, SHARE)
+    return transitions.check_finished(state, result, now, SHARE)
 
 
 def greeted(state: ConnectorState, now: Instant = START) -> ConnectorState:
     """With a session that C1 has answered."""
     identity = claimed_identity(state)
     assert identity is not None
-    return on_credentials.c1_greeted(on_credentials.c1_opened(state, identity, now))
+    return transitions.c1_greeted(transitions.c1_opened(state, identity, now))
 
 
 def running(state: ConnectorState, now: Instant, sync_id: str = "sync1") -> ConnectorState:
     """With a sync that has a slot."""
-    return transitions.sync_admitted(transitions.sync_queued(state, now), SyncID(sync_id), now)
+    return transitions.sync_admitted(state, SyncID(sync_id), now)
 
 
 def synced(
@@ -94,12 +94,14 @@ def synced(
         0.0,
         SnapshotFile(staged.sha256, staged.size),
     )
-    return transitions.sync_succeeded(state, record, staged, end, SHARE)
+    return transitions.sync_succeeded(state, state.sync, SyncResult(record, staged), end, SHARE)
 
 
 def failed(state: ConnectorState, now: Instant, failure: Failure = DOWN, sync_id: str = "sync9") -> ConnectorState:
     """After a sync that failed at once."""
-    return transitions.sync_failed(running(state, now, sync_id), failure, now, SHARE)
+    state = running(state, now, sync_id)
+    assert state.sync is not None
+    return transitions.sync_failed(state, state.sync, failure, now, SHARE)
 
 
 def ready(**changes: object) -> ConnectorState:
@@ -110,4 +112,24 @@ def ready(**changes: object) -> ConnectorState:
 def asked(state: ConnectorState, now: Instant, scope: SyncScope | None = None, task: str = "task1") -> ConnectorState:
     """With a task of C1 that waits for a snapshot."""
     request = SnapshotRequest(TaskID(task), scope or SyncScope(), now.monotonic)
-    return transitions.snapshot_requested(state, request)
+    return replace(state, requests=(*state.requests, request))
+
+
+def due(state: ConnectorState, now: Instant, *running: str) -> list[object]:
+    """What a connector, of which the tasks `running` run already, begins and ends now, as `Connector` does it.
+
+    "check"; "close C1", or the identity of the session that it opens; an answer to each task of C1; "sync", or why it
+    cancels the one under way.
+    """
+    found: list[object] = []
+    if "check" not in running and decisions.check_due(state, now):
+        found.append("check")
+    if decisions.session_over(state):
+        found.append("close C1")
+    found.append(decisions.session_due(state, now))
+    found += [decisions.answer(state, each, now) for each in state.requests]
+    if state.sync is not None or "sync" in running:
+        found.append(decisions.why_cancel(state, now))
+    elif state.can_sync and decisions.why_sync(state, now) is not None:
+        found.append("sync")
+    return [each for each in found if each is not None]

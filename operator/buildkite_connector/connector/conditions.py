@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from buildkite_connector.connector.membership_transitions import blocked_writing
-from buildkite_connector.connector.records import undelivered
 from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.sight import sees_less, unprotected
-from buildkite_connector.connector.state import ConnectorState, SyncPhase, host_id_taken
+from buildkite_connector.connector.state import ConnectorState, host_id_taken
 from buildkite_connector.connector.token_expiry import expires_soon
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
@@ -58,7 +57,7 @@ class _View:
     def __init__(self, state: ConnectorState, now: Instant) -> None:
         self.state, self.now = state, now
         desired, staged = state.desired, state.staged
-        self.syncing = state.sync is not None and state.sync.phase is not SyncPhase.QUEUED
+        self.syncing = state.sync is not None
         self.progress = self._progress()
         self.held = self.shrunk = None
         if staged is not None:
@@ -155,7 +154,7 @@ class _View:
         failure = self.state.delivery_failure or self.state.c1.failure
         if failure is not None:
             return _verdict(FALSE, failure)
-        if records.last_sync is not None and undelivered(records):
+        if records.last_sync is not None and self.state.undelivered:
             waits = f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync."
             if self.shrunk is not None:
                 return FALSE, Reason.SHRUNK, f"{self.shrunk} {waits}"

@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.ports import SnapshotStore
 from buildkite_connector.connector.shrink_guard import shrunk
 from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
@@ -56,7 +57,7 @@ class Deliveries:
         self._waiting[task.id] = waiting
         request = SnapshotRequest(task.id, task.scope, self._clock.monotonic())
         try:
-            self._apply(lambda state, _: transitions.snapshot_requested(state, request))
+            self._apply(lambda state, _: replace(state, requests=(*state.requests, request)))
             return await waiting
         finally:
             del self._waiting[task.id]
@@ -76,21 +77,21 @@ class Deliveries:
         if task.other_engine:
             asked = {"connector": self._name, "task_id": task.id, "asked": task.other_engine}
             logger.warning("C1 asked for another form of the file and got sqlite", extra=asked)
-        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now))
+        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now.wall))
 
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
         self._apply(lambda state, _: transitions.delivery_failed(state, snapshot, failure))
 
-    def answer(self, answer: Answer) -> None:
-        """The task of this request gets its snapshot, unless it does not wait any more."""
+    def settle(self, task: TaskID, found: Answer | Failure) -> None:
+        """Give the task of this request its snapshot, or the failure, unless it does not wait any more."""
+        waiting = self._waiting[task]
+        if isinstance(found, Failure):
+            if not waiting.done():
+                waiting.set_exception(found.without_traceback())
+            return
         state = self._state()
-        loss = shrunk(state.records, answer.snapshot, state.desired.accept_shrink)
+        loss = shrunk(state.records, found.snapshot, state.desired.accept_shrink)
         if loss is not None:
             logger.warning("the snapshot shrank", extra={"connector": self._name, "error": loss})
-        if not (waiting := self._waiting[answer.task]).done():
-            waiting.set_result(answer)
-
-    def refuse(self, task: TaskID, failure: Failure) -> None:
-        """The task fails, unless it does not wait any more."""
-        if not (waiting := self._waiting[task]).done():
-            waiting.set_exception(failure.without_traceback())
+        if not waiting.done():
+            waiting.set_result(found)

@@ -16,7 +16,7 @@ JITTER = 0.05
 """Intervals are stretched or shortened by at most this share, so that connectors spread out."""
 MIN_CRON_MINUTES = 5
 MAX_CRON_LENGTH = 128
-"""Characters of a cron expression, in the CRD and here: what is longer is not parsed."""
+"""Characters of a cron expression; a longer one is not parsed."""
 
 _ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _CALENDAR = range(date(2000, 1, 1).toordinal(), date(2028, 1, 2).toordinal())
@@ -40,7 +40,7 @@ Schedule = Interval | Cron
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Raises Failure (remedy: edit) for what a pattern cannot tell: the cron's meaning and the zone's name.
+    """Raises Failure (remedy: edit) for a cron that never fires or fires too often, and for an unknown time zone.
 
     A cron may fire every 5 minutes, as an interval may be 5 minutes, and not more often.
     """

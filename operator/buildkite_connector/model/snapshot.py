@@ -1,4 +1,4 @@
-"""A finished snapshot that waits to be delivered: what is known of it without opening the file."""
+"""A finished snapshot that waits to be delivered."""
 
 from dataclasses import dataclass
 from pathlib import Path

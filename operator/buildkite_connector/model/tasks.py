@@ -1,4 +1,4 @@
-"""C1's tasks in this project's words: what C1 asks for and how it is answered.
+"""C1's tasks and the answers to them.
 
 The C1 adapter turns BatonService's messages into these; the package `tasks` acts on them.
 """
@@ -74,8 +74,8 @@ class UnsupportedTask:
 class MembershipTask:
     """`grant` or `revoke` (`grants` says which) of a role in a team to a person.
 
-    `team_name` and `user_name` are what C1 calls them, for people. `refusal` says what is wrong with the task, or is
-    empty; `membership` is None where it cannot be read.
+    `team_name` and `user_name` are C1's names for them. `refusal` describes what is wrong with the task, or is empty;
+    `membership` is None where it cannot be read.
     """
 
     id: TaskID

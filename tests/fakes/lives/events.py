@@ -49,7 +49,7 @@ AT_TIMES: tuple[Event, ...] = (
 SELDOM: tuple[Event, ...] = (
     surroundings.the_clock_is_set,
     surroundings.another_connector_comes_or_goes,
-    work.an_action_breaks,
+    work.a_check_breaks,
 )
 EVENTS = (nothing, *(24 * (something_ends,)), *(5 * OFTEN), *(2 * AT_TIMES), *SELDOM)
 """The first is what a life is made simpler by."""

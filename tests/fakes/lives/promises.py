@@ -1,13 +1,13 @@
 """What must hold after every step of a connector's life, and what must come once nothing stands in the way."""
 
 from buildkite_connector.connector.decisions import reread_at
-from buildkite_connector.connector.state import C1Phase, SyncPhase
+from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from fakes.lives import choices, session, surroundings, work
-from fakes.lives.account import promise
+from fakes.lives.account import SyncPhase, promise
 from fakes.lives.events import ENDS
 from fakes.lives.life import Life
 

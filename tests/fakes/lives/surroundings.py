@@ -5,8 +5,7 @@ from datetime import timedelta
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide, reread_at
-from buildkite_connector.connector.status_hold import hold_status
+from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConnectorStatus, Phase
@@ -29,14 +28,12 @@ def time_passes(life: Life, number: int) -> bool:
         life.apply()
         return True
     before = life.state.records
-    last = life.state.records.last_sync
-    true = not life.jumped and (last is None or last.finished_at <= life.now.wall)
+    jumped = life.jumped
     life.pass_time(seconds)
-    if true:  # a clock that was set back sets no wake time
+    if not jumped:
         quiet = "before its wake time a connector has nothing to do and nothing new to report"
-        actions = decide(life.state, life.now)
-        promise(not actions, quiet, (seconds, actions))
-        if not hold_status(life.state, life.now):
+        promise(not life.is_due, quiet, seconds)
+        if life.now.monotonic >= life.state.status_held_until:
             promise(derive_status(life.state, life.now) == before, quiet, seconds)
     return True
 

@@ -4,13 +4,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import CheckCredentials
-from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.decisions import reread_at
-from buildkite_connector.connector.state import SyncPhase
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.connector.transitions import CheckResult, SyncResult
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -19,7 +16,7 @@ from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from fakes.lives import choices
-from fakes.lives.account import Failed, Sync, cut, promise
+from fakes.lives.account import Failed, Sync, SyncPhase, cut, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -42,26 +39,28 @@ def end_check(life: Life, failure: Failure | None) -> bool:
     unread = _spec_failure(life) or (life.secret if isinstance(life.secret, Failure) else None)
     credentials = life.secret if isinstance(life.secret, Credentials) else None
     if unread is not None:
-        result = CheckResult(generation, request, None, failure=unread)
+        result = CheckResult(generation, request, None, failure=unread, full=check.full)
     elif not check.full and credentials == check.known:
-        result = CheckResult(generation, request, credentials)
+        result = CheckResult(generation, request, credentials, full=check.full)
     elif failure is not None:
         missing = failure.missing if isinstance(failure, ScopesMissing) else ()
-        result = CheckResult(generation, request, credentials, None, missing, failure, asked_buildkite=True)
+        result = CheckResult(
+            generation, request, credentials, None, missing, failure, full=check.full, asked_buildkite=True
+        )
     else:
-        result = CheckResult(generation, request, credentials, choices.PREFLIGHT, asked_buildkite=True)
+        result = CheckResult(generation, request, credentials, choices.PREFLIGHT, full=check.full, asked_buildkite=True)
     if generation == life.desired.generation:
         _learn(life, result)
-    life.apply(lambda state: on_credentials.check_finished(state, result, life.now, life.luck))
+    life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
     return True
 
 
 def its_secret_is_read_again(life: Life) -> bool:
     """Once it is due; in a process with many connectors later."""
     at = reread_at(life.state)
-    if at is None or at > life.now.monotonic:
+    if at is None or at > life.now.monotonic or life.check is not None:
         return False
-    life.begin(CheckCredentials(full=False))
+    life.begin_check(full=False)
     life.apply()
     return True
 
@@ -114,16 +113,17 @@ def said(life: Life, failure: Failure) -> float:
     return seconds
 
 
-def an_action_breaks(life: Life, number: int) -> bool:
-    """An error of the operator itself ends the check."""
-    if life.check is None:
+def a_check_breaks(life: Life, number: int) -> bool:
+    """By an error of the operator itself."""
+    check, life.check = life.check, None
+    if check is None:
         return False
-    life.check = None
-    _check_failed(life, choices.INTERNAL)
-    error = RuntimeError("unexpected")
-    life.apply(
-        lambda state: on_credentials.failed_unexpectedly(state, on_credentials.CHECK, error, life.now, life.luck)
-    )
+    generation, request = check.desired.generation, check.desired.sync_request
+    error = internal_error(RuntimeError("unexpected"))
+    result = CheckResult(generation, request, check.known, failure=error, full=check.full, asked_buildkite=True)
+    if generation == life.desired.generation:
+        _learn(life, result)
+    life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
     return True
 
 
@@ -135,6 +135,9 @@ def a_slot_is_free(life: Life, number: int) -> bool:
         return False
     sync_id = SyncID(f"sync{life.number()}")
     life.apply(lambda state: transitions.sync_admitted(state, sync_id, life.now))
+    if life.sync is SyncPhase.QUEUED:  # nothing asks for it any more
+        life.sync = None
+        life.apply()
     return True
 
 
@@ -154,10 +157,6 @@ def the_sync_ends(life: Life, number: int) -> bool:
 
 def finish_sync(life: Life, number: int) -> None:
     run, now = life.run, life.now
-    assert run.id is not None
-    assert run.inputs is not None
-    assert run.spec is not None
-    assert run.started is not None
     scope = SyncScope(run.spec.kinds)
     counts = cut(pick(choices.COUNTS, number), scope)
     staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope)
@@ -167,9 +166,9 @@ def finish_sync(life: Life, number: int) -> None:
     )
     life.sync, life.failed, life.failures = None, None, 0
     life.files[staged.sha256] = staged
-    life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)
-    current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
-    life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.luck))
+    life.syncs[run.id] = Sync(run.generation, run.credentials, run.started.monotonic, now.wall, counts)
+    current = run.generation == life.desired.generation and run.credentials == life.read
+    life.apply(lambda state: transitions.sync_succeeded(state, run, SyncResult(record, staged), now, life.luck))
     if current:
         _next_sync_is_as_scheduled(life, run.started.wall)
 
@@ -192,10 +191,9 @@ def fail_sync(life: Life, failure: Failure) -> None:
     wait = max(theirs, ours / 2)
     life.put_off_to = now.wall + timedelta(seconds=theirs) if theirs > ours else None
     meanwhile = life.desired.sync_request != life.state.records.last_handled_sync_request
-    assert run.inputs is not None
-    current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
+    current = run.generation == life.desired.generation and run.credentials == life.read
     # microseconds are the clock's grain
     life.failed = Failed(now.wall + timedelta(seconds=wait - 1e-5), excused=meanwhile or not current)
     if failure.remedy is not Remedy.RETRY and current:
         _check_failed(life, failure)
-    life.apply(lambda state: transitions.sync_failed(state, failure, now, life.luck))
+    life.apply(lambda state: transitions.sync_failed(state, run, failure, now, life.luck))

@@ -17,7 +17,9 @@ from fakes.virtual_time import START, virtual_time
 
 AWAY = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
 DAY = """\
+09:00:00 status Pending: Pending AwaitingSync
 09:00:00 hello
+09:00:00 status Pending: Pending AwaitingSync
 09:00:00 sync begins
 09:00:00 status Syncing: Syncing AwaitingSync
 09:00:05 status Connected: Ready AwaitingTask
@@ -57,6 +59,7 @@ DAY = """\
 15:33:13 task2 ends OK
 15:33:13 status Connected: Ready Delivered
 17:00:00 -- the API token is rotated
+17:00:50 status Connected: Ready Delivered
 17:00:50 sync begins
 17:00:50 status Syncing: Ready Delivered
 17:00:55 status Connected: Ready AwaitingTask
@@ -86,9 +89,10 @@ DAY = """\
 05:30:08+ status Syncing: Ready Delivered
 05:30:13+ status Connected: Ready AwaitingTask
 06:00:00+ -- the client's secret is rotated
+06:00:50+ status Connected: Ready AwaitingTask
 06:00:50+ sync begins
-06:00:50+ hello
 06:00:50+ status Syncing: Ready AwaitingTask
+06:00:50+ hello
 06:00:55+ status Connected: Ready AwaitingTask"""
 """The next day's times have a `+`. A status is its phase, and the reasons of Ready and Delivered."""
 

@@ -54,7 +54,7 @@ UNREAD = Failure(Reason.SECRET_FORBIDDEN, "The Secret cannot be read.")
 
 def delivered(state: ConnectorState) -> ConnectorState:
     assert state.staged is not None
-    return transitions.delivered(state, TaskID("task0"), state.staged, after(20))
+    return transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
 
 
 def but(
@@ -303,9 +303,7 @@ def test_stalled_and_reconciling_say_who_must_act(state: ConnectorState, expecte
     [
         pytest.param(EDITED, "Pending", CHECKING, id="an edit"),
         pytest.param(CHECKED, "Pending", CHANGE_WAITS, id="checked"),
-        pytest.param(transitions.sync_queued(CHECKED, NOW), "Pending", CHANGE_WAITS, id="queued"),
         pytest.param(running(CHECKED, NOW), "Syncing", CHANGE_SYNCS, id="syncs"),
-        pytest.param(transitions.sync_cancelling(running(CHECKED, NOW)), "Syncing", CHANGE_SYNCS, id="is cancelled"),
         pytest.param(FIRST, "Pending", CHANGE_WAITS, id="before the first sync"),
         pytest.param(SYNCING, None, None, id="scheduled sync"),
         pytest.param(running(asked(WELL, after(1000)), after(1000)), None, None, id="a task's sync"),

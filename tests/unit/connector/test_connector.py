@@ -81,30 +81,6 @@ class Watched(World):
         return SyncID(f"sync{len(self.times)}")
 
 
-def names() -> set[str]:
-    return {each.get_name() for each in asyncio.all_tasks()}
-
-
-@virtual_time
-async def test_what_writes_a_status_and_what_closes_a_session_have_such_names_too() -> None:
-    async with ready_world() as world:
-        world.reports.seconds = 1.0
-        world.edit(suspend=True)
-        assert names() >= {"default.acme/status", "default.acme/close C1"}
-        await asyncio.sleep(5)
-
-
-@virtual_time
-async def test_the_parts_of_a_connector_have_names_that_say_whose_they_are() -> None:
-    async with ready_world() as world:
-        assert names() >= {"default.acme/C1"}
-        world.vault.seconds = 2.0
-        await until(lambda: "default.acme/check" in names())
-        world.annotate(sync_request="now")
-        await until(lambda: world.buildkite.active == 1)
-        assert names() >= {"default.acme/C1", "default.acme/sync"}
-
-
 @virtual_time
 async def test_what_begins_while_a_task_is_handled_is_no_part_of_its_context() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")

@@ -2,19 +2,17 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from buildkite_connector.connector import connector as module
-from buildkite_connector.connector.actions import CheckCredentials
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType
+from buildkite_connector.timing.clock import Instant
 from fakes.connector_world import (
-    KEY,
     MINUTE,
     Store,
     World,
@@ -61,15 +59,8 @@ async def test_each_action_that_begins_is_in_the_debug_log(caplog: pytest.LogCap
     async with ready_world():
         pass
     begun = said(caplog, "begins")
-    reads = len(begun) - 3
-    assert reads
-    assert begun[0] == (logging.DEBUG, {**WHO, "action": repr(CheckCredentials(full=True))})
-    assert [str(told["action"]).partition("(")[0] for _, told in begun] == [
-        "CheckCredentials",
-        "OpenC1",
-        "QueueSync",
-        *["CheckCredentials"] * reads,
-    ]
+    assert begun[0] == (logging.DEBUG, {**WHO, "action": "restore"})
+    assert [told["action"] for _, told in begun[:5]] == ["restore", "check", "C1", "sync", "check"]
 
 
 @virtual_time
@@ -161,16 +152,17 @@ async def test_a_session_that_breaks_is_logged_with_its_error(
 async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    action = CheckCredentials(full=False)
-    monkeypatch.setattr(module, "decide", lambda state, now: [action])
+    def never_the_same(self: Connector, now: Instant) -> None:
+        self._state = replace(self._state)
+
+    monkeypatch.setattr(Connector, "_answer_tasks", never_the_same)
     world = World()
-    connector = Connector(KEY, world.order, None, world.reports, world.environment())
-    connector.start()
-    await asyncio.sleep(0)
-    assert said(caplog, "decisions do not settle") == [(logging.ERROR, {**WHO, "actions": repr([action])})]
-    monkeypatch.undo()
-    await asyncio.sleep(1)
-    await connector.close(discard=False)
+    async with world.running():
+        await asyncio.sleep(0.1)
+        assert said(caplog, "a connector does not settle")[0] == (logging.ERROR, WHO)
+        monkeypatch.undo()
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
@@ -181,17 +173,4 @@ async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.Log
         await asyncio.sleep(MINUTE)
     told = {**WHO, "task_id": task, "sync_id": "sync1", "bytes": 1000}
     assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]
-    assert said(caplog, "decisions do not settle") == []
-
-
-@virtual_time
-async def test_a_task_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.failures.append(LOST)
-        task = world.task()
-        await asyncio.sleep(2 * MINUTE)
-        assert task in world.c1.finished
-    begun = [str(told["action"]).partition("(")[0] for _, told in said(caplog, "begins")]
-    assert begun.count("Refuse") == 1
-    assert said(caplog, "decisions do not settle") == []
+    assert said(caplog, "a connector does not settle") == []

@@ -4,19 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.credential_transitions import (
-    CHECK,
-    CheckResult,
-    c1_failed,
-    check_finished,
-    check_started,
-    credentials_failed,
-    failed_unexpectedly,
-    holder_changed,
-)
 from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.connector.state import Check, ConnectorState, Inputs
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.connector.transitions import (
+    CheckResult,
+    c1_failed,
+    check_ended,
+    check_finished,
+    credentials_failed,
+    full_check_begun,
+)
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.spec import Credentials
 from fakes.connector_states import (
     CREDENTIALS,
@@ -66,27 +64,26 @@ def ended() -> ConnectorState:
 # The check begins
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_a_check_is_under_way_from_its_start(full: bool) -> None:
-    state = check_started(ready(), after(10), full=full)
-    assert state == with_check(ready(), running_since=after(10).monotonic, full=full)
+def test_a_full_check_is_under_way_until_it_ends() -> None:
+    state = full_check_begun(ready(), after(10))
+    assert state == with_check(ready(), asking_since=after(10).monotonic)
+    assert check_ended(state) == ready()
 
 
-@pytest.mark.parametrize(("full", "reopen_at"), [(True, after(10).monotonic), (False, NEVER)])
-def test_only_a_full_check_lets_an_ended_session_begin_again(full: bool, reopen_at: float) -> None:
-    assert check_started(ended(), after(10), full=full).c1 == replace(ended().c1, reopen_at=reopen_at)
+def test_a_full_check_lets_an_ended_session_begin_again() -> None:
+    assert full_check_begun(ended(), after(10)).c1 == replace(ended().c1, reopen_at=after(10).monotonic)
 
 
 # The check ends
 
 
 def test_a_result_of_another_generation_changes_nothing_but_that_the_check_has_ended() -> None:
-    state = check_started(ready(), after(5), full=True)
+    state = full_check_begun(ready(), after(5))
     assert finished(state, generation=7, failure=REJECTED) == with_check(ready(), read_at=READ)
 
 
 def test_the_same_secret_read_again_changes_only_when_it_is_read_next() -> None:
-    state = finished(check_started(ready(), after(5), full=False), sync_request="now")
+    state = finished(full_check_begun(ready(), after(5)), sync_request="now")
     assert state == with_check(ready(), read_at=READ)
 
 
@@ -94,12 +91,12 @@ def test_a_request_is_answered_by_a_check_that_asks_and_not_by_a_secret_that_is_
     blocked = checked(ready(), after(5), REJECTED)
     assert finished(blocked, sync_request="now").check.sync_request is None
     assert finished(blocked, sync_request="now", credentials=None, failure=AWAY).check.sync_request is None
-    assert finished(with_check(blocked, full=True), sync_request="now").check.sync_request == "now"
+    assert finished(blocked, sync_request="now", full=True).check.sync_request == "now"
 
 
 def test_a_full_check_of_a_secret_that_cannot_be_read_is_not_repeated_at_once() -> None:
-    blocked = with_check(ready(), write_failure=DOWN, full_due=after(9).monotonic, full=True)
-    state = finished(blocked, credentials=None, failure=AWAY)
+    blocked = with_check(ready(), write_failure=DOWN, full_due=after(9).monotonic)
+    state = finished(blocked, credentials=None, failure=AWAY, full=True)
     assert state.check.full_due == after(10 + 10).monotonic
 
 
@@ -119,7 +116,7 @@ def test_a_good_check_ends_the_backoff_of_the_syncs_that_the_credentials_failed(
     state = checked(ready(), after(5), REJECTED) if check_failed else ready()
     state = replace(state, records=replace(state.records, consecutive_failures=failures))
     good = finished(state, preflight=PREFLIGHT, asked_buildkite=True)
-    at = after(5) if due else after(HOUR)
+    at = after(10) if due else after(HOUR)
     assert good.records == replace(state.records, next_sync_time=at.wall)
 
 
@@ -147,7 +144,7 @@ def test_a_failed_check_keeps_the_missing_scopes_that_were_found_last(
 def test_another_secret_makes_the_next_sync_due_at_once() -> None:
     state = finished(ready(), credentials=OTHER, preflight=PREFLIGHT, asked_buildkite=True)
     assert state.check.credentials == OTHER
-    assert state.records == replace(ready().records, next_sync_time=after(5).wall)
+    assert state.records == replace(ready().records, next_sync_time=after(10).wall)
     assert state.collected_for == Inputs(1, CREDENTIALS)
     assert state.outdated
 
@@ -169,7 +166,7 @@ def test_a_secret_that_is_gone_is_used_no_more_and_back_the_same_is_no_change() 
 
 def test_a_secret_that_is_back_with_other_content_is_a_change() -> None:
     gone = finished(ready(), credentials=None, failure=REJECTED)
-    assert finished(gone, credentials=OTHER).records.next_sync_time == after(5).wall
+    assert finished(gone, credentials=OTHER).records.next_sync_time == after(10).wall
 
 
 def test_the_first_secret_of_a_new_connector_changes_no_time() -> None:
@@ -216,8 +213,8 @@ def test_an_api_server_that_asks_to_wait_is_not_asked_before_and_puts_off_no_syn
 
 
 def test_a_connector_that_was_never_checked_fails_while_the_kubernetes_api_is_away() -> None:
-    new_one = with_check(new(), preflight=PREFLIGHT, full=True)
-    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY)
+    new_one = with_check(new(), preflight=PREFLIGHT)
+    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY, full=True)
     assert state.check.failure is not None
     assert state.check.failure.reason is AWAY.reason
     assert state.check == Check(
@@ -278,13 +275,12 @@ def test_a_kept_failure_does_not_keep_the_frames_that_it_went_through() -> None:
         pytest.param(checked(ready(), after(10), REJECTED), 8, id="rejected by Buildkite"),
         pytest.param(c1_failed(finished(ready()), REFUSED, after(40)), 8, id="refused by C1"),
         pytest.param(c1_failed(finished(ready()), UNREACHABLE, after(40)), 50, id="C1 does not answer"),
-        pytest.param(holder_changed(finished(ready()), "another"), 8, id="another has its host ID"),
+        pytest.param(replace(finished(ready()), host_id_holder="another"), 8, id="another has its host ID"),
         pytest.param(finished(ready(), credentials=None, failure=AWAY), 8, id="Kubernetes does not answer"),
         pytest.param(finished(ready(), credentials=None, failure=BUSY), 60, id="Kubernetes asks to wait"),
         pytest.param(finished(new(), credentials=None, failure=BUSY), 60, id="Kubernetes asks a new one to wait"),
         pytest.param(finished(finished(ready(), credentials=None, failure=BUSY)), 50, id="well again"),
         pytest.param(finished(ready(), generation=7), 50, id="an older generation was checked"),
-        pytest.param(check_started(ready(), after(10), full=False), None, id="being read"),
         pytest.param(replace(ready(), desired=desired(2)), None, id="read by the check of an edit"),
         pytest.param(finished(replace(ready(), desired=desired(2, suspend=True))), None, id="suspended"),
     ],
@@ -294,37 +290,27 @@ def test_the_secret_is_read_again(state: ConnectorState, seconds: float | None) 
     assert reread_at(state) == (None if seconds is None else after(10 + seconds).monotonic)
 
 
-@pytest.mark.parametrize(
-    ("changes", "full", "requested"),
-    [
-        ({"sync_request": "new"}, True, True),
-        ({"sync_request": "new"}, False, False),
-        ({}, True, False),
-    ],
-)
-def test_a_check_that_an_annotation_asked_for_is_remembered(
-    changes: dict[str, str], full: bool, requested: bool
-) -> None:
+def test_a_check_that_an_annotation_asked_for_is_remembered() -> None:
     blocked = checked(ready(), after(1), REJECTED)
-    state = replace(blocked, desired=replace(blocked.desired, **changes))  # type: ignore[arg-type]  # strings
-    started = check_started(state, after(5), full=full)
-    assert started.check.requested_at == (after(5).monotonic if requested else float("-inf"))
-    assert check_started(ready(), after(5), full=full).check.requested_at == float("-inf")
+    asked = replace(blocked, desired=replace(blocked.desired, sync_request="new"))
+    assert full_check_begun(asked, after(5)).check.requested_at == after(5).monotonic
+    for other in (blocked, ready()):
+        assert full_check_begun(other, after(5)).check.requested_at == float("-inf")
 
 
 # An error in the operator itself
 
 
-def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothing_of_its_text() -> None:
-    state = check_started(ready(), after(5), full=True)
-    state = replace(state, desired=replace(state.desired, generation=2, sync_request="now"))
-    state = failed_unexpectedly(state, CHECK, ValueError("a secret"), after(10), SHARE)
+def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_keeps_the_secret_that_is_known() -> None:
+    """`Connector` makes such a result of an error."""
+    broken = internal_error(ValueError("a secret"))
+    state = finished(ready(), sync_request="now", failure=broken, full=True, asked_buildkite=True)
     failure = state.check.failure
     assert failure is not None
     assert (failure.reason, failure.remedy) == (Reason.INTERNAL_ERROR, Remedy.RETRY)
     assert "ValueError" in failure.message
     assert "a secret" not in failure.message
     assert state.check == Check(
-        2, "now", CREDENTIALS, None, failure=failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
+        1, "now", CREDENTIALS, None, failure=failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
     )
     assert state.staged == ready().staged

@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.actions import CheckCredentials
-from buildkite_connector.connector.credential_transitions import (
-    RECHECK_SECONDS,
-    CheckResult,
-    check_finished,
-    check_started,
-)
-from buildkite_connector.connector.decisions import decide, wake_at, why_sync
+from buildkite_connector.connector.decisions import next_look, why_sync
 from buildkite_connector.connector.membership_transitions import blocked_writing, change_failed, change_recorded
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.connector.team_changes import TeamChanges
-from buildkite_connector.connector.transitions import sync_succeeded
+from buildkite_connector.connector.transitions import (
+    RECHECK_SECONDS,
+    CheckResult,
+    SyncResult,
+    check_finished,
+    full_check_begun,
+    sync_succeeded,
+)
 from buildkite_connector.model.directory import Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import (
@@ -38,6 +38,7 @@ from fakes.connector_states import (
     after,
     asked,
     checked,
+    due,
     new,
     ready,
     running,
@@ -168,9 +169,11 @@ def test_a_sync_begins_with_no_team_changed_and_its_end_says_what_it_shows() -> 
     changes = TeamChanges(3, ((ONE, 3),), 1, 2)
     state = running(replace(ready(provisioning=ON), changes=changes), after(HOUR), "sync2")
     assert state.changes == replace(changes, teams=())
+    assert state.sync is not None
     assert state.staged is not None
     assert state.records.last_sync is not None
-    done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), SHARE, 3)
+    result = SyncResult(state.records.last_sync, state.staged, covered=3)
+    done = sync_succeeded(state, state.sync, result, after(HOUR + 5), SHARE)
     assert done.changes == replace(state.changes, covered=3)
     assert synced(ready(provisioning=ON), after(HOUR)).changes.covered == 0
 
@@ -191,19 +194,18 @@ def test_a_snapshot_that_lacks_a_change_answers_no_task(changes: TeamChanges, fr
 
 def unwritable(now: Instant = START) -> ConnectorState:
     """The token may read and may not write, as a check at that moment found."""
-    state = check_started(ready(provisioning=ON), now, full=True)
+    state = full_check_begun(ready(provisioning=ON), now)
     found = CheckResult(1, None, CREDENTIALS, PREFLIGHT, asked_buildkite=True, write_failure=SCOPE)
     return check_finished(state, found, now, SHARE)
 
 
 def test_a_token_that_cannot_write_is_checked_again_after_five_minutes() -> None:
     state = unwritable()
-    due = START.monotonic + RECHECK_SECONDS
-    assert (state.check.write_failure, state.check.full_due) == (SCOPE, due)
-    assert wake_at(state, after(10)) == due
-    assert decide(state, after(RECHECK_SECONDS - 0.1)) == []
-    assert decide(state, after(RECHECK_SECONDS)) == [CheckCredentials(full=True)]
-    assert wake_at(replace(state, check=replace(state.check, running_since=due)), after(10)) == after(HOUR).monotonic
+    at = START.monotonic + RECHECK_SECONDS
+    assert (state.check.write_failure, state.check.full_due) == (SCOPE, at)
+    assert next_look(state, after(10)) == at
+    assert due(state, after(RECHECK_SECONDS - 0.1)) == []
+    assert due(state, after(RECHECK_SECONDS)) == ["check"]
 
 
 def test_a_check_that_fails_leaves_nothing_known_of_writing_and_a_good_one_ends_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
-from buildkite_connector.connector.state import Inputs, SyncPhase, SyncRun
+from buildkite_connector.connector.state import SyncRun
 from buildkite_connector.model.directory import Collection, CollectionReport, Counts, Directory, Organization, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
@@ -105,23 +105,14 @@ class Bench(World):
     def admitted(self, **spec: object) -> SyncRun:
         """A sync that has a slot since now."""
         wanted = replace(self.order.spec, kinds=USERS.kinds, **spec)  # type: ignore[arg-type]  # checked by the dataclass
-        return SyncRun(
-            SyncPhase.RUNNING,
-            id=SyncID("sync1"),
-            trigger=Trigger.REQUEST,
-            inputs=Inputs(1, CREDENTIALS),
-            spec=wanted,
-            preflight=PREFLIGHT,
-            started=instant(self.clock),
-        )
+        return SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, wanted, PREFLIGHT, instant(self.clock))
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
         environment = self.environment()
         async with environment.sync_slots.slot("default") as slot:
-            record, staged, self.covered, self.sight = await run_sync(
-                "default.acme", KEY, run, environment, self.changed, slot
-            )
-        return record, staged
+            result = await run_sync("default.acme", KEY, run, environment, self.changed, slot)
+        self.covered, self.sight = result.covered, result.sight
+        return result.record, result.staged
 
 
 @virtual_time
@@ -183,29 +174,6 @@ async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collect
         " rate limit is what it waited for."
     )
     assert raised.value.__suppress_context__
-
-
-UNREADY: dict[str, dict[str, object]] = {
-    "no id": {"id": None},
-    "no inputs": {"inputs": None},
-    "no credentials": {"inputs": Inputs(1, None)},
-    "no spec": {"spec": None},
-    "no preflight": {"preflight": None},
-    "no start": {"started": None},
-}
-
-
-@pytest.mark.parametrize("lacking", UNREADY.values(), ids=UNREADY)
-@virtual_time
-async def test_a_sync_that_was_not_admitted_asks_for_nothing(lacking: dict[str, object]) -> None:
-    bench = Bench()
-    run = replace(bench.admitted(), **lacking)  # type: ignore[arg-type]  # checked by the dataclass
-    with pytest.raises(RuntimeError, match=r"^a sync starts only after a successful check$"):
-        await bench.sync(run)
-    assert (bench.clients, bench.shelf.staged) == ([], [])
-    assert bench.observer.facts == [
-        ("sync", {"connector": "default.acme", "sync_id": run.id or "", "trigger": "Request"})
-    ]
 
 
 @virtual_time

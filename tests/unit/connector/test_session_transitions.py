@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.credential_transitions import (
+from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
+from buildkite_connector.connector.transitions import (
     c1_answered,
     c1_closed,
     c1_closing,
     c1_failed,
     c1_greeted,
     c1_opened,
-    holder_changed,
 )
-from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from fakes.connector_states import NEVER, after, checked, new, ready
 
@@ -116,10 +115,3 @@ def test_a_kept_failure_of_c1_does_not_keep_the_frames_that_it_went_through() ->
         kept = c1_failed(ready(), failure, after(10)).c1.failure
     assert kept is not None
     assert kept.__traceback__ is None
-
-
-def test_the_holder_of_the_host_id_is_known_until_there_is_none() -> None:
-    holder = "BuildkiteConnector default/other"
-    state = holder_changed(ready(), holder)
-    assert state == replace(ready(), host_id_holder=holder)
-    assert holder_changed(state, None) == ready()

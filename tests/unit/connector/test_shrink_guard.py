@@ -70,7 +70,7 @@ def after_a_delivery_and_a_sync(accounts: int, teams: int = 10, limit: int = 50)
     """C1 has 100 accounts, 10 teams and 300 memberships; the newest snapshot has these."""
     state = ready(max_drop_percent=limit)
     assert state.staged is not None
-    state = transitions.delivered(state, TaskID("task0"), state.staged, after(20))
+    state = transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
     return synced(state, after(3600), "sync2", Counts(accounts, teams, 300))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
 from buildkite_connector.model.directory import Counts
@@ -63,7 +63,7 @@ class Bench:
     async def answer(self, scope: SyncScope) -> None:
         """As a connector does it."""
         self.state = transitions.request_ended(self.state, TASK.id)
-        self.deliveries.answer(Answer(TASK.id, self.whole, scope))
+        self.deliveries.settle(TASK.id, Answer(self.whole, scope))
         await asyncio.sleep(1)
 
 
@@ -115,7 +115,7 @@ async def test_a_task_whose_file_was_replaced_before_it_was_opened_asks_again() 
     running = await bench.begin()
     older = bench.whole
     bench.syncs(100)
-    bench.deliveries.answer(Answer(TASK.id, older, SyncScope()))
+    bench.deliveries.settle(TASK.id, Answer(older, SyncScope()))
     await asyncio.sleep(1)
     assert (bench.got, bench.state.delivery_failure) == (None, None)
     assert [each.task for each in bench.state.requests] == ["task1"]
@@ -147,7 +147,7 @@ async def test_a_refusal_fails_the_task_and_keeps_no_frames() -> None:
     bench = Bench()
     running = await bench.begin()
     failure = down()
-    bench.deliveries.refuse(TASK.id, failure)
+    bench.deliveries.settle(TASK.id, failure)
     await asyncio.sleep(1)
     raised = running.exception()
     assert raised is not failure
@@ -160,8 +160,8 @@ async def test_an_answer_or_refusal_for_a_task_that_was_just_cancelled_changes_n
     bench = Bench()
     running = await bench.begin()
     running.cancel()
-    bench.deliveries.answer(Answer(TASK.id, bench.whole, SyncScope()))
-    bench.deliveries.refuse(TASK.id, down())
+    bench.deliveries.settle(TASK.id, Answer(bench.whole, SyncScope()))
+    bench.deliveries.settle(TASK.id, down())
     await asyncio.wait({running})
     assert (running.cancelled(), bench.got) == (True, None)
 
@@ -170,8 +170,8 @@ async def test_an_answer_or_refusal_for_a_task_that_was_just_cancelled_changes_n
 async def test_the_first_of_two_answers_counts() -> None:
     bench = Bench()
     await bench.begin()
-    bench.deliveries.answer(Answer(TASK.id, bench.whole, SyncScope()))
-    bench.deliveries.refuse(TASK.id, down())
+    bench.deliveries.settle(TASK.id, Answer(bench.whole, SyncScope()))
+    bench.deliveries.settle(TASK.id, down())
     await asyncio.sleep(1)
     assert bench.got is not None
     assert bench.got.snapshot is bench.whole
@@ -182,7 +182,7 @@ async def test_each_task_gets_the_answer_to_its_own_request() -> None:
     bench = Bench()
     other = SyncTask(TaskID("task2"), USERS)
     first, second = await bench.begin(), await bench.begin(other)
-    bench.deliveries.refuse(other.id, down())
+    bench.deliveries.settle(other.id, down())
     await asyncio.sleep(1)
     assert (first.done(), second.done()) == (False, True)
     assert [each.task for each in bench.state.requests] == ["task1"]

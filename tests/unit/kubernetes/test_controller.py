@@ -196,9 +196,10 @@ async def test_a_resource_made_anew_under_the_same_name_is_another_connector() -
 @virtual_time
 async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_connector() -> None:
     async with process() as operator:
-        operator.cluster.gone.add("uid-acme")
         operator.observe("acme")
         await asyncio.sleep(60)
+        operator.cluster.gone.add("uid-acme")
+        await asyncio.sleep(2 * 3600)  # the next sync changes the status
         assert operator.world.c1.closed == 1
         assert operator.world.store.files == {}
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.state import SyncPhase, SyncRun
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -19,7 +18,7 @@ from buildkite_connector.model.status import (
     Trigger,
 )
 from buildkite_connector.model.tasks import TaskID
-from fakes.connector_states import PREFLIGHT, START, desired, new, ready
+from fakes.connector_states import PREFLIGHT, START, checked, desired, greeted, new, ready, running
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 AWAY = Failure(Reason.BUILDKITE_UNREACHABLE, "Buildkite cannot be reached.")
@@ -65,7 +64,7 @@ def expiring(days: int) -> ConnectorStatus:
     return status(check=replace(ready().check, preflight=replace(PREFLIGHT, token=token)))
 
 
-SYNCING = SyncRun(SyncPhase.RUNNING)
+SYNCING = running(greeted(checked(new())), START).sync
 NOTHING = ConnectorStatus()
 AWAITING = replace(SYNCED, last_sync=sync(2))
 

@@ -64,7 +64,8 @@ def test_a_missed_time_lies_in_the_past_and_so_runs_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["", "* * * *", "* * * * * *", "0 0 30 2 * *", "61 * * * *", "0 0 1 13 *", "@daily", "a b c d e"]
+    "expression",
+    ["", "* * * *", "* * * * * *", "0 0 30 2 * *", "61 * * * *", "0 0 1 13 *", "0 0 45 2 *", "@daily", "a b c d e"],
 )
 def test_a_cron_that_cannot_be_used_is_named(expression: str) -> None:
     refused = refusal(expression)

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models of `spec` and `status`.
+"""The CustomResourceDefinition, generated from the models of `spec` and the dataclasses of `model.status`.
 
 `crds/buildkiteconnectors.yaml` is what `to_yaml` gives; a test and the checks fail when they differ.
 """
@@ -22,7 +22,7 @@ _DROPPED = ("title", "$defs")
 
 
 def definition() -> dict[str, Any]:
-    """The definition as an object of apiextensions.k8s.io/v1."""
+    """The CRD as an object of apiextensions.k8s.io/v1."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

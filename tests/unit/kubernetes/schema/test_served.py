@@ -18,7 +18,7 @@ from buildkite_connector.timing.clock import SystemClock
 from harness.definition import definition
 from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.client_calls import SYNCING, create, status_of
-from unit.kubernetes.schema.test_status_schema import FULL
+from unit.kubernetes.schema.test_status_json import FULL
 
 
 def older(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> dict[str, Any]:
