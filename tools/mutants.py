@@ -88,7 +88,8 @@ def _stage() -> None:
     for folder in (f"unit/{each}" for each in TESTS):
         if (ROOT / "tests" / folder).exists():
             _copy(ROOT / "tests" / folder, STAGE / "tests" / folder)
-    _copy(ROOT / "tests" / "fakes", STAGE / "tests" / "fakes")
+    for folder in ("fakes", "harness", "simulators", "data"):
+        _copy(ROOT / "tests" / folder, STAGE / "tests" / folder)
     (STAGE / "tests" / "conftest.py").write_text(FASTEST_FIRST)
     text = (ROOT / "pyproject.toml").read_text()
     pytest = text[text.index("[tool.pytest.ini_options]") :].split("\n\n")[0]
