@@ -13,7 +13,7 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.kubernetes.schema.status_json import status_from_json
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug

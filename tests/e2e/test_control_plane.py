@@ -11,7 +11,7 @@ import pytest
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
-from buildkite_connector.kubernetes.schema.names import API_VERSION, GROUP, KIND, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import API_VERSION, GROUP, KIND, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster, KubectlError

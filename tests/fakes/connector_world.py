@@ -9,8 +9,8 @@ from dataclasses import replace
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus

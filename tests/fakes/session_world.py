@@ -17,8 +17,7 @@ from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.directory import Collection, Organization
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Collection, Organization, SyncScope
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.sync.collect import Progress

@@ -27,8 +27,8 @@ from buildkite_connector.model.directory import (
     canonical_id,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.collect import Member, TeamNotFound
 from buildkite_connector.sync.listing import Listing, Page, ReadStatistics
 from buildkite_connector.sync.preflight import NEW_TOKEN

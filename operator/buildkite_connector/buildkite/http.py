@@ -33,10 +33,10 @@ from buildkite_connector.buildkite.rate_limit.window import (
     window_reading,
 )
 from buildkite_connector.buildkite.settings import BuildkiteSettings
-from buildkite_connector.model.credential_forms import Credential, mistake, token_hint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
+from buildkite_connector.model.spec import Credential, mistake, token_hint
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.slots import Slot
 

@@ -13,9 +13,8 @@ from buildkite_connector.buildkite.client import BuildkiteClient, NotThere, expe
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.http import RequestSender, Sending
 from buildkite_connector.buildkite.settings import BuildkiteSettings
-from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
-from buildkite_connector.model.provisioning import WRITE_SCOPE
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.directory import WRITE_SCOPE, AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.sync.collect import Member
 from buildkite_connector.tasks.ports import WriteLost, WriteRefused
 

@@ -34,7 +34,7 @@ from buildkite_connector.model.directory import (
     TeamID,
     TokenFacts,
 )
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.sync.collect import Member
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from buildkite_connector.buildkite.connection_pool import Connections
 from buildkite_connector.buildkite.errors import Call, from_exception, from_status
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import server_time
 

@@ -17,7 +17,7 @@ from buildkite_connector.buildkite.reachability import reach
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Network
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slot

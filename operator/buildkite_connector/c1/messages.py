@@ -14,10 +14,19 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID, canonical_id
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    AccountID,
+    Membership,
+    ResourceKind,
+    Role,
+    SyncScope,
+    TeamID,
+    canonical_id,
+)
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.provisioning import LONGEST_NAME, entitlement_id, grant_id
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind, SyncScope
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.status import LONGEST_NAME
 from buildkite_connector.model.tasks import (
     Code,
     GrantAnswer,
@@ -31,8 +40,9 @@ from buildkite_connector.model.tasks import (
     TaskID,
     TaskOutcome,
     UnsupportedTask,
+    entitlement_id,
+    grant_id,
 )
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,

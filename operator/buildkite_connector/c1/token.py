@@ -17,7 +17,7 @@ from buildkite_connector.c1.credentials import Credentials
 from buildkite_connector.c1.errors import ROTATE, clock_failure, unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
-from buildkite_connector.model.untrusted_text import SHORTEST_PIECE, Redactor
+from buildkite_connector.model.redactor import SHORTEST_PIECE, Redactor
 from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock

@@ -16,8 +16,7 @@ from buildkite_connector.c1z.database import opened, reading
 from buildkite_connector.c1z.messages import read_account, read_team
 from buildkite_connector.c1z.reader import find_sync_run
 from buildkite_connector.c1z.sync_run import SyncRun
-from buildkite_connector.model.directory import Account, Team
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import Account, ResourceKind, Team
 
 Entry = TypeVar("Entry")
 Key = TypeVar("Key", str, tuple[str, str])

@@ -13,9 +13,8 @@ from buildkite_connector.c1z.messages import (
 from buildkite_connector.c1z.schema import Row, TableRows, insert
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row, to_text
 from buildkite_connector.c1z.text_limits import checked_id
-from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind
 
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
 

@@ -23,10 +23,9 @@ from buildkite_connector.cli.diff import diff
 from buildkite_connector.cli.flag_parameters import from_go
 from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, HttpAddress, OrganizationName
 from buildkite_connector.cli.signals import ended_by_signals
-from buildkite_connector.model.directory import OrganizationSlug
-from buildkite_connector.model.duration import parse_duration
+from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 
 from buildkite_connector.cli.diff import Form, Output
 from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, OrganizationName, default_host_id
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import ResourceKind
 
 # ruff: noqa: PLC0415  (as in `app`: no command waits for another's libraries)
 

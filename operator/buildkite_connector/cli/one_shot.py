@@ -15,8 +15,8 @@ from buildkite_connector.cli.service_settings import (
     read_credentials,
 )
 from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.network import Network
 
 

@@ -18,14 +18,17 @@ from buildkite_connector.cli.flags import Flag
 from buildkite_connector.cli.options import default_host_id
 from buildkite_connector.cli.service_flags import BY_NAME
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
-from buildkite_connector.model.directory import OrganizationSlug, Role
-from buildkite_connector.model.duration import parse_duration
+from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Interval
-from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
-from buildkite_connector.model.untrusted_text import LONGEST_SECRET
+from buildkite_connector.model.redactor import LONGEST_SECRET
+from buildkite_connector.model.spec import (
+    ConnectorSpec,
+    Credentials,
+    Interval,
+    Provisioning,
+    parse_duration,
+    repeats_credential,
+)
 from buildkite_connector.service.directory import Identity
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient, MembershipClient
 from buildkite_connector.c1 import C1, C1Client
-from buildkite_connector.model.directory import Collection, Organization, TeamID
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Collection, Organization, ResourceKind, SyncScope, TeamID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import Preflight, preflight

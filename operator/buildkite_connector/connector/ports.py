@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
-from buildkite_connector.model.directory import Directory
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Directory, SyncScope
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus

@@ -26,7 +26,7 @@ from buildkite_connector.kubernetes.requests import (
     open_connection,
 )
 from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
-from buildkite_connector.kubernetes.schema.names import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
 from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Failure, Reason

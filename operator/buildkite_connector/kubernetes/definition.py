@@ -11,7 +11,7 @@ from collections.abc import Callable
 from buildkite_connector.kubernetes.client import KubernetesApi, Listing
 from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL
+from buildkite_connector.kubernetes.schema import GROUP, PLURAL
 from buildkite_connector.model.failure import Failure
 
 _NAME = f"{PLURAL}.{GROUP}"

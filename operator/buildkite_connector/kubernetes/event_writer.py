@@ -10,7 +10,7 @@ from kubernetes.aio.client import EventsV1Api, EventsV1Event, V1ObjectMeta, V1Ob
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.requests import ApiError, Connection
 from buildkite_connector.kubernetes.resource import ObservedResource
-from buildkite_connector.kubernetes.schema.names import API_VERSION, FIELD_MANAGER, GROUP, KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, FIELD_MANAGER, GROUP, KIND
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import Clock
 

@@ -11,8 +11,7 @@ from enum import StrEnum
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Reason
-from buildkite_connector.model.provisioning import ChangeResult
-from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
+from buildkite_connector.model.status import ChangeResult, Condition, ConditionStatus, ConditionType, ConnectorStatus
 
 
 class EventType(StrEnum):

@@ -26,7 +26,7 @@ from buildkite_connector.kubernetes.resource import (
     is_lower,
     read_resource,
 )
-from buildkite_connector.kubernetes.schema.names import PLURAL
+from buildkite_connector.kubernetes.schema import PLURAL
 from buildkite_connector.model.failure import Failure, Reason
 
 _logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 
 from buildkite_connector.kubernetes.requests import ApiError, Connection
-from buildkite_connector.kubernetes.schema.names import FIELD_MANAGER, LEASE_LABEL, SHARDS_ANNOTATION
+from buildkite_connector.kubernetes.schema import FIELD_MANAGER, LEASE_LABEL, SHARDS_ANNOTATION
 
 _MERGE = "application/merge-patch+json"
 

@@ -23,7 +23,7 @@ from buildkite_connector.kubernetes.access import ClientConfig
 from buildkite_connector.kubernetes.api_session import ApiSession
 from buildkite_connector.kubernetes.retry_after import bounded_retry_after
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 UNKNOWN_FIELD = "failed to create typed patch object"
 """What the API server says, with code 500, when the definition has not got a field of what is applied."""

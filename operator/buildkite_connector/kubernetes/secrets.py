@@ -14,10 +14,9 @@ from typing import Protocol
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
-from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import Credentials, OrganizationChoice
-from buildkite_connector.model.untrusted_text import LONGEST_SECRET
+from buildkite_connector.model.redactor import LONGEST_SECRET
+from buildkite_connector.model.spec import Credential, Credentials, OrganizationChoice, mistake
 
 
 class SecretReader(Protocol):

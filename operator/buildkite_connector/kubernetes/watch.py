@@ -26,9 +26,9 @@ from buildkite_connector.kubernetes.informer import (
     watch_lost,
 )
 from buildkite_connector.kubernetes.retry_after import ASKS_TO_WAIT
-from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 __all__ = ("EventHandler", "Pulse", "WatchSettings", "run_watch")
 

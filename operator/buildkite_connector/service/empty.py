@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from buildkite_connector.connector.ports import Clients
-from buildkite_connector.model.directory import Collection, Directory, Organization, TeamID
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Collection, Directory, Organization, ResourceKind, SyncScope, TeamID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.ports import Source

@@ -27,11 +27,11 @@ from buildkite_connector.model.directory import (
     Organization,
     OrganizationSlug,
     Role,
+    SyncScope,
     Team,
     TeamID,
 )
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Listing, Page, ReadStatistics, run_concurrently
 from buildkite_connector.sync.strangers import meet_strangers
 

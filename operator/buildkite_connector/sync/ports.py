@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from buildkite_connector.model.directory import Collection, Organization, TeamID
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Collection, Organization, ResourceKind, SyncScope, TeamID
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import Progress
 from buildkite_connector.sync.preflight import Preflight

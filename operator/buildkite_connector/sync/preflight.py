@@ -9,10 +9,15 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
-from buildkite_connector.model.directory import REQUIRED_SCOPES, Account, Organization, TokenFacts
+from buildkite_connector.model.directory import (
+    REQUIRED_SCOPES,
+    WRITE_SCOPE,
+    Account,
+    Organization,
+    ResourceKind,
+    TokenFacts,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import WRITE_SCOPE
-from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 
 MOST_SLUGS = 20

@@ -8,7 +8,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Network, Proxy
 from buildkite_connector.network.connection_errors import ConnectionTrouble, refused_by_proxy, through, untrusted
 

@@ -11,7 +11,7 @@ import pytest
 from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.payload import PayloadError
 from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.sync.collect import Member
 
 ACCOUNT = {"id": "8f95f1b9", "name": "Zoë Ångström", "email": "zoe@example.com"}

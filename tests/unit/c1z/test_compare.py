@@ -14,9 +14,8 @@ from zstandard import ZstdCompressor
 from buildkite_connector.c1z import compare
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.c1z.compare import side_by_side
-from buildkite_connector.model.directory import Account, AccountID, Directory, Membership, Role
+from buildkite_connector.model.directory import Account, AccountID, Directory, Membership, ResourceKind, Role, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import ACME_REFERENCE
 

@@ -10,8 +10,8 @@ import pytest
 from buildkite_connector.c1z import SyncRun, read_sync_run
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.c1z.verify import verify
+from buildkite_connector.model.directory import ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 
 Write = Callable[..., StagedSnapshot]

@@ -14,9 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z import WriteStopped, read_snapshot
-from buildkite_connector.model.directory import AccountID, Directory, Membership, Role, TeamID
+from buildkite_connector.model.directory import AccountID, Directory, Membership, ResourceKind, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 
 Write = Callable[..., StagedSnapshot]

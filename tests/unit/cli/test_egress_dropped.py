@@ -17,8 +17,8 @@ from buildkite_connector.kubernetes.api_session import CONNECT_SECONDS, ApiSessi
 from buildkite_connector.kubernetes.client import connect as connect_kubernetes
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from buildkite_connector.model.directory import FULL_SCOPE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.network import Network, Proxies, Proxy
 from buildkite_connector.sync.preflight import preflight

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from buildkite_connector.model.directory import Collection, Organization
+from buildkite_connector.model.directory import Collection, Organization, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.schedule import Interval
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
 from buildkite_connector.sync.collect import Progress

@@ -9,12 +9,9 @@ from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.connector.transitions import CheckResult
-from buildkite_connector.model.directory import OrganizationSlug
+from buildkite_connector.model.directory import OrganizationSlug, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Cron
-from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
+from buildkite_connector.model.spec import ConnectorSpec, Credentials, Cron, OrganizationChoice, Provisioning
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 from buildkite_connector.timing.slots import Slot, Slots
 from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down

@@ -11,9 +11,16 @@ import pytest
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun
-from buildkite_connector.model.directory import Collection, CollectionReport, Counts, Directory, Organization, TeamID
+from buildkite_connector.model.directory import (
+    Collection,
+    CollectionReport,
+    Counts,
+    Directory,
+    Organization,
+    SyncScope,
+    TeamID,
+)
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger

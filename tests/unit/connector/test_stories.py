@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.model.directory import Counts
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from buildkite_connector.model.tasks import Code

@@ -2,10 +2,9 @@
 
 import asyncio
 
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
+from buildkite_connector.model.directory import AccountID, Membership, ResourceKind, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ConditionType, Trigger
 from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskID
 from buildkite_connector.tasks.session import MOST_TASKS

@@ -19,13 +19,12 @@ from buildkite_connector.model.directory import (
     Membership,
     Organization,
     Role,
+    SyncScope,
     Team,
     TeamID,
 )
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.spec import ConnectorKey, Provisioning
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
 from buildkite_connector.sync.collect import Progress
 from fakes.connector_ports import C1, Buildkite, Store

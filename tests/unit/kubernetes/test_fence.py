@@ -8,7 +8,7 @@ from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.fence import Fence, watchdog
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
-from buildkite_connector.kubernetes.schema.names import KIND
+from buildkite_connector.kubernetes.schema import KIND
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import TaskID

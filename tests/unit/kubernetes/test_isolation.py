@@ -10,9 +10,8 @@ import pytest
 
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS
 from buildkite_connector.kubernetes.resource import ObservedConnector, ObservedResource, read_resource
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import FULL_SCOPE, Counts
 from buildkite_connector.model.failure import Reason
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus

@@ -13,7 +13,7 @@ from buildkite_connector.kubernetes.client import KubernetesApi, Written, connec
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import is_at_least, read_resource
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
 from contracts.kubernetes_client import ClientContract

@@ -10,8 +10,8 @@ from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.model.untrusted_text import LONGEST_SECRET
 
 REF = SecretRef("buildkite-credentials", DEFAULT_KEYS)
 GOOD = {

@@ -12,7 +12,7 @@ from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.lease import LeaseRecord
 from buildkite_connector.kubernetes.retry_after import LONGEST_RETRY_AFTER, bounded_retry_after
-from buildkite_connector.kubernetes.schema.names import KIND, PLURAL
+from buildkite_connector.kubernetes.schema import KIND, PLURAL
 from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
 from simulators.kubernetes.server import KubernetesDouble

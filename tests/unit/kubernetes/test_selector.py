@@ -9,7 +9,7 @@ from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
 from simulators.kubernetes.server import KubernetesDouble
 

@@ -11,12 +11,12 @@ import trustme
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector
-from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import (
+from buildkite_connector.kubernetes.schema import (
     API_VERSION,
     KIND,
     PLURAL,
 )
+from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock

@@ -9,7 +9,7 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.schema.names import (
+from buildkite_connector.kubernetes.schema import (
     GROUP,
     KIND,
     PLURAL,

@@ -10,7 +10,7 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
-from buildkite_connector.kubernetes.schema.names import (
+from buildkite_connector.kubernetes.schema import (
     API_VERSION,
     GROUP,
     KIND,

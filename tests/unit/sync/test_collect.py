@@ -5,9 +5,17 @@ from collections.abc import Callable
 
 import pytest
 
-from buildkite_connector.model.directory import Account, AccountID, Counts, Membership, Role
+from buildkite_connector.model.directory import (
+    FULL_SCOPE,
+    Account,
+    AccountID,
+    Counts,
+    Membership,
+    ResourceKind,
+    Role,
+    SyncScope,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Page
 from buildkite_connector.sync.strangers import MOST_LEAVERS

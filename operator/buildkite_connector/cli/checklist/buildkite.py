@@ -9,9 +9,8 @@ from buildkite_connector.buildkite import Buildkite, BuildkiteClient, BuildkiteS
 from buildkite_connector.cli.checklist.network import NEEDED, NetworkSteps
 from buildkite_connector.cli.checklist.settings import CheckSettings
 from buildkite_connector.cli.checklist.steps import Outcome, Step, failed, ok, warning
-from buildkite_connector.model.directory import Account, Organization, Team, TokenFacts
+from buildkite_connector.model.directory import Account, Organization, ResourceKind, Team, TokenFacts
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.sync.collect import TeamNotFound

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
+from buildkite_connector.model.directory import ALL_KINDS, ResourceKind
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.model.untrusted_text import Redactor
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from buildkite_connector.cli.exit_codes import exit_code
 from buildkite_connector.model.failure import Failure, internal_error
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.model.untrusted_text import Redactor
 
 LONGEST_MESSAGE = 1200
 """Characters of one finding."""

@@ -15,8 +15,8 @@ from buildkite_connector.cli.checklist.steps import (
     warning,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.model.untrusted_text import Redactor
 
 SECRET = "5ec4e75ec4e7"
 

@@ -10,7 +10,7 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND
+from buildkite_connector.kubernetes.schema import GROUP, KIND
 from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Failure, Reason
