@@ -70,6 +70,12 @@ def test_a_request_is_why_once() -> None:
     assert why_sync(synced(state, after(10), "sync2"), after(20)) is None
 
 
+def test_requested_syncs_are_ten_seconds_apart_to_the_moment() -> None:
+    state = with_request(synced(with_request(ready()), after(10), "sync2"), "again")
+    assert why_sync(state, after(19.999)) is None
+    assert why_sync(state, after(20)) is Trigger.REQUEST
+
+
 def test_another_secret_is_why() -> None:
     state = ready()
     state = replace(state, check=replace(state.check, credentials=Credentials("client", "secret", "other")))
@@ -248,6 +254,7 @@ def test_a_ready_connector_wakes_for_its_schedule() -> None:
 
 def test_a_suspended_connector_does_not_wake() -> None:
     assert next_look(new(suspend=True), START) is None
+    assert next_look(replace(ready(), desired=desired(1, suspend=True)), after(10)) is None
 
 
 def test_the_moment_itself_is_not_one_to_next_look() -> None:
