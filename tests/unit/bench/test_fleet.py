@@ -121,7 +121,7 @@ def test_all_promises_can_be_kept() -> None:
 @pytest.mark.parametrize(
     ("change", "promise"),
     [
-        ({"writes_until_ready": (3.1, 4)}, "status writes"),
+        ({"writes_until_ready": (5.1, 6)}, "status writes"),
         ({"events": (2.1, 3)}, "events"),
         ({"failures": {"C1Unreachable": 1}}, "no failure"),
         ({"warnings": 1}, "no failure"),
