@@ -12,7 +12,7 @@ from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_s
 async def check(
     key: ConnectorKey, desired: DesiredState, known: Credentials | None, environment: Environment, *, full: bool
 ) -> CheckResult:
-    """Read the Secret; ask Buildkite when it differs from `known`, or in any case (`full`). A Failure is in the result."""
+    """Read the Secret; ask Buildkite when it differs from `known`, or in any case (`full`). Raises no Failure."""
     generation, request = desired.generation, desired.sync_request
     try:
         if desired.spec_error is not None:

@@ -48,7 +48,7 @@ class DesiredState:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The generation and the credentials of a check or a sync. `credentials` is None where a former process knew them."""
+    """What a check or a sync works with. `credentials` is None where only a former process knew them."""
 
     generation: int
     credentials: Credentials | None
