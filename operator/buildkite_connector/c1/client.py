@@ -34,8 +34,7 @@ from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.network import Network
 from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.proto import baton_pb2
-from buildkite_connector.timing.backoff import BETWEEN_CALLS
-from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
+from buildkite_connector.timing.clock import BETWEEN_CALLS, Clock, SystemClock, system_jitter
 from buildkite_connector.timing.server_time import server_time
 
 _HOST_ID_LIMIT = 256

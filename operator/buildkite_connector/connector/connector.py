@@ -46,8 +46,7 @@ from buildkite_connector.model.spec import ConnectorKey, Credentials, namespace_
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.tasks.ports import SessionPorts
 from buildkite_connector.tasks.session import C1Session
-from buildkite_connector.timing.backoff import Backoff
-from buildkite_connector.timing.clock import Clock, Instant, instant
+from buildkite_connector.timing.clock import Backoff, Clock, Instant, instant
 from buildkite_connector.timing.slots import RoundRobin
 
 logger = logging.getLogger(__name__)

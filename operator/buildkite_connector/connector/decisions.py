@@ -25,8 +25,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import JITTER, Interval, next_time
 from buildkite_connector.model.status import ConnectorStatus, Trigger
-from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
-from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER, Instant
 
 REQUESTS_APART = 10.0
 """Seconds between the begins of two syncs that are requested by annotation; the last request is always honoured."""

@@ -38,8 +38,7 @@ from buildkite_connector.model.status import (
 )
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
-from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
-from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_RETRY_AFTER, Instant
 
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""

@@ -15,7 +15,7 @@ from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeA
 from buildkite_connector.sync.collect import Member
 from buildkite_connector.tasks import outcomes
 from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts, WriteLost, WriteRefused
-from buildkite_connector.timing.backoff import BETWEEN_CALLS
+from buildkite_connector.timing.clock import BETWEEN_CALLS
 from buildkite_connector.timing.fair_timeout import fair_timeout
 
 logger = logging.getLogger(__name__)
