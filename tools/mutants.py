@@ -22,8 +22,8 @@ TESTS = ("connector", "tasks", "timing")
 LIVES = "100"
 """Random lives for each mutant that no other test has noticed."""
 SLOW = (
-    "test_failures.py::test_the_wait_between_failed_syncs_is_capped",
-    "test_failures.py::test_a_wait_that_the_other_side_wants_has_a_bound",
+    "test_stories.py::test_the_wait_between_failed_syncs_is_capped",
+    "test_stories.py::test_a_wait_that_the_other_side_wants_has_a_bound",
     "test_deliveries.py::test_an_accepted_shrinkage_outlives_the_history",
 )
 """Left out: days of virtual time, half of the seconds that each unnoticed mutant costs."""
@@ -88,7 +88,8 @@ def _stage() -> None:
     for folder in (f"unit/{each}" for each in TESTS):
         if (ROOT / "tests" / folder).exists():
             _copy(ROOT / "tests" / folder, STAGE / "tests" / folder)
-    _copy(ROOT / "tests" / "fakes", STAGE / "tests" / "fakes")
+    for folder in ("fakes", "harness", "simulators", "data"):
+        _copy(ROOT / "tests" / folder, STAGE / "tests" / folder)
     (STAGE / "tests" / "conftest.py").write_text(FASTEST_FIRST)
     text = (ROOT / "pyproject.toml").read_text()
     pytest = text[text.index("[tool.pytest.ini_options]") :].split("\n\n")[0]

@@ -69,14 +69,9 @@ def greeted(state: ConnectorState, now: Instant = START) -> ConnectorState:
     return transitions.c1_greeted(transitions.c1_opened(state, identity, now))
 
 
-def queued(state: ConnectorState, now: Instant) -> ConnectorState:
-    """With a sync that waits for a slot."""
-    return replace(state, sync_queued_at=now.monotonic)
-
-
 def running(state: ConnectorState, now: Instant, sync_id: str = "sync1") -> ConnectorState:
     """With a sync that has a slot."""
-    return transitions.sync_admitted(queued(state, now), SyncID(sync_id), now)
+    return transitions.sync_admitted(state, SyncID(sync_id), now)
 
 
 def synced(
@@ -132,7 +127,7 @@ def due(state: ConnectorState, now: Instant, *running: str) -> list[object]:
         found.append("close C1")
     found.append(decisions.session_due(state, now))
     found += [decisions.answer(state, each, now) for each in state.requests]
-    if state.sync is not None or state.sync_queued_at is not None:
+    if state.sync is not None or "sync" in running:
         found.append(decisions.why_cancel(state, now))
     elif state.can_sync and decisions.why_sync(state, now) is not None:
         found.append("sync")

@@ -136,7 +136,7 @@ class Changes:
     marks: list[str] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def turn(self, team: TeamID) -> AsyncIterator[None]:
+    async def lock(self, team: TeamID) -> AsyncIterator[None]:
         yield
 
     async def grounds(self) -> ChangeGrounds | None:

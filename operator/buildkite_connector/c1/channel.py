@@ -13,7 +13,7 @@ import grpc
 import httpx
 
 from buildkite_connector import __version__
-from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.c1.settings import C1Settings
 from buildkite_connector.network import Network
 from buildkite_connector.network.half_open import close_half_open

@@ -1,37 +1,185 @@
-"""One connector's session with C1: Hello, GetTask, Heartbeat, UploadAsset, FinishTask.
+"""The calls to C1: a process's access to it, and one connector's session with BatonService.
 
 Every call has a deadline, carries the connector's token (renewed once when C1 no longer takes it) and
 fails with a `Failure` only. Nothing is retried here but an upload, which starts afresh each time.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+import httpx
 
 from buildkite_connector.c1.channel import Channel, ChannelPool
-from buildkite_connector.c1.credentials import Credentials
-from buildkite_connector.c1.errors import call_failure
+from buildkite_connector.c1.credentials import Credentials, parse_credentials
+from buildkite_connector.c1.errors import call_failure, unreached
 from buildkite_connector.c1.hello import hello_request
+from buildkite_connector.c1.hosts import Endpoint, HostPattern, parse_endpoint, parse_patterns
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
-from buildkite_connector.c1.settings import C1Settings
+from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABLE, C1Settings
 from buildkite_connector.c1.token import AccessToken, TokenSource
 from buildkite_connector.c1.upload import upload_once
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
-from buildkite_connector.model.observer import Observer, Work
+from buildkite_connector.model.observer import SILENT, Observer, Work
 from buildkite_connector.model.snapshot import OpenSnapshot
+from buildkite_connector.model.spec import ConnectorSpec
+from buildkite_connector.model.spec import Credentials as SecretCredentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
+from buildkite_connector.network import Network
+from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.proto import baton_pb2
-from buildkite_connector.timing.backoff import BETWEEN_CALLS
-from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.clock import BETWEEN_CALLS, Clock, SystemClock, system_jitter
+from buildkite_connector.timing.server_time import server_time
 
+_HOST_ID_LIMIT = 256
 _UPLOADED_AGAIN = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE, Reason.C1_REQUEST_REJECTED})
 """As by the reference client: even what C1 found wrong may have been damaged on the way."""
 
 _Answer = TypeVar("_Answer")
+
+
+def _ignore(_: Failure | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class C1:
+    """This process's access to C1: makes a client for each connector, all on shared channels.
+
+    `instead`: where all calls go, whatever the client ID says. `allowed`: where a client ID may lead.
+    """
+
+    settings: C1Settings
+    channels: ChannelPool
+    clock: Clock
+    jitter: Jitter
+    observer: Observer
+    may_send: Callable[[], None]
+    instead: Endpoint | None
+    allowed: tuple[HostPattern, ...]
+
+    def connect(
+        self, credentials: SecretCredentials, spec: ConnectorSpec, greeted: Callable[[Failure | None], None] = _ignore
+    ) -> "C1Client":
+        """The client of the connector with these credentials and this spec, as `client` makes it.
+
+        Raises Failure for credentials that are malformed too.
+        """
+        parsed = parse_credentials(credentials.client_id, credentials.client_secret, credentials.redactor)
+        return self.client(parsed, spec.host_id, provisions=spec.provisioning.enabled, greeted=greeted)
+
+    def client(
+        self,
+        credentials: Credentials,
+        host_id: str,
+        *,
+        provisions: bool = False,
+        greeted: Callable[[Failure | None], None] = _ignore,
+    ) -> "C1Client":
+        """A session for one connector, which C1 knows as `host_id`; no call is made yet.
+
+        `provisions`: it tells C1 that it grants and revokes memberships. `greeted` is called after each Hello, with the
+        failure of one that C1 did not answer.
+
+        Raises Failure SPEC_INVALID for a host ID that C1 would not take, CLIENT_ID_INVALID for a client ID whose host
+        the settings do not allow.
+        """
+        if not 1 <= len(host_id) <= _HOST_ID_LIMIT:
+            raise Failure(
+                Reason.SPEC_INVALID,
+                f"The host ID must have 1 to {_HOST_ID_LIMIT} characters and has {len(host_id)}; set "
+                "delivery.hostID to a shorter name.",
+                remedy=Remedy.EDIT,
+            )
+        channel = self.channels.acquire(self.endpoint(credentials))
+        named = self._naming_the_host(credentials)
+        return C1Client(self, channel, named, host_id, provisions=provisions, greeted=greeted)
+
+    def endpoint(self, credentials: Credentials) -> Endpoint:
+        """Where calls go, checked before a channel is made: a host that is not allowed is not even resolved.
+
+        Raises Failure CLIENT_ID_INVALID for it, which does not name it either: what stands in a Secret may be public
+        only once the operator's setting admits it.
+        """
+        if self.instead is not None:
+            return self.instead
+        if any(pattern.admits(credentials.endpoint) for pattern in self.allowed):
+            return credentials.endpoint
+        raise Failure(
+            Reason.CLIENT_ID_INVALID,
+            f"The client ID leads to a host that is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
+            f"{self.settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
+            "client ID whole, as C1 showed it; should your tenant be there, add its host there.",
+            remedy=Remedy.CREDENTIALS,
+        )
+
+    async def reach(self, credentials: Credentials) -> datetime | None:
+        """Ask once without a token whether C1 answers. Returns the time that its clock shows; None: it does not tell.
+
+        Any answer will do: what C1 has at `/` is its own business. Raises Failure C1_UNREACHABLE or C1_UNAVAILABLE, and
+        what `client` raises.
+        """
+        channel, deadline = self.channels.acquire(self.endpoint(credentials)), self.settings.call_timeout
+        try:
+            async with asyncio.timeout(deadline), channel.http.stream("HEAD", "/") as response:
+                return server_time(response.headers)
+        except TimeoutError:
+            raise Failure(
+                Reason.C1_UNAVAILABLE,
+                f"C1 at {channel.endpoint} gave no answer within {deadline:g} s{by_way_of(channel.proxy)}."
+                " Check firewall and proxy.",
+            ) from None
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
+            redactor = self._naming_the_host(credentials).redactor
+            raise Failure(
+                Reason.C1_UNREACHABLE,
+                f"C1 at {channel.endpoint} could not be reached: {unreached(error, channel, redactor)}",
+            ) from None
+        finally:
+            await self.channels.release(channel)
+
+    def _naming_the_host(self, credentials: Credentials) -> Credentials:
+        """What C1's texts say of the client ID's host may be shown where calls go to it."""
+        if self.instead is not None:
+            return credentials
+        return replace(credentials, redactor=credentials.redactor.without(credentials.client_id))
+
+
+@asynccontextmanager
+async def open_c1(
+    settings: C1Settings,
+    network: Network,
+    *,
+    clock: Clock | None = None,
+    jitter: Jitter | None = None,
+    observer: Observer = SILENT,
+    may_send: Callable[[], None] = lambda: None,
+) -> AsyncIterator[C1]:
+    """Open the process's access to C1; what is still open at the end is closed.
+
+    `may_send` is called before each call and each part of an upload, and raises Failure when this process may not act.
+    Raises Failure C1_UNREACHABLE when a setting (host, allowed hosts) cannot work.
+    """
+    instead = _read(HOST_VARIABLE, parse_endpoint, settings.api_host) if settings.api_host else None
+    allowed = _read(ALLOWED_HOSTS_VARIABLE, parse_patterns, settings.allowed_hosts)
+    channels = await asyncio.to_thread(ChannelPool, settings, network)
+    jitter = jitter or system_jitter()
+    try:
+        yield C1(settings, channels, clock or SystemClock(), jitter, observer, may_send, instead, allowed)
+    finally:
+        await channels.aclose()
+
+
+def _read(variable: str, parse: Callable[[str], _Answer], text: str) -> _Answer:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise Failure(Reason.C1_UNREACHABLE, f"{variable} {error}; correct it.") from None
 
 
 class C1Client:
@@ -43,29 +191,22 @@ class C1Client:
 
     def __init__(
         self,
+        c1: C1,
         channel: Channel,
-        channels: ChannelPool,
-        *,
         credentials: Credentials,
         host_id: str,
-        settings: C1Settings,
-        clock: Clock,
-        jitter: Jitter,
-        observer: Observer,
-        may_send: Callable[[], None],
-        provisions: bool = False,
+        *,
+        provisions: bool,
+        greeted: Callable[[Failure | None], None],
     ) -> None:
+        self._c1 = c1
+        self._settings = c1.settings
         self._channel: Channel | None = channel
-        self._channels = channels
         self._stub: Any = channel.stub
-        self._tokens = TokenSource(credentials, channel, clock, settings.call_timeout, observer)
+        self._tokens = TokenSource(credentials, channel, c1.clock, c1.settings.call_timeout, c1.observer)
         self._host_id = host_id
         self._provisions = provisions
-        self._settings = settings
-        self._clock = clock
-        self._jitter = jitter
-        self._observer = observer
-        self._may_send = may_send
+        self._greeted = greeted
 
     async def authenticate(self) -> None:
         """Fetch an access token, unless there is one that is still good. Raises Failure as the token endpoint does."""
@@ -74,23 +215,28 @@ class C1Client:
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
         request = hello_request(self._host_id, task_id or "", provisions=self._provisions)
-        await self._call("Hello", request, self._settings.call_timeout)
+        try:
+            await self._unary("Hello", request, self._settings.call_timeout)
+        except Failure as failure:
+            self._greeted(failure)
+            raise
+        self._greeted(None)
 
     async def next_task(self) -> Poll:
         """Ask for work; C1 may hold the answer back for a while when there is none."""
         request = baton_pb2.BatonServiceGetTaskRequest(host_id=self._host_id)
-        response = await self._call("GetTask", request, self._settings.poll_timeout)
+        response = await self._unary("GetTask", request, self._settings.poll_timeout)
         return poll_from(response, self._tokens.redactor)
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat:
         """Tell C1 that the task is being worked on, and hear whether it still should be."""
         request = baton_pb2.BatonServiceHeartbeatRequest(host_id=self._host_id, task_id=task_id)
-        return heartbeat_from(await self._call("Heartbeat", request, self._settings.call_timeout), task_id)
+        return heartbeat_from(await self._unary("Heartbeat", request, self._settings.call_timeout), task_id)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         """Hand the task back, done or failed."""
         request = finish_request(self._host_id, task_id, outcome)
-        await self._call("FinishTask", request, self._settings.call_timeout)
+        await self._unary("FinishTask", request, self._settings.call_timeout)
 
     async def upload(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None] = lambda: None) -> None:
         """Upload the snapshot under the task. `sent`: the whole file is on its way, and C1's answer is outstanding.
@@ -99,18 +245,23 @@ class C1Client:
         C1_CLIENT_REJECTED, and for the file itself SNAPSHOT_INVALID or STORAGE_FAILED.
         """
         deadline, attempts = self._settings.upload_timeout, self._settings.upload_attempts
+
+        def once(token: AccessToken) -> Awaitable[None]:
+            call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
+            return upload_once(call, self._host_id, task_id, snapshot, self._c1.may_send, sent)
+
         try:
             async with asyncio.timeout(deadline):
                 for attempt in range(1, attempts + 1):
                     try:
-                        return await self._upload_once(task_id, snapshot, sent)
+                        return await self._call("UploadAsset", once, deadline)
                     except Failure as failure:
                         if failure.reason not in _UPLOADED_AGAIN:
                             raise
                         last = failure
                     if attempt < attempts:
-                        await self._clock.sleep(
-                            BETWEEN_CALLS.wait(attempt, self._jitter.uniform(0.0, 1.0), last.retry_after)
+                        await self._c1.clock.sleep(
+                            BETWEEN_CALLS.wait(attempt, self._c1.jitter.uniform(0.0, 1.0), last.retry_after)
                         )
         except TimeoutError:
             raise Failure(Reason.UPLOAD_FAILED, f"The snapshot was not uploaded within {deadline:g} s.") from None
@@ -122,7 +273,7 @@ class C1Client:
         """Give the shared channel back; further calls are an error. May be called twice."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            await self._channels.release(channel)
+            await self._c1.channels.release(channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,30 +283,16 @@ class C1Client:
     ) -> None:
         await self.aclose()
 
-    async def _call(self, rpc: str, request: Any, deadline: float) -> Any:
-        def attempt(token: AccessToken) -> Awaitable[Any]:
-            call: Awaitable[Any] = getattr(self._stub, rpc)(request, metadata=token.metadata, timeout=deadline)
-            return call
+    async def _unary(self, rpc: str, request: Any, deadline: float) -> Any:
+        method = getattr(self._stub, rpc)
+        return await self._call(rpc, lambda token: method(request, metadata=token.metadata, timeout=deadline), deadline)
 
-        return await self._authenticated(rpc, attempt, deadline)
-
-    async def _upload_once(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None]) -> None:
-        deadline = self._settings.upload_timeout
-
-        def attempt(token: AccessToken) -> Awaitable[None]:
-            call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
-            return upload_once(call, self._host_id, task_id, snapshot, self._may_send, sent)
-
-        await self._authenticated("UploadAsset", attempt, deadline)
-
-    async def _authenticated(
-        self, rpc: str, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float
-    ) -> _Answer:
+    async def _call(self, rpc: str, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:
         """Make a call with the current token, once more with a new one if C1 refuses it, translated."""
         channel = self._channel
         if channel is None:
             raise RuntimeError("the session with C1 is closed")
-        with self._observer.operation(Work.C1_CALL, method=rpc, host_id=self._host_id) as operation:
+        with self._c1.observer.operation(Work.C1_CALL, method=rpc, host_id=self._host_id) as operation:
             try:
                 answer = await self._attempt(attempt, deadline)
             except grpc.aio.AioRpcError as error:
@@ -173,21 +310,21 @@ class C1Client:
             details,
             self._tokens.redactor,
             connecting=channel.connecting,
-            wrong_clock=self._tokens.wrong_clock,
             proxy=channel.proxy,
+            wrong_clock=self._tokens.wrong_clock,
         )
 
     async def _attempt(self, attempt: Callable[[AccessToken], Awaitable[_Answer]], deadline: float) -> _Answer:
         """Raises AioRpcError, TimeoutError, and Failure where there is no token."""
         async with asyncio.timeout(deadline):
-            self._may_send()
+            self._c1.may_send()
             token = await self._tokens.current()
             try:
-                self._may_send()
+                self._c1.may_send()
                 return await attempt(token)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
                     raise
             token = await self._tokens.replace(token)
-            self._may_send()
+            self._c1.may_send()
             return await attempt(token)

@@ -1,11 +1,12 @@
-"""What C1 says when it does not do as asked, as failures that a person can act on.
+"""Translates what C1 answers, or that it does not answer, into failures with a remedy.
 
 The one place that decides which of C1's gRPC statuses pass with time.
 """
 
 import grpc
 
-from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.channel import Channel
+from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy, connection_errors
@@ -25,7 +26,7 @@ _REQUEST_REFUSED = frozenset(
     }
 )
 _UNDER_A_TASK = frozenset({"Heartbeat", "UploadAsset", "FinishTask"})
-"""Refused for what became of the task, which no edit of the resource mends."""
+"""Refused for what became of the task, which no edit of the resource fixes."""
 
 
 class CallFailure(Failure):
@@ -58,61 +59,40 @@ def call_failure(
     """What a call's status means. `redactor` knows the credentials that C1 has seen.
 
     `connecting`: no connection to C1 could be made so far. `proxy`: the one that lies between.
-    `wrong_clock`: a sentence when this machine's clock is wrong.
+    `wrong_clock`: a sentence when this machine's clock is wrong: then the credentials may be right.
 
     Codes that are not known to be final pass with time, as in the reference client.
     """
     if proxy is not None:
         redactor = redactor.with_secrets(*proxy.secrets)
+    said = f"{code.name} ({redactor.quote(details)})" if details else code.name
+    refused, number = f"C1 at {endpoint} refused {rpc} with {said}", code.value[0]
     if code in _CLIENT_REFUSED and wrong_clock is not None:
-        meaning = clock_failure(f"C1 at {endpoint} refused {rpc} with {_said(code, details, redactor)}", wrong_clock)
-    else:
-        meaning = _meaning(rpc, endpoint, code, details, redactor, proxy, connecting=connecting)
-    return CallFailure(meaning.reason, meaning.message, code=code.value[0], remedy=meaning.remedy)
-
-
-def _meaning(
-    rpc: str,
-    endpoint: Endpoint,
-    code: grpc.StatusCode,
-    details: str,
-    redactor: Redactor,
-    proxy: Proxy | None,
-    *,
-    connecting: bool,
-) -> Failure:
-    said = _said(code, details, redactor)
+        failure = clock_failure(refused, wrong_clock)
+        return CallFailure(failure.reason, failure.message, code=number)
     if code in _CLIENT_REFUSED:
-        return Failure(
-            Reason.C1_CLIENT_REJECTED,
-            f"C1 at {endpoint} refused {rpc} with {said}. {ROTATE}",
-            remedy=Remedy.CREDENTIALS,
-        )
+        message = f"{refused}. {ROTATE}"
+        return CallFailure(Reason.C1_CLIENT_REJECTED, message, code=number, remedy=Remedy.CREDENTIALS)
+    if code in _REQUEST_REFUSED and rpc in _UNDER_A_TASK:
+        message = f"{refused}. C1 hands out another task when it wants one."
+        return CallFailure(Reason.C1_REQUEST_REJECTED, message, code=number)
     if code in _REQUEST_REFUSED:
-        refused = f"C1 at {endpoint} refused {rpc} with {said}."
-        if rpc in _UNDER_A_TASK:
-            return Failure(Reason.C1_REQUEST_REJECTED, f"{refused} C1 hands out another task when it wants one.")
-        return Failure(
-            Reason.C1_REQUEST_REJECTED,
-            f"{refused} Asking again cannot help: check delivery.hostID, and that this connector's version suits "
-            "your C1.",
-            remedy=Remedy.EDIT,
+        message = (
+            f"{refused}. Asking again cannot help: check delivery.hostID, and that this connector's version suits your"
+            " C1."
         )
+        return CallFailure(Reason.C1_REQUEST_REJECTED, message, code=number, remedy=Remedy.EDIT)
     if connecting:
-        unreached = f"C1 at {endpoint} could not be reached for {rpc}"
         trouble = connection_errors.from_grpc(details, endpoint.host, proxy, redactor.quote)
+        why = f"{said}. It is tried again; should this last, check DNS, firewall and proxy."
         if trouble is not None:
             why = f"{code.name} ({trouble.what}). {trouble.advice} It is tried again."
-            return Failure(Reason.C1_UNREACHABLE, f"{unreached}: {why}")
-        return Failure(
-            Reason.C1_UNREACHABLE,
-            f"{unreached}: {said}. It is tried again; should this last, check DNS, firewall and proxy.",
+        return CallFailure(
+            Reason.C1_UNREACHABLE, f"C1 at {endpoint} could not be reached for {rpc}: {why}", code=number
         )
     late = proxy if code is grpc.StatusCode.DEADLINE_EXCEEDED else None
-    return Failure(
-        Reason.C1_UNAVAILABLE,
-        f"C1 at {endpoint} did not carry out {rpc}: {said}{connection_errors.by_way_of(late)}. It is tried again.",
-    )
+    message = f"C1 at {endpoint} did not carry out {rpc}: {said}{connection_errors.by_way_of(late)}. It is tried again."
+    return CallFailure(Reason.C1_UNAVAILABLE, message, code=number)
 
 
 def clock_failure(refused: str, wrong_clock: str) -> Failure:
@@ -120,5 +100,12 @@ def clock_failure(refused: str, wrong_clock: str) -> Failure:
     return Failure(Reason.CLOCK_WRONG, f"{refused}. {wrong_clock} C1 refuses a client whose clock is wrong.")
 
 
-def _said(code: grpc.StatusCode, details: str, redactor: Redactor) -> str:
-    return f"{code.name} ({redactor.quote(details)})" if details else code.name
+def unreached(error: Exception, channel: Channel, redactor: Redactor) -> str:
+    """Why an HTTP request to C1 brought no answer, and what to do, in two sentences."""
+    proxy = channel.proxy
+    if proxy is not None:
+        redactor = redactor.with_secrets(*proxy.secrets)
+    trouble = connection_errors.from_exception(error, channel.endpoint.host, proxy, redactor.quote)
+    if trouble is not None:
+        return f"{trouble.what}. {trouble.advice}"
+    return f"{redactor.quote(str(error) or type(error).__name__)}. Check DNS, firewall and proxy."

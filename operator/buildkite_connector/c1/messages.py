@@ -1,28 +1,60 @@
-"""BatonService's messages to and from this project's words; every limit of the contract is kept here."""
+"""BatonService's messages to and from this project's words; every limit of the contract is kept here.
+
+Team, role and person of a grant or revoke task come from entitlement and principal, never from the grant's id: C1 may
+send a placeholder there. UUIDs may come in any of their forms; from here on they are as Buildkite writes them, so that
+one team has one lock.
+"""
 
 import re
 from itertools import islice
 
+from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from buildkite_connector.c1.memberships import cancellation, grant_task, response_of, revoke_task
-from buildkite_connector.model.directory import ALL_KINDS, ResourceKind, SyncScope
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    AccountID,
+    Membership,
+    ResourceKind,
+    Role,
+    SyncScope,
+    TeamID,
+    canonical_id,
+)
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.status import LONGEST_NAME
 from buildkite_connector.model.tasks import (
     Code,
+    GrantAnswer,
     Heartbeat,
     HelloTask,
+    MembershipTask,
     Poll,
+    RevokeAnswer,
     SyncTask,
     Task,
     TaskID,
     TaskOutcome,
     UnsupportedTask,
+    entitlement_id,
+    grant_id,
 )
 from buildkite_connector.proto import baton_pb2
+from buildkite_connector.proto.connector_pb2 import (
+    Entitlement,
+    Grant,
+    GrantAlreadyExists,
+    GrantAlreadyRevoked,
+    GrantManagerServiceGrantResponse,
+    GrantManagerServiceRevokeResponse,
+    GrantReplaced,
+    Resource,
+    ResourceId,
+)
 
 ERROR_DOMAIN = "connectors.c1.ai"
 """Whose reasons a failed task's ErrorInfo names."""
@@ -37,6 +69,13 @@ _LONGEST_ENGINE = 40
 """Characters of C1's texts that are shown."""
 
 _TASK_ID = re.compile(r"[A-Za-z0-9]{27}")
+CANCELLED_REASON, CANCELLED_DOMAIN = "grant_cancelled", "github.com/conductorone/baton-sdk"
+"""The ErrorInfo by which C1 tells a deliberate refusal from a failure."""
+
+_ID = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.=~+-]{0,199}")
+"""What may become part of a path; Buildkite's ids are UUIDs."""
+_LONGEST_ID = 80
+"""Characters of C1's ids that are shown."""
 
 
 def poll_from(response: baton_pb2.BatonServiceGetTaskResponse, redactor: Redactor) -> Poll:
@@ -64,7 +103,7 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
     if outcome.code is Code.OK:
         request.success.SetInParent()
         if outcome.answer is not None:
-            response = response_of(outcome.answer)
+            response = _response_of(outcome.answer)
             request.success.response.Pack(response)
             request.success.annotations.extend(response.annotations)
         if outcome.message:
@@ -82,7 +121,7 @@ def _add_details(status: Status, outcome: TaskOutcome) -> None:
     A refusal on which C1 cancels the request has the one detail that C1 knows it by.
     """
     if outcome.cancels:
-        status.details.add().Pack(cancellation(outcome.message))
+        status.details.add().Pack(_cancellation(outcome.message))
         return
     if outcome.reason:
         status.details.add().Pack(ErrorInfo(reason=outcome.reason, domain=ERROR_DOMAIN))
@@ -107,9 +146,10 @@ def _task_from(task: baton_pb2.Task, redactor: Redactor) -> Task | None:
     if kind == "sync_full":
         return _sync_task(task_id, task.sync_full, redactor)
     if kind == "grant":
-        return grant_task(task_id, task.grant, redactor)
+        return _membership_task(task_id, task.grant.entitlement, task.grant.principal, redactor, grants=True)
     if kind == "revoke":
-        return revoke_task(task_id, task.revoke, redactor)
+        found = task.revoke.grant
+        return _membership_task(task_id, found.entitlement, found.principal, redactor, grants=False)
     return UnsupportedTask(task_id, kind or UNKNOWN_KIND)
 
 
@@ -160,3 +200,96 @@ def _heartbeat_interval(duration: Duration) -> float:
 
 def _seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
+
+
+# Grants and revokes
+
+
+class _Unreadable(Exception):  # noqa: N818
+    """What is wrong with a task, as a sentence."""
+
+
+def _response_of(
+    answer: GrantAnswer | RevokeAnswer,
+) -> GrantManagerServiceGrantResponse | GrantManagerServiceRevokeResponse:
+    """The response of the grant manager's service, whose annotations C1 reads in the task's end too."""
+    if isinstance(answer, RevokeAnswer):
+        return GrantManagerServiceRevokeResponse(annotations=[_packed(GrantAlreadyRevoked())] if answer.already else [])
+    annotations: list[Message] = [GrantAlreadyExists()] if answer.already else []
+    if answer.replaced is not None:
+        annotations.append(GrantReplaced(replaced_grant_id=grant_id(answer.replaced)))
+    return GrantManagerServiceGrantResponse(
+        annotations=[_packed(each) for each in annotations], grants=[_grant(answer.membership)]
+    )
+
+
+def _cancellation(reason: str) -> ErrorInfo:
+    """The detail of a refusal on which C1 cancels the request."""
+    return ErrorInfo(reason=CANCELLED_REASON, domain=CANCELLED_DOMAIN, metadata={"reason": reason})
+
+
+def _packed(message: Message) -> Any:
+    wrapped = Any()
+    wrapped.Pack(message)
+    return wrapped
+
+
+def _grant(membership: Membership) -> Grant:
+    """As a snapshot has it, without names: ids are what C1 matches by."""
+    team = Resource(id=ResourceId(resource_type=ResourceKind.TEAM.value, resource=membership.team))
+    return Grant(
+        id=grant_id(membership),
+        entitlement=Entitlement(id=entitlement_id(membership.team, membership.role), resource=team),
+        principal=Resource(id=ResourceId(resource_type=ResourceKind.USER.value, resource=membership.account)),
+    )
+
+
+def _membership_task(
+    task_id: TaskID, entitlement: Entitlement, principal: Resource, redactor: Redactor, *, grants: bool
+) -> MembershipTask:
+    team_name = redactor.quote(entitlement.resource.display_name, LONGEST_NAME)
+    user_name = redactor.quote(principal.display_name, LONGEST_NAME)
+    try:
+        team = _resource(entitlement.resource.id, ResourceKind.TEAM, "entitlement's resource", redactor)
+        account = _resource(principal.id, ResourceKind.USER, "principal", redactor)
+        role = _role(entitlement, TeamID(team), redactor)
+        membership = Membership(TeamID(canonical_id(team)), AccountID(canonical_id(account)), role)
+    except _Unreadable as error:
+        return MembershipTask(task_id, grants, None, team_name, user_name, str(error))
+    return MembershipTask(task_id, grants, membership, team_name, user_name)
+
+
+def _resource(found: ResourceId, kind: ResourceKind, what: str, redactor: Redactor) -> str:
+    if found.resource_type != kind.value:
+        raise _Unreadable(
+            f"The task's {what} must be a {kind.value} of Buildkite, but its resource type is"
+            f" {redactor.quote(found.resource_type, _LONGEST_ID)!r}. This connector changes who is in a team."
+        )
+    if not _ID.fullmatch(canonical_id(found.resource)):
+        raise _Unreadable(
+            f"The task's {what} must have the id of a {kind.value} of Buildkite, but it is"
+            f" {redactor.quote(found.resource, _LONGEST_ID)!r}. Sync the connector in C1 and ask again."
+        )
+    return found.resource
+
+
+def _is_role_of(id_: str, team: TeamID, role: Role) -> bool:
+    """Whether it is the entitlement's id, in whatever form the team's UUID stands in it."""
+    before, after = entitlement_id(TeamID("|"), role).split("|")
+    found = id_.removeprefix(before).removesuffix(after)
+    return id_ == f"{before}{found}{after}" and canonical_id(found) == canonical_id(team)
+
+
+def _role(entitlement: Entitlement, team: TeamID, redactor: Redactor) -> Role:
+    """By the entitlement's id, or by its slug where there is no id. One that names another team is refused."""
+    for role in Role:
+        if _is_role_of(entitlement.id, team, role) and entitlement.slug in ("", role.value):
+            return role
+        if not entitlement.id and entitlement.slug == role.value:
+            return role
+    found, slug = (redactor.quote(text, _LONGEST_ID) for text in (entitlement.id, entitlement.slug))
+    raise _Unreadable(
+        f"The task's entitlement must be {' or '.join(entitlement_id(team, role) for role in Role)}, but its id is"
+        f" {found!r} and its slug {slug!r}."
+        " Sync the connector in C1 and ask again."
+    )

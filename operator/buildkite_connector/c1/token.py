@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from buildkite_connector.c1.channel import Channel
 from buildkite_connector.c1.credentials import Credentials
-from buildkite_connector.c1.errors import ROTATE, clock_failure
-from buildkite_connector.c1.reachability import unreached
+from buildkite_connector.c1.errors import ROTATE, clock_failure, unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.redactor import SHORTEST_PIECE, Redactor

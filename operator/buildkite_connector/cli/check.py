@@ -18,7 +18,7 @@ from rich.text import Text
 
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
 from buildkite_connector.c1 import C1, C1Settings, Credentials, open_c1, parse_credentials
-from buildkite_connector.c1.allowed_hosts import parse_patterns
+from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
 from buildkite_connector.cli.printing import print_json

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts
 from buildkite_connector.c1 import C1Settings, parse_credentials
-from buildkite_connector.c1.allowed_hosts import parse_patterns
+from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.flags import BY_NAME
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving

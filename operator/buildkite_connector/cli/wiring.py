@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from buildkite_connector.buildkite import Buildkite, BuildkiteClient, MembershipClient
-from buildkite_connector.c1 import C1, C1Client, parse_credentials
+from buildkite_connector.c1 import C1, C1Client
 from buildkite_connector.model.directory import Collection, Organization, ResourceKind, SyncScope, TeamID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, OrganizationChoice
 from buildkite_connector.sync.collect import Progress, collect
@@ -55,5 +55,4 @@ class Connections:
         return self.buildkite.memberships(token, credentials.redactor, slot)
 
     def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
-        parsed = parse_credentials(credentials.client_id, credentials.client_secret, credentials.redactor)
-        return self.c1.client(parsed, spec.host_id, provisions=spec.provisioning.enabled)
+        return self.c1.connect(credentials, spec)

@@ -46,8 +46,7 @@ from buildkite_connector.model.spec import ConnectorKey, Credentials, namespace_
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.tasks.ports import SessionPorts
 from buildkite_connector.tasks.session import C1Session
-from buildkite_connector.timing.backoff import Backoff
-from buildkite_connector.timing.clock import Clock, Instant, instant
+from buildkite_connector.timing.clock import Backoff, Clock, Instant, instant
 from buildkite_connector.timing.slots import RoundRobin
 
 logger = logging.getLogger(__name__)
@@ -269,7 +268,6 @@ class Connector:
         state, running = self._state, self._running.get(SYNC)
         if running is None:
             if state.can_sync and why_sync(state, now) is not None:
-                self._state = replace(state, sync_queued_at=now.monotonic)
                 self._start(SYNC, self._sync(), transitions.sync_ended)
         elif not running.cancelling() and (why := why_cancel(state, now)) is not None:
             logger.info("sync cancelled", extra={"connector": self.name, "why": why})

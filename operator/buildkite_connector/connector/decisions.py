@@ -25,8 +25,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import JITTER, Interval, next_time
 from buildkite_connector.model.status import ConnectorStatus, Trigger
-from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
-from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER, Instant
 
 REQUESTS_APART = 10.0
 """Seconds between the begins of two syncs that are requested by annotation; the last request is always honoured."""
@@ -104,9 +103,8 @@ def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
     at = state.records.next_sync_time
     if (state.outdated and state.sync_failure is None) or at is None or at <= now.wall:
         return Trigger.CHANGE if state.outdated else Trigger.SCHEDULE
-    if _backoff_failure(state, now) is None and any(_needs_sync(state, each, now) for each in state.requests):
-        return Trigger.TASK
-    return None
+    needed = any(_needs_sync(state, each, now) for each in state.requests)
+    return Trigger.TASK if needed and state.sync_failure is None else None
 
 
 def why_cancel(state: ConnectorState, now: Instant) -> str | None:
@@ -162,8 +160,10 @@ def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> F
         return Failure(Reason.SHRINK_HELD, hold) if hold is not None else None
     if state.blocked_by is not None:
         return for_task(state.blocked_by)
-    under_way = state.sync is not None or state.sync_queued_at is not None
-    return None if under_way else _backoff_failure(state, now)
+    if state.sync is not None or why_sync(state, now) is not None:  # it may wait for a slot
+        return None
+    put_off = state.sync_blocked_until - now.monotonic
+    return state.sync_failure or (_put_off(put_off) if put_off > 0 else None)
 
 
 def _wanted(state: ConnectorState, request: SnapshotRequest) -> SyncScope:
@@ -192,14 +192,6 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
         return False
     age = (now.wall - last.finished_at).total_seconds()
     return state.collected_at >= request.asked_at or 0 <= age < state.desired.spec.max_snapshot_age
-
-
-def _backoff_failure(state: ConnectorState, now: Instant) -> Failure | None:
-    """The failure of the last sync while its backoff, or what Buildkite said, keeps the next one waiting."""
-    at, put_off = state.records.next_sync_time, now.monotonic < state.sync_blocked_until
-    if state.sync_failure is None:
-        return _put_off(state.sync_blocked_until - now.monotonic) if put_off else None
-    return state.sync_failure if put_off or (at is not None and at > now.wall) else None
 
 
 def _put_off(seconds: float) -> Failure:

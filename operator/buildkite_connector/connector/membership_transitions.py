@@ -57,9 +57,3 @@ def blocked_writing(state: ConnectorState) -> Failure | None:
             retry_after=10.0,
         )
     return None
-
-
-def may_write(state: ConnectorState) -> bool:
-    """Whether a write may be sent at this moment."""
-    desired = state.desired
-    return desired.spec.provisioning.enabled and blocked_writing(state) is None

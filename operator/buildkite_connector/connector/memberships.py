@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -34,36 +34,30 @@ class Memberships:
         self._env = environment
         self._apply = apply
         self._state = state
-        self._turns: WeakValueDictionary[TeamID, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[TeamID, asyncio.Lock] = WeakValueDictionary()
         self._api: tuple[Credentials, MembershipAPI] | None = None
         self._news = asyncio.Event()
 
     def state_changed(self) -> None:
-        """The connector's state is another: what waits for it looks again."""
+        """Wake every coroutine that waits for a change of the state."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
     # What a task asks
-    @asynccontextmanager
-    async def turn(self, team: TeamID) -> AsyncIterator[None]:
-        lock = self._turns.get(team)
-        if lock is None:
-            lock = self._turns[team] = asyncio.Lock()
-        async with lock:
-            yield
+    def lock(self, team: TeamID) -> asyncio.Lock:
+        return self._locks.setdefault(team, asyncio.Lock())
 
     async def grounds(self) -> ChangeGrounds | None:
-        deadline = self._env.clock.monotonic() + CHECK_SECONDS
-        while (blocked := self._blocked()) is not None and blocked.reason is Reason.PENDING:
-            left = deadline - self._env.clock.monotonic()
-            if left <= 0 or not await self._news_within(left):
-                break
-        if blocked is not None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS):
+                while (blocked := self._blocked()) is not None and blocked.reason is Reason.PENDING:
+                    await self._news.wait()
+        if (blocked := self._blocked()) is not None:
             raise blocked.without_traceback()
         return self._grounds_now()
 
     def allowed(self, grounds: ChangeGrounds) -> bool:
-        return transitions.may_write(self._state()) and self._grounds_now() == grounds
+        return transitions.blocked_writing(self._state()) is None and self._grounds_now() == grounds
 
     def protected_slug(self, team: TeamID) -> str | None:
         return next((each.slug for each in protected_teams(self._state()) if each.id == team), None)
@@ -125,14 +119,6 @@ class Memberships:
         if preflight is None or credentials is None:
             raise RuntimeError("a connector that is not blocked was checked")
         return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
-
-    async def _news_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _client(self, credentials: Credentials) -> MembershipAPI:
         if self._api is None or self._api[0] != credentials:

@@ -48,7 +48,7 @@ class DesiredState:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a check or a sync worked with. `credentials` None: not known any more (a former process had them)."""
+    """What a check or a sync works with. `credentials` is None where only a former process knew them."""
 
     generation: int
     credentials: Credentials | None
@@ -60,15 +60,14 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What is known of the credentials. `failure` blocks syncs; a check without one found all in order.
+    """What is known of the credentials. `failure` blocks syncs. Times are monotonic seconds.
 
-    `write_failure`: why memberships cannot be changed, while provisioning is enabled; syncs go on.
-    `generation` and `sync_request` are those that the last check saw, -1 when there was none; `requested_at` is when
-    the last one began that a request asked for. `read_at` is when the Secret was last read, `read_wait` for how many
-    seconds the API server asked not to be asked again; `full_due` when Buildkite is asked again although the Secret is
-    the same.
-    `asking_since` is set while a check that asks Buildkite in any case is under way.
-    `unread`: why the Secret of a connector that works cannot be read any more, since `unread_since`.
+    `generation` and `sync_request` are those of the last check; the generation is -1 before the first. `write_failure`
+    is why memberships cannot be changed while provisioning is enabled; it does not block syncs.
+    `read_at` is when the Secret was last read, `read_wait` the seconds that the API server asked to wait since.
+    A full check asks Buildkite although the Secret is the same: it is due at `full_due`, runs since `asking_since`, and
+    ran last at `requested_at` because the annotation asked for it.
+    `unread` is why the Secret of a connector that works could not be read since `unread_since`.
     """
 
     generation: int = -1
@@ -98,7 +97,7 @@ class C1Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class C1Identity:
-    """Who the session is with C1, and whether it offers provisioning; another identity needs another session."""
+    """The client and host of a session, and whether it offers provisioning. Another identity needs another session."""
 
     client_id: str = field(repr=False)
     client_secret: str = field(repr=False)
@@ -107,7 +106,7 @@ class C1Identity:
 
     @property
     def name(self) -> tuple[str, str]:
-        """What C1 tells connectors apart by."""
+        """What C1 identifies a connector by."""
         return self.client_id, self.host_id
 
 
@@ -163,8 +162,7 @@ class ConnectorState:
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
     `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
-    process. `staged` is always of the whole scope that its sync had.
-    `sync_queued_at`: since when a sync waits for a slot. `sync_blocked_until`: Buildkite said not before.
+    process. `staged` is always of the whole scope that its sync had. `sync_blocked_until`: Buildkite said not before.
     `requested_at`: when the last sync began that was requested by annotation, in monotonic seconds.
     `changes`: of memberships, made through this connector.
     `host_id_holder`: what to call another connector that holds the same client and host ID at C1; None: there is none.
@@ -176,7 +174,6 @@ class ConnectorState:
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
-    sync_queued_at: float | None = None
     collected_for: Inputs | None = None
     collected_at: float = float("-inf")
     staged: StagedSnapshot | None = None
@@ -190,7 +187,7 @@ class ConnectorState:
 
     @property
     def inputs(self) -> Inputs:
-        """What a sync that starts now would work with."""
+        """The inputs of a sync that starts now."""
         return Inputs(self.desired.generation, self.check.credentials)
 
     @property
@@ -206,7 +203,7 @@ class ConnectorState:
 
     @property
     def blocked_by(self) -> Failure | None:
-        """The failure without whose end there is no sync."""
+        """The failure that blocks syncs, if any."""
         if self.check.failure is not None:
             return self.check.failure
         if self.host_id_holder is not None:
@@ -216,7 +213,7 @@ class ConnectorState:
 
     @property
     def check_requested(self) -> bool:
-        """Whether an annotation asks a connector that something blocks to try again."""
+        """Whether the annotation asks a blocked connector to check again."""
         return self.blocked_by is not None and self.check.sync_request != self.desired.sync_request
 
     @property
@@ -281,15 +278,17 @@ def host_id_taken(holder: str, host_id: str) -> Failure:
 
 
 def for_task(blocked_by: Failure) -> Failure:
-    """What to tell C1 of a task. One that came before its host ID was found taken was meant for the other connector,
-    which can still do it: C1 may hand it out again."""
+    """The failure that a task is answered with.
+
+    A task that came before the host ID was found taken was meant for the other connector: C1 may hand it out again.
+    """
     if blocked_by.reason is not Reason.HOST_ID_TAKEN:
         return blocked_by
     return Failure(blocked_by.reason, blocked_by.message)
 
 
 def claimed_identity(state: ConnectorState) -> C1Identity | None:
-    """Who the connector is to C1 while nobody else is; None: nobody."""
+    """The C1 identity that the connector wants; None while suspended, invalid or without credentials."""
     credentials, desired = state.check.credentials, state.desired
     if desired.spec.suspend or desired.spec_error is not None or credentials is None:
         return None
@@ -298,7 +297,7 @@ def claimed_identity(state: ConnectorState) -> C1Identity | None:
 
 
 def accepted_by_c1(state: ConnectorState) -> bool | None:
-    """Whether C1 accepts the identity that the connector claims; None: this session has no answer yet."""
+    """Whether C1 accepts the claimed identity; None until this session's first Hello is answered."""
     c1, claimed = state.c1, claimed_identity(state)
     if claimed is None or c1.identity is None or c1.identity.name != claimed.name:
         return None

@@ -7,8 +7,7 @@ from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.timing.backoff import BETWEEN_REPORTS
-from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.clock import BETWEEN_REPORTS, Clock
 
 logger = logging.getLogger(__name__)
 

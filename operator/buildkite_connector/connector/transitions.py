@@ -38,8 +38,7 @@ from buildkite_connector.model.status import (
 )
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
-from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
-from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_RETRY_AFTER, Instant
 
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
@@ -309,7 +308,7 @@ def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> Conne
     trigger = why_sync(state, now) if state.can_sync else None
     credentials, preflight = state.check.credentials, state.check.preflight
     if trigger is None or credentials is None or preflight is None:
-        return sync_ended(state)
+        return state
     request = state.desired.sync_request
     run = SyncRun(
         sync_id,
@@ -324,7 +323,6 @@ def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> Conne
     return replace(
         state,
         sync=run,
-        sync_queued_at=None,
         check=replace(state.check, sync_request=request),
         records=replace(state.records, last_handled_sync_request=request),
         changes=state.changes.forgotten(),
@@ -333,8 +331,8 @@ def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> Conne
 
 
 def sync_ended(state: ConnectorState) -> ConnectorState:
-    """The sync was cancelled, or never started."""
-    return replace(state, sync=None, sync_queued_at=None)
+    """The sync has ended in whatever way."""
+    return replace(state, sync=None)
 
 
 def sync_succeeded(

@@ -15,7 +15,7 @@ from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeA
 from buildkite_connector.sync.collect import Member
 from buildkite_connector.tasks import outcomes
 from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts, WriteLost, WriteRefused
-from buildkite_connector.timing.backoff import BETWEEN_CALLS
+from buildkite_connector.timing.clock import BETWEEN_CALLS
 from buildkite_connector.timing.fair_timeout import fair_timeout
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ async def change_membership(task: MembershipTask, ports: SessionPorts, progress:
                 return outcomes.OFF
             if task.membership is None:
                 return outcomes.unreadable(task.refusal)
-            async with ports.changes.turn(task.membership.team):
+            async with ports.changes.lock(task.membership.team):
                 return await _Change(task, task.membership, ports, progress).carry_out()
     except TimeoutError:
         failure = outcomes.took_too_long(CHANGE_SECONDS)

@@ -107,8 +107,8 @@ class ChangeGrounds:
 class MembershipChanges(Protocol):
     """Lets tasks change memberships while that is allowed, and records what came of them."""
 
-    def turn(self, team: TeamID) -> AbstractAsyncContextManager[None]:
-        """Changes of one team are made one after the other."""
+    def lock(self, team: TeamID) -> AbstractAsyncContextManager[None]:
+        """The lock of this team: its changes are made one after the other."""
         ...
 
     async def grounds(self) -> ChangeGrounds | None:

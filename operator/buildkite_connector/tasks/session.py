@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.observer import Result, Work
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import (
     Code,
     HelloTask,
@@ -26,7 +27,7 @@ from buildkite_connector.tasks.membership import change_membership
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, outcome_of, refused_options, unsupported
 from buildkite_connector.tasks.ports import Progress, SessionPorts
 from buildkite_connector.tasks.sync_full import sync_full
-from buildkite_connector.timing.backoff import BETWEEN_CALLS
+from buildkite_connector.timing.clock import BETWEEN_CALLS
 from buildkite_connector.timing.fair_timeout import fair_alarm, fair_timeout
 from buildkite_connector.timing.slots import Slot
 
@@ -100,7 +101,7 @@ class C1Session:
         self._patient = patient
         self._provisions = provisions
         self._most_tasks = most_tasks
-        self._upload_turn = asyncio.Semaphore(1)
+        self._upload_lock = asyncio.Lock()
         self._served: dict[TaskID, _Served] = {}
         self._greeted = False
         self._hello_due = True
@@ -234,9 +235,17 @@ class C1Session:
             outcome = await self._outcome(served)
             served.finishing = True
             taken = await self._finish(task.id, outcome)
-            if taken and outcome.delivered is not None and isinstance(task, SyncTask):
-                self._ports.snapshots.delivered(task, outcome.delivered)
             operation.tell(result=_result(outcome).value)
+        if taken and outcome.delivered is not None and isinstance(task, SyncTask):
+            self._record(task, outcome.delivered)
+
+    def _record(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        """Record the delivery. An error in that ends no other task."""
+        try:
+            self._ports.snapshots.delivered(task, snapshot)
+        except Exception:
+            fields = {"connector": self._name, "task_id": task.id}
+            logger.exception("a delivery could not be recorded", extra=fields)
 
     async def _outcome(self, served: _Served) -> TaskOutcome:
         """The outcome of the task's work. Cancelled, the task is to be handed back."""
@@ -256,7 +265,7 @@ class C1Session:
         match served.task:
             case SyncTask(refusal="") as task:
                 async with self._beating(task.id):
-                    return await sync_full(task, self._ports, self._upload_turn, served.progress)
+                    return await sync_full(task, self._ports, self._upload_lock, served.progress)
             case SyncTask() as task:
                 return refused_options(task.refusal)
             case MembershipTask() as task:

@@ -16,14 +16,14 @@ MOST_SNAPSHOTS = 10
 """Of one task, each made untrue by a change before it could leave; then the task is handed back."""
 
 
-async def sync_full(task: SyncTask, ports: SessionPorts, turn: asyncio.Semaphore, progress: Progress) -> TaskOutcome:
+async def sync_full(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock, progress: Progress) -> TaskOutcome:
     """Upload a snapshot under the task. Raises Failure.
 
-    `turn` lets one snapshot at a time be uploaded; tasks wait for the same sync together. A membership may have been
-    changed while a snapshot waited for its turn: then another is asked for.
+    With `upload_lock` one snapshot at a time is uploaded; tasks wait for the same sync together. A membership may have
+    been changed while a snapshot waited for the lock: then another is asked for.
     """
     for _ in range(MOST_SNAPSHOTS):
-        async with ports.snapshots.snapshot_for(task) as file, turn:
+        async with ports.snapshots.snapshot_for(task) as file, upload_lock:
             if ports.snapshots.still_true(file.snapshot):
                 await _upload(task, ports, file, progress)
                 return TaskOutcome(message=format_note(task), delivered=file.snapshot)

@@ -1,1 +1,1 @@
-"""When things happen: the clock, backoff, slots. Clock and randomness are passed in."""
+"""When things happen: the clock and backoff, slots, what servers say of time. Clock and randomness are passed in."""

@@ -141,7 +141,6 @@ class Life:
         if self.sync is None and self.state.can_sync and why_sync(self.state, self.now) is not None:
             self.begins("sync", acts=True)
             self.sync = SyncPhase.QUEUED
-            self.state = replace(self.state, sync_queued_at=self.now.monotonic)
         elif self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING} and (why := why_cancel(self.state, self.now)):
             self.begins(why)
             self.sync = SyncPhase.CANCELLING
@@ -234,8 +233,6 @@ class Life:
         if self.sync is SyncPhase.QUEUED and sync is not None:
             self.sync = SyncPhase.RUNNING
             self.sync_starts(sync)
-        elif self.sync is SyncPhase.QUEUED and self.state.sync_queued_at is None:
-            self.sync = None
 
     def sync_starts(self, run: SyncRun) -> None:
         wall, monotonic = self.now.wall, self.now.monotonic

@@ -5,7 +5,7 @@ from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
-from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
+from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER
 from fakes.lives import choices, session, surroundings, work
 from fakes.lives.account import SyncPhase, promise
 from fakes.lives.events import ENDS

@@ -9,8 +9,7 @@ from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus, Phase
-from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
-from buildkite_connector.timing.clock import Instant
+from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER, Instant
 from fakes.lives import choices, work
 from fakes.lives.account import cut, promise
 from fakes.lives.choices import pick

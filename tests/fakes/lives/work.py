@@ -13,7 +13,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials, Interval, check_schedule
 from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
-from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
+from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from fakes.lives import choices
 from fakes.lives.account import Failed, Sync, SyncPhase, cut, promise
 from fakes.lives.choices import pick
@@ -134,6 +134,9 @@ def a_slot_is_free(life: Life, number: int) -> bool:
         return False
     sync_id = SyncID(f"sync{life.number()}")
     life.apply(lambda state: transitions.sync_admitted(state, sync_id, life.now))
+    if life.sync is SyncPhase.QUEUED:  # nothing asks for it any more
+        life.sync = None
+        life.apply()
     return True
 
 

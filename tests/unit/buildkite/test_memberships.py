@@ -37,7 +37,7 @@ class Changes:
     failures: list[Failure] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def turn(self, team: TeamID) -> AsyncIterator[None]:
+    async def lock(self, team: TeamID) -> AsyncIterator[None]:
         yield
 
     async def grounds(self) -> ChangeGrounds | None:

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1 import Credentials
-from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.c1.token import sign_assertion
 
 CLIENT_ID = "brave-otter-12345@acme.conductor.one:8443/ccc"

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1 import parse_credentials
-from buildkite_connector.c1.endpoint import Endpoint
+from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 
 CLIENT_ID = "brave-otter-12345@acme.conductor.one/ccc"

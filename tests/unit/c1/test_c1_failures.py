@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from buildkite_connector.c1 import C1Client
-from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.errors import call_failure
+from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import TaskID, TaskOutcome

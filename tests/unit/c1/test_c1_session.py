@@ -1,13 +1,24 @@
 """One connector's calls against the simulated C1, over TLS."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from buildkite_connector import __version__
-from buildkite_connector.model.tasks import Code, HelloTask, TaskID, TaskOutcome, UnsupportedTask
-from fakes.c1_world import HOST_ID, connect, open_snapshot
+from buildkite_connector.c1 import open_c1
+from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.tasks import (
+    Code,
+    HelloTask,
+    TaskID,
+    TaskOutcome,
+    UnsupportedTask,
+)
+from fakes.c1_world import HOST_ID, connect, open_snapshot, settings_for
+from harness.trust import reaching
 from simulators.c1.server import C1Simulator
 from simulators.c1.tasks import Outcome, Who
 
@@ -20,6 +31,23 @@ async def test_hello_introduces_the_connector_within_every_limit_of_the_contract
     assert session.hellos[0].host_id == HOST_ID
     assert session.user_agent.startswith(f"buildkite-connector/{__version__} ")
     assert sim.violations == []
+
+
+async def test_it_is_told_how_each_hello_went(sim: C1Simulator) -> None:
+    heard: list[Failure | None] = []
+    client = sim.register_client()
+    secret = Credentials(client.client_id, client.client_secret, "token")
+    async with open_c1(settings_for(sim), reaching(sim.ca_file)) as c1:
+        async with c1.connect(secret, ConnectorSpec(host_id=HOST_ID), heard.append) as connector:
+            sim.fail("Hello", "PERMISSION_DENIED")
+            with pytest.raises(Failure) as caught:
+                await connector.hello()
+            await connector.hello()
+        with pytest.raises(Failure, match="The client ID has no '@'"):
+            c1.connect(replace(secret, client_id="x"), ConnectorSpec(host_id=HOST_ID))
+
+    assert heard == [caught.value, None]
+    assert [session.hellos[-1].host_id for session in sim.sessions.values()] == [HOST_ID]
 
 
 async def test_a_hello_task_is_answered_with_its_id(sim: C1Simulator) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
 from buildkite_connector.c1.channel import ChannelPool
-from buildkite_connector.c1.endpoint import parse_endpoint
+from buildkite_connector.c1.hosts import parse_endpoint
 from buildkite_connector.c1.token import LONGEST_TOKEN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import PLACEHOLDER

@@ -147,16 +147,13 @@ LOST = (
 
 
 @pytest.mark.parametrize("lost", LOST, ids=lambda lost: lost.title)
-def test_an_end_that_is_lost_leads_to_no_second_delivery(lost: Lost) -> None:
-    @hurried_time
-    async def test() -> None:
-        async with session_world(policy={"forget_uploads": lost.forget_uploads}) as world:
-            world.sim.fail("FinishTask", times=lost.times, carried_out=lost.carried_out)
-            task_id = world.sim.add_task()
-            world.start()
-            await world.until_settled()
-            assert world.sim.tasks[task_id].outcome == Outcome(0)
-            assert (len(world.sim.received), len(world.sim.ingested)) == (lost.uploads, 1)
-            assert world.disagreements == []
-
-    test()
+@hurried_time
+async def test_an_end_that_is_lost_leads_to_no_second_delivery(lost: Lost) -> None:
+    async with session_world(policy={"forget_uploads": lost.forget_uploads}) as world:
+        world.sim.fail("FinishTask", times=lost.times, carried_out=lost.carried_out)
+        task_id = world.sim.add_task()
+        world.start()
+        await world.until_settled()
+        assert world.sim.tasks[task_id].outcome == Outcome(0)
+        assert (len(world.sim.received), len(world.sim.ingested)) == (lost.uploads, 1)
+        assert world.disagreements == []

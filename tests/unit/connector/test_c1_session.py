@@ -5,7 +5,6 @@ import asyncio
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
-from buildkite_connector.model.tasks import Code
 from fakes.connector_world import C1, HOUR, MINUTE, World, ready_world, stopped_world
 from fakes.virtual_time import until, virtual_time
 
@@ -28,17 +27,6 @@ async def test_c1_out_of_reach_is_told_and_syncs_go_on() -> None:
 
 
 @virtual_time
-async def test_one_failed_poll_is_no_news() -> None:
-    async with ready_world() as world:
-        before = len(world.reports.written)
-        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
-        await asyncio.sleep(31)
-        world.c1.refusal = None
-        await asyncio.sleep(MINUTE)
-    assert len(world.reports.written) == before
-
-
-@virtual_time
 async def test_a_changing_text_of_the_same_trouble_is_no_news() -> None:
     async with ready_world() as world:
         world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to 10.0.0.1.")
@@ -47,19 +35,6 @@ async def test_a_changing_text_of_the_same_trouble_is_no_news() -> None:
         for n in range(2, 40):
             world.c1.refusal = Failure(Reason.C1_UNREACHABLE, f"No connection to 10.0.0.{n}.")
             await asyncio.sleep(MINUTE)
-    assert len(world.reports.written) == before
-
-
-@virtual_time
-async def test_c1_silent_for_less_than_thirty_seconds_is_no_news() -> None:
-    async with ready_world() as world:
-        before = len(world.reports.written)
-        await next_poll(world)
-        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
-        await next_poll(world)
-        await asyncio.sleep(28)
-        world.c1.refusal = None
-        await asyncio.sleep(5 * MINUTE)
     assert len(world.reports.written) == before
 
 
@@ -83,28 +58,6 @@ async def test_another_reason_of_c1s_silence_is_reported() -> None:
         world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
         await asyncio.sleep(10 * MINUTE)
         assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
-
-
-@virtual_time
-async def test_after_c1_has_forgotten_the_host_the_session_begins_again_with_hello() -> None:
-    async with ready_world() as world:
-        before = len(world.reports.written)
-        world.c1.poll_failures.append(NOT_KNOWN)
-        await asyncio.sleep(MINUTE)
-        assert world.c1.hellos == [None, None]
-        task = world.task()
-        await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.OK
-        assert world.c1.hellos == [None, None]
-        assert "C1RequestRejected" not in str(world.reports.written[before:])
-
-
-@virtual_time
-async def test_after_a_passing_failure_the_session_goes_on_without_hello() -> None:
-    async with ready_world() as world:
-        world.c1.poll_failures.append(Failure(Reason.C1_UNAVAILABLE, "C1 is restarting."))
-        await asyncio.sleep(2 * MINUTE)
-        assert world.c1.hellos == [None]
 
 
 @virtual_time
@@ -151,17 +104,6 @@ async def test_after_a_change_of_the_client_an_outage_is_reported_at_once_althou
         await until(lambda: world.c1.closed == 2)
         await asyncio.sleep(2)
         assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
-
-
-@virtual_time
-async def test_a_first_hello_without_an_answer_is_reported_after_ten_seconds() -> None:
-    world = World()
-    world.c1.silent = True
-    async with world.running():
-        await asyncio.sleep(9.0)
-        assert world.condition(ConditionType.READY) == ("Unknown", "Pending")
-        await asyncio.sleep(3.0)
-        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
 
 
 @virtual_time

@@ -31,7 +31,6 @@ from fakes.connector_states import (
     desired,
     greeted,
     new,
-    queued,
     ready,
     running,
     synced,
@@ -304,7 +303,6 @@ def test_stalled_and_reconciling_say_who_must_act(state: ConnectorState, expecte
     [
         pytest.param(EDITED, "Pending", CHECKING, id="an edit"),
         pytest.param(CHECKED, "Pending", CHANGE_WAITS, id="checked"),
-        pytest.param(queued(CHECKED, NOW), "Pending", CHANGE_WAITS, id="queued"),
         pytest.param(running(CHECKED, NOW), "Syncing", CHANGE_SYNCS, id="syncs"),
         pytest.param(FIRST, "Pending", CHANGE_WAITS, id="before the first sync"),
         pytest.param(SYNCING, None, None, id="scheduled sync"),

@@ -5,6 +5,8 @@ import contextvars
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import pytest
+
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -190,8 +192,9 @@ async def test_closing_leaves_nothing_running_and_what_is_closed_does_not_begin_
     assert world.c1.finished.keys() <= {TaskID("task1")}
 
 
+@pytest.mark.parametrize("failure", [None, Failure(Reason.SECRET_NOT_FOUND, "None.", remedy=Remedy.CREDENTIALS)])
 @virtual_time
-async def test_a_closed_connector_is_stepped_no_more() -> None:
+async def test_a_closed_connector_is_stepped_no_more(failure: Failure | None) -> None:
     steps = []
 
     class Counted(Connector):
@@ -200,6 +203,7 @@ async def test_a_closed_connector_is_stepped_no_more() -> None:
             super()._step()
 
     world = World()
+    world.vault.failure = failure
     connector = Counted(KEY, world.order, None, world.reports, world.environment())
     connector.start()
     await asyncio.sleep(10 * HOUR)

@@ -25,7 +25,6 @@ from fakes.connector_states import (
     failed,
     greeted,
     new,
-    queued,
     ready,
     running,
     synced,
@@ -71,6 +70,12 @@ def test_a_request_is_why_once() -> None:
     assert why_sync(synced(state, after(10), "sync2"), after(20)) is None
 
 
+def test_requested_syncs_are_ten_seconds_apart_to_the_moment() -> None:
+    state = with_request(synced(with_request(ready()), after(10), "sync2"), "again")
+    assert why_sync(state, after(19.999)) is None
+    assert why_sync(state, after(20)) is Trigger.REQUEST
+
+
 def test_another_secret_is_why() -> None:
     state = ready()
     state = replace(state, check=replace(state.check, credentials=Credentials("client", "secret", "other")))
@@ -88,7 +93,7 @@ def test_a_task_is_no_reason_before_the_backoff_ends() -> None:
     failed_at = after(HOUR)
     state = asked(failed(ready(), failed_at), failed_at)
     assert why_sync(state, after(HOUR + 22.4)) is None
-    assert transitions.sync_admitted(queued(state, failed_at), SyncID("sync2"), failed_at).sync is None
+    assert transitions.sync_admitted(state, SyncID("sync2"), failed_at).sync is None
 
 
 def test_a_task_for_none_of_the_kinds_is_no_reason() -> None:
@@ -125,7 +130,7 @@ def test_a_task_s_sync_that_the_schedule_wants_meanwhile_goes_on() -> None:
 def test_a_suspend_cancels_a_sync_that_waits_for_a_slot() -> None:
     state = greeted(checked(new()))
     state = replace(state, desired=replace(state.desired, spec=replace(state.desired.spec, suspend=True)))
-    assert "the connector is suspended" in due(queued(state, START), START)
+    assert "the connector is suspended" in due(state, START, "sync")
 
 
 # How far ahead a next sync can be
@@ -233,7 +238,7 @@ def test_a_sync_that_a_person_asked_for_goes_on_although_its_request_counts_as_h
 
 
 def test_a_sync_that_waits_for_a_slot_goes_on_although_nothing_asks_for_it_any_more() -> None:
-    assert due(queued(ready(), after(10)), after(20)) == []
+    assert due(ready(), after(20), "sync") == []
 
 
 def test_a_new_connector_that_is_suspended_does_nothing() -> None:
@@ -249,6 +254,7 @@ def test_a_ready_connector_wakes_for_its_schedule() -> None:
 
 def test_a_suspended_connector_does_not_wake() -> None:
     assert next_look(new(suspend=True), START) is None
+    assert next_look(replace(ready(), desired=desired(1, suspend=True)), after(10)) is None
 
 
 def test_the_moment_itself_is_not_one_to_next_look() -> None:

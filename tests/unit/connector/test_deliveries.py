@@ -98,16 +98,6 @@ async def test_a_snapshot_without_grants_is_no_shrinkage() -> None:
         assert world.status.last_delivery.counts.memberships == 10
 
 
-@virtual_time
-async def test_an_unexpected_error_in_an_upload_still_ends_the_task() -> None:
-    world = World()
-    world.c1.upload_failures.append(ZeroDivisionError())
-    async with world.running():
-        task = world.task()
-        await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.INTERNAL
-
-
 @pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED])
 @virtual_time
 async def test_a_staged_file_that_cannot_go_out_is_forgotten_and_the_next_task_gets_a_new_one(reason: Reason) -> None:
@@ -133,27 +123,6 @@ async def test_an_upload_that_broke_keeps_the_staged_file_for_the_next_task() ->
         assert world.c1.uploads == [(task, "sha-sync1")]
         assert world.condition(ConditionType.DELIVERED) == ("True", "Delivered")
         assert world.condition(ConditionType.READY) == ("True", "Ready")
-
-
-@virtual_time
-async def test_a_finish_that_is_refused_after_a_lost_answer_has_arrived() -> None:
-    async with ready_world() as world:
-        world.c1.finish_failures.extend([LOST_ANSWER, FINISH_REFUSED])
-        world.task()
-        await asyncio.sleep(MINUTE)
-        assert world.c1.finish_attempts == 2
-        assert world.condition(ConditionType.DELIVERED) == ("True", "Delivered")
-        assert world.status.last_delivery is not None
-
-
-@virtual_time
-async def test_a_finish_that_is_refused_at_once_is_no_delivery() -> None:
-    async with ready_world() as world:
-        world.c1.finish_failures.append(FINISH_REFUSED)
-        world.task()
-        await asyncio.sleep(MINUTE)
-        assert world.c1.finish_attempts == 1
-        assert world.status.last_delivery is None
 
 
 @virtual_time

@@ -70,6 +70,32 @@ async def test_a_change_is_made_with_what_the_last_check_found_and_one_client() 
     assert bench.clients == [CREDENTIALS, other]
 
 
+READY = ready(provisioning=ON)
+
+
+@pytest.mark.parametrize(
+    ("state", "allowed"),
+    [
+        (READY, True),
+        (ready(provisioning=Provisioning()), False),
+        (checked(new(provisioning=ON, suspend=True)), False),
+        (new(provisioning=ON), False),
+        (checked(new(provisioning=ON), failure=REJECTED), False),
+        (replace(READY, desired=replace(READY.desired, spec_error=DOWN)), False),
+        (replace(READY, check=replace(READY.check, write_failure=REJECTED)), False),
+        (replace(READY, host_id_holder="BuildkiteConnector default/other"), False),
+    ],
+    ids=["ready", "off", "suspended", "unchecked", "rejected", "odd spec", "token cannot write", "another's host ID"],
+)
+@virtual_time
+async def test_a_write_may_be_sent_only_while_the_grounds_hold(state: ConnectorState, allowed: bool) -> None:
+    bench = Bench(READY)
+    grounds = await bench.changes.grounds()
+    assert grounds is not None
+    bench.becomes(state)
+    assert bench.changes.allowed(grounds) is allowed
+
+
 @pytest.mark.parametrize("state", [ready(), new(), checked(new(suspend=True))])
 @virtual_time
 async def test_while_off_there_are_no_grounds(state: ConnectorState) -> None:
@@ -84,7 +110,7 @@ async def test_what_a_check_found_is_raised_at_once() -> None:
     bench = Bench(checked(new(provisioning=ON), failure=REJECTED))
     with pytest.raises(Failure, match="rejected the token") as caught:
         await bench.changes.grounds()
-    assert caught.value is not REJECTED
+    assert caught.value not in (REJECTED, bench.state.check.failure)
     assert seconds() == 0.0
 
 
@@ -246,7 +272,7 @@ async def test_changes_of_one_team_wait_for_their_turn() -> None:
     ends: list[tuple[TeamID, float]] = []
 
     async def change(team: TeamID) -> None:
-        async with bench.changes.turn(team):
+        async with bench.changes.lock(team):
             await asyncio.sleep(1.0)
         ends.append((team, seconds()))
 

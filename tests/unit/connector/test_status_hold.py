@@ -8,7 +8,7 @@ from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import next_look
 from buildkite_connector.connector.state import HOLD_SECONDS, ConnectorState, claimed_identity
 from buildkite_connector.connector.transitions import c1_opened, full_check_begun
-from fakes.connector_states import REJECTED, START, after, checked, desired, greeted, new, queued, ready, running
+from fakes.connector_states import REJECTED, START, after, checked, desired, greeted, new, ready, running
 
 
 def reported(state: ConnectorState) -> ConnectorState:
@@ -35,10 +35,8 @@ def test_the_status_waits_for_a_check_and_for_c1_s_first_answer(state: Connector
 AT_ONCE = {
     "there is no status yet": replace(CHECKING, records=new().records),
     "the connector is suspended": replace(CHECKING, desired=desired(1, suspend=True)),
-    "nothing is awaited": reported(ready()),
     "the check has failed": replace(GREETING, check=replace(GREETING.check, failure=REJECTED)),
     "C1 has answered": reported(greeted(checked(new()))),
-    "a sync waits for a slot": reported(queued(greeted(checked(new())), START)),
     "a sync runs": reported(running(greeted(checked(new())), START)),
 }
 

@@ -1,13 +1,13 @@
 """How C1's tasks are answered, cancelled and refused."""
 
 import asyncio
-import itertools
-from dataclasses import replace
 
-from buildkite_connector.model.directory import ResourceKind, SyncScope
+from buildkite_connector.model.directory import AccountID, Membership, ResourceKind, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ConditionType, Trigger
-from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, TaskID, UnsupportedTask
+from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskID
+from buildkite_connector.tasks.session import MOST_TASKS
 from fakes.connector_world import HOUR, MINUTE, World, down, ready_world
 from fakes.virtual_time import virtual_time
 
@@ -35,20 +35,6 @@ async def test_a_task_that_finds_the_staged_snapshot_old_causes_a_sync() -> None
 
 
 @virtual_time
-async def test_heartbeats_go_on_while_a_task_waits_for_its_sync() -> None:
-    world = World()
-    world.buildkite.seconds = 95
-    world.order = replace(world.order, spec=replace(world.order.spec, max_snapshot_age=0))
-    async with world.running():
-        task = world.task()
-        await asyncio.sleep(5 * MINUTE)
-        beats = [at for beaten, at in world.c1.heartbeats if beaten == task]
-        assert world.c1.finished[task].code is Code.OK
-        assert len(beats) >= 9
-        assert all(later - earlier <= 10 for earlier, later in itertools.pairwise(beats))
-
-
-@virtual_time
 async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted() -> None:
     async with ready_world(after=30 * MINUTE) as world:
         world.buildkite.seconds = 500
@@ -59,18 +45,6 @@ async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted() -> No
         assert world.c1.finished[task].code is Code.CANCELLED
         assert world.condition(ConditionType.READY) == ("True", "Ready")
         assert world.status.consecutive_failures == 0
-
-
-@virtual_time
-async def test_ten_failed_heartbeats_in_a_row_give_the_work_up() -> None:
-    async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.seconds = 500
-        world.c1.heartbeat_failures = 10
-        task = world.task()
-        await asyncio.sleep(2 * MINUTE)
-        assert world.c1.finished[task].code is Code.UNAVAILABLE
-        assert not world.c1.finished[task].non_retryable
-        assert world.buildkite.active == 0
 
 
 @virtual_time
@@ -92,26 +66,6 @@ async def test_a_task_for_resource_types_that_are_not_synced_is_refused() -> Non
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[task].code is Code.FAILED_PRECONDITION
         assert world.c1.finished[task].non_retryable
-
-
-@virtual_time
-async def test_a_hello_task_is_answered_with_hello_and_no_finish() -> None:
-    world = World()
-    async with world.running():
-        world.c1.tasks.append(HelloTask(TaskID("hello1")))
-        await asyncio.sleep(MINUTE)
-        assert world.c1.hellos == [None, "hello1"]
-        assert not world.c1.finished
-
-
-@virtual_time
-async def test_a_task_that_buildkite_cannot_do_is_refused_for_good() -> None:
-    world = World()
-    async with world.running():
-        world.c1.tasks.append(UnsupportedTask(TaskID("grant1"), "grant"))
-        await asyncio.sleep(MINUTE)
-        outcome = world.c1.finished[TaskID("grant1")]
-        assert (outcome.code, outcome.non_retryable) == (Code.UNIMPLEMENTED, True)
 
 
 @virtual_time
@@ -197,3 +151,46 @@ async def test_a_task_that_comes_again_because_its_end_was_lost_is_carried_out_a
         assert [each for each, _ in world.c1.uploads] == [task, task]
         assert world.status.last_delivery is not None
         assert world.status.last_delivery.task_id == task
+
+
+@virtual_time
+async def test_tasks_that_wait_together_are_answered_by_one_sync_each_once() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 5 * MINUTE
+        tasks = [world.task() for _ in range(3)]
+        await asyncio.sleep(20 * MINUTE)
+        assert [task for task, _ in world.c1.uploads] == tasks
+        assert all(world.c1.finished[task].code is Code.OK for task in tasks)
+        assert world.buildkite.most_active == 1
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_a_cancelled_task_does_not_stop_a_sync_that_another_task_wants() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 5 * MINUTE
+        first, second = world.task(), world.task()
+        await asyncio.sleep(2 * MINUTE)
+        world.cancel(first)
+        await asyncio.sleep(5 * MINUTE)
+        assert world.c1.finished[first].code is Code.CANCELLED
+        assert world.c1.uploads == [(second, "sha-sync2")]
+    assert len(world.buildkite.collections) == 2
+
+
+@virtual_time
+async def test_tasks_that_wait_for_a_sync_leave_the_slots_to_changes() -> None:
+    async with ready_world(provisioning=Provisioning(enabled=True)) as world:
+        world.buildkite.seconds, world.c1.next_poll = HOUR, 1.0
+        await asyncio.sleep(30 * MINUTE)
+        syncs = [world.task() for _ in range(MOST_TASKS + 2)]
+        await asyncio.sleep(MINUTE)
+        world.members.teams[TeamID("t-1")] = "slug"
+        grant = MembershipTask(TaskID("grant1"), True, Membership(TeamID("t-1"), AccountID("u-1"), Role.MEMBER))
+        world.c1.tasks.append(grant)
+        await asyncio.sleep(2.0)
+        assert world.c1.finished[grant.id].code is Code.OK
+        assert {beaten for beaten, _ in world.c1.heartbeats} == set(syncs)
+        await asyncio.sleep(3 * HOUR)
+        assert [task for task, _ in world.c1.uploads] == syncs
+        assert len({sha256 for _, sha256 in world.c1.uploads}) == 1, "one sync answers them all"

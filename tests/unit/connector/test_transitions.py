@@ -1,4 +1,4 @@
-"""The state after an edit, after syncs and after deliveries: pure transitions."""
+"""The state at the start, after an edit, after syncs and after deliveries: pure transitions."""
 
 from dataclasses import replace
 
@@ -7,15 +7,21 @@ import pytest
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.sight import Sight
-from buildkite_connector.connector.state import ConnectorState, Inputs, SyncRun
+from buildkite_connector.connector.state import Check, ConnectorState, Inputs, SyncRun
 from buildkite_connector.connector.transitions import SyncResult
 from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import Interval, Provisioning
 from buildkite_connector.model.status import (
     HISTORY_LENGTH,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ConnectorStatus,
     DeliveryRecord,
     HistoryEntry,
+    Phase,
     TokenAccess,
     TokenStatus,
     Trigger,
@@ -36,8 +42,8 @@ from fakes.connector_states import (
     failed,
     greeted,
     new,
-    queued,
     ready,
+    restored,
     running,
     synced,
 )
@@ -92,13 +98,12 @@ def test_an_annotation_changes_nothing_else() -> None:
 
 def test_a_sync_starts_with_what_is_desired_now_and_echoes_the_request() -> None:
     state = greeted(checked(replace(new(), desired=replace(desired(), sync_request="now"))))
-    before = queued(replace(state, check=replace(state.check, sync_request=None)), START)
+    before = replace(state, check=replace(state.check, sync_request=None))
     state = transitions.sync_admitted(before, SyncID("sync1"), after(5))
     spec = before.desired.spec
     assert state == replace(
         before,
         sync=SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, spec, PREFLIGHT, after(5), only_for_tasks=False),
-        sync_queued_at=None,
         check=replace(before.check, sync_request="now"),
         records=replace(before.records, last_handled_sync_request="now"),
         requested_at=after(5).monotonic,
@@ -115,10 +120,8 @@ def test_a_sync_that_is_not_wanted_any_more_does_not_start(state: ConnectorState
     assert running(state, after(10)) == state
 
 
-@pytest.mark.parametrize("state", [queued(ready(), START), first()])
-def test_a_sync_that_was_cancelled_has_ended(state: ConnectorState) -> None:
-    ended = transitions.sync_ended(state)
-    assert (ended.sync, ended.sync_queued_at) == (None, None)
+def test_a_sync_that_was_cancelled_has_ended() -> None:
+    assert transitions.sync_ended(first()) == replace(first(), sync=None)
 
 
 # A sync succeeds
@@ -345,3 +348,100 @@ def test_what_a_task_leaves_out_has_not_shrunk() -> None:
         staged_by(ready()), sync_id=SyncID("sync2"), scope=SyncScope(grants=False), counts=Counts(100, 10, 0)
     )
     assert held(delivered(ready()).records, partial, 50, None) is None
+
+
+# What a process begins with, made of the status that the one before it wrote
+
+
+ON = Provisioning(enabled=True)
+
+
+def written(**changes: object) -> ConnectorStatus:
+    """What a process that staged `sync1` has written."""
+    return replace(replace(ready().records, observed_generation=1), **changes)  # type: ignore[arg-type]  # checked by the dataclass
+
+
+def test_a_new_connector_is_due_at_once() -> None:
+    state = new()
+    assert state.records.next_sync_time == START.wall
+    assert (state.collected_for, state.desired_since) == (None, START.monotonic)
+
+
+def test_a_known_generation_keeps_its_time_its_inputs_and_its_age() -> None:
+    state = restored(written(), after(60))
+    assert state.records.next_sync_time == after(HOUR).wall
+    assert state.collected_for == Inputs(1, None)
+    assert state.desired_since == float("-inf")
+
+
+@pytest.mark.parametrize("changes", [{"observed_generation": 7}, {"phase": Phase.SYNCING}])
+def test_a_changed_resource_and_an_interrupted_sync_are_due_at_once(changes: dict[str, object]) -> None:
+    assert restored(written(**changes), after(60)).records.next_sync_time == after(60).wall
+
+
+@pytest.mark.parametrize(
+    ("changes", "serves"),
+    [
+        ({}, True),
+        ({"next_sync_time": after(60).wall}, False),
+        ({"next_sync_time": None}, False),
+        ({"observed_generation": 7}, False),
+        ({"phase": Phase.SYNCING}, False),
+        ({"consecutive_failures": 1}, False),
+    ],
+)
+def test_a_restored_file_serves_only_where_nothing_says_that_it_is_outdated(
+    changes: dict[str, object], serves: bool
+) -> None:
+    assert transitions.still_serves(desired(), written(**changes), after(60)) is serves
+    assert not transitions.still_serves(desired(provisioning=ON), written(**changes), after(60))
+
+
+@pytest.mark.parametrize(("status", "kept"), [(ConditionStatus.FALSE, True), (ConditionStatus.TRUE, False)])
+def test_a_failure_that_was_reported_is_kept(status: ConditionStatus, kept: bool) -> None:
+    condition = Condition(ConditionType.SYNCED, status, DOWN.reason, DOWN.message, 1, last_transition_time=START.wall)
+    failure = restored(written(conditions=(condition,)), after(60)).sync_failure
+    assert (failure is not None and (failure.reason, failure.message) == (DOWN.reason, DOWN.message)) is kept
+
+
+@pytest.mark.parametrize(
+    ("ended", "at", "failures", "blocked"),
+    [
+        (0.0, 1000.0, 1, 1000.0),  # Buildkite said so: our own backoff is 30 s at most
+        (0.0, 30.0, 1, 0.0),
+        (0.0, 1000.0, 0, 0.0),
+        (0.0, 1e6, 1, 6 * HOUR + 10.0),
+    ],
+)
+def test_what_buildkite_said_outlives_a_restart(ended: float, at: float, failures: int, blocked: float) -> None:
+    status = written(last_sync_time=after(ended).wall, next_sync_time=after(at).wall, consecutive_failures=failures)
+    state = restored(status, after(10), schedule=Interval(1e6))
+    assert state.sync_blocked_until == pytest.approx(after(blocked).monotonic if blocked else 0.0)
+
+
+def test_a_new_connector_begins_with_an_empty_status_and_knows_nothing() -> None:
+    state = new()
+    assert state == ConnectorState(
+        desired=state.desired, desired_since=START.monotonic, records=ConnectorStatus(next_sync_time=START.wall)
+    )
+    assert state.check == Check()
+
+
+def test_a_next_sync_time_is_no_further_ahead_than_the_schedule_reaches() -> None:
+    state = restored(written(next_sync_time=after(9 * HOUR).wall), after(60))
+    assert state.records == written(next_sync_time=after(60 + 1.05 * HOUR).wall)
+
+
+def test_a_known_generation_without_a_time_keeps_none() -> None:
+    assert restored(written(next_sync_time=None), after(60)).records == written(next_sync_time=None)
+
+
+def test_an_unknown_generation_has_no_known_inputs_and_counts_from_now() -> None:
+    state = restored(written(observed_generation=7), after(60))
+    assert (state.desired_since, state.collected_for) == (after(60).monotonic, None)
+
+
+@pytest.mark.parametrize("missing", ["last_sync_time", "next_sync_time"])
+def test_a_status_without_its_times_puts_nothing_off(missing: str) -> None:
+    times: dict[str, object] = {"last_sync_time": START.wall, "next_sync_time": after(1000).wall, missing: None}
+    assert restored(written(consecutive_failures=1, **times), after(10)).sync_blocked_until == 0.0

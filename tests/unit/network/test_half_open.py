@@ -15,7 +15,7 @@ from buildkite_connector.network import Network, Proxies, Proxy
 from fakes.buildkite_world import HASTY
 from harness.trust import DIRECT
 from simulators.sockets import stop_listening
-from unit.c1.test_c1_allowed_hosts import SECRET
+from unit.c1.test_c1_hosts import SECRET
 
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 CLIENT_HELLO = 0x16

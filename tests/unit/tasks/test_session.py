@@ -181,16 +181,13 @@ async def test_an_error_of_the_operator_that_is_reported_shows_no_text_of_its_ow
 
 
 @pytest.mark.parametrize("failure", [REJECTED, FORGOTTEN])
-def test_a_hello_that_c1_refuses_ends_the_session(failure: Failure) -> None:
-    @virtual_time
-    async def test() -> None:
-        session = Session(patient=True)
-        session.c1.refusal = failure
-        await session.begin()
-        assert (session.listener.heard, session.c1.greeted) == ([(failure, 0.0)], [0.0])
-        await session.end()
-
-    test()
+@virtual_time
+async def test_a_hello_that_c1_refuses_ends_the_session(failure: Failure) -> None:
+    session = Session(patient=True)
+    session.c1.refusal = failure
+    await session.begin()
+    assert (session.listener.heard, session.c1.greeted) == ([(failure, 0.0)], [0.0])
+    await session.end()
 
 
 @virtual_time

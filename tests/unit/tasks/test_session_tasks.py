@@ -6,10 +6,11 @@ import logging
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import Code, HelloTask, TaskID, TaskOutcome, UnsupportedTask
+from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, TaskID, TaskOutcome, UnsupportedTask
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, refused_options, unsupported
 from fakes.log_lines import lines
-from fakes.task_ports import SNAPSHOT, Listener, Session, SilentC1, seconds
+from fakes.task_ports import SNAPSHOT, Listener, Session, SilentC1, Snapshots, seconds
 from fakes.virtual_time import virtual_time
 
 DONE = TaskOutcome()
@@ -265,24 +266,39 @@ async def test_a_task_that_comes_cancelled_is_never_begun() -> None:
         (ZeroDivisionError("token-123"), UNEXPECTED, (logging.ERROR, "a task failed unexpectedly"), {}),
     ],
 )
-def test_an_error_of_the_work_ends_the_task_and_is_logged_and_no_unexpected_text_reaches_c1(
+@virtual_time
+async def test_an_error_of_the_work_ends_the_task_and_is_logged_and_no_unexpected_text_reaches_c1(
     error: Exception,
     outcome: TaskOutcome,
     message: tuple[int, str],
     told: dict[str, object],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    @virtual_time
-    async def test() -> None:
-        session, task = with_task()
-        session.c1.upload_failures.append(error)
-        await asyncio.sleep(5)
-        assert (session.c1.finished, session.snapshots.deliveries) == ({task: outcome}, [])
-        assert result(session) == "failed"
-        await session.end()
-
-    test()
+    session, task = with_task()
+    session.c1.upload_failures.append(error)
+    await asyncio.sleep(5)
+    assert (session.c1.finished, session.snapshots.deliveries) == ({task: outcome}, [])
+    assert result(session) == "failed"
+    await session.end()
     assert lines(caplog.records) == [(*message, {**FIELDS, **told})]
+
+
+@virtual_time
+async def test_a_delivery_that_cannot_be_recorded_is_logged_and_the_session_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Snapshots):
+        def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+            raise ZeroDivisionError
+
+    session = Session(c1=SilentC1(next_poll=1.0), snapshots=Broken())
+    tasks = [session.sync_task(f"t{n}") for n in (1, 2)]
+    session.begin()
+    await asyncio.sleep(5)
+    assert session.c1.finished == dict.fromkeys(tasks, DONE)
+    assert lines(caplog.records)[0] == (logging.ERROR, "a delivery could not be recorded", FIELDS)
+    assert session.listener.failures == []
+    await session.end()
 
 
 # FinishTask
@@ -301,35 +317,28 @@ def test_an_error_of_the_work_ends_the_task_and_is_logged_and_no_unexpected_text
         ([Failure(Reason.C1_UNAVAILABLE, "C1 is down", retry_after=20.0)], 2, True, 20.0),
     ],
 )
-def test_an_end_that_may_have_been_lost_is_sent_up_to_three_times(
+@virtual_time
+async def test_an_end_that_may_have_been_lost_is_sent_up_to_three_times(
     failures: list[Failure], attempts: int, taken: bool, ended_at: float
 ) -> None:
     """A refusal of a later attempt says that C1 has the end: the answer to an earlier one was lost."""
-
-    @virtual_time
-    async def test() -> None:
-        session, _ = with_task()
-        session.c1.finish_failures.extend(failures)
-        await asyncio.sleep(ended_at - 0.01)
-        assert session.c1.finish_attempts == attempts - 1
-        await asyncio.sleep(0.02)
-        assert (session.c1.finish_attempts, bool(session.snapshots.deliveries)) == (attempts, taken)
-        await asyncio.sleep(100)
-        assert session.c1.finish_attempts == attempts
-        await session.end()
-
-    test()
+    session, _ = with_task()
+    session.c1.finish_failures.extend(failures)
+    await asyncio.sleep(ended_at - 0.01)
+    assert session.c1.finish_attempts == attempts - 1
+    await asyncio.sleep(0.02)
+    assert (session.c1.finish_attempts, bool(session.snapshots.deliveries)) == (attempts, taken)
+    await asyncio.sleep(100)
+    assert session.c1.finish_attempts == attempts
+    await session.end()
 
 
-def test_an_end_that_c1_does_not_take_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    @virtual_time
-    async def test() -> None:
-        session, _ = with_task()
-        session.c1.finish_failures.append(REFUSED)
-        await asyncio.sleep(1)
-        await session.end()
-
-    test()
+@virtual_time
+async def test_an_end_that_c1_does_not_take_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    session, _ = with_task()
+    session.c1.finish_failures.append(REFUSED)
+    await asyncio.sleep(1)
+    await session.end()
     told = {**FIELDS, "reason": "C1RequestRejected", "error": "C1 has ended the task."}
     assert lines(caplog.records) == [(logging.WARNING, "C1 did not take a task's end", told)]
 
@@ -377,29 +386,23 @@ async def test_the_end_hands_every_task_back_at_once_and_then_closes_the_connect
         "an end under way, and no answer",
     ],
 )
-def test_what_the_end_of_the_session_awaits_when_it_comes_in_the_fifth_second(
+@virtual_time
+async def test_what_the_end_of_the_session_awaits_when_it_comes_in_the_fifth_second(
     snapshot: float, upload: float, answer: float, finish: float, outcome: TaskOutcome | None, ended_at: float
 ) -> None:
-    @virtual_time
-    async def test() -> None:
-        session, task = with_task(snapshot, upload_seconds=upload, answer_seconds=answer, finish_seconds=finish)
-        await asyncio.sleep(5)
-        await session.end()
-        assert (session.c1.finished, session.c1.closed, seconds()) == ({task: outcome} if outcome else {}, 1, ended_at)
-        assert bool(session.snapshots.deliveries) == (outcome is DONE)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    test()
+    session, task = with_task(snapshot, upload_seconds=upload, answer_seconds=answer, finish_seconds=finish)
+    await asyncio.sleep(5)
+    await session.end()
+    assert (session.c1.finished, session.c1.closed, seconds()) == ({task: outcome} if outcome else {}, 1, ended_at)
+    assert bool(session.snapshots.deliveries) == (outcome is DONE)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_an_end_that_stays_without_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    @virtual_time
-    async def test() -> None:
-        session, _ = with_task(finish_seconds=100.0)
-        await asyncio.sleep(1)
-        await session.end()
-
-    test()
+@virtual_time
+async def test_an_end_that_stays_without_an_answer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    session, _ = with_task(finish_seconds=100.0)
+    await asyncio.sleep(1)
+    await session.end()
     assert lines(caplog.records) == [(logging.WARNING, "C1 did not answer a task's end in time", FIELDS)]
 
 

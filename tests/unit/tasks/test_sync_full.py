@@ -21,7 +21,7 @@ FAILED = Failure(Reason.UPLOAD_FAILED, "The stream broke.")
 
 
 async def carry_out(snapshots: Snapshots, c1: C1, progress: Progress | None = None) -> TaskOutcome:
-    return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Semaphore(1), progress or Progress())
+    return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Lock(), progress or Progress())
 
 
 @virtual_time

@@ -1,0 +1,311 @@
+"""What a connector does over hours: one story for each thing that a person may count on.
+
+What it decides at a single moment is in `test_decisions` and `test_answers`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import ConditionType, Phase, Trigger
+from buildkite_connector.model.tasks import Code
+from fakes.connector_world import HOUR, MINUTE, USERS, World, down, rate_limited, ready_world, stopped_world
+from fakes.virtual_time import until, virtual_time
+
+TEAMS = SyncScope(frozenset({ResourceKind.TEAM}))
+PART = SyncScope(grants=False)
+WHOLE = Counts(accounts=10, teams=1, memberships=10)
+
+
+@virtual_time
+async def test_a_suspend_ends_all_work_until_it_is_lifted() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        world.buildkite.seconds = 5000
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.active == 1
+        world.edit(suspend=True)
+        await asyncio.sleep(1)
+        assert (world.buildkite.active, world.c1.closed, world.c1.uploads) == (0, 1, [])
+        assert not world.c1.finished[task].non_retryable
+        assert world.condition(ConditionType.READY) == ("False", "Suspended")
+        assert (world.status.phase, world.status.consecutive_failures) == (Phase.SUSPENDED, 0)
+        assert [entry.succeeded for entry in world.status.history] == [True]
+        work = (world.c1.polls, world.vault.reads, len(world.buildkite.collections))
+        world.annotate(sync_request="now")
+        await asyncio.sleep(3 * HOUR)
+        assert (world.c1.polls, world.vault.reads, len(world.buildkite.collections)) == work
+        world.buildkite.seconds = 5
+        world.edit(suspend=False)
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+# A restart
+
+
+@virtual_time
+async def test_a_restart_changes_nothing_by_itself_and_a_missed_time_runs_once() -> None:
+    world = await stopped_world()
+    writes = len(world.reports.written)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(30 * MINUTE)
+        assert (len(world.buildkite.collections), len(world.reports.written)) == (1, writes)
+        await asyncio.sleep(31 * MINUTE)
+        assert len(world.buildkite.collections) == 2
+    task = world.task()
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")], "the file that is still there"
+    await asyncio.sleep(5 * HOUR)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10 * MINUTE)
+    assert len(world.buildkite.collections) == 3
+
+
+@virtual_time
+async def test_a_sync_that_a_restart_interrupts_runs_again_and_its_request_is_carried_out_once() -> None:
+    async with ready_world() as world:
+        world.annotate(sync_request="mine")
+        await asyncio.sleep(2)
+    assert world.status.phase is Phase.SYNCING
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert world.status.last_sync is not None
+        assert (world.status.last_sync.id, world.status.last_handled_sync_request) == ("sync3", "mine")
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10 * MINUTE)
+    assert len(world.buildkite.collections) == 3
+
+
+@pytest.mark.parametrize(("change", "trigger"), [("edit", Trigger.CHANGE), ("request", Trigger.REQUEST)])
+@virtual_time
+async def test_what_a_person_asks_for_while_the_operator_is_down_is_done(change: str, trigger: Trigger) -> None:
+    """After an edit no task gets a snapshot from before it."""
+    world = await stopped_world()
+    edited, requested = replace(world.order, generation=2), replace(world.order, sync_request="mine")
+    world.order = edited if change == "edit" else requested
+    world.buildkite.seconds = 40
+    task = world.task()
+    async with world.running(restored=world.status):
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2" if change == "edit" else "sha-sync1")]
+        assert world.status.last_sync is not None
+        assert world.status.last_sync.trigger is trigger
+        seen = (world.status.observed_generation, world.status.last_handled_sync_request)
+        assert seen == (world.order.generation, world.order.sync_request)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha256": "sha-of-a-backup"},
+        {"sync_id": SyncID("another"), "sha256": "sha-of-another"},
+        {"scope": PART},
+    ],
+    ids=["another file", "of another sync", "of a part"],
+)
+@virtual_time
+async def test_a_file_that_is_not_the_last_sync_s_answers_nothing(changes: dict[str, object]) -> None:
+    world = await stopped_world()
+    world.store.restores_any = "sync_id" in changes
+    world.store.replace_file(**changes)
+    task = world.task()
+    async with world.running(restored=world.status):
+        await asyncio.sleep(MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
+
+
+# Failures
+
+
+@virtual_time
+async def test_a_failed_sync_is_told_and_retried_with_a_backoff_that_a_request_ends_and_a_task_does_not() -> None:
+    async with ready_world(after=30 * MINUTE) as world:
+        staged = dict(world.store.files)
+        world.buildkite.failures.extend([down()] * 5)
+        world.annotate(sync_request="first")
+        await asyncio.sleep(10)
+        assert world.condition(ConditionType.READY) == ("False", "BuildkiteUnavailable")
+        assert world.condition(ConditionType.RECONCILING) == ("True", "Retrying")
+        assert (world.status.phase, world.status.consecutive_failures) == (Phase.DEGRADED, 1)
+        assert world.store.files == staged
+        await asyncio.sleep(4 * MINUTE)
+        syncs = len(world.buildkite.collections)
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert len(world.buildkite.collections) == syncs
+        assert world.c1.finished[task].code is Code.UNAVAILABLE
+        assert "Buildkite answered 503." in world.c1.finished[task].message
+        world.annotate(sync_request="second")
+        await asyncio.sleep(1)
+        assert len(world.buildkite.collections) == syncs + 1
+        await asyncio.sleep(HOUR)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert world.status.consecutive_failures == 0
+
+
+@virtual_time
+async def test_the_wait_between_failed_syncs_is_capped() -> None:
+    world = World()
+    world.buildkite.failures.extend([down()] * 200)
+    async with world.running():
+        await asyncio.sleep(8 * HOUR)
+    assert 8 * 4 <= len(world.buildkite.collections) <= 8 * 9
+
+
+@virtual_time
+async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
+    world = World()
+    world.buildkite.failures.append(rate_limited(1e12))
+    async with world.running():
+        await asyncio.sleep(6.5 * HOUR)
+    assert len(world.buildkite.collections) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(None, "SyncTimeout"), (ZeroDivisionError("a secret detail"), "InternalError")]
+)
+@virtual_time
+async def test_a_sync_that_hangs_or_breaks_ends_and_is_retried(error: Exception | None, reason: str) -> None:
+    world = World(sync_timeout=60)
+    world.buildkite.seconds = 5 if error is not None else 500
+    if error is not None:
+        world.buildkite.failures.append(error)
+    async with world.running():
+        await asyncio.sleep(5)
+        await until(lambda: world.condition(ConditionType.SYNCED) == ("False", reason))
+        assert world.buildkite.active == 0
+        assert "a secret detail" not in str(world.reports.written)
+        world.buildkite.seconds = 5
+        await asyncio.sleep(2 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_after_a_failed_check_nothing_is_synced_for_any_trigger() -> None:
+    async with ready_world(after=50 * MINUTE) as world:
+        world.buildkite.refusal = down()
+        world.edit(quota_percent=60)
+        await asyncio.sleep(2)
+        world.annotate(sync_request="now")
+        task = world.task()
+        await asyncio.sleep(30 * MINUTE)
+        assert len(world.buildkite.collections) == 1
+        assert world.c1.finished[task].code is Code.UNAVAILABLE
+        assert "BuildkiteUnavailable" in world.c1.finished[task].message
+        world.buildkite.refusal = None
+        await asyncio.sleep(20 * MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+# What Buildkite says of waiting
+
+
+TRIGGERS = [
+    pytest.param(lambda world: world.annotate(sync_request="again"), id="request"),
+    pytest.param(lambda world: world.edit(quota_percent=50), id="edit"),
+    pytest.param(lambda world: world.rotate(api_token="rotated"), id="secret"),
+    pytest.param(lambda world: world.task(), id="task"),
+    pytest.param(lambda world: None, id="schedule"),
+]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["", "restart"])
+@pytest.mark.parametrize("trigger", TRIGGERS)
+@virtual_time
+async def test_nothing_is_collected_before_the_time_that_buildkite_named(
+    trigger: Callable[[World], None], restart: bool
+) -> None:
+    async def waits(world: World) -> None:
+        await asyncio.sleep(29 * MINUTE)
+        assert len(world.buildkite.collections) == 2
+        await asyncio.sleep(2 * MINUTE)
+        assert len(world.buildkite.collections) == 3
+
+    async with ready_world(after=50 * MINUTE) as world:
+        world.buildkite.failures.append(rate_limited(1800))
+        world.annotate(sync_request="first")
+        await asyncio.sleep(10)
+        trigger(world)
+        if not restart:
+            await waits(world)
+    if restart:
+        async with world.running(restored=world.status):
+            await waits(world)
+
+
+# What a task gets
+
+
+@virtual_time
+async def test_parts_and_the_whole_are_answered_from_one_snapshot_that_stays_whole() -> None:
+    async with ready_world() as world:
+        scopes = [PART, SyncScope(), TEAMS, SyncScope(entitlements=False), SyncScope(), USERS]
+        for scope in scopes:
+            world.task(scope)
+        await asyncio.sleep(6 * MINUTE)
+        assert world.delivered_scopes == scopes
+        assert world.buildkite.collections == [SyncScope()]
+        assert world.status.last_sync is not None
+        assert world.status.last_delivery is not None
+        counts = (world.status.last_sync.counts, world.status.history[0].counts, world.status.last_delivery.counts)
+        assert counts == (WHOLE, WHOLE, WHOLE)
+        await asyncio.sleep(30 * MINUTE)
+        world.task(USERS)
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.collections == [SyncScope(), SyncScope()], "a sync of the whole"
+
+
+@pytest.mark.parametrize(("max_snapshot_age", "answer"), [(600.0, "sha-sync2"), (0.0, "sha-sync3")])
+@virtual_time
+async def test_a_sync_that_is_under_way_answers_a_task_unless_it_must_begin_after_it(
+    max_snapshot_age: float, answer: str
+) -> None:
+    async with ready_world(after=HOUR - 10, max_snapshot_age=max_snapshot_age) as world:
+        world.buildkite.seconds = 100
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.active == 1
+        task = world.task()
+        await asyncio.sleep(5 * MINUTE)
+        assert world.c1.uploads == [(task, answer)]
+        assert world.status.history[-2].trigger is Trigger.SCHEDULE
+
+
+@pytest.mark.parametrize("change", ["edit", "secret"])
+@virtual_time
+async def test_after_a_change_no_task_gets_a_snapshot_from_before_it(change: str) -> None:
+    async with ready_world() as world:
+        world.buildkite.seconds = 40
+        if change == "edit":
+            world.edit(quota_percent=60)
+        else:
+            world.rotate(api_token="rotated")
+            await until(lambda: len(world.buildkite.collections) == 2)
+        task = world.task()
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
+        world.buildkite.failures.append(rate_limited())
+        world.edit(quota_percent=70)
+        await asyncio.sleep(MINUTE)
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert (world.c1.finished[task].code, len(world.c1.uploads)) == (Code.UNAVAILABLE, 1)
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+@virtual_time
+async def test_a_fresh_snapshot_answers_although_something_failed_since(rejected: bool) -> None:
+    async with ready_world() as world:
+        world.buildkite.failures.append(world.rejected() if rejected else rate_limited())
+        world.buildkite.refusal = world.rejected() if rejected else None
+        world.annotate(sync_request="now")
+        await asyncio.sleep(10)
+        task = world.task()
+        await asyncio.sleep(MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync1")]
