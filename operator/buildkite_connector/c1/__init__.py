@@ -20,12 +20,17 @@ from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABL
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
+from buildkite_connector.model.spec import ConnectorSpec
+from buildkite_connector.model.spec import Credentials as SecretCredentials
 from buildkite_connector.network import Network
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 
 __all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
 
 _HOST_ID_LIMIT = 256
+
+
+def _ignore(_: Failure | None) -> None: ...
 
 
 class C1:
@@ -49,10 +54,28 @@ class C1:
         self._instead = _endpoint_override(settings)
         self._allowed = _allowed_hosts(settings)
 
-    def client(self, credentials: Credentials, host_id: str, *, provisions: bool = False) -> C1Client:
+    def connect(
+        self, credentials: SecretCredentials, spec: ConnectorSpec, greeted: Callable[[Failure | None], None] = _ignore
+    ) -> C1Client:
+        """The client of the connector with these credentials and this spec, as `client` makes it.
+
+        Raises Failure for credentials that are malformed too.
+        """
+        parsed = parse_credentials(credentials.client_id, credentials.client_secret, credentials.redactor)
+        return self.client(parsed, spec.host_id, provisions=spec.provisioning.enabled, greeted=greeted)
+
+    def client(
+        self,
+        credentials: Credentials,
+        host_id: str,
+        *,
+        provisions: bool = False,
+        greeted: Callable[[Failure | None], None] = _ignore,
+    ) -> C1Client:
         """A session for one connector, which C1 knows as `host_id`; no call is made yet.
 
-        `provisions`: it tells C1 that it grants and revokes memberships.
+        `provisions`: it tells C1 that it grants and revokes memberships. `greeted` is called after each Hello, with the
+        failure of one that C1 did not answer.
 
         Raises Failure SPEC_INVALID for a host ID that C1 would not take, CLIENT_ID_INVALID for a client ID whose host
         the settings do not allow.
@@ -76,6 +99,7 @@ class C1:
             observer=self._observer,
             may_send=self._may_send,
             provisions=provisions,
+            greeted=greeted,
         )
 
     def endpoint(self, credentials: Credentials) -> Endpoint:

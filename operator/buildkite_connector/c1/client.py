@@ -54,6 +54,7 @@ class C1Client:
         observer: Observer,
         may_send: Callable[[], None],
         provisions: bool = False,
+        greeted: Callable[[Failure | None], None],
     ) -> None:
         self._channel: Channel | None = channel
         self._channels = channels
@@ -61,6 +62,7 @@ class C1Client:
         self._tokens = TokenSource(credentials, channel, clock, settings.call_timeout, observer)
         self._host_id = host_id
         self._provisions = provisions
+        self._greeted = greeted
         self._settings = settings
         self._clock = clock
         self._jitter = jitter
@@ -74,7 +76,12 @@ class C1Client:
     async def hello(self, task_id: TaskID | None = None) -> None:
         """Tell C1 who this connector is; `task_id` answers a Hello task."""
         request = hello_request(self._host_id, task_id or "", provisions=self._provisions)
-        await self._call("Hello", request, self._settings.call_timeout)
+        try:
+            await self._call("Hello", request, self._settings.call_timeout)
+        except Failure as failure:
+            self._greeted(failure)
+            raise
+        self._greeted(None)
 
     async def next_task(self) -> Poll:
         """Ask for work; C1 may hold the answer back for a while when there is none."""

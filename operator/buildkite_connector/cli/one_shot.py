@@ -13,6 +13,7 @@ from buildkite_connector.cli.service_settings import (
     kinds,
     organization,
     read_credentials,
+    refuse_skipped_sync,
 )
 from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
 from buildkite_connector.model.failure import Failure, Reason
@@ -28,6 +29,7 @@ def one_shot_settings(configuration: Configuration) -> SyncSettings:
             "this connector changes and lists nothing from the command line; it writes a snapshot, or serves C1 with"
             " --client-id",
         )
+    refuse_skipped_sync(configuration)
     file = configuration.text("file")
     if "://" in file:
         raise SettingError(
@@ -42,7 +44,6 @@ def one_shot_settings(configuration: Configuration) -> SyncSettings:
         scope=SyncScope(kinds(configuration), entitlements=everything, grants=everything),
         quota_percent=configuration.number("quota-percent"),
         timeout=duration(configuration, "sync-timeout"),
-        empty=configuration.switch("skip-full-sync"),
     )
 
 

@@ -18,7 +18,6 @@ from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.leadership import Leadership, LeadershipSettings, end
 from buildkite_connector.cli.signals import signalled_end
-from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import connect
@@ -103,7 +102,8 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
-                clients=Connections(buildkite, c1),
+                buildkite=buildkite.client,
+                c1=c1.connect,
                 store=SnapshotStore(settings.data_directory, clock),
                 scheduler=scheduler,
                 clock=clock,

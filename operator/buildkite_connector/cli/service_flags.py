@@ -62,7 +62,7 @@ VISIBLE = (
     Flag(
         "skip-full-sync",
         Kind.SWITCH,
-        "Check the credentials only and deliver an empty snapshot, as the vendor's connector does.",
+        "Refused: an empty snapshot would tell C1 that everybody is gone.",
         default=False,
     ),
     Flag("workers", Kind.NUMBER, "Workers of a sync.", default=0, least=-1, idle=_PAGES),

@@ -42,7 +42,7 @@ _READ_SECONDS = 20.0
 class ServiceSettings:
     """`credentials` reads them anew and raises Failure; `started_with` are those of the start.
 
-    `directories`: where snapshots and state may be kept, the best first. `empty`: deliver an empty snapshot.
+    `directories`: where snapshots and state may be kept, the best first.
     """
 
     buildkite: BuildkiteSettings
@@ -55,7 +55,6 @@ class ServiceSettings:
     http_address: str = ""
     most_tasks: int = 3
     accept_shrink: str | None = None
-    empty: bool = False
 
     def identity(self, credentials: Credentials) -> Identity:
         return Identity(credentials.client_id, self.spec.host_id, self.spec.organization or "", self.buildkite.api_url)
@@ -78,7 +77,7 @@ def generation(settings: ServiceSettings) -> int:
     """
     spec = replace(settings.spec, kinds=frozenset())
     kinds = sorted(settings.spec.kinds)
-    digest = hashlib.sha256(repr((spec, kinds, settings.empty)).encode())
+    digest = hashlib.sha256(repr((spec, kinds)).encode())
     digest.update(settings.started_with.fingerprint())
     return int.from_bytes(digest.digest()[:6]) + 1
 
@@ -94,6 +93,15 @@ def is_serving(configuration: Configuration) -> bool:
     return bool(client_id)
 
 
+def refuse_skipped_sync(configuration: Configuration) -> None:
+    """Raises SettingError."""
+    if configuration.switch("skip-full-sync"):
+        raise SettingError(
+            "--skip-full-sync",
+            "it makes an empty snapshot, and C1 takes everybody who is not in one for gone; unset it",
+        )
+
+
 def service_settings(
     read: Callable[[], Configuration], configuration: Configuration, environment: Mapping[str, str]
 ) -> ServiceSettings:
@@ -102,6 +110,7 @@ def service_settings(
         raise SettingError(
             "--client-id", "service mode needs C1's client ID and client secret: BATON_CLIENT_ID, BATON_CLIENT_SECRET"
         )
+    refuse_skipped_sync(configuration)
     health = configuration.switch("health-check") or None
     return ServiceSettings(
         buildkite=buildkite_settings(configuration),
@@ -115,7 +124,6 @@ def service_settings(
         http_address=environment.get(HTTP_ADDRESS, "").strip(),
         most_tasks=configuration.number("task-concurrency"),
         accept_shrink=configuration.text("accept-shrink") or None,
-        empty=configuration.switch("skip-full-sync"),
     )
 
 

@@ -18,15 +18,15 @@ from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.network import Network
-from buildkite_connector.service.empty import empty_collection
-from buildkite_connector.sync.collect import Progress, collect
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.listing import Progress
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import SystemClock
 
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What to collect and where to put it. `timeout` in seconds. `empty`: check the credentials, collect nobody."""
+    """What to collect and where to put it. `timeout` in seconds."""
 
     buildkite: BuildkiteSettings
     api_token: str = field(repr=False)
@@ -35,7 +35,6 @@ class SyncSettings:
     scope: SyncScope
     quota_percent: int
     timeout: float
-    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +83,10 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         open_buildkite(settings.buildkite, network, clock=clock) as buildkite,
         asyncio.timeout(settings.timeout),
     ):
-        client = buildkite.client(settings.api_token, settings.quota_percent)
+        client = buildkite.client(settings.api_token, quota_percent=settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
-        if settings.empty:
-            collection = empty_collection(found.organization, settings.scope)
-        else:
-            collection = await collect(client, found.organization, settings.scope, progress=progress)
+        collection = await collect(client, found.organization, settings.scope, progress=progress)
     stop = Event()
     writing = asyncio.ensure_future(
         asyncio.to_thread(

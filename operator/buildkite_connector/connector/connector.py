@@ -262,7 +262,7 @@ class Connector:
         if credentials is None:
             return
         try:
-            service = env.clients.task_service(credentials, self._state.desired.spec)
+            service = env.c1(credentials, self._state.desired.spec)
         except Failure as failure:
             self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
             return

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.host_ids import HostIDs
-from buildkite_connector.connector.ports import Clients, SnapshotStore
+from buildkite_connector.connector.ports import BuildkiteClients, C1Clients, SnapshotStore
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.tasks.poller import MOST_TASKS
@@ -22,7 +22,8 @@ class Environment:
     `most_tasks`: of C1, that one connector works on at once.
     """
 
-    clients: Clients
+    buildkite: BuildkiteClients
+    c1: C1Clients
     store: SnapshotStore
     scheduler: Scheduler
     clock: Clock

@@ -15,7 +15,8 @@ from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SyncRecord
-from buildkite_connector.sync.ports import Source
+from buildkite_connector.sync.collect import collect, reread
+from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
@@ -68,15 +69,21 @@ async def _run(
     sync_id = run.id
     if sync_id is None or spec is None or preflight is None or started is None or credentials is None:
         raise RuntimeError("a sync starts only after a successful check")
-    source = env.clients.source(credentials, spec, slot)
+    organization = preflight.organization
+    client = env.buildkite(
+        credentials.api_token,
+        credentials.redactor.without(organization.slug),  # public by now
+        quota_percent=spec.quota_percent,
+        slot=slot,
+    )
     try:
         async with asyncio.timeout(spec.sync_timeout):
-            collected = await source.collect(preflight.organization, SyncScope(spec.kinds))
+            collected = await collect(client, organization, SyncScope(spec.kinds))
 
             def stage(directory: Directory) -> Awaitable[StagedSnapshot]:
                 return env.store.stage(key, directory, sync_id=sync_id, started_at=started.wall)
 
-            collection, staged, covered = await _seal(collected, source, stage, changed)
+            collection, staged, covered = await _seal(collected, client, stage, changed)
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
@@ -101,7 +108,7 @@ async def _run(
 
 async def _seal(
     collection: Collection,
-    source: Source,
+    client: BuildkiteAPI,
     stage: Callable[[Directory], Awaitable[StagedSnapshot]],
     changed: ChangedTeams,
 ) -> tuple[Collection, StagedSnapshot, int]:
@@ -119,7 +126,7 @@ async def _seal(
             return collection, staged, number
         covered = number
         if teams:
-            collection = await source.reread(collection, teams)
+            collection = await reread(client, collection, teams)
         staged = await stage(collection.directory)
     if staged is None:
         raise RuntimeError("a snapshot is written at least once")

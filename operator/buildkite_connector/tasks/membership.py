@@ -7,10 +7,10 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.provisioning import ChangeResult
 from buildkite_connector.model.tasks import MembershipTask, TaskOutcome
-from buildkite_connector.sync.collect import Member
+from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import membership_decisions as decisions
 from buildkite_connector.tasks.membership_decisions import Step
-from buildkite_connector.tasks.ports import ChangeGrounds, MembershipChanges, WriteLost, WriteRefused
+from buildkite_connector.tasks.ports import ChangeGrounds, MembershipChanges
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.fair_timeout import fair_timeout
@@ -134,7 +134,7 @@ class MembershipHandler:
             self._before, self._known = role, True
         return decisions.next_step(self._task, wanted, role)
 
-    def _see(self, found: Member | None) -> Role | None:
+    def _see(self, found: Membership | None) -> Role | None:
         if found is None:
             return None
         self._user = found.name or self._user
@@ -155,7 +155,7 @@ class MembershipHandler:
         self._writes += 1
         try:
             confirmed = await self._send(grounds, wanted, step)
-        except WriteLost:
+        except NotFound:
             if self._task.grants and await grounds.memberships.team_slug(grounds.organization, wanted.team) is None:
                 raise decisions.team_gone(self._task) from None
             return False

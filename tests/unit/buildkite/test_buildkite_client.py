@@ -121,7 +121,6 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
         open_buildkite(BuildkiteSettings(sim.url), DIRECT) as buildkite,
     ):
         client = buildkite.client(sim.token.value)
-        assert [found.slug for found in await client.organizations()] == [found.slug for found in served]
         with pytest.raises(Failure, match="can access 150") as failed:
             await preflight(client, None, ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS

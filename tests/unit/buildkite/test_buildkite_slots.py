@@ -22,17 +22,17 @@ Work = Callable[[World, Slot], Coroutine[Any, Any, object]]
 
 
 async def sync(world: World, slot: Slot) -> Directory:
-    client = world.buildkite.client(world.sim.token.value, 100, slot=slot)
+    client = world.buildkite.client(world.sim.token.value, slot=slot)
     return (await collect(client, world.expected.organization, FULL_SCOPE)).directory
 
 
 async def check(world: World, slot: Slot) -> None:
-    client = world.buildkite.client(world.sim.token.value, 100, slot=slot)
+    client = world.buildkite.client(world.sim.token.value, slot=slot)
     await preflight(client, OrganizationChoice(world.expected.organization.slug), FULL_SCOPE.kinds)
 
 
 async def check_of_a_second_token(world: World, slot: Slot) -> None:
-    await world.buildkite.memberships(world.sim.token.value, slot=slot).token()
+    await world.buildkite.client(world.sim.token.value, slot=slot, urgent=True).token()
 
 
 async def use_up_the_quota(world: World) -> None:

@@ -27,7 +27,6 @@ from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.checklist import CheckSettings, print_finding, run_checks, to_document
-from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import Written
@@ -168,7 +167,8 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
-                clients=Connections(of_buildkite, of_c1),
+                buildkite=of_buildkite.client,
+                c1=of_c1.connect,
                 store=SnapshotStore(folder, clock),
                 scheduler=scheduler,
                 clock=clock,

@@ -84,15 +84,6 @@ async def test_a_fresh_snapshot_of_another_token_answers_no_task(rig: ServiceRig
     assert first.summary()["sync_id"] != second.summary()["sync_id"]
 
 
-async def test_a_full_sync_that_is_skipped_delivers_an_empty_snapshot_of_credentials_that_work(
-    rig: ServiceRig,
-) -> None:
-    async with serving(rig, BATON_SKIP_FULL_SYNC="true"):
-        assert (await answer(rig)).success
-    assert sum(rig.c1.ingested[0].summary()["resources"].values()) == 0
-    assert [request.path for request in rig.buildkite.requests] == ["/v2/access-token", "/v2/organizations/acme-inc"]
-
-
 async def test_only_the_chosen_types_are_synced(rig: ServiceRig) -> None:
     async with serving(rig, BATON_SYNC_RESOURCE_TYPES="user"):
         assert (await answer(rig)).success

@@ -10,6 +10,7 @@ import pytest
 
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.cli.configuration import Configuration, SettingError, read_configuration
+from buildkite_connector.cli.one_shot import one_shot_settings
 from buildkite_connector.cli.service_settings import (
     ServiceSettings,
     generation,
@@ -51,7 +52,7 @@ def test_the_vendors_secret_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> 
     found = settings()
     assert found.spec.host_id == "pod-1"
     assert (found.spec.organization, found.spec.schedule) == (None, Interval(3600.0))
-    assert (found.most_tasks, found.health, found.http_address, found.empty) == (3, None, "", False)
+    assert (found.most_tasks, found.health, found.http_address) == (3, None, "")
 
 
 def test_a_host_without_a_name_has_a_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,6 @@ def test_what_is_set_acts() -> None:
         BATON_HTTP_TIMEOUT_SECONDS="40",
         BATON_HEALTH_CHECK="true",
         BATON_HEALTH_CHECK_BIND_ADDRESS="10.0.0.7",
-        BATON_SKIP_FULL_SYNC="1",
         BATON_C1Z_TEMP_DIR="/volume",
         BUILDKITE_CONNECTOR_SYNC_INTERVAL="30m",
         BUILDKITE_CONNECTOR_MAX_SNAPSHOT_AGE="0s",
@@ -80,7 +80,7 @@ def test_what_is_set_acts() -> None:
     spec = found.spec
     assert (spec.host_id, spec.organization, spec.kinds) == ("h", "acme-inc", frozenset({ResourceKind.USER}))
     assert (spec.schedule, spec.max_snapshot_age, spec.max_drop_percent) == (Interval(1800.0), 0.0, 10)
-    assert (found.most_tasks, found.empty, found.accept_shrink) == (9, True, "3MjX")
+    assert (found.most_tasks, found.accept_shrink) == (9, "3MjX")
     assert (found.buildkite.timeouts.total, found.buildkite.timeouts.read) == (40.0, 40.0)
     assert found.health == HealthAddress("10.0.0.7", 8081)
     assert found.directories[0] == Path("/volume")
@@ -151,13 +151,19 @@ def test_credentials_that_are_gone_stop_syncs() -> None:
     assert raised.value.remedy is Remedy.CREDENTIALS
 
 
+def test_a_snapshot_that_would_tell_c1_that_everybody_is_gone_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"^--skip-full-sync: it makes an empty snapshot"):
+        settings(BATON_SKIP_FULL_SYNC="true")
+    with pytest.raises(SettingError, match=r"^--skip-full-sync: it makes an empty snapshot"):
+        one_shot_settings(configuration(BATON_SKIP_FULL_SYNC="true"))
+
+
 def test_the_generation_is_the_same_for_the_same_settings_and_another_for_others() -> None:
     same = generation(settings(BATON_HOST_ID="h"))
     assert generation(settings(BATON_HOST_ID="h", BATON_TASK_CONCURRENCY="5")) == same
     others = [
         settings(BATON_HOST_ID="h", BATON_SYNC_RESOURCE_TYPES="user"),
         settings(BATON_HOST_ID="h", BATON_API_TOKEN="of-another-organization"),
-        settings(BATON_HOST_ID="h", BATON_SKIP_FULL_SYNC="true"),
         settings(BATON_HOST_ID="h", BATON_ORGANIZATION="other"),
     ]
     assert same not in map(generation, others)

@@ -17,7 +17,7 @@ ON = Provisioning(enabled=True)
 def ask(world: World, number: int, team: str | None = None) -> TaskID:
     """C1 asks for a grant at its next poll, in a team of its own unless one is named."""
     team_id = TeamID(team or f"t-{number}")
-    world.members.teams[team_id] = "slug"
+    world.members.slugs[team_id] = "slug"
     task = TaskID(f"grant{number}")
     world.c1.tasks.append(MembershipTask(task, True, Membership(team_id, AccountID(f"u-{number}"), Role.MEMBER)))
     return task

@@ -13,6 +13,7 @@ from buildkite_connector.model.directory import TeamID
 from buildkite_connector.model.provisioning import ProtectedTeam, Provisioning
 from buildkite_connector.model.reason import Reason
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.status import ConditionStatus, ConditionType, TokenAccess
 from buildkite_connector.sync.collect import collect
 from fakes.buildkite_world import serving
@@ -101,7 +102,8 @@ async def sight(organization: Organization | None, user: User) -> tuple[Sight, i
     async with serving(organization, tokens=[Token(user=user)]) as world:
         client = world.client()
         token = await client.token()
-        collection = await collect(client, await client.organization(world.expected.organization.slug), FULL_SCOPE)
+        found = await client.organization(OrganizationChoice(world.expected.organization.slug))
+        collection = await collect(client, found, FULL_SCOPE)
         return sight_of(collection.directory, token), len(world.sim.requests), world.minimum
 
 

@@ -12,6 +12,7 @@ import pytest
 from buildkite_connector.model.directory import Collection, Directory
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from fakes.direct_buildkite import DirectBuildkite
 from harness.organization import directory_of
@@ -93,7 +94,7 @@ def losses(dice: random.Random, place: Place, page_size: int) -> list[faults.Eff
 
 
 async def outcome(buildkite: DirectBuildkite) -> Collection | Failure:
-    organization = await buildkite.client.organization(expected(buildkite.organization).organization.slug)
+    organization = await buildkite.client.organization(OrganizationChoice(buildkite.organization.slug))
     try:
         return await collect(buildkite.client, organization, FULL_SCOPE)
     except Failure as failure:

@@ -17,8 +17,7 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
-from buildkite_connector.sync.collect import Member
-from buildkite_connector.sync.reread import reread
+from buildkite_connector.sync.collect import reread
 from fakes.organization_api import FakeOrganizationAPI
 
 ONE, TWO = TeamID("t-1"), TeamID("t-2")
@@ -26,7 +25,7 @@ ADA, BOB, EVE = AccountID("ada"), AccountID("bob"), AccountID("eve")
 ACME = Organization("id", OrganizationSlug("acme"), "Acme")
 
 
-def roster(**members: list[Member]) -> FakeOrganizationAPI:
+def roster(**members: list[Membership]) -> FakeOrganizationAPI:
     """Members of teams as they are now, two a page; a team that is not named is gone."""
     found = {TeamID(name.replace("_", "-")): listed for name, listed in members.items()}
     return FakeOrganizationAPI(
@@ -49,11 +48,11 @@ def collected(scope: SyncScope = FULL_SCOPE) -> Collection:
         (Membership(ONE, ADA, Role.MEMBER), Membership(TWO, BOB, Role.MEMBER)) if scope.wants_memberships else (),
         scope,
     )
-    return Collection(directory, CollectionReport(requests=4))
+    return Collection(directory, CollectionReport(requests=4, teams_gone=1, accounts_added=2, rereads=3))
 
 
-def member(account: AccountID, role: Role = Role.MEMBER) -> Member:
-    return Member(account, account.title(), role)
+def member(account: AccountID, role: Role = Role.MEMBER) -> Membership:
+    return Membership(ONE, account, role, account.title())
 
 
 async def test_the_changed_team_alone_is_as_it_is_now() -> None:
@@ -66,8 +65,13 @@ async def test_the_changed_team_alone_is_as_it_is_now() -> None:
         Membership(ONE, EVE, Role.MEMBER),
     }
     assert found.directory.accounts[-1] == Account(EVE, "Eve", ""), "no membership may dangle"
-    assert (found.report.accounts_added, found.report.rereads) == (1, 1)
-    assert found.report.requests == 4 + 2 + 1, "two pages, and one question about Eve"
+    assert found.report == CollectionReport(
+        requests=2 + 1,  # two pages, and one question about Eve
+        throttled_seconds=1.5,
+        teams_gone=1,
+        accounts_added=2 + 1,
+        rereads=3 + 1,
+    )
 
 
 async def test_somebody_who_joined_since_is_there_as_the_organization_has_them() -> None:
@@ -75,7 +79,7 @@ async def test_somebody_who_joined_since_is_there_as_the_organization_has_them()
     api.listed_accounts.append(Account(EVE, "Eve", "eve@example.com"))
     found = await reread(api, collected(), frozenset({ONE}))
     assert found.directory.accounts == tuple(api.listed_accounts)
-    assert found.report.accounts_added == 0
+    assert found.report.accounts_added == 2
 
 
 async def test_somebody_of_another_team_who_left_since_keeps_their_account() -> None:
@@ -90,7 +94,7 @@ async def test_a_team_that_is_gone_is_left_out_with_its_memberships() -> None:
     found = await reread(roster(t_2=[]), collected(), frozenset({ONE}))
     assert [each.id for each in found.directory.teams] == [TWO]
     assert found.directory.memberships == (Membership(TWO, BOB, Role.MEMBER),)
-    assert found.report.teams_gone == 1
+    assert found.report.teams_gone == 1 + 1
 
 
 async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:

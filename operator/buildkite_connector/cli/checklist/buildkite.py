@@ -14,8 +14,8 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.sync.collect import TeamNotFound
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import NotFound
 from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import clock_error, wrong_clock
@@ -23,7 +23,6 @@ from buildkite_connector.timing.server_time import clock_error, wrong_clock
 PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, refusals=0)
 """A person waits: one more try, and no waiting for a rate limit."""
 WARNED_DAYS = 14
-QUOTA_PERCENT = 100
 
 _SCOPES_FOR = {
     "read_organizations": "the organization and its members",
@@ -85,7 +84,7 @@ class BuildkiteSteps:
         opened = open_buildkite(buildkite, self._network.network, clock=self._clock)
         self._buildkite = await self._stack.enter_async_context(opened)
         try:
-            self._client = self._buildkite.client(settings.api_token, QUOTA_PERCENT, settings.redactor)
+            self._client = self._buildkite.client(settings.api_token, settings.redactor)
         except Failure as failure:
             return failed(failure.message, Code.INVALID_ARGUMENT)
         return ok(f"BATON_API_TOKEN is set, BUILDKITE_API_URL is {buildkite.api_url}")
@@ -161,7 +160,7 @@ class BuildkiteSteps:
                 "A sync would give no teams and no memberships, and C1 would take those it has for gone. Look at "
                 "Organization Settings, Teams, in Buildkite."
             )
-        with suppress(TeamNotFound):  # deleted meanwhile
+        with suppress(NotFound):  # deleted meanwhile
             await self._client.members(slug, teams.items[0].id, 1)
         return ok(f"{_at_least(teams)} teams can be seen, and members of the first")
 

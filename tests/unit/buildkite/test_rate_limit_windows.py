@@ -4,10 +4,10 @@ from math import inf
 
 import pytest
 
-from buildkite_connector.buildkite.rate_limit.window import (
+from buildkite_connector.buildkite.rate_limit import (
     MARGIN,
     ORGANIZATION,
-    TURNS_ON_TIME,
+    RESETS_ON_TIME,
     UNHEARD,
     USER,
     Reservation,
@@ -139,11 +139,11 @@ def test_a_probe_that_meets_the_old_window_shows_that_resets_are_rounded_down() 
 def test_a_share_of_all_keeps_its_last_request_to_ask_until_the_rounding_is_known() -> None:
     window = known(remaining=49, reset=60)
     allowed = []
-    for turn in range(TURNS_ON_TIME + 1):
-        opened = turn * 60.5
+    for number in range(RESETS_ON_TIME + 1):
+        opened = number * 60.5
         allowed.append(room(window, 100, opened + 0.1))
         for left in range(allowed[-1]):
-            answer(window, Reservation(turn + 1, 50, 0, False, opened), 49 - left - 1, 60, opened + 0.2)
+            answer(window, Reservation(number + 1, 50, 0, False, opened), 49 - left - 1, 60, opened + 0.2)
         answer(window, window.take(opened + 60.5), 49, 60, opened + 60.5)
     assert allowed == [48, 48, 49]
 
