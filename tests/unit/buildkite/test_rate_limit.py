@@ -350,3 +350,4 @@ async def test_nothing_stays_scheduled_when_nobody_waits() -> None:
         assert limiter.wakes_at == pytest.approx(60, abs=0.1)
         waiting.cancel()
     assert limiter.wakes_at == inf
+    assert queue._alarm is None

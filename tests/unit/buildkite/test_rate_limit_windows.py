@@ -108,6 +108,14 @@ def test_a_late_answer_of_the_old_window_changes_nothing_in_the_new() -> None:
     assert room(window, 80, 31.0) == 39
 
 
+def test_an_answer_to_a_request_sent_before_the_reset_counts_where_it_was_counted() -> None:
+    window = known(remaining=12, reset=30)
+    late = window.take(29.9)
+    answer(window, window.take(30.5), 49, 60, 30.6)
+    answer(window, late, 30, 60, 31.0)
+    assert room(window, 80, 31.0) == 20
+
+
 def test_a_new_window_that_others_have_almost_used_up_is_told_from_the_old_by_its_reset() -> None:
     window = known(remaining=10, reset=30)
     answer(window, window.take(30.5), 2, 60, 30.6)
@@ -168,8 +176,9 @@ def test_a_refusal_closes_the_window_until_its_reset() -> None:
 def test_without_headers_there_is_no_limit_once_several_answers_had_none() -> None:
     window = Window()
     for number in range(UNHEARD):
-        assert room_for_one(window, float(number))
-        window.settle(window.take(number), None, number + 0.5, heard=True, refused=False)
+        assert room(window, 80, float(number)) == 1, "each asks whether there is a limit"
+        window.settle(Reservation(0, 0, 0, True, number), None, number + 0.5, heard=True, refused=False)
+    window.take(10.0)
     assert window.opens_at(10, 10.0) == -inf
 
 
@@ -199,6 +208,7 @@ def test_headers_that_come_back_are_heeded_again() -> None:
         (("50", "49", "inf"), WindowReading(50, 49, 60.0)),
         (("50", "49", "nan"), None),
         (("50", "-14", "36"), WindowReading(50, 0, 36.0)),
+        (("1", "0", "42"), WindowReading(1, 0, 42.0)),
         (("0", "0", "42"), None),
         (("-50", "1", "42"), None),
         (("", "49", "42"), None),
@@ -213,7 +223,3 @@ def test_headers_are_believed_only_as_far_as_they_make_sense(
         named = dict(zip((f"{prefix}-limit", f"{prefix}-remaining", f"{prefix}-reset"), headers, strict=True))
         assert read_window(named, prefix, MINUTE) == expected
         assert read_window({}, prefix, MINUTE) is None
-
-
-def room_for_one(window: Window, now: float) -> bool:
-    return window.opens_at(80, now) <= now

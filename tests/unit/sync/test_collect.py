@@ -309,10 +309,12 @@ async def test_progress_grows_to_what_was_collected() -> None:
     assert [step.pages_read for step in seen] == list(range(1, api.minimum + 1))
     assert all(step.pages_read <= step.pages_known for step in seen)
     assert seen[-1].pages_known == api.minimum
+    assert seen[0].pages_known >= 2, "the other listing has a first page too"
+    assert next(step for step in seen if step.teams == 2).pages_known >= 2 + 2, "a page for each team"
     assert (seen[-1].accounts, seen[-1].teams) == (20, 2)
     assert seen[-1].memberships in {1, 4}, "one team's are not counted yet"
 
 
-async def test_the_report_tells_how_long_the_roster_waited_for_its_quota() -> None:
+async def test_the_report_has_how_long_the_client_waited_for_its_quota() -> None:
     collection = await collect(organization(accounts=1), ACME, FULL_SCOPE)
     assert collection.report.throttled_seconds == 1.5
