@@ -194,6 +194,17 @@ def test_a_lane_whose_last_request_was_given_up_is_passed_by() -> None:
     assert limiter.grant(1.0) == [wanted]
 
 
+def test_a_lane_is_throttled_while_it_waits_for_a_window_and_no_longer() -> None:
+    limiter, lane = opened(RateLimiter(32)), Lane(80)
+    limiter.hold(60.0)
+    waiting = limiter.join(lane, "acme")
+    limiter.grant(1.0)
+    limiter.grant(2.0)
+    assert lane.throttled_seconds(2.5) == 1.5
+    limiter.leave(waiting, 3.0)
+    assert lane.throttled_seconds(10.0) == 2.0
+
+
 def test_a_probe_that_gets_no_answer_is_followed_by_another() -> None:
     limiter = RateLimiter(32)
     lane = Lane(80)
@@ -319,6 +330,20 @@ async def test_a_cancelled_wait_leaves_the_gate_to_the_others() -> None:
         waiting.cancel()
     assert waiting.cancelled()
     assert 60 < next_one.result() < 60.1
+
+
+@virtual_time
+async def test_a_request_that_is_let_through_as_it_is_cancelled_leaves_its_place() -> None:
+    queue, lane = RequestQueue(RateLimiter(1), VirtualClock()), Lane(80)
+    async with queue.permit(lane, "acme") as permit:
+        cancelled = asyncio.create_task(ask(queue, lane, told(48)))
+        await asyncio.sleep(0.01)
+        queue.answered(permit, told(49))
+        waiting = asyncio.create_task(ask(queue, lane, told(47)))
+        await asyncio.sleep(0.01)
+        cancelled.cancel()
+    await waiting
+    assert cancelled.cancelled()
 
 
 @virtual_time

@@ -144,6 +144,12 @@ def test_a_probe_that_meets_the_old_window_shows_that_resets_are_rounded_down() 
     assert window.opens_at(80, 31.7) == pytest.approx(91.4 - 1 + 1 + MARGIN)
 
 
+def test_a_probe_that_meets_the_old_window_waits_as_long_as_its_answer_says() -> None:
+    window = known(remaining=10, reset=30)
+    answer(window, window.take(30.1), 9, 1, 30.2)
+    assert window.opens_at(80, 30.3) == pytest.approx(32.2 + MARGIN)
+
+
 def test_a_share_of_all_keeps_its_last_request_to_ask_until_the_rounding_is_known() -> None:
     window = known(remaining=49, reset=60)
     allowed = []
