@@ -205,6 +205,14 @@ def test_a_lane_is_throttled_while_it_waits_for_a_window_and_no_longer() -> None
     assert lane.throttled_seconds(10.0) == 2.0
 
 
+def test_a_lane_that_waits_for_an_answer_about_the_window_is_not_throttled() -> None:
+    limiter, lane = RateLimiter(32), Lane(80)
+    limiter.join(lane, "acme")
+    limiter.join(lane, "acme")
+    assert len(limiter.grant(0.0)) == 1
+    assert lane.throttled_seconds(5.0) == 0.0
+
+
 def test_a_probe_that_gets_no_answer_is_followed_by_another() -> None:
     limiter = RateLimiter(32)
     lane = Lane(80)

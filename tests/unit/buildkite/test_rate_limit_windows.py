@@ -13,7 +13,9 @@ from buildkite_connector.buildkite.rate_limit import (
     Reservation,
     Window,
     WindowReading,
+    WindowReadings,
     read_window,
+    read_windows,
 )
 
 MINUTE = 60.0
@@ -229,3 +231,16 @@ def test_headers_are_believed_only_as_far_as_they_make_sense(
         named = dict(zip((f"{prefix}-limit", f"{prefix}-remaining", f"{prefix}-reset"), headers, strict=True))
         assert read_window(named, prefix, MINUTE) == expected
         assert read_window({}, prefix, MINUTE) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "refused", "failed"), [(200, False, False), (429, True, False), (499, False, False), (500, False, True)]
+)
+def test_an_answer_has_readings_of_both_windows_and_what_its_status_means(
+    status: int, refused: bool, failed: bool
+) -> None:
+    headers = {f"{prefix}-{name}": "7" for prefix in (USER, ORGANIZATION) for name in ("limit", "remaining", "reset")}
+    headers[f"{USER}-limit"] = "50"
+    assert read_windows(status, headers, MINUTE) == WindowReadings(
+        WindowReading(50, 7, 7.0), WindowReading(7, 7, 7.0), refused, failed
+    )

@@ -240,7 +240,7 @@ async def test_more_strangers_than_can_have_left_are_not_asked_for_one_by_one() 
     assert not [listing for listing, _ in api.asked if listing.startswith("account ")]
 
 
-@pytest.mark.parametrize("missing", [1, 4, MOST_LEAVERS, MOST_LEAVERS + 1])
+@pytest.mark.parametrize("missing", [1, 3, 4, MOST_LEAVERS, MOST_LEAVERS + 1])
 async def test_a_list_that_lacks_members_is_not_delivered(missing: int) -> None:
     api = organization(accounts=20, members=[list(range(20))])
     lacking = api.listed_accounts[:-missing]
@@ -250,6 +250,8 @@ async def test_a_list_that_lacks_members_is_not_delivered(missing: int) -> None:
     with pytest.raises(Failure, match=f"it lacks {missing} of them also when it is read again") as failed:
         await collect(api, ACME, FULL_SCOPE)
     assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
+    assert failed.value.message.count("account-") == min(missing, 3)
+    assert ("…" in failed.value.message) is (missing > 3)
     assert len(failed.value.message) < 500
 
 
