@@ -217,6 +217,27 @@ async def test_a_fault_that_does_not_pass_fails_the_sync_in_the_end(fault: str) 
         await assert_next_sync_succeeds(world)
 
 
+@pytest.mark.parametrize(
+    ("effect", "requests"),
+    [
+        (faults.server_error(), HASTY.patience.tries),
+        (faults.stall(None), HASTY.patience.tries),
+        (faults.answer(429, {"message": "slow down", "reset": 0}), HASTY.patience.refusals + 1),
+        (faults.answer(403, {"message": "Forbidden"}), 1),
+        (faults.unavailable(int(HASTY.patience.longest_retry_after) + 1), 1),
+    ],
+    ids=["500", "silence", "429", "403", "503 for long"],
+)
+@virtual_time
+async def test_a_request_is_tried_as_often_as_patience_says(effect: Effect, requests: int) -> None:
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        world.sim.fault(effect, times=None)
+        client = world.client()
+        with pytest.raises(Failure):
+            await client.token()
+        assert client.requests == requests
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @virtual_time
 async def test_a_redirect_is_not_followed(status: int) -> None:

@@ -98,6 +98,24 @@ async def test_what_waits_for_another_try_lends_its_slot() -> None:
 
 
 @virtual_time
+async def test_the_last_answer_lends_the_slot_while_another_request_waits_for_its_next_try() -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        world.sim.fault(faults.unavailable(1))
+
+        async def work(slot: Slot) -> None:
+            client, slug = world.buildkite.client(world.sim.token.value, slot=slot), world.expected.organization.slug
+            await asyncio.gather(client.accounts(slug, 1), client.teams(slug, 1))
+
+        waiting = asyncio.create_task(in_a_slot(slots, work))
+        await asyncio.sleep(0)
+        async with slots.slot("other"):
+            assert not waiting.done()
+            assert len(world.sim.requests) == 2
+        await waiting
+
+
+@virtual_time
 async def test_what_fails_while_it_waits_leaves_its_slot_to_others() -> None:
     slots = Slots(1, shared=False)
     async with serving(tiny_organization(), settings=TINY_PAGES) as world:
