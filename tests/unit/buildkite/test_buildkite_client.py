@@ -238,6 +238,15 @@ async def test_connectors_that_share_a_token_share_its_quota() -> None:
 
 
 @virtual_time
+async def test_the_quota_of_the_organization_holds_for_its_pages() -> None:
+    limits = Limits(user=None, organization=20, window=1.0, reset_decimals=3)
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as world:
+        await world.sync()
+        assert world.minimum > 20
+        assert world.sim.transcript.throttled == 0
+
+
+@virtual_time
 async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() -> None:
     limits = Limits(user=10, organization=None, window=30.0)
     async with serving(limits=limits) as world:
