@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight
-from fakes.buildkite_world import NO_LIMITS, World, serving, small_organization
+from fakes.buildkite_world import HASTY, NO_LIMITS, World, serving, small_organization
 from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG, acme
 from harness.trust import DIRECT, reaching
@@ -244,6 +245,20 @@ async def test_the_quota_of_the_organization_holds_for_its_pages() -> None:
         await world.sync()
         assert world.minimum > 20
         assert world.sim.transcript.throttled == 0
+
+
+@virtual_time
+async def test_an_urgent_client_waits_for_no_other() -> None:
+    limits = Limits(user=1000, organization=1000)
+    async with serving(settings=replace(HASTY, most_at_once=1), limits=limits, latency=0.1) as world:
+        client, slug = world.client(), world.expected.organization.slug
+        await client.token()
+        others = [asyncio.create_task(client.teams(slug, 1)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        began = asyncio.get_running_loop().time()
+        await world.buildkite.client(world.sim.token.value, urgent=True).token()
+        assert asyncio.get_running_loop().time() - began < 0.15
+        await asyncio.gather(*others)
 
 
 @virtual_time

@@ -157,6 +157,26 @@ async def test_a_team_that_moves_up_unseen_into_the_place_of_a_deleted_one_is_th
     assert collection.report.teams_gone == 1
 
 
+async def test_teams_that_are_in_no_list_once_it_held_still_are_not_counted_as_gone() -> None:
+    api = organization(accounts=2, members=[[0]] * 9)
+    when(api, team(0).id, lambda: delete(api, 0, 1, 2, 3))
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.teams == tuple(team(number) for number in range(4, 9))
+    assert collection.report.teams_gone == 0
+
+
+async def test_a_team_that_comes_and_goes_while_others_are_looked_for_is_left_out() -> None:
+    api = organization(accounts=2, members=[[0], [1]])
+
+    def change() -> None:
+        delete(api, 0)
+        api.listed_teams.append(team(99))
+
+    when(api, team(0).id, change)
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert (collection.directory.teams, collection.report.teams_gone) == ((team(1),), 2)
+
+
 async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:
     api = organization(accounts=2, members=[[0], [1]])
     del api.listed_members[team(1).id]
@@ -230,6 +250,13 @@ async def test_somebody_who_joins_and_somebody_who_leaves() -> None:
     collection = await collect(api, ACME, FULL_SCOPE)
     assert collection.directory.accounts == (*api.listed_accounts, Account(AccountID("account-98"), "Ann 98", ""))
     assert collection.report.accounts_added == 1
+
+
+async def test_as_many_strangers_as_can_have_left_are_asked_for() -> None:
+    api = organization(accounts=2, members=[list(range(2 + MOST_LEAVERS))])
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.report.accounts_added == MOST_LEAVERS
+    assert api.requests == 1 + 1 + 4 + MOST_LEAVERS
 
 
 async def test_more_strangers_than_can_have_left_are_not_asked_for_one_by_one() -> None:
