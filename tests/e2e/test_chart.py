@@ -99,7 +99,7 @@ def test_a_definition_that_was_applied_by_hand_is_taken_over_once_it_is_marked(c
 
 PODS: Mapping[str, Values] = {
     "defaults": {},
-    "shards, a CA bundle": {"shards": 2, "caBundle": {"configMapName": "cas"}},
+    "a CA bundle": {"caBundle": {"configMapName": "cas"}},
     "claim": {"data": {"existingClaim": "claim"}},
     "openshift": {"global": {"compatibility": {"openshift": {"adaptSecurityContext": "force"}}}},
 }
@@ -157,7 +157,6 @@ def test_a_monitor_is_made_where_its_definition_is_and_left_out_elsewhere(
 @pytest.mark.usefixtures("definition")
 def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane, ops: str) -> None:
     values = {
-        "shards": 3,
         "podDisruptionBudget": {"enabled": True},
         "networkPolicy": {"enabled": True},
         "metrics": {"service": {"enabled": True}},
@@ -168,7 +167,7 @@ def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane,
     with installed(cluster, ops, merged(NO_DEFINITION, values)):
         asked = render(merged(NO_DEFINITION, values), namespace=ops)
         assert {identity(each) for each in asked} <= there(cluster)
-        assert len(of_kind(asked, "Service")) == 2
+        assert len(of_kind(asked, "Service")) == 1
 
 
 @pytest.mark.usefixtures("definition")

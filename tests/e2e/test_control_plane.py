@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -18,11 +17,10 @@ from harness.cluster import Cluster, KubectlError
 from harness.control_plane import Assets, ControlPlane, find_assets, missing_assets
 from harness.control_plane_process import ControlPlaneError
 from harness.helm_release import released
-from harness.kubectl_table import render_table
 from harness.rig import Rig
 from scenarios.observed import scrape
 from scenarios.tenant import Tenant
-from simulators.kubernetes.client import WIDGETS, accepted, widget
+from simulators.kubernetes.client import accepted, widget
 
 DEADLINE = 60.0
 RELIST_SECONDS = 5.0
@@ -162,27 +160,6 @@ async def knock(plane: ControlPlane) -> None:
 
 
 class TestKubectl:
-    @pytest.mark.usefixtures("widgets")
-    def test_prints_the_table_that_we_print_without_it(self, control_plane: Cluster, namespace: str) -> None:
-        now = datetime.now(UTC)
-        condition = {"type": "Ready", "status": "True", "message": "Delivered.\nIn two lines."}
-        for name, sync in (("recent", timedelta(days=3, hours=7, minutes=30)), ("future", timedelta(days=-1))):
-            apply_widget(control_plane, namespace, name, "ünïcödé")
-            status = {"count": 1234, "lastSync": (now - sync).isoformat(), "conditions": [condition]}
-            control_plane.kubectl(
-                *("--namespace", namespace, "patch", "widget", name),
-                *("--subresource=status", "--type=merge", "--patch", json.dumps({"status": status})),
-            )
-        apply_widget(control_plane, namespace, "without-a-status", "")
-
-        crd = control_plane.kubectl_json("get", "crd", WIDGETS["metadata"]["name"])
-        for wide in (False, True):
-            before = datetime.now(UTC)
-            printed = control_plane.kubectl("--namespace", namespace, "get", "wg", *["--output=wide"] * wide).stdout
-            seconds = int((datetime.now(UTC) - before).total_seconds()) + 2
-            objects = control_plane.kubectl_json("--namespace", namespace, "get", "widgets")["items"]
-            assert printed in [render_table(crd, objects, before + timedelta(seconds=s), wide) for s in range(seconds)]
-
     def test_says_why_the_api_server_refused(self, control_plane: Cluster, namespace: str) -> None:
         with pytest.raises(KubectlError, match=r'exited with 1: Error from server \(NotFound\): secrets "absent"'):
             control_plane.kubectl("--namespace", namespace, "get", "secret", "absent")

@@ -128,9 +128,9 @@ class KubernetesApi:
         except (ApiError, Failure) as error:
             _logger.debug("the schema of the resource cannot be read", extra={"error": str(error)})
 
-    def leases(self, namespace: str, label: str) -> LeaseClient:
-        """The Leases with this label, in this namespace."""
-        return LeaseClient(self._connection, namespace, label)
+    def leases(self, namespace: str, name: str) -> LeaseClient:
+        """The Lease of this name."""
+        return LeaseClient(self._connection, namespace, name)
 
     async def list_connectors(self, namespaces: tuple[str, ...], selector: str = "") -> Listing:
         """Every resource that `selector` (of labels) matches, in these namespaces or (none given) in all.

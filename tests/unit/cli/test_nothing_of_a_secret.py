@@ -12,7 +12,6 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.checklist import CheckSettings, print_finding, run_checks, to_document
+from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
 from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import Written
@@ -37,11 +36,10 @@ from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.observer import Fact, Observer, Operation, Work
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
-from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.observer import Telemetry
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
@@ -87,7 +85,7 @@ class Cluster:
     def forget(self, uid: str) -> None: ...
 
 
-class Ears:
+class Ears(Observer):
     """The product's own observer, and spans and facts of everything that it hears."""
 
     def __init__(self, observer: Observer) -> None:
@@ -110,21 +108,14 @@ class Ears:
             self._observer.operation(work, **facts) as one,
             self._telemetry.operation(work, **facts) as other,
         ):
-            yield _Both(one, other)
+            try:
+                yield one
+            finally:
+                other.tell(**one.facts)
 
     def shown(self) -> list[str]:
         self._provider.shutdown()
         return [*self.heard, *(span.to_json() for span in self.exporter.get_finished_spans())]
-
-
-@dataclass(frozen=True)
-class _Both:
-    one: Operation
-    other: Operation
-
-    def tell(self, **facts: Fact) -> None:
-        self.one.tell(**facts)
-        self.other.tell(**facts)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.lease import LeaseRecord
+from buildkite_connector.kubernetes.lease import Lease
 from buildkite_connector.kubernetes.retry_after import LONGEST_RETRY_AFTER, bounded_retry_after
 from buildkite_connector.kubernetes.schema.names import KIND, PLURAL
 from buildkite_connector.kubernetes.watch import WatchSettings
@@ -46,10 +46,9 @@ CALLS: dict[str, Callable[[KubernetesApi, KubernetesDouble], Awaitable[object]]]
     "list resources": lambda api, _: api.list_connectors(()),
     "list a namespace's resources": lambda api, _: api.list_connectors(("default",)),
     "discover": lambda api, _: api.is_discoverable(),
-    "read a Lease": lambda api, _: api.leases("default", "bkc").read("bkc", 5.0),
-    "list Leases": lambda api, _: api.leases("default", "bkc").list_related(5.0),
-    "create a Lease": lambda api, _: api.leases("default", "bkc").create("bkc", LeaseRecord("me", 15), 1, 5.0),
-    "renew a Lease": lambda api, _: api.leases("default", "bkc").replace("bkc", LeaseRecord("me", 15), "1", 1, 5.0),
+    "read a Lease": lambda api, _: api.leases("default", "bkc").read(),
+    "create a Lease": lambda api, _: api.leases("default", "bkc").write(Lease("me", 15)),
+    "renew a Lease": lambda api, _: api.leases("default", "bkc").write(Lease("me", 15, version="1")),
 }
 
 

@@ -23,7 +23,7 @@ from buildkite_connector.kubernetes.client_config import KopfClientConfig, Kubec
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.network import Network
-from buildkite_connector.telemetry.metrics import ProcessGauges
+from buildkite_connector.telemetry.gauges import ProcessGauges
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.timing.clock import SystemClock
 from simulators.buildkite.certificate import Certificate
