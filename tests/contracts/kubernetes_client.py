@@ -27,7 +27,9 @@ from buildkite_connector.model.status import (
     DeliveryRecord,
     HistoryEntry,
     Phase,
+    SnapshotFile,
     SyncRecord,
+    TokenStatus,
     Trigger,
 )
 from buildkite_connector.model.tasks import TaskID
@@ -42,7 +44,7 @@ DRAFT = EventDraft(EventType.WARNING, Reason.TOKEN_REJECTED, "Buildkite refuses 
 def condition(
     kind: ConditionType, reason: Reason, message: str, status: ConditionStatus = ConditionStatus.TRUE
 ) -> Condition:
-    return Condition(kind, status, reason, message, 1, NOW)
+    return Condition(kind, status, reason, message, 1, last_transition_time=NOW)
 
 
 FULL = ConnectorStatus(
@@ -55,12 +57,11 @@ FULL = ConnectorStatus(
         condition(ConditionType.DELIVERED, Reason.DELIVERED, "C1 took it."),
     ),
     organization=Organization("o-1", OrganizationSlug("acme-inc"), "Acme-Inc"),
-    token_expires_at=datetime(2027, 1, 1, tzinfo=UTC),
-    missing_scopes=("read_teams",),
+    token=TokenStatus(datetime(2027, 1, 1, tzinfo=UTC), ("read_teams",)),
     last_sync_time=NOW - timedelta(minutes=10),
     last_successful_sync_time=NOW - timedelta(minutes=10),
     next_sync_time=NOW + timedelta(minutes=50),
-    last_sync=SyncRecord(SyncID("s1"), Trigger.SCHEDULE, NOW, NOW, COUNTS, 8, 1.5, "ab" * 32, 4096),
+    last_sync=SyncRecord(SyncID("s1"), Trigger.SCHEDULE, NOW, NOW, COUNTS, 8, 1.5, SnapshotFile("ab" * 32, 4096)),
     last_delivery=DeliveryRecord(NOW, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, COUNTS),
     last_handled_sync_request="then",
     history=(HistoryEntry(SyncID("s1"), Trigger.SCHEDULE, NOW, NOW, True, Reason.SYNC_SUCCEEDED, COUNTS),),

@@ -1,16 +1,17 @@
 """What the tests of the C1 adapter share: a clock that they set, and a connector at a simulated C1."""
 
 import hashlib
+import io
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from buildkite_connector.c1 import C1, C1Client, C1Settings, open_c1, parse_credentials
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.network import Network
 from fakes.task_ports import SNAPSHOT
 from harness.trust import reaching
@@ -46,11 +47,14 @@ class LeastChance:
         return low
 
 
-def staged_file(path: Path) -> StagedSnapshot:
-    """The file, as it is now, as a staged snapshot: what is in it makes no difference to an upload."""
+def open_snapshot(path: Path, file: BinaryIO | None = None) -> OpenSnapshot:
+    """The file, as it is now, as an open snapshot: what is in it makes no difference to an upload.
+
+    `file` is the open file to send, a copy in memory by default.
+    """
     content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return replace(SNAPSHOT, path=path, sha256=digest, size=len(content))
+    staged = replace(SNAPSHOT, path=path, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    return OpenSnapshot(staged, file or io.BytesIO(content))
 
 
 def settings_for(sim: C1Simulator, **changes: Any) -> C1Settings:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.state import ConnectorState
@@ -75,7 +74,7 @@ def resource(
 
 def delivered(state: ConnectorState) -> ConnectorState:
     assert state.staged is not None
-    return transitions.delivered(state, TaskID("task0"), state.staged, after(20))
+    return transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
 
 
 def held() -> ConnectorState:
@@ -102,7 +101,7 @@ def failed_times(times: int) -> ConnectorState:
 def observed() -> Iterator[Observed]:
     """Every phase, and what in one phase tools must tell apart."""
     late = checked(new(), START, NO_SECRET)
-    rejected = on_credentials.check_started(ready(), after(100), full=True)
+    rejected = transitions.full_check_begun(ready(), after(100))
     rejected = checked(rejected, after(100), REJECTED)
     hour = after(3600)
     yield Observed("not seen by an operator", resource(), "Progressing", "InProgress", "Current")

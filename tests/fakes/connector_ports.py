@@ -4,9 +4,9 @@ Each does what its adapter does, as far as a connector can see.
 """
 
 import asyncio
-import contextlib
+import io
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ResourceKind, SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID, snapshot_unreadable
 from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import Heartbeat, Poll, Task, TaskID, TaskOutcome
@@ -89,6 +89,11 @@ class Buildkite:
     edit: Callable[[Directory], Directory] = lambda directory: directory
     throttled_seconds: float = 0.0
 
+    async def rereading(self, team: TeamID) -> None:
+        """Called when the members of a team are read again."""
+        self.rereads.append(frozenset({team}))
+        await asyncio.sleep(self.reread_seconds)
+
     def client(self) -> "BuildkiteReader":
         """For one sync or check."""
         return BuildkiteReader(self)
@@ -146,8 +151,7 @@ class BuildkiteReader(SilentBuildkite):
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
         directory = await self._collected(ResourceKind.TEAM)
         if team in self._read:
-            self._buildkite.rereads.append(frozenset({team}))
-            await asyncio.sleep(self._buildkite.reread_seconds)
+            await self._buildkite.rereading(team)
         self._read.add(team)
         return Page([each for each in directory.memberships if each.team == team], 1)
 
@@ -219,14 +223,15 @@ class C1:
             raise Failure(Reason.C1_UNAVAILABLE, "C1 is down")
         return Heartbeat(10.0, task_id in self.cancelled)
 
-    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
+    async def upload(self, task_id: TaskID, file: OpenSnapshot, sent: Callable[[], None]) -> None:
         if self.upload_failures:
             raise self.upload_failures.popleft()
         await asyncio.sleep(self.upload_seconds)
         sent()
         await asyncio.sleep(self.answer_seconds)
-        self.uploads.append((task_id, snapshot.sha256))
-        self.files.append(snapshot.path)
+        assert not file.file.closed
+        self.uploads.append((task_id, file.snapshot.sha256))
+        self.files.append(file.snapshot.path)
 
     async def finish(self, task_id: TaskID, outcome: TaskOutcome) -> None:
         self.finish_attempts += 1
@@ -242,7 +247,9 @@ class C1:
 
 @dataclass
 class Store:
-    """`files` by key and sync id, `derivations` the scopes of narrower files that were made and removed again.
+    """`files` by key and sync id, `derivations` the scopes of narrower files that were made.
+
+    `opened` are the files that tasks got.
 
     `made` is every snapshot ever staged or derived, by its path. `restores_any` True: a file is restored whatever its
     hash, as no adapter should do.
@@ -252,7 +259,8 @@ class Store:
     derivations: list[SyncScope] = field(default_factory=list)
     made: dict[Path, StagedSnapshot] = field(default_factory=dict)
     restores_any: bool = False
-    derive_failures: deque[Failure] = field(default_factory=deque)
+    open_failures: deque[Failure] = field(default_factory=deque)
+    opened: list[OpenSnapshot] = field(default_factory=list)
 
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
@@ -262,21 +270,21 @@ class Store:
         self.files[key, sync_id] = self.made[path] = staged
         return staged
 
-    @contextlib.asynccontextmanager
-    async def derived(
-        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
-    ) -> AsyncIterator[StagedSnapshot]:
-        if self.derive_failures:
-            raise self.derive_failures.popleft()
-        assert whole in self.files.values()
-        assert whole.scope.includes(scope)
-        counts = directory_of(whole.counts.accounts, scope).counts
-        sha256 = f"derived-{whole.sha256}"
-        path = whole.path / f"part{len(self.made)}"
-        derived = replace(whole, sync_id=sync_id, path=path, sha256=sha256, size=500, counts=counts, scope=scope)
-        self.made[path] = derived
-        yield derived
-        self.derivations.append(scope)
+    async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
+        if self.open_failures:
+            raise self.open_failures.popleft()
+        if snapshot not in self.files.values():
+            raise snapshot_unreadable(snapshot, FileNotFoundError())
+        if scope != snapshot.scope:
+            assert snapshot.scope.includes(scope)
+            self.derivations.append(scope)
+            counts = directory_of(snapshot.counts.accounts, scope).counts
+            sha256 = f"derived-{snapshot.sha256}"
+            path = snapshot.path / f"part{len(self.made)}"
+            snapshot = replace(snapshot, path=path, sha256=sha256, size=500, counts=counts, scope=scope)
+            self.made[path] = snapshot
+        self.opened.append(OpenSnapshot(snapshot, io.BytesIO()))
+        return self.opened[-1]
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         staged = [
@@ -291,7 +299,7 @@ class Store:
         name = next(reversed(self.files))
         self.files[name] = replace(self.files[name], **changes)  # type: ignore[arg-type]  # checked by the dataclass
 
-    async def release(self, snapshot: StagedSnapshot) -> None:
+    def remove(self, snapshot: StagedSnapshot) -> None:
         self.files = {name: each for name, each in self.files.items() if each != snapshot}
 
     async def discard(self, key: ConnectorKey) -> None:

@@ -4,34 +4,29 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from buildkite_connector.connector import credential_transitions as on_credentials
-from buildkite_connector.connector import transitions
-from buildkite_connector.connector.credential_transitions import CheckResult, Waits
+from buildkite_connector.connector import decisions, transitions
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SnapshotRequest, claimed_identity
+from buildkite_connector.connector.transitions import CheckResult, SyncResult
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus, SyncRecord
+from buildkite_connector.model.status import ConnectorStatus, SnapshotFile, SyncRecord
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Turns
 from fakes.connector_world import SecretCredentials
-from fakes.virtual_time import NoJitter
 
 START = Instant(datetime(2026, 3, 2, 9, 0, tzinfo=UTC), 100.0)
 CREDENTIALS = Credentials("client", "secret", "token")
 PREFLIGHT = Preflight(TokenFacts("uuid", frozenset()), Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc"))
 NEVER = 1e9
+SHARE = 0.5
+"""No surprise: the middle of each range."""
 COUNTS = Counts(100, 10, 300)
 DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answers 503.")
 REJECTED = Failure(Reason.TOKEN_REJECTED, "Buildkite rejected the token.", remedy=Remedy.CREDENTIALS)
-
-
-def waits() -> Waits:
-    return Waits(NoJitter(), Turns(0.2))
 
 
 def after(seconds: float, start: Instant = START) -> Instant:
@@ -55,28 +50,34 @@ def restored(status: ConnectorStatus, now: Instant, **changes: object) -> Connec
 
 def checked(state: ConnectorState, now: Instant = START, failure: Failure | None = None) -> ConnectorState:
     """After a full check of the desired state."""
-    state = on_credentials.check_started(state, now, full=True)
+    state = transitions.full_check_begun(state, now)
     result = CheckResult(
         state.desired.generation,
         state.desired.sync_request,
         CREDENTIALS,
         PREFLIGHT if failure is None else None,
         failure=failure,
+        full=True,
         asked_buildkite=True,
     )
-    return on_credentials.check_finished(state, result, now, waits())
+    return transitions.check_finished(state, result, now, SHARE)
 
 
 def greeted(state: ConnectorState, now: Instant = START) -> ConnectorState:
     """With a session that C1 has answered."""
     identity = claimed_identity(state)
     assert identity is not None
-    return on_credentials.c1_greeted(on_credentials.c1_opened(state, identity, now))
+    return transitions.c1_greeted(transitions.c1_opened(state, identity, now))
+
+
+def queued(state: ConnectorState, now: Instant) -> ConnectorState:
+    """With a sync that waits for a slot."""
+    return replace(state, sync_queued_at=now.monotonic)
 
 
 def running(state: ConnectorState, now: Instant, sync_id: str = "sync1") -> ConnectorState:
     """With a sync that has a slot."""
-    return transitions.sync_admitted(transitions.sync_queued(state, now), SyncID(sync_id), now)
+    return transitions.sync_admitted(queued(state, now), SyncID(sync_id), now)
 
 
 def synced(
@@ -89,26 +90,51 @@ def synced(
     staged = StagedSnapshot(SyncID(sync_id), Path("/nowhere") / sync_id, f"sha-{sync_id}", 1000, counts, scope)
     end = after(seconds, now)
     record = SyncRecord(
-        SyncID(sync_id), state.sync.trigger, now.wall, end.wall, counts, 3, 0.0, staged.sha256, staged.size
+        SyncID(sync_id),
+        state.sync.trigger,
+        now.wall,
+        end.wall,
+        counts,
+        3,
+        0.0,
+        SnapshotFile(staged.sha256, staged.size),
     )
-    return transitions.sync_succeeded(state, record, staged, end, waits())
+    return transitions.sync_succeeded(state, state.sync, SyncResult(record, staged), end, SHARE)
 
 
 def failed(state: ConnectorState, now: Instant, failure: Failure = DOWN, sync_id: str = "sync9") -> ConnectorState:
     """After a sync that failed at once."""
-    return transitions.sync_failed(running(state, now, sync_id), failure, now, waits())
+    state = running(state, now, sync_id)
+    assert state.sync is not None
+    return transitions.sync_failed(state, state.sync, failure, now, SHARE)
 
 
 def ready(**changes: object) -> ConnectorState:
-    """Checked, greeted, with the snapshot of `sync1`, which began at START and ended 5 s later.
-
-    Its Secret is not read again, so that a test sees the actions that it is about.
-    """
-    state = synced(greeted(checked(new(**changes))), START)
-    return replace(state, check=replace(state.check, secret_due=NEVER))
+    """Checked, greeted, with the snapshot of `sync1`, which began at START and ended 5 s later."""
+    return synced(greeted(checked(new(**changes))), START)
 
 
 def asked(state: ConnectorState, now: Instant, scope: SyncScope | None = None, task: str = "task1") -> ConnectorState:
     """With a task of C1 that waits for a snapshot."""
     request = SnapshotRequest(TaskID(task), scope or SyncScope(), now.monotonic)
-    return transitions.snapshot_requested(state, request)
+    return replace(state, requests=(*state.requests, request))
+
+
+def due(state: ConnectorState, now: Instant, *running: str) -> list[object]:
+    """What a connector, of which the tasks `running` run already, begins and ends now, as `Connector` does it.
+
+    "check"; "close C1", or the identity of the session that it opens; an answer to each task of C1; "sync", or why it
+    cancels the one under way.
+    """
+    found: list[object] = []
+    if "check" not in running and decisions.check_due(state, now):
+        found.append("check")
+    if decisions.session_over(state):
+        found.append("close C1")
+    found.append(decisions.session_due(state, now))
+    found += [decisions.answer(state, each, now) for each in state.requests]
+    if state.sync is not None or state.sync_queued_at is not None:
+        found.append(decisions.why_cancel(state, now))
+    elif state.can_sync and decisions.why_sync(state, now) is not None:
+        found.append("sync")
+    return [each for each in found if each is not None]

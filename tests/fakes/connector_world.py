@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -19,9 +18,7 @@ from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 from fakes.connector_ports import (
     C1,
     HOUR,
@@ -81,7 +78,6 @@ class World:
         self.order = DesiredState(1, wanted, self.vault)
         self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
         self._tasks = itertools.count(1)
-        self._runner: asyncio.Task[None] | None = None
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
         return self.members if how.get("urgent") else self.buildkite.client()
@@ -89,15 +85,14 @@ class World:
     def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.c1
 
-    def environment(self, scheduler: Scheduler) -> Environment:
+    def environment(self) -> Environment:
         """What the connectors of one process share."""
         return Environment(
             buildkite=self.connect_buildkite,
             c1=self.connect_c1,
             store=self.store,
-            scheduler=scheduler,
             clock=self.clock,
-            waits=Waits(NoJitter(), Turns(0.2)),
+            jitter=NoJitter(),
             sync_slots=Slots(SYNC_SLOTS, shared=False),
             check_slots=Slots(4, shared=False),
             hello_slots=Slots(HELLO_SLOTS, shared=False),
@@ -110,19 +105,15 @@ class World:
 
         Called again with the last `status`, it is a new process that finds what the old one left.
         """
-        scheduler = Scheduler(self.clock)
-        environment = self.environment(scheduler)
+        environment = self.environment()
         self._sync_slots, self._hello_slots = environment.sync_slots, environment.hello_slots
         self.session = Connector(KEY, self.order, restored, self.reports, environment)
-        runner = asyncio.create_task(scheduler.run())
-        scheduler.add(self.session)
+        self.session.start()
+        rereading = asyncio.create_task(reread_secrets(lambda: [self.session], self.clock))
         try:
             yield self.session
         finally:
-            runner.cancel()
-            await asyncio.wait({runner})
-            if not runner.cancelled():
-                runner.result()
+            rereading.cancel()
             await self.session.close(discard=False)
 
     @contextlib.asynccontextmanager

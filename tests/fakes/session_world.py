@@ -14,8 +14,7 @@ from typing import Any
 
 from buildkite_connector.c1 import C1, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.ports import BuildkiteClients
 from buildkite_connector.connector.state import DesiredState
@@ -24,9 +23,7 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
@@ -84,8 +81,6 @@ class SessionWorld:
         self.reports = AnnouncedReports(sim)
         self.another_buildkite: BuildkiteClients | None = None
         self._secrets = itertools.count()
-        self._scheduler = Scheduler(clock)
-        self._running: asyncio.Task[None] | None = None
         self._connector: Connector | None = None
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
@@ -98,9 +93,8 @@ class SessionWorld:
             buildkite=self.connect_buildkite,
             c1=self.c1.connect,
             store=self.store,
-            scheduler=self._scheduler,
             clock=self.clock,
-            waits=Waits(NoJitter(), Turns(0.2)),
+            jitter=NoJitter(),
             sync_slots=Slots(4, shared=False),
             check_slots=Slots(4, shared=False),
             hello_slots=Slots(4, shared=False),
@@ -108,14 +102,14 @@ class SessionWorld:
         )
         spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)
         self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
-        self._running = asyncio.create_task(self._scheduler.run())
-        self._scheduler.add(self._connector)
+        connector = self._connector
+        connector.start()
+        self._rereading = asyncio.create_task(reread_secrets(lambda: [connector], self.clock))
 
     async def stop(self) -> None:
-        if self._connector is None or self._running is None:
+        if self._connector is None:
             return
-        self._running.cancel()
-        await asyncio.wait({self._running})
+        self._rereading.cancel()
         await self._connector.close(discard=False)
         self._connector = None
 

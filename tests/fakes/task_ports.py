@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -12,10 +13,10 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.observer import Fact, Observer, Operation, Work
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.scope import SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.poller import MOST_TASKS, TaskPoller
-from buildkite_connector.tasks.ports import ChangeGrounds
+from buildkite_connector.tasks.ports import ChangeGrounds, SessionPorts
+from buildkite_connector.tasks.session import MOST_TASKS, C1Session
 from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import C1
 from fakes.membership_api import MembershipAPI
@@ -87,38 +88,26 @@ SNAPSHOT = StagedSnapshot(SyncID("sync1"), Path("/nowhere/sync1"), "sha-sync1", 
 
 @dataclass
 class Snapshots:
-    """Gives `snapshot` to each task, after `seconds`, and takes `leaving_seconds` to take it back.
-
-    `open` are the tasks that have it now.
-    """
+    """Gives `snapshot` to each task, after `seconds`. `open` are the tasks that have it now."""
 
     snapshot: StagedSnapshot = SNAPSHOT
     seconds: float = 0.0
-    leaving_seconds: float = 0.0
     open: set[TaskID] = field(default_factory=set)
     deliveries: list[tuple[TaskID, StagedSnapshot]] = field(default_factory=list)
     failed: list[tuple[StagedSnapshot, Failure]] = field(default_factory=list)
     untrue: set[SyncID] = field(default_factory=set)
-    remembered: dict[TaskID, StagedSnapshot] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
-    async def snapshot_for(self, task: SyncTask) -> AsyncIterator[StagedSnapshot]:
+    async def snapshot_for(self, task: SyncTask) -> AsyncIterator[OpenSnapshot]:
         await asyncio.sleep(self.seconds)
         self.open.add(task.id)
         try:
-            yield self.snapshot
+            yield OpenSnapshot(self.snapshot, io.BytesIO())
         finally:
-            await asyncio.sleep(self.leaving_seconds)
             self.open.remove(task.id)
 
     def still_true(self, snapshot: StagedSnapshot) -> bool:
         return snapshot.sync_id not in self.untrue
-
-    def recall(self, task: SyncTask) -> StagedSnapshot | None:
-        return self.remembered.get(task.id)
-
-    def uploaded(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
-        self.remembered[task.id] = snapshot
 
     def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
         self.deliveries.append((task.id, snapshot))
@@ -208,7 +197,7 @@ class Listener:
 
 @dataclass
 class Session:
-    """A poller on all of these. `end` stops it as a connector does. `provisions` False: C1 was not offered changes."""
+    """A session on all of these. `end` ends it as a connector does. `provisions` False: C1 was not offered changes."""
 
     c1: SilentC1 = field(default_factory=SilentC1)
     snapshots: Snapshots = field(default_factory=Snapshots)
@@ -221,29 +210,46 @@ class Session:
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = Slots(self.slots, shared=False)
-        self.poller = TaskPoller(
-            "default.acme",
-            self.c1,
-            self.snapshots,
-            self.listener,
-            VirtualClock(),
-            NoJitter(),
+        session = C1Session(
+            self.ports,
             lambda: self.hello_slots.slot("default"),
             patient=self.patient,
             most_tasks=most_tasks,
-            observer=self.records,
-            changes=self.changes or Changes(off=True),
             provisions=self.provisions and self.changes is not None,
         )
-        self.polling = asyncio.create_task(self.poller.run())
-        return self.polling
+        self.running = asyncio.create_task(session.run())
+        return self.running
+
+    @property
+    def ports(self) -> SessionPorts:
+        changes = self.changes or Changes(off=True)
+        return session_ports(self.c1, self.snapshots, changes, self.listener, self.records)
 
     async def end(self) -> None:
-        self.polling.cancel()
-        await asyncio.wait({self.polling})
-        await self.poller.close()
+        self.running.cancel()
+        await asyncio.wait({self.running})
 
     def sync_task(self, name: str, **changes: str) -> TaskID:
         """C1 hands out a sync task at its next poll."""
         self.c1.tasks.append(SyncTask(TaskID(name), SyncScope(), **changes))
         return TaskID(name)
+
+
+def session_ports(
+    c1: C1,
+    snapshots: Snapshots | None = None,
+    changes: Changes | None = None,
+    listener: Listener | None = None,
+    records: Records | None = None,
+) -> SessionPorts:
+    """What a handler of the connector `default.acme` works with, in virtual time."""
+    return SessionPorts(
+        "default.acme",
+        c1,
+        snapshots or Snapshots(),
+        changes or Changes(off=True),
+        listener or Listener(),
+        VirtualClock(),
+        NoJitter(),
+        records or Records(),
+    )

@@ -241,8 +241,13 @@ async def mend(trouble: Trouble, tenant: Tenant, told: asyncio.Task[Manifest]) -
     watch = Stopwatch()
     await tenant.until_ready(MINUTE)
     seconds = watch.seconds
-    connector = await tenant.until(lambda status: status["phase"] == "Connected")
+    connector = await tenant.until(lambda status: status["phase"] == "Connected" and not _reconciles(status))
     return Mended(connector, seconds, await tenant.events())
+
+
+def _reconciles(status: Manifest) -> bool:
+    """Whether a sync after a change of the resource or its Secret is still to come."""
+    return any(each["type"] == "Reconciling" for each in status["conditions"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -51,7 +51,11 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "buildkite-connector.image" -}}
-{{- with .Values.global.imageRegistry | default .Values.image.registry }}{{ . }}/{{ end }}
+{{- $registry := .Values.global.imageRegistry | default .Values.image.registry }}
+{{- if not (or $registry (contains "/" .Values.image.repository)) }}
+{{- fail "image.registry is not set: set it to the registry that you pushed the image to, for example --set image.registry=registry.example.com (docs/install.md)." }}
+{{- end }}
+{{- with $registry }}{{ . }}/{{ end }}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}

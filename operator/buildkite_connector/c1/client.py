@@ -7,7 +7,7 @@ fails with a `Failure` only. Nothing is retried here but an upload, which starts
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -18,11 +18,11 @@ from buildkite_connector.c1.hello import hello_request
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
 from buildkite_connector.c1.settings import C1Settings
 from buildkite_connector.c1.token import AccessToken, TokenSource
-from buildkite_connector.c1.upload import opened, upload_once
+from buildkite_connector.c1.upload import upload_once
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Work
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.proto import baton_pb2
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
@@ -99,24 +99,26 @@ class C1Client:
         request = finish_request(self._host_id, task_id, outcome)
         await self._call("FinishTask", request, self._settings.call_timeout)
 
-    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None] = lambda: None) -> None:
-        """Upload the snapshot under the task, once its file is seen to be the staged one.
+    async def upload(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None] = lambda: None) -> None:
+        """Upload the snapshot under the task. `sent`: the whole file is on its way, and C1's answer is outstanding.
 
         Raises Failure UPLOAD_FAILED when the last attempt failed or the deadline of them all passed,
         C1_CLIENT_REJECTED, and for the file itself SNAPSHOT_INVALID or STORAGE_FAILED.
         """
         deadline, attempts = self._settings.upload_timeout, self._settings.upload_attempts
         try:
-            async with asyncio.timeout(deadline), opened(snapshot) as file:
+            async with asyncio.timeout(deadline):
                 for attempt in range(1, attempts + 1):
                     try:
-                        return await self._upload_once(task_id, snapshot, file, sent)
+                        return await self._upload_once(task_id, snapshot, sent)
                     except Failure as failure:
                         if failure.reason not in _UPLOADED_AGAIN:
                             raise
                         last = failure
                     if attempt < attempts:
-                        await self._clock.sleep(BETWEEN_CALLS.wait(attempt, self._jitter, last.retry_after))
+                        await self._clock.sleep(
+                            BETWEEN_CALLS.wait(attempt, self._jitter.uniform(0.0, 1.0), last.retry_after)
+                        )
         except TimeoutError:
             raise Failure(Reason.UPLOAD_FAILED, f"The snapshot was not uploaded within {deadline:g} s.") from None
         raise Failure(
@@ -144,14 +146,12 @@ class C1Client:
 
         return await self._authenticated(rpc, attempt, deadline)
 
-    async def _upload_once(
-        self, task_id: TaskID, snapshot: StagedSnapshot, file: BinaryIO, sent: Callable[[], None]
-    ) -> None:
+    async def _upload_once(self, task_id: TaskID, snapshot: OpenSnapshot, sent: Callable[[], None]) -> None:
         deadline = self._settings.upload_timeout
 
         def attempt(token: AccessToken) -> Awaitable[None]:
             call = self._stub.UploadAsset(metadata=token.metadata, timeout=deadline)
-            return upload_once(call, self._host_id, task_id, snapshot, file, self._may_send, sent)
+            return upload_once(call, self._host_id, task_id, snapshot, self._may_send, sent)
 
         await self._authenticated("UploadAsset", attempt, deadline)
 

@@ -21,7 +21,7 @@ class C1Settings:
     Without effect where `api_host` is set, as nothing is sent to the client ID's host then."""
     connect_timeout: float = 8.0
     """How long the token endpoint may take to accept a connection: less than a first Hello may take in all
-    (`tasks/poller.py`), so that what is reported then says whom it was that did not answer."""
+    (`tasks/session.py`), so that what is reported then says whom it was that did not answer."""
     call_timeout: float = 30.0
     """Deadline of Hello, Heartbeat and FinishTask, and of each fetching of a token, whatever call it is for."""
     poll_timeout: float = 90.0

@@ -1,16 +1,15 @@
 """Keeps each connector's snapshots on disk, off the event loop, until C1 asks for them.
 
-A new snapshot does not replace the older file: an upload of the older one may still be reading it. Whoever staged
-both releases the older one. The files are a cache: what counts is the status, which names the snapshot by its hash.
-A file whose hash is another's is not restored.
+Whoever stages a new snapshot removes the older file at once: an upload of it has the file open and reads on. The files
+are a cache: what counts is the status, which names the snapshot by its hash. A file of another hash is not restored.
 """
 
 import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from io import BufferedReader
 from itertools import count
@@ -24,7 +23,13 @@ from buildkite_connector.c1z.reader import read_sync_run
 from buildkite_connector.c1z.writer import write_snapshot
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.scope import SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import (
+    OpenSnapshot,
+    StagedSnapshot,
+    SyncID,
+    snapshot_changed,
+    snapshot_unreadable,
+)
 from buildkite_connector.process.files import ReplacedError, check_directory, open_verified, remove
 from buildkite_connector.timing.clock import Clock, SystemClock
 
@@ -64,25 +69,33 @@ class SnapshotStore:
 
         return await _in_thread(write)
 
-    @asynccontextmanager
-    async def derived(
-        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
-    ) -> AsyncIterator[StagedSnapshot]:
-        """What of `whole` is in `scope`, as a snapshot of its own id whose file is removed when the context ends.
+    async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
+        """Open what of `snapshot` is in `scope`, which its scope must include, once its file is seen to be whole.
 
-        The scope of `whole` must include `scope`. `whole` is only read, and only before the context begins.
-        Raises Failure; cancelled, it behaves like `stage`.
+        A narrower file is written beside it and has no name any more when it is open. Raises Failure SNAPSHOT_INVALID
+        when the file is not the staged one, STORAGE_FAILED when it cannot be read. Cancelled, it does not wait for the
+        thread, which stops and clears up by itself.
         """
-        path = whole.path.with_name(f"{whole.path.stem}-{next(self._derivations)}{_DERIVED}")
+        path = snapshot.path.with_name(f"{snapshot.path.stem}-{next(self._derivations)}{_DERIVED}")
+        stop = Event()
 
-        def write(*, stopped: Callable[[], bool]) -> StagedSnapshot:
-            return derive_snapshot(whole, path, scope=scope, sync_id=sync_id, stopped=stopped)
+        def narrow() -> OpenSnapshot:
+            try:
+                return _verified(
+                    derive_snapshot(snapshot, path, scope=scope, sync_id=snapshot.sync_id, stopped=stop.is_set)
+                )
+            finally:
+                with suppress(OSError):  # a file that cannot be removed now is removed at the next start
+                    remove(path)
 
+        whole = scope == snapshot.scope
+        opening = asyncio.ensure_future(asyncio.to_thread(_verified, snapshot) if whole else asyncio.to_thread(narrow))
         try:
-            yield await _in_thread(write)
-        finally:
-            with suppress(OSError):  # a file that cannot be removed now is removed at the next start
-                await asyncio.shield(asyncio.to_thread(remove, path))
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            stop.set()
+            opening.add_done_callback(_close)
+            raise
 
     async def restore(self, key: str, sha256: str) -> StagedSnapshot | None:
         """The key's snapshot whose file is whole and has this hash (lower-case hex), else None.
@@ -103,10 +116,10 @@ class SnapshotStore:
 
         return await asyncio.to_thread(find)
 
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        """Remove the snapshot's file, if it is there: nothing will read it any more. Raises Failure."""
+    def remove(self, snapshot: StagedSnapshot) -> None:
+        """Remove the snapshot's file at once, if it is there; whoever has it open reads on. Raises Failure."""
         with translated(snapshot.path, "remove the snapshot"):
-            await asyncio.to_thread(remove, snapshot.path)
+            remove(snapshot.path)
 
     async def discard(self, key: str) -> None:
         """Remove all of the key's snapshots. Raises Failure."""
@@ -150,6 +163,21 @@ def _remove(paths: Iterable[Path]) -> int:
         remove(path)
         removed += 1
     return removed
+
+
+def _verified(snapshot: StagedSnapshot) -> OpenSnapshot:
+    """Blocks. Raises Failure."""
+    try:
+        return OpenSnapshot(snapshot, open_verified(snapshot.path, snapshot.size, snapshot.sha256))
+    except ReplacedError as error:
+        raise snapshot_changed(snapshot, str(error.strerror)) from None
+    except OSError as error:
+        raise snapshot_unreadable(snapshot, error) from error
+
+
+def _close(opening: asyncio.Future[OpenSnapshot]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().file.close()
 
 
 async def _in_thread(write: _Write) -> StagedSnapshot:

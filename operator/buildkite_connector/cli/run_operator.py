@@ -1,6 +1,6 @@
-"""The operator's process: the watch feeds the controller, the scheduler steps connectors, a signal ends them in order.
+"""The operator's process: the watch feeds the controller, each connector acts by itself, a signal ends them in order.
 
-Shutdown: the scheduler stops first, then acting (syncs are cancelled, tasks go back to C1), then the Lease is released,
+Shutdown: first acting ends (syncs are cancelled, tasks go back to C1), then the Lease is released,
 then the watch stops.
 """
 
@@ -18,7 +18,7 @@ from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.leadership import Leadership, end
 from buildkite_connector.cli.signals import signalled_end
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
@@ -33,14 +33,10 @@ from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.timing.clock import SystemClock, system_jitter
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
 
-SECRET_READ_SPACING = 0.2
-"""Seconds between two routine reads of Secrets: at most five a second, however many connectors there are."""
 HELLOS_AT_ONCE = 16
 """Sessions with C1 that say Hello at once, so that a start of many connectors is no storm."""
 
@@ -71,7 +67,6 @@ class OperatorSettings:
 async def run_operator(settings: OperatorSettings, network: Network) -> None:
     """Until SIGTERM or SIGINT. Raises Failure when it cannot start, or its Lease or its watch is lost."""
     clock = SystemClock()
-    scheduler = Scheduler(clock)
     pulse, monitor, ready = Pulse(), LoopMonitor(clock), asyncio.Event()
     reports, leadership = _Reports(), Leadership(settings.leadership, clock)
     gauges = ProcessGauges(
@@ -81,7 +76,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
         watch_age=lambda: clock.monotonic() - pulse.last,
     )
     alive = {
-        "scheduler": heard_lately("the scheduler", lambda: scheduler.last_iteration, clock),
+        "loop": heard_lately("the event loop", lambda: monitor.last, clock),
         "watch": heard_lately("the watch", lambda: pulse.last, clock),
     }
     schema = ServedSchema()
@@ -104,9 +99,8 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 buildkite=buildkite.client,
                 c1=c1.connect,
                 store=SnapshotStore(settings.data_directory, clock),
-                scheduler=scheduler,
                 clock=clock,
-                waits=Waits(system_jitter(), Turns(SECRET_READ_SPACING)),
+                jitter=system_jitter(),
                 sync_slots=Slots(settings.concurrency, shared=settings.shared),
                 check_slots=Slots(settings.concurrency, shared=settings.shared),
                 hello_slots=Slots(HELLOS_AT_ONCE, shared=settings.shared),
@@ -117,7 +111,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             sightings = Sightings(controller)
             watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
             watching = group.create_task(run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse))
-            acting = group.create_task(scheduler.run())
+            rereading = group.create_task(reread_secrets(controller.connectors, clock))
             monitoring = group.create_task(monitor.run())
 
             async def lead() -> None:
@@ -129,12 +123,11 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             with signalled_end() as signalled:
                 waiting = group.create_task(signalled.wait())
                 try:
-                    await asyncio.wait({waiting, watching, acting}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     logger.info("the operator is shutting down")
-                    for task in (waiting, monitoring, acting):
+                    for task in (waiting, monitoring, rereading):
                         task.cancel()
-                    await asyncio.wait({acting})
                     await end(leading)
                     await controller.close()
                     stop.set()

@@ -1,6 +1,6 @@
 """Service mode: one connector in one process, without a cluster, in place of the vendor's connector.
 
-Shutdown: the scheduler stops first, then the connector (its sync is cancelled, tasks go back to C1).
+At shutdown the connector's sync is cancelled and its tasks go back to C1.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from buildkite_connector.c1 import C1, C1Client, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.service_settings import ServiceSettings
 from buildkite_connector.cli.signals import signalled_end
-from buildkite_connector.connector.connector import Connector
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.events import EventType, draft_events
@@ -32,15 +31,10 @@ from buildkite_connector.service.state import StateFile, StatusLog
 from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.timing.clock import SystemClock, system_jitter
-from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 
 logger = logging.getLogger(__name__)
-
-READ_SPACING = 0.2
-"""Seconds between two routine reads of the configuration file, should it be read that often."""
 
 
 @dataclass(slots=True)
@@ -107,8 +101,8 @@ async def run_service(
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
     """
     clock, begun = SystemClock(), _Begun()
-    scheduler, monitor = Scheduler(clock), LoopMonitor(clock)
-    heard = heard_lately("the scheduler", lambda: scheduler.last_iteration, clock)
+    monitor = LoopMonitor(clock)
+    heard = heard_lately("the event loop", lambda: monitor.last, clock)
     health = Health(begun.status, heard, clock.now)
     begun_check = {"connector": health.not_ready}
     gauges = ProcessGauges(
@@ -120,7 +114,7 @@ async def run_service(
     async with serve_health(settings.health, health):
         with open_telemetry(variables, network, gauges) as telemetry:
             async with (
-                serve(settings.http_address, {"scheduler": heard}, begun_check, telemetry.scrape),
+                serve(settings.http_address, {"loop": heard}, begun_check, telemetry.scrape),
                 open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
                 open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
@@ -129,9 +123,8 @@ async def run_service(
                     buildkite=buildkite.client,
                     c1=first_hello.connect,
                     store=SnapshotStore(directory, clock),
-                    scheduler=scheduler,
                     clock=clock,
-                    waits=Waits(system_jitter(), Turns(READ_SPACING)),
+                    jitter=system_jitter(),
                     sync_slots=Slots(1, shared=False),
                     check_slots=Slots(1, shared=False),
                     hello_slots=Slots(1, shared=False),
@@ -140,7 +133,7 @@ async def run_service(
                     most_tasks=settings.most_tasks,
                 )
                 begun.connector = await _begin(settings, directory, environment)
-                await _run(begun.connector, scheduler, monitor, first_hello)
+                await _run(begun.connector, clock, monitor, first_hello)
                 return first_hello.failure
 
 
@@ -155,7 +148,7 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     desired = DesiredState(settings.generation(), spec, source, accept_shrink=settings.accept_shrink)
     sink = StatusLog(spec.host_id, state, partial(_log_transitions, spec.host_id))
     connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
-    environment.scheduler.add(connector)
+    connector.start()
     logger.info(
         "the service is ready",
         extra={
@@ -167,19 +160,19 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     return connector
 
 
-async def _run(connector: Connector, scheduler: Scheduler, monitor: LoopMonitor, first_hello: FirstHello) -> None:
+async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_hello: FirstHello) -> None:
     """Until a signal, or until C1 refuses the first Hello."""
     async with asyncio.TaskGroup() as group:
-        acting, monitoring = group.create_task(scheduler.run()), group.create_task(monitor.run())
+        monitoring = group.create_task(monitor.run())
+        rereading = group.create_task(reread_secrets(lambda: [connector], clock))
         with signalled_end() as signalled:
             ends = {group.create_task(signalled.wait()), group.create_task(first_hello.refused.wait())}
             try:
-                await asyncio.wait({*ends, acting}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 logger.info("the service is shutting down")
-                for task in (*ends, monitoring, acting):
+                for task in (*ends, monitoring, rereading):
                     task.cancel()
-                await asyncio.wait({acting})
                 await connector.close(discard=False)
 
 

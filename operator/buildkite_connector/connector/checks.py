@@ -1,8 +1,8 @@
 """Checks whether a connector can work: its spec, its Secret, Buildkite's token. C1 is checked by its session."""
 
-from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.schedule import check_schedule
@@ -21,16 +21,14 @@ async def check(
         check_schedule(desired.spec.schedule)
         credentials = await desired.credentials.read()
     except Failure as failure:
-        return CheckResult(generation, request, None, failure=failure)
+        return CheckResult(generation, request, None, failure=failure, full=full)
     if not full and credentials == known:
-        return CheckResult(generation, request, credentials)
+        return CheckResult(generation, request, credentials, full=full)
     try:
         found = await _ask_buildkite(key, desired, credentials, environment)
     except Failure as failure:
         missing = failure.missing if isinstance(failure, ScopesMissing) else ()
-        return CheckResult(
-            generation, request, credentials, missing_scopes=missing, failure=failure, asked_buildkite=True
-        )
+        return CheckResult(generation, request, credentials, None, missing, failure, full=full, asked_buildkite=True)
     write_failure = await _check_writing(key, desired, credentials, found, environment)
     missing = write_failure.missing if isinstance(write_failure, ScopesMissing) else ()
     return CheckResult(
@@ -39,6 +37,7 @@ async def check(
         credentials,
         found,
         missing_scopes=missing,
+        full=full,
         asked_buildkite=True,
         write_failure=write_failure and write_failure.without_traceback(),
     )

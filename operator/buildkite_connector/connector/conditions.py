@@ -1,317 +1,191 @@
-"""Derives the conditions and the phase that people and machines read. Pure.
+"""Derives the conditions and the phase from a connector's state. Pure.
 
 Condition semantics follow the Kubernetes API conventions and kstatus.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import replace
 
 from buildkite_connector.connector.membership_transitions import blocked_writing
-from buildkite_connector.connector.records import undelivered
 from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.sight import sees_less, unprotected
-from buildkite_connector.connector.state import ConnectorState, SyncPhase
+from buildkite_connector.connector.state import ConnectorState, host_id_taken
 from buildkite_connector.connector.token_expiry import expires_soon
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.status import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    ConnectorStatus,
-    DeliveryRecord,
-    Phase,
-    Trigger,
-)
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
 from buildkite_connector.timing.clock import Instant
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionValue:
-    """A condition before it has a time and a generation."""
-
-    status: ConditionStatus
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a session knows of itself now: the input of `describe`.
-
-    `token_accepted`, `client_accepted`: Buildkite took the token, C1 the client, in this process. The failures are
-    the newest of their kind, None when well.
-    `progressing` is the sentence on what goes on towards Ready, None when nothing does;
-    `held`: why the staged snapshot must not go out; `shrunk`: what it lost although it may; `awaiting_task`: it waits
-    for C1. `provisions`: memberships may be changed, but for `write_failure`.
-    `secret_is_late`: the missing Secret may still be on its way. `token_expires`: soon, as a sentence; `sees_less` and
-    `unprotected`: what `sight` tells. `stale_credentials`: why those in use may be old.
-    """
-
-    generation: int
-    suspended: bool = False
-    syncing: bool = False
-    progressing: str | None = None
-    token_accepted: bool = False
-    client_accepted: bool = False
-    preflight_failure: Failure | None = None
-    c1_failure: Failure | None = None
-    sync_failure: Failure | None = None
-    delivery_failure: Failure | None = None
-    held: str | None = None
-    shrunk: str | None = None
-    token_expires: str | None = None
-    sees_less: str | None = None
-    unprotected: str | None = None
-    awaiting_task: bool = False
-    provisions: bool = False
-    write_failure: Failure | None = None
-    secret_is_late: bool = False
-    stale_credentials: Failure | None = None
-
 
 CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
 CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
+CHECKING = "Checking the credentials with Buildkite and C1."
 TOKEN_ACCEPTED = "Buildkite accepts the API token."  # noqa: S105
 _TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_AMBIGUOUS})
-CHECKING = "Checking the credentials with Buildkite and C1."
+
+Verdict = tuple[ConditionStatus, Reason, str]
+"""A condition before it has a generation and a time."""
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
 
 def derive_status(state: ConnectorState, now: Instant) -> ConnectorStatus:
-    """The status of a connector in this state."""
-    records, check = state.records, state.check
-    organization, expires = records.organization, records.token_expires_at
-    if check.preflight is not None:
-        organization, expires = check.preflight.organization, check.preflight.token.expires_at
-    known = (organization, expires, check.missing_scopes)
-    if known != (records.organization, records.token_expires_at, records.missing_scopes):
-        records = replace(
-            records, organization=organization, token_expires_at=expires, missing_scopes=check.missing_scopes
-        )
-    return describe(find(state, now), records, now.wall)
-
-
-def find(state: ConnectorState, now: Instant) -> Findings:
-    """What the state means for people: the input of `describe`."""
-    desired, running = state.desired, state.sync is not None and state.sync.phase is not SyncPhase.QUEUED
-    hold = loss = None
-    if state.staged is not None:
-        hold = held(state.records, state.staged, desired.spec.max_drop_percent, desired.accept_shrink)
-        loss = shrunk(state.records, state.staged, desired.accept_shrink)
-    preflight = state.check.preflight
-    provisions = desired.spec.provisioning.enabled and desired.spec_error is None
-    return Findings(
-        generation=desired.generation,
-        suspended=desired.spec.suspend,
-        syncing=running,
-        progressing=_progress(state, running=running),
-        token_accepted=preflight is not None,
-        client_accepted=state.c1.greeted,
-        preflight_failure=state.blocked_by if state.blocked_by is not state.c1.failure else state.check.failure,
-        c1_failure=state.c1.failure,
-        sync_failure=state.sync_failure,
-        delivery_failure=state.delivery_failure,
-        held=hold,
-        shrunk=loss,
-        token_expires=expires_soon(preflight.token.expires_at, now.wall) if preflight is not None else None,
-        sees_less=sees_less(state.records.token_access),
-        unprotected=unprotected(state),
-        awaiting_task=undelivered(state.records),
-        provisions=provisions,
-        write_failure=blocked_writing(state) if provisions else None,
-        secret_is_late=state.secret_is_late(now),
-        stale_credentials=state.stale_credentials(now),
-    )
-
-
-def _progress(state: ConnectorState, *, running: bool) -> str | None:
-    if running and state.sync is not None and state.sync.trigger is Trigger.CHANGE:
-        return CHANGE_SYNCS
-    if not state.outdated:
-        return None
-    return CHECKING if not state.checked and state.check.failure is None else CHANGE_WAITS
-
-
-def describe(findings: Findings, records: ConnectorStatus, now: datetime) -> ConnectorStatus:
-    """`records` with phase, conditions and generation as the findings have them.
+    """The records of this state with its phase and conditions.
 
     A condition keeps its transition time while its status is the same.
     """
-    verdicts = judge(findings, records)
-    before = {each.type: each for each in records.conditions}
+    records, preflight = state.records, state.check.preflight
+    token, organization = replace(records.token, missing_scopes=state.check.missing_scopes), records.organization
+    if preflight is not None:
+        token, organization = replace(token, expires_at=preflight.token.expires_at), preflight.organization
+    view, generation = _View(state, now), state.desired.generation
+    since = {(each.type, each.status): each.last_transition_time for each in records.conditions}
     conditions = tuple(
-        Condition(
-            kind,
-            verdict.status,
-            verdict.reason,
-            verdict.message,
-            findings.generation,
-            before[kind].last_transition_time if kind in before and before[kind].status is verdict.status else now,
-        )
-        for kind, verdict in verdicts.items()
+        Condition(kind, *verdict, generation, last_transition_time=since.get((kind, verdict[0]), now.wall))
+        for kind, verdict in view.conditions()
     )
     return replace(
         records,
-        observed_generation=findings.generation,
-        phase=_phase(findings, records, verdicts[ConditionType.READY]),
+        observed_generation=generation,
+        phase=view.phase(),
         conditions=conditions,
+        organization=organization,
+        token=token,
     )
 
 
-def judge(findings: Findings, records: ConnectorStatus) -> Mapping[ConditionType, ConditionValue]:
-    """Each condition's verdict; Reconciling and Stalled are there only while true."""
-    verdicts = {
-        ConditionType.CREDENTIALS_VALID: _credentials(findings),
-        ConditionType.SYNCED: _synced(findings, records),
-        ConditionType.DELIVERED: _delivered(findings, records),
-    }
-    ready = _ready(findings, verdicts)
-    result = {ConditionType.READY: ready, **verdicts}
-    if findings.provisions:
-        result[ConditionType.PROVISIONING_READY] = _provisioning_ready(findings)
-    blocking = _blocking(findings)
-    if findings.suspended:
-        return result
-    if blocking is not None and _is_stalled(findings, blocking):
-        result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, blocking.reason, blocking.message)
-    elif findings.held is not None:
-        result[ConditionType.STALLED] = ConditionValue(ConditionStatus.TRUE, Reason.SHRINK_HELD, findings.held)
-    elif blocking is not None:
-        result[ConditionType.RECONCILING] = ConditionValue(ConditionStatus.TRUE, Reason.RETRYING, blocking.message)
-    elif ready.status is not ConditionStatus.TRUE or findings.progressing:
-        result[ConditionType.RECONCILING] = ConditionValue(
-            ConditionStatus.TRUE,
-            Reason.SYNCING if findings.syncing else Reason.PENDING,
-            findings.progressing or ready.message,
+class _View:
+    """One state at one moment, as people and machines are to see it."""
+
+    def __init__(self, state: ConnectorState, now: Instant) -> None:
+        self.state, self.now = state, now
+        desired, staged = state.desired, state.staged
+        self.syncing = state.sync is not None
+        self.progress = self._progress()
+        self.held = self.shrunk = None
+        if staged is not None:
+            self.held = held(state.records, staged, desired.spec.max_drop_percent, desired.accept_shrink)
+            self.shrunk = shrunk(state.records, staged, desired.accept_shrink)
+        self.preflight_failure = state.check.failure
+        if self.preflight_failure is None and state.host_id_holder is not None:
+            self.preflight_failure = host_id_taken(state.host_id_holder, desired.spec.host_id)
+        self.stale = state.stale_credentials(now)
+        self.blocking = (  # the one to report first: without credentials nothing else matters
+            self.preflight_failure or state.sync_failure or state.c1.failure or state.delivery_failure or self.stale
         )
-    return result
+        self.late = state.secret_is_late(now)
+        self.stalled = self.blocking is not None and self.blocking.remedy is not Remedy.RETRY and not self.late
+        self.credentials, self.synced = self._credentials(), self._synced()
+        self.ready = self._ready()
+
+    def conditions(self) -> Iterator[tuple[ConditionType, Verdict]]:
+        """Ready comes first; Reconciling and Stalled are there only while true."""
+        desired = self.state.desired
+        yield ConditionType.READY, self.ready
+        yield ConditionType.CREDENTIALS_VALID, self.credentials
+        yield ConditionType.SYNCED, self.synced
+        yield ConditionType.DELIVERED, self._delivered()
+        if desired.spec.provisioning.enabled and desired.spec_error is None:
+            yield ConditionType.PROVISIONING_READY, self._provisioning_ready()
+        if desired.spec.suspend:
+            return
+        if self.blocking is not None and self.stalled:
+            yield ConditionType.STALLED, (TRUE, self.blocking.reason, self.blocking.message)
+        elif self.held is not None:
+            yield ConditionType.STALLED, (TRUE, Reason.SHRINK_HELD, self.held)
+        elif self.blocking is not None:
+            yield ConditionType.RECONCILING, (TRUE, Reason.RETRYING, self.blocking.message)
+        elif self.ready[0] is not TRUE or self.progress:
+            reason = Reason.SYNCING if self.syncing else Reason.PENDING
+            yield ConditionType.RECONCILING, (TRUE, reason, self.progress or self.ready[2])
+
+    def phase(self) -> Phase:
+        if self.state.desired.spec.suspend:
+            return Phase.SUSPENDED
+        if self.syncing:
+            return Phase.SYNCING
+        if self.ready[0] is TRUE:
+            return Phase.CONNECTED
+        if self.ready[0] is UNKNOWN or self.late:
+            return Phase.PENDING
+        return Phase.ERROR if self.stalled or self.state.records.last_sync is None else Phase.DEGRADED
+
+    def _progress(self) -> str | None:
+        """The sentence on what goes on towards Ready, None when nothing does."""
+        state = self.state
+        if self.syncing and state.sync is not None and state.sync.trigger is Trigger.CHANGE:
+            return CHANGE_SYNCS
+        if not state.outdated:
+            return None
+        return CHECKING if not state.checked and state.check.failure is None else CHANGE_WAITS
+
+    def _credentials(self) -> Verdict:
+        c1, preflight = self.state.c1, self.state.check.preflight
+        failure = self.preflight_failure
+        for other in (c1.failure, self.state.sync_failure):
+            if failure is None and other is not None and other.remedy is Remedy.CREDENTIALS:
+                failure = other
+        if failure is not None and failure.reason in _TOKEN_IS_GOOD:
+            return UNKNOWN, failure.reason, f"{TOKEN_ACCEPTED} {failure.message}"
+        failure = failure or self.stale
+        if failure is not None:
+            return _verdict(FALSE if failure.remedy is Remedy.CREDENTIALS else UNKNOWN, failure)
+        if not c1.greeted and c1.failure is not None:
+            return _verdict(UNKNOWN, c1.failure)
+        if preflight is None or not c1.greeted:
+            return UNKNOWN, Reason.PENDING, "The credentials have not been checked yet."
+        expires = expires_soon(preflight.token.expires_at, self.now.wall)
+        warnings = [each for each in (expires, sees_less(self.state.records.token.access)) if each is not None]
+        if not warnings:
+            return TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
+        return TRUE, Reason.TOKEN_SEES_LESS if expires is None else Reason.TOKEN_EXPIRES, " ".join(warnings)
+
+    def _synced(self) -> Verdict:
+        last = self.state.records.last_sync
+        if self.state.sync_failure is not None:
+            return _verdict(FALSE, self.state.sync_failure)
+        if last is None:
+            return UNKNOWN, Reason.AWAITING_SYNC, "No sync has finished yet."
+        counts = last.counts
+        counted = f"{counts.accounts} accounts, {counts.teams} teams and {counts.memberships} memberships"
+        return TRUE, Reason.SYNC_SUCCEEDED, f"{counted} in snapshot {last.id}."
+
+    def _delivered(self) -> Verdict:
+        records = self.state.records
+        if self.held is not None:
+            return FALSE, Reason.SHRINK_HELD, self.held
+        failure = self.state.delivery_failure or self.state.c1.failure
+        if failure is not None:
+            return _verdict(FALSE, failure)
+        if records.last_sync is not None and self.state.undelivered:
+            waits = f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync."
+            if self.shrunk is not None:
+                return FALSE, Reason.SHRUNK, f"{self.shrunk} {waits}"
+            return FALSE, Reason.AWAITING_TASK, waits
+        if records.last_delivery is None:
+            return FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet."
+        last = records.last_delivery
+        return TRUE, Reason.DELIVERED, f"C1 took snapshot {last.sync_id} under task {last.task_id}."
+
+    def _provisioning_ready(self) -> Verdict:
+        failure = blocked_writing(self.state)
+        if failure is not None:
+            return _verdict(UNKNOWN if failure.reason is Reason.PENDING else FALSE, failure)
+        works, unknown = "C1's grants and revokes are carried out.", unprotected(self.state)
+        if unknown is not None:
+            return TRUE, Reason.PROTECTED_TEAM_UNKNOWN, f"{works} {unknown}"
+        return TRUE, Reason.READY, works
+
+    def _ready(self) -> Verdict:
+        if self.state.desired.spec.suspend:
+            return FALSE, Reason.SUSPENDED, "spec.suspend is true: no syncs and no contact with C1 until it is false."
+        if self.blocking is not None:
+            return _verdict(FALSE, self.blocking)
+        if self.held is not None:
+            return FALSE, Reason.SHRINK_HELD, self.held
+        if self.synced[0] is self.credentials[0] is TRUE:
+            return TRUE, Reason.READY, self.synced[2]
+        if self.syncing:
+            return UNKNOWN, Reason.SYNCING, "The first sync is under way."
+        return UNKNOWN, Reason.PENDING, self.progress or self.synced[2]
 
 
-def _is_stalled(findings: Findings, blocking: Failure | None) -> bool:
-    """Whether only an edit, or new credentials, can help."""
-    return blocking is not None and blocking.remedy is not Remedy.RETRY and not findings.secret_is_late
-
-
-def _blocking(findings: Findings) -> Failure | None:
-    """The one failure to tell first: without credentials nothing else matters."""
-    return (
-        findings.preflight_failure
-        or findings.sync_failure
-        or findings.c1_failure
-        or findings.delivery_failure
-        or findings.stale_credentials
-    )
-
-
-def _credentials(findings: Findings) -> ConditionValue:
-    failure = findings.preflight_failure
-    if failure is None and findings.c1_failure and findings.c1_failure.remedy is Remedy.CREDENTIALS:
-        failure = findings.c1_failure
-    if failure is None and findings.sync_failure and findings.sync_failure.remedy is Remedy.CREDENTIALS:
-        failure = findings.sync_failure
-    if failure is not None and failure.reason in _TOKEN_IS_GOOD:
-        return ConditionValue(ConditionStatus.UNKNOWN, failure.reason, f"{TOKEN_ACCEPTED} {failure.message}")
-    failure = failure or findings.stale_credentials
-    if failure is not None:
-        status = ConditionStatus.FALSE if failure.remedy is Remedy.CREDENTIALS else ConditionStatus.UNKNOWN
-        return ConditionValue(status, failure.reason, failure.message)
-    if not findings.client_accepted and findings.c1_failure is not None:
-        return ConditionValue(ConditionStatus.UNKNOWN, findings.c1_failure.reason, findings.c1_failure.message)
-    if findings.token_accepted and findings.client_accepted:
-        warnings = [each for each in (findings.token_expires, findings.sees_less) if each is not None]
-        if warnings:
-            reason = Reason.TOKEN_EXPIRES if findings.token_expires is not None else Reason.TOKEN_SEES_LESS
-            return ConditionValue(ConditionStatus.TRUE, reason, " ".join(warnings))
-        return ConditionValue(
-            ConditionStatus.TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
-        )
-    return ConditionValue(ConditionStatus.UNKNOWN, Reason.PENDING, "The credentials have not been checked yet.")
-
-
-def _synced(findings: Findings, records: ConnectorStatus) -> ConditionValue:
-    if findings.sync_failure is not None:
-        return ConditionValue(ConditionStatus.FALSE, findings.sync_failure.reason, findings.sync_failure.message)
-    if records.last_sync is None:
-        return ConditionValue(ConditionStatus.UNKNOWN, Reason.AWAITING_SYNC, "No sync has finished yet.")
-    counts = records.last_sync.counts
-    return ConditionValue(
-        ConditionStatus.TRUE,
-        Reason.SYNC_SUCCEEDED,
-        f"{counts.accounts} accounts, {counts.teams} teams and {counts.memberships} memberships"
-        f" in snapshot {records.last_sync.id}.",
-    )
-
-
-def _delivered(findings: Findings, records: ConnectorStatus) -> ConditionValue:
-    if findings.held is not None:
-        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held)
-    failure = findings.delivery_failure or findings.c1_failure
-    if failure is not None:
-        return ConditionValue(ConditionStatus.FALSE, failure.reason, failure.message)
-    if findings.awaiting_task and records.last_sync is not None:
-        waits = f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync."
-        if findings.shrunk is not None:
-            return ConditionValue(ConditionStatus.FALSE, Reason.SHRUNK, f"{findings.shrunk} {waits}")
-        return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_TASK, waits)
-    if records.last_delivery is not None:
-        return ConditionValue(
-            ConditionStatus.TRUE,
-            Reason.DELIVERED,
-            _taken(records.last_delivery),
-        )
-    return ConditionValue(ConditionStatus.FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet.")
-
-
-def _provisioning_ready(findings: Findings) -> ConditionValue:
-    failure = findings.write_failure
-    if failure is None:
-        reason = Reason.READY if findings.unprotected is None else Reason.PROTECTED_TEAM_UNKNOWN
-        also = f" {findings.unprotected}" if findings.unprotected is not None else ""
-        return ConditionValue(ConditionStatus.TRUE, reason, f"C1's grants and revokes are carried out.{also}")
-    status = ConditionStatus.UNKNOWN if failure.reason is Reason.PENDING else ConditionStatus.FALSE
-    return ConditionValue(status, failure.reason, failure.message)
-
-
-def _taken(delivery: DeliveryRecord) -> str:
-    taken = f"C1 took snapshot {delivery.sync_id} under task {delivery.task_id}."
-    if not delivery.engine_asked:
-        return taken
-    return f"{taken} It asked for the {delivery.engine_asked} form and got sqlite, which is what this connector writes."
-
-
-def _ready(findings: Findings, verdicts: Mapping[ConditionType, ConditionValue]) -> ConditionValue:
-    if findings.suspended:
-        return ConditionValue(
-            ConditionStatus.FALSE,
-            Reason.SUSPENDED,
-            "spec.suspend is true: no syncs and no contact with C1 until it is false.",
-        )
-    blocking = _blocking(findings)
-    if blocking is not None:
-        return ConditionValue(ConditionStatus.FALSE, blocking.reason, blocking.message)
-    if findings.held is not None:
-        return ConditionValue(ConditionStatus.FALSE, Reason.SHRINK_HELD, findings.held)
-    synced = verdicts[ConditionType.SYNCED]
-    if (
-        synced.status is ConditionStatus.TRUE
-        and verdicts[ConditionType.CREDENTIALS_VALID].status is ConditionStatus.TRUE
-    ):
-        return ConditionValue(ConditionStatus.TRUE, Reason.READY, synced.message)
-    if findings.syncing:
-        return ConditionValue(ConditionStatus.UNKNOWN, Reason.SYNCING, "The first sync is under way.")
-    return ConditionValue(ConditionStatus.UNKNOWN, Reason.PENDING, findings.progressing or synced.message)
-
-
-def _phase(findings: Findings, records: ConnectorStatus, ready: ConditionValue) -> Phase:
-    if findings.suspended:
-        return Phase.SUSPENDED
-    if findings.syncing:
-        return Phase.SYNCING
-    if ready.status is ConditionStatus.TRUE:
-        return Phase.CONNECTED
-    if ready.status is ConditionStatus.UNKNOWN:
-        return Phase.PENDING
-    if findings.secret_is_late:
-        return Phase.PENDING
-    stalled = _is_stalled(findings, _blocking(findings))
-    return Phase.ERROR if stalled or records.last_sync is None else Phase.DEGRADED
+def _verdict(status: ConditionStatus, failure: Failure) -> Verdict:
+    return status, failure.reason, failure.message

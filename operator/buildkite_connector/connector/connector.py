@@ -1,59 +1,71 @@
-"""Runs one connector: performs what `decisions` asks for and applies `transitions` to the state.
+"""Runs one connector: performs what `decisions` answers and applies `transitions` to the state.
 
 It knows nothing of Kubernetes: the operator and the tests run the same connector, each with its own ports and clock.
-Every action is a task that ends in one transition; nothing is awaited between reading and writing the state.
+A check, a sync and the session with C1 are tasks of their own, at most one of each. Nothing is awaited between reading
+and writing the state.
 """
 
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
-from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import (
-    Action,
-    Answer,
-    AskToReadSecret,
-    CancelSync,
-    CheckCredentials,
-    CloseC1,
-    Discard,
-    OpenC1,
-    QueueSync,
-    Refuse,
-    Restore,
-)
-from buildkite_connector.connector.c1_session import C1SessionHolder
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide, wake_at
+from buildkite_connector.connector.decisions import (
+    answer,
+    check_due,
+    next_look,
+    reread_at,
+    session_due,
+    session_over,
+    why_cancel,
+    why_sync,
+)
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age
 from buildkite_connector.connector.memberships import Memberships
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
-from buildkite_connector.connector.state import ConnectorState, DesiredState, accepted_by_c1, claimed_identity
-from buildkite_connector.connector.status_hold import hold_status
+from buildkite_connector.connector.state import (
+    C1Identity,
+    ConnectorState,
+    DesiredState,
+    accepted_by_c1,
+    claimed_identity,
+)
 from buildkite_connector.connector.status_writer import StatusWriter
+from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.failure import Failure, internal_error
 from buildkite_connector.model.snapshot import StagedSnapshot
-from buildkite_connector.model.spec import ConnectorKey, namespace_of
+from buildkite_connector.model.spec import ConnectorKey, Credentials, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.timing.clock import Instant, instant
+from buildkite_connector.tasks.ports import SessionPorts
+from buildkite_connector.tasks.session import C1Session
+from buildkite_connector.timing.backoff import Backoff
+from buildkite_connector.timing.clock import Clock, Instant, instant
+from buildkite_connector.timing.slots import RoundRobin
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 0.0
-AFTER_ERROR_SECONDS = 1.0
+AFTER_ERROR = Backoff(first=1.0, cap=300.0)
+"""Before a connector whose step failed unexpectedly is stepped again."""
+READS_APART = 0.2
+"""Seconds between two routine reads of Secrets: at most five a second, however many connectors there are."""
+LOOK_SECONDS = 2.0
+"""How often to look which Secrets are due."""
 MOST_ROUNDS = 5
-"""How often `decide` is asked in one step: an action that fails at once makes others due."""
+"""How often one step looks what is due: what fails at once makes other things due."""
+RESTORE, CHECK, SYNC, C1 = "restore", "check", "sync", "C1"
+"""Names of a connector's tasks."""
 
 
 class Connector:
-    """One connector; an activity of the scheduler.
+    """One connector: its state, its running tasks, and one timer for the next time that something is due.
 
     `restored` is the newest status that another process left, None for a new resource; `created` is when the
     resource was made (RFC 3339), for the case that two connectors are one to C1.
@@ -69,33 +81,43 @@ class Connector:
         created: str = "",
     ) -> None:
         self.name = str(key)
-        self._key = key
+        self.key = key
         self._age = Age(created, key)
         self._env = environment
-        self._state = transitions.begin(desired, restored, instant(self._env.clock))
-        self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.waits.jitter)
-        self._c1_known = restored is not None and restored.last_sync is not None
-        self._wake: float | None = AT_ONCE
-        self._running: set[asyncio.Task[None]] = set()
-        self._sync: asyncio.Task[None] | None = None
-        self._closing_c1: asyncio.Task[None] | None = None
+        now = instant(self._env.clock)
+        self._state = transitions.begin(desired, restored, now)
+        self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.jitter)
+        self._left = restored.last_sync if restored is not None else None
+        self._left_serves = restored is not None and transitions.still_serves(desired, restored, now)
+        self._c1_known = self._left is not None
+        self._timer: asyncio.TimerHandle | None = None
+        self._errors = 0
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
-        self._session = C1SessionHolder(key, environment, self._deliveries, self._memberships, self)
-        self._closed = False
+        self._started = self._closed = False
 
-    # What the scheduler and the controller call
+    # What the process calls
 
     @property
     def status(self) -> ConnectorStatus:
         return self._state.records
 
-    def due(self) -> float | None:
-        """When to step next, in monotonic seconds; None: not until something happens."""
-        return self._wake
+    def start(self) -> None:
+        """Begin to act, once the snapshot that a former process staged is taken up. A closed connector does not."""
+        if not self._closed:
+            self._start(RESTORE, self._restore())
 
-    def step(self) -> None:
-        self._apply(lambda state, _: state)
+    @property
+    def reread_at(self) -> float | None:
+        """When to read the Secret again, in monotonic seconds; None while there is no need."""
+        idle = self._started and not self._closed and CHECK not in self._running
+        return reread_at(self._state) if idle else None
+
+    def reread(self) -> None:
+        """Read the Secret again; ask Buildkite when its content is another."""
+        if self.reread_at is not None:
+            self._start(CHECK, self._check(full=False), transitions.check_ended)
 
     def update(self, desired: DesiredState) -> None:
         """Take a new desired state; the same one again costs nothing."""
@@ -107,211 +129,253 @@ class Connector:
     async def close(self, *, discard: bool) -> None:
         """End it: the sync is cancelled, tasks go back to C1. `discard`: the staged files go too. Raises Failure."""
         self._closed = True
-        self._env.scheduler.remove(self)
-        self._env.host_ids.release(self._key)
-        self._session.hurry()
-        ending = self._running - {self._closing_c1}
+        self._set_timer(None)
+        self._env.host_ids.release(self.key)
+        await asyncio.sleep(0)  # a session that was opened just now begins: one that never ran would not close
+        ending = set(self._running.values())
         for task in ending:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
-        if self._closing_c1 is not None:
-            await asyncio.wait({self._closing_c1})
-        await self._session.close()
         await self._writer.close()
         if discard:
-            await self._env.store.discard(self._key)
+            await self._env.store.discard(self.key)
 
     # What the session with C1 calls
 
     def c1_greeted(self) -> None:
-        self._apply(lambda state, _: on_credentials.c1_greeted(state))
+        self._apply(lambda state, _: transitions.c1_greeted(state))
 
     def c1_answered(self) -> None:
         if self._state.c1.failure is not None:
-            self._apply(lambda state, _: on_credentials.c1_answered(state))
+            self._apply(lambda state, _: transitions.c1_answered(state))
 
     def c1_failed(self, failure: Failure) -> None:
-        self._apply(lambda state, now: on_credentials.c1_failed(state, failure, now, self._env.waits))
+        self._apply(lambda state, now: transitions.c1_failed(state, failure, now))
 
-    # The loop: one transition, then whatever it makes due
+    # One step: one transition, then whatever it makes due
+
+    def _step(self) -> None:
+        """Look at what is due now. An error here is logged by `_apply` and stops no other connector."""
+        with suppress(Exception):
+            self._apply(lambda state, _: state)
+
+    def _set_timer(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if seconds is not None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), self._step)
 
     def _apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
-        """The only place that changes the state. A connector that is closed begins nothing any more.
+        """Change the state and do what follows. A connector that is closed begins nothing any more.
 
-        An error is the caller's, and the next step comes soon all the same.
+        An error is the caller's, and the next step comes soon all the same; the first of several in a row is logged.
         """
-        now = instant(self._env.clock)
         try:
-            self._change(transition, now)
+            self._change(transition, instant(self._env.clock))
         except Exception:
-            self._wake = now.monotonic + AFTER_ERROR_SECONDS
-            self._env.scheduler.wake(self)
+            self._errors += 1
+            if self._errors == 1:
+                logger.exception("a step failed unexpectedly", extra={"connector": self.name})
+            self._set_timer(AFTER_ERROR.longest(self._errors))
             raise
+        self._errors = 0
 
     def _change(self, transition: Callable[[ConnectorState, Instant], ConnectorState], now: Instant) -> None:
+        staged = self._state.staged
         self._state = transition(self._state, now)
+        if staged is not None and self._state.staged is not staged:
+            self._remove(staged)
+        if not self._started:
+            return
         if not self._closed:
             self._claim_host_id()
-            self._begin_all(now)
-        if not hold_status(self._state, now):
+            self._begin_and_end(now)
+        if now.monotonic >= self._state.status_held_until:
             self._state = replace(self._state, records=derive_status(self._state, now))
             self._writer.write(self._state.records)
         self._memberships.state_changed()
-        self._wake = wake_at(self._state, now)
-        self._env.scheduler.wake(self)
+        look = next_look(self._state, now)
+        self._set_timer(None if look is None else look - now.monotonic)
 
-    def _begin_all(self, now: Instant) -> None:
-        for _ in range(MOST_ROUNDS):
-            actions = decide(self._state, now)
-            if not actions:
-                return
-            for action in actions:
-                self._begin(action, now)
-        logger.error("decisions do not settle", extra={"connector": self.name, "actions": repr(actions)})
+    def _remove(self, snapshot: StagedSnapshot) -> None:
+        """The snapshot serves no more tasks; those that have its file open read it to the end."""
+        try:
+            self._env.store.remove(snapshot)
+        except Failure as failure:
+            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
 
     def _claim_host_id(self) -> None:
         host_ids = self._env.host_ids
-        host_ids.claim(self._age, claimed_identity(self._state), self.step, accepted_by_c1(self._state))
-        holder = host_ids.holder(self._key)
+        host_ids.claim(self._age, claimed_identity(self._state), self._step, accepted_by_c1(self._state))
+        holder = host_ids.holder(self.key)
         if holder != self._state.host_id_holder:
-            self._state = on_credentials.holder_changed(self._state, holder)
+            self._state = replace(self._state, host_id_holder=holder)
 
-    def _begin(self, action: Action, now: Instant) -> None:
-        """Mark the action begun in the state and start it."""
-        logger.debug("begins", extra={"connector": self.name, "action": repr(action)})
-        state = self._state
-        match action:
-            case Restore(sha256=sha256):
-                self._state = transitions.restore_started(state)
-                self._start(on_credentials.RESTORE, self._restore(sha256))
-            case CheckCredentials(full=full):
-                self._state = on_credentials.check_started(state, now, full=full)
-                self._start(on_credentials.CHECK, self._check(full=full))
-            case AskToReadSecret():
-                self._state = on_credentials.secret_read_asked(state)
-                self._env.waits.reads.ask(namespace_of(self._key), self._key, self._read_secret)
-            case OpenC1():
-                self._open_c1(action, now)
-            case CloseC1(finish_uploads=finish_uploads):
-                self._state = on_credentials.c1_closing(state, now)
-                self._closing_c1 = self._start("close C1", self._close_c1(finish_uploads=finish_uploads))
-            case QueueSync():
-                self._state = transitions.sync_queued(state, now)
-                self._sync = self._start("sync", self._run_sync())
-            case CancelSync(why=why):
-                self._state = transitions.sync_cancelling(state)
-                logger.info("sync cancelled", extra={"connector": self.name, "why": why})
-                if self._sync is not None:
-                    self._sync.cancel()
-            case Answer(task=task, snapshot=snapshot):
-                self._state = transitions.delivery_started(transitions.request_ended(state, task), task, snapshot)
-                self._deliveries.answer(action)
-            case Refuse(task=task, failure=failure):
-                self._state = transitions.request_ended(state, task)
-                self._deliveries.refuse(task, failure)
-            case Discard(snapshot=snapshot):
-                self._state = transitions.discard_started(state, snapshot)
-                self._start("discard", self._discard(snapshot))
+    def _begin_and_end(self, now: Instant) -> None:
+        for _ in range(MOST_ROUNDS):
+            before = self._state
+            if CHECK not in self._running and check_due(before, now):
+                self._state = transitions.full_check_begun(before, now)
+                self._start(CHECK, self._check(full=True), transitions.check_ended)
+            self._tend_session(now)
+            self._answer_tasks(now)
+            self._tend_sync(now)
+            if self._state is before:
+                return
+        logger.error("a connector does not settle", extra={"connector": self.name})
 
-    def _read_secret(self) -> bool:
-        """It is this connector's turn. Gives False when it does not need it any more."""
-        if self._closed or self._state.check.running_since is not None:
-            return False
-        self._apply(lambda state, _: on_credentials.secret_read_due(state))
-        return self._state.check.running_since is not None
+    def _tend_session(self, now: Instant) -> None:
+        if session_over(self._state):
+            self._state = transitions.c1_closing(self._state, now)
+            if C1 in self._running:
+                asyncio.get_running_loop().call_soon(self._running[C1].cancel)  # it may be the caller
+            else:
+                self._state = transitions.c1_closed(self._state)
+        identity, credentials = session_due(self._state, now), self._state.check.credentials
+        if identity is not None and credentials is not None and C1 not in self._running:
+            self._open_session(identity, credentials, now)
 
-    def _start(self, what: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # Its context is its own: what begins while a task of C1 is handled is no part of that task's trace.
-        task = asyncio.create_task(self._guard(what, work), name=f"{self.name}/{what}", context=contextvars.Context())
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
-
-    async def _guard(self, what: str, work: Coroutine[None, None, None]) -> None:
+    def _open_session(self, identity: C1Identity, credentials: Credentials, now: Instant) -> None:
+        env = self._env
+        self._state = transitions.c1_opened(self._state, identity, now)
         try:
-            await work
-        except Exception as error:
-            logger.exception("an action failed unexpectedly", extra={"connector": self.name})
-            broken, waits = error, self._env.waits
-            self._apply(lambda state, now: on_credentials.failed_unexpectedly(state, what, broken, now, waits))
+            service = env.c1(credentials, self._state.desired.spec)
+        except Failure as failure:
+            self._state = transitions.c1_failed(self._state, failure, now)
+            return
+        ports = SessionPorts(
+            self.name, service, self._deliveries, self._memberships, self, env.clock, env.jitter, env.observer
+        )
+        session = C1Session(
+            ports,
+            lambda: env.hello_slots.slot(namespace_of(self.key)),
+            patient=self._c1_known,
+            provisions=identity.provisions,
+            most_tasks=env.most_tasks,
+        )
+        self._start(C1, session.run(), transitions.c1_closed)
+        self._c1_known = False
 
-    # Actions; each ends in one transition
+    def _answer_tasks(self, now: Instant) -> None:
+        for request in self._state.requests:
+            found = answer(self._state, request, now)
+            if found is not None:
+                self._state = transitions.request_ended(self._state, request.task)
+                self._deliveries.settle(request.task, found)
 
-    async def _restore(self, sha256: str) -> None:
+    def _tend_sync(self, now: Instant) -> None:
+        state, running = self._state, self._running.get(SYNC)
+        if running is None:
+            if state.can_sync and why_sync(state, now) is not None:
+                self._state = replace(state, sync_queued_at=now.monotonic)
+                self._start(SYNC, self._sync(), transitions.sync_ended)
+        elif not running.cancelling() and (why := why_cancel(state, now)) is not None:
+            logger.info("sync cancelled", extra={"connector": self.name, "why": why})
+            running.cancel()
+
+    # The tasks
+
+    def _start(
+        self,
+        what: str,
+        work: Coroutine[None, None, None],
+        ended: Callable[[ConnectorState], ConnectorState] = lambda state: state,
+    ) -> None:
+        """Run one task beside the others of this connector. `ended`: the state when it is over, however it ended."""
+        logger.debug("begins", extra={"connector": self.name, "action": what})
+
+        def over(task: asyncio.Task[None]) -> None:
+            del self._running[what]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("a task failed unexpectedly", exc_info=error, extra={"connector": self.name})
+            if not self._closed:  # the status of a process that ends says that its sync was interrupted
+                self._state = ended(self._state)
+                self._step()
+
+        # Its context is its own: what begins while a task of C1 is handled is no part of that task's trace.
+        task = asyncio.create_task(work, name=f"{self.name}/{what}", context=contextvars.Context())
+        self._running[what] = task
+        task.add_done_callback(over)
+
+    def _share(self) -> float:
+        return self._env.jitter.uniform(0.0, 1.0)
+
+    async def _restore(self) -> None:
+        """Take up what a former process staged, or remove it where it may be outdated; then the first step."""
         staged = None
         try:
-            staged = await self._env.store.restore(self._key, sha256)
+            if self._left is not None and self._left_serves:
+                staged = await self._env.store.restore(self.key, self._left.snapshot.sha256)
+            elif self._left is not None:
+                await self._env.store.discard(self.key)
         except Failure as failure:
             logger.warning("the staged snapshot is lost", extra={"connector": self.name, "error": failure.message})
-        self._apply(lambda state, _: transitions.snapshot_restored(state, staged))
+        except Exception:
+            logger.exception("the staged snapshot could not be restored", extra={"connector": self.name})
+        self._started = True
+        self._state = replace(self._state, staged=staged)
+        self._step()
 
     async def _check(self, *, full: bool) -> None:
-        result = await check(self._key, self._state.desired, self._state.check.credentials, self._env, full=full)
-        before = self._state.check.unread
-        self._apply(lambda state, now: on_credentials.check_finished(state, result, now, self._env.waits))
+        desired, known = self._state.desired, self._state.check.credentials
+        try:
+            result = await check(self.key, desired, known, self._env, full=full)
+        except Exception as error:
+            logger.exception("a check failed unexpectedly", extra={"connector": self.name})
+            failure, request = internal_error(error), desired.sync_request
+            result = CheckResult(desired.generation, request, known, failure=failure, full=full, asked_buildkite=True)
+        before, share = self._state.check.unread, self._share()
+        self._apply(lambda state, now: transitions.check_finished(state, result, now, share))
         unread = self._state.check.unread
         if unread is not None and before is None:
             logger.warning("the Secret cannot be read", extra={"connector": self.name, "error": unread.message})
         elif before is not None and unread is None:
             logger.info("the Secret was read again", extra={"connector": self.name})
 
-    def _open_c1(self, action: OpenC1, now: Instant) -> None:
-        env, credentials = self._env, self._state.check.credentials
-        self._state = on_credentials.c1_opened(self._state, action.identity, now)
-        if credentials is None:
-            return
-        try:
-            service = env.c1(credentials, self._state.desired.spec)
-        except Failure as failure:
-            self._state = on_credentials.c1_failed(self._state, failure, now, env.waits)
-            return
-        self._session.open(
-            service,
-            patient=self._c1_known,
-            provisions=action.identity.provisions,
-            start=lambda work: self._start("C1", work),
-        )
-        self._c1_known = False
-
-    async def _close_c1(self, *, finish_uploads: bool) -> None:
-        try:
-            await self._session.close(finish_uploads=finish_uploads)
-        finally:
-            self._apply(lambda state, _: on_credentials.c1_closed(state))
-
-    async def _run_sync(self) -> None:
-        waits = self._env.waits
-        try:
-            async with self._env.sync_slots.slot(namespace_of(self._key)) as slot:
-                sync_id = self._env.new_sync_id(self._env.clock.now())
-                self._apply(lambda state, now: transitions.sync_admitted(state, sync_id, now))
-                run = self._state.sync
-                if run is None:
-                    return
-                record, staged, covered, sight = await run_sync(
-                    self.name, self._key, run, self._env, self._memberships, slot
-                )
-        except Failure as failure:
-            failed = failure
-            self._apply(lambda state, now: transitions.sync_failed(state, failed, now, waits))
-        except asyncio.CancelledError:
-            if not self._closed:  # the status of a process that ends says that the sync was interrupted
-                self._apply(lambda state, _: transitions.sync_ended(state))
-            raise
-        except Exception as error:
-            logger.exception("a sync failed unexpectedly", extra={"connector": self.name})
-            unexpected = internal_error(error)
-            self._apply(lambda state, now: transitions.sync_failed(state, unexpected, now, waits))
+    async def _sync(self) -> None:
+        share = self._share()
+        async with self._env.sync_slots.slot(namespace_of(self.key)) as slot:
+            sync_id = self._env.new_sync_id(self._env.clock.now())
+            self._apply(lambda state, now: transitions.sync_admitted(state, sync_id, now))
+            run = self._state.sync
+            if run is None:
+                return
+            failure: Failure | None = None
+            try:
+                result = await run_sync(self.name, self.key, run, self._env, self._memberships, slot)
+            except Failure as failed:
+                failure = failed
+            except Exception as error:
+                logger.exception("a sync failed unexpectedly", extra={"connector": self.name})
+                failure = internal_error(error)
+        if failure is not None:
+            self._apply(lambda state, now: transitions.sync_failed(state, run, failure, now, share))
         else:
-            self._apply(
-                lambda state, now: transitions.sync_succeeded(state, record, staged, now, waits, covered, sight)
-            )
+            self._apply(lambda state, now: transitions.sync_succeeded(state, run, result, now, share))
 
-    async def _discard(self, snapshot: StagedSnapshot) -> None:
-        try:
-            await self._env.store.release(snapshot)
-        except Failure as failure:
-            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
-        finally:
-            self._apply(lambda state, _: transitions.discarded(state, snapshot))
+
+async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: Clock) -> None:
+    """Read each connector's Secret again when it is due, until cancelled.
+
+    At most five a second; the namespaces take turns, so that one with few connectors never waits for one with many.
+    """
+    while True:
+        now, due = clock.monotonic(), list[tuple[float, ConnectorKey, Connector]]()
+        for connector in connectors():
+            at = connector.reread_at
+            if at is not None and at <= now:
+                due.append((at, connector.key, connector))
+        turns: RoundRobin[Connector] = RoundRobin()
+        for _, key, connector in sorted(due, key=lambda each: each[:2]):
+            turns.add(namespace_of(key), connector)
+        until = now + LOOK_SECONDS
+        while (now := clock.monotonic()) < until:
+            each = turns.pop()
+            if each is None:
+                await clock.sleep(until - now)
+                break
+            if (at := each.reread_at) is not None and at <= now:
+                each.reread()
+                await clock.sleep(READS_APART)

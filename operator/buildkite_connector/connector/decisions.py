@@ -1,63 +1,98 @@
-"""What a connector must begin or end now. Pure: the same state and moment give the same actions.
+"""What a connector must begin or end now. Pure: the same state and moment give the same answers.
 
-`decide` lists what is missing; once the list is begun, the same state gives an empty list. `wake_at` is the earliest
-time at which `decide` or the reported status may change although nothing happens.
+Each function answers one question; `connector`, which knows what runs already, asks them after every change of the
+state and performs the answers. `next_look` is the earliest time at which an answer, or the reported status, may change
+although nothing happens.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from buildkite_connector.connector.actions import (
-    Action,
-    Answer,
-    AskToReadSecret,
-    CancelSync,
-    CheckCredentials,
-    CloseC1,
-    Discard,
-    OpenC1,
-    QueueSync,
-    Refuse,
-    Restore,
-)
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
     C1Identity,
     C1Phase,
     ConnectorState,
     DesiredState,
-    SecretRead,
     SnapshotRequest,
-    SyncPhase,
     claimed_identity,
     for_task,
 )
-from buildkite_connector.connector.status_hold import hold_ends
 from buildkite_connector.connector.token_expiry import sentence_changes
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.schedule import JITTER, Interval, next_time
 from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
 
 REQUESTS_APART = 10.0
 """Seconds between the begins of two syncs that are requested by annotation; the last request is always honoured."""
-CLOCK_WENT_BACK = timedelta(minutes=1)
-"""The wall clock was set back when the last sync ended later than now by more than this."""
+SECRET_SECONDS = 50.0
+"""Time after which the Secret of a connector that works is read again."""
+INVALID_SECRET_SECONDS = 8.0
+"""The same while it does not work, so that a corrected Secret takes effect within 10 seconds."""
 
 
-def decide(state: ConnectorState, now: Instant) -> list[Action]:
-    """What must be begun or ended now. Empty when all is under way."""
-    return [
-        *_restore(state),
-        *_check(state, now),
-        *_c1(state, now),
-        *_requests(state, now),
-        *_sync(state, now),
-        *_discards(state),
-    ]
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The staged snapshot serves a task, as far as `scope` goes."""
+
+    snapshot: StagedSnapshot
+    scope: SyncScope
+
+
+# The credentials
+
+
+def check_due(state: ConnectorState, now: Instant) -> bool:
+    """Whether to read the Secret and ask Buildkite although the Secret may be the same."""
+    check, desired = state.check, state.desired
+    if desired.spec.suspend:
+        return False
+    unchecked = check.generation != desired.generation
+    asked_again = state.check_requested and now.monotonic >= _next_requested_check(state)
+    failed = check.failure is not None or check.write_failure is not None
+    return unchecked or asked_again or (failed and check.full_due <= now.monotonic)
+
+
+def reread_at(state: ConnectorState) -> float | None:
+    """When to read the Secret again, in monotonic seconds; None while suspended, or while a check is due anyway."""
+    check, desired = state.check, state.desired
+    if desired.spec.suspend or check.generation != desired.generation:
+        return None
+    well = state.blocked_by is None and check.unread is None
+    return check.read_at + max(SECRET_SECONDS if well else INVALID_SECRET_SECONDS, check.read_wait)
+
+
+def _next_requested_check(state: ConnectorState) -> float:
+    return max(state.sync_blocked_until, state.check.requested_at + REQUESTS_APART)
+
+
+# The session with C1
+
+
+def session_over(state: ConnectorState) -> bool:
+    """Whether to close the session: it has ended, or is not the wanted identity's."""
+    c1 = state.c1
+    return c1.phase is C1Phase.OPEN and (c1.ended or c1.identity != _wanted_identity(state))
+
+
+def session_due(state: ConnectorState, now: Instant) -> C1Identity | None:
+    """As whom to open a session; None: not now."""
+    c1, wanted = state.c1, _wanted_identity(state)
+    if c1.phase is not C1Phase.CLOSED:
+        return None
+    return wanted if c1.identity != wanted or not c1.ended or c1.reopen_at <= now.monotonic else None
+
+
+def _wanted_identity(state: ConnectorState) -> C1Identity | None:
+    return claimed_identity(state) if state.host_id_holder is None else None
+
+
+# The sync
 
 
 def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
@@ -66,17 +101,22 @@ def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
         return None
     if state.sync_requested and now.monotonic >= state.requested_at + REQUESTS_APART:
         return Trigger.REQUEST
-    if _is_due(state, now):
+    at = state.records.next_sync_time
+    if (state.outdated and state.sync_failure is None) or at is None or at <= now.wall:
         return Trigger.CHANGE if state.outdated else Trigger.SCHEDULE
     if _backoff_failure(state, now) is None and any(_needs_sync(state, each, now) for each in state.requests):
         return Trigger.TASK
     return None
 
 
-def wake_at(state: ConnectorState, now: Instant) -> float | None:
-    """Monotonic seconds; None: not until something happens."""
-    times = [*_wake_times(state, now)]
-    return min((each for each in times if each > now.monotonic), default=None)
+def why_cancel(state: ConnectorState, now: Instant) -> str | None:
+    """Why to end the sync that runs, or that waits for a slot; None: it goes on."""
+    if state.desired.spec.suspend:
+        return "the connector is suspended"
+    abandoned = state.sync is not None and state.sync.only_for_tasks and not state.requests
+    if abandoned and why_sync(state, now) is None:  # nor does the schedule, a request or a change want it meanwhile
+        return "the task that asked for it was cancelled"
+    return None
 
 
 def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Instant) -> datetime:
@@ -89,7 +129,7 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
         if isinstance(schedule, Interval):
             reach = now.wall + timedelta(seconds=schedule.seconds * (1 + JITTER))
         else:
-            reach = next_time(schedule, now.wall, None)
+            reach = next_time(schedule, now.wall)
     except Failure:
         return now.wall  # the check reports the schedule
     if status.consecutive_failures:
@@ -97,66 +137,20 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
     return reach
 
 
-# Each part of the decision
+# Snapshots for C1's tasks
 
 
-def _restore(state: ConnectorState) -> Iterator[Action]:
-    if state.restoring and not state.restore_begun and state.records.last_sync is not None:
-        yield Restore(state.records.last_sync.snapshot_sha256)
+def answer(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Answer | Failure | None:
+    """The snapshot for C1's task, or why there is none.
 
-
-def _check(state: ConnectorState, now: Instant) -> Iterator[Action]:
-    check, desired = state.check, state.desired
-    if desired.spec.suspend or check.running_since is not None:
-        return
-    unchecked = check.generation != desired.generation
-    not_before = max(state.sync_blocked_until, check.requested_at + REQUESTS_APART)
-    asked_again = state.check_requested and now.monotonic >= not_before
-    failed = check.failure is not None or check.write_failure is not None
-    again = failed and check.full_due <= now.monotonic
-    if unchecked or asked_again or again:
-        yield CheckCredentials(full=True)
-    elif check.secret_read is SecretRead.DUE:
-        yield CheckCredentials(full=False)
-    elif check.secret_due <= now.monotonic and check.secret_read is SecretRead.NONE:
-        yield AskToReadSecret()
-
-
-def _c1(state: ConnectorState, now: Instant) -> Iterator[Action]:
-    c1 = state.c1
-    wanted = claimed_identity(state) if state.host_id_holder is None else None
-    if c1.phase is C1Phase.OPEN and (c1.ended or c1.identity != wanted):
-        yield CloseC1(finish_uploads=not c1.ended and _same_client(c1.identity, wanted))
-    elif (
-        c1.phase is C1Phase.CLOSED
-        and wanted is not None
-        and (c1.identity != wanted or not c1.ended or c1.reopen_at <= now.monotonic)
-    ):
-        yield OpenC1(wanted)
-
-
-def _same_client(identity: C1Identity | None, wanted: C1Identity | None) -> bool:
-    """Whether only the client's secret was rotated: C1 takes both for one connector."""
-    if identity is None or wanted is None:
-        return False
-    return identity.name == wanted.name
-
-
-def _requests(state: ConnectorState, now: Instant) -> Iterator[Action]:
-    for request in state.requests:
-        answer = _answer(state, request, now)
-        if answer is not None:
-            yield answer
-
-
-def _answer(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Answer | Refuse | None:
-    """None: the request waits for the sync that is under way or begins, or for the session's end."""
+    None: the request waits for the sync that is under way or begins, or for the session's end.
+    """
     refusal = _refusal(state, request, now)
     if refusal is not None:
-        return Refuse(request.task, refusal)
+        return refusal
     if state.staged is None or state.desired.spec.suspend or not _is_fresh(state, request, now):
         return None
-    return Answer(request.task, state.staged, _wanted(state, request))
+    return Answer(state.staged, _wanted(state, request))
 
 
 def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Failure | None:
@@ -168,44 +162,13 @@ def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> F
         return Failure(Reason.SHRINK_HELD, hold) if hold is not None else None
     if state.blocked_by is not None:
         return for_task(state.blocked_by)
-    return _backoff_failure(state, now) if state.sync is None else None
+    under_way = state.sync is not None or state.sync_queued_at is not None
+    return None if under_way else _backoff_failure(state, now)
 
 
 def _wanted(state: ConnectorState, request: SnapshotRequest) -> SyncScope:
-    """What the task asks for of what the connector syncs."""
+    """The task's scope, limited to the resource types that the connector syncs."""
     return replace(request.scope, kinds=request.scope.kinds & state.desired.spec.kinds)
-
-
-def _sync(state: ConnectorState, now: Instant) -> Iterator[Action]:
-    sync = state.sync
-    if sync is None:
-        if state.can_sync and why_sync(state, now) is not None:
-            yield QueueSync()
-        return
-    if sync.phase is SyncPhase.CANCELLING:
-        return
-    if state.desired.spec.suspend:
-        yield CancelSync("the connector is suspended")
-        return
-    abandoned = sync.phase is SyncPhase.RUNNING and sync.only_for_tasks and not state.requests
-    if abandoned and why_sync(state, now) is None:  # nor does the schedule, a request or a change want it meanwhile
-        yield CancelSync("the task that asked for it was cancelled")
-
-
-def _discards(state: ConnectorState) -> Iterator[Action]:
-    in_use = {each.snapshot.path for each in state.deliveries}
-    for snapshot in state.retired:
-        if snapshot.path not in in_use and snapshot not in state.discarding:
-            yield Discard(snapshot)
-
-
-def _is_due(state: ConnectorState, now: Instant) -> bool:
-    """By the wall clock; a change that no sync has failed on, and the end of a backoff, although it was set back."""
-    if (state.outdated and state.sync_failure is None) or now.monotonic >= state.retry_at:
-        return True
-    at, ended = state.records.next_sync_time, state.records.last_sync_time
-    went_back = ended is not None and now.wall + CLOCK_WENT_BACK < ended
-    return at is None or at <= now.wall or went_back
 
 
 def _needs_sync(state: ConnectorState, request: SnapshotRequest, now: Instant) -> bool:
@@ -236,8 +199,7 @@ def _backoff_failure(state: ConnectorState, now: Instant) -> Failure | None:
     at, put_off = state.records.next_sync_time, now.monotonic < state.sync_blocked_until
     if state.sync_failure is None:
         return _put_off(state.sync_blocked_until - now.monotonic) if put_off else None
-    waits = at is not None and at > now.wall and now.monotonic < state.retry_at
-    return state.sync_failure if put_off or waits else None
+    return state.sync_failure if put_off or (at is not None and at > now.wall) else None
 
 
 def _put_off(seconds: float) -> Failure:
@@ -262,43 +224,38 @@ def _names(scope: SyncScope) -> str:
     return " and ".join(sorted(scope.kinds))
 
 
-def _wake_times(state: ConnectorState, now: Instant) -> Iterator[float]:
-    check, c1 = state.check, state.c1
-    if state.desired.spec.suspend:
-        return
-    yield from _check_times(state)
+# When to look again
+
+
+def next_look(state: ConnectorState, now: Instant) -> float | None:
+    """Monotonic seconds; None: not until something happens."""
+    times = [] if state.desired.spec.suspend else [*_times(state, now)]
+    return min((each for each in times if each > now.monotonic), default=None)
+
+
+def _times(state: ConnectorState, now: Instant) -> Iterator[float]:
+    check, c1, records = state.check, state.c1, state.records
+    if state.check_requested:
+        yield _next_requested_check(state)
+    if check.failure is not None or check.write_failure is not None:
+        yield check.full_due
+    if check.failure is not None:
+        yield state.sync_blocked_until
+        yield state.secret_late_until
+    if check.unread is not None:
+        yield state.unread_shown_at
     changes = sentence_changes(check.preflight.token.expires_at, now.wall) if check.preflight is not None else None
     if changes is not None:
         yield now.monotonic + (changes - now.wall).total_seconds()
     if c1.phase is C1Phase.CLOSED and c1.ended:
         yield c1.reopen_at
-    yield from hold_ends(state)
+    yield state.status_held_until
     if state.can_sync and state.sync is None:
-        at = state.records.next_sync_time or now.wall
+        at = records.next_sync_time or now.wall
         yield max(now.monotonic + (at - now.wall).total_seconds(), state.sync_blocked_until)
         yield state.sync_blocked_until
-        yield state.retry_at
         if state.sync_requested:
             yield state.requested_at + REQUESTS_APART
-    if state.requests and state.staged is not None and state.records.last_sync is not None:
-        age_begins = now.monotonic + (state.records.last_sync.finished_at - now.wall).total_seconds()
-        yield age_begins  # later than now when the clock was set back
-        yield age_begins + state.desired.spec.max_snapshot_age
-
-
-def _check_times(state: ConnectorState) -> Iterator[float]:
-    check = state.check
-    if check.running_since is None:
-        if check.secret_read is SecretRead.NONE:
-            yield check.secret_due
-        if state.check_requested:
-            yield max(check.requested_at + REQUESTS_APART, state.sync_blocked_until)
-        if check.write_failure is not None:
-            yield check.full_due
-        if check.failure is not None:
-            yield check.full_due
-            yield state.sync_blocked_until
-    if check.failure is not None:
-        yield state.secret_late_until
-    if check.unread is not None:
-        yield state.unread_shown_at
+    if state.requests and state.staged is not None and records.last_sync is not None:
+        age = (now.wall - records.last_sync.finished_at).total_seconds()
+        yield now.monotonic + state.desired.spec.max_snapshot_age - age

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from buildkite_connector.connector.credential_transitions import Waits
 from buildkite_connector.connector.host_ids import HostIDs
 from buildkite_connector.connector.ports import BuildkiteClients, C1Clients, SnapshotStore
+from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.tasks.poller import MOST_TASKS
+from buildkite_connector.tasks.session import MOST_TASKS
 from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
 
 
@@ -25,9 +24,8 @@ class Environment:
     buildkite: BuildkiteClients
     c1: C1Clients
     store: SnapshotStore
-    scheduler: Scheduler
     clock: Clock
-    waits: Waits
+    jitter: Jitter
     sync_slots: Slots
     check_slots: Slots
     hello_slots: Slots

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from buildkite_connector.connector.credential_transitions import RECHECK_SECONDS
 from buildkite_connector.connector.state import ConnectorState, for_task
+from buildkite_connector.connector.transitions import RECHECK_SECONDS
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import RECENT_CHANGES, ChangeRecord, ChangeResult, ProvisioningRecord
 from buildkite_connector.timing.clock import Instant
@@ -14,7 +14,7 @@ _BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, R
 
 def change_recorded(state: ConnectorState, change: ChangeRecord) -> ConnectorState:
     """A change or a refusal comes into the status. `number` of the change is set here."""
-    before = state.records.provisioning or ProvisioningRecord()
+    before = state.records.provisioning or ProvisioningRecord(0, 0, 0)
     number = before.recent[-1].number + 1 if before.recent else 1
     change = replace(change, number=number)
     record = replace(

@@ -67,7 +67,7 @@ class Memberships:
         return transitions.may_write(self._state()) and self._grounds_now() == grounds
 
     def protected_slug(self, team: TeamID) -> str | None:
-        return next((each.slug for each in protected_teams(self._state()) if each.team == team), None)
+        return next((each.slug for each in protected_teams(self._state()) if each.id == team), None)
 
     def seen_protected(self, team: TeamID, slug: str) -> None:
         self._apply(lambda state, _: hold_protected(state, team, slug))
@@ -86,7 +86,6 @@ class Memberships:
         if result is ChangeResult.ALREADY or wanted is None:
             return
         change = ChangeRecord(
-            0,
             self._env.clock.now(),
             ChangeAction(task.kind),
             shown_name(task.team_name, wanted.team),

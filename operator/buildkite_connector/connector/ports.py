@@ -1,13 +1,12 @@
 """What a connector needs from the outside, in its own words; the adapters fit these."""
 
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.scope import SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.untrusted_text import Redactor
@@ -56,21 +55,19 @@ class SnapshotStore(Protocol):
     async def stage(
         self, key: ConnectorKey, directory: Directory, *, sync_id: SyncID, started_at: datetime
     ) -> StagedSnapshot:
-        """Write a new file; older ones of the key stay until they are discarded."""
+        """Write a new file; older ones of the key stay until they are removed."""
         ...
 
-    def derived(
-        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
-    ) -> AbstractAsyncContextManager[StagedSnapshot]:
-        """A file of a narrower scope, made from a staged one; it is there inside the context only."""
+    async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
+        """Open a staged snapshot, verified, or a file of a narrower scope that is made from it."""
         ...
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         """The snapshot that a former process staged, when its file is still there and is the one of this hash."""
         ...
 
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        """Remove one file."""
+    def remove(self, snapshot: StagedSnapshot) -> None:
+        """Remove one file. Whoever has it open reads it to the end."""
         ...
 
     async def discard(self, key: ConnectorKey) -> None:

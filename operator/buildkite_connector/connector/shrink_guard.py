@@ -1,6 +1,7 @@
-"""The shrink guard: may this snapshot go out, seen how much was there before? A pure decision.
+"""The shrink guard: holds back a snapshot that lost too much since the last delivery. Pure.
 
-C1 reads what is missing from a snapshot as gone, so a half-empty answer of Buildkite would revoke half a company.
+C1 takes everything that is missing from a snapshot for deleted: a half-empty answer of Buildkite would revoke the
+access of half a company.
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus
 
 WARNED_PERCENT = 25
-"""A loss from which on people are warned; C1 itself pauses a connector at about half."""
+"""The loss from which on the status warns; C1 itself pauses a connector at about half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
-    """What shrank most: `what` is accounts, teams or memberships."""
+    """The largest loss; `what` is accounts, teams or memberships."""
 
     what: str
     before: int
@@ -45,7 +46,7 @@ def find_shrink(before: Counts | None, after: Counts, max_drop_percent: int) -> 
 
 
 def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None) -> str | None:
-    """Why the snapshot must not go out, for a person. `accepted` is the sync id that a person let go, if any.
+    """Why the snapshot is held back, as a sentence; None if it is not. `accepted`: the sync id that a person accepted.
 
     Accepting one sync makes its counts the ones that later snapshots are compared with, so that a release is
     not undone by the next sync.
@@ -63,7 +64,7 @@ def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: i
 
 
 def shrunk(records: ConnectorStatus, snapshot: StagedSnapshot, accepted: str | None) -> str | None:
-    """What a person is told of a snapshot that lost `WARNED_PERCENT` or more, also where nothing is held."""
+    """The warning about a snapshot that lost `WARNED_PERCENT` or more, whether it is held or not."""
     shrink = _shrink(records, snapshot, WARNED_PERCENT - 1, accepted)
     if shrink is None or shrink.percent < WARNED_PERCENT:
         return None
@@ -89,7 +90,7 @@ def _shrink(
 
 
 def in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:
-    """What a snapshot leaves out on request has not shrunk: it counts as it was before."""
+    """The counts with those of `before` for everything that the scope leaves out, which has not shrunk."""
     return Counts(
         counts.accounts if scope.wants_accounts else before.accounts,
         counts.teams if scope.wants_teams else before.teams,

@@ -37,8 +37,8 @@ def sight_of(directory: Directory, token: TokenFacts) -> Sight:
 def seen(state: ConnectorState, sight: Sight) -> ConnectorState:
     """A sync of the desired state has ended; its scope decides what it can have seen."""
     scope, records = state.desired.scope, state.records
-    access = _access(records.token_access, sight) if scope.wants_teams else None
-    state = replace(state, records=replace(records, token_access=access))
+    access = _access(records.token.access, sight) if scope.wants_teams else None
+    state = replace(state, records=replace(records, token=replace(records.token, access=access)))
     return _protected(state, sight.slugs) if scope.wants_teams else state
 
 
@@ -86,13 +86,13 @@ def unprotected(state: ConnectorState) -> str | None:
 def protected_teams(state: ConnectorState) -> tuple[ProtectedTeam, ...]:
     """Those that are known by id, of the slugs that the spec names."""
     record, wanted = state.records.provisioning, state.desired.spec.provisioning.protected_teams
-    return tuple(each for each in record.protected if each.slug in wanted) if record is not None else ()
+    return tuple(each for each in record.protected_teams if each.slug in wanted) if record is not None else ()
 
 
 def hold_protected(state: ConnectorState, team: TeamID, slug: str) -> ConnectorState:
     """This team has a protected slug now."""
     held = protected_teams(state)
-    if any((each.slug, each.team) == (slug, team) for each in held):
+    if any((each.slug, each.id) == (slug, team) for each in held):
         return state
     return _held(state, (*held, ProtectedTeam(slug, team, slug)))
 
@@ -103,18 +103,18 @@ def _protected(state: ConnectorState, slugs: Mapping[TeamID, str]) -> ConnectorS
     now = [ProtectedTeam(slug, team, slug) for team, slug in slugs.items() if slug in wanted]
     taken = {each.slug for each in now}
     kept = [
-        replace(each, slug_now=slugs.get(each.team, ""))
+        replace(each, slug_now=slugs.get(each.id, ""))
         for each in protected_teams(state)
-        if slugs.get(each.team) != each.slug and (each.team in slugs or each.slug not in taken)
+        if slugs.get(each.id) != each.slug and (each.id in slugs or each.slug not in taken)
     ]
     return _held(state, (*now, *kept))
 
 
 def _held(state: ConnectorState, held: tuple[ProtectedTeam, ...]) -> ConnectorState:
-    record = state.records.provisioning or ProvisioningRecord()
-    if held == record.protected:
+    record = state.records.provisioning or ProvisioningRecord(0, 0, 0)
+    if held == record.protected_teams:
         return state
-    return replace(state, records=replace(state.records, provisioning=replace(record, protected=held)))
+    return replace(state, records=replace(state.records, provisioning=replace(record, protected_teams=held)))
 
 
 def _access(before: TokenAccess | None, sight: Sight) -> TokenAccess:

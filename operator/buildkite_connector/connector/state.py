@@ -21,6 +21,8 @@ LATE_SECRET_SECONDS = 180.0
 """How long after a resource was made or edited a missing Secret counts as on its way."""
 UNREAD_SECONDS = 300.0
 """How long a Secret that was read before may be out of reach before the status says so; syncs go on."""
+HOLD_SECONDS = 45.0
+"""How long the status may keep saying what was true before while a check or C1's first answer is awaited."""
 _LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
 
 
@@ -56,23 +58,16 @@ class Inputs:
         return self.generation == other.generation and (not known or self.credentials == other.credentials)
 
 
-class SecretRead(Enum):
-    """NONE: not asked for. ASKED: the connector waits for its turn to read its Secret. DUE: the turn has come."""
-
-    NONE = auto()
-    ASKED = auto()
-    DUE = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """What is known of the credentials. `failure` blocks syncs; a check without one found all in order.
 
     `write_failure`: why memberships cannot be changed, while provisioning is enabled; syncs go on.
     `generation` and `sync_request` are those that the last check saw, -1 when there was none; `requested_at` is when
-    the last one began that a request asked for. `secret_due` is when the connector asks for its turn to read the Secret
-    again, `secret_read` how far that is; `full_due` when Buildkite is asked again although the Secret is the same.
-    `running_since` is set while a check is under way, `full` whether that one asks Buildkite in any case.
+    the last one began that a request asked for. `read_at` is when the Secret was last read, `read_wait` for how many
+    seconds the API server asked not to be asked again; `full_due` when Buildkite is asked again although the Secret is
+    the same.
+    `asking_since` is set while a check that asks Buildkite in any case is under way.
     `unread`: why the Secret of a connector that works cannot be read any more, since `unread_since`.
     """
 
@@ -83,19 +78,18 @@ class Check:
     missing_scopes: tuple[str, ...] = ()
     failure: Failure | None = None
     failures: int = 0
-    secret_due: float = 0.0
+    read_at: float = float("-inf")
+    read_wait: float = 0.0
     full_due: float = 0.0
-    running_since: float | None = None
-    full: bool = False
+    asking_since: float | None = None
     write_failure: Failure | None = None
-    secret_read: SecretRead = SecretRead.NONE
     requested_at: float = float("-inf")
     unread: Failure | None = None
     unread_since: float = 0.0
 
 
 class C1Phase(Enum):
-    """CLOSED: no session. OPEN: the poller runs. CLOSING: its tasks go back to C1."""
+    """CLOSED: no session. OPEN: the session runs. CLOSING: its tasks go back to C1."""
 
     CLOSED = auto()
     OPEN = auto()
@@ -136,27 +130,22 @@ class C1Session:
     reopen_at: float = 0.0
 
 
-class SyncPhase(Enum):
-    """QUEUED: waits for one of the process's slots. RUNNING: collects and stages. CANCELLING: told to end."""
-
-    QUEUED = auto()
-    RUNNING = auto()
-    CANCELLING = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """The sync under way. `queued_at` in monotonic seconds; everything after it is set when a slot is there."""
+    """The sync under way, from the moment at which it has a slot: what it works with."""
 
-    phase: SyncPhase
-    queued_at: float = 0.0
-    id: SyncID | None = None
-    trigger: Trigger = Trigger.SCHEDULE
-    inputs: Inputs | None = None
-    spec: ConnectorSpec | None = None
-    preflight: Preflight | None = None
-    started: Instant | None = None
+    id: SyncID
+    trigger: Trigger
+    generation: int
+    credentials: Credentials
+    spec: ConnectorSpec
+    preflight: Preflight
+    started: Instant
     only_for_tasks: bool = False
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.generation, self.credentials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,27 +158,14 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A file that is on its way to C1."""
-
-    task: TaskID
-    snapshot: StagedSnapshot
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
-    `restoring`: what a former process left is not taken up yet; `restored_serves`: nothing says that the resource or
-    its Secret changed since that was taken. `collected_for`: the inputs of the newest snapshot,
-    `collected_at` when its sync began, -inf for one of a former process.
-    `staged` is always of the whole scope that its sync had; `retired` are older files that no longer serve,
-    `discarding` those of them that are being removed, `deliveries` the files that are on their way to C1.
-    `uploaded` is the newest file that C1 took and the task under which it did; the file may be gone since.
-    `sync_blocked_until`: Buildkite said not before. `retry_at`: when the backoff after a failed sync ends, whatever
-    becomes of the wall clock. `requested_at`: when the last sync began that was requested by annotation, in monotonic
-    seconds.
+    `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
+    process. `staged` is always of the whole scope that its sync had.
+    `sync_queued_at`: since when a sync waits for a slot. `sync_blocked_until`: Buildkite said not before.
+    `requested_at`: when the last sync began that was requested by annotation, in monotonic seconds.
     `changes`: of memberships, made through this connector.
     `host_id_holder`: what to call another connector that holds the same client and host ID at C1; None: there is none.
     """
@@ -197,24 +173,17 @@ class ConnectorState:
     desired: DesiredState
     desired_since: float
     records: ConnectorStatus
-    restoring: bool = False
-    restore_begun: bool = False
-    restored_serves: bool = False
     check: Check = field(default_factory=Check)
     c1: C1Session = field(default_factory=C1Session)
     sync: SyncRun | None = None
+    sync_queued_at: float | None = None
     collected_for: Inputs | None = None
     collected_at: float = float("-inf")
     staged: StagedSnapshot | None = None
-    retired: tuple[StagedSnapshot, ...] = ()
-    discarding: tuple[StagedSnapshot, ...] = ()
     requests: tuple[SnapshotRequest, ...] = ()
-    deliveries: tuple[Delivery, ...] = ()
-    uploaded: Delivery | None = None
     sync_failure: Failure | None = None
     delivery_failure: Failure | None = None
     sync_blocked_until: float = 0.0
-    retry_at: float = float("inf")
     requested_at: float = float("-inf")
     host_id_holder: str | None = None
     changes: TeamChanges = field(default_factory=TeamChanges)
@@ -256,15 +225,15 @@ class ConnectorState:
         return self.desired.sync_request not in (None, self.records.last_handled_sync_request)
 
     @property
+    def undelivered(self) -> bool:
+        """Whether the newest snapshot has not gone out yet."""
+        last, delivery = self.records.last_sync, self.records.last_delivery
+        return last is not None and (delivery is None or delivery.sync_id != last.id)
+
+    @property
     def can_sync(self) -> bool:
         """Whether a sync could start now; C1 out of reach is no reason not to."""
-        return (
-            not self.restoring
-            and not self.desired.spec.suspend
-            and self.checked
-            and self.blocked_by is None
-            and self.c1.settled
-        )
+        return not self.desired.spec.suspend and self.checked and self.blocked_by is None and self.c1.settled
 
     def secret_is_late(self, now: Instant) -> bool:
         """Whether a missing Secret may still be on its way, as when another operator makes it."""
@@ -285,6 +254,21 @@ class ConnectorState:
     def secret_late_until(self) -> float:
         return self.desired_since + LATE_SECRET_SECONDS
 
+    @property
+    def status_held_until(self) -> float:
+        """Until when the written status stays as it is, -inf for not at all.
+
+        `Ready` does not become Unknown while an edit, or at a restart everything, is checked again.
+        """
+        check, c1 = self.check, self.c1
+        if self.desired.spec.suspend or not self.records.conditions:
+            return float("-inf")
+        if check.asking_since is not None:
+            return check.asking_since + HOLD_SECONDS
+        if check.failure is None and c1.phase is C1Phase.OPEN and not c1.settled:
+            return c1.phase_since + HOLD_SECONDS
+        return float("-inf")
+
 
 def host_id_taken(holder: str, host_id: str) -> Failure:
     """C1 would take two connectors for one. `holder` is what to call the other (`host_ids.HostIDs.holder`)."""
@@ -302,14 +286,6 @@ def for_task(blocked_by: Failure) -> Failure:
     if blocked_by.reason is not Reason.HOST_ID_TAKEN:
         return blocked_by
     return Failure(blocked_by.reason, blocked_by.message)
-
-
-def uploaded_under(state: ConnectorState, task: TaskID) -> StagedSnapshot | None:
-    """What C1 took under this task, when nothing was uploaded or changed since."""
-    uploaded = state.uploaded
-    if uploaded is None or uploaded.task != task or state.outdated:
-        return None
-    return uploaded.snapshot
 
 
 def claimed_identity(state: ConnectorState) -> C1Identity | None:

@@ -57,7 +57,7 @@ class StatusWriter:
                 if self._closed:
                     return
                 retry_after = error.retry_after if isinstance(error, Failure) else None
-                await self._clock.sleep(BETWEEN_REPORTS.wait(failures, self._jitter, retry_after))
+                await self._clock.sleep(BETWEEN_REPORTS.wait(failures, self._jitter.uniform(0.0, 1.0), retry_after))
             else:
                 failures = 0
                 self._written = status

@@ -11,7 +11,7 @@ _DAY = timedelta(days=1)
 
 
 def expires_soon(end: datetime | None, now: datetime) -> str | None:
-    """What a person is told from `WARNED_DAYS` before `end` (UTC; None: never) on, else None."""
+    """The warning from `WARNED_DAYS` before `end` on (UTC; None: never), else None."""
     if end is None or end - now > WARNED_DAYS * _DAY:
         return None
     days = max(math.ceil((end - now) / _DAY), 0)
@@ -23,7 +23,7 @@ def expires_soon(end: datetime | None, now: datetime) -> str | None:
 
 
 def sentence_changes(end: datetime | None, now: datetime) -> datetime | None:
-    """When `expires_soon` next gives another answer; None: never."""
+    """When `expires_soon` next returns another sentence; None: never."""
     if end is None or end <= now:
         return None
     days = min(math.ceil((end - now) / _DAY) - 1, WARNED_DAYS)

@@ -196,6 +196,10 @@ class Controller:
         if entry is not None and entry.resource.uid == uid:
             self._end(key, entry)
 
+    def connectors(self) -> Iterator[Connector]:
+        """Those that this process acts for."""
+        return (entry.connector for entry in self._entries.values() if entry.connector is not None)
+
     def reports(self) -> Iterator[tuple[Resource, ConnectorStatus]]:
         """Each resource that this process acts for, with its newest status; safe to call in another thread."""
         for entry in list(self._entries.values()):
@@ -239,9 +243,9 @@ class Controller:
         connector = Connector(key, desired, status, patcher, self._env, created=resource.created)
         closing = self._closing.get(key)
         if closing is None:
-            self._env.scheduler.add(connector)
+            connector.start()
         else:
-            closing.add_done_callback(lambda _: self._env.scheduler.add(connector))
+            closing.add_done_callback(lambda _: connector.start())
         return _Entry(resource, connector, patcher)
 
     def _end(self, key: ConnectorKey, entry: _Entry) -> None:

@@ -1,4 +1,4 @@
-"""One object of the custom resource as it was seen: the API server's JSON, in this project's words."""
+"""Reads an object of the custom resource from the API server's JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.schema.spec import (
     DEFAULT_INTERVAL,
-    LONGEST_HOST_ID,
     NAME_FITS_HOST_ID,
     SECRET_IS_NAMED,
     ScheduleModel,
@@ -32,7 +31,7 @@ LONGEST_REQUEST = 256
 
 @dataclass(frozen=True, slots=True)
 class SecretKeys:
-    """Under which keys of the Secret the values are."""
+    """The Secret's keys that hold the values."""
 
     client_id: str
     client_secret: str
@@ -58,7 +57,7 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class ObservedResource:
-    """What is true of every object seen, whether its spec can be used or not."""
+    """What every object has, whether its spec can be used or not."""
 
     namespace: str
     name: str
@@ -76,7 +75,7 @@ class ObservedResource:
 
 @dataclass(frozen=True, slots=True)
 class ObservedConnector(ObservedResource):
-    """One resource as the API server last told it."""
+    """A resource with a valid spec."""
 
     spec: ConnectorSpec
     secret: SecretRef
@@ -86,13 +85,13 @@ class ObservedConnector(ObservedResource):
 
 @dataclass(frozen=True, slots=True)
 class BrokenConnector(ObservedResource):
-    """A resource whose spec cannot be used: the definition in the cluster let it through."""
+    """A resource with an invalid spec, which the CRD in the cluster let through."""
 
     failure: Failure
 
 
 def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnector:
-    """The object as the API server sent it, in this project's words. Raises nothing for a spec that is invalid."""
+    """Reads an object as the API server sent it. Raises nothing for an invalid spec."""
     metadata = body["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     annotations = metadata.get("annotations") or {}
@@ -123,10 +122,10 @@ def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnecto
 
 
 def _host_id(model: SpecModel, namespace: str, name: str) -> str:
-    if not model.credentials_secret_ref.name:
+    if not SECRET_IS_NAMED.holds(model):
         raise _invalid(SECRET_IS_NAMED.sentence)
     host_id = model.delivery.host_id or f"{namespace}.{name}"
-    if len(host_id) > LONGEST_HOST_ID:
+    if not NAME_FITS_HOST_ID.holds(host_id):
         raise _invalid(NAME_FITS_HOST_ID.sentence)
     return host_id
 

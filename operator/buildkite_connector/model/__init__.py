@@ -1,5 +1,5 @@
-"""What everybody talks about: frozen values without I/O, clock or framework.
+"""The domain's values: frozen, without I/O, clock or framework.
 
-Start at `directory` (what is synced), `spec` (what is desired), `status` (what is reported), `failure` (what can go
-wrong).
+Start at `directory` (synced from Buildkite), `spec` (desired), `status` (reported), `tasks` (asked for by C1) and
+`failure`.
 """

@@ -1,6 +1,6 @@
-"""What is wrong with a credential that nobody could ever accept: quotation marks, base64 twice, another credential.
+"""Finds mistakes in a credential's form: quotation marks, base64 applied twice, a credential of another kind.
 
-The operator, service mode and `check` all come here, so that a value is judged in one way. No answer quotes the value.
+The operator, service mode and `check` share these rules. No answer quotes the value.
 """
 
 import base64
@@ -22,7 +22,7 @@ _FORMS = {
     Credential.CLIENT_SECRET: re.compile(r"secret-token:\S+"),
     Credential.API_TOKEN: re.compile(r"bk(ua|tx)_\S+"),
 }
-"""How to recognize one. A token need not look like this: public-key tokens are JWTs, and old ones have no prefix."""
+"""The usual forms. Other tokens are valid too: public-key tokens are JWTs, and old ones have no prefix."""
 _OTHER_TOKENS = {"bkct_": "an agent token, with which agents register", "bkpat_": "a portal's token"}
 _USER_TOKEN = re.compile(r"bkua_[0-9a-f]{40}", re.IGNORECASE)
 _ENV_LINE = re.compile(r"(export\s*)?[A-Z][A-Z0-9_]*=[^=\s]")
@@ -31,7 +31,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 def mistake(value: str, kind: Credential) -> str | None:
-    """The end of a sentence about `value` ("The API token …"), or None. White space around the value is no mistake."""
+    """The end of a sentence about `value` ("The API token …"), None if its form is fine. Outer white space is."""
     text = value.strip()
     if kind is Credential.CLIENT_SECRET:
         text = "".join(text.split())  # the reference client skips line breaks: a secret wrapped at 76 columns works
@@ -49,7 +49,7 @@ def recognize(text: str) -> Credential | None:
 
 
 def token_hint(token: str) -> str:
-    """What to add when Buildkite does not accept the token: it begins like one of a known length and has another."""
+    """What to add when Buildkite rejects a token that has the prefix, but not the length, of a user token."""
     if token.startswith("bkua_") and not _USER_TOKEN.fullmatch(token):
         return ": it is not bkua_ followed by 40 hexadecimal digits, so it was cut short or edited"
     return ""

@@ -1,4 +1,4 @@
-"""The domain: who is in a Buildkite organization and which teams they are in.
+"""A Buildkite organization: its accounts, its teams and the memberships between them.
 
 Nothing here does I/O. `collect` fills a `Directory`, the snapshot adapter writes it to a file.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Annotated, NewType
 
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 
@@ -34,7 +34,7 @@ def canonical_id(text: str) -> str:
 
 
 class Role(StrEnum):
-    """What a member is in a team; a maintainer holds the maintainer role alone."""
+    """A member's role in a team; a maintainer does not hold the member role as well."""
 
     MEMBER = "member"
     MAINTAINER = "maintainer"
@@ -42,14 +42,16 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    id: str
-    slug: OrganizationSlug
-    name: str
+    """The organization that the API token was found to reach."""
+
+    id: Annotated[str, "Buildkite's id of it."]
+    slug: Annotated[OrganizationSlug, "Its slug."]
+    name: Annotated[str, "Its name."]
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An organization member. `email` is what Buildkite says, valid or not; empty when unknown.
+    """An organization member. `email` is Buildkite's text, valid or not; empty when unknown.
 
     `role` in the organization (`admin`, `member`) and `sso_mode` (`required`, `optional`) are Buildkite's own words,
     None when it does not say: older answers lack both, and only an organization admin's token sees `sso_mode`.
@@ -97,14 +99,14 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much a directory holds: what a person compares and the shrink guard guards."""
+    """The size of a directory or snapshot, as the shrink guard compares it."""
 
-    accounts: int = 0
-    teams: int = 0
-    memberships: int = 0
+    accounts: Annotated[int, "Accounts in the snapshot."]
+    teams: Annotated[int, "Teams in the snapshot."]
+    memberships: Annotated[int, "Memberships of accounts in teams in the snapshot."]
 
     def within(self, scope: SyncScope) -> "Counts":
-        """What is left of them in a snapshot of `scope`."""
+        """The counts of a snapshot that is reduced to `scope`."""
         return Counts(
             accounts=self.accounts if scope.wants_accounts else 0,
             teams=self.teams if scope.wants_teams else 0,
@@ -150,7 +152,7 @@ class CollectionReport:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What `collect` gives: the directory and how it was come by."""
+    """The result of `collect`: the directory, and how the collection went."""
 
     directory: Directory
     report: CollectionReport = field(default_factory=CollectionReport)
@@ -158,9 +160,9 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """What Buildkite says of the API token. `expires_at` is in UTC, None for a token that never expires.
+    """Buildkite's description of the API token. `expires_at` is in UTC, None for a token that never expires.
 
-    `owner_email`: of the person whose token it is, empty when it is not told; it is never shown.
+    `owner_email`: of the person whose token it is, empty when unknown; it is never shown.
     """
 
     uuid: str

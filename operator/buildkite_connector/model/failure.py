@@ -1,8 +1,7 @@
-"""What can go wrong, as one closed list, and whether trying again can help.
+"""Failures: one closed list of reasons, a message for people and the kind of remedy.
 
-Adapters translate foreign errors into a `Failure` once; connectors decide by its `remedy`, the status
-shows its `reason` and `message`. A message says what was expected, what came and what to do next, and
-never holds a secret.
+Adapters translate foreign errors into a `Failure` once; connectors decide by its `remedy`, the status shows its
+`reason` and `message`. A message names what was expected, what came and what to do next, and never holds a secret.
 """
 
 from enum import Enum, auto
@@ -13,7 +12,7 @@ __all__ = ("Failure", "Reason", "Remedy", "internal_error")
 
 
 class Remedy(Enum):
-    """What can mend a failure: time, new credentials, or an edit of the resource."""
+    """What fixes a failure: a retry, new credentials, or an edit of the resource."""
 
     RETRY = auto()
     CREDENTIALS = auto()
@@ -21,9 +20,9 @@ class Remedy(Enum):
 
 
 class Failure(Exception):  # noqa: N818
-    """An error with a reason, a sentence for a person, and what can mend it.
+    """An error with a reason, a message for people and its remedy.
 
-    `retry_after`: seconds before which trying again is pointless, where the other side said so.
+    `retry_after`: the server's lower bound, in seconds, for a retry.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Failure(Exception):  # noqa: N818
         self.retry_after = retry_after
 
     def without_traceback(self) -> "Failure":
-        """The same without its history: what is kept for long must not keep the frames that it went through."""
+        """A copy without traceback and cause, so that a stored failure keeps no stack frames alive."""
         return Failure(self.reason, self.message, remedy=self.remedy, retry_after=self.retry_after)
 
     def __repr__(self) -> str:
@@ -49,7 +48,7 @@ class Failure(Exception):  # noqa: N818
 
 
 def internal_error(error: Exception) -> Failure:
-    """An error of this program itself. Its own text is not repeated: it may hold anything."""
+    """A failure for an unexpected exception. Its text is not repeated, as it may hold a secret."""
     return Failure(
         Reason.INTERNAL_ERROR,
         f"Internal error ({type(error).__name__}). Please report it, with the log if there is one.",

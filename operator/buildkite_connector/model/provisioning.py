@@ -6,8 +6,10 @@ Ids are a contract with C1: a grant that is answered has the id that a snapshot 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from buildkite_connector.model.directory import Membership, Role, TeamID
+from buildkite_connector.model.in_json import ATOMIC, InJson
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.tasks import TaskID
 
@@ -50,47 +52,48 @@ class Provisioning:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRecord:
-    """One change, or one refusal. `team` and `user` are names for people, never an e-mail address.
+    """The newest change of a membership that C1 asked for, or refusal of one.
 
-    `number` counts in this process; `reason` says why it was refused, or is empty.
+    `team` and `user` are names for people, never an e-mail address. `number` counts in this process.
     """
 
-    number: int
-    time: datetime
-    action: ChangeAction
-    team: str
-    role: Role
-    user: str
-    task_id: TaskID
-    result: ChangeResult
-    reason: str = ""
+    time: Annotated[datetime, "When it was made."]
+    action: Annotated[ChangeAction, "grant or revoke."]
+    team: Annotated[str, "The team's name, or its id."]
+    role: Annotated[Role, "member or maintainer."]
+    user: Annotated[str, "The person's name, or their id."]
+    task_id: Annotated[TaskID, "C1's task."]
+    result: Annotated[ChangeResult, "Granted, RoleChanged, Revoked or Refused."]
+    reason: Annotated[str, "Why it was refused."] = ""
+    number: Annotated[int, InJson.NEVER] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectedTeam:
-    """A team that has, or once had, a protected slug: it is known by its id from then on, as slugs change.
+    """A team with a protected slug. It stays protected when it is renamed."""
 
-    `slug_now` is the slug that it had when it was last listed, empty when it was not.
-    """
-
-    slug: str
-    team: TeamID
-    slug_now: str
+    slug: Annotated[str, "The slug in spec.provisioning.protectedTeams."]
+    id: Annotated[TeamID, "Buildkite's id of the team."]
+    slug_now: Annotated[str, "The slug that it has now; absent when it is not listed."] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningRecord:
-    """Counts since the resource was made. `recent` are this process's changes that may wait for their events.
+    """What C1's grant and revoke tasks changed since the resource was made.
 
-    `protected`: the teams of the protected slugs, as far as they were seen.
+    `recent` are this process's changes that may wait for their events.
     """
 
-    granted: int = 0
-    revoked: int = 0
-    refused: int = 0
+    granted: Annotated[int, "Memberships made, or given another role."]
+    revoked: Annotated[int, "Memberships removed."]
+    refused: Annotated[int, "Tasks refused by spec.provisioning."]
     last_change: ChangeRecord | None = None
-    recent: tuple[ChangeRecord, ...] = ()
-    protected: tuple[ProtectedTeam, ...] = ()
+    recent: Annotated[tuple[ChangeRecord, ...], InJson.NEVER] = ()
+    protected_teams: Annotated[
+        tuple[ProtectedTeam, ...],
+        "The teams of spec.provisioning.protectedTeams, by id since they were first seen.",
+        ATOMIC,
+    ] = ()
 
 
 def entitlement_id(team: TeamID, role: Role) -> str:

@@ -1,6 +1,6 @@
 """Condition reasons: a closed list, part of the interface, as people's alerts match on them.
 
-Each has a text in two paragraphs: what is so, and what to do. docs/reasons.md is made of them (tools/reasons.py), under
+Each has a text in two paragraphs: the situation, and what to do. tools/reasons.py makes docs/reasons.md of them, with
 the comments as headings.
 """
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is, and why a sync, a task or a command failed."""
+    """The reason of a condition, or of a sync, task or command that failed."""
 
     # Well, or under way
     READY = "Ready"

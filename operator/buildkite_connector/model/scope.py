@@ -1,4 +1,4 @@
-"""What of an organization a sync reads and a snapshot holds: kinds of resources, entitlements, grants.
+"""The scope of a sync and of its snapshot: kinds of resources, entitlements, grants.
 
 C1 reads what is absent from a snapshot as gone. A task that asks for less than the staged whole is therefore
 answered with a file of exactly that scope (`c1z.derive`), never with the whole and never with less.

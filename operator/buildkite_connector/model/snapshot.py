@@ -1,10 +1,11 @@
-"""A finished snapshot that waits to be delivered: what is known of it without opening the file."""
+"""A finished snapshot that waits to be delivered."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NewType
+from typing import BinaryIO, NewType, Self
 
 from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
 
 SyncID = NewType("SyncID", str)
@@ -21,3 +22,34 @@ class StagedSnapshot:
     size: int
     counts: Counts
     scope: SyncScope
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSnapshot:
+    """A snapshot with its open, verified file: whatever takes the place of its path is not read."""
+
+    snapshot: StagedSnapshot
+    file: BinaryIO
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def snapshot_changed(snapshot: StagedSnapshot, what: str) -> Failure:
+    """The file is not the staged one any more; `what` differs."""
+    return Failure(
+        Reason.SNAPSHOT_INVALID,
+        f"The staged snapshot {snapshot.path.name} has changed since it was staged ({what}), so it is not delivered; a"
+        " new sync makes another.",
+    )
+
+
+def snapshot_unreadable(snapshot: StagedSnapshot, error: OSError) -> Failure:
+    return Failure(
+        Reason.STORAGE_FAILED,
+        f"The staged snapshot {snapshot.path.name} cannot be read ({error.strerror or error}); a new sync makes"
+        " another.",
+    )

@@ -1,6 +1,6 @@
-"""What a person asked for: one connector's settings, whatever they were read from.
+"""A connector's settings and credentials, whether they come from a resource or from flags.
 
-The Kubernetes adapter fills this from a resource (its model has the limits), the command from flags.
+The Kubernetes adapter fills them from a resource (its model has the limits), the command from flags.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 from buildkite_connector.model.untrusted_text import Redactor, held_in_base64
 
 ConnectorKey = NewType("ConnectorKey", str)
-"""What tells connectors apart in one process: `<namespace>.<name>` in Kubernetes."""
+"""The connector's id in this process: `<namespace>.<name>` in Kubernetes."""
 
 
 def namespace_of(key: ConnectorKey) -> str:
-    """A namespace has no dot in its name; without Kubernetes it is whatever comes before the first dot."""
+    """The part before the first dot: a namespace's name holds no dot."""
     return key.partition(".")[0]
 
 
@@ -60,7 +60,7 @@ class OrganizationChoice:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the Secret holds. Values are never shown: not in a repr, a log or an error.
+    """The Secret's values. They never appear in a repr, a log or an error.
 
     `write_api_token` changes memberships where it is set, so that `api_token` may be one that only reads.
     """
@@ -76,7 +76,7 @@ class Credentials:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows all of them: each of the two servers may come to know what was meant for the other.
+        """Takes out all of them: each of the two servers may come to know a value that was meant for the other.
 
         Private are the client ID, whose host is public where calls go to it, and the organization, which is public once
         Buildkite has confirmed it.
@@ -86,7 +86,7 @@ class Credentials:
         return Redactor((*secrets, *map(held_in_base64, secrets)), private=(self.client_id, slug))
 
     def _parts_of_the_client(self) -> Iterator[str]:
-        """What is secret of ID and secret whatever becomes of the host; C1's own words are not."""
+        """The parts of ID and secret that stay secret when the host is public, without C1's fixed prefix."""
         name, at, rest = self.client_id.partition("@")
         yield name
         if at:
@@ -95,10 +95,10 @@ class Credentials:
         yield self.client_secret.rpartition(":")[2] if is_usual else self.client_secret
 
     def fingerprint(self) -> bytes:
-        """What tells a changed Secret from the same one read again; kept in memory only."""
+        """A hash by which a changed Secret is noticed; kept in memory only."""
         return hashlib.sha256(repr(astuple(self)).encode()).digest()
 
 
 def repeats_credential(slug: str, credentials: Credentials) -> bool:
-    """Whether a slug that was chosen openly is, or holds, what is to stay secret, as by a mistake in pasting."""
+    """Whether a slug that was chosen openly holds a secret value, as by a mistake in pasting."""
     return credentials.redactor.holds_secret(slug)

@@ -1,15 +1,18 @@
-"""The connector's status: its records (last sync, last delivery, history) and its conditions.
+"""The connector's status: what is reported of it, and all that survives a restart.
 
-`connector.conditions` derives the conditions; the Kubernetes adapter writes the status as JSON. It is also all that
-survives a restart.
+Each field is one of the resource's JSON, in camel case, and the text beside it is what `kubectl explain` shows
+(`kubernetes.schema.status_json`). An object without a field that has no default and cannot be None counts as absent
+when it is read. `connector.conditions` derives the conditions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from buildkite_connector.model.directory import Counts, Organization
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.in_json import ATOMIC, InJson
 from buildkite_connector.model.provisioning import ProvisioningRecord
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.tasks import TaskID
@@ -55,89 +58,127 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    type: ConditionType
-    status: ConditionStatus
-    reason: Reason
-    message: str
-    observed_generation: int
-    last_transition_time: datetime
+    """One aspect of the connector's state, as in the Kubernetes API conventions."""
 
-
-@dataclass(frozen=True, slots=True)
-class SyncRecord:
-    """One sync that succeeded. `snapshot_bytes` and `snapshot_sha256` (hex) are of the file."""
-
-    id: SyncID
-    trigger: Trigger
-    started_at: datetime
-    finished_at: datetime
-    counts: Counts
-    requests: int
-    throttled_seconds: float
-    snapshot_sha256: str
-    snapshot_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRecord:
-    """One snapshot that C1 took. `counts` is what the shrink guard compares with.
-
-    `engine_asked`: the form that C1 asked for, where that is not the one that this connector writes.
-    """
-
-    time: datetime
-    task_id: TaskID
-    sync_id: SyncID
-    sha256: str
-    bytes: int
-    counts: Counts
-    engine_asked: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One line on one sync; `reason` is SyncSucceeded or why it failed."""
-
-    id: SyncID
-    trigger: Trigger
-    started_at: datetime
-    finished_at: datetime
-    succeeded: bool
-    reason: Reason
-    counts: Counts | None = None
+    type: Annotated[
+        ConditionType,
+        "Ready, CredentialsValid, Synced or Delivered; ProvisioningReady while provisioning is enabled;"
+        " and only while true, Reconciling and Stalled.",
+    ]
+    status: Annotated[ConditionStatus, "True, False or Unknown."]
+    reason: Annotated[Reason, "Why, as one CamelCase word of a closed list."]
+    message: Annotated[str, "Why, as a sentence, and what to do about it."]
+    observed_generation: Annotated[int, "The metadata.generation that this was found for."] = 0
+    last_transition_time: Annotated[datetime, "When status changed last."] = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenAccess:
-    """How much of the organization the last sync's token saw. `administrator`: whether its owner is one, None where
-    Buildkite does not say. `secret_teams_before`: how many were seen before most of them were lost, 0 while none are.
-    """
+    """How much of the organization the last sync's token saw."""
 
-    administrator: bool | None = None
-    secret_teams: int = 0
-    secret_teams_before: int = 0
+    administrator: Annotated[
+        bool | None,
+        "Whether its owner is an administrator of the organization, who sees all teams; absent where Buildkite does not"
+        " say.",
+    ]
+    secret_teams: Annotated[int, "How many secret teams the last sync saw."]
+    secret_teams_before: Annotated[
+        int, "How many it saw before most of them were lost; absent while none are.", InJson.NOT_ZERO
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """What Buildkite says of the API token."""
+
+    expires_at: Annotated[datetime | None, "When it expires; absent when it does not.", {"format": None}] = None
+    missing_scopes: Annotated[tuple[str, ...], "The scopes that it lacks."] = ()
+    access: Annotated[TokenAccess | None, InJson.INLINE] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """The file that the sync wrote."""
+
+    sha256: Annotated[str, "Its checksum, in hexadecimal."]
+    bytes: Annotated[int, "Its size."]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRecord:
+    """The last sync that succeeded."""
+
+    id: Annotated[SyncID, "The sync's id, the same in the snapshot and the logs."]
+    trigger: Annotated[Trigger, "Why it ran: Schedule, Request, Task or Change."]
+    started_at: Annotated[datetime, "When it started."]
+    finished_at: Annotated[datetime, "When it finished."]
+    counts: Annotated[Counts, InJson.INLINE]
+    requests: Annotated[int, "How many requests it made to Buildkite."]
+    throttled_seconds: Annotated[float, "How long it waited for Buildkite's rate limits."]
+    snapshot: SnapshotFile
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """The last snapshot that C1 took. The shrink guard compares with its counts."""
+
+    time: Annotated[datetime, "When C1 took it."]
+    task_id: Annotated[TaskID, "C1's task that it answered."]
+    sync_id: Annotated[SyncID, "The sync that made it."]
+    sha256: Annotated[str, "Its checksum, in hexadecimal."]
+    bytes: Annotated[int, "Its size."]
+    counts: Annotated[Counts, InJson.INLINE]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One sync, whether it succeeded or not."""
+
+    id: Annotated[SyncID, "The sync's id."]
+    trigger: Annotated[Trigger, "Why it ran: Schedule, Request, Task or Change."]
+    started_at: Annotated[datetime, "When it started."]
+    finished_at: Annotated[datetime, "When it ended."]
+    succeeded: Annotated[bool, "Whether it succeeded."]
+    reason: Annotated[Reason, "SyncSucceeded, or why it failed."]
+    counts: Annotated[
+        Counts | None,
+        InJson.INLINE,
+        {
+            "accounts": {"description": "Accounts, when it succeeded."},
+            "teams": {"description": "Teams, when it succeeded."},
+            "memberships": {"description": "Memberships, when it succeeded."},
+        },
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorStatus:
-    """The whole status; what is not known is None. It is also all that survives a restart."""
+    """What the operator found and did. Nothing here is set by hand."""
 
-    observed_generation: int = 0
-    phase: Phase = Phase.PENDING
-    conditions: tuple[Condition, ...] = ()
+    observed_generation: Annotated[int, "The metadata.generation that this status is about."] = 0
+    phase: Annotated[
+        Phase,
+        "A word for people: Pending, Syncing, Connected, Degraded, Error or Suspended. Machines read the conditions.",
+    ] = Phase.PENDING
+    conditions: Annotated[
+        tuple[Condition, ...],
+        "Ready, CredentialsValid, Synced and Delivered; ProvisioningReady while provisioning is enabled;"
+        " and only while true, Reconciling and Stalled.",
+        {"x-kubernetes-list-map-keys": ["type"], "x-kubernetes-list-type": "map"},
+    ] = ()
     organization: Organization | None = None
-    token_expires_at: datetime | None = None
-    missing_scopes: tuple[str, ...] = ()
-    token_access: TokenAccess | None = None
-    last_sync_time: datetime | None = None
-    last_successful_sync_time: datetime | None = None
-    next_sync_time: datetime | None = None
-    consecutive_failures: int = 0
+    token: TokenStatus = field(default_factory=TokenStatus)
+    last_sync_time: Annotated[datetime | None, "When the last sync ended, whether it succeeded or not."] = None
+    last_successful_sync_time: Annotated[datetime | None, "When the last sync that succeeded ended."] = None
+    next_sync_time: Annotated[datetime | None, "When the next scheduled sync starts."] = None
+    consecutive_failures: Annotated[int, "How many syncs have failed since one succeeded."] = 0
     last_sync: SyncRecord | None = None
     last_delivery: DeliveryRecord | None = None
-    last_handled_sync_request: str | None = None
-    history: tuple[HistoryEntry, ...] = ()
+    last_handled_sync_request: Annotated[
+        str | None, "The value of the annotation connectors.c1.ai/sync-requested-at that was acted on last."
+    ] = None
     provisioning: ProvisioningRecord | None = None
+    history: Annotated[tuple[HistoryEntry, ...], "The last 10 syncs, newest first.", ATOMIC] = ()
 
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((each for each in self.conditions if each.type is kind), None)

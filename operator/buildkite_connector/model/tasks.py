@@ -1,4 +1,4 @@
-"""C1's tasks in this project's words: what C1 asks for and how it is answered.
+"""C1's tasks and the answers to them.
 
 The C1 adapter turns BatonService's messages into these; the package `tasks` acts on them.
 """
@@ -9,6 +9,7 @@ from typing import NewType
 
 from buildkite_connector.model.directory import Membership
 from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot
 
 TaskID = NewType("TaskID", str)
 """27 alphanumerics (a KSUID), C1's."""
@@ -45,6 +46,10 @@ class SyncTask:
     refusal: str = ""
 
     @property
+    def kind(self) -> str:
+        return "sync_full"
+
+    @property
     def other_engine(self) -> str:
         """The form that C1 asked for and does not get; empty: none."""
         return "" if self.storage_engine == "sqlite" else self.storage_engine
@@ -69,8 +74,8 @@ class UnsupportedTask:
 class MembershipTask:
     """`grant` or `revoke` (`grants` says which) of a role in a team to a person.
 
-    `team_name` and `user_name` are what C1 calls them, for people. `refusal` says what is wrong with the task, or is
-    empty; `membership` is None where it cannot be read.
+    `team_name` and `user_name` are C1's names for them. `refusal` describes what is wrong with the task, or is empty;
+    `membership` is None where it cannot be read.
     """
 
     id: TaskID
@@ -126,6 +131,7 @@ class TaskOutcome:
 
     `reason` (as a condition has it) and `retry_after` (seconds) repeat for machines what the message says.
     `cancels`: a deliberate refusal, on which C1 cancels the request rather than report a broken connector.
+    `delivered`: the snapshot that was uploaded under the task.
     """
 
     code: Code = Code.OK
@@ -135,3 +141,4 @@ class TaskOutcome:
     retry_after: float | None = field(default=None, compare=False)
     answer: GrantAnswer | RevokeAnswer | None = None
     cancels: bool = False
+    delivered: StagedSnapshot | None = field(default=None, compare=False)

@@ -67,7 +67,7 @@ class Redactor:
         return Redactor(self._secrets, (text for text in self._private if text != public))
 
     def holds_secret(self, text: str) -> bool:
-        """Whether a credential, or a piece of one, is in `text`; what is only private does not count."""
+        """Whether `text` holds a credential or a piece of one; private texts do not count."""
         return _redact(text, _patterns(self._secrets)) != text
 
     def redact(self, text: str) -> str:

@@ -1,1 +1,1 @@
-"""Use case: C1's tasks. Start at `poller`."""
+"""Use case: C1's tasks. Start at `session`."""

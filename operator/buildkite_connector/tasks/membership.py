@@ -1,18 +1,20 @@
-"""Handler of `grant` and `revoke`: read the one membership, decide, write, answer. Nothing is written twice blindly."""
+"""Handler of `grant` and `revoke`: read the one membership, decide, write, answer. Nothing is written blindly.
+
+The functions from `next_step` on are the table of outcomes. They are pure; what C1 is told is in `outcomes`.
+"""
 
 import logging
+from dataclasses import replace
+from enum import Enum, auto
 
 from buildkite_connector.model.directory import Membership, Role
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.jitter import Jitter
-from buildkite_connector.model.provisioning import ChangeResult
-from buildkite_connector.model.tasks import MembershipTask, TaskOutcome
+from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskOutcome
 from buildkite_connector.sync.ports import NotFound, WriteRefused
-from buildkite_connector.tasks import membership_decisions as decisions
-from buildkite_connector.tasks.membership_decisions import Step
-from buildkite_connector.tasks.ports import ChangeGrounds, MembershipChanges
+from buildkite_connector.tasks import outcomes
+from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts
 from buildkite_connector.timing.backoff import BETWEEN_CALLS
-from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.fair_timeout import fair_timeout
 
 logger = logging.getLogger(__name__)
@@ -26,171 +28,202 @@ _UNCERTAIN = frozenset({Reason.BUILDKITE_UNREACHABLE, Reason.BUILDKITE_UNAVAILAB
 """Failures of a write after which nobody knows whether it took effect."""
 
 
-class _Off(Exception):  # noqa: N818
-    """Provisioning is switched off."""
+class Step(Enum):
+    """The next write; DONE when none is needed."""
+
+    CREATE = auto()
+    CHANGE_ROLE = auto()
+    REMOVE = auto()
+    DONE = auto()
 
 
-class _Edited(Exception):  # noqa: N818
-    """The grounds of the change do not hold any more."""
+async def change_membership(task: MembershipTask, ports: SessionPorts, progress: Progress) -> TaskOutcome:
+    """Carry out one grant or revoke, within `CHANGE_SECONDS`, if the policy allows it."""
+    try:
+        async with fair_timeout(CHANGE_SECONDS):
+            if await ports.changes.grounds() is None:
+                return outcomes.OFF
+            if task.membership is None:
+                return outcomes.unreadable(task.refusal)
+            async with ports.changes.turn(task.membership.team):
+                return await _Change(task, task.membership, ports, progress).carry_out()
+    except TimeoutError:
+        failure = outcomes.took_too_long(CHANGE_SECONDS)
+    except Failure as caught:
+        failure = caught
+    ports.changes.failed(task, failure)
+    return outcomes.change_failed(failure)
 
 
-class MembershipHandler:
-    """One grant or revoke task of the connector `name`."""
+class _Change:
+    """One change, while it holds the lock of its team. `roles`: what was read of the membership, oldest first."""
 
-    heartbeats = False
-    uploads = False
-
-    def __init__(
-        self, name: str, task: MembershipTask, changes: MembershipChanges, clock: Clock, jitter: Jitter
-    ) -> None:
-        self._name = name
+    def __init__(self, task: MembershipTask, wanted: Membership, ports: SessionPorts, progress: Progress) -> None:
         self._task = task
-        self._changes = changes
-        self._clock = clock
-        self._jitter = jitter
+        self._wanted = wanted
+        self._ports = ports
+        self._changes = ports.changes
+        self._progress = progress
         self._user = task.user_name
-        self._before: Role | None = None
-        self._known = False
+        self._roles: list[Role | None] = []
         self._writes = 0
         self._wrote = False
-        self.kind = task.kind
-        self.awaits_answer = False
-        """A write was sent, and Buildkite's answer is outstanding."""
 
-    async def run(self) -> TaskOutcome:
-        try:
-            async with fair_timeout(CHANGE_SECONDS):
-                return await self._carry_out()
-        except _Off:
-            return decisions.OFF
-        except TimeoutError:
-            failure = decisions.took_too_long(CHANGE_SECONDS)
-        except Failure as caught:
-            failure = caught
-        self._changes.failed(self._task, failure)
-        return decisions.failed(failure)
+    async def carry_out(self) -> TaskOutcome:
+        """Raises Failure."""
+        outcome = None
+        while outcome is None:  # again where the grounds were edited since they were read
+            grounds = await self._changes.grounds()
+            if grounds is None:
+                return outcomes.OFF
+            outcome = await self._refusal(grounds) or await self._change(grounds)
+        return outcome
 
-    def accepted(self) -> None:
-        """What was changed is recorded when it is changed, whether C1 takes the task's end or not."""
-
-    def refused(self) -> bool:
-        return False
-
-    async def _carry_out(self) -> TaskOutcome:
-        grounds, wanted = await self._grounds(), self._task.membership
-        if wanted is None:
-            return decisions.unreadable(self._task.refusal)
-        refusal = decisions.refusal_by_role(self._task, wanted, grounds.policy)
-        if refusal:
-            return self._refuse(refusal)
-        async with self._changes.turn(wanted.team):
-            while True:
-                grounds = await self._grounds()  # it may have waited
-                try:
-                    return await self._allowed(grounds, wanted) or await self._change(grounds, wanted)
-                except _Edited:
-                    continue  # with what holds now
-
-    async def _grounds(self) -> ChangeGrounds:
-        grounds = await self._changes.grounds()
-        if grounds is None:
-            raise _Off
-        return grounds
-
-    async def _allowed(self, grounds: ChangeGrounds, wanted: Membership) -> TaskOutcome | None:
+    async def _refusal(self, grounds: ChangeGrounds) -> TaskOutcome | None:
         """The refusal of what the policy does not allow."""
-        policy = grounds.policy
-        refusal = decisions.refusal_by_role(self._task, wanted, policy)
-        if not refusal and policy.protected_teams:
-            slug = self._changes.protected_slug(wanted.team)
+        policy, team = grounds.policy, self._wanted.team
+        sentence = refusal_by_role(self._task, self._wanted, policy)
+        if not sentence and policy.protected_teams:
+            slug = self._changes.protected_slug(team)
             if slug is None:
-                slug = await grounds.memberships.team_slug(grounds.organization, wanted.team)
+                slug = await grounds.memberships.team_slug(grounds.organization, team)
                 if slug is None and self._task.grants:
-                    raise decisions.team_gone(self._task)
+                    raise outcomes.team_gone(self._task)
             if slug in policy.protected_teams:
-                self._changes.seen_protected(wanted.team, slug)
-                refusal = decisions.refusal_by_team(slug)
-        return self._refuse(refusal) if refusal else None
+                self._changes.seen_protected(team, slug)
+                sentence = refusal_by_team(slug)
+        if not sentence:
+            return None
+        self._changes.ended(self._task, ChangeResult.REFUSED, self._user, sentence)
+        return outcomes.refused_by_policy(sentence)
 
-    async def _change(self, grounds: ChangeGrounds, wanted: Membership) -> TaskOutcome:
-        while self._writes <= MOST_WRITES:
-            step = await self._read(grounds, wanted)
+    async def _change(self, grounds: ChangeGrounds) -> TaskOutcome | None:
+        """Read and write until the membership is as asked for. None: the grounds do not hold any more."""
+        while True:
+            step = await self._read(grounds)
             if step is Step.DONE:
-                return await self._done(grounds, wanted)
+                return await self._done(grounds)
             if self._writes == MOST_WRITES:
-                break
-            if await self._write(grounds, wanted, step):
-                return await self._done(grounds, wanted)
-        raise Failure(
-            Reason.BUILDKITE_UNAVAILABLE,
-            f"The membership is not as asked for after {MOST_WRITES} tries: Buildkite does not keep what it takes, or"
-            " somebody else changes the same membership.",
-        )
+                raise Failure(
+                    Reason.BUILDKITE_UNAVAILABLE,
+                    f"The membership is not as asked for after {MOST_WRITES} tries: Buildkite does not keep what it"
+                    " takes, or somebody else changes the same membership.",
+                )
+            if not self._changes.allowed(grounds):
+                return None
+            if await self._write(grounds, step):
+                return await self._done(grounds)
 
-    async def _read(self, grounds: ChangeGrounds, wanted: Membership) -> Step:
-        found = await grounds.memberships.membership(grounds.organization, wanted.team, wanted.account)
-        role = self._see(found)
-        if not self._known:
-            self._before, self._known = role, True
-        return decisions.next_step(self._task, wanted, role)
+    async def _read(self, grounds: ChangeGrounds) -> Step:
+        found = await grounds.memberships.membership(grounds.organization, self._wanted.team, self._wanted.account)
+        role = self._role(found)
+        self._roles.append(role)
+        return next_step(self._task, self._wanted, role)
 
-    def _see(self, found: Membership | None) -> Role | None:
+    def _role(self, found: Membership | None) -> Role | None:
         if found is None:
             return None
         self._user = found.name or self._user
         return found.role
 
-    async def _done(self, grounds: ChangeGrounds, wanted: Membership) -> TaskOutcome:
-        """Nothing is known of a membership that is not there while the organization is out of reach."""
-        result = decisions.result_of(self._task, wanted, self._before, wrote=self._wrote)
-        if not self._task.grants and not self._wrote and self._before is None:
-            await grounds.memberships.team_slug(grounds.organization, wanted.team)
-        self._changes.ended(self._task, result, self._user)
-        return decisions.success(self._task, wanted, self._before, result)
-
-    async def _write(self, grounds: ChangeGrounds, wanted: Membership, step: Step) -> bool:
-        """Send one write; whether its answer shows what was asked for. If not, the membership is to be read again."""
-        if not self._changes.allowed(grounds):
-            raise _Edited
+    async def _write(self, grounds: ChangeGrounds, step: Step) -> bool:
+        """Send one write. Returns whether its answer shows what was asked for; if not, read again. Raises Failure."""
         self._writes += 1
         try:
-            confirmed = await self._send(grounds, wanted, step)
+            confirmed = await self._send(grounds, step)
         except NotFound:
-            if self._task.grants and await grounds.memberships.team_slug(grounds.organization, wanted.team) is None:
-                raise decisions.team_gone(self._task) from None
+            team = self._wanted.team
+            if self._task.grants and await grounds.memberships.team_slug(grounds.organization, team) is None:
+                raise outcomes.team_gone(self._task) from None
             return False
         except WriteRefused as refused:
-            if await self._read(grounds, wanted) is step:
-                raise decisions.refused_by_buildkite(self._task, refused.said) from None
+            if await self._read(grounds) is step:
+                raise outcomes.refused_by_buildkite(self._task, refused.said) from None
             return False
         except Failure as failure:
             if failure.reason not in _UNCERTAIN:
                 raise
             self._wrote = True
-            fields = {"connector": self._name, "task_id": self._task.id, "error": failure.message}
+            fields = {"connector": self._ports.name, "task_id": self._task.id, "error": failure.message}
             logger.warning("a change may have been lost; the membership is read again", extra=fields)
-            await self._clock.sleep(BETWEEN_CALLS.wait(self._writes, self._jitter, failure.retry_after))
+            wait = BETWEEN_CALLS.wait(self._writes, self._ports.jitter.uniform(0.0, 1.0), failure.retry_after)
+            await self._ports.clock.sleep(wait)
             return False
         self._wrote = True
         return confirmed
 
-    async def _send(self, grounds: ChangeGrounds, wanted: Membership, step: Step) -> bool:
+    async def _send(self, grounds: ChangeGrounds, step: Step) -> bool:
         memberships, slug = grounds.memberships, grounds.organization
-        with self._changes.writing(wanted.team):
-            self.awaits_answer = True
+        with self._changes.writing(self._wanted.team):
+            self._progress.awaits_answer = True
             try:
                 match step:
                     case Step.CREATE:
-                        role = self._see(await memberships.create(slug, wanted))
+                        role = self._role(await memberships.create(slug, self._wanted))
                     case Step.CHANGE_ROLE:
-                        role = self._see(await memberships.change_role(slug, wanted))
+                        role = self._role(await memberships.change_role(slug, self._wanted))
                     case _:
-                        await memberships.remove(slug, wanted)
+                        await memberships.remove(slug, self._wanted)
                         return True
             finally:
-                self.awaits_answer = False
-        return role is wanted.role
+                self._progress.awaits_answer = False
+        return role is self._wanted.role
 
-    def _refuse(self, sentence: str) -> TaskOutcome:
-        self._changes.ended(self._task, ChangeResult.REFUSED, self._user, sentence)
-        return decisions.refused_by_policy(sentence)
+    async def _done(self, grounds: ChangeGrounds) -> TaskOutcome:
+        """Nothing is known of a membership that is not there while the organization is out of reach."""
+        before = self._roles[0]
+        result = result_of(self._task, self._wanted, before, wrote=self._wrote)
+        if not self._task.grants and not self._wrote and before is None:
+            await grounds.memberships.team_slug(grounds.organization, self._wanted.team)
+        self._changes.ended(self._task, result, self._user)
+        return success(self._task, self._wanted, before, result)
+
+
+def next_step(task: MembershipTask, wanted: Membership, role: Role | None) -> Step:
+    """`role`: what the person has in the team now, None for no membership.
+
+    A revoke of one role leaves a membership of the other alone: that one was granted in its place.
+    """
+    if task.grants:
+        if role is None:
+            return Step.CREATE
+        return Step.DONE if role is wanted.role else Step.CHANGE_ROLE
+    return Step.REMOVE if role is wanted.role else Step.DONE
+
+
+def result_of(task: MembershipTask, wanted: Membership, before: Role | None, *, wrote: bool) -> ChangeResult:
+    """What came of a task that is done. `before`: the role at first; `wrote`: a write of ours was sent."""
+    if not wrote or (task.grants and before is wanted.role):
+        return ChangeResult.ALREADY
+    if not task.grants:
+        return ChangeResult.REVOKED
+    return ChangeResult.GRANTED if before is None else ChangeResult.ROLE_CHANGED
+
+
+def success(task: MembershipTask, wanted: Membership, before: Role | None, result: ChangeResult) -> TaskOutcome:
+    already = result is ChangeResult.ALREADY
+    if not task.grants:
+        return TaskOutcome(answer=RevokeAnswer(already))
+    replaced = None
+    if result is ChangeResult.ROLE_CHANGED and before is not None:
+        replaced = replace(wanted, role=before)
+    return TaskOutcome(answer=GrantAnswer(wanted, already, replaced))
+
+
+def refusal_by_role(task: MembershipTask, wanted: Membership, policy: Provisioning) -> str:
+    """Why the policy does not allow the role, or empty. What was granted before the policy changed can be revoked."""
+    if not task.grants or wanted.role in policy.roles:
+        return ""
+    allowed = " and ".join(policy.roles) or "none"
+    return (
+        f"The role {wanted.role.value} is not granted by this connector; spec.provisioning.roles allows {allowed}"
+        " (in service mode --provisioning-roles)."
+    )
+
+
+def refusal_by_team(slug: str) -> str:
+    """Why a protected team is left alone."""
+    return (
+        f"The team {slug} is protected: spec.provisioning.protectedTeams (in service mode --protected-teams) names it,"
+        " and this connector does not change who is in it."
+    )

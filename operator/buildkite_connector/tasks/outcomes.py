@@ -1,10 +1,24 @@
-"""How a failure is reported to C1: the google.rpc code, and whether C1 may hand the task out again. Pure."""
+"""What C1 is told of a task: the google.rpc code, the sentence, and whether C1 may hand the task out again. Pure."""
+
+import re
+from dataclasses import replace
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import Code, SyncTask, TaskOutcome
+from buildkite_connector.model.provisioning import WRITE_SCOPE
+from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskOutcome
 
 SHUTTING_DOWN = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")
 UNEXPECTED = TaskOutcome(Code.INTERNAL, "Internal error of the connector; its log has the details.")
+OFF = TaskOutcome(
+    Code.FAILED_PRECONDITION,
+    "Provisioning is not enabled: this connector only reads. To let C1 grant and revoke memberships of Buildkite teams,"
+    f" set spec.provisioning.enabled: true (in service mode --provisioning), with an API token that has {WRITE_SCOPE}.",
+    non_retryable=True,
+    reason=Reason.PROVISIONING_OFF.value,
+)
+
+_ADDRESS = re.compile(r"\S+@\S+")
+"""E-mail addresses, which must not come into events."""
 
 
 def outcome_of(failure: Failure) -> TaskOutcome:
@@ -38,6 +52,59 @@ def format_note(task: SyncTask) -> str:
     if not task.other_engine:
         return ""
     return f"The snapshot is in sqlite form; this connector does not write {task.other_engine}."
+
+
+def refused_by_policy(sentence: str) -> TaskOutcome:
+    """C1 cancels the request, with the sentence as its reason."""
+    return TaskOutcome(
+        Code.FAILED_PRECONDITION,
+        sentence,
+        non_retryable=True,
+        reason=Reason.CHANGE_NOT_ALLOWED.value,
+        cancels=True,
+    )
+
+
+def unreadable(sentence: str) -> TaskOutcome:
+    return TaskOutcome(Code.INVALID_ARGUMENT, sentence, non_retryable=True)
+
+
+def change_failed(failure: Failure) -> TaskOutcome:
+    """C1 hands a task out again where time can help; what needs other credentials or an edit is final."""
+    outcome = outcome_of(failure)
+    return replace(outcome, non_retryable=failure.remedy is not Remedy.RETRY)
+
+
+def team_gone(task: MembershipTask) -> Failure:
+    name = f" {task.team_name!r}" if task.team_name else ""
+    return Failure(
+        Reason.TEAM_NOT_FOUND,
+        f"Buildkite has no such team{name} any more, or the API token cannot see it. The next sync takes it out of C1.",
+        remedy=Remedy.EDIT,
+    )
+
+
+def refused_by_buildkite(task: MembershipTask, said: str) -> Failure:
+    """Buildkite answered 422, and the membership is as it was."""
+    said = _ADDRESS.sub("…", said)
+    why = (
+        "The person may have left the organization"
+        if task.grants
+        else "It may be the team's last maintainer, or a team that Buildkite keeps everybody in"
+    )
+    return Failure(
+        Reason.CHANGE_REFUSED,
+        f"Buildkite does not take the change{f' ({said})' if said else ''}. {why}: look at the team in Buildkite.",
+        remedy=Remedy.EDIT,
+    )
+
+
+def took_too_long(seconds: float) -> Failure:
+    return Failure(
+        Reason.CHANGE_TIMEOUT,
+        f"The change was not done within {seconds:.0f} s. When C1 hands the task out again, the membership is read"
+        " first, so that nothing is done twice.",
+    )
 
 
 _CODES_BY_REMEDY = {

@@ -7,10 +7,13 @@ from typing import Protocol
 
 from buildkite_connector.model.directory import OrganizationSlug, TeamID
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.jitter import Jitter
+from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.timing.clock import Clock
 
 
 class TaskService(Protocol):
@@ -22,7 +25,7 @@ class TaskService(Protocol):
 
     async def heartbeat(self, task_id: TaskID) -> Heartbeat: ...
 
-    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
+    async def upload(self, task_id: TaskID, file: OpenSnapshot, sent: Callable[[], None]) -> None:
         """`sent` is called when the whole file is on its way and only C1's answer is outstanding."""
         ...
 
@@ -34,8 +37,8 @@ class TaskService(Protocol):
 class Snapshots(Protocol):
     """Where sync tasks get their snapshots, and where deliveries are recorded."""
 
-    def snapshot_for(self, task: SyncTask) -> AbstractAsyncContextManager[StagedSnapshot]:
-        """A snapshot of the task's scope that may go out; its file stays as it is inside the context.
+    def snapshot_for(self, task: SyncTask) -> AbstractAsyncContextManager[OpenSnapshot]:
+        """An open snapshot of the task's scope that may go out.
 
         Raises Failure: no sync succeeded, or the snapshot is held back. Leaving the context before it is entered
         withdraws the request: a sync that only this task asked for is cancelled.
@@ -44,14 +47,6 @@ class Snapshots(Protocol):
 
     def still_true(self, snapshot: StagedSnapshot) -> bool:
         """Whether it shows all changes that were made through this connector: asked again right before an upload."""
-        ...
-
-    def recall(self, task: SyncTask) -> StagedSnapshot | None:
-        """What C1 took under this very task before, when its end was lost: the task needs no second upload."""
-        ...
-
-    def uploaded(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
-        """C1 has the snapshot; the task's end is to come."""
         ...
 
     def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
@@ -122,37 +117,25 @@ class SessionListener(Protocol):
         ...
 
 
-class TaskHandler(Protocol):
-    """The work of one task."""
+@dataclass(frozen=True, slots=True)
+class SessionPorts:
+    """What a session with C1 works with. `name` is the connector's, for the log."""
 
-    @property
-    def kind(self) -> str:
-        """The task's field name in C1's contract, as far as this connector knows it."""
-        ...
+    name: str
+    service: TaskService
+    snapshots: Snapshots
+    changes: MembershipChanges
+    listener: SessionListener
+    clock: Clock
+    jitter: Jitter
+    observer: Observer = SILENT
 
-    @property
-    def heartbeats(self) -> bool:
-        """Whether C1 expects heartbeats for this kind of task."""
-        ...
 
-    @property
-    def awaits_answer(self) -> bool:
-        """Whether the work is done but for the other side's answer: at shutdown that answer is awaited."""
-        ...
+@dataclass(eq=False, slots=True)
+class Progress:
+    """How far the work of one task is, as its handler says.
 
-    @property
-    def uploads(self) -> bool:
-        """Whether a file is on its way to C1."""
-        ...
+    `awaits_answer`: the work is done but for the other side's answer, which the end of the session awaits.
+    """
 
-    async def run(self) -> TaskOutcome:
-        """Raises Failure when the task failed."""
-        ...
-
-    def accepted(self) -> None:
-        """C1 took the success that `run` gave."""
-        ...
-
-    def refused(self) -> bool:
-        """C1 refused the success that `run` gave. Whether `run` has another way to it."""
-        ...
+    awaits_answer: bool = False

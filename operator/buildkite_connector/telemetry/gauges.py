@@ -164,7 +164,7 @@ def _readings(report: Report) -> Iterator[Reading]:
         ("sync.last_success.timestamp", status.last_successful_sync_time),
         ("sync.next.timestamp", status.next_sync_time),
         ("delivery.last.timestamp", status.last_delivery.time if status.last_delivery else None),
-        ("token.expiry.timestamp", status.token_expires_at),
+        ("token.expiry.timestamp", status.token.expires_at),
     ):
         if moment is not None:
             yield name, moment.timestamp(), {}
@@ -172,5 +172,5 @@ def _readings(report: Report) -> Iterator[Reading]:
         yield "snapshot.accounts", float(sync.counts.accounts), {}
         yield "snapshot.teams", float(sync.counts.teams), {}
         yield "snapshot.memberships", float(sync.counts.memberships), {}
-        yield "snapshot.size", float(sync.snapshot_bytes), {}
+        yield "snapshot.size", float(sync.snapshot.bytes), {}
     yield "sync.consecutive_failures", float(status.consecutive_failures), {}

@@ -120,13 +120,16 @@ class LoopMonitor:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._longest = 0.0
+        self.last = clock.monotonic()
+        """When the event loop last came round, in monotonic seconds."""
 
     async def run(self) -> None:
         """Measure until cancelled."""
         while True:
             due = self._clock.monotonic() + LOOP_TICK
             await asyncio.sleep(LOOP_TICK)
-            self._longest = max(self._longest, self._clock.monotonic() - due)
+            self.last = self._clock.monotonic()
+            self._longest = max(self._longest, self.last - due)
 
     def take_longest(self) -> float:
         """The longest delay since the last call, in seconds."""

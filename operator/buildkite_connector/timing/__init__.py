@@ -1,1 +1,1 @@
-"""When things happen: the clock, backoff and the scheduler. Clock and randomness are passed in."""
+"""When things happen: the clock, backoff, slots. Clock and randomness are passed in."""

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from buildkite_connector.model.jitter import Jitter
-
 LONGEST_RETRY_AFTER = 6 * 3600.0
-"""Seconds: nobody's word stops a connector for longer."""
+"""Upper bound in seconds for a server's Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +17,13 @@ class Backoff:
         """The longest wait that is our own."""
         return min(self.cap, self.first * 2.0 ** min(failures - 1, 30))
 
-    def wait(self, failures: int, jitter: Jitter, retry_after: float | None = None) -> float:
-        """Between half and the whole of that time, or `retry_after` when it is longer."""
-        whole = self.longest(failures)
-        return max(jitter.uniform(whole / 2, whole), min(retry_after or 0.0, LONGEST_RETRY_AFTER))
+    def wait(self, failures: int, share: float, retry_after: float | None = None) -> float:
+        """From half (`share` 0.0) to the whole (1.0) of that time, or `retry_after` when it is longer.
+
+        The caller draws `share` at random.
+        """
+        own = self.longest(failures) * (1 + share) / 2
+        return max(own, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
 
 
 BETWEEN_SYNCS = Backoff(first=30.0, cap=900.0)

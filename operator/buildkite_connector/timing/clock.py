@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from buildkite_connector.model.jitter import Jitter
-from buildkite_connector.timing.spacing import shared_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,7 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """A long sleep ends together with others': `spacing.shared_wait`."""
-        await asyncio.sleep(shared_wait(seconds, time.monotonic()))
+        await asyncio.sleep(seconds)
 
 
 def system_jitter() -> Jitter:

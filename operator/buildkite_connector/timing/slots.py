@@ -2,7 +2,7 @@
 
 A namespace is a tenant. Where several share a process, none of them holds more than half of the slots, and free slots
 go to the namespaces in turn. Work that waits for somebody else, such as a rate limit, gives its slot back meanwhile:
-`Slot`. `RoundRobin` is the order of those that wait; `spacing.Turns` uses it too.
+`Slot`. `RoundRobin` is the order of those that wait, and of Secrets that are read again.
 """
 
 import asyncio

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from bench.fleet.measurement import FleetMeasurement, Reaction
 from bench.promises import MB, ConditionValue
 
-MOST_WRITES, MOST_EVENTS = 3, 2
+MOST_WRITES, MOST_EVENTS = 5, 2
 MOST_MEMORY = 300
 MOST_CORE = 0.05
 MOST_READS = 5.0
 MOST_ANNOTATION_SECONDS = 1.0
 MOST_EDIT_SECONDS = 3.0
-"""What an edit's status is held for while the edit is checked (2 s), and the write."""
+"""The check of an edit, for which its status is held, and the write."""
 SECRET_SLACK = 5.0
 """Seconds beyond the round of reads: the change itself, and the sync's start."""
 

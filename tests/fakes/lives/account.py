@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from typing import NoReturn
 
-from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.scope import SyncScope
@@ -19,6 +20,14 @@ class BrokenPromise(AssertionError):  # noqa: N818
 def promise(kept: bool, sentence: str, detail: object = "") -> None:
     if not kept:
         raise BrokenPromise(f"{sentence}: {detail!r}")
+
+
+class SyncPhase(Enum):
+    """QUEUED: waits for a slot. RUNNING: collects and stages. CANCELLING: told to end."""
+
+    QUEUED = auto()
+    RUNNING = auto()
+    CANCELLING = auto()
 
 
 class Unread:

@@ -17,8 +17,8 @@ PREFLIGHT = Preflight(
 )
 
 SECONDS = (0.5, 5.0, 20.0, 45.0, 100.0, 400.0, 1000.0, 4000.0, 22000.0)
-JUMPS = (-86400.0, -3600.0, -90.0, -30.0, 30.0, 90.0, 3600.0, 86400.0)
-"""By how much the wall clock is set forward or back."""
+JUMPS = (30.0, 90.0, 3600.0, 86400.0)
+"""By how much the wall clock is set forward."""
 
 USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
 EDITS: tuple[dict[str, object], ...] = (

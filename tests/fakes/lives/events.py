@@ -22,8 +22,6 @@ ENDS: tuple[Event, ...] = (
     session.an_upload_ends,
     session.c1_takes_the_end,
     session.c1_is_closed,
-    work.a_file_is_removed,
-    work.the_file_is_restored,
 )
 
 
@@ -32,7 +30,7 @@ def something_ends(life: Life, number: int) -> bool:
     turn = number % len(ENDS)
     if any(event(life, number) for event in (*ENDS[turn:], *ENDS[:turn])):
         return True
-    if work.its_turn_comes(life):
+    if work.its_secret_is_read_again(life):
         return True
     return (not life.state.c1.settled and session.c1_answers(life, number)) or surroundings.it_wakes(life, number)
 
@@ -51,7 +49,7 @@ AT_TIMES: tuple[Event, ...] = (
 SELDOM: tuple[Event, ...] = (
     surroundings.the_clock_is_set,
     surroundings.another_connector_comes_or_goes,
-    work.an_action_breaks,
+    work.a_check_breaks,
 )
 EVENTS = (nothing, *(24 * (something_ends,)), *(5 * OFTEN), *(2 * AT_TIMES), *SELDOM)
 """The first is what a life is made simpler by."""

@@ -1,6 +1,6 @@
 """One connector's life without an event loop: the real decisions and transitions, and a model of what was begun.
 
-`Life` performs what `decide` lists as `connector.connector` does, and keeps its own account of what runs, of the
+`Life` performs what `decisions` answers as `connector.connector` does, and keeps its own account of what runs, of the
 files on the disk, of what C1 has and of what Buildkite said. Whatever breaks a promise raises `BrokenPromise` at the
 action that breaks it; what must hold after every step is in `promises`, what can happen in `events`.
 """
@@ -9,26 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import (
-    Action,
-    Answer,
-    AskToReadSecret,
-    CancelSync,
-    CheckCredentials,
-    CloseC1,
-    Discard,
-    OpenC1,
-    QueueSync,
-    Refuse,
-    Restore,
-)
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.credential_transitions import Waits
-from buildkite_connector.connector.decisions import decide, wake_at
-from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncPhase, SyncRun, claimed_identity
-from buildkite_connector.connector.status_hold import hold_status
+from buildkite_connector.connector.decisions import (
+    Answer,
+    answer,
+    check_due,
+    next_look,
+    session_due,
+    session_over,
+    why_cancel,
+    why_sync,
+)
+from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncRun, claimed_identity
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
@@ -37,12 +30,10 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
-from buildkite_connector.timing.spacing import Turns
-from fakes.lives.account import BrokenPromise, Check, Failed, Sync, Task, Unread, cut, promise
+from fakes.lives.account import BrokenPromise, Check, Failed, Sync, SyncPhase, Task, Unread, cut, promise
 from fakes.lives.choices import GOOD, START
 
 ROUNDS = 5
-BEGUN_ONCE = "what is begun is not begun again: performing the actions leads to an empty list"
 
 
 @dataclass
@@ -58,12 +49,10 @@ class Life:
     holder: str | None = None
     check: Check | None = None
     check_failed_at: tuple[float, float] | None = None
-    restoring: str | None = None
     c1_open: bool = False
     c1_closing: bool = False
     sync: SyncPhase | None = None
     tasks: dict[TaskID, Task] = field(default_factory=dict)
-    discarding: list[StagedSnapshot] = field(default_factory=list)
     files: dict[str, StagedSnapshot] = field(default_factory=dict)
     syncs: dict[SyncID, Sync] = field(default_factory=dict)
     delivered: tuple[SyncID, Counts, datetime] | None = None
@@ -84,12 +73,7 @@ class Life:
 
     def __post_init__(self) -> None:
         self.state = transitions.begin(self.desired, None, self.now)
-        self.waits = Waits(self, Turns(0.2))
         self.apply()
-
-    def uniform(self, low: float, high: float) -> float:
-        """The life is its own source of randomness."""
-        return low + (high - low) * self.luck
 
     def number(self) -> int:
         self.numbers += 1
@@ -105,81 +89,94 @@ class Life:
 
     def apply(self, transition: Callable[[ConnectorState], ConnectorState] | None = None) -> None:
         if transition is not None:
+            staged = self.state.staged
             self.state = transition(self.state)
+            if staged is not None and self.state.staged is not staged:
+                del self.files[staged.sha256]  # a task that was answered with it has it open
             self.sync_started_or_not()
         holder = self.holder if claimed_identity(self.state) is not None else None
         if holder != self.state.host_id_holder:
-            self.state = on_credentials.holder_changed(self.state, holder)
+            self.state = replace(self.state, host_id_holder=holder)
         self.begin_all()
         self.derived = derive_status(self.state, self.now)
-        if not hold_status(self.state, self.now):
+        if self.now.monotonic >= self.state.status_held_until:
             self.written = self.derived
             self.state = replace(self.state, records=self.written)
         self.derived_of = (self.state, self.now)
-        self.wake = wake_at(self.state, self.now)
+        self.wake = next_look(self.state, self.now)
         self.jumped = False
 
     def begin_all(self) -> None:
         for _ in range(ROUNDS):
-            actions = decide(self.state, self.now)
-            if not actions:
+            before = self.state
+            self.tend()
+            if self.state is before:
                 return
-            for action in actions:
-                self.log.append(("    begins", action))
-                self.begin(action)
-        promise(not decide(self.state, self.now), BEGUN_ONCE, actions)
+        promise(False, "what is begun is not begun again: a step comes to an end", self.state)
 
-    def begin(self, action: Action) -> None:
-        if self.state.desired.spec.suspend:
-            acts = isinstance(action, CheckCredentials | OpenC1 | QueueSync | Answer)
-            promise(not acts, "a suspended connector does not act", action)
-        match action:
-            case Restore(sha256=sha256):
-                promise(self.restoring is None, BEGUN_ONCE, action)
-                self.restoring = sha256
-                self.state = transitions.restore_started(self.state)
-            case CheckCredentials(full=full):
-                promise(self.check is None, BEGUN_ONCE, action)
-                asked = (self.desired.generation, self.desired.sync_request)
-                again = self.checked in ((asked, self.now.monotonic, True), (asked, self.now.monotonic, full))
-                promise(not again, "a Secret is not read again at once, but for a check that asks more", action)
-                self.checked = (asked, self.now.monotonic, full)
-                self.check = Check(self.state.desired, self.state.check.credentials, full)
-                self.check_requested()
-                self.state = on_credentials.check_started(self.state, self.now, full=full)
-            case AskToReadSecret():
-                self.state = on_credentials.secret_read_asked(self.state)
-                if self.luck < 1.0:  # nobody else waits for a turn
-                    self.state = on_credentials.secret_read_due(self.state)
-            case OpenC1(identity=identity):
-                promise(not self.c1_open, BEGUN_ONCE, action)
-                self.c1_open = True
-                self.state = on_credentials.c1_opened(self.state, identity, self.now)
-            case CloseC1():
-                promise(self.c1_open and not self.c1_closing, BEGUN_ONCE, action)
-                self.c1_closing = True
-                self.state = on_credentials.c1_closing(self.state, self.now)
-            case QueueSync():
-                promise(self.sync is None, "one sync at a time", action)
-                self.sync = SyncPhase.QUEUED
-                self.state = transitions.sync_queued(self.state, self.now)
-            case CancelSync():
-                promise(self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING}, BEGUN_ONCE, action)
-                self.sync = SyncPhase.CANCELLING
-                self.state = transitions.sync_cancelling(self.state)
-            case Answer():
-                self.answer(action)
-                self.state = transitions.request_ended(self.state, action.task)
-                self.state = transitions.delivery_started(self.state, action.task, action.snapshot)
-            case Refuse(task=task):
-                self.waiting(task)
-                del self.tasks[task]
-                self.state = transitions.request_ended(self.state, task)
-                # the task leaves `snapshot_for` a moment later; nothing is awaited in between
-                self.state = transitions.delivery_ended(self.state, task)
-            case Discard(snapshot=snapshot):
-                self.discard(snapshot)
-                self.state = transitions.discard_started(self.state, snapshot)
+    def tend(self) -> None:
+        """As `Connector._begin_and_end`."""
+        if self.check is None and check_due(self.state, self.now):
+            self.begin_check(full=True)
+        if session_over(self.state):
+            promise(self.c1_open and not self.c1_closing, "a session is closed once", self.state.c1)
+            self.begins("close C1")
+            self.c1_closing = True
+            self.state = transitions.c1_closing(self.state, self.now)
+        identity = session_due(self.state, self.now)
+        if identity is not None and not self.c1_open:
+            self.begins("C1", acts=True)
+            self.c1_open = True
+            self.state = transitions.c1_opened(self.state, identity, self.now)
+        for request in self.state.requests:
+            found = answer(self.state, request, self.now)
+            if found is None:
+                continue
+            self.begins(found, acts=isinstance(found, Answer))
+            self.state = transitions.request_ended(self.state, request.task)
+            self.waiting(request.task)
+            if isinstance(found, Answer):
+                self.answer(request.task, found)
+            else:
+                del self.tasks[request.task]
+        if self.sync is None and self.state.can_sync and why_sync(self.state, self.now) is not None:
+            self.begins("sync", acts=True)
+            self.sync = SyncPhase.QUEUED
+            self.state = replace(self.state, sync_queued_at=self.now.monotonic)
+        elif self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING} and (why := why_cancel(self.state, self.now)):
+            self.begins(why)
+            self.sync = SyncPhase.CANCELLING
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to begin or to end."""
+        state, now = self.state, self.now
+        begins = self.sync is None and state.can_sync and why_sync(state, now) is not None
+        ends = self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING} and why_cancel(state, now) is not None
+        return (
+            (self.check is None and check_due(state, now))
+            or session_over(state)
+            or (not self.c1_open and session_due(state, now) is not None)
+            or any(answer(state, each, now) is not None for each in state.requests)
+            or begins
+            or ends
+        )
+
+    def begin_check(self, *, full: bool) -> None:
+        self.begins(f"check, {full=}", acts=True)
+        asked = (self.desired.generation, self.desired.sync_request)
+        again = self.checked in ((asked, self.now.monotonic, True), (asked, self.now.monotonic, full))
+        promise(not again, "a Secret is not read again at once, but for a check that asks more", asked)
+        self.checked = (asked, self.now.monotonic, full)
+        self.check = Check(self.state.desired, self.state.check.credentials, full)
+        self.check_requested()
+        if full:
+            self.state = transitions.full_check_begun(self.state, self.now)
+
+    def begins(self, what: object, *, acts: bool = False) -> None:
+        """`acts`: what a suspended connector does not do."""
+        self.log.append(("    begins", what))
+        promise(not (acts and self.state.desired.spec.suspend), "a suspended connector does not act", what)
 
     # What an action may do
 
@@ -189,8 +186,8 @@ class Life:
             raise BrokenPromise(f"who gets an answer waits for one: {task_id}")
         return task
 
-    def answer(self, answer: Answer) -> None:
-        task, whole = self.waiting(answer.task), answer.snapshot
+    def answer(self, task_id: TaskID, answer: Answer) -> None:
+        task, whole = self.waiting(task_id), answer.snapshot
         spec = self.desired.spec
         wanted = SyncScope(task.scope.kinds & spec.kinds, task.scope.entitlements, task.scope.grants)
         promise(
@@ -232,34 +229,23 @@ class Life:
         staged = self.state.staged
         return staged.sync_id if staged is not None and self.held(staged) else None
 
-    def discard(self, snapshot: StagedSnapshot) -> None:
-        promise(snapshot not in self.discarding, BEGUN_ONCE, snapshot)
-        uses = [t.answer.snapshot for t in self.tasks.values() if t.answer is not None and not t.ending]
-        if self.state.staged is not None:
-            uses.append(self.state.staged)
-        promise(snapshot not in uses, "a file that is staged or on its way to C1 is not removed", snapshot)
-        self.discarding.append(snapshot)
-
     def sync_started_or_not(self) -> None:
         """After a transition: has the sync that waited for a slot one, or is it not wanted any more?"""
         sync = self.state.sync
-        if self.sync is SyncPhase.QUEUED and sync is None:
-            self.sync = None
-        elif self.sync is SyncPhase.QUEUED and sync is not None and sync.phase is SyncPhase.RUNNING:
+        if self.sync is SyncPhase.QUEUED and sync is not None:
             self.sync = SyncPhase.RUNNING
             self.sync_starts(sync)
+        elif self.sync is SyncPhase.QUEUED and self.state.sync_queued_at is None:
+            self.sync = None
 
     def sync_starts(self, run: SyncRun) -> None:
         wall, monotonic = self.now.wall, self.now.monotonic
         promise(not self.desired.spec.suspend, "a suspended connector does not act", run)
         promise(monotonic >= self.blocked_until, "no sync begins before what Buildkite said", run)
-        inputs = run.inputs
-        current = (
-            inputs is not None and inputs.generation == self.desired.generation and inputs.credentials == self.read
-        )
+        current = run.generation == self.desired.generation and run.credentials == self.read
         promise(current and run.spec == self.desired.spec, "a sync works with what is desired now", run)
         cleared = self.cleared == self.desired.generation and self.check_failed_at is None
-        works = self.read is not None and cleared and run.preflight is not None
+        works = self.read is not None and cleared
         promise(works, "no sync begins that a check did not clear", run)
         if run.trigger is Trigger.REQUEST:
             apart = monotonic - self.requested_at

@@ -1,12 +1,13 @@
 """What must hold after every step of a connector's life, and what must come once nothing stands in the way."""
 
-from buildkite_connector.connector.state import C1Phase, SecretRead, SyncPhase
+from buildkite_connector.connector.decisions import reread_at
+from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from fakes.lives import choices, session, surroundings, work
-from fakes.lives.account import promise
+from fakes.lives.account import SyncPhase, promise
 from fakes.lives.events import ENDS
 from fakes.lives.life import Life
 
@@ -20,7 +21,7 @@ ROUNDS = 100
 def check_promises(life: Life) -> None:
     state, desired = life.state, life.desired
     suspended = desired.spec.suspend
-    asleep = life.wake is None and not suspended and not _runs(life)
+    asleep = life.wake is None and reread_at(state) is None and not suspended and not _runs(life)
     promise(not asleep, "a connector that does nothing has a time to wake at", state)
     if suspended:
         ends = life.sync in {None, SyncPhase.CANCELLING} and (not life.c1_open or life.c1_closing)
@@ -37,8 +38,7 @@ def check_promises(life: Life) -> None:
 def _runs(life: Life) -> bool:
     """Whether something is under way that ends by itself."""
     hello = life.c1_open and not life.state.c1.settled
-    reading = life.state.check.secret_read is SecretRead.ASKED
-    return any((life.check, life.restoring, life.c1_closing, life.sync, life.discarding, hello, reading))
+    return any((life.check, life.c1_closing, life.sync, hello))
 
 
 def _check_is_repeated(life: Life) -> None:
@@ -61,7 +61,7 @@ def _tasks_wait_for_something(life: Life) -> None:
 
 def _can_begin_soon(life: Life) -> bool:
     """Whether a sync cannot begin because of something that ends by itself."""
-    return bool(life.check or life.restoring or life.c1_closing or not life.state.c1.settled)
+    return bool(life.check or life.c1_closing or not life.state.c1.settled)
 
 
 def _what_is_due_is_under_way(life: Life) -> None:
@@ -108,7 +108,7 @@ def check_it_settles(life: Life) -> None:
     promise(_is_settled(life), came, (life.now.monotonic - started, life.state))
     promise(life.now.monotonic - started <= SETTLES_WITHIN, came, life.now.monotonic - started)
     kept = {life.state.staged.sha256} if life.state.staged is not None else set()
-    promise(set(life.files) == kept and not life.state.retired, "a file that no longer serves is removed", life.files)
+    promise(set(life.files) == kept, "a file that no longer serves is removed", life.files)
     _the_schedule_goes_on(life)
 
 
@@ -136,7 +136,7 @@ def _go_on(life: Life) -> bool:
     if life.held_back:
         surroundings.annotate(life, accept_shrink=life.held_back)
         return True
-    return work.its_turn_comes(life)
+    return work.its_secret_is_read_again(life)
 
 
 def _is_settled(life: Life) -> bool:

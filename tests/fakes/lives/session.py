@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.state import SnapshotRequest
 from buildkite_connector.model.scope import SyncScope
@@ -20,10 +19,10 @@ def c1_answers(life: Life, number: int) -> bool:
     if not life.c1_open or life.c1_closing or life.state.c1.ended:
         return False
     if not life.state.c1.greeted:
-        life.apply(on_credentials.c1_greeted)
+        life.apply(transitions.c1_greeted)
         return True
     if life.state.c1.failure is not None:
-        life.apply(on_credentials.c1_answered)
+        life.apply(transitions.c1_answered)
     return True
 
 
@@ -31,7 +30,7 @@ def c1_fails(life: Life, number: int) -> bool:
     if not life.c1_open or life.state.c1.ended:
         return False
     failure = pick(choices.C1_FINAL, number) if number >= 200 else pick(choices.C1_PASSING, number)
-    life.apply(lambda state: on_credentials.c1_failed(state, failure, life.now, life.waits))
+    life.apply(lambda state: transitions.c1_failed(state, failure, life.now))
     return True
 
 
@@ -41,7 +40,7 @@ def c1_is_closed(life: Life, number: int) -> bool:
     for task_id in [*life.tasks]:
         _leave(life, task_id)
     life.c1_open = life.c1_closing = False
-    life.apply(on_credentials.c1_closed)
+    life.apply(transitions.c1_closed)
     return True
 
 
@@ -60,7 +59,7 @@ def ask(life: Life, scope: SyncScope) -> None:
     task_id = TaskID(f"task{life.number()}")
     life.tasks[task_id] = Task(scope, life.now.monotonic)
     request = SnapshotRequest(task_id, scope, life.now.monotonic)
-    life.apply(lambda state: transitions.snapshot_requested(state, request))
+    life.apply(lambda state: replace(state, requests=(*state.requests, request)))
 
 
 def c1_withdraws(life: Life, number: int) -> bool:
@@ -72,8 +71,8 @@ def c1_withdraws(life: Life, number: int) -> bool:
 
 def _leave(life: Life, task_id: TaskID) -> None:
     task = life.tasks.pop(task_id)
-    if not task.ending:
-        life.apply(lambda state: transitions.delivery_ended(state, task_id))
+    if task.answer is None:
+        life.apply(lambda state: transitions.request_ended(state, task_id))
 
 
 def an_upload_ends(life: Life, number: int) -> bool:
@@ -89,7 +88,6 @@ def an_upload_ends(life: Life, number: int) -> bool:
         _leave(life, task_id)
         return True
     task.ending = True
-    life.apply(lambda state: transitions.delivery_ended(state, task_id))
     return True
 
 
@@ -101,7 +99,7 @@ def c1_takes_the_end(life: Life, number: int) -> bool:
     file = task.file
     assert file is not None
     del life.tasks[task_id]
-    life.apply(lambda state: transitions.delivered(state, task_id, file, life.now))
+    life.apply(lambda state: transitions.delivered(state, task_id, file, life.now.wall))
     _delivered(life, task_id, file)
     return True
 

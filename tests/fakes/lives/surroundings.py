@@ -5,14 +5,13 @@ from datetime import timedelta
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide
-from buildkite_connector.connector.status_hold import hold_status
+from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConnectorStatus, Phase
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant
-from fakes.lives import choices
+from fakes.lives import choices, work
 from fakes.lives.account import cut, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
@@ -29,14 +28,12 @@ def time_passes(life: Life, number: int) -> bool:
         life.apply()
         return True
     before = life.state.records
-    last = life.state.records.last_sync
-    true = not life.jumped and (last is None or last.finished_at <= life.now.wall)
+    jumped = life.jumped
     life.pass_time(seconds)
-    if true:  # a clock that was set back sets no wake time
+    if not jumped:
         quiet = "before its wake time a connector has nothing to do and nothing new to report"
-        actions = decide(life.state, life.now)
-        promise(not actions, quiet, (seconds, actions))
-        if not hold_status(life.state, life.now):
+        promise(not life.is_due, quiet, seconds)
+        if life.now.monotonic >= life.state.status_held_until:
             promise(derive_status(life.state, life.now) == before, quiet, seconds)
     return True
 
@@ -97,8 +94,9 @@ def a_shrink_is_accepted(life: Life, number: int) -> bool:
 def the_secret_changes(life: Life, number: int) -> bool:
     """At times while nobody looks, at times just before it is read."""
     life.secret = pick(choices.SECRETS, number)
-    if number >= 128:
-        it_wakes(life, number)
+    if number >= 128 and (at := reread_at(life.state)) is not None:
+        life.pass_time(max(at - life.now.monotonic, 0.0))
+        work.its_secret_is_read_again(life)
     return True
 
 
@@ -115,7 +113,7 @@ def it_starts_again(life: Life, number: int) -> bool:
     """Another process, or a standby that acts from now on: only the status and perhaps the staged file are left."""
     restored = life.written
     last = restored.last_sync
-    kept = life.files.get(last.snapshot_sha256) if last is not None and number % 3 else None
+    kept = life.files.get(last.snapshot.sha256) if last is not None and number % 3 else None
     if kept is not None and number % 7 == 1:  # as a former version staged it
         scope = SyncScope(kept.scope.kinds, grants=False)
         kept = replace(kept, scope=scope, counts=cut(kept.counts, scope))
@@ -126,9 +124,9 @@ def it_starts_again(life: Life, number: int) -> bool:
         if each.id in life.syncs
     }
     life.cleared = 0
-    life.check = life.restoring = life.check_failed_at = life.read = life.sync = None
+    life.check = life.check_failed_at = life.read = life.sync = None
     life.c1_open = life.c1_closing = False
-    life.tasks, life.discarding = {}, []
+    life.tasks = {}
     life.checked = None
     life.requested_at = life.check_requested_at = float("-inf")
     delivery = restored.last_delivery
@@ -140,7 +138,12 @@ def it_starts_again(life: Life, number: int) -> bool:
         life.excuse()
     life.now = Instant(life.now.wall + timedelta(seconds=5), float(number))
     life.blocked_until = _put_off(life, restored)
-    life.state = transitions.begin(life.desired, restored if restored.conditions else None, life.now)
+    left = restored if restored.conditions else None
+    life.state = transitions.begin(life.desired, left, life.now)
+    if left is not None and transitions.still_serves(life.desired, left, life.now):
+        life.state = replace(life.state, staged=kept)
+    else:
+        life.files = {}
     life.apply()
     return True
 

@@ -4,20 +4,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from buildkite_connector.connector import credential_transitions as on_credentials
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.credential_transitions import CheckResult
-from buildkite_connector.connector.state import SecretRead, SyncPhase
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.connector.decisions import reread_at
+from buildkite_connector.connector.transitions import CheckResult, SyncResult
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.schedule import Interval, check_schedule
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.model.status import SyncRecord
+from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
 from fakes.lives import choices
-from fakes.lives.account import Failed, Sync, cut, promise
+from fakes.lives.account import Failed, Sync, SyncPhase, cut, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -40,26 +39,30 @@ def end_check(life: Life, failure: Failure | None) -> bool:
     unread = _spec_failure(life) or (life.secret if isinstance(life.secret, Failure) else None)
     credentials = life.secret if isinstance(life.secret, Credentials) else None
     if unread is not None:
-        result = CheckResult(generation, request, None, failure=unread)
+        result = CheckResult(generation, request, None, failure=unread, full=check.full)
     elif not check.full and credentials == check.known:
-        result = CheckResult(generation, request, credentials)
+        result = CheckResult(generation, request, credentials, full=check.full)
     elif failure is not None:
         missing = failure.missing if isinstance(failure, ScopesMissing) else ()
-        result = CheckResult(generation, request, credentials, None, missing, failure, asked_buildkite=True)
+        result = CheckResult(
+            generation, request, credentials, None, missing, failure, full=check.full, asked_buildkite=True
+        )
     else:
-        result = CheckResult(generation, request, credentials, choices.PREFLIGHT, asked_buildkite=True)
+        result = CheckResult(generation, request, credentials, choices.PREFLIGHT, full=check.full, asked_buildkite=True)
     if generation == life.desired.generation:
         _learn(life, result)
-    life.apply(lambda state: on_credentials.check_finished(state, result, life.now, life.waits))
+    life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
     return True
 
 
-def its_turn_comes(life: Life) -> bool:
-    """To read its Secret."""
-    if life.state.check.secret_read is not SecretRead.ASKED or life.check is not None:
+def its_secret_is_read_again(life: Life) -> bool:
+    """Once it is due; in a process with many connectors later."""
+    at = reread_at(life.state)
+    if at is None or at > life.now.monotonic or life.check is not None:
         return False
-    life.apply(on_credentials.secret_read_due)
-    return life.check is not None  # a suspended connector reads nothing
+    life.begin_check(full=False)
+    life.apply()
+    return True
 
 
 def _spec_failure(life: Life) -> Failure | None:
@@ -110,26 +113,17 @@ def said(life: Life, failure: Failure) -> float:
     return seconds
 
 
-def an_action_breaks(life: Life, number: int) -> bool:
-    """An error of the operator itself ends the check."""
-    if life.check is None:
+def a_check_breaks(life: Life, number: int) -> bool:
+    """By an error of the operator itself."""
+    check, life.check = life.check, None
+    if check is None:
         return False
-    life.check = None
-    _check_failed(life, choices.INTERNAL)
-    error = RuntimeError("unexpected")
-    life.apply(
-        lambda state: on_credentials.failed_unexpectedly(state, on_credentials.CHECK, error, life.now, life.waits)
-    )
-    return True
-
-
-def the_file_is_restored(life: Life, number: int) -> bool:
-    sha256 = life.restoring
-    if sha256 is None:
-        return False
-    life.restoring = None
-    staged = life.files.get(sha256)
-    life.apply(lambda state: transitions.snapshot_restored(state, staged))
+    generation, request = check.desired.generation, check.desired.sync_request
+    error = internal_error(RuntimeError("unexpected"))
+    result = CheckResult(generation, request, check.known, failure=error, full=check.full, asked_buildkite=True)
+    if generation == life.desired.generation:
+        _learn(life, result)
+    life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
     return True
 
 
@@ -160,20 +154,18 @@ def the_sync_ends(life: Life, number: int) -> bool:
 
 def finish_sync(life: Life, number: int) -> None:
     run, now = life.run, life.now
-    assert run.id is not None
-    assert run.inputs is not None
-    assert run.spec is not None
-    assert run.started is not None
     scope = SyncScope(run.spec.kinds)
     counts = cut(pick(choices.COUNTS, number), scope)
     staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope)
     started = run.started.wall
-    record = SyncRecord(run.id, run.trigger, started, now.wall, counts, 3, 0.0, staged.sha256, staged.size)
+    record = SyncRecord(
+        run.id, run.trigger, started, now.wall, counts, 3, 0.0, SnapshotFile(staged.sha256, staged.size)
+    )
     life.sync, life.failed, life.failures = None, None, 0
     life.files[staged.sha256] = staged
-    life.syncs[run.id] = Sync(run.inputs.generation, run.inputs.credentials, run.started.monotonic, now.wall, counts)
-    current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
-    life.apply(lambda state: transitions.sync_succeeded(state, record, staged, now, life.waits))
+    life.syncs[run.id] = Sync(run.generation, run.credentials, run.started.monotonic, now.wall, counts)
+    current = run.generation == life.desired.generation and run.credentials == life.read
+    life.apply(lambda state: transitions.sync_succeeded(state, run, SyncResult(record, staged), now, life.luck))
     if current:
         _next_sync_is_as_scheduled(life, run.started.wall)
 
@@ -196,19 +188,9 @@ def fail_sync(life: Life, failure: Failure) -> None:
     wait = max(theirs, ours / 2)
     life.put_off_to = now.wall + timedelta(seconds=theirs) if theirs > ours else None
     meanwhile = life.desired.sync_request != life.state.records.last_handled_sync_request
-    assert run.inputs is not None
-    current = run.inputs.generation == life.desired.generation and run.inputs.credentials == life.read
+    current = run.generation == life.desired.generation and run.credentials == life.read
     # microseconds are the clock's grain
     life.failed = Failed(now.wall + timedelta(seconds=wait - 1e-5), excused=meanwhile or not current)
     if failure.remedy is not Remedy.RETRY and current:
         _check_failed(life, failure)
-    life.apply(lambda state: transitions.sync_failed(state, failure, now, life.waits))
-
-
-def a_file_is_removed(life: Life, number: int) -> bool:
-    if not life.discarding:
-        return False
-    snapshot = life.discarding.pop(0)
-    del life.files[snapshot.sha256]
-    life.apply(lambda state: transitions.discarded(state, snapshot))
-    return True
+    life.apply(lambda state: transitions.sync_failed(state, run, failure, now, life.luck))

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,11 +13,13 @@ from buildkite_connector.model.directory import AccountID, Membership, Organizat
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
-from buildkite_connector.tasks.membership import MembershipHandler
-from buildkite_connector.tasks.ports import ChangeGrounds
+from buildkite_connector.tasks.membership import change_membership
+from buildkite_connector.tasks.ports import ChangeGrounds, Progress
 from buildkite_connector.timing.clock import SystemClock
 from fakes.buildkite_world import World, serving, small_organization
-from fakes.virtual_time import NoJitter, virtual_time
+from fakes.connector_ports import C1
+from fakes.task_ports import session_ports
+from fakes.virtual_time import virtual_time
 from simulators.buildkite import faults
 from simulators.buildkite.api import ALL_SCOPES, WRITING_SCOPES, Token
 from simulators.buildkite.quota import Limits
@@ -88,7 +90,8 @@ class Bench:
 
     async def ask(self, wanted: Membership, *, grants: bool) -> TaskOutcome:
         task = MembershipTask(TaskID("task"), grants, wanted, "Platform", "Ada")
-        return await MembershipHandler("acme", task, self.changes, SystemClock(), NoJitter()).run()
+        ports = replace(session_ports(C1()), changes=self.changes, clock=SystemClock())
+        return await change_membership(task, ports, Progress())
 
 
 @contextlib.asynccontextmanager

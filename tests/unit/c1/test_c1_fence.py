@@ -9,7 +9,7 @@ from buildkite_connector.c1 import C1Client
 from buildkite_connector.c1.upload import CHUNK_BYTES
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
-from fakes.c1_world import connect, staged_file
+from fakes.c1_world import connect, open_snapshot
 from simulators.c1.server import C1Simulator
 
 TASK = TaskID("t")
@@ -17,7 +17,7 @@ CALLS: dict[str, Callable[[C1Client], Awaitable[object]]] = {
     "Hello": lambda client: client.hello(),
     "GetTask": lambda client: client.next_task(),
     "Heartbeat": lambda client: client.heartbeat(TASK),
-    "UploadAsset": lambda client: client.upload(TASK, staged_file(Path(__file__))),
+    "UploadAsset": lambda client: client.upload(TASK, open_snapshot(Path(__file__))),
     "FinishTask": lambda client: client.finish(TASK, TaskOutcome()),
 }
 
@@ -77,6 +77,6 @@ async def test_an_upload_stops_at_any_part_and_c1_takes_nothing(sim: C1Simulator
         await client.hello()
         await client.next_task()
         with pytest.raises(Failure, match="not the leader"):
-            await client.upload(task, staged_file(path))
+            await client.upload(task, open_snapshot(path))
         assert fence.asked == fence.most + 1
     assert sim.ingested == []

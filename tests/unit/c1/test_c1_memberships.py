@@ -9,7 +9,7 @@ from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeA
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2, connector_pb2
 from buildkite_connector.proto.connector_pb2 import Entitlement, Grant, Resource, ResourceId
-from buildkite_connector.tasks.membership_decisions import OFF, refused_by_policy
+from buildkite_connector.tasks.outcomes import OFF, refused_by_policy
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
 WANTED = Membership(TeamID("t-1"), AccountID("u-1"), Role.MAINTAINER)

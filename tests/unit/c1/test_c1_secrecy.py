@@ -16,7 +16,7 @@ from buildkite_connector.c1.token import ASSERTION_TYPE, AccessToken, sign_asser
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
 from buildkite_connector.model.untrusted_text import Redactor
-from fakes.c1_world import HOST_ID, connect, settings_for, staged_file
+from fakes.c1_world import HOST_ID, connect, open_snapshot, settings_for
 from harness.trust import reaching
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
@@ -68,7 +68,7 @@ async def good_session(sim: C1Simulator, connector: C1Client, folder: Path) -> N
     await connector.hello()
     await connector.next_task()
     await connector.heartbeat(task_id)
-    await connector.upload(task_id, staged_file(snapshot))
+    await connector.upload(task_id, open_snapshot(snapshot))
     await connector.finish(task_id, TaskOutcome())
 
 

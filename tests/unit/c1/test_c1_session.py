@@ -13,7 +13,7 @@ from buildkite_connector.model.tasks import (
     TaskOutcome,
     UnsupportedTask,
 )
-from fakes.c1_world import HOST_ID, connect, staged_file
+from fakes.c1_world import HOST_ID, connect, open_snapshot
 from simulators.c1.server import C1Simulator
 from simulators.c1.tasks import Outcome, Who
 
@@ -72,7 +72,7 @@ async def test_a_sync_task_is_delivered_and_finished(sim: C1Simulator, tmp_path:
         await connector.hello()
         await connector.next_task()
         await connector.heartbeat(task_id)
-        await connector.upload(task_id, staged_file(snapshot))
+        await connector.upload(task_id, open_snapshot(snapshot))
         await connector.finish(task_id, TaskOutcome())
 
     (received,) = sim.ingested

@@ -1,29 +1,25 @@
 """An upload against the simulated C1: whole and verified, begun afresh when it fails, never a part for the whole."""
 
 import asyncio
+import errno
 import hashlib
+import io
 import os
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from buildkite_connector.c1 import C1Client, upload
+from buildkite_connector.c1 import C1Client
 from buildkite_connector.c1.upload import CHUNK_BYTES
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.process.files import open_verified
-from fakes.c1_world import SetClock, connect, staged_file
+from fakes.c1_world import SetClock, connect, open_snapshot
 from simulators.c1.server import C1Simulator
 
 CONTENT = bytes(range(256)) * (3 * CHUNK_BYTES // 256) + b"the end"
-DEADLINE = 10.0
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -53,48 +49,10 @@ async def work_on_a_task(sim: C1Simulator, connector: C1Client) -> TaskID:
 
 
 @pytest.fixture
-def snapshot(tmp_path: Path) -> StagedSnapshot:
+def snapshot(tmp_path: Path) -> OpenSnapshot:
     path = tmp_path / "acme.c1z"
     path.write_bytes(CONTENT)
-    return staged_file(path)
-
-
-OTHERS = b"another tenant's file, or a key"
-
-
-def link(path: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(CONTENT)
-    path.unlink()
-    path.symlink_to(other)
-
-
-def fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def device(path: Path) -> None:
-    """Through a link, because only root makes devices."""
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-def folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def listener(path: Path) -> None:
-    path.unlink()
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
-
-
-def alien(path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
-    os.chown(path, 65532, 65532)
+    return open_snapshot(path)
 
 
 @pytest.mark.parametrize("size", [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
@@ -104,7 +62,7 @@ async def test_a_file_of_any_size_arrives_whole(
     path = tmp_path / "sized.c1z"
     path.write_bytes(CONTENT[:size])
 
-    await connector.upload(task_id, staged_file(path))
+    await connector.upload(task_id, open_snapshot(path))
 
     (received,) = sim.received
     assert received.path.read_bytes() == CONTENT[:size]
@@ -114,7 +72,7 @@ async def test_a_file_of_any_size_arrives_whole(
 @pytest.mark.parametrize("after_bytes", [0, 1, CHUNK_BYTES * 2])
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "ABORTED", "RESOURCE_EXHAUSTED", "CANCELLED"])
 async def test_an_upload_that_fails_is_begun_afresh(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot, code: str, after_bytes: int
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot, code: str, after_bytes: int
 ) -> None:
     sim.fail("UploadAsset", code, times=2, after_bytes=after_bytes)
 
@@ -126,7 +84,7 @@ async def test_an_upload_that_fails_is_begun_afresh(
 
 
 async def test_the_attempts_keep_a_growing_distance(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot, clock: SetClock
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot, clock: SetClock
 ) -> None:
     sim.fail("UploadAsset", times=2)
 
@@ -136,7 +94,7 @@ async def test_the_attempts_keep_a_growing_distance(
 
 
 async def test_an_upload_is_begun_afresh_on_a_new_connection(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot
 ) -> None:
     sim.drop("UploadAsset", after_bytes=CHUNK_BYTES)
 
@@ -146,7 +104,7 @@ async def test_an_upload_is_begun_afresh_on_a_new_connection(
 
 
 async def test_a_checksum_that_c1_finds_wrong_is_tried_again(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot
 ) -> None:
     sim.reject_checksum()
 
@@ -156,7 +114,7 @@ async def test_a_checksum_that_c1_finds_wrong_is_tried_again(
 
 
 async def test_an_answer_that_is_lost_costs_another_attempt_under_the_same_task(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot
 ) -> None:
     sim.fail("UploadAsset", "UNAVAILABLE", carried_out=True)
 
@@ -166,7 +124,7 @@ async def test_an_answer_that_is_lost_costs_another_attempt_under_the_same_task(
 
 
 async def test_after_three_attempts_an_upload_has_failed(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot, clock: SetClock
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot, clock: SetClock
 ) -> None:
     sim.fail("UploadAsset", times=None, message="no space left", after_bytes=CHUNK_BYTES)
 
@@ -181,7 +139,7 @@ async def test_after_three_attempts_an_upload_has_failed(
 
 
 async def test_a_token_that_expired_is_replaced_and_the_upload_begun_afresh(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot
 ) -> None:
     sim.authority.expire_tokens()
 
@@ -192,7 +150,7 @@ async def test_a_token_that_expired_is_replaced_and_the_upload_begun_afresh(
 
 
 async def test_a_client_that_may_not_upload_is_told_so_without_another_attempt(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot, clock: SetClock
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot, clock: SetClock
 ) -> None:
     sim.fail("UploadAsset", "PERMISSION_DENIED", after_bytes=len(CONTENT))
 
@@ -203,88 +161,62 @@ async def test_a_client_that_may_not_upload_is_told_so_without_another_attempt(
     assert clock.sleeps == []
 
 
-@pytest.mark.parametrize(
-    ("put_another", "what"),
-    [
-        (lambda path: path.write_bytes(CONTENT[:-1] + b"!"), "its SHA-256 differs"),
-        (lambda path: path.write_bytes(CONTENT[:-1]), "its size differs"),
-        (lambda path: path.write_bytes(b""), "its size differs"),
-        (lambda path: path.write_bytes(OTHERS), "its size differs"),
-        (link, "it is a symbolic link"),
-        (device, "it is a symbolic link"),
-        (fifo, "it is not a regular file"),
-        (folder, "it is not a regular file"),
-        (listener, "it is not a regular file"),
-        (alien, "it belongs to another user"),
-    ],
-)
-async def test_what_is_not_the_staged_file_is_not_sent_not_one_byte_of_it(
-    sim: C1Simulator,
-    connector: C1Client,
-    task_id: TaskID,
-    snapshot: StagedSnapshot,
-    clock: SetClock,
-    put_another: Callable[[Path], object],
-    what: str,
-) -> None:
-    put_another(snapshot.path)
-
-    async with asyncio.timeout(DEADLINE):
-        with pytest.raises(Failure) as caught:
-            await connector.upload(task_id, snapshot)
-
-    assert (caught.value.reason, caught.value.remedy) == (Reason.SNAPSHOT_INVALID, Remedy.RETRY)
-    assert f"The staged snapshot acme.c1z has changed since it was staged ({what})" in caught.value.message
-    assert (sim.calls("UploadAsset"), sim.received, clock.sleeps) == ([], [], [])
-
-
-async def test_a_file_that_is_replaced_while_it_is_sent_arrives_as_it_was(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+async def test_a_file_that_is_removed_while_it_is_sent_arrives_as_it_was(
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, tmp_path: Path
 ) -> None:
     """Also where the upload is begun afresh."""
+    path = tmp_path / "open.c1z"
+    path.write_bytes(CONTENT)
     sim.fail("UploadAsset", "UNAVAILABLE", after_bytes=CHUNK_BYTES)
-
-    uploading = asyncio.create_task(connector.upload(task_id, snapshot))
-    await sim.wait_for(lambda: sim.calls("UploadAsset"))
-    link(snapshot.path)
-    await uploading
+    with path.open("rb") as file:
+        uploading = asyncio.create_task(connector.upload(task_id, open_snapshot(path, file)))
+        await sim.wait_for(lambda: sim.calls("UploadAsset"))
+        path.unlink()
+        await uploading
 
     (received,) = sim.received
     assert received.path.read_bytes() == CONTENT
 
 
-async def test_a_file_that_is_written_to_while_it_is_sent_is_never_finished(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+@pytest.mark.parametrize("change", [b"another tenant's file, or a key", None], ids=["written to", "cut short"])
+async def test_a_file_that_changes_while_it_is_sent_is_never_finished(
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, tmp_path: Path, clock: SetClock, change: bytes | None
 ) -> None:
+    path = tmp_path / "acme.c1z"
+    path.write_bytes(CONTENT)
     sim.fail("UploadAsset", "UNAVAILABLE", after_bytes=CHUNK_BYTES)
-    uploading = asyncio.create_task(connector.upload(task_id, snapshot))
-    await sim.wait_for(lambda: sim.calls("UploadAsset"))
-    with snapshot.path.open("r+b") as file:
-        file.write(OTHERS)
-    with pytest.raises(Failure) as caught:
-        await uploading
+    with path.open("r+b") as file:
+        uploading = asyncio.create_task(connector.upload(task_id, open_snapshot(path, file)))
+        await sim.wait_for(lambda: sim.calls("UploadAsset"))
+        with path.open("r+b") as other:
+            _ = other.write(change) if change else other.truncate(CHUNK_BYTES)
+        with pytest.raises(Failure) as caught:
+            await uploading
 
-    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    assert (caught.value.reason, caught.value.remedy) == (Reason.SNAPSHOT_INVALID, Remedy.RETRY)
+    assert "acme.c1z has changed since it was staged (its SHA-256 differs)" in caught.value.message
     assert "OK" not in {call.code for call in sim.calls("UploadAsset")}
     assert sim.received == []
 
 
-async def test_a_file_that_is_gone_is_a_failure_of_storage(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+async def test_a_file_that_cannot_be_read_is_a_failure_of_storage(
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot
 ) -> None:
-    missing = snapshot.path.with_name("gone.c1z")
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with pytest.raises(Failure) as caught:
-        await connector.upload(task_id, replace(snapshot, path=missing))
+        await connector.upload(task_id, replace(snapshot, file=Broken()))
 
     assert caught.value.reason is Reason.STORAGE_FAILED
-    assert "gone.c1z cannot be read (No such file" in caught.value.message
-    assert str(snapshot.path.parent) not in caught.value.message
+    assert "acme.c1z cannot be read (Input/output error)" in caught.value.message
+    assert str(snapshot.snapshot.path.parent) not in caught.value.message
     assert sim.received == []
 
 
 async def test_an_upload_that_takes_too_long_is_given_up_with_all_its_attempts(
-    sim: C1Simulator, snapshot: StagedSnapshot
+    sim: C1Simulator, snapshot: OpenSnapshot
 ) -> None:
     async with connect(sim, upload_timeout=0.5) as connector:
         task_id = await work_on_a_task(sim, connector)
@@ -298,7 +230,7 @@ async def test_an_upload_that_takes_too_long_is_given_up_with_all_its_attempts(
 
 
 async def test_an_upload_that_is_cancelled_ends_at_c1_without_a_file(
-    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
+    sim: C1Simulator, connector: C1Client, task_id: TaskID, snapshot: OpenSnapshot
 ) -> None:
     sim.stall("UploadAsset", after_bytes=CHUNK_BYTES)
     uploading = asyncio.create_task(connector.upload(task_id, snapshot))
@@ -310,25 +242,3 @@ async def test_an_upload_that_is_cancelled_ends_at_c1_without_a_file(
 
     assert "OK" not in {call.code for call in sim.calls("UploadAsset")}
     assert sim.received == []
-
-
-async def test_a_file_that_is_opened_after_the_upload_was_cancelled_is_closed(
-    monkeypatch: pytest.MonkeyPatch, connector: C1Client, task_id: TaskID, snapshot: StagedSnapshot
-) -> None:
-    opening, may_open, files = threading.Event(), threading.Event(), []
-
-    def open_slowly(*arguments: Any) -> BufferedReader:
-        opening.set()
-        may_open.wait()
-        files.append(open_verified(*arguments))
-        return files[0]
-
-    monkeypatch.setattr(upload, "open_verified", open_slowly)
-    uploading = asyncio.create_task(connector.upload(task_id, snapshot))
-    await asyncio.to_thread(opening.wait)
-    uploading.cancel()
-    await asyncio.wait({uploading})
-    may_open.set()
-    async with asyncio.timeout(DEADLINE):
-        while not files or not files[0].closed:  # noqa: ASYNC110  (a file has no event)
-            await asyncio.sleep(0.01)

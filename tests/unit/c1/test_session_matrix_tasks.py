@@ -140,8 +140,8 @@ LOST = (
     Lost("the call once", 1, carried_out=False),
     Lost("the answer once", 1, carried_out=True),
     Lost("the answer each time", 3, carried_out=True),
-    Lost("the call each time", 3, carried_out=False),
-    Lost("the call for an hour", 12, carried_out=False),
+    Lost("the call each time", 3, carried_out=False, uploads=2),
+    Lost("the call for an hour", 12, carried_out=False, uploads=5),
     Lost("the call each time, and C1 forgets the upload", 3, carried_out=False, forget_uploads=True, uploads=2),
 )
 

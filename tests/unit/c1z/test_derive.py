@@ -1,9 +1,7 @@
 """A derived snapshot is the very file that the writer makes of the directory in the narrower scope."""
 
 import asyncio
-import signal
-import subprocess
-import sys
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -98,50 +96,31 @@ def test_deriving_can_be_stopped_and_leaves_nothing(tmp_path: Path, acme_directo
     assert list(tmp_path.iterdir()) == [whole.path]
 
 
-async def test_the_store_gives_it_for_as_long_as_it_is_needed_and_leaves_the_whole(
-    store: SnapshotStore, whole: StagedSnapshot
+async def test_the_store_opens_it_without_a_name_and_leaves_the_whole(
+    store: SnapshotStore, whole: StagedSnapshot, tmp_path: Path
 ) -> None:
     before = whole.path.read_bytes()
-    async with store.derived(whole, TEAMS_ONLY, sync_id=NARROWER) as derived:
-        assert (derived.sync_id, derived.scope) == (NARROWER, TEAMS_ONLY)
-        assert derived.counts == replace(whole.counts, accounts=0)
-        assert read_snapshot(derived.path).run.counts == derived.counts
-        assert derived.path.stat().st_size == derived.size
+    with await store.open(whole, TEAMS_ONLY) as opened:
+        derived, content = opened.snapshot, opened.file.read()
+    assert (derived.sync_id, derived.scope) == (whole.sync_id, TEAMS_ONLY)
+    assert derived.counts == replace(whole.counts, accounts=0)
     assert list(whole.path.parent.iterdir()) == [whole.path]
     assert whole.path.read_bytes() == before
+    (tmp_path / "copy.c1z").write_bytes(content)
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (derived.size, derived.sha256)
+    assert read_snapshot(tmp_path / "copy.c1z").run.counts == derived.counts
 
 
 async def test_two_may_be_derived_at_once_and_the_whole_may_go_meanwhile(
     store: SnapshotStore, whole: StagedSnapshot
 ) -> None:
-    async with (
-        store.derived(whole, TEAMS_ONLY, sync_id=NARROWER) as teams,
-        store.derived(whole, SyncScope(USERS), sync_id=NARROWER) as users,
-    ):
+    teams, users = await asyncio.gather(store.open(whole, TEAMS_ONLY), store.open(whole, SyncScope(USERS)))
+    with teams, users:
         await store.discard("team-a.acme")
-        await store.prune([])
-        assert read_snapshot(teams.path).run.scope == TEAMS_ONLY
-        assert read_snapshot(users.path).run.scope == SyncScope(USERS)
-    assert list(whole.path.parent.iterdir()) == []
-
-
-async def test_it_is_removed_when_whoever_uses_it_fails_or_is_cancelled(
-    store: SnapshotStore, whole: StagedSnapshot
-) -> None:
-    using = asyncio.Event()
-
-    async def use() -> None:
-        async with store.derived(whole, TEAMS_ONLY, sync_id=NARROWER):
-            using.set()
-            await asyncio.Event().wait()
-
-    user = asyncio.create_task(use())
-    await using.wait()
-    assert len(list(whole.path.parent.iterdir())) == 2
-    user.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await user
-    assert list(whole.path.parent.iterdir()) == [whole.path]
+        assert list(whole.path.parent.iterdir()) == []
+        for each in (teams, users):
+            assert hashlib.sha256(each.file.read()).hexdigest() == each.snapshot.sha256
+    assert (teams.snapshot.scope, users.snapshot.scope) == (TEAMS_ONLY, SyncScope(USERS))
 
 
 async def test_a_whole_that_is_damaged_is_a_failure_that_asks_for_a_new_sync(
@@ -150,29 +129,13 @@ async def test_a_whole_that_is_damaged_is_a_failure_that_asks_for_a_new_sync(
     with whole.path.open("r+b") as file:
         file.truncate(whole.size - 1)
     with pytest.raises(Failure, match="Take a new one with a sync") as caught:
-        async with store.derived(whole, TEAMS_ONLY, sync_id=NARROWER):
-            pass
+        await store.open(whole, TEAMS_ONLY)
     assert caught.value.reason is Reason.SNAPSHOT_INVALID
     assert list(whole.path.parent.iterdir()) == [whole.path]
 
 
-def test_what_a_killed_process_derived_is_removed_at_start(tmp_path: Path) -> None:
-    script = (
-        "import asyncio, os, signal, sys; from pathlib import Path; from datetime import UTC, datetime\n"
-        "from buildkite_connector.c1z import SnapshotStore\n"
-        "from buildkite_connector.model.directory import Directory, Organization\n"
-        "from buildkite_connector.model.scope import SyncScope\n"
-        "async def main():\n"
-        "    store, nobody = SnapshotStore(Path(sys.argv[1])), Directory(Organization('', '', ''), (), (), ())\n"
-        "    whole = await store.stage('a', nobody, sync_id='1' * 27, started_at=datetime.now(UTC))\n"
-        "    async with store.derived(whole, SyncScope(grants=False), sync_id='2' * 27):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "asyncio.run(main())\n"
-    )
-    done = subprocess.run(  # noqa: S603 (our own script)
-        [sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2
+def test_what_a_process_that_was_killed_had_derived_is_removed_at_start(tmp_path: Path) -> None:
+    (tmp_path / "x-1.derived").touch()
+    (tmp_path / "x-1.c1z").touch()
     SnapshotStore(tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".c1z"]

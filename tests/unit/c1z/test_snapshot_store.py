@@ -1,21 +1,28 @@
-"""The store keeps the snapshots of each connector until they are released, and one across restarts."""
+"""The store keeps the snapshots of each connector until they are removed, and one across restarts."""
 
+import asyncio
 import hashlib
 import os
+import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SnapshotStore, read_snapshot
+from buildkite_connector.c1z import store as module
 from buildkite_connector.model.directory import Account, Directory
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.process.files import open_verified
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 
@@ -80,22 +87,17 @@ async def test_a_staged_snapshot_is_a_file_of_that_sync(
     assert found.run.counts == snapshot.counts == acme_directory.counts
 
 
-async def test_a_new_snapshot_leaves_the_older_file_to_whoever_reads_it_until_it_is_released(
+async def test_a_snapshot_that_is_removed_is_read_to_the_end_by_whoever_has_it_open(
     store: SnapshotStore, place: Path, acme_directory: Directory
 ) -> None:
     older = await staged(store, acme_directory)
     newest = await staged(store, acme_directory, sync_id=SECOND)
-    assert hashlib.sha256(older.path.read_bytes()).hexdigest() == older.sha256
-    await store.release(older)
-    assert files(place) == [newest.path]
+    with await store.open(older, older.scope) as opened:
+        store.remove(older)
+        store.remove(older)
+        assert files(place) == [newest.path]
+        assert (opened.snapshot, hashlib.sha256(opened.file.read()).hexdigest()) == (older, older.sha256)
     assert read_snapshot(newest.path).run.sync_id == SECOND
-
-
-async def test_releasing_twice_is_no_error(store: SnapshotStore, place: Path, acme_directory: Directory) -> None:
-    snapshot = await staged(store, acme_directory)
-    await store.release(snapshot)
-    await store.release(snapshot)
-    assert files(place) == []
 
 
 async def test_keys_do_not_touch_one_another(store: SnapshotStore, acme_directory: Directory) -> None:
@@ -132,7 +134,7 @@ async def test_after_a_restart_the_snapshot_of_that_hash_is_restored_as_it_was(
 async def test_the_file_of_the_recorded_hash_is_restored_and_the_keys_others_are_removed(
     store: SnapshotStore, acme_directory: Directory, recorded: int
 ) -> None:
-    """A process may be killed between staging a snapshot and recording it, or before it released the older one."""
+    """A process may be killed between staging a snapshot and recording it, or before it removed the older one."""
     both = [await staged(store, acme_directory), await staged(store, acme_directory, sync_id=SECOND)]
     stranger = await staged(store, acme_directory, "team-b.acme")
     assert await store.restore("team-a.acme", both[recorded].sha256) == both[recorded]
@@ -241,14 +243,14 @@ async def test_what_is_no_file_of_the_stores_is_not_restored_and_is_removed(
 
 
 @pytest.mark.parametrize("put", OTHERS)
-@pytest.mark.parametrize("removal", ["release", "discard", "prune"])
+@pytest.mark.parametrize("removal", ["remove", "discard", "prune"])
 async def test_removing_takes_the_link_and_never_what_it_leads_to(
     store: SnapshotStore, place: Path, acme_directory: Directory, put: Callable[[Path], None], removal: str
 ) -> None:
     snapshot = await staged(store, acme_directory)
     put(snapshot.path)
-    if removal == "release":
-        await store.release(snapshot)
+    if removal == "remove":
+        store.remove(snapshot)
     elif removal == "discard":
         await store.discard("team-a.acme")
     else:
@@ -257,29 +259,109 @@ async def test_removing_takes_the_link_and_never_what_it_leads_to(
     assert (place.parent / "elsewhere.c1z").exists() is (put is link)
 
 
-@pytest.mark.parametrize("put", [*OTHERS, lambda path: path.write_bytes(b"x")])
-async def test_nothing_is_derived_from_what_is_not_the_staged_file(
-    store: SnapshotStore, place: Path, acme_directory: Directory, put: Callable[[Path], object]
+def device(path: Path) -> None:
+    """Through a link, because only root makes devices."""
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def listener(path: Path) -> None:
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+def alien(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 65532, 65532)
+
+
+def flip(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+@pytest.mark.parametrize("scope", [SyncScope(), SyncScope(grants=False)], ids=["whole", "part"])
+@pytest.mark.parametrize(
+    ("put", "what"),
+    [
+        (flip, "its SHA-256 differs"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "its size differs"),
+        (lambda path: path.write_bytes(b""), "its size differs"),
+        (link, "it is a symbolic link"),
+        (device, "it is a symbolic link"),
+        (fifo, "it is not a regular file"),
+        (folder, "it is not a regular file"),
+        (listener, "it is not a regular file"),
+        (alien, "it belongs to another user"),
+    ],
+)
+async def test_what_is_not_the_staged_file_is_not_opened(
+    store: SnapshotStore,
+    place: Path,
+    acme_directory: Directory,
+    put: Callable[[Path], object],
+    what: str,
+    scope: SyncScope,
 ) -> None:
     snapshot = await staged(store, acme_directory)
     put(snapshot.path)
-    with pytest.raises(Failure) as caught:
-        async with store.derived(snapshot, SyncScope(grants=False), sync_id=SECOND):
-            pass
-    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    with pytest.raises(Failure, match=what) as caught:
+        await store.open(snapshot, scope)
+    assert (caught.value.reason, caught.value.remedy) == (Reason.SNAPSHOT_INVALID, Remedy.RETRY)
+    if scope == snapshot.scope:
+        assert f"The staged snapshot {snapshot.path.name} has changed since" in caught.value.message
     assert files(place) == [snapshot.path]
 
 
-async def test_nothing_is_derived_from_another_snapshot_that_took_the_staged_ones_place(
+async def test_another_snapshot_that_took_the_staged_ones_place_is_not_opened(
     store: SnapshotStore, acme_directory: Directory
 ) -> None:
     """Another tenant's, whole and valid."""
     snapshot = await staged(store, acme_directory)
     other = await staged(store, replace(acme_directory, memberships=()), "team-b.acme", SECOND)
     other.path.replace(snapshot.path)
-    with pytest.raises(Failure, match=r"its size differs|its SHA-256 differs"):
-        async with store.derived(snapshot, SyncScope(grants=False), sync_id=SECOND):
-            pass
+    for scope in (SyncScope(), SyncScope(grants=False)):
+        with pytest.raises(Failure, match=r"its size differs|its SHA-256 differs"):
+            await store.open(snapshot, scope)
+
+
+async def test_a_file_that_is_gone_is_a_failure_of_storage(store: SnapshotStore, acme_directory: Directory) -> None:
+    snapshot = await staged(store, acme_directory)
+    store.remove(snapshot)
+    with pytest.raises(Failure) as caught:
+        await store.open(snapshot, snapshot.scope)
+    assert caught.value.reason is Reason.STORAGE_FAILED
+    assert f"{snapshot.path.name} cannot be read (No such file" in caught.value.message
+    assert str(snapshot.path.parent) not in caught.value.message
+
+
+@pytest.mark.parametrize("scope", [SyncScope(), SyncScope(grants=False)], ids=["whole", "part"])
+async def test_an_open_that_is_cancelled_ends_at_once_and_the_file_is_closed_when_the_thread_has_it(
+    store: SnapshotStore,
+    place: Path,
+    acme_directory: Directory,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: SyncScope,
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    begun, may_go, opened = threading.Event(), threading.Event(), []
+
+    def open_slowly(*arguments: Any) -> BufferedReader:
+        begun.set()
+        may_go.wait()
+        opened.append(open_verified(*arguments))
+        return opened[0]
+
+    monkeypatch.setattr(module, "open_verified", open_slowly)
+    opening = asyncio.create_task(store.open(snapshot, scope))
+    await asyncio.to_thread(begun.wait)
+    opening.cancel()
+    await asyncio.wait({opening})
+    may_go.set()
+    async with asyncio.timeout(10.0):
+        while not opened or not opened[0].closed:  # noqa: ASYNC110  (a file has no event)
+            await asyncio.sleep(0.01)
+    assert files(place) == [snapshot.path]
 
 
 def test_at_the_start_nothing_outside_is_removed(place: Path) -> None:
@@ -308,9 +390,9 @@ async def test_files_are_for_this_user_alone_whatever_the_umask(
     try:
         store = SnapshotStore(tmp_path / "snapshots", FixedClock())
         snapshot = await staged(store, acme_directory)
-        async with store.derived(snapshot, SyncScope(grants=False), sync_id=SECOND) as narrower:
-            paths = (snapshot.path, narrower.path)
-            assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o600]
+        with await store.open(snapshot, SyncScope(grants=False)) as narrower:
+            assert snapshot.path.stat().st_mode & 0o777 == 0o600
+            assert os.fstat(narrower.file.fileno()).st_mode & 0o777 == 0o600
     finally:
         os.umask(former)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.helm_chart import Values, merged, nested
+from harness.helm_chart import CHART, Values, merged, nested
 from harness.yaml_text import parsed
 
 CASES: dict[str, dict[str, Any]] = parsed((Path(__file__).parent / "cases.yaml").read_text())
@@ -45,6 +45,7 @@ SETS: dict[str, Values] = {
     "defaults": {},
     "everything": _everything(),
     "namespaces": merged(_everything(), {"watchNamespaces": ["team-a", "team-b"]}),
+    "high availability": parsed((CHART / "values-ha.yaml").read_text()),
     "own namespace, pods scraped": merged({"watchNamespaces": ["ops"]}, SWITCHED_ON["podMonitor"]),
     "bare": {
         "leaderElection": {"enabled": False},

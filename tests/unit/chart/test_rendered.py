@@ -8,6 +8,7 @@ import pytest
 from harness.helm_chart import (
     CHART,
     FULL_NAME,
+    REGISTRY,
     Values,
     at,
     chart,
@@ -202,8 +203,24 @@ def test_the_definition_fits_into_the_annotation_of_kubectl_apply() -> None:
     assert len((CHART / "templates" / "crd.yaml").read_bytes()) < 262_144
 
 
+def test_without_a_registry_nothing_is_rendered_and_the_sentence_says_what_to_set() -> None:
+    with pytest.raises(helm_python.HelmError, match=r"image\.registry is not set.*--set image\.registry="):
+        render({"image": {"registry": ""}})
+    assert render({"image": {"registry": "", "repository": "ghcr.io/acme/buildkite-connector"}})
+
+
+def test_the_values_for_high_availability_make_a_standby_that_is_spread_and_drained_alone() -> None:
+    documents = render(parsed((CHART / "values-ha.yaml").read_text()))
+    spec = workload(documents)["spec"]
+    assert spec["replicas"] == 2
+    spread = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert all(each["labelSelector"] == spec["selector"] for each in spread)
+    assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
 def notes(values: Values) -> str:
-    texts = chart().render(dict(values), name="bc", namespace="ops")
+    texts = chart().render(merged(REGISTRY, values), name="bc", namespace="ops")
     return texts["buildkite-connector/templates/NOTES.txt"]
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from chart_values import Value, read_values
-from harness.helm_chart import CHART, NAMESPACE, RELEASE, Values, at, merged, nested, render, workload
+from harness.helm_chart import CHART, NAMESPACE, REGISTRY, RELEASE, Values, at, merged, nested, render, workload
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 OLDEST: dict[str, Any] = yaml.safe_load((CHART.parents[1] / "tests/data/oldest-chart/values.yaml").read_text())
@@ -63,7 +63,7 @@ def upgrade(tmp_path: Path) -> Upgrade:
     def rendered(defaults: Values, values: Values) -> Mapping[str, str]:
         (copied / "values.yaml").write_text(json.dumps(defaults))
         with helm_python.Chart.load(copied) as chart:
-            texts = chart.render(dict(values), name=RELEASE, namespace=NAMESPACE, is_upgrade=True)
+            texts = chart.render(merged(REGISTRY, values), name=RELEASE, namespace=NAMESPACE, is_upgrade=True)
         return {name: text for name, text in texts.items() if not name.endswith("NOTES.txt")}
 
     return rendered
@@ -101,4 +101,4 @@ def test_the_oldest_charts_values_are_reused(upgrade: Upgrade, values: Values) -
 
 
 def test_the_oldest_charts_values_may_all_have_been_set_by_hand() -> None:
-    assert render(OLDEST) == render()
+    assert render(merged(OLDEST, REGISTRY)) == render()

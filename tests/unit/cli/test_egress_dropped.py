@@ -21,7 +21,7 @@ from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.network import Network, Proxies, Proxy
 from buildkite_connector.sync.preflight import preflight
-from buildkite_connector.tasks.poller import HELLO_SECONDS
+from buildkite_connector.tasks.session import HELLO_SECONDS
 from buildkite_connector.timing.clock import SystemClock
 from buildkite_connector.timing.slots import Slot, Slots
 from fakes.buildkite_world import HASTY

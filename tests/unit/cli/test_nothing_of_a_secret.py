@@ -26,7 +26,7 @@ from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
-from buildkite_connector.connector.credential_transitions import Waits
+from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.controller import Controller
@@ -41,9 +41,7 @@ from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_lo
 from buildkite_connector.telemetry.observer import Telemetry
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.timing.clock import SystemClock, system_jitter
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
-from buildkite_connector.timing.spacing import Turns
 from harness.trust import NOBODY, reaching
 from unit.cli.secret_cases import (
     FAILURES,
@@ -142,7 +140,6 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
     """What the process shows of itself while all connectors of the cases run until each is Ready or says why not."""
     clock, cluster, controllers = SystemClock(), Cluster(met.cases), list[Controller]()
     network = reaching(met.ca_file)
-    scheduler = Scheduler(clock)
 
     def reports() -> Iterator[Report]:
         for controller in controllers:
@@ -161,9 +158,8 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
                 buildkite=of_buildkite.client,
                 c1=of_c1.connect,
                 store=SnapshotStore(folder, clock),
-                scheduler=scheduler,
                 clock=clock,
-                waits=Waits(system_jitter(), Turns(0.2)),
+                jitter=system_jitter(),
                 sync_slots=Slots(16, shared=False),
                 check_slots=Slots(16, shared=False),
                 hello_slots=Slots(16, shared=False),
@@ -172,7 +168,7 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             )
             controller = Controller(cluster, environment, group)
             controllers.append(controller)
-            running = group.create_task(scheduler.run())
+            rereading = group.create_task(reread_secrets(controller.connectors, clock))
             for case in met.cases:
                 controller.observe(read_resource(case.resource()))
             async with asyncio.timeout(180):
@@ -180,7 +176,7 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             shown = [*representations()]
             assert telemetry.scrape is not None
             shown.append(telemetry.scrape().decode())
-            running.cancel()
+            rereading.cancel()
             await controller.close()
         shown += ears.shown()
     return shown

@@ -14,7 +14,9 @@ from fakes.virtual_time import START, virtual_time
 
 AWAY = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
 DAY = """\
+09:00:00 status Pending: Pending AwaitingSync
 09:00:00 hello
+09:00:00 status Pending: Pending AwaitingSync
 09:00:00 sync begins
 09:00:00 status Syncing: Syncing AwaitingSync
 09:00:05 status Connected: Ready AwaitingTask
@@ -54,9 +56,10 @@ DAY = """\
 15:33:13 task2 ends OK
 15:33:13 status Connected: Ready Delivered
 17:00:00 -- the API token is rotated
-17:00:45 sync begins
-17:00:45 status Syncing: Ready Delivered
-17:00:50 status Connected: Ready AwaitingTask
+17:00:50 status Connected: Ready Delivered
+17:00:50 sync begins
+17:00:50 status Syncing: Ready Delivered
+17:00:55 status Connected: Ready AwaitingTask
 20:00:00 -- three of ten accounts leave; C1 asks for a sync
 20:00:08 sync begins
 20:00:08 status Syncing: Ready AwaitingTask
@@ -83,10 +86,11 @@ DAY = """\
 05:30:08+ status Syncing: Ready Delivered
 05:30:13+ status Connected: Ready AwaitingTask
 06:00:00+ -- the client's secret is rotated
-06:00:45+ sync begins
-06:00:45+ hello
-06:00:45+ status Syncing: Ready AwaitingTask
-06:00:50+ status Connected: Ready AwaitingTask"""
+06:00:50+ status Connected: Ready AwaitingTask
+06:00:50+ sync begins
+06:00:50+ status Syncing: Ready AwaitingTask
+06:00:50+ hello
+06:00:55+ status Connected: Ready AwaitingTask"""
 """The next day's times have a `+`. A status is its phase, and the reasons of Ready and Delivered."""
 
 

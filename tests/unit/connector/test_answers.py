@@ -1,24 +1,18 @@
 """What a connector answers to a task that asks for a snapshot: single states and moments."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import (
-    Answer,
-    QueueSync,
-    Refuse,
-)
-from buildkite_connector.connector.conditions import find
-from buildkite_connector.connector.decisions import decide, why_sync
+from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.decisions import Answer, why_sync
 from buildkite_connector.connector.state import Check, ConnectorState
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import Trigger
+from buildkite_connector.model.status import ConditionType, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
@@ -29,6 +23,7 @@ from fakes.connector_states import (
     asked,
     checked,
     desired,
+    due,
     failed,
     ready,
     running,
@@ -41,9 +36,8 @@ USERS = SyncScope(frozenset({ResourceKind.USER}))
 
 
 def refusal(state: ConnectorState, now: Instant) -> Failure:
-    [refused] = [each for each in decide(state, now) if isinstance(each, Refuse)]
-    assert [refused.task] == [each.task for each in state.requests]
-    return refused.failure
+    [refused] = [each for each in due(state, now) if isinstance(each, Failure)]
+    return refused
 
 
 def with_request(state: ConnectorState, value: str = "now") -> ConnectorState:
@@ -53,23 +47,23 @@ def with_request(state: ConnectorState, value: str = "now") -> ConnectorState:
 def test_a_fresh_snapshot_answers_with_what_the_task_asks_for() -> None:
     state = asked(ready(), after(10), USERS)
     assert state.staged is not None
-    assert decide(state, after(10)) == [Answer(state.requests[0].task, state.staged, USERS)]
+    assert due(state, after(10)) == [Answer(state.staged, USERS)]
 
 
 def test_a_snapshot_is_fresh_until_it_is_as_old_as_the_maximum() -> None:
-    assert isinstance(decide(asked(ready(), after(604.9)), after(604.9))[0], Answer)
-    assert decide(asked(ready(), after(605)), after(605))[0] == QueueSync()
+    assert isinstance(due(asked(ready(), after(604.9)), after(604.9))[0], Answer)
+    assert due(asked(ready(), after(605)), after(605))[0] == "sync"
 
 
 def test_a_snapshot_that_ends_in_the_future_is_not_fresh() -> None:
     now = Instant(after(4).wall, 200.0)
-    assert not any(isinstance(each, Answer) for each in decide(asked(ready(), now), now))
+    assert not any(isinstance(each, Answer) for each in due(asked(ready(), now), now))
 
 
 @pytest.mark.parametrize("age", [0.0, 0.5])
 def test_a_snapshot_is_fresh_from_its_end_on(age: float) -> None:
     state = asked(ready(), after(5 + age))
-    assert isinstance(decide(state, after(5 + age))[0], Answer)
+    assert isinstance(due(state, after(5 + age))[0], Answer)
 
 
 @pytest.mark.parametrize("what", ["no file", "no record", "another sync's record", "less than it asks for"])
@@ -86,13 +80,13 @@ def test_a_task_that_no_file_can_answer_asks_for_a_sync(what: str) -> None:
     }
     assert why_sync(state, after(10)) is None
     assert why_sync(lacking[what], after(10)) is Trigger.TASK
-    assert decide(lacking[what], after(10)) == [QueueSync()]
+    assert due(lacking[what], after(10)) == ["sync"]
 
 
 @pytest.mark.parametrize(("asked_at", "fresh"), [(-0.001, True), (0.0, True), (0.001, False)])
 def test_a_sync_that_began_after_the_task_answers_it_whatever_the_maximum_age(asked_at: float, fresh: bool) -> None:
     state = asked(ready(max_snapshot_age=0.0), after(asked_at))
-    assert any(isinstance(each, Answer) for each in decide(state, after(10))) is fresh
+    assert any(isinstance(each, Answer) for each in due(state, after(10))) is fresh
 
 
 def test_nothing_leaves_while_the_secret_is_gone() -> None:
@@ -103,13 +97,13 @@ def test_nothing_leaves_while_the_secret_is_gone() -> None:
 
 def test_nothing_leaves_from_before_an_edit() -> None:
     state = asked(replace(ready(), desired=desired(2)), after(10))
-    assert not any(isinstance(each, Answer) for each in decide(state, after(10)))
+    assert not any(isinstance(each, Answer) for each in due(state, after(10)))
 
 
 def test_nothing_leaves_to_a_suspended_connectors_task() -> None:
     state = asked(ready(), after(10))
     state = replace(state, desired=replace(state.desired, spec=replace(state.desired.spec, suspend=True)))
-    assert not any(isinstance(each, Answer) for each in decide(state, after(10)))
+    assert not any(isinstance(each, Answer) for each in due(state, after(10)))
 
 
 def test_a_task_for_none_of_the_kinds_is_told_both_and_which_field_decides() -> None:
@@ -134,23 +128,13 @@ def test_a_task_is_refused_with_the_last_failure_until_the_backoff_ends() -> Non
     assert at is not None
     wait = (at - START.wall).total_seconds()
     assert refusal(state, after(wait - 0.001)).message == DOWN.message
-    assert decide(state, after(wait)) == [QueueSync()]
-
-
-def test_a_backoff_ends_by_either_clock() -> None:
-    state = asked(failed(replace(ready(), desired=desired(1, max_snapshot_age=0.0)), after(HOUR)), after(HOUR + 1))
-    at = state.records.next_sync_time
-    assert at is not None
-    earlier = at - timedelta(seconds=1)
-    assert refusal(state, Instant(earlier, state.retry_at - 0.001)).message == DOWN.message
-    assert decide(state, Instant(at, state.retry_at - 0.001)) == [QueueSync()]
-    assert decide(state, Instant(earlier, state.retry_at)) == [QueueSync()]
+    assert due(state, after(wait)) == ["sync"]
 
 
 def test_a_task_waits_for_the_sync_that_is_under_way_although_the_one_before_failed() -> None:
     state = with_request(failed(ready(), after(HOUR)))
     state = asked(running(state, after(HOUR + 1)), LATER)
-    assert decide(state, after(HOUR + 2)) == []
+    assert due(state, after(HOUR + 2)) == []
 
 
 def test_a_task_before_the_time_that_a_check_was_told_is_refused_with_that_time() -> None:
@@ -163,7 +147,7 @@ def test_a_task_before_the_time_that_a_check_was_told_is_refused_with_that_time(
 
 def test_that_time_is_over_at_its_last_second() -> None:
     state = asked(replace(ready(), sync_blocked_until=LATER.monotonic), LATER)
-    assert decide(state, LATER) == [QueueSync()]
+    assert due(state, LATER) == ["sync"]
 
 
 def test_a_held_snapshot_is_refused_with_the_sentence_that_the_status_has() -> None:
@@ -171,15 +155,17 @@ def test_a_held_snapshot_is_refused_with_the_sentence_that_the_status_has() -> N
     state = asked(state, after(HOUR + 10))
     told = refusal(state, after(HOUR + 10))
     assert told.reason is Reason.SHRINK_HELD
-    assert told.message == find(state, after(HOUR + 10)).held
+    delivered_condition = derive_status(state, after(HOUR + 10)).condition(ConditionType.DELIVERED)
+    assert delivered_condition is not None
+    assert told.message == delivered_condition.message
 
 
 def test_a_held_snapshot_that_a_person_let_go_answers() -> None:
     state = asked(synced(delivered(ready()), after(HOUR), "sync2", Counts(10, 10, 300)), after(HOUR + 10))
     state = replace(state, desired=replace(state.desired, accept_shrink="sync2"))
-    assert Answer in [type(each) for each in decide(state, after(HOUR + 10))]
+    assert Answer in [type(each) for each in due(state, after(HOUR + 10))]
 
 
 def delivered(state: ConnectorState) -> ConnectorState:
     assert state.staged is not None
-    return transitions.delivered(state, TaskID("task0"), state.staged, after(20))
+    return transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)

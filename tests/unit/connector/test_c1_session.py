@@ -3,9 +3,10 @@
 import asyncio
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code
-from fakes.connector_world import HOUR, MINUTE, World, ready_world, stopped_world
+from fakes.connector_world import C1, HOUR, MINUTE, World, ready_world, stopped_world
 from fakes.virtual_time import until, virtual_time
 
 NOT_KNOWN = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused GetTask with NOT_FOUND.", remedy=Remedy.EDIT)
@@ -171,3 +172,19 @@ async def test_a_session_that_does_not_close_in_order_gives_way_to_the_next_all_
         await asyncio.sleep(10 * MINUTE)
         assert world.c1.hellos == [None, None]
         assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_session_that_was_opened_just_now_is_closed_too() -> None:
+    class ClosesAtOnce(World):
+        closing: asyncio.Task[None]
+
+        def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+            self.closing = asyncio.create_task(self.session.close(discard=False))
+            return super().connect_c1(credentials, spec)
+
+    world = ClosesAtOnce()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.closing.done()
+        assert (world.c1.hellos, world.c1.closed) == ([], 1)

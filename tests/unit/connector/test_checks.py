@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from buildkite_connector.connector.checks import check
-from buildkite_connector.connector.credential_transitions import CheckResult
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
+from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import Provisioning
@@ -19,7 +19,6 @@ from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import USERS, Buildkite, BuildkiteReader, SecretCredentials, down
 from fakes.connector_states import CREDENTIALS, REJECTED
@@ -71,7 +70,7 @@ class Bench(World):
         self.source_port = Source()
         self.buildkite = self.source_port
         self.clients: list[tuple[str, dict[str, Any]]] = []
-        self.env: Environment = self.environment(Scheduler(self.clock))
+        self.env: Environment = self.environment()
         self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
@@ -97,7 +96,7 @@ async def test_credentials_that_are_new_and_any_in_a_full_check_are_tried(
 ) -> None:
     bench = Bench()
     result = await bench.check(known, full=full)
-    assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, asked_buildkite=True)
+    assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, full=full, asked_buildkite=True)
     assert bench.clients == [("token", {"quota_percent": 80, "waits": False})]
     assert bench.source_port.asked == [None]
 
@@ -128,7 +127,7 @@ async def test_an_invalid_spec_is_the_result_and_no_secret_is_read() -> None:
     error = Failure(Reason.SPEC_INVALID, "no such kind", remedy=Remedy.EDIT)
     bench.desired = replace(bench.desired, spec_error=error)
     result = await bench.check(full=True)
-    assert result == CheckResult(3, "r1", None, failure=result.failure)
+    assert result == CheckResult(3, "r1", None, failure=result.failure, full=True)
     assert repr(result.failure) == "Failure(SpecInvalid: no such kind)"
     assert (bench.vault.reads, bench.clients) == (0, [])
     assert result.failure is not error
@@ -139,7 +138,7 @@ async def test_an_invalid_spec_is_the_result_and_no_secret_is_read() -> None:
 async def test_a_schedule_that_means_nothing_is_the_result_and_no_secret_is_read() -> None:
     bench = Bench(schedule=Cron("0 0 30 2 *", "Etc/UTC"))
     result = await bench.check(full=True)
-    assert result == CheckResult(3, "r1", None, failure=result.failure)
+    assert result == CheckResult(3, "r1", None, failure=result.failure, full=True)
     assert result.failure is not None
     assert (result.failure.reason, bench.vault.reads) == (Reason.CRON_INVALID, 0)
 
@@ -148,7 +147,7 @@ async def test_a_schedule_that_means_nothing_is_the_result_and_no_secret_is_read
 async def test_a_secret_that_cannot_be_read_is_the_result() -> None:
     bench = Bench()
     failure = bench.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "no Secret", remedy=Remedy.CREDENTIALS)
-    assert await bench.check(full=True) == CheckResult(3, "r1", None, failure=failure)
+    assert await bench.check(full=True) == CheckResult(3, "r1", None, failure=failure, full=True)
     assert bench.clients == []
 
 

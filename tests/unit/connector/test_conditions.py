@@ -1,143 +1,373 @@
-"""What is told of a connector: conditions, phase and their rules."""
+"""Conditions and phase, from the state: which status, reason and sentence each has, and which comes first."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buildkite_connector.connector.conditions import Findings, describe
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.connector import transitions
+from buildkite_connector.connector.conditions import CHANGE_SYNCS, CHANGE_WAITS, CHECKING, derive_status
+from buildkite_connector.connector.state import ConnectorState, host_id_taken
+from buildkite_connector.model.directory import Counts, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.status import (
-    Condition,
     ConditionStatus,
     ConditionType,
     ConnectorStatus,
-    DeliveryRecord,
     Phase,
-    SyncRecord,
-    Trigger,
+    TokenAccess,
+    TokenStatus,
 )
 from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.timing.clock import Instant
+from fakes.connector_states import (
+    PREFLIGHT,
+    REJECTED,
+    START,
+    after,
+    asked,
+    checked,
+    desired,
+    greeted,
+    new,
+    queued,
+    ready,
+    running,
+    synced,
+)
 
-NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-COUNTS = Counts(230, 9, 450)
-SYNCED = ConnectorStatus(last_sync=SyncRecord(SyncID("sync1"), Trigger.SCHEDULE, NOW, NOW, COUNTS, 14, 0.0, "ab", 1000))
-DELIVERED = replace(SYNCED, last_delivery=DeliveryRecord(NOW, TaskID("task1"), SyncID("sync1"), "ab", 1000, COUNTS))
-WELL = Findings(generation=3, token_accepted=True, client_accepted=True)
-TOKEN = Failure(Reason.TOKEN_REJECTED, "Put a valid token into the Secret.", remedy=Remedy.CREDENTIALS)
+Told = tuple[str, str, str]
+"""Status, reason and message of a condition."""
+HOUR = 3600.0
+NOW = after(HOUR + 10)
+HOLDER = "BuildkiteConnector default/older"
+CLIENT = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
+ACCESS = Failure(Reason.ACCESS_DENIED, "The token may not read teams.", remedy=Remedy.CREDENTIALS)
+ELSEWHERE = Failure(Reason.ORGANIZATION_NOT_FOUND, "No such organization.", remedy=Remedy.EDIT)
+CRON = Failure(Reason.CRON_INVALID, "spec.schedule.cron cannot be used.", remedy=Remedy.EDIT)
+LATE = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=Remedy.CREDENTIALS)
 DOWN = Failure(Reason.BUILDKITE_UNAVAILABLE, "Buildkite answers 503.")
 AWAY = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
-CRON = Failure(Reason.CRON_INVALID, "spec.schedule.cron cannot be used.", remedy=Remedy.EDIT)
+BROKEN = Failure(Reason.UPLOAD_FAILED, "C1 did not take the file.")
+UNREAD = Failure(Reason.SECRET_FORBIDDEN, "The Secret cannot be read.")
 
 
-def told(findings: Findings, records: ConnectorStatus = DELIVERED) -> dict[str, tuple[str, str]]:
-    conditions = describe(findings, records, NOW).conditions
-    return {each.type.value: (each.status.value, each.reason.value) for each in conditions}
+def delivered(state: ConnectorState) -> ConnectorState:
+    assert state.staged is not None
+    return transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
 
 
-@pytest.mark.parametrize(
-    ("name", "findings", "records", "ready", "phase"),
-    [
-        ("well", WELL, DELIVERED, ("True", "Ready"), Phase.CONNECTED),
-        ("awaiting a task", replace(WELL, awaiting_task=True), SYNCED, ("True", "Ready"), Phase.CONNECTED),
-        ("nothing yet", Findings(1), ConnectorStatus(), ("Unknown", "Pending"), Phase.PENDING),
-        ("first sync", replace(WELL, syncing=True), ConnectorStatus(), ("Unknown", "Syncing"), Phase.SYNCING),
-        ("later sync", replace(WELL, syncing=True), DELIVERED, ("True", "Ready"), Phase.SYNCING),
-        ("token", replace(WELL, preflight_failure=TOKEN), DELIVERED, ("False", "TokenRejected"), Phase.ERROR),
-        ("spec", replace(WELL, preflight_failure=CRON), DELIVERED, ("False", "CronInvalid"), Phase.ERROR),
-        ("sync", replace(WELL, sync_failure=DOWN), DELIVERED, ("False", "BuildkiteUnavailable"), Phase.DEGRADED),
-        ("first", replace(WELL, sync_failure=DOWN), ConnectorStatus(), ("False", "BuildkiteUnavailable"), Phase.ERROR),
-        ("c1", replace(WELL, c1_failure=AWAY), DELIVERED, ("False", "C1Unreachable"), Phase.DEGRADED),
-        (
-            "held",
-            replace(WELL, held="held"),
-            DELIVERED,
-            ("False", "ShrinkHeld"),
-            Phase.DEGRADED,
-        ),
-        ("suspended", replace(WELL, suspended=True), DELIVERED, ("False", "Suspended"), Phase.SUSPENDED),
-    ],
-)
-def test_ready_and_phase_follow_the_findings(
-    name: str, findings: Findings, records: ConnectorStatus, ready: tuple[str, str], phase: Phase
-) -> None:
-    assert told(findings, records)["Ready"] == ready
-    assert describe(findings, records, NOW).phase is phase
-
-
-@pytest.mark.parametrize("failure", [TOKEN, CRON])
-def test_what_only_a_person_can_mend_is_stalled(failure: Failure) -> None:
-    conditions = told(replace(WELL, preflight_failure=failure))
-    assert conditions["Stalled"] == ("True", failure.reason.value)
-    assert "Reconciling" not in conditions
-
-
-@pytest.mark.parametrize("findings", [replace(WELL, sync_failure=DOWN), replace(WELL, c1_failure=AWAY)])
-def test_what_passes_with_time_is_reconciling(findings: Findings) -> None:
-    conditions = told(findings)
-    assert conditions["Reconciling"] == ("True", "Retrying")
-    assert "Stalled" not in conditions
-
-
-def test_reconciling_and_stalled_are_absent_when_all_is_well() -> None:
-    assert set(told(WELL)) == {"Ready", "CredentialsValid", "Synced", "Delivered"}
-
-
-def test_a_suspended_connector_is_neither_reconciling_nor_stalled() -> None:
-    conditions = told(replace(WELL, suspended=True, preflight_failure=TOKEN, sync_failure=DOWN))
-    assert not {"Reconciling", "Stalled"} & set(conditions)
-
-
-def test_a_transient_failure_leaves_the_credentials_unknown() -> None:
-    assert told(replace(WELL, preflight_failure=DOWN))["CredentialsValid"] == ("Unknown", "BuildkiteUnavailable")
-
-
-def test_a_client_that_c1_took_once_stays_valid_while_c1_is_away() -> None:
-    assert told(replace(WELL, c1_failure=AWAY))["CredentialsValid"] == ("True", "Valid")
-    assert told(replace(WELL, client_accepted=False, c1_failure=AWAY))["CredentialsValid"] == (
-        "Unknown",
-        "C1Unreachable",
+def but(
+    state: ConnectorState,
+    *,
+    check: Failure | None = None,
+    c1: Failure | None = None,
+    sync: Failure | None = None,
+    delivery: Failure | None = None,
+    accepted: tuple[bool, bool] = (True, True),
+    **spec: object,
+) -> ConnectorState:
+    """The same state with these failures. `accepted`: whether Buildkite took the token, and C1 the client."""
+    token, client = accepted
+    return replace(
+        state,
+        check=replace(state.check, failure=check, preflight=state.check.preflight if token else None),
+        c1=replace(state.c1, failure=c1, greeted=client),
+        sync_failure=sync,
+        delivery_failure=delivery,
+        desired=replace(state.desired, spec=replace(state.desired.spec, **spec)),  # type: ignore[arg-type]  # checked by the dataclass
     )
 
 
-def test_credentials_come_before_other_troubles() -> None:
-    findings = replace(WELL, preflight_failure=TOKEN, sync_failure=DOWN, c1_failure=AWAY)
-    assert told(findings)["Ready"] == ("False", "TokenRejected")
+NEW = new()
+FIRST = greeted(checked(new()))
+STAGED = ready()
+WELL = delivered(STAGED)
+SYNCING = running(WELL, after(HOUR))
+LEAST = synced(WELL, after(HOUR), "sync2", Counts(75, 10, 300))
+HALF = synced(WELL, after(HOUR), "sync2", Counts(10, 10, 300))
+EDITED = transitions.desired_changed(WELL, desired(2), NOW)
+CHECKED = checked(EDITED, NOW)
 
 
-def test_a_transition_time_moves_only_when_the_status_does() -> None:
-    first = describe(WELL, DELIVERED, NOW)
-    later = NOW + timedelta(hours=1)
-    same = describe(replace(WELL, awaiting_task=True), first, later)
-    broken = describe(replace(WELL, sync_failure=DOWN), same, later)
-    assert same.condition(ConditionType.READY) == first.condition(ConditionType.READY)
-    assert _time(same, ConditionType.DELIVERED) == later
-    assert _time(broken, ConditionType.READY) == later
-    assert _time(broken, ConditionType.CREDENTIALS_VALID) == NOW
+def with_token(expires_at: datetime | None, access: TokenAccess | None) -> ConnectorState:
+    preflight = replace(PREFLIGHT, token=replace(PREFLIGHT.token, expires_at=expires_at))
+    token = TokenStatus(access=access)
+    return replace(WELL, check=replace(WELL.check, preflight=preflight), records=replace(WELL.records, token=token))
 
 
-def test_the_same_findings_give_the_same_status() -> None:
-    first = describe(WELL, DELIVERED, NOW)
-    assert describe(WELL, first, NOW + timedelta(days=1)) == first
+SOON = NOW.wall + timedelta(days=3)
+MEMBER = TokenAccess(False, 1)
 
 
-def test_every_condition_observes_the_generation() -> None:
-    status = describe(WELL, DELIVERED, NOW)
-    assert status.observed_generation == 3
-    assert {each.observed_generation for each in status.conditions} == {3}
+def told(state: ConnectorState, kind: ConditionType, now: Instant = NOW) -> Told | None:
+    found = derive_status(state, now).condition(kind)
+    return (found.status.value, found.reason.value, found.message) if found is not None else None
+
+
+def of(status: str, failure: Failure, reason: Reason | None = None) -> Told:
+    return status, (reason or failure.reason).value, failure.message
+
+
+VALID = ("True", "Valid", "Buildkite accepts the API token and C1 accepts the client.")
+UNCHECKED = ("Unknown", "Pending", "The credentials have not been checked yet.")
 
 
 @pytest.mark.parametrize(
-    "findings", [Findings(1), WELL, replace(WELL, suspended=True), replace(WELL, sync_failure=DOWN)]
+    ("state", "expected"),
+    [
+        (WELL, VALID),
+        (but(WELL, accepted=(False, True)), UNCHECKED),
+        (but(WELL, accepted=(True, False)), UNCHECKED),
+        (but(WELL, check=REJECTED), of("False", REJECTED)),
+        (but(WELL, check=CRON), of("Unknown", CRON)),
+        (
+            but(WELL, check=ELSEWHERE),
+            ("Unknown", "OrganizationNotFound", "Buildkite accepts the API token. No such organization."),
+        ),
+        (but(WELL, check=DOWN, c1=CLIENT, sync=ACCESS), of("Unknown", DOWN)),
+        (but(WELL, c1=CLIENT, sync=ACCESS), of("False", CLIENT)),
+        (but(WELL, sync=ACCESS), of("False", ACCESS)),
+        (but(WELL, c1=AWAY, sync=ACCESS), of("False", ACCESS)),
+        (but(WELL, sync=DOWN), VALID),
+        (but(WELL, delivery=BROKEN), VALID),
+        (but(WELL, c1=AWAY), VALID),
+        (but(WELL, c1=AWAY, accepted=(True, False)), of("Unknown", AWAY)),
+        (but(WELL, c1=AWAY, accepted=(False, True)), UNCHECKED),
+        (but(with_token(SOON, None), sync=ACCESS), of("False", ACCESS)),
+        (replace(WELL, check=replace(WELL.check, unread=UNREAD)), of("Unknown", UNREAD)),
+        (replace(but(WELL, c1=CLIENT), check=replace(WELL.check, unread=UNREAD)), of("False", CLIENT)),
+        (replace(WELL, host_id_holder=HOLDER), of("Unknown", host_id_taken(HOLDER, "default.acme"))),
+    ],
 )
-def test_every_condition_has_a_message(findings: Findings) -> None:
-    assert all(each.message for each in describe(findings, DELIVERED, NOW).conditions)
+def test_the_credentials_are_valid_once_both_sides_took_them(state: ConnectorState, expected: Told) -> None:
+    assert told(state, ConditionType.CREDENTIALS_VALID) == expected
 
 
-def _time(status: ConnectorStatus, kind: ConditionType) -> datetime:
-    found = status.condition(kind)
-    assert isinstance(found, Condition)
-    assert found.status in ConditionStatus
-    return found.last_transition_time
+@pytest.mark.parametrize(
+    ("expires_at", "access", "reason", "says"),
+    [
+        (SOON, None, "TokenExpires", ["expires in 3 days"]),
+        (None, MEMBER, "TokenSeesLess", ["no administrator"]),
+        (SOON, MEMBER, "TokenExpires", ["expires in 3 days", "no administrator"]),
+    ],
+)
+def test_a_token_that_soon_fails_or_sees_less_is_valid_with_a_warning(
+    expires_at: datetime | None, access: TokenAccess | None, reason: str, says: list[str]
+) -> None:
+    found = told(with_token(expires_at, access), ConditionType.CREDENTIALS_VALID)
+    assert found is not None
+    assert found[:2] == ("True", reason)
+    assert all(each in found[2] for each in says)
+
+
+COUNTED = "100 accounts, 10 teams and 300 memberships in snapshot sync1."
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (FIRST, ("Unknown", "AwaitingSync", "No sync has finished yet.")),
+        (WELL, ("True", "SyncSucceeded", COUNTED)),
+        (but(WELL, sync=DOWN), of("False", DOWN)),
+        (but(FIRST, sync=DOWN), of("False", DOWN)),
+    ],
+)
+def test_synced_reports_the_last_sync(state: ConnectorState, expected: Told) -> None:
+    assert told(state, ConditionType.SYNCED) == expected
+
+
+HELD = "Snapshot sync2 has 10 accounts, the last delivered one had 100 (90 % fewer"
+LOST = "Snapshot sync2 has 75 accounts, the last delivered one had 100 (25 % fewer)"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (FIRST, ("False", "AwaitingSync", "There is no snapshot to deliver yet.")),
+        (
+            STAGED,
+            ("False", "AwaitingTask", "Snapshot sync1 is staged and goes out when C1 asks for a sync."),
+        ),
+        (WELL, ("True", "Delivered", "C1 took snapshot sync1 under task task0.")),
+        (LEAST, ("False", "Shrunk", LOST)),
+        (but(STAGED, c1=AWAY), of("False", AWAY)),
+        (but(WELL, c1=AWAY, delivery=BROKEN), of("False", BROKEN)),
+        (but(HALF, delivery=BROKEN), ("False", "ShrinkHeld", HELD)),
+        (replace(HALF, desired=replace(HALF.desired, accept_shrink="sync2")), ("False", "AwaitingTask", "Snapshot")),
+        (but(HALF, max_drop_percent=90), ("False", "Shrunk", HELD)),
+        (replace(HALF, staged=None), ("False", "AwaitingTask", "Snapshot sync2 is staged")),
+        (but(WELL, sync=DOWN, check=REJECTED), ("True", "Delivered", "C1 took snapshot sync1")),
+    ],
+)
+def test_delivered_reports_what_c1_has(state: ConnectorState, expected: Told) -> None:
+    found = told(state, ConditionType.DELIVERED)
+    assert found is not None
+    assert found[:2] == expected[:2]
+    assert found[2].startswith(expected[2])
+
+
+WRITES = but(WELL, provisioning=Provisioning(enabled=True))
+CARRIED_OUT = "C1's grants and revokes are carried out."
+FORBIDS = replace(WRITES, check=replace(WRITES.check, write_failure=REJECTED))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (WELL, None),
+        (replace(WELL, check=FORBIDS.check), None),
+        (replace(FORBIDS, desired=replace(FORBIDS.desired, spec_error=DOWN)), None),
+        (WRITES, ("True", "Ready", CARRIED_OUT)),
+        (
+            but(WELL, provisioning=Provisioning(enabled=True, protected_teams=("nobody",))),
+            (
+                "True",
+                "ProtectedTeamUnknown",
+                f"{CARRIED_OUT} Look at spec.provisioning.protectedTeams: nobody is no team's slug, and protects none.",
+            ),
+        ),
+        (
+            but(WRITES, accepted=(False, True)),
+            ("Unknown", "Pending", "The credentials are being checked; the change can be made afterwards."),
+        ),
+        (FORBIDS, of("False", REJECTED)),
+    ],
+)
+def test_provisioning_ready_says_whether_memberships_can_be_changed(
+    state: ConnectorState, expected: Told | None
+) -> None:
+    assert told(state, ConditionType.PROVISIONING_READY) == expected
+
+
+SUSPENDED = ("False", "Suspended", "spec.suspend is true: no syncs and no contact with C1 until it is false.")
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "phase"),
+    [
+        (but(SYNCING, suspend=True, check=REJECTED), SUSPENDED, Phase.SUSPENDED),
+        (but(WELL, check=REJECTED, sync=DOWN, c1=AWAY, delivery=BROKEN), of("False", REJECTED), Phase.ERROR),
+        (but(WELL, check=CRON), of("False", CRON), Phase.ERROR),
+        (but(WELL, sync=DOWN, c1=AWAY, delivery=BROKEN), of("False", DOWN), Phase.DEGRADED),
+        (but(FIRST, sync=DOWN), of("False", DOWN), Phase.ERROR),
+        (but(WELL, c1=AWAY, delivery=BROKEN), of("False", AWAY), Phase.DEGRADED),
+        (but(WELL, c1=CLIENT), of("False", CLIENT), Phase.ERROR),
+        (but(HALF, delivery=BROKEN), of("False", BROKEN), Phase.DEGRADED),
+        (replace(WELL, check=replace(WELL.check, unread=UNREAD)), of("False", UNREAD), Phase.DEGRADED),
+        (replace(WELL, host_id_holder=HOLDER), of("False", host_id_taken(HOLDER, "default.acme")), Phase.ERROR),
+        (HALF, ("False", "ShrinkHeld", told(HALF, ConditionType.DELIVERED)[2]), Phase.DEGRADED),  # type: ignore[index]  # it is there
+        (STAGED, ("True", "Ready", COUNTED), Phase.CONNECTED),
+        (WELL, ("True", "Ready", COUNTED), Phase.CONNECTED),
+        (SYNCING, ("True", "Ready", COUNTED), Phase.SYNCING),
+        (running(FIRST, START), ("Unknown", "Syncing", "The first sync is under way."), Phase.SYNCING),
+        (NEW, ("Unknown", "Pending", CHECKING), Phase.PENDING),
+        (FIRST, ("Unknown", "Pending", CHANGE_WAITS), Phase.PENDING),
+        (but(WELL, accepted=(False, True)), ("Unknown", "Pending", COUNTED), Phase.PENDING),
+        (but(EDITED, accepted=(False, True)), ("Unknown", "Pending", CHECKING), Phase.PENDING),
+        (EDITED, ("True", "Ready", COUNTED), Phase.CONNECTED),
+    ],
+)
+def test_ready_reports_the_first_trouble_or_what_was_synced(
+    state: ConnectorState, expected: Told, phase: Phase
+) -> None:
+    assert told(state, ConditionType.READY) == expected
+    assert derive_status(state, NOW).phase is phase
+
+
+STALLED, RECONCILING = ConditionType.STALLED, ConditionType.RECONCILING
+RETRYING = Reason.RETRYING
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (WELL, {}),
+        (SYNCING, {}),
+        (but(HALF, suspend=True, check=REJECTED, sync=DOWN), {}),
+        (but(HALF, check=REJECTED), {STALLED: of("True", REJECTED)}),
+        (but(WELL, check=CRON), {STALLED: of("True", CRON)}),
+        (but(WELL, c1=CLIENT), {STALLED: of("True", CLIENT)}),
+        (but(WELL, sync=DOWN), {RECONCILING: of("True", DOWN, RETRYING)}),
+        (but(WELL, c1=AWAY), {RECONCILING: of("True", AWAY, RETRYING)}),
+        (but(HALF, sync=DOWN), {STALLED: ("True", "ShrinkHeld", told(HALF, ConditionType.READY)[2])}),  # type: ignore[index]  # it is there
+        (running(FIRST, START), {RECONCILING: ("True", "Syncing", CHANGE_SYNCS)}),
+    ],
+)
+def test_stalled_and_reconciling_say_who_must_act(state: ConnectorState, expected: dict[ConditionType, Told]) -> None:
+    assert {kind: found for kind in (STALLED, RECONCILING) if (found := told(state, kind))} == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "says"),
+    [
+        pytest.param(EDITED, "Pending", CHECKING, id="an edit"),
+        pytest.param(CHECKED, "Pending", CHANGE_WAITS, id="checked"),
+        pytest.param(queued(CHECKED, NOW), "Pending", CHANGE_WAITS, id="queued"),
+        pytest.param(running(CHECKED, NOW), "Syncing", CHANGE_SYNCS, id="syncs"),
+        pytest.param(FIRST, "Pending", CHANGE_WAITS, id="before the first sync"),
+        pytest.param(SYNCING, None, None, id="scheduled sync"),
+        pytest.param(running(asked(WELL, after(1000)), after(1000)), None, None, id="a task's sync"),
+    ],
+)
+def test_what_goes_on_is_reconciling_and_ready_stays_as_it_was(
+    state: ConnectorState, reason: str | None, says: str | None
+) -> None:
+    assert told(state, RECONCILING) == (("True", reason, says) if reason else None)
+    assert told(state, ConditionType.READY) == told(FIRST if state is FIRST else WELL, ConditionType.READY)
+
+
+def test_a_late_secret_is_on_its_way_for_three_minutes() -> None:
+    state = checked(new(), START, LATE)
+    for seconds, kind, phase in ((179, RECONCILING, Phase.PENDING), (180, STALLED, Phase.ERROR)):
+        status = derive_status(state, after(seconds))
+        assert (status.phase, status.condition(kind) is not None) == (phase, True)
+    again = checked(transitions.desired_changed(WELL, desired(2), NOW), NOW, LATE)
+    assert derive_status(again, after(NOW.monotonic - START.monotonic + 10)).phase is Phase.PENDING
+
+
+# What holds for all of them
+
+
+def test_a_transition_time_moves_only_when_the_status_does() -> None:
+    first = derive_status(STAGED, after(10))
+    same = derive_status(delivered(replace(STAGED, records=first)), after(30))
+    broken = derive_status(but(replace(STAGED, records=same), sync=DOWN), after(60))
+    assert same.condition(ConditionType.READY) == first.condition(ConditionType.READY)
+    times = {each.type: each.last_transition_time for each in broken.conditions}
+    assert times[ConditionType.CREDENTIALS_VALID] == after(10).wall
+    assert times[ConditionType.DELIVERED] == after(30).wall
+    assert times[ConditionType.READY] == after(60).wall
+    assert derive_status(replace(STAGED, records=first), NOW) == first
+
+
+def test_every_condition_observes_the_generation() -> None:
+    status = derive_status(EDITED, NOW)
+    assert {2} == {status.observed_generation, *(each.observed_generation for each in status.conditions)}
+
+
+@pytest.mark.parametrize("state", [NEW, FIRST, WELL, but(WELL, suspend=True), but(WELL, sync=DOWN), HALF, WRITES])
+def test_every_condition_has_a_message(state: ConnectorState) -> None:
+    conditions = derive_status(state, NOW).conditions
+    assert all(each.message for each in conditions)
+    assert [each.type.value for each in conditions[:4]] == ["Ready", "CredentialsValid", "Synced", "Delivered"]
+    assert all(each.status is ConditionStatus.TRUE for each in conditions if each.type in {STALLED, RECONCILING})
+
+
+# The records beside them
+
+
+def test_the_status_names_the_organization_and_the_token_s_end_that_the_check_found() -> None:
+    expires = datetime(2027, 1, 1, tzinfo=UTC)
+    facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), expires))
+    state = replace(ready(), check=replace(ready().check, preflight=facts, missing_scopes=("read_teams",)))
+    status = derive_status(state, after(10))
+    assert status.organization == PREFLIGHT.organization
+    assert status.token == TokenStatus(expires, ("read_teams",))
+
+
+def test_what_a_former_process_knew_of_the_organization_is_reported_until_a_check_finds_it_anew() -> None:
+    known = ConnectorStatus(organization=PREFLIGHT.organization, token=TokenStatus(SOON, access=MEMBER))
+    status = derive_status(replace(new(), records=known), START)
+    assert (status.organization, status.token) == (known.organization, known.token)

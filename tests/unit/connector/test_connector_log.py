@@ -2,21 +2,17 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from buildkite_connector.connector import connector as module
-from buildkite_connector.connector.actions import CheckCredentials
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType
-from buildkite_connector.model.tasks import Poll
-from buildkite_connector.timing.scheduler import Scheduler
+from buildkite_connector.timing.clock import Instant
 from fakes.connector_world import (
-    KEY,
     MINUTE,
     Store,
     World,
@@ -24,7 +20,6 @@ from fakes.connector_world import (
     stopped_world,
 )
 from fakes.log_lines import lines
-from fakes.task_ports import SilentC1
 from fakes.virtual_time import virtual_time
 
 WHO = {"connector": "default.acme"}
@@ -33,20 +28,20 @@ LOST = Failure(Reason.STORAGE_FAILED, "the disk is full")
 
 @dataclass
 class FailingStore(Store):
-    """`restore_failure` is raised by every restore, `release_failure` by every release."""
+    """`restore_failure` is raised by every restore, `remove_failure` by every removal."""
 
     restore_failure: Exception | None = None
-    release_failure: Exception | None = None
+    remove_failure: Exception | None = None
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         if self.restore_failure is not None:
             raise self.restore_failure
         return await super().restore(key, sha256)
 
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        if self.release_failure is not None:
-            raise self.release_failure
-        await super().release(snapshot)
+    def remove(self, snapshot: StagedSnapshot) -> None:
+        if self.remove_failure is not None:
+            raise self.remove_failure
+        super().remove(snapshot)
 
 
 def said(caplog: pytest.LogCaptureFixture, message: str) -> list[tuple[int, dict[str, object]]]:
@@ -64,15 +59,8 @@ async def test_each_action_that_begins_is_in_the_debug_log(caplog: pytest.LogCap
     async with ready_world():
         pass
     begun = said(caplog, "begins")
-    reads = (len(begun) - 3) // 2
-    assert reads
-    assert begun[0] == (logging.DEBUG, {**WHO, "action": repr(CheckCredentials(full=True))})
-    assert [str(told["action"]).partition("(")[0] for _, told in begun] == [
-        "CheckCredentials",
-        "OpenC1",
-        "QueueSync",
-        *["AskToReadSecret", "CheckCredentials"] * reads,
-    ]
+    assert begun[0] == (logging.DEBUG, {**WHO, "action": "restore"})
+    assert [told["action"] for _, told in begun[:5]] == ["restore", "check", "C1", "sync", "check"]
 
 
 @virtual_time
@@ -104,7 +92,7 @@ async def test_a_staged_snapshot_that_cannot_be_restored_is_logged(caplog: pytes
 @virtual_time
 async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    world.store = FailingStore(release_failure=LOST)
+    world.store = FailingStore(remove_failure=LOST)
     async with world.running():
         await asyncio.sleep(MINUTE)
         world.annotate(sync_request="now")
@@ -114,13 +102,16 @@ async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCap
 
 
 @virtual_time
-async def test_an_action_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_restore_that_breaks_is_logged_and_the_connector_begins(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     world = await stopped_world()
     error = ZeroDivisionError("token-123")
     world.store = FailingStore(restore_failure=error)
     async with world.running(restored=world.status):
-        await asyncio.sleep(1)
-    assert said(caplog, "an action failed unexpectedly") == [(logging.ERROR, WHO)]
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+    assert said(caplog, "the staged snapshot could not be restored") == [(logging.ERROR, WHO)]
     assert errors_in(caplog) == [error]
 
 
@@ -141,13 +132,14 @@ async def test_a_sync_that_breaks_is_logged_with_its_error(caplog: pytest.LogCap
 
 
 @virtual_time
-async def test_a_session_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
-    class Odd(SilentC1):
-        async def next_task(self) -> Poll:
-            return None  # type: ignore[return-value]  # what no adapter gives
+async def test_a_session_that_breaks_is_logged_with_its_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(_: Connector) -> None:
+        raise AttributeError
 
+    monkeypatch.setattr(Connector, "c1_answered", breaks)
     world = World()
-    world.c1 = Odd()
     async with world.running():
         await asyncio.sleep(MINUTE)
         assert world.condition(ConditionType.DELIVERED)[1] == Reason.INTERNAL_ERROR.value
@@ -160,16 +152,17 @@ async def test_a_session_that_breaks_is_logged_with_its_error(caplog: pytest.Log
 async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    action = CheckCredentials(full=False)
-    monkeypatch.setattr(module, "decide", lambda state, now: [action])
+    def never_the_same(self: Connector, now: Instant) -> None:
+        self._state = replace(self._state)
+
+    monkeypatch.setattr(Connector, "_answer_tasks", never_the_same)
     world = World()
-    connector = Connector(KEY, world.order, None, world.reports, world.environment(Scheduler(world.clock)))
-    connector.step()
-    assert said(caplog, "decisions do not settle") == [(logging.ERROR, {**WHO, "actions": repr([action])})]
-    assert len(connector._running) == module.MOST_ROUNDS
-    monkeypatch.undo()
-    await asyncio.sleep(1)
-    await connector.close(discard=False)
+    async with world.running():
+        await asyncio.sleep(0.1)
+        assert said(caplog, "a connector does not settle")[0] == (logging.ERROR, WHO)
+        monkeypatch.undo()
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
@@ -180,18 +173,4 @@ async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.Log
         await asyncio.sleep(MINUTE)
     told = {**WHO, "task_id": task, "sync_id": "sync1", "bytes": 1000}
     assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]
-    assert said(caplog, "decisions do not settle") == []
-    assert world.session._state.deliveries == ()  # a file that counts as on its way for ever shows nowhere else
-
-
-@virtual_time
-async def test_a_task_is_refused_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.failures.append(LOST)
-        task = world.task()
-        await asyncio.sleep(2 * MINUTE)
-        assert task in world.c1.finished
-    begun = [str(told["action"]).partition("(")[0] for _, told in said(caplog, "begins")]
-    assert begun.count("Refuse") == 1
-    assert said(caplog, "decisions do not settle") == []
+    assert said(caplog, "a connector does not settle") == []

@@ -4,44 +4,41 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.credential_transitions import (
-    CHECK,
+from buildkite_connector.connector.decisions import reread_at
+from buildkite_connector.connector.state import Check, ConnectorState, Inputs
+from buildkite_connector.connector.transitions import (
     CheckResult,
-    Waits,
+    c1_failed,
+    check_ended,
     check_finished,
-    check_started,
     credentials_failed,
-    failed_unexpectedly,
-    secret_read_asked,
-    secret_read_due,
+    full_check_begun,
 )
-from buildkite_connector.connector.state import Check, ConnectorState, Inputs, SecretRead
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.timing.spacing import Turns
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
     NEVER,
     PREFLIGHT,
     REJECTED,
+    SHARE,
     START,
     after,
     checked,
+    desired,
     new,
     ready,
     restored,
-    waits,
 )
-from fakes.virtual_time import Share
 
 OTHER = Credentials("client", "secret", "other token")
 HOUR = 3600.0
 AWAY = Failure(Reason.KUBERNETES_UNAVAILABLE, "The Kubernetes API does not answer.")
-READ_AGAIN = after(10 + 45).monotonic
-"""When the Secret of a connector that works is read next, after a read at 10 s: 40 to 50 s later."""
-READ_SOON = after(10 + 9).monotonic
-"""The same of one that is blocked: 8 to 10 s later."""
+BUSY = Failure(Reason.KUBERNETES_UNAVAILABLE, "429", retry_after=60.0)
+REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused the client.", remedy=Remedy.CREDENTIALS)
+UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+READ = after(10).monotonic
 
 
 def result(**changes: object) -> CheckResult:
@@ -51,7 +48,7 @@ def result(**changes: object) -> CheckResult:
 
 def finished(state: ConnectorState, at: float = 10, **changes: object) -> ConnectorState:
     """After a check that ended at so many seconds."""
-    return check_finished(state, result(**changes), after(at), waits())
+    return check_finished(state, result(**changes), after(at), SHARE)
 
 
 def with_check(state: ConnectorState, **changes: object) -> ConnectorState:
@@ -67,47 +64,46 @@ def ended() -> ConnectorState:
 # The check begins
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_a_check_is_under_way_from_its_start(full: bool) -> None:
-    state = check_started(ready(), after(10), full=full)
-    assert state == with_check(ready(), running_since=after(10).monotonic, full=full)
+def test_a_full_check_is_under_way_until_it_ends() -> None:
+    state = full_check_begun(ready(), after(10))
+    assert state == with_check(ready(), asking_since=after(10).monotonic)
+    assert check_ended(state) == ready()
 
 
-@pytest.mark.parametrize(("full", "reopen_at"), [(True, after(10).monotonic), (False, NEVER)])
-def test_only_a_full_check_lets_an_ended_session_begin_again(full: bool, reopen_at: float) -> None:
-    assert check_started(ended(), after(10), full=full).c1 == replace(ended().c1, reopen_at=reopen_at)
+def test_a_full_check_lets_an_ended_session_begin_again() -> None:
+    assert full_check_begun(ended(), after(10)).c1 == replace(ended().c1, reopen_at=after(10).monotonic)
 
 
 # The check ends
 
 
 def test_a_result_of_another_generation_changes_nothing_but_that_the_check_has_ended() -> None:
-    state = check_started(ready(), after(5), full=True)
-    assert finished(state, generation=7, failure=REJECTED) == ready()
+    state = full_check_begun(ready(), after(5))
+    assert finished(state, generation=7, failure=REJECTED) == with_check(ready(), read_at=READ)
 
 
 def test_the_same_secret_read_again_changes_only_when_it_is_read_next() -> None:
-    state = finished(check_started(ready(), after(5), full=False), sync_request="now")
-    assert state == with_check(ready(), secret_due=READ_AGAIN)
+    state = finished(full_check_begun(ready(), after(5)), sync_request="now")
+    assert state == with_check(ready(), read_at=READ)
 
 
 def test_a_request_is_answered_by_a_check_that_asks_and_not_by_a_secret_that_is_only_read_again() -> None:
     blocked = checked(ready(), after(5), REJECTED)
     assert finished(blocked, sync_request="now").check.sync_request is None
     assert finished(blocked, sync_request="now", credentials=None, failure=AWAY).check.sync_request is None
-    assert finished(with_check(blocked, full=True), sync_request="now").check.sync_request == "now"
+    assert finished(blocked, sync_request="now", full=True).check.sync_request == "now"
 
 
 def test_a_full_check_of_a_secret_that_cannot_be_read_is_not_repeated_at_once() -> None:
-    blocked = with_check(ready(), write_failure=DOWN, full_due=after(9).monotonic, full=True)
-    state = finished(blocked, credentials=None, failure=AWAY)
-    assert state.check.full_due == state.check.secret_due == after(10 + 10).monotonic
+    blocked = with_check(ready(), write_failure=DOWN, full_due=after(9).monotonic)
+    state = finished(blocked, credentials=None, failure=AWAY, full=True)
+    assert state.check.full_due == after(10 + 10).monotonic
 
 
 def test_a_good_answer_of_buildkite_ends_the_failure() -> None:
     state = with_check(checked(new(), START, REJECTED), missing_scopes=("read_teams",))
     good = finished(state, sync_request="now", preflight=PREFLIGHT, asked_buildkite=True)
-    assert good.check == Check(1, "now", CREDENTIALS, PREFLIGHT, secret_due=READ_AGAIN, full_due=state.check.full_due)
+    assert good.check == Check(1, "now", CREDENTIALS, PREFLIGHT, read_at=READ, full_due=state.check.full_due)
     assert good.checked
 
 
@@ -120,13 +116,13 @@ def test_a_good_check_ends_the_backoff_of_the_syncs_that_the_credentials_failed(
     state = checked(ready(), after(5), REJECTED) if check_failed else ready()
     state = replace(state, records=replace(state.records, consecutive_failures=failures))
     good = finished(state, preflight=PREFLIGHT, asked_buildkite=True)
-    at = after(5) if due else after(HOUR)
+    at = after(10) if due else after(HOUR)
     assert good.records == replace(state.records, next_sync_time=at.wall)
 
 
 def test_a_secret_read_again_does_not_end_the_failure_that_buildkite_told() -> None:
     state = checked(ready(), after(5), REJECTED)
-    assert finished(state).check == replace(state.check, secret_due=READ_SOON)
+    assert finished(state).check == replace(state.check, read_at=READ)
 
 
 @pytest.mark.parametrize(("found", "kept"), [(("read_users",), ("read_users",)), ((), ("read_teams",))])
@@ -138,7 +134,7 @@ def test_a_failed_check_keeps_the_missing_scopes_that_were_found_last(
     )
     assert state.check.failure is not None
     assert state.check == Check(
-        1, "now", CREDENTIALS, None, kept, state.check.failure, 1, READ_SOON, full_due=after(10 + 300).monotonic
+        1, "now", CREDENTIALS, None, kept, state.check.failure, 1, full_due=after(10 + 300).monotonic, read_at=READ
     )
 
 
@@ -148,7 +144,7 @@ def test_a_failed_check_keeps_the_missing_scopes_that_were_found_last(
 def test_another_secret_makes_the_next_sync_due_at_once() -> None:
     state = finished(ready(), credentials=OTHER, preflight=PREFLIGHT, asked_buildkite=True)
     assert state.check.credentials == OTHER
-    assert state.records == replace(ready().records, next_sync_time=after(5).wall)
+    assert state.records == replace(ready().records, next_sync_time=after(10).wall)
     assert state.collected_for == Inputs(1, CREDENTIALS)
     assert state.outdated
 
@@ -170,7 +166,7 @@ def test_a_secret_that_is_gone_is_used_no_more_and_back_the_same_is_no_change() 
 
 def test_a_secret_that_is_back_with_other_content_is_a_change() -> None:
     gone = finished(ready(), credentials=None, failure=REJECTED)
-    assert finished(gone, credentials=OTHER).records.next_sync_time == after(5).wall
+    assert finished(gone, credentials=OTHER).records.next_sync_time == after(10).wall
 
 
 def test_the_first_secret_of_a_new_connector_changes_no_time() -> None:
@@ -191,7 +187,7 @@ def test_a_connector_that_works_goes_on_while_the_kubernetes_api_is_away() -> No
     )
     assert state == with_check(
         ready(),
-        secret_due=after(10 + 10).monotonic,
+        read_at=READ,
         full_due=after(10 + 10).monotonic,
         unread=unread,
         unread_since=after(10).monotonic,
@@ -212,20 +208,17 @@ def test_what_keeps_a_secret_from_being_read_counts_from_the_first_time_and_ends
 
 
 def test_an_api_server_that_asks_to_wait_is_not_asked_before_and_puts_off_no_sync() -> None:
-    asks = Failure(Reason.KUBERNETES_UNAVAILABLE, "429", retry_after=50.0)
-    state = finished(ready(), credentials=None, failure=asks)
-    assert state.check.secret_due == after(10 + 50).monotonic
-    state = finished(new(), credentials=None, failure=asks)
-    assert (state.check.full_due, state.sync_blocked_until) == (after(10 + 50).monotonic, after(10).monotonic)
+    state = finished(new(), credentials=None, failure=BUSY)
+    assert (state.check.full_due, state.sync_blocked_until) == (after(10 + 60).monotonic, after(10).monotonic)
 
 
 def test_a_connector_that_was_never_checked_fails_while_the_kubernetes_api_is_away() -> None:
-    new_one = with_check(new(), preflight=PREFLIGHT, full=True)
-    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY)
+    new_one = with_check(new(), preflight=PREFLIGHT)
+    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY, full=True)
     assert state.check.failure is not None
     assert state.check.failure.reason is AWAY.reason
     assert state.check == Check(
-        1, "now", None, failure=state.check.failure, failures=1, secret_due=READ_SOON, full_due=after(32.5).monotonic
+        1, "now", None, failure=state.check.failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
     )
 
 
@@ -239,27 +232,27 @@ def test_a_connector_that_fails_while_the_kubernetes_api_is_away_keeps_the_secre
 
 
 def test_credentials_that_only_a_person_can_mend_are_checked_again_after_five_minutes() -> None:
-    state = credentials_failed(ready(), REJECTED, after(10), waits())
+    state = credentials_failed(ready(), REJECTED, after(10), SHARE)
     assert state.check.failure is not None
     assert (state.check.failure.reason, state.check.failure.message) == (REJECTED.reason, REJECTED.message)
     assert state.check.failure.remedy is Remedy.CREDENTIALS
     assert (state.check.failures, state.check.full_due) == (1, after(10 + 300).monotonic)
-    assert (state.sync_blocked_until, state.check.secret_due) == (after(10).monotonic, READ_SOON)
+    assert state.sync_blocked_until == after(10).monotonic
 
 
 def test_what_passes_with_time_is_checked_again_after_a_wait_that_doubles() -> None:
-    state = credentials_failed(ready(), DOWN, after(10), waits())
+    state = credentials_failed(ready(), DOWN, after(10), SHARE)
     assert (state.check.failures, state.check.full_due) == (1, after(10 + 22.5).monotonic)
-    state = credentials_failed(state, DOWN, after(40), waits())
+    state = credentials_failed(state, DOWN, after(40), SHARE)
     assert (state.check.failures, state.check.full_due) == (2, after(40 + 45).monotonic)
 
 
 @pytest.mark.parametrize(("said", "holds"), [(1000.0, 1000.0), (1e6, 6 * HOUR)])
 def test_what_buildkite_said_to_a_check_holds_for_checks_and_syncs(said: float, holds: float) -> None:
     limited = Failure(Reason.BUILDKITE_RATE_LIMITED, "Slow down.", retry_after=said)
-    state = credentials_failed(ready(), limited, after(10), waits())
+    state = credentials_failed(ready(), limited, after(10), SHARE)
     assert state.check.full_due == state.sync_blocked_until == after(10 + holds).monotonic
-    again = credentials_failed(state, REJECTED, after(20), waits())
+    again = credentials_failed(state, REJECTED, after(20), SHARE)
     assert again.sync_blocked_until == after(10 + holds).monotonic
 
 
@@ -267,7 +260,7 @@ def test_a_kept_failure_does_not_keep_the_frames_that_it_went_through() -> None:
     try:
         raise REJECTED
     except Failure as failure:
-        state = credentials_failed(ready(), failure, after(10), waits())
+        state = credentials_failed(ready(), failure, after(10), SHARE)
     assert state.check.failure is not None
     assert state.check.failure.__traceback__ is None
 
@@ -275,63 +268,49 @@ def test_a_kept_failure_does_not_keep_the_frames_that_it_went_through() -> None:
 # When the Secret is read next
 
 
-@pytest.mark.parametrize(("share", "seconds"), [(0.0, 40.0), (1.0, 50.0)])
-def test_a_secret_is_read_again_after_40_to_50_seconds(share: float, seconds: float) -> None:
-    state = check_finished(ready(), result(), START, Waits(Share(share), Turns(0.25)))
-    assert state.check.secret_due == after(seconds).monotonic
-
-
-@pytest.mark.parametrize(("share", "seconds"), [(0.0, 8.0), (1.0, 10.0)])
-def test_the_secret_of_a_blocked_connector_is_read_again_after_8_to_10_seconds(share: float, seconds: float) -> None:
-    state = credentials_failed(ready(), REJECTED, START, Waits(Share(share), Turns(0.25)))
-    assert state.check.secret_due == after(seconds).monotonic
-
-
-def test_the_turn_to_read_the_secret_is_asked_for_once_and_taken_by_the_next_check() -> None:
-    asked = secret_read_asked(ready())
-    assert asked == with_check(ready(), secret_read=SecretRead.ASKED)
-    due = secret_read_due(asked)
-    assert due == with_check(ready(), secret_read=SecretRead.DUE)
-    assert check_started(due, after(5), full=False).check.secret_read is SecretRead.NONE
-
-
-def test_a_turn_that_comes_after_another_check_changes_nothing() -> None:
-    state = check_started(secret_read_asked(ready()), after(5), full=True)
-    assert secret_read_due(state) is state
-
-
 @pytest.mark.parametrize(
-    ("changes", "full", "requested"),
+    ("state", "seconds"),
     [
-        ({"sync_request": "new"}, True, True),
-        ({"sync_request": "new"}, False, False),
-        ({}, True, False),
+        pytest.param(finished(ready()), 50, id="well"),
+        pytest.param(checked(ready(), after(10), REJECTED), 8, id="rejected by Buildkite"),
+        pytest.param(c1_failed(finished(ready()), REFUSED, after(40)), 8, id="refused by C1"),
+        pytest.param(c1_failed(finished(ready()), UNREACHABLE, after(40)), 50, id="C1 does not answer"),
+        pytest.param(replace(finished(ready()), host_id_holder="another"), 8, id="another has its host ID"),
+        pytest.param(finished(ready(), credentials=None, failure=AWAY), 8, id="Kubernetes does not answer"),
+        pytest.param(finished(ready(), credentials=None, failure=BUSY), 60, id="Kubernetes asks to wait"),
+        pytest.param(finished(new(), credentials=None, failure=BUSY), 60, id="Kubernetes asks a new one to wait"),
+        pytest.param(finished(finished(ready(), credentials=None, failure=BUSY)), 50, id="well again"),
+        pytest.param(finished(ready(), generation=7), 50, id="an older generation was checked"),
+        pytest.param(replace(ready(), desired=desired(2)), None, id="read by the check of an edit"),
+        pytest.param(finished(replace(ready(), desired=desired(2, suspend=True))), None, id="suspended"),
     ],
 )
-def test_a_check_that_an_annotation_asked_for_is_remembered(
-    changes: dict[str, str], full: bool, requested: bool
-) -> None:
+def test_the_secret_is_read_again(state: ConnectorState, seconds: float | None) -> None:
+    """So many seconds after it was read at 10."""
+    assert reread_at(state) == (None if seconds is None else after(10 + seconds).monotonic)
+
+
+def test_a_check_that_an_annotation_asked_for_is_remembered() -> None:
     blocked = checked(ready(), after(1), REJECTED)
-    state = replace(blocked, desired=replace(blocked.desired, **changes))  # type: ignore[arg-type]  # strings
-    started = check_started(state, after(5), full=full)
-    assert started.check.requested_at == (after(5).monotonic if requested else float("-inf"))
-    assert check_started(ready(), after(5), full=full).check.requested_at == float("-inf")
+    asked = replace(blocked, desired=replace(blocked.desired, sync_request="new"))
+    assert full_check_begun(asked, after(5)).check.requested_at == after(5).monotonic
+    for other in (blocked, ready()):
+        assert full_check_begun(other, after(5)).check.requested_at == float("-inf")
 
 
 # An error in the operator itself
 
 
-def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_tells_nothing_of_its_text() -> None:
-    state = check_started(replace(ready(), restoring=True), after(5), full=True)
-    state = replace(state, desired=replace(state.desired, generation=2, sync_request="now"))
-    state = failed_unexpectedly(state, CHECK, ValueError("a secret"), after(10), waits())
+def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_keeps_the_secret_that_is_known() -> None:
+    """`Connector` makes such a result of an error."""
+    broken = internal_error(ValueError("a secret"))
+    state = finished(ready(), sync_request="now", failure=broken, full=True, asked_buildkite=True)
     failure = state.check.failure
     assert failure is not None
     assert (failure.reason, failure.remedy) == (Reason.INTERNAL_ERROR, Remedy.RETRY)
     assert "ValueError" in failure.message
     assert "a secret" not in failure.message
-    assert state.restoring
     assert state.check == Check(
-        2, "now", CREDENTIALS, None, failure=failure, failures=1, secret_due=READ_SOON, full_due=after(32.5).monotonic
+        1, "now", CREDENTIALS, None, failure=failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
     )
     assert state.staged == ready().staged

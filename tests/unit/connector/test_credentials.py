@@ -7,7 +7,7 @@ import pytest
 from buildkite_connector.connector.state import UNREAD_SECONDS
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
-from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.status import ConditionType, Phase
 from fakes.connector_world import HOUR, MINUTE, World, client_rejected, ready_world
 from fakes.virtual_time import virtual_time
 
@@ -54,7 +54,7 @@ async def test_a_rejected_token_stops_syncs_and_is_checked_again_every_five_minu
         assert world.condition(ConditionType.STALLED) == ("True", "TokenRejected")
         assert not world.buildkite.collections
         assert 12 <= world.buildkite.preflights <= 14
-        assert len(world.reports.written) == 1
+        assert [each.phase for each in world.reports.written] == [Phase.PENDING, Phase.ERROR]
         world.buildkite.refusal = None
         await asyncio.sleep(6 * MINUTE)
         assert world.condition(ConditionType.READY) == ("True", "Ready")

@@ -105,7 +105,7 @@ async def test_a_part_of_a_suspicious_snapshot_is_held_too() -> None:
 @virtual_time
 async def test_a_staged_file_that_no_part_can_be_made_of_is_forgotten(reason: Reason) -> None:
     async with ready_world() as world:
-        world.store.derive_failures.append(Failure(reason, "The staged file is not as it was written."))
+        world.store.open_failures.append(Failure(reason, "The staged file is not as it was written."))
         world.task(USERS)
         await asyncio.sleep(MINUTE)
         assert world.condition(ConditionType.DELIVERED) == ("False", reason.value)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes.lives.events import EVENTS, Event
@@ -15,20 +15,6 @@ LIVES = int(os.environ.get("LIVES", "2000"))
 LONGEST = 50
 """Events in a life, beside those that bring a connector up."""
 LUCK = (0.0, 0.5, 1.0)
-
-
-CLOCK_SET_BACK_BEHIND_THE_SNAPSHOT = (
-    b"\x01\x00\x00\x00O\x00\x00\x00\x01\x00\x01\x00\x95\x00\x00\x00"
-    b"\x01\x00\x00\x00i\x02\x01\x00\xbb\x00\x00\x00\x1a\x01P\x00"
-)
-"""A life in which the staged snapshot is fresh again once the clock, which was set back, has reached its end."""
-
-CLOCK_SET_BACK_AFTER_A_RESTART = (
-    b"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-    b"\x00\x00f\x00\x01\x00\x01\x00\x00\x00\x00\x00\x01\x00\xbb\x00"
-    b"\x01\x00\x01\xfe\x9c\x00\x00\x00\xd5\x01"
-)
-"""A life in which Buildkite asks for six hours, another process begins, and the clock is set back by one hour."""
 
 
 def live(story: bytes) -> None:
@@ -58,8 +44,6 @@ def _let_happen(life: Life, event: Event, details: int) -> None:
         life.log.pop()
 
 
-@example(CLOCK_SET_BACK_BEHIND_THE_SNAPSHOT)
-@example(CLOCK_SET_BACK_AFTER_A_RESTART)
 @settings(max_examples=LIVES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(1, LONGEST).flatmap(lambda events: st.binary(min_size=2 * events, max_size=2 * events)))
 def test_a_connector_keeps_its_promises_in_every_life(story: bytes) -> None:

@@ -18,7 +18,6 @@ from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant, instant
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, checked, new, ready
 from fakes.connector_world import World
 from fakes.log_lines import lines
@@ -40,7 +39,7 @@ class Bench(World):
         self.state = state
         self.observer = Records()
         self.clients: list[tuple[str, dict[str, Any]]] = []
-        environment = replace(self.environment(Scheduler(self.clock)), observer=self.observer)
+        environment = replace(self.environment(), observer=self.observer)
         self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
@@ -181,7 +180,7 @@ async def test_each_end_is_a_line_for_an_audit_an_operation_and_a_record(
     assert lines(caplog.records) == [(logging.INFO, "membership task done", {**ABOUT, **ended, **WHO, **told})]
     assert bench.observer.facts == [("change of a membership", {**ABOUT, **ended})]
     change = ChangeRecord(
-        1, START, ChangeAction.GRANT, "Platform", Role.MAINTAINER, "Ada L", TaskID("task1"), result, reason
+        START, ChangeAction.GRANT, "Platform", Role.MAINTAINER, "Ada L", TaskID("task1"), result, reason, number=1
     )
     record = bench.state.records.provisioning
     assert (record and record.last_change) == (None if result is ChangeResult.ALREADY else change)

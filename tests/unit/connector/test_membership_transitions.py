@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.actions import CheckCredentials
-from buildkite_connector.connector.credential_transitions import (
-    RECHECK_SECONDS,
-    CheckResult,
-    check_finished,
-    check_started,
-)
-from buildkite_connector.connector.decisions import decide, wake_at, why_sync
+from buildkite_connector.connector.decisions import next_look, why_sync
 from buildkite_connector.connector.membership_transitions import blocked_writing, change_failed, change_recorded
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.connector.team_changes import TeamChanges
-from buildkite_connector.connector.transitions import snapshot_restored, sync_succeeded
+from buildkite_connector.connector.transitions import (
+    RECHECK_SECONDS,
+    CheckResult,
+    SyncResult,
+    check_finished,
+    full_check_begun,
+    sync_succeeded,
+)
 from buildkite_connector.model.directory import Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import (
@@ -31,26 +31,25 @@ from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
     CREDENTIALS,
     DOWN,
-    NEVER,
     PREFLIGHT,
     REJECTED,
+    SHARE,
     START,
     after,
     asked,
     checked,
+    due,
     new,
     ready,
-    restored,
     running,
     synced,
-    waits,
 )
 
 HOUR = 3600.0
 
 ON = Provisioning(enabled=True)
 GRANT, TASK = ChangeAction.GRANT, TaskID("task1")
-CHANGE = ChangeRecord(0, START.wall, GRANT, "Platform", Role.MEMBER, "Ada", TASK, ChangeResult.GRANTED)
+CHANGE = ChangeRecord(START.wall, GRANT, "Platform", Role.MEMBER, "Ada", TASK, ChangeResult.GRANTED)
 SCOPE = Failure(Reason.TOKEN_SCOPE_MISSING, "It lacks write_teams.", remedy=Remedy.CREDENTIALS)
 ONE, OTHER = TeamID("t-1"), TeamID("t-2")
 
@@ -170,22 +169,13 @@ def test_a_sync_begins_with_no_team_changed_and_its_end_says_what_it_shows() -> 
     changes = TeamChanges(3, ((ONE, 3),), 1, 2)
     state = running(replace(ready(provisioning=ON), changes=changes), after(HOUR), "sync2")
     assert state.changes == replace(changes, teams=())
+    assert state.sync is not None
     assert state.staged is not None
     assert state.records.last_sync is not None
-    done = sync_succeeded(state, state.records.last_sync, state.staged, after(HOUR + 5), waits(), 3)
+    result = SyncResult(state.records.last_sync, state.staged, covered=3)
+    done = sync_succeeded(state, state.sync, result, after(HOUR + 5), SHARE)
     assert done.changes == replace(state.changes, covered=3)
     assert synced(ready(provisioning=ON), after(HOUR)).changes.covered == 0
-
-
-@pytest.mark.parametrize(("provisioning", "serves"), [(Provisioning(), True), (ON, False)])
-def test_what_a_former_process_staged_may_lack_its_last_change(provisioning: Provisioning, serves: bool) -> None:
-    before = ready().staged
-    assert before is not None
-    state = restored(replace(ready().records, observed_generation=1), after(60), provisioning=provisioning)
-    state = snapshot_restored(state, before)
-    assert (state.restoring, state.staged, state.retired) == (
-        (False, before, ()) if serves else (False, None, (before,))
-    )
 
 
 @pytest.mark.parametrize(
@@ -204,20 +194,18 @@ def test_a_snapshot_that_lacks_a_change_answers_no_task(changes: TeamChanges, fr
 
 def unwritable(now: Instant = START) -> ConnectorState:
     """The token may read and may not write, as a check at that moment found."""
-    state = check_started(ready(provisioning=ON), now, full=True)
+    state = full_check_begun(ready(provisioning=ON), now)
     found = CheckResult(1, None, CREDENTIALS, PREFLIGHT, asked_buildkite=True, write_failure=SCOPE)
-    return check_finished(state, found, now, waits())
+    return check_finished(state, found, now, SHARE)
 
 
 def test_a_token_that_cannot_write_is_checked_again_after_five_minutes() -> None:
     state = unwritable()
-    due = START.monotonic + RECHECK_SECONDS
-    assert (state.check.write_failure, state.check.full_due) == (SCOPE, due)
-    state = replace(state, check=replace(state.check, secret_due=NEVER))
-    assert wake_at(state, after(10)) == due
-    assert decide(state, after(RECHECK_SECONDS - 0.1)) == []
-    assert decide(state, after(RECHECK_SECONDS)) == [CheckCredentials(full=True)]
-    assert wake_at(replace(state, check=replace(state.check, running_since=due)), after(10)) == after(HOUR).monotonic
+    at = START.monotonic + RECHECK_SECONDS
+    assert (state.check.write_failure, state.check.full_due) == (SCOPE, at)
+    assert next_look(state, after(10)) == at
+    assert due(state, after(RECHECK_SECONDS - 0.1)) == []
+    assert due(state, after(RECHECK_SECONDS)) == ["check"]
 
 
 def test_a_check_that_fails_leaves_nothing_known_of_writing_and_a_good_one_ends_it() -> None:

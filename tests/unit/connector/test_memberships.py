@@ -127,7 +127,7 @@ async def test_a_missing_scope_stops_changes_and_not_syncs() -> None:
         await asyncio.sleep(MINUTE)
         assert world.condition(READY) == ("False", "TokenScopeMissing")
         assert world.condition(ConditionType.READY) == ("True", "Ready")
-        assert "write_teams" in world.status.missing_scopes
+        assert "write_teams" in world.status.token.missing_scopes
         task = ask(world, "grant1")
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[task].code is Code.PERMISSION_DENIED
@@ -135,7 +135,7 @@ async def test_a_missing_scope_stops_changes_and_not_syncs() -> None:
         world.members.scopes = frozenset({"write_teams"})
         await asyncio.sleep(6 * MINUTE)
         assert world.condition(READY) == ("True", "Ready")
-        assert not world.status.missing_scopes
+        assert not world.status.token.missing_scopes
 
 
 @virtual_time

@@ -4,6 +4,9 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Cron
 from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
@@ -133,3 +136,15 @@ async def test_a_next_sync_time_within_the_schedule_is_kept() -> None:
     async with world.running(restored=restored):
         await asyncio.sleep(61 * MINUTE)
         assert len(world.buildkite.collections) == 1
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+@virtual_time
+async def test_a_staged_file_that_may_lack_a_change_is_removed_at_a_restart(enabled: bool) -> None:
+    world = await stopped_world()
+    spec = replace(world.order.spec, provisioning=Provisioning(enabled=enabled))
+    world.order = replace(world.order, spec=spec)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(10)
+        assert len(world.store.files) == (0 if enabled else 1)
+    assert len(world.buildkite.collections) == 1

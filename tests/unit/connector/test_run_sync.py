@@ -10,25 +10,24 @@ import pytest
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
-from buildkite_connector.connector.state import Inputs, SyncPhase, SyncRun
+from buildkite_connector.connector.state import SyncRun
 from buildkite_connector.model.directory import Counts, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import ALL_KINDS
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
-from buildkite_connector.model.status import SyncRecord, Trigger
+from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import instant
-from buildkite_connector.timing.scheduler import Scheduler
-from fakes.connector_ports import KEY, USERS, Store, down
+from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
 from fakes.connector_world import World
 from fakes.log_lines import lines
 from fakes.task_ports import Records
 from fakes.virtual_time import virtual_time
 
-COUNTS = Counts(accounts=10)
+COUNTS = Counts(10, 0, 0)
 SUCCEEDED = {
     "connector": "default.acme",
     "sync_id": "sync1",
@@ -87,29 +86,20 @@ class Bench(World):
         self.clients.append((token, how))
         return super().connect_buildkite(token, redactor, **how)
 
-    def environment(self, scheduler: Scheduler) -> Environment:
-        return replace(super().environment(scheduler), store=self.shelf, observer=self.observer)
+    def environment(self) -> Environment:
+        return replace(super().environment(), store=self.shelf, observer=self.observer)
 
     def admitted(self, **spec: object) -> SyncRun:
         """A sync that has a slot since now."""
         wanted = replace(self.order.spec, **{"kinds": USERS.kinds, **spec})  # type: ignore[arg-type]  # checked by the dataclass
-        return SyncRun(
-            SyncPhase.RUNNING,
-            id=SyncID("sync1"),
-            trigger=Trigger.REQUEST,
-            inputs=Inputs(1, CREDENTIALS),
-            spec=wanted,
-            preflight=PREFLIGHT,
-            started=instant(self.clock),
-        )
+        return SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, wanted, PREFLIGHT, instant(self.clock))
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
-        environment = self.environment(Scheduler(self.clock))
+        environment = self.environment()
         async with environment.sync_slots.slot("default") as slot:
-            record, staged, self.covered, self.sight = await run_sync(
-                "default.acme", KEY, run, environment, self.changed, slot
-            )
-        return record, staged
+            result = await run_sync("default.acme", KEY, run, environment, self.changed, slot)
+        self.covered, self.sight = result.covered, result.sight
+        return result.record, result.staged
 
 
 @virtual_time
@@ -129,7 +119,7 @@ async def test_a_sync_collects_what_the_spec_asks_for_and_stages_it() -> None:
     assert (record.finished_at - wall).total_seconds() == pytest.approx(5.126, abs=1e-3)
     ended = record.finished_at
     assert record == SyncRecord(
-        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 1, 12.3, staged.sha256, staged.size
+        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 1, 12.3, SnapshotFile(staged.sha256, staged.size)
     )
 
 
@@ -174,29 +164,6 @@ async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collect
     assert raised.value.__suppress_context__
 
 
-UNREADY: dict[str, dict[str, object]] = {
-    "no id": {"id": None},
-    "no inputs": {"inputs": None},
-    "no credentials": {"inputs": Inputs(1, None)},
-    "no spec": {"spec": None},
-    "no preflight": {"preflight": None},
-    "no start": {"started": None},
-}
-
-
-@pytest.mark.parametrize("lacking", UNREADY.values(), ids=UNREADY)
-@virtual_time
-async def test_a_sync_that_was_not_admitted_asks_for_nothing(lacking: dict[str, object]) -> None:
-    bench = Bench()
-    run = replace(bench.admitted(), **lacking)  # type: ignore[arg-type]  # checked by the dataclass
-    with pytest.raises(RuntimeError, match=r"^a sync starts only after a successful check$"):
-        await bench.sync(run)
-    assert (bench.clients, bench.shelf.staged) == ([], [])
-    assert bench.observer.facts == [
-        ("sync", {"connector": "default.acme", "sync_id": run.id or "", "trigger": "Request"})
-    ]
-
-
 @virtual_time
 async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snapshot_is_written() -> None:
     bench = Bench()
@@ -216,3 +183,32 @@ async def test_a_sync_does_not_run_after_changes_for_ever() -> None:
     await bench.sync(bench.admitted())
     assert len(bench.shelf.staged) == 5
     assert bench.covered == 5, "what was changed later than the last reading makes the snapshot stale"
+
+
+@dataclass
+class ReadsOnce(Buildkite):
+    """The second reading of changed teams fails, or never ends."""
+
+    error: Exception | None = None
+
+    async def rereading(self, team: TeamID) -> None:
+        if self.rereads:
+            if self.error is None:
+                await asyncio.Event().wait()
+            else:
+                raise self.error
+        await super().rereading(team)
+
+
+@pytest.mark.parametrize("error", [down(), ZeroDivisionError(), None], ids=["failure", "error", "cancelled"])
+@virtual_time
+async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(error: Exception | None) -> None:
+    bench = Bench()
+    bench.buildkite = ReadsOnce(error=error)
+    bench.changed.looks = [(3, frozenset({TeamID("t-1")})), (5, frozenset({TeamID("t-1")}))]
+    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS)))
+    await asyncio.sleep(MINUTE)
+    syncing.cancel()
+    await asyncio.wait({syncing})
+    assert syncing.cancelled() is (error is None)
+    assert (len(bench.shelf.staged), bench.shelf.files) == (1, {})

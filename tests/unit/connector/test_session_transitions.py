@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.credential_transitions import (
+from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
+from buildkite_connector.connector.transitions import (
     c1_answered,
     c1_closed,
     c1_closing,
     c1_failed,
     c1_greeted,
     c1_opened,
-    holder_changed,
 )
-from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, ConnectorState
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from fakes.connector_states import NEVER, after, checked, new, ready, waits
+from fakes.connector_states import NEVER, after, checked, new, ready
 
 HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("client", "older", "default.acme")
 UNREACHABLE = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
@@ -83,7 +82,7 @@ def test_an_answer_ends_the_failure_once_the_first_hello_was_answered(settled: b
 
 def test_c1_out_of_reach_settles_the_session_and_does_not_end_it() -> None:
     before = with_session(settled=False)
-    after_it = c1_failed(before, UNREACHABLE, after(10), waits())
+    after_it = c1_failed(before, UNREACHABLE, after(10))
     assert told(after_it.c1.failure) == told(UNREACHABLE)
     assert after_it == replace(before, c1=replace(before.c1, settled=True, failure=after_it.c1.failure))
 
@@ -95,7 +94,7 @@ def test_the_same_failure_again_changes_nothing_while_the_session_is_settled(
     settled: bool, failure: Failure, same: bool
 ) -> None:
     before = with_session(settled=settled, failure=UNREACHABLE)
-    state = c1_failed(before, failure, after(10), waits())
+    state = c1_failed(before, failure, after(10))
     assert (state == before) is same
     assert state.c1.settled
     assert told(state.c1.failure) == told(failure)
@@ -104,28 +103,15 @@ def test_the_same_failure_again_changes_nothing_while_the_session_is_settled(
 @pytest.mark.parametrize("failure", [REFUSED, BROKEN])
 @pytest.mark.parametrize("before", [None, REFUSED, BROKEN])
 def test_a_refusal_and_an_error_of_this_side_end_the_session(failure: Failure, before: Failure | None) -> None:
-    state = c1_failed(with_session(failure=before), failure, after(10), waits())
+    state = c1_failed(with_session(failure=before), failure, after(10))
     assert told(state.c1.failure) == told(failure)
     assert (state.c1.ended, state.c1.settled, state.c1.reopen_at) == (True, True, after(10 + 300).monotonic)
-
-
-@pytest.mark.parametrize(("failure", "seconds"), [(REFUSED, 9), (BROKEN, 45)])
-def test_the_secret_of_a_client_that_c1_refused_is_read_again_soon(failure: Failure, seconds: float) -> None:
-    state = c1_failed(ready(), failure, after(10), waits())
-    assert state.check.secret_due == pytest.approx(after(10 + seconds).monotonic)
 
 
 def test_a_kept_failure_of_c1_does_not_keep_the_frames_that_it_went_through() -> None:
     try:
         raise UNREACHABLE
     except Failure as failure:
-        kept = c1_failed(ready(), failure, after(10), waits()).c1.failure
+        kept = c1_failed(ready(), failure, after(10)).c1.failure
     assert kept is not None
     assert kept.__traceback__ is None
-
-
-def test_the_holder_of_the_host_id_is_known_until_there_is_none() -> None:
-    holder = "BuildkiteConnector default/other"
-    state = holder_changed(ready(), holder)
-    assert state == replace(ready(), host_id_holder=holder)
-    assert holder_changed(state, None) == ready()

@@ -34,15 +34,15 @@ def test_the_worst_drop_beyond_the_limit_is_found(after: Counts, expected: Shrin
 
 
 def test_the_first_delivery_is_never_suspicious() -> None:
-    assert find_shrink(None, Counts(), 50) is None
+    assert find_shrink(None, Counts(0, 0, 0), 50) is None
 
 
 def test_zero_disables_the_guard() -> None:
-    assert find_shrink(FULL, Counts(), 0) is None
+    assert find_shrink(FULL, Counts(0, 0, 0), 0) is None
 
 
 def test_an_organization_that_was_empty_cannot_shrink() -> None:
-    assert find_shrink(Counts(), Counts(), 1) is None
+    assert find_shrink(Counts(0, 0, 0), Counts(0, 0, 0), 1) is None
 
 
 def test_the_loss_is_told_in_whole_percents() -> None:
@@ -70,7 +70,7 @@ def after_a_delivery_and_a_sync(accounts: int, teams: int = 10, limit: int = 50)
     """C1 has 100 accounts, 10 teams and 300 memberships; the newest snapshot has these."""
     state = ready(max_drop_percent=limit)
     assert state.staged is not None
-    state = transitions.delivered(state, TaskID("task0"), state.staged, after(20))
+    state = transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
     return synced(state, after(3600), "sync2", Counts(accounts, teams, 300))
 
 

@@ -14,7 +14,12 @@ from buildkite_connector.model.provisioning import ProtectedTeam, Provisioning
 from buildkite_connector.model.reason import Reason
 from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.model.status import ConditionStatus, ConditionType, TokenAccess
+from buildkite_connector.model.status import (
+    ConditionStatus,
+    ConditionType,
+    TokenAccess,
+    TokenStatus,
+)
 from buildkite_connector.sync.collect import collect
 from fakes.buildkite_world import serving
 from fakes.connector_states import START, after, ready
@@ -31,8 +36,8 @@ def told(*sights: Sight) -> list[bool]:
         state = seen(state, sight)
         restored = status_from_json(status_to_json(state.records))
         assert restored is not None
-        state = replace(state, records=replace(state.records, token_access=restored.token_access))
-        found.append(sees_less(state.records.token_access) is not None)
+        state = replace(state, records=replace(state.records, token=TokenStatus(access=restored.token.access)))
+        found.append(sees_less(state.records.token.access) is not None)
     return found
 
 
@@ -68,9 +73,9 @@ def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
 
 def test_accounts_alone_say_nothing_of_teams() -> None:
     state = ready(kinds=frozenset({ResourceKind.USER}))
-    assert seen(state, Sight(False, 0)).records.token_access is None
-    before = replace(state, records=replace(state.records, token_access=TokenAccess(False, 1)))
-    assert seen(before, Sight(False, 0)).records.token_access is None  # teams were synced once, and are not any more
+    assert seen(state, Sight(False, 0)).records.token.access is None
+    before = replace(state, records=replace(state.records, token=TokenStatus(access=TokenAccess(False, 1))))
+    assert seen(before, Sight(False, 0)).records.token.access is None  # teams were synced once, and are not any more
 
 
 def test_it_is_a_warning_in_credentials_valid_with_an_event_and_ready_stays_true() -> None:
@@ -138,7 +143,7 @@ def held(*listed: dict[TeamID, str]) -> tuple[ProtectedTeam, ...]:
     state: ConnectorState = ready(provisioning=Provisioning(enabled=True, protected_teams=("release", "ops")))
     for slugs in listed:
         state = seen(state, Sight(slugs=slugs))
-    return state.records.provisioning.protected if state.records.provisioning is not None else ()
+    return state.records.provisioning.protected_teams if state.records.provisioning is not None else ()
 
 
 @pytest.mark.parametrize(

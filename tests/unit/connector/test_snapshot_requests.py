@@ -1,21 +1,20 @@
 """The deliveries of one connector by themselves: what a task's request becomes in the state, and what the task gets."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.actions import Answer
+from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.scope import SyncScope
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.timing.clock import Instant, instant
 from fakes.connector_ports import HOUR, KEY, USERS, Store, down
@@ -26,26 +25,6 @@ from fakes.virtual_time import VirtualClock, virtual_time
 TASK = SyncTask(TaskID("task1"), SyncScope())
 
 
-@dataclass
-class Shelf(Store):
-    """`asked` is what parts were asked for; `out` how many are there now."""
-
-    asked: list[tuple[StagedSnapshot, SyncScope, SyncID]] = field(default_factory=list)
-    out: int = 0
-
-    @contextlib.asynccontextmanager
-    async def derived(
-        self, whole: StagedSnapshot, scope: SyncScope, *, sync_id: SyncID
-    ) -> AsyncIterator[StagedSnapshot]:
-        self.asked.append((whole, scope, sync_id))
-        async with super().derived(whole, scope, sync_id=sync_id) as part:
-            self.out += 1
-            try:
-                yield part
-            finally:
-                self.out -= 1
-
-
 class Bench:
     """Deliveries on the state of a connector that is ready and has the snapshot `whole`."""
 
@@ -54,13 +33,21 @@ class Bench:
         self.state = ready()
         assert self.state.staged is not None
         self.whole = self.state.staged
-        self.shelf = Shelf({(KEY, self.whole.sync_id): self.whole})
+        self.shelf = Store({(KEY, self.whole.sync_id): self.whole})
         self.deliveries = Deliveries("default.acme", self.shelf, self.clock, self.apply, lambda: self.state)
-        self.got: StagedSnapshot | None = None
+        self.got: OpenSnapshot | None = None
         self.leave = asyncio.Event()
 
     def apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
         self.state = transition(self.state, instant(self.clock))
+
+    def syncs(self, accounts: int) -> None:
+        """A newer snapshot takes the place of `whole`."""
+        self.shelf.remove(self.whole)
+        self.state = synced(self.state, after(HOUR), "sync2", Counts(accounts, 10, 300))
+        assert self.state.staged is not None
+        self.whole = self.state.staged
+        self.shelf.files[KEY, self.whole.sync_id] = self.whole
 
     async def begin(self, task: SyncTask = TASK) -> asyncio.Task[None]:
         """The task asks; it keeps what it gets until `leave` is set."""
@@ -74,9 +61,9 @@ class Bench:
         return running
 
     async def answer(self, scope: SyncScope) -> None:
-        """As a connector does it: the request ends and the delivery starts."""
-        self.state = transitions.delivery_started(transitions.request_ended(self.state, TASK.id), TASK.id, self.whole)
-        self.deliveries.answer(Answer(TASK.id, self.whole, scope))
+        """As a connector does it."""
+        self.state = transitions.request_ended(self.state, TASK.id)
+        self.deliveries.settle(TASK.id, Answer(self.whole, scope))
         await asyncio.sleep(1)
 
 
@@ -91,44 +78,52 @@ async def test_a_request_is_in_the_state_until_it_is_answered() -> None:
     assert bench.got is None
     running.cancel()
     await asyncio.wait({running})
-    assert (bench.state.requests, bench.state.deliveries) == ((), ())
+    assert bench.state.requests == ()
 
 
+@pytest.mark.parametrize(("scope", "derivations"), [(SyncScope(), []), (USERS, [USERS])], ids=["whole", "part"])
 @virtual_time
-async def test_an_answer_of_the_whole_gives_the_whole_file_until_the_task_leaves_it() -> None:
+async def test_an_answer_gives_an_open_file_of_its_scope_until_the_task_leaves_it(
+    scope: SyncScope, derivations: list[SyncScope]
+) -> None:
     bench = Bench()
     running = await bench.begin()
-    await bench.answer(SyncScope())
-    assert (bench.got, bench.shelf.asked) == (bench.whole, [])
-    assert [each.task for each in bench.state.deliveries] == ["task1"]
-    bench.leave.set()
-    await running
-    assert (bench.state.requests, bench.state.deliveries) == ((), ())
-
-
-@virtual_time
-async def test_an_answer_of_a_part_gives_a_file_that_is_there_until_the_task_leaves_it() -> None:
-    bench = Bench()
-    running = await bench.begin()
-    await bench.answer(USERS)
-    assert bench.shelf.asked == [(bench.whole, USERS, "sync1")]
+    await bench.answer(scope)
     assert bench.got is not None
-    assert (bench.got.scope, bench.got.sync_id, bench.shelf.out) == (USERS, "sync1", 1)
+    assert (bench.got.snapshot.scope, bench.got.snapshot.sync_id) == (scope, "sync1")
+    assert (bench.shelf.derivations, bench.got.file.closed, bench.state.requests) == (derivations, False, ())
     bench.leave.set()
     await running
-    assert (bench.shelf.out, bench.state.deliveries) == (0, ())
+    assert bench.got.file.closed
 
 
 @virtual_time
-async def test_a_part_that_cannot_be_made_fails_the_task_and_is_a_failed_delivery() -> None:
+async def test_a_file_that_cannot_be_opened_fails_the_task_and_is_a_failed_delivery() -> None:
     bench = Bench()
     failure = Failure(Reason.STORAGE_FAILED, "the disk is full")
-    bench.shelf.derive_failures.append(failure)
+    bench.shelf.open_failures.append(failure)
     running = await bench.begin()
     await bench.answer(USERS)
     assert running.exception() is failure
     assert repr(bench.state.delivery_failure) == "Failure(StorageFailed: the disk is full)"
-    assert (bench.state.staged, bench.state.retired, bench.state.deliveries) == (None, (bench.whole,), ())
+    assert (bench.state.staged, bench.state.requests) == (None, ())
+
+
+@virtual_time
+async def test_a_task_whose_file_was_replaced_before_it_was_opened_asks_again() -> None:
+    bench = Bench()
+    running = await bench.begin()
+    older = bench.whole
+    bench.syncs(100)
+    bench.deliveries.settle(TASK.id, Answer(older, SyncScope()))
+    await asyncio.sleep(1)
+    assert (bench.got, bench.state.delivery_failure) == (None, None)
+    assert [each.task for each in bench.state.requests] == ["task1"]
+    await bench.answer(SyncScope())
+    assert bench.got is not None
+    assert bench.got.snapshot is bench.whole
+    bench.leave.set()
+    await running
 
 
 @virtual_time
@@ -143,7 +138,8 @@ async def test_a_failure_of_the_work_on_a_part_is_not_taken_for_one_of_the_part(
     await asyncio.sleep(1)
     await bench.answer(USERS)
     assert isinstance(running.exception(), Failure)
-    assert (bench.state.delivery_failure, bench.shelf.out) == (None, 0)
+    assert bench.state.delivery_failure is None
+    assert [each.file.closed for each in bench.shelf.opened] == [True]
 
 
 @virtual_time
@@ -151,7 +147,7 @@ async def test_a_refusal_fails_the_task_and_keeps_no_frames() -> None:
     bench = Bench()
     running = await bench.begin()
     failure = down()
-    bench.deliveries.refuse(TASK.id, failure)
+    bench.deliveries.settle(TASK.id, failure)
     await asyncio.sleep(1)
     raised = running.exception()
     assert raised is not failure
@@ -164,8 +160,8 @@ async def test_an_answer_or_refusal_for_a_task_that_was_just_cancelled_changes_n
     bench = Bench()
     running = await bench.begin()
     running.cancel()
-    bench.deliveries.answer(Answer(TASK.id, bench.whole, SyncScope()))
-    bench.deliveries.refuse(TASK.id, down())
+    bench.deliveries.settle(TASK.id, Answer(bench.whole, SyncScope()))
+    bench.deliveries.settle(TASK.id, down())
     await asyncio.wait({running})
     assert (running.cancelled(), bench.got) == (True, None)
 
@@ -174,10 +170,11 @@ async def test_an_answer_or_refusal_for_a_task_that_was_just_cancelled_changes_n
 async def test_the_first_of_two_answers_counts() -> None:
     bench = Bench()
     await bench.begin()
-    bench.deliveries.answer(Answer(TASK.id, bench.whole, SyncScope()))
-    bench.deliveries.refuse(TASK.id, down())
+    bench.deliveries.settle(TASK.id, Answer(bench.whole, SyncScope()))
+    bench.deliveries.settle(TASK.id, down())
     await asyncio.sleep(1)
-    assert bench.got is bench.whole
+    assert bench.got is not None
+    assert bench.got.snapshot is bench.whole
 
 
 @virtual_time
@@ -185,7 +182,7 @@ async def test_each_task_gets_the_answer_to_its_own_request() -> None:
     bench = Bench()
     other = SyncTask(TaskID("task2"), USERS)
     first, second = await bench.begin(), await bench.begin(other)
-    bench.deliveries.refuse(other.id, down())
+    bench.deliveries.settle(other.id, down())
     await asyncio.sleep(1)
     assert (first.done(), second.done()) == (False, True)
     assert [each.task for each in bench.state.requests] == ["task1"]
@@ -220,17 +217,13 @@ def test_a_snapshot_that_shrank_and_a_form_that_c1_does_not_get_are_logged(caplo
     async def test() -> None:
         bench = Bench()
         bench.deliveries.delivered(TASK, bench.whole)
-        bench.state = synced(bench.state, after(HOUR), "sync2", Counts(60, 10, 300))
-        assert bench.state.staged is not None
-        bench.whole = bench.state.staged
+        bench.syncs(60)
         task = replace(TASK, storage_engine="pebble")
         running = await bench.begin(task)
         await bench.answer(SyncScope())
         bench.leave.set()
         await running
         bench.deliveries.delivered(task, bench.whole)
-        assert bench.state.records.last_delivery is not None
-        assert bench.state.records.last_delivery.engine_asked == "pebble"
 
     with caplog.at_level(logging.WARNING):
         test()
@@ -248,12 +241,11 @@ async def test_a_snapshot_that_shrank_and_that_a_person_accepted_is_not_logged(
 ) -> None:
     bench = Bench()
     bench.deliveries.delivered(TASK, bench.whole)
-    bench.state = synced(bench.state, after(HOUR), "sync2", Counts(60, 10, 300))
+    bench.syncs(60)
     bench.state = replace(bench.state, desired=replace(bench.state.desired, accept_shrink="sync2"))
-    assert bench.state.staged is not None
-    bench.whole = bench.state.staged
     running = await bench.begin()
     await bench.answer(SyncScope())
     bench.leave.set()
     await running
-    assert (bench.got, lines(caplog.records)) == (bench.whole, [])
+    assert bench.got is not None
+    assert (bench.got.snapshot, lines(caplog.records)) == (bench.whole, [])

@@ -66,13 +66,12 @@ def test_c1_out_of_reach_blocks_nothing() -> None:
 
 @pytest.mark.parametrize(
     "why",
-    ["restoring", "suspend", "never checked", "older generation", "failed check", "host ID", "C1 has not answered"],
+    ["suspend", "never checked", "older generation", "failed check", "host ID", "C1 has not answered"],
 )
 def test_a_connector_that_lacks_anything_cannot_sync(why: str) -> None:
     state = ready()
     assert state.can_sync
     lacking = {
-        "restoring": replace(state, restoring=True),
         "suspend": replace(state, desired=desired(1, suspend=True)),
         "never checked": replace(state, check=replace(state.check, preflight=None)),
         "older generation": replace(state, desired=desired(2)),

@@ -150,15 +150,6 @@ async def test_the_wait_is_as_long_as_the_other_side_says() -> None:
 
 
 @virtual_time
-async def test_a_write_has_a_name_that_says_whose_it_is() -> None:
-    sink = Sink(seconds=1.0)
-    writes = writer(sink)
-    writes.write(status(1))
-    assert [each.get_name() for each in others()] == ["default.acme/status"]
-    await writes.close()
-
-
-@virtual_time
 async def test_an_unexpected_error_is_told_once_and_the_status_is_written_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

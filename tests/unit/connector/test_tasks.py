@@ -184,7 +184,7 @@ async def test_a_task_that_comes_cancelled_stops_nothing() -> None:
 
 
 @virtual_time
-async def test_a_task_that_comes_again_because_its_end_was_lost_is_ended_without_another_upload() -> None:
+async def test_a_task_that_comes_again_because_its_end_was_lost_is_carried_out_again() -> None:
     async with ready_world() as world:
         world.c1.finish_failures.extend([Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")] * 3)
         task = world.task()
@@ -194,18 +194,6 @@ async def test_a_task_that_comes_again_because_its_end_was_lost_is_ended_without
         world.c1.tasks.append(SyncTask(task, SyncScope()))
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[task].code is Code.OK
-        assert len(world.c1.uploads) == 1
+        assert [each for each, _ in world.c1.uploads] == [task, task]
         assert world.status.last_delivery is not None
         assert world.status.last_delivery.task_id == task
-
-
-@virtual_time
-async def test_a_task_that_c1_has_lost_the_upload_of_is_carried_out_anew() -> None:
-    async with ready_world() as world:
-        task = world.task()
-        await asyncio.sleep(MINUTE)
-        world.c1.finish_failures.append(Failure(Reason.C1_REQUEST_REJECTED, "There is no upload under this task."))
-        world.c1.tasks.append(SyncTask(task, SyncScope()))
-        await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.OK
-        assert [each for each, _ in world.c1.uploads] == [task, task]

@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
-from buildkite_connector.timing.scheduler import Scheduler
 from buildkite_connector.timing.slots import Slots
 from fakes.connector_world import C1, HOUR, MINUTE, Buildkite, Reports, SecretCredentials, World
 from fakes.virtual_time import until, virtual_time
@@ -38,20 +37,18 @@ class Tenants(World):
     def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.noisy_c1 if credentials.api_token == "noisy" else self.c1
 
-    def environment(self, scheduler: Scheduler) -> Environment:
+    def environment(self) -> Environment:
         syncs, checks, hellos = (Slots(32, shared=True) for _ in range(3))
-        return replace(super().environment(scheduler), sync_slots=syncs, check_slots=checks, hello_slots=hellos)
+        return replace(super().environment(), sync_slots=syncs, check_slots=checks, hello_slots=hellos)
 
     @contextlib.asynccontextmanager
     async def process(self) -> AsyncIterator["Tenants"]:
-        scheduler = Scheduler(self.clock)
-        self.shared = self.environment(scheduler)
-        runner = asyncio.create_task(scheduler.run())
+        self.shared = self.environment()
+        rereading = asyncio.create_task(reread_secrets(self.connectors.values, self.clock))
         try:
             yield self
         finally:
-            runner.cancel()
-            await asyncio.wait({runner})
+            rereading.cancel()
             await asyncio.gather(*(each.close(discard=False) for each in self.connectors.values()))
 
     def start(self, name: str, failure: Failure | None = None) -> ConnectorKey:
@@ -61,7 +58,7 @@ class Tenants(World):
         self.vaults[key], self.reported[key] = vault, Reports()
         desired = replace(self.order, credentials=vault)
         connector = self.connectors[key] = Connector(key, desired, None, self.reported[key], self.shared)
-        self.shared.scheduler.add(connector)
+        connector.start()
         return key
 
     def start_many(self, number: int, failure: Failure | None = None) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.state import Check, ConnectorState, Inputs
+from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.schedule import Interval
 from buildkite_connector.model.status import (
     Condition,
@@ -18,12 +19,14 @@ from fakes.connector_states import (
     DOWN,
     START,
     after,
+    desired,
     new,
     ready,
     restored,
 )
 
 HOUR = 3600.0
+ON = Provisioning(enabled=True)
 
 
 def written(**changes: object) -> ConnectorStatus:
@@ -31,10 +34,10 @@ def written(**changes: object) -> ConnectorStatus:
     return replace(replace(ready().records, observed_generation=1), **changes)  # type: ignore[arg-type]  # checked by the dataclass
 
 
-def test_a_new_connector_is_due_at_once_and_has_nothing_to_restore() -> None:
+def test_a_new_connector_is_due_at_once() -> None:
     state = new()
     assert state.records.next_sync_time == START.wall
-    assert (state.restoring, state.collected_for, state.desired_since) == (False, None, START.monotonic)
+    assert (state.collected_for, state.desired_since) == (None, START.monotonic)
 
 
 def test_a_known_generation_keeps_its_time_its_inputs_and_its_age() -> None:
@@ -42,23 +45,11 @@ def test_a_known_generation_keeps_its_time_its_inputs_and_its_age() -> None:
     assert state.records.next_sync_time == after(HOUR).wall
     assert state.collected_for == Inputs(1, None)
     assert state.desired_since == float("-inf")
-    assert state.restoring
-
-
-@pytest.mark.parametrize(("due", "serves"), [(5.0, False), (4.0, False), (5.1, True), (HOUR, True)])
-def test_a_change_that_no_sync_has_seen_is_known_although_the_clock_was_set_back(due: float, serves: bool) -> None:
-    status = written(last_sync_time=after(5).wall, next_sync_time=after(due).wall)
-    assert restored(status, after(-90)).restored_serves == serves
 
 
 @pytest.mark.parametrize("changes", [{"observed_generation": 7}, {"phase": Phase.SYNCING}])
 def test_a_changed_resource_and_an_interrupted_sync_are_due_at_once(changes: dict[str, object]) -> None:
-    assert restored(written(**changes), after(60)).records.next_sync_time == after(5).wall
-
-
-def test_a_status_without_a_sync_has_nothing_to_restore() -> None:
-    state = restored(ConnectorStatus(observed_generation=1), START)
-    assert (state.restoring, state.collected_for) == (False, None)
+    assert restored(written(**changes), after(60)).records.next_sync_time == after(60).wall
 
 
 @pytest.mark.parametrize(
@@ -75,20 +66,13 @@ def test_a_status_without_a_sync_has_nothing_to_restore() -> None:
 def test_a_restored_file_serves_only_where_nothing_says_that_it_is_outdated(
     changes: dict[str, object], serves: bool
 ) -> None:
-    staged = ready().staged
-    state = transitions.snapshot_restored(restored(written(**changes), after(60)), staged)
-    assert not state.restoring
-    assert (state.staged, state.retired) == ((staged, ()) if serves else (None, (staged,)))
-
-
-def test_a_file_that_is_not_there_is_restored_as_none() -> None:
-    state = transitions.snapshot_restored(restored(written(), after(60)), None)
-    assert (state.restoring, state.staged, state.retired) == (False, None, ())
+    assert transitions.still_serves(desired(), written(**changes), after(60)) is serves
+    assert not transitions.still_serves(desired(provisioning=ON), written(**changes), after(60))
 
 
 @pytest.mark.parametrize(("status", "kept"), [(ConditionStatus.FALSE, True), (ConditionStatus.TRUE, False)])
 def test_a_failure_that_was_reported_is_kept(status: ConditionStatus, kept: bool) -> None:
-    condition = Condition(ConditionType.SYNCED, status, DOWN.reason, DOWN.message, 1, START.wall)
+    condition = Condition(ConditionType.SYNCED, status, DOWN.reason, DOWN.message, 1, last_transition_time=START.wall)
     failure = restored(written(conditions=(condition,)), after(60)).sync_failure
     assert (failure is not None and (failure.reason, failure.message) == (DOWN.reason, DOWN.message)) is kept
 
@@ -100,32 +84,12 @@ def test_a_failure_that_was_reported_is_kept(status: ConditionStatus, kept: bool
         (0.0, 30.0, 1, 0.0),
         (0.0, 1000.0, 0, 0.0),
         (0.0, 1e6, 1, 6 * HOUR + 10.0),
-        (71.0, 1000.0, 1, 0.0),  # the clock was set back by more than a minute
-        (70.0, 1000.0, 1, 1000.0),
     ],
 )
 def test_what_buildkite_said_outlives_a_restart(ended: float, at: float, failures: int, blocked: float) -> None:
     status = written(last_sync_time=after(ended).wall, next_sync_time=after(at).wall, consecutive_failures=failures)
     state = restored(status, after(10), schedule=Interval(1e6))
     assert state.sync_blocked_until == pytest.approx(after(blocked).monotonic if blocked else 0.0)
-
-
-@pytest.mark.parametrize(
-    ("changes", "retries"),
-    [
-        ({}, 30.0),
-        ({"next_sync_time": after(5).wall}, 10.0),  # it is over: now
-        ({"consecutive_failures": 0}, None),
-        ({"next_sync_time": None}, None),
-        ({"observed_generation": 7}, None),
-        ({"phase": Phase.SYNCING}, None),
-    ],
-)
-def test_the_end_of_a_backoff_that_a_former_process_began_is_kept(
-    changes: dict[str, object], retries: float | None
-) -> None:
-    status = written(**{"consecutive_failures": 1, "next_sync_time": after(30).wall} | changes)
-    assert restored(status, after(10)).retry_at == (after(retries).monotonic if retries else float("inf"))
 
 
 def test_a_new_connector_begins_with_an_empty_status_and_knows_nothing() -> None:
@@ -148,11 +112,6 @@ def test_a_known_generation_without_a_time_keeps_none() -> None:
 def test_an_unknown_generation_has_no_known_inputs_and_counts_from_now() -> None:
     state = restored(written(observed_generation=7), after(60))
     assert (state.desired_since, state.collected_for) == (after(60).monotonic, None)
-    assert state.restoring
-
-
-def test_the_restore_begins_once() -> None:
-    assert transitions.restore_started(restored(written(), after(60))).restore_begun
 
 
 @pytest.mark.parametrize("missing", ["last_sync_time", "next_sync_time"])

@@ -1,7 +1,6 @@
 """When a connector syncs: at its start, on its schedule, on request, after an edit."""
 
 import asyncio
-from datetime import timedelta
 
 from buildkite_connector.model.schedule import Cron, Interval
 from buildkite_connector.model.scope import ResourceKind, SyncScope
@@ -226,22 +225,3 @@ async def test_a_task_for_a_part_does_not_count_as_the_sync_that_was_asked_for()
         await asyncio.sleep(10 * MINUTE)
         assert world.status.last_handled_sync_request == "mine"
     assert world.buildkite.collections.count(SyncScope()) == 3
-
-
-@virtual_time
-async def test_a_wall_clock_set_back_leaves_no_connector_idle() -> None:
-    async with ready_world() as world:
-        world.clock.set_by = timedelta(hours=-5)
-        await asyncio.sleep(HOUR + 5 * MINUTE)
-        assert len(world.buildkite.collections) >= 2
-        syncs = len(world.buildkite.collections)
-        await asyncio.sleep(2 * HOUR)
-        assert len(world.buildkite.collections) == syncs + 2
-
-
-@virtual_time
-async def test_a_wall_clock_set_back_by_seconds_causes_no_sync() -> None:
-    async with ready_world(after=10) as world:
-        world.clock.set_by = timedelta(seconds=-50)
-        await asyncio.sleep(30 * MINUTE)
-        assert len(world.buildkite.collections) == 1

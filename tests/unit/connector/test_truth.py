@@ -21,7 +21,7 @@ from buildkite_connector.model.directory import (
     TeamID,
 )
 from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
 from buildkite_connector.sync.listing import Page
@@ -89,10 +89,11 @@ class JudgingC1(C1):
     api: MembershipAPI = field(default_factory=MembershipAPI)
     contradictions: list[tuple[Rows, Rows]] = field(default_factory=list)
 
-    async def upload(self, task_id: TaskID, snapshot: StagedSnapshot, sent: Callable[[], None]) -> None:
-        if self.store.rows[snapshot.path] != self.api.rows:
-            self.contradictions.append((self.store.rows[snapshot.path], dict(self.api.rows)))
-        await super().upload(task_id, snapshot, sent)
+    async def upload(self, task_id: TaskID, file: OpenSnapshot, sent: Callable[[], None]) -> None:
+        rows = self.store.rows[file.snapshot.path]
+        if rows != self.api.rows:
+            self.contradictions.append((rows, dict(self.api.rows)))
+        await super().upload(task_id, file, sent)
 
 
 class LiveWorld(World):

@@ -5,11 +5,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_world import C1, HOUR, MINUTE, Reports, SecretCredentials, World, client_rejected
 from fakes.virtual_time import virtual_time
 
@@ -51,15 +50,13 @@ class Two(World):
 
     @contextlib.asynccontextmanager
     async def process(self) -> AsyncIterator["Two"]:
-        self.scheduler = Scheduler(self.clock)
-        self.shared = self.environment(self.scheduler)
+        self.shared = self.environment()
         self.connectors: list[Connector] = []
-        runner = asyncio.create_task(self.scheduler.run())
+        rereading = asyncio.create_task(reread_secrets(lambda: self.connectors, self.clock))
         try:
             yield self
         finally:
-            runner.cancel()
-            await asyncio.wait({runner})
+            rereading.cancel()
             for each in self.connectors:
                 await each.close(discard=False)
 
@@ -70,7 +67,7 @@ class Two(World):
         reports, desired = Reports(), replace(self.order, credentials=vault or SecretCredentials())
         connector = Connector(key, desired, None, reports, self.shared, CREATED[key])
         self.connectors.append(connector)
-        self.scheduler.add(connector)
+        connector.start()
         await asyncio.sleep(after)
         return connector, reports
 

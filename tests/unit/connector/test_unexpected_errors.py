@@ -2,34 +2,25 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
-from buildkite_connector.connector import transitions
+from buildkite_connector.connector.connector import AFTER_ERROR
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age, HostIDs, Listener
 from buildkite_connector.connector.state import C1Identity
-from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConditionType
-from buildkite_connector.timing.scheduler import Scheduler
-from fakes.connector_states import ready
-from fakes.connector_world import MINUTE, SecretCredentials, Store, World, stopped_world
+from fakes.connector_world import MINUTE, SecretCredentials, Store, World, client_rejected, stopped_world
 from fakes.virtual_time import until, virtual_time
 
 
 @dataclass
 class BrokenStore(Store):
-    """The errors are raised by the next releases; a restore takes `restore_seconds`."""
+    """A restore takes `restore_seconds`."""
 
-    release_errors: list[Exception] = field(default_factory=list)
     restore_seconds: float = 0.0
-
-    async def release(self, snapshot: StagedSnapshot) -> None:
-        if self.release_errors:
-            raise self.release_errors.pop()
-        await super().release(snapshot)
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:
         await asyncio.sleep(self.restore_seconds)
@@ -57,15 +48,16 @@ class BrokenSecret(SecretCredentials):
 
 @virtual_time
 async def test_no_second_check_begins_while_one_is_under_way_and_another_action_breaks() -> None:
-    world, vault, store = World(), BrokenSecret(), BrokenStore()
-    world.order, world.store = replace(world.order, credentials=vault), store
+    world, vault = World(), BrokenSecret()
+    world.order = replace(world.order, credentials=vault)
     async with world.running():
         await asyncio.sleep(MINUTE)
         reads, vault.seconds = vault.reads, 3 * MINUTE
         await until(lambda: vault.reads > reads)
-        store.release_errors.append(ZeroDivisionError())
-        world.annotate(sync_request="now")
-        await until(lambda: not store.release_errors)
+        world.c1.close_failures.append(ZeroDivisionError())
+        world.c1.refusal = client_rejected()
+        await until(lambda: not world.c1.close_failures)
+        world.c1.refusal = None
         await asyncio.sleep(2 * MINUTE)
         assert vault.reads == reads + 1
         await asyncio.sleep(20 * MINUTE)
@@ -74,53 +66,53 @@ async def test_no_second_check_begins_while_one_is_under_way_and_another_action_
 
 
 @virtual_time
-async def test_a_restore_that_is_late_after_another_action_broke_costs_no_newer_snapshot() -> None:
+async def test_a_connector_begins_once_what_is_staged_was_read_and_an_edit_meanwhile_counts() -> None:
     world = await stopped_world()
-    store = BrokenStore(world.store.files, made=world.store.made, restore_seconds=8 * MINUTE)
-    vault = BrokenSecret(errors=[ZeroDivisionError()])
-    world.order, world.store = replace(world.order, credentials=vault), store
+    store = world.store = BrokenStore(world.store.files, made=world.store.made, restore_seconds=8 * MINUTE)
     async with world.running(restored=world.status):
+        reads, writes = world.vault.reads, len(world.reports.written)
+        world.edit(quota_percent=60)
+        await asyncio.sleep(7 * MINUTE)
+        assert (world.vault.reads, len(world.reports.written)) == (reads, writes)
         task = world.task()
-        await asyncio.sleep(30 * MINUTE)
-        assert not vault.errors
-        assert world.status.last_sync is not None
-        assert world.c1.uploads == [(task, f"sha-{world.status.last_sync.id}")]
-        assert [sync_id for _, sync_id in store.files] == [world.status.last_sync.id]
-
-
-def test_a_restored_file_does_not_take_the_place_of_a_newer_one() -> None:
-    state = ready()
-    old = replace(state.staged, sync_id=SyncID("sync0"), path=Path("/nowhere/sync0")) if state.staged else None
-    assert old is not None
-    after_old = transitions.snapshot_restored(replace(state, restoring=True, restored_serves=True), old)
-    assert (after_old.staged, after_old.retired, after_old.restoring) == (state.staged, (old,), False)
-    after_none = transitions.snapshot_restored(replace(state, restoring=True, restored_serves=True), None)
-    assert (after_none.staged, after_none.retired) == (state.staged, ())
+        await asyncio.sleep(2 * MINUTE)
+        assert world.c1.uploads == [(task, "sha-sync2")]
+        assert [sync_id for _, sync_id in store.files] == ["sync2"]
 
 
 @virtual_time
-async def test_a_file_whose_removal_breaks_is_not_kept_in_the_state() -> None:
-    world, store = World(), BrokenStore()
-    world.store = store
-    async with world.running() as connector:
-        await asyncio.sleep(MINUTE)
-        store.release_errors.append(ZeroDivisionError())
-        world.annotate(sync_request="now")
-        await until(lambda: not store.release_errors)
+async def test_a_connector_that_is_closed_while_it_restores_does_not_begin() -> None:
+    world = await stopped_world()
+    world.store = BrokenStore(world.store.files, made=world.store.made, restore_seconds=MINUTE)
+    reads = world.vault.reads
+    async with world.running(restored=world.status) as connector:
         await asyncio.sleep(1)
-        state = connector._state  # what a connector holds of a file that is gone shows nowhere else
-        assert (state.retired, state.discarding) == ((), ())
+        await connector.close(discard=False)
         await asyncio.sleep(10 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert world.vault.reads == reads
+
+
+@virtual_time
+async def test_what_may_be_outdated_is_removed_before_the_connector_begins() -> None:
+    world = await stopped_world()
+    world.order = replace(world.order, generation=2)
+    async with world.running(restored=world.status):
+        await asyncio.sleep(1)
+        assert world.store.files == {}
 
 
 class OddHostIDs(HostIDs):
-    """Breaks the connector's own steps while `odd`."""
+    """Breaks the connector's own steps while `odd`; `broken` has the seconds at which it did."""
 
     odd = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: list[float] = []
+
     def claim(self, age: Age, identity: C1Identity | None, listener: Listener, accepted: bool | None = None) -> None:
         if self.odd:
+            self.broken.append(asyncio.get_running_loop().time())
             raise ZeroDivisionError
         super().claim(age, identity, listener, accepted)
 
@@ -128,9 +120,9 @@ class OddHostIDs(HostIDs):
 class OddWorld(World):
     host_ids: OddHostIDs
 
-    def environment(self, scheduler: Scheduler) -> Environment:
+    def environment(self) -> Environment:
         self.host_ids = OddHostIDs()
-        return replace(super().environment(scheduler), host_ids=self.host_ids)
+        return replace(super().environment(), host_ids=self.host_ids)
 
 
 @virtual_time
@@ -143,8 +135,12 @@ async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
         world.host_ids.odd = True
         with pytest.raises(ZeroDivisionError):
             world.edit(quota_percent=60)
+        await asyncio.sleep(20)
+        first = world.host_ids.broken[0]
+        assert [round(each - first, 3) for each in world.host_ids.broken] == [0.0, 1.0, 3.0, 7.0, 15.0]
         await asyncio.sleep(30 * MINUTE)
-        steps = [each for each in caplog.records if "an activity failed unexpectedly" in each.getMessage()]
+        assert world.host_ids.broken[-1] - world.host_ids.broken[-2] == pytest.approx(AFTER_ERROR.cap)
+        steps = [each for each in caplog.records if "a step failed unexpectedly" in each.getMessage()]
         assert len(steps) == 1
         world.host_ids.odd = False
         await asyncio.sleep(6 * MINUTE)

@@ -23,7 +23,9 @@ T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 READY = ConnectorStatus(
     observed_generation=1,
     phase=Phase.CONNECTED,
-    conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 1, T0),),
+    conditions=(
+        Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 1, last_transition_time=T0),
+    ),
 )
 
 

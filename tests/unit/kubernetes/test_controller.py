@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.kubernetes.client import Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
@@ -18,7 +19,6 @@ from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
-from buildkite_connector.timing.scheduler import Scheduler
 from fakes.connector_world import World
 from fakes.virtual_time import START, virtual_time
 
@@ -84,14 +84,13 @@ class Process:
 @asynccontextmanager
 async def process(cluster: Cluster | None = None, *, acting: bool = True) -> AsyncIterator[Process]:
     world, cluster = World(), cluster or Cluster()
-    scheduler = Scheduler(world.clock)
     async with asyncio.TaskGroup() as group:
-        controller = Controller(cluster, world.environment(scheduler), group, acting=acting)
-        runner = group.create_task(scheduler.run())
+        controller = Controller(cluster, world.environment(), group, acting=acting)
+        rereading = group.create_task(reread_secrets(controller.connectors, world.clock))
         try:
             yield Process(cluster, world, controller)
         finally:
-            runner.cancel()
+            rereading.cancel()
             await controller.close()
 
 
@@ -197,9 +196,10 @@ async def test_a_resource_made_anew_under_the_same_name_is_another_connector() -
 @virtual_time
 async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_connector() -> None:
     async with process() as operator:
-        operator.cluster.gone.add("uid-acme")
         operator.observe("acme")
         await asyncio.sleep(60)
+        operator.cluster.gone.add("uid-acme")
+        await asyncio.sleep(2 * 3600)  # the next sync changes the status
         assert operator.world.c1.closed == 1
         assert operator.world.store.files == {}
 

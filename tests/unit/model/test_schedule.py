@@ -1,15 +1,27 @@
-"""When the next sync is due."""
+"""When the next sync is due, and which crons are refused."""
 
 import contextlib
 import random
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise, takewhile
 
 import pytest
-from hypothesis import given
+from cronsim import CronSim, CronSimError
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.schedule import JITTER, Cron, Interval, check_schedule, next_time
+from buildkite_connector.model.schedule import (
+    JITTER,
+    MAX_CRON_LENGTH,
+    Cron,
+    Interval,
+    check_schedule,
+    next_time,
+    shortest_gap,
+)
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -23,36 +35,37 @@ def refusal(expression: str) -> Failure:
 
 
 def test_an_interval_counts_from_the_last_sync() -> None:
-    assert next_time(Interval(3600), NINE, None) == NINE + timedelta(hours=1)
+    assert next_time(Interval(3600), NINE) == NINE + timedelta(hours=1)
 
 
 @given(seconds=st.integers(300, 604800), seed=st.integers())
 def test_jitter_stays_within_five_percent(seconds: int, seed: int) -> None:
-    wait = (next_time(Interval(seconds), NINE, random.Random(seed)) - NINE).total_seconds()
+    wait = (next_time(Interval(seconds), NINE, random.Random(seed).random()) - NINE).total_seconds()
     assert seconds * (1 - JITTER) - 1e-3 <= wait <= seconds * (1 + JITTER) + 1e-3
 
 
 def test_a_cron_time_is_in_its_zone_and_comes_back_in_utc() -> None:
-    assert next_time(Cron("0 3 * * *", "Asia/Tokyo"), NINE, None) == datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
+    assert next_time(Cron("0 3 * * *", "Asia/Tokyo"), NINE) == datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
 
 
 def test_an_hour_that_daylight_saving_skips_runs_right_after() -> None:
     before = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
-    assert next_time(Cron("30 2 * * *", "Europe/Berlin"), before, None) == datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
+    assert next_time(Cron("30 2 * * *", "Europe/Berlin"), before) == datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
 
 
 def test_an_hour_that_daylight_saving_repeats_runs_once() -> None:
-    first = next_time(Cron("30 2 * * *", "Europe/Berlin"), datetime(2026, 10, 24, 12, 0, tzinfo=UTC), None)
-    assert next_time(Cron("30 2 * * *", "Europe/Berlin"), first, None).date() == datetime(2026, 10, 26).date()  # noqa: DTZ001
+    first = next_time(Cron("30 2 * * *", "Europe/Berlin"), datetime(2026, 10, 24, 12, 0, tzinfo=UTC))
+    assert next_time(Cron("30 2 * * *", "Europe/Berlin"), first).date() == datetime(2026, 10, 26).date()  # noqa: DTZ001
 
 
 def test_a_missed_time_lies_in_the_past_and_so_runs_once() -> None:
     long_ago = NINE - timedelta(days=3)
-    assert next_time(Cron("0 3 * * *"), long_ago, None) < NINE
+    assert next_time(Cron("0 3 * * *"), long_ago) < NINE
 
 
 @pytest.mark.parametrize(
-    "expression", ["", "* * * *", "* * * * * *", "0 0 30 2 * *", "61 * * * *", "0 0 1 13 *", "@daily", "a b c d e"]
+    "expression",
+    ["", "* * * *", "* * * * * *", "0 0 30 2 * *", "61 * * * *", "0 0 1 13 *", "0 0 45 2 *", "@daily", "a b c d e"],
 )
 def test_a_cron_that_cannot_be_used_is_named(expression: str) -> None:
     refused = refusal(expression)
@@ -107,7 +120,7 @@ def test_a_cron_whose_date_never_comes_is_told_so(expression: str) -> None:
     assert refused.message.startswith(f"spec.schedule.cron {expression!r} cannot be used: the date never comes")
     assert "five fields" not in refused.message
     with pytest.raises(Failure, match="the date never comes"):
-        next_time(Cron(expression), NINE, None)
+        next_time(Cron(expression), NINE)
 
 
 def test_a_very_long_cron_is_refused_unread_and_not_repeated_in_full() -> None:
@@ -137,3 +150,71 @@ def test_an_unknown_time_zone_is_named(zone: str) -> None:
 
 def test_an_interval_needs_no_check() -> None:
     check_schedule(Interval(300))
+
+
+# How often a cron fires, against what cronsim gives when it is asked for one time after the other
+
+START = datetime(2000, 1, 1, tzinfo=UTC) - timedelta(seconds=1)
+END = datetime(2028, 1, 2, tzinfo=UTC)  # 28 years, and the day after
+
+
+def numbers(low: int, high: int) -> st.SearchStrategy[str]:
+    """A list of numbers, as a field has them."""
+    return st.sets(st.integers(low, high), min_size=1, max_size=4).map(lambda found: ",".join(map(str, found)))
+
+
+DAYS = st.one_of(
+    st.just("*"), numbers(1, 31), st.sampled_from(["L", "LW", "L,1", "*/31", "28,29", "29-31", "*/2", "30,1"])
+)
+MONTHS = st.one_of(st.just("*"), numbers(1, 12), st.just("2"))
+WEEKDAYS = st.one_of(
+    st.just("*"), numbers(0, 7), st.sampled_from(["MON#5", "5L", "*/2", "*/7", "FRI-SAT", "1#1,SUN#2"])
+)
+
+
+def times(expression: str) -> Iterator[datetime]:
+    """Every time of the 28 years, found as it is asked for; there may be none."""
+    return takewhile(lambda due: due < END, CronSim(expression, START))
+
+
+@given(minutes=numbers(0, 59), hours=st.one_of(st.just("*"), numbers(0, 23)))
+def test_the_shortest_gap_of_every_day_is_the_one_that_shows_in_two_days(minutes: str, hours: str) -> None:
+    expression = f"{minutes} {hours} * * *"
+    two_days = islice(CronSim(expression, START), 2 * 24 * 60)
+    due = list(takewhile(lambda each: each < START + timedelta(days=2, seconds=2), two_days))
+    shown = min((later - earlier for earlier, later in pairwise(due)), default=timedelta(days=1))
+    assert shortest_gap(expression) == min(shown / timedelta(minutes=1), 60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(day=DAYS, month=MONTHS, weekday=WEEKDAYS)
+@example(day="*/31", month="*", weekday="MON#5")  # no day matches
+def test_two_days_in_a_row_are_found_when_the_calendar_has_them(day: str, month: str, weekday: str) -> None:
+    dates = f"0 0 {day} {month} {weekday}"
+    try:
+        found = list(times(dates))
+    except CronSimError:
+        return  # a day that no month has
+    adjacent = any(later - earlier == timedelta(days=1) for earlier, later in pairwise(found))
+    gap = 2 if adjacent else 58
+    assert shortest_gap(f"59,1 23,0 {day} {month} {weekday}") == (gap if found else None)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "59,0 23,0 */31 * MON#5",  # no day matches, so that each is looked at
+        "59,0 23,0 29 2 *",
+        "* * * * *",
+        ",".join(["0-59"] * 23) + " * * * *",
+        "59,0 23,0 * * " + ",".join(["MON#5"] * 18),
+    ],
+)
+def test_an_answer_takes_milliseconds_whatever_the_expression(expression: str) -> None:
+    assert len(expression) <= MAX_CRON_LENGTH
+    spent = []
+    for _ in range(5):
+        before = time.process_time()
+        shortest_gap(expression)
+        spent.append(time.process_time() - before)
+    assert min(spent) < 0.02

@@ -17,7 +17,7 @@ ACME = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
 
 
 def status(valid: ConditionStatus, reason: Reason, organization: Organization | None = None) -> ConnectorStatus:
-    condition = Condition(ConditionType.CREDENTIALS_VALID, valid, reason, "what is so", 1, NOW)
+    condition = Condition(ConditionType.CREDENTIALS_VALID, valid, reason, "what is so", 1, last_transition_time=NOW)
     return ConnectorStatus(conditions=(condition,), organization=organization)
 
 
@@ -49,7 +49,7 @@ def test_health_is_of_the_credentials_as_far_as_they_are_known(found: ConnectorS
 
 def test_ready_is_a_connector_that_moves() -> None:
     assert health(None).not_ready() is not None
-    assert health(ConnectorStatus(), "the scheduler was last heard of 61 s ago").not_ready() is not None
+    assert health(ConnectorStatus(), "the event loop was last heard of 61 s ago").not_ready() is not None
     assert health(ConnectorStatus()).not_ready() is None
 
 

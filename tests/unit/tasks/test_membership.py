@@ -12,12 +12,15 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import NotFound, WriteRefused
-from buildkite_connector.tasks.membership import CHANGE_SECONDS, MembershipHandler
-from buildkite_connector.tasks.membership_decisions import OFF
+from buildkite_connector.tasks import membership
+from buildkite_connector.tasks.membership import CHANGE_SECONDS, Step, change_membership
+from buildkite_connector.tasks.outcomes import OFF
+from buildkite_connector.tasks.ports import Progress
+from fakes.connector_ports import C1
 from fakes.log_lines import lines
 from fakes.membership_api import LOST
-from fakes.task_ports import Changes, seconds
-from fakes.virtual_time import NoJitter, VirtualClock, virtual_time
+from fakes.task_ports import Changes, seconds, session_ports
+from fakes.virtual_time import virtual_time
 
 TEAM, ADA = TeamID("t-1"), AccountID("u-1")
 MEMBER = Membership(TEAM, ADA, Role.MEMBER)
@@ -28,13 +31,11 @@ REJECTED = Failure(Reason.TOKEN_REJECTED, "401", remedy=Remedy.CREDENTIALS)
 LIMITED = Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=20.0)
 
 
-def handler(changes: Changes, wanted: Membership | None, *, grants: bool) -> MembershipHandler:
+async def carry_out(
+    changes: Changes, wanted: Membership | None, *, grants: bool, progress: Progress | None = None
+) -> TaskOutcome:
     task = MembershipTask(TaskID("task"), grants, wanted, "Platform", "Ada L", refusal="" if wanted else "no id in it")
-    return MembershipHandler("default.acme", task, changes, VirtualClock(), NoJitter())
-
-
-async def carry_out(changes: Changes, wanted: Membership | None, *, grants: bool) -> TaskOutcome:
-    return await handler(changes, wanted, grants=grants).run()
+    return await change_membership(task, session_ports(C1(), changes=changes), progress or Progress())
 
 
 def changes_with(role: Role | None, **options: object) -> Changes:
@@ -145,10 +146,7 @@ async def test_a_change_costs_two_requests(
     wanted: Membership, grants: bool, before: Role | None, calls: list[str], result: ChangeResult
 ) -> None:
     changes = changes_with(before)
-    one = handler(changes, wanted, grants=grants)
-    await one.run()
-    one.accepted()
-    assert not one.refused(), "C1 does not take the task's end: there is no other way to it"
+    await carry_out(changes, wanted, grants=grants)
     assert changes.api.calls == calls
     assert changes.done == [(result, "Ada L" if "team" in calls else "Ada", "")]
 
@@ -301,15 +299,14 @@ async def test_a_change_that_takes_too_long_is_handed_back() -> None:
 @virtual_time
 async def test_only_while_a_write_is_out_its_answer_is_awaited_at_shutdown() -> None:
     changes = changes_with(None, seconds=1.0)
-    one = handler(changes, MEMBER, grants=True)
-    task = asyncio.create_task(one.run())
+    progress = Progress()
+    task = asyncio.create_task(carry_out(changes, MEMBER, grants=True, progress=progress))
     awaited = []
     for _ in range(3):
         await asyncio.sleep(0.7)
-        awaited.append(one.awaits_answer)
+        awaited.append(progress.awaits_answer)
     await task
     assert awaited == [False, True, False]
-    assert not one.heartbeats
 
 
 @virtual_time
@@ -319,3 +316,68 @@ async def test_an_address_in_buildkites_reason_is_not_passed_on() -> None:
     outcome = await carry_out(changes, MEMBER, grants=False)
     assert "ada@" not in outcome.message
     assert "is not possible" in outcome.message
+
+
+# The table by itself
+
+GRANT = MembershipTask(TaskID("task"), True, MEMBER, "Platform", "Ada")
+REVOKE = replace(GRANT, grants=False)
+
+
+@pytest.mark.parametrize(
+    ("task", "role", "step"),
+    [
+        (GRANT, None, Step.CREATE),
+        (GRANT, M, Step.DONE),
+        (GRANT, A, Step.CHANGE_ROLE),
+        (REVOKE, None, Step.DONE),
+        (REVOKE, M, Step.REMOVE),
+        (REVOKE, A, Step.DONE),
+    ],
+)
+def test_what_a_membership_needs_next(task: MembershipTask, role: Role | None, step: Step) -> None:
+    assert membership.next_step(task, MEMBER, role) is step
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "wrote", "result"),
+    [
+        (GRANT, None, True, ChangeResult.GRANTED),
+        (GRANT, None, False, ChangeResult.ALREADY),
+        (GRANT, A, True, ChangeResult.ROLE_CHANGED),
+        (GRANT, M, True, ChangeResult.ALREADY),
+        (REVOKE, M, True, ChangeResult.REVOKED),
+        (REVOKE, None, False, ChangeResult.ALREADY),
+    ],
+)
+def test_what_came_of_it(task: MembershipTask, before: Role | None, wrote: bool, result: ChangeResult) -> None:
+    assert membership.result_of(task, MEMBER, before, wrote=wrote) is result
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "result", "answer"),
+    [
+        (GRANT, None, ChangeResult.GRANTED, GrantAnswer(MEMBER)),
+        (GRANT, M, ChangeResult.ALREADY, GrantAnswer(MEMBER, already=True)),
+        (GRANT, A, ChangeResult.ALREADY, GrantAnswer(MEMBER, already=True)),
+        (GRANT, A, ChangeResult.ROLE_CHANGED, GrantAnswer(MEMBER, replaced=replace(MEMBER, role=A))),
+        (REVOKE, M, ChangeResult.REVOKED, RevokeAnswer()),
+        (REVOKE, None, ChangeResult.ALREADY, RevokeAnswer(already=True)),
+    ],
+)
+def test_c1_hears_of_a_success_what_was_there_before(
+    task: MembershipTask, before: Role | None, result: ChangeResult, answer: GrantAnswer | RevokeAnswer
+) -> None:
+    assert membership.success(task, MEMBER, before, result) == TaskOutcome(answer=answer)
+
+
+@pytest.mark.parametrize(("roles", "allowed"), [((A,), "maintainer"), ((), "none")])
+def test_a_role_that_is_not_granted_is_named_with_those_that_are(roles: tuple[Role, ...], allowed: str) -> None:
+    sentence = (
+        f"The role member is not granted by this connector; spec.provisioning.roles allows {allowed} (in service mode"
+        " --provisioning-roles)."
+    )
+    policy = Provisioning(enabled=True, roles=roles)
+    assert membership.refusal_by_role(GRANT, MEMBER, policy) == sentence
+    assert membership.refusal_by_role(REVOKE, MEMBER, policy) == ""
+    assert membership.refusal_by_role(GRANT, MEMBER, Provisioning()) == ""

@@ -9,100 +9,52 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.outcomes import format_note
-from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, SyncFullHandler
+from buildkite_connector.tasks.ports import Progress
+from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, sync_full
 from fakes.connector_ports import C1
 from fakes.log_lines import lines
-from fakes.task_ports import SNAPSHOT, Snapshots
+from fakes.task_ports import SNAPSHOT, Snapshots, session_ports
 from fakes.virtual_time import virtual_time
 
 TASK = SyncTask(TaskID("task1"), SyncScope(), storage_engine="pebble")
 FAILED = Failure(Reason.UPLOAD_FAILED, "The stream broke.")
 
 
-def handler(snapshots: Snapshots, c1: C1) -> SyncFullHandler:
-    return SyncFullHandler("default.acme", TASK, snapshots, c1, asyncio.Semaphore(1))
-
-
-def awaits_answer(work: SyncFullHandler) -> bool:
-    """Asked anew each time: the type checker takes the attribute for unchanged."""
-    return work.awaits_answer
+async def carry_out(snapshots: Snapshots, c1: C1, progress: Progress | None = None) -> TaskOutcome:
+    return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Semaphore(1), progress or Progress())
 
 
 @virtual_time
-async def test_a_delivery_is_recorded_when_c1_has_taken_its_end() -> None:
+async def test_the_outcome_names_the_snapshot_that_c1_has() -> None:
     snapshots, c1 = Snapshots(), C1()
-    work = handler(snapshots, c1)
-    assert await work.run() == TaskOutcome(message=format_note(TASK))
+    outcome = await carry_out(snapshots, c1)
+    assert (outcome, outcome.delivered) == (TaskOutcome(message=format_note(TASK)), SNAPSHOT)
     assert (c1.uploads, c1.files) == ([("task1", "sha-sync1")], [SNAPSHOT.path])
     assert (snapshots.open, snapshots.deliveries) == (set(), [])
-    work.accepted()
-    assert snapshots.deliveries == [("task1", SNAPSHOT)]
 
 
 @virtual_time
 async def test_an_answer_is_awaited_from_the_last_byte_to_the_answer() -> None:
-    c1 = C1(upload_seconds=10.0, answer_seconds=10.0)
-    work = handler(Snapshots(), c1)
-    assert not awaits_answer(work)
-    running = asyncio.create_task(work.run())
-    await asyncio.sleep(9)
-    assert not awaits_answer(work)
-    await asyncio.sleep(2)
-    assert awaits_answer(work)
+    progress = Progress()
+    running = asyncio.create_task(carry_out(Snapshots(), C1(upload_seconds=10.0, answer_seconds=10.0), progress))
+    awaited = []
+    for _ in range(3):
+        await asyncio.sleep(9)
+        awaited.append(progress.awaits_answer)
     await running
-    assert not awaits_answer(work)
+    assert awaited == [False, True, False]
 
 
+@pytest.mark.parametrize(("error", "recorded"), [(FAILED, [(SNAPSHOT, FAILED)]), (ZeroDivisionError(), [])])
 @virtual_time
-async def test_a_failed_upload_is_recorded_and_fails_the_task() -> None:
-    snapshots, c1 = Snapshots(), C1()
-    c1.upload_failures.append(FAILED)
-    work = handler(snapshots, c1)
-    with pytest.raises(Failure, match="The stream broke"):
-        await work.run()
-    work.accepted()
-    assert (snapshots.failed, snapshots.deliveries, snapshots.open) == ([(SNAPSHOT, FAILED)], [], set())
-
-
-@virtual_time
-async def test_an_unexpected_error_of_an_upload_is_no_failed_delivery() -> None:
-    snapshots, c1 = Snapshots(), C1()
-    c1.upload_failures.append(ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        await handler(snapshots, c1).run()
-    assert snapshots.failed == []
-
-
-# A task that comes again after its upload
-
-
-@virtual_time
-async def test_a_task_that_comes_again_after_its_upload_is_ended_without_another(
-    caplog: pytest.LogCaptureFixture,
+async def test_a_failed_upload_fails_the_task_and_is_recorded_unless_the_error_is_our_own(
+    error: Exception, recorded: list[tuple[object, Failure]]
 ) -> None:
-    caplog.set_level(logging.INFO)
-    snapshots, c1 = Snapshots(), C1()
-    await handler(snapshots, c1).run()
-    again = handler(snapshots, c1)
-    assert await again.run() == TaskOutcome(message=format_note(TASK))
-    assert len(c1.uploads) == 1
-    again.accepted()
-    assert snapshots.deliveries == [("task1", SNAPSHOT)]
-    said = "C1 hands out again a task whose snapshot it has; its end is sent again"
-    told = {"connector": "default.acme", "task_id": "task1", "sync_id": "sync1"}
-    assert lines(caplog.records) == [(logging.INFO, said, told)]
-
-
-@virtual_time
-async def test_an_upload_that_c1_does_not_count_is_made_once_more_and_no_oftener() -> None:
-    snapshots, c1 = Snapshots(), C1()
-    await handler(snapshots, c1).run()
-    again = handler(snapshots, c1)
-    await again.run()
-    assert again.refused()
-    await again.run()
-    assert len(c1.uploads) == 2
-    assert not again.refused()
+    snapshots, c1, progress = Snapshots(), C1(), Progress()
+    c1.upload_failures.append(error)
+    with pytest.raises(type(error)):
+        await carry_out(snapshots, c1, progress)
+    assert (snapshots.failed, snapshots.open, progress.awaits_answer) == (recorded, set(), False)
 
 
 @virtual_time
@@ -111,7 +63,7 @@ async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_as
 ) -> None:
     caplog.set_level(logging.INFO)
     snapshots, c1 = Snapshots(seconds=1.0, untrue={SNAPSHOT.sync_id}), C1()
-    running = asyncio.create_task(handler(snapshots, c1).run())
+    running = asyncio.create_task(carry_out(snapshots, c1))
     await asyncio.sleep((MOST_SNAPSHOTS - 1) + 0.5)
     assert not running.done()
     assert c1.uploads == []
@@ -127,7 +79,7 @@ async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_as
 async def test_a_task_whose_snapshots_are_always_untrue_goes_back_to_c1() -> None:
     snapshots, c1 = Snapshots(untrue={SNAPSHOT.sync_id}), C1()
     with pytest.raises(Failure) as caught:
-        await handler(snapshots, c1).run()
+        await carry_out(snapshots, c1)
     assert caught.value.message == (
         "10 snapshots in a row were untrue before they could leave: C1 changes memberships faster than they can be"
         " read."

@@ -19,7 +19,9 @@ from buildkite_connector.model.status import (
     ConnectorStatus,
     DeliveryRecord,
     Phase,
+    SnapshotFile,
     SyncRecord,
+    TokenStatus,
     Trigger,
 )
 from buildkite_connector.model.tasks import TaskID
@@ -30,7 +32,7 @@ COUNTS = Counts(120_000, 2_000, 480_000)
 FULL = ConnectorStatus(
     phase=Phase.CONNECTED,
     conditions=tuple(
-        Condition(kind, status, Reason.READY, "all well", 1, NOW)
+        Condition(kind, status, Reason.READY, "all well", 1, last_transition_time=NOW)
         for kind, status in (
             (ConditionType.READY, ConditionStatus.TRUE),
             (ConditionType.SYNCED, ConditionStatus.UNKNOWN),
@@ -38,11 +40,11 @@ FULL = ConnectorStatus(
         )
     ),
     organization=Organization("1", OrganizationSlug("acme-inc"), "Acme"),
-    token_expires_at=datetime(2026, 12, 1, tzinfo=UTC),
+    token=TokenStatus(datetime(2026, 12, 1, tzinfo=UTC)),
     last_successful_sync_time=NOW,
     next_sync_time=NOW,
     consecutive_failures=3,
-    last_sync=SyncRecord(SyncID("s"), Trigger.SCHEDULE, NOW, NOW, COUNTS, 5_000, 0.0, "ab", 123_456_789),
+    last_sync=SyncRecord(SyncID("s"), Trigger.SCHEDULE, NOW, NOW, COUNTS, 5_000, 0.0, SnapshotFile("ab", 123_456_789)),
     last_delivery=DeliveryRecord(NOW, TaskID("t"), SyncID("s"), "ab", 123_456_789, COUNTS),
 )
 
@@ -122,7 +124,7 @@ def test_each_gauge_is_one_family_whatever_its_connectors_know() -> None:
 def test_a_status_that_cannot_be_shown_costs_its_connector_alone_its_series(
     way: Callable[[Iterable[Report]], set[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = replace(FULL, token_expires_at="yesterday")  # type: ignore[arg-type]  # that is what is wrong with it
+    broken = replace(FULL, token=TokenStatus("yesterday"))  # type: ignore[arg-type]  # that is what is wrong with it
     reports = [Report("ns", name, broken if name == "odd" else FULL, suspended=False) for name in ("odd", "other")]
     assert way(reports) == way(reports[1:])
     [logged] = caplog.records
@@ -130,7 +132,7 @@ def test_a_status_that_cannot_be_shown_costs_its_connector_alone_its_series(
 
 
 def test_a_broken_status_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    broken = replace(FULL, token_expires_at="yesterday")  # type: ignore[arg-type]  # as above
+    broken = replace(FULL, token=TokenStatus("yesterday"))  # type: ignore[arg-type]  # as above
     collector = StatusCollector(lambda: [Report("ns", "odd", broken, suspended=False)])
     for _ in range(3):
         assert generate_latest(collector) == b""

@@ -1,7 +1,7 @@
-"""The schema by which the cluster serves the resource: what a CRD that is older than this operator lacks.
+"""Compares the CRD that the cluster serves with the one of this version.
 
-The API server publishes it as OpenAPI, which every service account may read; permissions on CRDs are not needed. A
-setting that the CRD lacks is dropped from a spec without a word, and a status with a field that it lacks is refused.
+The API server publishes the schema as OpenAPI, which every service account may read; permissions on CRDs are not
+needed. A setting that the CRD lacks is silently dropped from a spec, and a status with such a field is rejected.
 """
 
 import logging
@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ServedSchema:
-    """What is known of it. `outdated` is a sentence for people, "" while the CRD has all that this operator needs."""
+    """The served schema, as far as it is known. `outdated` is a sentence for people, "" while no field is missing."""
 
     def __init__(self) -> None:
         self._served: Mapping[str, Any] = {_ANYTHING: True}
@@ -35,20 +35,20 @@ class ServedSchema:
         self._served, needed = kinds[0], _own()["properties"]
         served = self._served.get("properties") or {}
         missing = [path for part in _PARTS for path in _missing(needed[part], served.get(part) or {}, part)]
-        self._tell(_sentence(missing) if missing else "")
+        self._report(_sentence(missing) if missing else "")
 
     def refused(self) -> None:
-        """A status was refused for a field that the CRD lacks, and the schema cannot be read."""
+        """A status was rejected for a field that the CRD lacks, and the schema cannot be read."""
         self._refused = True
-        self._tell(_sentence(["a field of the status"]))
+        self._report(_sentence(["a field of the status"]))
 
     def accepted(self) -> None:
         """A status was written whole."""
         if self._refused:
             self._refused = False
-            self._tell("")
+            self._report("")
 
-    def _tell(self, outdated: str) -> None:
+    def _report(self, outdated: str) -> None:
         if outdated and outdated != self.outdated:
             _logger.error(outdated)
         elif self.outdated and not outdated:

@@ -1,27 +1,29 @@
-"""The spec as people write it: its models give the definition's schema (`crd`) and read objects (`resource`).
+"""The spec as people write it: its models give the CRD's schema (`crd`) and read objects (`resource`).
 
 The descriptions are what `kubectl explain` shows. Defaults that depend on another field (`schedule.interval`,
-`schedule.timeZone`, `delivery.hostID`) are the operator's, not the definition's: a default that the API server
-had stored would stand in the way when its owner changes from an interval to a cron.
+`schedule.timeZone`, `delivery.hostID`) are the operator's, not the CRD's: a default that the API server had stored
+would stand in the way when its owner changes from an interval to a cron.
 """
 
-from typing import Annotated, Any, Self
+import re
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 
 from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK
-from buildkite_connector.kubernetes.schema.provisioning import ProvisioningModel
 from buildkite_connector.kubernetes.schema.validation import (
     SLUG_PATTERN,
-    Constraint,
-    DurationWithin,
-    Pattern,
     Rule,
     SpecPart,
-    cel,
+    each_once,
+    is_duration,
+    matches,
+    within,
 )
-from buildkite_connector.model.cron import MAX_LENGTH as MAX_CRON_LENGTH
-from buildkite_connector.model.schedule import MIN_CRON_MINUTES
+from buildkite_connector.model.directory import Role
+from buildkite_connector.model.in_json import ATOMIC
+from buildkite_connector.model.provisioning import WRITE_SCOPE
+from buildkite_connector.model.schedule import MAX_CRON_LENGTH, MIN_CRON_MINUTES
 from buildkite_connector.model.scope import ResourceKind
 
 DEFAULT_INTERVAL = "1h"
@@ -34,6 +36,8 @@ _HOST_ID = "[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?"
 
 _EMPTY: dict[str, Any] = {"default": {}}
 """Makes the API server fill in the defaults of a part that was left out."""
+_ATOMIC: dict[str, Any] = dict(ATOMIC)
+"""A server-side apply of one item over the default would be merged to all of them in a set."""
 
 _NO_SECRET: dict[str, Any] = {"name": ""}
 NO_SPEC: dict[str, Any] = {"credentialsSecretRef": dict(_NO_SECRET)}
@@ -56,38 +60,38 @@ def _secret_key(field: str, meaning: str) -> Any:
     return Field(_DEFAULT_KEYS[field], alias=field, max_length=253, description=description)
 
 
-def _key_form(field: str) -> Pattern:
-    return Pattern(
+def _key_form(field: str) -> Rule:
+    return matches(
         _SECRET_KEY,
         f"spec.credentialsSecretRef.keys.{field} must be a key of a Secret: letters, digits, '.', '_' and '-'.",
     )
 
 
-def _own_key(field: str) -> Constraint:
+def _own_key(field: str) -> Rule:
     """Another field's value would be sent where it must not go: a token as the slug in an address, for one."""
-    others = tuple(key for each, key in _DEFAULT_KEYS.items() if each != field)
-    return Constraint(
-        Rule(
-            f"!(self in {list(others)})",
-            f"spec.credentialsSecretRef.keys.{field} names the default key of another field: name the key that holds"
-            " this field's value.",
-        ),
+    others = [key for each, key in _DEFAULT_KEYS.items() if each != field]
+    return Rule(
+        f"!(self in {others})",
+        f"spec.credentialsSecretRef.keys.{field} names the default key of another field: name the key that holds"
+        " this field's value.",
         lambda key: key not in others,
     )
 
 
 _ALL_KEYS = f"[{', '.join(f'self.{field}' for field in _DEFAULT_KEYS)}]"
-_EACH_KEY_ONCE = Rule(
-    # Every field has a default; without them this is asked once, of the default of the whole.
-    f"!has(self.clientID) || {_ALL_KEYS}.all(each, {_ALL_KEYS}.exists_one(other, other == each))",
-    "spec.credentialsSecretRef.keys names one key of the Secret twice: give each field a key of its own.",
-)
 
 
 class SecretKeysModel(SpecPart):
     """The Secret's keys. The defaults are those of the vendor's connector, so its Secret works as it is."""
 
-    model_config = ConfigDict(json_schema_extra=cel(_EACH_KEY_ONCE))
+    RULES: ClassVar = (
+        Rule(
+            # Every field has a default; without them this is asked once, of the default of the whole.
+            f"!has(self.clientID) || {_ALL_KEYS}.all(each, {_ALL_KEYS}.exists_one(other, other == each))",
+            "spec.credentialsSecretRef.keys names one key of the Secret twice: give each field a key of its own.",
+            lambda keys: len(set(keys.model_dump().values())) == len(_DEFAULT_KEYS),
+        ),
+    )
 
     client_id: Annotated[str, _key_form("clientID"), _own_key("clientID")] = _secret_key("clientID", "C1's client ID")
     client_secret: Annotated[str, _key_form("clientSecret"), _own_key("clientSecret")] = _secret_key(
@@ -105,20 +109,13 @@ class SecretKeysModel(SpecPart):
         "the organization's slug. The key may be absent; spec.organization goes before it",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        keys = [self.client_id, self.client_secret, self.api_token, self.write_api_token, self.organization]
-        if len(set(keys)) < len(keys):
-            raise ValueError(_EACH_KEY_ONCE.sentence)
-        return self
-
 
 class SecretRefModel(SpecPart):
     """The Secret with the credentials of Buildkite and C1, in the resource's own namespace."""
 
     name: Annotated[
         str,
-        Pattern(
+        matches(
             _SECRET_NAME,
             "spec.credentialsSecretRef.name must be the name of a Secret, such as buildkite-credentials:"
             " lower-case letters, digits, '-' and '.'.",
@@ -131,32 +128,42 @@ class SecretRefModel(SpecPart):
     keys: SecretKeysModel = Field(default_factory=SecretKeysModel, json_schema_extra=_EMPTY)
 
 
-_INTERVAL_OR_CRON = Rule(
-    "!(has(self.interval) && has(self.cron))",
-    "spec.schedule.interval and spec.schedule.cron exclude each other: keep one of them.",
-)
-_TIME_ZONE_NEEDS_CRON = Rule(
-    "!has(self.timeZone) || has(self.cron)",
-    "spec.schedule.timeZone is of use only with spec.schedule.cron: add the cron or remove the time zone.",
-)
-_NO_ZONE_IN_CRON = Rule(
-    "!self.contains('TZ=')",
-    "spec.schedule.cron must not hold a time zone: put it into spec.schedule.timeZone, such as Europe/Berlin.",
-)
-
-
 class ScheduleModel(SpecPart):
     """When to sync: an interval or a cron, not both. Without either, every hour."""
 
-    model_config = ConfigDict(json_schema_extra=cel(_INTERVAL_OR_CRON, _TIME_ZONE_NEEDS_CRON))
+    RULES: ClassVar = (
+        Rule(
+            "!(has(self.interval) && has(self.cron))",
+            "spec.schedule.interval and spec.schedule.cron exclude each other: keep one of them.",
+            lambda schedule: schedule.interval is None or schedule.cron is None,
+        ),
+        Rule(
+            "!has(self.timeZone) || has(self.cron)",
+            "spec.schedule.timeZone is of use only with spec.schedule.cron: add the cron or remove the time zone.",
+            lambda schedule: schedule.time_zone is None or schedule.cron is not None,
+        ),
+    )
 
-    interval: Annotated[str, DurationWithin("spec.schedule.interval", "5m", "168h")] | None = Field(
+    interval: (
+        Annotated[str, is_duration("spec.schedule.interval"), within("spec.schedule.interval", "5m", "168h")] | None
+    ) = Field(
         None,
         max_length=20,
         description=f"Time between the starts of two syncs, 5m to 168h, with a jitter of 5 %."
         f" Without interval and cron it is {DEFAULT_INTERVAL}.",
     )
-    cron: Annotated[str, Constraint(_NO_ZONE_IN_CRON, lambda text: "TZ=" not in text)] | None = Field(
+    cron: (
+        Annotated[
+            str,
+            Rule(
+                "!self.contains('TZ=')",
+                "spec.schedule.cron must not hold a time zone: put it into spec.schedule.timeZone, such as"
+                " Europe/Berlin.",
+                lambda text: "TZ=" not in text,
+            ),
+        ]
+        | None
+    ) = Field(
         None,
         min_length=1,
         max_length=MAX_CRON_LENGTH,
@@ -166,7 +173,7 @@ class ScheduleModel(SpecPart):
     time_zone: (
         Annotated[
             str,
-            Pattern(
+            matches(
                 _TIME_ZONE,
                 "spec.schedule.timeZone must be the name of an IANA time zone, such as Europe/Berlin or UTC.",
             ),
@@ -174,38 +181,21 @@ class ScheduleModel(SpecPart):
         | None
     ) = Field(None, max_length=64, description="The IANA time zone of the cron. Without it, UTC.")
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.interval is not None and self.cron is not None:
-            raise ValueError(_INTERVAL_OR_CRON.sentence)
-        if self.time_zone is not None and self.cron is None:
-            raise ValueError(_TIME_ZONE_NEEDS_CRON.sentence)
-        return self
-
-
-_EACH_TYPE_ONCE = Constraint(
-    Rule(
-        "self.all(each, self.exists_one(other, other == each))",
-        "spec.sync.resourceTypes must name each resource type once.",
-    ),
-    lambda kinds: len(set(kinds)) == len(kinds),
-)
-
 
 class SyncModel(SpecPart):
     """What one sync takes, and how much of Buildkite's quota it may use."""
 
     resource_types: Annotated[
-        list[Annotated[ResourceKind, Field(strict=False, description="A resource type of C1.")]], _EACH_TYPE_ONCE
+        list[Annotated[ResourceKind, Field(strict=False, description="A resource type of C1.")]],
+        each_once("spec.sync.resourceTypes must name each resource type once."),
     ] = Field(
         [ResourceKind.USER, ResourceKind.TEAM],
         min_length=1,
         max_length=len(ResourceKind),
         description="What to sync: user, team or both. A team's members are synced with the team.",
-        # Atomic, because a server-side apply of [user] over the default would be merged to both in a set.
-        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+        json_schema_extra=_ATOMIC,
     )
-    timeout: Annotated[str, DurationWithin("spec.sync.timeout", "1m", "24h")] = Field(
+    timeout: Annotated[str, is_duration("spec.sync.timeout"), within("spec.sync.timeout", "1m", "24h")] = Field(
         "2h",
         max_length=20,
         description="How long one sync may take, 1m to 24h. A large organization's sync is bound by Buildkite's quota.",
@@ -237,7 +227,7 @@ class DeliveryModel(SpecPart):
     host_id: (
         Annotated[
             str,
-            Pattern(
+            matches(
                 _HOST_ID,
                 "spec.delivery.hostID must start and end with a letter or digit;"
                 " between them letters, digits and any of . _ : @ / - may stand.",
@@ -250,7 +240,9 @@ class DeliveryModel(SpecPart):
         max_length=LONGEST_HOST_ID,
         description="What C1 shows as this connector's host. Without it, <namespace>.<name>.",
     )
-    max_snapshot_age: Annotated[str, DurationWithin("spec.delivery.maxSnapshotAge", "0s", "168h")] = Field(
+    max_snapshot_age: Annotated[
+        str, is_duration("spec.delivery.maxSnapshotAge"), within("spec.delivery.maxSnapshotAge", "0s", "168h")
+    ] = Field(
         "10m",
         max_length=20,
         description="A staged snapshot younger than this answers C1's task at once, 0s to 168h."
@@ -259,13 +251,47 @@ class DeliveryModel(SpecPart):
     shrink_guard: ShrinkGuardModel = Field(default_factory=ShrinkGuardModel, json_schema_extra=_EMPTY)
 
 
+class ProvisioningModel(SpecPart):
+    """Whether C1's approved requests change memberships of Buildkite teams. Off, the connector only reads."""
+
+    enabled: bool = Field(
+        False,
+        description="True: C1's grant and revoke tasks change who is in a team. The API token, or the one for writing,"
+        f" then needs the scope {WRITE_SCOPE}. False: they are refused, within a second.",
+    )
+    roles: Annotated[
+        list[Annotated[Role, Field(strict=False, description="A role in a team.")]],
+        each_once("spec.provisioning.roles must name each role once."),
+    ] = Field(
+        [Role.MEMBER, Role.MAINTAINER],
+        min_length=1,
+        max_length=len(Role),
+        description="Which roles may be granted: member, maintainer or both. Any membership may be revoked.",
+        json_schema_extra=_ATOMIC,
+    )
+    protected_teams: Annotated[
+        list[Annotated[str, Field(max_length=255, description="A team's slug.")]],
+        Rule(
+            f"self.all(each, each.matches('^{SLUG_PATTERN}$'))",
+            "spec.provisioning.protectedTeams must hold slugs of teams, such as release-managers:"
+            " lower-case letters, digits, '-' and '_'.",
+            lambda slugs: all(re.fullmatch(SLUG_PATTERN, slug) for slug in slugs),
+        ),
+    ] = Field(
+        [],
+        max_length=100,
+        description="Slugs of teams whose memberships are never changed; a request for one is refused in C1.",
+        json_schema_extra=_ATOMIC,
+    )
+
+
 class SpecModel(SpecPart):
     """What to sync from Buildkite to C1, when, and with which credentials."""
 
     organization: (
         Annotated[
             str,
-            Pattern(
+            matches(
                 SLUG_PATTERN,
                 "spec.organization must be the slug from the organization's address on buildkite.com:"
                 " lower-case letters, digits, '-' and '_', such as acme-inc.",
@@ -292,10 +318,12 @@ LONGEST_NAME_WITHOUT_HOST_ID = LONGEST_HOST_ID - 64
 SECRET_IS_NAMED = Rule(
     "self.spec.credentialsSecretRef.name != ''",
     "spec.credentialsSecretRef.name is required: name the Secret in this namespace that holds the credentials.",
+    lambda spec: spec.credentials_secret_ref.name != "",
     ".spec.credentialsSecretRef.name",
 )
 NAME_FITS_HOST_ID = Rule(
     f"has(self.spec.delivery.hostID) || size(self.metadata.name) <= {LONGEST_NAME_WITHOUT_HOST_ID}",
     f"metadata.name is longer than {LONGEST_NAME_WITHOUT_HOST_ID} characters, which leaves no room for the host ID"
     " <namespace>.<name>: choose a shorter name or set spec.delivery.hostID.",
+    lambda host_id: len(host_id) <= LONGEST_HOST_ID,
 )

@@ -1,251 +1,201 @@
-"""The status as JSON, both ways: what people read, and all that the operator remembers over a restart."""
+"""The status as JSON, both ways, and its schema in the CRD: all three follow the fields of `model.status`.
 
+Reading is tolerant: what is missing, foreign, out of range or from another version counts as absent, and never as an
+error: whoever may write statuses chooses what is read. The schema has no enums or limits, as a status that the API
+server rejects would be a status that nobody sees.
+"""
+
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, NewType, Union, get_args, get_origin, get_type_hints
 
-from buildkite_connector.kubernetes.schema.status import (
-    LONGEST_MESSAGE,
-    ChangeJson,
-    ConditionJson,
-    HistoryJson,
-    LastDeliveryJson,
-    LastSyncJson,
-    OrganizationJson,
-    ProtectedTeamJson,
-    ProvisioningJson,
-    SnapshotJson,
-    StatusJson,
-    TokenJson,
-)
-from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TeamID
-from buildkite_connector.model.provisioning import ChangeRecord, ProtectedTeam, ProvisioningRecord
-from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import (
-    HISTORY_LENGTH,
-    Condition,
-    ConnectorStatus,
-    DeliveryRecord,
-    HistoryEntry,
-    Phase,
-    SyncRecord,
-    TokenAccess,
-)
-from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.model.in_json import InJson
+from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
+
+LONGEST_TEXT = 1024
+MOST = 2**63 - 1
+"""What the API server's integers hold."""
+
+_SCALARS: Mapping[type, Mapping[str, str]] = {
+    bool: {"type": "boolean"},
+    int: {"type": "integer", "format": "int64"},
+    float: {"type": "number", "format": "double"},
+    datetime: {"type": "string", "format": "date-time"},
+}
+_TEXT = {"type": "string"}
 
 
 def status_to_json(status: ConnectorStatus) -> dict[str, Any]:
-    """What is written under `status`: times in whole seconds, messages bounded, without what is not known."""
-    access = status.token_access or TokenAccess()
-    token = TokenJson(
-        expires_at=status.token_expires_at,
-        missing_scopes=list(status.missing_scopes) or None,
-        administrator=access.administrator,
-        secret_teams=status.token_access and access.secret_teams,
-        secret_teams_before=access.secret_teams_before or None,
-    )
-    return StatusJson(
-        observed_generation=status.observed_generation,
-        phase=status.phase,
-        conditions=[_condition_to_json(each) for each in status.conditions],
-        organization=status.organization
-        and OrganizationJson(slug=status.organization.slug, name=status.organization.name, id=status.organization.id),
-        token=token if token != TokenJson() else None,
-        last_sync_time=status.last_sync_time,
-        last_successful_sync_time=status.last_successful_sync_time,
-        next_sync_time=status.next_sync_time,
-        consecutive_failures=status.consecutive_failures,
-        last_sync=status.last_sync and _sync_to_json(status.last_sync),
-        last_delivery=status.last_delivery and _delivery_to_json(status.last_delivery),
-        last_handled_sync_request=status.last_handled_sync_request,
-        provisioning=status.provisioning and _provisioning_to_json(status.provisioning),
-        history=[_entry_to_json(each) for each in status.history] or None,
-    ).model_dump(mode="json", by_alias=True, exclude_none=True)
+    """What is written under `status`: times in whole seconds, texts bounded, without what is not known."""
+    written: dict[str, Any] = _write(status)
+    return written
 
 
 def status_from_json(value: object) -> ConnectorStatus | None:
     """The status as far as it can be read; None when there is none. Never raises for what it finds."""
-    if not isinstance(value, Mapping) or not value:
-        return None
-    found = StatusJson.model_validate(value)
-    return ConnectorStatus(
-        observed_generation=found.observed_generation or 0,
-        phase=found.phase or Phase.PENDING,
-        conditions=tuple(_condition_from_json(each) for each in found.conditions or () if each),
-        organization=_organization_from_json(found.organization) if found.organization else None,
-        token_expires_at=found.token.expires_at if found.token else None,
-        missing_scopes=tuple(found.token.missing_scopes or () if found.token else ()),
-        token_access=_access_from_json(found.token) if found.token else None,
-        last_sync_time=found.last_sync_time,
-        last_successful_sync_time=found.last_successful_sync_time,
-        next_sync_time=found.next_sync_time,
-        consecutive_failures=found.consecutive_failures or 0,
-        last_sync=_sync_from_json(found.last_sync) if found.last_sync else None,
-        last_delivery=_delivery_from_json(found.last_delivery) if found.last_delivery else None,
-        last_handled_sync_request=found.last_handled_sync_request,
-        provisioning=_provisioning_from_json(found.provisioning) if found.provisioning else None,
-        history=tuple(_entry_from_json(each) for each in found.history or () if each)[:HISTORY_LENGTH],
-    )
+    found: ConnectorStatus | None = _read_object(ConnectorStatus, value) if value else None
+    return found and replace(found, history=found.history[:HISTORY_LENGTH])
+
+
+def status_schema() -> dict[str, Any]:
+    """The status in the subset of JSON Schema that the API server takes."""
+    return _schema(ConnectorStatus)
 
 
 def bounded_message(text: str) -> str:
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
-def _organization_from_json(found: OrganizationJson) -> Organization:
-    return Organization(found.id, OrganizationSlug(found.slug), found.name)
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A dataclass field. `type` is a dataclass, a scalar's type or, if `many`, that of a list's items.
+
+    `left_out` are the values that are not written. `extra` is added to the schema.
+    """
+
+    name: str
+    key: str
+    type: Any
+    many: bool
+    required: bool
+    left_out: tuple[Any, ...]
+    inline: bool
+    extra: Mapping[str, Any]
 
 
-def _access_from_json(found: TokenJson) -> TokenAccess | None:
-    if found.secret_teams is None:
-        return None
-    return TokenAccess(found.administrator, found.secret_teams, found.secret_teams_before or 0)
-
-
-def _condition_to_json(condition: Condition) -> ConditionJson:
-    return ConditionJson(
-        type=condition.type,
-        status=condition.status,
-        reason=condition.reason,
-        message=bounded_message(condition.message),
-        observed_generation=condition.observed_generation,
-        last_transition_time=condition.last_transition_time,
-    )
-
-
-def _condition_from_json(found: ConditionJson) -> Condition:
-    return Condition(
-        found.type,
-        found.status,
-        found.reason,
-        found.message,
-        found.observed_generation or 0,
-        found.last_transition_time,
-    )
-
-
-def _sync_to_json(record: SyncRecord) -> LastSyncJson:
-    return LastSyncJson(
-        id=record.id,
-        trigger=record.trigger,
-        started_at=record.started_at,
-        finished_at=record.finished_at,
-        accounts=record.counts.accounts,
-        teams=record.counts.teams,
-        memberships=record.counts.memberships,
-        requests=record.requests,
-        throttled_seconds=round(record.throttled_seconds, 1),
-        snapshot=SnapshotJson(sha256=record.snapshot_sha256, bytes=record.snapshot_bytes),
-    )
-
-
-def _sync_from_json(found: LastSyncJson) -> SyncRecord:
-    return SyncRecord(
-        SyncID(found.id),
-        found.trigger,
-        found.started_at,
-        found.finished_at,
-        found.to_counts(),
-        found.requests,
-        found.throttled_seconds,
-        found.snapshot.sha256,
-        found.snapshot.bytes,
-    )
-
-
-def _delivery_to_json(record: DeliveryRecord) -> LastDeliveryJson:
-    return LastDeliveryJson(
-        time=record.time,
-        task_id=record.task_id,
-        sync_id=record.sync_id,
-        sha256=record.sha256,
-        bytes=record.bytes,
-        engine_asked=record.engine_asked or None,
-        accounts=record.counts.accounts,
-        teams=record.counts.teams,
-        memberships=record.counts.memberships,
-    )
-
-
-def _delivery_from_json(found: LastDeliveryJson) -> DeliveryRecord:
-    return DeliveryRecord(
-        found.time,
-        TaskID(found.task_id),
-        SyncID(found.sync_id),
-        found.sha256,
-        found.bytes,
-        found.to_counts(),
-        found.engine_asked or "",
-    )
-
-
-def _entry_to_json(entry: HistoryEntry) -> HistoryJson:
-    counts = entry.counts
-    return HistoryJson(
-        id=entry.id,
-        trigger=entry.trigger,
-        started_at=entry.started_at,
-        finished_at=entry.finished_at,
-        succeeded=entry.succeeded,
-        reason=entry.reason,
-        accounts=counts and counts.accounts,
-        teams=counts and counts.teams,
-        memberships=counts and counts.memberships,
-    )
-
-
-def _entry_from_json(found: HistoryJson) -> HistoryEntry:
-    known = found.accounts is not None and found.teams is not None and found.memberships is not None
-    return HistoryEntry(
-        SyncID(found.id),
-        found.trigger,
-        found.started_at,
-        found.finished_at,
-        found.succeeded,
-        found.reason,
-        Counts(found.accounts or 0, found.teams or 0, found.memberships or 0) if known else None,
-    )
-
-
-def _provisioning_to_json(record: ProvisioningRecord) -> ProvisioningJson:
-    last = record.last_change
-    return ProvisioningJson(
-        granted=record.granted,
-        revoked=record.revoked,
-        refused=record.refused,
-        last_change=last
-        and ChangeJson(
-            time=last.time,
-            action=last.action,
-            team=last.team,
-            role=last.role,
-            user=last.user,
-            task_id=last.task_id,
-            result=last.result,
-            reason=bounded_message(last.reason) or None,
-        ),
-        protected_teams=[
-            ProtectedTeamJson(slug=each.slug, id=each.team, slug_now=each.slug_now or None) for each in record.protected
-        ]
-        or None,
-    )
-
-
-def _provisioning_from_json(found: ProvisioningJson) -> ProvisioningRecord:
-    """What waited for its event in another process was that process's."""
-    change, last = None, found.last_change
-    if last is not None:
-        change = ChangeRecord(
-            0,
-            last.time,
-            last.action,
-            last.team,
-            last.role,
-            last.user,
-            TaskID(last.task_id),
-            last.result,
-            last.reason or "",
+@cache
+def _fields(kind: type) -> tuple[_Field, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for each in fields(kind):
+        hint = hints[each.name]
+        notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
+        if InJson.NEVER in notes:
+            continue
+        extra: dict[str, Any] = {}
+        for note in notes:
+            extra |= {"description": note} if isinstance(note, str) else note if isinstance(note, Mapping) else {}
+        bare, may_be_none = _bare(hint)
+        many = get_origin(bare) is tuple
+        required = each.default is each.default_factory is MISSING and not may_be_none
+        left_out: tuple[Any, ...] = (None,) if may_be_none else (0,) if InJson.NOT_ZERO in notes else ("", [], {})
+        found.append(
+            _Field(
+                each.name,
+                _key(each.name),
+                _bare(get_args(bare)[0])[0] if many else bare,
+                many,
+                required,
+                () if required else left_out,
+                InJson.INLINE in notes,
+                extra,
+            )
         )
-    protected = tuple(
-        ProtectedTeam(each.slug, TeamID(each.id), each.slug_now or "") for each in found.protected_teams or () if each
-    )
-    return ProvisioningRecord(found.granted, found.revoked, found.refused, change, protected=protected)
+    return tuple(found)
+
+
+def _key(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join("ID" if each == "id" else each.capitalize() for each in rest)
+
+
+def _bare(hint: Any) -> tuple[Any, bool]:
+    """The type without Annotated, NewType and None, and whether it may be None."""
+    if get_origin(hint) is Annotated:
+        return _bare(hint.__origin__)
+    if isinstance(hint, NewType):
+        return _bare(hint.__supertype__)
+    if get_origin(hint) in {Union, UnionType}:
+        [only] = [each for each in get_args(hint) if each is not type(None)]
+        return _bare(only)[0], True
+    return hint, False
+
+
+def _write(value: Any) -> Any:
+    if is_dataclass(value):
+        written: dict[str, Any] = {}
+        for each in _fields(type(value)):  # type: ignore[arg-type]  # an instance's, not a class
+            part = _write(getattr(value, each.name))
+            if each.inline:
+                written |= part or {}
+            elif part not in each.left_out:
+                written[each.key] = part
+        return written
+    if isinstance(value, tuple):
+        return [_write(each) for each in value]
+    if isinstance(value, datetime):
+        return f"{_whole_seconds(value).replace(tzinfo=None).isoformat()}Z"
+    if isinstance(value, float):
+        return round(value, 1)
+    return bounded_message(str(value)) if isinstance(value, str) else value
+
+
+def _read_object(kind: Any, value: object) -> Any:
+    """None where it is no object, or lacks something that is required."""
+    if not isinstance(value, Mapping):
+        return None
+    known = {}
+    for each in _fields(kind):
+        part = value if each.inline else value.get(each.key)
+        read = _read_list(each.type, part) if each.many else _read(each.type, part)
+        if read is not None or None in each.left_out:
+            known[each.name] = read
+        elif each.required:
+            return None
+    return kind(**known)
+
+
+def _read_list(kind: type, value: object) -> tuple[Any, ...] | None:
+    """The items that can be read."""
+    if not isinstance(value, list):
+        return None
+    return tuple(read for each in value if (read := _read(kind, each)) is not None)
+
+
+def _read(kind: type, value: Any) -> Any:
+    """None where it cannot be read."""
+    if is_dataclass(kind):
+        return _read_object(kind, value)
+    try:
+        if kind is datetime:
+            return _whole_seconds(datetime.fromisoformat(value)) if isinstance(value, str) else None
+        if kind is bool:
+            return value if isinstance(value, bool) else None
+        if kind is int or kind is float:
+            known = isinstance(value, (int, kind)) and not isinstance(value, bool)
+            return kind(value) if known and 0 <= value <= MOST else None  # nor NaN
+        return kind(bounded_message(value)) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _whole_seconds(time: datetime) -> datetime:
+    """In UTC. Raises ValueError without a time zone, OverflowError where UTC has no such time."""
+    if time.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return time.astimezone(UTC).replace(microsecond=0)
+
+
+def _schema(kind: type) -> dict[str, Any]:
+    if not is_dataclass(kind):
+        return dict(_SCALARS.get(kind, _TEXT))
+    required: list[str] = []
+    properties: dict[str, Any] = {}
+    for each in sorted(_fields(kind), key=lambda each: not (each.inline and each.required)):
+        node = _schema(each.type)
+        if each.inline:
+            required += node["required"] if each.required else []
+            properties |= {key: {**part, **each.extra.get(key, {})} for key, part in node["properties"].items()}
+            continue
+        required += [each.key] if each.required else []
+        if each.many:
+            node = {"type": "array", "items": node}
+        ordered = {"description": None, **node, **each.extra}
+        properties[each.key] = {name: part for name, part in ordered.items() if part is not None}
+    summary = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+    needed = {"required": required} if required else {}
+    return {"description": summary, "type": "object", **needed, "properties": properties}

@@ -1,16 +1,15 @@
 """Rules of the resource, written once and checked twice: by the API server as CEL, by the operator when it reads.
 
-The operator checks again because the definition in a cluster may be older than the operator.
+The operator checks again because the CRD in a cluster may be older than the operator.
 Every sentence names its field, as `kubectl apply` prints it to a person.
 """
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -20,121 +19,105 @@ from buildkite_connector.model.duration import parse_duration
 SLUG_PATTERN = "[a-z0-9]([a-z0-9_-]*[a-z0-9])?"
 """The slug of a Buildkite organization, wherever it comes from: it becomes part of an address."""
 
-CEL_RULES = "x-kubernetes-validations"
-
 _DURATION = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
 """Few enough digits that CEL's duration() cannot overflow: in CEL an error hides a rule's sentence."""
 
 
-class SpecPart(BaseModel):
-    """The spec, or a part of it."""
-
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore", strict=True)
+_CEL = "x-kubernetes-validations"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One CEL expression over `self`, and what to tell when it is false.
+    """A condition as a CEL expression over `self` and as a Python function, and what to say where it does not hold.
 
-    `path` is the field to blame, from `self` on, where that is not `self`.
+    As an annotation it is checked by pydantic after the type, and stands in the schema. `path` is the field to blame,
+    from `self` on, where that is not `self`.
     """
 
     expression: str
     sentence: str
+    holds: Callable[[Any], bool]
     path: str = ""
 
-    def to_json(self) -> dict[str, str]:
-        path = {"fieldPath": self.path} if self.path else {}
-        return {"rule": self.expression, "message": self.sentence, **path}
-
-
-def cel(*rules: Rule) -> dict[str, Any]:
-    """The part of a JSON schema that carries the rules."""
-    return {CEL_RULES: [rule.to_json() for rule in rules]}
-
-
-class _Checked(ABC):
-    """What pydantic calls on an annotation: `check` after the type, `rules` into the schema."""
-
-    @abstractmethod
     def check(self, value: Any) -> Any:
-        """The value as it is. Raises ValueError when it breaks a rule."""
-
-    @abstractmethod
-    def rules(self) -> tuple[Rule, ...]:
-        """The same for the API server."""
+        """The value as it is. Raises ValueError with the sentence."""
+        if not self.holds(value):
+            raise ValueError(self.sentence)
+        return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         flat = handler(schema)
-        return {**flat, CEL_RULES: [*flat.get(CEL_RULES, ()), *cel(*self.rules())[CEL_RULES]]}
+        return {**flat, _CEL: [*flat.get(_CEL, ()), *cel(self)[_CEL]]}
 
 
-@dataclass(frozen=True)
-class Pattern(_Checked):
-    """A string's form: `pattern` matches the whole of it, in RE2's and Python's common dialect."""
-
-    pattern: str
-    sentence: str
-
-    def check(self, value: str) -> str:
-        if re.fullmatch(self.pattern, value) is None:
-            raise ValueError(self.sentence)
-        return value
-
-    def rules(self) -> tuple[Rule, ...]:
-        return (Rule(f"self.matches(r'^({self.pattern})$')", self.sentence),)
+def cel(*rules: Rule) -> dict[str, Any]:
+    """The part of a JSON schema that carries the rules."""
+    return {
+        _CEL: [
+            {"rule": rule.expression, "message": rule.sentence, **({"fieldPath": rule.path} if rule.path else {})}
+            for rule in rules
+        ]
+    }
 
 
-@dataclass(frozen=True)
-class DurationWithin(_Checked):
-    """A duration in Go's notation, from `shortest` to `longest` inclusive."""
+class SpecPart(BaseModel):
+    """The spec, or a part of it. `RULES` are about several of its fields."""
 
-    field: str
-    shortest: str
-    longest: str
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore", strict=True)
+    RULES: ClassVar[tuple[Rule, ...]] = ()
 
-    def check(self, value: str) -> str:
-        try:
-            seconds = parse_duration(value)
-        except ValueError:
-            raise ValueError(self._form.sentence) from None
-        if not parse_duration(self.shortest) <= seconds <= parse_duration(self.longest):
-            raise ValueError(self._range.sentence)
-        return value
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for rule in self.RULES:
+            rule.check(self)
+        return self
 
-    def rules(self) -> tuple[Rule, ...]:
-        return (self._form, self._range)
-
-    @property
-    def _form(self) -> Rule:
-        return Rule(
-            f"self != '' && self.matches('^{_DURATION}$')",
-            f"{self.field} is not a duration: write hours, minutes and seconds such as 1h30m.",
-        )
-
-    @property
-    def _range(self) -> Rule:
-        return Rule(
-            f"self == '' || !self.matches('^{_DURATION}$') ||"
-            f" (duration(self) >= duration('{self.shortest}') && duration(self) <= duration('{self.longest}'))",
-            f"{self.field} must be at least {self.shortest} and at most {self.longest}.",
-        )
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
+        if cls.RULES:
+            handler.resolve_ref_schema(found).update(cel(*cls.RULES))
+        return found
 
 
-@dataclass(frozen=True)
-class Constraint(_Checked):
-    """Any other rule: the same condition as CEL and as Python."""
+def matches(pattern: str, sentence: str) -> Rule:
+    """The whole string matches `pattern`, in RE2's and Python's common dialect."""
+    return Rule(f"self.matches(r'^({pattern})$')", sentence, lambda value: re.fullmatch(pattern, value) is not None)
 
-    rule: Rule
-    holds: Callable[[Any], bool]
 
-    def check(self, value: Any) -> Any:
-        if not self.holds(value):
-            raise ValueError(self.rule.sentence)
-        return value
+def each_once(sentence: str) -> Rule:
+    """No item of the list repeats."""
+    return Rule(
+        "self.all(each, self.exists_one(other, other == each))", sentence, lambda items: len(set(items)) == len(items)
+    )
 
-    def rules(self) -> tuple[Rule, ...]:
-        return (self.rule,)
+
+def is_duration(field: str) -> Rule:
+    """A duration in Go's notation."""
+    return Rule(
+        f"self != '' && self.matches('^{_DURATION}$')",
+        f"{field} is not a duration: write hours, minutes and seconds such as 1h30m.",
+        _is_duration,
+    )
+
+
+def within(field: str, shortest: str, longest: str) -> Rule:
+    """A duration that is not shorter and not longer than these."""
+    least, most = parse_duration(shortest), parse_duration(longest)
+    return Rule(
+        f"self == '' || !self.matches('^{_DURATION}$') ||"
+        f" (duration(self) >= duration('{shortest}') && duration(self) <= duration('{longest}'))",
+        f"{field} must be at least {shortest} and at most {longest}.",
+        lambda value: least <= parse_duration(value) <= most,
+    )
+
+
+def _is_duration(value: str) -> bool:
+    try:
+        parse_duration(value)
+    except ValueError:
+        return False
+    return True

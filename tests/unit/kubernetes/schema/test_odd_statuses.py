@@ -11,15 +11,14 @@ from prometheus_client import generate_latest
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.decisions import decide, wake_at
+from buildkite_connector.connector.decisions import next_look
 from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.connector.status_hold import hold_status
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
 from buildkite_connector.telemetry.gauges import Report, StatusCollector
-from fakes.connector_states import DOWN, START, after, checked, greeted, restored, running, waits
-from unit.kubernetes.schema.test_status_schema import FULL
+from fakes.connector_states import DOWN, SHARE, START, after, checked, due, greeted, restored, running
+from unit.kubernetes.schema.test_status_json import FULL
 
 ODD: list[Any] = [
     *(None, True, "", "x", [], {}, [{}]),
@@ -36,7 +35,7 @@ PATHS = (
     *("lastSyncTime", "lastSuccessfulSyncTime", "nextSyncTime", "consecutiveFailures"),
     *(f"lastSync.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "accounts", "teams", "memberships")),
     *("lastSync.requests", "lastSync.throttledSeconds", "lastSync.snapshot.sha256", "lastSync.snapshot.bytes"),
-    *(f"lastDelivery.{name}" for name in ("time", "taskID", "syncID", "sha256", "bytes", "engineAsked")),
+    *(f"lastDelivery.{name}" for name in ("time", "taskID", "syncID", "sha256", "bytes")),
     *(f"lastDelivery.{name}" for name in ("accounts", "teams", "memberships")),
     *("lastHandledSyncRequest", "provisioning.granted", "provisioning.lastChange.time"),
     *(f"history.0.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "succeeded", "reason", "accounts")),
@@ -61,9 +60,9 @@ def live_with(found: ConnectorStatus) -> None:
     for seconds, step in enumerate((_nothing, checked, greeted, _failing)):
         now = after(seconds)
         state = step(state)
-        decide(state, now)
-        wake_at(state, now)
-        hold_status(state, now)
+        due(state, now)
+        next_look(state, now)
+        assert now.monotonic >= state.status_held_until
         before, told = told, derive_status(state, now)
         draft_events(before, told)
         json.dumps(status_to_json(told), allow_nan=False).encode()
@@ -78,7 +77,8 @@ def _nothing(state: ConnectorState) -> ConnectorState:
 
 
 def _failing(state: ConnectorState) -> ConnectorState:
-    return transitions.sync_failed(running(state, after(2)), DOWN, after(3), waits())
+    state = running(state, after(2))
+    return state if state.sync is None else transitions.sync_failed(state, state.sync, DOWN, after(3), SHARE)
 
 
 @pytest.mark.parametrize("path", PATHS)

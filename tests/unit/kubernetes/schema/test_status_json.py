@@ -1,6 +1,7 @@
 """The status both ways: what is written reads back, and whatever is there never breaks the reading."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,11 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.kubernetes.schema.status import LONGEST_MESSAGE
-from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
-from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, Role
+from buildkite_connector.kubernetes.schema.status_json import LONGEST_TEXT, status_from_json, status_to_json
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Reason
-from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, ProvisioningRecord
+from buildkite_connector.model.provisioning import (
+    ChangeAction,
+    ChangeRecord,
+    ChangeResult,
+    ProtectedTeam,
+    ProvisioningRecord,
+)
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
     Condition,
@@ -22,46 +28,47 @@ from buildkite_connector.model.status import (
     DeliveryRecord,
     HistoryEntry,
     Phase,
+    SnapshotFile,
     SyncRecord,
+    TokenAccess,
+    TokenStatus,
     Trigger,
 )
 from buildkite_connector.model.tasks import TaskID
 
 T0 = datetime(2026, 3, 2, 9, 0, 0, tzinfo=UTC)
+CHANGE = ChangeRecord(
+    T0,
+    ChangeAction.GRANT,
+    "Platform",
+    Role.MAINTAINER,
+    "Ada Lovelace",
+    TaskID("t2"),
+    ChangeResult.REFUSED,
+    "The team platform is protected.",
+)
 FULL = ConnectorStatus(
     observed_generation=4,
     phase=Phase.CONNECTED,
-    conditions=(Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 4, T0),),
+    conditions=(
+        Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "12 accounts.", 4, last_transition_time=T0),
+    ),
     organization=Organization("o-1", OrganizationSlug("acme-inc"), "Acme-Inc"),
-    token_expires_at=datetime(2027, 1, 1, tzinfo=UTC),
-    missing_scopes=("read_teams",),
+    token=TokenStatus(datetime(2027, 1, 1, tzinfo=UTC), ("read_teams",)),
     last_sync_time=T0,
     last_successful_sync_time=T0,
     next_sync_time=T0 + timedelta(hours=1),
     consecutive_failures=0,
-    last_sync=SyncRecord(SyncID("s1"), Trigger.REQUEST, T0, T0, Counts(12, 5, 30), 8, 1.5, "ab" * 32, 4096),
-    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30), "pebble"),
+    last_sync=SyncRecord(
+        SyncID("s1"), Trigger.REQUEST, T0, T0, Counts(12, 5, 30), 8, 1.5, SnapshotFile("ab" * 32, 4096)
+    ),
+    last_delivery=DeliveryRecord(T0, TaskID("t1"), SyncID("s1"), "ab" * 32, 4096, Counts(12, 5, 30)),
     last_handled_sync_request="now",
     history=(
         HistoryEntry(SyncID("s1"), Trigger.REQUEST, T0, T0, True, Reason.SYNC_SUCCEEDED, Counts(12, 5, 30)),
         HistoryEntry(SyncID("s0"), Trigger.SCHEDULE, T0, T0, False, Reason.BUILDKITE_UNREACHABLE),
     ),
-    provisioning=ProvisioningRecord(
-        3,
-        1,
-        2,
-        ChangeRecord(
-            0,
-            T0,
-            ChangeAction.GRANT,
-            "Platform",
-            Role.MAINTAINER,
-            "Ada Lovelace",
-            TaskID("t2"),
-            ChangeResult.REFUSED,
-            "The team platform is protected.",
-        ),
-    ),
+    provisioning=ProvisioningRecord(3, 1, 2, CHANGE),
 )
 
 
@@ -103,7 +110,6 @@ def test_the_json_is_that_of_the_design() -> None:
             "syncID": "s1",
             "sha256": "ab" * 32,
             "bytes": 4096,
-            "engineAsked": "pebble",
             "accounts": 12,
             "teams": 5,
             "memberships": 30,
@@ -154,7 +160,7 @@ def test_a_full_status_reads_back_equal() -> None:
 
 def test_an_empty_status_is_written_without_what_is_not_known() -> None:
     written = status_to_json(ConnectorStatus())
-    assert written == {"observedGeneration": 0, "phase": "Pending", "conditions": [], "consecutiveFailures": 0}
+    assert written == {"observedGeneration": 0, "phase": "Pending", "consecutiveFailures": 0}
     assert status_from_json(written) == ConnectorStatus()
 
 
@@ -168,11 +174,53 @@ def test_times_are_whole_seconds_in_utc() -> None:
     assert status_to_json(ConnectorStatus(next_sync_time=time))["nextSyncTime"] == "2026-03-02T10:30:15Z"
 
 
-def test_a_long_message_is_cut() -> None:
-    condition = Condition(ConditionType.READY, ConditionStatus.FALSE, Reason.INTERNAL_ERROR, "x" * 5000, 1, T0)
-    message = status_to_json(ConnectorStatus(conditions=(condition,)))["conditions"][0]["message"]
-    assert len(message) == LONGEST_MESSAGE
-    assert message.endswith("x…")
+def test_a_long_text_is_cut() -> None:
+    condition = Condition(
+        ConditionType.READY, ConditionStatus.FALSE, Reason.INTERNAL_ERROR, "x" * 5000, 1, last_transition_time=T0
+    )
+    refused = replace(CHANGE, reason="x" * 5000)
+    written = status_to_json(
+        ConnectorStatus(conditions=(condition,), provisioning=ProvisioningRecord(0, 0, 1, refused))
+    )
+    for text in (written["conditions"][0]["message"], written["provisioning"]["lastChange"]["reason"]):
+        assert len(text) == LONGEST_TEXT
+        assert text.endswith("x…")
+
+
+def test_changes_that_wait_for_their_events_are_not_in_the_status() -> None:
+    reported = ProvisioningRecord(1, 2, 0, CHANGE)
+    waiting = replace(reported, last_change=replace(CHANGE, number=7), recent=(CHANGE, CHANGE))
+    assert status_to_json(ConnectorStatus(provisioning=waiting)) == status_to_json(
+        ConnectorStatus(provisioning=reported)
+    )
+
+
+def test_seconds_have_one_decimal_and_what_was_not_lost_is_left_out() -> None:
+    assert FULL.last_sync is not None
+    status = replace(
+        FULL, last_sync=replace(FULL.last_sync, throttled_seconds=1.26), token=TokenStatus(access=TokenAccess(False, 0))
+    )
+    written = status_to_json(status)
+    assert written["lastSync"]["throttledSeconds"] == 1.3
+    assert written["token"] == {"administrator": False, "secretTeams": 0}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"observedGeneration": True}, ConnectorStatus()),
+        ({"consecutiveFailures": 1.5}, ConnectorStatus()),
+        ({"nextSyncTime": "2026-03-02T09:00:00"}, ConnectorStatus()),
+        ({"nextSyncTime": "2026-03-02T10:00:00.9+01:00"}, ConnectorStatus(next_sync_time=T0)),
+        (
+            {"lastHandledSyncRequest": "x" * 5000},
+            ConnectorStatus(last_handled_sync_request=f"{'x' * (LONGEST_TEXT - 1)}…"),
+        ),
+        ({"token": {"missingScopes": ["a", 7]}}, ConnectorStatus(token=TokenStatus(missing_scopes=("a",)))),
+    ],
+)
+def test_what_cannot_be_is_not_read(written: dict[str, Any], read: ConnectorStatus) -> None:
+    assert status_from_json(written) == read
 
 
 def test_conditions_and_reasons_of_others_are_passed_over_one_by_one() -> None:
@@ -204,6 +252,7 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
 _TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 _COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
 _TEXT = st.text(max_size=60)
+_AMOUNTS = st.integers(0, 2**53)
 _STATUSES = st.builds(
     ConnectorStatus,
     observed_generation=st.integers(0, 2**53),
@@ -216,13 +265,17 @@ _STATUSES = st.builds(
             st.sampled_from(Reason),
             _TEXT,
             st.integers(0, 2**53),
-            _TIMES,
+            last_transition_time=_TIMES,
         ),
         unique_by=lambda condition: condition.type,
     ).map(tuple),
     organization=st.none() | st.builds(Organization, _TEXT, _TEXT.map(OrganizationSlug), _TEXT),
-    token_expires_at=st.none() | _TIMES,
-    missing_scopes=st.lists(_TEXT, max_size=3).map(tuple),
+    token=st.builds(
+        TokenStatus,
+        st.none() | _TIMES,
+        st.lists(_TEXT, max_size=3).map(tuple),
+        st.none() | st.builds(TokenAccess, st.none() | st.booleans(), _AMOUNTS, _AMOUNTS),
+    ),
     last_sync_time=st.none() | _TIMES,
     next_sync_time=st.none() | _TIMES,
     consecutive_failures=st.integers(0, 1000),
@@ -236,12 +289,31 @@ _STATUSES = st.builds(
         _COUNTS,
         st.integers(0, 10**6),
         st.integers(0, 10**5).map(lambda tenths: tenths / 10),
-        _TEXT,
-        st.integers(0, 2**53),
+        st.builds(SnapshotFile, _TEXT, _AMOUNTS),
     ),
     last_delivery=st.none()
     | st.builds(DeliveryRecord, _TIMES, _TEXT.map(TaskID), _TEXT.map(SyncID), _TEXT, st.integers(0, 2**53), _COUNTS),
     last_handled_sync_request=st.none() | _TEXT,
+    provisioning=st.none()
+    | st.builds(
+        ProvisioningRecord,
+        _AMOUNTS,
+        _AMOUNTS,
+        _AMOUNTS,
+        st.none()
+        | st.builds(
+            ChangeRecord,
+            _TIMES,
+            st.sampled_from(ChangeAction),
+            _TEXT,
+            st.sampled_from(Role),
+            _TEXT,
+            _TEXT.map(TaskID),
+            st.sampled_from(ChangeResult),
+            _TEXT,
+        ),
+        protected_teams=st.lists(st.builds(ProtectedTeam, _TEXT, _TEXT.map(TeamID), _TEXT), max_size=2).map(tuple),
+    ),
     history=st.lists(
         st.builds(
             HistoryEntry,

@@ -8,8 +8,8 @@ import pytest
 
 from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.membership_decisions import OFF
-from buildkite_connector.tasks.poller import MOST_TASKS, MOST_WAITING, SHORTEST_POLL, SHORTEST_POLL_IN_BATCH
+from buildkite_connector.tasks.outcomes import OFF
+from buildkite_connector.tasks.session import MOST_TASKS, MOST_WAITING, SHORTEST_POLL, SHORTEST_POLL_IN_BATCH
 from fakes.log_lines import lines
 from fakes.membership_api import LOST
 from fakes.task_ports import Changes, Session, seconds
