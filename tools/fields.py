@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildkite_connector.kubernetes.schema import GROUP, KIND, VERSION
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND, VERSION
 
 PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
 HEAD = f"""\

@@ -1,4 +1,4 @@
-"""Makes docs/reasons.md from the texts of model/reason.py; `--check` only tells whether it is current."""
+"""Makes docs/reasons.md from the texts of model/failure.py; `--check` only tells whether it is current."""
 
 import ast
 import sys
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "operator" / "buildkite_connector" / "model" / "reason.py"
+SOURCE = ROOT / "operator" / "buildkite_connector" / "model" / "failure.py"
 PAGE = ROOT / "docs" / "reasons.md"
 HEAD = """\
 # Every reason, and what to do
@@ -31,7 +31,7 @@ class Explained:
 def explained(source: str) -> Iterator[Explained]:
     """The reasons of the class, in their order. ValueError for one without the two paragraphs."""
     lines = source.splitlines()
-    [reasons] = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    [reasons] = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Reason"]
     for value, text in zip(reasons.body, [*reasons.body[1:], ast.Pass()], strict=True):
         if not isinstance(value, ast.Assign):
             continue

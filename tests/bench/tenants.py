@@ -18,7 +18,7 @@ from bench.fleet.measurement import use_of
 from bench.machine import Bystanders, Machine
 from bench.promises import MB, ConditionValue
 from bench.report import markdown_table
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND, SYNC_REQUESTED_AT
 from harness.kubernetes_apis import Manifest, double_api
 from harness.rig import OperatorProcess, Rig
 from simulators.buildkite.api import Token, User

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
 from harness.control_plane import ControlPlane
 from harness.helm_release import NO_PODS, Release, released_in
 from harness.kubernetes_apis import real_api

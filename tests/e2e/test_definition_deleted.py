@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
+from buildkite_connector.kubernetes.schema import GROUP, PLURAL
 from buildkite_connector.kubernetes.schema.crd import to_yaml
-from buildkite_connector.kubernetes.schema.names import GROUP, PLURAL
 from harness.cluster import Cluster
 from harness.control_plane import ControlPlane, find_assets, missing_assets
 from harness.helm_release import Release, released

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from buildkite_connector.kubernetes.schema.names import FIELD_MANAGER, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import FIELD_MANAGER, SYNC_REQUESTED_AT
 from fakes.connector_objects import OBSERVED, Observed
 from harness.cluster import Cluster, KubectlError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from buildkite_connector.kubernetes.schema.names import SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import SYNC_REQUESTED_AT
 from harness.cluster import Cluster
 from harness.helm_release import Release
 from harness.kubernetes_apis import Manifest, real_api

@@ -18,9 +18,8 @@ from buildkite_connector.buildkite import (
     open_buildkite,
 )
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.model.directory import Collection, Directory
+from buildkite_connector.model.directory import FULL_SCOPE, Collection, Directory
 from buildkite_connector.model.jitter import Jitter
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect

@@ -18,13 +18,14 @@ from buildkite_connector.model.directory import (
     Membership,
     Organization,
     OrganizationSlug,
+    ResourceKind,
     Role,
+    SyncScope,
     Team,
     TeamID,
     TokenFacts,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID, snapshot_unreadable
 from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice
 from buildkite_connector.model.status import ConnectorStatus

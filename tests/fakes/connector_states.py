@@ -7,9 +7,8 @@ from pathlib import Path
 from buildkite_connector.connector import decisions, transitions
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SnapshotRequest, claimed_identity
 from buildkite_connector.connector.transitions import CheckResult, SyncResult
-from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, SyncScope, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, SnapshotFile, SyncRecord

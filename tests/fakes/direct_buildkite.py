@@ -15,7 +15,7 @@ from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings
 from buildkite_connector.buildkite.errors import Call, from_payload, from_status
 from buildkite_connector.buildkite.payload import PayloadError
 from buildkite_connector.buildkite.sender import RequestSender
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from simulators.buildkite import api
 from simulators.buildkite.fault_rules import Faults
 from simulators.buildkite.faults import Change, Edit

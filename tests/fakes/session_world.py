@@ -19,9 +19,9 @@ from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.ports import BuildkiteClients
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.slots import Slots
 from fakes.c1_world import HOST_ID, settings_for

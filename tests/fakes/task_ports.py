@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildkite_connector.model.directory import Counts, OrganizationSlug, TeamID
+from buildkite_connector.model.directory import Counts, OrganizationSlug, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.observer import Fact, Observer, Operation, Work
-from buildkite_connector.model.provisioning import ChangeResult, Provisioning
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.ports import ChangeGrounds, SessionPorts
 from buildkite_connector.tasks.session import MOST_TASKS, C1Session

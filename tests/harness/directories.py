@@ -9,11 +9,12 @@ from buildkite_connector.model.directory import (
     Membership,
     Organization,
     OrganizationSlug,
+    ResourceKind,
     Role,
+    SyncScope,
     Team,
     TeamID,
 )
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 
 anything = st.text(st.characters(exclude_categories=()), max_size=40)
 long = st.builds(lambda text, times: text * times, anything, st.integers(1, 200))

@@ -16,7 +16,7 @@ from kubernetes.aio import watch as watching
 from kubernetes.aio.client import ApiClient, ApiException, Configuration, CustomObjectsApi
 from kubernetes.aio.config import load_kube_config
 
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema import GROUP, KIND, PLURAL, VERSION
 from harness.cluster import Cluster
 from harness.control_plane import ControlPlane
 from harness.definition import definition

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import trustme
 
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema import GROUP, KIND, PLURAL, VERSION
 from harness.forked_command import fork_command, start_command
 from harness.kubernetes_apis import DoubleApi, Kubernetes, Manifest, RealApi, double_api, real_api
 from simulators.buildkite.api import Token

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.c1z.archive import unpack
-from buildkite_connector.kubernetes.schema.names import SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import SYNC_REQUESTED_AT
 from buildkite_connector.model.tasks import Code
 from harness.organization import ACME_REFERENCE
 from harness.rig import condition

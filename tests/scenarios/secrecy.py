@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from buildkite_connector.model.untrusted_text import SHORTEST_PIECE
+from buildkite_connector.model.redactor import SHORTEST_PIECE
 from harness.rig import Rig
 from scenarios.tenant import Tenant
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from harness.kubernetes_apis import Manifest
 from harness.rig import PATIENCE, Rig
 from simulators.buildkite.api import BASE_PATH, WRITING_SCOPES, Token, User

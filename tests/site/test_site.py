@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import docs_site
-from buildkite_connector.model.reason import Reason
+from buildkite_connector.model.failure import Reason
 
 BUILT = docs_site.ROOT / "build" / "site"
 LOADED = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)="([^"]+)"')

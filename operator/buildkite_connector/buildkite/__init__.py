@@ -25,7 +25,7 @@ from buildkite_connector.buildkite.sender import RequestSender, reach  # noqa: E
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Patience, Timeouts  # noqa: E402
 from buildkite_connector.model.jitter import Jitter  # noqa: E402
 from buildkite_connector.model.observer import SILENT, Observer  # noqa: E402
-from buildkite_connector.model.untrusted_text import Redactor  # noqa: E402
+from buildkite_connector.model.redactor import Redactor  # noqa: E402
 from buildkite_connector.network import Network  # noqa: E402
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter  # noqa: E402
 from buildkite_connector.timing.slots import Slot  # noqa: E402

@@ -16,6 +16,7 @@ from buildkite_connector.buildkite.pagination import Told, read_links
 from buildkite_connector.buildkite.sender import RequestSender
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.directory import (
+    WRITE_SCOPE,
     Account,
     AccountID,
     Membership,
@@ -27,9 +28,8 @@ from buildkite_connector.model.directory import (
     canonical_id,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import WRITE_SCOPE
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.sync.preflight import NEW_TOKEN

@@ -16,7 +16,7 @@ from buildkite_connector.buildkite.body import OBJECT_LIMIT, BodyRefused
 from buildkite_connector.buildkite.pagination import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy, connection_errors
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.server_time import clock_error, retry_after, server_time, wrong_clock

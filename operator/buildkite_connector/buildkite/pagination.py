@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 LONGEST_ADDRESS = 200
 """Characters of a link's scheme and host that an error shows."""

@@ -36,7 +36,7 @@ from buildkite_connector.model.directory import (
     TeamID,
     TokenFacts,
 )
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 T = TypeVar("T")
 

@@ -26,11 +26,11 @@ from buildkite_connector.buildkite.errors import (
 )
 from buildkite_connector.buildkite.rate_limit import Lane, Permit, RequestQueue, WindowReadings, read_windows
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Timeouts
-from buildkite_connector.model.credential_forms import Credential, mistake, token_hint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.spec import Credential, mistake, token_hint
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import server_time
 from buildkite_connector.timing.slots import Slot

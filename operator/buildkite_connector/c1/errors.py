@@ -7,7 +7,7 @@ import grpc
 
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy, connection_errors
 
 ROTATE = (

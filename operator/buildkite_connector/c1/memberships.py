@@ -10,11 +10,10 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID, canonical_id
-from buildkite_connector.model.provisioning import LONGEST_NAME, entitlement_id, grant_id
-from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskID
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.directory import AccountID, Membership, ResourceKind, Role, TeamID, canonical_id
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.status import LONGEST_NAME
+from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskID, entitlement_id, grant_id
 from buildkite_connector.proto import baton_pb2
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,

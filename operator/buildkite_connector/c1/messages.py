@@ -8,8 +8,9 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from buildkite_connector.c1.memberships import cancellation, grant_task, response_of, revoke_task
+from buildkite_connector.model.directory import ALL_KINDS, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind, SyncScope
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import (
     Code,
     Heartbeat,
@@ -21,7 +22,6 @@ from buildkite_connector.model.tasks import (
     TaskOutcome,
     UnsupportedTask,
 )
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2
 
 ERROR_DOMAIN = "connectors.c1.ai"

@@ -7,7 +7,7 @@ import httpx
 
 from buildkite_connector.c1.channel import Channel
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import connection_errors
 from buildkite_connector.timing.server_time import server_time
 

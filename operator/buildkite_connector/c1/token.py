@@ -18,7 +18,7 @@ from buildkite_connector.c1.errors import ROTATE, clock_failure
 from buildkite_connector.c1.reachability import unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
-from buildkite_connector.model.untrusted_text import SHORTEST_PIECE, Redactor
+from buildkite_connector.model.redactor import SHORTEST_PIECE, Redactor
 from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock

@@ -14,8 +14,7 @@ from typing import Generic, TypeVar
 from buildkite_connector.c1z.messages import read_account, read_team
 from buildkite_connector.c1z.reader import database_uri, find_sync_run, opened, reading
 from buildkite_connector.c1z.sync_run import SyncRun
-from buildkite_connector.model.directory import Account, Team
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import Account, ResourceKind, Team
 from buildkite_connector.model.snapshot import SyncID
 
 Entry = TypeVar("Entry")

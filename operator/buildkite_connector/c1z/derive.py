@@ -16,7 +16,7 @@ from buildkite_connector.c1z.reader import find_sync_run, opened, reading
 from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row
 from buildkite_connector.c1z.writer import write_rows
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.process.files import ReplacedError, open_verified
 

@@ -18,9 +18,8 @@ from buildkite_connector.c1z.text_limits import (
     is_email,
     valid_unicode,
 )
-from buildkite_connector.model.directory import Account, AccountID, Membership, Role, Team, TeamID
-from buildkite_connector.model.provisioning import entitlement_id
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import Account, AccountID, Membership, ResourceKind, Role, Team, TeamID
+from buildkite_connector.model.tasks import entitlement_id
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
     EntitlementExclusionGroup,

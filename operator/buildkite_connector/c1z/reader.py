@@ -23,8 +23,7 @@ from buildkite_connector.c1z.files import scratch_directory, translated
 from buildkite_connector.c1z.messages import read_account, read_membership, read_team
 from buildkite_connector.c1z.schema import COLUMNS
 from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, SyncRun, from_text, scope_of
-from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug, ResourceKind
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.process.files import create_own
 

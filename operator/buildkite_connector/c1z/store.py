@@ -21,8 +21,7 @@ from buildkite_connector.c1z.derive import derive_snapshot
 from buildkite_connector.c1z.files import remove_abandoned, translated
 from buildkite_connector.c1z.reader import read_sync_run
 from buildkite_connector.c1z.writer import write_snapshot
-from buildkite_connector.model.directory import Directory
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Directory, SyncScope
 from buildkite_connector.model.snapshot import (
     OpenSnapshot,
     StagedSnapshot,

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from buildkite_connector.model.directory import Counts, Role
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Counts, ResourceKind, Role, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 
 FULL, RESOURCES_ONLY = "full", "resources_only"

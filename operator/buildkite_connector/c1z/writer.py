@@ -25,9 +25,8 @@ from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, Row, 
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row, to_text
 from buildkite_connector.c1z.text_limits import checked_id
 from buildkite_connector.c1z.verify import verify
-from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.process.files import create_own
 

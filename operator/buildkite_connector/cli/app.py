@@ -21,9 +21,8 @@ from buildkite_connector.cli.exit import end, one_sentence
 from buildkite_connector.cli.flags import DEFAULT_API_URL, from_go
 from buildkite_connector.cli.settings import default_host_id
 from buildkite_connector.cli.signals import ended_by_signals
-from buildkite_connector.model.directory import OrganizationSlug
-from buildkite_connector.model.duration import parse_duration
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
+from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
 if TYPE_CHECKING:

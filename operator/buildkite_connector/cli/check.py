@@ -22,13 +22,12 @@ from buildkite_connector.c1.allowed_hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
 from buildkite_connector.cli.printing import print_json
-from buildkite_connector.model.directory import Account, OrganizationSlug, Team, TokenFacts
+from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, internal_error
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credentials as AllCredentials
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import NotFound

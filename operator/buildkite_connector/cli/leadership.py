@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.election import Election, ElectionSettings, Fence
-from buildkite_connector.kubernetes.informer import WatchSettings
-from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.sightings import Sightings
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import Clock, system_jitter
 
@@ -85,9 +84,7 @@ class Leadership:
         """Called before each request for a connector; raises Failure when this process may not act now."""
         return self._fence.check if self.elected else lambda: None
 
-    async def lead(
-        self, api: KubernetesApi, controller: Controller, sightings: Sightings, watch: WatchSettings
-    ) -> None:
+    async def lead(self, api: KubernetesApi, controller: Controller, informer: Informer, watch: WatchSettings) -> None:
         """Act while this process holds the Lease, once all resources were seen. Raises Failure when the Lease is lost.
 
         Cancelled once, it ends acting in order and releases the Lease. Without an election there is nothing to wait
@@ -99,7 +96,7 @@ class Leadership:
 
         async def act() -> None:
             try:
-                await _catch_up(api, sightings, watch)
+                await _catch_up(api, informer, watch)
                 controller.start_acting()
                 await controller.prune_snapshots()
                 await asyncio.Event().wait()
@@ -118,10 +115,10 @@ async def end(leading: asyncio.Task[None]) -> None:
     await asyncio.wait({leading})
 
 
-async def _catch_up(api: KubernetesApi, sightings: Sightings, watch: WatchSettings) -> None:
+async def _catch_up(api: KubernetesApi, informer: Informer, watch: WatchSettings) -> None:
     """Wait for the newest statuses, but not for long: a connector without a leader is worse off."""
     try:
-        if await sightings.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
+        if await informer.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
             return
         why = f"the watch did not report the newest resources within {CATCH_UP_SECONDS:g} s"
     except (ApiError, Failure) as error:

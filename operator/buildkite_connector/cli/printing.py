@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 LONGEST_SHOWN = 100
 """Characters of a name, an address or an id in a table or a line."""

@@ -1,7 +1,6 @@
-"""The operator's process: the watch feeds the controller, each connector acts by itself, a signal ends them in order.
+"""The operator's process: what `kubernetes.handlers` runs in, and how it ends.
 
-Shutdown: first acting ends (syncs are cancelled, tasks go back to C1), then the Lease is released,
-then the watch stops.
+Shutdown: the watch stops first, then acting (syncs are cancelled, tasks go back to C1), then the Lease is released.
 """
 
 import asyncio
@@ -17,17 +16,17 @@ from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.leadership import Leadership, end
-from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.election import ElectionSettings
+from buildkite_connector.kubernetes.handlers import operate
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.resource import ObservedConnector
 from buildkite_connector.kubernetes.schema.served import ServedSchema
-from buildkite_connector.kubernetes.sightings import Sightings
-from buildkite_connector.kubernetes.watch import Pulse, WatchSettings, run_watch
+from buildkite_connector.kubernetes.watch import LONGEST_SILENCE, Pulse
 from buildkite_connector.network import Network
 from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
@@ -77,7 +76,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
     )
     alive = {
         "loop": heard_lately("the event loop", lambda: monitor.last, clock),
-        "watch": heard_lately("the watch", lambda: pulse.last, clock),
+        "watch": heard_lately("the watch", lambda: pulse.last, clock, LONGEST_SILENCE),
     }
     schema = ServedSchema()
     ready_checks = {
@@ -108,29 +107,26 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 observer=telemetry.observer,
             )
             controller = reports.controller = Controller(api, environment, group, acting=not leadership.elected)
-            sightings = Sightings(controller)
-            watch, stop = WatchSettings(settings.namespaces, settings.selector), asyncio.Event()
-            watching = group.create_task(run_watch(sightings, api, login, watch, ready=ready, stop=stop, pulse=pulse))
+            informer = Informer(controller, ready)
+            watch = WatchSettings(settings.namespaces, settings.selector)
             rereading = group.create_task(reread_secrets(controller.connectors, clock))
             monitoring = group.create_task(monitor.run())
 
             async def lead() -> None:
                 await ready.wait()
                 logger.info("the operator is ready", extra={"namespaces": ",".join(settings.namespaces) or "all"})
-                await leadership.lead(api, controller, sightings, watch)
+                await leadership.lead(api, controller, informer, watch)
 
             leading = group.create_task(lead())
-            with signalled_end() as signalled:
-                waiting = group.create_task(signalled.wait())
-                try:
-                    await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    logger.info("the operator is shutting down")
-                    for task in (waiting, monitoring, rereading):
-                        task.cancel()
-                    await end(leading)
-                    await controller.close()
-                    stop.set()
+
+            async def stop() -> None:
+                logger.info("the operator is shutting down")
+                for task in (monitoring, rereading):
+                    task.cancel()
+                await end(leading)
+                await controller.close()
+
+            await operate(api, informer, watch, pulse, stop)
 
 
 class _Reports:

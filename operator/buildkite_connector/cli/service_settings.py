@@ -23,11 +23,10 @@ from buildkite_connector.cli.flags import BY_NAME
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving
 from buildkite_connector.kubernetes.resource import spec_error, to_spec
 from buildkite_connector.kubernetes.schema.spec import LONGEST_HOST_ID, SpecModel
-from buildkite_connector.model.directory import Role
+from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
-from buildkite_connector.model.untrusted_text import LONGEST_SECRET
 from buildkite_connector.process.files import write_own
 from buildkite_connector.service.data_directory import Identity
 from buildkite_connector.service.health import HealthAddress

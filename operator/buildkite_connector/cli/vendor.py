@@ -20,8 +20,8 @@ from buildkite_connector import __version__
 from buildkite_connector.cli.exit import CANCELLED, USAGE, end, one_sentence
 from buildkite_connector.cli.flags import config_schema, given_flags, with_flags
 from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:

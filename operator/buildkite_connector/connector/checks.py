@@ -3,10 +3,9 @@
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.connector.transitions import CheckResult
+from buildkite_connector.model.directory import WRITE_SCOPE
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.provisioning import WRITE_SCOPE
-from buildkite_connector.model.schedule import check_schedule
-from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice, namespace_of
+from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice, check_schedule, namespace_of
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, write_scope_missing
 
 

@@ -20,10 +20,10 @@ from buildkite_connector.connector.state import (
     for_task,
 )
 from buildkite_connector.connector.token_expiry import sentence_changes
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.schedule import JITTER, Interval, next_time
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.spec import JITTER, Interval, next_time
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant

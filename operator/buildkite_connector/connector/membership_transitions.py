@@ -5,7 +5,7 @@ from dataclasses import replace
 from buildkite_connector.connector.state import ConnectorState, for_task
 from buildkite_connector.connector.transitions import RECHECK_SECONDS
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import RECENT_CHANGES, ChangeRecord, ChangeResult, ProvisioningRecord
+from buildkite_connector.model.status import RECENT_CHANGES, ChangeRecord, ChangeResult, ProvisioningRecord
 from buildkite_connector.timing.clock import Instant
 
 _BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, Reason.TOKEN_REJECTED})

@@ -15,8 +15,8 @@ from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
-from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, shown_name
 from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.status import ChangeAction, ChangeRecord, ChangeResult, shown_name
 from buildkite_connector.model.tasks import MembershipTask
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import ChangeGrounds

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
-from buildkite_connector.model.directory import Directory
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Directory, SyncScope
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import TaskService
 from buildkite_connector.timing.slots import Slot

@@ -10,10 +10,9 @@ from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.sight import sight_of
 from buildkite_connector.connector.state import SyncRun
 from buildkite_connector.connector.transitions import SyncResult
-from buildkite_connector.model.directory import Collection, Directory, TeamID
+from buildkite_connector.model.directory import Collection, Directory, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Result, Work
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SnapshotFile, SyncRecord

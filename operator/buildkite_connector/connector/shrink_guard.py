@@ -6,8 +6,7 @@ access of half a company.
 
 from dataclasses import dataclass
 
-from buildkite_connector.model.directory import Counts
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus
 

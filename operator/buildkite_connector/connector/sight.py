@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import Directory, TeamID, TokenFacts
-from buildkite_connector.model.provisioning import ProtectedTeam, ProvisioningRecord
-from buildkite_connector.model.status import TokenAccess
+from buildkite_connector.model.status import ProtectedTeam, ProvisioningRecord, TokenAccess
 from buildkite_connector.sync.preflight import owner_is_administrator
 
 SECRET = "secret"  # noqa: S105

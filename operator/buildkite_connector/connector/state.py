@@ -8,8 +8,8 @@ from enum import Enum, auto
 
 from buildkite_connector.connector.ports import CredentialsSource
 from buildkite_connector.connector.team_changes import TeamChanges
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger

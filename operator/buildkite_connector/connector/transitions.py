@@ -23,9 +23,8 @@ from buildkite_connector.connector.state import (
 )
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.schedule import next_time
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.spec import Credentials, next_time
 from buildkite_connector.model.status import (
     HISTORY_LENGTH,
     ConditionStatus,

@@ -19,8 +19,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import NoReturn, Protocol
 
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.lease import Lease
-from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.kubernetes.resource import is_lower
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter

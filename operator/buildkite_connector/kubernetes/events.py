@@ -1,6 +1,6 @@
 """Which events a change of the status is worth: a pure decision.
 
-Events tell of transitions. A sync that went as the one before is none, nor is a snapshot that waits its usual while
+Events report transitions. A sync that went as the one before is none, nor is a snapshot that waits its usual while
 for C1: a sync with its delivery is three writes of the status, and no more of anything.
 """
 
@@ -11,8 +11,7 @@ from enum import StrEnum
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Reason
-from buildkite_connector.model.provisioning import ChangeResult
-from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
+from buildkite_connector.model.status import ChangeResult, Condition, ConditionStatus, ConditionType, ConnectorStatus
 
 
 class EventType(StrEnum):

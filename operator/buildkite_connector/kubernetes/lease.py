@@ -9,8 +9,8 @@ from datetime import datetime
 
 from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
 
-from buildkite_connector.kubernetes.requests import ApiError, Connection
-from buildkite_connector.kubernetes.schema.names import FIELD_MANAGER
+from buildkite_connector.kubernetes.connection import ApiError, Connection
+from buildkite_connector.kubernetes.schema import FIELD_MANAGER
 
 _MERGE = "application/merge-patch+json"
 

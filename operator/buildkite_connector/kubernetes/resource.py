@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.schema.spec import (
     DEFAULT_INTERVAL,
     NAME_FITS_HOST_ID,
@@ -18,11 +18,16 @@ from buildkite_connector.kubernetes.schema.spec import (
 )
 from buildkite_connector.kubernetes.schema.status_json import status_from_json
 from buildkite_connector.model.directory import OrganizationSlug
-from buildkite_connector.model.duration import parse_duration
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Cron, Interval, Schedule
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec
+from buildkite_connector.model.spec import (
+    ConnectorKey,
+    ConnectorSpec,
+    Cron,
+    Interval,
+    Provisioning,
+    Schedule,
+    parse_duration,
+)
 from buildkite_connector.model.status import ConnectorStatus
 
 LONGEST_REQUEST = 256

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NewType, Self
 
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 
 SyncID = NewType("SyncID", str)
 """A KSUID (27 base-62 characters), ours; the same in the file, the status and the logs."""

@@ -3,16 +3,274 @@
 The Kubernetes adapter fills them from a resource (its model has the limits), the command from flags.
 """
 
+import base64
+import binascii
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from itertools import pairwise
 from typing import NewType
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from buildkite_connector.model.directory import OrganizationSlug
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Interval, Schedule
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
-from buildkite_connector.model.untrusted_text import Redactor, held_in_base64
+from cronsim import CronSim, CronSimError
+
+from buildkite_connector.model.directory import ALL_KINDS, OrganizationSlug, ResourceKind, Role
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor, held_in_base64
+
+_DURATION = re.compile(r"(?:(?P<h>[0-9]{1,9})h)?(?:(?P<m>[0-9]{1,9})m)?(?:(?P<s>[0-9]{1,9})s)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `90s`, `5m`, `1h30m`.
+
+    Raises ValueError with a sentence for the person who wrote it.
+    """
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(f"{text!r} is not a duration: write hours, minutes and seconds such as 1h30m, 10m or 0s")
+    hours, minutes, seconds = (int(match[unit] or 0) for unit in "hms")
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+# The schedule
+
+
+JITTER = 0.05
+"""Intervals are stretched or shortened by at most this share, so that connectors spread out."""
+MIN_CRON_MINUTES = 5
+MAX_CRON_LENGTH = 128
+"""Characters of a cron expression; a longer one is not parsed."""
+
+_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+_CALENDAR = range(date(2000, 1, 1).toordinal(), date(2028, 1, 2).toordinal())
+"""28 years show each month with each of its first weekdays and each leap day; the day after them repeats the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Five fields, in an IANA time zone. Daylight saving as in Debian's cron (see cronsim)."""
+
+    expression: str
+    time_zone: str = "UTC"
+
+
+Schedule = Interval | Cron
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """Raises Failure (remedy: edit) for a cron that never fires or fires too often, and for an unknown time zone.
+
+    A cron may fire every 5 minutes, as an interval may be 5 minutes, and not more often.
+    """
+    if not isinstance(schedule, Cron):
+        return
+    _zone(schedule.time_zone)
+    _parse(schedule.expression, _ANY_TIME)
+    gap = shortest_gap(schedule.expression)
+    if gap is None:
+        raise _never_fires(schedule.expression)
+    if gap < MIN_CRON_MINUTES:
+        raise _cron_invalid(
+            schedule.expression,
+            f"it fires {gap} minute{'s' if gap > 1 else ''} apart, {MIN_CRON_MINUTES} minutes is the least",
+            "Write one that fires less often, for example '*/5 * * * *'",
+        )
+
+
+def next_time(schedule: Schedule, last: datetime, share: float = 0.5) -> datetime:
+    """The first due time after `last` (the start of the sync before, UTC). `share`, 0.0 to 1.0, spreads an interval.
+
+    Raises Failure (CronInvalid, TimeZoneInvalid; remedy: edit).
+    """
+    if isinstance(schedule, Interval):
+        stretch = JITTER * (2 * share - 1)
+        return last + timedelta(seconds=schedule.seconds * (1 + stretch))
+    zone = _zone(schedule.time_zone)
+    try:
+        due: datetime = next(_parse(schedule.expression, last.astimezone(zone)))
+    except StopIteration:
+        raise _never_fires(schedule.expression) from None
+    return due.astimezone(UTC)
+
+
+def shortest_gap(expression: str) -> int | None:
+    """Minutes between the closest two times at which a valid expression fires; 60 stands for 60 or more.
+
+    None: it never fires. Changes of the clocks do not count: they may bring two times of a year closer together, of an
+    hourly cron too.
+    """
+    cron = CronSim(expression, _ANY_TIME)
+    if not any(_matches(cron, day) for day in _CALENDAR):
+        return None
+    minutes = sorted(cron.minutes)
+    gaps = [later - earlier for earlier, later in pairwise(minutes)]
+    adjacent_hours = any(hour + 1 in cron.hours for hour in cron.hours)
+    if adjacent_hours or ({0, 23} <= cron.hours and _matches_two_days_in_a_row(cron)):
+        gaps.append(60 - minutes[-1] + minutes[0])
+    return min(gaps, default=60)
+
+
+def _matches_two_days_in_a_row(cron: CronSim) -> bool:
+    return any(_matches(cron, day) and _matches(cron, day + 1) for day in _CALENDAR)
+
+
+def _matches(cron: CronSim, ordinal: int) -> bool:
+    day = date.fromordinal(ordinal)
+    return day.month in cron.months and cron.match_day(day)
+
+
+def _parse(expression: str, start: datetime) -> CronSim:
+    """The times after `start`, in its zone."""
+    why = "it needs five fields: minute hour day-of-month month day-of-week"
+    if len(expression) > MAX_CRON_LENGTH:
+        why = f"it has {len(expression)} characters, {MAX_CRON_LENGTH} is the most"
+    elif len(fields := expression.split()) == 5:
+        try:
+            return CronSim(expression, start)
+        except CronSimError as error:
+            if _is_valid(*fields[:3], "*", fields[4]) and _is_valid(*fields[:2], "*", *fields[3:]):
+                raise _never_fires(expression) from None  # as on 30 February: each field is valid by itself
+            why = str(error)
+    raise _cron_invalid(expression, why, "Write five fields, for example '0 3 * * *'")
+
+
+def _is_valid(*fields: str) -> bool:
+    try:
+        CronSim(" ".join(fields), _ANY_TIME)
+    except CronSimError:
+        return False
+    return True
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Failure(
+            Reason.TIME_ZONE_INVALID,
+            f"spec.schedule.timeZone {name!r} is not a known IANA time zone: use a name such as Europe/Berlin or UTC",
+            remedy=Remedy.EDIT,
+        ) from None
+
+
+def _never_fires(expression: str) -> Failure:
+    return _cron_invalid(
+        expression,
+        "the date never comes, as no day has its day of month, month and day of week",
+        "Correct one of the three",
+    )
+
+
+def _cron_invalid(expression: str, why: str, advice: str) -> Failure:
+    shown = expression if len(expression) <= MAX_CRON_LENGTH else f"{expression[:MAX_CRON_LENGTH]}…"
+    return Failure(
+        Reason.CRON_INVALID, f"spec.schedule.cron {shown!r} cannot be used: {why}. {advice}", remedy=Remedy.EDIT
+    )
+
+
+# Mistakes in a credential's form; no answer quotes the value
+
+
+class Credential(Enum):
+    """The credentials of a connector; the value is what a message calls it."""
+
+    CLIENT_ID = "C1's client ID"
+    CLIENT_SECRET = "C1's client secret"  # noqa: S105
+    API_TOKEN = "a Buildkite API token"  # noqa: S105
+
+
+_FORMS = {
+    Credential.CLIENT_ID: re.compile(r"[^\s@:/]+@[^\s@/]+/\S*"),
+    Credential.CLIENT_SECRET: re.compile(r"secret-token:\S+"),
+    Credential.API_TOKEN: re.compile(r"bk(ua|tx)_\S+"),
+}
+"""The usual forms. Other tokens are valid too: public-key tokens are JWTs, and old ones have no prefix."""
+_OTHER_TOKENS = {"bkct_": "an agent token, with which agents register", "bkpat_": "a portal's token"}
+_USER_TOKEN = re.compile(r"bkua_[0-9a-f]{40}", re.IGNORECASE)
+_ENV_LINE = re.compile(r"(export\s*)?[A-Z][A-Z0-9_]*=[^=\s]")
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def mistake(value: str, kind: Credential) -> str | None:
+    """The end of a sentence about `value` ("The API token …"), None if its form is fine. Outer white space is."""
+    text = value.strip()
+    if kind is Credential.CLIENT_SECRET:
+        text = "".join(text.split())  # the reference client skips line breaks: a secret wrapped at 76 columns works
+    found = _in_form(text, kind)
+    if found is None and recognize(text) is not kind:
+        found = _of_another_kind(text)
+    if found is None and not (text.isascii() and text.isprintable() and " " not in text):
+        found = "has a space, line break or other character in it that no credential has: keep only the value"
+    return found
+
+
+def recognize(text: str) -> Credential | None:
+    """Which credential `text` is, by its form."""
+    return next((kind for kind, form in _FORMS.items() if form.fullmatch(text)), None)
+
+
+def token_hint(token: str) -> str:
+    """What to add when Buildkite rejects a token that has the prefix, but not the length, of a user token."""
+    if token.startswith("bkua_") and not _USER_TOKEN.fullmatch(token):
+        return ": it is not bkua_ followed by 40 hexadecimal digits, so it was cut short or edited"
+    return ""
+
+
+def _in_form(text: str, kind: Credential) -> str | None:
+    if text.startswith(_BYTE_ORDER_MARK):
+        return "begins with a byte-order mark: save its file as UTF-8 without one"
+    if text and (text[0] in _QUOTES or text[-1] in _QUOTES):
+        return "has quotation marks around it: remove them"
+    if _ENV_LINE.match(text):
+        return "is a line of an env file: keep only what follows the ="
+    if kind is Credential.API_TOKEN and text.lower().startswith("bearer "):
+        return "begins with 'Bearer': keep only the token"
+    if _is_encoded(text):
+        return "is base64-encoded once too often: a Secret's data is encoded once, stringData and variables are not"
+    return None
+
+
+def _of_another_kind(text: str) -> str | None:
+    for prefix, what in _OTHER_TOKENS.items():
+        if text.startswith(prefix):
+            return f"is {what}: create an API access token in Buildkite (Personal Settings, API Access Tokens)"
+    other = recognize(text)
+    return f"holds {other.value}: the two values are probably swapped" if other is not None else None
+
+
+def _is_encoded(text: str) -> bool:
+    """Whether `text` is base64 of a credential; `base64` wraps long values into lines."""
+    try:
+        decoded = base64.b64decode("".join(text.split()), validate=True).decode("ascii").strip()
+    except (binascii.Error, ValueError):
+        return False
+    return recognize(decoded) is not None or decoded.startswith(tuple(_OTHER_TOKENS))
+
+
+# The spec
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
+    """Whether C1's grant and revoke tasks are carried out. `protected_teams` are slugs of teams never changed.
+
+    `roles` are those that may be granted; a membership of any role may be revoked.
+    """
+
+    enabled: bool = False
+    roles: tuple[Role, ...] = tuple(Role)
+    protected_teams: tuple[str, ...] = ()
+
 
 ConnectorKey = NewType("ConnectorKey", str)
 """The connector's id in this process: `<namespace>.<name>` in Kubernetes."""

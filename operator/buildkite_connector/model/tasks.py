@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NewType
 
-from buildkite_connector.model.directory import Membership
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Membership, ResourceKind, Role, SyncScope, TeamID
 from buildkite_connector.model.snapshot import StagedSnapshot
 
 TaskID = NewType("TaskID", str)
@@ -142,3 +141,16 @@ class TaskOutcome:
     answer: GrantAnswer | RevokeAnswer | None = None
     cancels: bool = False
     delivered: StagedSnapshot | None = field(default=None, compare=False)
+
+
+# The ids that C1 knows from snapshots
+
+
+def entitlement_id(team: TeamID, role: Role) -> str:
+    """C1's id of a role in a team."""
+    return f"{ResourceKind.TEAM.value}:{team}:{role.value}"
+
+
+def grant_id(membership: Membership) -> str:
+    """C1's id of a membership."""
+    return f"{entitlement_id(membership.team, membership.role)}:{ResourceKind.USER.value}:{membership.account}"

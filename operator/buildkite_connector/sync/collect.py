@@ -25,11 +25,11 @@ from buildkite_connector.model.directory import (
     Directory,
     Membership,
     Organization,
+    SyncScope,
     Team,
     TeamID,
 )
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Listing, Page, Progress, run_concurrently
 from buildkite_connector.sync.ports import BuildkiteAPI, NotFound
 

@@ -9,10 +9,15 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import attrgetter
 
-from buildkite_connector.model.directory import REQUIRED_SCOPES, Account, Organization, TokenFacts
+from buildkite_connector.model.directory import (
+    REQUIRED_SCOPES,
+    WRITE_SCOPE,
+    Account,
+    Organization,
+    ResourceKind,
+    TokenFacts,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import WRITE_SCOPE
-from buildkite_connector.model.scope import ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.listing import Listing, Progress
 from buildkite_connector.sync.ports import BuildkiteAPI

@@ -9,7 +9,8 @@ from enum import Enum, auto
 
 from buildkite_connector.model.directory import Membership, Role
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskOutcome
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import outcomes

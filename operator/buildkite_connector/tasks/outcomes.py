@@ -3,8 +3,8 @@
 import re
 from dataclasses import replace
 
+from buildkite_connector.model.directory import WRITE_SCOPE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import WRITE_SCOPE
 from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskOutcome
 
 SHUTTING_DOWN = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")

@@ -9,8 +9,9 @@ from buildkite_connector.model.directory import OrganizationSlug, TeamID
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
-from buildkite_connector.model.provisioning import ChangeResult, Provisioning
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import Clock

@@ -124,7 +124,7 @@ class C1Session:
             logger.exception("the session with C1 failed unexpectedly", exc_info=error, extra={"connector": self._name})
             self._ports.listener.c1_failed(internal_error(error))
         finally:
-            await self._service.aclose()
+            await _uninterrupted(self._service.aclose())
 
     # GetTask
 

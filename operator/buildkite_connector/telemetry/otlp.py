@@ -17,7 +17,7 @@ from opentelemetry.util.re import parse_env_headers
 from requests.adapters import HTTPAdapter
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Network, Proxy
 from buildkite_connector.network.connection_errors import ConnectionTrouble, refused_by_proxy, through, untrusted
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, PLURAL
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND, PLURAL
 
 Manifest = dict[str, Any]
 AT_ONCE = 16

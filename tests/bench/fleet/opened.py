@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.fleet.cluster import FleetCluster, Manifest, open_cluster
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
 from harness.control_plane import Assets, ControlPlane
 from harness.rig import OperatorProcess
 from harness.service_account import ServiceAccount, service_account

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from bench.fleet.cluster import FleetCluster, Manifest
 from bench.fleet.measurement import Reaction
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND, SYNC_REQUESTED_AT
 from simulators.buildkite.control import BuildkiteProcess
 
 TRIES = 5

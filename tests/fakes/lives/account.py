@@ -7,8 +7,7 @@ from typing import NoReturn
 
 from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.directory import Counts
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import Credentials
 

@@ -3,11 +3,17 @@
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    Counts,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+    SyncScope,
+    TokenFacts,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.schedule import Cron, Interval
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind, SyncScope
-from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.spec import Credentials, Cron, Interval
 from buildkite_connector.sync.preflight import Preflight
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

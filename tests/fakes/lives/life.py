@@ -22,9 +22,8 @@ from buildkite_connector.connector.decisions import (
     why_sync,
 )
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SyncRun, claimed_identity
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger

@@ -3,7 +3,7 @@
 from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.schedule import Interval
+from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from fakes.lives import choices, session, surroundings, work

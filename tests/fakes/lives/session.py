@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.state import SnapshotRequest
-from buildkite_connector.model.scope import SyncScope
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import TaskID
 from fakes.lives import choices

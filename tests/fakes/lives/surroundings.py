@@ -6,8 +6,8 @@ from datetime import timedelta
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import reread_at
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConnectorStatus, Phase
 from buildkite_connector.timing.backoff import LONGEST_RETRY_AFTER
 from buildkite_connector.timing.clock import Instant

@@ -7,11 +7,10 @@ from pathlib import Path
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.connector.transitions import CheckResult, SyncResult
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
-from buildkite_connector.model.schedule import Interval, check_schedule
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.spec import Credentials, Interval, check_schedule
 from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.backoff import BETWEEN_SYNCS, LONGEST_RETRY_AFTER

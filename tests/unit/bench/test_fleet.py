@@ -140,7 +140,7 @@ def slow(what: str, longest: float) -> dict[str, Reaction]:
 @pytest.mark.parametrize(
     ("measured", "words"),
     [
-        (with_start(writes_until_ready=(3.1, 4)), ["status writes"]),
+        (with_start(writes_until_ready=(5.1, 6)), ["status writes"]),
         (with_start(events=(2.1, 3)), ["events"]),
         (with_start(failures={"C1Unreachable": 1}), ["no failure"]),
         (with_start(warnings=1), ["no failure"]),

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.model.directory import TeamID
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight

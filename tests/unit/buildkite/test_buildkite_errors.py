@@ -9,7 +9,7 @@ import pytest
 
 from buildkite_connector.buildkite.errors import Call, from_exception, from_status
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.sync.preflight import ScopesMissing
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ import pytest
 
 from buildkite_connector.buildkite.pagination import Told, read_links, same_origin
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 URL = "https://api.buildkite.com/v2/organizations/acme/teams?page=2&per_page=100"
 

@@ -20,7 +20,7 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
 )
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 ACCOUNT = {"id": "8f95f1b9", "name": "Zoë Ångström", "email": "zoe@example.com"}
 TEAM = {

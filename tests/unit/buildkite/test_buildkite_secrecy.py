@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from buildkite_connector.buildkite import BuildkiteClient, Patience, open_buildkite
 from buildkite_connector.buildkite.client import path_part
+from buildkite_connector.model.directory import FULL_SCOPE
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight

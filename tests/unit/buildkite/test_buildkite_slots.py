@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.directory import FULL_SCOPE, Directory
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight

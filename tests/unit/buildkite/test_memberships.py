@@ -11,7 +11,8 @@ import pytest
 from buildkite_connector.buildkite import BuildkiteClient
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.tasks.membership import change_membership
 from buildkite_connector.tasks.ports import ChangeGrounds, Progress

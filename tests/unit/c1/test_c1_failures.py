@@ -10,8 +10,8 @@ from buildkite_connector.c1 import C1Client
 from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.errors import call_failure
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
-from buildkite_connector.model.untrusted_text import Redactor
 from fakes.c1_world import connect
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator

@@ -5,8 +5,8 @@ from buildkite_connector.c1.hello import hello_request
 from buildkite_connector.c1.messages import finish_request, poll_from
 from buildkite_connector.c1z.messages import GrantSerializer, team_messages
 from buildkite_connector.model.directory import AccountID, Membership, Role, Team, TeamID
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.proto import baton_pb2, connector_pb2
 from buildkite_connector.proto.connector_pb2 import Entitlement, Grant, Resource, ResourceId
 from buildkite_connector.tasks.outcomes import OFF, refused_by_policy

@@ -3,18 +3,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
-from buildkite_connector.model.tasks import (
-    Code,
-    HelloTask,
-    SyncTask,
-    Task,
-    TaskID,
-    TaskOutcome,
-    UnsupportedTask,
-)
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, Task, TaskID, TaskOutcome, UnsupportedTask
 from buildkite_connector.proto import baton_pb2
 from buildkite_connector.tasks.outcomes import outcome_of
 

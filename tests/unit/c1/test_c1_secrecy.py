@@ -14,8 +14,8 @@ import pytest
 from buildkite_connector.c1 import C1Client, open_c1, parse_credentials
 from buildkite_connector.c1.token import ASSERTION_TYPE, AccessToken, sign_assertion
 from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
-from buildkite_connector.model.untrusted_text import Redactor
 from fakes.c1_world import HOST_ID, connect, open_snapshot, settings_for
 from harness.trust import reaching
 from simulators.c1.faults import TOKEN

@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector import __version__
-from buildkite_connector.model.tasks import (
-    Code,
-    HelloTask,
-    TaskID,
-    TaskOutcome,
-    UnsupportedTask,
-)
+from buildkite_connector.model.tasks import Code, HelloTask, TaskID, TaskOutcome, UnsupportedTask
 from fakes.c1_world import HOST_ID, connect, open_snapshot
 from simulators.c1.server import C1Simulator
 from simulators.c1.tasks import Outcome, Who

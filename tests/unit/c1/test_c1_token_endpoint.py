@@ -14,7 +14,7 @@ from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.endpoint import parse_endpoint
 from buildkite_connector.c1.token import LONGEST_TOKEN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.untrusted_text import PLACEHOLDER
+from buildkite_connector.model.redactor import PLACEHOLDER
 from fakes.c1_world import SetClock, connect
 from harness.trust import NOBODY, reaching
 from simulators.c1.faults import TOKEN

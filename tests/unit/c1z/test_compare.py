@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.c1z import compare
-from buildkite_connector.model.directory import Account, AccountID, Directory, Membership, Role
+from buildkite_connector.model.directory import Account, AccountID, Directory, Membership, ResourceKind, Role, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import ACME_REFERENCE
 from unit.c1z.altered_files import altered

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, write_snapshot
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, Directory, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from harness.directories import directories
 

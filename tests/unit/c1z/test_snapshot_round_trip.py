@@ -21,10 +21,10 @@ from buildkite_connector.model.directory import (
     Organization,
     OrganizationSlug,
     Role,
+    SyncScope,
     Team,
     TeamID,
 )
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from harness.directories import directories
 from harness.organization import ACME_REFERENCE, acme

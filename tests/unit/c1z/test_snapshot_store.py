@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SnapshotStore, read_snapshot
 from buildkite_connector.c1z import store as module
-from buildkite_connector.model.directory import Account, Directory
+from buildkite_connector.model.directory import Account, Directory, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.process.files import open_verified
 

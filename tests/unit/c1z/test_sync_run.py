@@ -14,8 +14,7 @@ import pytest
 
 from buildkite_connector.c1z import new_sync_id, read_sync_run
 from buildkite_connector.c1z.archive import unpack
-from buildkite_connector.model.directory import Counts, Directory
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Counts, Directory, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import ACME_REFERENCE
 

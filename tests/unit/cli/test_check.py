@@ -12,8 +12,8 @@ from rich.console import Console
 
 from buildkite_connector.cli.check import LONGEST_MESSAGE, Check, Finding, State, print_finding, print_summary
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.model.untrusted_text import Redactor
 from fakes.check_world import API_TOKEN, HOST_ID, World
 from harness.command import Ended, run, run_on_terminal
 from simulators.buildkite.api import Token

@@ -7,7 +7,7 @@ from buildkite_connector.c1.endpoint import Endpoint
 from buildkite_connector.c1.errors import call_failure
 from buildkite_connector.cli.exit import exit_code
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
 
 
 @pytest.mark.parametrize(

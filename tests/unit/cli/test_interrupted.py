@@ -14,7 +14,7 @@ from buildkite_connector.buildkite import BuildkiteSettings
 from buildkite_connector.c1z import read_sync_run, write_snapshot
 from buildkite_connector.cli import sync as command
 from buildkite_connector.cli.sync import SyncSettings
-from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.directory import FULL_SCOPE
 from harness.command import COMMAND
 from harness.forked_command import Running, fork_command
 from harness.organization import ACME_ORG, ACME_REFERENCE

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -28,7 +29,7 @@ from buildkite_connector.cli.app import app
 from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
 from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
-from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
@@ -69,7 +70,9 @@ class Cluster:
         assert namespace == "ns"
         return self.cases[name].data()
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         case = self.cases[resource.name]
         case.shown.append(json.dumps(status_to_json(status)))
         ready = status.condition(ConditionType.READY)
@@ -77,10 +80,10 @@ class Cluster:
             case.settled.set()
         return Written.WRITTEN
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
         self.cases[resource.name].shown.append(f"{draft.reason} {draft.message}")
 
-    def forget(self, uid: str) -> None: ...
+    async def drain_events(self, seconds: float) -> None: ...
 
 
 class Ears(Observer):
@@ -166,7 +169,7 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=ears,
             )
-            controller = Controller(cluster, environment, group)
+            controller = Controller(cast(KubernetesApi, cluster), environment, group)
             controllers.append(controller)
             rereading = group.create_task(reread_secrets(controller.connectors, clock))
             for case in met.cases:

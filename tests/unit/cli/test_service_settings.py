@@ -18,11 +18,9 @@ from buildkite_connector.cli.service_settings import (
     telemetry_variables,
 )
 from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
-from buildkite_connector.model.directory import Role
+from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Interval
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.spec import Interval, Provisioning
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel
 from buildkite_connector.timing.clock import SystemClock

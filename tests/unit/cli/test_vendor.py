@@ -12,7 +12,7 @@ from buildkite_connector.cli.app import app
 from buildkite_connector.cli.flags import config_schema
 from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.cli.vendor import one_file_settings, process_network
-from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
 

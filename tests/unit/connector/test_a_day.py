@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.schedule import Interval
+from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
 from fakes.connector_ports import C1, Buildkite, Reports, down

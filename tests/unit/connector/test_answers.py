@@ -8,9 +8,8 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import Answer, why_sync
 from buildkite_connector.connector.state import Check, ConnectorState
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import ConditionType, Trigger
 from buildkite_connector.model.tasks import TaskID

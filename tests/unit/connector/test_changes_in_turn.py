@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
-from buildkite_connector.model.provisioning import Provisioning
+from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
 from buildkite_connector.tasks.session import MOST_TASKS, MOST_WAITING, SHORTEST_POLL_IN_BATCH
 from fakes.connector_world import HOUR, MINUTE, World, ready_world

@@ -12,10 +12,8 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Cron
-from buildkite_connector.model.spec import Credentials, OrganizationChoice
-from buildkite_connector.model.untrusted_text import Redactor
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.spec import Credentials, Cron, OrganizationChoice, Provisioning
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing

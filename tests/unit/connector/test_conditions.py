@@ -10,7 +10,7 @@ from buildkite_connector.connector.conditions import CHANGE_SYNCS, CHANGE_WAITS,
 from buildkite_connector.connector.state import ConnectorState, host_id_taken
 from buildkite_connector.model.directory import Counts, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import Provisioning
+from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import (
     ConditionStatus,
     ConditionType,

@@ -7,12 +7,10 @@ import pytest
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.decisions import farthest_next_sync, next_look, why_sync
 from buildkite_connector.connector.state import C1Identity, C1Phase, ConnectorState, claimed_identity
-from buildkite_connector.model.directory import TokenFacts
+from buildkite_connector.model.directory import ResourceKind, SyncScope, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.schedule import Cron, Interval
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.spec import Credentials
+from buildkite_connector.model.spec import Credentials, Cron, Interval
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from fakes.connector_states import (
     NEVER,

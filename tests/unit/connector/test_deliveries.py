@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code
 from fakes.connector_world import HOUR, MINUTE, World, ready_world

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code
 from fakes.connector_world import MINUTE, USERS, ready_world

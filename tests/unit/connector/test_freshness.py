@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import Trigger
 from buildkite_connector.model.tasks import Code

@@ -6,7 +6,7 @@ import pytest
 
 from buildkite_connector.connector.membership_transitions import may_write
 from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.model.provisioning import Provisioning
+from buildkite_connector.model.spec import Provisioning
 from fakes.connector_states import DOWN, REJECTED, checked, new, ready
 
 ON = Provisioning(enabled=True)

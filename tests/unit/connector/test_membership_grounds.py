@@ -12,9 +12,10 @@ from buildkite_connector.connector.memberships import CHECK_SECONDS, Memberships
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import ChangeAction, ChangeRecord, ChangeResult, Provisioning
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeAction, ChangeRecord, ChangeResult
 from buildkite_connector.model.tasks import MembershipTask, TaskID
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant, instant

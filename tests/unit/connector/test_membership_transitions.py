@@ -18,14 +18,8 @@ from buildkite_connector.connector.transitions import (
 )
 from buildkite_connector.model.directory import Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import (
-    RECENT_CHANGES,
-    ChangeAction,
-    ChangeRecord,
-    ChangeResult,
-    Provisioning,
-)
-from buildkite_connector.model.status import Trigger
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import RECENT_CHANGES, ChangeAction, ChangeRecord, ChangeResult, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (

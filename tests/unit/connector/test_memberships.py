@@ -9,10 +9,9 @@ import pytest
 
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID, canonical_id
-from buildkite_connector.model.provisioning import ChangeResult, Provisioning
-from buildkite_connector.model.scope import FULL_SCOPE
-from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.directory import FULL_SCOPE, AccountID, Membership, Role, TeamID, canonical_id
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeResult, ConditionType
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, TaskID
 from fakes.connector_world import KEY, MINUTE, World, directory_of, ready_world
 from fakes.membership_api import LOST

@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Cron
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import ResourceKind
+from buildkite_connector.model.spec import Cron, Provisioning
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from fakes.connector_world import HOUR, MINUTE, USERS, World, down, ready_world, stopped_world
 from fakes.virtual_time import virtual_time

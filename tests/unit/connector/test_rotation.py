@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code, SyncTask
 from fakes.connector_world import HOUR, MINUTE, ready_world

@@ -11,13 +11,12 @@ import pytest
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun
-from buildkite_connector.model.directory import Counts, Directory, TeamID
+from buildkite_connector.model.directory import ALL_KINDS, Counts, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ALL_KINDS
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
-from buildkite_connector.model.untrusted_text import Redactor
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import instant
 from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down

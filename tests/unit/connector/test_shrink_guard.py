@@ -8,8 +8,7 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, in_scope, shrunk
 from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.model.directory import Counts
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConditionStatus, ConditionType
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import after, desired, ready, synced

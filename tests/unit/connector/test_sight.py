@@ -9,14 +9,13 @@ from buildkite_connector.connector.sight import Sight, seen, sees_less, sight_of
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
-from buildkite_connector.model.directory import TeamID
-from buildkite_connector.model.provisioning import ProtectedTeam, Provisioning
-from buildkite_connector.model.reason import Reason
-from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind
-from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, TeamID
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.spec import OrganizationChoice, Provisioning
 from buildkite_connector.model.status import (
     ConditionStatus,
     ConditionType,
+    ProtectedTeam,
     TokenAccess,
     TokenStatus,
 )

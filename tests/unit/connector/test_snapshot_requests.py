@@ -11,9 +11,8 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.deliveries import Deliveries
 from buildkite_connector.connector.state import ConnectorState, SnapshotRequest
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.timing.clock import Instant, instant

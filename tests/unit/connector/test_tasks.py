@@ -4,8 +4,8 @@ import asyncio
 import itertools
 from dataclasses import replace
 
+from buildkite_connector.model.directory import ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import ResourceKind, SyncScope
 from buildkite_connector.model.status import ConditionType, Trigger
 from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, TaskID, UnsupportedTask
 from fakes.connector_world import HOUR, MINUTE, World, down, ready_world

@@ -9,9 +9,8 @@ from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.sight import Sight
 from buildkite_connector.connector.state import ConnectorState, Inputs, SyncRun
 from buildkite_connector.connector.transitions import SyncResult
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.status import (
     HISTORY_LENGTH,

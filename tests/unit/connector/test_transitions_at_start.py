@@ -6,15 +6,8 @@ import pytest
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.state import Check, ConnectorState, Inputs
-from buildkite_connector.model.provisioning import Provisioning
-from buildkite_connector.model.schedule import Interval
-from buildkite_connector.model.status import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    ConnectorStatus,
-    Phase,
-)
+from buildkite_connector.model.spec import Interval, Provisioning
+from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from fakes.connector_states import (
     DOWN,
     START,

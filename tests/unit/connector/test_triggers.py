@@ -2,8 +2,8 @@
 
 import asyncio
 
-from buildkite_connector.model.schedule import Cron, Interval
-from buildkite_connector.model.scope import ResourceKind, SyncScope
+from buildkite_connector.model.directory import ResourceKind, SyncScope
+from buildkite_connector.model.spec import Cron, Interval
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from fakes.connector_world import HOUR, MINUTE, USERS, World, ready_world
 from fakes.virtual_time import virtual_time

@@ -20,9 +20,8 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
 )
-from buildkite_connector.model.provisioning import Provisioning
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.spec import ConnectorKey, Provisioning
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
 from buildkite_connector.sync.listing import Page
 from fakes.connector_ports import C1, Buildkite, BuildkiteReader, Store

@@ -10,8 +10,8 @@ import typer.main
 from buildkite_connector.c1 import settings as c1_settings
 from buildkite_connector.cli import leadership
 from buildkite_connector.cli.app import app
+from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.network import proxies, trust
 from harness.yaml_text import parsed
 

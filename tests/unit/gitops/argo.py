@@ -7,7 +7,7 @@ from typing import Any
 
 from lupa import lua51
 
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND
+from buildkite_connector.kubernetes.schema import GROUP, KIND
 from harness.yaml_text import parsed
 
 CONFIG = Path(__file__).parents[3] / "examples" / "argocd" / "argocd-cm.yaml"

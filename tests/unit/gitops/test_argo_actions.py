@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lupa import lua51
 
-from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from fakes.connector_objects import OBSERVED
 from unit.gitops.argo import DEFINITIONS, DISCOVERY, act, run
 

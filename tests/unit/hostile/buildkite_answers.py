@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
-from buildkite_connector.model.scope import FULL_SCOPE
+from buildkite_connector.model.directory import FULL_SCOPE
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight

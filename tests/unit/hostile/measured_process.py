@@ -24,8 +24,8 @@ from typing import Self
 
 from bench.stall import ProcessorWait, Stall, watched
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
+from buildkite_connector.model.directory import FULL_SCOPE
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight

@@ -11,7 +11,7 @@ from typing import Any
 
 from buildkite_connector.kubernetes.events import EventDraft, EventType
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from simulators.kubernetes.server import KubernetesDouble

@@ -10,13 +10,7 @@ from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_e
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import (
-    ConnectorStatus,
-    DeliveryRecord,
-    SnapshotFile,
-    SyncRecord,
-    Trigger,
-)
+from buildkite_connector.model.status import ConnectorStatus, DeliveryRecord, SnapshotFile, SyncRecord, Trigger
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import PREFLIGHT, START, checked, desired, greeted, new, ready, running
 

@@ -9,7 +9,7 @@ from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.election import Fence
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
-from buildkite_connector.kubernetes.schema.names import API_VERSION, KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import SystemClock

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, SecretKeys, read_resource
+from buildkite_connector.model.directory import ResourceKind
 from buildkite_connector.model.failure import Reason, Remedy
-from buildkite_connector.model.schedule import Cron, Interval
-from buildkite_connector.model.scope import ResourceKind
-from buildkite_connector.model.spec import ConnectorSpec
+from buildkite_connector.model.spec import ConnectorSpec, Cron, Interval
 
 SECRET = {"credentialsSecretRef": {"name": "buildkite-credentials"}}
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.lease import Lease, LeaseClient
-from buildkite_connector.kubernetes.requests import ApiError
 from buildkite_connector.model.failure import Failure
 from simulators.kubernetes.server import KubernetesDouble
 

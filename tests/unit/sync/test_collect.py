@@ -6,9 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.model.directory import Account, AccountID, Counts, Membership, Role
+from buildkite_connector.model.directory import (
+    FULL_SCOPE,
+    Account,
+    AccountID,
+    Counts,
+    Membership,
+    ResourceKind,
+    Role,
+    SyncScope,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import MOST_LEAVERS, collect
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Page, Progress
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, organization, team

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.model.directory import Account, AccountID, Membership, Role, Team, TeamID
+from buildkite_connector.model.directory import FULL_SCOPE, Account, AccountID, Membership, Role, Team, TeamID
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import REREADS, Page
 from fakes.organization_api import ACME, FakeOrganizationAPI

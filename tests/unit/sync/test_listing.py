@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.model.directory import Role
+from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, Role, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, REREADS, ListingChanged, Page, run_concurrently
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, member, organization, team

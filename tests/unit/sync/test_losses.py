@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from buildkite_connector.model.directory import Collection, Directory
+from buildkite_connector.model.directory import FULL_SCOPE, Collection, Directory
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import FULL_SCOPE
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from fakes.direct_buildkite import DirectBuildkite

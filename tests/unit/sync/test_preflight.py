@@ -6,9 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    Account,
+    AccountID,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+    TokenFacts,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import ALL_KINDS, ResourceKind
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.preflight import (

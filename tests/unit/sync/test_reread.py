@@ -3,6 +3,7 @@
 import pytest
 
 from buildkite_connector.model.directory import (
+    FULL_SCOPE,
     Account,
     AccountID,
     Collection,
@@ -12,11 +13,11 @@ from buildkite_connector.model.directory import (
     Organization,
     OrganizationSlug,
     Role,
+    SyncScope,
     Team,
     TeamID,
 )
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.scope import FULL_SCOPE, SyncScope
 from buildkite_connector.sync.collect import reread
 from fakes.organization_api import FakeOrganizationAPI
 

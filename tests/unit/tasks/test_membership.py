@@ -9,7 +9,8 @@ import pytest
 
 from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.provisioning import ChangeResult, Provisioning
+from buildkite_connector.model.spec import Provisioning
+from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import membership

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
+from buildkite_connector.model.directory import AccountID, Membership, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks import outcomes
 from buildkite_connector.tasks.membership import refusal_by_team

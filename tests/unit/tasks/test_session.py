@@ -28,6 +28,24 @@ async def test_a_session_says_hello_once_and_then_asks_when_c1_says() -> None:
 
 
 @virtual_time
+async def test_a_session_that_is_ended_while_it_closes_its_connection_closes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, closed = Session(), []
+
+    async def slowly() -> None:
+        await asyncio.sleep(2)
+        closed.append(seconds())
+
+    monkeypatch.setattr(session.c1, "aclose", slowly)
+    session.c1.poll_failures.append(REJECTED)
+    session.begin()
+    await asyncio.sleep(1)
+    await session.end()
+    assert closed == [2.0]
+
+
+@virtual_time
 async def test_the_wait_that_c1_wants_counts_from_the_question() -> None:
     session = Session()
     session.c1.poll_seconds = 10.0

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.scope import SyncScope
 from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.outcomes import format_note
 from buildkite_connector.tasks.ports import Progress

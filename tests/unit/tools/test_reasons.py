@@ -3,7 +3,7 @@
 import pytest
 
 import reasons
-from buildkite_connector.model.reason import Reason
+from buildkite_connector.model.failure import Reason
 
 SOURCE = '''
 class Reason(StrEnum):

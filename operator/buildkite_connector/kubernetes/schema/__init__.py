@@ -1,1 +1,11 @@
-"""The resource's schema: spec, status and the definition that is generated from them (`crd`)."""
+"""The resource's schema: its names, the spec, the status and the CRD that is generated from them (`crd`)."""
+
+GROUP = "connectors.c1.ai"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "BuildkiteConnector"
+PLURAL = "buildkiteconnectors"
+SYNC_REQUESTED_AT = f"{GROUP}/sync-requested-at"
+ACCEPT_SHRINK = f"{GROUP}/accept-shrink"
+FIELD_MANAGER = "buildkite-connector"
+"""Who writes the status, in server-side apply and in events."""

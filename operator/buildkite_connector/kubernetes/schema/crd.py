@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.kubernetes.schema import GROUP, KIND, PLURAL, VERSION
 from buildkite_connector.kubernetes.schema.spec import NAME_FITS_HOST_ID, NO_SPEC, SECRET_IS_NAMED, SpecModel
 from buildkite_connector.kubernetes.schema.status_json import status_schema
 from buildkite_connector.kubernetes.schema.validation import cel

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from buildkite_connector.kubernetes.schema import GROUP, KIND, PLURAL
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.schema.names import GROUP, KIND, PLURAL
 
 _SHOWN = 5
 _PARTS = ("spec", "status")

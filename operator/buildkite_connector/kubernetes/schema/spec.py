@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from buildkite_connector.kubernetes.schema.names import ACCEPT_SHRINK
+from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK
 from buildkite_connector.kubernetes.schema.validation import (
     SLUG_PATTERN,
     Rule,
@@ -20,11 +20,9 @@ from buildkite_connector.kubernetes.schema.validation import (
     matches,
     within,
 )
-from buildkite_connector.model.directory import Role
-from buildkite_connector.model.in_json import ATOMIC
-from buildkite_connector.model.provisioning import WRITE_SCOPE
-from buildkite_connector.model.schedule import MAX_CRON_LENGTH, MIN_CRON_MINUTES
-from buildkite_connector.model.scope import ResourceKind
+from buildkite_connector.model.directory import WRITE_SCOPE, ResourceKind, Role
+from buildkite_connector.model.spec import MAX_CRON_LENGTH, MIN_CRON_MINUTES
+from buildkite_connector.model.status import ATOMIC
 
 DEFAULT_INTERVAL = "1h"
 LONGEST_HOST_ID = 256

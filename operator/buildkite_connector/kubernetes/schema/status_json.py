@@ -13,8 +13,7 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, NewType, Union, get_args, get_origin, get_type_hints
 
-from buildkite_connector.model.in_json import InJson
-from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
+from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus, InJson
 
 LONGEST_TEXT = 1024
 MOST = 2**63 - 1

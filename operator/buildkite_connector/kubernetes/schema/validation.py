@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from buildkite_connector.model.duration import parse_duration
+from buildkite_connector.model.spec import parse_duration
 
 SLUG_PATTERN = "[a-z0-9]([a-z0-9_-]*[a-z0-9])?"
 """The slug of a Buildkite organization, wherever it comes from: it becomes part of an address."""

@@ -12,15 +12,11 @@ from hypothesis import strategies as st
 from buildkite_connector.kubernetes.schema.status_json import LONGEST_TEXT, status_from_json, status_to_json
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Reason
-from buildkite_connector.model.provisioning import (
+from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.model.status import (
     ChangeAction,
     ChangeRecord,
     ChangeResult,
-    ProtectedTeam,
-    ProvisioningRecord,
-)
-from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import (
     Condition,
     ConditionStatus,
     ConditionType,
@@ -28,6 +24,8 @@ from buildkite_connector.model.status import (
     DeliveryRecord,
     HistoryEntry,
     Phase,
+    ProtectedTeam,
+    ProvisioningRecord,
     SnapshotFile,
     SyncRecord,
     TokenAccess,

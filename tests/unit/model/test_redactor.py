@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildkite_connector.model.redactor import LONGEST_QUOTE, PLACEHOLDER, SHORTEST_PIECE, Redactor
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
-from buildkite_connector.model.untrusted_text import LONGEST_QUOTE, PLACEHOLDER, SHORTEST_PIECE, Redactor
 
 SECRET = "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AiLCJkIjoi+/x"
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=80)

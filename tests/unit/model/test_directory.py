@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from buildkite_connector.model.scope import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 
 USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
 SCOPES = [SyncScope(*parts) for parts in product((ALL_KINDS, USERS, TEAMS), (True, False), (True, False))]
