@@ -58,7 +58,7 @@ class World:
         return await self.store.stage(KEY, directory, sync_id=new_sync_id(now, secrets.token_bytes), started_at=now)
 
     def client(self, quota_percent: int = 80, token: str | None = None) -> BuildkiteClient:
-        return self.buildkite.client(token or self.sim.token.value, quota_percent)
+        return self.buildkite.client(token or self.sim.token.value, quota_percent=quota_percent)
 
     async def sync(self, quota_percent: int = 80) -> Collection:
         """A preflight and a collection, as the connector does them."""

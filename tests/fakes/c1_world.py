@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
+from buildkite_connector.c1 import C1, C1Client, C1Settings, open_c1, parse_credentials
 from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.network import Network
 from fakes.task_ports import SNAPSHOT
@@ -82,3 +82,12 @@ async def connect(
         c1.client(credentials, HOST_ID) as connector,
     ):
         yield connector
+
+
+@asynccontextmanager
+async def opened(sim: C1Simulator, **changes: Any) -> AsyncIterator[C1]:
+    """A process's access to the simulator."""
+    async with open_c1(
+        settings_for(sim, **changes), reaching(sim.ca_file), clock=SetClock(), jitter=LeastChance()
+    ) as c1:
+        yield c1

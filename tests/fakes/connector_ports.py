@@ -14,8 +14,6 @@ from pathlib import Path
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
-    Collection,
-    CollectionReport,
     Directory,
     Membership,
     Organization,
@@ -32,8 +30,8 @@ from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, Syn
 from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import Heartbeat, Poll, Task, TaskID, TaskOutcome
-from buildkite_connector.sync.collect import Progress
-from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.sync.listing import Page
+from fakes.buildkite_api import SilentBuildkite
 
 ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
 KEY = ConnectorKey("default.acme")
@@ -59,7 +57,7 @@ def client_rejected() -> Failure:
 def directory_of(accounts: int, scope: SyncScope) -> Directory:
     """A directory of one team that everybody is in, cut to a scope."""
     people = tuple(Account(AccountID(f"a{n}"), f"Account {n}", f"a{n}@example.com") for n in range(accounts))
-    team = Team(TeamID("t"), "Team", "team", "", "visible", False, "2026-01-01T00:00:00Z")
+    team = Team(TeamID("t-1"), "Team", "team", "", "visible", False, "2026-01-01T00:00:00Z")
     return Directory(
         ORGANIZATION,
         people if scope.wants_accounts else (),
@@ -90,20 +88,19 @@ class Buildkite:
     active: int = 0
     most_active: int = 0
     edit: Callable[[Directory], Directory] = lambda directory: directory
+    throttled_seconds: float = 0.0
 
-    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        self.preflights += 1
-        await asyncio.sleep(self.preflight_seconds)
-        if self.refusal is not None:
-            raise self.refusal
-        return Preflight(
-            TokenFacts("uuid", frozenset({"read_teams", "write_teams"}), self.token_expires_at), ORGANIZATION
-        )
+    async def rereading(self, team: TeamID) -> None:
+        """Called when the members of a team are read again."""
+        self.rereads.append(frozenset({team}))
+        await asyncio.sleep(self.reread_seconds)
 
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
-        self.collections.append(scope)
+    def client(self) -> "BuildkiteReader":
+        """For one sync or check."""
+        return BuildkiteReader(self)
+
+    async def collecting(self) -> Directory:
+        """What there is at the end of a collection; called once for each."""
         self.active += 1
         self.most_active = max(self.active, self.most_active)
         try:
@@ -112,12 +109,68 @@ class Buildkite:
             self.active -= 1
         if self.failures:
             raise self.failures.popleft()
-        return Collection(self.edit(directory_of(self.accounts, scope)), CollectionReport(requests=3))
+        return self.edit(directory_of(self.accounts, SyncScope()))
 
-    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
-        self.rereads.append(teams)
-        await asyncio.sleep(self.reread_seconds)
-        return collection
+
+class BuildkiteReader(SilentBuildkite):
+    """A client of `Buildkite`: the first call of a collection waits until all of it is there, on one page each."""
+
+    page_size = 1_000_000
+
+    def __init__(self, buildkite: Buildkite) -> None:
+        self._buildkite = buildkite
+        self.throttled_seconds = buildkite.throttled_seconds
+        self._requests = 0
+        self._number = -1
+        self._found: asyncio.Future[Directory] | None = None
+        self._read: set[TeamID] = set()
+
+    @property
+    def requests(self) -> int:
+        return self._requests
+
+    async def token(self) -> TokenFacts:
+        self._buildkite.preflights += 1
+        await asyncio.sleep(self._buildkite.preflight_seconds)
+        if self._buildkite.refusal is not None:
+            raise self._buildkite.refusal
+        scopes = frozenset({"read_organizations", "read_teams", "write_teams"})
+        return TokenFacts("uuid", scopes, self._buildkite.token_expires_at)
+
+    async def organization(self, choice: OrganizationChoice) -> Organization:
+        return ORGANIZATION
+
+    async def organizations(self, page: int) -> Page[Organization]:
+        return Page([ORGANIZATION], 1)
+
+    async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
+        return Page((await self._collected(ResourceKind.USER)).accounts, 1)
+
+    async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
+        return Page((await self._collected(ResourceKind.TEAM)).teams, 1)
+
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
+        directory = await self._collected(ResourceKind.TEAM)
+        if team in self._read:
+            await self._buildkite.rereading(team)
+        self._read.add(team)
+        return Page([each for each in directory.memberships if each.team == team], 1)
+
+    async def _collected(self, kind: ResourceKind) -> Directory:
+        self._requests += 1
+        collections = self._buildkite.collections
+        if self._found is None:
+            self._found = asyncio.get_running_loop().create_future()
+            self._number = len(collections)
+            collections.append(SyncScope(frozenset({kind})))
+            try:
+                self._found.set_result(await self._buildkite.collecting())
+            except BaseException:
+                self._found.cancel()
+                raise
+        else:
+            collections[self._number] = SyncScope(collections[self._number].kinds | {kind})
+        return await asyncio.shield(self._found)
 
 
 @dataclass

@@ -5,17 +5,20 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
-from buildkite_connector.timing.slots import Slot, Slots
+from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import (
     C1,
     HOUR,
@@ -76,19 +79,17 @@ class World:
         self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
         self._tasks = itertools.count(1)
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
-        return self.buildkite
+    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        return self.members if how.get("urgent") else self.buildkite.client()
 
-    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
-        return self.members
-
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+    def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.c1
 
     def environment(self) -> Environment:
         """What the connectors of one process share."""
         return Environment(
-            clients=self,
+            buildkite=self.connect_buildkite,
+            c1=self.connect_c1,
             store=self.store,
             clock=self.clock,
             jitter=NoJitter(),

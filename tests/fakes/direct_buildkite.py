@@ -13,8 +13,8 @@ import httpx
 
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings
 from buildkite_connector.buildkite.errors import Call, from_payload, from_status
-from buildkite_connector.buildkite.http import RequestSender
 from buildkite_connector.buildkite.payload import PayloadError
+from buildkite_connector.buildkite.sender import RequestSender
 from buildkite_connector.model.redactor import Redactor
 from simulators.buildkite import api
 from simulators.buildkite.fault_rules import Faults
@@ -48,27 +48,19 @@ class DirectBuildkite:
         settings = replace(BuildkiteSettings(), page_size=page_size)
         self.client = BuildkiteClient(settings, cast(RequestSender, self), Redactor([self._token.value]))
 
-    async def get(
-        self,
-        call: Call,
-        target: str,
-        read: Callable[[httpx.Response, bytes], T],
-        organization: str | None = None,
-        *,
-        limit: int,
-    ) -> T:
-        """As `RequestSender.get`, without another try."""
+    async def ask(self, call: Call, read: Callable[[httpx.Response, bytes], T]) -> T:
+        """As `RequestSender.ask`, without another try."""
         self.requests += 1
         for _ in range(self.turns()):
             await asyncio.sleep(0)
-        asked = api.Call.parse("GET", api.BASE_PATH + target, f"Bearer {self._token.value}")
+        asked = api.Call.parse("GET", api.BASE_PATH + call.target, f"Bearer {self._token.value}")
         effect = self.faults.take(asked)
         if isinstance(effect, Change):
             effect.change(self.api, asked)
         reply = self.api.answer(asked, self.api.token_of(asked))
         if isinstance(effect, Edit):
             reply = effect.edit(asked, reply)
-        request = httpx.Request("GET", ORIGIN + api.BASE_PATH + target)
+        request = httpx.Request("GET", ORIGIN + api.BASE_PATH + call.target)
         response = httpx.Response(reply.status, headers=reply.headers, content=reply.body, request=request)
         if reply.status != httpx.codes.OK:
             raise from_status(reply.status, response.headers, reply.body, call, now=datetime.now(UTC)).error

@@ -2,19 +2,19 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.sync.collect import Member
-from buildkite_connector.tasks.ports import WriteLost, WriteRefused
+from buildkite_connector.sync.ports import NotFound, WriteRefused
+from fakes.buildkite_api import SilentBuildkite
 
 LOST = Failure(Reason.BUILDKITE_UNREACHABLE, "the connection broke")
 
 
 @dataclass
-class MembershipAPI:
-    """`rows` is who is in which team. `teams` are those that exist, with their slugs.
+class MembershipAPI(SilentBuildkite):
+    """`rows` is who is in which team. `slugs` are those of the teams that exist.
 
     The errors in `before` are raised by the next writes in place of them, those in `after` once they took effect.
     `reads` are raised by the next readings, of the token too. `seconds` is how long each call takes; `most` how many
@@ -23,7 +23,7 @@ class MembershipAPI:
     """
 
     rows: dict[tuple[TeamID, AccountID], Role] = field(default_factory=dict)
-    teams: dict[TeamID, str] = field(default_factory=lambda: {TeamID("t-1"): "platform", TeamID("t-2"): "ops"})
+    slugs: dict[TeamID, str] = field(default_factory=lambda: {TeamID("t-1"): "platform", TeamID("t-2"): "ops"})
     people: set[AccountID] | None = None
     scopes: frozenset[str] = frozenset({"write_teams"})
     before: deque[Exception] = field(default_factory=deque)
@@ -45,36 +45,36 @@ class MembershipAPI:
             raise self.reads.popleft()
         return TokenFacts("uuid", self.scopes)
 
-    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
+    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Membership | None:
         await self._take("read", (slug, team))
         if self.reads:
             raise self.reads.popleft()
         role = self.rows.get((team, account))
-        return Member(account, "Ada", role) if role is not None else None
+        return Membership(team, account, role, "Ada") if role is not None else None
 
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
         await self._take("team", (slug, team))
-        return self.teams.get(team)
+        return self.slugs.get(team)
 
-    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
         key = (wanted.team, wanted.account)
         await self._begin("create", slug, wanted)
-        if wanted.team not in self.teams:
-            raise WriteLost
+        if wanted.team not in self.slugs:
+            raise NotFound
         if key in self.rows or (self.people is not None and wanted.account not in self.people):
             raise WriteRefused("Validation failed: User is not a person for whom that is possible")
         return await self._end(wanted)
 
-    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member:
+    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
         await self._begin("change", slug, wanted)
         if (wanted.team, wanted.account) not in self.rows:
-            raise WriteLost
+            raise NotFound
         return await self._end(wanted)
 
     async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
         await self._begin("remove", slug, membership)
         if self.rows.pop((membership.team, membership.account), None) is None:
-            raise WriteLost
+            raise NotFound
         await self._answer()
 
     async def _take(self, what: str, place: tuple[OrganizationSlug, TeamID] | None = None) -> None:
@@ -96,10 +96,10 @@ class MembershipAPI:
         if self.before:
             raise self.before.popleft()
 
-    async def _end(self, wanted: Membership) -> Member:
+    async def _end(self, wanted: Membership) -> Membership:
         self.rows[wanted.team, wanted.account] = wanted.role
         await self._answer()
-        return Member(wanted.account, "Ada", wanted.role)
+        return replace(wanted, name="Ada")
 
     async def _answer(self) -> None:
         if self.answer_seconds:

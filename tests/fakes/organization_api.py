@@ -1,4 +1,4 @@
-"""An organization in memory that is read page by page and may change meanwhile: a `collect.OrganizationAPI`."""
+"""An organization in memory that is read page by page and may change meanwhile: a `sync.ports.BuildkiteAPI`."""
 
 import asyncio
 from collections import Counter
@@ -6,10 +6,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from buildkite_connector.model.directory import Account, AccountID, Organization, OrganizationSlug, Role, Team, TeamID
-from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.sync.collect import Member, TeamNotFound
+from buildkite_connector.model.directory import (
+    Account,
+    AccountID,
+    Membership,
+    Organization,
+    OrganizationSlug,
+    Role,
+    Team,
+    TeamID,
+)
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import NotFound
+from fakes.buildkite_api import SilentBuildkite
 
 T = TypeVar("T")
 
@@ -26,12 +35,12 @@ def team(number: int) -> Team:
     )
 
 
-def member(number: int, role: Role = Role.MEMBER) -> Member:
-    return Member(AccountID(f"account-{number}"), f"Ann {number}", role)
+def member(number: int, of: int = 0, role: Role = Role.MEMBER) -> Membership:
+    return Membership(TeamID(f"team-{of}"), AccountID(f"account-{number}"), role, f"Ann {number}")
 
 
 @dataclass
-class FakeOrganizationAPI:
+class FakeOrganizationAPI(SilentBuildkite):
     """Serves what it holds at the time of each answer, which comes once `wait` has ended.
 
     `before` is called with (listing, page) before each answer and may change the organization or raise;
@@ -40,13 +49,12 @@ class FakeOrganizationAPI:
 
     listed_accounts: list[Account] = field(default_factory=list)
     listed_teams: list[Team] = field(default_factory=list)
-    listed_members: dict[TeamID, list[Member]] = field(default_factory=dict)
+    listed_members: dict[TeamID, list[Membership]] = field(default_factory=dict)
     page_size: int = 3
     tells_last: bool = True
     before: Callable[[str, int], None] = lambda _listing, _page: None
     wait: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
     spoil: Callable[[str, int, Page[Any]], Page[Any]] = lambda _listing, _number, page: page
-    exists: bool = True
     asked: list[tuple[str, int]] = field(default_factory=list)
     out: int = 0
     most_out: int = 0
@@ -67,12 +75,6 @@ class FakeOrganizationAPI:
     def repeats(self) -> set[tuple[str, int]]:
         return {question for question, times in Counter(self.asked).items() if times > 1}
 
-    async def organization(self, slug: OrganizationSlug) -> Organization:
-        await self._answer("organization", 1)
-        if not self.exists:
-            raise Failure(Reason.ORGANIZATION_NOT_FOUND, "gone", remedy=Remedy.EDIT)
-        return ACME
-
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
         await self._answer("accounts", page)
         return self._page("accounts", self.listed_accounts, page)
@@ -85,10 +87,10 @@ class FakeOrganizationAPI:
         await self._answer("teams", page)
         return self._page("teams", self.listed_teams, page)
 
-    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
         await self._answer(team, page)
         if team not in self.listed_members:
-            raise TeamNotFound(team)
+            raise NotFound
         return self._page(team, self.listed_members[team], page)
 
     async def _answer(self, listing: str, page: int) -> None:
@@ -122,5 +124,7 @@ def organization(accounts: int = 0, members: Sequence[Sequence[int]] = ()) -> Fa
     return FakeOrganizationAPI(
         listed_accounts=[account(number) for number in range(accounts)],
         listed_teams=[team(number) for number in range(len(members))],
-        listed_members={team(number).id: [member(each) for each in listed] for number, listed in enumerate(members)},
+        listed_members={
+            team(number).id: [member(each, number) for each in listed] for number, listed in enumerate(members)
+        },
     )

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import ceil, floor, inf
 
-from buildkite_connector.buildkite.rate_limit.limiter import Lane, Permit, RateLimiter
-from buildkite_connector.buildkite.rate_limit.window import WindowReading, WindowReadings
+from buildkite_connector.buildkite.rate_limit import Lane, Permit, RateLimiter, WindowReading, WindowReadings
 
 
 @dataclass
@@ -50,7 +49,7 @@ class World:
     organization: Limit | None = None
     latency: Callable[[int], tuple[float, float]] = lambda _: (0.01, 0.01)
     start: float = 0.0
-    limiter: RateLimiter = field(default_factory=RateLimiter)
+    limiter: RateLimiter = field(default_factory=lambda: RateLimiter(32))
     now: float = field(init=False)
     done: float = field(init=False)
     refused: int = 0
@@ -79,26 +78,26 @@ class World:
         heapq.heappush(self._events, (time, next(self._order), event))
 
     def _advance(self) -> None:
-        for turn in self.limiter.grant(self.now):
-            self.sent.append((self.now, turn.lane))
+        for permit in self.limiter.grant(self.now):
+            self.sent.append((self.now, permit.lane))
             self.out += 1
             self.most_out = max(self.most_out, self.out)
             there, back = self.latency(len(self.sent))
-            self._at(self.now + there, lambda turn=turn, back=back: self._arrive(turn, back))  # type: ignore[misc]
+            self._at(self.now + there, lambda permit=permit, back=back: self._arrive(permit, back))  # type: ignore[misc]
         if self.limiter.wakes_at < inf:
             self._at(max(self.now, self.limiter.wakes_at), lambda: None)
 
-    def _arrive(self, turn: Permit, back: float) -> None:
+    def _arrive(self, permit: Permit, back: float) -> None:
         user = self.user.count(self.now)
         organization = None if self.organization is None else self.organization.count(self.now)
         refused = self.user.used > self.user.size
         if self.organization is not None:
             refused = refused or self.organization.used > self.organization.size
         self.refused += refused
-        self._at(self.now + back, lambda: self._return(turn, WindowReadings(user, organization, refused)))
+        self._at(self.now + back, lambda: self._return(permit, WindowReadings(user, organization, refused)))
 
-    def _return(self, turn: Permit, told: WindowReadings) -> None:
+    def _return(self, permit: Permit, told: WindowReadings) -> None:
         self.out -= 1
         self.done = self.now
-        self.limiter.answered(turn, told, self.now)
-        self.limiter.leave(turn, self.now)
+        self.limiter.answered(permit, told, self.now)
+        self.limiter.leave(permit, self.now)

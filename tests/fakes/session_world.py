@@ -12,17 +12,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from buildkite_connector.c1 import C1, C1Client, open_c1, parse_credentials
+from buildkite_connector.c1 import C1, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.ports import BuildkiteClients
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.directory import Collection, Organization, SyncScope
+from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
-from buildkite_connector.sync.collect import Progress
-from buildkite_connector.sync.ports import Source
-from buildkite_connector.timing.slots import Slot, Slots
+from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.timing.slots import Slots
 from fakes.c1_world import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
@@ -47,12 +48,10 @@ class GatedBuildkite(Buildkite):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
-        collection = await super().collect(organization, scope, progress)
+    async def collecting(self) -> Directory:
+        directory = await super().collecting()
         await self.gate.wait()
-        return collection
+        return directory
 
 
 class AnnouncedReports(Reports):
@@ -80,22 +79,19 @@ class SessionWorld:
         self.client = sim.register_client()
         self.vault = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
         self.reports = AnnouncedReports(sim)
-        self.another_buildkite: Source | None = None
+        self.another_buildkite: BuildkiteClients | None = None
         self._secrets = itertools.count()
         self._connector: Connector | None = None
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source:
-        return self.another_buildkite or self.buildkite
-
-    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
-        return self.members
-
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
-        return self.c1.client(parse_credentials(credentials.client_id, credentials.client_secret), spec.host_id)
+    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        if self.another_buildkite is not None:
+            return self.another_buildkite(token, redactor, **how)
+        return self.members if how.get("urgent") else self.buildkite.client()
 
     def start(self, max_snapshot_age: float = 0.0) -> None:
         environment = Environment(
-            clients=self,
+            buildkite=self.connect_buildkite,
+            c1=self.c1.connect,
             store=self.store,
             clock=self.clock,
             jitter=NoJitter(),

@@ -1,10 +1,16 @@
-"""The Buildkite adapter: `open_buildkite` gives a source of clients, one for each connector and sync.
+"""The Buildkite adapter: `open_buildkite` gives the `Buildkite` that makes a client for each connector and sync.
 
-Start at `client` (the calls), then `http` (retries), `rate_limit` (when a request may go), `payload` and `errors` (what
-came back). Only the names in `__all__` are for others to import.
+Start at `client` (the calls), then `sender` (retries), `rate_limit` (when a request may go), `payload` and `errors`
+(what came back). Only the names in `__all__` are for others to import.
 """
 
 import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from hashlib import sha256
+from weakref import WeakValueDictionary
 
 # httpx loads its own command line, and click, pygments and rich with it, wherever those are installed.
 # An entry of None makes that import fail, which is the case httpx provides for: it goes on without.
@@ -13,19 +19,98 @@ if _without_command_line:
     sys.modules["httpx._main"] = None  # type: ignore[assignment]
 
 from buildkite_connector.buildkite.client import BuildkiteClient  # noqa: E402
-from buildkite_connector.buildkite.memberships import MembershipClient  # noqa: E402
+from buildkite_connector.buildkite.connections import Connections  # noqa: E402
+from buildkite_connector.buildkite.rate_limit import RateLimiter, RequestQueue  # noqa: E402
+from buildkite_connector.buildkite.sender import RequestSender, reach  # noqa: E402
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Patience, Timeouts  # noqa: E402
-from buildkite_connector.buildkite.source import Buildkite, open_buildkite  # noqa: E402
+from buildkite_connector.model.jitter import Jitter  # noqa: E402
+from buildkite_connector.model.observer import SILENT, Observer  # noqa: E402
+from buildkite_connector.model.redactor import Redactor  # noqa: E402
+from buildkite_connector.network import Network  # noqa: E402
+from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter  # noqa: E402
+from buildkite_connector.timing.slots import Slot  # noqa: E402
 
 if _without_command_line:
     del sys.modules["httpx._main"]
 
-__all__ = [
-    "Buildkite",
-    "BuildkiteClient",
-    "BuildkiteSettings",
-    "MembershipClient",
-    "Patience",
-    "Timeouts",
-    "open_buildkite",
-]
+__all__ = ["Buildkite", "BuildkiteClient", "BuildkiteSettings", "Patience", "Timeouts", "open_buildkite"]
+
+NOTHING = Redactor()
+RECENT = 1000
+"""How many clients ago a token's queue is still remembered, and with it what is left of its quota."""
+
+
+class Buildkite:
+    """One Buildkite API, for all connectors of the process. Clients with the same token share its quota."""
+
+    def __init__(
+        self, settings: BuildkiteSettings, connections: Connections, clock: Clock, jitter: Jitter, observer: Observer
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._clock = clock
+        self._jitter = jitter
+        self._observer = observer
+        self._queues: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
+        self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
+
+    def client(
+        self,
+        token: str,
+        redactor: Redactor = NOTHING,
+        *,
+        quota_percent: int = 100,
+        slot: Slot | None = None,
+        urgent: bool = False,
+        waits: bool = True,
+    ) -> BuildkiteClient:
+        """A client for one connector and one sync, its preflight included, or for its changes of memberships.
+
+        `redactor` knows the connector's other credentials. `quota_percent`: 10–100, of each window's limit. `slot`:
+        what the client's owner holds; it is given back while all requests wait. `urgent`: a person waits, and its
+        requests go before those of others. `waits`: whether a request that timed out is sent again; those who ask again
+        themselves, and report why, need not wait.
+
+        Raises Failure TOKEN_INVALID for what cannot be a token.
+        """
+        key = sha256(token.encode(errors="surrogatepass")).digest()
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = RequestQueue(RateLimiter(self._settings.most_at_once), self._clock)
+        self._recent.append(queue)
+        sender = RequestSender(
+            self._settings,
+            self._connections,
+            queue,
+            self._clock,
+            self._jitter,
+            self._observer,
+            token=token,
+            quota_percent=quota_percent,
+            urgent=urgent,
+            waits=waits,
+            slot=slot,
+        )
+        return BuildkiteClient(self._settings, sender, redactor.with_secrets(token))
+
+    async def reach(self, redactor: Redactor = NOTHING) -> datetime | None:
+        """Ask once without a token whether Buildkite answers; see `sender.reach`."""
+        return await reach(self._settings, self._connections, self._clock, redactor)
+
+
+@asynccontextmanager
+async def open_buildkite(
+    settings: BuildkiteSettings,
+    network: Network,
+    *,
+    clock: Clock | None = None,
+    jitter: Jitter | None = None,
+    observer: Observer = SILENT,
+    may_send: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Buildkite]:
+    """The API for as long as the context lasts; then its connections are closed. For `may_send` see `Connections`."""
+    connections = await Connections.open(settings.api_url, network, may_send)
+    try:
+        yield Buildkite(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer)
+    finally:
+        await connections.close()

@@ -1,7 +1,7 @@
 """Reads an answer's body: decoded here, counted while it comes, refused beyond its limit.
 
 httpx unpacks whatever arrives at once, and 64 KB of gzip can unpack to 64 MB. Here nothing is unpacked beyond the
-limit, the event loop gets its turn between pieces, and memory holds one body of at most that size.
+limit, other tasks run between pieces, and memory holds one body of at most that size.
 """
 
 import asyncio
@@ -10,17 +10,19 @@ import zlib
 
 import httpx
 
-PAGE_LIMIT = 2 * 1024 * 1024
-"""Bytes of one page of a listing. 100 teams or people with the longest names, all escaped, take about 700 KB."""
+PAGE_LIMIT = 1024 * 1024
+"""Bytes of one page of a listing. 100 teams or people with the longest names, all escaped, take about 700 KB.
+
+Parsing takes up to 100 bytes of memory for 2 bytes of text (an empty array in another).
+"""
 OBJECT_LIMIT = 256 * 1024
 """Bytes of an answer that is one object: the token, an organization."""
 ERROR_LIMIT = 64 * 1024
 """Bytes of an answer other than 200."""
 MOST_PIECES = 10_000
 """Pieces (chunks of HTTP, reads of the socket) of one body: each costs time, however small it is."""
-TURN = 0.002
-"""Seconds of work on one body before other tasks get their turn."""
-
+STEP = 0.002
+"""Seconds of work on one body before other tasks run."""
 LARGE = 256 * 1024
 """Bytes of a body beyond the usual, about 50 KB: putting it together and parsing it takes milliseconds."""
 MOST_HELD = 32 * 1024 * 1024
@@ -30,7 +32,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 class BodyRefused(Exception):  # noqa: N818
-    """A body that is not read to its end. `text`: why, to follow "the answer"; `broken`: it may be whole next time."""
+    """A body that is not read to its end. Its text follows "the answer"; `broken`: it may be whole next time."""
 
     def __init__(self, text: str, *, broken: bool = False) -> None:
         super().__init__(text)
@@ -42,25 +44,28 @@ class BodiesUnderWay:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.turn = asyncio.Lock()
-        """Of a large body that is whole: one is parsed, then other tasks get their turn."""
+        self.large = asyncio.Lock()
+        """Held for a large body that is whole: one is parsed, then other tasks run."""
 
 
-async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> bytes:
-    """All of the body, decoded. The caller closes the response, and with it the connection where it was not read.
+async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> bytes | BodyRefused:
+    """All of the body, decoded, or why it is not read to its end. Closes the response.
 
-    Raises BodyRefused: more than `limit` bytes, on the wire or decoded, an encoding that was not asked for, broken
-    gzip. Raises what httpx raises when the connection fails.
+    Refused are more than `limit` bytes, on the wire or decoded, an encoding that was not asked for, and broken gzip:
+    the connection is closed then. Raises what httpx raises when the connection fails.
     """
     parts: list[bytes] = []
     try:
         await _read_into(parts, response, limit, under_way)
         if sum(map(len, parts)) > LARGE:
-            async with under_way.turn:
+            async with under_way.large:
                 await asyncio.sleep(0)
+        return b"".join(parts)
+    except BodyRefused as refused:
+        return refused
     finally:
         under_way.bytes -= sum(map(len, parts))
-    return b"".join(parts)
+        await response.aclose()
 
 
 async def _read_into(parts: list[bytes], response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> None:
@@ -69,7 +74,7 @@ async def _read_into(parts: list[bytes], response: httpx.Response, limit: int, u
         raise BodyRefused("comes in an encoding that was not asked for")
     unpack = zlib.decompressobj(_GZIP) if encoding.endswith("gzip") else None
     received = decoded = pieces = 0
-    pause_at = time.monotonic() + TURN
+    pause_at = time.monotonic() + STEP
     async for piece in response.aiter_raw():
         received += len(piece)
         pieces += 1
@@ -87,7 +92,7 @@ async def _read_into(parts: list[bytes], response: httpx.Response, limit: int, u
             raise BodyRefused(f"comes in more than {MOST_PIECES:,} pieces")
         if time.monotonic() > pause_at:
             await asyncio.sleep(0)
-            pause_at = time.monotonic() + TURN
+            pause_at = time.monotonic() + STEP
     if unpack is not None and received and not unpack.eof:
         raise BodyRefused("breaks off within its gzip", broken=True)
 

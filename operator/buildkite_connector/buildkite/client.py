@@ -1,24 +1,25 @@
-"""Buildkite's REST API for one connector: the ports of `collect` and `preflight` over HTTP.
+"""Buildkite's REST API for one connector: the port `sync.ports.BuildkiteAPI` over HTTP.
 
-`http` sends the requests, `payload` turns a body into the domain, `pagination` reads how many pages there are.
+`sender` sends the requests, `payload` turns a body into the domain, `pagination` reads how many pages there are.
 """
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from buildkite_connector.buildkite import payload
-from buildkite_connector.buildkite.body import OBJECT_LIMIT, PAGE_LIMIT
+from buildkite_connector.buildkite.body import PAGE_LIMIT
 from buildkite_connector.buildkite.errors import Call
-from buildkite_connector.buildkite.http import RequestSender
 from buildkite_connector.buildkite.pagination import Told, read_links
+from buildkite_connector.buildkite.sender import RequestSender
 from buildkite_connector.buildkite.settings import BuildkiteSettings
 from buildkite_connector.model.directory import (
+    WRITE_SCOPE,
     Account,
     AccountID,
+    Membership,
     Organization,
     OrganizationSlug,
     Team,
@@ -29,8 +30,8 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.sync.collect import Member, TeamNotFound
-from buildkite_connector.sync.listing import Listing, Page, ReadStatistics
+from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.sync.preflight import NEW_TOKEN
 
 HIDDEN_ORGANIZATION = "/organizations/{organization}"
@@ -40,14 +41,10 @@ T = TypeVar("T")
 Named = TypeVar("Named", Account, Team)
 
 
-class NotThere(Exception):  # noqa: N818
-    """What was asked for is not there (404)."""
-
-
 class BuildkiteClient:
-    """One connector's view of Buildkite: a `collect.OrganizationAPI` and a `preflight.Access`.
+    """One connector's view of Buildkite, made by `Buildkite.client`.
 
-    Made by `Buildkite.client`, best for one sync: `requests` and `throttled_seconds` count from its making.
+    Best for one sync: `requests` and `throttled_seconds` count from its making.
     """
 
     def __init__(self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor) -> None:
@@ -67,101 +64,132 @@ class BuildkiteClient:
     def throttled_seconds(self) -> float:
         return self._sender.throttled_seconds
 
+    # The token and what it can access
+
     async def token(self) -> TokenFacts:
-        call = Call("GET /access-token", _unknown_url("/access-token"), self._redactor)
-        return await self._sender.get(call, "/access-token", lambda _, body: payload.token(body), limit=OBJECT_LIMIT)
+        path = "/access-token"
+        call = Call(f"GET {path}", path, _unknown_url(path), self._redactor)
+        return await self._sender.ask(call, lambda _, body: payload.token(body))
 
-    async def organization(self, slug: OrganizationSlug) -> Organization:
-        return await self.chosen(OrganizationChoice(slug))
-
-    async def chosen(self, choice: OrganizationChoice) -> Organization:
+    async def organization(self, choice: OrganizationChoice) -> Organization:
         path = _path_of(choice)
-        shown = HIDDEN_ORGANIZATION if choice.key else path
+        shown = HIDDEN_ORGANIZATION if choice.key else ""
         call = Call(
-            f"GET {shown}",
+            f"GET {shown or path}",
+            path,
             _no_organization(choice),
             self._redactor,
             "read_organizations",
-            path=shown,
+            organization=choice.slug,
+            shown=shown,
         )
-        return await self._sender.get(
-            call, path, lambda _, body: payload.organization(body, self._redactor), choice.slug, limit=OBJECT_LIMIT
-        )
+        return await self._sender.ask(call, lambda _, body: payload.organization(body, self._redactor))
 
-    async def organizations(self) -> Sequence[Organization]:
-        """All that the token reaches."""
-        listing = Listing[str, Organization](
-            "the organizations of the API token",
-            self._organizations,
-            attrgetter("slug"),
-            page_size=self.page_size,
-            statistics=ReadStatistics(),
-        )
-        return list((await listing.read()).values())
-
-    async def _organizations(self, page: int) -> Page[Organization]:
+    async def organizations(self, page: int) -> Page[Organization]:
+        path = "/organizations"
         return await self._page(
-            "/organizations",
+            path,
             page,
             lambda body: payload.organizations(body, self._redactor),
-            gone=_unknown_url("/organizations"),
+            gone=_unknown_url(path),
             scope="read_organizations",
         )
+
+    # One organization
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
-        return await self._page(
-            f"{organization_path(slug)}/members",
-            page,
-            payload.accounts,
-            gone=_no_organization(OrganizationChoice(slug)),
-            scope="read_organizations",
-            organization=slug,
-        )
+        gone = _no_organization(OrganizationChoice(slug))
+        path = f"{organization_path(slug)}/members"
+        return await self._page(path, page, payload.accounts, gone=gone, scope="read_organizations", organization=slug)
+
+    async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
+        path = f"{organization_path(slug)}/members/{path_part(account)}"
+        return await self._one(path, slug, "read_organizations", account, payload.account)
 
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
+        gone = _no_organization(OrganizationChoice(slug))
         return await self._page(
             f"{organization_path(slug)}/teams",
             page,
             lambda body: payload.teams(body, self._redactor),
-            gone=_no_organization(OrganizationChoice(slug)),
+            gone=gone,
             scope="read_teams",
             organization=slug,
         )
 
-    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Member]:
-        return await self._page(
-            f"{organization_path(slug)}/teams/{path_part(team)}/members",
-            page,
-            payload.members,
-            gone=TeamNotFound(team),
-            scope="read_teams",
-            organization=slug,
-        )
-
-    async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
-        """None: the organization has no such member."""
-        path = f"{organization_path(slug)}/members/{path_part(account)}"
-        return await self._one(path, slug, "read_organizations", account, payload.account)
-
-    async def team(self, slug: OrganizationSlug, team: TeamID) -> Team | None:
-        """None: the organization has no such team that the token sees."""
+    async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
         path = f"{organization_path(slug)}/teams/{path_part(team)}"
-        return await self._one(path, slug, "read_teams", team, lambda body: payload.team(body, self._redactor))
+        found = await self._one(path, slug, "read_teams", team, lambda body: payload.team(body, self._redactor))
+        return None if found is None else found.slug
+
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
+        return await self._page(
+            _members_path(slug, team),
+            page,
+            lambda body: payload.members(body, team),
+            gone=NotFound(),
+            scope="read_teams",
+            organization=slug,
+        )
+
+    # Memberships, one at a time. Of what Buildkite refuses, the documentation names only 422 with a text, and nothing
+    # is read from that text.
+
+    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Membership | None:
+        path = f"{_members_path(slug, team)}/{path_part(account)}"
+        call = Call(f"GET {path}", path, NotFound(), self._redactor, "read_teams", organization=slug)
+        try:
+            return await self._sender.ask(call, _reader(call, team, account))
+        except NotFound:
+            return None
+
+    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
+        path = _members_path(slug, wanted.team)
+        body = {"user_id": wanted.account, "role": wanted.role.value}
+        call = self._write("POST", path, slug, body, httpx.codes.CREATED)
+        return await self._sender.ask(call, _reader(call, wanted.team, wanted.account))
+
+    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
+        path = f"{_members_path(slug, wanted.team)}/{path_part(wanted.account)}"
+        call = self._write("PATCH", path, slug, {"role": wanted.role.value}, httpx.codes.OK)
+        return await self._sender.ask(call, _reader(call, wanted.team, wanted.account))
+
+    async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
+        path = f"{_members_path(slug, membership.team)}/{path_part(membership.account)}"
+        call = self._write("DELETE", path, slug, None, httpx.codes.NO_CONTENT)
+        await self._sender.ask(call, lambda *_: None)
+
+    # How they are asked
+
+    def _write(self, method: str, path: str, slug: str, body: dict[str, str] | None, expected: int) -> Call:
+        return Call(
+            f"{method} {path}",
+            path,
+            NotFound(),
+            self._redactor,
+            WRITE_SCOPE,
+            method=method,
+            organization=slug,
+            json=body,
+            expected=(expected, httpx.codes.OK),
+            invalid=WriteRefused,
+        )
 
     async def _one(
         self, path: str, slug: OrganizationSlug, scope: str, asked: str, parse: Callable[[bytes], Named]
     ) -> Named | None:
-        call = Call(f"GET {path}", NotThere(), self._redactor, scope)
+        """An account or a team; None where the organization has none of this id."""
+        call = Call(f"GET {path}", path, NotFound(), self._redactor, scope, organization=slug)
 
         def read(_: httpx.Response, body: bytes) -> Named:
             found = parse(body)
-            expect_id(call, asked, found.id)
+            _expect_id(call, asked, found.id)
             return found
 
         try:
-            return await self._sender.get(call, path, read, slug, limit=OBJECT_LIMIT)
-        except NotThere:
-            await self.organization(slug)  # an organization out of reach looks the same
+            return await self._sender.ask(call, read)
+        except NotFound:
+            await self.organization(OrganizationChoice(slug))  # an organization out of reach looks the same
             return None
 
     async def _page(
@@ -174,7 +202,15 @@ class BuildkiteClient:
         scope: str,
         organization: str | None = None,
     ) -> Page[T]:
-        call = Call(f"GET {path} (page {number})", gone, self._redactor, scope)
+        call = Call(
+            f"GET {path} (page {number})",
+            f"{path}?page={number}&per_page={self.page_size}",
+            gone,
+            self._redactor,
+            scope,
+            organization=organization,
+            limit=PAGE_LIMIT,
+        )
 
         def read(response: httpx.Response, body: bytes) -> Page[T]:
             told = read_links(
@@ -189,11 +225,21 @@ class BuildkiteClient:
             alone = told == Told() and len(items) < self.page_size
             return Page(items, number if alone else told.last, told.more)
 
-        query = f"?page={number}&per_page={self.page_size}"
-        return await self._sender.get(call, path + query, read, organization, limit=PAGE_LIMIT)
+        return await self._sender.ask(call, read)
 
 
-def expect_id(call: Call, asked: str, found: str) -> None:
+def _reader(call: Call, team: TeamID, account: AccountID) -> Callable[[httpx.Response, bytes], Membership]:
+    """Reads a membership; raises Failure when it is another person's."""
+
+    def read(_: httpx.Response, body: bytes) -> Membership:
+        found = payload.member(body, team, call.redactor)
+        _expect_id(call, account, found.account)
+        return found
+
+    return read
+
+
+def _expect_id(call: Call, asked: str, found: str) -> None:
     """Raises Failure BUILDKITE_RESPONSE_INVALID when an answer is about something else than what was asked for."""
     if canonical_id(found) != canonical_id(asked):
         raise Failure(
@@ -213,6 +259,10 @@ def path_part(text: str) -> str:
 def organization_path(slug: OrganizationSlug) -> str:
     """Raises Failure ORGANIZATION_NOT_FOUND for a slug that no organization can have."""
     return _path_of(OrganizationChoice(slug))
+
+
+def _members_path(slug: OrganizationSlug, team: TeamID) -> str:
+    return f"{organization_path(slug)}/teams/{path_part(team)}/members"
 
 
 def _path_of(choice: OrganizationChoice) -> str:

@@ -6,13 +6,13 @@ Messages say what was asked and what came, never with what token.
 
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
 import httpx
 
-from buildkite_connector.buildkite.body import BodyRefused
+from buildkite_connector.buildkite.body import OBJECT_LIMIT, BodyRefused
 from buildkite_connector.buildkite.pagination import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -30,21 +30,27 @@ LONGEST_COMPLAINT = 200
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One endpoint in the words of an error. `gone`: what a 404 means; `scope`: what it needs.
+    """One request, and what its errors say.
 
-    `path`: what stands in spans and logs in place of a target that holds what must not be shown; else empty.
-
-    `invalid` makes what a 422 means of Buildkite's reason, where that is more than an answer that makes no sense.
-
-    `redactor`: knows the credentials; all that a server sent goes through it before it stands in an error.
+    `name`: the endpoint in the words of an error. `target`: what follows the API's URL. `gone`: what a 404 means;
+    `invalid`: what a 422 means by Buildkite's reason, where that is more than an answer that makes no sense.
+    `redactor`: all that a server sent goes through it before it stands in an error. `scope`: what the call needs.
+    `organization`: whose window it counts to. `limit`: bytes of the answer; `expected`: the statuses of success.
+    `shown`: what stands in spans and logs in place of a target that holds what must not be shown; else empty.
     """
 
     name: str
+    target: str = field(repr=False)
     gone: Exception
     redactor: Redactor
     scope: str = ""
+    method: str = "GET"
+    organization: str | None = field(default=None, repr=False)
+    limit: int = OBJECT_LIMIT
+    json: dict[str, str] | None = None
+    expected: tuple[int, ...] = (httpx.codes.OK,)
     invalid: Callable[[str], Exception] | None = None
-    path: str = ""
+    shown: str = ""
 
     def quote(self, text: str) -> str:
         return self.redactor.quote(text, LONGEST_COMPLAINT)
@@ -54,14 +60,13 @@ class Call:
 class FailedAttempt:
     """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
 
-    `refused`: by the rate limit. `overload`: the server has too much to do. `timed_out`: nothing was heard of it.
+    `refused`: by the rate limit. `timed_out`: no answer came in time.
     """
 
     error: Exception
     again: bool = False
     wait: float | None = None
     refused: bool = False
-    overload: bool = False
     timed_out: bool = False
 
 
@@ -79,7 +84,6 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
                 f"{call.name}: expected an answer of {origin}, but {trouble.what}. {trouble.advice}",
             ),
             again=trouble.again,
-            overload=timed_out,
             timed_out=timed_out,
         )
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
@@ -101,7 +105,6 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
             "https://www.buildkitestatus.com; the next sync tries again.",
         ),
         again=again,
-        overload=timed_out,
         timed_out=timed_out,
     )
 
@@ -167,7 +170,6 @@ def from_status(
                 retry_after=wait,
             ),
             again=True,
-            overload=True,
             wait=wait,
         )
     return FailedAttempt(_refusal(status, headers, said, quoted, call, now, token_hint))

@@ -2,8 +2,8 @@
 
 Strict are ids, slugs, a membership's role and a token's scopes: what accounts, teams and access are made of. Any other
 field only informs a reviewer: it is empty or None when it is absent or of another type, and never fails a sync. Fields
-that are not listed are ignored. Ids are interned, so that an account's id is one object in memory however many teams
-name it.
+that are not listed are ignored. Ids and names of accounts are interned, so that each is one object in memory however
+many teams name it.
 """
 
 import re
@@ -24,9 +24,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from buildkite_connector.buildkite.rate_limit import WindowReading, window_reading
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
+    Membership,
     Organization,
     OrganizationSlug,
     Role,
@@ -35,7 +37,6 @@ from buildkite_connector.model.directory import (
     TokenFacts,
 )
 from buildkite_connector.model.redactor import Redactor
-from buildkite_connector.sync.collect import Member
 
 T = TypeVar("T")
 
@@ -44,12 +45,6 @@ IDENTIFIER = r"^[0-9A-Za-z_][0-9A-Za-z_.:=~@+-]{0,199}$"
 
 MOST_ITEMS = 1000
 """Items of one page, of which 100 were asked for; pydantic stops there, also when it counts what is wrong."""
-
-MOST_NODES = 50_000
-"""Arrays and objects of one body: 100 bytes of memory each while it is parsed, for 2 bytes of text."""
-
-MOST_COMMAS = 100_000
-"""Commas of one body, and so about its values: as much memory for a value as for an object."""
 
 LONGEST_TEXT = 2048
 """Characters of a name or description that are kept; C1 takes less (`c1z.text_limits`)."""
@@ -145,6 +140,10 @@ class Refusal(_Payload):
     limit: Annotated[int, _Informs(0)] = 0
     reset: Annotated[float | None, _Informs(None)] = None
 
+    def reading(self, longest_window: float) -> WindowReading | None:
+        """What it says of the window in `scope`."""
+        return None if self.reset is None else window_reading(self.limit, 0, self.reset, 1.0, longest_window)
+
 
 class _Complaint(_Payload):
     message: str = ""
@@ -182,7 +181,7 @@ def account(body: bytes) -> Account:
 def _account(found: _Account) -> Account:
     return Account(
         AccountID(intern(found.id)),
-        (found.name or "")[:LONGEST_TEXT],
+        intern((found.name or "")[:LONGEST_TEXT]),
         (found.email or "")[:LONGEST_TEXT],
         _note(found.role),
         _note(found.sso_mode),
@@ -220,18 +219,20 @@ def _read_teams(found_teams: list[_Team], redactor: Redactor) -> list[Team]:
     ]
 
 
-def members(body: bytes) -> list[Member]:
-    return [_member(found) for found in _parse(_members, body)]
+def members(body: bytes, team: TeamID) -> list[Membership]:
+    return [_membership(found, team) for found in _parse(_members, body)]
 
 
-def member(body: bytes, redactor: Redactor) -> Member:
+def member(body: bytes, team: TeamID, redactor: Redactor) -> Membership:
     """One membership. Its name stands in the status, in events and in the log."""
-    found = _member(_parse(_one_member, body))
+    found = _membership(_parse(_one_member, body), team)
     return replace(found, name=redactor.redact(found.name))
 
 
-def _member(found: _Member) -> Member:
-    return Member(AccountID(intern(found.user_id)), (found.user_name or "")[:LONGEST_TEXT], found.role)
+def _membership(found: _Member, team: TeamID) -> Membership:
+    return Membership(
+        team, AccountID(intern(found.user_id)), found.role, intern((found.user_name or "")[:LONGEST_TEXT])
+    )
 
 
 def organizations(body: bytes, redactor: Redactor) -> list[Organization]:
@@ -294,12 +295,6 @@ def _moment(text: str) -> datetime:
 
 
 def _parse(adapter: TypeAdapter[T], body: bytes) -> T:
-    if len(body) > MOST_NODES and (  # a shorter one cannot hold so many
-        body.count(b"[") + body.count(b"{") > MOST_NODES or body.count(b",") > MOST_COMMAS
-    ):
-        raise PayloadError(
-            f"body: expected fewer than {MOST_NODES:,} arrays and objects, and {MOST_COMMAS:,} values", broken=False
-        )
     try:
         return adapter.validate_json(body)
     except ValidationError as error:

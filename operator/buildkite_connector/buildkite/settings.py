@@ -51,7 +51,7 @@ class BuildkiteSettings:
 
     api_url: str = DEFAULT_API_URL
     page_size: int = 100
-    most_at_once: int = 64
+    most_at_once: int = 32
     most_pages: int = 10_000
     longest_window: float = 60.0
     timeouts: Timeouts = field(default_factory=Timeouts)

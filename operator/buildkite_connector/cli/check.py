@@ -29,8 +29,8 @@ from buildkite_connector.model.spec import Credentials as AllCredentials
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
-from buildkite_connector.sync.collect import TeamNotFound
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import NotFound
 from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
 from buildkite_connector.timing.clock import Clock, SystemClock
 from buildkite_connector.timing.server_time import clock_error, wrong_clock
@@ -42,7 +42,6 @@ STEP_SECONDS = 90.0
 PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, refusals=0)
 """A person waits: one more try, and no waiting for a rate limit."""
 WARNED_DAYS = 14
-QUOTA_PERCENT = 100
 
 _SCOPES_FOR = {"read_organizations": "the organization and its members", "read_teams": "teams and their members"}
 
@@ -228,7 +227,7 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
             )
         buildkite = await stack.enter_async_context(open_buildkite(chosen, reach.network, clock=clock))
         try:
-            client = buildkite.client(settings.api_token, QUOTA_PERCENT, settings.redactor)
+            client = buildkite.client(settings.api_token, settings.redactor)
         except Failure as failure:
             configured.fail(failure.message, Code.INVALID_ARGUMENT)
         configured.ok(f"BATON_API_TOKEN is set, BUILDKITE_API_URL is {chosen.api_url}")
@@ -321,7 +320,7 @@ async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: Organiza
             "Organization Settings, Teams, in Buildkite."
         )
         return
-    with suppress(TeamNotFound):  # deleted meanwhile
+    with suppress(NotFound):  # deleted meanwhile
         await client.members(slug, page.items[0].id, 1)
     teams.ok(f"{_at_least(page)} teams can be seen, and members of the first")
 

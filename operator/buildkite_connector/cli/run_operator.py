@@ -16,7 +16,6 @@ from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.leadership import Leadership, end
-from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import connect
@@ -96,7 +95,8 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
-                clients=Connections(buildkite, c1),
+                buildkite=buildkite.client,
+                c1=c1.connect,
                 store=SnapshotStore(settings.data_directory, clock),
                 clock=clock,
                 jitter=system_jitter(),

@@ -6,29 +6,27 @@ At shutdown the connector's sync is cancelled and its tasks go back to C1.
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from buildkite_connector.buildkite import open_buildkite
-from buildkite_connector.c1 import open_c1
+from buildkite_connector.c1 import C1, C1Client, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.service_settings import ServiceSettings
 from buildkite_connector.cli.signals import signalled_end
-from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.events import EventType, draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
-from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.failure import Failure, Remedy
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.network import Network
-from buildkite_connector.service.credentials import ProcessCredentials
 from buildkite_connector.service.data_directory import remove_files
 from buildkite_connector.service.health import Health, serve_health
-from buildkite_connector.service.startup import StartupHello
 from buildkite_connector.service.state import StateFile, StatusLog
 from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
@@ -37,6 +35,53 @@ from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ProcessCredentials:
+    """The connector's credentials from the process's settings, read again as the operator reads a Secret again.
+
+    Variables and flags of a process do not change, but the YAML file may be a mounted Secret, whose content does.
+    `settings` reads all sources, and raises Failure for what is missing or cannot be read. `last`: those that were read
+    last, at first those of the start.
+    """
+
+    settings: Callable[[], Credentials]
+    last: Credentials
+
+    async def read(self) -> Credentials:
+        self.last = await asyncio.to_thread(self.settings)
+        return self.last
+
+
+class FirstHello:
+    """Ends the process when C1 refuses the first Hello for good, as the vendor's connector does: a Deployment shows it.
+
+    `refused` is set then, with `failure`. Once C1 has answered a Hello, a refusal is an outage like any other: the
+    connector reports it and asks again.
+    """
+
+    def __init__(self, c1: C1) -> None:
+        self._c1 = c1
+        self._greeted = False
+        self.refused = asyncio.Event()
+        self.failure: Failure | None = None
+
+    def connect(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
+        """Raises Failure, which at the start ends the process too: no session can begin."""
+        try:
+            return self._c1.connect(credentials, spec, self.note)
+        except Failure as failure:
+            self.note(failure)
+            raise
+
+    def note(self, failure: Failure | None) -> None:
+        """How a Hello went; None: C1 answered it."""
+        if failure is None:
+            self._greeted = True
+        elif not self._greeted and failure.remedy is not Remedy.RETRY:
+            self.failure = self.failure or failure
+            self.refused.set()
 
 
 class _Begun:
@@ -73,9 +118,10 @@ async def run_service(
                 open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
                 open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
-                startup = StartupHello(Connections(buildkite, c1))
+                first_hello = FirstHello(c1)
                 environment = Environment(
-                    clients=startup,
+                    buildkite=buildkite.client,
+                    c1=first_hello.connect,
                     store=SnapshotStore(directory, clock),
                     clock=clock,
                     jitter=system_jitter(),
@@ -87,8 +133,8 @@ async def run_service(
                     most_tasks=settings.most_tasks,
                 )
                 begun.connector = await _begin(settings, directory, environment)
-                await _run(begun.connector, clock, monitor, startup)
-                return startup.failure
+                await _run(begun.connector, clock, monitor, first_hello)
+                return first_hello.failure
 
 
 async def _begin(settings: ServiceSettings, directory: Path, environment: Environment) -> Connector:
@@ -114,13 +160,13 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     return connector
 
 
-async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, startup: StartupHello) -> None:
+async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_hello: FirstHello) -> None:
     """Until a signal, or until C1 refuses the first Hello."""
     async with asyncio.TaskGroup() as group:
         monitoring = group.create_task(monitor.run())
         rereading = group.create_task(reread_secrets(lambda: [connector], clock))
         with signalled_end() as signalled:
-            ends = {group.create_task(signalled.wait()), group.create_task(startup.refused.wait())}
+            ends = {group.create_task(signalled.wait()), group.create_task(first_hello.refused.wait())}
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:

@@ -18,7 +18,8 @@ from buildkite_connector.model.directory import CollectionReport, OrganizationSl
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.network import Network
-from buildkite_connector.sync.collect import Progress, collect
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.listing import Progress
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import SystemClock
 
@@ -81,7 +82,7 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         open_buildkite(settings.buildkite, network, clock=clock) as buildkite,
         asyncio.timeout(settings.timeout),
     ):
-        client = buildkite.client(settings.api_token, settings.quota_percent)
+        client = buildkite.client(settings.api_token, quota_percent=settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
         collection = await collect(client, found.organization, settings.scope, progress=progress)

@@ -6,7 +6,7 @@ from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.directory import WRITE_SCOPE
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice, check_schedule, namespace_of
-from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
+from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, write_scope_missing
 
 
 async def check(
@@ -24,17 +24,17 @@ async def check(
     if not full and credentials == known:
         return CheckResult(generation, request, credentials, full=full)
     try:
-        preflight = await _ask_buildkite(key, desired, credentials, environment)
+        found = await _ask_buildkite(key, desired, credentials, environment)
     except Failure as failure:
         missing = failure.missing if isinstance(failure, ScopesMissing) else ()
         return CheckResult(generation, request, credentials, None, missing, failure, full=full, asked_buildkite=True)
-    write_failure = await _check_writing(key, desired, credentials, preflight, environment)
+    write_failure = await _check_writing(key, desired, credentials, found, environment)
     missing = write_failure.missing if isinstance(write_failure, ScopesMissing) else ()
     return CheckResult(
         generation,
         request,
         credentials,
-        preflight,
+        found,
         missing_scopes=missing,
         full=full,
         asked_buildkite=True,
@@ -43,16 +43,19 @@ async def check(
 
 
 async def _check_writing(
-    key: ConnectorKey, desired: DesiredState, credentials: Credentials, preflight: Preflight, environment: Environment
+    key: ConnectorKey, desired: DesiredState, credentials: Credentials, found: Preflight, environment: Environment
 ) -> Failure | None:
     """Why memberships cannot be changed although that is enabled, or None. A second token costs one request."""
     if not desired.spec.provisioning.enabled:
         return None
-    token = preflight.token
+    token = found.token
     try:
         if credentials.write_api_token:
             async with environment.check_slots.slot(namespace_of(key)) as slot:
-                token = await environment.clients.memberships(credentials, slot).token()
+                client = environment.buildkite(
+                    credentials.write_api_token, credentials.redactor, slot=slot, urgent=True
+                )
+                token = await client.token()
     except Failure as failure:
         return failure
     return write_scope_missing() if WRITE_SCOPE not in token.scopes else None
@@ -64,5 +67,7 @@ async def _ask_buildkite(
     spec = desired.spec
     choice = OrganizationChoice(spec.organization) if spec.organization else credentials.organization
     async with environment.check_slots.slot(namespace_of(key)) as slot:
-        source = environment.clients.source(credentials, spec, slot)
-        return await source.preflight(choice, spec.kinds)
+        client = environment.buildkite(
+            credentials.api_token, credentials.redactor, quota_percent=spec.quota_percent, slot=slot, waits=False
+        )  # the status shows what comes of it, and it is repeated: a server's silence would last for minutes
+        return await preflight(client, choice, spec.kinds)

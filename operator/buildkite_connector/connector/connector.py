@@ -240,7 +240,7 @@ class Connector:
         env = self._env
         self._state = transitions.c1_opened(self._state, identity, now)
         try:
-            service = env.clients.task_service(credentials, self._state.desired.spec)
+            service = env.c1(credentials, self._state.desired.spec)
         except Failure as failure:
             self._state = transitions.c1_failed(self._state, failure, now)
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from buildkite_connector.connector.host_ids import HostIDs
-from buildkite_connector.connector.ports import Clients, SnapshotStore
+from buildkite_connector.connector.ports import BuildkiteClients, C1Clients, SnapshotStore
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
 from buildkite_connector.model.snapshot import SyncID
@@ -21,7 +21,8 @@ class Environment:
     `most_tasks`: of C1, that one connector works on at once.
     """
 
-    clients: Clients
+    buildkite: BuildkiteClients
+    c1: C1Clients
     store: SnapshotStore
     clock: Clock
     jitter: Jitter

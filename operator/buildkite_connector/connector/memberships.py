@@ -18,7 +18,8 @@ from buildkite_connector.model.observer import Work
 from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ChangeAction, ChangeRecord, ChangeResult, shown_name
 from buildkite_connector.model.tasks import MembershipTask
-from buildkite_connector.tasks.ports import ChangeGrounds, MembershipAPI
+from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.tasks.ports import ChangeGrounds
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Memberships:
         self._apply = apply
         self._state = state
         self._locks: WeakValueDictionary[TeamID, asyncio.Lock] = WeakValueDictionary()
-        self._api: tuple[Credentials, MembershipAPI] | None = None
+        self._api: tuple[Credentials, BuildkiteAPI] | None = None
         self._news = asyncio.Event()
 
     def state_changed(self) -> None:
@@ -120,9 +121,10 @@ class Memberships:
             raise RuntimeError("a connector that is not blocked was checked")
         return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
 
-    def _client(self, credentials: Credentials) -> MembershipAPI:
+    def _client(self, credentials: Credentials) -> BuildkiteAPI:
         if self._api is None or self._api[0] != credentials:
-            self._api = (credentials, self._env.clients.memberships(credentials))
+            token = credentials.write_api_token or credentials.api_token
+            self._api = (credentials, self._env.buildkite(token, credentials.redactor, urgent=True))
         return self._api[1]
 
     def _log(self, task: MembershipTask, result: str, reason: str) -> None:

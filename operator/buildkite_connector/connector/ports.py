@@ -5,27 +5,39 @@ from datetime import datetime
 from typing import Protocol
 
 from buildkite_connector.model.directory import Directory, SyncScope
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.sync.ports import Source
-from buildkite_connector.tasks.ports import MembershipAPI, TaskService
+from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.tasks.ports import TaskService
 from buildkite_connector.timing.slots import Slot
 
 
-class Clients(Protocol):
-    """Makes the clients of one connector's credentials. Raises Failure when the credentials are malformed.
+class BuildkiteClients(Protocol):
+    """Makes a client of Buildkite's API: for one sync or check, or for the changes of memberships."""
 
-    `slot`: what the caller holds; it is given back while all requests wait.
-    """
+    def __call__(
+        self,
+        token: str,
+        redactor: Redactor,
+        *,
+        quota_percent: int = 100,
+        slot: Slot | None = None,
+        urgent: bool = False,
+        waits: bool = True,
+    ) -> BuildkiteAPI:
+        """`slot`: what the caller holds; it is given back while all requests wait. `urgent`: a person waits.
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Source: ...
-
-    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
-        """Writes with the writing token, where there is one."""
+        `waits`: whether a request that timed out is sent again. Raises Failure for what cannot be a token.
+        """
         ...
 
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService: ...
+
+class C1Clients(Protocol):
+    """Makes the client of C1 for one connector. Raises Failure when the credentials are malformed."""
+
+    def __call__(self, credentials: Credentials, spec: ConnectorSpec) -> TaskService: ...
 
 
 class CredentialsSource(Protocol):

@@ -16,7 +16,8 @@ from buildkite_connector.model.observer import Result, Work
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SnapshotFile, SyncRecord
-from buildkite_connector.sync.ports import Source
+from buildkite_connector.sync.collect import collect, reread
+from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
@@ -82,15 +83,21 @@ async def _collect(
     key: ConnectorKey, run: SyncRun, env: Environment, changed: ChangedTeams, slot: Slot
 ) -> tuple[Collection, StagedSnapshot, int]:
     """What was read, its snapshot, and the number of changes up to which that shows all of them."""
-    spec, source = run.spec, env.clients.source(run.credentials, run.spec, slot)
+    spec, organization = run.spec, run.preflight.organization
+    client = env.buildkite(
+        run.credentials.api_token,
+        run.credentials.redactor.without(organization.slug),  # public by now
+        quota_percent=spec.quota_percent,
+        slot=slot,
+    )
 
     def stage(directory: Directory) -> Awaitable[StagedSnapshot]:
         return env.store.stage(key, directory, sync_id=run.id, started_at=run.started.wall)
 
     try:
         async with asyncio.timeout(spec.sync_timeout):
-            collected = await source.collect(run.preflight.organization, SyncScope(spec.kinds))
-            return await _seal(collected, source, stage, env.store.remove, changed)
+            collected = await collect(client, organization, SyncScope(spec.kinds))
+            return await _seal(collected, client, stage, env.store.remove, changed)
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
@@ -101,7 +108,7 @@ async def _collect(
 
 async def _seal(
     collection: Collection,
-    source: Source,
+    client: BuildkiteAPI,
     stage: Callable[[Directory], Awaitable[StagedSnapshot]],
     remove: Callable[[StagedSnapshot], None],
     changed: ChangedTeams,
@@ -121,7 +128,7 @@ async def _seal(
                 return collection, staged, number
             covered = number
             if teams:
-                collection = await source.reread(collection, teams)
+                collection = await reread(client, collection, teams)
             staged = await stage(collection.directory)
     except BaseException:
         if staged is not None:

@@ -137,9 +137,12 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
+    """An account in a team. `name` is the account's, as the team's list of members has it; empty when unknown."""
+
     team: TeamID
     account: AccountID
     role: Role
+    name: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

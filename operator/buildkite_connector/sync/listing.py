@@ -23,7 +23,7 @@ REREADS = 3
 MAX_CONCURRENCY = 64
 """How many calls stand side by side: bounds the tasks and the answers in memory.
 
-Enough to keep the api's own, adaptive concurrency busy.
+Enough to keep the client's own, adaptive concurrency busy.
 """
 
 
@@ -41,12 +41,18 @@ class Page(Generic[T]):
 
 
 @dataclass(slots=True)
-class ReadStatistics:
-    """What reading took, over all listings of a collection. `pages_known` grows as pages tell of others."""
+class Progress:
+    """How far a collection is, over all its listings. `pages_known` grows as pages tell of others.
+
+    `rereads`: listings read again because they moved.
+    """
 
     pages_read: int = 0
     pages_known: int = 0
     rereads: int = 0
+    accounts: int = 0
+    teams: int = 0
+    memberships: int = 0
 
 
 class ListingChanged(Exception):  # noqa: N818
@@ -67,15 +73,15 @@ class Listing(Generic[K, T]):
         id_of: Callable[[T], K],
         *,
         page_size: int,
-        statistics: ReadStatistics,
+        progress: Progress,
         on_page: Callable[[Page[T]], None] = lambda _: None,
     ) -> None:
         self._what = what
         self._ask = ask
         self._id_of = id_of
         self._page_size = page_size
-        self._statistics = statistics
-        self._arrived = on_page
+        self._progress = progress
+        self._on_page = on_page
         self._seen: set[K] = set()
         self.items = 0
         """How many items have come, in the reading under way or the last one."""
@@ -90,7 +96,7 @@ class Listing(Generic[K, T]):
         """
         contradiction: object = ""
         for reading in range(1 + REREADS):
-            self._statistics.rereads += reading > 0
+            self._progress.rereads += reading > 0
             try:
                 return await self._read_once()
             except ListingChanged as error:
@@ -104,9 +110,30 @@ class Listing(Generic[K, T]):
 
     async def _read_once(self) -> dict[K, T]:
         """Raises ListingChanged."""
+        self.items = 0
+        self._seen = set()
+        pages: dict[int, Page[T]] = {}
+        last: int | None = None
+        while last is None:
+            number = len(pages) + 1
+            page = await self._fetch(number)
+            if number > 1 and not page.items and not pages[number - 1].more and not page.more:
+                last = number - 1  # the full page before it, which came without links, is the last
+            else:
+                pages[number] = page
+                last = page.last
+        for number, page in pages.items():
+            self._expect(number, page, last)
+        self._progress.pages_known += last - len(pages)
+
+        async def fetch(number: int) -> None:
+            pages[number] = page = await self._fetch(number)
+            self._expect(number, page, last)
+
+        await run_concurrently([partial(fetch, number) for number in range(len(pages) + 1, last + 1)])
         found: dict[K, T] = {}
-        for number, page in enumerate(await self._read_pages(), 1):
-            for item in page.items:
+        for number in range(1, last + 1):
+            for item in pages[number].items:
                 id_ = self._id_of(item)
                 if id_ in found:
                     raise ListingChanged(f"page {number} has an id that came before")
@@ -114,46 +141,18 @@ class Listing(Generic[K, T]):
             await asyncio.sleep(0)  # a long listing must not hold up the event loop
         return found
 
-    async def _read_pages(self) -> list[Page[T]]:
-        self.items = 0
-        self._seen = set()
-        read: dict[int, Page[T]] = {}
-        last: int | None = None
-        while last is None:
-            number = len(read) + 1
-            page = await self._fetch(number)
-            if number > 1 and not page.items and not read[number - 1].more and not page.more:
-                last = number - 1  # the full page before it, which came without links, is the last
-            else:
-                read[number] = page
-                last = page.last
-        for number, page in read.items():
-            self._expect(number, page, last)
-        self._statistics.pages_known += last - len(read)
-
-        async def fetch(number: int) -> None:
-            read[number] = page = await self._fetch(number)
-            self._expect(number, page, last)
-
-        await run_concurrently([partial(fetch, number) for number in range(len(read) + 1, last + 1)])
-        return [read[number] for number in range(1, last + 1)]
-
     async def _fetch(self, number: int) -> Page[T]:
-        page = await self._ask(number)
-        self.items += len(page.items)
-        self._statistics.pages_read += 1
-        self._statistics.pages_known = max(self._statistics.pages_known, self._statistics.pages_read)
-        if number != page.last:
-            self._expect_news(number, page)
-        self._arrived(page)
-        return page
-
-    def _expect_news(self, number: int, page: Page[T]) -> None:
         """Raises ListingChanged when a page that others follow brings nothing that was not on one before."""
-        known = len(self._seen)
+        page = await self._ask(number)
+        progress, known = self._progress, len(self._seen)
+        self.items += len(page.items)
+        progress.pages_read += 1
+        progress.pages_known = max(progress.pages_known, progress.pages_read)
         self._seen.update(map(self._id_of, page.items))
-        if len(self._seen) == known:
+        if number != page.last and len(self._seen) == known:
             raise ListingChanged(f"page {number} told of more to follow and brought no new id")
+        self._on_page(page)
+        return page
 
     def _expect(self, number: int, page: Page[T], last: int) -> None:
         """Raises ListingChanged when a page is not what the listing's number of pages promises."""

@@ -1,23 +1,93 @@
-"""What a sync needs of Buildkite."""
+"""Buildkite as the core needs it, with one connector's token. `buildkite.BuildkiteClient` is the adapter."""
 
-from collections.abc import Callable
 from typing import Protocol
 
-from buildkite_connector.model.directory import Collection, Organization, ResourceKind, SyncScope, TeamID
+from buildkite_connector.model.directory import (
+    Account,
+    AccountID,
+    Membership,
+    Organization,
+    OrganizationSlug,
+    Team,
+    TeamID,
+    TokenFacts,
+)
 from buildkite_connector.model.spec import OrganizationChoice
-from buildkite_connector.sync.collect import Progress
-from buildkite_connector.sync.preflight import Preflight
+from buildkite_connector.sync.listing import Page
 
 
-class Source(Protocol):
-    """Buildkite, for one connector. Every method raises Failure."""
+class NotFound(Exception):  # noqa: N818
+    """Buildkite answers 404: the team, or the membership, is not there."""
 
-    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight: ...
 
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection: ...
+class WriteRefused(Exception):  # noqa: N818
+    """Buildkite does not take the change (422); `said` is its reason, fit to be shown."""
 
-    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
-        """The collection with the members of these teams as they are now."""
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class BuildkiteAPI(Protocol):
+    """Pages count from 1; ids and names come interned (`sys.intern`). Every method raises Failure.
+
+    Reads are tried again where that can help. A write is sent again only where Buildkite refused it for its rate limit:
+    after any other failure nobody knows whether it took effect, until the membership is read.
+    """
+
+    @property
+    def page_size(self) -> int:
+        """How many items every page but the last holds."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """Requests made so far, failed tries included."""
+        ...
+
+    @property
+    def throttled_seconds(self) -> float:
+        """Wall time spent so far waiting for a rate-limit window."""
+        ...
+
+    async def token(self) -> TokenFacts: ...
+
+    async def organization(self, choice: OrganizationChoice) -> Organization:
+        """Raises Failure ORGANIZATION_NOT_FOUND when the token cannot access it."""
+        ...
+
+    async def organizations(self, page: int) -> Page[Organization]:
+        """All that the token can access."""
+        ...
+
+    async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]: ...
+
+    async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
+        """None: the organization has no such member."""
+        ...
+
+    async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]: ...
+
+    async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
+        """None: the organization has no such team. Raises Failure ORGANIZATION_NOT_FOUND where that one is gone."""
+        ...
+
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
+        """Raises NotFound when the team no longer exists."""
+        ...
+
+    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Membership | None:
+        """None: there is no such membership, or no such team."""
+        ...
+
+    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
+        """Returns the membership as it is now. Raises NotFound and WriteRefused."""
+        ...
+
+    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
+        """Returns the membership as it is now. Raises NotFound and WriteRefused."""
+        ...
+
+    async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
+        """Raises NotFound and WriteRefused."""
         ...

@@ -7,7 +7,7 @@ goes on with (`collect`). Each thing that can be wrong has a reason and a next s
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Protocol
+from operator import attrgetter
 
 from buildkite_connector.model.directory import (
     REQUIRED_SCOPES,
@@ -19,6 +19,8 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.sync.listing import Listing, Progress
+from buildkite_connector.sync.ports import BuildkiteAPI
 
 MOST_SLUGS = 20
 """How many organizations a message lists."""
@@ -46,20 +48,6 @@ class ScopesMissing(Failure):
         self.token = token
 
 
-class Access(Protocol):
-    """What a token is asked about itself. Every call raises Failure when it cannot be answered."""
-
-    async def token(self) -> TokenFacts: ...
-
-    async def chosen(self, choice: OrganizationChoice) -> Organization:
-        """Raises Failure ORGANIZATION_NOT_FOUND when the token does not reach it."""
-        ...
-
-    async def organizations(self) -> Sequence[Organization]:
-        """All that the token reaches."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Preflight:
     """What the sync goes on with."""
@@ -74,13 +62,15 @@ def required_scopes(kinds: Collection[ResourceKind]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("read_organizations", *of_kinds)))
 
 
-async def preflight(access: Access, choice: OrganizationChoice | None, kinds: Collection[ResourceKind]) -> Preflight:
+async def preflight(
+    client: BuildkiteAPI, choice: OrganizationChoice | None, kinds: Collection[ResourceKind]
+) -> Preflight:
     """Check a token against what is to be collected. Without a choice, the only organization is taken that it reaches.
 
     Raises Failure: TOKEN_REJECTED, ScopesMissing, ORGANIZATION_NOT_FOUND (with the slugs to choose from),
     ORGANIZATION_AMBIGUOUS (likewise), or what kept Buildkite from answering.
     """
-    token = await access.token()
+    token = await client.token()
     required = required_scopes(kinds)
     missing = tuple(scope for scope in required if scope not in token.scopes)
     if missing:
@@ -91,7 +81,7 @@ async def preflight(access: Access, choice: OrganizationChoice | None, kinds: Co
             missing,
             token,
         )
-    return Preflight(token, await find_organization(access, choice))
+    return Preflight(token, await find_organization(client, choice))
 
 
 def owner_is_administrator(accounts: Sequence[Account], token: TokenFacts) -> bool | None:
@@ -122,22 +112,22 @@ def write_scope_missing() -> ScopesMissing:
     )
 
 
-async def find_organization(access: Access, choice: OrganizationChoice | None) -> Organization:
+async def find_organization(client: BuildkiteAPI, choice: OrganizationChoice | None) -> Organization:
     """The organization that was chosen; without a choice, the only one that the token reaches.
 
     Raises Failure ORGANIZATION_NOT_FOUND or ORGANIZATION_AMBIGUOUS, with the slugs to choose from.
     """
-    return await _chosen(access, choice) if choice is not None else await _only(access)
+    return await _chosen(client, choice) if choice is not None else await _only(client)
 
 
-async def _chosen(access: Access, choice: OrganizationChoice) -> Organization:
+async def _chosen(client: BuildkiteAPI, choice: OrganizationChoice) -> Organization:
     if len(choice.slug) <= LONGEST_SLUG:
         try:
-            return await access.chosen(choice)
+            return await client.organization(choice)
         except Failure as failure:
             if failure.reason is not Reason.ORGANIZATION_NOT_FOUND:
                 raise
-    reached = await access.organizations()
+    reached = await _reached(client)
     shown = replace(choice, slug=choice.slug[:LONGEST_SLUG])
     raise Failure(
         Reason.ORGANIZATION_NOT_FOUND,
@@ -146,8 +136,8 @@ async def _chosen(access: Access, choice: OrganizationChoice) -> Organization:
     )
 
 
-async def _only(access: Access) -> Organization:
-    reached = await access.organizations()
+async def _only(client: BuildkiteAPI) -> Organization:
+    reached = await _reached(client)
     if len(reached) == 1:
         return reached[0]
     if not reached:
@@ -161,6 +151,18 @@ async def _only(access: Access) -> Organization:
         f"No organization is chosen, and the API token can access {len(reached)}. {_choice(reached)}",
         remedy=Remedy.EDIT,
     )
+
+
+async def _reached(client: BuildkiteAPI) -> Sequence[Organization]:
+    """All organizations that the token can access."""
+    listing = Listing[str, Organization](
+        "the organizations of the API token",
+        client.organizations,
+        attrgetter("slug"),
+        page_size=client.page_size,
+        progress=Progress(),
+    )
+    return list((await listing.read()).values())
 
 
 def _choice(reached: Sequence[Organization]) -> str:

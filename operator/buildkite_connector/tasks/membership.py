@@ -12,9 +12,9 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskOutcome
-from buildkite_connector.sync.collect import Member
+from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import outcomes
-from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts, WriteLost, WriteRefused
+from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts
 from buildkite_connector.timing.clock import BETWEEN_CALLS
 from buildkite_connector.timing.fair_timeout import fair_timeout
 
@@ -121,7 +121,7 @@ class _Change:
         self._roles.append(role)
         return next_step(self._task, self._wanted, role)
 
-    def _role(self, found: Member | None) -> Role | None:
+    def _role(self, found: Membership | None) -> Role | None:
         if found is None:
             return None
         self._user = found.name or self._user
@@ -132,7 +132,7 @@ class _Change:
         self._writes += 1
         try:
             confirmed = await self._send(grounds, step)
-        except WriteLost:
+        except NotFound:
             team = self._wanted.team
             if self._task.grants and await grounds.memberships.team_slug(grounds.organization, team) is None:
                 raise outcomes.team_gone(self._task) from None

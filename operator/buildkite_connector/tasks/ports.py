@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, TeamID, TokenFacts
+from buildkite_connector.model.directory import OrganizationSlug, TeamID
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
@@ -13,7 +13,7 @@ from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot
 from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
-from buildkite_connector.sync.collect import Member
+from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import Clock
 
 
@@ -57,50 +57,12 @@ class Snapshots(Protocol):
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None: ...
 
 
-class MembershipAPI(Protocol):
-    """Buildkite's team memberships, one at a time. Every method raises Failure.
-
-    Reading is tried again where that can help. A write is sent again only where Buildkite refused it for its rate
-    limit: after any other failure nobody knows whether it took effect, until the membership is read.
-    """
-
-    async def token(self) -> TokenFacts: ...
-
-    async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Member | None:
-        """None: there is no such membership, or no such team."""
-        ...
-
-    async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        """None: the organization has no such team. Raises Failure ORGANIZATION_NOT_FOUND where that one is gone."""
-        ...
-
-    async def create(self, slug: OrganizationSlug, wanted: Membership) -> Member:
-        """Raises WriteRefused for a 422, WriteLost for a 404."""
-        ...
-
-    async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Member: ...
-
-    async def remove(self, slug: OrganizationSlug, membership: Membership) -> None: ...
-
-
-class WriteRefused(Exception):  # noqa: N818
-    """Buildkite does not take the change (422); `said` is its reason, fit to be shown."""
-
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        self.said = said
-
-
-class WriteLost(Exception):  # noqa: N818
-    """What was to be changed is not there (404): the team, or the membership."""
-
-
 @dataclass(frozen=True, slots=True)
 class ChangeGrounds:
     """What a change is made with now: where, with which access, and what is allowed."""
 
     organization: OrganizationSlug
-    memberships: MembershipAPI
+    memberships: BuildkiteAPI
     policy: Provisioning
 
 

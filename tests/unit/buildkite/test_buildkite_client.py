@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight
-from fakes.buildkite_world import NO_LIMITS, World, serving, small_organization
+from fakes.buildkite_world import HASTY, NO_LIMITS, World, serving, small_organization
 from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG, acme
 from harness.trust import DIRECT, reaching
@@ -120,7 +121,6 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
         open_buildkite(BuildkiteSettings(sim.url), DIRECT) as buildkite,
     ):
         client = buildkite.client(sim.token.value)
-        assert [found.slug for found in await client.organizations()] == [found.slug for found in served]
         with pytest.raises(Failure, match="can access 150") as failed:
             await preflight(client, None, ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
@@ -238,6 +238,29 @@ async def test_connectors_that_share_a_token_share_its_quota() -> None:
 
 
 @virtual_time
+async def test_the_quota_of_the_organization_holds_for_its_pages() -> None:
+    limits = Limits(user=None, organization=20, window=1.0, reset_decimals=3)
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as world:
+        await world.sync()
+        assert world.minimum > 20
+        assert world.sim.transcript.throttled == 0
+
+
+@virtual_time
+async def test_an_urgent_client_waits_for_no_other() -> None:
+    limits = Limits(user=1000, organization=1000)
+    async with serving(settings=replace(HASTY, most_at_once=1), limits=limits, latency=0.1) as world:
+        client, slug = world.client(), world.expected.organization.slug
+        await client.token()
+        others = [asyncio.create_task(client.teams(slug, 1)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        began = asyncio.get_running_loop().time()
+        await world.buildkite.client(world.sim.token.value, urgent=True).token()
+        assert asyncio.get_running_loop().time() - began < 0.15
+        await asyncio.gather(*others)
+
+
+@virtual_time
 async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() -> None:
     limits = Limits(user=10, organization=None, window=30.0)
     async with serving(limits=limits) as world:
@@ -296,3 +319,41 @@ async def test_the_token_is_in_no_log_at_any_level(caplog: pytest.LogCaptureFixt
         assert "httpcore" in {record.name.partition(".")[0] for record in caplog.records}
         assert world.sim.token.value not in caplog.text
         assert world.sim.token.value not in f"{client!r} {world.buildkite!r}"
+
+
+@virtual_time
+async def test_no_request_leaves_while_this_process_may_not_act() -> None:
+    acts = True
+
+    def may_send() -> None:
+        if not acts:
+            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "not the leader")
+
+    async with (
+        serving() as world,
+        open_buildkite(BuildkiteSettings(api_url=world.sim.url), DIRECT, may_send=may_send) as buildkite,
+    ):
+        client = buildkite.client(world.sim.token.value)
+        await client.teams(world.expected.organization.slug, 1)
+        acts, before = False, len(world.sim.requests)
+        with pytest.raises(Failure, match="not the leader"):
+            await client.teams(world.expected.organization.slug, 2)
+        assert len(world.sim.requests) == before
+
+
+@virtual_time
+async def test_a_request_that_was_let_through_is_asked_about_again_as_it_is_written() -> None:
+    """Connecting takes time, and a process may be stopped amid it."""
+    answers = iter([True, False])
+
+    def may_send() -> None:
+        if not next(answers):
+            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "not the leader")
+
+    async with (
+        serving() as world,
+        open_buildkite(BuildkiteSettings(api_url=world.sim.url), DIRECT, may_send=may_send) as buildkite,
+    ):
+        with pytest.raises(Failure, match="not the leader"):
+            await buildkite.client(world.sim.token.value).teams(world.expected.organization.slug, 1)
+        assert (world.sim.transcript.connections, world.sim.requests) == (1, [])

@@ -14,7 +14,9 @@ from buildkite_connector.sync.preflight import ScopesMissing
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 GONE = Failure(Reason.ORGANIZATION_NOT_FOUND, "gone", remedy=Remedy.EDIT)
-CALL = Call("GET /organizations/acme/teams (page 1)", GONE, Redactor(), "read_teams")
+CALL = Call(
+    "GET /organizations/acme/teams (page 1)", "/organizations/acme/teams?page=1", GONE, Redactor(), "read_teams"
+)
 
 
 def answered(status: int, body: bytes = b"", retry: str = "") -> Failure:
@@ -85,10 +87,10 @@ def test_every_exception_of_the_transport_means_unreachable(kind: type[Exception
     assert trouble.again is (kind is not httpx.UnsupportedProtocol)
 
 
-def test_a_timeout_is_a_sign_of_overload_and_a_refused_connection_is_not() -> None:
-    assert from_exception(httpx.ReadTimeout("x"), CALL, "").overload
-    assert from_exception(TimeoutError(), CALL, "").overload
-    assert not from_exception(httpx.ConnectError("x"), CALL, "").overload
+def test_a_timeout_is_told_from_a_refused_connection() -> None:
+    assert from_exception(httpx.ReadTimeout("x"), CALL, "").timed_out
+    assert from_exception(TimeoutError(), CALL, "").timed_out
+    assert not from_exception(httpx.ConnectError("x"), CALL, "").timed_out
 
 
 def test_what_could_not_be_sent_is_not_shown() -> None:

@@ -21,17 +21,17 @@ Work = Callable[[World, Slot], Coroutine[Any, Any, object]]
 
 
 async def sync(world: World, slot: Slot) -> Directory:
-    client = world.buildkite.client(world.sim.token.value, 100, slot=slot)
+    client = world.buildkite.client(world.sim.token.value, slot=slot)
     return (await collect(client, world.expected.organization, FULL_SCOPE)).directory
 
 
 async def check(world: World, slot: Slot) -> None:
-    client = world.buildkite.client(world.sim.token.value, 100, slot=slot)
+    client = world.buildkite.client(world.sim.token.value, slot=slot)
     await preflight(client, OrganizationChoice(world.expected.organization.slug), FULL_SCOPE.kinds)
 
 
 async def check_of_a_second_token(world: World, slot: Slot) -> None:
-    await world.buildkite.memberships(world.sim.token.value, slot=slot).token()
+    await world.buildkite.client(world.sim.token.value, slot=slot, urgent=True).token()
 
 
 async def use_up_the_quota(world: World) -> None:
@@ -93,6 +93,24 @@ async def test_what_waits_for_another_try_lends_its_slot() -> None:
         async with slots.slot("other"):
             assert not waiting.done()
             assert len(world.sim.requests) == 1
+        await waiting
+
+
+@virtual_time
+async def test_the_last_answer_lends_the_slot_while_another_request_waits_for_its_next_try() -> None:
+    slots = Slots(1, shared=False)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
+        world.sim.fault(faults.unavailable(1))
+
+        async def work(slot: Slot) -> None:
+            client, slug = world.buildkite.client(world.sim.token.value, slot=slot), world.expected.organization.slug
+            await asyncio.gather(client.accounts(slug, 1), client.teams(slug, 1))
+
+        waiting = asyncio.create_task(in_a_slot(slots, work))
+        await asyncio.sleep(0)
+        async with slots.slot("other"):
+            assert not waiting.done()
+            assert len(world.sim.requests) == 2
         await waiting
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.buildkite import MembershipClient
+from buildkite_connector.buildkite import BuildkiteClient
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import Provisioning
@@ -30,7 +30,7 @@ from simulators.buildkite.quota import Limits
 class Changes:
     """What a connector knows of changes, for one client."""
 
-    client: MembershipClient
+    client: BuildkiteClient
     slug: OrganizationSlug
     protected: tuple[str, ...] = ()
     results: list[ChangeResult] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Bench:
         self.roster = organization.team_members[self.team]
         inside = {row["user_id"] for row in self.roster.records}
         self.outsider = AccountID(next(each["id"] for each in organization.members.records if each["id"] not in inside))
-        self.changes = Changes(world.buildkite.memberships(world.sim.token.value), OrganizationSlug("acme"))
+        self.changes = Changes(world.buildkite.client(world.sim.token.value, urgent=True), OrganizationSlug("acme"))
 
     def start_with(self, role: Role | None) -> None:
         """The outsider gets this role in the team."""

@@ -15,10 +15,7 @@ import pytest
 import zstandard
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts, open_buildkite
-from buildkite_connector.cli.wiring import BuildkiteSource
-from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.timing.slots import Slots
 from fakes.buildkite_world import NO_LIMITS, small_organization
 from fakes.hurried_time import hurried_time
 from fakes.session_world import SessionWorld, session_world
@@ -117,11 +114,10 @@ async def connected(max_snapshot_age: float) -> AsyncIterator[tuple[SessionWorld
     """A connector that is ready and has synced once."""
     async with (
         BuildkiteSimulator(Config([small_organization()], limits=NO_LIMITS)) as sim,
-        Slots(1, shared=False).slot("default") as slot,
         session_world() as world,
         open_buildkite(replace(PATIENT, api_url=sim.url), DIRECT, clock=world.clock) as buildkite,
     ):
-        world.another_buildkite = BuildkiteSource(buildkite, Credentials("", "", sim.token.value), 80, slot)
+        world.another_buildkite = lambda token, *_, **how: buildkite.client(sim.token.value, **how)
         world.start(max_snapshot_age)
         await world.until(lambda: world.ready)
         yield world, sim

@@ -11,7 +11,6 @@ import pytest
 
 from buildkite_connector.buildkite import Timeouts, open_buildkite
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.cli.wiring import BuildkiteSource
 from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import connect as connect_kubernetes
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
@@ -71,7 +70,7 @@ class TestNames:
         settings = replace(HASTY, api_url="https://api.test/v2", timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, DIRECT) as buildkite:
             with pytest.raises(Failure, match=f"there was no connection to api.test:443 within {SOON} s. Check DNS"):
-                await BuildkiteSource(buildkite, CREDENTIALS, 80, slot).preflight(ACME, FULL_SCOPE.kinds)
+                await preflight(buildkite.client(CREDENTIALS.api_token, slot=slot, waits=False), ACME, FULL_SCOPE.kinds)
 
     async def test_a_request_to_the_api_server_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("buildkite_connector.kubernetes.connection.CONNECT_SECONDS", SOON)
@@ -103,9 +102,9 @@ class TestBuildkite:
         url = "https://api.buildkite.com" if proxied else f"http://127.0.0.1:{silent}"
         settings = replace(HASTY, api_url=url, timeouts=replace(HASTY.timeouts, connect=SOON))
         async with open_buildkite(settings, network) as buildkite:
-            source = BuildkiteSource(buildkite, CREDENTIALS, 80, slot)
+            client = buildkite.client(CREDENTIALS.api_token, slot=slot, waits=False)
             with pytest.raises(Failure) as caught:
-                await source.preflight(ACME, FULL_SCOPE.kinds)
+                await preflight(client, ACME, FULL_SCOPE.kinds)
         there = f"api.buildkite.com:443 through the proxy 127.0.0.1:{silent} (HTTPS_PROXY)"
         assert caught.value.message == (
             f"GET /access-token: expected an answer of {url}, but there was no connection to"

@@ -27,7 +27,6 @@ from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
-from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
@@ -159,7 +158,8 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
             asyncio.TaskGroup() as group,
         ):
             environment = Environment(
-                clients=Connections(of_buildkite, of_c1),
+                buildkite=of_buildkite.client,
+                c1=of_c1.connect,
                 store=SnapshotStore(folder, clock),
                 clock=clock,
                 jitter=system_jitter(),

@@ -1,15 +1,13 @@
 """One connector's day in virtual time, with all that it does written out: syncs, deliveries, status writes."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from buildkite_connector.model.directory import Collection, Organization, SyncScope
+from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
-from buildkite_connector.sync.collect import Progress
 from fakes.connector_ports import C1, Buildkite, Reports, down
 from fakes.connector_world import HOUR, World
 from fakes.virtual_time import START, virtual_time
@@ -108,13 +106,11 @@ class NotedBuildkite(Buildkite):
     diary: Diary = field(default_factory=Diary)
     outage: bool = False
 
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
+    async def collecting(self) -> Directory:
         self.diary.note("sync begins")
         if self.outage:
             self.failures.append(down())
-        return await super().collect(organization, scope, progress)
+        return await super().collecting()
 
 
 @dataclass

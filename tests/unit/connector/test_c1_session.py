@@ -121,9 +121,9 @@ async def test_a_session_that_was_opened_just_now_is_closed_too() -> None:
     class ClosesAtOnce(World):
         closing: asyncio.Task[None]
 
-        def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+        def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
             self.closing = asyncio.create_task(self.session.close(discard=False))
-            return super().task_service(credentials, spec)
+            return super().connect_c1(credentials, spec)
 
     world = ClosesAtOnce()
     async with world.running():

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -9,55 +10,78 @@ from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.connector.transitions import CheckResult
-from buildkite_connector.model.directory import OrganizationSlug, ResourceKind
+from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import ConnectorSpec, Credentials, Cron, OrganizationChoice, Provisioning
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.spec import Credentials, Cron, OrganizationChoice, Provisioning
+from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
-from buildkite_connector.timing.slots import Slot, Slots
-from fakes.connector_ports import USERS, Buildkite, SecretCredentials, down
-from fakes.connector_states import CREDENTIALS, PREFLIGHT, REJECTED
+from buildkite_connector.timing.slots import Slots
+from fakes.connector_ports import USERS, Buildkite, BuildkiteReader, SecretCredentials, down
+from fakes.connector_states import CREDENTIALS, REJECTED
+from fakes.connector_states import PREFLIGHT as UNSCOPED_PREFLIGHT
 from fakes.connector_world import KEY, World
-from fakes.membership_api import MembershipAPI
 from fakes.virtual_time import virtual_time
 
+PREFLIGHT = replace(
+    UNSCOPED_PREFLIGHT, token=replace(UNSCOPED_PREFLIGHT.token, scopes=frozenset({"read_organizations", "read_teams"}))
+)
 SECRET_ORGANIZATION = replace(CREDENTIALS, organization=OrganizationChoice("of-the-secret", "BATON_ORGANIZATION"))
 
 
 @dataclass
 class Source(Buildkite):
-    """`asked` is what it was asked for, `found` what it answers."""
+    """`asked` are the organizations that it was asked for (None: for all), `found` is what it answers."""
 
     found: Preflight = PREFLIGHT
-    asked: list[tuple[OrganizationChoice | None, frozenset[ResourceKind]]] = field(default_factory=list)
+    asked: list[OrganizationChoice | None] = field(default_factory=list)
 
-    async def preflight(self, choice: OrganizationChoice | None, kinds: frozenset[ResourceKind]) -> Preflight:
-        self.asked.append((choice, kinds))
-        await super().preflight(choice, kinds)
-        return self.found
+    def client(self) -> "Reader":
+        return Reader(self)
+
+
+class Reader(BuildkiteReader):
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self._source = source
+
+    async def token(self) -> TokenFacts:
+        await super().token()
+        return self._source.found.token
+
+    async def organization(self, choice: OrganizationChoice) -> Organization:
+        self._source.asked.append(choice)
+        return self._source.found.organization
+
+    async def organizations(self, page: int) -> Page[Organization]:
+        self._source.asked.append(None)
+        return Page([self._source.found.organization], 1)
 
 
 class Bench(World):
-    """What one check runs on. `clients` are those that were made, `writers` those for memberships."""
+    """What one check runs on. `clients` are those that were made, by token and keyword arguments."""
 
     def __init__(self, credentials: Credentials = CREDENTIALS, **spec: object) -> None:
         super().__init__(kinds=USERS.kinds, **spec)
         self.vault.credentials = credentials
         self.source_port = Source()
-        self.clients: list[tuple[Credentials, ConnectorSpec]] = []
-        self.writers: list[Credentials] = []
+        self.buildkite = self.source_port
+        self.clients: list[tuple[str, dict[str, Any]]] = []
         self.env: Environment = self.environment()
         self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
-        self.clients.append((credentials, spec))
-        return self.source_port
+    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        assert how.pop("slot").held
+        self.clients.append((token, how))
+        return super().connect_buildkite(token, redactor, **how)
+
+    @property
+    def writers(self) -> list[str]:
+        return [token for token, how in self.clients if how.get("urgent")]
 
     async def check(self, known: Credentials | None = None, *, full: bool = False) -> CheckResult:
         return await check(KEY, self.desired, known, self.env, full=full)
-
-    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
-        self.writers.append(credentials)
-        return super().memberships(credentials, slot)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +95,8 @@ async def test_credentials_that_are_new_and_any_in_a_full_check_are_tried(
     bench = Bench()
     result = await bench.check(known, full=full)
     assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, full=full, asked_buildkite=True)
-    assert bench.clients == [(CREDENTIALS, bench.desired.spec)]
-    assert bench.source_port.asked == [(None, USERS.kinds)]
+    assert bench.clients == [("token", {"quota_percent": 80, "waits": False})]
+    assert bench.source_port.asked == [None]
 
 
 @virtual_time
@@ -92,7 +116,7 @@ async def test_the_organization_is_the_specs_or_else_the_secrets(
 ) -> None:
     bench = Bench(SECRET_ORGANIZATION, organization=of_spec)
     await bench.check()
-    assert bench.source_port.asked == [(asked, USERS.kinds)]
+    assert bench.source_port.asked == [asked]
 
 
 @virtual_time
@@ -143,7 +167,7 @@ async def test_scopes_that_are_missing_are_named() -> None:
 
 ON = Provisioning(enabled=True)
 WRITING = replace(CREDENTIALS, write_api_token="w")
-MAY_WRITE = replace(PREFLIGHT, token=replace(PREFLIGHT.token, scopes=frozenset({"write_teams"})))
+MAY_WRITE = replace(PREFLIGHT, token=replace(PREFLIGHT.token, scopes=PREFLIGHT.token.scopes | {"write_teams"}))
 UNSCOPED = write_scope_missing()
 
 
@@ -174,7 +198,7 @@ async def test_with_provisioning_the_token_that_writes_is_checked_too(
     assert result == CheckResult(
         3, "r1", credentials, found, missing_scopes=missing, asked_buildkite=True, write_failure=told
     )
-    assert bench.writers == ([credentials] if credentials.write_api_token else [])
+    assert bench.writers == (["w"] if credentials.write_api_token else [])
 
 
 @virtual_time
@@ -191,7 +215,7 @@ async def test_a_second_token_that_is_refused_is_no_failure_of_the_check() -> No
     result = await bench.check()
     assert result.write_failure is not None
     assert (result.write_failure.message, result.failure, result.missing_scopes) == (REJECTED.message, None, ())
-    assert result.preflight is PREFLIGHT
+    assert result.preflight == PREFLIGHT
     assert result.write_failure is not REJECTED
 
 
@@ -231,5 +255,5 @@ async def test_a_check_has_a_slot_while_buildkite_is_asked_and_none_while_the_se
         assert (bench.vault.reads, bench.source_port.asked) == (1, [])
     await asyncio.sleep(1)
     assert not bench.env.check_slots.free
-    assert (await checking).preflight is PREFLIGHT
+    assert (await checking).preflight == PREFLIGHT
     assert bench.env.check_slots.free

@@ -9,6 +9,7 @@ import pytest
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
@@ -71,9 +72,9 @@ class Watched(World):
         self.times: list[datetime] = []
         self.services: list[tuple[Credentials, ConnectorSpec]] = []
 
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+    def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         self.services.append((credentials, spec))
-        return super().task_service(credentials, spec)
+        return super().connect_c1(credentials, spec)
 
     def environment(self) -> Environment:
         return replace(super().environment(), observer=self.observer, new_sync_id=self.sync_id, most_tasks=1)
@@ -89,9 +90,9 @@ async def test_what_begins_while_a_task_is_handled_is_no_part_of_its_context() -
     seen: list[str] = []
 
     class Source(Buildkite):
-        async def collect(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]  # only watches
+        async def collecting(self) -> Directory:
             seen.append(variable.get())
-            return await super().collect(*args, **kwargs)  # type: ignore[arg-type]  # handed on
+            return await super().collecting()
 
     world = World()
     world.buildkite = Source()
@@ -253,7 +254,7 @@ async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> Non
 @virtual_time
 async def test_a_client_that_cannot_be_made_is_a_failure_of_the_session() -> None:
     class Refusing(World):
-        def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+        def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
             raise Failure(Reason.CLIENT_SECRET_INVALID, "no such form", remedy=Remedy.CREDENTIALS)
 
     world = Refusing()

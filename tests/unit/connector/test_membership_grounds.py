@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,16 +12,16 @@ from buildkite_connector.connector.memberships import CHECK_SECONDS, Memberships
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import Credentials, Provisioning
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeAction, ChangeRecord, ChangeResult
 from buildkite_connector.model.tasks import MembershipTask, TaskID
+from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant, instant
-from buildkite_connector.timing.slots import Slot
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, checked, new, ready
 from fakes.connector_world import World
 from fakes.log_lines import lines
-from fakes.membership_api import MembershipAPI
 from fakes.task_ports import Records, seconds
 from fakes.virtual_time import START, virtual_time
 
@@ -32,19 +33,19 @@ TASK = MembershipTask(
 
 
 class Bench(World):
-    """`clients`: those that were made, by the credentials that they have."""
+    """`clients`: those that were made, by token and keyword arguments."""
 
     def __init__(self, state: ConnectorState) -> None:
         super().__init__()
         self.state = state
         self.observer = Records()
-        self.clients: list[Credentials] = []
+        self.clients: list[tuple[str, dict[str, Any]]] = []
         environment = replace(self.environment(), observer=self.observer)
         self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
 
-    def memberships(self, credentials: Credentials, slot: Slot | None = None) -> MembershipAPI:
-        self.clients.append(credentials)
-        return super().memberships(credentials, slot)
+    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        self.clients.append((token, how))
+        return super().connect_buildkite(token, redactor, **how)
 
     def apply(self, transition: Callable[[ConnectorState, Instant], ConnectorState]) -> None:
         self.state = transition(self.state, instant(self.clock))
@@ -62,12 +63,12 @@ async def test_a_change_is_made_with_what_the_last_check_found_and_one_client() 
     bench = Bench(ready(provisioning=ON))
     expected = ChangeGrounds(OrganizationSlug("acme-inc"), bench.members, ON)
     assert [await bench.changes.grounds() for _ in range(2)] == [expected] * 2
-    assert bench.clients == [CREDENTIALS]
+    assert bench.clients == [("token", {"urgent": True})]
     assert bench.changes.allowed(expected)
-    other = replace(CREDENTIALS, api_token="other")
+    other = replace(CREDENTIALS, write_api_token="writer")
     bench.state = replace(bench.state, check=replace(bench.state.check, credentials=other))
     await bench.changes.grounds()
-    assert bench.clients == [CREDENTIALS, other]
+    assert bench.clients[1:] == [("writer", {"urgent": True})]
 
 
 READY = ready(provisioning=ON)

@@ -293,7 +293,7 @@ def called(world: World, slug: str) -> None:
     """The only team that a sync sees is renamed."""
     team = replace(directory_of(1, FULL_SCOPE).teams[0], slug=slug)
     world.buildkite.edit = lambda directory: replace(directory, teams=(team,))
-    world.members.teams[team.id] = slug
+    world.members.slugs[team.id] = slug
 
 
 @virtual_time
@@ -316,7 +316,7 @@ async def test_a_protected_team_that_is_renamed_stays_protected_over_a_restart_a
         condition = world.status.condition(READY)
         assert condition is not None
         assert "the slug release has the slug shipping now, and stays protected" in condition.message
-        task = ask(world, "grant1", team="t")
+        task = ask(world, "grant1")
         await asyncio.sleep(MINUTE)
         assert world.c1.finished[task].cancels
         assert "release is protected" in world.c1.finished[task].message

@@ -2,31 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun
-from buildkite_connector.model.directory import (
-    Collection,
-    CollectionReport,
-    Counts,
-    Directory,
-    Organization,
-    SyncScope,
-    TeamID,
-)
+from buildkite_connector.model.directory import ALL_KINDS, Counts, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
-from buildkite_connector.sync.collect import Progress
+from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import instant
-from buildkite_connector.timing.slots import Slot
 from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
 from fakes.connector_world import World
@@ -42,23 +34,9 @@ SUCCEEDED = {
     "accounts": 10,
     "teams": 0,
     "memberships": 0,
-    "requests": 31,
+    "requests": 1,
     "throttled_seconds": 12.3,
 }
-
-
-@dataclass
-class Source(Buildkite):
-    """Its report tells more; `organizations` are those collected."""
-
-    organizations: list[Organization] = field(default_factory=list)
-
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
-        self.organizations.append(organization)
-        collection = await super().collect(organization, scope, progress)
-        return replace(collection, report=CollectionReport(31, 12.34, teams_gone=2, accounts_added=4))
 
 
 @dataclass
@@ -92,26 +70,27 @@ class Changed:
 
 
 class Bench(World):
-    """What one sync runs on. `clients` are those that were made."""
+    """What one sync runs on. `clients` are those that were made, by token and keyword arguments."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.source_port = Source(seconds=5.126)
+        self.buildkite.seconds, self.buildkite.throttled_seconds = 5.126, 12.34
         self.shelf = Shelf()
         self.observer = Records()
         self.changed = Changed()
-        self.clients: list[tuple[Credentials, ConnectorSpec]] = []
+        self.clients: list[tuple[str, dict[str, Any]]] = []
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
-        self.clients.append((credentials, spec))
-        return self.source_port
+    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        assert how.pop("slot").held
+        self.clients.append((token, how))
+        return super().connect_buildkite(token, redactor, **how)
 
     def environment(self) -> Environment:
         return replace(super().environment(), store=self.shelf, observer=self.observer)
 
     def admitted(self, **spec: object) -> SyncRun:
         """A sync that has a slot since now."""
-        wanted = replace(self.order.spec, kinds=USERS.kinds, **spec)  # type: ignore[arg-type]  # checked by the dataclass
+        wanted = replace(self.order.spec, **{"kinds": USERS.kinds, **spec})  # type: ignore[arg-type]  # checked by the dataclass
         return SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, wanted, PREFLIGHT, instant(self.clock))
 
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
@@ -129,16 +108,17 @@ async def test_a_sync_collects_what_the_spec_asks_for_and_stages_it() -> None:
     run = bench.admitted()
     record, staged = await bench.sync(run)
     assert run.started is not None
-    assert bench.clients == [(CREDENTIALS, run.spec)]
-    assert (bench.source_port.organizations, bench.source_port.collections) == ([PREFLIGHT.organization], [USERS])
+    assert bench.clients == [("token", {"quota_percent": 80})]
+    assert bench.buildkite.collections == [USERS]
     [(key, directory, started_at)] = bench.shelf.staged
     assert (key, directory.counts, directory.scope, started_at) == (KEY, COUNTS, USERS, run.started.wall)
+    assert directory.organization == PREFLIGHT.organization
     assert staged is bench.shelf.files[KEY, SyncID("sync1")]
     wall = run.started.wall
     assert (record.finished_at - wall).total_seconds() == pytest.approx(5.126, abs=1e-3)
     ended = record.finished_at
     assert record == SyncRecord(
-        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 31, 12.3, SnapshotFile(staged.sha256, staged.size)
+        SyncID("sync1"), Trigger.REQUEST, wall, ended, COUNTS, 1, 12.3, SnapshotFile(staged.sha256, staged.size)
     )
 
 
@@ -148,7 +128,7 @@ async def test_a_sync_that_succeeds_is_one_line_and_one_operation(caplog: pytest
     bench = Bench()
     await asyncio.sleep(1)
     await bench.sync(bench.admitted())
-    told = {**SUCCEEDED, "teams_gone": 2, "accounts_added": 4, "seconds": 5.13, "bytes": 1000}
+    told = {**SUCCEEDED, "teams_gone": 0, "accounts_added": 0, "seconds": 5.13, "bytes": 1000}
     assert lines(caplog.records) == [(logging.INFO, "sync succeeded", told)]
     assert bench.observer.facts == [("sync", {**SUCCEEDED, "result": "success", "reason": "SyncSucceeded"})]
 
@@ -157,7 +137,7 @@ async def test_a_sync_that_succeeds_is_one_line_and_one_operation(caplog: pytest
 async def test_a_sync_that_fails_is_one_line_and_one_operation(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     failure = down()
-    bench.source_port.failures.append(failure)
+    bench.buildkite.failures.append(failure)
     with pytest.raises(Failure) as raised:
         await bench.sync(bench.admitted())
     assert raised.value is failure
@@ -171,7 +151,7 @@ async def test_a_sync_that_fails_is_one_line_and_one_operation(caplog: pytest.Lo
 @virtual_time
 async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collecting: float, staging: float) -> None:
     bench = Bench()
-    bench.source_port.seconds, bench.shelf.seconds = collecting, staging
+    bench.buildkite.seconds, bench.shelf.seconds = collecting, staging
     with pytest.raises(Failure) as raised:
         await bench.sync(bench.admitted(sync_timeout=7.4))
     assert asyncio.get_running_loop().time() == pytest.approx(7.4)
@@ -186,10 +166,10 @@ async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collect
 @virtual_time
 async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snapshot_is_written() -> None:
     bench = Bench()
-    first, second = frozenset({TeamID("t-1")}), frozenset({TeamID("t-2")})
-    bench.changed.looks = [(3, first), (5, second), (5, frozenset())]
-    await bench.sync(bench.admitted())
-    assert bench.source_port.rereads == [first, second]
+    team = frozenset({TeamID("t-1")})
+    bench.changed.looks = [(3, team), (5, team), (5, frozenset())]
+    await bench.sync(bench.admitted(kinds=ALL_KINDS))
+    assert bench.buildkite.rereads == [team, team]
     assert bench.changed.asked == [0, 3, 5]
     assert len(bench.shelf.staged) == 2, "written again after the second change"
     assert bench.covered == 5
@@ -205,27 +185,27 @@ async def test_a_sync_does_not_run_after_changes_for_ever() -> None:
 
 
 @dataclass
-class ReadsOnce(Source):
+class ReadsOnce(Buildkite):
     """The second reading of changed teams fails, or never ends."""
 
     error: Exception | None = None
 
-    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+    async def rereading(self, team: TeamID) -> None:
         if self.rereads:
             if self.error is None:
                 await asyncio.Event().wait()
             else:
                 raise self.error
-        return await super().reread(collection, teams)
+        await super().rereading(team)
 
 
 @pytest.mark.parametrize("error", [down(), ZeroDivisionError(), None], ids=["failure", "error", "cancelled"])
 @virtual_time
 async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(error: Exception | None) -> None:
     bench = Bench()
-    bench.source_port = ReadsOnce(error=error)
-    bench.changed.looks = [(3, frozenset({TeamID("t-1")})), (5, frozenset({TeamID("t-2")}))]
-    syncing = asyncio.create_task(bench.sync(bench.admitted()))
+    bench.buildkite = ReadsOnce(error=error)
+    bench.changed.looks = [(3, frozenset({TeamID("t-1")})), (5, frozenset({TeamID("t-1")}))]
+    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS)))
     await asyncio.sleep(MINUTE)
     syncing.cancel()
     await asyncio.wait({syncing})

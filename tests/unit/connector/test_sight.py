@@ -11,8 +11,14 @@ from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, TeamID
 from buildkite_connector.model.failure import Reason
-from buildkite_connector.model.spec import Provisioning
-from buildkite_connector.model.status import ConditionStatus, ConditionType, ProtectedTeam, TokenAccess, TokenStatus
+from buildkite_connector.model.spec import OrganizationChoice, Provisioning
+from buildkite_connector.model.status import (
+    ConditionStatus,
+    ConditionType,
+    ProtectedTeam,
+    TokenAccess,
+    TokenStatus,
+)
 from buildkite_connector.sync.collect import collect
 from fakes.buildkite_world import serving
 from fakes.connector_states import START, after, ready
@@ -100,7 +106,8 @@ async def sight(organization: Organization | None, user: User) -> tuple[Sight, i
     async with serving(organization, tokens=[Token(user=user)]) as world:
         client = world.client()
         token = await client.token()
-        collection = await collect(client, await client.organization(world.expected.organization.slug), FULL_SCOPE)
+        found = await client.organization(OrganizationChoice(world.expected.organization.slug))
+        collection = await collect(client, found, FULL_SCOPE)
         return sight_of(collection.directory, token), len(world.sim.requests), world.minimum
 
 

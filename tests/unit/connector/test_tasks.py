@@ -185,7 +185,7 @@ async def test_tasks_that_wait_for_a_sync_leave_the_slots_to_changes() -> None:
         await asyncio.sleep(30 * MINUTE)
         syncs = [world.task() for _ in range(MOST_TASKS + 2)]
         await asyncio.sleep(MINUTE)
-        world.members.teams[TeamID("t-1")] = "slug"
+        world.members.slugs[TeamID("t-1")] = "slug"
         grant = MembershipTask(TaskID("grant1"), True, Membership(TeamID("t-1"), AccountID("u-1"), Role.MEMBER))
         world.c1.tasks.append(grant)
         await asyncio.sleep(2.0)

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
-from buildkite_connector.timing.slots import Slot, Slots
+from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.timing.slots import Slots
 from fakes.connector_world import C1, HOUR, MINUTE, Buildkite, Reports, SecretCredentials, World
 from fakes.virtual_time import until, virtual_time
 
@@ -28,10 +31,10 @@ class Tenants(World):
         self.reported: dict[ConnectorKey, Reports] = {}
         self.vaults: dict[ConnectorKey, SecretCredentials] = {}
 
-    def source(self, credentials: Credentials, spec: ConnectorSpec, slot: Slot) -> Buildkite:
-        return self.noisy if credentials.api_token == "noisy" else self.buildkite
+    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        return (self.noisy if token == "noisy" else self.buildkite).client()
 
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+    def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.noisy_c1 if credentials.api_token == "noisy" else self.c1
 
     def environment(self) -> Environment:

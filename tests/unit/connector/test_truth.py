@@ -3,7 +3,7 @@ membership that was changed through the connector before it left."""
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -13,21 +13,18 @@ from hypothesis import strategies as st
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
-    Collection,
-    CollectionReport,
     Directory,
     Membership,
-    Organization,
+    OrganizationSlug,
     Role,
-    SyncScope,
     Team,
     TeamID,
 )
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, Provisioning
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
-from buildkite_connector.sync.collect import Progress
-from fakes.connector_ports import C1, Buildkite, Store
+from buildkite_connector.sync.listing import Page
+from fakes.connector_ports import C1, Buildkite, BuildkiteReader, Store
 from fakes.connector_world import MINUTE, World
 from fakes.membership_api import LOST, MembershipAPI
 from fakes.virtual_time import virtual_time
@@ -43,27 +40,28 @@ class LiveBuildkite(Buildkite):
 
     api: MembershipAPI = field(default_factory=MembershipAPI)
 
-    async def collect(
-        self, organization: Organization, scope: SyncScope, progress: Callable[[Progress], None] | None = None
-    ) -> Collection:
-        memberships: list[Membership] = []
-        for team in TEAMS:
-            await asyncio.sleep(self.seconds / len(TEAMS))
-            memberships += self._of(team)
-        await asyncio.sleep(self.seconds / len(TEAMS))
-        teams = tuple(Team(team, team, team, "", "visible", False, "") for team in TEAMS)
-        accounts = tuple(Account(person, person, "") for person in PEOPLE)
-        return Collection(Directory(organization, accounts, teams, tuple(memberships), scope), CollectionReport())
+    def client(self) -> "LiveReader":
+        return LiveReader(self)
 
-    async def reread(self, collection: Collection, teams: frozenset[TeamID]) -> Collection:
-        kept = [each for each in collection.directory.memberships if each.team not in teams]
-        for team in sorted(teams):
-            await asyncio.sleep(self.reread_seconds)
-            kept += self._of(team)
-        return replace(collection, directory=replace(collection.directory, memberships=tuple(kept)))
 
-    def _of(self, team: TeamID) -> list[Membership]:
-        return [Membership(each, person, role) for (each, person), role in self.api.rows.items() if each == team]
+class LiveReader(BuildkiteReader):
+    def __init__(self, live: LiveBuildkite) -> None:
+        super().__init__(live)
+        self._live = live
+        self._moments = iter(range(1, 1 + len(TEAMS)))
+
+    async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
+        await asyncio.sleep(self._live.seconds * (1 + 1 / len(TEAMS)))  # the sync ends later than its last team is read
+        return Page([Account(person, person, "") for person in PEOPLE], 1)
+
+    async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
+        return Page([Team(team, team, team, "", "visible", False, "") for team in TEAMS], 1)
+
+    async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
+        moment = next(self._moments, None)
+        await asyncio.sleep(self._live.reread_seconds if moment is None else self._live.seconds * moment / len(TEAMS))
+        rows = self._live.api.rows.items()
+        return Page([Membership(each, person, role) for (each, person), role in rows if each == team], 1)
 
 
 @dataclass
@@ -103,7 +101,7 @@ class LiveWorld(World):
     def __init__(self, **seconds: float) -> None:
         super().__init__(provisioning=Provisioning(enabled=True), max_drop_percent=0)
         self.members = MembershipAPI(
-            teams=dict.fromkeys(TEAMS, "slug"), seconds=seconds["write"], answer_seconds=seconds["answer"]
+            slugs=dict.fromkeys(TEAMS, "slug"), seconds=seconds["write"], answer_seconds=seconds["answer"]
         )
         self.members.rows[TEAMS[0], PEOPLE[0]] = Role.MEMBER
         self.buildkite = LiveBuildkite(

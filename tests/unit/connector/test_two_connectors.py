@@ -40,7 +40,7 @@ class Two(World):
         super().__init__()
         self.sessions: list[Refusing] = []
 
-    def task_service(self, credentials: Credentials, spec: ConnectorSpec) -> Refusing:
+    def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> Refusing:
         self.sessions.append(Refusing(secret=credentials.client_secret))
         return self.sessions[-1]
 

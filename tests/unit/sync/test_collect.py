@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -16,9 +17,8 @@ from buildkite_connector.model.directory import (
     SyncScope,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.sync.collect import Progress, collect
-from buildkite_connector.sync.listing import MAX_CONCURRENCY, Page
-from buildkite_connector.sync.strangers import MOST_LEAVERS
+from buildkite_connector.sync.collect import MOST_LEAVERS, collect
+from buildkite_connector.sync.listing import MAX_CONCURRENCY, Page, Progress
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, organization, team
 
 USERS_ONLY = SyncScope(kinds=frozenset({ResourceKind.USER}))
@@ -165,6 +165,26 @@ async def test_a_team_that_moves_up_unseen_into_the_place_of_a_deleted_one_is_th
     assert collection.report.teams_gone == 1
 
 
+async def test_teams_that_are_in_no_list_once_it_held_still_are_not_counted_as_gone() -> None:
+    api = organization(accounts=2, members=[[0]] * 9)
+    when(api, team(0).id, lambda: delete(api, 0, 1, 2, 3))
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.directory.teams == tuple(team(number) for number in range(4, 9))
+    assert collection.report.teams_gone == 0
+
+
+async def test_a_team_that_comes_and_goes_while_others_are_looked_for_is_left_out() -> None:
+    api = organization(accounts=2, members=[[0], [1]])
+
+    def change() -> None:
+        delete(api, 0)
+        api.listed_teams.append(team(99))
+
+    when(api, team(0).id, change)
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert (collection.directory.teams, collection.report.teams_gone) == ((team(1),), 2)
+
+
 async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:
     api = organization(accounts=2, members=[[0], [1]])
     del api.listed_members[team(1).id]
@@ -203,8 +223,7 @@ async def test_an_organization_lost_on_the_way_is_not_taken_for_teams_deleted() 
     def lose(listing: str, _page: int) -> None:
         if listing.startswith("team-"):
             api.listed_members.clear()
-            api.exists = False
-        if listing == "teams" and not api.exists:
+        if listing == "teams" and not api.listed_members:
             raise Failure(Reason.ORGANIZATION_NOT_FOUND, "gone", remedy=Remedy.EDIT)
 
     api.before = lose
@@ -241,6 +260,13 @@ async def test_somebody_who_joins_and_somebody_who_leaves() -> None:
     assert collection.report.accounts_added == 1
 
 
+async def test_as_many_strangers_as_can_have_left_are_asked_for() -> None:
+    api = organization(accounts=2, members=[list(range(2 + MOST_LEAVERS))])
+    collection = await collect(api, ACME, FULL_SCOPE)
+    assert collection.report.accounts_added == MOST_LEAVERS
+    assert api.requests == 1 + 1 + 4 + MOST_LEAVERS
+
+
 async def test_more_strangers_than_can_have_left_are_not_asked_for_one_by_one() -> None:
     api = organization(accounts=4, members=[list(range(MOST_LEAVERS + 5))])
     when(api, team(0).id, lambda: api.listed_accounts.extend(map(account, range(4, MOST_LEAVERS + 5))))
@@ -249,7 +275,7 @@ async def test_more_strangers_than_can_have_left_are_not_asked_for_one_by_one() 
     assert not [listing for listing, _ in api.asked if listing.startswith("account ")]
 
 
-@pytest.mark.parametrize("missing", [1, 4, MOST_LEAVERS, MOST_LEAVERS + 1])
+@pytest.mark.parametrize("missing", [1, 3, 4, MOST_LEAVERS, MOST_LEAVERS + 1])
 async def test_a_list_that_lacks_members_is_not_delivered(missing: int) -> None:
     api = organization(accounts=20, members=[list(range(20))])
     lacking = api.listed_accounts[:-missing]
@@ -259,6 +285,8 @@ async def test_a_list_that_lacks_members_is_not_delivered(missing: int) -> None:
     with pytest.raises(Failure, match=f"it lacks {missing} of them also when it is read again") as failed:
         await collect(api, ACME, FULL_SCOPE)
     assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
+    assert failed.value.message.count("account-") == min(missing, 3)
+    assert ("…" in failed.value.message) is (missing > 3)
     assert len(failed.value.message) < 500
 
 
@@ -314,13 +342,16 @@ async def test_a_cancelled_collection_leaves_nothing_behind() -> None:
 async def test_progress_grows_to_what_was_collected() -> None:
     seen: list[Progress] = []
     api = organization(accounts=20, members=[[0, 1, 2, 3], [4]])
-    await collect(api, ACME, FULL_SCOPE, progress=seen.append)
+    await collect(api, ACME, FULL_SCOPE, progress=lambda progress: seen.append(replace(progress)))
     assert [step.pages_read for step in seen] == list(range(1, api.minimum + 1))
     assert all(step.pages_read <= step.pages_known for step in seen)
     assert seen[-1].pages_known == api.minimum
+    assert seen[0].pages_known >= 2, "the other listing has a first page too"
+    assert next(step for step in seen if step.teams == 2).pages_known >= 2 + 2, "a page for each team"
     assert (seen[-1].accounts, seen[-1].teams) == (20, 2)
+    assert seen[-1].memberships in {1, 4}, "one team's are not counted yet"
 
 
-async def test_the_report_tells_how_long_the_roster_waited_for_its_quota() -> None:
+async def test_the_report_has_how_long_the_client_waited_for_its_quota() -> None:
     collection = await collect(organization(accounts=1), ACME, FULL_SCOPE)
     assert collection.report.throttled_seconds == 1.5

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from buildkite_connector.model.directory import FULL_SCOPE, Account, AccountID, Membership, Role, Team, TeamID
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.sync.collect import Member, collect
+from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import REREADS, Page
 from fakes.organization_api import ACME, FakeOrganizationAPI
 
@@ -52,7 +52,7 @@ def organizations(draw: st.DrawFn) -> FakeOrganizationAPI:
     team_ids = draw(st.lists(ids, max_size=5, unique=True))
     members = {
         TeamID(f"t-{team}"): [
-            Member(AccountID(f"a-{who}"), draw(texts), draw(st.sampled_from(Role)))
+            Membership(TeamID(f"t-{team}"), AccountID(f"a-{who}"), draw(st.sampled_from(Role)), draw(texts))
             for who in draw(st.lists(st.sampled_from(account_ids), unique=True))
         ]
         for team in team_ids
@@ -125,11 +125,7 @@ async def test_the_directory_is_the_organization(
     assert directory.organization == ACME
     assert directory.accounts == tuple(api.listed_accounts)
     assert directory.teams == tuple(api.listed_teams)
-    assert directory.memberships == tuple(
-        Membership(team, member.account, member.role)
-        for team, members in api.listed_members.items()
-        for member in members
-    )
+    assert directory.memberships == tuple(member for members in api.listed_members.values() for member in members)
     assert collection.report.requests == api.requests
 
 

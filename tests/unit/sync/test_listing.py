@@ -73,7 +73,7 @@ async def test_when_the_teams_moved_no_team_is_asked_twice_for_its_members() -> 
 
     def add() -> None:
         api.listed_teams.insert(0, team(99))
-        api.listed_members[team(99).id] = [member(1)]
+        api.listed_members[team(99).id] = [member(1, 99)]
 
     once(api, 2, add, listing="teams")
     collection = await collect(api, ACME, FULL_SCOPE)
@@ -127,7 +127,7 @@ async def test_a_team_that_is_listed_twice_fails_the_listing() -> None:
 
 async def test_somebody_who_has_both_roles_in_a_team_fails_the_listing() -> None:
     api = organization(accounts=2, members=[[0, 1]])
-    api.listed_members[team(0).id].append(member(0, Role.MAINTAINER))
+    api.listed_members[team(0).id].append(member(0, role=Role.MAINTAINER))
     with pytest.raises(Failure, match=r"members of team team-0 .* has an id that came before"):
         await collect(api, ACME, FULL_SCOPE)
 

@@ -11,6 +11,7 @@ import pytest
 
 from buildkite_connector.model.directory import FULL_SCOPE, Collection, Directory
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from fakes.direct_buildkite import DirectBuildkite
 from harness.organization import directory_of
@@ -92,7 +93,7 @@ def losses(dice: random.Random, place: Place, page_size: int) -> list[faults.Eff
 
 
 async def outcome(buildkite: DirectBuildkite) -> Collection | Failure:
-    organization = await buildkite.client.organization(expected(buildkite.organization).organization.slug)
+    organization = await buildkite.client.organization(OrganizationChoice(buildkite.organization.slug))
     try:
         return await collect(buildkite.client, organization, FULL_SCOPE)
     except Failure as failure:

@@ -17,6 +17,7 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.preflight import (
     Preflight,
     ScopesMissing,
@@ -24,6 +25,7 @@ from buildkite_connector.sync.preflight import (
     preflight,
     required_scopes,
 )
+from fakes.buildkite_api import SilentBuildkite
 
 USER, TEAM = ResourceKind.USER, ResourceKind.TEAM
 ACME = OrganizationChoice("acme")
@@ -37,7 +39,7 @@ def organization(slug: str) -> Organization:
 
 
 @dataclass
-class AccessDouble:
+class FakeAccess(SilentBuildkite):
     """A token and what it reaches; `asked` tells what it was asked."""
 
     facts: TokenFacts = TOKEN
@@ -49,7 +51,7 @@ class AccessDouble:
         self.asked.append("token")
         return self.facts
 
-    async def chosen(self, choice: OrganizationChoice) -> Organization:
+    async def organization(self, choice: OrganizationChoice) -> Organization:
         self.asked.append("organization")
         if self.failure is not None:
             raise self.failure
@@ -57,13 +59,13 @@ class AccessDouble:
             raise Failure(Reason.ORGANIZATION_NOT_FOUND, "404", remedy=Remedy.EDIT)
         return organization(choice.slug)
 
-    async def organizations(self) -> Sequence[Organization]:
+    async def organizations(self, page: int) -> Page[Organization]:
         self.asked.append("organizations")
-        return [organization(slug) for slug in self.reached]
+        return Page([organization(slug) for slug in self.reached], 1)
 
 
 async def test_the_chosen_organization_takes_two_questions() -> None:
-    access = AccessDouble(reached=("acme", "umbrella"))
+    access = FakeAccess(reached=("acme", "umbrella"))
     assert await preflight(access, OrganizationChoice("umbrella"), ALL_KINDS) == Preflight(
         TOKEN, organization("umbrella")
     )
@@ -71,7 +73,7 @@ async def test_the_chosen_organization_takes_two_questions() -> None:
 
 
 async def test_the_only_organization_that_the_token_reaches_need_not_be_chosen() -> None:
-    access = AccessDouble()
+    access = FakeAccess()
     assert (await preflight(access, None, ALL_KINDS)).organization == organization("acme")
     assert access.asked == ["token", "organizations"]
 
@@ -97,7 +99,7 @@ def test_only_the_scopes_are_required_that_are_needed(kinds: set[ResourceKind], 
     ],
 )
 async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tuple[str, ...]) -> None:
-    access = AccessDouble(TokenFacts("b63254c0", frozenset(scopes)))
+    access = FakeAccess(TokenFacts("b63254c0", frozenset(scopes)))
     with pytest.raises(ScopesMissing, match=f"lacks {', '.join(missing)}") as failed:
         await preflight(access, ACME, ALL_KINDS)
     assert failed.value.missing == missing
@@ -108,12 +110,12 @@ async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tup
 
 
 async def test_a_token_without_read_teams_will_do_for_accounts() -> None:
-    access = AccessDouble(TokenFacts("b63254c0", frozenset({"read_organizations"})))
+    access = FakeAccess(TokenFacts("b63254c0", frozenset({"read_organizations"})))
     assert (await preflight(access, ACME, {USER})).organization == organization("acme")
 
 
 async def test_an_unknown_organization_is_answered_with_the_slugs_to_choose_from() -> None:
-    access = AccessDouble(reached=("umbrella", "acme"))
+    access = FakeAccess(reached=("umbrella", "acme"))
     with pytest.raises(Failure, match=r"'acmee' .* acme, umbrella") as failed:
         await preflight(access, OrganizationChoice("acmee"), ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
@@ -126,12 +128,12 @@ async def test_an_unknown_organization_that_only_the_secret_names_is_not_quoted_
     with pytest.raises(
         Failure, match=r"no organization with the slug in the Secret's key BATON_ORGANIZATION"
     ) as failed:
-        await preflight(AccessDouble(), choice, ALL_KINDS)
+        await preflight(FakeAccess(), choice, ALL_KINDS)
     assert slug not in f"{failed.value!r} {choice!r} {choice}"
 
 
 async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
-    access = AccessDouble()
+    access = FakeAccess()
     with pytest.raises(Failure, match="acme") as failed:
         await preflight(access, OrganizationChoice("x" * 1_000_000), ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
@@ -141,34 +143,34 @@ async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
 
 async def test_a_choice_that_was_not_made_lists_what_there_is() -> None:
     with pytest.raises(Failure, match=r"can access 2.* acme, umbrella") as failed:
-        await preflight(AccessDouble(reached=("umbrella", "acme")), None, ALL_KINDS)
+        await preflight(FakeAccess(reached=("umbrella", "acme")), None, ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
     assert failed.value.remedy is Remedy.EDIT
 
 
 async def test_a_long_list_is_cut() -> None:
     with pytest.raises(Failure, match=r"org-19 and 5 more\."):
-        await preflight(AccessDouble(reached=[f"org-{n:02}" for n in range(25)]), None, ALL_KINDS)
+        await preflight(FakeAccess(reached=[f"org-{n:02}" for n in range(25)]), None, ALL_KINDS)
 
 
 async def test_long_slugs_do_not_make_a_long_sentence() -> None:
     reached = [f"{number}{'s' * 190}" for number in range(10, 40)]
     with pytest.raises(Failure, match=r"it can access: 10s{190} and 29 more\.") as failed:
-        await preflight(AccessDouble(reached=reached), None, ALL_KINDS)
+        await preflight(FakeAccess(reached=reached), None, ALL_KINDS)
     assert len(failed.value.message) < 600
 
 
 @pytest.mark.parametrize("choice", [None, OrganizationChoice("acme")])
 async def test_a_token_that_reaches_nothing_is_told_so(choice: OrganizationChoice | None) -> None:
     with pytest.raises(Failure, match="can access no organization") as failed:
-        await preflight(AccessDouble(reached=()), choice, ALL_KINDS)
+        await preflight(FakeAccess(reached=()), choice, ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
 async def test_what_keeps_buildkite_from_answering_is_told_as_it_is() -> None:
     down = Failure(Reason.BUILDKITE_UNAVAILABLE, "down")
     with pytest.raises(Failure) as failed:
-        await preflight(AccessDouble(failure=down), ACME, ALL_KINDS)
+        await preflight(FakeAccess(failure=down), ACME, ALL_KINDS)
     assert failed.value is down
 
 

@@ -18,8 +18,7 @@ from buildkite_connector.model.directory import (
     TeamID,
 )
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.sync.collect import Member
-from buildkite_connector.sync.reread import reread
+from buildkite_connector.sync.collect import reread
 from fakes.organization_api import FakeOrganizationAPI
 
 ONE, TWO = TeamID("t-1"), TeamID("t-2")
@@ -27,7 +26,7 @@ ADA, BOB, EVE = AccountID("ada"), AccountID("bob"), AccountID("eve")
 ACME = Organization("id", OrganizationSlug("acme"), "Acme")
 
 
-def roster(**members: list[Member]) -> FakeOrganizationAPI:
+def buildkite(**members: list[Membership]) -> FakeOrganizationAPI:
     """Members of teams as they are now, two a page; a team that is not named is gone."""
     found = {TeamID(name.replace("_", "-")): listed for name, listed in members.items()}
     return FakeOrganizationAPI(
@@ -50,15 +49,15 @@ def collected(scope: SyncScope = FULL_SCOPE) -> Collection:
         (Membership(ONE, ADA, Role.MEMBER), Membership(TWO, BOB, Role.MEMBER)) if scope.wants_memberships else (),
         scope,
     )
-    return Collection(directory, CollectionReport(requests=4))
+    return Collection(directory, CollectionReport(requests=4, teams_gone=1, accounts_added=2, rereads=3))
 
 
-def member(account: AccountID, role: Role = Role.MEMBER) -> Member:
-    return Member(account, account.title(), role)
+def member(account: AccountID, role: Role = Role.MEMBER) -> Membership:
+    return Membership(ONE, account, role, account.title())
 
 
 async def test_the_changed_team_alone_is_as_it_is_now() -> None:
-    api = roster(t_1=[member(ADA, Role.MAINTAINER), member(BOB), member(EVE)], t_2=[])
+    api = buildkite(t_1=[member(ADA, Role.MAINTAINER), member(BOB), member(EVE)], t_2=[])
     found = await reread(api, collected(), frozenset({ONE}))
     assert set(found.directory.memberships) == {
         Membership(TWO, BOB, Role.MEMBER),
@@ -67,20 +66,25 @@ async def test_the_changed_team_alone_is_as_it_is_now() -> None:
         Membership(ONE, EVE, Role.MEMBER),
     }
     assert found.directory.accounts[-1] == Account(EVE, "Eve", ""), "no membership may dangle"
-    assert (found.report.accounts_added, found.report.rereads) == (1, 1)
-    assert found.report.requests == 4 + 2 + 1, "two pages, and one question about Eve"
+    assert found.report == CollectionReport(
+        requests=2 + 1,  # two pages, and one question about Eve
+        throttled_seconds=1.5,
+        teams_gone=1,
+        accounts_added=2 + 1,
+        rereads=3 + 1,
+    )
 
 
 async def test_somebody_who_joined_since_is_there_as_the_organization_has_them() -> None:
-    api = roster(t_1=[member(EVE)])
+    api = buildkite(t_1=[member(EVE)])
     api.listed_accounts.append(Account(EVE, "Eve", "eve@example.com"))
     found = await reread(api, collected(), frozenset({ONE}))
     assert found.directory.accounts == tuple(api.listed_accounts)
-    assert found.report.accounts_added == 0
+    assert found.report.accounts_added == 2
 
 
 async def test_somebody_of_another_team_who_left_since_keeps_their_account() -> None:
-    api = roster(t_1=[member(EVE)])
+    api = buildkite(t_1=[member(EVE)])
     api.listed_accounts = [Account(ADA, "Ada", ""), Account(EVE, "Eve", "eve@example.com")]
     found = await reread(api, collected(), frozenset({ONE}))
     assert {each.account for each in found.directory.memberships} == {EVE, BOB}
@@ -88,21 +92,21 @@ async def test_somebody_of_another_team_who_left_since_keeps_their_account() -> 
 
 
 async def test_a_team_that_is_gone_is_left_out_with_its_memberships() -> None:
-    found = await reread(roster(t_2=[]), collected(), frozenset({ONE}))
+    found = await reread(buildkite(t_2=[]), collected(), frozenset({ONE}))
     assert [each.id for each in found.directory.teams] == [TWO]
     assert found.directory.memberships == (Membership(TWO, BOB, Role.MEMBER),)
-    assert found.report.teams_gone == 1
+    assert found.report.teams_gone == 1 + 1
 
 
 async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:
-    api = roster(t_2=[])
+    api = buildkite(t_2=[])
     api.listed_teams.append(team(ONE))
     with pytest.raises(Failure, match="members of team t-1, which the list of teams still has"):
         await reread(api, collected(), frozenset({ONE}))
 
 
 async def test_a_lost_organization_fails_the_sync() -> None:
-    api = roster()
+    api = buildkite()
 
     def lost(listing: str, _page: int) -> None:
         if listing == "teams":
@@ -117,7 +121,7 @@ async def test_a_lost_organization_fails_the_sync() -> None:
     ("scope", "teams"), [(SyncScope(grants=False), {ONE}), (FULL_SCOPE, {TeamID("t-9")}), (FULL_SCOPE, set())]
 )
 async def test_what_is_not_in_the_collection_costs_no_request(scope: SyncScope, teams: set[TeamID]) -> None:
-    api = roster(t_1=[])
+    api = buildkite(t_1=[])
     found = await reread(api, collected(scope), frozenset(teams))
     assert api.requests == 0
     assert found.directory == collected(scope).directory

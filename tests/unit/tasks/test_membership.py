@@ -12,10 +12,11 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
+from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import membership
 from buildkite_connector.tasks.membership import CHANGE_SECONDS, Step, change_membership
 from buildkite_connector.tasks.outcomes import OFF
-from buildkite_connector.tasks.ports import Progress, WriteLost, WriteRefused
+from buildkite_connector.tasks.ports import Progress
 from fakes.connector_ports import C1
 from fakes.log_lines import lines
 from fakes.membership_api import LOST
@@ -99,9 +100,9 @@ TABLE = [
         A,
         RAISED,
         writes=2,
-        fails_before=(WriteLost(),),
+        fails_before=(NotFound(),),
     ),
-    Row("404 on removing", False, MEMBER, M, NONE, RevokeAnswer(), writes=2, fails_before=(WriteLost(),), teams=()),
+    Row("404 on removing", False, MEMBER, M, NONE, RevokeAnswer(), writes=2, fails_before=(NotFound(),), teams=()),
     Row("401", False, MEMBER, M, M, None, Code.UNAUTHENTICATED, True, 1, fails_before=(REJECTED,)),
 ]
 
@@ -115,7 +116,7 @@ async def test_each_outcome(row: Row) -> None:
         after=deque(row.fails_after),
         reads=deque(row.reads),
         people=row.people,
-        teams=dict.fromkeys(row.teams, "platform"),
+        slugs=dict.fromkeys(row.teams, "platform"),
     )
     outcome = await carry_out(changes, row.wanted, grants=row.grants)
 
@@ -210,7 +211,7 @@ async def test_a_protected_team_stays_protected_under_another_slug(grants: bool)
     changes = changes_with(None if grants else Role.MEMBER)
     changes.policy = Provisioning(enabled=True, protected_teams=("platform",))
     await carry_out(changes, MEMBER, grants=grants)
-    changes.api.teams[TEAM] = "core"
+    changes.api.slugs[TEAM] = "core"
     outcome = await carry_out(changes, MEMBER, grants=grants)
     assert outcome.cancels
     assert "platform is protected" in outcome.message
@@ -220,7 +221,7 @@ async def test_a_protected_team_stays_protected_under_another_slug(grants: bool)
 @virtual_time
 async def test_another_organizations_team_is_final_where_teams_are_protected() -> None:
     changes = Changes(policy=Provisioning(enabled=True, protected_teams=("ops",)))
-    changes.api.teams.clear()
+    changes.api.slugs.clear()
     granted = await carry_out(changes, MEMBER, grants=True)
     assert (granted.code, granted.non_retryable, changes.api.writes) == (Code.NOT_FOUND, True, [])
     assert (await carry_out(changes, MEMBER, grants=False)).answer == RevokeAnswer(already=True)

@@ -1,15 +1,24 @@
-"""When requests go: within the quota, without delay beyond it, in turns, and no more at once than helps."""
+"""When requests go: within the quota, without delay beyond it, in turns, and no more at once than may be."""
 
+import asyncio
 from collections import Counter
-from math import ceil
+from math import ceil, inf
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.buildkite.rate_limit.limiter import Lane, Permit, RateLimiter
-from buildkite_connector.buildkite.rate_limit.window import TURNS_ON_TIME, WindowReading, WindowReadings
+from buildkite_connector.buildkite.rate_limit import (
+    RESETS_ON_TIME,
+    Lane,
+    Permit,
+    RateLimiter,
+    RequestQueue,
+    WindowReading,
+    WindowReadings,
+)
 from fakes.rate_limited_world import Limit, World
+from fakes.virtual_time import VirtualClock, virtual_time
 
 PLENTY = WindowReadings(WindowReading(1000, 999, 60.0), WindowReading(1000, 999, 60.0))
 
@@ -20,15 +29,15 @@ def windows_needed(requests: int, share: int, others: int) -> int:
 
 def opened(limiter: RateLimiter) -> RateLimiter:
     """A limiter that knows of windows with plenty left."""
-    turn = limiter.join(Lane(80), "acme")
+    permit = limiter.join(Lane(80), "acme")
     limiter.grant(0.0)
-    limiter.answered(turn, PLENTY, 0.01)
-    limiter.leave(turn, 0.01)
+    limiter.answered(permit, PLENTY, 0.01)
+    limiter.leave(permit, 0.01)
     return limiter
 
 
 def granted_lanes(limiter: RateLimiter, now: float) -> list[Lane]:
-    return [turn.lane for turn in limiter.grant(now)]
+    return [permit.lane for permit in limiter.grant(now)]
 
 
 def test_a_user_limit_of_50_lets_80_percent_through_each_minute() -> None:
@@ -107,7 +116,7 @@ def test_whatever_the_server_is_like_it_refuses_nothing_and_no_time_is_lost(
     # A server that rounds down is found out once, by one request of the others' share.
     assert over in ([], [1]), user.ours
     assert not (over and rounds_up)
-    kept = TURNS_ON_TIME if share == size else 0
+    kept = RESETS_ON_TIME if share == size else 0
     windows = windows_needed(requests + kept, share, taken)
     last_burst = 6  # seconds that the answers themselves take, in the last window
     assert took <= (windows - 1) * 60 * 1.05 + last_burst
@@ -185,32 +194,51 @@ def test_a_lane_whose_last_request_was_given_up_is_passed_by() -> None:
     assert limiter.grant(1.0) == [wanted]
 
 
+def test_a_lane_is_throttled_while_it_waits_for_a_window_and_no_longer() -> None:
+    limiter, lane = opened(RateLimiter(32)), Lane(80)
+    limiter.hold(60.0)
+    waiting = limiter.join(lane, "acme")
+    limiter.grant(1.0)
+    limiter.grant(2.0)
+    assert lane.throttled_seconds(2.5) == 1.5
+    limiter.leave(waiting, 3.0)
+    assert lane.throttled_seconds(10.0) == 2.0
+
+
+def test_a_lane_that_waits_for_an_answer_about_the_window_is_not_throttled() -> None:
+    limiter, lane = RateLimiter(32), Lane(80)
+    limiter.join(lane, "acme")
+    limiter.join(lane, "acme")
+    assert len(limiter.grant(0.0)) == 1
+    assert lane.throttled_seconds(5.0) == 0.0
+
+
 def test_a_probe_that_gets_no_answer_is_followed_by_another() -> None:
-    limiter = RateLimiter()
+    limiter = RateLimiter(32)
     lane = Lane(80)
     first, second, third = (limiter.join(lane, "acme") for _ in range(3))
     assert limiter.grant(0.0) == [first]
-    limiter.leave(first, 10.0, overload=True)
+    limiter.leave(first, 10.0)
     assert limiter.grant(10.0) == [second]
     assert third in lane.waiting
 
 
 def test_nobody_goes_while_the_server_asked_everybody_to_wait() -> None:
-    limiter = opened(RateLimiter())
-    turn = limiter.join(Lane(80), "acme")
+    limiter = opened(RateLimiter(32))
+    permit = limiter.join(Lane(80), "acme")
     limiter.hold(7.0)
     assert limiter.grant(1.0) == []
     assert limiter.wakes_at == 7.0
-    assert limiter.grant(7.0) == [turn]
+    assert limiter.grant(7.0) == [permit]
 
 
 def test_each_organization_has_a_window_of_its_own() -> None:
-    limiter = RateLimiter()
+    limiter = RateLimiter(32)
     lane = Lane(80)
-    turn = limiter.join(lane, "acme")
+    permit = limiter.join(lane, "acme")
     limiter.grant(0.0)
-    limiter.answered(turn, WindowReadings(WindowReading(50, 49, 60.0), WindowReading(200, 0, 60.0)), 0.1)
-    limiter.leave(turn, 0.1)
+    limiter.answered(permit, WindowReadings(WindowReading(50, 49, 60.0), WindowReading(200, 0, 60.0)), 0.1)
+    limiter.leave(permit, 0.1)
     other_lane = Lane(80)
     blocked, free = limiter.join(lane, "acme"), limiter.join(other_lane, "umbrella")
     assert limiter.grant(0.2) == [free]
@@ -218,12 +246,12 @@ def test_each_organization_has_a_window_of_its_own() -> None:
 
 
 def test_requests_on_no_organization_wait_for_the_user_window_alone() -> None:
-    limiter = opened(RateLimiter())
+    limiter = opened(RateLimiter(32))
     assert len(granted(limiter, [limiter.join(Lane(80), None) for _ in range(3)], 1.0)) == 3
 
 
 def granted(limiter: RateLimiter, turns: list[Permit], now: float) -> list[Permit]:
-    return [turn for turn in limiter.grant(now) if turn in turns]
+    return [permit for permit in limiter.grant(now) if permit in turns]
 
 
 def test_an_urgent_request_goes_before_those_that_came_first() -> None:
@@ -245,23 +273,114 @@ def test_an_urgent_request_goes_although_as_many_are_out_as_may_be() -> None:
 
 
 def test_an_urgent_request_may_use_what_a_sync_leaves_and_no_more() -> None:
-    limiter = RateLimiter()
+    limiter = RateLimiter(32)
     sync, change = Lane(80), Lane(100, urgent=True)
-    turn = limiter.join(sync, "acme")
+    permit = limiter.join(sync, "acme")
     limiter.grant(0.0)
-    limiter.answered(turn, WindowReadings(WindowReading(50, 10, 60.0), WindowReading(200, 160, 60.0)), 0.01)
-    limiter.leave(turn, 0.01)
+    limiter.answered(permit, WindowReadings(WindowReading(50, 10, 60.0), WindowReading(200, 160, 60.0)), 0.01)
+    limiter.leave(permit, 0.01)
     limiter.join(sync, "acme")
     for _ in range(12):
         limiter.join(change, "acme")
     granted = granted_lanes(limiter, 1.0)
     assert set(granted) == {change}
-    assert len(granted) in {9, 10}, "the last may be kept for the window's turn"
+    assert len(granted) in {9, 10}, "the last may be kept for the window's reset"
 
 
 def test_an_urgent_request_that_is_given_up_leaves_the_queue() -> None:
-    limiter = opened(RateLimiter())
+    limiter = opened(RateLimiter(32))
     change = Lane(100, urgent=True)
-    turn = limiter.join(change, "acme")
-    limiter.leave(turn, 0.5)
+    permit = limiter.join(change, "acme")
+    limiter.leave(permit, 0.5)
     assert granted_lanes(limiter, 1.0) == []
+
+
+# On the event loop
+
+
+def told(remaining: int, reset: float = 60.0) -> WindowReadings:
+    return WindowReadings(WindowReading(50, remaining, reset), WindowReading(200, 199, reset))
+
+
+async def ask(queue: RequestQueue, lane: Lane, answer: WindowReadings, seconds: float = 0.02) -> float:
+    """One request and its answer; gives when it went."""
+    async with queue.permit(lane, "acme") as permit:
+        went = asyncio.get_running_loop().time()
+        await asyncio.sleep(seconds)
+        queue.answered(permit, answer)
+        return went
+
+
+@virtual_time
+async def test_the_first_request_goes_at_once_and_the_others_with_its_answer() -> None:
+    queue, lane = RequestQueue(RateLimiter(32), VirtualClock()), Lane(80)
+    went = await asyncio.gather(*(ask(queue, lane, told(45)) for _ in range(4)))
+    assert went == pytest.approx([0, 0.02, 0.02, 0.02], abs=1e-4)
+
+
+@virtual_time
+async def test_requests_beyond_the_share_go_when_the_window_has_turned() -> None:
+    queue, lane = RequestQueue(RateLimiter(32), VirtualClock()), Lane(80)
+    await ask(queue, lane, told(10))
+    went = await ask(queue, lane, told(49))
+    assert 60 < went < 60.1
+    assert queue.throttled_seconds(lane) == pytest.approx(60, abs=0.1)
+
+
+@virtual_time
+async def test_a_cancelled_wait_leaves_the_gate_to_the_others() -> None:
+    queue, lane = RequestQueue(RateLimiter(32), VirtualClock()), Lane(80)
+    await ask(queue, lane, told(10))
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(ask(queue, lane, told(49)))
+        next_one = group.create_task(ask(queue, lane, told(49)))
+        await asyncio.sleep(1)
+        waiting.cancel()
+    assert waiting.cancelled()
+    assert 60 < next_one.result() < 60.1
+
+
+@virtual_time
+async def test_a_request_that_is_let_through_as_it_is_cancelled_leaves_its_place() -> None:
+    queue, lane = RequestQueue(RateLimiter(1), VirtualClock()), Lane(80)
+    async with queue.permit(lane, "acme") as permit:
+        cancelled = asyncio.create_task(ask(queue, lane, told(48)))
+        await asyncio.sleep(0.01)
+        queue.answered(permit, told(49))
+        waiting = asyncio.create_task(ask(queue, lane, told(47)))
+        await asyncio.sleep(0.01)
+        cancelled.cancel()
+    await waiting
+    assert cancelled.cancelled()
+
+
+@virtual_time
+async def test_a_request_cancelled_on_its_way_frees_its_place() -> None:
+    queue, lane = RequestQueue(RateLimiter(most_at_once=1), VirtualClock()), Lane(80)
+    async with asyncio.TaskGroup() as group:
+        stuck = group.create_task(ask(queue, lane, told(49), seconds=1000))
+        next_one = group.create_task(ask(queue, lane, told(49)))
+        await asyncio.sleep(1)
+        stuck.cancel()
+    assert next_one.result() == pytest.approx(1, abs=1e-3)
+
+
+@virtual_time
+async def test_all_wait_as_long_as_the_server_asked() -> None:
+    queue, lane = RequestQueue(RateLimiter(32), VirtualClock()), Lane(80)
+    queue.hold(5)
+    assert await ask(queue, lane, told(49)) == pytest.approx(5, abs=1e-3)
+
+
+@virtual_time
+async def test_nothing_stays_scheduled_when_nobody_waits() -> None:
+    limiter, lane = RateLimiter(32), Lane(80)
+    queue = RequestQueue(limiter, VirtualClock())
+    await ask(queue, lane, told(10))
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(ask(queue, lane, told(49)))
+        await asyncio.sleep(1)
+        assert limiter.wakes_at == pytest.approx(60, abs=0.1)
+        waiting.cancel()
+    assert limiter.wakes_at == inf
+    assert queue._alarm is None

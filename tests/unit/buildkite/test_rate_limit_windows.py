@@ -4,16 +4,18 @@ from math import inf
 
 import pytest
 
-from buildkite_connector.buildkite.rate_limit.window import (
+from buildkite_connector.buildkite.rate_limit import (
     MARGIN,
     ORGANIZATION,
-    TURNS_ON_TIME,
+    RESETS_ON_TIME,
     UNHEARD,
     USER,
     Reservation,
     Window,
     WindowReading,
+    WindowReadings,
     read_window,
+    read_windows,
 )
 
 MINUTE = 60.0
@@ -108,6 +110,14 @@ def test_a_late_answer_of_the_old_window_changes_nothing_in_the_new() -> None:
     assert room(window, 80, 31.0) == 39
 
 
+def test_an_answer_to_a_request_sent_before_the_reset_counts_where_it_was_counted() -> None:
+    window = known(remaining=12, reset=30)
+    late = window.take(29.9)
+    answer(window, window.take(30.5), 49, 60, 30.6)
+    answer(window, late, 30, 60, 31.0)
+    assert room(window, 80, 31.0) == 20
+
+
 def test_a_new_window_that_others_have_almost_used_up_is_told_from_the_old_by_its_reset() -> None:
     window = known(remaining=10, reset=30)
     answer(window, window.take(30.5), 2, 60, 30.6)
@@ -136,14 +146,20 @@ def test_a_probe_that_meets_the_old_window_shows_that_resets_are_rounded_down() 
     assert window.opens_at(80, 31.7) == pytest.approx(91.4 - 1 + 1 + MARGIN)
 
 
+def test_a_probe_that_meets_the_old_window_waits_as_long_as_its_answer_says() -> None:
+    window = known(remaining=10, reset=30)
+    answer(window, window.take(30.1), 9, 1, 30.2)
+    assert window.opens_at(80, 30.3) == pytest.approx(32.2 + MARGIN)
+
+
 def test_a_share_of_all_keeps_its_last_request_to_ask_until_the_rounding_is_known() -> None:
     window = known(remaining=49, reset=60)
     allowed = []
-    for turn in range(TURNS_ON_TIME + 1):
-        opened = turn * 60.5
+    for number in range(RESETS_ON_TIME + 1):
+        opened = number * 60.5
         allowed.append(room(window, 100, opened + 0.1))
         for left in range(allowed[-1]):
-            answer(window, Reservation(turn + 1, 50, 0, False, opened), 49 - left - 1, 60, opened + 0.2)
+            answer(window, Reservation(number + 1, 50, 0, False, opened), 49 - left - 1, 60, opened + 0.2)
         answer(window, window.take(opened + 60.5), 49, 60, opened + 60.5)
     assert allowed == [48, 48, 49]
 
@@ -168,8 +184,9 @@ def test_a_refusal_closes_the_window_until_its_reset() -> None:
 def test_without_headers_there_is_no_limit_once_several_answers_had_none() -> None:
     window = Window()
     for number in range(UNHEARD):
-        assert room_for_one(window, float(number))
-        window.settle(window.take(number), None, number + 0.5, heard=True, refused=False)
+        assert room(window, 80, float(number)) == 1, "each asks whether there is a limit"
+        window.settle(Reservation(0, 0, 0, True, number), None, number + 0.5, heard=True, refused=False)
+    window.take(10.0)
     assert window.opens_at(10, 10.0) == -inf
 
 
@@ -199,6 +216,7 @@ def test_headers_that_come_back_are_heeded_again() -> None:
         (("50", "49", "inf"), WindowReading(50, 49, 60.0)),
         (("50", "49", "nan"), None),
         (("50", "-14", "36"), WindowReading(50, 0, 36.0)),
+        (("1", "0", "42"), WindowReading(1, 0, 42.0)),
         (("0", "0", "42"), None),
         (("-50", "1", "42"), None),
         (("", "49", "42"), None),
@@ -215,5 +233,14 @@ def test_headers_are_believed_only_as_far_as_they_make_sense(
         assert read_window({}, prefix, MINUTE) is None
 
 
-def room_for_one(window: Window, now: float) -> bool:
-    return window.opens_at(80, now) <= now
+@pytest.mark.parametrize(
+    ("status", "refused", "failed"), [(200, False, False), (429, True, False), (499, False, False), (500, False, True)]
+)
+def test_an_answer_has_readings_of_both_windows_and_what_its_status_means(
+    status: int, refused: bool, failed: bool
+) -> None:
+    headers = {f"{prefix}-{name}": "7" for prefix in (USER, ORGANIZATION) for name in ("limit", "remaining", "reset")}
+    headers[f"{USER}-limit"] = "50"
+    assert read_windows(status, headers, MINUTE) == WindowReadings(
+        WindowReading(50, 7, 7.0), WindowReading(7, 7, 7.0), refused, failed
+    )
