@@ -13,7 +13,7 @@ PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants image crds chart fields reasons site dashboard proto lock mutants clean
+.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants prose image crds chart fields reasons site dashboard proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ site: $(READY) $(SITE)/ready ## the documentation as a site in build/site, witho
 	@$(BIN)/python tools/docs_site.py
 	@$(SITE)/bin/zensical build --config-file mkdocs.yml --strict --clean
 	@$(BIN)/pytest -q tests/site
+
+prose: ## grammar of the pages for users, by Harper (needs Node.js and npm)
+	@npm install --silent --no-package-lock --no-save --ignore-scripts --prefix build/prose harper.js@2.10.0
+	@node tools/prose.mjs *.md $(filter-out $(addprefix docs/,planted-faults.md mutants.md development.md),$(wildcard docs/*.md)) docs/runbooks/*.md
 
 $(SITE)/ready: requirements/site.txt
 	@$(PYTHON) -m venv $(SITE)

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import helm_python
 import yaml
@@ -21,7 +22,10 @@ CHART = ROOT / "charts" / "buildkite-connector"
 DEPLOY = ROOT / "deploy"
 NAME = "buildkite-connector"
 """Of the release and of its namespace, in the plain manifests."""
-FOLDERS = {"cluster": {}, "namespace": {"watchNamespaces": [NAME]}}
+FOLDERS: dict[str, dict[str, Any]] = {
+    "cluster": {"image": {"registry": "registry.example.com"}},
+    "namespace": {"image": {"registry": "registry.example.com"}, "watchNamespaces": [NAME]},
+}
 """The values of each folder of deploy/."""
 NOT_THERE = {"crd.yaml", "NOTES.txt"}
 """Templates that deploy/ does without; crds/ has the definition."""

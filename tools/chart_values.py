@@ -2,7 +2,7 @@
 
 A comment right above a key describes it. A line `@schema {...}` in it adds to what the default says of the type; two
 words of it are ours: `free: true` lets a map with defaults take other keys, `rule: true` marks an alert, `retired: [a]`
-lets keys pass that older versions had, as an upgrade may bring them along.
+lets keys pass that older versions had, as an upgrade may bring them along. At the top these are RETIRED.
 """
 
 import json
@@ -16,6 +16,7 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 DURATION = "^[0-9]+(ms|s|m|h|d)$"
 MARK = "@schema "
+RETIRED = ("shards",)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _rule(default: dict[str, Any]) -> dict[str, Any]:
 
 def to_schema(values: tuple[Value, ...]) -> dict[str, Any]:
     """The schema of all values. Unknown keys are refused; `enabled` is a parent chart's switch."""
-    schema = _object(values)
+    schema = _object(values, RETIRED)
     schema["properties"]["enabled"] = {"type": "boolean", "description": "Read by a parent chart alone."}
     return {"$schema": DRAFT, "title": "Values of the chart buildkite-connector", **schema}
 

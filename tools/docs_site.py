@@ -1,8 +1,8 @@
 """Lays out the pages of the documentation site in build/site-source, for `make site` to build.
 
-The pages are those that are read in the repository: docs/, and the README and its like, which are no part of that
-folder. A file that a page links to, such as an example, becomes a page that shows it. Links are written anew for their
-places in the site.
+The site has the pages for users: docs/, the README and a few pages from other folders. A file that a page links to,
+such as an example, becomes a page that shows it. Links are rewritten for the site; a link to a page for contributors
+becomes the name of its file.
 """
 
 import os
@@ -20,17 +20,15 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "reporting.md",
     "charts/buildkite-connector/README.md": "chart.md",
-    "tests/README.md": "tests.md",
-    "tests/merged.md": "tests-merged.md",
 }
-"""Pages outside of docs/, by their names in the site."""
+"""Pages outside docs/, by their names in the site."""
+CONTRIBUTORS = re.compile(r"(docs/(decisions/.*|development|planted-faults|mutants|benchmarks-\w+)|tests/.*)\.md$")
+"""Pages for contributors, which are read in the repository only."""
 SHOWN = "files"
 """The site's folder of the files that pages link to."""
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".tf": "terraform", ".py": "python", ".json": "json", "": "text"}
 IMAGES = {".svg", ".png"}
-DIAGRAM = "```mermaid\n"
-"""Is shown as text: what draws it would be loaded from elsewhere."""
-LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 class DeadLinkError(Exception):
@@ -52,17 +50,20 @@ def relinked(text: str, path: str, linked: set[str]) -> str:
     DeadLinkError for a link to what the repository does not have.
     """
 
-    def anew(found: re.Match[str]) -> str:
-        begin, target, end = found.groups()
+    def rewritten(found: re.Match[str]) -> str:
+        title, target, anchor = found[1], found[2], found[3] or ""
         if "://" in target or target.startswith("mailto:"):
             return found[0]
         wanted = os.path.normpath(Path(path).parent / target)
         if not (ROOT / wanted).exists():
             raise DeadLinkError(f"{path} links to {target}, which is not there")
+        if CONTRIBUTORS.match(wanted):
+            named = title.strip("`").endswith(wanted)
+            return f"`{wanted}`" if named else f"{title} (`{wanted}`)"
         linked.add(wanted)
-        return f"{begin}{os.path.relpath(place(wanted), Path(place(path)).parent)}{end}"
+        return f"[{title}]({os.path.relpath(place(wanted), Path(place(path)).parent)}{anchor})"
 
-    return LINK.sub(anew, text.replace(DIAGRAM, "```text\n"))
+    return LINK.sub(rewritten, text)
 
 
 def shown(path: str) -> str:
@@ -77,8 +78,9 @@ def shown(path: str) -> str:
 
 
 def pages() -> list[str]:
-    """The files that are pages, by their paths in the repository."""
-    return [*ELSEWHERE, *(str(each.relative_to(ROOT)) for each in sorted((ROOT / "docs").rglob("*.md")))]
+    """The files that are pages of the site, by their paths in the repository."""
+    pages = (str(each.relative_to(ROOT)) for each in sorted((ROOT / "docs").rglob("*.md")))
+    return [*ELSEWHERE, *(page for page in pages if not CONTRIBUTORS.match(page))]
 
 
 def laid_out(start: Iterable[str]) -> Iterator[tuple[str, str | Path]]:

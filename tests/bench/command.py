@@ -20,9 +20,8 @@ from bench.fleet.run import NEXT_POLL, measure_fleet
 from bench.fleet.soak import measure_soak
 from bench.machine import Bystanders, Machine
 from bench.measurement import Measurement, measure
-from bench.plot import svg
 from bench.promises import verdicts
-from bench.report import case_row, case_table, markdown, print_verdicts
+from bench.report import case_row, case_table, markdown, print_verdicts, svg
 from bench.tenants import NOISY_CONNECTORS, measure_tenants
 from bench.tenants import write_page as write_tenants
 from harness.control_plane import find_assets, missing_assets

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 
-from bench.fleet.process import use_of
+from bench.fleet.measurement import use_of
 from bench.machine import Bystanders, Machine
 from bench.promises import MB, ConditionValue
 from bench.report import markdown_table

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Written
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
@@ -123,19 +123,19 @@ class ClientContract:
             assert after["metadata"].get(field) == before["metadata"].get(field)
 
     async def test_the_same_status_again_leaves_the_object_untouched(self, place: Place, api: KubernetesApi) -> None:
-        seen = create(place)
-        await api.apply_status(seen, FULL)
+        seen, applied = create(place), AppliedStatus()
+        await api.apply_status(seen, FULL, applied)
         before = place.get()["metadata"]["resourceVersion"]
-        assert await api.apply_status(seen, FULL) is Written.UNCHANGED
+        assert await api.apply_status(seen, FULL, applied) is Written.UNCHANGED
         assert await api.apply_status(observe(place), FULL) is Written.UNCHANGED
         assert place.get()["metadata"]["resourceVersion"] == before
 
     async def test_conditions_that_are_true_no_more_go_and_those_of_others_stay(
         self, place: Place, api: KubernetesApi
     ) -> None:
-        seen = create(place)
+        seen, applied = create(place), AppliedStatus()
         stalled = condition(ConditionType.STALLED, Reason.CRON_INVALID, "The cron is wrong.")
-        await api.apply_status(seen, replace(FULL, conditions=(*FULL.conditions, stalled)))
+        await api.apply_status(seen, replace(FULL, conditions=(*FULL.conditions, stalled)), applied)
         audited = {
             "type": "Audited",
             "status": "True",
@@ -144,7 +144,7 @@ class ClientContract:
             "lastTransitionTime": "2026-03-02T09:00:00Z",
         }
         place.apply_status_as_another(manifest(place, status={"conditions": [audited]}))
-        assert await api.apply_status(seen, FULL) is Written.WRITTEN
+        assert await api.apply_status(seen, FULL, applied) is Written.WRITTEN
         kinds = {each["type"] for each in place.get()["status"]["conditions"]}
         assert kinds == {"Ready", "CredentialsValid", "Synced", "Delivered", "Audited"}
 
@@ -161,11 +161,11 @@ class ClientContract:
         assert await api.apply_status(seen, FULL) is Written.GONE
 
     async def test_another_object_of_the_same_name_never_gets_a_status(self, place: Place, api: KubernetesApi) -> None:
-        seen = create(place)
-        await api.apply_status(seen, FULL)
+        seen, applied = create(place), AppliedStatus()
+        await api.apply_status(seen, FULL, applied)
         place.delete()
         create(place)
-        assert await api.apply_status(seen, replace(FULL, phase=Phase.SYNCING)) is Written.GONE
+        assert await api.apply_status(seen, replace(FULL, phase=Phase.SYNCING), applied) is Written.GONE
         assert "status" not in place.get()
 
     async def test_a_secret_becomes_credentials(self, place: Place, api: KubernetesApi) -> None:
@@ -176,12 +176,12 @@ class ClientContract:
         }
         metadata = {"name": SECRET, "namespace": place.namespace}
         place.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
-        credentials = await read_credentials(api, place.namespace, create(place).secret)
+        credentials = await read_credentials(api.read_secret, place.namespace, create(place).secret)
         assert (credentials.client_id, credentials.api_token) == ("otter@acme.conductor.one/ccc", "hunter3")
 
     async def test_a_secret_that_is_not_there_is_told_as_such(self, place: Place, api: KubernetesApi) -> None:
         with pytest.raises(Failure) as caught:
-            await read_credentials(api, place.namespace, create(place).secret)
+            await read_credentials(api.read_secret, place.namespace, create(place).secret)
         assert caught.value.reason is Reason.SECRET_NOT_FOUND
 
     async def test_an_event_is_about_the_object_and_counted_when_it_comes_again(
@@ -189,7 +189,8 @@ class ClientContract:
     ) -> None:
         seen = create(place)
         for _ in range(3):
-            await api.post_event(seen, DRAFT)
+            api.post_event(seen, DRAFT)
+            await api.drain_events(10.0)
         (event,) = place.events()
         assert (event["type"], event["reason"], event["note"]) == (
             "Warning",

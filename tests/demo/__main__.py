@@ -1,7 +1,7 @@
 """`make demo`: from an applied resource to a delivered snapshot, on this machine and with real processes.
 
 Simulators of Buildkite and C1 and a Kubernetes API run here (a real kube-apiserver where one is found, else the
-embedded double), the operator in a process of its own. Nothing leaves the machine and nothing stays behind.
+embedded simulator), the operator in a process of its own. Nothing leaves the machine and nothing stays behind.
 """
 
 import asyncio
@@ -16,6 +16,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from buildkite_connector.kubernetes.schema.crd import definition
 from harness.cluster import KubectlError
@@ -154,15 +157,22 @@ async def kubernetes() -> AsyncIterator[tuple[DoubleApi | RealApi, str]]:
 
 
 async def show(api: DoubleApi | RealApi) -> None:
-    """What `kubectl get` prints: kubectl's own where there is a real API server."""
-    for wide in (False, True):
-        say(f"\n  $ kubectl get bkc{' -o wide' if wide else ''}")
-        if isinstance(api, RealApi):
-            arguments = ("get", PLURAL, *(("-o", "wide") if wide else ()))
-            table = (await asyncio.to_thread(api.cluster.kubectl, *arguments)).stdout
-        else:
-            table = api.double.table(KIND, wide=wide)
-        say(indented(table))
+    """What `kubectl get` prints where there is a real API server, else a table of the same."""
+    if isinstance(api, RealApi):
+        for wide in ((), ("-o", "wide")):
+            say(f"\n  $ {' '.join(('kubectl get bkc', *wide))}")
+            say(indented((await asyncio.to_thread(api.cluster.kubectl, "get", PLURAL, *wide)).stdout))
+        return
+    table = Table("NAME", "READY", "STATUS", "ACCOUNTS", "TEAMS", "LAST SYNC", "MESSAGE", box=None)
+    for connector in api.double.objects(KIND):
+        status = connector.get("status", {})
+        ready: Manifest = next((each for each in status.get("conditions", ()) if each["type"] == "Ready"), {})
+        synced = status.get("lastSync", {})
+        cells = (ready.get("status"), ready.get("reason"), synced.get("accounts"), synced.get("teams"))
+        row = (connector["metadata"]["name"], *cells, status.get("lastSyncTime"), ready.get("message"))
+        table.add_row(*(escape(str("" if each is None else each)) for each in row))
+    print()
+    Console(width=160).print(table)
 
 
 def show_conditions(connector: Manifest) -> None:

@@ -44,9 +44,9 @@ def widgets(control_plane: Cluster) -> Iterator[None]:
 
 
 @pytest.fixture
-def account(request: pytest.FixtureRequest, control_plane: Cluster, namespace: str) -> Iterator[ServiceAccount]:
-    """The operator's service account with the rights of deploy/namespace, or of the folder that a test asks for."""
-    with service_account(control_plane, namespace, getattr(request, "param", "namespace")) as made:
+def account(control_plane: Cluster, namespace: str) -> Iterator[ServiceAccount]:
+    """The operator's service account with the permissions of deploy/namespace."""
+    with service_account(control_plane, namespace) as made:
         yield made
 
 

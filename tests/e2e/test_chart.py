@@ -16,7 +16,7 @@ import yaml
 
 from harness.cluster import Cluster, KubectlError
 from harness.control_plane import ControlPlane
-from harness.helm_chart import CHART, FULL_NAME, RELEASE, Values, identity, merged, of_kind, render, workload
+from harness.helm_chart import CHART, FULL_NAME, REGISTRY, RELEASE, Values, identity, merged, of_kind, render, workload
 from harness.helm_release import DEFINITION, NO_DEFINITION, helm, installed, there
 
 OLDEST = CHART.parents[1] / "tests" / "data" / "oldest-chart" / "values.yaml"
@@ -31,14 +31,16 @@ pytestmark = pytest.mark.xdist_group("chart")
 def test_the_definition_and_the_resources_outlive_the_release(cluster: ControlPlane, ops: str) -> None:
     before = there(cluster)
     with helm(cluster, ops) as config:
-        config.install(CHART, RELEASE)
+        config.install(CHART, RELEASE, REGISTRY)
         assert {identity(each) for each in render(namespace=ops)} <= there(cluster)
         cluster.until_established("crd", DEFINITION)
         for example in ("secret.yaml", "connector.yaml"):
             cluster.kubectl("apply", "--filename", str(EXAMPLES / example))
         connector = cluster.kubectl_json("get", "bkc", "acme")
 
-        config.upgrade(CHART, RELEASE, {"replicaCount": 2, "podLabels": {"team": "a"}, "image": {"tag": "2"}})
+        config.upgrade(
+            CHART, RELEASE, merged(REGISTRY, {"replicaCount": 2, "podLabels": {"team": "a"}, "image": {"tag": "2"}})
+        )
         deployed = cluster.kubectl_json("get", "deployment", FULL_NAME, "--namespace", ops)
         assert (deployed["spec"]["replicas"], deployed["spec"]["strategy"]["type"]) == (2, "RollingUpdate")
 
@@ -73,14 +75,14 @@ def test_an_upgrade_brings_the_new_definition_and_a_rollback_the_old_one(
         return [column["name"] for column in version["additionalPrinterColumns"]]
 
     with helm(cluster, ops) as config:
-        config.install(older, RELEASE)
+        config.install(older, RELEASE, REGISTRY)
         assert "Groups" in columns()
-        config.upgrade(CHART, RELEASE)
+        config.upgrade(CHART, RELEASE, REGISTRY)
         assert "Teams" in columns()
         assert "Groups" not in columns()
         config.rollback(RELEASE)
         assert "Groups" in columns()
-        config.upgrade(CHART, RELEASE, {"crds": {"keep": False}})
+        config.upgrade(CHART, RELEASE, merged(REGISTRY, {"crds": {"keep": False}}))
         config.uninstall(RELEASE)
     cluster.kubectl("wait", "--for=delete", "--timeout=30s", "crd", DEFINITION)
 
@@ -89,7 +91,7 @@ def test_an_upgrade_brings_the_new_definition_and_a_rollback_the_old_one(
 def test_a_definition_that_was_applied_by_hand_is_taken_over_once_it_is_marked(cluster: ControlPlane, ops: str) -> None:
     cluster.kubectl("apply", "--filename", str(CHART.parents[1] / "crds"))
     with helm(cluster, ops) as config, pytest.raises(helm_python.HelmReleaseError, match="cannot be imported"):
-        config.install(CHART, RELEASE)
+        config.install(CHART, RELEASE, REGISTRY)
     marks = (f"meta.helm.sh/release-name={RELEASE}", f"meta.helm.sh/release-namespace={ops}")
     cluster.kubectl("label", "crd", DEFINITION, "app.kubernetes.io/managed-by=Helm")
     cluster.kubectl("annotate", "crd", DEFINITION, *marks)
@@ -99,7 +101,7 @@ def test_a_definition_that_was_applied_by_hand_is_taken_over_once_it_is_marked(c
 
 PODS: Mapping[str, Values] = {
     "defaults": {},
-    "shards, a CA bundle": {"shards": 2, "caBundle": {"configMapName": "cas"}},
+    "a CA bundle": {"caBundle": {"configMapName": "cas"}},
     "claim": {"data": {"existingClaim": "claim"}},
     "openshift": {"global": {"compatibility": {"openshift": {"adaptSecurityContext": "force"}}}},
 }
@@ -157,7 +159,6 @@ def test_a_monitor_is_made_where_its_definition_is_and_left_out_elsewhere(
 @pytest.mark.usefixtures("definition")
 def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane, ops: str) -> None:
     values = {
-        "shards": 3,
         "podDisruptionBudget": {"enabled": True},
         "networkPolicy": {"enabled": True},
         "metrics": {"service": {"enabled": True}},
@@ -168,7 +169,7 @@ def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane,
     with installed(cluster, ops, merged(NO_DEFINITION, values)):
         asked = render(merged(NO_DEFINITION, values), namespace=ops)
         assert {identity(each) for each in asked} <= there(cluster)
-        assert len(of_kind(asked, "Service")) == 2
+        assert len(of_kind(asked, "Service")) == 1
 
 
 @pytest.mark.usefixtures("definition")
@@ -181,6 +182,7 @@ def test_an_upgrade_from_the_oldest_values_keeps_the_users_own(
     shutil.copy(OLDEST, older / "values.yaml")
     (older / "values.schema.json").unlink()
     own: Values = merged(
+        REGISTRY,
         NO_DEFINITION,
         {
             "http": {"port": 9090},

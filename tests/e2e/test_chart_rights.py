@@ -32,7 +32,7 @@ WATCHED = {
     ("rbac.authorization.k8s.io", "clusterroles"): set(),
 }
 """What the operator may do where it watches; nothing else."""
-AT_HOME = {LEASES: {"get", "list", "create", "patch"}}
+AT_HOME = {LEASES: {"get", "create", "patch"}}
 
 
 def allowed(cluster: Cluster, ops: str, namespace: str) -> dict[tuple[str, str], set[str]]:

@@ -67,7 +67,8 @@ class TestClient(ClientContract):
     async def test_describe_shows_how_often_an_event_came(self, place: RealPlace, api: KubernetesApi) -> None:
         seen = create(place)
         for _ in range(3):
-            await api.post_event(seen, DRAFT)
+            api.post_event(seen, DRAFT)
+            await api.drain_events(10.0)
         told = place.cluster.kubectl("describe", "bkc/acme", "--namespace", place.namespace).stdout
         event = next(line for line in told.splitlines() if "TokenRejected" in line)
         assert event.split()[0] == "Warning"

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -10,19 +11,20 @@ import pytest
 
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.handlers import operate
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
 from buildkite_connector.kubernetes.schema import API_VERSION, GROUP, KIND, SYNC_REQUESTED_AT
-from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from buildkite_connector.kubernetes.watch import Pulse
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster, KubectlError
 from harness.control_plane import Assets, ControlPlane, find_assets, missing_assets
 from harness.control_plane_process import ControlPlaneError
 from harness.helm_release import released
-from harness.kubectl_table import render_table
 from harness.rig import Rig
 from scenarios.observed import scrape
 from scenarios.tenant import Tenant
-from simulators.kubernetes.client import WIDGETS, accepted, widget
+from simulators.kubernetes.client import accepted, widget
 
 DEADLINE = 60.0
 RELIST_SECONDS = 5.0
@@ -68,6 +70,21 @@ class EventHandler:
                 await self.told.wait()
 
 
+@asynccontextmanager
+async def watching(login: KubeconfigLogin, hub: EventHandler, settings: WatchSettings) -> AsyncIterator[None]:
+    """Once every object was seen; the watch ends with the context."""
+
+    ready = asyncio.Event()
+
+    async def end() -> None: ...
+
+    async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
+        task = group.create_task(operate(api, Informer(hub, ready), settings, Pulse(), end))
+        await ready.wait()
+        yield
+        task.cancel()
+
+
 def apply(cluster: Cluster, name: str, request: str) -> None:
     metadata = {"name": name, "namespace": "default", "annotations": {SYNC_REQUESTED_AT: request}}
     body = {
@@ -82,16 +99,9 @@ def apply(cluster: Cluster, name: str, request: str) -> None:
 async def test_the_watch_tells_what_happens_and_goes_on_after_the_api_server_was_down_and_hung(assets: Assets) -> None:
     """On a control plane of the test's own: the shared one may be somebody's cluster."""
     with ControlPlane(assets) as plane, released(plane) as release:
-        login, hub, ready, stop = (
-            KubeconfigLogin(str(release.kubeconfig)),
-            EventHandler(),
-            asyncio.Event(),
-            asyncio.Event(),
-        )
+        login, hub = KubeconfigLogin(str(release.kubeconfig)), EventHandler()
         apply(plane, "acme", "once")
-        async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
-            group.create_task(run_watch(hub, api, login, WatchSettings(("default",)), ready=ready, stop=stop))
-            await ready.wait()
+        async with watching(login, hub, WatchSettings(("default",))):
             assert hub.requests == {"acme": "once"}
             await asyncio.to_thread(apply, plane, "second", "once")
             await hub.until({"acme": "once", "second": "once"})
@@ -111,25 +121,17 @@ async def test_the_watch_tells_what_happens_and_goes_on_after_the_api_server_was
             plane.resume()
             await asyncio.to_thread(apply, plane, "second", "after a pause")
             await hub.until({"second": "after a pause"})
-            stop.set()
 
 
 async def test_a_restore_of_etcd_makes_every_resource_begin_anew(assets: Assets) -> None:
     """Versions go back: what is changed or back since the restore is told, though the versions seen are higher."""
     with ControlPlane(assets) as plane, released(plane) as release:
-        login, hub, ready, stop = (
-            KubeconfigLogin(str(release.kubeconfig)),
-            EventHandler(),
-            asyncio.Event(),
-            asyncio.Event(),
-        )
+        login, hub = KubeconfigLogin(str(release.kubeconfig)), EventHandler()
         apply(plane, "acme", "once")
         apply(plane, "second", "once")
         await asyncio.to_thread(plane.back_up)
         settings = WatchSettings(("default",), relist_seconds=RELIST_SECONDS)
-        async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
-            group.create_task(run_watch(hub, api, login, settings, ready=ready, stop=stop))
-            await ready.wait()
+        async with watching(login, hub, settings):
             for number in range(20):
                 await asyncio.to_thread(apply, plane, "acme", f"before {number}")
             await asyncio.to_thread(plane.kubectl, "delete", "bkc/second")
@@ -140,7 +142,6 @@ async def test_a_restore_of_etcd_makes_every_resource_begin_anew(assets: Assets)
             await hub.until({"acme": "once", "second": "once"})
             await asyncio.to_thread(apply, plane, "acme", "after the restore")
             await hub.until({"acme": "after the restore", "second": "once"})
-            stop.set()
 
 
 async def test_an_odd_expiry_in_a_status_takes_no_connector_from_the_metrics(rig: Rig, control_plane: Cluster) -> None:
@@ -162,27 +163,6 @@ async def knock(plane: ControlPlane) -> None:
 
 
 class TestKubectl:
-    @pytest.mark.usefixtures("widgets")
-    def test_prints_the_table_that_we_print_without_it(self, control_plane: Cluster, namespace: str) -> None:
-        now = datetime.now(UTC)
-        condition = {"type": "Ready", "status": "True", "message": "Delivered.\nIn two lines."}
-        for name, sync in (("recent", timedelta(days=3, hours=7, minutes=30)), ("future", timedelta(days=-1))):
-            apply_widget(control_plane, namespace, name, "ünïcödé")
-            status = {"count": 1234, "lastSync": (now - sync).isoformat(), "conditions": [condition]}
-            control_plane.kubectl(
-                *("--namespace", namespace, "patch", "widget", name),
-                *("--subresource=status", "--type=merge", "--patch", json.dumps({"status": status})),
-            )
-        apply_widget(control_plane, namespace, "without-a-status", "")
-
-        crd = control_plane.kubectl_json("get", "crd", WIDGETS["metadata"]["name"])
-        for wide in (False, True):
-            before = datetime.now(UTC)
-            printed = control_plane.kubectl("--namespace", namespace, "get", "wg", *["--output=wide"] * wide).stdout
-            seconds = int((datetime.now(UTC) - before).total_seconds()) + 2
-            objects = control_plane.kubectl_json("--namespace", namespace, "get", "widgets")["items"]
-            assert printed in [render_table(crd, objects, before + timedelta(seconds=s), wide) for s in range(seconds)]
-
     def test_says_why_the_api_server_refused(self, control_plane: Cluster, namespace: str) -> None:
         with pytest.raises(KubectlError, match=r'exited with 1: Error from server \(NotFound\): secrets "absent"'):
             control_plane.kubectl("--namespace", namespace, "get", "secret", "absent")

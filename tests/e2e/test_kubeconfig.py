@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from buildkite_connector.kubernetes.api_session import ApiSession, ApiUnreachableError
 from buildkite_connector.kubernetes.client import connect
-from buildkite_connector.kubernetes.client_config import KopfClientConfig, KubeconfigLogin
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.connection import ApiError, ApiSession, ApiUnreachableError
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster
@@ -100,16 +99,15 @@ def of_kubectl(files: Files, paths: str) -> Mapping[str, Any]:
     return dict(json.loads(done.stdout)["status"]["userInfo"])
 
 
-async def of_both_clients(paths: str) -> list[Mapping[str, Any]]:
+async def user_of(paths: str) -> Mapping[str, Any]:
+    """Who the API server takes this kubeconfig's session for."""
     login = KubeconfigLogin(paths)
-    typed = ApiSession(login, await login.load())
-    kopf_login = KopfClientConfig(login)
+    access = await login.load()
+    session = ApiSession(login, access)
     try:
-        context = await kopf_login.log_in()
-        return [await whoami(session, context.server) for session in (typed, context.aiohttp_session)]
+        return await whoami(session, access.server)
     finally:
-        await kopf_login.aclose()
-        await typed.close()
+        await session.close()
 
 
 async def whoami(session: Any, server: str) -> Mapping[str, Any]:
@@ -152,7 +150,7 @@ WORKS: Mapping[str, Callable[[Files], str]] = {
 async def test_one_is_who_one_is_to_kubectl(files: Files, write: Callable[[Files], str]) -> None:
     paths = write(files)
     expected = await asyncio.to_thread(of_kubectl, files, paths)
-    assert await of_both_clients(paths) == [expected] * 2
+    assert await user_of(paths) == expected
 
 
 REFUSED: Mapping[str, Callable[[Files], str]] = {
@@ -187,7 +185,7 @@ async def test_what_kubectl_refuses_is_refused(files: Files, write: Callable[[Fi
     with pytest.raises(subprocess.CalledProcessError):
         await asyncio.to_thread(of_kubectl, files, paths)
     with pytest.raises((Failure, ApiUnreachableError)):
-        await of_both_clients(paths)
+        await user_of(paths)
 
 
 async def test_the_operator_may_do_no_more_than_whom_it_acts_as(files: Files) -> None:
@@ -207,5 +205,5 @@ async def test_the_server_is_reached_through_the_proxy_of_the_file(files: Files)
         through = {"proxy-url": f"http://me:p%2Fw%40rd@{proxy.address}"}
         paths = files.write(files.admin, {**files.cluster, **fields, **through})
         expected = await asyncio.to_thread(of_kubectl, files, paths)
-        assert await of_both_clients(paths) == [expected] * 2
+        assert await user_of(paths) == expected
         assert set(proxy.asked) == {"api.test:443"}

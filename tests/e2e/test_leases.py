@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,15 +10,14 @@ import yaml
 
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.lease import LeaseClient, LeaseRecord
+from buildkite_connector.kubernetes.lease import Lease, LeaseClient
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster
 
 NAME = "candidate"
-VERBS = ["get", "list", "create", "patch"]
+VERBS = ["get", "create", "patch"]
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-HELD, FREE = LeaseRecord("pod-1_ab", 15, NOW, NOW, 3), LeaseRecord("", 15, NOW, NOW, 3)
-SECONDS = 10.0
+HELD = Lease("pod-1_ab", 15, NOW, NOW, 3)
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ async def leases(control_plane: Cluster, namespace: str) -> AsyncIterator[LeaseC
         yield api.leases(namespace, "bkc")
 
 
-async def test_a_lease_is_made_renewed_released_and_found_with_those_rights(leases: LeaseClient) -> None:
+async def test_a_lease_is_made_renewed_and_released_with_those_permissions(leases: LeaseClient) -> None:
     async with asyncio.timeout(30):
-        assert await leases.read("bkc", SECONDS) is None
-        made = await leases.create("bkc", HELD, 2, SECONDS)
+        assert await leases.read() is None
+        made = await leases.write(HELD)
         assert made is not None
-        assert await leases.create("bkc", HELD, 2, SECONDS) is None
-        released = await leases.replace("bkc", FREE, made.version, 2, SECONDS)
+        assert await leases.write(HELD) is None
+        released = await leases.write(replace(made, holder=""))
         assert released is not None
-        assert (released.record.holder, released.shards) == ("", 2)
-        assert await leases.replace("bkc", HELD, made.version, 2, SECONDS) is None
-        taken = await leases.replace("bkc", HELD, released.version, 2, SECONDS)
-        assert await leases.list_related(SECONDS) == [taken]
+        assert released.holder == ""
+        assert await leases.write(made) is None
+        taken = await leases.write(replace(made, version=released.version))
+        assert (await leases.read(), taken) == (taken, made)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.cli.checklist import (
+from buildkite_connector.cli.check import (
     CheckSettings,
     Finding,
     State,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkite_connector.model.directory import Counts, OrganizationSlug, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.observer import Fact, Work
+from buildkite_connector.model.observer import Fact, Observer, Operation, Work
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeResult
@@ -72,23 +72,15 @@ class SilentC1(C1):
 
 
 @dataclass
-class Records:
-    """An observer. `facts`: the kind of each work begun, and all that was told of it."""
+class Records(Observer):
+    """A fake observer. `facts`: the kind of each work begun, and all that was told of it."""
 
     facts: list[tuple[str, dict[str, Fact]]] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def operation(self, work: Work, **facts: Fact) -> Iterator["_Told"]:
+    def operation(self, work: Work, **facts: Fact) -> Iterator[Operation]:
         self.facts.append((work.value, facts))
-        yield _Told(facts)
-
-
-@dataclass
-class _Told:
-    facts: dict[str, Fact]
-
-    def tell(self, **facts: Fact) -> None:
-        self.facts.update(facts)
+        yield Operation(facts)
 
 
 SNAPSHOT = StagedSnapshot(SyncID("sync1"), Path("/nowhere/sync1"), "sha-sync1", 1000, Counts(1, 1, 1), SyncScope())

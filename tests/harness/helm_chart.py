@@ -15,6 +15,9 @@ CHART = Path(__file__).parents[2] / "charts" / "buildkite-connector"
 RELEASE, NAMESPACE = "bc", "ops"
 FULL_NAME = "bc-buildkite-connector"
 
+REGISTRY = {"image": {"registry": "registry.example.com"}}
+"""The values without which the chart is not rendered."""
+
 Manifest = dict[str, Any]
 Values = Mapping[str, Any]
 
@@ -27,7 +30,7 @@ def chart() -> helm_python.Chart:
 
 def render(values: Values | None = None, *, name: str = RELEASE, namespace: str = NAMESPACE) -> list[Manifest]:
     """All manifests. Raises helm_python.HelmError for values that the schema or a template refuses."""
-    texts = _rendered(json.dumps(values or {}), name, namespace)
+    texts = _rendered(json.dumps(merged(REGISTRY, values or {})), name, namespace)
     return [
         document for template, text in texts.items() if not template.endswith("NOTES.txt") for document in _parsed(text)
     ]

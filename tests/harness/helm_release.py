@@ -12,7 +12,7 @@ from buildkite_connector.kubernetes.schema.crd import to_yaml
 from harness.audit import Request, read_requests
 from harness.cluster import Cluster
 from harness.control_plane import ControlPlane
-from harness.helm_chart import CHART, FULL_NAME, RELEASE, Values, identity, merged
+from harness.helm_chart import CHART, FULL_NAME, REGISTRY, RELEASE, Values, identity, merged
 
 DEFINITION = "buildkiteconnectors.connectors.c1.ai"
 NO_DEFINITION: Values = {"crds": {"enabled": False}}
@@ -38,7 +38,7 @@ def helm(cluster: Cluster, namespace: str) -> Iterator[helm_python.Config]:
 @contextmanager
 def installed(cluster: Cluster, namespace: str, values: Values) -> Iterator[None]:
     with helm(cluster, namespace) as config:
-        config.install(CHART, RELEASE, dict(values))
+        config.install(CHART, RELEASE, merged(REGISTRY, values))
         try:
             yield
         finally:

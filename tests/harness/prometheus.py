@@ -20,8 +20,6 @@ from harness.trust import plain_client
 Sample = dict[str, Any]
 """An item of a query's result: `metric` (its labels) and `value`."""
 
-Wanted = Callable[[list[Sample]], object]
-
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="no prometheus on PATH (Debian's package has it)"
 )

@@ -1,4 +1,4 @@
-"""Everything around an operator process: the simulators of Buildkite and C1, and a Kubernetes API, double or real.
+"""Everything around an operator process: the simulators of Buildkite and C1, and a Kubernetes API, simulated or real.
 
 The integration tests, the end-to-end suite and the demo all run the operator as a process of its own on this.
 """
@@ -69,6 +69,7 @@ class OperatorProcess:
     ready: str = "the operator is ready"
     inherits: bool = True
     forked: bool = False
+    _ended: bool = False
 
     async def begin(self) -> None:
         """Start it without waiting for it to be ready; whoever does so ends it, too."""
@@ -91,7 +92,7 @@ class OperatorProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         code = await self.stop()
-        assert error is not None or code in {0, -signal.SIGKILL}, self._told(f"ended with code {code}")
+        assert error is not None or self._ended or code in {0, -signal.SIGKILL}, self._told(f"ended with code {code}")
 
     @property
     def pid(self) -> int:
@@ -117,6 +118,13 @@ class OperatorProcess:
                     await self._news.wait()
         except TimeoutError:
             raise AssertionError(self._told(f"did not log {texts} within {timeout} s")) from None
+
+    async def ends(self, within: float = 15.0) -> int:
+        """Its exit code, once it has ended by itself."""
+        async with asyncio.timeout(within):
+            await self._reading
+            self._ended = True
+            return await self._process.wait()
 
     async def stop(self, within: float = 15.0) -> int:
         """SIGTERM; gives the exit code. An operator that does not end in time is killed, and that is an error."""

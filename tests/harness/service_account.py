@@ -1,4 +1,4 @@
-"""The operator's service account in a namespace of its own, with the rights that deploy/ gives and no others."""
+"""The operator's service account in a namespace of its own, with the permissions of deploy/ and no others."""
 
 import time
 from collections.abc import Iterator
@@ -32,15 +32,15 @@ class ServiceAccount:
         return self.cluster.kubectl(*asked, check=False).stdout.startswith("yes")
 
     def until(self, *what: str, may: bool) -> None:
-        """Rights take effect a moment after they were given or taken."""
+        """Permissions take effect a moment after they were given or taken."""
         end = time.monotonic() + DEADLINE
         while self.may(*what) is not may:
             assert time.monotonic() < end, what
             time.sleep(POLL_SECONDS)
 
 
-def rights(folder: str, namespace: str, name: str) -> str:
-    """The service account and its rights as deploy/ has them, moved to another namespace and name."""
+def permissions(folder: str, namespace: str, name: str) -> str:
+    """The service account and its permissions as deploy/ has them, moved to another namespace and name."""
     moved = []
     for path in (DEPLOY / folder / f"{part}.yaml" for part in ("serviceaccount", "rights", "leases")):
         for document in all_parsed(path.read_text()):
@@ -55,10 +55,10 @@ def rights(folder: str, namespace: str, name: str) -> str:
 
 
 @contextmanager
-def service_account(cluster: Cluster, namespace: str, folder: str) -> Iterator[ServiceAccount]:
-    """With the rights of this folder of deploy/, once they are in effect."""
+def service_account(cluster: Cluster, namespace: str, folder: str = "namespace") -> Iterator[ServiceAccount]:
+    """The service account with the permissions of this folder of deploy/, once they are in effect."""
     name = f"buildkite-connector-{namespace}"
-    documents = rights(folder, namespace, name)
+    documents = permissions(folder, namespace, name)
     cluster.kubectl("apply", "--filename", "-", input=documents)
     path = cluster.service_account_kubeconfig(namespace, name)
     made = ServiceAccount(cluster, namespace, name, KubeconfigLogin(str(path)))

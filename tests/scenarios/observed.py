@@ -168,7 +168,7 @@ class TestObserved:
     async def test_the_probes_answer_before_all_is_seen_and_after(self, rig: Rig) -> None:
         async with rig.operator() as operator:
             alive, ready = await get(operator, "/healthz"), await get(operator, "/readyz")
-        assert (alive.status_code, alive.text) == (200, "loop: ok\nwatch: ok\nleader: ok\n")
+        assert (alive.status_code, alive.text) == (200, "loop: ok\nwatch: ok\n")
         assert (ready.status_code, ready.text) == (200, "resources: ok\ncrd: ok\n")
 
     async def test_a_sync_and_a_task_are_traces_with_their_requests_and_an_idle_poll_is_none(self, rig: Rig) -> None:

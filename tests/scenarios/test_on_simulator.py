@@ -3,11 +3,12 @@
 import pytest
 
 from harness.kubernetes_apis import DoubleApi
+from harness.rig import Rig
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.observed import TestObserved
-from scenarios.queries import TestQueries
+from scenarios.queries import TestQueries, leading
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
@@ -49,3 +50,23 @@ class TestWatch:
         await tenant.become_ready()
         kubernetes.double.expire_watches()
         await tenant.sync()
+
+
+class TestLease:
+    async def test_a_leader_whose_lease_another_has_ends_with_a_sentence_and_started_anew_stands_by(
+        self, rig: Rig, kubernetes: DoubleApi
+    ) -> None:
+        tenant = Tenant(rig, "acme")
+        async with leading(rig, "bkc", "--namespace", rig.namespace) as operator:
+            await tenant.become_ready()
+            lease = kubernetes.double.get("Lease", rig.namespace, "bkc")
+            taken = {**lease["spec"], "holderIdentity": "other", "leaseDurationSeconds": 3}
+            kubernetes.double.apply({**lease, "spec": taken})
+            await operator.until_logged("error: This process lost its Lease (other holds it).")
+            assert await operator.ends() == 1
+        assert [path for path in (rig.directory / "bkc").iterdir() if path.name.startswith(tenant.host_id)]
+        syncs, asked = tenant.syncs, await tenant.request_sync()
+        async with leading(rig, "bkc", "--namespace", rig.namespace) as again:
+            await again.until_logged("leader election", "other holds bkc")
+            assert tenant.syncs == syncs
+            await tenant.until(lambda status: status.get("lastHandledSyncRequest") == asked)

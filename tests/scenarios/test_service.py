@@ -108,8 +108,8 @@ async def test_without_a_client_id_one_file_is_written_and_the_command_ends(rig:
     written = file.read_bytes()
     assert (code, written[:5]) == (0, b"C1ZF\0")
     assert "230 accounts, 9 teams, 450 memberships" in said
-    warned = [json.loads(line)["setting"] for line in said.splitlines() if "a setting has no effect" in line]
-    assert warned == ["--workers", "--storage-engine", "BATON_GET_TASKS"]
+    warned = [json.loads(line)["settings"] for line in said.splitlines() if "settings have no effect" in line]
+    assert warned == ["--workers, --storage-engine, BATON_GET_TASKS"]
 
     rig.buildkite.revoke()
     code, said = await ended(rig, **once)

@@ -22,7 +22,6 @@ crds:
   keep: true
   annotations: {}
 replicaCount: 1
-shards: 1
 leaderElection:
   enabled: true
   leaseDuration: 15s

@@ -41,10 +41,6 @@
 - name: BUILDKITE_CONNECTOR_RETRY_PERIOD
   value: {{ $v.leaderElection.retryPeriod }}
 {{- end }}
-{{- if gt (int $v.shards) 1 }}
-- name: BUILDKITE_CONNECTOR_SHARDS
-  value: {{ $v.shards | quote }}
-{{- end }}
 {{- with $v.buildkite.apiUrl }}
 - name: BUILDKITE_API_URL
   value: {{ . | quote }}
@@ -93,7 +89,6 @@
 
 {{/* Where the operator runs, by the downward API, and what the values add. */}}
 {{- define "buildkite-connector.resourceAttributes" -}}
-{{- $kind := gt (int .Values.shards) 1 | ternary "k8s.statefulset.name" "k8s.deployment.name" -}}
-service.instance.id=$(POD_UID),k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME),k8s.pod.uid=$(POD_UID),k8s.node.name=$(NODE_NAME),k8s.container.name=operator,{{ $kind }}={{ include "buildkite-connector.fullname" . }}
+service.instance.id=$(POD_UID),k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME),k8s.pod.uid=$(POD_UID),k8s.node.name=$(NODE_NAME),k8s.container.name=operator,k8s.deployment.name={{ include "buildkite-connector.fullname" . }}
 {{- range $key, $value := .Values.otel.resourceAttributes }},{{ $key }}={{ $value }}{{ end }}
 {{- end }}

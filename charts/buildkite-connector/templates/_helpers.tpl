@@ -3,7 +3,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The name of what is made; carries the release. 52 characters leave room for suffixes, StatefulSet's included. */}}
+{{/* The name of what is made; carries the release. 52 characters leave room for suffixes. */}}
 {{- define "buildkite-connector.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride }}
 {{- if .Values.fullnameOverride }}
@@ -51,7 +51,11 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "buildkite-connector.image" -}}
-{{- with .Values.global.imageRegistry | default .Values.image.registry }}{{ . }}/{{ end }}
+{{- $registry := .Values.global.imageRegistry | default .Values.image.registry }}
+{{- if not (or $registry (contains "/" .Values.image.repository)) }}
+{{- fail "image.registry is not set: set it to the registry that you pushed the image to, for example --set image.registry=registry.example.com (docs/install.md)." }}
+{{- end }}
+{{- with $registry }}{{ . }}/{{ end }}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
@@ -94,11 +98,11 @@ metricRelabelings:
 {{- if and (gt (int $v.replicaCount) 1) (not $v.leaderElection.enabled) }}
 {{- fail "replicaCount above 1 needs leaderElection.enabled: without it every pod would sync every connector." }}
 {{- end }}
-{{- if and (gt (int $v.shards) 1) (gt (int $v.replicaCount) 1) }}
-{{- fail "shards above 1 has one pod a shard: leave replicaCount at 1." }}
+{{- if gt (int (default 1 $v.shards)) 1 }}
+{{- fail "shards is no longer supported: divide the connectors among releases by connectorSelector or watchNamespaces, and unset it." }}
 {{- end }}
-{{- if and $v.data.existingClaim (or (gt (int $v.replicaCount) 1) (gt (int $v.shards) 1)) }}
-{{- fail "data.existingClaim serves one pod only: leave it empty with replicaCount or shards above 1." }}
+{{- if and $v.data.existingClaim (gt (int $v.replicaCount) 1) }}
+{{- fail "data.existingClaim serves one pod only: leave it empty with replicaCount above 1." }}
 {{- end }}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled }}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled would scrape every pod twice: enable one of them." }}

@@ -1,14 +1,13 @@
-"""The snapshot adapter: a Directory becomes a `.c1z` file and back, and waits on disk to be delivered.
+"""The snapshot adapter: writes a Directory to a `.c1z` file, reads it back, and keeps files until they are delivered.
 
-`writer` makes the file, `reader` reads it, `store` keeps the newest of each connector; `messages` has C1's
-messages and the contract of ids, `archive` the file around the database.
+`writer` writes the file, `reader` reads it, `store` keeps the newest of each connector; `messages` has C1's messages
+and the contract of ids, `archive` the file around the database.
 """
 
 from buildkite_connector.c1z.compare import Changed, Changes, Difference, NamedMembership, compare
-from buildkite_connector.c1z.ksuid import new_sync_id
 from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
 from buildkite_connector.c1z.store import SnapshotStore
-from buildkite_connector.c1z.sync_run import SyncRun
+from buildkite_connector.c1z.sync_run import SyncRun, new_sync_id
 from buildkite_connector.c1z.writer import WriteStopped, write_snapshot
 
 __all__ = [

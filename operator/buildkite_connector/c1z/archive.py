@@ -44,22 +44,22 @@ def pack(database: Path, archive: Path, checkpoint: Callable[[], None]) -> Packe
     """
     digest = hashlib.sha256()
     with database.open("rb") as source, create_own(archive) as target:
-
-        def emit(chunk: bytes) -> None:
+        for chunk in _packed(source):
+            checkpoint()
             digest.update(chunk)
             target.write(chunk)
-
-        emit(MAGIC)
-        compressor = ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj(
-            size=os.fstat(source.fileno()).st_size
-        )
-        while chunk := source.read(_PLAIN_CHUNK):
-            checkpoint()
-            emit(compressor.compress(chunk))
-        emit(compressor.flush())
         target.flush()
         os.fsync(target.fileno())
         return Packed(digest.hexdigest(), target.tell())
+
+
+def _packed(source: BinaryIO) -> Iterator[bytes]:
+    """The file's bytes, some at a time; many are empty while the compressor gathers."""
+    yield MAGIC
+    compressor = ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj(size=os.fstat(source.fileno()).st_size)
+    while chunk := source.read(_PLAIN_CHUNK):
+        yield compressor.compress(chunk)
+    yield compressor.flush()
 
 
 def unpack(archive: Path, file: BinaryIO | None = None) -> Iterator[bytes]:

@@ -1,26 +1,23 @@
-"""What two snapshot files differ in: accounts, teams and memberships gained, lost and changed.
+"""Compares two snapshot files: accounts, teams and memberships gained, lost and changed.
 
-Both files are read side by side in the order of their ids, so that memory holds the differences alone, and of those
-no more than asked for. Only rows that differ are decoded.
+SQL does it over both databases in one connection, by the ids that are unique in a file. Only rows that differ are
+decoded; memory holds the memberships that differ and lists as long as asked for.
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from buildkite_connector.c1z.database import opened, reading
 from buildkite_connector.c1z.messages import read_account, read_team
-from buildkite_connector.c1z.reader import find_sync_run
+from buildkite_connector.c1z.reader import database_uri, find_sync_run, opened, reading
 from buildkite_connector.c1z.sync_run import SyncRun
 from buildkite_connector.model.directory import Account, ResourceKind, Team
+from buildkite_connector.model.snapshot import SyncID
 
 Entry = TypeVar("Entry")
-Key = TypeVar("Key", str, tuple[str, str])
-Value = TypeVar("Value", bytes, str)
 
 ACCOUNT_ATTRIBUTES = ("name", "email", "role")
 TEAM_ATTRIBUTES = ("name", "slug", "privacy")
@@ -38,9 +35,8 @@ class Changed(Generic[Entry]):
 
 @dataclass(slots=True)
 class Changes(Generic[Entry]):
-    """Entries of one kind. The lists are in the order of ids and hold at most `limit` each, the counts are whole."""
+    """Entries of one kind. The counts are whole; the lists may be shorter, and are in the order of ids."""
 
-    limit: int
     gained: list[Entry] = field(default_factory=list)
     lost: list[Entry] = field(default_factory=list)
     changed: list[Changed[Entry]] = field(default_factory=list)
@@ -57,7 +53,7 @@ class Changes(Generic[Entry]):
 class NamedMembership:
     """A membership with the names of its team and account, empty where the file does not list them.
 
-    `role`: of several, which Buildkite does not give, all, joined by `+`.
+    `role`: several, which Buildkite does not give, are joined by `+`.
     """
 
     team: str
@@ -69,7 +65,7 @@ class NamedMembership:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`not_compared`: what only one of the files covers, as its scope says; it is no loss of anything."""
+    """`not_compared`: the kinds that only one of the files covers by its scope; they are not lost."""
 
     before: SyncRun
     after: SyncRun
@@ -80,7 +76,7 @@ class Difference:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the files say the same of everything."""
+        """Whether the files hold the same."""
         changes = self.accounts.count + self.teams.count + self.memberships.count
         return changes == 0 and not self.not_compared
 
@@ -90,141 +86,146 @@ def compare(before: Path, after: Path, limit: int) -> Difference:
 
     Raises Failure like `read_snapshot`.
     """
-    with opened(before, None) as first, opened(after, None) as second:
-        left, right = _File(first, before), _File(second, after)
-        scopes = (left.run.scope, right.run.scope)
-        covered = {
-            "accounts": [scope.wants_accounts for scope in scopes],
-            "teams": [scope.wants_teams for scope in scopes],
-            "memberships": [scope.wants_memberships for scope in scopes],
-        }
-        accounts, teams = Changes[Account](limit), Changes[Team](limit)
-        memberships = Changes[NamedMembership](limit)
-        if all(covered["accounts"]):
-            _collect(accounts, left.accounts(), right.accounts(), ACCOUNT_ATTRIBUTES)
-        if all(covered["teams"]):
-            _collect(teams, left.teams(), right.teams(), TEAM_ATTRIBUTES)
-        if all(covered["memberships"]):
-            _collect(memberships, left.memberships(), right.memberships(), ("role",))
+    with opened(before) as connection, opened(after) as other:
+        with reading(before):
+            first = find_sync_run(connection, before)
+        with reading(after):
+            second = find_sync_run(other, after)
+            _, _, database = other.execute("pragma database_list").fetchone()
+            connection.execute("attach database ? as after", (database_uri(Path(database)),))
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        both = _Both(
+            connection, {"main": before, "after": after}, {"main": first.sync_id, "after": second.sync_id}, limit
+        )
+        both.check_ids()
+        accounts, teams, memberships = Changes[Account](), Changes[Team](), Changes[NamedMembership]()
+        if first.scope.wants_accounts and second.scope.wants_accounts:
+            accounts = both.resources(ResourceKind.USER, read_account, ACCOUNT_ATTRIBUTES)
+        if first.scope.wants_teams and second.scope.wants_teams:
+            teams = both.resources(ResourceKind.TEAM, read_team, TEAM_ATTRIBUTES)
+        if first.scope.wants_memberships and second.scope.wants_memberships:
+            memberships = both.memberships()
         return Difference(
-            before=left.run,
-            after=right.run,
+            before=first,
+            after=second,
             accounts=accounts,
             teams=teams,
             memberships=memberships,
-            not_compared=tuple(what for what, sides in covered.items() if sides[0] != sides[1]),
+            not_compared=tuple(
+                what
+                for what in ("accounts", "teams", "memberships")
+                if getattr(first.scope, f"wants_{what}") != getattr(second.scope, f"wants_{what}")
+            ),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows(Generic[Key, Value, Entry]):
-    """Rows in the order of their keys, and what makes an entry of one. Both raise Failure."""
+class _Both:
+    """Both databases in one connection: the earlier file's is `main`, the later one's `after`."""
 
-    rows: Generator[tuple[Key, Value], None, None]
-    read: Callable[[Key, Value], Entry]
+    connection: sqlite3.Connection
+    paths: dict[str, Path]
+    sync_ids: dict[str, SyncID]
+    limit: int
 
+    def check_ids(self) -> None:
+        """Raise Failure where an id comes twice: each would be joined with each of the other file."""
+        for side, path in self.paths.items():
+            for table in ("v1_resources", "v1_grants"):
+                twice = f"from {side}.{table} where sync_id = :{side} group by external_id having count(*) > 1 limit 1"
+                with reading(path):
+                    if self._rows(f"select external_id {twice}").fetchone():
+                        raise ValueError(f"{table} has an id twice")
 
-class _File:
-    """One of the two files."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
-        with reading(path):
-            self.run = find_sync_run(connection, path)
-
-    def accounts(self) -> _Rows[str, bytes, Account]:
-        return _Rows(self._resources(ResourceKind.USER), lambda _, data: self._decoded(read_account, data))
-
-    def teams(self) -> _Rows[str, bytes, Team]:
-        return _Rows(self._resources(ResourceKind.TEAM), lambda _, data: self._decoded(read_team, data))
-
-    def memberships(self) -> _Rows[tuple[str, str], str, NamedMembership]:
-        return _Rows(self._roles(), self._named)
-
-    def _decoded(self, decode: Callable[[bytes], Entry], data: bytes) -> Entry:
-        with reading(self._path):
-            return decode(data)
-
-    def _resources(self, kind: ResourceKind) -> Generator[tuple[str, bytes], None, None]:
-        """External id and serialized Resource."""
-        with reading(self._path):
-            yield from self._connection.execute(
-                "select ifnull(cast(external_id as text), ''), data from v1_resources"
-                " where sync_id = ? and resource_type_id = ? order by 1",
-                (self.run.sync_id, kind.value),
-            )
-
-    def _roles(self) -> Generator[tuple[tuple[str, str], str], None, None]:
-        """Team and account, and the role."""
-        with reading(self._path):
-            rows = self._connection.execute(
-                "select ifnull(cast(resource_id as text), ''), ifnull(cast(principal_resource_id as text), ''),"
-                " ifnull(cast(entitlement_id as text), '') from v1_grants where sync_id = ? order by 1, 2, 3",
-                (self.run.sync_id,),
-            )
-            for key, group in groupby(rows, lambda row: (row[0], row[1])):
-                yield key, "+".join(entitlement.rpartition(":")[2] for _, _, entitlement in group)
-
-    def _named(self, key: tuple[str, str], role: str) -> NamedMembership:
-        team, account = key
-        return NamedMembership(
-            team=team,
-            account=account,
-            role=role,
-            team_name=self._name(f"{ResourceKind.TEAM}:{team}"),
-            account_name=self._name(f"{ResourceKind.USER}:{account}"),
-        )
-
-    def _name(self, external_id: str) -> str:
-        with reading(self._path):
-            row = self._connection.execute(
-                "select data from v1_resources where external_id = ? and sync_id = ?", (external_id, self.run.sync_id)
-            ).fetchone()
-            return read_account(row[0]).name if row else ""
-
-
-def _collect(
-    changes: Changes[Entry],
-    before: _Rows[Key, Value, Entry],
-    after: _Rows[Key, Value, Entry],
-    attributes: tuple[str, ...],
-) -> None:
-    with closing(before.rows), closing(after.rows):
-        for key, old, new in side_by_side(before.rows, after.rows):
-            if old is None and new is not None:
-                changes.gained_count += 1
-                if len(changes.gained) < changes.limit:
-                    changes.gained.append(after.read(key, new))
-            elif new is None and old is not None:
-                changes.lost_count += 1
-                if len(changes.lost) < changes.limit:
-                    changes.lost.append(before.read(key, old))
-            elif old is not None and new is not None and old != new:
-                was, is_now = before.read(key, old), after.read(key, new)
+    def resources(
+        self, kind: ResourceKind, read: Callable[[bytes], Entry], attributes: tuple[str, ...]
+    ) -> Changes[Entry]:
+        """The resources of one kind that differ. Raises Failure."""
+        changes = Changes[Entry]()
+        changes.lost_count, changes.lost = self._resources_only_in("main", kind, read)
+        changes.gained_count, changes.gained = self._resources_only_in("after", kind, read)
+        with reading(self.paths["after"]):
+            for old, new in self._rows(
+                "select x.data, y.data from main.v1_resources x join after.v1_resources y"
+                " on y.external_id = x.external_id and y.sync_id = :after"
+                " where x.sync_id = :main and x.resource_type_id = :kind and x.data is not y.data"
+                " order by x.external_id",
+                kind=kind.value,
+            ):
+                with reading(self.paths["main"]):
+                    was = read(old)
+                is_now = read(new)
                 differing = tuple(name for name in attributes if _differs(getattr(was, name), getattr(is_now, name)))
-                if differing:
-                    changes.changed_count += 1
-                    if len(changes.changed) < changes.limit:
-                        changes.changed.append(Changed(was, is_now, differing))
+                changes.changed_count += bool(differing)
+                if differing and len(changes.changed) < self.limit:
+                    changes.changed.append(Changed(was, is_now, differing))
+        return changes
+
+    def memberships(self) -> Changes[NamedMembership]:
+        """The memberships that differ: of a team and an account with a grant on each side, the role changed."""
+        with reading(self.paths["after"]):
+            for table, side in (("lost", "main"), ("gained", "after")):
+                self._rows(
+                    f"create temp table {table} as select"
+                    " ifnull(cast(x.resource_id as text), '') team, ifnull(cast(x.principal_resource_id as text), '')"
+                    " account, group_concat(ifnull(cast(replace(x.entitlement_id, x.resource_type_id || ':' ||"
+                    " x.resource_id || ':', '') as text), ''), '+') role"
+                    f" {_only_in(side, 'v1_grants')} group by 1, 2",
+                )
+            changes = Changes[NamedMembership]()
+            changes.lost_count, changes.lost = self._memberships_only_in("lost", "gained", "main")
+            changes.gained_count, changes.gained = self._memberships_only_in("gained", "lost", "after")
+            both = "from gained x join lost y using (team, account)"
+            changes.changed_count = self._count(both)
+            for now, role in self._named(both, "after", ", y.role"):
+                changes.changed.append(Changed(replace(now, role=role), now, ("role",)))
+            return changes
+
+    def _resources_only_in(
+        self, side: str, kind: ResourceKind, read: Callable[[bytes], Entry]
+    ) -> tuple[int, list[Entry]]:
+        which = f"{_only_in(side, 'v1_resources')} and x.resource_type_id = :kind"
+        with reading(self.paths[side]):
+            rows = self._rows(f"select x.data {which} order by x.external_id limit :limit", kind=kind.value)
+            return self._count(which, kind=kind.value), [read(data) for (data,) in rows]
+
+    def _memberships_only_in(self, table: str, other: str, side: str) -> tuple[int, list[NamedMembership]]:
+        which = f"from {table} x left join {other} y using (team, account) where y.team is null"
+        return self._count(which), [each for each, _ in self._named(which, side, ", ''")]
+
+    def _named(self, which: str, side: str, more: str) -> Iterator[tuple[NamedMembership, str]]:
+        """Memberships of `which`, with the names that the file of `side` has, and one column more."""
+        selected = f"select x.team, x.account, x.role{more} {which} order by 1, 2 limit :limit"
+        rows = self._rows(
+            f"select m.*, t.data, a.data from ({selected}) m"  # noqa: S608  (no value of a file)
+            f" left join {side}.v1_resources t on t.external_id = 'team:' || m.team and t.sync_id = :{side}"
+            f" left join {side}.v1_resources a on a.external_id = 'user:' || m.account and a.sync_id = :{side}"
+            " order by 1, 2"
+        )
+        with reading(self.paths[side]):
+            for team, account, role, other, team_data, account_data in rows:
+                yield NamedMembership(team, account, role, _name(team_data), _name(account_data)), other
+
+    def _rows(self, statement: str, **parameters: str) -> sqlite3.Cursor:
+        return self.connection.execute(statement, {**self.sync_ids, "limit": self.limit, **parameters})
+
+    def _count(self, which: str, **parameters: str) -> int:
+        (count,) = self._rows(f"select count(*) {which}", **parameters).fetchone()
+        return int(count)
+
+
+def _only_in(side: str, table: str) -> str:
+    """The rows `x` of one side whose external ids the other side lacks."""
+    other = "after" if side == "main" else "main"
+    return (
+        f"from {side}.{table} x left join {other}.{table} y on y.external_id = x.external_id and y.sync_id = :{other}"
+        f" where x.sync_id = :{side} and y.sync_id is null"
+    )
+
+
+def _name(data: bytes | None) -> str:
+    return read_account(data).name if data else ""
 
 
 def _differs(before: str | None, after: str | None) -> bool:
     return bool(before) and bool(after) and before != after
-
-
-def side_by_side(
-    before: Iterator[tuple[Key, Value]], after: Iterator[tuple[Key, Value]]
-) -> Iterator[tuple[Key, Value | None, Value | None]]:
-    """Each key of either, with its values; None where a side lacks it. Both must be in the order of their keys."""
-    old, new = next(before, None), next(after, None)
-    while old is not None or new is not None:
-        if old is not None and (new is None or old[0] < new[0]):
-            yield old[0], old[1], None
-            old = next(before, None)
-        elif new is not None and (old is None or new[0] < old[0]):
-            yield new[0], None, new[1]
-            new = next(after, None)
-        elif old is not None and new is not None:
-            yield old[0], old[1], new[1]
-            old, new = next(before, None), next(after, None)

@@ -1,8 +1,8 @@
-"""A narrower snapshot from a staged one: what a task that asks for less than the whole is answered with.
+"""Writes a narrower snapshot from a staged one: the answer to a task that asks for less than the whole.
 
-C1 reads what is absent from a file as gone and what is present as part of the answer, so the file holds exactly
-the scope that the task names: the very file that the writer makes of the directory in that scope. Rows are copied
-from database to database without decoding them, so that time and memory stay small.
+C1 reads what is absent from a file as gone and what is present as part of the answer. The file therefore holds exactly
+the scope that the task names, as if the writer had written the directory in that scope. Rows are copied from database
+to database without decoding them, which keeps time and memory small.
 """
 
 import sqlite3
@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from buildkite_connector.c1z.archive import invalid
-from buildkite_connector.c1z.database import opened
-from buildkite_connector.c1z.errors import translated
-from buildkite_connector.c1z.reader import find_sync_run
+from buildkite_connector.c1z.files import translated
+from buildkite_connector.c1z.reader import find_sync_run, opened, reading
 from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
 from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row
 from buildkite_connector.c1z.writer import write_rows
@@ -30,9 +29,9 @@ def derive_snapshot(
     sync_id: SyncID,
     stopped: Callable[[], bool] = lambda: False,
 ) -> StagedSnapshot:
-    """Write what of `whole` is in `scope` to `path`, as a sync of its own id that ran when the whole's did. Blocks.
+    """Write the part of `whole` that is in `scope` to `path`, under its own sync id, with the times of `whole`. Blocks.
 
-    The scope of `whole` must include `scope`. Both databases lie unpacked in the directory of `path` meanwhile.
+    The scope of `whole` must include `scope`. Both databases are unpacked in the directory of `path` meanwhile.
     Raises WriteStopped and Failure like `write_snapshot`, and Failure when the file of `whole` is not the staged one.
     """
     if not whole.scope.includes(scope):
@@ -43,13 +42,14 @@ def derive_snapshot(
         except ReplacedError as error:
             raise invalid(whole.path, str(error.strerror)) from None
     with opened(whole.path, path.parent, file) as connection:
-        source = find_sync_run(connection, whole.path)
+        with reading(whole.path):
+            source = find_sync_run(connection, whole.path)
         run = replace(source, sync_id=sync_id, scope=scope, counts=source.counts.within(scope))
         return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)
 
 
 def _rows(connection: sqlite3.Connection, source: SyncID, run: SyncRun) -> Iterator[TableRows]:
-    """The rows of the sync `source` that are in the run's scope, under the run's id, in the order of `rows.rows`."""
+    """The rows of the sync `source` that are in the run's scope, under the run's id, in the writer's order."""
     row = to_row(run)
     yield insert("sync_runs", list(row)), iter([tuple(row.values())])
     tables = ["resource_types", "resources"]

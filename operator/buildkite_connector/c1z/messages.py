@@ -1,11 +1,10 @@
-"""Accounts, teams and memberships as C1's messages, and back.
+"""Translates accounts, teams and memberships into C1's messages and back.
 
-Ids are a contract with C1: they are what the reference connector writes, character for character. Serialized
-bytes are joined where that saves work: concatenating two serialized messages of one type merges them, so what
-all grants of one entitlement share is serialized once.
+Ids are a contract with C1: they equal those of the reference connector, character for character. Serialized bytes are
+joined where that saves work: concatenating two serialized messages of one type merges them, so the part that all
+grants of one entitlement share is serialized once.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from sys import intern
 
@@ -37,7 +36,7 @@ from buildkite_connector.proto.connector_pb2 import (
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
 _TYPE_URL = "type.googleapis.com/c1.connector.v2."
 
-_TEAM_RIGHTS = (
+_TEAM_PERMISSIONS = (
     "members_can_create_pipelines",
     "members_can_create_suites",
     "members_can_create_registries",
@@ -55,53 +54,53 @@ RESOURCE_TYPES = {
 }
 
 
-def account_serializer() -> Callable[[Account], bytes]:
-    """A function from an account to its Resource, serialized.
+class AccountSerializer:
+    """Serializes accounts as C1's Resources, in one thread: it fills one message over and over, in a third of the time.
 
-    It fills one message over and over, three times as fast as new ones: for use in one thread.
     An address that C1 would refuse is left out of `emails`; `login` keeps what Buildkite says. A profile holds the
     organization role and the SSO mode as far as they are known; without either there is none.
     """
-    trait = UserTrait(
-        status=UserTrait.Status(status=UserTrait.Status.STATUS_ENABLED),
-        account_type=UserTrait.ACCOUNT_TYPE_HUMAN,
-    )
-    resource = Resource(
-        id=ResourceId(resource_type=_USER),
-        annotations=[Any(type_url=_TYPE_URL + "UserTrait")],
-        external_id=ExternalId(),
-        status=Status(status=Status.RESOURCE_STATUS_ENABLED),
-    )
-    written: tuple[str | None, str | None] = (None, None)
 
-    def set_profile(role: str | None, sso_mode: str | None) -> None:
-        for message in (trait, resource):
-            message.ClearField("profile")
-            for key, text in (("role", role), ("sso_mode", sso_mode)):
-                if text is not None:
-                    message.profile[key] = valid_unicode(text)
+    def __init__(self) -> None:
+        self._trait = UserTrait(
+            status=UserTrait.Status(status=UserTrait.Status.STATUS_ENABLED),
+            account_type=UserTrait.ACCOUNT_TYPE_HUMAN,
+        )
+        self._resource = Resource(
+            id=ResourceId(resource_type=_USER),
+            annotations=[Any(type_url=_TYPE_URL + "UserTrait")],
+            external_id=ExternalId(),
+            status=Status(status=Status.RESOURCE_STATUS_ENABLED),
+        )
+        self._profile: tuple[str | None, str | None] = (None, None)
 
-    def serialize(account: Account) -> bytes:
-        nonlocal written
-        login = valid_unicode(account.email)
-        trait.login = login
+    def serialize(self, account: Account) -> bytes:
+        """The account's Resource."""
+        trait, resource = self._trait, self._resource
+        trait.login = login = valid_unicode(account.email)
         trait.ClearField("emails")
         if is_email(login):
             trait.emails.add(address=login, is_primary=True)
         resource.id.resource = resource.external_id.id = account.id
         resource.display_name = display_name(account.name, account.email, account.id)
-        if (account.role, account.sso_mode) != written:
-            written = account.role, account.sso_mode
-            set_profile(*written)
+        self._set_profile(account.role, account.sso_mode)
         resource.annotations[0].value = trait.SerializeToString(deterministic=True)
         return resource.SerializeToString(deterministic=True)
 
-    return serialize
+    def _set_profile(self, role: str | None, sso_mode: str | None) -> None:
+        if (role, sso_mode) == self._profile:
+            return
+        self._profile = role, sso_mode
+        for message in (self._trait, self._resource):
+            message.ClearField("profile")
+            for key, text in (("role", role), ("sso_mode", sso_mode)):
+                if text is not None:
+                    message.profile[key] = valid_unicode(text)
 
 
 @dataclass(frozen=True, slots=True)
 class RoleMessages:
-    """One entitlement, serialized, and the part that all grants of it begin with."""
+    """One entitlement, serialized, and the bytes that each of its grants begins with."""
 
     id: str
     entitlement: bytes
@@ -110,16 +109,17 @@ class RoleMessages:
 
 @dataclass(frozen=True, slots=True)
 class TeamMessages:
-    """A team, serialized: its Resource and what each role gives."""
+    """A team's Resource, serialized, and its roles."""
 
     resource: bytes
     roles: dict[Role, RoleMessages]
 
 
 def team_messages(team: Team) -> TeamMessages:
-    """What is enriched beyond the reference (description, profile) is in the Resource and its entitlements.
+    """The messages of one team.
 
-    Grants carry the Resource as the reference has it: a grant repeats it for every member.
+    The Resource and its entitlements carry more than the reference writes (description, profile). Grants carry the
+    Resource as the reference writes it, because a grant repeats it for every member.
     """
     plain = Resource(
         id=ResourceId(resource_type=_TEAM, resource=team.id),
@@ -149,10 +149,10 @@ def _team_profile(team: Team) -> Struct:
             profile[key] = valid_unicode(text)
     if team.default_member_role is not None:
         profile["default_member_role"] = valid_unicode(team.default_member_role)
-    for right in _TEAM_RIGHTS:
-        allowed = getattr(team, right)
+    for permission in _TEAM_PERMISSIONS:
+        allowed = getattr(team, permission)
         if allowed is not None:
-            profile[right] = allowed
+            profile[permission] = allowed
     return profile
 
 
@@ -182,20 +182,18 @@ def _role_messages(role: Role, plain: Resource, enriched: Resource) -> RoleMessa
     )
 
 
-def grant_serializer() -> Callable[[RoleMessages, AccountID], tuple[str, bytes]]:
-    """A function from a role and who holds it to the grant's id and the Grant, serialized.
+class GrantSerializer:
+    """Serializes grants, in one thread: it fills one message over and over."""
 
-    It fills one message over and over: for use in one thread.
-    """
-    tail = Grant(principal=Resource(id=ResourceId(resource_type=_USER)))
-    principal = tail.principal.id
+    def __init__(self) -> None:
+        self._tail = Grant(principal=Resource(id=ResourceId(resource_type=_USER)))
+        self._principal = self._tail.principal.id
 
-    def serialize(role: RoleMessages, account: AccountID) -> tuple[str, bytes]:
-        principal.resource = account
-        tail.id = grant_id = f"{role.id}:{_USER}:{account}"
-        return grant_id, role.grant_head + tail.SerializeToString()
-
-    return serialize
+    def serialize(self, role: RoleMessages, account: AccountID) -> tuple[str, bytes]:
+        """The id of the grant of `role` to `account`, and the Grant."""
+        self._principal.resource = account
+        self._tail.id = grant_id = f"{role.id}:{_USER}:{account}"
+        return grant_id, role.grant_head + self._tail.SerializeToString()
 
 
 def read_account(data: bytes) -> Account:
@@ -227,12 +225,12 @@ def read_team(data: bytes) -> Team:
         is_default=profile["is_default_team"].bool_value if "is_default_team" in profile else None,
         created_at=profile["created_at"].string_value,
         default_member_role=_text(resource.profile, "default_member_role"),
-        **{right: profile[right].bool_value for right in _TEAM_RIGHTS if right in profile},
+        **{name: profile[name].bool_value for name in _TEAM_PERMISSIONS if name in profile},
     )
 
 
 def _text(profile: Struct, key: str) -> str | None:
-    """The text of a profile's field, interned: few different ones come. None when the field is absent."""
+    """The text of a profile's field, interned because few differ; None when the field is absent."""
     return intern(profile.fields[key].string_value) if key in profile.fields else None
 
 

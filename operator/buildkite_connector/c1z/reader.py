@@ -1,23 +1,39 @@
-"""A `.c1z` file becomes a Directory again: for the `inspect` command, for restarts and for the tests.
+"""Reads a `.c1z` file: for restarts, for `inspect` and `diff`, and for the tests.
 
 It reads what this connector writes and what the reference connector wrote for Buildkite. What the writer cut
 (`text_limits`) comes back cut; the organization is not in the file.
+
+A file may come from anywhere. Its tables must be plain tables: a view or a virtual table of that name would run what
+its author wrote. The pages of its database must form a tree: a page that is named twice would be read without an end.
+The size of the database and of a cell is bounded.
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import BinaryIO
 
-from buildkite_connector.c1z.archive import invalid
-from buildkite_connector.c1z.database import opened
+from google.protobuf.message import DecodeError
+
+from buildkite_connector.c1z.archive import invalid, unpack
+from buildkite_connector.c1z.files import scratch_directory, translated
 from buildkite_connector.c1z.messages import read_account, read_membership, read_team
+from buildkite_connector.c1z.schema import COLUMNS
 from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, SyncRun, from_text, scope_of
 from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug, ResourceKind
 from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.process.files import create_own
 
 UNNAMED_ORGANIZATION = Organization(id="", slug=OrganizationSlug(""), name="")
 """Stands in a directory that was read from a file."""
+
+LONGEST_CELL = 1 << 20
+"""Bytes of one text or blob. The largest that is written for Buildkite is some KB, whatever names people have."""
+
+_TABLES = ("v1_sync_runs", "v1_resource_types", "v1_resources", "v1_entitlements", "v1_grants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +45,19 @@ class Snapshot:
 
 
 def read_sync_run(path: Path, scratch: Path | None = None, file: BinaryIO | None = None) -> SyncRun:
-    """What the file's newest complete sync is, its rows counted. Blocks.
+    """The file's newest complete sync, its rows counted. Blocks.
 
     The database is unpacked in `scratch` meanwhile (default: the system's temporary directory). `file`: the one at
     `path` where it is open already; it is closed here.
     Raises Failure: SNAPSHOT_INVALID, or STORAGE_FAILED when a disk refuses.
     """
-    with opened(path, scratch, file) as connection:
+    with opened(path, scratch, file) as connection, reading(path):
         return find_sync_run(connection, path)
 
 
 def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
     """The file's newest complete sync with everything in it; as `read_sync_run` otherwise."""
-    with opened(path, scratch) as connection:
+    with opened(path, scratch) as connection, reading(path):
         run = find_sync_run(connection, path)
         resources = "select data from v1_resources where sync_id = ? and resource_type_id = ? order by id"
         grants = "select data from v1_grants where sync_id = ? order by id"
@@ -89,3 +105,66 @@ def find_sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
             memberships=grants,
         ),
     )
+
+
+@contextmanager
+def opened(path: Path, scratch: Path | None = None, file: BinaryIO | None = None) -> Iterator[sqlite3.Connection]:
+    """The file's database, read only; `scratch` and `file` as in `read_sync_run`.
+
+    Raises Failure when the file cannot be used; what the caller raises is not touched. Use `reading` around queries.
+    """
+    with ExitStack() as stack:
+        with translated(path, "read the snapshot"), reading(path):
+            database = stack.enter_context(scratch_directory(scratch or Path(gettempdir()))) / "database"
+            with create_own(database) as target:
+                for chunk in unpack(path, file):
+                    target.write(chunk)
+            connection = stack.enter_context(closing(sqlite3.connect(database_uri(database), uri=True)))
+            _restrict(connection)
+            _check_tables(connection)
+        yield connection
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise Failure that blames the file at `path` when its rows cannot be read."""
+    try:
+        yield
+    except (sqlite3.Error, DecodeError, TypeError, ValueError) as error:
+        raise invalid(path, f"its database is not that of a snapshot ({error})") from error
+
+
+def database_uri(database: Path) -> str:
+    """The name under which SQLite opens a database that nobody writes any more."""
+    return f"{database.absolute().as_uri()}?mode=ro&immutable=1"
+
+
+def _restrict(connection: sqlite3.Connection) -> None:
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_CELL)
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma ignore_check_constraints = on")  # those are the author's code
+    connection.execute("pragma temp_store = memory")  # SQLite's own temporary directory may not be writable
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Raises ValueError and sqlite3.Error."""
+    places = ", ".join("?" * len(_TABLES))
+    found = connection.execute(
+        f"select lower(name), sql from sqlite_master where lower(name) in ({places})",  # noqa: S608
+        _TABLES,
+    ).fetchall()
+    for name, statement in found:
+        if not str(statement).lower().startswith("create table"):
+            raise ValueError(f"{name} is no table")
+        computed = "select 1 from pragma_table_xinfo(?) where hidden <> 0"
+        if connection.execute(computed, (name,)).fetchone():
+            raise ValueError(f"{name} has computed columns")
+        columns = {column for (column,) in connection.execute("select name from pragma_table_info(?)", (name,))}
+        if lacking := sorted({*COLUMNS.get(name.removeprefix("v1_"), ()), "sync_id"} - columns):
+            raise ValueError(f"{name} has no column {lacking[0]}")
+        (verdict,) = connection.execute(f"pragma quick_check({name})").fetchone()
+        if verdict != "ok":
+            raise ValueError(f"{name}: {' '.join(verdict.split())}")
+    missing = sorted(set(_TABLES) - {name for name, _ in found})
+    if missing:
+        raise ValueError(f"it has no table {missing[0]}")

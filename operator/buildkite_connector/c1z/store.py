@@ -17,9 +17,8 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from buildkite_connector.c1z.atomic_file import remove_abandoned
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.c1z.errors import translated
+from buildkite_connector.c1z.files import remove_abandoned, translated
 from buildkite_connector.c1z.reader import read_sync_run
 from buildkite_connector.c1z.writer import write_snapshot
 from buildkite_connector.model.directory import Directory, SyncScope

@@ -1,12 +1,13 @@
-"""The row that says what a snapshot is: whose sync, when, of what scope, how much of it.
+"""The row of a snapshot that describes its sync: the id, the times, the scope and the counts.
 
-Claims about the Go SDK's own machinery stay empty: `ingest_invariant_*` (its verifier did not run here) and
-the resume state and timings in `sync_token`. What is true of every finished sync of ours is said as the
-reference says it: nothing left to do (`version` alone in the token), what was skipped on request, no grant
-that expands (`grants_backfilled`, and `supports_diff` where grants were in scope).
+Columns about the Go SDK's own machinery stay empty: `ingest_invariant_*` (its verifier did not run here) and the
+resume state and timings in `sync_token`. What holds for every finished sync of ours is written as the reference
+writes it: nothing left to do (`version` alone in the token), what was skipped on request, no grant that expands
+(`grants_backfilled`, and `supports_diff` where grants were in scope).
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +15,10 @@ from buildkite_connector.model.directory import Counts, ResourceKind, Role, Sync
 from buildkite_connector.model.snapshot import SyncID
 
 FULL, RESOURCES_ONLY = "full", "resources_only"
+
+_EPOCH = 1_400_000_000
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ID_LENGTH = 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +36,28 @@ class SyncRun:
         return len(Role) * self.counts.teams if self.scope.entitlements else 0
 
 
+def new_sync_id(now: datetime, randomness: Callable[[int], bytes]) -> SyncID:
+    """A sync id of `now` (aware); `randomness` returns that many random bytes, as `secrets.token_bytes` does.
+
+    C1 gives and expects KSUIDs: 27 base-62 characters that sort by time. They encode 20 bytes, big-endian: seconds
+    since 2014-05-13T16:53:20Z in 4, then 16 random ones. A clock beyond what 4 bytes hold gives the nearest time.
+    """
+    seconds = min(max(int(now.timestamp()) - _EPOCH, 0), 2**32 - 1)
+    number = int.from_bytes(seconds.to_bytes(4, "big") + randomness(16), "big")
+    digits = ""
+    for _ in range(_ID_LENGTH):
+        number, digit = divmod(number, 62)
+        digits = _ALPHABET[digit] + digits
+    return SyncID(digits)
+
+
 def resource_kinds(scope: SyncScope) -> list[ResourceKind]:
     """The resource types of a file, in the reference's order."""
     return [kind for kind in ResourceKind if kind in scope.kinds]
 
 
 def to_row(run: SyncRun) -> dict[str, str | int]:
-    """The row's columns; those left out have their defaults."""
+    """The row's columns; the others have their defaults."""
     return {
         "sync_id": run.sync_id,
         "started_at": to_text(run.started_at),
@@ -51,7 +71,7 @@ def to_row(run: SyncRun) -> dict[str, str | int]:
 
 
 def scope_of(kinds: frozenset[ResourceKind], sync_type: str, token: str) -> SyncScope:
-    """The scope that a row tells. Raises ValueError when the token is not what a finished sync has."""
+    """The scope that a row describes. Raises ValueError when the token is not that of a finished sync."""
     flags = json.loads(token) if token else {}
     if not isinstance(flags, dict):
         raise ValueError("its sync token is not a JSON object")  # noqa: TRY004

@@ -1,31 +1,39 @@
-"""Rows become a `.c1z` file: verified, whole, or not there at all. They come from a Directory or a larger snapshot.
+"""Writes a `.c1z` file, whole and verified or not at all, from a Directory or from rows of a larger snapshot.
 
-The database is built in a scratch directory beside the target, its rows in one transaction and its indexes
-after them, then compressed and renamed. Nothing is needed of a journal: a file that was not finished is
-thrown away. Everything here blocks: call it in a thread (`store` does). SQLite, zstd and SHA-256 let the
-event loop run while they work.
+The database is built in a scratch directory beside the target, its rows in one transaction and its indexes after
+them, then compressed and renamed. It needs no journal: a file that was not finished is thrown away. Everything here
+blocks: call it in a thread (`store` does). SQLite, zstd and SHA-256 let the event loop run while they work.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from buildkite_connector.c1z.archive import pack, unpack
-from buildkite_connector.c1z.atomic_file import put_in_place, scratch_directory
-from buildkite_connector.c1z.errors import translated
-from buildkite_connector.c1z.rows import rows
-from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, TableRows
-from buildkite_connector.c1z.sync_run import SyncRun
+from buildkite_connector.c1z.files import put_in_place, scratch_directory, translated
+from buildkite_connector.c1z.messages import (
+    RESOURCE_TYPES,
+    AccountSerializer,
+    GrantSerializer,
+    TeamMessages,
+    team_messages,
+)
+from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, Row, TableRows, insert
+from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row, to_text
+from buildkite_connector.c1z.text_limits import checked_id
 from buildkite_connector.c1z.verify import verify
-from buildkite_connector.model.directory import Directory
+from buildkite_connector.model.directory import Directory, ResourceKind
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.process.files import create_own
 
+_USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
+
 _BATCH = 4096
-"""Rows between two questions whether to go on."""
+"""Rows between two calls of `stopped`."""
 
 _PRAGMAS = (
     "pragma page_size = 4096",
@@ -39,7 +47,7 @@ _PRAGMAS = (
 
 
 class WriteStopped(Exception):  # noqa: N818
-    """The caller wanted no snapshot any more; nothing was replaced."""
+    """The caller no longer wants the snapshot; nothing was replaced."""
 
 
 def write_snapshot(
@@ -51,22 +59,21 @@ def write_snapshot(
     finished_at: datetime,
     stopped: Callable[[], bool] = lambda: False,
 ) -> StagedSnapshot:
-    """Write `directory`, as far as its scope goes, to `path`; the same input gives the same file.
+    """Write `directory`, limited to its scope, to `path`; the same input gives the same file.
 
-    `started_at` and `finished_at` (aware) bound the sync. `stopped` is asked now and then: True raises WriteStopped.
+    `started_at` and `finished_at` (aware) bound the sync. `stopped` is called now and then: True raises WriteStopped.
     Raises Failure: STORAGE_FAILED when the disk refuses, SNAPSHOT_INVALID when the directory contradicts itself.
-    On any error what was at `path` is still there, and nothing else is.
+    On any error the file at `path` is unchanged and nothing is left beside it.
     """
-
     counts = directory.counts.within(directory.scope)
     run = SyncRun(sync_id, started_at, max(started_at, finished_at), directory.scope, counts)
-    return write_rows(rows(directory, run), run, path, stopped)
+    return write_rows(_rows(directory, run), run, path, stopped)
 
 
 def write_rows(
     tables: Iterator[TableRows], run: SyncRun, path: Path, stopped: Callable[[], bool] = lambda: False
 ) -> StagedSnapshot:
-    """Write `tables`, which must be what `run` says, to `path`; as `write_snapshot` otherwise."""
+    """Write `tables`, which must match `run`, to `path`; as `write_snapshot` otherwise."""
 
     def checkpoint() -> None:
         if stopped():
@@ -105,3 +112,69 @@ def _build(database: Path, tables: Iterator[TableRows], run: SyncRun, checkpoint
             connection.execute(index)
         connection.execute("commit")
         verify(connection, run)
+
+
+def _rows(directory: Directory, run: SyncRun) -> Iterator[TableRows]:
+    """Each table's insert statement and its rows, limited to the run's scope. They are made one by one, when asked for.
+
+    The order of a table's rows is the same for every scope: a derived snapshot (`derive`) copies them.
+    Raises Failure while iterated: an id that C1 cannot hold, a membership of a team that is not there.
+    """
+    scope = run.scope
+    stamp = (run.sync_id, to_text(run.ended_at))
+    row = to_row(run)
+    yield insert("sync_runs", list(row)), iter([tuple(row.values())])
+    yield (
+        insert("resource_types"),
+        ((kind.value, RESOURCE_TYPES[kind].SerializeToString(), *stamp) for kind in resource_kinds(scope)),
+    )
+    teams = {}
+    if scope.wants_teams:
+        teams = {checked_id("team", team.id): team_messages(team) for team in directory.teams}
+    yield (
+        insert("resources"),
+        chain(
+            ((_TEAM, f"{_TEAM}:{team}", parts.resource, *stamp) for team, parts in teams.items()),
+            _accounts(directory, stamp) if scope.wants_accounts else (),
+        ),
+    )
+    if scope.entitlements:
+        yield (
+            insert("entitlements"),
+            (
+                (_TEAM, team, role.id, role.entitlement, *stamp)
+                for team, parts in teams.items()
+                for role in parts.roles.values()
+            ),
+        )
+    if scope.wants_memberships:
+        yield insert("grants"), _grants(directory, teams, stamp)
+
+
+def _accounts(directory: Directory, stamp: tuple[str, str]) -> Iterator[Row]:
+    serializer = AccountSerializer()
+    for account in directory.accounts:
+        yield _USER, f"{_USER}:{checked_id('account', account.id)}", serializer.serialize(account), *stamp
+
+
+def _grants(directory: Directory, teams: dict[str, TeamMessages], stamp: tuple[str, str]) -> Iterator[Row]:
+    serializer = GrantSerializer()
+    known: set[str] = {account.id for account in directory.accounts}
+    for membership in directory.memberships:
+        team, account = membership.team, membership.account
+        if account not in known:
+            if directory.scope.wants_accounts:
+                raise _dangling(f"account {account!r} of team {team!r} is not among the accounts")
+            known.add(checked_id("account", account))
+        parts = teams.get(team)
+        if parts is None:
+            raise _dangling(f"team {team!r} of account {account!r} is not among the teams")
+        role = parts.roles[membership.role]
+        yield _TEAM, team, role.id, _USER, account, *serializer.serialize(role, account), *stamp
+
+
+def _dangling(what: str) -> Failure:
+    return Failure(
+        Reason.SNAPSHOT_INVALID,
+        f"A membership points nowhere: {what}. Nothing was written; the next sync reads everything again.",
+    )

@@ -1,5 +1,5 @@
 """The command line: the only package that knows all others.
 
-`app` declares commands and flags; each command has a module of its own, imported when the command runs, so that
-`sync` starts without the operator's libraries. `wiring` joins adapters and use cases.
+`app` and `vendor` declare the commands; what a command does is in a module of its own, imported when the command runs,
+so that `sync` starts without the operator's libraries.
 """

@@ -1,7 +1,6 @@
 """The `buildkite-connector` command: flags and variables in, one clear sentence out when something is wrong.
 
-Configuration is read here, once, into frozen settings; the other modules of this package do the work. Imports are
-inside the commands, so that none waits for another's libraries.
+The vendor's commands are in `vendor`. Imports are inside the commands, so that none waits for another's libraries.
 """
 
 import asyncio
@@ -9,22 +8,20 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from buildkite_connector.cli import leadership_options as options
-from buildkite_connector.cli import service_commands
-from buildkite_connector.cli.check import check
-from buildkite_connector.cli.diff import diff
-from buildkite_connector.cli.flag_parameters import from_go
-from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, HttpAddress, OrganizationName
+from buildkite_connector.cli import vendor
+from buildkite_connector.cli.diff import Form, Output, diff
+from buildkite_connector.cli.exit import end, one_sentence
+from buildkite_connector.cli.flags import DEFAULT_API_URL, from_go
+from buildkite_connector.cli.settings import default_host_id
 from buildkite_connector.cli.signals import ended_by_signals
 from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
-from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
@@ -33,6 +30,8 @@ if TYPE_CHECKING:
     from buildkite_connector.network import Network
 
 # ruff: noqa: PLC0415  (see above)
+
+HTTP_ADDRESS = "BUILDKITE_CONNECTOR_HTTP_ADDRESS"
 
 _T = TypeVar("_T")
 
@@ -44,34 +43,46 @@ app = typer.Typer(
 )
 
 
-def _one_of(names: Mapping[str, _T]) -> Callable[[str], _T]:
-    """Reads a name in upper or lower case."""
+def _one_of(names: Mapping[str, _T], variable: str, text: str) -> Any:
+    """An option that takes a name in upper or lower case."""
 
-    def read(text: str) -> _T:
+    def read(given: str) -> _T:
         try:
-            return names[text.strip().lower()]
+            return names[given.strip().lower()]
         except KeyError:
             raise typer.BadParameter(f"write one of {', '.join(names)}") from None
 
-    return read
+    return typer.Option(envvar=variable, help=text, parser=read, metavar=f"[{'|'.join(names)}]")
 
 
-Level = Annotated[
-    LogLevel,
-    typer.Option(
-        envvar="BATON_LOG_LEVEL",
-        help="The least severe records to log.",
-        parser=_one_of(LEVELS),
-        metavar=f"[{'|'.join(LEVELS)}]",
-    ),
+Level = Annotated[LogLevel, _one_of(LEVELS, "BATON_LOG_LEVEL", "The least severe records to log.")]
+Format = Annotated[LogFormat, _one_of(FORMATS, "BATON_LOG_FORMAT", "Logs for machines or for people.")]
+ApiToken = Annotated[
+    str,
+    typer.Option(envvar="BATON_API_TOKEN", help="Buildkite API token; the variable keeps it out of the process list."),
 ]
-Form = Annotated[
-    LogFormat,
+OrganizationName = Annotated[
+    str,
+    typer.Option(envvar="BATON_ORGANIZATION", help="Slug; needed when the token reaches several organizations."),
+]
+ApiUrl = Annotated[
+    str,
+    typer.Option(envvar="BUILDKITE_API_URL", help="Buildkite's REST API; plain http only on loopback."),
+]
+
+
+def _nowhere_when_empty(address: str | None) -> str | None:
+    """typer takes a variable that is empty for one that is not set; an empty address asks for no server."""
+    return "" if address is None and os.environ.get(HTTP_ADDRESS) == "" else address
+
+
+HttpAddress = Annotated[
+    str | None,
     typer.Option(
-        envvar="BATON_LOG_FORMAT",
-        help="Logs for machines or for people.",
-        parser=_one_of(FORMATS),
-        metavar=f"[{'|'.join(FORMATS)}]",
+        envvar=HTTP_ADDRESS,
+        help="Where /healthz, /readyz and /metrics are served: host:port, or :port; empty for nowhere."
+        "  [default: :8080, where it is free]",
+        callback=_nowhere_when_empty,
     ),
 ]
 
@@ -97,10 +108,9 @@ def operator(
     lease_duration: options.LeaseDuration = "15s",
     renew_deadline: options.RenewDeadline = "10s",
     retry_period: options.RetryPeriod = "2s",
-    shards: options.Shards = 1,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.INFO,
-    log_format: Form = LogFormat.JSON,
+    log_format: Format = LogFormat.JSON,
 ) -> None:
     """Watch BuildkiteConnector resources and sync them.
 
@@ -110,11 +120,10 @@ def operator(
     client IDs.
     OpenTelemetry's own variables (OTEL_*) say where metrics and traces go; without any, metrics are at /metrics.
     """
-    # gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY).
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault(*vendor.SILENT_GRPC)
     from buildkite_connector.c1 import C1Settings
     from buildkite_connector.cli.leadership import read_leadership
-    from buildkite_connector.cli.operator import OperatorSettings, run_operator
+    from buildkite_connector.cli.run_operator import OperatorSettings, run_operator
 
     try:
         leadership = read_leadership(
@@ -123,7 +132,6 @@ def operator(
             lease=lease_name,
             namespace=lease_namespace,
             times=(parse_duration(lease_duration), parse_duration(renew_deadline), parse_duration(retry_period)),
-            shards=shards,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
@@ -140,7 +148,7 @@ def operator(
     )
     network = _network()
     gc.freeze()  # what is loaded now stays: no collection need look at it
-    with _one_sentence():
+    with one_sentence(1):
         asyncio.run(run_operator(settings, network))
 
 
@@ -160,12 +168,10 @@ def sync(
     timeout: Annotated[str, typer.Option(help="Give up after this long.", metavar="DURATION")] = "2h",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.WARNING,
-    log_format: Form = LogFormat.TEXT,
+    log_format: Format = LogFormat.TEXT,
 ) -> None:
     """Write one snapshot of an organization to a file; the old file stays until the new one is complete."""
-    from rich.console import Console
-
-    from buildkite_connector.cli.sync import Interrupted, SyncSettings, print_result, sync_until_signalled
+    from buildkite_connector.cli.sync import Interrupted, SyncSettings, sync_and_print
     from buildkite_connector.model.spec import Credentials, repeats_credential
 
     configure_logs(log_format, log_level)
@@ -188,16 +194,13 @@ def sync(
         timeout=seconds,
     )
     network = _network()
-    console, errors = Console(), Console(stderr=True)
-    with _one_sentence():
+    with one_sentence(1):
         try:
-            result = asyncio.run(sync_until_signalled(settings, network, errors))
+            asyncio.run(sync_and_print(settings, network))
         except Interrupted as interrupted:
-            _say(f"interrupted; {file} is as it was.")
-            raise SystemExit(128 + interrupted.number) from None
+            end(str(interrupted), 128 + interrupted.number)
         except TimeoutError:
-            raise SystemExit(_say(f"The sync took longer than --timeout {timeout}; {file} is as it was.")) from None
-        print_result(result, console)
+            end(f"The sync took longer than --timeout {timeout}; {file} is as it was.", 1)
 
 
 @app.command()
@@ -209,15 +212,64 @@ def inspect(
     """Show what a snapshot holds: counts, accounts, teams, memberships."""
     from rich.console import Console
 
-    from buildkite_connector.cli.inspect import inspect as show
+    from buildkite_connector.cli.inspect_report import inspect as show
 
     if output not in {"table", "json"}:
         raise typer.BadParameter("write table or json", param_hint="--output")
-    with _one_sentence(), ended_by_signals():
+    with one_sentence(1), ended_by_signals():
         show(file, as_json=output == "json", limit=limit, console=Console())
 
 
-app.command()(check)
+@app.command()
+def check(
+    api_token: ApiToken = "",
+    organization: OrganizationName = "",
+    client_id: Annotated[
+        str, typer.Option(envvar="BATON_CLIENT_ID", help="C1's client ID; without it C1 is not asked.")
+    ] = "",
+    client_secret: Annotated[
+        str,
+        typer.Option(
+            envvar="BATON_CLIENT_SECRET", help="C1's client secret; the variable keeps it out of the process list."
+        ),
+    ] = "",
+    host_id: Annotated[
+        str, typer.Option(envvar="BATON_HOST_ID", help="What C1 shows.  [default: this machine's name]")
+    ] = "",
+    resource_type: Annotated[
+        list[ResourceKind] | None, typer.Option(help="What is to be synced; both when none is given.")
+    ] = None,
+    buildkite_api_url: ApiUrl = DEFAULT_API_URL,
+    output: Output = Form.TABLE,
+) -> None:
+    """Check settings, network, clock, and what Buildkite and C1 say to the credentials; change nothing.
+
+    SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY, BATON_C1_API_HOST and BUILDKITE_CONNECTOR_C1_HOSTS count as for
+    the connector.
+    Exit code: 0 when nothing failed, else the gRPC code of the first failure: 3 a malformed setting, 7 a right that is
+    missing, 9 something to change first, 14 not reachable, 16 credentials.
+    """
+    os.environ.setdefault(*vendor.SILENT_GRPC)
+    from buildkite_connector.c1 import C1Settings
+    from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
+    from buildkite_connector.cli.check import CheckSettings, check_and_print
+
+    settings = CheckSettings(
+        api_url=buildkite_api_url.strip(),
+        api_token=api_token.strip(),
+        organization=organization.strip(),
+        client_id=client_id.strip(),
+        client_secret=client_secret.strip(),
+        host_id=host_id.strip() or default_host_id(),
+        kinds=frozenset(resource_type or ResourceKind),
+        c1=C1Settings.from_environment(os.environ),
+        environment=os.environ,
+        hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
+    )
+    with one_sentence():
+        raise SystemExit(asyncio.run(check_and_print(settings, as_json=output is Form.JSON)))
+
+
 app.command()(diff)
 
 
@@ -229,12 +281,18 @@ def crd() -> None:
     typer.echo(to_yaml(), nl=False)
 
 
-service_commands.register(app)
+vendor.register(app)
 
 
 def main() -> None:
     """Run the command; `entry` is the console script."""
     app(args=from_go(sys.argv[1:]))
+
+
+def _network() -> "Network":
+    """A variable that cannot be used ends every command with code 3."""
+    with one_sentence():
+        return vendor.process_network()
 
 
 def _buildkite(url: str) -> "BuildkiteSettings":
@@ -244,40 +302,3 @@ def _buildkite(url: str) -> "BuildkiteSettings":
         return BuildkiteSettings(api_url=url)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--buildkite-api-url") from None
-
-
-def _network() -> "Network":
-    """A variable that cannot be used ends the command with code 3, as in service mode."""
-    try:
-        return service_commands.process_network()
-    except Failure as failure:
-        from buildkite_connector.cli.exit_codes import exit_code  # it brings gRPC along, which `sync` does not need
-
-        _say(failure.message)
-        raise SystemExit(exit_code(failure)) from None
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """A failure ends the command with its sentence and code 1, never with a traceback."""
-    try:
-        yield
-    except Failure as failure:
-        raise SystemExit(_say(failure.message)) from None
-    except BaseExceptionGroup as group:
-        failures, others = group.split(Failure)
-        if failures is None or others is not None:
-            raise
-        raise SystemExit(_say(str(_first(failures)))) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-def _say(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
-    return 1
-
-
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,79 +1,487 @@
-"""`check`: everything that a sync and a delivery need, asked by hand, each with what to do where it is not so."""
+"""`check`: everything that a sync and a delivery need, one step after the other, each with a finding and what to do.
+
+Read `run_checks` from top to bottom: the network, then Buildkite's side, then C1's.
+"""
 
 import asyncio
-import os
-from typing import Annotated
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import NoReturn
 
-import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from buildkite_connector.cli.diff import Form, Output
-from buildkite_connector.cli.options import DEFAULT_API_URL, ApiToken, ApiUrl, OrganizationName, default_host_id
-from buildkite_connector.model.directory import ResourceKind
+from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
+from buildkite_connector.c1 import C1, C1Settings, Credentials, open_c1, parse_credentials
+from buildkite_connector.c1.hosts import parse_patterns
+from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
+from buildkite_connector.cli.exit import exit_code
+from buildkite_connector.cli.printing import print_json
+from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
+from buildkite_connector.model.failure import Failure, Reason, internal_error
+from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.spec import Credentials as AllCredentials
+from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.tasks import Code
+from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
+from buildkite_connector.sync.collect import TeamNotFound
+from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
+from buildkite_connector.timing.clock import Clock, SystemClock
+from buildkite_connector.timing.server_time import clock_error, wrong_clock
 
-# ruff: noqa: PLC0415  (as in `app`: no command waits for another's libraries)
+LONGEST_MESSAGE = 1200
+"""Characters of one finding."""
+STEP_SECONDS = 90.0
+"""A step that takes longer has failed."""
+PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, refusals=0)
+"""A person waits: one more try, and no waiting for a rate limit."""
+WARNED_DAYS = 14
+QUOTA_PERCENT = 100
+
+_SCOPES_FOR = {"read_organizations": "the organization and its members", "read_teams": "teams and their members"}
 
 
-def check(
-    api_token: ApiToken = "",
-    organization: OrganizationName = "",
-    client_id: Annotated[
-        str, typer.Option(envvar="BATON_CLIENT_ID", help="C1's client ID; without it C1 is not asked.")
-    ] = "",
-    client_secret: Annotated[
-        str,
-        typer.Option(
-            envvar="BATON_CLIENT_SECRET", help="C1's client secret; the variable keeps it out of the process list."
-        ),
-    ] = "",
-    host_id: Annotated[
-        str, typer.Option(envvar="BATON_HOST_ID", help="What C1 shows.  [default: this machine's name]")
-    ] = "",
-    resource_type: Annotated[
-        list[ResourceKind] | None, typer.Option(help="What is to be synced; both when none is given.")
-    ] = None,
-    buildkite_api_url: ApiUrl = DEFAULT_API_URL,
-    output: Output = Form.TABLE,
-) -> None:
-    """Check settings, network, clock, and what Buildkite and C1 say to the credentials; change nothing.
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows.
 
-    SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY, BATON_C1_API_HOST and BUILDKITE_CONNECTOR_C1_HOSTS count as for
-    the connector.
-    Exit code: 0 when nothing failed, else the gRPC code of the first failure: 3 a malformed setting, 7 a right that is
-    missing, 9 something to change first, 14 not reachable, 16 credentials.
+    `environment`: where proxies and authorities are read from. `hosts_listed`: whether somebody set which hosts a
+    client ID may lead to.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on standard error may repeat what a server sends
-    from rich.console import Console
 
-    from buildkite_connector.c1 import C1Settings
-    from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
-    from buildkite_connector.cli import checklist
-    from buildkite_connector.cli.printing import print_json
+    api_url: str
+    api_token: str = field(repr=False)
+    host_id: str
+    c1: C1Settings
+    environment: Mapping[str, str] = field(repr=False)
+    organization: str = ""
+    client_id: str = field(default="", repr=False)
+    client_secret: str = field(default="", repr=False)
+    hosts_listed: bool = False
+    kinds: frozenset[ResourceKind] = ALL_KINDS
 
-    settings = checklist.CheckSettings(
-        api_url=buildkite_api_url.strip(),
-        api_token=api_token.strip(),
-        organization=organization.strip(),
-        client_id=client_id.strip(),
-        client_secret=client_secret.strip(),
-        host_id=host_id.strip() or default_host_id(),
-        kinds=frozenset(resource_type or ResourceKind),
-        c1=C1Settings.from_environment(os.environ),
-        environment=os.environ,
-        hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
-    )
-    console = Console()
-    as_json = output is Form.JSON
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all credentials, because each server may have learned those meant for the other."""
+        unwrapped = AllCredentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
+        return unwrapped.redactor.with_secrets(self.client_secret)
 
-    def listen(finding: checklist.Finding) -> None:
-        if not as_json:
-            checklist.print_finding(finding, console)
 
-    try:
-        findings = asyncio.run(checklist.run_checks(settings, listen))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    if as_json:
-        print_json(checklist.to_document(findings), console)
+async def run_checks(
+    settings: CheckSettings, listen: Callable[["Finding"], None], clock: Clock | None = None
+) -> list["Finding"]:
+    """Carry out all steps; `listen` gets each finding at once. Never raises Failure."""
+    used = clock or SystemClock()
+    check = Check(listen, settings.redactor.without(settings.client_id))
+    async with AsyncExitStack() as stack:
+        reach = await _check_network(check, settings.environment)
+        await _check_buildkite(check, settings, reach, used, stack)
+        if settings.client_id or settings.client_secret:
+            await _check_c1(check, settings, reach, used, stack)
+        else:
+            async with check.step("c1", "C1") as c1:
+                c1.skip("BATON_CLIENT_ID and BATON_CLIENT_SECRET are not set")
+    return check.findings
+
+
+# A step and what it finds
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class _Decided(Exception):  # noqa: N818
+    """Leaves a step whose finding is complete."""
+
+
+@dataclass
+class Finding:
+    """What one step found. `reason`: that of a Failure, or empty. `code`: the exit code when the step failed.
+
+    The step fills it in with these methods; `skip` and `fail` also leave the step.
+    """
+
+    name: str
+    title: str
+    state: State = State.OK
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+    def needs(self, *others: "Finding") -> None:
+        """Skip this step if one of `others` failed or was skipped."""
+        for each in others:
+            if each.state in {State.FAILED, State.SKIPPED}:
+                self.skip(f"needs: {each.title}")
+
+    def ok(self, message: str) -> None:
+        self.message = message
+
+    def warn(self, message: str) -> None:
+        self.state, self.message = State.WARNING, message
+
+    def skip(self, message: str) -> NoReturn:
+        self.state, self.message = State.SKIPPED, message
+        raise _Decided
+
+    def fail(self, message: str, code: int) -> NoReturn:
+        self.set_failed(message, code)
+        raise _Decided
+
+    def set_failed(self, message: str, code: int, reason: str = "") -> None:
+        self.state, self.message, self.reason, self.code = State.FAILED, message, reason, int(code)
+
+
+class Check:
+    """Runs steps in order; `listen` gets each finding at once. A step that takes `seconds` has failed."""
+
+    def __init__(self, listen: Callable[[Finding], None], redactor: Redactor, seconds: float = STEP_SECONDS) -> None:
+        self.findings: list[Finding] = []
+        self._listen = listen
+        self._redactor = redactor
+        self._seconds = seconds
+
+    @asynccontextmanager
+    async def step(self, name: str, title: str) -> AsyncIterator[Finding]:
+        """The body is the step. What it raises becomes the finding, so that the next step still runs."""
+        found = Finding(name, title)
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield found
+        except _Decided:
+            pass
+        except TimeoutError:
+            advice = "Check the network between here and there, and try again."
+            found.set_failed(f"No result within {self._seconds:g} s. {advice}", Code.DEADLINE_EXCEEDED)
+        except Failure as failure:
+            found.set_failed(failure.message, exit_code(failure), failure.reason.value)
+        except Exception as error:  # a step that breaks says so in its line, and the others go on
+            broken = internal_error(error)
+            found.set_failed(broken.message, exit_code(broken), broken.reason.value)
+        found.message = self._redactor.quote(found.message, LONGEST_MESSAGE)
+        self.findings.append(found)
+        self._listen(found)
+
+
+# The network
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """The network, and the findings that every step needs before it connects."""
+
+    network: Network
+    findings: tuple[Finding, ...]
+
+    def through(self, url: str) -> str:
+        proxy = self.network.proxy_for(url)
+        return f" through the proxy {proxy}" if proxy else ""
+
+
+async def _check_network(check: Check, environment: Mapping[str, str]) -> _Reach:
+    trust, proxies = Trust(), Proxies()
+    async with check.step("certificates", "CA certificates") as certificates:
+        trust = await asyncio.to_thread(read_trust, environment)
+        if trust.warnings:
+            certificates.warn(" ".join(trust.warnings))
+        else:
+            certificates.ok(f"servers are verified by {' and '.join(trust.sources)}")
+    async with check.step("proxies", "Proxies") as named:
+        proxies = read_proxies(environment)
+        used = {each.variable: each for each in (proxies.https, proxies.http) if isinstance(each, Proxy)}
+        if proxies.warnings:
+            named.warn(" ".join(proxies.warnings))
+        elif used:
+            named.ok(", ".join(f"{proxy} ({variable})" for variable, proxy in used.items()))
+        else:
+            named.ok("none: every host is reached directly")
+    return _Reach(Network(trust, proxies), (certificates, named))
+
+
+# Buildkite's side: at most seven requests, of which five count against the token's quota
+
+
+async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
+    check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack
+) -> None:
+    async with check.step("buildkite.settings", "Buildkite settings") as configured:
+        configured.needs(*reach.findings)
+        try:
+            chosen = BuildkiteSettings(api_url=settings.api_url, patience=PATIENCE)
+        except ValueError as error:
+            configured.fail(str(error), Code.INVALID_ARGUMENT)
+        if not settings.api_token:
+            configured.fail(
+                "There is no Buildkite API token. Set BATON_API_TOKEN; Buildkite makes one under Personal Settings, "
+                "API Access Tokens.",
+                Code.INVALID_ARGUMENT,
+            )
+        buildkite = await stack.enter_async_context(open_buildkite(chosen, reach.network, clock=clock))
+        try:
+            client = buildkite.client(settings.api_token, QUOTA_PERCENT, settings.redactor)
+        except Failure as failure:
+            configured.fail(failure.message, Code.INVALID_ARGUMENT)
+        configured.ok(f"BATON_API_TOKEN is set, BUILDKITE_API_URL is {chosen.api_url}")
+    async with check.step("buildkite.connection", "Buildkite connection") as connection:
+        connection.needs(configured)
+        before, began = clock.now(), clock.monotonic()
+        said = await buildkite.reach(settings.redactor)
+        took = clock.monotonic() - began
+        off = None if said is None else clock_error(said, before, clock.now())
+        through = reach.through(settings.api_url)
+        connection.ok(f"{settings.api_url} answers{through}, in {took * 1000:.0f} ms")
+    async with check.step("buildkite.clock", "Clock against Buildkite") as compared:
+        compared.needs(connection)
+        if off is None:
+            compared.warn("Buildkite's answer does not tell its time, so that the clock could not be compared.")
+        elif wrong := wrong_clock(off, "Buildkite's", clock.now()):
+            compared.warn(wrong)
+        else:
+            compared.ok("within a minute")
+    async with check.step("buildkite.token", "API token") as token:
+        token.needs(connection)
+        facts = await client.token()
+        token.ok(f"Buildkite accepts it (token {facts.uuid})" if facts.uuid else "Buildkite accepts it")
+    async with check.step("buildkite.expiry", "API token's end") as expiry:
+        expiry.needs(token)
+        _look_at_expiry(expiry, facts, clock)
+    scopes = {}
+    for scope in required_scopes(settings.kinds):
+        async with check.step(f"buildkite.scope.{scope}", f"Scope {scope}") as scopes[scope]:
+            scopes[scope].needs(token)
+            what = _SCOPES_FOR.get(scope, "the sync")
+            if scope not in facts.scopes:
+                scopes[scope].fail(
+                    f"The API token lacks the scope {scope}, which reading {what} needs. Edit the token in Buildkite "
+                    f"(Personal Settings, API Access Tokens) and tick {scope}, or use another.",
+                    Code.PERMISSION_DENIED,
+                )
+            scopes[scope].ok(f"reads {what}")
+    async with check.step("buildkite.organization", "Organization") as found:
+        found.needs(scopes["read_organizations"])
+        choice = OrganizationChoice(settings.organization) if settings.organization else None
+        organization = await find_organization(client, choice)
+        found.ok(f"{organization.slug} ({organization.name})")
+    async with check.step("buildkite.accounts", "Accounts") as seen:
+        seen.needs(found)
+        accounts = await client.accounts(organization.slug, 1)
+        seen.ok(f"{_at_least(accounts)} members can be seen")
+    async with check.step("buildkite.owner", "Token's owner") as owner:
+        owner.needs(seen)
+        _look_at_owner(owner, accounts, facts)
+    if ResourceKind.TEAM in settings.kinds:
+        async with check.step("buildkite.teams", "Teams") as teams:
+            teams.needs(found, scopes["read_teams"])
+            await _look_at_teams(teams, client, organization.slug)
+
+
+def _look_at_expiry(expiry: Finding, facts: TokenFacts, clock: Clock) -> None:
+    end = facts.expires_at
+    if end is None:
+        expiry.ok("it does not expire")
+        return
+    days = (end - clock.now()) // timedelta(days=1)
+    when = f"on {end:%Y-%m-%d %H:%M} UTC, in {days} days"
+    if days >= WARNED_DAYS:
+        expiry.ok(f"it expires {when}")
     else:
-        checklist.print_summary(findings, console)
-    raise SystemExit(checklist.exit_code_of(findings))
+        expiry.warn(f"It expires {when}. Make another in Buildkite with the same scopes, and put it in its place.")
+
+
+def _look_at_owner(owner: Finding, accounts: Page[Account], facts: TokenFacts) -> None:
+    """By the first page of members."""
+    administrator = owner_is_administrator(accounts.items, facts)
+    if administrator:
+        owner.ok("an administrator of the organization, who sees secret teams too")
+    elif administrator is None:
+        owner.ok("Buildkite tells neither role nor SSO mode of members, and so not whether it is an administrator")
+    else:
+        owner.warn(
+            "The token's owner is no administrator of the organization. Others do not see the secret teams that they "
+            "are no member of, and C1 would take those for gone. Make the token as an administrator, or accept that."
+        )
+
+
+async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: OrganizationSlug) -> None:
+    page = await client.teams(slug, 1)
+    if not page.items:
+        teams.warn(
+            "No team can be seen: teams are not enabled in the organization, or the token's owner may see none. "
+            "A sync would give no teams and no memberships, and C1 would take those it has for gone. Look at "
+            "Organization Settings, Teams, in Buildkite."
+        )
+        return
+    with suppress(TeamNotFound):  # deleted meanwhile
+        await client.members(slug, page.items[0].id, 1)
+    teams.ok(f"{_at_least(page)} teams can be seen, and members of the first")
+
+
+def _at_least(page: Page[Account] | Page[Team]) -> str:
+    return str(len(page.items)) if page.last == 1 else f"more than {len(page.items)}"
+
+
+# C1's side: the credentials, a request without a token, an access token, and Hello, which every session begins with.
+# It announces the connector under its host ID, and asks for nothing.
+
+
+async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack) -> None:
+    client_id, client_secret = settings.client_id, settings.client_secret
+    async with check.step("c1.client_id", "Client ID") as identified:
+        if not client_id:
+            message = "BATON_CLIENT_SECRET is set and BATON_CLIENT_ID is not. Set both, as C1 showed them."
+            identified.fail(message, Code.INVALID_ARGUMENT)
+        try:
+            parse_credentials(client_id, client_secret)
+        except Failure as failure:
+            if failure.reason is Reason.CLIENT_ID_INVALID:
+                raise
+        identified.ok("well formed")
+    async with check.step("c1.client_secret", "Client secret") as secret:
+        secret.needs(identified)
+        if not client_secret:
+            message = "BATON_CLIENT_ID is set and BATON_CLIENT_SECRET is not. Set both, as C1 showed them."
+            secret.fail(message, Code.INVALID_ARGUMENT)
+        credentials = parse_credentials(client_id, client_secret, settings.redactor)
+        secret.ok("well formed, an Ed25519 key")
+    async with check.step("c1.host", "C1's host") as host:
+        host.needs(*reach.findings, secret)
+        c1 = await _choose_host(host, settings, reach.network, credentials, clock, stack)
+        client = await stack.enter_async_context(c1.client(credentials, settings.host_id))
+    async with check.step("c1.connection", "C1 connection") as connection:
+        connection.needs(host)
+        before, began = clock.now(), clock.monotonic()
+        endpoint = c1.endpoint(credentials)
+        said = await c1.reach(credentials)
+        took = clock.monotonic() - began
+        off = None if said is None else clock_error(said, before, clock.now())
+        through = reach.through(f"https://{endpoint}")
+        connection.ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
+    async with check.step("c1.clock", "Clock against C1") as compared:
+        compared.needs(connection)
+        if off is None:
+            compared.warn("C1's answer does not tell its time, so that the clock could not be compared.")
+        elif wrong := wrong_clock(off, "C1's", clock.now()):
+            compared.fail(f"{wrong} C1 refuses a client whose clock is wrong.", Code.FAILED_PRECONDITION)
+        else:
+            compared.ok("within a minute")
+    async with check.step("c1.token", "C1's access token") as token:
+        token.needs(compared)
+        await client.authenticate()
+        token.ok("C1 accepts the client ID and secret")
+    async with check.step("c1.hello", "Hello") as hello:
+        hello.needs(token)
+        await client.hello()
+        hello.ok(f"C1 knows this connector, as the host {settings.host_id}")
+
+
+async def _choose_host(
+    host: Finding,
+    settings: CheckSettings,
+    network: Network,
+    credentials: Credentials,
+    clock: Clock,
+    stack: AsyncExitStack,
+) -> C1:
+    """C1 at the client ID's host: where nobody listed hosts, also at one that only service mode would go to."""
+    chosen = credentials.endpoint
+    try:
+        c1 = await stack.enter_async_context(open_c1(settings.c1, network, clock=clock))
+    except Failure as failure:
+        host.fail(failure.message, Code.INVALID_ARGUMENT)
+    try:
+        endpoint = c1.endpoint(credentials)
+    except Failure as failure:
+        if settings.hosts_listed:
+            raise
+        try:
+            parse_patterns(str(chosen))  # a client ID never leads to an address
+        except ValueError:
+            raise failure from None
+        host.warn(
+            f"The client ID leads to {chosen}. Service mode goes there; the operator does not until "
+            f"{ALLOWED_HOSTS_VARIABLE} lists it: it goes to {settings.c1.allowed_hosts} alone."
+        )
+        allowed = replace(settings.c1, allowed_hosts=str(chosen))
+        return await stack.enter_async_context(open_c1(allowed, network, clock=clock))
+    why = "BATON_C1_API_HOST" if settings.c1.api_host else "the client ID's, and allowed"
+    host.ok(f"{endpoint} ({why})")
+    return c1
+
+
+# What people and tools see
+
+
+async def check_and_print(settings: CheckSettings, *, as_json: bool) -> int:
+    """The whole command; returns its exit code."""
+    console = Console()
+    findings = await run_checks(settings, lambda found: None if as_json else print_finding(found, console))
+    if as_json:
+        print_json(to_document(findings), console)
+    else:
+        print_summary(findings, console)
+    return exit_code_of(findings)
+
+
+STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "bold red", State.SKIPPED: "dim"}
+_STATE_WIDTH, _TITLE_WIDTH = 9, 26
+_NARROWEST = 60
+"""Columns of a terminal below which a line is not laid out."""
+
+
+def print_finding(finding: Finding, console: Console) -> None:
+    """One line; on a terminal its message is folded beside its title."""
+    state = Text(f"{finding.state.value:<{_STATE_WIDTH}}", STYLES[finding.state])
+    title = Text(f"{finding.title:<{_TITLE_WIDTH}}", "dim" if finding.state is State.SKIPPED else "")
+    message = Text(finding.message, "dim" if finding.state is State.SKIPPED else "")
+    if not console.is_terminal or console.width < _NARROWEST:
+        console.print(Text.assemble(state, title, message), soft_wrap=True)
+        return
+    line = Table.grid()
+    line.add_column(width=_STATE_WIDTH)
+    line.add_column(width=_TITLE_WIDTH)
+    line.add_column(overflow="fold")
+    line.add_row(state, title, message)
+    console.print(line)
+
+
+def print_summary(findings: Sequence[Finding], console: Console) -> None:
+    """The last line: how many findings of each state."""
+    counts = Counter(finding.state for finding in findings)
+    told = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
+    worst = next((state for state in (State.FAILED, State.WARNING) if counts[state]), State.OK)
+    console.print(Text(f"\n{told}", STYLES[worst]), soft_wrap=True)
+
+
+def exit_code_of(findings: Sequence[Finding]) -> int:
+    """The exit code of the first failed step, or 0."""
+    return next((finding.code for finding in findings if finding.state is State.FAILED), 0)
+
+
+def to_document(findings: Sequence[Finding]) -> dict[str, object]:
+    """As plain JSON values; `reason` and `exitCode` of a finding are null unless it failed."""
+    code = exit_code_of(findings)
+    return {
+        "ok": code == 0,
+        "exitCode": code,
+        "checks": [
+            {
+                "name": finding.name,
+                "title": finding.title,
+                "state": finding.state.value,
+                "message": finding.message,
+                "reason": finding.reason or None,
+                "exitCode": finding.code or None,
+            }
+            for finding in findings
+        ],
+    }

@@ -1,6 +1,5 @@
 """`diff`: what two snapshot files differ in, in a form for people or for tools."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -37,17 +36,13 @@ def diff(
 
     from buildkite_connector.c1z import compare
     from buildkite_connector.cli.diff_report import print_difference, to_document
+    from buildkite_connector.cli.exit import one_sentence
     from buildkite_connector.cli.printing import print_json
     from buildkite_connector.cli.signals import ended_by_signals
-    from buildkite_connector.model.failure import Failure
 
     as_json = output is Form.JSON
-    try:
-        with ended_by_signals():
-            difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
-    except Failure as failure:
-        print(f"error: {failure.message}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with one_sentence(2), ended_by_signals():
+        difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
     console = Console()
     if as_json:
         print_json(to_document(difference, before, after), console)

@@ -1,52 +1,53 @@
-"""What a flag of service mode is: one declaration for the command line, the variable, the YAML file and the schema.
+"""Every flag and variable of the vendor's connector (SDK v0.25) and the few of this one's own, each declared once.
 
-`service_flags` declares them, `configuration` reads them from all sources.
+The command line, the variables, the YAML file (`settings`) and the JSON schema are made of this table.
+`docs/migration.md` says what each does here; a test holds the two and `--help` together.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 
 Value = str | int | bool | tuple[str, ...]
-"""What a setting holds: text, number, switch or list."""
+"""What a flag holds: text, number, switch or list."""
+DEFAULT_API_URL = "https://api.buildkite.com/v2"
+"""As in `buildkite.settings`, whose libraries not every command waits for; a test holds them together."""
 
 
-class Kind(Enum):
-    """What a flag takes."""
+class Effect(Enum):
+    """What a flag does here. A flag without an effect is accepted and named in a warning."""
 
-    TEXT = auto()
-    NUMBER = auto()
-    SWITCH = auto()
-    LIST = auto()
-
-
-_EMPTY: Mapping[Kind, Value] = {Kind.TEXT: "", Kind.NUMBER: 0, Kind.SWITCH: False, Kind.LIST: ()}
+    ACTS = auto()
+    SERVING = auto()
+    """Acts in service mode."""
+    ONE_FILE = auto()
+    """Acts when one file is written."""
+    NONE = auto()
+    ACTION = auto()
+    """Makes the vendor's connector do one thing instead of a sync. Rejected when one file is written."""
+    REJECTED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One setting. `least` and `most` bound a NUMBER, `choices` a TEXT or each item of a LIST.
-
-    Where a flag cannot apply it is accepted with one warning that says why: `idle` in both modes, `idle_serving` in
-    service mode, `idle_once` when one file is written. `suits` are values that need no such warning.
-    `action`: the flag makes the vendor's connector do that one thing in place of a sync; it is refused when one file
-    is written, and ignored with a warning in service mode, as by the vendor's.
-    """
+    """One setting. `least` and `most` bound a number; `choices` a text, or each item of a list."""
 
     name: str
-    kind: Kind
     help: str
     default: Value | None = None
+    kind: type[str | int | bool | tuple[str, ...]] = str
+    effect: Effect = Effect.ACTS
     short: str = ""
-    hidden: bool = False
     least: int | None = None
     most: int | None = None
     choices: tuple[str, ...] = ()
-    idle: str = ""
-    idle_serving: str = ""
-    idle_once: str = ""
-    suits: tuple[str, ...] = ()
-    action: bool = False
+    hidden: bool = False
     own_variable: str = ""
 
     @property
@@ -60,16 +61,261 @@ class Flag:
         return self.name.replace("-", "_")
 
     def default_value(self) -> Value:
-        """What counts where nobody set the flag; an empty value where there is no default."""
-        if self.default is not None:
-            return self.default
-        return _EMPTY[self.kind]
+        """The default, or an empty value of the flag's kind."""
+        return self.kind() if self.default is None else self.default
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A setting that the vendor's connector takes from the environment alone. `idle`: why it has no effect here."""
+def _own(name: str, *arguments: Any, **others: Any) -> Flag:
+    variable = f"BUILDKITE_CONNECTOR_{name.upper().replace('-', '_')}"
+    return Flag(name, *arguments, **{"own_variable": variable, **others})
 
-    name: str
-    meaning: str
-    idle: str = ""
+
+def _idle(name: str, text: str, default: Value | None = None, kind: Any = str, **others: Any) -> Flag:
+    return Flag(name, text, default, kind, Effect.NONE, **others)
+
+
+VISIBLE = (
+    Flag("client-id", "C1's client ID; with it the command serves C1, without it writes one file."),
+    Flag("client-secret", "C1's client secret; the variable keeps it out of the process list."),
+    Flag("api-token", "Buildkite API token; the variable keeps it out of the process list."),
+    Flag("organization", "Slug; needed when the token reaches several organizations."),
+    Flag(
+        "file",
+        "Where the one snapshot is written, without a client ID.",
+        "sync.c1z",
+        effect=Effect.ONE_FILE,
+        short="-f",
+    ),
+    Flag("log-level", "The least severe records to log.", "info", choices=tuple(LEVELS)),
+    Flag("log-format", "json, or lines for people; lines on a terminal.", choices=tuple(FORMATS)),
+    Flag(
+        "log-path", "Where to log: files, stderr or stdout; several by commas; stderr where none is named.", kind=tuple
+    ),
+    Flag("log-level-debug-expires-at", "RFC 3339 time: debug records only until then, info after."),
+    Flag("provisioning", "Grant and revoke memberships when C1 asks for it.", False, bool, Effect.SERVING, short="-p"),
+    _idle("ticketing", "External ticketing.", False, bool),
+    Flag("skip-full-sync", "Rejected: its empty snapshot reads as everybody gone.", False, bool, Effect.REJECTED),
+    _idle("workers", "Workers of a sync.", 0, int, least=-1),
+    _idle("parallel-sync", "Sync with several workers.", False, bool),
+    _idle("sync-resources", "Sync single resources.", kind=tuple),
+    Flag("sync-resource-types", "Sync only these types.", kind=tuple, choices=("user", "team")),
+    Flag("skip-entitlements-and-grants", "Write resources only.", False, bool, Effect.ONE_FILE),
+    _idle("external-resource-c1z", "Match identities from another file."),
+    _idle("external-resource-entitlement-id-filter", "Match identities of one entitlement."),
+    _idle("external-resource-traits", "Match identities of these traits.", kind=tuple),
+    _idle("keep-previous-sync-c1z", "Keep the last upload.", False, bool),
+    _idle("storage-engine", "Form of the snapshot file: sqlite.", choices=("sqlite", "pebble")),
+    Flag("task-concurrency", "C1's tasks at once, in service mode.", 3, int, least=1, most=100),
+    Flag("http-timeout-seconds", "How long one request to Buildkite may take.", 300, int, least=1, most=1800),
+    Flag(
+        "otel-collector-endpoint",
+        "OTLP collector for traces, over gRPC: host:port, or a URL. OTEL_* variables go before it.",
+        effect=Effect.SERVING,
+    ),
+    Flag("health-check", "Serve /health, /ready and /live, in service mode.", False, bool),
+    Flag("health-check-port", "Port of the health server.", 8081, int, least=0, most=65535),
+    _idle("auth-method", "Which credentials to use."),
+)
+
+OWN = (
+    _own(
+        "buildkite-api-url",
+        "Buildkite's REST API; plain http only on loopback.",
+        DEFAULT_API_URL,
+        own_variable="BUILDKITE_API_URL",
+    ),
+    _own("sync-interval", "How often a snapshot is taken, C1's tasks aside; 5m to 168h.", "1h"),
+    _own("max-snapshot-age", "A snapshot younger than this answers C1's task at once; 0s: always sync afresh.", "10m"),
+    _own("sync-timeout", "Give one sync up after this long.", "2h"),
+    _own(
+        "quota-percent",
+        "How much of each of Buildkite's rate-limit windows may be used before waiting.",
+        80,
+        int,
+        least=10,
+        most=100,
+    ),
+    _own(
+        "max-drop-percent",
+        "Hold a snapshot that lost more than this since the last delivery; 0: never.",
+        50,
+        int,
+        least=0,
+        most=100,
+    ),
+    _own(
+        "provisioning-roles",
+        "Which roles may be granted, with --provisioning: member, maintainer; both where none is named.",
+        kind=tuple,
+        choices=("member", "maintainer"),
+    ),
+    _own("protected-teams", "Slugs of teams that are never changed, with --provisioning.", kind=tuple),
+    Flag(
+        "write-api-token",
+        "Buildkite API token that changes memberships; without it the API token does. The variable hides it.",
+    ),
+    _own("accept-shrink", "ID of a held sync, as its log line names it: let its snapshot go."),
+)
+
+_COLLECTOR = "otel-collector-endpoint-tls-"
+_TEXT_ACTIONS = """grant-entitlement revoke-grant create-account-login delete-resource rotate-credentials event-feed
+invoke-action list-resource-actions invoke-resource-action"""
+_SWITCH_ACTIONS = """list-action-schemas diff-syncs compact-syncs create-ticket bulk-create-ticket get-ticket
+list-ticket-schemas"""
+_OF_ACTIONS = """grant-principal grant-principal-type create-account-email create-account-profile
+create-account-resource-type delete-resource-type rotate-credentials-type event-feed-id event-feed-start-at
+event-feed-cursor invoke-action-args invoke-action-resource-type list-action-schemas-resource-type
+invoke-resource-action-resource-type invoke-resource-action-args base-sync-id applied-sync-id compact-output-path
+ticket-id ticket-template-path bulk-ticket-template-path"""
+_LISTS_OF_ACTIONS = "compact-file-paths compact-sync-ids"
+_ACTION, _OF_ACTION = "An action of the vendor's connector.", "Belongs to an action of the vendor's connector."
+
+HIDDEN = (
+    Flag(
+        "c1z-temp-dir",
+        "Where snapshots and the state between restarts are kept; the temporary directory where nothing is named.",
+        hidden=True,
+    ),
+    Flag(
+        "health-check-bind-address",
+        "Address of the health server; 0.0.0.0 for a kubelet's probes.",
+        "127.0.0.1",
+        hidden=True,
+    ),
+    Flag(_COLLECTOR + "cert-path", "PEM file of the collector's CA.", hidden=True),
+    Flag(_COLLECTOR + "cert", "The collector's CA in PEM or in base64 of it.", hidden=True),
+    Flag(_COLLECTOR + "insecure", "No TLS to the collector.", False, bool, hidden=True),
+    Flag("otel-tracing-disabled", "No traces.", False, bool, hidden=True),
+    _idle("otel-logging-disabled", "No logs to the collector.", False, bool, hidden=True),
+    _idle("session-store-maximum-size", "Limit of the session store.", 15 * 1024 * 1024, int, least=0, hidden=True),
+    _idle("skip-grants", "No grants.", False, bool, hidden=True),
+    *(Flag(each, _ACTION, effect=Effect.ACTION, hidden=True) for each in _TEXT_ACTIONS.split()),
+    *(Flag(each, _ACTION, kind=bool, effect=Effect.ACTION, hidden=True) for each in _SWITCH_ACTIONS.split()),
+    *(_idle(each, _OF_ACTION, hidden=True) for each in _OF_ACTIONS.split()),
+    *(_idle(each, _OF_ACTION, kind=tuple, hidden=True) for each in _LISTS_OF_ACTIONS.split()),
+)
+"""Flags that the vendor's connector accepts but does not show: settings, and actions with their parameters."""
+
+FLAGS = (*VISIBLE, *OWN, *HIDDEN)
+BY_NAME = {flag.name: flag for flag in FLAGS}
+
+VARIABLES = ("BATON_HOST_ID", "BATON_C1_API_HOST", "BATON_CONFIG_PATH")
+"""Settings of the vendor's connector that are variables alone."""
+IDLE_VARIABLES = (
+    "BATON_GET_TASKS",
+    "BATON_DECODER_MAX_DECODED_SIZE_MB",
+    "BATON_DECODER_MAX_MEMORY_MB",
+    "BATON_KEEP_SYNC_COUNT",
+    "BATON_SKIP_CLEANUP",
+    "BATON_HTTP_CACHE_BACKEND",
+    "BATON_HTTP_CACHE_TTL",
+    "BATON_HTTP_CACHE_MAX_SIZE",
+    "BATON_DISABLE_HTTP_CACHE",
+    "BATON_DEBUG_PRINT_RESPONSE_BODY",
+    "BATON_C1Z_FINALIZE_TIMEOUT",
+)
+"""Likewise, and without an effect here."""
+
+
+# The JSON schema of the YAML file
+
+_TYPES = {str: "string", int: "integer", bool: "boolean", tuple: "string"}
+
+
+def config_schema() -> dict[str, Any]:
+    """Draft 2020-12. `x-env` is the variable, `x-hidden` set where `--help` is silent."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "buildkite-connector",
+        "type": "object",
+        "properties": {flag.name: _property(flag) for flag in FLAGS},
+        "required": ["api-token"],
+        "dependentRequired": {"client-id": ["client-secret"], "client-secret": ["client-id"]},
+    }
+
+
+def _property(flag: Flag) -> dict[str, Any]:
+    item = {"type": _TYPES[flag.kind], **({"enum": list(flag.choices)} if flag.choices else {})}
+    schema: dict[str, Any] = {"type": "array", "items": item} if flag.kind is tuple else item
+    bounds = {"minimum": flag.least, "maximum": flag.most, "default": flag.default}
+    schema |= {name: value for name, value in bounds.items() if value is not None}
+    hidden = {"x-hidden": True} if flag.hidden else {}
+    return {**schema, "description": flag.help, "x-env": flag.variable, **hidden}
+
+
+# The command line
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_NO = "no_"
+
+
+def with_flags(*, hidden: bool = False) -> Callable[[_Command], _Command]:
+    """Give a command every declared flag, as keywords for `given_flags`. `hidden`: none is in its help."""
+
+    def add(command: _Command) -> _Command:
+        own = [
+            each
+            for each in inspect.signature(command, eval_str=True).parameters.values()
+            if each.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        parameters = [*own, *(each for flag in FLAGS for each in _parameters(flag, hidden=hidden))]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return add
+
+
+def given_flags(values: Mapping[str, object]) -> dict[str, object]:
+    """The flags that were on the command line, by name."""
+    given: dict[str, object] = {}
+    for flag in FLAGS:
+        value = False if values.get(_NO + flag.parameter) else values.get(flag.parameter)
+        if value is not None and value != []:
+            given[flag.name] = value
+    return given
+
+
+def from_go(arguments: Sequence[str]) -> list[str]:
+    """`--flag=true` and `--flag=false`, as Go's flags of this kind are written, in typer's form."""
+    return list(map(_from_go, arguments))
+
+
+def _from_go(argument: str) -> str:
+    name, equals, value = argument.removeprefix("--").partition("=")
+    flag = BY_NAME.get(name)
+    if not equals or not argument.startswith("--") or flag is None or flag.kind is not bool:
+        return argument
+    match value.lower():
+        case "1" | "t" | "true":
+            return f"--{name}"
+        case "0" | "f" | "false":
+            return f"--no-{name}"
+        case _:
+            return argument
+
+
+def _parameters(flag: Flag, *, hidden: bool) -> Iterator[inspect.Parameter]:
+    kind: Any = {bool: bool | None, tuple: list[str] | None}.get(flag.kind, str | None)
+    option = typer.Option(
+        f"--{flag.name}",
+        *([flag.short] if flag.short else []),
+        help=_help(flag),
+        hidden=hidden or flag.hidden,
+        show_default=False,
+        metavar={str: "TEXT", int: "INTEGER", tuple: "LIST"}.get(flag.kind),
+    )
+    yield _keyword(flag.parameter, Annotated[kind, option])
+    if flag.kind is bool:
+        no = typer.Option(f"--no-{flag.name}", hidden=True, help=f"--{flag.name}=false.")
+        yield _keyword(_NO + flag.parameter, Annotated[bool | None, no])
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _help(flag: Flag) -> str:
+    """In parentheses: typer takes square brackets for markup."""
+    default = f", default {flag.default}" if flag.default not in (None, False) else ""
+    return f"{flag.help} ({flag.variable}{default})"

@@ -1,4 +1,4 @@
-"""Joins the election to the operator: who may act, what acting is, and what the process tells of it."""
+"""Joins the election to the operator: who may act, and what acting is."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,13 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.controller import Controller
-from buildkite_connector.kubernetes.election import Election
-from buildkite_connector.kubernetes.election_settings import ElectionSettings, check_times
-from buildkite_connector.kubernetes.fence import Fence, watchdog
-from buildkite_connector.kubernetes.informer import EventHandler, WatchSettings
-from buildkite_connector.kubernetes.requests import ApiError
-from buildkite_connector.kubernetes.shards import Shard, ShardFilter, shard_of_pod
-from buildkite_connector.kubernetes.sightings import Sightings
+from buildkite_connector.kubernetes.election import Election, ElectionSettings, Fence
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import Clock, system_jitter
 
@@ -28,22 +23,8 @@ POD_NAME_VARIABLE = "POD_NAME"
 POD_NAMESPACE_VARIABLE = "POD_NAMESPACE"
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""Also the value of a label, which is not longer."""
 CATCH_UP_SECONDS = 5.0
 """How long a new leader waits for its watch to report the newest statuses."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeadershipSettings:
-    """`lease` is the unsharded Lease's name; times in seconds."""
-
-    identity: str
-    lease: str
-    namespace: str
-    duration: float
-    deadline: float
-    retry: float
-    shard: Shard
 
 
 def read_leadership(
@@ -53,17 +34,19 @@ def read_leadership(
     lease: str,
     namespace: str,
     times: tuple[float, float, float],
-    shards: int,
     namespace_file: Path = POD_NAMESPACE_FILE,
-) -> LeadershipSettings | None:
-    """None: this process acts without asking. `times`: lease duration, renew deadline, retry period.
+) -> ElectionSettings | None:
+    """None: this process acts without an election. `times`: lease duration, renew deadline, retry period.
 
-    Shards are divided by Leases, so that more than one shard means an election.
     Raises ValueError with a sentence.
     """
-    if not enabled and shards == 1:
+    if environment.get("BUILDKITE_CONNECTOR_SHARDS", "1") not in {"", "1"}:  # or each pod would serve all connectors
+        raise ValueError(
+            "BUILDKITE_CONNECTOR_SHARDS is no longer supported: divide the connectors by"
+            " BUILDKITE_CONNECTOR_SELECTOR or WATCH_NAMESPACE, and unset it"
+        )
+    if not enabled:
         return None
-    check_times(*times)
     if not _LEASE_NAME.fullmatch(lease):
         raise ValueError(
             f"the lease name {lease!r} is none: up to 63 lower-case letters, digits and hyphens, no hyphen at an end"
@@ -75,19 +58,13 @@ def read_leadership(
             "the Lease's namespace is not known: set BUILDKITE_CONNECTOR_LEASE_NAMESPACE, as this process does not run"
             " in a pod"
         )
-    return LeadershipSettings(
-        f"{pod}_{secrets.token_hex(4)}",
-        lease,
-        home,
-        *times,
-        shard_of_pod(environment.get(POD_NAME_VARIABLE, ""), shards),
-    )
+    return ElectionSettings(lease, home, f"{pod}_{secrets.token_hex(4)}", *times)
 
 
 class Leadership:
     """Whether this process acts. `settings` None: always."""
 
-    def __init__(self, settings: LeadershipSettings | None, clock: Clock) -> None:
+    def __init__(self, settings: ElectionSettings | None, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._fence = Fence(clock)
@@ -102,58 +79,33 @@ class Leadership:
     def is_leader(self) -> bool:
         return self._election.is_leader if self._election is not None else not self.elected
 
-    def healthy(self, now: float) -> str | None:
-        """A reason when this process is the leader and could not renew its Lease in time; `now` is monotonic."""
-        return self._election.healthy(now) if self._election is not None else None
-
     @property
     def may_act(self) -> Callable[[], None]:
         """Called before each request for a connector; raises Failure when this process may not act now."""
         return self._fence.check if self.elected else lambda: None
 
-    def handler(self, controller: Controller) -> Sightings:
-        """What the watch reports to."""
-        handler: EventHandler = controller
-        if self._settings is not None and self._settings.shard.count > 1:
-            handler = ShardFilter(controller, self._settings.shard)
-        return Sightings(handler)
+    async def lead(self, api: KubernetesApi, controller: Controller, informer: Informer, watch: WatchSettings) -> None:
+        """Act while this process holds the Lease, once all resources were seen. Raises Failure when the Lease is lost.
 
-    async def lead(
-        self, api: KubernetesApi, controller: Controller, sightings: Sightings, watch: WatchSettings
-    ) -> None:
-        """Once all resources were seen: act whenever this process may, until cancelled. Cancelled once, it ends acting
-        in order and releases the Lease. Without an election there is nothing to wait for."""
-        settings = self._settings
-        if settings is None:
+        Cancelled once, it ends acting in order and releases the Lease. Without an election there is nothing to wait
+        for.
+        """
+        if self._settings is None:
             await controller.prune_snapshots()
             return
 
         async def act() -> None:
             try:
-                await _catch_up(api, sightings, watch)
+                await _catch_up(api, informer, watch)
                 controller.start_acting()
                 await controller.prune_snapshots()
                 await asyncio.Event().wait()
             finally:
                 await controller.stop_acting()
 
-        self._election = Election(
-            api.leases(settings.namespace, settings.lease),
-            ElectionSettings(
-                settings.shard.lease(settings.lease),
-                settings.identity,
-                settings.duration,
-                settings.deadline,
-                settings.retry,
-                settings.shard.count,
-            ),
-            self._fence,
-            act,
-            self._clock,
-            system_jitter(),
-        )
-        with watchdog(self._fence):
-            await self._election.run()
+        leases = api.leases(self._settings.namespace, self._settings.lease)
+        self._election = Election(leases, self._settings, self._fence, act, self._clock, system_jitter())
+        await self._election.run()
 
 
 async def end(leading: asyncio.Task[None]) -> None:
@@ -163,10 +115,10 @@ async def end(leading: asyncio.Task[None]) -> None:
     await asyncio.wait({leading})
 
 
-async def _catch_up(api: KubernetesApi, sightings: Sightings, watch: WatchSettings) -> None:
-    """What cannot be known in time is not waited for: a connector without a leader is worse off."""
+async def _catch_up(api: KubernetesApi, informer: Informer, watch: WatchSettings) -> None:
+    """Wait for the newest statuses, but not for long: a connector without a leader is worse off."""
     try:
-        if await sightings.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
+        if await informer.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
             return
         why = f"the watch did not report the newest resources within {CATCH_UP_SECONDS:g} s"
     except (ApiError, Failure) as error:

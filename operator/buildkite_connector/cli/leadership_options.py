@@ -52,12 +52,3 @@ RetryPeriod = Annotated[
         metavar="DURATION",
     ),
 ]
-Shards = Annotated[
-    int,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_SHARDS",
-        help="Divide the connectors among the pods of a StatefulSet, by the number that POD_NAME ends in;"
-        " above 1 it means leader election for each shard.",
-        min=1,
-    ),
-]

@@ -6,13 +6,14 @@ At shutdown the connector's sync is cancelled and its tasks go back to C1.
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.cli.service_settings import ServiceSettings, generation
+from buildkite_connector.cli.service_settings import ServiceSettings
 from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import Connector, reread_secrets
@@ -25,17 +26,13 @@ from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.network import Network
 from buildkite_connector.service.credentials import ProcessCredentials
-from buildkite_connector.service.directory import remove_files
-from buildkite_connector.service.empty import EmptyClients
+from buildkite_connector.service.data_directory import remove_files
 from buildkite_connector.service.health import Health, serve_health
 from buildkite_connector.service.startup import StartupHello
-from buildkite_connector.service.state import StateFile
-from buildkite_connector.service.status_log import Notice, StatusLog
-from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
-from buildkite_connector.telemetry.metrics import ProcessGauges
-from buildkite_connector.telemetry.server import serve
+from buildkite_connector.service.state import StateFile, StatusLog
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
+from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, serve
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
 
@@ -78,7 +75,7 @@ async def run_service(
             ):
                 startup = StartupHello(Connections(buildkite, c1))
                 environment = Environment(
-                    clients=EmptyClients(startup) if settings.empty else startup,
+                    clients=startup,
                     store=SnapshotStore(directory, clock),
                     clock=clock,
                     jitter=system_jitter(),
@@ -102,8 +99,8 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     if restored is None:
         await asyncio.to_thread(remove_files, directory)
     spec = settings.spec
-    desired = DesiredState(generation(settings), spec, source, accept_shrink=settings.accept_shrink)
-    sink = StatusLog(spec.host_id, _notices, state)
+    desired = DesiredState(settings.generation(), spec, source, accept_shrink=settings.accept_shrink)
+    sink = StatusLog(spec.host_id, state, partial(_log_transitions, spec.host_id))
     connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
     connector.start()
     logger.info(
@@ -133,20 +130,14 @@ async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, startup
                 await connector.close(discard=False)
 
 
-def _notices(before: ConnectorStatus | None, after: ConnectorStatus) -> Iterator[Notice]:
+def _log_transitions(name: str, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
     """The transitions that the operator posts events of."""
     for draft in draft_events(before, after):
         level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
-        yield Notice(level, draft.reason, draft.message)
+        fields = {"connector": name, "reason": draft.reason.value, "detail": draft.message}
+        logger.log(level, "condition changed", extra=fields)
 
 
 def _reports(begun: _Begun, name: str) -> Iterable[Report]:
     status = begun.status()
     return [] if status is None else [Report("", name, status, suspended=False)]
-
-
-def telemetry_variables(settings: ServiceSettings, environment: Mapping[str, str]) -> dict[str, str]:
-    """OpenTelemetry's variables; without a server for `/metrics` nothing is counted for it."""
-    exported = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    counted = bool(settings.http_address) or any(environment.get(each) for each in exported)
-    return dict(environment) if counted else {**environment, "OTEL_METRICS_EXPORTER": "none"}

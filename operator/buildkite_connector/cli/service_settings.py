@@ -1,51 +1,48 @@
-"""What service mode works with, made of the configuration: frozen values, each checked with a sentence."""
+"""The values that service mode works with, read from the settings and checked.
 
+Settings that a resource has too are turned into its spec and checked by the resource's own model.
+"""
+
+import base64
+import binascii
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts
 from buildkite_connector.c1 import C1Settings, parse_credentials
 from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
-from buildkite_connector.cli.configuration import Configuration, SettingError
-from buildkite_connector.cli.flags import Flag
-from buildkite_connector.cli.options import default_host_id
-from buildkite_connector.cli.service_flags import BY_NAME
-from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
-from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, Role
+from buildkite_connector.cli.flags import BY_NAME
+from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving
+from buildkite_connector.kubernetes.resource import spec_error, to_spec
+from buildkite_connector.kubernetes.schema.spec import LONGEST_HOST_ID, SpecModel
+from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
-from buildkite_connector.model.spec import (
-    ConnectorSpec,
-    Credentials,
-    Interval,
-    Provisioning,
-    parse_duration,
-    repeats_credential,
-)
-from buildkite_connector.service.directory import Identity
+from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
+from buildkite_connector.process.files import write_own
+from buildkite_connector.service.data_directory import Identity
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel
 from buildkite_connector.telemetry.server import VARIABLE as HTTP_ADDRESS
 
 HOST_ID = "BATON_HOST_ID"
 DATA_DIRECTORY = "BUILDKITE_CONNECTOR_DATA_DIR"
-LONGEST_HOST_ID = 256
-SHORTEST_INTERVAL, LONGEST_INTERVAL = 300.0, 7 * 86400.0
 _READ_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """`credentials` reads them anew and raises Failure; `started_with` are those of the start.
+    """`credentials` reads them again and raises Failure; `started_with` are the credentials at the start.
 
-    `directories`: where snapshots and state may be kept, the best first. `empty`: deliver an empty snapshot.
+    `directories`: where snapshots and state may be kept, the best first.
     """
 
     buildkite: BuildkiteSettings
@@ -58,10 +55,19 @@ class ServiceSettings:
     http_address: str = ""
     most_tasks: int = 3
     accept_shrink: str | None = None
-    empty: bool = False
 
     def identity(self, credentials: Credentials) -> Identity:
         return Identity(credentials.client_id, self.spec.host_id, self.spec.organization or "", self.buildkite.api_url)
+
+    def generation(self) -> int:
+        """Stands in for a resource's generation: differs when settings or credentials differ.
+
+        A snapshot of the previous process answers a task only if this number is the same.
+        """
+        spec, kinds = replace(self.spec, kinds=frozenset()), sorted(self.spec.kinds)
+        digest = hashlib.sha256(repr((spec, kinds)).encode())
+        digest.update(self.started_with.fingerprint())
+        return int.from_bytes(digest.digest()[:6]) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,199 +80,129 @@ class LogSettings:
     debug_until: datetime | None
 
 
-def generation(settings: ServiceSettings) -> int:
-    """What stands in for a resource's generation: another number for other settings or credentials.
-
-    A snapshot of the last process answers a task only where this number is the same.
-    """
-    spec = replace(settings.spec, kinds=frozenset())
-    kinds = sorted(settings.spec.kinds)
-    digest = hashlib.sha256(repr((spec, kinds, settings.empty)).encode())
-    digest.update(settings.started_with.fingerprint())
-    return int.from_bytes(digest.digest()[:6]) + 1
-
-
-def is_serving(configuration: Configuration) -> bool:
-    """Whether a client ID is set. Raises SettingError when only one of ID and secret is."""
-    client_id, secret = configuration.text("client-id"), configuration.text("client-secret")
-    if bool(client_id) != bool(secret):
-        missing = BY_NAME["client-secret" if client_id else "client-id"]
-        raise SettingError(
-            f"--{missing.name}", f"client ID and client secret belong together; set it, or {missing.variable}"
-        )
-    return bool(client_id)
-
-
 def service_settings(
-    read: Callable[[], Configuration], configuration: Configuration, environment: Mapping[str, str]
+    read: Callable[[], Settings], settings: Settings, environment: Mapping[str, str]
 ) -> ServiceSettings:
-    """`read` reads the configuration anew. Raises SettingError."""
-    if not is_serving(configuration):
+    """`read` reads the settings anew. Raises SettingError."""
+    if not is_serving(settings):
         raise SettingError(
             "--client-id", "service mode needs C1's client ID and client secret: BATON_CLIENT_ID, BATON_CLIENT_SECRET"
         )
-    health = configuration.switch("health-check") or None
+    address = HealthAddress(settings.text("health-check-bind-address"), settings.number("health-check-port"))
     return ServiceSettings(
-        buildkite=buildkite_settings(configuration),
-        c1=_c1_settings(configuration, environment),
-        spec=_spec(configuration, environment),
+        buildkite=buildkite_settings(settings),
+        c1=_c1_settings(settings, environment),
+        spec=connector_spec(settings, environment),
         credentials=lambda: _read_again(read),
-        started_with=read_credentials(configuration),
-        directories=_directories(configuration, environment),
-        health=health
-        and HealthAddress(configuration.text("health-check-bind-address"), configuration.number("health-check-port")),
+        started_with=read_credentials(settings),
+        directories=_directories(settings, environment),
+        health=address if settings.switch("health-check") else None,
         http_address=environment.get(HTTP_ADDRESS, "").strip(),
-        most_tasks=configuration.number("task-concurrency"),
-        accept_shrink=configuration.text("accept-shrink") or None,
-        empty=configuration.switch("skip-full-sync"),
+        most_tasks=settings.number("task-concurrency"),
+        accept_shrink=settings.text("accept-shrink") or None,
     )
 
 
-def log_settings(configuration: Configuration, *, terminal: bool) -> LogSettings:
+def log_settings(settings: Settings, *, terminal: bool) -> LogSettings:
     """Raises SettingError."""
-    form = configuration.text("log-format") or ("console" if terminal else "json")
-    level, until = configuration.text("log-level"), configuration.text("log-level-debug-expires-at")
-    return LogSettings(
-        FORMATS[form],
-        LEVELS[level],
-        configuration.items("log-path"),
-        _moment(until) if until else None,
-    )
+    form = settings.text("log-format") or ("console" if terminal else "json")
+    level, until = settings.text("log-level"), settings.text("log-level-debug-expires-at")
+    return LogSettings(FORMATS[form], LEVELS[level], settings.items("log-path"), _moment(until) if until else None)
 
 
-def buildkite_settings(configuration: Configuration) -> BuildkiteSettings:
+def buildkite_settings(settings: Settings) -> BuildkiteSettings:
     """The timeout is of one request; the wait for the next bytes grows only where somebody set it.
 
     Raises SettingError.
     """
-    seconds = float(configuration.number("http-timeout-seconds"))
-    read = seconds if configuration.is_set("http-timeout-seconds") else _READ_SECONDS
+    seconds = float(settings.number("http-timeout-seconds"))
+    read = seconds if settings.is_set("http-timeout-seconds") else _READ_SECONDS
     try:
         return BuildkiteSettings(
-            api_url=configuration.text("buildkite-api-url"), timeouts=Timeouts(read=read, total=seconds)
+            api_url=settings.text("buildkite-api-url"), timeouts=Timeouts(read=read, total=seconds)
         )
     except ValueError as error:
         raise SettingError("--buildkite-api-url", str(error)) from None
 
 
-def read_credentials(configuration: Configuration) -> Credentials:
-    """Raises SettingError."""
-    values = {
-        name: _credential(configuration, name)
-        for name in ("client-id", "client-secret", "api-token", "write-api-token")
-    }
-    if not values["api-token"]:
-        raise SettingError("--api-token", "Buildkite's API token is missing; set BATON_API_TOKEN")
-    return Credentials(
-        values["client-id"],
-        values["client-secret"],
-        values["api-token"],
-        write_api_token=values["write-api-token"],
-    )
+_FLAGS = {
+    "spec.organization": "--organization",
+    "spec.schedule.interval": "--sync-interval",
+    "spec.sync.timeout": "--sync-timeout",
+    "spec.delivery.maxSnapshotAge": "--max-snapshot-age",
+    "spec.provisioning.protectedTeams": "--protected-teams",
+}
+"""By the field that a sentence begins with; `flags` has the limits of the other fields."""
 
 
-def organization(configuration: Configuration) -> OrganizationSlug | None:
-    """Raises SettingError."""
-    slug = configuration.text("organization")
-    if slug and re.fullmatch(SLUG_PATTERN, slug) is None:
-        raise SettingError(
-            "--organization", "it is not the slug of an organization: write the slug from its address, such as acme-inc"
-        )
-    if slug and repeats_credential(slug, read_credentials(configuration)):
-        raise SettingError("--organization", "it repeats a credential: write the slug of the organization")
-    return OrganizationSlug(slug) if slug else None
+def connector_spec(settings: Settings, environment: Mapping[str, str]) -> ConnectorSpec:
+    """The spec of a resource with these settings. The model checks all but the host ID, since C1 accepts more of them.
 
-
-def kinds(configuration: Configuration) -> frozenset[ResourceKind]:
-    """The resource types to sync; all where none is named."""
-    return frozenset(ResourceKind(each) for each in configuration.items("sync-resource-types")) or frozenset(
-        ResourceKind
-    )
-
-
-def duration(configuration: Configuration, name: str) -> float:
-    """Seconds. Raises SettingError."""
-    try:
-        return parse_duration(configuration.text(name))
-    except ValueError as error:
-        raise SettingError(f"--{name}", str(error)) from None
-
-
-def _c1_settings(configuration: Configuration, environment: Mapping[str, str]) -> C1Settings:
-    """Whoever sets the client ID sets the process's variables too: its host is allowed where none are listed."""
-    settings = C1Settings.from_environment(environment)
-    if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
-        return settings
-    try:
-        endpoint = parse_credentials(configuration.text("client-id"), configuration.text("client-secret")).endpoint
-        parse_patterns(str(endpoint))
-    except (Failure, ValueError):  # the session says what is wrong
-        return settings
-    return replace(settings, allowed_hosts=str(endpoint))
-
-
-def _spec(configuration: Configuration, environment: Mapping[str, str]) -> ConnectorSpec:
-    interval = duration(configuration, "sync-interval")
-    if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
-        raise SettingError("--sync-interval", "expected 5m to 168h")
-    return ConnectorSpec(
-        host_id=_host_id(environment),
-        organization=organization(configuration),
-        schedule=Interval(interval),
-        kinds=kinds(configuration),
-        sync_timeout=duration(configuration, "sync-timeout"),
-        quota_percent=configuration.number("quota-percent"),
-        max_snapshot_age=duration(configuration, "max-snapshot-age"),
-        max_drop_percent=configuration.number("max-drop-percent"),
-        provisioning=_provisioning(configuration),
-    )
-
-
-def _provisioning(configuration: Configuration) -> Provisioning:
-    teams = configuration.items("protected-teams")
-    for slug in teams:
-        if re.fullmatch(SLUG_PATTERN, slug) is None:
-            raise SettingError(
-                "--protected-teams",
-                "expected slugs of teams, with commas between: letters, digits, '-' and '_'",
-            )
-    return Provisioning(
-        enabled=configuration.switch("provisioning") or False,
-        roles=tuple(Role(each) for each in configuration.items("provisioning-roles")) or tuple(Role),
-        protected_teams=tuple(teams),
-    )
-
-
-def _host_id(environment: Mapping[str, str]) -> str:
+    Raises SettingError.
+    """
     host_id = environment.get(HOST_ID, "").strip() or default_host_id()
     if len(host_id) > LONGEST_HOST_ID:
         raise SettingError(HOST_ID, f"it has {len(host_id)} characters, and C1 takes {LONGEST_HOST_ID}")
-    return host_id
+    organization = settings.text("organization") or None
+    spec = {
+        "organization": organization,
+        "credentialsSecretRef": {"name": "settings"},
+        "schedule": {"interval": settings.text("sync-interval")},
+        "sync": {
+            "resourceTypes": list(dict.fromkeys(settings.items("sync-resource-types"))) or list(ResourceKind),
+            "timeout": settings.text("sync-timeout"),
+            "quotaPercent": settings.number("quota-percent"),
+        },
+        "delivery": {
+            "maxSnapshotAge": settings.text("max-snapshot-age"),
+            "shrinkGuard": {"maxDropPercent": settings.number("max-drop-percent")},
+        },
+        "provisioning": {
+            "enabled": settings.switch("provisioning"),
+            "roles": list(dict.fromkeys(settings.items("provisioning-roles"))) or list(Role),
+            "protectedTeams": list(settings.items("protected-teams")),
+        },
+    }
+    try:
+        checked = to_spec(SpecModel.model_validate(spec), host_id)
+    except ValidationError as error:
+        sentence = spec_error(error)
+        path = next((each for each in _FLAGS if sentence.startswith(each)), "spec")
+        raise SettingError(_FLAGS.get(path, "settings"), sentence.removeprefix(path).lstrip(".0123456789: ")) from None
+    if organization and repeats_credential(organization, read_credentials(settings)):
+        raise SettingError("--organization", "it repeats a credential: write the slug of the organization")
+    return checked
 
 
-def _credential(configuration: Configuration, name: str) -> str:
-    text, flag = configuration.text(name), BY_NAME[name]
+def read_credentials(settings: Settings) -> Credentials:
+    """Raises SettingError."""
+    client_id, client_secret, api_token, write_api_token = (
+        _credential(settings, name) for name in ("client-id", "client-secret", "api-token", "write-api-token")
+    )
+    if not api_token:
+        raise SettingError("--api-token", "Buildkite's API token is missing; set BATON_API_TOKEN")
+    return Credentials(client_id, client_secret, api_token, write_api_token=write_api_token)
+
+
+def _credential(settings: Settings, name: str) -> str:
+    text, source = settings.text(name), f"--{name} ({BY_NAME[name].variable})"
     if len(text) > LONGEST_SECRET:
         raise SettingError(
-            _source(flag), f"it has more than {LONGEST_SECRET} characters, and no credential has: set the value alone"
+            source, f"it has more than {LONGEST_SECRET} characters, and no credential has: set the value alone"
         )
     if text and (not (text.isascii() and text.isprintable()) or " " in text):
         raise SettingError(
-            _source(flag), "it has a space, line break or other character that no credential has: set the value alone"
+            source, "it has a space, line break or other character that no credential has: set the value alone"
         )
     return text
 
 
-def _source(flag: Flag) -> str:
-    return f"--{flag.name} ({flag.variable})"
-
-
-def _read_again(read: Callable[[], Configuration]) -> Credentials:
-    """A file that cannot be read now is no reason to stop working with what was read before."""
+def _read_again(read: Callable[[], Settings]) -> Credentials:
+    """Raises Failure. A file that cannot be read now does not stop what works with the credentials read before."""
     try:
-        configuration = read()
-        is_serving(configuration)
-        credentials = read_credentials(configuration)
+        settings = read()
+        is_serving(settings)
+        credentials = read_credentials(settings)
     except SettingError as error:
         raise Failure(Reason.SECRET_KEY_INVALID, str(error)) from None
     if not credentials.client_id:
@@ -278,8 +214,21 @@ def _read_again(read: Callable[[], Configuration]) -> Credentials:
     return credentials
 
 
-def _directories(configuration: Configuration, environment: Mapping[str, str]) -> tuple[Path, ...]:
-    named = [configuration.text("c1z-temp-dir"), environment.get(DATA_DIRECTORY, "").strip()]
+def _c1_settings(settings: Settings, environment: Mapping[str, str]) -> C1Settings:
+    """Whoever sets the client ID sets the process's variables too: its host is allowed where none are listed."""
+    c1 = C1Settings.from_environment(environment)
+    if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
+        return c1
+    try:
+        endpoint = parse_credentials(settings.text("client-id"), settings.text("client-secret")).endpoint
+        parse_patterns(str(endpoint))
+    except (Failure, ValueError):  # the session says what is wrong
+        return c1
+    return replace(c1, allowed_hosts=str(endpoint))
+
+
+def _directories(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:
+    named = [settings.text("c1z-temp-dir"), environment.get(DATA_DIRECTORY, "").strip()]
     bases = [Path(each) for each in named if each]
     try:
         bases.append(Path(tempfile.gettempdir()) / f"buildkite-connector-{os.geteuid()}")
@@ -299,3 +248,57 @@ def _moment(text: str) -> datetime:
     if moment is None or moment.tzinfo is None:
         raise SettingError("--log-level-debug-expires-at", "expected a time such as 2026-11-30T18:00:00Z")
     return moment
+
+
+# OpenTelemetry's variables
+
+_TRACES = "OTEL_EXPORTER_OTLP_TRACES_"
+_BEGIN = b"-----BEGIN"
+
+
+def telemetry_variables(settings: ServiceSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """OpenTelemetry's variables; without a server for `/metrics` nothing is counted for it."""
+    exported = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    counted = bool(settings.http_address) or any(environment.get(each) for each in exported)
+    return dict(environment) if counted else {**environment, "OTEL_METRICS_EXPORTER": "none"}
+
+
+def collector_variables(settings: Settings, environment: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The vendor's flags of the OTLP collector, to be added to the environment, whose own variables go before them.
+
+    The vendor's connector sends traces and logs over gRPC; this one sends traces. A certificate that was given as text
+    is put into `directory`. Raises SettingError.
+    """
+    if settings.switch("otel-tracing-disabled"):
+        return {"OTEL_TRACES_EXPORTER": "none"}
+    endpoint = settings.text("otel-collector-endpoint")
+    if not endpoint or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environment.get(_TRACES + "ENDPOINT"):
+        return {}
+    insecure = settings.switch("otel-collector-endpoint-tls-insecure")
+    scheme = "http" if insecure else "https"
+    certificate = None if insecure else _certificate(settings, directory)
+    variables = {
+        _TRACES + "ENDPOINT": endpoint if "://" in endpoint else f"{scheme}://{endpoint}",
+        _TRACES + "PROTOCOL": "grpc",
+        **({_TRACES + "INSECURE": "true"} if insecure else {}),
+        **({_TRACES + "CERTIFICATE": str(certificate)} if certificate is not None else {}),
+    }
+    return {name: value for name, value in variables.items() if not environment.get(name)}
+
+
+def _certificate(settings: Settings, directory: Path) -> Path | None:
+    if path := settings.text("otel-collector-endpoint-tls-cert-path"):
+        return Path(path)
+    text = settings.text("otel-collector-endpoint-tls-cert").encode()
+    if not text:
+        return None
+    if not text.startswith(_BEGIN):
+        try:
+            text = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            text = b""
+    if not text.startswith(_BEGIN):
+        raise SettingError("--otel-collector-endpoint-tls-cert", "expected a certificate in PEM, or base64 of it")
+    file = directory / "collector-ca.pem"
+    write_own(file, text)
+    return file

@@ -1,9 +1,10 @@
-"""`sync`: one snapshot of one organization into a file, with nothing else running."""
+"""One snapshot of one organization into a file, with nothing else running."""
 
 import asyncio
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -17,7 +18,6 @@ from buildkite_connector.model.directory import CollectionReport, OrganizationSl
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.network import Network
-from buildkite_connector.service.empty import empty_collection
 from buildkite_connector.sync.collect import Progress, collect
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import SystemClock
@@ -25,7 +25,7 @@ from buildkite_connector.timing.clock import SystemClock
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What to collect and where to put it. `timeout` in seconds. `empty`: check the credentials, collect nobody."""
+    """What to collect and where to put it. `timeout` in seconds."""
 
     buildkite: BuildkiteSettings
     api_token: str = field(repr=False)
@@ -34,7 +34,6 @@ class SyncSettings:
     scope: SyncScope
     quota_percent: int
     timeout: float
-    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +49,18 @@ class SyncResult:
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
     """A signal came before the file was in place, which is what it was before."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, file: Path) -> None:
+        super().__init__(f"interrupted; {file} is as it was.")
         self.number = number
 
 
-async def sync_until_signalled(settings: SyncSettings, network: Network, errors: Console) -> SyncResult:
-    """Sync, with progress where `errors` is a terminal. Raises Failure, TimeoutError and Interrupted.
+async def sync_and_print(settings: SyncSettings, network: Network) -> None:
+    """Sync, with progress on a terminal, and say what was written. Raises Failure, TimeoutError and Interrupted.
 
     A signal that comes when the file takes its place comes too late: the sync has succeeded.
     """
-    work = sync_with_progress(settings, network, errors) if errors.is_terminal else sync(settings, network, None)
-    syncing = asyncio.create_task(work)
-    with signalled_end(signal.SIGHUP) as signalled:
+    with _progress(Console(stderr=True)) as show, signalled_end(signal.SIGHUP) as signalled:
+        syncing = asyncio.create_task(sync(settings, network, show))
         waiting = asyncio.create_task(signalled.wait())
         await asyncio.wait({syncing, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -70,8 +68,8 @@ async def sync_until_signalled(settings: SyncSettings, network: Network, errors:
             syncing.cancel()
             await asyncio.wait({syncing})
     if syncing.cancelled():
-        raise Interrupted(signalled.number)
-    return await syncing
+        raise Interrupted(signalled.number, settings.file)
+    print_result(await syncing, Console())
 
 
 async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> SyncResult:
@@ -86,10 +84,7 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         client = buildkite.client(settings.api_token, settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
-        if settings.empty:
-            collection = empty_collection(found.organization, settings.scope)
-        else:
-            collection = await collect(client, found.organization, settings.scope, progress=progress)
+        collection = await collect(client, found.organization, settings.scope, progress=progress)
     stop = Event()
     writing = asyncio.ensure_future(
         asyncio.to_thread(
@@ -113,14 +108,19 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
     return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 
-async def sync_with_progress(settings: SyncSettings, network: Network, console: Console) -> SyncResult:
-    """The same with a progress bar while it runs."""
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[Progress], None] | None]:
+    """What shows the progress, where `console` is a terminal."""
+    if not console.is_terminal:
+        yield None
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
     from rich.progress import Progress as ProgressBar  # noqa: PLC0415
 
+    description = TextColumn("[progress.description]{task.description}")
     columns = (
         SpinnerColumn(),
-        TextColumn("[progress.description]{task.description}"),
+        description,
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("pages"),
@@ -128,16 +128,12 @@ async def sync_with_progress(settings: SyncSettings, network: Network, console: 
     )
     with ProgressBar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("Asking Buildkite", total=None)
-
-        def show(progress: Progress) -> None:
-            bar.update(
-                task,
-                completed=progress.pages_read,
-                total=progress.pages_known,
-                description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
-            )
-
-        return await sync(settings, network, show)
+        yield lambda progress: bar.update(
+            task,
+            completed=progress.pages_read,
+            total=progress.pages_known,
+            description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
+        )
 
 
 def print_result(result: SyncResult, console: Console) -> None:

@@ -1,6 +1,6 @@
 """How the operator reaches the API server, read once into one value that every client is made from.
 
-`kubeconfig` reads it from files, `InClusterLogin` from the pod's service account; `api_session` uses it.
+`client_config` reads it from files, `InClusterLogin` from the pod's service account; `connection` uses it.
 """
 
 import ssl

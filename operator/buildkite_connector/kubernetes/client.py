@@ -1,30 +1,19 @@
 """The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
 
-import json
+import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
-from kubernetes.aio.client import (
-    ApiException,
-    ApisApi,
-    CustomObjectsApi,
-)
-
-from buildkite_connector.kubernetes.client_config import ClientConfig
-from buildkite_connector.kubernetes.event_writer import EventWriter
+from buildkite_connector.kubernetes.access import ClientConfig
+from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always, open_connection
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.lease import LeaseClient
-from buildkite_connector.kubernetes.requests import (
-    UNKNOWN_FIELD,
-    ApiError,
-    Connection,
-    always,
-    open_connection,
-)
 from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
 from buildkite_connector.kubernetes.schema import API_VERSION, FIELD_MANAGER, GROUP, KIND, PLURAL, VERSION
 from buildkite_connector.kubernetes.schema.served import ServedSchema
@@ -33,10 +22,17 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import Clock
 
-_APPLY = "application/apply-patch+yaml"
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-_PAGE = 500
+_API = f"/apis/{GROUP}/{VERSION}"
+_OBJECTS = f"{_API}/namespaces/{{namespace}}/{PLURAL}"
+_OBJECT = f"{_OBJECTS}/{{name}}"
+_EVENTS = "/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+_PAGE = "500"
 _CONFLICTS = 3
+_LONGEST_WAIT = 2.0
+"""Seconds of a Retry-After after which an event is tried once more."""
+_POSTED_AT_ONCE = 4
+MOST_WAITING = 4096
+"""Events in the queue; a start of 1,000 connectors makes 2,000."""
 
 _logger = logging.getLogger(__name__)
 
@@ -67,70 +63,46 @@ class Listing:
     version: str = ""
 
 
+@dataclass(slots=True)
+class AppliedStatus:
+    """The status of one object as this process last wrote it; kept by whoever writes it, and gone with that."""
+
+    version: str | None = None
+    content: dict[str, Any] | None = None
+
+
 class KubernetesApi:
     """Made by `connect`, for one event loop. Statuses of one object are written one after the other."""
 
-    def __init__(self, connection: Connection, clock: Clock, instance: str, schema: ServedSchema | None = None) -> None:
+    def __init__(self, connection: Connection, events: "EventWriter", schema: ServedSchema | None = None) -> None:
         self.schema = schema or ServedSchema()
-        self._connection = connection
-        self._objects = CustomObjectsApi(connection.client)
-        self._written: dict[str, tuple[str | None, dict[str, Any]]] = {}
-        self._event_writer = EventWriter(connection, clock, instance)
+        self.connection = connection
+        self.post_event = events.post
+        self.drain_events = events.drain
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
 
         async def send() -> Mapping[str, str]:
-            # Without the typed model, whose errors would repeat the values, and without CoreV1Api, for whose models
-            # every start of the operator would take another second of processor time.
-            client = self._connection.client
-            request = await client.param_serialize(
-                "GET",
-                "/api/v1/namespaces/{namespace}/secrets/{name}",
-                path_params={"namespace": namespace, "name": name},
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )
-            answer = await client.call_api(
-                *request, _preload_content=False, _request_timeout=self._connection.request_seconds
-            )
-            response = answer.response
-            body = await response.read()
-            if response.status >= 400:
-                text = body.decode(errors="replace")
-                refused = ApiException(status=response.status, reason=response.reason, body=text)
-                refused.headers = response.headers
-                raise refused
-            return _secret_data(body)
+            path = "/api/v1/namespaces/{namespace}/secrets/{name}"
+            return _secret_data(await self.connection.send("GET", path, namespace=namespace, name=name))
 
-        return await self._connection.call_in_turn("read a Secret", send)
+        return await self.connection.call_in_turn("read a Secret", send)
 
     async def look_at_schema(self) -> None:
         """Learn by which schema the cluster serves the resource. What cannot be read now changes nothing."""
 
         async def send() -> None:
-            client = self._connection.client
-            request = await client.param_serialize(
-                "GET",
-                f"/openapi/v3/apis/{GROUP}/{VERSION}",
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )
-            answer = await client.call_api(
-                *request, _preload_content=False, _request_timeout=self._connection.request_seconds
-            )
-            body = await answer.response.read()
-            if answer.response.status == 200:
-                self.schema.learn(json.loads(body))
+            self.schema.learn(await self.connection.send("GET", f"/openapi/v3{_API}"))
 
         try:
-            await self._connection.call("read the resource's schema", send)
+            await self.connection.call("read the resource's schema", send)
         except (ApiError, Failure) as error:
             _logger.debug("the schema of the resource cannot be read", extra={"error": str(error)})
 
-    def leases(self, namespace: str, label: str) -> LeaseClient:
-        """The Leases with this label, in this namespace."""
-        return LeaseClient(self._connection, namespace, label)
+    def leases(self, namespace: str, name: str) -> LeaseClient:
+        """The Lease of this name."""
+        return LeaseClient(self.connection, namespace, name)
 
     async def list_connectors(self, namespaces: tuple[str, ...], selector: str = "") -> Listing:
         """Every resource that `selector` (of labels) matches, in these namespaces or (none given) in all.
@@ -139,42 +111,28 @@ class KubernetesApi:
         """
         found: list[Listed] = []
         version = ""
-        for namespace in namespaces or (None,):
+        for namespace in namespaces or ("",):
             token: str | None = None
             while token != "":
-                page, token, listed_at = await self._list_page(namespace, token, selector)
+                page, token, listed_at = await self._list_page(namespace, token or "", selector)
                 found += page
                 version = version or listed_at
         return Listing(tuple(found), version)
 
-    async def is_discoverable(self) -> bool:
-        """Whether discovery names the resource, as kopf needs it; after a change of definitions it lags behind lists.
-
-        Raises ApiError and Failure.
-        """
-        options: dict[str, Any] = {"_request_timeout": self._connection.request_seconds}
-        groups = await self._connection.call(
-            "read the API groups", lambda: ApisApi(self._connection.client).get_api_versions(**options)
-        )
-        if GROUP not in {group.name for group in groups.groups}:
-            return False
-        try:
-            found = await self._connection.call(
-                f"read the resources of {GROUP}", lambda: self._objects.get_api_resources(GROUP, VERSION, **options)
-            )
-        except ApiError as refused:
-            if refused.status == 404:
-                return False
-            raise
-        return PLURAL in {resource.name for resource in found.resources}
-
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         """Write the status by server-side apply, unless it is what is there already.
 
-        Conditions merge by type: those of other managers stay. A field that an older CRD lacks is left out.
-        Raises Failure when it could not be written.
+        `applied` remembers the write for the next call, as the watch may lag behind it. Conditions merge by type: those
+        of other managers stay. A field that an older CRD lacks is left out. Raises Failure when it could not be
+        written.
         """
-        version, current = self._latest(resource)
+        applied = applied or AppliedStatus()
+        version, current = applied.version, applied.content
+        if current is None or is_at_least(resource.resource_version, version):
+            version = resource.resource_version
+            current = None if resource.status is None else self.schema.fit(status_to_json(resource.status))
         desired = self.schema.fit(status_to_json(status))
         if current == desired:
             return Written.UNCHANGED
@@ -193,37 +151,20 @@ class KubernetesApi:
                     if version is not None:
                         continue
                 if refused.status in {404, 409}:
-                    self.forget(resource.uid)
                     return Written.GONE
                 raise self._not_written(resource, refused) from None
             self.schema.accepted()
-            self._written[resource.uid] = (version, desired)
+            applied.version, applied.content = version, desired
             return Written.WRITTEN
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
             f"The status of {resource.namespace}/{resource.name} changes faster than it can be written.",
         )
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
-        """See `EventWriter.post`."""
-        await self._event_writer.post(resource, draft)
-
-    def forget(self, uid: str) -> None:
-        """The object is gone: nothing of it is remembered."""
-        self._written.pop(uid, None)
-
-    def _latest(self, resource: ObservedResource) -> tuple[str | None, dict[str, Any] | None]:
-        """The newer of what was seen and what was written: the watch may lag behind a write."""
-        written = self._written.get(resource.uid)
-        if written is None or is_at_least(resource.resource_version, written[0]):
-            status = resource.status
-            return resource.resource_version, None if status is None else self.schema.fit(status_to_json(status))
-        return written
-
     async def _apply_status(
         self, resource: ObservedResource, desired: dict[str, Any], version: str | None
     ) -> str | None:
-        """Gives the object's new version.
+        """Returns the object's new version.
 
         `version` makes sure that it is still the same object: the API server ignores a uid in a status.
         """
@@ -236,68 +177,51 @@ class KubernetesApi:
         }
 
         async def send() -> str | None:
-            answer: Any = await self._objects.patch_namespaced_custom_object_status(
-                GROUP,
-                VERSION,
-                resource.namespace,
-                PLURAL,
-                resource.name,
-                body,
-                field_manager=FIELD_MANAGER,
-                force=True,
-                _content_type=_APPLY,
-                _request_timeout=self._connection.request_seconds,
+            answer = await self.connection.send(
+                "PATCH",
+                f"{_OBJECT}/status",
+                query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                body=body,
+                content_type="application/apply-patch+yaml",
+                namespace=resource.namespace,
+                name=resource.name,
             )
             found: str | None = answer["metadata"].get("resourceVersion")
             return found
 
-        return await self._connection.call_in_turn("write a status", send)
+        return await self.connection.call_in_turn("write a status", send)
 
     async def _version_of(self, resource: ObservedResource) -> str | None:
         """The object's version now; None when it is gone, or another has its name."""
 
         async def send() -> Listed:
-            found = await self._objects.get_namespaced_custom_object(
-                GROUP,
-                VERSION,
-                resource.namespace,
-                PLURAL,
-                resource.name,
-                _request_timeout=self._connection.request_seconds,
-            )
-            return listed(found)
+            return listed(await self.connection.send("GET", _OBJECT, namespace=resource.namespace, name=resource.name))
 
         try:
-            there = await self._connection.call_in_turn("read a resource", send)
+            there = await self.connection.call_in_turn("read a resource", send)
         except ApiError as refused:
             if refused.status == 404:
                 return None
             raise self._not_written(resource, refused) from None
         return there.resource_version if there.uid == resource.uid else None
 
-    async def _list_page(
-        self, namespace: str | None, token: str | None, selector: str
-    ) -> tuple[list[Listed], str, str]:
+    async def _list_page(self, namespace: str, token: str, selector: str) -> tuple[list[Listed], str, str]:
         """The objects, the token of the next page ("" after the last) and the version of the list."""
-        options: dict[str, Any] = {
-            "label_selector": selector or None,
-            "limit": _PAGE,
-            "_continue": token,
-            "_headers": {"Accept": _METADATA_ONLY},
-            "_request_timeout": self._connection.request_seconds,
-        }
+        asked = {"labelSelector": selector, "limit": _PAGE, "continue": token}
 
         async def send() -> tuple[list[Listed], str, str]:
-            page: Any = (
-                await self._objects.list_cluster_custom_object(GROUP, VERSION, PLURAL, **options)
-                if namespace is None
-                else await self._objects.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options)
+            page = await self.connection.send(
+                "GET",
+                _OBJECTS if namespace else f"{_API}/{PLURAL}",
+                query={name: value for name, value in asked.items() if value},
+                accept="application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                namespace=namespace,
             )
             objects = [listed(item) for item in page["items"] or ()]  # null when empty
             metadata = page.get("metadata") or {}
             return objects, metadata.get("continue") or "", metadata.get("resourceVersion") or ""
 
-        return await self._connection.call("list resources", send)
+        return await self.connection.call("list resources", send)
 
     def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
         advice = (
@@ -310,6 +234,112 @@ class KubernetesApi:
             Reason.KUBERNETES_REFUSED,
             f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice}",
         )
+
+
+class EventWriter:
+    """Posts the events of one process while `posting` is entered; `instance` is the process's name in them.
+
+    No status waits for an event: events are only for people.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, instance: str) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._instance = instance
+        self._waiting = asyncio.Queue[tuple[ObservedResource, EventDraft, datetime]](MOST_WAITING)
+
+    def post(self, resource: ObservedResource, draft: EventDraft) -> None:
+        """Post an event soon, or count it up if it was posted before."""
+        try:
+            self._waiting.put_nowait((resource, draft, self._clock.now()))
+        except asyncio.QueueFull:
+            _log_lost(resource, draft, "too many events are waiting")
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all events are posted, for so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._waiting.join()
+
+    @asynccontextmanager
+    async def posting(self) -> AsyncIterator[None]:
+        posters = [asyncio.create_task(self._post_all(), name="post events") for _ in range(_POSTED_AT_ONCE)]
+        try:
+            yield
+        finally:
+            for poster in posters:
+                poster.cancel()
+            await asyncio.wait(posters)
+
+    async def _post_all(self) -> None:
+        while True:
+            resource, draft, moment = await self._waiting.get()
+            try:
+                await self._post(resource, draft, moment)
+            except (ApiError, Failure) as error:
+                _log_lost(resource, draft, str(error))
+            except Exception:
+                _logger.exception("an event could not be posted", extra={"connector": resource.key})
+            finally:
+                self._waiting.task_done()
+
+    async def _post(self, resource: ObservedResource, draft: EventDraft, moment: datetime) -> None:
+        """It is tried again once, when the API server asks to wait for a moment."""
+        try:
+            await self._create_or_count(resource, draft, moment)
+        except Failure as failure:
+            if failure.retry_after is None or failure.retry_after > _LONGEST_WAIT:
+                raise
+            await self._clock.sleep(failure.retry_after)
+            await self._create_or_count(resource, draft, moment)
+
+    async def _create_or_count(self, resource: ObservedResource, draft: EventDraft, moment: datetime) -> None:
+        identity = "\0".join((resource.uid, draft.type, draft.reason, draft.message))
+        name = f"{resource.name[:230]}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        time = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        event = {
+            "metadata": {"name": name, "namespace": resource.namespace},
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": resource.namespace,
+                "name": resource.name,
+                "uid": resource.uid,
+            },
+            "type": draft.type.value,
+            "reason": draft.reason.value,
+            "note": draft.message,
+            "action": "Reconcile",
+            "reportingController": f"{GROUP}/{FIELD_MANAGER}",
+            "reportingInstance": self._instance,
+            "eventTime": time,
+        }
+
+        async def create() -> None:
+            await self._connection.send("POST", _EVENTS, body=event, namespace=resource.namespace)
+
+        async def patch(changes: dict[str, Any]) -> int:
+            path, kind = f"{_EVENTS}/{{name}}", "application/merge-patch+json"
+            now = await self._connection.send(
+                "PATCH", path, body=changes, content_type=kind, namespace=resource.namespace, name=name
+            )
+            return int((now.get("series") or {}).get("count", 1))
+
+        async def count() -> None:
+            before = await patch({})  # reads it, without the permission to get events
+            await patch({"series": {"count": before + 1, "lastObservedTime": time}})
+
+        try:
+            await self._connection.call_in_turn("post an event", create)
+        except ApiError as refused:
+            if refused.status != 409:
+                raise
+            await self._connection.call_in_turn("count an event", count)
+
+
+def _log_lost(resource: ObservedResource, draft: EventDraft, why: str) -> None:
+    fields = {"connector": resource.key, "event": draft.reason.value, "error": why}
+    _logger.warning("an event was not posted", extra=fields)
 
 
 @asynccontextmanager
@@ -327,7 +357,9 @@ async def connect(
     Raises Failure.
     """
     async with open_connection(login, request_seconds, may_act) as connection:
-        yield KubernetesApi(connection, clock, instance, schema)
+        events = EventWriter(connection, clock, instance)
+        async with events.posting():
+            yield KubernetesApi(connection, events, schema)
 
 
 def listed(body: Any) -> Listed:
@@ -336,8 +368,8 @@ def listed(body: Any) -> Listed:
     return Listed(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("resourceVersion") or "")
 
 
-def _secret_data(body: bytes) -> dict[str, str]:
-    data = json.loads(body).get("data") or {}
+def _secret_data(secret: Any) -> dict[str, str]:
+    data = secret.get("data") or {}
     if not all(isinstance(value, str) for value in data.values()):
         raise TypeError("a value of the Secret is not text")
     return dict(data)

@@ -1,23 +1,136 @@
-"""How the operator logs in to the API server: by which kubeconfig or service account, and how kopf's watch does."""
+"""How the operator logs in to the API server: a kubeconfig, read as kubectl reads it, or the pod's service account.
 
-import asyncio
-import logging
-from collections.abc import Mapping
-from typing import cast
+Each field of a kubeconfig that kubectl honours works, or is refused by its name.
 
-import aiohttp
-import kopf
+The rules are client-go's (`tools/clientcmd`): several files in KUBECONFIG are merged, the first that has a name wins;
+relative paths start at the file that has them; data goes before files; a token file goes before a token; and a plugin
+is asked only where there is nothing else to log in with. Over plain http no credentials are sent.
+"""
 
-from buildkite_connector.kubernetes.access import ClientConfig, InClusterLogin
-from buildkite_connector.kubernetes.api_session import ApiSession
-from buildkite_connector.kubernetes.kubeconfig import KubeconfigLogin
-from buildkite_connector.kubernetes.retry_after import HoldBack
-from buildkite_connector.model.failure import Failure
-from buildkite_connector.network import Network
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-__all__ = ("ClientConfig", "InClusterLogin", "KopfClientConfig", "KubeconfigLogin", "choose_client_config")
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-_logger = logging.getLogger(__name__)
+from buildkite_connector.kubernetes.access import (
+    REREAD_SECONDS,
+    Access,
+    AccessError,
+    ClientConfig,
+    InClusterLogin,
+    Tls,
+    bearer,
+    certificates,
+    read_file,
+    read_token,
+    refuse,
+    sendable,
+)
+from buildkite_connector.kubernetes.exec_plugin import API_VERSIONS, Plugin, run_plugin
+from buildkite_connector.network import Network, Proxy, Trust
+from buildkite_connector.timing.clock import Clock, SystemClock
+
+__all__ = ("ClientConfig", "InClusterLogin", "KubeconfigLogin", "choose_client_config")
+
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
+"""The cluster's extension that is handed to the plugin."""
+_RENEW_AT = 0.9
+"""The share of its life after which what a plugin gave is renewed."""
+_SHORTEST_LIFE = 1.0
+"""Seconds; so that a plugin whose credentials are expired when they come is not run for each request."""
+_TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105 - those that a header's name may have besides letters and digits
+
+_Section = TypeVar("_Section", bound="_Fields")
+
+
+def _decoded(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+
+
+Data = Annotated[bytes, BeforeValidator(_decoded)]
+
+
+class _Fields(BaseModel):
+    """A part of the file. As in kubectl, a field that is null is absent, and an unknown one is ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class Extension(_Fields):
+    name: str = ""
+    extension: Any = None
+
+
+class Cluster(_Fields):
+    server: str = ""
+    tls_server_name: str = Field("", alias="tls-server-name")
+    insecure_skip_tls_verify: bool = Field(False, alias="insecure-skip-tls-verify")
+    certificate_authority: str = Field("", alias="certificate-authority")
+    certificate_authority_data: Data = Field(b"", alias="certificate-authority-data")
+    proxy_url: str = Field("", alias="proxy-url")
+    disable_compression: bool = Field(False, alias="disable-compression")
+    extensions: list[Extension] = []
+
+
+class ExecVariable(_Fields):
+    name: str = ""
+    value: str = ""
+
+
+class Exec(_Fields):
+    command: str = ""
+    args: list[str] = []
+    env: list[ExecVariable] = []
+    api_version: str = Field("", alias="apiVersion")
+    install_hint: str = Field("", alias="installHint")
+    provide_cluster_info: bool = Field(False, alias="provideClusterInfo")
+    interactive_mode: str = Field("", alias="interactiveMode")
+
+
+class User(_Fields):
+    client_certificate: str = Field("", alias="client-certificate")
+    client_certificate_data: Data = Field(b"", alias="client-certificate-data")
+    client_key: str = Field("", alias="client-key")
+    client_key_data: Data = Field(b"", alias="client-key-data")
+    token: str = ""
+    token_file: str = Field("", alias="tokenFile")
+    impersonate: str = Field("", alias="as")
+    impersonate_uid: str = Field("", alias="as-uid")
+    impersonate_groups: list[str] = Field([], alias="as-groups")
+    impersonate_extra: dict[str, list[str]] = Field({}, alias="as-user-extra")
+    username: str = ""
+    password: str = ""
+    auth_provider: Any = Field(None, alias="auth-provider")
+    exec: Exec | None = None
+
+
+class Context(_Fields):
+    """`namespace` means nothing here: which namespaces the operator serves is its own setting."""
+
+    cluster: str = ""
+    user: str = ""
+    namespace: str = ""
 
 
 def choose_client_config(environment: Mapping[str, str], network: Network) -> ClientConfig:
@@ -29,36 +142,351 @@ def choose_client_config(environment: Mapping[str, str], network: Network) -> Cl
     return KubeconfigLogin("~/.kube/config", network)
 
 
-class KopfClientConfig:
-    """The login for kopf, in kopf's event loop.
+@dataclass(frozen=True, slots=True)
+class KubeconfigLogin:
+    """As `kubectl` has it: `path` is one file, or several with colons between them."""
 
-    kopf asks again when the API server says 401 although the session has renewed its credentials, and when a
-    connection broke in a way that kopf blames on the login. The session is closed here too, as kopf leaves it open when
-    it is stopped in the midst of its start.
-    """
+    path: str
+    network: Network = field(default_factory=Network, repr=False)
+    clock: Clock = field(default_factory=SystemClock, compare=False, repr=False)
 
-    def __init__(self, login: ClientConfig, same_login_seconds: float = 5.0) -> None:
-        """`same_login_seconds`: how long every login but the first waits, and the next after one that failed."""
-        self._login = login
-        self._same_login_seconds = same_login_seconds
-        self._session: ApiSession | None = None
-        self._hold_back = HoldBack()
-
-    async def log_in(self, **_: object) -> kopf.AiohttpSession:
-        """Raises kopf.TemporaryError, which kopf logs as a sentence and tries again; any other with a traceback."""
-        if self._session is not None:
-            await self.aclose()
-            _logger.warning("the API server refused the watch's credentials or connection; trying them again")
-            await asyncio.sleep(self._same_login_seconds)
+    async def load(self) -> Access:
         try:
-            access = await self._login.load()
-        except Failure as failure:
-            raise kopf.TemporaryError(failure.message, delay=self._same_login_seconds) from None
-        self._session = ApiSession(self._login, access, (self._hold_back,))
-        # kopf uses no more of a session than ApiSession has.
-        return kopf.AiohttpSession(server=access.server, aiohttp_session=cast(aiohttp.ClientSession, self._session))
+            return await _access(_merged(self.path), self.network, self.clock)
+        except AccessError as error:
+            refuse(f"the kubeconfig {self.path}", error)
 
-    async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One named cluster, user or context, and the folder that its relative paths start at."""
+
+    kind: str
+    name: str
+    fields: object
+    folder: Path
+
+    def parse(self, model: type[_Section]) -> _Section:
+        try:
+            return model.model_validate(self.fields)
+        except ValidationError as errors:
+            first = errors.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            why = first["msg"].removeprefix("Value error, ")
+            raise AccessError(f"{self.kind} {self.name!r}: {where}: {why}") from None
+
+    def refuse(self, why: str) -> NoReturn:
+        raise AccessError(f"{self.kind} {self.name!r}: {why}")
+
+    def file(self, path: str) -> Path:
+        return self.folder / path
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    current: str
+    entries: Mapping[tuple[str, str], _Entry]
+
+    def entry(self, kind: str, name: str, of: str) -> _Entry:
+        found = self.entries.get((kind, name))
+        if found is None:
+            raise AccessError(
+                f"{of} names the {kind} {name!r}, which is not there" if name else f"{of} names no {kind}"
+            )
+        return found
+
+
+def _merged(paths: str) -> _Merged:
+    """All files as one: for each name and for current-context, the first file that has it wins."""
+    entries: dict[tuple[str, str], _Entry] = {}
+    current = ""
+    files = dict.fromkeys(path for each in paths.split(os.pathsep) if each and (path := _existing(each)))
+    for path in files:
+        config = _parsed(path)
+        current = current or _text(config, "current-context", path)
+        for kind in ("cluster", "user", "context"):
+            for entry in _entries(config, kind, path):
+                entries.setdefault((kind, entry.name), entry)
+    if not files:
+        raise AccessError("there is no such file")
+    if not current:
+        raise AccessError("current-context is not set; set it with `kubectl config use-context`")
+    return _Merged(current, entries)
+
+
+def _existing(path: str) -> Path | None:
+    """None where there is no such file."""
+    try:
+        found = Path(path).expanduser()
+        return found if found.exists() else None
+    except OSError as error:
+        raise AccessError(f"{path} cannot be read ({error.strerror})") from None
+    except (RuntimeError, ValueError):
+        raise AccessError(f"{path} cannot be read (no usable path, or no home directory for its ~)") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: an unquoted date is a string, and an escape for half a character is an error."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if re.search("[\ud800-\udfff]", value):
+            raise yaml.constructor.ConstructorError(problem="half a character", problem_mark=node.start_mark)
+        return value
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _parsed(path: Path) -> Mapping[object, object]:
+    try:
+        config = yaml.load(read_file(path).decode("utf-8-sig"), _Loader)  # noqa: S506 - it is a SafeLoader
+    except yaml.MarkedYAMLError as error:  # whose text may repeat a part of the file
+        mark = error.problem_mark
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise AccessError(f"{path} is not YAML{where}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise AccessError(f"{path} is not YAML") from None
+    if config is None:
+        return {}
+    if not isinstance(config, dict):
+        raise AccessError(f"{path} is not a kubeconfig: it holds no mapping")
+    if config.get("apiVersion") not in (None, "", "v1") or config.get("kind") not in (None, "", "Config"):
+        raise AccessError(f"{path} is not a kubeconfig: its apiVersion and kind must be v1 and Config")
+    return config
+
+
+def _text(config: Mapping[object, object], name: str, path: Path) -> str:
+    value = config.get(name)
+    if not isinstance(value, str | None):
+        raise AccessError(f"{name} in {path} must be a string")
+    return value or ""
+
+
+def _entries(config: Mapping[object, object], kind: str, path: Path) -> list[_Entry]:
+    listed = config.get(f"{kind}s") or []
+    if not isinstance(listed, list):
+        raise AccessError(f"{kind}s in {path} must be a list")
+    found: dict[str, _Entry] = {}
+    for each in listed:
+        name = each.get("name") if isinstance(each, dict) else None
+        if not isinstance(name, str):
+            raise AccessError(f"{kind}s in {path}: each must have a name")
+        if name in found:
+            raise AccessError(f"{kind}s in {path}: the name {name!r} is there twice")
+        found[name] = _Entry(kind, name, each.get(kind) or {}, path.absolute().parent)
+    return list(found.values())
+
+
+async def _access(config: _Merged, network: Network, clock: Clock) -> Access:
+    context = config.entry("context", config.current, "current-context").parse(Context)
+    of = f"context {config.current!r}"
+    cluster_entry, user_entry = config.entry("cluster", context.cluster, of), config.entry("user", context.user, of)
+    cluster, user = cluster_entry.parse(Cluster), user_entry.parse(User)
+    server = _server(cluster_entry, cluster.server)
+    proxy = _proxy(cluster_entry, cluster.proxy_url) or network.proxy_for(server)
+    headers = tuple(_impersonation(user_entry, user))
+    for name, value in headers:
+        sendable(value, f"user {user_entry.name!r}: the value of {name}")
+    if cluster.disable_compression:
+        headers = (*headers, ("Accept-Encoding", "identity"))
+    if not server.startswith("https:"):
+        return Access(server, headers=headers, proxy=proxy)
+    ca = _certificate_authority(cluster_entry, cluster)
+    told = _told_of_the_cluster(cluster_entry, cluster, server, ca)
+    identity = await _identity(user_entry, user, told, clock)
+    trust = None if cluster.insecure_skip_tls_verify else ca or network.trust
+    tls = Tls(trust, identity.pem)
+    tls.context()
+    authority_may_change = cluster.certificate_authority and not cluster.certificate_authority_data
+    renewals = (identity.good_for, REREAD_SECONDS if authority_may_change else None)
+    return Access(
+        server,
+        tls,
+        headers=(*identity.headers, *headers),
+        proxy=proxy,
+        tls_server_name=cluster.tls_server_name or None,
+        secrets=identity.secrets,
+        renew_after=min(filter(None, renewals), default=None),
+    )
+
+
+def _server(entry: _Entry, server: str) -> str:
+    """The server's URL without a slash at its end; one without a scheme is http, as kubectl takes it."""
+    if not server:
+        entry.refuse("server is not set")
+    url = server if "://" in server else f"http://{server}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        entry.refuse("server must be like https://host:6443")
+    if parts.username is not None or parts.password is not None:
+        entry.refuse("server must have no user name or password in it; they belong to the user")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _proxy(entry: _Entry, url: str) -> Proxy | None:
+    """Never quoted: it may hold a password."""
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, 80 if parts.port is None else parts.port
+    except ValueError:
+        scheme, host, port = "", None, 0
+    if scheme in ("https", "socks5", "socks5h"):
+        entry.refuse(f"proxy-url: {scheme} is not supported, only proxies that speak plain HTTP are (http://host:3128)")
+    if scheme != "http" or not host or not port:
+        entry.refuse("proxy-url must be like http://host:3128")
+    return Proxy("proxy-url", host, port, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def _certificate_authority(entry: _Entry, cluster: Cluster) -> Trust | None:
+    """None where the process's own authorities are trusted."""
+    if cluster.certificate_authority_data:
+        pem, what = cluster.certificate_authority_data, "certificate-authority-data"
+    elif cluster.certificate_authority:
+        pem, what = read_file(entry.file(cluster.certificate_authority)), "certificate-authority"
+    else:
+        return None
+    if cluster.insecure_skip_tls_verify:
+        entry.refuse(f"{what} and insecure-skip-tls-verify exclude each other; remove one")
+    return certificates(pem, f"cluster {entry.name!r}: {what}")
+
+
+def _impersonation(entry: _Entry, user: User) -> Iterator[tuple[str, str]]:
+    """The headers by which the user acts as somebody else, who often may do less."""
+    if not user.impersonate:
+        if user.impersonate_uid or user.impersonate_groups or user.impersonate_extra:
+            entry.refuse("as-uid, as-groups and as-user-extra need the field as")
+        return
+    yield "Impersonate-User", user.impersonate
+    if user.impersonate_uid:
+        yield "Impersonate-Uid", user.impersonate_uid
+    for group in user.impersonate_groups:
+        yield "Impersonate-Group", group
+    for key, values in user.impersonate_extra.items():
+        for value in values:
+            yield f"Impersonate-Extra-{quote(key, safe=_TOKEN_CHARACTERS)}", value
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What proves who one is. `good_for`: seconds until it must be read again; None: while the server accepts it."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    pem: bytes = b""
+    secrets: tuple[str, ...] = ()
+    good_for: float | None = None
+
+
+async def _identity(entry: _Entry, user: User, told: Mapping[str, Any], clock: Clock) -> _Identity:
+    if user.auth_provider is not None:
+        entry.refuse("auth-provider is not supported, by kubectl neither; use exec, a token or a client certificate")
+    token, from_file = _token(entry, user)
+    basic = user.username or user.password
+    if token and basic:
+        entry.refuse("token and username exclude each other; remove one")
+    pem = _client_certificate(entry, user)
+    if not (token or basic or pem):
+        if user.exec is None:
+            entry.refuse("has no credentials: none of token, tokenFile, client-certificate, exec and username is set")
+        return await _from_plugin(_plugin(entry, user.exec, told), clock)
+    if from_file or (pem and not (user.client_certificate_data and user.client_key_data)):
+        good_for = REREAD_SECONDS
+    else:
+        good_for = None
+    if basic:
+        both = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
+        return _Identity((("Authorization", f"Basic {both}"),), pem, (user.password, both), good_for)
+    return _with_token(token, pem, good_for)
+
+
+def _with_token(token: str, pem: bytes, good_for: float | None) -> _Identity:
+    return _Identity((bearer(token),), pem, (token,), good_for) if token else _Identity(pem=pem, good_for=good_for)
+
+
+def _token(entry: _Entry, user: User) -> tuple[str, bool]:
+    """The token, and whether a file has it."""
+    token = sendable(user.token.strip(), f"user {entry.name!r}: token")
+    if user.token_file:
+        try:
+            return read_token(entry.file(user.token_file)), True
+        except AccessError as error:
+            if not token:
+                entry.refuse(f"tokenFile: {error}")
+    return token, bool(user.token_file)
+
+
+def _client_certificate(entry: _Entry, user: User) -> bytes:
+    """Certificate and key in one, as PEM; empty where there is none."""
+    certificate = user.client_certificate_data
+    if not certificate and user.client_certificate:
+        certificate = read_file(entry.file(user.client_certificate))
+    if not certificate:
+        return b""
+    key = user.client_key_data
+    if not key and user.client_key:
+        key = read_file(entry.file(user.client_key))
+    if not key:
+        entry.refuse("client-certificate needs client-key or client-key-data")
+    return certificate + b"\n" + key
+
+
+def _plugin(entry: _Entry, fields: Exec, told: Mapping[str, Any]) -> Plugin:
+    if not fields.command:
+        entry.refuse("exec: command is not set")
+    if fields.api_version not in API_VERSIONS:
+        entry.refuse(f"exec: apiVersion must be one of {', '.join(API_VERSIONS)}")
+    if any(not each.name for each in fields.env):
+        entry.refuse("exec: each entry of env needs a name")
+    if fields.interactive_mode == "Always":
+        entry.refuse("exec: interactiveMode Always needs a terminal, and the operator has none")
+    # The older version may leave it out.
+    if fields.interactive_mode not in ("Never", "IfAvailable", *([""] if fields.api_version.endswith("beta1") else [])):
+        entry.refuse("exec: interactiveMode must be Never or IfAvailable")
+    command = fields.command
+    return Plugin(
+        str(entry.file(command)) if os.sep in command else command,
+        tuple(fields.args),
+        {each.name: each.value for each in fields.env},
+        fields.api_version,
+        fields.install_hint,
+        told if fields.provide_cluster_info else None,
+    )
+
+
+async def _from_plugin(plugin: Plugin, clock: Clock) -> _Identity:
+    given = await run_plugin(plugin)
+    token = sendable(given.token, "exec: the token that the command gave")
+    pem = f"{given.clientCertificateData}\n{given.clientKeyData}".encode() if given.clientKeyData else b""
+    good_for = None
+    if given.expirationTimestamp is not None:
+        life = (given.expirationTimestamp - clock.now()).total_seconds()
+        good_for = max(_SHORTEST_LIFE, life * _RENEW_AT)
+    return _with_token(token, pem, good_for)
+
+
+def _told_of_the_cluster(entry: _Entry, cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
+    """What a plugin hears of the cluster, where it is to hear of it: `Cluster` of client.authentication.k8s.io."""
+    extensions = {each.name: each.extension for each in cluster.extensions}
+    try:
+        json.dumps(extensions.get(_EXEC_EXTENSION), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        entry.refuse(f"extensions: {_EXEC_EXTENSION} holds what JSON cannot, so no plugin can be told of it")
+    told = {
+        "server": server,
+        "tls-server-name": cluster.tls_server_name,
+        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+        "certificate-authority-data": ca and base64.b64encode(ca.pem).decode(),
+        "proxy-url": cluster.proxy_url,
+        "disable-compression": cluster.disable_compression,
+        "config": extensions.get(_EXEC_EXTENSION),
+    }
+    return {name: value for name, value in told.items() if value}

@@ -7,18 +7,16 @@ leader) starts each connector from the newest status, not from the first one tha
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, ObservedResource, SecretRef
-from buildkite_connector.kubernetes.schema.served import ServedSchema
+from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, SecretRef
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
-from buildkite_connector.kubernetes.secrets import SecretReader, read_credentials
+from buildkite_connector.kubernetes.secrets import ReadSecret, read_credentials
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
@@ -29,33 +27,20 @@ Resource = ObservedConnector | BrokenConnector
 
 RETRY_SECONDS = 300.0
 """Interval between two tries to serve a resource that breaks its connector, although it did not change."""
-
-
-class ResourceAPI(SecretReader, Protocol):
-    """What the controller needs of the Kubernetes API (see `client.KubernetesApi`)."""
-
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
-        """Raises Failure."""
-        ...
-
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None: ...
-
-    @property
-    def schema(self) -> ServedSchema: ...
-
-    def forget(self, uid: str) -> None: ...
+EVENT_SECONDS = 2.0
+"""How long the last events are waited for when this process stops acting."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretCredentials:
     """The credentials of one resource."""
 
-    api: ResourceAPI
+    read_secret: ReadSecret
     namespace: str
     secret: SecretRef
 
     async def read(self) -> Credentials:
-        return await read_credentials(self.api, self.namespace, self.secret)
+        return await read_credentials(self.read_secret, self.namespace, self.secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +56,18 @@ class NoCredentials:
 class StatusPatcher:
     """Writes one resource's status; posts and logs an event on each transition."""
 
-    def __init__(self, api: ResourceAPI, resource: Resource, when_gone: Callable[[Resource], None]) -> None:
+    def __init__(self, api: KubernetesApi, resource: Resource, when_gone: Callable[[Resource], None]) -> None:
         self._api = api
         self.resource = resource
         self._when_gone = when_gone
+        self._applied = AppliedStatus()
         self._outdated = ""
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         try:
-            written = await self._api.apply_status(self.resource, after)
+            written = await self._api.apply_status(self.resource, after, self._applied)
         finally:
-            await self._tell_outdated()
+            self._report_outdated()
         if written is Written.GONE:
             self._when_gone(self.resource)
         elif written is Written.WRITTEN:
@@ -89,15 +75,15 @@ class StatusPatcher:
                 level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
                 fields = {"connector": self.resource.key, "reason": draft.reason.value, "detail": draft.message}
                 logger.log(level, "condition changed", extra=fields)
-                await self._api.post_event(self.resource, draft)
+                self._api.post_event(self.resource, draft)
 
-    async def _tell_outdated(self) -> None:
+    def _report_outdated(self) -> None:
         """One event for each connector, when the CRD lacks what this operator needs."""
-        outdated, told = self._api.schema.outdated, self._outdated
+        outdated, reported = self._api.schema.outdated, self._outdated
         self._outdated = outdated
-        if outdated and outdated != told:
+        if outdated and outdated != reported:
             draft = EventDraft(EventType.WARNING, Reason.KUBERNETES_REFUSED, bounded_message(outdated))
-            await self._api.post_event(self.resource, draft)
+            self._api.post_event(self.resource, draft)
 
     def _drafts(self, before: ConnectorStatus | None, after: ConnectorStatus) -> list[EventDraft]:
         """The status is written: an error here must not write it again."""
@@ -108,13 +94,16 @@ class StatusPatcher:
             return []
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    """A resource as it was last observed, and its connector while this process acts for it."""
+    """A resource, whose patcher has it as it was last observed; its connector while this process acts for it."""
 
-    resource: Resource
+    patcher: StatusPatcher
     connector: Connector | None = None
-    patcher: StatusPatcher | None = None
+
+    @property
+    def resource(self) -> Resource:
+        return self.patcher.resource
 
 
 class Controller:
@@ -125,7 +114,7 @@ class Controller:
     """
 
     def __init__(
-        self, api: ResourceAPI, environment: Environment, group: asyncio.TaskGroup, *, acting: bool = True
+        self, api: KubernetesApi, environment: Environment, group: asyncio.TaskGroup, *, acting: bool = True
     ) -> None:
         self._api = api
         self._env = environment
@@ -147,9 +136,10 @@ class Controller:
     async def stop_acting(self) -> None:
         """Close each connector and go on observing; the staged files stay."""
         self._acting = False
-        entries = dict(self._entries)
-        self._entries = {key: _Entry(entry.resource) for key, entry in entries.items()}
-        await self._close_all(entries.values())
+        connectors = [entry.connector for entry in self._entries.values()]
+        for entry in self._entries.values():
+            entry.connector = None
+        await self._close_all(connectors)
         if self._closing:  # of resources that were deleted a moment ago
             await asyncio.wait(self._closing.values())
 
@@ -176,16 +166,15 @@ class Controller:
         if entry is not None and entry.resource.uid != resource.uid:
             self._end(resource.key, entry)
             entry = None
-        if entry is None or entry.connector is None or entry.patcher is None:
-            if entry is None:
-                logger.info("connector found", extra={"connector": resource.key})
-            self._entries[resource.key] = _Entry(resource)  # what is staged for it stays, though it may not begin
-            if self._acting:
-                self._entries[resource.key] = self._begin(resource)
-        else:
-            entry.patcher.resource = resource
-            self._entries[resource.key] = replace(entry, resource=resource)
+        if entry is None:  # what is staged for it stays, though it may not begin
+            logger.info("connector found", extra={"connector": resource.key})
+            patcher = StatusPatcher(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))
+            entry = self._entries[resource.key] = _Entry(patcher)
+        entry.patcher.resource = resource
+        if entry.connector is not None:
             entry.connector.update(self._desired(resource))
+        elif self._acting:
+            entry.connector = self._begin(entry)
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
         """A resource is gone. Nothing of it stays but what C1 was given."""
@@ -221,15 +210,16 @@ class Controller:
         self._closed = True
         if self._retrying is not None:
             self._retrying.cancel()
-        entries = list(self._entries.values())
+        connectors = [entry.connector for entry in self._entries.values()]
         self._entries.clear()
-        await self._close_all(entries)
+        await self._close_all(connectors)
 
-    async def _close_all(self, entries: Iterable[_Entry]) -> None:
-        closing = [entry.connector.close(discard=False) for entry in entries if entry.connector is not None]
+    async def _close_all(self, connectors: Iterable[Connector | None]) -> None:
+        closing = [each.close(discard=False) for each in connectors if each is not None]
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
                 logger.error("a connector did not close in order", exc_info=result)
+        await self._api.drain_events(EVENT_SECONDS)
 
     async def _retry(self) -> None:
         while self._broken:
@@ -237,20 +227,19 @@ class Controller:
             for resource in list(self._broken.values()):
                 self.observe(resource)
 
-    def _begin(self, resource: Resource) -> _Entry:
-        patcher = StatusPatcher(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))
-        key, desired, status = resource.key, self._desired(resource), resource.status
-        connector = Connector(key, desired, status, patcher, self._env, created=resource.created)
+    def _begin(self, entry: _Entry) -> Connector:
+        resource = entry.resource
+        key, desired = resource.key, self._desired(resource)
+        connector = Connector(key, desired, resource.status, entry.patcher, self._env, created=resource.created)
         closing = self._closing.get(key)
         if closing is None:
             connector.start()
         else:
             closing.add_done_callback(lambda _: connector.start())
-        return _Entry(resource, connector, patcher)
+        return connector
 
     def _end(self, key: ConnectorKey, entry: _Entry) -> None:
         del self._entries[key]
-        self._api.forget(entry.resource.uid)
         logger.info("connector gone", extra={"connector": key})
         if entry.connector is None:
             return
@@ -279,7 +268,7 @@ class Controller:
         return DesiredState(
             resource.generation,
             resource.spec,
-            SecretCredentials(self._api, resource.namespace, resource.secret),
+            SecretCredentials(self._api.read_secret, resource.namespace, resource.secret),
             resource.sync_request,
             resource.accept_shrink,
         )

@@ -1,6 +1,6 @@
 """Which events a change of the status is worth: a pure decision.
 
-Events tell of transitions. A sync that went as the one before is none, nor is a snapshot that waits its usual while
+Events report transitions. A sync that went as the one before is none, nor is a snapshot that waits its usual while
 for C1: a sync with its delivery is three writes of the status, and no more of anything.
 """
 

@@ -10,15 +10,14 @@ An object that breaks the handler is logged and costs no other object anything.
 
 import asyncio
 import logging
-import time
-from collections.abc import Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import kopf
 
 from buildkite_connector.kubernetes.client import KubernetesApi, Listed, Listing, listed
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import (
     BrokenConnector,
     ObservedConnector,
@@ -33,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 class EventHandler(Protocol):
-    """Receives what happens to resources, in the event loop of `Informer.run`. Neither method may take long."""
+    """Receives what happens to resources. Neither method may take long."""
 
     def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
         """An object as it is now; often one that is known already, and sometimes unchanged."""
@@ -51,120 +50,107 @@ class WatchSettings:
 
     namespaces: tuple[str, ...] = ()
     selector: str = ""
-    request_seconds: float = 30.0
-    connect_seconds: float = 10.0
-    stream_seconds: int = 600
     relist_seconds: float = 300.0
     poll_seconds: float = 5.0
 
 
-class Pulse:
-    """When the watch was last seen alive, in monotonic seconds; set by kopf's thread, read by the process's."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def beat(self) -> None:
-        self.last = time.monotonic()
-
-
-def watch_lost(why: str) -> Failure:
-    return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must start anew: {why}")
-
-
-class VersionsWentBack(Exception):  # noqa: N818
-    """The cluster was set back: the watch must begin anew."""
-
-
 class Informer:
-    """Made in the event loop that `run` and the handler run in. `ready` is set once all expected objects were seen."""
+    """`ready` is set once every object was seen that the first relist, after kopf's own list, has found."""
 
-    def __init__(self, handler: EventHandler, ready: asyncio.Event, pulse: Pulse | None = None) -> None:
-        self.pulse = pulse or Pulse()
+    def __init__(self, handler: EventHandler, ready: asyncio.Event) -> None:
         self._handler = handler
         self._ready = ready
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[kopf.RawEvent] = asyncio.Queue()
-        self._expected: set[str] = set()
+        self._expected: set[str] | None = None
         self._known: dict[str, Listed] = {}
-        self._not_seen: dict[str, Listed] = {}
+        self._not_seen: dict[str, tuple[Listed, float]] = {}
         self._newest = ""
         self._broken: set[str] = set()
-
-    def begin(self, listing: Listing) -> None:
-        """A watch begins, and these objects exist. What an earlier watch reported beside them is forgotten.
-
-        So is everything when the cluster was set back: each object is taken as a new one then.
-        """
-        self._handle_waiting()
-        if _went_back(listing, self._newest, self._known):
-            _logger.warning(
-                "the cluster was set back, as by a restore of etcd: every resource begins anew",
-                extra={"version": listing.version},
-            )
-            self.forget_all()
-        self._newest = listing.version
-        self._expected = {each.uid for each in listing.objects}
-        for uid in self._known.keys() - self._expected:
-            self._forget(self._known[uid])
-        self._not_seen = {}
-        self._check_ready()
+        self._gone: set[str] | None = None
+        self._relist_due = asyncio.Event()
+        self._news = asyncio.Event()
 
     def on_event(self, event: kopf.RawEvent) -> None:
-        """Called in kopf's thread."""
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-    async def run(self) -> None:
-        """Hand events to the handler until cancelled."""
-        while True:
-            self._handle(await self._events.get())
-
-    def forget_all(self) -> None:
-        """The definition is not there, and no object is without it."""
-        self._handle_waiting()
-        for known in list(self._known.values()):
-            self._forget(known)
-
-    async def relist_regularly(self, api: KubernetesApi, settings: WatchSettings) -> None:
-        """Relist until cancelled.
-
-        Raises Failure when the watch is stale, VersionsWentBack, and ApiError when there is no definition.
-        """
-        while True:
-            await asyncio.sleep(settings.relist_seconds)
-            newest_before, known_before = self._newest, dict(self._known)
-            try:
-                listing = await api.list_connectors(settings.namespaces, settings.selector)
-            except (ApiError, Failure) as error:
-                if isinstance(error, ApiError) and error.status == 404:
-                    raise
-                _logger.warning("the resources could not be listed again", extra={"error": str(error)})
-                continue
-            if _went_back(listing, newest_before, known_before):
-                raise VersionsWentBack
-            self._note(listing.version)
-            self._relist(listing, known_before.keys())
-
-    def _handle_waiting(self) -> None:
-        while not self._events.empty():
-            self._handle(self._events.get_nowait())
-
-    def _handle(self, event: kopf.RawEvent) -> None:
+        """Hand an event of the watch to the handler."""
         body: Mapping[str, Any] = event["object"]
-        try:
-            seen = listed(body)
-        except (LookupError, TypeError):
-            _logger.exception("an object without name and uid is passed over")
-            return
+        seen = listed(body)
         self._note(seen.resource_version)
-        self._expected.discard(seen.uid)
+        if self._expected is not None:
+            self._expected.discard(seen.uid)
         if event["type"] == "DELETED":
             self._known.setdefault(seen.uid, seen)
             self._forget(seen)
         else:
             self._known[seen.uid] = seen
             self._observe(seen, body)
+        self._wake()
         self._check_ready()
+
+    def forget_all(self) -> None:
+        """The CRD is gone and its objects with it: forget them."""
+        for known in list(self._known.values()):
+            self._forget(known)
+        self._not_seen = {}
+        self._wake()
+
+    def relist_soon(self) -> None:
+        """kopf has listed the objects again: some may have been deleted while its watch was interrupted."""
+        self._relist_due.set()
+
+    async def relist_regularly(
+        self, api: KubernetesApi, settings: WatchSettings, begin_anew: Callable[[], None]
+    ) -> None:
+        """Relist until cancelled. `begin_anew` makes kopf list all objects and report them again.
+
+        Raises Failure when the watch is stale.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(settings.relist_seconds):
+                    await self._relist_due.wait()
+            except TimeoutError:
+                pass
+            self._relist_due.clear()
+            newest_before, known_before = self._newest, dict(self._known)
+            try:
+                listing = await api.list_connectors(settings.namespaces, settings.selector)
+            except (ApiError, Failure) as error:
+                if not self._ready.is_set():
+                    await asyncio.sleep(settings.poll_seconds)
+                    self._relist_due.set()
+                elif isinstance(error, ApiError) and error.status == 404:
+                    begin_anew()  # whether the CRD is gone is then found by kopf's own list
+                else:
+                    _logger.warning("the resources could not be listed again", extra={"error": str(error)})
+                continue
+            if _went_back(listing, newest_before, known_before):
+                _logger.warning(
+                    "the cluster was set back, as by a restore of etcd: every resource begins anew",
+                    extra={"version": listing.version},
+                )
+                self.forget_all()
+                self._newest = listing.version
+                begin_anew()
+                continue
+            self._note(listing.version)
+            self._relist(listing, known_before.keys(), settings.relist_seconds)
+
+    async def catch_up(self, list_now: Callable[[], Awaitable[Listing]], seconds: float) -> bool:
+        """Whether all that is listed now was seen, in that version or a newer one, within `seconds`.
+
+        A new leader waits for this, as a standby's watch may be behind: begun from an older status, a connector would
+        sync again what the former leader synced. Raises what `list_now` raises.
+        """
+        self._gone = set()
+        try:
+            async with asyncio.timeout(seconds):
+                waiting: Iterable[Listed] = (await list_now()).objects
+                while waiting := [each for each in waiting if each.uid not in self._gone and not self._has_seen(each)]:
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._gone = None
+        return True
 
     def _observe(self, seen: Listed, body: Mapping[str, Any]) -> None:
         try:
@@ -182,20 +168,30 @@ class Informer:
         if not is_at_least(self._newest, version):
             self._newest = version
 
-    def _relist(self, listing: Listing, known_before: Set[str]) -> None:
+    def _relist(self, listing: Listing, known_before: Set[str], longest: float) -> None:
         """Forget what was known before the list was asked for and is not in it; raise Failure if the watch is stale.
 
-        It is stale when an object still was not reported in the version that the relist before this one had.
+        It is stale when the version of an object that a list had `longest` seconds ago is still not reported.
         """
         existing = {each.uid: each for each in listing.objects}
+        if self._expected is None:
+            self._expected = {uid for uid, each in existing.items() if uid not in self._known}
         self._expected &= existing.keys()
         for uid in known_before - existing.keys():
             if uid in self._known:
                 self._forget(self._known[uid])
-        for uid, earlier in self._not_seen.items():
-            if uid in existing and not self._has_seen(earlier):
-                raise watch_lost(f"{earlier.namespace}/{earlier.name} changed, and the watch did not report it")
-        self._not_seen = {uid: each for uid, each in existing.items() if not self._has_seen(each)}
+        now, before = asyncio.get_running_loop().time(), self._not_seen
+        self._not_seen = {}
+        for uid, each in existing.items():
+            earlier, since = before.get(uid, (each, now))
+            if self._has_seen(earlier):
+                earlier, since = each, now
+            if self._has_seen(earlier):
+                continue
+            if now - since >= longest:
+                raise watch_lost(f"{each.namespace}/{each.name} changed, and the watch did not report it")
+            self._not_seen[uid] = (earlier, since)
+        self._wake()
         self._check_ready()
 
     def _has_seen(self, found: Listed) -> bool:
@@ -205,14 +201,24 @@ class Informer:
     def _forget(self, gone: Listed) -> None:
         del self._known[gone.uid]
         self._broken.discard(gone.uid)
+        if self._gone is not None:
+            self._gone.add(gone.uid)
         try:
             self._handler.forget(gone.namespace, gone.name, gone.uid)
         except Exception:
             _logger.exception("a resource that is gone could not be let go", extra={"connector": _name(gone)})
 
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
     def _check_ready(self) -> None:
-        if not self._expected:
+        if self._expected is not None and not self._expected:
             self._ready.set()
+
+
+def watch_lost(why: str) -> Failure:
+    return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must start anew: {why}")
 
 
 def _went_back(listing: Listing, newest: str, known: Mapping[str, Listed]) -> bool:

@@ -112,9 +112,9 @@ def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnecto
     }
     try:
         model = SpecModel.model_validate(body.get("spec") or {})
-        spec = _to_spec(model, namespace, name)
+        spec = to_spec(model, _host_id(model, namespace, name))
     except ValidationError as error:
-        return BrokenConnector(**seen, failure=_to_failure(error))
+        return BrokenConnector(**seen, failure=_invalid(spec_error(error)))
     except Failure as failure:
         return BrokenConnector(**seen, failure=failure)
     return ObservedConnector(
@@ -126,12 +126,17 @@ def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnecto
     )
 
 
-def _to_spec(model: SpecModel, namespace: str, name: str) -> ConnectorSpec:
+def _host_id(model: SpecModel, namespace: str, name: str) -> str:
     if not SECRET_IS_NAMED.holds(model):
         raise _invalid(SECRET_IS_NAMED.sentence)
     host_id = model.delivery.host_id or f"{namespace}.{name}"
     if not NAME_FITS_HOST_ID.holds(host_id):
         raise _invalid(NAME_FITS_HOST_ID.sentence)
+    return host_id
+
+
+def to_spec(model: SpecModel, host_id: str) -> ConnectorSpec:
+    """The spec in this project's words."""
     return ConnectorSpec(
         host_id=host_id,
         organization=OrganizationSlug(model.organization) if model.organization else None,
@@ -160,12 +165,13 @@ def _to_ref(model: SecretRefModel) -> SecretRef:
     return SecretRef(model.name, _to_keys(model.keys))
 
 
-def _to_failure(error: ValidationError) -> Failure:
+def spec_error(error: ValidationError) -> str:
+    """The sentence of the first error. It begins with the field's path and does not repeat the value."""
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "value_error":
-        return _invalid(str(first["ctx"]["error"]))
+        return str(first["ctx"]["error"])
     field = ".".join(["spec", *(str(part) for part in first["loc"])])
-    return _invalid(f"{field}: {first['msg']}.")
+    return f"{field}: {first['msg']}."
 
 
 def _invalid(sentence: str) -> Failure:

@@ -1,39 +1,33 @@
 """The credentials from the Secret that a resource names, or a sentence on what to put into it.
 
-A Secret is only ever read by `get`: the operator needs no right to list or watch them. What it holds stays in
+A Secret is only ever read by `get`: the operator needs no permission to list or watch them. What it holds stays in
 memory.
 """
 
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import astuple, dataclass
-from typing import Protocol
 
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import Credential, Credentials, OrganizationChoice, mistake
 
-
-class SecretReader(Protocol):
-    """The one call that is needed of the API (see `api`)."""
-
-    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """The Secret's data: values in base64 by key. Raises ApiError and Failure (remedy: retry)."""
-        ...
+ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
+"""Reads the Secret of this namespace and name: values in base64 by key. Raises ApiError and Failure (remedy: retry)."""
 
 
-async def read_credentials(reader: SecretReader, namespace: str, ref: SecretRef) -> Credentials:
+async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretRef) -> Credentials:
     """What the Secret holds, without surrounding whitespace.
 
     Raises Failure: remedy CREDENTIALS for what is wrong with the Secret, RETRY when the API cannot be asked.
     """
     try:
-        data = await reader.read_secret(namespace, ref.name)
+        data = await read_secret(namespace, ref.name)
     except ApiError as refused:
         raise _refused(refused, namespace, ref) from None
     return _Values(f"Secret {ref.name} in namespace {namespace}", data).to_credentials(ref.keys)

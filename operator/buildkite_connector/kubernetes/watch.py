@@ -1,303 +1,290 @@
-"""Watches the resources with kopf, which runs in a thread of its own, and feeds the informer.
+"""What kopf watches through: an HTTP session on which nothing fails for good.
 
-kopf writes nothing: no finalizer, no annotation, no event. It has its own thread and event loop because it cancels
-every task of its loop when it stops, and would take over the process's signals in the main thread.
+kopf ends for every answer that it does not expect: a 404 while the CRD is away, a 410, a line that is no JSON. This
+session waits and asks again in its place, logs what lasts in one line, and answers a watch that cannot go on with 410
+Gone, after which kopf lists all objects and watches anew. At the start it keeps kopf's discovery waiting until the
+resource is there, so that the order in which the CRD and the operator are applied does not matter.
 """
 
 import asyncio
-import contextlib
-import itertools
+import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
 
-import kopf
+import aiohttp
 
-from buildkite_connector.kubernetes.client import KubernetesApi
-from buildkite_connector.kubernetes.client_config import ClientConfig, KopfClientConfig
-from buildkite_connector.kubernetes.definition import wait_until_served
-from buildkite_connector.kubernetes.informer import (
-    EventHandler,
-    Informer,
-    Pulse,
-    VersionsWentBack,
-    WatchSettings,
-    watch_lost,
-)
-from buildkite_connector.kubernetes.retry_after import ASKS_TO_WAIT
+from buildkite_connector.kubernetes.client import KubernetesApi, listed
+from buildkite_connector.kubernetes.connection import ApiError, bounded_retry_after, may_pass
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
-from buildkite_connector.model.failure import Failure
-from buildkite_connector.model.redactor import Redactor
 
-__all__ = ("EventHandler", "Pulse", "WatchSettings", "run_watch")
-
-_KOPF_STOP_SECONDS = 1.0
-_BEAT_SECONDS = 5.0
-_LONG_SECONDS = 60.0
-"""A watch that lasted so long, and then is broken off as the one before, is worth another line of the log."""
-_LONGEST_SENTENCE = 512
-_KOPF_LOGGERS = ("kopf._core.reactor.running", "kopf._core.reactor.orchestration", "kopf._cogs.clients.watching")
-_HANDLED = ("OS signals are ignored", "storage is (re)initializing", "TCP closed; will re-authenticate", ASKS_TO_WAIT)
+_NAME = f"{PLURAL}.{GROUP}"
+_GONE = b'{"type": "ERROR", "object": {"code": 410}}\n'
+LONGEST_SILENCE = 120.0
+"""Seconds after which the watch counts as stuck: it hears something, or asks again, every 70 seconds at least."""
+_BACKOFF = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between two tries while the API server is away; the last for ever."""
+_EMPTY_SECONDS = 1.0
+"""Pause after a watch that ended before it reported anything: kopf asks again at once."""
+_LONGEST_EVENT = 16 * 1024 * 1024
+"""Bytes of one event; an object in etcd has 1.5 MiB at most."""
+_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of another shape raises."""
 
 _logger = logging.getLogger(__name__)
 
 
-async def run_watch(
-    handler: EventHandler,
-    api: KubernetesApi,
-    login: ClientConfig,
-    settings: WatchSettings,
-    *,
-    ready: asyncio.Event,
-    stop: asyncio.Event,
-    pulse: Pulse | None = None,
-) -> None:
-    """Watch until `stop` is set. `ready` is set once `handler` has seen every object that existed at the start.
+@dataclass(slots=True)
+class _Trouble:
+    """What goes wrong with one path, how often in a row, and what was logged of it."""
 
-    While the definition is not in the cluster, or may not be listed, that is logged and waited for. A definition that
-    is deleted later takes every resource with it: `handler` forgets them, and the wait begins again. A watch that the
-    API server refuses or breaks off with an error begins anew, by a list, which is logged once.
-    `pulse` beats while kopf's event loop comes round, and while the definition is waited for.
-    Raises Failure when the watch is stale or kopf stops by itself: the process should end, and be started anew.
-    """
-    informer = Informer(handler, ready, pulse)
-    now, logged = asyncio.get_running_loop().time, ""
-    try:
-        async with asyncio.TaskGroup() as group:
-            handling = group.create_task(informer.run())
-            lost: Exception | None = None
-            while True:
-                async with _beating(informer.pulse):
-                    listing = await wait_until_served(api, settings, stop, informer.forget_all, again=lost is not None)
-                if listing is None:
-                    break
-                begun = now()
-                informer.begin(listing)
-                lost = await _watch_until_lost(informer, api, login, settings, stop)
-                if now() > begun + _LONG_SECONDS:
-                    logged = ""
-                if (sentence := _sentence(lost)) and sentence != logged:
-                    _logger.warning("the watch was broken off and begins anew", extra={"error": sentence})
-                    logged = sentence
-            handling.cancel()
-    except ExceptionGroup as errors:
-        cause = errors.exceptions[0]
-    else:
-        return
-    if isinstance(cause, Failure):
-        raise cause
-    if stop.is_set():
-        _logger.debug("kopf was stopped in the midst of something", exc_info=cause)
-        return
-    raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
+    count: int = 0
+    said: str = ""
+
+    def end(self) -> None:
+        """It works."""
+        self.count, self.said = 0, ""
 
 
-async def _watch_until_lost(
-    informer: Informer, api: KubernetesApi, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event
-) -> Exception | None:
-    """Watch until `stop` is set (None), or something ends the watch that may begin anew.
+@dataclass(slots=True)
+class Pulse:
+    """When the watch last asked or heard something, in monotonic seconds."""
 
-    Raises Failure when the watch is stale or kopf stopped by itself, and what ends kopf while it is stopped.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            relisting = group.create_task(informer.relist_regularly(api, settings))
-            looking = group.create_task(_look_at_schema(api, settings))
-            await _run_kopf(informer, login, settings, stop)
-            relisting.cancel()
-            looking.cancel()
-    except ExceptionGroup as errors:
-        cause = errors.exceptions[0]
-    else:
-        return None
-    if isinstance(cause, Failure) or stop.is_set():
-        raise cause
-    return cause
+    last: float = field(default_factory=time.monotonic)
+
+    def beat(self) -> None:
+        self.last = time.monotonic()
 
 
-async def _look_at_schema(api: KubernetesApi, settings: WatchSettings) -> None:
-    while True:
-        await api.look_at_schema()
-        await asyncio.sleep(settings.relist_seconds)
+class WatchSession:
+    """What kopf needs of an `aiohttp.ClientSession`, on the connection of `api`, whose credentials it shares."""
 
+    def __init__(self, api: KubernetesApi, informer: Informer, settings: WatchSettings, pulse: Pulse) -> None:
+        self._connection = api.connection
+        self._informer = informer
+        self._settings = settings
+        self.pulse = pulse
+        self.streams: set[_Stream] = set()
+        self._generation = 0
+        self._held_until = 0.0
+        self._troubles = defaultdict[tuple[str, str], _Trouble](_Trouble)
+        self._served = False
+        self.closed = False
 
-def _sentence(lost: Exception | None) -> str:
-    """What is worth a line of the log; nothing where another sentence follows, or went before.
+    @property
+    def headers(self) -> MutableMapping[str, str]:
+        """Those of every request; kopf adds its User-Agent."""
+        return self._connection.session.headers
 
-    While one namespace's watch ends by a 404, kopf closes the session under the others, and aiohttp asserts. Whether
-    the definition is gone is asked next, by a list.
-    """
-    if lost is None or _is_not_found(lost) or isinstance(lost, AssertionError | VersionsWentBack):
-        return ""
-    return Redactor().quote(f"{type(lost).__name__}: {lost}", _LONGEST_SENTENCE)
+    async def close(self) -> None:
+        """kopf has ended; the connection stays open for the last calls of the operator."""
+        self.closed = True
 
+    def begin_anew(self) -> None:
+        """Make kopf list all objects, and watch from there."""
+        self._generation += 1
+        for stream in list(self.streams):
+            stream.expire()
 
-def _is_not_found(error: BaseException | None) -> bool:
-    """Whether it is a 404 of the API server, which kopf's errors and ApiError both tell by `status`."""
-    return getattr(error, "status", None) == 404
-
-
-async def _run_kopf(informer: Informer, login: ClientConfig, settings: WatchSettings, stop: asyncio.Event) -> None:
-    """Returns after `stop`; raises what ended kopf otherwise."""
-    loop = asyncio.new_event_loop()
-    halt = asyncio.Event()
-
-    def on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """kopf leaves tasks behind when it is stopped, and a callback of its own that asserts when a watch ends."""
-        if not halt.is_set() and not isinstance(context.get("exception"), AssertionError):
-            loop.default_exception_handler(context)
-
-    def run() -> None:
-        loop.set_exception_handler(on_stray_error)
-        with _KopfLog().installed(), asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(_operate(informer, login, settings, halt))
-
-    def end() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop may have ended by itself just now
-            loop.call_soon_threadsafe(halt.set)
-
-    async def pass_on_stop() -> None:
-        await stop.wait()
-        end()
-
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kopf")
-    running = asyncio.get_running_loop().run_in_executor(thread, run)
-    stopping = asyncio.create_task(pass_on_stop())
-    try:
-        await asyncio.shield(running)
-    finally:
-        stopping.cancel()
-        if not running.done():
-            end()
-            await asyncio.wait({running})
-        thread.shutdown()
-    if not stop.is_set():
-        raise watch_lost("kopf has stopped by itself")
-
-
-async def _operate(informer: Informer, login: ClientConfig, settings: WatchSettings, halt: asyncio.Event) -> None:
-    """In kopf's loop, until `halt`; raises what ended kopf."""
-    kopf_login = KopfClientConfig(login)
-    halted = asyncio.create_task(halt.wait())
-    try:
-        async with _beating(informer.pulse):
-            existing = asyncio.all_tasks()
-            roots = await kopf.spawn_tasks(
-                registry=_registry(informer, kopf_login),
-                settings=_kopf_settings(settings),
-                clusterwide=not settings.namespaces,
-                namespaces=settings.namespaces,
-                standalone=True,
-                stop_flag=halt,
-            )
-            operator = asyncio.create_task(kopf.run_tasks(roots, ignored=existing))
-            ended, _ = await asyncio.wait((*roots, halted), return_when=asyncio.FIRST_COMPLETED)
-        stopped = halt.is_set()
-        await asyncio.wait(roots, timeout=_KOPF_STOP_SECONDS)
-        operator.cancel()  # it would wait 5 seconds for requests that its roots left behind
-        await asyncio.wait((operator,), timeout=_KOPF_STOP_SECONDS)  # a watcher may miss that it is cancelled, once
-        error = _error_of(operator) or next(filter(None, map(_error_of, ended)), None)
-        if error is not None and not stopped:
-            raise error
-        if error is not None:
-            _logger.debug("kopf was stopped in the midst of something", exc_info=error)
-    finally:
-        halt.set()
-        await _end_remaining_tasks()
-        await kopf_login.aclose()
-
-
-def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    return task.exception() if task.done() and not task.cancelled() else None
-
-
-@contextlib.asynccontextmanager
-async def _beating(pulse: Pulse) -> AsyncIterator[None]:
-    """`pulse` beats while the context lasts and its event loop comes round."""
-
-    async def beat() -> None:
+    async def request(self, method: str, url: str, **options: Any) -> Any:
+        """An answer that kopf can use, however long that takes."""
+        parts, generation = urlsplit(url), self._generation
+        watches = "watch=true" in parts.query
+        trouble = self._troubles[parts.path, "watch" if watches else "list"]
         while True:
-            pulse.beat()
-            await asyncio.sleep(_BEAT_SECONDS)
+            answer = await self._ask(trouble, method, url, unread=watches, **options)
+            if not isinstance(answer, ApiError):
+                trouble.end()
+                if watches:
+                    stream = _Stream(self, self._troubles[parts.path, "stream"], answer)
+                    if generation != self._generation:
+                        stream.expire()
+                    return stream
+                if parts.path.endswith(PLURAL):
+                    self._served = True
+                    self._informer.relist_soon()
+                return _Answer(answer)
+            if watches:
+                if answer.status != 404:  # else kopf's list finds out whether the CRD is gone
+                    await self.broken_off(trouble, str(answer))
+                return _Stream(self, trouble)
+            if answer.status == 410:  # between two pages of a list, which kopf then begins anew
+                raise aiohttp.ClientConnectionError(str(answer))
+            await self._refused(trouble, answer)
 
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-        await asyncio.wait({beating})
+    async def _ask(self, trouble: _Trouble, method: str, url: str, *, unread: bool, **options: Any) -> Any:
+        """The response of a watch, the body of anything else, or the ApiError; what may pass is waited for."""
+        while True:
+            await asyncio.sleep(self._held_until - time.monotonic())
+            self.pulse.beat()
+            seconds = None
+            try:
+                response = await self._connection.session.request(method, url, **options)
+                if unread and response.status < 400:
+                    return response
+                async with response:
+                    text = await response.text(errors="replace")
+                if response.status < 400:
+                    return _checked(urlsplit(url).path, json.loads(text))
+                refusal = self._connection.refusal(response.status, response.reason, text)
+                if not may_pass(response.status):
+                    return refusal
+                why, seconds = str(refusal), bounded_retry_after(response.headers)
+            except (aiohttp.ClientError, OSError) as error:
+                why = str(error) or type(error).__name__
+            except _ODD as error:
+                why = f"its answer is not what was expected ({type(error).__name__})"
+            what = f"{'watch' if unread else 'list'} resources now, it will be tried again"
+            self._log(trouble, f"The Kubernetes API did not let the operator {what}: {self._connection.quote(why)}")
+            self._held_until = max(self._held_until, time.monotonic() + (seconds or 0.0))
+            await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
+
+    async def broken_off(self, trouble: _Trouble, why: str) -> None:
+        """A watch cannot go on: kopf lists anew, at once the first time."""
+        self._log(trouble, f"The watch of {PLURAL} was broken off and begins anew: {self._connection.quote(why)}")
+        if trouble.count > 1:
+            await asyncio.sleep(self._settings.poll_seconds)
+
+    async def _refused(self, trouble: _Trouble, refusal: ApiError) -> None:
+        """A list is refused. A 404 of a moment closes no connector: an API server that starts gives some."""
+        self._log(trouble, _advice(refusal, again=self._served))
+        if refusal.status == 404 and trouble.count > 1:
+            self._informer.forget_all()
+        await asyncio.sleep(self._settings.poll_seconds)
+
+    def _log(self, trouble: _Trouble, sentence: str) -> None:
+        """Once while it lasts, and once it has worked not for what is over at the next try."""
+        trouble.count += 1
+        if trouble.count > self._served and all(each.said != sentence for each in self._troubles.values()):
+            _logger.error(sentence)
+            trouble.said = sentence
 
 
-async def _end_remaining_tasks() -> None:
-    """What kopf left running in its loop; a request after the end of its session would fail with a traceback."""
-    remaining = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in remaining:
-        task.cancel()
-    if remaining:
-        await asyncio.wait(remaining, timeout=_KOPF_STOP_SECONDS)
+class _Answer:
+    """The answer to a list or to discovery, of which kopf takes the JSON."""
+
+    status = 200
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def json(self) -> Any:
+        return self._body
 
 
-class _KopfLog:
-    """Drops what kopf logs of things that this module handles; a filter for one run of kopf.
+class _Stream:
+    """The answer to a watch: the lines that kopf can use. Without a response, that the watch cannot go on."""
 
-    kopf warns that it does not handle signals in this thread: the process does. It logs the error that ends its watches
-    once for each of its tasks, with traceback, and then what other watches meet when their session is closed: one
-    sentence of this module's, or of the wait for the definition, stands for them. Before a 404, the API server says 429
-    for a moment. A session that is closed under a request is kopf's own doing, and is opened again.
-    """
+    status = 200
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.exc_info is None and not any(text in record.getMessage() for text in _HANDLED)
+    def __init__(
+        self, session: WatchSession, trouble: _Trouble, response: aiohttp.ClientResponse | None = None
+    ) -> None:
+        self.content = self
+        self._session = session
+        self._trouble = trouble
+        self._response = response
+        self._expired = response is None
 
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        loggers = [logging.getLogger(each) for each in _KOPF_LOGGERS]
-        for logger in loggers:
-            logger.addFilter(self.filter)
+    async def __aenter__(self) -> Self:
+        self._session.streams.add(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._session.streams.discard(self)
+        self.close()
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+
+    def expire(self) -> None:
+        """Say that the watch cannot go on; what waits for an event is woken."""
+        self._expired = True
+        self.close()
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         try:
-            yield
-        finally:
-            for logger in loggers:
-                logger.removeFilter(self.filter)
+            async for line in self._lines(size):
+                yield line
+        except (aiohttp.ClientError, OSError):
+            if not self._expired:
+                raise  # kopf goes on from the version that it has
+        except _OddEventError as odd:
+            self._expired = True
+            await self._session.broken_off(self._trouble, str(odd))
+        if self._expired:
+            yield _GONE
+
+    async def _lines(self, size: int) -> AsyncIterator[bytes]:
+        """To the end of the stream. Raises _OddEventError for what kopf would not survive."""
+        rest, heard = b"", False
+        if self._response is None:
+            return
+        async for chunk in self._response.content.iter_chunked(size):
+            self._session.pulse.beat()
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in filter(bytes.strip, lines):
+                _check_event(line)
+                heard = True
+                self._trouble.end()
+                yield line + b"\n"
+            if len(rest) > _LONGEST_EVENT:
+                raise _OddEventError(f"an event has more than {_LONGEST_EVENT} bytes")
+        if rest.strip():
+            raise _OddEventError("it ended amid an event")
+        if not heard:
+            await asyncio.sleep(_EMPTY_SECONDS)
 
 
-def _registry(informer: Informer, login: KopfClientConfig) -> kopf.OperatorRegistry:
-    registry = kopf.OperatorRegistry()
-
-    kopf.on.login(registry=registry, backoff=5)(login.log_in)
-
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def on_event(event: kopf.RawEvent, **_: object) -> None:
-        informer.on_event(event)
-
-    return registry
+class _OddEventError(Exception):
+    """A sentence on what cannot be read in a watch."""
 
 
-def _kopf_settings(watch: WatchSettings) -> kopf.OperatorSettings:
-    """Every setting that matters, on purpose, whatever kopf's default is."""
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True  # no watch of namespaces and definitions, so no right to them either
-    settings.watching.initial_streaming = False  # needs Kubernetes 1.34
-    settings.watching.chunk_size = 500
-    if watch.selector:
-        settings.watching.label_selectors[GROUP, VERSION, PLURAL] = watch.selector
-    settings.watching.server_timeout = watch.stream_seconds
-    settings.watching.inactivity_timeout = 70  # the API server sends a bookmark every minute
-    settings.networking.request_timeout = watch.request_seconds
-    settings.networking.connect_timeout = watch.connect_seconds
-    settings.networking.error_backoffs = _Backoffs()
-    settings.networking.trust_env = False
-    settings.queueing.idle_timeout = 0.1
-    settings.queueing.exit_timeout = 1
-    settings.execution.max_workers = 1
-    settings.process.ultimate_exiting_timeout = None  # the process has its own deadline
-    return settings
+def _check_event(line: bytes) -> None:
+    """Raises _OddEventError for an event that kopf would not survive, and for an error."""
+    try:
+        event = json.loads(line)
+        kind, body = event["type"], event["object"]
+        if kind == "ERROR":
+            raise _OddEventError(f"{body.get('message') or 'no reason given'} ({body.get('code')})")
+        if kind != "BOOKMARK":
+            listed(body)
+    except _ODD as error:
+        raise _OddEventError(f"an event is not what was expected ({type(error).__name__})") from None
 
 
-class _Backoffs:
-    """Seconds between tries while the API server is away, without an end: sessions go on meanwhile."""
+def _checked(path: str, answer: Any) -> Any:
+    """The answer to a list or to discovery; an ApiError while discovery does not name the resource yet.
 
-    def __iter__(self) -> Iterator[float]:
-        return itertools.chain((1.0, 2.0, 4.0, 8.0), itertools.repeat(15.0))
+    Raises what reading JSON of another shape raises.
+    """
+    named = {"/apis": (GROUP, "groups"), f"/apis/{GROUP}/{VERSION}": (PLURAL, "resources")}.get(path)
+    if named is not None and named[0] not in {each["name"] for each in answer[named[1]]}:
+        return ApiError(404, "the API server does not name it in its discovery")
+    for each in answer.get("items") or ():
+        listed(each)
+    return answer
+
+
+def _advice(refused: ApiError, *, again: bool = False) -> str:
+    """What to do about a list that is refused. `again`: it was served before."""
+    if refused.status == 404:
+        what = f"{_NAME} was deleted, and every resource with it" if again else f"The cluster does not know {_NAME}"
+        return f"{what}: run `kubectl apply -f crds/`. The operator goes on as soon as the cluster knows it."
+    if refused.status == 403:
+        return (
+            f"The operator may not list {_NAME}: apply deploy/, or give its service account the verbs"
+            f" get, list and watch on them. The API server says: {refused}"
+        )
+    return f"{_NAME} cannot be listed: {refused}"

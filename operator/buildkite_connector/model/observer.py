@@ -1,13 +1,12 @@
-"""What the connectors of a process do, told once: logs, metrics and spans are made of it (`telemetry`).
+"""What the connectors of a process do, reported once: `telemetry.observer` makes logs, metrics and spans of it.
 
-A piece of work is opened with what is known of it, told more while it runs, and closed by leaving its context. No fact
-holds a credential, an e-mail address or a text that a server sent.
+A piece of work is opened with what is known of it, learns more while it runs, and is closed by leaving its context. No
+fact holds a credential, an e-mail address or a text that a server sent.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Protocol
 
 Fact = str | int | float | bool
 
@@ -40,31 +39,27 @@ class Result(StrEnum):
     HANDED_BACK = "handed_back"
 
 
-class Operation(Protocol):
-    """One piece of work under way."""
+class Operation:
+    """One piece of work under way, with what is known of it."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self, facts: dict[str, Fact]) -> None:
+        self.facts = facts
 
     def tell(self, **facts: Fact) -> None:
-        """Facts that are known now; a later one of the same name counts."""
-        ...
+        """Add facts; a later one of the same name counts."""
+        self.facts.update(facts)
 
 
-class Observer(Protocol):
-    """Hears of work. None of its methods raises or awaits."""
+class Observer:
+    """Hears of work, and keeps nothing; `telemetry.observer` and tests override `operation`."""
 
-    def operation(self, work: Work, **facts: Fact) -> AbstractContextManager[Operation]: ...
-
-
-class _Nothing:
-    def tell(self, **facts: Fact) -> None:
-        """Nobody listens."""
-
-
-class _Silent:
     @contextmanager
     def operation(self, work: Work, **facts: Fact) -> Iterator[Operation]:  # noqa: ARG002
-        yield _NOTHING
+        """Open for as long as the work lasts. Neither raises nor awaits."""
+        yield Operation(facts)
 
 
-_NOTHING = _Nothing()
-SILENT: Observer = _Silent()
+SILENT = Observer()
 """For processes and tests that do not listen."""

@@ -1,9 +1,10 @@
-"""The vendor's health server: `/health`, `/ready` and `/live` with JSON bodies.
+"""The vendor's health server: `/health`, `/ready` and `/live` with JSON bodies; and the client for exec probes.
 
 It answers before anything else is up, C1 among it, and from what is known: no probe costs a request to Buildkite.
 """
 
 import asyncio
+import http.client
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -85,3 +86,29 @@ def _answer(health: Health, check: Callable[[], str | None], well: str, ill: str
         return Answer(200 if wrong is None else 503, json.dumps(body).encode(), "application/json; charset=utf-8")
 
     return answer
+
+
+# The client
+
+_LONGEST = 64 * 1024
+
+
+def ask_health(host: str, port: int, endpoint: str, timeout: float) -> tuple[bool, str]:
+    """Whether the endpoint answered 200, and its body or why there is none. `timeout` in seconds."""
+    host = host.removeprefix("[").removesuffix("]")
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=timeout)
+    try:
+        connection.request("GET", f"/{endpoint}")
+        response = connection.getresponse()
+        body = response.read(_LONGEST).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        shown = f"[{host}]" if ":" in host else host
+        return False, f"http://{shown}:{port}/{endpoint} did not answer: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    return response.status == http.client.OK, body
+
+
+def _reachable(bound: str) -> str:
+    """An address that stands for all is asked on loopback."""
+    return "127.0.0.1" if bound in {"", "0.0.0.0", "::"} else bound  # noqa: S104  (no server binds here)

@@ -1,9 +1,11 @@
-"""The connector's status as a file: what the next process goes on from, as the operator does from the resource.
+"""Where the status goes without a cluster: its transitions into the log, all of it into a file for the next process.
 
 The file is a cache like the snapshots beside it: what cannot be read counts as not there.
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.process.files import open_own, write_own
+
+logger = logging.getLogger(__name__)
 
 _NAME = "status.json"
 _VERSION = 1
@@ -54,3 +58,28 @@ class StateFile:
             {"version": _VERSION, "identity": self.identity(), "status": self.encode(status)}, indent=1
         )
         write_own(self.path, content.encode())
+
+
+class StatusLog:
+    """The status's sink. `log` logs a transition where the operator would post an event."""
+
+    def __init__(
+        self, name: str, state: StateFile, log: Callable[[ConnectorStatus | None, ConnectorStatus], None]
+    ) -> None:
+        self._name = name
+        self._state = state
+        self._log = log
+        self._kept = True
+
+    async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
+        """Never fails: a state that cannot be kept is logged once, and the connector goes on."""
+        try:
+            await asyncio.to_thread(self._state.write, after)
+        except OSError as error:
+            if self._kept:
+                fields = {"connector": self._name, "error": f"{self._state.path}: {error.strerror or error}"}
+                logger.warning("the state cannot be kept for the next start", extra=fields)
+            self._kept = False
+        else:
+            self._kept = True
+        self._log(before, after)

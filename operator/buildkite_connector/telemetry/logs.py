@@ -1,6 +1,6 @@
 """Logs: events with fields, as JSON in production and as lines for people.
 
-Foreign libraries' DEBUG records can hold whole answers (the Kubernetes client's: Secrets): below INFO they are dropped.
+DEBUG records of foreign libraries can hold whole answers, Secrets in the Kubernetes client's: they are dropped.
 """
 
 import logging
@@ -27,9 +27,9 @@ class LogLevel(StrEnum):
 
 
 LEVELS = {**{each.value: each for each in LogLevel}, "warn": LogLevel.WARNING}
-"""By the names that settings take, in lower case: the vendor's connector says `warn`."""
+"""Levels by the names that settings take, in lower case; `warn` is the vendor's."""
 FORMATS = {**{each.value: each for each in LogFormat}, "console": LogFormat.TEXT}
-"""Likewise: the vendor's connector says `console`."""
+"""Formats by the names that settings take, in lower case; `console` is the vendor's."""
 
 
 class _UtcTime(logging.Formatter):

@@ -1,6 +1,7 @@
 """The operator's `/healthz`, `/readyz` and `/metrics`.
 
-They are answered before anything else is up, ask nobody, and cost no request to Buildkite, C1 or Kubernetes.
+They are answered before anything else is up, ask nobody, and cost no request to Buildkite, C1 or Kubernetes. Health is
+that the event loop comes round, and that each part was heard of lately.
 """
 
 import asyncio
@@ -13,21 +14,27 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
+from buildkite_connector.timing.clock import Clock
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "BUILDKITE_CONNECTOR_HTTP_ADDRESS"
 DEFAULT_ADDRESS = ":8080"
 
+LOOP_TICK = 1.0
+"""Seconds between two measurements of the event loop's delay."""
+LONGEST_SILENCE = 60.0
+"""Seconds after which a part that should be heard of every few seconds counts as stuck."""
+
 Check = Callable[[], str | None]
-"""Gives what is wrong, None for nothing."""
+"""Returns what is wrong; None when all is well."""
 
 
 @asynccontextmanager
 async def serve(
     address: str | None, alive: Mapping[str, Check], ready: Mapping[str, Check], scrape: Callable[[], bytes] | None
 ) -> AsyncIterator[int | None]:
-    """Serve for as long as the context lasts; gives the port, None when nothing is served.
+    """Serve for as long as the context lasts; yield the port, None when nothing is served.
 
     `address`: `host:port`, or `:port` for all addresses; empty: no server; None: DEFAULT_ADDRESS, or no server where
     that is taken, as two operators on one host have it. `alive` and `ready` are asked at each probe, in this event
@@ -61,7 +68,7 @@ async def serve(
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host (empty for all addresses) and port. Raises Failure naming the variable."""
+    """Return host (empty for all addresses) and port. Raises Failure naming the variable."""
     found = re.fullmatch(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,5})", address.strip())
     if found is None or int(found[3]) > 65535:
         raise _unusable(address, "expected host:port, [IPv6 address]:port, or :port for all addresses")
@@ -78,9 +85,9 @@ def _probe(checks: Mapping[str, Check]) -> Handler:
 
 
 class _Collection:
-    """Collects metrics in a thread, at most half of the time: a thousand connectors take a moment, and anybody may ask.
+    """Collects metrics in a thread, at most half of the time: a thousand connectors take a moment, and anyone may ask.
 
-    Whoever asks while one is collected gets that one.
+    Requests that come during a collection share it.
     """
 
     def __init__(self, scrape: Callable[[], bytes]) -> None:
@@ -105,6 +112,39 @@ class _Collection:
             return await asyncio.to_thread(self._scrape)
         finally:
             self._not_before = 2 * loop.time() - began
+
+
+class LoopMonitor:
+    """Measures how late the event loop comes round."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._longest = 0.0
+        self.last = clock.monotonic()
+        """When the event loop last came round, in monotonic seconds."""
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            due = self._clock.monotonic() + LOOP_TICK
+            await asyncio.sleep(LOOP_TICK)
+            self.last = self._clock.monotonic()
+            self._longest = max(self._longest, self.last - due)
+
+    def take_longest(self) -> float:
+        """The longest delay since the last call, in seconds."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+
+def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: float = LONGEST_SILENCE) -> Check:
+    """Return a check that fails when `last` (monotonic seconds) is longer ago than `longest` seconds."""
+
+    def check() -> str | None:
+        age = clock.monotonic() - last()
+        return f"{what} was last heard of {age:.0f} s ago" if age > longest else None
+
+    return check
 
 
 def _unusable(address: str, why: str) -> Failure:

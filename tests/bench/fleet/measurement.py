@@ -1,7 +1,13 @@
-"""What is measured of many connectors in one process."""
+"""What is measured of many connectors in one process, by Linux' counts and the API server's audit log."""
 
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from harness.audit import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +96,46 @@ class FleetMeasurement:
     busy: Busy
     violations: int
     others: float
+
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`cpu`: seconds of processor time since the process's start; `memory` and `peak`: resident bytes."""
+
+    cpu: float
+    memory: int
+    peak: int
+
+
+def use_of(pid: int) -> Use:
+    """Raises FileNotFoundError when there is no such process."""
+    about = Path("/proc") / str(pid)
+    # The second field is the program's name in brackets, which may hold anything.
+    fields = (about / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    sizes = dict(
+        line.split(":", 1) for line in (about / "status").read_text(encoding="utf-8").splitlines() if ":" in line
+    )
+    return Use(
+        cpu=(int(fields[11]) + int(fields[12])) / _TICKS,
+        memory=int(sizes["VmRSS"].split()[0]) * 1024,
+        peak=int(sizes["VmHWM"].split()[0]) * 1024,
+    )
+
+
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+def count(requests: Iterable[Request], begin: datetime, end: datetime) -> Counter[str]:
+    """By kind, in this time."""
+    return Counter(request.kind for request in requests if begin <= request.at < end)
+
+
+def busiest_second(requests: Iterable[Request], kind: str, begin: datetime, end: datetime) -> int:
+    """The most requests of a kind in one second of this time."""
+    seconds = Counter(
+        int((each.at - begin).total_seconds()) for each in requests if begin <= each.at < end and each.kind == kind
+    )
+    return max(seconds.values(), default=0)

@@ -11,11 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from bench.fleet.audit import WRITES, busiest_second, count
 from bench.fleet.cluster import FleetCluster
-from bench.fleet.measurement import Busy, FleetMeasurement, Idle, Restart, Start
+from bench.fleet.measurement import WRITES, Busy, FleetMeasurement, Idle, Restart, Start, busiest_second, count, use_of
 from bench.fleet.opened import SLUG, Tell, open_fleet, scrape
-from bench.fleet.process import use_of
 from bench.fleet.reactions import BUSY, TRIES, Changes
 from bench.machine import Bystanders
 from harness.audit import read_requests

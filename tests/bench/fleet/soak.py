@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.fleet.measurement import use_of
 from bench.fleet.opened import Tell, open_fleet, scrape
-from bench.fleet.process import use_of
 from bench.fleet.reactions import Changes
 from bench.promises import MB, ConditionValue
 from harness.control_plane import Assets

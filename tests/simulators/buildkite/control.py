@@ -9,8 +9,8 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,15 +35,13 @@ async def control(sim: BuildkiteSimulator, request: web.BaseRequest) -> web.Stre
             return _json(200, stats(sim))
         case "GET", "/_sim/requests":
             return _json(200, [asdict(each) for each in sim.requests])
-        case "GET", "/_sim/writes":
-            return _json(200, [asdict(each) for each in sim.writes])
         case "POST", "/_sim/control":
             try:
                 _obey(sim, json.loads(await request.read()))
             except (ValueError, TypeError, KeyError) as error:
                 return _json(400, {"message": f"{type(error).__name__}: {error}"})
             return _json(200, {})
-    return _json(404, {"message": "there are GET stats, requests and writes, and POST control"})
+    return _json(404, {"message": "there are GET stats and requests, and POST control"})
 
 
 def stats(sim: BuildkiteSimulator) -> dict[str, Any]:
@@ -73,34 +71,13 @@ def stats(sim: BuildkiteSimulator) -> dict[str, Any]:
 def _obey(sim: BuildkiteSimulator, message: Any) -> None:
     """Carries out one order. Raises ValueError, TypeError or KeyError for one that makes no sense."""
     orders: Mapping[str, Callable[..., None]] = {
-        "revoke": lambda token=None: sim.revoke(token and sim.token_named(token)),
-        "grant": lambda token=None, **changes: _grant(sim, token, **changes),
-        "consume": sim.consume,
-        "limits": lambda **changes: setattr(sim.quota, "limits", replace(sim.quota.limits, **changes)),
-        "other_use": lambda **changes: setattr(sim.quota, "other_use", replace(sim.quota.other_use, **changes)),
-        "latency": lambda seconds: setattr(sim, "latency", float(seconds)),
-        "edit": sim.api.edit,
-        "last_maintainer": lambda stays: setattr(sim.api, "last_maintainer_stays", bool(stays)),
         "fault": lambda effect, arguments=None, **rule: sim.fault(_effect(effect, arguments), **rule),
-        "script": lambda effects: sim.script([each and _effect(**each) for each in effects]),
         "clear_faults": sim.faults.clear,
         "reset_counts": sim.reset_counts,
     }
     if not isinstance(message, dict) or message.get("do") not in orders:
         raise ValueError(f"expected a JSON object whose `do` is one of {', '.join(orders)}")
     orders[message["do"]](**{name: value for name, value in message.items() if name != "do"})
-
-
-def _grant(
-    sim: BuildkiteSimulator,
-    description: str | None,
-    scopes: Sequence[str] | None = None,
-    user: Mapping[str, Any] | None = None,
-) -> None:
-    """Accepts a token of the configuration; `user`: fields of its owner that change, such as `admin`."""
-    token = sim.token if description is None else sim.token_named(description)
-    token = replace(token, user=replace(token.user, **(user or {})))
-    sim.grant(token if scopes is None else replace(token, scopes=tuple(scopes)))
 
 
 def _effect(effect: str, arguments: Mapping[str, Any] | None = None) -> Effect:
@@ -185,11 +162,6 @@ class BuildkiteProcess:
     async def requests(self) -> list[dict[str, Any]]:
         """The transcript, one object a request."""
         answer = await self._client.get(self._address("requests"))
-        return list(answer.raise_for_status().json())
-
-    async def writes(self) -> list[dict[str, Any]]:
-        """The journal of writes, one object a request."""
-        answer = await self._client.get(self._address("writes"))
         return list(answer.raise_for_status().json())
 
     async def control(self, do: str, **arguments: Any) -> None:

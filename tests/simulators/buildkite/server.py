@@ -123,10 +123,6 @@ class BuildkiteSimulator:
         """The first token of the configuration, revoked or not."""
         return self._tokens[0]
 
-    def token_named(self, description: str) -> Token:
-        """A token of the configuration by its description. Raises KeyError."""
-        return {token.description: token for token in self._tokens}[description]
-
     async def __aenter__(self) -> Self:
         await self.start()
         return self

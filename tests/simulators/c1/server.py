@@ -213,19 +213,6 @@ class C1Simulator:
     def listening(self) -> bool:
         return self.front.listening
 
-    def close_port_for(self, seconds: float) -> None:
-        """Close now, reopen by itself."""
-
-        async def away() -> None:
-            self.close_port()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._stop.wait()
-            if not self._stop.is_set():
-                await self.reopen_port()
-
-        self._tasks.create_task(away())
-
     async def wait_for(self, predicate: Callable[[], object], timeout: float = PATIENCE) -> None:  # noqa: ASYNC109
         """Returns once `predicate` holds; it is asked anew whenever something happened. Raises TimeoutError."""
         await self.journal.until(predicate, timeout)

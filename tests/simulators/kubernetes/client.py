@@ -94,7 +94,6 @@ WIDGETS: dict[str, Any] = {
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
 
 
 class Api:

@@ -1,4 +1,4 @@
-"""What one request to the Kubernetes double is: its target, its outcome, a fault asked for."""
+"""What one request to the Kubernetes simulator is: its target, its outcome, a fault asked for."""
 
 import math
 import re

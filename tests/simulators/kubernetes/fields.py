@@ -1,6 +1,6 @@
 """What a schema says about an object's fields: defaults, pruning, and who owns which field.
 
-The part of the Kubernetes double that knows structural schemas and server-side apply, without HTTP or state.
+The part of the Kubernetes simulator that knows structural schemas and server-side apply, without HTTP or state.
 Rules: https://kubernetes.io/docs/reference/using-api/server-side-apply/ and, for defaults and pruning,
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/.
 
@@ -18,7 +18,6 @@ Schema = Mapping[str, Any]
 
 METADATA_SCHEMA: Schema = {
     "properties": {
-        "finalizers": {"x-kubernetes-list-type": "set"},
         "ownerReferences": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["uid"]},
     }
 }

@@ -1,4 +1,4 @@
-"""How the Kubernetes double speaks HTTP about its objects: paths, verbs, content types, lists and watches."""
+"""How the Kubernetes simulator speaks HTTP about its objects: paths, verbs, content types, lists and watches."""
 
 import asyncio
 import json
@@ -20,9 +20,7 @@ from simulators.kubernetes.resources import ApiError, Resource
 from simulators.kubernetes.selectors import selector
 from simulators.kubernetes.store import Store
 
-VERBS = ("create", "delete", "get", "list", "patch", "update", "watch")
-
-
+VERBS = ("create", "delete", "get", "list", "patch", "watch")
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
@@ -151,7 +149,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                 return web.json_response(
                     self._store.delete(target.resource, target.namespace, target.name, preconditions)
                 )
-            case "PUT" | "PATCH", True:
+            case "PATCH", True:
                 return await self._update(request, target)
             case _:
                 message = "the server does not allow this method on the requested resource"
@@ -160,14 +158,10 @@ class ObjectsHandler(kmock.KubernetesScaffold):
     async def _update(self, request: web.BaseRequest, target: Target) -> web.Response:
         store, manager, body = self._store, _manager(request, target), await _body(request)
         where = (target.resource, (target.namespace, target.name))
-        match request.method, request.content_type:
-            case "PUT", _:
-                return web.json_response(store.replace(*where, body, manager))
-            case "PATCH", "application/merge-patch+json":
+        match request.content_type:
+            case "application/merge-patch+json":
                 return web.json_response(store.merge(*where, body, manager))
-            case "PATCH", "application/json-patch+json":
-                return web.json_response(store.json_patch(*where, body, manager))
-            case "PATCH", content_type if content_type == APPLY_PATCH:
+            case content_type if content_type == APPLY_PATCH:
                 if "fieldManager" not in request.query:
                     message = 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value'
                     raise ApiError(422, "Invalid", message)
@@ -175,7 +169,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                 force = request.query.get("force", "").lower() in {"true", "1"}
                 stored = store.apply(*where, body, manager, force=force)
                 return web.json_response(stored, status=200 if existed else 201)
-            case _, content_type:
+            case content_type:
                 message = f"the body of the request was in an unknown format - not supported here: {content_type}"
                 raise ApiError(415, "UnsupportedMediaType", message)
 

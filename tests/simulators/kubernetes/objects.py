@@ -1,4 +1,4 @@
-"""The objects of the Kubernetes double as they are read: by key, by resource, and as a history of changes."""
+"""The objects of the Kubernetes simulator as they are read: by key, by resource, and as a history of changes."""
 
 import asyncio
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class Objects:
             if resource.kind == kind:
                 return resource
         known = ", ".join(sorted(resource.kind for resource in self.resources))
-        raise LookupError(f"The Kubernetes double knows no kind {kind}; it knows {known}. Apply its CRD first.")
+        raise LookupError(f"The Kubernetes simulator knows no kind {kind}; it knows {known}. Apply its CRD first.")
 
     def read(self, resource: Resource, namespace: str, name: str) -> Manifest:
         """The object as it is now, not to be changed in place; ApiError 404 when there is none."""

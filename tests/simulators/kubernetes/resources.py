@@ -1,4 +1,4 @@
-"""What kinds of objects the Kubernetes double serves, and how it words a refusal."""
+"""What kinds of objects the Kubernetes simulator serves, and how it words a refusal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

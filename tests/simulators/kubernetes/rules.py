@@ -8,7 +8,7 @@ from simulators.kubernetes.fields import ROOT_FIELDS, Manifest, fields, pruned, 
 from simulators.kubernetes.resources import EVENTS, SECRETS, ApiError, Resource, refusal
 
 # What a client may set of an object's metadata after its creation.
-CLIENT_METADATA = frozenset({"labels", "annotations", "finalizers", "ownerReferences"})
+CLIENT_METADATA = frozenset({"labels", "annotations", "ownerReferences"})
 _EVENT_FIELDS = ("eventTime", "reportingController", "reportingInstance", "action", "reason")
 _MISMATCH = {"apiVersion": (400, "BadRequest"), "kind": (422, "Invalid")}
 

@@ -18,7 +18,7 @@ Selected = Callable[[Manifest], bool]
 
 
 def selector(query: Mapping[str, str]) -> Selected:
-    """What `fieldSelector` and `labelSelector` ask for; ApiError 400 for what the double does not understand."""
+    """What `fieldSelector` and `labelSelector` ask for; ApiError 400 for what the simulator does not understand."""
     wanted = dict(term.replace("==", "=").split("=", 1) for term in query.get("fieldSelector", "").split(",") if term)
     if unknown := set(wanted) - set(FIELD_SELECTORS):
         raise ApiError(400, "BadRequest", f"field label not supported: {', '.join(sorted(unknown))}")

@@ -4,7 +4,7 @@ kmock gives the server and the discovery; what it lacks is added here and in `si
 versions, generations, server-side apply, conflicts, watches that resume, faults on demand, and a record of
 all requests. `simulators.kubernetes` says what it does as a real API server does. What it does not do:
 authentication and RBAC, validation (types, patterns, CEL), `managedFields` in objects, lists in chunks, tables and
-OpenAPI (so kubectl does not work on it; `KubernetesDouble.table` prints instead).
+OpenAPI (so kubectl does not work on it), and what the product does not use: PUT, JSON Patch and finalizers.
 """
 
 import asyncio
@@ -22,16 +22,15 @@ import kmock
 import yaml
 from aiohttp.test_utils import RawTestServer
 
-from buildkite_connector.timing.clock import Clock, SystemClock
-from harness.kubectl_table import render_table
+from buildkite_connector.timing.clock import Clock
 from simulators.kubernetes.exchange import Exchange, Fault
 from simulators.kubernetes.fields import Manager, Manifest
 from simulators.kubernetes.http import ObjectsHandler
-from simulators.kubernetes.resources import DEFINITIONS, NAMESPACES
+from simulators.kubernetes.resources import NAMESPACES
 from simulators.kubernetes.store import Backup, Store
 
 HELPERS = "kubernetes-double"
-WRITING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+WRITING_METHODS = frozenset({"POST", "PATCH", "DELETE"})
 
 
 class KubernetesDouble:
@@ -39,9 +38,8 @@ class KubernetesDouble:
 
     def __init__(self, clock: Clock | None = None, tls: ssl.SSLContext | None = None) -> None:
         """`tls`: of the server; without it, plain http."""
-        self._clock = clock or SystemClock()
         self._tls = tls
-        self._store = Store(self._clock)
+        self._store = Store(clock)
         self._handler = ObjectsHandler(self._store)
         self._serving = AsyncExitStack()
 
@@ -101,7 +99,7 @@ class KubernetesDouble:
         return copy.deepcopy(self._store.objects(self._store.resource_of_kind(kind), namespace))
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object; one with finalizers is only marked, as in a cluster."""
+        """Delete an object, a namespace with all that is in it."""
         self._store.delete(self._store.resource_of_kind(kind), namespace, name, {})
 
     def versions(self, kind: str, namespace: str, name: str) -> list[Manifest]:
@@ -208,11 +206,6 @@ class KubernetesDouble:
         with self.failing(status):
             self.drop_watches()
             yield
-
-    def table(self, kind: str, namespace: str = "", *, wide: bool = False) -> str:
-        """What `kubectl get` (`-o wide`) would print for this kind, a custom one."""
-        crd = next(crd for crd in self._store.objects(DEFINITIONS) if crd["spec"]["names"]["kind"] == kind)
-        return render_table(crd, self.objects(kind, namespace), self._clock.now(), wide=wide)
 
 
 def _is_named(manifest: Manifest, namespace: str, name: str) -> bool:

@@ -1,7 +1,7 @@
-"""The objects of the Kubernetes double, and the rules that every write to them obeys.
+"""The objects of the Kubernetes simulator, and the rules that every write to them obeys.
 
-No HTTP here: `simulators.kubernetes` serves it, `simulators.kubernetes` knows schemas and server-side apply.
-What each rule is taken from stands in `simulators.kubernetes`, which a real API server passes as well.
+`http` serves them, `rules` and `fields` know schemas and server-side apply. A real API server passes the same tests
+(`contracts.kubernetes_api`). What the product does not use is missing: PUT, JSON Patch, generateName and finalizers.
 """
 
 import copy
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
-
-import jsonpatch
 
 from buildkite_connector.timing.clock import Clock
 from simulators.kubernetes.fields import (
@@ -28,7 +26,6 @@ from simulators.kubernetes.resources import (
     DEFINITIONS,
     EVENTS,
     NAMESPACES,
-    SECRETS,
     ApiError,
     Resource,
     conflict,
@@ -66,18 +63,17 @@ class Store(Objects):
     # Writing
 
     def create(self, resource: Resource, namespace: str, manifest: Manifest, manager: Manager) -> Manifest:
-        """Create an object; its namespace, where it has one, must exist and not be on its way out."""
+        """Create an object; its namespace, where it has one, must exist."""
         metadata = manifest.get("metadata") or {}
-        name = metadata.get("name") or f"{metadata.get('generateName', '')}{uuid4().hex[:5]}"
+        name = metadata["name"]
         key = object_key(resource, namespace, name)
         if key in self._objects:
             raise refusal(409, "AlreadyExists", resource, name, "already exists")
         check_identity(resource, namespace, name, manifest)
         if resource == EVENTS:
             check_event(name, manifest)
-        if resource.namespaced and "deletionTimestamp" in self.read(NAMESPACES, "", namespace)["metadata"]:
-            reason = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise refusal(403, "Forbidden", resource, name, f"is forbidden: {reason}")
+        if resource.namespaced:
+            self.read(NAMESPACES, "", namespace)
         identity = {"name": name} | ({"namespace": namespace} if resource.namespaced else {})
         created: Manifest = {"uid": str(uuid4()), "creationTimestamp": self._timestamp()}
         if resource.custom:
@@ -96,28 +92,10 @@ class Store(Objects):
             stored = self._define(key, stored)
         return stored
 
-    def replace(self, resource: Resource, key_name: tuple[str, str], manifest: Manifest, manager: Manager) -> Manifest:
-        """Replace an object, or its status: PUT. It must carry the resourceVersion that it was read with."""
-        current = self.read(resource, *key_name)
-        if resource != SECRETS and not (manifest.get("metadata") or {}).get("resourceVersion"):
-            problem = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
-            raise refusal(422, "Invalid", resource, key_name[1], f"is invalid: {problem}")
-        return self._update(resource, current, manifest, manager)
-
     def merge(self, resource: Resource, key_name: tuple[str, str], patch: Any, manager: Manager) -> Manifest:
         """Change an object, or its status, by an RFC 7396 merge patch."""
         current = self.read(resource, *key_name)
         return self._update(resource, current, merge_patched(current, patch), manager)
-
-    def json_patch(self, resource: Resource, key_name: tuple[str, str], patch: Any, manager: Manager) -> Manifest:
-        """Change an object, or its status, by an RFC 6902 patch; one that does not fit is refused with 422."""
-        current = self.read(resource, *key_name)
-        try:
-            wanted = jsonpatch.apply_patch(current, patch)
-        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-            message = f"the server rejected our request due to an error in our request: {error}"
-            raise ApiError(422, "Invalid", message) from error
-        return self._update(resource, current, wanted, manager)
 
     def apply(
         self, resource: Resource, key_name: tuple[str, str], manifest: Manifest, manager: Manager, *, force: bool
@@ -150,7 +128,7 @@ class Store(Objects):
         return self._update(resource, current, result, manager, applied=wanted)
 
     def delete(self, resource: Resource, namespace: str, name: str, preconditions: Mapping[str, str]) -> Manifest:
-        """Delete an object, or mark it as deleted while finalizers hold it. Gives its last state."""
+        """Delete an object, a namespace with all that is in it. Returns its last state."""
         current = self.read(resource, namespace, name)
         for precondition, value in preconditions.items():
             if current["metadata"][precondition] != value:
@@ -160,17 +138,7 @@ class Store(Objects):
             self._undefine(Resource.defined_by(current))
         if resource == NAMESPACES:
             self._empty(name)
-        key = object_key(resource, namespace, name)
-        held = current["metadata"].get("finalizers") or (resource == NAMESPACES and self._inhabited(name))
-        if not held:
-            return self._remove(resource, key, current)
-        if "deletionTimestamp" in current["metadata"]:
-            return current
-        metadata = {**current["metadata"], "deletionTimestamp": self._timestamp(), "deletionGracePeriodSeconds": 0}
-        if "generation" in metadata:
-            metadata["generation"] += 1
-        terminating = {"status": {"phase": "Terminating"}} if resource == NAMESPACES else {}
-        return self._store("MODIFIED", resource, key, {**current, "metadata": metadata, **terminating})
+        return self._store("DELETED", resource, object_key(resource, namespace, name), current)
 
     def forget_history(self) -> None:
         """What etcd's compaction does: a watch from an older version is told 410 Gone."""
@@ -221,8 +189,6 @@ class Store(Objects):
             new = self._store("MODIFIED", resource, key, new)
         if resource == DEFINITIONS:
             return self._define(key, new)
-        if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
-            return self._remove(resource, key, new)
         return new
 
     def _store(self, kind: str, resource: Resource, key: Key, manifest: Manifest) -> Manifest:
@@ -252,18 +218,6 @@ class Store(Objects):
         paths: set[Path] = set(fields(applied, resource.schema)) if applied else set()
         return self._owners[key].record(manager, old, new, applied=paths)
 
-    def _remove(self, resource: Resource, key: Key, manifest: Manifest) -> Manifest:
-        last = self._store("DELETED", resource, key, manifest)
-        namespace = key[2]
-        if namespace and not self._inhabited(namespace):
-            home = self.read(NAMESPACES, "", namespace)
-            if "deletionTimestamp" in home["metadata"]:
-                self._remove(NAMESPACES, object_key(NAMESPACES, "", namespace), home)
-        return last
-
-    def _inhabited(self, namespace: str) -> bool:
-        return any(key[2] == namespace for key in self._objects)
-
     def _empty(self, namespace: str) -> None:
         for resource in list(self.resources):
             if resource.namespaced:
@@ -285,7 +239,8 @@ class Store(Objects):
     def _undefine(self, resource: Resource) -> None:
         """Its objects go first, as a watch tells; then nothing of it is served. (A real server takes its time.)"""
         for manifest in self.objects(resource):
-            self._remove(
+            self._store(
+                "DELETED",
                 resource,
                 object_key(resource, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]),
                 manifest,

@@ -14,9 +14,8 @@ from bench.cases import CASES, QUICK, Case, Quota, Size
 from bench.command import main
 from bench.machine import Machine
 from bench.measurement import BENCH, Measurement, Run, launch, measure
-from bench.plot import svg
 from bench.promises import MB, ConditionValue, verdicts
-from bench.report import markdown
+from bench.report import markdown, svg
 from bench.stall import Stall, watch
 from harness.forked_command import fork_command
 

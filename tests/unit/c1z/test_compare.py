@@ -1,23 +1,17 @@
 """What two snapshots differ in, and that a file of the reference connector's says the same as ours."""
 
-import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from zstandard import ZstdCompressor
 
 from buildkite_connector.c1z import compare
-from buildkite_connector.c1z.archive import unpack
-from buildkite_connector.c1z.compare import side_by_side
 from buildkite_connector.model.directory import Account, AccountID, Directory, Membership, ResourceKind, Role, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import ACME_REFERENCE
+from unit.c1z.altered_files import altered
 
 Write = Callable[..., StagedSnapshot]
 
@@ -26,15 +20,6 @@ Write = Callable[..., StagedSnapshot]
 def acme(write: Write, tmp_path: Path) -> Path:
     """Our file of the golden organization."""
     return write(tmp_path / "acme.c1z").path
-
-
-def altered(path: Path, statement: str) -> Path:
-    plain = path.with_suffix(".db")
-    plain.write_bytes(b"".join(unpack(ACME_REFERENCE)))
-    with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
-        connection.executescript(statement)
-    path.write_bytes(b"C1ZF\0" + ZstdCompressor().compress(plain.read_bytes()))
-    return path
 
 
 def test_the_reference_connectors_file_and_ours_of_one_organization_do_not_differ(acme: Path) -> None:
@@ -135,22 +120,17 @@ def test_a_damaged_row_is_blamed_on_the_file_that_has_it(acme: Path, tmp_path: P
         assert caught.value.reason is Reason.SNAPSHOT_INVALID
 
 
-@pytest.mark.parametrize("column", ["entitlement_id", "principal_resource_id", "resource_id"])
+@pytest.mark.parametrize("column", ["entitlement_id", "principal_resource_id", "resource_id", "external_id"])
 @pytest.mark.parametrize("value", ["x'ff'", "x'41'", "7"])
-def test_ids_of_another_kind_are_a_difference_or_a_damage_and_never_an_error(
+def test_ids_of_another_kind_are_a_difference_and_never_an_error(
     acme: Path, tmp_path: Path, column: str, value: str
 ) -> None:
-    odd = altered(tmp_path / "odd.c1z", f"update v1_grants set {column} = {value} where id = 1")  # noqa: S608
-    try:
-        assert not compare(acme, odd, 10).is_empty
-    except Failure as failure:
-        assert "odd.c1z" in failure.message  # noqa: PT017  (it need not be raised)
-
-
-@given(st.dictionaries(st.text(), st.text()), st.dictionaries(st.text(), st.text()))
-def test_side_by_side_meets_each_key_once_with_both_values(before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    met = list(side_by_side(iter(sorted(before.items())), iter(sorted(after.items()))))
-    assert met == [(key, before.get(key), after.get(key)) for key in sorted({*before, *after})]
+    odd = altered(
+        tmp_path / "odd.c1z",
+        f"update v1_grants set external_id = 'x' where id = 1; update v1_grants set {column} = {value} where id = 1",  # noqa: S608
+    )
+    assert not compare(acme, odd, 10).is_empty
+    assert not compare(odd, acme, 10).is_empty
 
 
 def test_an_account_that_no_file_lists_is_shown_by_its_id(
@@ -163,3 +143,19 @@ def test_an_account_that_no_file_lists_is_shown_by_its_id(
     before, after = (write(tmp_path / name, each).path for name, each in (("a", whole), ("b", more)))
     (gained,) = compare(before, after, 10).memberships.gained
     assert (gained.account, gained.account_name) == ("stranger", "")
+
+
+@pytest.mark.parametrize("table", ["v1_resources", "v1_grants"])
+def test_an_id_that_comes_twice_is_refused_before_each_is_joined_with_each(
+    acme: Path, tmp_path: Path, table: str
+) -> None:
+    """100,000 times the same id in both files would be 10,000 million pairs."""
+    indexes = "idx_resources_parent_resource_id_v1", "idx_grants_external_sync_v1"
+    odd = altered(
+        tmp_path / "odd.c1z",
+        *(f"drop index {each}" for each in indexes),
+        f"update {table} set external_id = 'x'",  # noqa: S608
+    )
+    for before, after in ((odd, acme), (acme, odd)):
+        with pytest.raises(Failure, match=rf"odd\.c1z.*{table} has an id twice"):
+            compare(before, after, 10)

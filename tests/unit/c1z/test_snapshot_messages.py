@@ -8,7 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z.messages import account_serializer, grant_serializer, team_messages
+from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, team_messages
 from buildkite_connector.c1z.text_limits import display_name
 from buildkite_connector.model.directory import Account, AccountID, Role, Team, TeamID
 from buildkite_connector.proto.connector_pb2 import (
@@ -48,7 +48,7 @@ def test_a_grants_bytes_are_those_of_the_grant_built_whole(
     team_id: str, team_name: str, account_id: str, role: Role, used_before: bool
 ) -> None:
     parts = team_messages(team(team_name, team_id)).roles[role]
-    serialize = grant_serializer()
+    serialize = GrantSerializer().serialize
     if used_before:
         serialize(parts, AccountID("another account, whose id is longer than any that follows"))
     grant_id, data = serialize(parts, AccountID(account_id))
@@ -73,7 +73,7 @@ def test_a_grants_bytes_are_those_of_the_grant_built_whole(
 def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
     accounts: list[tuple[str, str, str, str | None, str | None]],
 ) -> None:
-    serialize = account_serializer()
+    serialize = AccountSerializer().serialize
     for identity, name, email, role, sso_mode in accounts:
         given_account = replace(account(email, identity, name), role=role, sso_mode=sso_mode)
         profile = None
@@ -107,7 +107,7 @@ def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
 
 
 def test_an_address_that_is_not_an_email_is_left_out_of_emails_and_stays_the_login() -> None:
-    serialize = account_serializer()
+    serialize = AccountSerializer().serialize
     assert [email.address for email in trait_of(serialize(account("ada@example.com"))).emails] == ["ada@example.com"]
     trait = trait_of(serialize(account("not an email")))
     assert not trait.emails

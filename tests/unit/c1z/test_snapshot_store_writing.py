@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.c1z import SnapshotStore
-from buildkite_connector.c1z.atomic_file import scratch_directory
+from buildkite_connector.c1z import SnapshotStore, WriteStopped
+from buildkite_connector.c1z.files import scratch_directory
 from buildkite_connector.model.directory import Account, Directory
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -118,6 +118,29 @@ async def test_a_cancelled_write_stops_clears_up_and_leaves_the_former_snapshot(
     assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
 
 
+async def test_a_cancelled_write_is_told_to_stop(
+    store: SnapshotStore, acme_directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def write(*_: object, stopped: Callable[[], bool], **__: object) -> StagedSnapshot:
+        loop.call_soon_threadsafe(begun.set)
+        for _attempt in range(1000):
+            if stopped():
+                told.set()
+                raise WriteStopped
+            time.sleep(0.01)
+        raise AssertionError("nobody told it")
+
+    monkeypatch.setattr("buildkite_connector.c1z.store.write_snapshot", write)
+    writing = asyncio.create_task(staged(store, acme_directory))
+    await begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert told.is_set()
+
+
 async def test_a_write_that_ends_as_it_is_cancelled_leaves_no_file(
     store: SnapshotStore, place: Path, acme_directory: Directory
 ) -> None:
@@ -137,7 +160,7 @@ def test_what_a_killed_writer_left_is_removed_at_start(place: Path) -> None:
     place.mkdir()
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from buildkite_connector.c1z.atomic_file import scratch_directory\n"
+        "from buildkite_connector.c1z.files import scratch_directory\n"
         "with scratch_directory(Path(sys.argv[1])) as scratch:\n"
         "    (scratch / 'database').write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

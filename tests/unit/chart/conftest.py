@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.helm_chart import Values, merged, nested
+from harness.helm_chart import CHART, Values, merged, nested
 from harness.yaml_text import parsed
 
 CASES: dict[str, dict[str, Any]] = parsed((Path(__file__).parent / "cases.yaml").read_text())
@@ -22,7 +22,7 @@ SWITCHED_ON: dict[str, Values] = {
 }
 """What a case under this key needs, to be rendered at all."""
 LESS = {
-    *("data.existingClaim", "shards", "watchNamespaces", "podDisruptionBudget.minAvailable"),
+    *("data.existingClaim", "watchNamespaces", "podDisruptionBudget.minAvailable"),
     *("leaderElection.enabled", "rbac.create", "crds.enabled", "serviceAccount.create", "namespaceOverride"),
     *(f"{probe}Probe.enabled" for probe in ("startup", "liveness", "readiness")),
     *(case for case in CASES if case.startswith("podMonitor.")),
@@ -44,8 +44,8 @@ def _everything() -> dict[str, Any]:
 SETS: dict[str, Values] = {
     "defaults": {},
     "everything": _everything(),
-    "shards": merged(_everything(), {"shards": 3, "replicaCount": 1, "strategy": {"type": "RollingUpdate"}}),
     "namespaces": merged(_everything(), {"watchNamespaces": ["team-a", "team-b"]}),
+    "high availability": parsed((CHART / "values-ha.yaml").read_text()),
     "own namespace, pods scraped": merged({"watchNamespaces": ["ops"]}, SWITCHED_ON["podMonitor"]),
     "bare": {
         "leaderElection": {"enabled": False},

@@ -92,9 +92,9 @@ def test_every_alert_has_a_runbook_that_its_url_leads_to() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
-def test_a_runbook_says_what_it_means_what_to_look_at_and_what_to_do(page: Path) -> None:
+def test_a_runbook_has_meaning_diagnosis_and_mitigation(page: Path) -> None:
     text = page.read_text()
     assert text.startswith(f"# {page.stem}\n")
-    assert re.findall(r"^## (.+)$", text, re.M) == ["What it means", "What to look at", "What to do"]
+    assert re.findall(r"^## (.+)$", text, re.M) == ["Meaning", "Diagnosis", "Mitigation"]
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         assert (page.parent / target).exists(), target

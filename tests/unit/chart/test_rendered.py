@@ -8,6 +8,7 @@ import pytest
 from harness.helm_chart import (
     CHART,
     FULL_NAME,
+    REGISTRY,
     Values,
     at,
     chart,
@@ -32,7 +33,7 @@ OPERATOR_RULES = [
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
 ]
-LEASES = ["get", "list", "create", "patch"]
+LEASES = ["get", "create", "patch"]
 TEAMS: Values = {"watchNamespaces": ["team-a", "team-b"]}
 
 
@@ -60,11 +61,10 @@ def test_no_object_is_rendered_twice(values: Values) -> None:
     assert len(keys) == len(set(keys))
 
 
-@pytest.mark.parametrize("more", [{}, {"shards": 3}], ids=["deployment", "statefulset"])
-def test_the_selector_is_frozen(more: Values) -> None:
+def test_the_selector_is_frozen() -> None:
     """Immutable in the cluster: a change of it, by a version or a value, would break every upgrade."""
     labels = {"team": "a", "app.kubernetes.io/name": "other", "app.kubernetes.io/instance": "other"}
-    documents = render(merged(more, {"commonLabels": labels, "podLabels": labels, "image": {"tag": "2"}}))
+    documents = render({"commonLabels": labels, "podLabels": labels, "image": {"tag": "2"}})
     spec = workload(documents)["spec"]
     assert spec["selector"] == {"matchLabels": SELECTOR}
     assert spec["template"]["metadata"]["labels"] == {**SELECTOR, "team": "a"}
@@ -73,14 +73,13 @@ def test_the_selector_is_frozen(more: Values) -> None:
 def test_every_selector_selects_the_pods() -> None:
     documents = render(
         {
-            "shards": 2,
             "metrics": {"service": {"enabled": True}},
             "podDisruptionBudget": {"enabled": True},
             "networkPolicy": {"enabled": True},
             "podMonitor": {"enabled": True, "renderMode": "alwaysRender"},
         }
     )
-    assert [each["spec"]["selector"] for each in of_kind(documents, "Service")] == [SELECTOR, SELECTOR]
+    assert [each["spec"]["selector"] for each in of_kind(documents, "Service")] == [SELECTOR]
     for kind, path in (
         ("PodDisruptionBudget", "spec/selector/matchLabels"),
         ("NetworkPolicy", "spec/podSelector/matchLabels"),
@@ -89,8 +88,8 @@ def test_every_selector_selects_the_pods() -> None:
         assert at(one(documents, kind), path) == SELECTOR
 
 
-def test_the_service_monitor_selects_the_metrics_service_and_not_the_shards_one() -> None:
-    documents = render({"shards": 2, "serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"}})
+def test_the_service_monitor_selects_the_metrics_service() -> None:
+    documents = render({"serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"}})
     wanted = at(one(documents, "ServiceMonitor"), "spec/selector/matchLabels")
     found = [
         each["metadata"]["name"]
@@ -144,9 +143,8 @@ def test_people_get_no_secrets_by_the_aggregated_roles() -> None:
 
 REFUSED = (
     ({"replicaCount": 2, "leaderElection": {"enabled": False}}, "replicaCount above 1 needs leaderElection.enabled"),
-    ({"replicaCount": 2, "shards": 2}, "leave replicaCount at 1"),
+    ({"shards": 2}, "shards is no longer supported: divide the connectors among releases by connectorSelector"),
     ({"replicaCount": 2, "data": {"existingClaim": "c"}}, "data.existingClaim serves one pod only"),
-    ({"shards": 2, "data": {"existingClaim": "c"}}, "data.existingClaim serves one pod only"),
     ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one of them"),
     ({"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}}, "minAvailable or maxUnavailable, not both"),
     ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster knows no PodMonitor"),
@@ -171,14 +169,6 @@ STRATEGIES: tuple[tuple[Values, str], ...] = (
 @pytest.mark.parametrize(("values", "expected"), STRATEGIES)
 def test_the_strategy_follows_from_who_may_act(values: Values, expected: str) -> None:
     assert one(render(values), "Deployment")["spec"]["strategy"] == {"type": expected}
-
-
-def test_shards_are_pods_of_a_stateful_set() -> None:
-    documents = render({"shards": 3})
-    assert of_kind(documents, "Deployment") == []
-    shards = one(documents, "StatefulSet")
-    assert shards["spec"]["serviceName"] == one(documents, "Service")["metadata"]["name"]
-    assert at(shards, "spec/template/spec/containers/0/env/name=BUILDKITE_CONNECTOR_SHARDS/value") == "3"
 
 
 @pytest.mark.parametrize(
@@ -213,8 +203,24 @@ def test_the_definition_fits_into_the_annotation_of_kubectl_apply() -> None:
     assert len((CHART / "templates" / "crd.yaml").read_bytes()) < 262_144
 
 
+def test_without_a_registry_nothing_is_rendered_and_the_sentence_says_what_to_set() -> None:
+    with pytest.raises(helm_python.HelmError, match=r"image\.registry is not set.*--set image\.registry="):
+        render({"image": {"registry": ""}})
+    assert render({"image": {"registry": "", "repository": "ghcr.io/acme/buildkite-connector"}})
+
+
+def test_the_values_for_high_availability_make_a_standby_that_is_spread_and_drained_alone() -> None:
+    documents = render(parsed((CHART / "values-ha.yaml").read_text()))
+    spec = workload(documents)["spec"]
+    assert spec["replicas"] == 2
+    spread = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert all(each["labelSelector"] == spec["selector"] for each in spread)
+    assert one(documents, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
 def notes(values: Values) -> str:
-    texts = chart().render(dict(values), name="bc", namespace="ops")
+    texts = chart().render(merged(REGISTRY, values), name="bc", namespace="ops")
     return texts["buildkite-connector/templates/NOTES.txt"]
 
 

@@ -16,7 +16,6 @@ BAD: tuple[tuple[str, Any, str], ...] = (
     ("image.repository", "", "image/repository'"),
     ("replicaCount", "2", "replicaCount': got string, want integer"),
     ("replicaCount", -1, "replicaCount'"),
-    ("shards", 0, "shards'"),
     ("watchNamespaces", "team-a", "watchNamespaces': got string, want array"),
     ("watchNamespaces", ["Team_A"], "watchNamespaces/0': 'Team_A' does not match pattern"),
     ("watchNamespaces", ["a", "a"], "watchNamespaces': items at 0 and 1 are equal"),
@@ -57,7 +56,7 @@ def test_every_key_has_a_title_and_its_default() -> None:
     assert schema is not None
     assert schema["properties"]["image"]["properties"]["tag"] == {
         "title": "image.tag",
-        "description": "Tag; the chart's appVersion when empty.",
+        "description": "Tag. Default: the chart's appVersion.",
         "type": "string",
         "default": "",
     }

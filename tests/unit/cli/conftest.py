@@ -1,12 +1,15 @@
 """For tests that call the command in their own process."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 import typer.main
 import typer.testing
+
+from fakes.check_world import World, world
 
 # Typer's test runner builds the command from the functions' signatures at each call, which takes 50 ms.
 typer.testing._get_command = cache(typer.main.get_command)  # type: ignore[attr-defined]  # there is no other seam
@@ -19,3 +22,10 @@ def root_logger() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+async def sound(tmp_path: Path) -> AsyncIterator[World]:
+    """Everything as `check` wants it."""
+    async with world(tmp_path) as made:
+        yield made

@@ -17,7 +17,7 @@ from buildkite_connector.c1z import compare, write_snapshot
 from buildkite_connector.c1z.archive import pack, unpack
 from buildkite_connector.cli.app import app
 from buildkite_connector.cli.diff_report import print_difference
-from buildkite_connector.cli.inspect import inspect
+from buildkite_connector.cli.inspect_report import inspect
 from buildkite_connector.model.directory import Account, Directory, Membership, Role
 from buildkite_connector.model.snapshot import SyncID
 from harness.organization import ACME_REFERENCE, acme, directory_of

@@ -13,10 +13,9 @@ from buildkite_connector.buildkite import Timeouts, open_buildkite
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.cli.wiring import BuildkiteSource
 from buildkite_connector.kubernetes.access import Access
-from buildkite_connector.kubernetes.api_session import CONNECT_SECONDS, ApiSession, ApiUnreachableError
 from buildkite_connector.kubernetes.client import connect as connect_kubernetes
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from buildkite_connector.kubernetes.connection import CONNECT_SECONDS, ApiSession, ApiUnreachableError
 from buildkite_connector.model.directory import FULL_SCOPE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
@@ -30,7 +29,8 @@ from fakes.c1_world import connect as connect_c1
 from harness.trust import DIRECT
 from simulators.c1.server import C1Simulator
 from simulators.silence import silent_port
-from unit.kubernetes.watching import EventHandler, until_logged
+from unit.kubernetes.recording_server import kopf_session
+from unit.kubernetes.watching import until_logged
 
 SOON = 0.1
 ACME = OrganizationChoice("acme")
@@ -51,7 +51,7 @@ async def slot() -> AsyncIterator[Slot]:
 
 
 def test_no_attempt_to_connect_lasts_longer_than_ten_seconds() -> None:
-    assert max(Timeouts().connect, WatchSettings().connect_seconds, CONNECT_SECONDS) <= 10.0
+    assert max(Timeouts().connect, CONNECT_SECONDS) <= 10.0
     assert C1Settings().connect_timeout < HELLO_SECONDS <= 10.0
 
 
@@ -74,7 +74,7 @@ class TestNames:
                 await BuildkiteSource(buildkite, CREDENTIALS, 80, slot).preflight(ACME, FULL_SCOPE.kinds)
 
     async def test_a_request_to_the_api_server_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("buildkite_connector.kubernetes.api_session.CONNECT_SECONDS", SOON)
+        monkeypatch.setattr("buildkite_connector.kubernetes.connection.CONNECT_SECONDS", SOON)
         access = Access("https://api.test")
         session = ApiSession(StaticLogin(access), access)
         try:
@@ -143,8 +143,8 @@ async def test_c1_is_named(silent: int) -> None:
 async def test_the_operators_start_logs_that_it_waits_for_the_api_server(
     silent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("buildkite_connector.kubernetes.api_session.CONNECT_SECONDS", SOON)
-    path, stop = tmp_path / "config", asyncio.Event()
+    monkeypatch.setattr("buildkite_connector.kubernetes.connection.CONNECT_SECONDS", SOON)
+    path = tmp_path / "config"
     path.write_text(
         f"""
         current-context: x
@@ -154,7 +154,8 @@ async def test_the_operators_start_logs_that_it_waits_for_the_api_server(
         """
     )
     login = KubeconfigLogin(str(path))
-    async with connect_kubernetes(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
-        group.create_task(run_watch(EventHandler(), api, login, WatchSettings(), ready=asyncio.Event(), stop=stop))
+    access = await login.load()
+    async with connect_kubernetes(login, SystemClock(), "pod-1") as api:
+        waiting = asyncio.create_task(kopf_session(api).request("get", f"{access.server}/apis"))
         await until_logged(f"there was no connection to 127.0.0.1:{silent} within {SOON} s. {ADVICE}", caplog)
-        stop.set()
+        waiting.cancel()

@@ -148,7 +148,7 @@ async def test_no_import_takes_the_handler_away_or_is_of_what_the_image_leaves_o
     assert prune(site).returncode == 0
     lines = []
     async with started("operator", kubeconfig=nowhere, imports=True, site=site) as process:
-        for marker in ("typer", "buildkite_connector.cli.app", "grpc", "kopf", "buildkite_connector.cli.operator"):
+        for marker in ("typer", "buildkite_connector.cli.app", "grpc", "kopf", "buildkite_connector.cli.run_operator"):
             lines += await read_until(f" {marker}\n", process)
             assert handles_sigterm(process), marker
         code, rest = await terminate(process)

@@ -53,7 +53,8 @@ async def started(*arguments: str, temporary: Path, **environment: str) -> Async
     try:
         yield process
     finally:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
         await process.wait()
 
 

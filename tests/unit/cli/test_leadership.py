@@ -8,36 +8,29 @@ import pytest
 from typer.testing import CliRunner
 
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.leadership import Leadership, LeadershipSettings, read_leadership
-from buildkite_connector.kubernetes.shards import Shard
+from buildkite_connector.cli.leadership import Leadership, read_leadership
+from buildkite_connector.kubernetes.election import ElectionSettings
 from buildkite_connector.timing.clock import SystemClock
 
 POD = {"POD_NAME": "bkc-1", "POD_NAMESPACE": "ops"}
 
 
-def read(environment: Mapping[str, str] = POD, **changes: Any) -> LeadershipSettings | None:
+def read(environment: Mapping[str, str] = POD, **changes: Any) -> ElectionSettings | None:
     settings: dict[str, Any] = {
         "enabled": True,
         "lease": "bkc",
         "namespace": "",
         "times": (15.0, 10.0, 2.0),
-        "shards": 1,
         "namespace_file": Path("/does/not/exist"),
     }
     return read_leadership(environment, **{**settings, **changes})
 
 
-def test_without_election_and_shards_a_process_acts_at_once() -> None:
+def test_without_election_a_process_acts_at_once() -> None:
     assert read(enabled=False) is None
     leadership = Leadership(None, SystemClock())
-    assert (leadership.elected, leadership.is_leader, leadership.healthy(0.0)) == (False, True, None)
+    assert (leadership.elected, leadership.is_leader) == (False, True)
     leadership.may_act()
-
-
-def test_shards_mean_an_election_for_each() -> None:
-    found = read(enabled=False, shards=2)
-    assert found is not None
-    assert found.shard == Shard(1, 2)
 
 
 def test_the_identity_is_the_pod_and_never_the_same_twice() -> None:
@@ -50,7 +43,7 @@ def test_the_identity_is_the_pod_and_never_the_same_twice() -> None:
 
 def test_an_elected_process_does_not_act_before_it_holds_the_lease() -> None:
     leadership = Leadership(read(), SystemClock())
-    assert (leadership.elected, leadership.is_leader, leadership.healthy(0.0)) == (True, False, None)
+    assert (leadership.elected, leadership.is_leader) == (True, False)
     with pytest.raises(Exception, match="not the leader"):
         leadership.may_act()
 
@@ -70,10 +63,13 @@ def test_an_unknown_namespace_is_refused_with_what_to_set() -> None:
 @pytest.mark.parametrize(
     ("environment", "part"),
     [
-        ({"BUILDKITE_CONNECTOR_LEASE_DURATION": "10s"}, "must be shorter than the lease duration"),
-        ({"BUILDKITE_CONNECTOR_RETRY_PERIOD": "9s"}, "must be shorter than the renew deadline"),
+        (
+            {"BUILDKITE_CONNECTOR_LEASE_DURATION": "10s", "POD_NAMESPACE": "ops"},
+            "must be shorter than the lease duration",
+        ),
+        ({"BUILDKITE_CONNECTOR_RETRY_PERIOD": "9s", "POD_NAMESPACE": "ops"}, "must be shorter than the renew deadline"),
         ({"BUILDKITE_CONNECTOR_RENEW_DEADLINE": "soon"}, "is not a duration"),
-        ({"BUILDKITE_CONNECTOR_SHARDS": "2", "POD_NAME": "bkc-abc", "POD_NAMESPACE": "ops"}, "StatefulSet"),
+        ({"BUILDKITE_CONNECTOR_SHARDS": "2", "BUILDKITE_CONNECTOR_LEADER_ELECTION": "false"}, "CONNECTOR_SELECTOR or"),
         ({"BUILDKITE_CONNECTOR_LEASE_NAME": "Not A Name"}, "lease name"),
         ({}, "BUILDKITE_CONNECTOR_LEASE_NAMESPACE"),
     ],

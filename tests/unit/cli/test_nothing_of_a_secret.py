@@ -12,8 +12,8 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -26,11 +26,11 @@ from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.checklist import CheckSettings, print_finding, run_checks, to_document
+from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
 from buildkite_connector.cli.wiring import Connections
 from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
-from buildkite_connector.kubernetes.client import Written
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
@@ -38,11 +38,10 @@ from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.observer import Fact, Observer, Operation, Work
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
-from buildkite_connector.telemetry.metrics import ProcessGauges
 from buildkite_connector.telemetry.observer import Telemetry
 from buildkite_connector.telemetry.setup import open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
 from buildkite_connector.timing.clock import SystemClock, system_jitter
 from buildkite_connector.timing.slots import Slots
 from harness.trust import NOBODY, reaching
@@ -72,7 +71,9 @@ class Cluster:
         assert namespace == "ns"
         return self.cases[name].data()
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         case = self.cases[resource.name]
         case.shown.append(json.dumps(status_to_json(status)))
         ready = status.condition(ConditionType.READY)
@@ -80,13 +81,13 @@ class Cluster:
             case.settled.set()
         return Written.WRITTEN
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
         self.cases[resource.name].shown.append(f"{draft.reason} {draft.message}")
 
-    def forget(self, uid: str) -> None: ...
+    async def drain_events(self, seconds: float) -> None: ...
 
 
-class Ears:
+class Ears(Observer):
     """The product's own observer, and spans and facts of everything that it hears."""
 
     def __init__(self, observer: Observer) -> None:
@@ -109,21 +110,14 @@ class Ears:
             self._observer.operation(work, **facts) as one,
             self._telemetry.operation(work, **facts) as other,
         ):
-            yield _Both(one, other)
+            try:
+                yield one
+            finally:
+                other.tell(**one.facts)
 
     def shown(self) -> list[str]:
         self._provider.shutdown()
         return [*self.heard, *(span.to_json() for span in self.exporter.get_finished_spans())]
-
-
-@dataclass(frozen=True)
-class _Both:
-    one: Operation
-    other: Operation
-
-    def tell(self, **facts: Fact) -> None:
-        self.one.tell(**facts)
-        self.other.tell(**facts)
 
 
 @pytest.fixture
@@ -175,7 +169,7 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=ears,
             )
-            controller = Controller(cluster, environment, group)
+            controller = Controller(cast(KubernetesApi, cluster), environment, group)
             controllers.append(controller)
             rereading = group.create_task(reread_secrets(controller.connectors, clock))
             for case in met.cases:

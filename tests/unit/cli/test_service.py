@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.cli.configuration import read_configuration
-from buildkite_connector.cli.service import run_service, telemetry_variables
+from buildkite_connector.cli.service import run_service
 from buildkite_connector.cli.service_settings import ServiceSettings, service_settings
+from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.model.tasks import Code
-from buildkite_connector.service.directory import open_directory
+from buildkite_connector.service.data_directory import open_directory
 from harness.service_rig import ServiceRig, service_rig
 from harness.trust import reaching
 from simulators.buildkite.faults import stall
@@ -30,8 +30,8 @@ async def rig() -> AsyncIterator[ServiceRig]:
 
 def settings_of(rig: ServiceRig, **changes: str) -> ServiceSettings:
     environment = rig.environment(**changes)
-    configuration = read_configuration({}, environment, Path("/nonexistent"))
-    return service_settings(lambda: configuration, configuration, environment)
+    found = read_settings({}, environment, Path("/nonexistent"))
+    return service_settings(lambda: found, found, environment)
 
 
 @contextlib.asynccontextmanager
@@ -84,15 +84,6 @@ async def test_a_fresh_snapshot_of_another_token_answers_no_task(rig: ServiceRig
     assert first.summary()["sync_id"] != second.summary()["sync_id"]
 
 
-async def test_a_full_sync_that_is_skipped_delivers_an_empty_snapshot_of_credentials_that_work(
-    rig: ServiceRig,
-) -> None:
-    async with serving(rig, BATON_SKIP_FULL_SYNC="true"):
-        assert (await answer(rig)).success
-    assert sum(rig.c1.ingested[0].summary()["resources"].values()) == 0
-    assert [request.path for request in rig.buildkite.requests] == ["/v2/access-token", "/v2/organizations/acme-inc"]
-
-
 async def test_only_the_chosen_types_are_synced(rig: ServiceRig) -> None:
     async with serving(rig, BATON_SYNC_RESOURCE_TYPES="user"):
         assert (await answer(rig)).success
@@ -107,18 +98,20 @@ async def test_as_many_tasks_are_worked_on_as_the_flag_allows(rig: ServiceRig) -
     assert {(await rig.c1.finished(task)).code for task in tasks} == {Code.ABORTED}
 
 
+async def test_a_transition_is_one_line_of_the_log_with_its_reason(
+    rig: ServiceRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with serving(rig):
+        assert (await answer(rig)).success
+    told = [vars(record) for record in caplog.records if record.message == "condition changed"]
+    assert (told[0]["connector"], told[0]["levelname"], told[0]["reason"]) == ("baton-buildkite", "INFO", "Ready")
+    assert told[0]["detail"]
+
+
 async def test_a_refused_first_hello_is_given_back(rig: ServiceRig) -> None:
     rig.c1.authority.refuse(rig.client.client_id)
     settings = settings_of(rig)
     failure = await asyncio.wait_for(run_service(settings, reaching(rig.c1.ca_file), rig.temporary, NO_METRICS), 10)
     assert failure is not None
     assert "refused the client ID and secret" in failure.message
-
-
-def test_nothing_is_counted_where_nobody_reads_it(rig: ServiceRig) -> None:
-    settings = settings_of(rig)
-    assert telemetry_variables(settings, {})["OTEL_METRICS_EXPORTER"] == "none"
-    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
-    assert telemetry_variables(settings, chosen) == chosen
-    served = settings_of(rig, BUILDKITE_CONNECTOR_HTTP_ADDRESS=":8080")
-    assert telemetry_variables(served, {}) == {}

@@ -1,5 +1,6 @@
 """What service mode works with: defaults, limits and sentences; two numbers that a restart goes by."""
 
+import base64
 import dataclasses
 import socket
 from collections.abc import Callable
@@ -9,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.cli.configuration import Configuration, SettingError, read_configuration
 from buildkite_connector.cli.service_settings import (
     ServiceSettings,
-    generation,
-    is_serving,
+    collector_variables,
     log_settings,
     service_settings,
+    telemetry_variables,
 )
+from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
 from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Interval, Provisioning
@@ -35,12 +36,12 @@ def client_secret() -> str:
     return Authority(Policy(), SystemClock()).register("acme.conductor.one").client_secret
 
 
-def configuration(**environment: str) -> Configuration:
-    return read_configuration({}, {**REQUIRED, **environment}, Path("/nonexistent"))
+def found_in(**environment: str) -> Settings:
+    return read_settings({}, {**REQUIRED, **environment}, Path("/nonexistent"))
 
 
-def settings(read: Callable[[], Configuration] | None = None, /, **environment: str) -> ServiceSettings:
-    found = configuration(**environment)
+def settings(read: Callable[[], Settings] | None = None, /, **environment: str) -> ServiceSettings:
+    found = found_in(**environment)
     return service_settings(read or (lambda: found), found, {**REQUIRED, **environment})
 
 
@@ -49,7 +50,7 @@ def test_the_vendors_secret_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> 
     found = settings()
     assert found.spec.host_id == "pod-1"
     assert (found.spec.organization, found.spec.schedule) == (None, Interval(3600.0))
-    assert (found.most_tasks, found.health, found.http_address, found.empty) == (3, None, "", False)
+    assert (found.most_tasks, found.health, found.http_address) == (3, None, "")
 
 
 def test_a_host_without_a_name_has_a_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,6 @@ def test_what_is_set_acts() -> None:
         BATON_HTTP_TIMEOUT_SECONDS="40",
         BATON_HEALTH_CHECK="true",
         BATON_HEALTH_CHECK_BIND_ADDRESS="10.0.0.7",
-        BATON_SKIP_FULL_SYNC="1",
         BATON_C1Z_TEMP_DIR="/volume",
         BUILDKITE_CONNECTOR_SYNC_INTERVAL="30m",
         BUILDKITE_CONNECTOR_MAX_SNAPSHOT_AGE="0s",
@@ -78,7 +78,7 @@ def test_what_is_set_acts() -> None:
     spec = found.spec
     assert (spec.host_id, spec.organization, spec.kinds) == ("h", "acme-inc", frozenset({ResourceKind.USER}))
     assert (spec.schedule, spec.max_snapshot_age, spec.max_drop_percent) == (Interval(1800.0), 0.0, 10)
-    assert (found.most_tasks, found.empty, found.accept_shrink) == (9, True, "3MjX")
+    assert (found.most_tasks, found.accept_shrink) == (9, "3MjX")
     assert (found.buildkite.timeouts.total, found.buildkite.timeouts.read) == (40.0, 40.0)
     assert found.health == HealthAddress("10.0.0.7", 8081)
     assert found.directories[0] == Path("/volume")
@@ -100,15 +100,19 @@ def test_the_client_ids_host_is_allowed_unless_others_are_listed(client_secret: 
         ({"BATON_CLIENT_SECRET": ""}, "--client-secret: client ID and client secret belong together"),
         ({"BATON_API_TOKEN": ""}, "BATON_API_TOKEN"),
         ({"BATON_API_TOKEN": "two words"}, "BATON_API_TOKEN.* no credential has"),
-        ({"BATON_ORGANIZATION": "Acme Inc"}, "--organization: it is not the slug"),
+        ({"BATON_ORGANIZATION": "Acme Inc"}, "--organization: must be the slug from the organization's address"),
         (
             {"BATON_ORGANIZATION": "bkua_0123456789ab", "BATON_API_TOKEN": "bkua_0123456789ab"},
             "^--organization: it repeats a credential: write the slug of the organization$",
         ),
         ({"BATON_API_TOKEN": "t" * 8193}, "BATON_API_TOKEN.*: it has more than 8192 characters"),
         ({"BATON_HOST_ID": "h" * 257}, "BATON_HOST_ID: it has 257 characters"),
-        ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "1m"}, "--sync-interval: expected 5m to 168h"),
-        ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "soon"}, "--sync-interval"),
+        ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "1m"}, "^--sync-interval: must be at least 5m and at most 168h.$"),
+        ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "soon"}, "--sync-interval: is not a duration"),
+        ({"BUILDKITE_CONNECTOR_SYNC_TIMEOUT": "25h"}, "--sync-timeout: must be at least 1m and at most 24h."),
+        ({"BUILDKITE_CONNECTOR_MAX_SNAPSHOT_AGE": "x"}, "--max-snapshot-age: is not a duration"),
+        ({"BUILDKITE_CONNECTOR_PROTECTED_TEAMS": "a,B C"}, "--protected-teams: must hold slugs of teams"),
+        ({"BUILDKITE_CONNECTOR_PROTECTED_TEAMS": "a" * 256}, "--protected-teams: String should have at most 255"),
         ({"BUILDKITE_API_URL": "http://example.com"}, "--buildkite-api-url"),
     ],
 )
@@ -123,19 +127,19 @@ def test_a_secret_is_in_no_repr() -> None:
 
 
 def test_without_client_id_and_secret_nothing_is_served() -> None:
-    assert not is_serving(configuration(BATON_CLIENT_ID="", BATON_CLIENT_SECRET=""))
+    assert not is_serving(found_in(BATON_CLIENT_ID="", BATON_CLIENT_SECRET=""))
 
 
 def test_credentials_are_read_again() -> None:
     now = {"token": "first"}
-    found = settings(lambda: configuration(BATON_API_TOKEN=now["token"]))
+    found = settings(lambda: found_in(BATON_API_TOKEN=now["token"]))
     assert found.started_with.api_token == "t"
     now["token"] = "second"
     assert found.credentials().api_token == "second"
 
 
 def test_a_file_that_cannot_be_read_now_stops_nothing_that_works() -> None:
-    def broken() -> Configuration:
+    def broken() -> Settings:
         raise SettingError(".baton.yaml", "line 1 is not YAML")
 
     with pytest.raises(Failure) as raised:
@@ -145,20 +149,19 @@ def test_a_file_that_cannot_be_read_now_stops_nothing_that_works() -> None:
 
 def test_credentials_that_are_gone_stop_syncs() -> None:
     with pytest.raises(Failure) as raised:
-        settings(lambda: configuration(BATON_CLIENT_ID="", BATON_CLIENT_SECRET="")).credentials()
+        settings(lambda: found_in(BATON_CLIENT_ID="", BATON_CLIENT_SECRET="")).credentials()
     assert raised.value.remedy is Remedy.CREDENTIALS
 
 
 def test_the_generation_is_the_same_for_the_same_settings_and_another_for_others() -> None:
-    same = generation(settings(BATON_HOST_ID="h"))
-    assert generation(settings(BATON_HOST_ID="h", BATON_TASK_CONCURRENCY="5")) == same
+    same = settings(BATON_HOST_ID="h").generation()
+    assert settings(BATON_HOST_ID="h", BATON_TASK_CONCURRENCY="5").generation() == same
     others = [
         settings(BATON_HOST_ID="h", BATON_SYNC_RESOURCE_TYPES="user"),
         settings(BATON_HOST_ID="h", BATON_API_TOKEN="of-another-organization"),
-        settings(BATON_HOST_ID="h", BATON_SKIP_FULL_SYNC="true"),
         settings(BATON_HOST_ID="h", BATON_ORGANIZATION="other"),
     ]
-    assert same not in map(generation, others)
+    assert same not in [each.generation() for each in others]
 
 
 def test_the_identity_is_another_for_another_client_organization_host_and_api() -> None:
@@ -176,18 +179,18 @@ def test_the_identity_is_another_for_another_client_organization_host_and_api() 
 
 
 def test_logs_are_json_but_on_a_terminal() -> None:
-    assert log_settings(configuration(), terminal=False).form is LogFormat.JSON
-    assert log_settings(configuration(), terminal=True).form is LogFormat.TEXT
-    chosen = log_settings(configuration(BATON_LOG_FORMAT="json", BATON_LOG_LEVEL="warn"), terminal=True)
+    assert log_settings(found_in(), terminal=False).form is LogFormat.JSON
+    assert log_settings(found_in(), terminal=True).form is LogFormat.TEXT
+    chosen = log_settings(found_in(BATON_LOG_FORMAT="json", BATON_LOG_LEVEL="warn"), terminal=True)
     assert (chosen.form, chosen.level) == (LogFormat.JSON, LogLevel.WARNING)
 
 
 def test_debug_ends_at_a_time() -> None:
-    found = log_settings(configuration(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT="2026-11-30T18:00:00Z"), terminal=False)
+    found = log_settings(found_in(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT="2026-11-30T18:00:00Z"), terminal=False)
     assert found.debug_until == datetime(2026, 11, 30, 18, tzinfo=UTC)
     for wrong in ("tomorrow", "2026-11-30T18:00:00"):
         with pytest.raises(SettingError, match="log-level-debug-expires-at"):
-            log_settings(configuration(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT=wrong), terminal=False)
+            log_settings(found_in(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT=wrong), terminal=False)
 
 
 def test_a_token_that_writes_is_told_from_the_one_that_reads() -> None:
@@ -208,10 +211,69 @@ def test_provisioning_is_off_until_it_is_set_and_has_its_bounds() -> None:
         BUILDKITE_CONNECTOR_PROTECTED_TEAMS="release,on-call",
     )
     assert found.spec.provisioning == Provisioning(True, (Role.MEMBER,), ("release", "on-call"))
-    with pytest.raises(SettingError, match=r"--protected-teams.*slugs"):
-        settings(BUILDKITE_CONNECTOR_PROTECTED_TEAMS="Release Managers")
 
 
 def test_a_change_of_provisioning_is_another_generation() -> None:
     found = settings(), settings(BATON_PROVISIONING="true"), settings(BUILDKITE_CONNECTOR_PROTECTED_TEAMS="release")
-    assert len({generation(each) for each in found}) == 3
+    assert len({each.generation() for each in found}) == 3
+
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+ONLY_GRPC = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}
+
+
+INSECURE = {"OTEL_EXPORTER_OTLP_TRACES_INSECURE": "true"}
+
+
+def variables(directory: Path, environment: dict[str, str] | None = None, **flags: object) -> dict[str, str]:
+    given = {name.replace("_", "-"): value for name, value in flags.items()}
+    return collector_variables(read_settings(given, {}, directory), environment or {}, directory)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "expected"),
+    [
+        ({}, {}, {}),
+        ({"otel_collector_endpoint": "c:1"}, {}, {ENDPOINT: "https://c:1", **ONLY_GRPC}),
+        (
+            {"otel_collector_endpoint": "c:1", "otel_collector_endpoint_tls_insecure": True},
+            {},
+            {ENDPOINT: "http://c:1", **INSECURE, **ONLY_GRPC},
+        ),
+        ({"otel_collector_endpoint": "http://c:1"}, {}, {ENDPOINT: "http://c:1", **ONLY_GRPC}),
+        ({"otel_collector_endpoint": "c:1"}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://other:4318"}, {}),
+        (
+            {"otel_collector_endpoint": "c:1", "otel_tracing_disabled": True},
+            {},
+            {"OTEL_TRACES_EXPORTER": "none"},
+        ),
+        (
+            {"otel_collector_endpoint": "c:1", "otel_collector_endpoint_tls_cert_path": "/etc/ca.pem"},
+            {},
+            {ENDPOINT: "https://c:1", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "/etc/ca.pem", **ONLY_GRPC},
+        ),
+    ],
+)
+def test_the_vendors_flags_of_the_collector_become_opentelemetrys_variables(
+    tmp_path: Path, flags: dict[str, object], environment: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert variables(tmp_path, environment, **flags) == expected
+
+
+@pytest.mark.parametrize("text", [PEM, base64.b64encode(PEM.encode()).decode()], ids=["PEM", "base64"])
+def test_a_certificate_in_a_variable_becomes_a_file(tmp_path: Path, text: str) -> None:
+    found = variables(tmp_path, otel_collector_endpoint="c:1", otel_collector_endpoint_tls_cert=text)
+    assert Path(found["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"]).read_text().strip() == PEM.strip()
+
+
+def test_a_certificate_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="otel-collector-endpoint-tls-cert: expected"):
+        variables(tmp_path, otel_collector_endpoint="c:1", otel_collector_endpoint_tls_cert="neither")
+
+
+def test_nothing_is_counted_where_nobody_reads_it() -> None:
+    assert telemetry_variables(settings(), {})["OTEL_METRICS_EXPORTER"] == "none"
+    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    assert telemetry_variables(settings(), chosen) == chosen
+    assert telemetry_variables(settings(BUILDKITE_CONNECTOR_HTTP_ADDRESS=":8080"), {}) == {}

@@ -20,12 +20,9 @@ def run_by(monkeypatch: pytest.MonkeyPatch, *, measured: bool) -> None:
         monkeypatch.setenv("COVERAGE_RUN", "true")
 
 
-@pytest.mark.parametrize("measured", [False, True], ids=["make test", "make coverage"])
 @pytest.mark.parametrize("module", ["simulators.buildkite", "simulators.c1"])
-async def test_a_simulator_says_where_it_is_and_ends_on_sigterm(
-    module: str, measured: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_by(monkeypatch, measured=measured)
+async def test_a_simulator_says_where_it_is_and_ends_on_sigterm(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_by(monkeypatch, measured=False)
     process = await fork_command((sys.executable, "-m", module), simulator_environment(), errors=None)
     assert process.stdout is not None
     try:
@@ -38,7 +35,7 @@ async def test_a_simulator_says_where_it_is_and_ends_on_sigterm(
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert isinstance(process, ForkedCommand) is not measured
+    assert isinstance(process, ForkedCommand)
 
 
 @pytest.mark.parametrize("measured", [False, True], ids=["make test", "make coverage"])
@@ -50,3 +47,4 @@ async def test_the_commands_outputs_and_code_are_its_own(measured: bool, monkeyp
     out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
     assert (await process.wait(), out) == (2, b"")
     assert b"BATON_API_TOKEN" in err
+    assert isinstance(process, ForkedCommand) is not measured

@@ -16,7 +16,10 @@ import trustme
 import yaml
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
-from buildkite_connector.kubernetes.client_config import ClientConfig, KopfClientConfig
+from buildkite_connector.kubernetes.client_config import ClientConfig
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
+from buildkite_connector.kubernetes.resource import ObservedResource
+from buildkite_connector.kubernetes.watch import Pulse, WatchSession
 from buildkite_connector.timing.clock import SystemClock
 
 TOKEN = "token-of-the-file"
@@ -162,14 +165,22 @@ async def ask(login: ClientConfig, server: RecordingServer) -> list[Seen]:
     began = len(server.seen)
     async with connect(login, SystemClock(), "pod-1", request_seconds=10.0) as api:
         await read(api)
-    kopf_login = KopfClientConfig(login)
-    try:
-        context = await kopf_login.log_in()
-        response = await context.aiohttp_session.request("get", f"{context.server}{SECRET_PATH}")
-        response.release()
-    finally:
-        await kopf_login.aclose()
+        session = kopf_session(api)
+        await session.request("get", f"{api.connection.session.access.server}{SECRET_PATH}")
     return server.seen[began:]
+
+
+def kopf_session(api: KubernetesApi) -> WatchSession:
+    """The session that kopf gets, of an operator with no resources."""
+    return WatchSession(api, Informer(NoResources(), asyncio.Event()), WatchSettings(), Pulse())
+
+
+class NoResources:
+    def observe(self, resource: ObservedResource) -> None:
+        raise AssertionError(resource)
+
+    def forget(self, namespace: str, name: str, uid: str) -> None:
+        raise AssertionError(uid)
 
 
 async def read(api: KubernetesApi) -> None:

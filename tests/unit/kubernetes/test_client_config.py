@@ -1,21 +1,29 @@
-"""Which login counts, and what the sessions of the typed client and of kopf do with it."""
+"""Which login counts, and what the session of the typed client and of kopf does with it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import kopf
 import pytest
 
 from buildkite_connector.kubernetes.access import REREAD_SECONDS, Access, InClusterLogin, Tls, bearer
-from buildkite_connector.kubernetes.api_session import ApiSession
 from buildkite_connector.kubernetes.client import connect
-from buildkite_connector.kubernetes.client_config import KopfClientConfig, KubeconfigLogin, choose_client_config
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin, choose_client_config
+from buildkite_connector.kubernetes.connection import ApiError, ApiSession
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.network import Network, parse_trust, read_proxies
 from buildkite_connector.timing.clock import SystemClock
-from unit.kubernetes.recording_server import SECRET_PATH, TOKEN, Kubeconfig, RecordingServer, Seen, ask, read
+from unit.kubernetes.recording_server import (
+    SECRET_PATH,
+    TOKEN,
+    Kubeconfig,
+    RecordingServer,
+    Seen,
+    ask,
+    kopf_session,
+    read,
+)
 
 NETWORK = Network(proxies=read_proxies({"HTTPS_PROXY": "http://proxy:3128"}))
 
@@ -241,41 +249,18 @@ class TestSession:
         assert session.closed
 
 
-class TestKopf:
-    @pytest.fixture
-    async def login(self, kubeconfig: Kubeconfig) -> AsyncIterator[KopfClientConfig]:
-        login = KopfClientConfig(KubeconfigLogin(str(kubeconfig.write())), same_login_seconds=0.0)
-        yield login
-        await login.aclose()
-
-    async def test_gets_a_token_that_changed_in_the_file(self, login: KopfClientConfig, kubeconfig: Kubeconfig) -> None:
-        server = kubeconfig.server
-        context = await login.log_in()
-        kubeconfig.write(user={"token": "second"})
-        server.accepts = accepting("second")
-        response = await context.aiohttp_session.request("get", f"{context.server}{SECRET_PATH}")
-        assert response.status == 200
-        assert [each.one("authorization") for each in server.seen] == [f"Bearer {TOKEN}", "Bearer second"]
-
-    async def test_may_try_the_same_again_as_the_connection_may_have_been_at_fault(
-        self, login: KopfClientConfig, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        first = await login.log_in()
-        assert caplog.records == []
-        second = await login.log_in()
-        assert first != second  # else kopf takes the second for the one that it has found invalid
-        assert first.aiohttp_session.closed
-        assert "trying them again" in caplog.text
-        assert TOKEN not in caplog.text
-
-    async def test_is_told_in_a_sentence_why_it_cannot_log_in_now(
-        self, login: KopfClientConfig, kubeconfig: Kubeconfig
-    ) -> None:
-        kubeconfig.path.write_text("[]")
-        with pytest.raises(kopf.TemporaryError, match="holds no mapping"):
-            await login.log_in()
-
-    async def test_its_session_is_closed_at_the_end(self, login: KopfClientConfig) -> None:
-        context = await login.log_in()
-        await login.aclose()
-        assert context.aiohttp_session.closed
+async def test_kopf_gets_the_credentials_of_the_moment_and_the_one_session(
+    kubeconfig: Kubeconfig, server: RecordingServer
+) -> None:
+    """However often the API server refuses them: each login kept a session once."""
+    async with connect(KubeconfigLogin(str(kubeconfig.write())), SystemClock(), "pod-1") as api:
+        session = kopf_session(api)
+        for token in ("second", "third"):
+            kubeconfig.write(user={"token": token})
+            server.accepts = accepting(token)
+            await session.request("get", f"{server.url}{SECRET_PATH}")
+        sessions = [each for each in gc.get_objects() if isinstance(each, ApiSession) and not each.closed]
+    assert [each.one("authorization") for each in server.seen] == [
+        f"Bearer {token}" for token in (TOKEN, "second", "second", "third")
+    ]
+    assert sessions == [api.connection.session]

@@ -1,23 +1,28 @@
-"""Which resources have a connector, from which status it starts, and what becomes of it; in virtual time."""
+"""Which resources have a connector, from which status it starts, and what an error costs; in virtual time."""
 
 import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from buildkite_connector.connector.connector import reread_secrets
-from buildkite_connector.kubernetes.client import Written
-from buildkite_connector.kubernetes.controller import Controller
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
+from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
 from buildkite_connector.kubernetes.events import EventDraft
-from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
+from buildkite_connector.kubernetes.resource import ObservedConnector, ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
+from buildkite_connector.model.directory import FULL_SCOPE, Counts
 from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
 from fakes.connector_world import World
 from fakes.virtual_time import START, virtual_time
@@ -32,24 +37,27 @@ class Cluster:
         self.writes: list[tuple[str, ConnectorStatus]] = []
         self.events: list[tuple[str, Reason]] = []
         self.gone: set[str] = set()
+        self.drains = 0
         self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
         return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
-    async def apply_status(self, resource: ObservedResource, status: ConnectorStatus) -> Written:
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Written:
         if resource.uid in self.gone:
             return Written.GONE
         self.statuses[resource.name] = status
         self.writes.append((resource.uid, status))
         return Written.WRITTEN
 
-    async def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
+    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
         self.events.append((resource.name, draft.reason))
 
-    def forget(self, uid: str) -> None:
-        """Nothing is remembered here."""
+    async def drain_events(self, seconds: float) -> None:
+        self.drains += 1
 
     def reason(self, name: str, kind: ConditionType = ConditionType.READY) -> Reason | None:
         found = self.statuses[name].condition(kind)
@@ -85,7 +93,7 @@ class Process:
 async def process(cluster: Cluster | None = None, *, acting: bool = True) -> AsyncIterator[Process]:
     world, cluster = World(), cluster or Cluster()
     async with asyncio.TaskGroup() as group:
-        controller = Controller(cluster, world.environment(), group, acting=acting)
+        controller = Controller(cast(KubernetesApi, cluster), world.environment(), group, acting=acting)
         rereading = group.create_task(reread_secrets(controller.connectors, world.clock))
         try:
             yield Process(cluster, world, controller)
@@ -144,6 +152,7 @@ async def test_who_stops_acting_ends_its_sessions_and_keeps_its_files() -> None:
         operator.observe("acme")
         await asyncio.sleep(60)
         await operator.controller.stop_acting()
+        assert operator.cluster.drains == 1  # while it may still post events
         polls, writes = operator.world.c1.polls, len(operator.cluster.writes)
         assert operator.world.c1.closed == 1
         assert len(operator.world.store.files) == 1
@@ -191,6 +200,29 @@ async def test_a_resource_made_anew_under_the_same_name_is_another_connector() -
         operator.controller.forget("default", "acme", "first")
         await asyncio.sleep(60)
         assert operator.world.c1.closed == 1
+
+
+@virtual_time
+async def test_one_made_anew_under_the_same_name_begins_once_the_former_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with process() as operator:
+        store = operator.world.store
+        discard = store.discard
+
+        async def slow(key: ConnectorKey) -> None:
+            await asyncio.sleep(30)
+            await discard(key)
+
+        monkeypatch.setattr(store, "discard", slow)
+        operator.observe("acme", uid="first")
+        await asyncio.sleep(60)
+        del operator.cluster.statuses["acme"]
+        operator.observe("acme", uid="second")
+        await asyncio.sleep(20)
+        assert len(operator.world.buildkite.collections) == 1
+        await asyncio.sleep(60)
+        assert (len(operator.world.buildkite.collections), len(store.files)) == (2, 1)
 
 
 @virtual_time
@@ -281,3 +313,150 @@ async def test_a_crd_that_is_older_than_the_operator_is_one_event_for_each_conne
         await asyncio.sleep(3 * 3600)
     told = [name for name, reason in cluster.events if reason is Reason.KUBERNETES_REFUSED]
     assert sorted(told) == ["acme", "other"]
+
+
+class OddTime(datetime):
+    """A time that cannot be compared while `odd`: a stand-in for whatever breaks a connector."""
+
+    odd = True
+
+    def __le__(self, other: Any) -> bool:
+        if self.odd:
+            raise ZeroDivisionError
+        return super().__le__(other)
+
+
+@pytest.fixture(autouse=True)
+def odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OddTime, "odd", True)
+
+
+def broken(name: str = "broken", uid: str = "u1", version: str = "1") -> ObservedConnector:
+    metadata = {"namespace": "default", "name": name, "uid": uid, "generation": 1, "resourceVersion": version}
+    found = read_resource({"metadata": metadata, "spec": {"credentialsSecretRef": {"name": f"secret-{name}"}}})
+    assert isinstance(found, ObservedConnector)
+    odd = OddTime.fromisoformat("2026-03-01T00:00:00+00:00")
+    return replace(found, status=ConnectorStatus(observed_generation=1, next_sync_time=odd))
+
+
+def sound(name: str = "sound") -> ObservedConnector:
+    found = replace(broken(name, f"uid-{name}"), status=None)
+    assert isinstance(found, ObservedConnector)
+    return found
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
+    return [(each.getMessage(), vars(each)["connector"]) for each in caplog.records if each.exc_info]
+
+
+BROKEN = ("a resource could not be served; it is tried again", "default.broken")
+
+
+@virtual_time
+async def test_it_costs_no_other_resource_anything_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with process() as operator:
+        for number in range(5):
+            operator.controller.observe(broken(version=str(number)))
+            operator.controller.observe(sound(f"sound-{number}"))
+        await asyncio.sleep(2 * RETRY_SECONDS)
+        assert {operator.cluster.reason(f"sound-{number}") for number in range(5)} == {Reason.READY}
+        assert tracebacks(caplog) == [BROKEN]
+
+
+@virtual_time
+async def test_it_is_served_once_it_works_though_it_did_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with process() as operator:
+        operator.controller.observe(broken())
+        monkeypatch.setattr(OddTime, "odd", False)
+        await asyncio.sleep(RETRY_SECONDS + 60)
+        assert operator.cluster.reason("broken") is Reason.READY
+
+
+@virtual_time
+async def test_it_is_served_once_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    async with process() as operator:
+        operator.controller.observe(broken())
+        operator.controller.observe(replace(broken(), status=None))
+        await asyncio.sleep(60)
+        assert operator.cluster.reason("broken") is Reason.READY
+        operator.controller.observe(broken(uid="u2"))
+        assert tracebacks(caplog) == [BROKEN, BROKEN]
+
+
+@virtual_time
+async def test_it_is_not_tried_again_once_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with process() as operator:
+        operator.controller.observe(broken())
+        operator.controller.forget("default", "broken", "u1")
+        monkeypatch.setattr(OddTime, "odd", False)
+        await asyncio.sleep(2 * RETRY_SECONDS)
+        assert "broken" not in operator.cluster.statuses
+
+
+@virtual_time
+async def test_a_standby_that_begins_to_act_serves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with process(acting=False) as operator:
+        for resource in (sound("first"), broken(), sound("last")):
+            operator.controller.observe(resource)
+        operator.controller.start_acting()
+        await asyncio.sleep(60)
+        assert [operator.cluster.reason(name) for name in ("first", "last")] == [Reason.READY] * 2
+        monkeypatch.setattr(OddTime, "odd", False)
+        await asyncio.sleep(RETRY_SECONDS + 60)
+        assert operator.cluster.reason("broken") is Reason.READY
+
+
+@virtual_time
+async def test_what_is_staged_for_it_is_kept() -> None:
+    async with process() as operator:
+        key = ConnectorKey("default.broken")
+        operator.world.store.files[key, SyncID("s")] = StagedSnapshot(
+            SyncID("s"), Path("s"), "ab", 1, Counts(1, 1, 1), FULL_SCOPE
+        )
+        operator.controller.observe(broken())
+        await operator.controller.prune_snapshots()
+        assert [each for each, _ in operator.world.store.files] == [key]
+
+
+@virtual_time
+async def test_an_error_while_old_snapshots_are_removed_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with process() as operator:
+        operator.world.store.files = None  # type: ignore[assignment]  # that is what is wrong
+        await operator.controller.prune_snapshots()
+        operator.world.store.files = {}
+        operator.controller.observe(sound())
+        await asyncio.sleep(60)
+        assert operator.cluster.reason("sound") is Reason.READY
+    assert [each.getMessage() for each in caplog.records if each.exc_info] == ["old snapshots could not be removed"]
+
+
+class OddCluster(Cluster):
+    """Cannot take the statuses of one resource."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries = 0
+        self.odd = True
+
+    async def apply_status(
+        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
+    ) -> Any:
+        if resource.name == "broken" and self.odd:
+            self.tries += 1
+            raise ZeroDivisionError
+        return await super().apply_status(resource, status)
+
+
+@virtual_time
+async def test_a_status_that_cannot_be_written_is_tried_again_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = OddCluster()
+    async with process(cluster) as operator:
+        operator.controller.observe(sound("broken"))
+        operator.controller.observe(sound())
+        await asyncio.sleep(600)
+        assert cluster.reason("sound") is Reason.READY
+        assert cluster.tries > 5
+        assert tracebacks(caplog) == [("a status write failed unexpectedly", "default.broken")]
+        cluster.odd = False
+        await asyncio.sleep(301)
+        assert cluster.reason("broken") is Reason.READY

@@ -1,21 +1,19 @@
-"""Nothing begins after the time for which a process may act, and a process that cannot stop acting ends."""
+"""Nothing begins after the time for which a process may act, and a process that cannot stop acting is ended."""
 
-import threading
+import subprocess
+import sys
 
 import pytest
 
-from buildkite_connector.kubernetes.client import KubernetesApi, connect
+from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.fence import Fence, watchdog
+from buildkite_connector.kubernetes.election import Fence
 from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
-from buildkite_connector.kubernetes.schema import KIND
+from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
-from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.server import KubernetesDouble
-
-TASK = TaskID("t")
 
 
 class HandClock(SystemClock):
@@ -26,67 +24,75 @@ class HandClock(SystemClock):
         return self.seconds
 
 
-def test_it_is_open_until_its_time_and_closed_at_it() -> None:
-    clock = HandClock()
-    fence = Fence(clock)
-    assert not fence.open
-    fence.extend(115.0)
-    clock.seconds = 114.9
-    fence.check()
-    clock.seconds = 115.0
-    assert fence.seconds_left == 0
+@pytest.mark.parametrize(("second", "acts"), [(100.0, True), (114.9, True), (115.0, False), (3600.0, False)])
+def test_it_is_open_until_its_time_and_closed_at_it(second: float, acts: bool) -> None:
+    clock, ends = HandClock(), list[float | None]()
+    fence = Fence(clock, ends.append)
     with pytest.raises(Failure, match="not the leader"):
         fence.check()
+    fence.extend(115.0)
+    clock.seconds = second
+    if acts:
+        fence.check()
+    else:
+        with pytest.raises(Failure, match="not the leader"):
+            fence.check()
+    assert ends == [15.0]
 
 
 def test_closed_early_it_lets_nothing_begin_but_gives_time_to_end() -> None:
-    fence = Fence(HandClock())
+    ends = list[float | None]()
+    fence = Fence(HandClock(), ends.append)
     fence.extend(115.0)
-    fence.close(105.0)
-    assert (fence.open, fence.seconds_left) == (False, 5.0)
+    fence.close(5.0)
+    with pytest.raises(Failure, match="not the leader"):
+        fence.check()
+    fence.extend(115.0)
     fence.ended()
-    assert (fence.open, fence.seconds_left) == (False, float("inf"))
+    with pytest.raises(Failure, match="not the leader"):
+        fence.check()
+    assert ends == [15.0, 5.0, 15.0, None]
 
 
-async def test_no_secret_is_read_and_no_status_or_event_written_behind_a_closed_fence(
+async def test_behind_it_no_secret_is_read_and_no_status_written_but_leases_are(
     double: KubernetesDouble, login: KubeconfigLogin
 ) -> None:
-    fence = Fence(SystemClock())
-    metadata = {"namespace": "default", "name": "acme"}
-    spec = {"credentialsSecretRef": {"name": "s"}}
-    double.apply(
-        {"apiVersion": "connectors.c1.ai/v1alpha1", "kind": "BuildkiteConnector", "metadata": metadata, "spec": spec}
-    )
+    metadata, spec = {"namespace": "default", "name": "acme"}, {"credentialsSecretRef": {"name": "s"}}
+    double.apply({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
     resource = read_resource(double.get(KIND, "default", "acme"))
     assert isinstance(resource, ObservedConnector)
-    async with connect(login, SystemClock(), "pod-1", may_act=fence.check) as api:
-        for call in (lambda: api.read_secret("default", "s"), lambda: api.apply_status(resource, ConnectorStatus(1))):
+    async with connect(login, SystemClock(), "pod-1", may_act=Fence(SystemClock()).check) as api:
+        for call in (
+            lambda: api.read_secret("default", "s"),
+            lambda: api.apply_status(resource, ConnectorStatus(1)),
+        ):
             with pytest.raises(Failure, match="not the leader"):
                 await call()
-        assert await lease_is_made(api), "Leases are what the fence depends on"
+        assert await api.leases("default", "bkc").read() is None
     assert {exchange.resource for exchange in double.transcript} == {"leases"}
 
 
-async def lease_is_made(api: KubernetesApi) -> bool:
-    return await api.leases("default", "bkc").read("bkc", 5.0) is None
-
-
-def test_the_watchdog_ends_a_process_whose_event_loop_is_stuck() -> None:
-    fence, ended = Fence(SystemClock()), threading.Event()
-    with watchdog(fence, lambda _: ended.set()):
-        fence.extend(SystemClock().monotonic() + 0.2)
-        assert ended.wait(10)
-
-
-def test_the_watchdog_leaves_a_process_alone_that_renews_or_does_not_act() -> None:
-    clock = HandClock()
-    fence, ended = Fence(clock), threading.Event()
-    fence.extend(clock.seconds + 0.01)
-    with watchdog(fence, lambda _: ended.set()):
-        for _ in range(10):
-            fence.extend(clock.seconds + 0.01)
-            clock.seconds += 0.009
-            assert not ended.wait(0.03)  # the watchdog looks each 0.01 s at the latest
+def test_a_process_whose_event_loop_is_stuck_is_ended() -> None:
+    """And not one that renews, or does not act any more."""
+    program = """if True:
+        import time
+        from buildkite_connector.kubernetes.election import Fence
+        from buildkite_connector.timing.clock import SystemClock
+        clock = SystemClock()
+        fence = Fence(clock)
+        fence.extend(clock.monotonic() + 0.3)
+        for _ in range(3):
+            fence.extend(clock.monotonic() + 0.3)
+            time.sleep(0.15)
         fence.ended()
-        clock.seconds += 3600
-        assert not ended.wait(0.03)
+        time.sleep(0.4)
+        print("goes on", flush=True)
+        fence.extend(clock.monotonic() + 0.1)
+        while True:
+            pass
+    """
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "goes on\n")
+    assert "Timeout" in ended.stderr

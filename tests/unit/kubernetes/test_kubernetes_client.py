@@ -4,14 +4,15 @@ import asyncio
 import base64
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect
+from buildkite_connector.kubernetes.client import MOST_WAITING, AppliedStatus, KubernetesApi, Written, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import is_at_least, read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -21,6 +22,7 @@ from simulators.kubernetes.server import KubernetesDouble
 from unit.kubernetes.client_calls import (
     DRAFT,
     READY,
+    SYNCING,
     T0,
     create,
     events,
@@ -65,10 +67,10 @@ class TestStatus:
     async def test_the_same_status_again_is_no_request_at_all(
         self, double: KubernetesDouble, api: KubernetesApi
     ) -> None:
-        seen = create(double)
-        await api.apply_status(seen, READY)
+        seen, applied = create(double), AppliedStatus()
+        await api.apply_status(seen, READY, applied)
         requests = len(double.transcript)
-        assert await api.apply_status(seen, READY) is Written.UNCHANGED
+        assert await api.apply_status(seen, READY, applied) is Written.UNCHANGED
         assert len(double.transcript) == requests
 
     async def test_a_new_process_writes_nothing_when_the_status_is_there_already(
@@ -84,15 +86,16 @@ class TestStatus:
     async def test_a_second_of_difference_within_the_same_second_is_no_change(
         self, double: KubernetesDouble, api: KubernetesApi
     ) -> None:
-        seen = create(double)
-        await api.apply_status(seen, replace(READY, next_sync_time=T0))
+        seen, applied = create(double), AppliedStatus()
+        await api.apply_status(seen, replace(READY, next_sync_time=T0), applied)
         later = replace(READY, next_sync_time=T0.replace(microsecond=900_000))
-        assert await api.apply_status(seen, later) is Written.UNCHANGED
+        assert await api.apply_status(seen, later, applied) is Written.UNCHANGED
 
-    async def test_what_somebody_else_wrote_over_it_is_mended(
+    async def test_what_somebody_else_wrote_over_it_is_written_again(
         self, double: KubernetesDouble, api: KubernetesApi
     ) -> None:
-        await api.apply_status(create(double), READY)
+        applied = AppliedStatus()
+        await api.apply_status(create(double), READY, applied)
         double.apply(
             {
                 "apiVersion": API_VERSION,
@@ -103,7 +106,7 @@ class TestStatus:
             subresource="status",
         )
         seen = read_resource(double.get(KIND, "default", "acme"))
-        assert await api.apply_status(seen, READY) is Written.WRITTEN
+        assert await api.apply_status(seen, READY, applied) is Written.WRITTEN
         assert status_of(double)["phase"] == "Connected"
 
     @pytest.mark.parametrize("status", [429, 500, 503, None])
@@ -121,13 +124,16 @@ class TestStatus:
         with double.failing(403), pytest.raises(Failure, match="patch on buildkiteconnectors/status"):
             await api.apply_status(seen, READY)
 
-    async def test_after_a_forget_nothing_is_remembered_of_an_object(
+    async def test_a_resource_that_is_deleted_amid_a_write_is_not_remembered(
         self, double: KubernetesDouble, api: KubernetesApi
     ) -> None:
-        seen = create(double)
-        await api.apply_status(seen, READY)
-        api.forget(seen.uid)
-        assert await api.apply_status(seen, READY) is Written.WRITTEN
+        seen, applied = create(double), AppliedStatus()
+        writing = asyncio.create_task(api.apply_status(seen, READY, applied))
+        await double.wait_until(lambda: bool(double.writes()), timeout=10.0)
+        double.delete(KIND, "default", "acme")
+        await writing
+        assert await api.apply_status(seen, SYNCING, applied) is Written.GONE
+        assert seen.uid not in repr(vars(api))
 
 
 class TestSecret:
@@ -143,27 +149,39 @@ class TestSecret:
         double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
         assert await api.read_secret("default", "s") == {}
 
-    @pytest.mark.parametrize("status", [403, 404])
-    async def test_a_refusal_keeps_its_code(self, double: KubernetesDouble, api: KubernetesApi, status: int) -> None:
-        with double.failing(status), pytest.raises(ApiError) as caught:
-            await api.read_secret("default", "s")
-        assert caught.value.status == status
-
-    @pytest.mark.parametrize("status", [500, None])
-    async def test_trouble_is_a_failure_to_try_again(
-        self, double: KubernetesDouble, api: KubernetesApi, status: int | None
-    ) -> None:
-        with double.failing(status), pytest.raises(Failure) as caught:
-            await api.read_secret("default", "s")
-        assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
-
 
 class TestEvent:
     async def test_another_message_is_another_event(self, double: KubernetesDouble, api: KubernetesApi) -> None:
         seen = create(double)
-        await api.post_event(seen, DRAFT)
-        await api.post_event(seen, replace(DRAFT, message="It still does."))
+        api.post_event(seen, DRAFT)
+        api.post_event(seen, replace(DRAFT, message="It still does."))
+        await api.drain_events(10.0)
         assert len(events(double)) == 2
+
+    async def test_its_time_is_that_of_the_change_however_late_it_is_posted(
+        self, double: KubernetesDouble, api: KubernetesApi
+    ) -> None:
+        with double.failing(429, headers={"Retry-After": "1"}):
+            before = datetime.now(UTC)
+            api.post_event(create(double), DRAFT)
+            posted = datetime.now(UTC)
+            await double.wait_until(lambda: any(each.status == 429 for each in double.transcript), timeout=10.0)
+        await api.drain_events(10.0)
+        [event] = events(double)
+        assert before <= datetime.fromisoformat(event["eventTime"]) <= posted
+
+    async def test_a_new_process_goes_on_with_the_count(
+        self, double: KubernetesDouble, api: KubernetesApi, login: KubeconfigLogin
+    ) -> None:
+        seen = create(double)
+        for _ in range(3):
+            api.post_event(seen, DRAFT)
+            await api.drain_events(10.0)
+        async with connect(login, SystemClock(), "pod-2") as another:
+            another.post_event(seen, DRAFT)
+            await another.drain_events(10.0)
+        [event] = events(double)
+        assert event["series"]["count"] == 4
 
     @pytest.mark.parametrize("status", [403, 404, 429, 500, None])
     async def test_one_that_cannot_be_posted_stops_nothing(
@@ -171,9 +189,21 @@ class TestEvent:
     ) -> None:
         seen = create(double)
         with double.failing(status):
-            await api.post_event(seen, DRAFT)
+            api.post_event(seen, DRAFT)
+            await api.drain_events(10.0)
         assert "an event was not posted" in caplog.text
         assert events(double) == []
+
+    async def test_what_is_too_much_to_wait_is_lost_with_a_line_of_the_log(
+        self,
+        double: KubernetesDouble,
+        api: KubernetesApi,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        seen = create(double)
+        for number in range(MOST_WAITING + 3):
+            api.post_event(seen, replace(DRAFT, message=str(number)))
+        assert caplog.text.count("an event was not posted") == 3
 
 
 class TestList:

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.kubernetes.requests import ApiError
+from buildkite_connector.kubernetes.client import KubernetesApi
+from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import OrganizationChoice
+from simulators.kubernetes.server import KubernetesDouble
 
 REF = SecretRef("buildkite-credentials", DEFAULT_KEYS)
 GOOD = {
@@ -38,14 +40,14 @@ class Secrets:
 
 async def failure_of(values: Mapping[str, bytes], error: Exception | None = None) -> Failure:
     with pytest.raises(Failure) as caught:
-        await read_credentials(Secrets(values, error), "default", REF)
+        await read_credentials(Secrets(values, error).read_secret, "default", REF)
     assert "hunter2" not in f"{caught.value!r} {caught.value}"
     return caught.value
 
 
 async def test_the_vendor_s_secret_is_read_as_it_is() -> None:
     secrets = Secrets({**GOOD, "BATON_ORGANIZATION": b"acme-inc", "OTHER": b"\xff"})
-    credentials = await read_credentials(secrets, "default", REF)
+    credentials = await read_credentials(secrets.read_secret, "default", REF)
     assert secrets.asked == [("default", "buildkite-credentials")]
     assert credentials.client_id == "brave-otter-12345@acme.conductor.one/ccc"
     assert credentials.client_secret == "secret-token:conductorone.com:v1:hunter2hunter2"
@@ -56,7 +58,7 @@ async def test_the_vendor_s_secret_is_read_as_it_is() -> None:
 async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> None:
     ref = SecretRef("s", SecretKeys("id", "secret", "token", "org", "writes"))
     credentials = await read_credentials(
-        Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}), "default", ref
+        Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}).read_secret, "default", ref
     )
     assert (credentials.client_id, credentials.api_token) == ("a@b/c", "t")
     assert credentials.organization == OrganizationChoice("acme", "org")
@@ -72,14 +74,16 @@ async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> N
     ids=["absent", "empty", "there"],
 )
 async def test_the_token_that_writes_may_be_left_out(values: Mapping[str, bytes], expected: str) -> None:
-    credentials = await read_credentials(Secrets({**GOOD, **values}), "default", REF)
+    credentials = await read_credentials(Secrets({**GOOD, **values}).read_secret, "default", REF)
     assert credentials.write_api_token == expected
     assert "bkua_writes" not in repr(credentials)
 
 
 async def test_the_token_that_writes_has_the_key_that_the_resource_names() -> None:
     ref = SecretRef("s", replace(REF.keys, write_api_token="writer"))
-    credentials = await read_credentials(Secrets({**GOOD, "writer": b"w", "BATON_WRITE_API_TOKEN": b"x"}), "d", ref)
+    credentials = await read_credentials(
+        Secrets({**GOOD, "writer": b"w", "BATON_WRITE_API_TOKEN": b"x"}).read_secret, "d", ref
+    )
     assert credentials.write_api_token == "w"
 
 
@@ -90,14 +94,14 @@ async def test_a_token_that_writes_and_cannot_be_one_is_named_by_its_key() -> No
 
 @pytest.mark.parametrize("values", [{}, {"BATON_ORGANIZATION": b""}, {"BATON_ORGANIZATION": b" \n"}])
 async def test_the_organization_may_be_left_out(values: Mapping[str, bytes]) -> None:
-    credentials = await read_credentials(Secrets({**GOOD, **values}), "default", REF)
+    credentials = await read_credentials(Secrets({**GOOD, **values}).read_secret, "default", REF)
     assert credentials.organization is None
 
 
 async def test_the_line_break_that_echo_and_editors_leave_is_stripped() -> None:
     padded = {key: b" " + value + b"\r\n" for key, value in GOOD.items()}
-    assert await read_credentials(Secrets(padded), "default", REF) == await read_credentials(
-        Secrets(GOOD), "default", REF
+    assert await read_credentials(Secrets(padded).read_secret, "default", REF) == await read_credentials(
+        Secrets(GOOD).read_secret, "default", REF
     )
 
 
@@ -202,5 +206,77 @@ async def test_a_value_that_cannot_be_the_credential_says_what_is_wrong_and_not_
 
 async def test_a_client_secret_that_base64_wrapped_into_lines_is_read() -> None:
     wrapped = b"\n".join(GOOD["BATON_CLIENT_SECRET"][at : at + 12] for at in range(0, 60, 12))
-    credentials = await read_credentials(Secrets({**GOOD, "BATON_CLIENT_SECRET": wrapped}), "default", REF)
+    credentials = await read_credentials(Secrets({**GOOD, "BATON_CLIENT_SECRET": wrapped}).read_secret, "default", REF)
     assert "".join(credentials.client_secret.split()) == GOOD["BATON_CLIENT_SECRET"].decode()
+
+
+TOKEN = "aHVudGVyMmh1bnRlcjI="
+REFUSED, AWAY = Reason.KUBERNETES_REFUSED, Reason.KUBERNETES_UNAVAILABLE
+
+STATUSES = {
+    400: (REFUSED, Remedy.RETRY),
+    401: (REFUSED, Remedy.RETRY),
+    403: (Reason.SECRET_FORBIDDEN, Remedy.CREDENTIALS),
+    404: (Reason.SECRET_NOT_FOUND, Remedy.CREDENTIALS),
+    405: (REFUSED, Remedy.RETRY),
+    409: (REFUSED, Remedy.RETRY),
+    410: (REFUSED, Remedy.RETRY),
+    422: (REFUSED, Remedy.RETRY),
+    429: (AWAY, Remedy.RETRY),
+    500: (AWAY, Remedy.RETRY),
+    502: (AWAY, Remedy.RETRY),
+    503: (AWAY, Remedy.RETRY),
+    504: (AWAY, Remedy.RETRY),
+    None: (AWAY, Remedy.RETRY),
+}
+GARBAGE = {
+    "nothing": "",
+    "no JSON": f"<html>{TOKEN}</html>",
+    "cut short": f'{{"data": {{"BATON_API_TOKEN": "{TOKEN}',
+    "a list": f'["{TOKEN}"]',
+    "null": "null",
+    "data is a list": f'{{"data": ["{TOKEN}"]}}',
+    "data is a text": f'{{"data": "{TOKEN}"}}',
+    "a value is a number": '{"data": {"BATON_API_TOKEN": 5}}',
+    "a value is null": '{"data": {"BATON_API_TOKEN": null}}',
+    "a value is an object": f'{{"data": {{"BATON_API_TOKEN": {{"{TOKEN}": 1}}}}}}',
+    "nested without an end": "[" * 200_000,
+    "a number without an end": f'{{"data": {"9" * 10_000}}}',
+}
+
+
+async def failure_over_http(api: KubernetesApi) -> Failure:
+    with pytest.raises(Failure) as caught:
+        await read_credentials(api.read_secret, "default", replace(REF, name="s"))
+    told: list[BaseException | None] = [caught.value]
+    while told[-1] is not None:
+        assert TOKEN not in f"{told[-1]!r} {told[-1]}"
+        told.append(told[-1].__cause__ or told[-1].__context__)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_each_status_has_its_reason_and_remedy(
+    double: KubernetesDouble, api: KubernetesApi, status: int | None
+) -> None:
+    with double.failing(status):
+        failure = await failure_over_http(api)
+    assert (failure.reason, failure.remedy) == STATUSES[status]
+    assert failure.retry_after is None
+
+
+@pytest.mark.parametrize("title", GARBAGE)
+async def test_an_answer_that_is_no_secret_is_trouble_and_not_repeated(
+    double: KubernetesDouble, api: KubernetesApi, title: str
+) -> None:
+    with double.failing(200, body=GARBAGE[title]):
+        failure = await failure_over_http(api)
+    assert (failure.reason, failure.remedy) == (AWAY, Remedy.RETRY)
+    assert "read a Secret" in failure.message
+
+
+async def test_a_secret_that_is_deleted_is_said_to_be_missing(double: KubernetesDouble, api: KubernetesApi) -> None:
+    double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"BATON_API_TOKEN": TOKEN}})
+    assert (await failure_over_http(api)).reason is Reason.SECRET_KEY_MISSING
+    double.delete("Secret", "default", "s")
+    assert (await failure_over_http(api)).reason is Reason.SECRET_NOT_FOUND

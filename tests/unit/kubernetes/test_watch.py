@@ -1,8 +1,9 @@
 """The watch over a real socket: what the hub is told, what it survives, and that it never dies in silence."""
 
 import asyncio
+import logging
 import ssl
-import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,30 @@ import trustme
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.resource import BrokenConnector
+from buildkite_connector.kubernetes.connection import ApiError
+from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.schema import (
-    API_VERSION,
+    GROUP,
     KIND,
     PLURAL,
+    VERSION,
 )
 from buildkite_connector.kubernetes.schema.crd import definition
-from buildkite_connector.kubernetes.watch import WatchSettings
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.server import KubernetesDouble
-from unit.kubernetes.watching import DEADLINE, RELIST_SECONDS, EventHandler, Watching, apply
+from unit.kubernetes.watching import (
+    DEADLINE,
+    NAME,
+    RELIST_SECONDS,
+    EventHandler,
+    Watching,
+    apply,
+    severe,
+    stop,
+    until_logged,
+)
 
 
 @pytest.fixture
@@ -31,8 +43,8 @@ def hub() -> EventHandler:
 
 
 @pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> Watching:
-    return Watching(hub, api, login)
+def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
+    return Watching(hub, api)
 
 
 async def test_ready_comes_after_every_object_of_the_start_was_told(
@@ -64,21 +76,6 @@ async def test_what_is_made_changed_and_deleted_is_told(
         assert hub.forgotten == [("default", "acme", uid)]
 
 
-async def test_a_spec_that_cannot_be_used_is_told_as_broken(
-    bare_double: KubernetesDouble, hub: EventHandler, watching: Watching
-) -> None:
-    older = definition()
-    schema = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
-    schema["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    bare_double.apply(older)
-    manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "acme", "namespace": "default"}}
-    bare_double.apply({**manifest, "spec": {"credentialsSecretRef": {"name": "s"}, "schedule": {"interval": "3x"}}})
-    async with watching.running():
-        seen = hub.there["default.acme"]
-        assert isinstance(seen, BrokenConnector)
-        assert seen.failure.message.startswith("spec.schedule.interval")
-
-
 async def test_only_the_namespaces_asked_for_are_watched(
     double: KubernetesDouble, hub: EventHandler, watching: Watching
 ) -> None:
@@ -89,6 +86,22 @@ async def test_only_the_namespaces_asked_for_are_watched(
         apply(double, "late", "three")
         await hub.until(lambda: "three.late" in hub.there)
         assert sorted(hub.there) == ["one.acme", "three.acme", "three.late"]
+
+
+async def test_a_resource_comes_and_goes_with_its_labels(
+    double: KubernetesDouble, hub: EventHandler, watching: Watching
+) -> None:
+    for name, tier in (("gold", "gold"), ("tin", "tin"), ("bare", "")):
+        apply(double, name, tier=tier)
+    async with watching.running(WatchSettings(("default",), "tier in (gold, silver)")):
+        for name, tier, there in (("bare", "silver", ["bare", "gold"]), ("gold", "tin", ["bare"])):
+            apply(double, name, tier=tier)
+            await hub.until(lambda there=there: sorted(hub.there) == [f"default.{each}" for each in there])  # type: ignore[misc]
+
+
+async def test_a_selector_that_makes_no_sense_is_reported(double: KubernetesDouble, api: KubernetesApi) -> None:
+    with pytest.raises(ApiError, match="unable to parse requirement"):
+        await api.list_connectors((), "tier=gold=tin")
 
 
 async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
@@ -103,27 +116,46 @@ async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
     assert "finalizers" not in double.get(KIND, "default", "acme")["metadata"]
 
 
-async def test_it_stops_when_told_and_leaves_no_thread(double: KubernetesDouble, watching: Watching) -> None:
+async def test_a_signal_ends_it_in_order_and_leaves_the_tasks_of_others(
+    double: KubernetesDouble, watching: Watching
+) -> None:
+    before = asyncio.all_tasks()
     async with watching.running():
-        assert [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
-
-
-async def test_its_end_cancels_no_task_that_is_not_its_own(double: KubernetesDouble, watching: Watching) -> None:
-    async with watching.running():
-        foreign = asyncio.create_task(asyncio.Event().wait())
-    await asyncio.sleep(0)
-    assert not foreign.done()
+        foreign = asyncio.create_task(asyncio.Event().wait(), name="foreign")
+        assert watching.ended == 0
+    assert watching.ended == 1
+    assert not foreign.cancelling()
     foreign.cancel()
+    left = {each for each in asyncio.all_tasks() - before if "aiohttp" not in repr(each)}
+    assert left <= {foreign}
 
 
-async def test_cancelling_it_ends_kopf_too(double: KubernetesDouble, watching: Watching) -> None:
+async def test_a_second_signal_changes_nothing(
+    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    task, ending, may_end = watching.begin(), asyncio.Event(), asyncio.Event()
+
+    async def end() -> None:
+        ending.set()
+        await may_end.wait()
+
+    watching.ending = end
+    await watching.until_ready(task)
+    stopping = asyncio.create_task(stop(task))
+    await ending.wait()
+    await asyncio.gather(*(stop(task, 0.1) for _ in range(2)), return_exceptions=True)
+    may_end.set()
+    await stopping
+    assert [each for each in caplog.records if each.exc_info] == []
+
+
+async def test_cancelling_it_ends_it_in_order(double: KubernetesDouble, watching: Watching) -> None:
     task = watching.begin()
     await watching.until_ready(task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kopf")]
+    assert watching.ended == 1
 
 
 async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHandler, tmp_path: Path) -> None:
@@ -150,7 +182,7 @@ async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHan
             """
         )
         login = KubeconfigLogin(str(tmp_path / "config"))
-        async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api, login).running():
+        async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api).running():
             assert sorted(hub.there) == ["default.acme"]
             apply(double, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
@@ -232,27 +264,6 @@ class TestTrouble:
             ("a resource that is gone could not be let go", "default.broken"),
         ]
 
-    @pytest.mark.parametrize("status", [400, 401, 403, 405, 409, 410, 422, 429, 500, 502, 504])
-    async def test_a_watch_that_is_refused_begins_anew_and_says_so_in_one_line_at_most(
-        self,
-        double: KubernetesDouble,
-        hub: EventHandler,
-        watching: Watching,
-        status: int,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        apply(double)
-        async with watching.running(WatchSettings(poll_seconds=0.01)):
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            with double.failing(status, watches=True):
-                before = len(refused_watches(double, status))
-                double.drop_watches()
-                await double.wait_until(lambda: len(refused_watches(double, status)) > before, timeout=DEADLINE)
-                apply(double, request="now")
-            await hub.until(lambda: hub.request("default.acme") == "now")
-        assert caplog.text.count("the watch was broken off and begins anew") <= 1
-        assert [each for each in caplog.records if each.exc_info and each.name != "aiohttp.server"] == []
-
     async def test_a_watch_that_is_refused_again_and_again_is_one_line_of_the_log(
         self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -262,24 +273,7 @@ class TestTrouble:
                 await double.wait_until(lambda: len(refused_watches(double, 410)) > 3, timeout=DEADLINE)
                 apply(double, request="now")
                 await hub.until(lambda: hub.request("default.acme") == "now")  # by the lists
-        assert caplog.text.count("the watch was broken off and begins anew") == 1
-
-    @pytest.mark.parametrize(
-        "body",
-        ["no JSON", "[]", '{"type":"ERROR","object":{"code":500,"message":"etcd"}}\n', '{"type":"ERROR"}\n', "\n"],
-    )
-    async def test_a_watch_that_tells_what_cannot_be_read_begins_anew(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, body: str
-    ) -> None:
-        apply(double)
-        async with watching.running(WatchSettings(poll_seconds=0.01)):
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            with double.failing(200, watches=True, body=body):
-                before = len(refused_watches(double, 200))
-                double.drop_watches()
-                await double.wait_until(lambda: len(refused_watches(double, 200)) > before, timeout=DEADLINE)
-                apply(double, request="now")
-            await hub.until(lambda: hub.request("default.acme") == "now")
+        assert caplog.text.count("was broken off and begins anew") == 1
 
 
 class TestRestoreOfEtcd:
@@ -302,42 +296,6 @@ class TestRestoreOfEtcd:
             await hub.until(lambda: hub.request("default.acme") == "after the restore")
         assert caplog.text.count("the cluster was set back, as by a restore of etcd") == 1
 
-    async def test_an_object_that_was_deleted_and_is_back_is_told(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
-    ) -> None:
-        apply(double)
-        async with watching.running(self.SETTINGS):
-            backup = double.backup()
-            double.delete(KIND, "default", "acme")
-            await hub.until(lambda: not hub.there)
-            double.restore(backup)
-            await hub.until(lambda: "default.acme" in hub.there)
-
-    async def test_an_object_that_was_made_since_is_forgotten(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
-    ) -> None:
-        async with watching.running(self.SETTINGS):
-            backup = double.backup()
-            uid = apply(double)
-            await hub.until(lambda: "default.acme" in hub.there)
-            double.restore(backup)
-            await hub.until(lambda: hub.forgotten == [("default", "acme", uid)])
-
-    async def test_an_object_set_back_is_noticed_though_the_cluster_has_overtaken_its_old_version(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
-    ) -> None:
-        uid = apply(double)
-        async with watching.running(self.SETTINGS):
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            backup = double.backup()
-            apply(double, request="before")
-            await hub.until(lambda: hub.request("default.acme") == "before")
-            double.restore(backup)
-            for number in range(20):
-                double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"s{number}"}})
-            await hub.until(lambda: ("default", "acme", uid) in hub.forgotten)
-            await hub.until(lambda: "default.acme" in hub.there and not hub.request("default.acme"))
-
     async def test_a_cluster_that_only_goes_on_is_no_reason(
         self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -349,6 +307,118 @@ class TestRestoreOfEtcd:
                 await double.wait_until(lambda lists=lists: asked(double) > lists, timeout=DEADLINE)  # type: ignore[misc]
         assert hub.forgotten == []
         assert "set back" not in caplog.text
+
+
+class TestCrdMissing:
+    async def test_it_says_what_to_do_and_goes_on_when_that_is_done(
+        self,
+        bare_double: KubernetesDouble,
+        hub: EventHandler,
+        watching: Watching,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        task = watching.begin(WatchSettings(poll_seconds=0.01))
+        await bare_double.wait_until(
+            lambda: [each.path for each in bare_double.transcript].count("/apis") > 3, timeout=DEADLINE
+        )
+        assert not watching.ready.is_set()
+        told = [each for each in caplog.records if "kubectl apply -f crds/" in each.getMessage()]
+        assert [each.levelno for each in told] == [logging.ERROR]
+        bare_double.apply(definition())
+        apply(bare_double)
+        await watching.until_ready(task)
+        await hub.until(lambda: "default.acme" in hub.there)
+        await stop(task)
+
+    async def test_it_can_be_stopped_meanwhile(self, bare_double: KubernetesDouble, watching: Watching) -> None:
+        task = watching.begin()
+        await bare_double.wait_until(lambda: bool(bare_double.transcript), timeout=DEADLINE)
+        await stop(task)
+
+    async def test_a_missing_right_is_named(
+        self, double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with double.failing(403):
+            task = watching.begin(WatchSettings(poll_seconds=0.01))
+            await double.wait_until(lambda: len(double.transcript) > 9, timeout=DEADLINE)
+        assert caplog.text.count("the verbs get, list and watch") == 1
+        await watching.until_ready(task)
+        await stop(task)
+
+    async def test_it_waits_for_discovery_too_as_kopf_would_watch_nothing_without(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        apply(double)
+        with double.failing(404, path=f"^/apis/{GROUP}/{VERSION}$"):
+            task = watching.begin(WatchSettings(poll_seconds=0.01))
+            await double.wait_until(
+                lambda: [each.path.endswith(VERSION) for each in double.transcript].count(True) > 2, timeout=DEADLINE
+            )
+            assert not watching.ready.is_set()
+        await watching.until_ready(task)
+        assert "default.acme" in hub.there
+        [sentence] = severe(caplog)
+        assert sentence.startswith(f"The cluster does not know {NAME}")
+        await stop(task)
+
+
+class TestCrdDeleted:
+    SETTINGS = WatchSettings(poll_seconds=0.05)
+    SENTENCE = "buildkiteconnectors.connectors.c1.ai was deleted, and every resource with it: run `kubectl apply"
+
+    @pytest.mark.parametrize("namespaces", [(), ("default", "team")])
+    async def test_every_resource_is_forgotten_and_the_watch_goes_on_once_it_is_applied_again(
+        self,
+        double: KubernetesDouble,
+        hub: EventHandler,
+        watching: Watching,
+        caplog: pytest.LogCaptureFixture,
+        namespaces: tuple[str, ...],
+    ) -> None:
+        async with watching.running(replace(self.SETTINGS, namespaces=namespaces)):
+            for round_ in (1, 2):
+                uids = {apply(double), apply(double, "late", "team")}
+                await hub.until(lambda: len(hub.there) == 2)
+                await double.wait_until(lambda: double.watches(KIND) == max(len(namespaces), 1), timeout=DEADLINE)
+                caplog.clear()
+                double.delete("CustomResourceDefinition", "", NAME)
+                await hub.until(lambda: hub.there == {})
+                assert {uid for _, _, uid in hub.forgotten[-2:]} == uids
+                assert len(hub.forgotten) == 2 * round_
+                await until_logged(self.SENTENCE, caplog)
+                double.apply(definition())
+                apply(double)
+                await hub.until(lambda: "default.acme" in hub.there)
+                [sentence] = severe(caplog)
+                assert sentence.startswith(self.SENTENCE)
+
+    async def test_what_the_watch_did_not_report_of_it_is_forgotten_too(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        uid = apply(double)
+        async with watching.running(self.SETTINGS):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.outage(404):
+                await hub.until(lambda: bool(hub.forgotten))
+                assert hub.forgotten == [("default", "acme", uid)]
+            await hub.until(lambda: "default.acme" in hub.there)
+        assert len(severe(caplog)) == 1
+
+    async def test_a_404_of_a_moment_closes_no_connector(
+        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        uid = apply(double, "gone")
+        apply(double)
+        async with watching.running(WatchSettings(poll_seconds=0.5)):
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            with double.outage(404):
+                await double.wait_until(lambda: double.transcript[-1].status == 404, timeout=DEADLINE)
+                double.delete(KIND, "default", "gone")
+            apply(double, request="now")
+            await hub.until(lambda: hub.request("default.acme") == "now")
+            await hub.until(lambda: bool(hub.forgotten))
+            assert hub.forgotten == [("default", "gone", uid)]
+        assert severe(caplog) == []
 
 
 def refused_watches(double: KubernetesDouble, status: int) -> list[Exchange]:

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.handlers import operate
+from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
 from buildkite_connector.kubernetes.schema import (
     API_VERSION,
@@ -17,7 +20,7 @@ from buildkite_connector.kubernetes.schema import (
     PLURAL,
     SYNC_REQUESTED_AT,
 )
-from buildkite_connector.kubernetes.watch import WatchSettings, run_watch
+from buildkite_connector.kubernetes.watch import Pulse
 from simulators.kubernetes.server import KubernetesDouble
 
 DEADLINE = 20.0
@@ -62,18 +65,26 @@ class EventHandler:
         return seen.sync_request if isinstance(seen, ObservedConnector) else None
 
 
+async def _nothing() -> None: ...
+
+
 class Watching:
     """A watch under way, and how to start one."""
 
-    def __init__(self, hub: EventHandler, api: KubernetesApi, login: KubeconfigLogin) -> None:
-        self._hub, self._api, self._login = hub, api, login
+    def __init__(self, hub: EventHandler, api: KubernetesApi) -> None:
+        self._api = api
         self.ready = asyncio.Event()
-        self.stop = asyncio.Event()
+        self.informer = Informer(hub, self.ready)
+        self.ended = 0
+        self.ending: Callable[[], Awaitable[None]] = _nothing
 
     def begin(self, settings: WatchSettings | None = None) -> asyncio.Task[None]:
-        return asyncio.create_task(
-            run_watch(self._hub, self._api, self._login, settings or WatchSettings(), ready=self.ready, stop=self.stop)
-        )
+        watch = settings or WatchSettings()
+        return asyncio.create_task(operate(self._api, self.informer, watch, Pulse(), self._end))
+
+    async def _end(self) -> None:
+        await self.ending()
+        self.ended += 1
 
     async def until_ready(self, task: asyncio.Task[None]) -> None:
         becoming = asyncio.create_task(self.ready.wait())
@@ -88,9 +99,15 @@ class Watching:
             await self.until_ready(task)
             yield
         finally:
-            self.stop.set()
-            async with asyncio.timeout(DEADLINE):
-                await task
+            await stop(task)
+
+
+async def stop(task: asyncio.Task[None], seconds: float = DEADLINE) -> None:
+    """End it by a signal, as the kubelet does."""
+    if not task.done():
+        os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(seconds):
+        await asyncio.shield(task)
 
 
 NAME = f"{PLURAL}.{GROUP}"
@@ -109,12 +126,15 @@ async def until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
             await asyncio.sleep(0.01)
 
 
-def apply(double: KubernetesDouble, name: str = "acme", namespace: str = "default", request: str = "") -> str:
-    """Make or change a resource; gives its uid."""
+def apply(
+    double: KubernetesDouble, name: str = "acme", namespace: str = "default", request: str = "", tier: str = ""
+) -> str:
+    """Make or change a resource; returns its uid."""
+    labels, annotations = {"tier": tier}, {SYNC_REQUESTED_AT: request}
     manifest = {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": name, "namespace": namespace, "annotations": {SYNC_REQUESTED_AT: request}},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations},
         "spec": {"credentialsSecretRef": {"name": "s"}},
     }
     uid: str = double.apply(manifest)["metadata"]["uid"]

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 import grpc
 import pytest
 import pytest_asyncio
@@ -19,11 +18,10 @@ import trustme
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
 from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credentials
 from buildkite_connector.kubernetes.client import connect
-from buildkite_connector.kubernetes.client_config import KopfClientConfig, KubeconfigLogin
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.model.observer import Work
 from buildkite_connector.network import Network
-from buildkite_connector.telemetry.metrics import ProcessGauges
+from buildkite_connector.telemetry.gauges import ProcessGauges
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.timing.clock import SystemClock
 from simulators.buildkite.certificate import Certificate
@@ -33,7 +31,7 @@ from simulators.c1.front import ANY_ADDRESS
 from simulators.c1.server import C1Simulator
 from simulators.forward_proxy import ForwardProxy, Mode
 from simulators.otlp import OtlpReceiver, grpc_receiver
-from unit.kubernetes.recording_server import SECRET_PATH, Kubeconfig, RecordingServer
+from unit.kubernetes.recording_server import Kubeconfig, RecordingServer
 
 BUILDKITE, C1, COLLECTOR = "api.buildkite.com", "acme.conductor.one", "collector.example"
 API = "api.kubernetes.example"
@@ -194,20 +192,6 @@ async def read_a_secret(scene: Scene, network: Network, host: str) -> None:
             await api.read_secret("default", "s")
 
 
-async def watch_by_kopf(scene: Scene, network: Network, host: str) -> None:
-    """One request of the session that kopf is given."""
-    with kubeconfig(scene, network, host) as login:
-        kopf_login = KopfClientConfig(login)
-        try:
-            context = await kopf_login.log_in()
-            response = await context.aiohttp_session.request("get", f"{context.server}{SECRET_PATH}")
-            response.release()
-        except aiohttp.ClientError as error:
-            raise Failure(Reason.KUBERNETES_UNAVAILABLE, str(error)) from None
-        finally:
-            await kopf_login.aclose()
-
-
 Client = Callable[[Scene, Network, str], Awaitable[None]]
 CLIENTS: dict[str, Client] = {
     "Buildkite": ask_buildkite,
@@ -216,6 +200,5 @@ CLIENTS: dict[str, Client] = {
     "OTLP by HTTP": export_by_http,
     "OTLP by gRPC": export_by_grpc,
     "the Kubernetes API": read_a_secret,
-    "kopf": watch_by_kopf,
 }
-TO_THE_API_SERVER = ("the Kubernetes API", "kopf")
+TO_THE_API_SERVER = ("the Kubernetes API",)

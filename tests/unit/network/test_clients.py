@@ -82,7 +82,7 @@ async def test_a_name_is_asked_of_the_proxy(scene: Scene, client: str, form: str
         scene.proxy.routes = {COLLECTOR: scene.ports["grpc"]}
     await CLIENTS[client](scene, network_of(scene, BY_NAME[form], tmp_path), "")
     names = {"Buildkite": BUILDKITE, "OTLP by HTTP": COLLECTOR, "OTLP by gRPC": COLLECTOR}
-    name = {**names, "the Kubernetes API": API, "kopf": API}.get(client, C1)
+    name = {**names, "the Kubernetes API": API}.get(client, C1)
     assert set(scene.proxy.asked) == {f"{name}:443"}
     assert set(scene.proxy.logins) == {""}
 

@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from buildkite_connector.cli.health_check import ask_health
 from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus
-from buildkite_connector.service.health import Health, HealthAddress, serve_health
+from buildkite_connector.service.health import Health, HealthAddress, ask_health, serve_health
 from harness.trust import plain_client
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -1,7 +1,8 @@
-"""The status between two starts: whole or not there, and never another identity's."""
+"""The status between two starts: whole or not there, and never another identity's; its transitions are logged."""
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import ConnectorStatus, DeliveryRecord
 from buildkite_connector.model.tasks import TaskID
-from buildkite_connector.service.state import StateFile
+from buildkite_connector.service.state import StateFile, StatusLog
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 DELIVERED = ConnectorStatus(
@@ -102,3 +103,21 @@ def test_a_write_that_fails_leaves_the_old_state_and_no_other_file(
         state(tmp_path).write(ConnectorStatus(8))
     assert state(tmp_path).read() == DELIVERED
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+async def test_a_state_that_cannot_be_kept_is_told_once_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory, told = tmp_path / "gone", list[object]()
+    log = StatusLog("baton-buildkite", state(directory), lambda *transition: told.append(transition))
+    for _ in range(3):
+        await log.report(None, DELIVERED)
+    (record,) = caplog.records
+    assert record.message == "the state cannot be kept for the next start"
+    directory.mkdir()
+    await log.report(None, DELIVERED)
+    assert state(directory).read() == DELIVERED
+    shutil.rmtree(directory)
+    await log.report(None, DELIVERED)
+    assert len(caplog.records) == 2
+    assert told == [(None, DELIVERED)] * 5

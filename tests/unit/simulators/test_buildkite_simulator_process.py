@@ -49,70 +49,15 @@ async def test_the_command_serves_a_document_with_the_token_and_limits_given(tmp
     assert sim.returncode == 0
 
 
-async def test_the_command_serves_a_made_organization_and_counts_what_is_asked() -> None:
-    sizes = ["--accounts=120", "--teams=3", "--memberships=150", "--seed=4", "--organization=big"]
-    async with forked(*sizes, "--user-limit", "none") as sim, client(sim) as http:
-        page = await http.get("/organizations/big/members?per_page=100")
-        await http.get("/organizations/big/members?per_page=100")
-        stats = await sim.stats()
-        requests = await sim.requests()
-        await sim.control("reset_counts")
-        assert (await sim.stats())["requests"] == 0
-    assert page.json() == list(make_organization(120, 3, 150, 4).members.records[:100])
-    assert stats["requests"] == 2
-    assert stats["repeats"] == 1
-    assert stats["throttled"] == 0
-    assert stats["by_status"] == {"200": 2}
-    assert stats["organizations"] == {"big": {"accounts": 120, "teams": 3, "memberships": 150, "minimum_requests": 6}}
-    assert [(each["method"], each["path"], each["status"]) for each in requests] == [
-        ("GET", "/v2/organizations/big/members", 200)
-    ] * 2
-    assert "bkua_" not in json.dumps([stats, requests])
-
-
 async def test_a_running_command_obeys_its_control() -> None:
     async with forked("--accounts", "2", "--organization", "acme") as sim, client(sim) as http:
-        await sim.control("consume", user=25, organization=50)
-        first = await http.get("/user")
-        await sim.control("limits", user=3)
-        assert (await http.get("/user")).status_code == 429
-        await sim.control("limits", user=None, organization=None)
-        await sim.control("other_use", user=10)
-        await sim.control("latency", seconds=0.01)
-        await sim.control("revoke")
-        assert (await http.get("/user")).status_code == 401
-        await sim.control("grant", scopes=["read_user"])
-        assert (await http.get("/organizations")).status_code == 403
-        await sim.control("grant")
         await sim.control("fault", effect="answer", arguments={"status": 418, "document": None}, path="/v2/user")
         assert [(await http.get("/user")).status_code for _ in range(2)] == [418, 200]
-        await sim.control("script", effects=[None, {"effect": "server_error"}])
-        assert [(await http.get("/user")).status_code for _ in range(3)] == [200, 500, 200]
         await sim.control("fault", effect="server_error", times=None)
         await sim.control("clear_faults")
-        added = {"operation": "add_member", "id": "u", "name": "U", "email": "u@example.com", "at": 0}
-        await sim.control("edit", edits=[added])
-        members = (await http.get("/organizations/acme/members")).json()
-    assert (first.headers["RateLimit-User-Remaining"], first.headers["RateLimit-Remaining"]) == ("24", "149")
-    assert members[0]["id"] == "u"
-
-
-async def test_the_journal_of_writes_is_read_from_outside() -> None:
-    sizes = ["--accounts=2", "--teams=1", "--memberships=1", "--organization=acme"]
-    arguments = [*sizes, "--scopes=read_teams,write_teams", "--writes-expected"]
-    async with forked(*arguments) as sim, client(sim) as http:
-        team = make_organization(2, 1, 1, slug="acme").teams.records[0]["id"]
-        members = f"/organizations/acme/teams/{team}/members"
-        roster = (await http.get(members)).json()
-        await sim.control("last_maintainer", stays=True)
-        assert (await http.delete(f"{members}/{roster[0]['user_id']}")).status_code == 422
-        await sim.control("grant", user={"admin": False})
-        assert (await http.delete(f"{members}/{roster[0]['user_id']}")).status_code == 403
-        writes = await sim.writes()
-    assert [(each["method"], each["team"], each["before"], each["after"], each["status"]) for each in writes] == [
-        ("DELETE", team, "maintainer", "maintainer", 422),
-        ("DELETE", team, "maintainer", "maintainer", 403),
-    ]
+        await sim.control("reset_counts")
+        assert (await http.get("/user")).status_code == 200
+        assert (await sim.stats())["requests"] == 1
 
 
 async def test_a_process_that_was_written_to_undeclared_fails_at_its_end() -> None:
@@ -124,11 +69,9 @@ async def test_a_process_that_was_written_to_undeclared_fails_at_its_end() -> No
 async def test_an_order_that_makes_no_sense_is_refused_with_a_sentence() -> None:
     async with forked("--accounts", "1") as sim:
         for order, arguments, complaint in (
-            ("dance", {}, "one of revoke, grant, consume"),
+            ("dance", {}, "one of fault, clear_faults"),
             ("fault", {"effect": "flood"}, "unknown effect 'flood'; there are server_error"),
             ("fault", {"effect": "slow", "arguments": {"minutes": 1}}, "minutes"),
-            ("revoke", {"token": "unknown"}, "KeyError: 'unknown'"),
-            ("edit", {"edits": [{"operation": "remove_team", "id": "gone"}]}, "KeyError: 'gone'"),
         ):
             with pytest.raises(ValueError, match=complaint):
                 await sim.control(order, **arguments)

@@ -10,8 +10,8 @@ from grpc import StatusCode
 from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.proto import connector_pb2 as v2
 from simulators.c1.access import Book, Form
-from simulators.c1.limits import Refused, check
-from simulators.c1.probe import hello_request, probe
+from simulators.c1.limits import Refused
+from simulators.c1.probe import probe
 from simulators.c1.readings import Effect, read_answer
 from simulators.c1.server import C1Simulator
 from unit.simulators.c1_changes import failure, grant_answer, packed, revoke_answer, success
@@ -133,16 +133,6 @@ def test_a_cancellation_that_c1_would_not_know_as_one_is_refused(answer: Finish,
     assert says in caught.value.message
 
 
-def test_an_answer_without_the_grant_is_taken_and_tells_less() -> None:
-    reading = read_answer(granting(), success("h", granting(), Response()))
-    assert (reading.effect, reading.grants) == (Effect.DONE, ())
-
-
-def test_nothing_is_replaced_where_nothing_excludes() -> None:
-    with pytest.raises(Refused, match="expected none, as nothing excludes it"):
-        read_answer(granting(), told(replaced("team:t1:maintainer:user:u1")), ())
-
-
 async def test_a_refused_answer_leaves_the_task_open_and_is_a_violation() -> None:
     async with C1Simulator() as sim, probe(sim) as host:
         await host.hello()
@@ -155,14 +145,3 @@ async def test_a_refused_answer_leaves_the_task_open_and_is_a_violation() -> Non
         ]
         await host.call("FinishTask", grant_answer(host.host_id, task))
         assert (await sim.ended(request)).effect is Effect.DONE
-
-
-@pytest.mark.parametrize("told_", [[], [v2.CAPABILITY_SYNC], [v2.CAPABILITY_SYNC, v2.CAPABILITY_PROVISION]])
-def test_a_connectors_capabilities_are_those_of_its_types_by_number(told_: list[v2.Capability]) -> None:
-    request = hello_request("h")
-    kinds = [v2.CAPABILITY_SYNC, v2.CAPABILITY_PROVISION]
-    capabilities = request.connector_metadata.capabilities
-    capabilities.resource_type_capabilities.add(capabilities=kinds)
-    capabilities.connector_capabilities.extend(told_)
-    with pytest.raises(Refused, match="'CAPABILITY_PROVISION', 'CAPABILITY_SYNC'"):
-        check(request)

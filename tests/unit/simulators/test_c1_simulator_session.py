@@ -12,8 +12,6 @@ from grpc import StatusCode
 from buildkite_connector.proto import baton_pb2 as pb
 from simulators.c1.probe import Probe, hello_request, probe
 from simulators.c1.server import C1Simulator
-from simulators.c1.tasks import Outcome, Who
-from simulators.c1.tiny_snapshot import tiny_snapshot
 
 TASK = "2Zz7mHkq0GvPp5yq0XJ1a8RkTnB"
 
@@ -29,52 +27,6 @@ async def refused(call: Awaitable[object], code: StatusCode, says: str = "") -> 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert (caught.value.code(), says in caught.value.details()) == (code, True), caught.value
-
-
-async def test_a_sync_task_goes_from_hello_to_ingested(sim: C1Simulator) -> None:
-    task_id = sim.add_task(sync_resource_type_ids=["user", "team"])
-    async with probe(sim, host_id="acme") as host:
-        await host.hello()
-        answer = await host.get_task()
-        assert (answer.task.id, answer.task.WhichOneof("task_type")) == (task_id, "sync_full")
-        assert list(answer.task.sync_full.sync_resource_type_ids) == ["user", "team"]
-        assert not (await host.heartbeat(task_id)).cancelled
-        await host.upload(task_id, tiny_snapshot())
-        assert not sim.ingested
-        await host.finish(task_id)
-    assert await sim.finished(task_id) == Outcome(0)
-    assert [received.task_id for received in sim.ingested] == [task_id]
-    assert [call.rpc for call in sim.transcript] == [
-        "Token",
-        "Hello",
-        "GetTask",
-        "Heartbeat",
-        "UploadAsset",
-        "FinishTask",
-    ]
-    assert not sim.violations
-
-
-async def test_get_task_and_heartbeat_say_when_to_come_again(sim: C1Simulator, host: Probe) -> None:
-    sim.policy.next_poll, sim.policy.next_heartbeat = 2.5, 7
-    task_id = sim.add_task()
-    answer = await host.get_task()
-    assert answer.next_poll.ToTimedelta().total_seconds() == 2.5
-    assert answer.next_heartbeat.ToTimedelta().total_seconds() == 7
-    assert (await host.heartbeat(task_id)).next_heartbeat.ToTimedelta().total_seconds() == 7
-
-
-async def test_without_a_task_the_answer_has_none(host: Probe) -> None:
-    assert not (await host.get_task()).HasField("task")
-
-
-async def test_a_session_remembers_who_said_hello_and_what(sim: C1Simulator) -> None:
-    client = sim.register_client()
-    async with probe(sim, client, "acme") as host:
-        await host.hello()
-    session = sim.sessions[Who(client.client_id, "acme")]
-    assert session.user_agent.startswith("probe/1")
-    assert [hello.connector_metadata.display_name for hello in session.hellos] == ["Buildkite"]
 
 
 async def test_a_call_without_a_token_is_unauthenticated_and_a_violation(sim: C1Simulator, host: Probe) -> None:

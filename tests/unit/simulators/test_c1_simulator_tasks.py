@@ -34,17 +34,7 @@ async def refused(call: Awaitable[object], code: StatusCode, says: str = "") -> 
 Heartbeat = pb.BatonServiceHeartbeatRequest
 
 
-Finish = pb.BatonServiceFinishTaskRequest
-
-
 GetTasks = pb.BatonServiceGetTasksRequest
-
-
-async def test_tasks_are_handed_out_once_in_the_order_in_which_they_came(sim: C1Simulator, host: Probe) -> None:
-    added = [sim.add_task(), sim.add_task("grant"), sim.add_task("hello")]
-    handed = [await host.get_task() for _ in range(4)]
-    assert [answer.task.id for answer in handed] == [*added, ""]
-    assert [answer.task.WhichOneof("task_type") for answer in handed[:3]] == ["sync_full", "grant", "hello"]
 
 
 async def test_a_task_for_a_host_goes_to_that_host_alone(sim: C1Simulator, host: Probe) -> None:
@@ -140,14 +130,6 @@ async def test_an_unsupported_task_ends_with_an_error_that_says_so(sim: C1Simula
     assert await sim.finished(task_id) == Outcome(12, "not supported", non_retryable=True)
 
 
-async def test_a_hello_task_is_answered_with_hello(sim: C1Simulator, host: Probe) -> None:
-    task_id = sim.add_task("hello")
-    await host.get_task()
-    await host.hello(task_id)
-    assert (await sim.finished(task_id)).success
-    assert not sim.violations
-
-
 async def test_a_hello_task_has_no_finish_task(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task("hello")
     await host.get_task()
@@ -206,16 +188,6 @@ async def test_the_first_hello_of_a_host_makes_a_sync_due_when_asked_for() -> No
         assert [(record.kind, record.host_id) for record in sim.tasks.values()] == [("sync_full", "acme")]
 
 
-async def test_syncs_fall_due_again_and_again_but_one_at_a_time() -> None:
-    async with C1Simulator(Policy(sync_every=0.01)) as sim, probe(sim) as host:
-        await host.hello()
-        await sim.wait_for(lambda: len(sim.tasks) == 1)
-        first = (await host.get_task()).task.id
-        await host.finish_failed(first, 14)
-        await sim.wait_for(lambda: len(sim.tasks) == 2)
-        assert [record.kind for record in sim.tasks.values()] == ["sync_full", "sync_full"]
-
-
 async def test_a_failed_task_comes_again_unless_it_cannot_be_retried(sim: C1Simulator, host: Probe) -> None:
     sim.policy.retry_failed = True
     first = sim.add_task(skip_grants=True)
@@ -225,7 +197,3 @@ async def test_a_failed_task_comes_again_unless_it_cannot_be_retried(sim: C1Simu
     assert (again.id != first, again.sync_full.skip_grants) == (True, True)
     await host.finish_failed(again.id, 12, non_retryable=True)
     assert not (await host.get_task()).HasField("task")
-
-
-async def test_start_debugging_is_answered(host: Probe) -> None:
-    assert (await host.call("StartDebugging", pb.StartDebuggingRequest())).status

@@ -7,7 +7,6 @@ import grpc
 import grpc.aio
 import httpx
 import pytest
-import trustme
 
 from simulators.c1.front import Certificate
 from simulators.c1.probe import http, probe, token_form
@@ -24,36 +23,6 @@ async def negotiated(sim: C1Simulator, *offers: str) -> tuple[str | None, str]:
     writer.close()
     await writer.wait_closed()
     return chosen, version
-
-
-async def test_a_client_that_offers_both_protocols_gets_http_1(sim: C1Simulator) -> None:
-    assert await negotiated(sim, "h2", "http/1.1") == ("http/1.1", "TLSv1.3")
-
-
-async def test_a_client_that_offers_h2_alone_gets_h2(sim: C1Simulator) -> None:
-    assert await negotiated(sim, "h2") == ("h2", "TLSv1.3")
-
-
-async def test_the_token_endpoint_and_grpc_share_the_port_side_by_side(sim: C1Simulator) -> None:
-    async with probe(sim) as host, http(sim) as session:
-        answers = await asyncio.gather(
-            *(host.hello() for _ in range(5)),
-            *(session.get("/_sim/stats") for _ in range(5)),
-        )
-    assert [answer.status_code for answer in answers[5:] if answer] == [200] * 5
-
-
-async def test_localhost_reaches_it_too(sim: C1Simulator) -> None:
-    trust = ssl.create_default_context(cafile=str(sim.ca_file))
-    async with httpx.AsyncClient(verify=trust, trust_env=False) as session:
-        assert (await session.get(f"https://localhost:{sim.port}/_sim/stats")).status_code == 200
-
-
-async def test_a_ca_given_to_it_signs_its_certificate() -> None:
-    ca = trustme.CA()
-    async with C1Simulator(ca=ca) as sim:
-        assert sim.ca_file.read_bytes() == ca.cert_pem.bytes()
-        assert await negotiated(sim, "h2")
 
 
 @pytest.mark.parametrize("certificate", [Certificate.OTHER_HOST, Certificate.UNTRUSTED, Certificate.EXPIRED])
@@ -79,15 +48,6 @@ async def test_a_closed_port_refuses_and_is_the_same_when_reopened(sim: C1Simula
         await sim.reopen_port()
         assert (await session.get("/_sim/stats")).status_code == 200
     assert sim.port == port
-
-
-async def test_a_port_closed_for_a_while_reopens_by_itself(sim: C1Simulator) -> None:
-    sim.close_port_for(0.05)
-    async with http(sim) as session:
-        with pytest.raises(httpx.ConnectError):
-            await session.get("/_sim/stats")
-        await sim.wait_for(lambda: sim.listening)
-        assert (await session.get("/_sim/stats")).status_code == 200
 
 
 async def test_a_connection_dropped_mid_upload_leaves_nothing_and_the_next_upload_is_accepted(

@@ -27,17 +27,6 @@ async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
         yield connected
 
 
-async def test_an_upload_is_kept_byte_for_byte_with_whose_it_is(sim: C1Simulator, host: Probe) -> None:
-    task_id = await running_task(sim, host)
-    data = tiny_snapshot()
-    await host.upload(task_id, data)
-    received = sim.received[-1]
-    assert received.path.read_bytes() == data
-    assert (received.sha256, received.size) == (hashlib.sha256(data).hexdigest(), len(data))
-    assert (received.who.host_id, received.task_id) == ("acme", task_id)
-    assert received.who.client_id == sim.authority.clients[0].client_id
-
-
 async def test_an_upload_may_come_in_chunks_of_any_size_up_to_the_limit(sim: C1Simulator, host: Probe) -> None:
     task_id = await running_task(sim, host)
     noise = sql("create table noise as select randomblob(3000000) as bytes")
@@ -46,14 +35,6 @@ async def test_an_upload_may_come_in_chunks_of_any_size_up_to_the_limit(sim: C1S
     for chunk in (MAX_CHUNK, 512 * 1024, 100_003):
         await host.send(upload_messages("acme", task_id, data, chunk))
     assert {received.sha256 for received in sim.received} == {hashlib.sha256(data).hexdigest()}
-
-
-async def test_uploads_stay_in_the_folder_that_was_asked_for(tmp_path: Path) -> None:
-    async with C1Simulator(keep_uploads=tmp_path) as sim, probe(sim) as host:
-        await host.hello()
-        task_id = await running_task(sim, host)
-        await host.upload(task_id, tiny_snapshot())
-    assert names(tmp_path) == [f"0001-{task_id}.c1z"]
 
 
 async def test_a_second_upload_under_a_task_replaces_what_is_ingested(sim: C1Simulator, host: Probe) -> None:
@@ -135,37 +116,7 @@ async def test_an_upload_can_fail_after_some_bytes_and_leaves_no_file(tmp_path: 
     assert not names(tmp_path)
 
 
-async def test_the_summary_tells_what_was_received(sim: C1Simulator, host: Probe) -> None:
-    task_id = await running_task(sim, host)
-    await host.upload(task_id, tiny_snapshot())
-    await host.finish(task_id)
-    summary = sim.received[-1].summary()
-    assert (summary["sync_id"], summary["sync_type"], summary["ingested"]) == (SYNC_ID, "full", True)
-    assert (summary["resources"], summary["entitlements"], summary["grants"]) == (
-        {"user": 2, "team": 1},
-        {"team": 1},
-        {"team": 1},
-    )
-    assert summary["accounts"][0] == {
-        "id": "u1",
-        "name": "Ada",
-        "email": "ada@example.com",
-        "status": "RESOURCE_STATUS_ENABLED",
-    }
-    assert summary["teams"] == [{"id": "t1", "name": "Platform", "description": ""}]
-    assert summary["memberships"] == [{"account": "Ada", "team": "Platform", "role": "member"}]
-    assert summary["dangling_grants"] == 0
-
-
 async def test_a_grant_to_an_account_that_is_not_listed_is_taken_and_counted(sim: C1Simulator, host: Probe) -> None:
     task_id = await running_task(sim, host)
     await host.upload(task_id, tiny_snapshot(sql("delete from v1_resources where external_id = 'user:u1'")))
     assert sim.received[-1].summary()["dangling_grants"] == 1
-
-
-async def test_a_debug_tasks_log_may_follow_its_snapshot(sim: C1Simulator, host: Probe) -> None:
-    task_id = await running_task(sim, host, debug=True)
-    await host.upload(task_id, tiny_snapshot())
-    await host.upload(task_id, b'{"level":"debug"}\n')
-    assert [path.read_bytes() for path in sim.uploads.debug_logs] == [b'{"level":"debug"}\n']
-    assert len(sim.received) == 1

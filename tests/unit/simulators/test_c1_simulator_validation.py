@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import zstandard
 
-from buildkite_connector.proto import baton_pb2
 from simulators.c1.ingest import MAGIC
 from simulators.c1.probe import Probe, probe
 from simulators.c1.server import C1Simulator
@@ -20,8 +19,6 @@ from simulators.c1.tiny_snapshot import (
     user,
 )
 from unit.simulators.c1_uploads import Alteration, refusal, running_task, sql
-
-Message = baton_pb2.BatonServiceUploadAssetRequest
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from buildkite_connector.timing.clock import SystemClock
 from contracts.kubernetes_api import KubernetesContract
 from harness.trust import plain_client
 from simulators.kubernetes.client import DEADLINE, WIDGETS, Api, accepted, refused, widget
@@ -18,7 +16,7 @@ from simulators.kubernetes.server import KubernetesDouble
 
 @pytest.fixture
 async def double() -> AsyncIterator[KubernetesDouble]:
-    async with KubernetesDouble(FixedClock()) as running:
+    async with KubernetesDouble() as running:
         running.apply(WIDGETS)
         yield running
 
@@ -37,7 +35,7 @@ class TestDouble(KubernetesContract):
 
 
 class TestHelpers:
-    """What the double offers beside the API."""
+    """What the simulator offers beside the API."""
 
     async def test_waits_for_a_state_that_lasted_only_a_moment(self, double: KubernetesDouble) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -93,25 +91,6 @@ class TestHelpers:
         assert double.objects("Widget") == []
         with pytest.raises(ApiError, match='namespaces "brief" not found'):
             double.get("Namespace", "", "brief")
-
-    async def test_keeps_a_namespace_until_the_finalizers_in_it_are_gone(self, double: KubernetesDouble) -> None:
-        held = {"name": "w", "namespace": "brief", "finalizers": ["contract.test/hold"]}
-        double.apply(widget(held))
-        double.delete("Namespace", "", "brief")
-        assert double.get("Namespace", "", "brief")["status"] == {"phase": "Terminating"}
-        with pytest.raises(ApiError, match="because it is being terminated"):
-            double.apply(widget({"name": "late", "namespace": "brief"}))
-        double.apply(widget({**held, "finalizers": []}))
-        with pytest.raises(ApiError, match='namespaces "brief" not found'):
-            double.get("Namespace", "", "brief")
-
-    async def test_prints_a_table_with_ages_of_its_own_clock(self, double: KubernetesDouble) -> None:
-        created = double.apply(widget({"name": "w"}, spec={"size": "small"}))["metadata"]["creationTimestamp"]
-        assert created == "2026-03-01T12:00:00Z"
-        assert double.table("Widget").splitlines() == [
-            "NAME   SIZE    READY   COUNT   LAST SYNC   OPEN   AGE",
-            "w      small                                      0s",
-        ]
 
 
 class TestRecord:
@@ -231,8 +210,3 @@ class TestFaults:
 
 def sized(size: str) -> Callable[[dict[str, Any]], bool]:
     return lambda manifest: manifest.get("spec", {}).get("size") == size
-
-
-class FixedClock(SystemClock):
-    def now(self) -> datetime:
-        return datetime(2026, 3, 1, 12, tzinfo=UTC)

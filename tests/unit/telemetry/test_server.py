@@ -13,8 +13,7 @@ import pytest
 
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.telemetry import server
-from buildkite_connector.telemetry.health import LoopMonitor, heard_lately
-from buildkite_connector.telemetry.server import parse_address, serve
+from buildkite_connector.telemetry.server import LoopMonitor, heard_lately, parse_address, serve
 from fakes.virtual_time import VirtualClock, virtual_time
 from harness.trust import plain_client
 

@@ -1,34 +1,30 @@
 """Which exporters are used, and what metrics say of connectors."""
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import requests
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util.re import parse_env_headers
 
-from buildkite_connector.model.directory import Organization, OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
-from buildkite_connector.model.status import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    ConnectorStatus,
-    Phase,
-    TokenStatus,
-)
+from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.network import Network, read_proxies
-from buildkite_connector.telemetry.metrics import ProcessGauges
-from buildkite_connector.telemetry.otlp_session import otlp_session
-from buildkite_connector.telemetry.setup import choose_exports, open_telemetry
-from buildkite_connector.telemetry.status_gauges import Report
+from buildkite_connector.telemetry import otlp, setup
+from buildkite_connector.telemetry.gauges import ProcessGauges, Report
+from buildkite_connector.telemetry.otlp import otlp_session
+from buildkite_connector.telemetry.setup import choose_exporters, open_telemetry
 from harness.trust import DIRECT
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -45,9 +41,8 @@ NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
     ],
 )
 def test_exporters(environment: dict[str, str], metrics: set[str], traces: set[str]) -> None:
-    exports = choose_exports(environment)
-    assert exports.metrics == metrics
-    assert exports.traces == traces
+    assert choose_exporters(environment, "METRICS") == metrics
+    assert choose_exporters(environment, "TRACES") == traces
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_exporters(environment: dict[str, str], metrics: set[str], traces: set[s
 )
 def test_an_exporter_that_there_is_not_is_named_with_its_variable(name: str, value: str) -> None:
     with pytest.raises(Failure, match=name):
-        choose_exports({name: value})
+        choose_exporters({name: value}, name.split("_")[1])
 
 
 @contextmanager
@@ -64,8 +59,7 @@ def opened(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, network
     """Telemetry; the exporters read the variables of the process by themselves."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)
-    with open_telemetry(environment, network, gauges):
+    with open_telemetry(environment, network, NONE):
         yield
 
 
@@ -152,54 +146,25 @@ def test_a_redirect_to_plain_http_is_an_error_that_the_exporter_logs() -> None:
         session.post("http://collector.example:4318", timeout=1.0)
 
 
-class Fleet:
-    """Connectors by name, as metrics read them."""
-
-    def __init__(self, *reports: Report) -> None:
-        self.reports = list(reports)
-
-    def scrape(self, **environment: str) -> str:
-        gauges = ProcessGauges(lambda: self.reports, lambda: None, lambda: 0.25, lambda: 1.5)
-        with open_telemetry(environment, DIRECT, gauges) as telemetry:
-            assert telemetry.scrape is not None
-            return telemetry.scrape().decode()
+FLEET = [Report("ns", f"c{number}", ConnectorStatus(), suspended=False) for number in range(2_001)]
+GAUGES = ProcessGauges(lambda: FLEET, lambda: None, lambda: 0.25, lambda: 1.5)
+NONE = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)
 
 
-def a_report(name: str = "acme", **status: object) -> Report:
-    known = ConnectorStatus(
-        phase=Phase.CONNECTED,
-        conditions=(
-            Condition(ConditionType.READY, ConditionStatus.TRUE, Reason.READY, "all well", 1, last_transition_time=NOW),
-        ),
-        organization=Organization("id", OrganizationSlug("acme-inc"), "Acme"),
-    )
-    return Report("ns", name, replace(known, **status), suspended=False)  # type: ignore[arg-type]
-
-
-def test_a_condition_is_one_series_with_its_status() -> None:
-    text = Fleet(a_report()).scrape()
-    assert 'buildkite_connector_status_condition{name="acme",namespace="ns",status="True",type="Ready"} 1.0' in text
-    assert text.count("buildkite_connector_status_condition{") == 1
-    assert 'organization="acme-inc",ready="True",reason="Ready"' in text
-
-
-def test_what_a_status_does_not_know_is_no_series() -> None:
-    text = Fleet(a_report()).scrape()
-    assert "buildkite_connector_sync_last_success_timestamp_seconds{" not in text
-    assert "buildkite_connector_token_expiry_timestamp_seconds{" not in text
-    told = Fleet(a_report(last_successful_sync_time=NOW, token=TokenStatus(datetime(2026, 12, 1, tzinfo=UTC)))).scrape()
-    assert f'sync_last_success_timestamp_seconds{{name="acme",namespace="ns"}} {NOW.timestamp():.1f}'[:60] in told
-    assert "buildkite_connector_token_expiry_timestamp_seconds{" in told
+def scraped(gauges: ProcessGauges) -> str:
+    with open_telemetry({}, DIRECT, gauges) as telemetry:
+        assert telemetry.scrape is not None
+        return telemetry.scrape().decode()
 
 
 def test_thousands_of_connectors_have_a_series_each() -> None:
-    text = Fleet(*(a_report(f"c{number}") for number in range(2_500))).scrape()
-    assert text.count("buildkite_connector_suspended{") == 2_500
+    text = scraped(GAUGES)
+    assert text.count("buildkite_connector_suspended{") == len(FLEET)
     assert "otel_metric_overflow" not in text
 
 
-def test_the_process_tells_of_itself() -> None:
-    text = Fleet().scrape()
+def test_the_process_shows_itself() -> None:
+    text = scraped(GAUGES)
     assert "buildkite_connector_event_loop_lag_seconds 0.25" in text
     assert "buildkite_connector_kubernetes_watch_age_seconds 1.5" in text
     assert "buildkite_connector_leader " not in text
@@ -207,14 +172,11 @@ def test_the_process_tells_of_itself() -> None:
 
 
 def test_a_process_that_watches_nothing_has_no_age_of_a_watch() -> None:
-    with open_telemetry({}, DIRECT, ProcessGauges(list, lambda: None, lambda: 0.0, lambda: None)) as telemetry:
-        assert telemetry.scrape is not None
-        assert b"watch_age" not in telemetry.scrape()
+    assert "watch_age" not in scraped(NONE)
 
 
 def test_without_an_exporter_nothing_is_scraped_and_work_goes_on() -> None:
-    gauges = ProcessGauges(list, lambda: None, lambda: 0.0, lambda: 0.0)
-    with open_telemetry({"OTEL_SDK_DISABLED": "true"}, DIRECT, gauges) as telemetry:
+    with open_telemetry({"OTEL_SDK_DISABLED": "true"}, DIRECT, NONE) as telemetry:
         assert telemetry.scrape is None
         with telemetry.observer.operation(Work.DELIVERY):
             pass
@@ -227,15 +189,90 @@ def test_the_count_of_work_carries_result_and_reason() -> None:
             operation.tell(result="success", reason="SyncSucceeded", throttled_seconds=2.5)
         with pytest.raises(Failure), telemetry.observer.operation(Work.C1_CALL, method="Hello"):
             raise Failure(Reason.C1_UNREACHABLE, "no")
+        with pytest.raises(Failure), telemetry.observer.operation(Work.DELIVERY, bytes=1):
+            raise Failure(Reason.C1_UNREACHABLE, "no")
         with telemetry.observer.operation(Work.BUILDKITE_REQUEST, method="GET", path="/secret/path") as request:
             request.tell(status=200)
         assert telemetry.scrape is not None
         text = telemetry.scrape().decode()
     assert 'syncs_total{reason="SyncSucceeded",result="success",trigger="Schedule"} 1.0' in text
     assert "buildkite_connector_buildkite_quota_wait_seconds_total 2.5" in text
+    assert 'deliveries_total{result="failed"} 1.0' in text
     assert (
         'rpc_client_call_duration_seconds_count{rpc_method="Hello",rpc_response_status_code="C1Unreachable"} 1' in text
     )
     assert 'http_response_status_code="200",server="buildkite"' in text
     assert "buildkite_connector_leader 1.0" in text
     assert "/secret/path" not in text
+
+
+def test_an_export_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "FLUSH_SECONDS", 0.05)
+    gate, flushed = threading.Event(), list[str]()
+
+    def hang(_: object) -> None:
+        gate.wait(30)
+        flushed.append("after the end")
+
+    monkeypatch.setattr(MeterProvider, "shutdown", hang)
+    with open_telemetry({}, DIRECT, NONE):
+        pass
+    assert flushed == []
+    gate.set()
+
+
+class Kept(MetricExporter):
+    """A fake exporter that keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: dict[str, list[Mapping[str, Any]]] = {}
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: Any) -> MetricExportResult:
+        for resource in metrics_data.resource_metrics:
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                self.points[metric.name] = [dict(point.attributes or {}) for point in metric.data.data_points]
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 0) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 0, **_: Any) -> None: ...
+
+
+def test_thousands_of_connectors_have_a_series_each_by_otlp_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "FLUSH_SECONDS", 30.0)
+    exporter = Kept()
+    monkeypatch.setattr(otlp, "otlp_metrics", lambda *_: exporter)
+    gauges = replace(GAUGES, leader=lambda: True)
+    with open_telemetry({"OTEL_METRICS_EXPORTER": "otlp"}, DIRECT, gauges) as telemetry:
+        assert telemetry.scrape is None
+    names = {point.get("name") for point in exporter.points["buildkite_connector.suspended"]}
+    assert names == {report.name for report in FLEET}
+    assert exporter.points["buildkite_connector.leader"] == [{}]
+
+
+def test_the_process_is_named_as_opentelemetrys_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "bkc-east")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a")
+    [line] = [line for line in scraped(NONE).splitlines() if line.startswith("target_info{")]
+    assert 'service_name="bkc-east"' in line
+    assert 'service_version="' in line
+    assert 'team="a"' in line
+
+
+def test_what_is_logged_within_a_sync_carries_its_trace(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter = InMemorySpanExporter()
+    monkeypatch.setattr(otlp, "otlp_spans", lambda *_: exporter)
+    handlers = logging.getLogger().handlers
+    before = [list(handler.filters) for handler in handlers]
+    environment = {"OTEL_METRICS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "otlp"}
+    with open_telemetry(environment, DIRECT, NONE) as telemetry:
+        with telemetry.observer.operation(Work.SYNC, connector="ns.a"):
+            logging.getLogger("test").warning("within")
+        logging.getLogger("test").warning("without")
+    [span] = exporter.get_finished_spans()
+    assert [getattr(record, "trace_id", "") for record in caplog.records] == [f"{span.context.trace_id:032x}", ""]
+    assert [list(handler.filters) for handler in handlers] == before

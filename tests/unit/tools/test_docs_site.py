@@ -40,8 +40,19 @@ def test_a_file_that_a_page_links_to_becomes_a_page_that_shows_it() -> None:
     assert "secrets/sops/sops.yaml.md" in "".join(made), "a hidden file is shown too"
 
 
-def test_pictures_are_taken_over_and_diagrams_that_need_a_script_are_shown_as_text() -> None:
-    made = dict(docs_site.laid_out(["README.md", "docs/development.md"]))
-    assert isinstance(made["overview.svg"], Path)
-    assert "```text\nflowchart" in str(made["development.md"])
-    assert "mermaid" not in str(made["development.md"])
+def test_pictures_are_copied() -> None:
+    assert isinstance(dict(docs_site.laid_out(["README.md"]))["overview.svg"], Path)
+
+
+@pytest.mark.parametrize(
+    ("link", "text"),
+    [
+        ("[the design](docs/development.md#who-acts)", "the design (`docs/development.md`)"),
+        ("[docs/development.md](docs/development.md)", "`docs/development.md`"),
+        ("[`tests/README.md`](tests/README.md)", "`tests/README.md`"),
+        ("[decisions](docs/decisions/README.md)", "decisions (`docs/decisions/README.md`)"),
+    ],
+)
+def test_a_page_for_contributors_is_named_and_not_in_the_site(link: str, text: str) -> None:
+    assert relinked(link, "CONTRIBUTING.md") == (text, set())
+    assert link.partition("(")[2].rstrip(")").partition("#")[0] not in docs_site.pages()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 
 from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
@@ -15,7 +16,7 @@ from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
-from buildkite_connector.telemetry.status_gauges import Report, StatusText
+from buildkite_connector.telemetry.gauges import Report, StatusCollector
 from fakes.connector_states import DOWN, SHARE, START, after, checked, due, greeted, restored, running
 from unit.kubernetes.schema.test_status_json import FULL
 
@@ -68,7 +69,7 @@ def live_with(found: ConnectorStatus) -> None:
 
 
 def scraped(found: ConnectorStatus) -> bytes:
-    return StatusText(lambda: [Report("ns", "odd", found, suspended=False)])()
+    return generate_latest(StatusCollector(lambda: [Report("ns", "odd", found, suspended=False)]))
 
 
 def _nothing(state: ConnectorState) -> ConnectorState:

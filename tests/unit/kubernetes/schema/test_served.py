@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.kubernetes.client import KubernetesApi, Written, connect
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.schema import GROUP, KIND
 from buildkite_connector.kubernetes.schema.served import ServedSchema
@@ -99,13 +99,13 @@ class TestOnTheApiServer:
     async def test_a_status_that_is_refused_is_written_without_the_field(
         self, bare_double: KubernetesDouble, api: KubernetesApi, schema: ServedSchema
     ) -> None:
-        seen = create(bare_double)
-        assert await api.apply_status(seen, SYNCING) is Written.WRITTEN
+        seen, applied = create(bare_double), AppliedStatus()
+        assert await api.apply_status(seen, SYNCING, applied) is Written.WRITTEN
         assert status_of(bare_double) == {
             name: value for name, value in status_to_json(SYNCING).items() if name != "phase"
         }
         assert "lacks status.phase" in schema.outdated
-        assert await api.apply_status(seen, SYNCING) is Written.UNCHANGED
+        assert await api.apply_status(seen, SYNCING, applied) is Written.UNCHANGED
 
     async def test_the_whole_status_is_written_once_the_crd_has_it(
         self, bare_double: KubernetesDouble, api: KubernetesApi, schema: ServedSchema

@@ -1,0 +1,69 @@
+"""How a command ends when something is wrong: one sentence on standard error, and an exit code.
+
+Service mode, `check` and the command without a sub-command have gRPC's codes, as the vendor's SDK has them (v0.25);
+`sync`, `inspect` and the operator end with 1.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from buildkite_connector.cli.settings import SettingError
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.tasks import Code
+from buildkite_connector.tasks.outcomes import outcome_of
+
+CANCELLED = int(Code.CANCELLED)
+USAGE = UNKNOWN = 2
+"""gRPC's UNKNOWN: whatever has no code of its own, and what a wrong flag ends with anyway."""
+
+_CODES = {
+    Reason.SPEC_INVALID: Code.INVALID_ARGUMENT,
+    Reason.CLIENT_ID_INVALID: Code.INVALID_ARGUMENT,
+    Reason.CLIENT_SECRET_INVALID: Code.INVALID_ARGUMENT,
+}
+_OURS = frozenset({Reason.STORAGE_FAILED, Reason.SNAPSHOT_INVALID, Reason.INTERNAL_ERROR})
+
+
+def exit_code(failure: Failure) -> int:
+    """C1's own code where C1 gave one, else the code that C1 would be told; never 0."""
+    from buildkite_connector.c1.errors import CallFailure  # noqa: PLC0415  (it brings gRPC, which `sync` goes without)
+
+    if failure.reason is Reason.CLOCK_WRONG:
+        return int(Code.FAILED_PRECONDITION)
+    if isinstance(failure, CallFailure):
+        return failure.code or UNKNOWN
+    if failure.reason in _OURS:
+        return UNKNOWN
+    return int(_CODES.get(failure.reason) or outcome_of(failure).code) or UNKNOWN
+
+
+@contextmanager
+def one_sentence(code: int | None = None) -> Iterator[None]:
+    """End the command with a failure's sentence, never with a traceback. `code` None: gRPC's for that failure."""
+    try:
+        yield
+    except SettingError as error:
+        end(str(error), USAGE)
+    except Failure as failure:
+        end(failure.message, code or exit_code(failure))
+    except BaseExceptionGroup as group:
+        failures, others = group.split(Failure)
+        if failures is None or others is not None:
+            raise
+        first = _first(failures)
+        end(first.message, code or exit_code(first))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def end(sentence: str, code: int) -> NoReturn:
+    """Say it, and end the process."""
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def _first(group: BaseExceptionGroup[Failure]) -> Failure:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

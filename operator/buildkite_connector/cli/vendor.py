@@ -1,0 +1,255 @@
+"""The vendor's command line: no sub-command at all, `service`, `capabilities`, `config`, `health-check`, `completion`.
+
+Imports are inside the commands, so that none waits for another's libraries.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from buildkite_connector import __version__
+from buildkite_connector.cli.exit import CANCELLED, USAGE, end, one_sentence
+from buildkite_connector.cli.flags import config_schema, given_flags, with_flags
+from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
+from buildkite_connector.model.directory import SyncScope
+from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from buildkite_connector.cli.sync import SyncSettings
+    from buildkite_connector.network import Network
+
+# ruff: noqa: PLC0415  (see above)
+
+logger = logging.getLogger(__name__)
+
+COMMANDS = frozenset({"service", "capabilities", "config", "health-check", "completion"})
+"""They take the root's flags before their name too."""
+COMPLETE = "_BUILDKITE_CONNECTOR_COMPLETE"
+SILENT_GRPC = ("GRPC_VERBOSITY", "NONE")
+"""gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY)."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the root's flags and these commands."""
+    app.callback(invoke_without_command=True)(root)
+    app.command()(service)
+    app.command()(capabilities)
+    app.command()(config)
+    app.command("health-check")(health_check)
+    app.command()(completion)
+
+
+class Shell(StrEnum):
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+    POWERSHELL = "powershell"
+
+
+class Endpoint(StrEnum):
+    HEALTH = "health"
+    READY = "ready"
+    LIVE = "live"
+
+
+@with_flags()
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", "-v", help="Print the version and exit.")] = False,
+    **flags: Any,
+) -> None:
+    """Buildkite's accounts and teams for C1 (ConductorOne), from Kubernetes.
+
+    Without a command it takes the place of the vendor's connector: with a client ID it serves C1 (as `service` does),
+    without one it writes one snapshot to --file and ends.
+    """
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    given = ctx.obj = given_flags(flags)
+    if ctx.invoked_subcommand is None:
+        _run(given, serving=None)
+    elif given and ctx.invoked_subcommand not in COMMANDS:
+        raise typer.BadParameter(
+            f"the flags of {ctx.invoked_subcommand} stand behind it", param_hint=f"--{next(iter(given))}"
+        )
+
+
+@with_flags()
+def service(ctx: typer.Context, **flags: Any) -> None:
+    """Serve C1 as one connector, without a cluster: settings from flags, variables and a YAML file, status in the log.
+
+    The file is .baton.yaml in the working directory, or the one that BATON_CONFIG_PATH names. BATON_HOST_ID is what C1
+    shows; BATON_C1_API_HOST, BUILDKITE_CONNECTOR_C1_HOSTS, SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY and
+    OTEL_* count as for the operator.
+    """
+    _run(_merged(ctx, flags), serving=True)
+
+
+@with_flags(hidden=True)
+def capabilities(ctx: typer.Context, **flags: Any) -> None:
+    """Print as JSON what the connector can do, as C1 is told: with --provisioning more than without."""
+    from buildkite_connector.c1.hello import capabilities_json
+
+    with one_sentence():
+        provisions = read_settings(_merged(ctx, flags), os.environ).switch("provisioning")
+    typer.echo(capabilities_json(provisions=provisions))
+
+
+@with_flags(hidden=True)
+def config(**_: Any) -> None:
+    """Print the JSON schema of the settings."""
+    typer.echo(json.dumps(config_schema(), indent=2))
+
+
+@with_flags(hidden=True)
+def health_check(
+    ctx: typer.Context,
+    endpoint: Annotated[Endpoint, typer.Option(help="What to ask for.")] = Endpoint.HEALTH,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 5.0,
+    **flags: Any,
+) -> None:
+    """Ask the health server of a running service; exit code 0 when it answers 200."""
+    from buildkite_connector.service.health import ask_health
+
+    with one_sentence():
+        settings = read_settings(_merged(ctx, flags), os.environ)
+    host, port = settings.text("health-check-bind-address"), settings.number("health-check-port")
+    well, said = ask_health(host, port, endpoint.value, timeout)
+    if not well:
+        end(said, USAGE)
+    typer.echo(said)
+
+
+def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")]) -> None:
+    """Print a script that completes this command's flags: source it in the shell."""
+    os.environ[COMPLETE] = f"source_{shell.value}"
+    from buildkite_connector.cli.app import app
+
+    app(args=[], prog_name="buildkite-connector")
+
+
+def process_network() -> "Network":
+    """The proxies and authorities of this process, read once; what counts in part or not at all is logged.
+
+    Raises Failure.
+    """
+    from buildkite_connector.network import read_network
+
+    network = read_network(os.environ)
+    for sentence in network.warnings:
+        logger.warning("the environment is not as it seems", extra={"detail": sentence})
+    return network
+
+
+def _merged(ctx: typer.Context, flags: Mapping[str, object]) -> dict[str, object]:
+    """The flags before the command's name, overridden by those behind it."""
+    return {**(ctx.obj or {}), **given_flags(flags)}
+
+
+def _run(given: Mapping[str, object], *, serving: bool | None) -> NoReturn:
+    """Serve C1 or write one file. `serving` None: as the settings say."""
+    os.environ.setdefault(*SILENT_GRPC)
+    with one_sentence():
+        settings = read_settings(given, os.environ)
+        serves = serving or is_serving(settings)
+        _start_logs(settings)
+        settings.reject(serving=serves)
+        network = process_network()
+        code = _serve(given, settings, network) if serves else _write_one_file(settings, network)
+    raise SystemExit(code)
+
+
+def _serve(given: Mapping[str, object], settings: Settings, network: "Network") -> int:
+    """Raises Failure and SettingError."""
+    from buildkite_connector.c1 import parse_credentials
+    from buildkite_connector.cli.service import run_service
+    from buildkite_connector.cli.service_settings import collector_variables, service_settings, telemetry_variables
+    from buildkite_connector.service.data_directory import open_directory
+
+    environment = dict(os.environ)
+    found = service_settings(lambda: read_settings(given, environment), settings, environment)
+    _warn(settings, serving=True)
+    # What is malformed is told before anything is asked for: Buildkite's answer may take a while.
+    parse_credentials(found.started_with.client_id, found.started_with.client_secret)
+    with open_directory(found.directories, found.identity(found.started_with)) as directory:
+        # The exporters read the process's own variables.
+        os.environ.update(collector_variables(settings, environment, directory))
+        gc.freeze()  # what is loaded now stays: no collection need look at it
+        refused = asyncio.run(run_service(found, network, directory, telemetry_variables(found, os.environ)))
+    if refused is not None:
+        raise refused
+    return 0
+
+
+def _write_one_file(settings: Settings, network: "Network") -> int:
+    """Raises Failure and SettingError."""
+    from buildkite_connector.cli.sync import Interrupted, sync_and_print
+
+    found = one_file_settings(settings)
+    _warn(settings, serving=False)
+    gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
+    try:
+        asyncio.run(sync_and_print(found, network))
+    except TimeoutError:
+        raise Failure(
+            Reason.SYNC_TIMEOUT,
+            f"The sync took longer than --sync-timeout ({found.timeout:.0f} s); {found.file} is as it was.",
+        ) from None
+    except Interrupted as interrupted:
+        end(str(interrupted), CANCELLED)
+    return 0
+
+
+def one_file_settings(settings: Settings) -> "SyncSettings":
+    """Raises SettingError."""
+    from buildkite_connector.cli.service_settings import buildkite_settings, connector_spec, read_credentials
+    from buildkite_connector.cli.sync import SyncSettings
+
+    file = settings.text("file")
+    if "://" in file:
+        raise SettingError(
+            "--file", "the snapshot is written to a local file only; write it there, and upload it with another tool"
+        )
+    spec = connector_spec(settings, {})
+    everything = not settings.switch("skip-entitlements-and-grants")
+    return SyncSettings(
+        buildkite=buildkite_settings(settings),
+        api_token=read_credentials(settings).api_token,
+        organization=spec.organization,
+        file=Path(file),
+        scope=SyncScope(spec.kinds, entitlements=everything, grants=everything),
+        quota_percent=spec.quota_percent,
+        timeout=spec.sync_timeout,
+    )
+
+
+def _start_logs(settings: Settings) -> None:
+    """Raises SettingError."""
+    from buildkite_connector.cli.service_settings import log_settings
+
+    logs = log_settings(settings, terminal=sys.stderr.isatty())
+    try:
+        configure_logs(logs.form, logs.level, paths=logs.paths, debug_until=logs.debug_until)
+    except OSError as error:
+        raise SettingError(
+            "--log-path", f"{error.filename or 'the file'} cannot be written: {error.strerror}"
+        ) from None
+
+
+def _warn(settings: Settings, *, serving: bool) -> None:
+    """Log one line that names all settings without effect, and one for each oddity of the file."""
+    for note in settings.notes:
+        logger.warning("the configuration is not as it seems", extra={"detail": note})
+    if named := [*settings.without_effect(os.environ, serving=serving)]:
+        logger.warning("settings have no effect", extra={"settings": ", ".join(named)})

@@ -1,0 +1,336 @@
+"""The connection to the API server: deadlines, how many at once, Retry-After, what is logged and what is shown."""
+
+import asyncio
+import base64
+import json
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import trustme
+import yaml
+
+from buildkite_connector.kubernetes.client import KubernetesApi, connect
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.connection import (
+    LONGEST_RETRY_AFTER,
+    REQUESTS_AT_ONCE,
+    ApiError,
+    bounded_retry_after,
+)
+from buildkite_connector.kubernetes.controller import StatusPatcher
+from buildkite_connector.kubernetes.informer import WatchSettings
+from buildkite_connector.kubernetes.lease import Lease
+from buildkite_connector.kubernetes.schema import KIND, PLURAL
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.timing.clock import SystemClock
+from simulators.kubernetes.server import KubernetesDouble
+from unit.hostile.http_server import HostileServer
+from unit.kubernetes.client_calls import (
+    DRAFT,
+    READY,
+    create,
+    events,
+    request_in,
+    serving,
+)
+from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, stop
+
+
+async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+    async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    path = tmp_path / "kubeconfig"
+    async with (
+        serving(listen, path),
+        connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1", request_seconds=0.1) as api,
+    ):
+        with pytest.raises(Failure) as caught:
+            await api.read_secret("default", "s")
+    assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
+
+
+class Counter:
+    """An API server that answers once it was asked `most` times at once, and keeps that it was asked more often."""
+
+    def __init__(self, most: int) -> None:
+        self.most_at_once = 0
+        self._most = most
+        self._at_once = 0
+        self._full = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while method := (await reader.readuntil(b"\r\n\r\n")).split(b" ", 1)[0]:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            if self._at_once >= self._most:
+                self._full.set()
+            await self._full.wait()
+            await asyncio.sleep(0.05)  # for one request too many, which would come now
+            self._at_once -= 1
+            code = b"409 Conflict" if method == b"POST" else b"404 Not Found"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" % code)
+            await writer.drain()
+
+
+@pytest.mark.parametrize("what", ["read", "write"])
+async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
+    double: KubernetesDouble, tmp_path: Path, what: str
+) -> None:
+    resource, server, path = create(double), Counter(REQUESTS_AT_ONCE), tmp_path / "kubeconfig-of-server"
+    async with serving(server, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "read": lambda: api.read_secret("default", "s"),
+            "write": lambda: api.apply_status(resource, READY),
+        }
+        await asyncio.gather(*(calls[what]() for _ in range(3 * REQUESTS_AT_ONCE)), return_exceptions=True)
+    assert server.most_at_once == REQUESTS_AT_ONCE
+
+
+async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
+    double: KubernetesDouble, tmp_path: Path
+) -> None:
+    """Ready was 90 s late once: each event of a change was awaited before the next status."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := (await reader.readuntil(b"\r\n\r\n")).decode().lower():
+            await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+            if head.startswith("patch"):
+                body = b'{"metadata": {"resourceVersion": "9"}}'
+                kind = b"Content-Type: application/json"
+                writer.write(b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body))
+                await writer.drain()
+
+    resource, path = create(double), tmp_path / "kubeconfig-of-server"
+    async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        patcher = StatusPatcher(api, resource, lambda _: None)
+        async with asyncio.timeout(DEADLINE):
+            for status in (READY, replace(READY, conditions=())) * 5:
+                await patcher.report(None, status)
+
+
+class TestDebugLog:
+    """What the operator asks of the API, at debug level: never a body, a query or a header."""
+
+    async def test_each_request_is_a_line_with_its_path_status_and_time(
+        self, double: KubernetesDouble, api: KubernetesApi, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        seen = create(double)
+        with caplog.at_level(logging.DEBUG, "buildkite_connector"):
+            await api.list_connectors(())
+            await api.apply_status(seen, READY)
+            with suppress(ApiError):
+                await api.read_secret("default", "absent")
+            with double.failing(None), suppress(Failure):
+                await api.read_secret("default", "absent")
+        assert [request_in(record) for record in caplog.records] == [
+            ("GET", "/apis/connectors.c1.ai/v1alpha1/buildkiteconnectors", 200),
+            ("PATCH", "/apis/connectors.c1.ai/v1alpha1/namespaces/default/buildkiteconnectors/acme/status", 200),
+            ("GET", "/api/v1/namespaces/default/secrets/absent", 404),
+            ("GET", "/api/v1/namespaces/default/secrets/absent", "ServerDisconnectedError"),
+        ]
+        assert {record.levelno for record in caplog.records} == {logging.DEBUG}
+
+    async def test_no_value_of_a_secret_is_in_it(
+        self, double: KubernetesDouble, api: KubernetesApi, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        value = base64.b64encode(b"hunter2").decode()
+        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
+        with caplog.at_level(logging.DEBUG, "buildkite_connector"):
+            assert await api.read_secret("default", "s") == {"key": value}
+        [record] = caplog.records
+        assert value not in str(vars(record))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("1", 1), ("59", 59), ("86400", 60), ("9" * 400, LONGEST_RETRY_AFTER)]
+    + [(text, None) for text in ("-1", "1.5", "nan", "inf", "soon", "")],
+)
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
+def test_it_is_believed_within_bounds(name: str, text: str, seconds: float | None) -> None:
+    assert bounded_retry_after({name: text}) == seconds
+
+
+def test_a_date_is_believed_within_bounds() -> None:
+    for ahead, at_most in ((timedelta(hours=6), LONGEST_RETRY_AFTER), (timedelta(seconds=30), 30), (-timedelta(1), 0)):
+        date = format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+        found = bounded_retry_after({"Retry-After": date})
+        assert found is not None
+        assert at_most - 5 <= found <= at_most
+
+
+CALLS: dict[str, Callable[[KubernetesApi, KubernetesDouble], Awaitable[object]]] = {
+    "read a Secret": lambda api, _: api.read_secret("default", "s"),
+    "write a status": lambda api, double: api.apply_status(create(double), READY),
+    "list resources": lambda api, _: api.list_connectors(()),
+    "list a namespace's resources": lambda api, _: api.list_connectors(("default",)),
+    "read a Lease": lambda api, _: api.leases("default", "bkc").read(),
+    "create a Lease": lambda api, _: api.leases("default", "bkc").write(Lease("me", 15)),
+    "renew a Lease": lambda api, _: api.leases("default", "bkc").write(Lease("me", 15, version="1")),
+}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("call", CALLS)
+async def test_every_call_passes_it_on(double: KubernetesDouble, api: KubernetesApi, call: str, status: int) -> None:
+    for text, seconds in (("7", 7.0), ("21600", LONGEST_RETRY_AFTER)):
+        with double.failing(status, headers={"Retry-After": text}):
+            with pytest.raises(Failure) as caught:
+                await CALLS[call](api, double)
+            assert caught.value.retry_after == seconds
+
+
+async def test_an_event_is_posted_once_more(double: KubernetesDouble, api: KubernetesApi) -> None:
+    seen = create(double)
+    with double.failing(429, headers={"Retry-After": "1"}):
+        begun = time.monotonic()
+        api.post_event(seen, DRAFT)
+        await double.wait_until(lambda: any(each.status == 429 for each in double.transcript), timeout=DEADLINE)
+    await api.drain_events(DEADLINE)
+    assert time.monotonic() - begun >= 1.0
+    assert len(events(double)) == 1
+
+
+@pytest.fixture
+def hub() -> EventHandler:
+    return EventHandler()
+
+
+@pytest.fixture
+def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
+    return Watching(hub, api)
+
+
+def asked(double: KubernetesDouble) -> int:
+    return sum(each.path.endswith(PLURAL) for each in double.transcript)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("text", ["2", "soon", "Mon, 02 Mar 2026 09:00:00 GMT"])
+async def test_a_watch_is_not_asked_for_before(
+    double: KubernetesDouble, hub: EventHandler, watching: Watching, text: str, status: int
+) -> None:
+    apply(double)
+    async with watching.running():
+        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+        before = asked(double)
+        with double.failing(status, watches=True, headers={"Retry-After": text}):
+            double.drop_watches()
+            await double.wait_until(lambda: asked(double) > before, timeout=DEADLINE)
+            refused_at = time.monotonic()
+            apply(double, request="now")
+        await hub.until(lambda: hub.request("default.acme") == "now")
+        assert time.monotonic() - refused_at >= (2.0 if text == "2" else 0.0) - 0.1
+    assert asked(double) == before + 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_list_is_not_asked_for_before(double: KubernetesDouble, watching: Watching, status: int) -> None:
+    with double.failing(status, headers={"Retry-After": "1"}, path=f"{PLURAL}$"):
+        task = watching.begin(WatchSettings(poll_seconds=0.01))
+        await double.wait_until(lambda: asked(double) == 1, timeout=DEADLINE)
+        refused_at = time.monotonic()
+    await double.wait_until(lambda: asked(double) == 2, timeout=DEADLINE)
+    assert time.monotonic() - refused_at >= 0.9
+    await watching.until_ready(task)
+    await stop(task)
+
+
+async def test_waiting_once_is_no_line_of_the_log_and_again_and_again_one(
+    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watching.running():
+        for times, lines in ((1, 0), (2, 1)):
+            caplog.clear()
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            before = asked(double)
+            with double.failing(429, watches=True, headers={"Retry-After": "0"}):
+                double.drop_watches()
+                await double.wait_until(lambda before=before, times=times: asked(double) == before + times, DEADLINE)  # type: ignore[misc]
+            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            assert caplog.text.count("did not let the operator watch") == lines
+
+
+async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
+    double: KubernetesDouble, watching: Watching
+) -> None:
+    async with watching.running():
+        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+        before = asked(double)
+        with double.failing(429, watches=True, headers={"Retry-After": "86400"}):
+            double.drop_watches()
+            await double.wait_until(lambda: asked(double) > before, timeout=DEADLINE)
+
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.service+account/token.signature0123456789"
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "percent-encoded": lambda text: quote(text, safe=""),
+    "in base64": lambda text: base64.b64encode(text.encode()).decode(),
+}
+
+
+@asynccontextmanager
+async def api_that_says(status: int, body: bytes, reason: str, folder: Path) -> AsyncIterator[KubernetesApi]:
+    """A client, with a token, of an API server that answers everything so."""
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with HostileServer({".*": lambda _: [head.encode(), body]}).running(tls) as origin:
+        trusted = {"certificate-authority-data": base64.b64encode(authority.cert_pem.bytes()).decode()}
+        kubeconfig = {
+            "clusters": [{"name": "c", "cluster": {"server": origin, **trusted}}],
+            "users": [{"name": "u", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(kubeconfig))
+        async with connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+            yield api
+
+
+async def said(status: int, body: bytes, reason: str, folder: Path) -> str:
+    """What is shown of such an answer."""
+    async with api_that_says(status, body, reason, folder) as api:
+        with pytest.raises((ApiError, Failure)) as caught:
+            await api.read_secret("default", "s")
+    return f"{caught.value}"
+
+
+@pytest.mark.parametrize("encoded", ENCODINGS.values(), ids=ENCODINGS.keys())
+@pytest.mark.parametrize("status", [401, 403, 422, 429, 500])
+async def test_a_token_that_the_api_server_repeats_is_taken_out(
+    status: int, encoded: Callable[[str], str], tmp_path: Path
+) -> None:
+    repeated = f"no, {encoded(TOKEN)}"
+
+    in_body = await said(status, json.dumps({"message": repeated}).encode(), "No", tmp_path)
+    in_reason = await said(status, b"not JSON", repeated, tmp_path)
+
+    for shown in (in_body, in_reason):
+        assert "no, [redacted]" in shown
+        assert encoded(TOKEN)[:20] not in shown
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_long_text_with_control_characters_becomes_one_short_line(status: int, tmp_path: Path) -> None:
+    shown = await said(status, json.dumps({"message": "a\x1b[31m\n\u202eb" * 100_000}).encode(), "No", tmp_path)
+
+    assert shown.isprintable()
+    assert len(shown) < 700
+
+
+async def test_deep_json_is_no_traceback(tmp_path: Path) -> None:
+    assert "No" in await said(403, b"[" * 100_000, "No", tmp_path)
