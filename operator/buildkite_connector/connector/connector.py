@@ -116,7 +116,7 @@ class Connector:
     def reread(self) -> None:
         """Read the Secret again; ask Buildkite when its content is another."""
         if self.reread_at is not None:
-            self._start(CHECK, self._check(full=False), transitions.check_ended)
+            self._start(CHECK, self._check(full=False))
 
     def update(self, desired: DesiredState) -> None:
         """Take a new desired state; the same one again costs nothing."""

@@ -162,8 +162,7 @@ def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> F
         return for_task(state.blocked_by)
     if state.sync is not None or why_sync(state, now) is not None:  # it may wait for a slot
         return None
-    put_off = state.sync_blocked_until - now.monotonic
-    return state.sync_failure or (_put_off(put_off) if put_off > 0 else None)
+    return state.sync_failure or _put_off(state.sync_blocked_until - now.monotonic)
 
 
 def _wanted(state: ConnectorState, request: SnapshotRequest) -> SyncScope:

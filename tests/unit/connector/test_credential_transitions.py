@@ -1,5 +1,6 @@
 """The state after a check of the credentials, and after news from the session with C1: pure transitions."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -274,25 +275,25 @@ def test_a_kept_failure_does_not_keep_the_frames_that_it_went_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "seconds"),
+    ("made", "seconds"),
     [
-        pytest.param(finished(ready()), 50, id="well"),
-        pytest.param(checked(ready(), after(10), REJECTED), 8, id="rejected by Buildkite"),
-        pytest.param(c1_failed(finished(ready()), REFUSED, after(40)), 8, id="refused by C1"),
-        pytest.param(c1_failed(finished(ready()), UNREACHABLE, after(40)), 50, id="C1 does not answer"),
-        pytest.param(replace(finished(ready()), host_id_holder="another"), 8, id="another has its host ID"),
-        pytest.param(finished(ready(), credentials=None, failure=AWAY), 8, id="Kubernetes does not answer"),
-        pytest.param(finished(ready(), credentials=None, failure=BUSY), 60, id="Kubernetes asks to wait"),
-        pytest.param(finished(new(), credentials=None, failure=BUSY), 60, id="Kubernetes asks a new one to wait"),
-        pytest.param(finished(finished(ready(), credentials=None, failure=BUSY)), 50, id="well again"),
-        pytest.param(finished(ready(), generation=7), 50, id="an older generation was checked"),
-        pytest.param(replace(ready(), desired=desired(2)), None, id="read by the check of an edit"),
-        pytest.param(finished(replace(ready(), desired=desired(2, suspend=True))), None, id="suspended"),
+        pytest.param(lambda: finished(ready()), 50, id="well"),
+        pytest.param(lambda: checked(ready(), after(10), REJECTED), 8, id="rejected by Buildkite"),
+        pytest.param(lambda: c1_failed(finished(ready()), REFUSED, after(40)), 8, id="refused by C1"),
+        pytest.param(lambda: c1_failed(finished(ready()), UNREACHABLE, after(40)), 50, id="C1 does not answer"),
+        pytest.param(lambda: replace(finished(ready()), host_id_holder="another"), 8, id="another has its host ID"),
+        pytest.param(lambda: finished(ready(), credentials=None, failure=AWAY), 8, id="Kubernetes does not answer"),
+        pytest.param(lambda: finished(ready(), credentials=None, failure=BUSY), 60, id="Kubernetes asks to wait"),
+        pytest.param(lambda: finished(new(), credentials=None, failure=BUSY), 60, id="Kubernetes asks a new one"),
+        pytest.param(lambda: finished(finished(ready(), credentials=None, failure=BUSY)), 50, id="well again"),
+        pytest.param(lambda: finished(ready(), generation=7), 50, id="an older generation was checked"),
+        pytest.param(lambda: replace(ready(), desired=desired(2)), None, id="read by the check of an edit"),
+        pytest.param(lambda: finished(replace(ready(), desired=desired(2, suspend=True))), None, id="suspended"),
     ],
 )
-def test_the_secret_is_read_again(state: ConnectorState, seconds: float | None) -> None:
+def test_the_secret_is_read_again(made: Callable[[], ConnectorState], seconds: float | None) -> None:
     """So many seconds after it was read at 10."""
-    assert reread_at(state) == (None if seconds is None else after(10 + seconds).monotonic)
+    assert reread_at(made()) == (None if seconds is None else after(10 + seconds).monotonic)
 
 
 def test_a_check_that_an_annotation_asked_for_is_remembered() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.sight import Sight, seen, sees_less, sight_of
+from buildkite_connector.connector.sight import Sight, seen, sees_less, sight_of, unprotected
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
@@ -16,6 +16,7 @@ from buildkite_connector.model.status import (
     ConditionStatus,
     ConditionType,
     ProtectedTeam,
+    ProvisioningRecord,
     TokenAccess,
     TokenStatus,
 )
@@ -57,6 +58,42 @@ ADMIN, MEMBER, UNKNOWN = True, False, None
 )
 def test_who_is_warned_and_until_when(sights: list[tuple[bool | None, int]], warned: list[bool]) -> None:
     assert told(*(Sight(administrator, secret) for administrator, secret in sights)) == warned
+
+
+@pytest.mark.parametrize(
+    ("sights", "before"),
+    [
+        ([(ADMIN, 5), (MEMBER, 4)], 5),  # the owner lost the role
+        ([(ADMIN, 5), (MEMBER, 5)], 0),
+        ([(ADMIN, 5), (MEMBER, 4), (MEMBER, 4)], 5),
+        ([(ADMIN, 5), (ADMIN, 4)], 0),
+        ([(MEMBER, 5), (MEMBER, 4)], 0),
+        ([(UNKNOWN, 5), (MEMBER, 4)], 0),
+        ([(ADMIN, 5), (UNKNOWN, 4)], 0),
+        ([(UNKNOWN, 4), (UNKNOWN, 2)], 0),
+        ([(UNKNOWN, 5), (UNKNOWN, 2)], 5),
+        ([(UNKNOWN, 5), (UNKNOWN, 2), (UNKNOWN, 4)], 0),
+        ([(ADMIN, 1), (MEMBER, 0), (MEMBER, 0)], 1),
+    ],
+)
+def test_how_many_secret_teams_were_seen_before_a_loss(sights: list[tuple[bool | None, int]], before: int) -> None:
+    state = ready()
+    for administrator, secret in sights:
+        state = seen(state, Sight(administrator, secret))
+    assert state.records.token.access == TokenAccess(*sights[-1], before)
+
+
+def test_a_person_is_told_of_each_protected_slug_that_no_team_has() -> None:
+    policy = Provisioning(enabled=True, protected_teams=("admins", "ops", "none"))
+    state = seen(ready(provisioning=policy), Sight(True, 0, {TeamID("1"): "admins", TeamID("2"): "ops"}))
+    assert state.records.provisioning is not None
+    assert replace(state.records.provisioning, protected_teams=()) == ProvisioningRecord(0, 0, 0)
+    state = seen(state, Sight(True, 0, {TeamID("1"): "leads"}))
+    assert unprotected(state) == (
+        "Look at spec.provisioning.protectedTeams: the team that had the slug admins has the slug leads now, and stays"
+        " protected; the team that had the slug ops is not listed any more, and stays protected; none is no team's"
+        " slug, and protects none."
+    )
 
 
 def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
