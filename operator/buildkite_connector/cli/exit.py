@@ -1,12 +1,15 @@
-"""How a command ends when something is wrong: one sentence on standard error, and an exit code.
+"""How a command ends: by a signal, or with one sentence on standard error; and with which exit code.
 
 Service mode, `check` and the command without a sub-command have gRPC's codes, as the vendor's SDK has them (v0.25);
 `sync`, `inspect` and the operator end with 1.
 """
 
+import asyncio
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from buildkite_connector.cli.settings import SettingError
@@ -17,6 +20,9 @@ from buildkite_connector.tasks.outcomes import outcome_of
 CANCELLED = int(Code.CANCELLED)
 USAGE = UNKNOWN = 2
 """gRPC's UNKNOWN: whatever has no code of its own, and what a wrong flag ends with anyway."""
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What ends a command that a person or a job has started; a terminal's Ctrl-C, SIGINT, is KeyboardInterrupt."""
 
 _CODES = {
     Reason.SPEC_INVALID: Code.INVALID_ARGUMENT,
@@ -67,3 +73,54 @@ def end(sentence: str, code: int) -> NoReturn:
 def _first(group: BaseExceptionGroup[Failure]) -> Failure:
     inner = group.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+# Signals
+
+
+class Signalled(asyncio.Event):
+    """Set by a signal, whose number is kept."""
+
+    number = 0
+
+    def note(self, number: int) -> None:
+        self.number = number
+        self.set()
+
+
+@contextmanager
+def signalled_end(*others: int) -> Iterator[Signalled]:
+    """An event that SIGTERM or SIGINT sets, or one of `others`."""
+    loop = asyncio.get_running_loop()
+    event = Signalled()
+    numbers = [signal.SIGTERM, signal.SIGINT, *_heeded(others)]
+    for number in numbers:
+        loop.add_signal_handler(number, event.note, number)
+    try:
+        yield event
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A signal that ends the process lets it clear up first: what is unpacked meanwhile holds people's names.
+
+    For code that blocks. The exit code is the shell's for that signal.
+    """
+    former = {number: signal.signal(number, _exit) for number in _heeded(ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _heeded(numbers: tuple[int, ...]) -> list[int]:
+    """Without those that are ignored, as `nohup` has it for SIGHUP."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

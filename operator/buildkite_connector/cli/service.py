@@ -14,8 +14,8 @@ from pathlib import Path
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import C1, C1Client, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
+from buildkite_connector.cli.exit import signalled_end
 from buildkite_connector.cli.service_settings import ServiceSettings
-from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState

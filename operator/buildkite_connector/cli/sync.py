@@ -13,7 +13,7 @@ from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1z import WriteStopped, new_sync_id, write_snapshot
-from buildkite_connector.cli.signals import signalled_end
+from buildkite_connector.cli.exit import signalled_end
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice

@@ -1,4 +1,4 @@
-"""Why no connection came about, in the same words for every client: what a proxy refused, whom TLS does not trust.
+"""Why a connection failed, in the same words for every client; and the end of one that failed halfway.
 
 A proxy is named by `host:port`, and of its refusal only the status is shown: its text may repeat a login.
 """
@@ -8,7 +8,9 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
+import httpcore
 import httpx
 
 from buildkite_connector.network.proxies import NO_PROXY_VARIABLE, PORTS, Proxy
@@ -18,6 +20,8 @@ EGRESS = "Check DNS, and that firewalls and NetworkPolicies let the operator con
 """What to do where nobody says no: packets are dropped on the way."""
 
 _TIMEOUTS = (httpx.TimeoutException, TimeoutError)
+_CONNECTED = "connection.connect_tcp.complete"
+_HANDSHAKES_FAILED = frozenset({"connection.start_tls.failed", "proxy.start_tls.failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,27 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+async def close_half_open(request: httpx.Request) -> None:
+    """Close a connection whose TLS handshake is cancelled or fails, as a hook for httpx's `request` event.
+
+    httpcore forgets such connections, and they stay open until the garbage is collected. The `trace` extension that the
+    request has is kept.
+    """
+    others = request.extensions.get("trace")
+    stream: httpcore.AsyncNetworkStream | None = None
+
+    async def trace(event: str, info: dict[str, Any]) -> None:
+        nonlocal stream
+        if event == _CONNECTED:
+            stream = info["return_value"]
+        elif event in _HANDSHAKES_FAILED and stream is not None:
+            await stream.aclose()
+        if others is not None:
+            await others(event, info)
+
+    request.extensions["trace"] = trace
 
 
 def _attempt(error: httpx.ConnectTimeout) -> tuple[str, float]:
