@@ -14,7 +14,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from buildkite_connector.kubernetes.access import REREAD_SECONDS
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin, choose_client_config
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin, User, choose_client_config
 from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.network import Network, parse_trust
 from unit.kubernetes.recording_server import (
@@ -467,3 +467,8 @@ def locked(key: bytes) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"password"),
     )
+
+
+def test_the_repr_of_a_user_shows_none_of_its_credentials() -> None:
+    plugin = {"command": "login", "args": ["hunter2"], "env": [{"name": "PASSWORD", "value": "hunter2"}]}
+    assert "hunter2" not in repr(User.model_validate({"token": "hunter2", "password": "hunter2", "exec": plugin}))
