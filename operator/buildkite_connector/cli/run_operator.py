@@ -67,9 +67,17 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
     """Until SIGTERM or SIGINT. Raises Failure when it cannot start, or its Lease or its watch is lost."""
     clock = SystemClock()
     pulse, monitor, ready = Pulse(), LoopMonitor(clock), asyncio.Event()
-    reports, leadership = _Reports(), Leadership(settings.leadership, clock)
+    leadership = Leadership(settings.leadership, clock)
+    controller: Controller | None = None
+
+    def reports() -> Iterator[Report]:
+        """What metrics read of the connectors, in the thread that collects them."""
+        for resource, status in controller.reports() if controller is not None else ():
+            suspended = isinstance(resource, ObservedConnector) and resource.spec.suspend
+            yield Report(resource.namespace, resource.name, status, suspended)
+
     gauges = ProcessGauges(
-        reports=reports.read,
+        reports=reports,
         leader=lambda: leadership.is_leader if leadership.elected else None,
         loop_lag=monitor.take_longest,
         watch_age=lambda: clock.monotonic() - pulse.last,
@@ -106,7 +114,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 new_sync_id=lambda now: new_sync_id(now, secrets.token_bytes),
                 observer=telemetry.observer,
             )
-            controller = reports.controller = Controller(api, environment, group, acting=not leadership.elected)
+            controller = Controller(api, environment, group, acting=not leadership.elected)
             informer = Informer(controller, ready)
             watch = WatchSettings(settings.namespaces, settings.selector)
             rereading = group.create_task(reread_secrets(controller.connectors, clock))
@@ -127,17 +135,3 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 await controller.close()
 
             await operate(api, informer, watch, pulse, stop)
-
-
-class _Reports:
-    """What metrics read of the connectors, in the thread that collects them."""
-
-    def __init__(self) -> None:
-        self.controller: Controller | None = None
-
-    def read(self) -> Iterator[Report]:
-        if self.controller is None:
-            return
-        for resource, status in self.controller.reports():
-            suspended = isinstance(resource, ObservedConnector) and resource.spec.suspend
-            yield Report(resource.namespace, resource.name, status, suspended)

@@ -6,7 +6,7 @@ At shutdown the connector's sync is cancelled and its tasks go back to C1.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,15 +84,6 @@ class FirstHello:
             self.refused.set()
 
 
-class _Begun:
-    """The connector once there is one, for whoever looks at it from beside."""
-
-    connector: Connector | None = None
-
-    def status(self) -> ConnectorStatus | None:
-        return self.connector.status if self.connector is not None else None
-
-
 async def run_service(
     settings: ServiceSettings, network: Network, directory: Path, variables: Mapping[str, str]
 ) -> Failure | None:
@@ -100,13 +91,21 @@ async def run_service(
 
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
     """
-    clock, begun = SystemClock(), _Begun()
+    clock = SystemClock()
     monitor = LoopMonitor(clock)
+    connector: Connector | None = None
+
+    def status() -> ConnectorStatus | None:
+        return None if connector is None else connector.status
+
+    def reports() -> Iterator[Report]:
+        if (found := status()) is not None:
+            yield Report("", settings.spec.host_id, found, suspended=False)
+
     heard = heard_lately("the event loop", lambda: monitor.last, clock)
-    health = Health(begun.status, heard, clock.now)
-    begun_check = {"connector": health.not_ready}
+    health = Health(status, heard, clock.now)
     gauges = ProcessGauges(
-        reports=lambda: _reports(begun, settings.spec.host_id),
+        reports=reports,
         leader=lambda: None,
         loop_lag=monitor.take_longest,
         watch_age=lambda: None,
@@ -114,7 +113,7 @@ async def run_service(
     async with serve_health(settings.health, health):
         with open_telemetry(variables, network, gauges) as telemetry:
             async with (
-                serve(settings.http_address, {"loop": heard}, begun_check, telemetry.scrape),
+                serve(settings.http_address, {"loop": heard}, {"connector": health.not_ready}, telemetry.scrape),
                 open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
                 open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
@@ -132,8 +131,8 @@ async def run_service(
                     observer=telemetry.observer,
                     most_tasks=settings.most_tasks,
                 )
-                begun.connector = await _begin(settings, directory, environment)
-                await _run(begun.connector, clock, monitor, first_hello)
+                connector = await _begin(settings, directory, environment)
+                await _run(connector, clock, monitor, first_hello)
                 return first_hello.failure
 
 
@@ -182,8 +181,3 @@ def _log_transitions(name: str, before: ConnectorStatus | None, after: Connector
         level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
         fields = {"connector": name, "reason": draft.reason.value, "detail": draft.message}
         logger.log(level, "condition changed", extra=fields)
-
-
-def _reports(begun: _Begun, name: str) -> Iterable[Report]:
-    status = begun.status()
-    return [] if status is None else [Report("", name, status, suspended=False)]

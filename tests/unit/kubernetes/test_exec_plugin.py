@@ -4,9 +4,8 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,23 +19,11 @@ from unit.kubernetes.recording_server import (
     EXEC_EXTENSIONS,
     TOKEN,
     Kubeconfig,
-    RecordingServer,
     ask,
     plugin,
     runs,
     with_plugin,
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RecordingServer]:
-    async with RecordingServer() as running:
-        yield running
-
-
-@pytest.fixture
-def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
-    return Kubeconfig(server, tmp_path / "config")
 
 
 def exec_credential(status: Mapping[str, Any] | None) -> str:

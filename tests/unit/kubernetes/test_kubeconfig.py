@@ -4,7 +4,7 @@ import asyncio
 import base64
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,17 +62,6 @@ OF_KUBECTL = {
     "ExecConfig": ("command", "args", "env", "apiVersion", "installHint", "provideClusterInfo", "interactiveMode"),
 }
 """Every field of client-go's tools/clientcmd/api/v1/types.go."""
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RecordingServer]:
-    async with RecordingServer() as running:
-        yield running
-
-
-@pytest.fixture
-def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
-    return Kubeconfig(server, tmp_path / "config")
 
 
 def authorization(value: str) -> Callable[[Seen], bool]:
