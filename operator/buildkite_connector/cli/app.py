@@ -180,8 +180,7 @@ def operator(
     """
     os.environ.setdefault(*vendor.SILENT_GRPC)
     from buildkite_connector.c1 import C1Settings
-    from buildkite_connector.cli.leadership import read_leadership
-    from buildkite_connector.cli.run_operator import OperatorSettings, run_operator
+    from buildkite_connector.cli.run_operator import OperatorSettings, read_leadership, run_operator
 
     try:
         leadership = read_leadership(

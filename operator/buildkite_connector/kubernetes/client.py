@@ -87,7 +87,7 @@ class KubernetesApi:
             path = "/api/v1/namespaces/{namespace}/secrets/{name}"
             return _secret_data(await self.connection.send("GET", path, namespace=namespace, name=name))
 
-        return await self.connection.call_in_turn("read a Secret", send)
+        return await self.connection.call_with_permit("read a Secret", send)
 
     async def look_at_schema(self) -> None:
         """Learn by which schema the cluster serves the resource. What cannot be read now changes nothing."""
@@ -189,7 +189,7 @@ class KubernetesApi:
             found: str | None = answer["metadata"].get("resourceVersion")
             return found
 
-        return await self.connection.call_in_turn("write a status", send)
+        return await self.connection.call_with_permit("write a status", send)
 
     async def _version_of(self, resource: ObservedResource) -> str | None:
         """The object's version now; None when it is gone, or another has its name."""
@@ -198,7 +198,7 @@ class KubernetesApi:
             return listed(await self.connection.send("GET", _OBJECT, namespace=resource.namespace, name=resource.name))
 
         try:
-            there = await self.connection.call_in_turn("read a resource", send)
+            there = await self.connection.call_with_permit("read a resource", send)
         except ApiError as refused:
             if refused.status == 404:
                 return None
@@ -330,11 +330,11 @@ class EventWriter:
             await patch({"series": {"count": before + 1, "lastObservedTime": time}})
 
         try:
-            await self._connection.call_in_turn("post an event", create)
+            await self._connection.call_with_permit("post an event", create)
         except ApiError as refused:
             if refused.status != 409:
                 raise
-            await self._connection.call_in_turn("count an event", count)
+            await self._connection.call_with_permit("count an event", count)
 
 
 def _log_lost(resource: ObservedResource, draft: EventDraft, why: str) -> None:

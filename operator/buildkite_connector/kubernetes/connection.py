@@ -42,8 +42,8 @@ _AGAIN_SECONDS = 10.0
 """After credentials could not be read again, until the next try; those that are there serve meanwhile."""
 _BUFFER_BYTES = 2 * 1024 * 1024
 """A watch's events are lines, and may be longer than aiohttp's own bound."""
-_TURNS_OF_AN_END = 3
-"""Of the event loop, after which a transport that was aborted is closed."""
+_ROUNDS_TO_CLOSE = 3
+"""Rounds of the event loop after which an aborted transport is closed."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What reading an answer of another shape raises."""
 _LONGEST_REFUSAL = 512
@@ -103,7 +103,7 @@ class ApiSession:
         await self._session.close()
         for transport in list(self._transports):
             transport.abort()
-        for _ in range(_TURNS_OF_AN_END):
+        for _ in range(_ROUNDS_TO_CLOSE):
             await asyncio.sleep(0)
 
     async def request(
@@ -260,14 +260,14 @@ class Connection:
     session: ApiSession
     request_seconds: float
     may_act: Callable[[], None] = always
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
+    permits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
 
-    async def call_in_turn(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
+    async def call_with_permit(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
         """As `call`, for a connector: at most REQUESTS_AT_ONCE of these at once, and only while this process may act.
 
-        The wait for a turn counts to no deadline.
+        The wait for a permit counts towards no deadline.
         """
-        async with self.turns:
+        async with self.permits:
             self.may_act()
             return await self.call(what, send)
 

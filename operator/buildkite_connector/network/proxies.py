@@ -45,7 +45,7 @@ class Proxy:
     password: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return _joined(self.host, self.port)
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -205,7 +205,3 @@ def _ascii(name: str) -> str:
         return name.encode("idna").decode()
     except UnicodeError:
         return name
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

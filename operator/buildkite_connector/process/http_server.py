@@ -103,7 +103,7 @@ class _Server:
         self._open: dict[asyncio.Task[None], str] = {}
         """The connections, the oldest first, each with the address of its client."""
         self._counts: Counter[str] = Counter()
-        self._turn = asyncio.Lock()
+        self._step = asyncio.Lock()
         self._logged_at: float | None = None
 
     async def accept(self, listener: socket.socket) -> None:
@@ -168,7 +168,7 @@ class _Server:
 
     async def _converse(self, connection: socket.socket) -> None:
         with suppress(OSError, TimeoutError):
-            conversation = _Conversation(connection, self._handlers, self._turn)
+            conversation = _Conversation(connection, self._handlers, self._step)
             patience = REQUEST_SECONDS
             while await conversation.answer_one(patience):
                 patience = KEEP_ALIVE_SECONDS
@@ -178,13 +178,13 @@ class _Server:
 class _Conversation:
     """One connection. Every method raises OSError when it breaks, and TimeoutError when the client is too slow."""
 
-    def __init__(self, connection: socket.socket, handlers: Mapping[str, Handler], turn: asyncio.Lock) -> None:
-        """`turn` is held for a round of the event loop before each chunk and request: all connections together take
+    def __init__(self, connection: socket.socket, handlers: Mapping[str, Handler], step: asyncio.Lock) -> None:
+        """`step` is held for a round of the event loop before each chunk and request: all connections together take
         one step a round, whatever they send, so that they cannot slow down the rest of the process.
         """
         self._socket = connection
         self._handlers = handlers
-        self._turn = turn
+        self._step = step
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
 
     async def answer_one(self, patience: float) -> bool:
@@ -206,7 +206,7 @@ class _Conversation:
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
-        await self._wait_for_turn()
+        await self._wait_for_step()
         return True
 
     async def linger(self) -> None:
@@ -264,11 +264,11 @@ class _Conversation:
 
     async def _receive(self) -> bytes:
         chunk = await asyncio.get_running_loop().sock_recv(self._socket, _CHUNK)
-        await self._wait_for_turn()
+        await self._wait_for_step()
         return chunk
 
-    async def _wait_for_turn(self) -> None:
-        async with self._turn:
+    async def _wait_for_step(self) -> None:
+        async with self._step:
             await asyncio.sleep(0)
 
 
