@@ -9,6 +9,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations
 from urllib.parse import quote
 
 LONGEST_QUOTE = 300
@@ -26,14 +27,14 @@ LONGEST_SECRET = 8192
 _FEW = 64
 """Places in a text that are worth a closer look one by one."""
 
-_ESCAPE = re.compile(
+_BACKSLASH_ESCAPE = re.compile(
     r"(?<!\\)\\+u00([2-7][0-9a-f])"  # JSON's and JavaScript's, however often escaped again
     r"|(?<!\\)\\+u\{0*([2-7][0-9a-f])\}"
-    r"|(?<!\\)\\+x([2-7][0-9a-f])"
-    r"|%(?:25)*(?:u00)?([2-7][0-9a-f])"
-    r"|&(?:amp;)*#x0{0,6}([2-7][0-9a-f]);",
+    r"|(?<!\\)\\+x([2-7][0-9a-f])",
     re.IGNORECASE,
 )
+_PERCENT_ESCAPE = re.compile(r"%(?:25)*(?:u00)?([2-7][0-9a-f])", re.IGNORECASE)
+_HEX_ESCAPE = re.compile(r"&(?:amp;)*#x0{0,6}([2-7][0-9a-f]);", re.IGNORECASE)
 _DECIMAL_ESCAPE = re.compile(r"&(?:amp;)*#0{0,6}([3-9][0-9]|1[01][0-9]|12[0-6]);")
 _NAMED_ESCAPE = re.compile(r"&(?:amp;)*(amp|lt|gt|quot|apos);")
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {"\\"}
@@ -163,11 +164,8 @@ def _redact(text: str, patterns: "Sequence[_Pattern]") -> str:
     # Credentials are sought in the text as it is and in the text with its escapes undone. Blanks, control, bidi and
     # other characters that no credential has are passed over, and backslashes, which JSON and Python's own repr put
     # before some.
-    views = [_View.of(text)]
-    if (decoded := _View.decoded(text)) is not None:
-        views.append(decoded)
     spans = []
-    for view in views:
+    for view in (_View.of(text), *_View.decoded(text)):
         squeezed = view.squeezed()
         for pattern in patterns:
             chosen = squeezed if pattern.squeezes else view
@@ -194,11 +192,19 @@ class _View:
         return cls(_lowered(text), range(len(text)), range(1, len(text) + 1))
 
     @classmethod
-    def decoded(cls, text: str) -> "_View | None":
-        """With each escape as the character that it stands for; None where there is none."""
-        escapes = sorted(_escapes(text), key=lambda escape: (escape[0], -escape[1]))
-        if not escapes:
-            return None
+    def decoded(cls, text: str) -> "Iterator[_View]":
+        """With escapes as the characters that they stand for: those of each kind, and of each choice of kinds.
+
+        A credential may hold what looks like an escape of another kind than the text that quotes it.
+        """
+        kinds = [found for find in _ESCAPES if (found := list(find(text)))]
+        for count in range(1, len(kinds) + 1):
+            for chosen in combinations(kinds, count):
+                yield cls._undone(text, chain.from_iterable(chosen))
+
+    @classmethod
+    def _undone(cls, text: str, found: "Iterable[_Escape]") -> "_View":
+        escapes = sorted(found, key=lambda escape: (escape[0], -escape[1]))
         chars: list[str] = []
         starts: list[int] = []
         ends: list[int] = []
@@ -231,15 +237,32 @@ class _View:
         return self.starts[start], self.ends[end - 1]
 
 
-def _escapes(text: str) -> Iterator[tuple[int, int, str]]:
-    if "%" in text or "\\" in text or "&" in text:
-        for match in _ESCAPE.finditer(text):
-            yield match.start(), match.end(), chr(int(match[match.lastindex or 0], 16))
+_Escape = tuple[int, int, str]
+"""Where an escape begins and ends, and the character that it stands for."""
+
+
+def _backslash_escapes(text: str) -> Iterator[_Escape]:
+    return _by_code(_BACKSLASH_ESCAPE, text, 16) if "\\" in text else iter(())
+
+
+def _percent_escapes(text: str) -> Iterator[_Escape]:
+    return _by_code(_PERCENT_ESCAPE, text, 16) if "%" in text else iter(())
+
+
+def _html_escapes(text: str) -> Iterator[_Escape]:
     if "&" in text:
-        for match in _DECIMAL_ESCAPE.finditer(text):
-            yield match.start(), match.end(), chr(int(match[1]))
+        yield from _by_code(_HEX_ESCAPE, text, 16)
+        yield from _by_code(_DECIMAL_ESCAPE, text, 10)
         for match in _NAMED_ESCAPE.finditer(text):
             yield match.start(), match.end(), _NAMED[match[1]]
+
+
+_ESCAPES = (_backslash_escapes, _percent_escapes, _html_escapes)
+
+
+def _by_code(pattern: re.Pattern[str], text: str, base: int) -> Iterator[_Escape]:
+    for match in pattern.finditer(text):
+        yield match.start(), match.end(), chr(int(match[match.lastindex or 0], base))
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
@@ -275,10 +298,10 @@ def held_in_base64(secret: str) -> str:
 def _as_text(secret: str) -> Iterator[str]:
     """A credential as it stands in a squeezed text, whose escapes were undone or not."""
     yield _squeezed(secret)
-    decoded = _View.decoded(secret)
-    if decoded is not None:  # what looks like an escape in it is undone with the others
-        yield _squeezed(decoded.text)
-    if decoded is not None or not secret.isascii():
+    decoded = list(_View.decoded(secret))
+    for each in decoded:  # what looks like an escape in it is undone with the others
+        yield _squeezed(each.text)
+    if decoded or not secret.isascii():
         yield quote(secret, safe="", errors="surrogatepass")
 
 

@@ -82,6 +82,19 @@ def test_no_piece_of_a_credential_is_quoted_in_any_form(
         assert FORMS[form](part) not in shown.replace(PLACEHOLDER, "\n")
 
 
+@pytest.mark.parametrize(
+    ("secret", "form"),
+    [
+        *(("000000000%20<", form) for form in ("as HTML", "in HTML's numbers", "in \\x escapes", "percent-encoded")),
+        *(("abcdefgh&lt;%2f", form) for form in ("percent-encoded", "in \\x escapes")),
+        *(("abcdefghi\\u0041", form) for form in ("as HTML", "percent-encoded")),
+    ],
+)
+def test_a_credential_that_looks_escaped_itself_is_found_in_other_escapes(secret: str, form: str) -> None:
+    for piece in parts(secret):
+        assert FORMS[form](piece) not in Redactor([secret]).quote(f"the token {FORMS[form](piece)} is not known.")
+
+
 @pytest.mark.parametrize("start", [0, 1, 20, len(SECRET) - SHORTEST_PIECE])
 def test_a_piece_in_mid_text_is_taken_out_and_nothing_beside_it(start: int) -> None:
     piece = SECRET[start : start + SHORTEST_PIECE]
