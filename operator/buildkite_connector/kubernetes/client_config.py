@@ -42,11 +42,11 @@ from buildkite_connector.timing.clock import Clock, SystemClock
 __all__ = ("ClientConfig", "InClusterLogin", "KubeconfigLogin", "choose_client_config")
 
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
-"""The cluster's extension that is handed to the plugin."""
+"""The extension of a cluster that is passed to the plugin."""
 _RENEW_AT = 0.9
-"""The share of its life after which what a plugin gave is renewed."""
+"""The share of their lifetime after which a plugin's credentials are renewed."""
 _SHORTEST_LIFE = 1.0
-"""Seconds; so that a plugin whose credentials are expired when they come is not run for each request."""
+"""Seconds. A plugin that returns expired credentials must not run for each request."""
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105 - those that a header's name may have besides letters and digits
 
 _Section = TypeVar("_Section", bound=KubeconfigPart)
@@ -98,7 +98,7 @@ class User(KubeconfigPart):
 
 
 class Context(KubeconfigPart):
-    """`namespace` means nothing here: which namespaces the operator serves is its own setting."""
+    """`namespace` is ignored: the operator has a setting of its own for the namespaces that it serves."""
 
     cluster: str = ""
     user: str = ""
@@ -116,7 +116,7 @@ def choose_client_config(environment: Mapping[str, str], network: Network) -> Cl
 
 @dataclass(frozen=True, slots=True)
 class KubeconfigLogin:
-    """As `kubectl` has it: `path` is one file, or several with colons between them."""
+    """Logs in as kubectl does. `path`: one file, or several separated by colons."""
 
     path: str
     network: Network = field(default_factory=Network, repr=False)
@@ -263,7 +263,7 @@ async def _access(current: str, entries: Mapping[tuple[str, str], _Entry], netwo
     if not server.startswith("https:"):
         return Access(server, headers=headers, proxy=proxy)
     ca = _certificate_authority(cluster_entry, cluster)
-    told = _told_of_the_cluster(cluster_entry, cluster, server, ca)
+    told = _cluster_for_plugin(cluster_entry, cluster, server, ca)
     identity = await _identity(user_entry, user, told, clock)
     trust = None if cluster.insecure_skip_tls_verify else ca or network.trust
     tls = Tls(trust, identity.pem)
@@ -328,7 +328,7 @@ def _certificate_authority(entry: _Entry, cluster: Cluster) -> Trust | None:
 
 
 def _impersonation(entry: _Entry, user: User) -> Iterator[tuple[str, str]]:
-    """The headers by which the user acts as somebody else, who often may do less."""
+    """The headers by which the user impersonates another, who often has fewer permissions."""
     if not user.impersonate:
         if user.impersonate_uid or user.impersonate_groups or user.impersonate_extra:
             entry.refuse("as-uid, as-groups and as-user-extra need the field as")
@@ -345,7 +345,7 @@ def _impersonation(entry: _Entry, user: User) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """What proves who one is. `good_for`: seconds until it must be read again; None: while the server accepts it."""
+    """The credentials. `good_for`: seconds until they must be read again; None: until the server rejects them."""
 
     headers: tuple[tuple[str, str], ...] = ()
     pem: bytes = b""
@@ -380,7 +380,7 @@ def _with_token(token: str, pem: bytes, good_for: float | None) -> _Identity:
 
 
 def _token(entry: _Entry, user: User) -> tuple[str, bool]:
-    """The token, and whether a file has it."""
+    """Return the token, and whether it is from a file."""
     token = sendable(user.token.strip(), f"user {entry.name!r}: token")
     if user.token_file:
         try:
@@ -430,8 +430,8 @@ async def _from_plugin(entry: _Entry, fields: Exec, told: Mapping[str, Any], clo
     return _with_token(token, pem, good_for)
 
 
-def _told_of_the_cluster(entry: _Entry, cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
-    """What a plugin hears of the cluster, where it is to hear of it: `Cluster` of client.authentication.k8s.io."""
+def _cluster_for_plugin(entry: _Entry, cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
+    """The cluster as a plugin that asks for it gets it: `Cluster` of client.authentication.k8s.io."""
     extensions = {each.name: each.extension for each in cluster.extensions}
     try:
         json.dumps(extensions.get(_EXEC_EXTENSION), allow_nan=False)

@@ -1,6 +1,6 @@
-"""Credentials from a program, as kubeconfigs name it under `exec` and client-go runs it.
+"""Credentials from a program that a kubeconfig names under `exec`, run as client-go runs it.
 
-The program's own words are never shown, as they may hold what it was asked for.
+The program's output is never shown, as it may hold credentials.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from buildkite_connector.model.redactor import Redactor
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 RUN_SECONDS = 30.0
 _MOST_BYTES = 1024 * 1024
-"""Of what the program prints."""
+"""Bytes of the program's output."""
 _LONGEST_HINT = 300
 
 
@@ -58,11 +58,11 @@ class Exec(KubeconfigPart):
 
 
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
-"""As kubectl takes it, null is the empty string."""
+"""As in kubectl, null is the empty string."""
 
 
 class ExecStatus(BaseModel):
-    """What the program gives: a token, a client certificate with its key, or both."""
+    """The credentials from the program: a token, a client certificate with its key, or both."""
 
     model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
@@ -81,7 +81,7 @@ class _ExecCredential(BaseModel):
 
 
 async def run_plugin(plugin: Exec, cluster: Mapping[str, Any] | None, run_seconds: float = RUN_SECONDS) -> ExecStatus:
-    """Run the program, pass `cluster` on to it, and take what it prints. Raises AccessError."""
+    """Run the program, tell it about `cluster`, and parse its output. Raises AccessError."""
     output = await _run(plugin, cluster, run_seconds)
     name = f"exec: the command {plugin.command!r}"
     try:
@@ -145,7 +145,7 @@ async def _run(plugin: Exec, cluster: Mapping[str, Any] | None, run_seconds: flo
 
 
 async def _read(process: asyncio.subprocess.Process) -> bytes:
-    """What the program prints, to its end. What is too much is read and forgotten, so that the program may end."""
+    """Read the output to its end. What exceeds the limit is dropped, so that the program can end."""
     output = b""
     while process.stdout is not None and (piece := await process.stdout.read(_MOST_BYTES)):
         output = output + piece if len(output) <= _MOST_BYTES else output
