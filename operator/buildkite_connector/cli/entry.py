@@ -40,12 +40,12 @@ def is_server(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 
 def _end(*_: object) -> None:
-    """Nothing is begun yet that needs an end: an exception would only leave a traceback in some import."""
+    """Nothing needs a clean-up yet, and an exception would leave the traceback of some import."""
     os._exit(0)
 
 
 def keep_memory_private() -> None:
-    """No core dump, which would hold every credential; on Linux, no look into memory and environment from outside.
+    """Disable core dumps, which would hold every credential; on Linux, also access to memory and environment.
 
     A limit of 0 alone does not stop a kernel that pipes core dumps to a program. A process that is not dumpable can be
     read by root alone (with CAP_SYS_PTRACE), other processes of its own user included: what `/proc/PID/environ` and

@@ -19,10 +19,10 @@ from buildkite_connector.tasks.outcomes import outcome_of
 
 CANCELLED = int(Code.CANCELLED)
 USAGE = UNKNOWN = 2
-"""gRPC's UNKNOWN: whatever has no code of its own, and what a wrong flag ends with anyway."""
+"""gRPC's UNKNOWN, for what has no code of its own; a wrong flag ends with 2 anyway."""
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What ends a command that a person or a job has started; a terminal's Ctrl-C, SIGINT, is KeyboardInterrupt."""
+"""Signals that end a command of a person or job; Ctrl-C, SIGINT, raises KeyboardInterrupt."""
 
 _CODES = {
     Reason.SPEC_INVALID: Code.INVALID_ARGUMENT,
@@ -33,7 +33,7 @@ _OURS = frozenset({Reason.STORAGE_FAILED, Reason.SNAPSHOT_INVALID, Reason.INTERN
 
 
 def exit_code(failure: Failure) -> int:
-    """C1's own code where C1 gave one, else the code that C1 would be told; never 0."""
+    """C1's own code where there is one, else the code that would be sent to C1; never 0."""
     from buildkite_connector.c1.errors import CallFailure  # noqa: PLC0415  (it brings gRPC, which `sync` goes without)
 
     if failure.reason is Reason.CLOCK_WRONG:
@@ -65,7 +65,7 @@ def one_sentence(code: int | None = None) -> Iterator[None]:
 
 
 def end(sentence: str, code: int) -> NoReturn:
-    """Say it, and end the process."""
+    """Print the sentence and end the process."""
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(code) from None
 
@@ -79,7 +79,7 @@ def _first(group: BaseExceptionGroup[Failure]) -> Failure:
 
 
 class Signalled(asyncio.Event):
-    """Set by a signal, whose number is kept."""
+    """Set by a signal; `number` is the signal's."""
 
     number = 0
 
@@ -105,9 +105,9 @@ def signalled_end(*others: int) -> Iterator[Signalled]:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """A signal that ends the process lets it clear up first: what is unpacked meanwhile holds people's names.
+    """Let blocking code clean up when a signal ends the process: temporary files hold people's names.
 
-    For code that blocks. The exit code is the shell's for that signal.
+    The exit code is the shell's for that signal.
     """
     former = {number: signal.signal(number, _exit) for number in _heeded(ENDING)}
     try:
@@ -122,5 +122,5 @@ def _exit(number: int, _: FrameType | None) -> None:
 
 
 def _heeded(numbers: tuple[int, ...]) -> list[int]:
-    """Without those that are ignored, as `nohup` has it for SIGHUP."""
+    """Leave out ignored signals, such as SIGHUP under `nohup`."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

@@ -44,9 +44,9 @@ POD_NAMESPACE_VARIABLE = "POD_NAMESPACE"
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _LEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 CATCH_UP_SECONDS = 5.0
-"""How long a new leader waits for its watch to report the newest statuses."""
+"""Seconds that a new leader waits for its watch to report the newest statuses."""
 HELLOS_AT_ONCE = 16
-"""Sessions with C1 that say Hello at once, so that a start of many connectors is no storm."""
+"""Concurrent Hellos to C1, so that a start of many connectors does not overload it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +68,19 @@ class OperatorSettings:
 
     @property
     def shared(self) -> bool:
-        """Whether connectors of several namespaces may be there, of which none may hold all slots."""
+        """Whether several namespaces share the slots; then none may hold all of them."""
         return len(self.namespaces) != 1
 
 
 async def run_operator(settings: OperatorSettings, network: Network) -> None:
-    """Until SIGTERM or SIGINT. Raises Failure when it cannot start, or its Lease or its watch is lost."""
+    """Run until SIGTERM or SIGINT. Raises Failure when it cannot start, or loses its Lease or its watch."""
     clock = SystemClock()
     pulse, monitor, ready = Pulse(), LoopMonitor(clock), asyncio.Event()
     leadership = Leadership(settings.leadership, clock)
     controller: Controller | None = None
 
     def reports() -> Iterator[Report]:
-        """What metrics read of the connectors, in the thread that collects them."""
+        """Read by metrics, in the thread that collects them."""
         for resource, status in controller.reports() if controller is not None else ():
             suspended = isinstance(resource, ObservedConnector) and resource.spec.suspend
             yield Report(resource.namespace, resource.name, status, suspended)
@@ -160,7 +160,7 @@ def read_leadership(
     times: tuple[float, float, float],
     namespace_file: Path = POD_NAMESPACE_FILE,
 ) -> ElectionSettings | None:
-    """None: this process acts without an election. `times`: lease duration, renew deadline, retry period.
+    """Return None when this process acts without an election. `times`: lease duration, renew deadline, retry period.
 
     Raises ValueError with a sentence.
     """
@@ -233,7 +233,7 @@ class Leadership:
 
 
 async def _catch_up(api: KubernetesApi, informer: Informer, watch: WatchSettings) -> None:
-    """Wait for the newest statuses, but not for long: a connector without a leader is worse off."""
+    """Wait for the newest statuses, but not for long: a connector without a leader is worse than an old status."""
     try:
         if await informer.catch_up(lambda: api.list_connectors(watch.namespaces, watch.selector), CATCH_UP_SECONDS):
             return

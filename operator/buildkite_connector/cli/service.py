@@ -39,11 +39,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ProcessCredentials:
-    """The connector's credentials from the process's settings, read again as the operator reads a Secret again.
+    """The connector's credentials from the process's settings, re-read as the operator re-reads a Secret.
 
     Variables and flags of a process do not change, but the YAML file may be a mounted Secret, whose content does.
-    `settings` reads all sources, and raises Failure for what is missing or cannot be read. `last`: those that were read
-    last, at first those of the start.
+    `settings` reads all sources, and raises Failure for what is missing or cannot be read. `last`: the result of the
+    last read, at first the credentials of the start.
     """
 
     settings: Callable[[], Credentials]
@@ -76,7 +76,7 @@ class FirstHello:
             raise
 
     def note(self, failure: Failure | None) -> None:
-        """How a Hello went; None: C1 answered it."""
+        """Take the result of a Hello; None: C1 answered it."""
         if failure is None:
             self._greeted = True
         elif not self._greeted and failure.remedy is not Remedy.RETRY:
@@ -87,7 +87,7 @@ class FirstHello:
 async def run_service(
     settings: ServiceSettings, network: Network, directory: Path, variables: Mapping[str, str]
 ) -> Failure | None:
-    """Until SIGTERM or SIGINT; gives the failure of a first Hello that C1 refused, which ends it too.
+    """Run until SIGTERM or SIGINT, or until C1 refuses the first Hello; return the failure of that Hello.
 
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
     """
@@ -137,7 +137,7 @@ async def run_service(
 
 
 async def _begin(settings: ServiceSettings, directory: Path, environment: Environment) -> Connector:
-    """The connector, from the state that its last process left."""
+    """Start the connector from the state that the last process left."""
     source = ProcessCredentials(settings.credentials, settings.started_with)
     state = StateFile(directory, status_to_json, status_from_json, lambda: settings.identity(source.last).digest())
     restored = await asyncio.to_thread(state.read)
@@ -160,7 +160,7 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
 
 
 async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_hello: FirstHello) -> None:
-    """Until a signal, or until C1 refuses the first Hello."""
+    """Wait for a signal, or until C1 refuses the first Hello; then close the connector."""
     async with asyncio.TaskGroup() as group:
         monitoring = group.create_task(monitor.run())
         rereading = group.create_task(reread_secrets(lambda: [connector], clock))
@@ -176,7 +176,7 @@ async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_h
 
 
 def _log_transitions(name: str, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-    """The transitions that the operator posts events of."""
+    """Log the transitions for which the operator posts events."""
     for draft in draft_events(before, after):
         level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
         fields = {"connector": name, "reason": draft.reason.value, "detail": draft.message}

@@ -1,8 +1,8 @@
 """The connection to the Kubernetes API: one HTTP session for the typed client and for kopf's watch.
 
 Each request has a deadline. Credentials are read again before they expire and after a 401. A temporary error (a broken
-connection, 429, 5xx, an unreadable answer) is a Failure that the caller retries, with the server's Retry-After. What the
-API server rejects is an `ApiError`, whose meaning only the caller knows.
+connection, 429, 5xx, an unreadable answer) is a Failure that the caller retries, with the server's Retry-After. What
+the API server rejects is an `ApiError`, whose meaning only the caller knows.
 """
 
 import asyncio
