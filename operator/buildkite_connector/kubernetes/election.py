@@ -70,11 +70,6 @@ class ElectionSettings:
         """Timeout of one renewal: half the renew deadline, so that a retry still fits."""
         return self.deadline / 2
 
-    @property
-    def standby_seconds(self) -> float:
-        """The longest pause between two looks at another's Lease."""
-        return self.retry / 2
-
 
 def end_process_after(seconds: float | None) -> None:
     """End this process at once after so many seconds, unless called again before; None: never.
@@ -189,7 +184,7 @@ class Election:
                 if not waits_for:
                     return
                 self._log(waits_for)
-            await self._clock.sleep(max(self._jitter.uniform(0.5, 1.0) * self._settings.standby_seconds, asked))
+            await self._clock.sleep(max(self._jitter.uniform(0.25, 0.5) * self._settings.retry, asked))
 
     async def _try_to_acquire(self) -> str:
         """Return what this process waits for; "" when it holds the Lease."""
