@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 NUMBER = struct.Struct("!i")
 LOADED = (
-    *(f"buildkite_connector.cli.{each}" for each in ("app", "check", "diff", "run_operator", "service", "sync")),
+    *(f"buildkite_connector.cli.{each}" for each in ("app", "check", "run_operator", "service", "sync")),
     "simulators.buildkite.command",
     "simulators.c1.command",
 )

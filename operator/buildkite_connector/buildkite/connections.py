@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from buildkite_connector.network import Network
-from buildkite_connector.network.half_open import close_half_open
+from buildkite_connector.network.connection_errors import close_half_open
 
 KEPT = 64
 """How many idle connections are kept."""

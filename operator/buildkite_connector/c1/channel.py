@@ -16,7 +16,7 @@ from buildkite_connector import __version__
 from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.c1.settings import C1Settings
 from buildkite_connector.network import Network
-from buildkite_connector.network.half_open import close_half_open
+from buildkite_connector.network.connection_errors import close_half_open
 from buildkite_connector.proto.baton_pb2_grpc import BatonServiceStub
 
 USER_AGENT = f"buildkite-connector/{__version__}"

@@ -9,18 +9,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from buildkite_connector.cli import leadership_options as options
 from buildkite_connector.cli import vendor
-from buildkite_connector.cli.diff import Form, Output, diff
-from buildkite_connector.cli.exit import end, one_sentence
+from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
 from buildkite_connector.cli.flags import DEFAULT_API_URL, from_go
 from buildkite_connector.cli.settings import default_host_id
-from buildkite_connector.cli.signals import ended_by_signals
 from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415  (see above)
 
 HTTP_ADDRESS = "BUILDKITE_CONNECTOR_HTTP_ADDRESS"
+
+MOST_LISTED = 100_000
+"""Entries of one list in JSON; the counts are whole."""
 
 _T = TypeVar("_T")
 
@@ -55,6 +56,14 @@ def _one_of(names: Mapping[str, _T], variable: str, text: str) -> Any:
     return typer.Option(envvar=variable, help=text, parser=read, metavar=f"[{'|'.join(names)}]")
 
 
+class Form(StrEnum):
+    """How a command prints what it found."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Output = Annotated[Form, typer.Option("--output", "-o", help="For people or for tools.")]
 Level = Annotated[LogLevel, _one_of(LEVELS, "BATON_LOG_LEVEL", "The least severe records to log.")]
 Format = Annotated[LogFormat, _one_of(FORMATS, "BATON_LOG_FORMAT", "Logs for machines or for people.")]
 ApiToken = Annotated[
@@ -86,6 +95,55 @@ HttpAddress = Annotated[
     ),
 ]
 
+Selector = Annotated[
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_SELECTOR",
+        help="Watch only resources with these labels, as in kubectl get --selector; all when empty.",
+    ),
+]
+LeaderElection = Annotated[
+    bool,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_LEADER_ELECTION",
+        help="Act only while holding a Lease, so that several replicas can run.",
+    ),
+]
+LeaseName = Annotated[
+    str, typer.Option(envvar="BUILDKITE_CONNECTOR_LEASE_NAME", help="The Lease; one for each set of replicas.")
+]
+LeaseNamespace = Annotated[
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_LEASE_NAMESPACE",
+        help="Where the Lease is; the pod's own namespace when empty (POD_NAMESPACE, or the service account's).",
+    ),
+]
+LeaseDuration = Annotated[
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_LEASE_DURATION",
+        help="How long others wait for a leader that is not heard of.",
+        metavar="DURATION",
+    ),
+]
+RenewDeadline = Annotated[
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_RENEW_DEADLINE",
+        help="When a leader that cannot renew its Lease begins to stop acting; shorter than the duration.",
+        metavar="DURATION",
+    ),
+]
+RetryPeriod = Annotated[
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_RETRY_PERIOD",
+        help="How often the Lease is renewed; others look at it twice as often.",
+        metavar="DURATION",
+    ),
+]
+
 
 @app.command()
 def operator(
@@ -101,13 +159,13 @@ def operator(
         int, typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="Syncs at once, of all connectors.")
     ] = 32,
     http_address: HttpAddress = None,
-    selector: options.Selector = "",
-    leader_election: options.LeaderElection = False,
-    lease_name: options.LeaseName = "buildkite-connector",
-    lease_namespace: options.LeaseNamespace = "",
-    lease_duration: options.LeaseDuration = "15s",
-    renew_deadline: options.RenewDeadline = "10s",
-    retry_period: options.RetryPeriod = "2s",
+    selector: Selector = "",
+    leader_election: LeaderElection = False,
+    lease_name: LeaseName = "buildkite-connector",
+    lease_namespace: LeaseNamespace = "",
+    lease_duration: LeaseDuration = "15s",
+    renew_deadline: RenewDeadline = "10s",
+    retry_period: RetryPeriod = "2s",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Format = LogFormat.JSON,
@@ -122,8 +180,7 @@ def operator(
     """
     os.environ.setdefault(*vendor.SILENT_GRPC)
     from buildkite_connector.c1 import C1Settings
-    from buildkite_connector.cli.leadership import read_leadership
-    from buildkite_connector.cli.run_operator import OperatorSettings, run_operator
+    from buildkite_connector.cli.run_operator import OperatorSettings, read_leadership, run_operator
 
     try:
         leadership = read_leadership(
@@ -270,7 +327,32 @@ def check(
         raise SystemExit(asyncio.run(check_and_print(settings, as_json=output is Form.JSON)))
 
 
-app.command()(diff)
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A .c1z snapshot.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later one.")],
+    output: Output = Form.TABLE,
+    limit: Annotated[int, typer.Option(min=0, help="Lines of each kind of change; 0 shows all.")] = 50,
+) -> None:
+    """Show what two snapshots differ in: accounts, teams, memberships and roles gained, lost and changed.
+
+    Exit code: 0 when they say the same, 1 when they differ, 2 when one cannot be read.
+    """
+    from rich.console import Console
+
+    from buildkite_connector.c1z import compare
+    from buildkite_connector.cli.diff_report import print_difference, to_document
+    from buildkite_connector.cli.printing import print_json
+
+    as_json = output is Form.JSON
+    with one_sentence(2), ended_by_signals():
+        difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
+    console = Console()
+    if as_json:
+        print_json(to_document(difference, before, after), console)
+    else:
+        print_difference(difference, console)
+    raise SystemExit(0 if difference.is_empty else 1)
 
 
 @app.command()

@@ -38,9 +38,9 @@ from buildkite_connector.timing.server_time import clock_error, wrong_clock
 LONGEST_MESSAGE = 1200
 """Characters of one finding."""
 STEP_SECONDS = 90.0
-"""A step that takes longer has failed."""
+"""Timeout of a step."""
 PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, refusals=0)
-"""A person waits: one more try, and no waiting for a rate limit."""
+"""One retry, and no wait for a rate limit, as a person waits."""
 WARNED_DAYS = 14
 
 _SCOPES_FOR = {"read_organizations": "the organization and its members", "read_teams": "teams and their members"}
@@ -67,7 +67,7 @@ class CheckSettings:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows all credentials, because each server may have learned those meant for the other."""
+        """Knows all credentials, as each server may know those of the other."""
         unwrapped = AllCredentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
         return unwrapped.redactor.with_secrets(self.client_secret)
 
@@ -434,7 +434,7 @@ async def check_and_print(settings: CheckSettings, *, as_json: bool) -> int:
 STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "bold red", State.SKIPPED: "dim"}
 _STATE_WIDTH, _TITLE_WIDTH = 9, 26
 _NARROWEST = 60
-"""Columns of a terminal below which a line is not laid out."""
+"""Columns of a terminal below which lines have no layout."""
 
 
 def print_finding(finding: Finding, console: Console) -> None:

@@ -40,7 +40,7 @@ def print_difference(difference: Difference, console: Console) -> None:
 
 
 def to_document(difference: Difference, before: Path, after: Path) -> dict[str, object]:
-    """The difference as plain JSON values; null is what a file does not know. `counts` are whole, lists may be cut."""
+    """The difference as plain JSON values; null where a file has no value. `counts` are whole, lists may be cut."""
     return {
         "equal": difference.is_empty,
         "before": _side(difference.before, before),

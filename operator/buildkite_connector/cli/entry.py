@@ -6,11 +6,13 @@ handler is installed; `operator` and `service` replace the handler by their own,
 """
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from buildkite_connector.process.limits import keep_memory_private, raise_open_files
+_PR_SET_DUMPABLE = 4
 
 
 def main() -> None:
@@ -38,5 +40,29 @@ def is_server(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 
 def _end(*_: object) -> None:
-    """Nothing is begun yet that needs an end: an exception would only leave a traceback in some import."""
+    """Nothing needs a clean-up yet, and an exception would leave the traceback of some import."""
     os._exit(0)
+
+
+def keep_memory_private() -> None:
+    """Disable core dumps, which would hold every credential; on Linux, also access to memory and environment.
+
+    A limit of 0 alone does not stop a kernel that pipes core dumps to a program. A process that is not dumpable can be
+    read by root alone (with CAP_SYS_PTRACE), other processes of its own user included: what `/proc/PID/environ` and
+    debuggers show. It sees its own `/proc/self` as before. Programs that it starts are dumpable again.
+    """
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes  # noqa: PLC0415  (nothing else needs it at the start)
+
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def raise_open_files() -> None:
+    """Let the process open as many files as the machine allows it: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # macOS names a hard limit that it does not grant
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

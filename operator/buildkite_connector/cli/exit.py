@@ -1,12 +1,15 @@
-"""How a command ends when something is wrong: one sentence on standard error, and an exit code.
+"""How a command ends: by a signal, or with one sentence on standard error; and with which exit code.
 
 Service mode, `check` and the command without a sub-command have gRPC's codes, as the vendor's SDK has them (v0.25);
 `sync`, `inspect` and the operator end with 1.
 """
 
+import asyncio
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from buildkite_connector.cli.settings import SettingError
@@ -16,7 +19,10 @@ from buildkite_connector.tasks.outcomes import outcome_of
 
 CANCELLED = int(Code.CANCELLED)
 USAGE = UNKNOWN = 2
-"""gRPC's UNKNOWN: whatever has no code of its own, and what a wrong flag ends with anyway."""
+"""gRPC's UNKNOWN, for what has no code of its own; a wrong flag ends with 2 anyway."""
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command of a person or job; Ctrl-C, SIGINT, raises KeyboardInterrupt."""
 
 _CODES = {
     Reason.SPEC_INVALID: Code.INVALID_ARGUMENT,
@@ -27,7 +33,7 @@ _OURS = frozenset({Reason.STORAGE_FAILED, Reason.SNAPSHOT_INVALID, Reason.INTERN
 
 
 def exit_code(failure: Failure) -> int:
-    """C1's own code where C1 gave one, else the code that C1 would be told; never 0."""
+    """C1's own code where there is one, else the code that would be sent to C1; never 0."""
     from buildkite_connector.c1.errors import CallFailure  # noqa: PLC0415  (it brings gRPC, which `sync` goes without)
 
     if failure.reason is Reason.CLOCK_WRONG:
@@ -59,7 +65,7 @@ def one_sentence(code: int | None = None) -> Iterator[None]:
 
 
 def end(sentence: str, code: int) -> NoReturn:
-    """Say it, and end the process."""
+    """Print the sentence and end the process."""
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(code) from None
 
@@ -67,3 +73,54 @@ def end(sentence: str, code: int) -> NoReturn:
 def _first(group: BaseExceptionGroup[Failure]) -> Failure:
     inner = group.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+# Signals
+
+
+class Signalled(asyncio.Event):
+    """Set by a signal; `number` is the signal's."""
+
+    number = 0
+
+    def note(self, number: int) -> None:
+        self.number = number
+        self.set()
+
+
+@contextmanager
+def signalled_end(*others: int) -> Iterator[Signalled]:
+    """An event that SIGTERM or SIGINT sets, or one of `others`."""
+    loop = asyncio.get_running_loop()
+    event = Signalled()
+    numbers = [signal.SIGTERM, signal.SIGINT, *_heeded(others)]
+    for number in numbers:
+        loop.add_signal_handler(number, event.note, number)
+    try:
+        yield event
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let blocking code clean up when a signal ends the process: temporary files hold people's names.
+
+    The exit code is the shell's for that signal.
+    """
+    former = {number: signal.signal(number, _exit) for number in _heeded(ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _heeded(numbers: tuple[int, ...]) -> list[int]:
+    """Leave out ignored signals, such as SIGHUP under `nohup`."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

@@ -1,7 +1,7 @@
 """Every flag and variable of the vendor's connector (SDK v0.25) and the few of this one's own, each declared once.
 
 The command line, the variables, the YAML file (`settings`) and the JSON schema are made of this table.
-`docs/migration.md` says what each does here; a test holds the two and `--help` together.
+`docs/migration.md` says what each does here; a test compares the two and `--help`.
 """
 
 import inspect
@@ -15,9 +15,9 @@ import typer
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 
 Value = str | int | bool | tuple[str, ...]
-"""What a flag holds: text, number, switch or list."""
+"""The value of a flag: text, number, switch or list."""
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
-"""As in `buildkite.settings`, whose libraries not every command waits for; a test holds them together."""
+"""As in `buildkite.settings`, whose libraries load slowly; a test compares the two."""
 
 
 class Effect(Enum):
@@ -200,7 +200,7 @@ FLAGS = (*VISIBLE, *OWN, *HIDDEN)
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
 VARIABLES = ("BATON_HOST_ID", "BATON_C1_API_HOST", "BATON_CONFIG_PATH")
-"""Settings of the vendor's connector that are variables alone."""
+"""Settings of the vendor's connector that have a variable but no flag."""
 IDLE_VARIABLES = (
     "BATON_GET_TASKS",
     "BATON_DECODER_MAX_DECODED_SIZE_MB",
@@ -214,7 +214,7 @@ IDLE_VARIABLES = (
     "BATON_DEBUG_PRINT_RESPONSE_BODY",
     "BATON_C1Z_FINALIZE_TIMEOUT",
 )
-"""Likewise, and without an effect here."""
+"""Variables of the vendor's connector that have no effect here."""
 
 
 # The JSON schema of the YAML file

@@ -53,7 +53,7 @@ def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
 
 
 def to_document(snapshot: Snapshot) -> dict[str, object]:
-    """The snapshot as plain JSON values; null is what Buildkite did not say."""
+    """The snapshot as plain JSON values; null where Buildkite gave no value."""
     run, directory = snapshot.run, snapshot.directory
     return {
         "syncID": run.sync_id,

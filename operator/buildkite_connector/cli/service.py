@@ -6,7 +6,7 @@ At shutdown the connector's sync is cancelled and its tasks go back to C1.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ from pathlib import Path
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import C1, C1Client, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
+from buildkite_connector.cli.exit import signalled_end
 from buildkite_connector.cli.service_settings import ServiceSettings
-from buildkite_connector.cli.signals import signalled_end
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
@@ -39,11 +39,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ProcessCredentials:
-    """The connector's credentials from the process's settings, read again as the operator reads a Secret again.
+    """The connector's credentials from the process's settings, re-read as the operator re-reads a Secret.
 
     Variables and flags of a process do not change, but the YAML file may be a mounted Secret, whose content does.
-    `settings` reads all sources, and raises Failure for what is missing or cannot be read. `last`: those that were read
-    last, at first those of the start.
+    `settings` reads all sources, and raises Failure for what is missing or cannot be read. `last`: the result of the
+    last read, at first the credentials of the start.
     """
 
     settings: Callable[[], Credentials]
@@ -76,7 +76,7 @@ class FirstHello:
             raise
 
     def note(self, failure: Failure | None) -> None:
-        """How a Hello went; None: C1 answered it."""
+        """Take the result of a Hello; None: C1 answered it."""
         if failure is None:
             self._greeted = True
         elif not self._greeted and failure.remedy is not Remedy.RETRY:
@@ -84,29 +84,28 @@ class FirstHello:
             self.refused.set()
 
 
-class _Begun:
-    """The connector once there is one, for whoever looks at it from beside."""
-
-    connector: Connector | None = None
-
-    def status(self) -> ConnectorStatus | None:
-        return self.connector.status if self.connector is not None else None
-
-
 async def run_service(
     settings: ServiceSettings, network: Network, directory: Path, variables: Mapping[str, str]
 ) -> Failure | None:
-    """Until SIGTERM or SIGINT; gives the failure of a first Hello that C1 refused, which ends it too.
+    """Run until SIGTERM or SIGINT, or until C1 refuses the first Hello; return the failure of that Hello.
 
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
     """
-    clock, begun = SystemClock(), _Begun()
+    clock = SystemClock()
     monitor = LoopMonitor(clock)
+    connector: Connector | None = None
+
+    def status() -> ConnectorStatus | None:
+        return None if connector is None else connector.status
+
+    def reports() -> Iterator[Report]:
+        if (found := status()) is not None:
+            yield Report("", settings.spec.host_id, found, suspended=False)
+
     heard = heard_lately("the event loop", lambda: monitor.last, clock)
-    health = Health(begun.status, heard, clock.now)
-    begun_check = {"connector": health.not_ready}
+    health = Health(status, heard, clock.now)
     gauges = ProcessGauges(
-        reports=lambda: _reports(begun, settings.spec.host_id),
+        reports=reports,
         leader=lambda: None,
         loop_lag=monitor.take_longest,
         watch_age=lambda: None,
@@ -114,7 +113,7 @@ async def run_service(
     async with serve_health(settings.health, health):
         with open_telemetry(variables, network, gauges) as telemetry:
             async with (
-                serve(settings.http_address, {"loop": heard}, begun_check, telemetry.scrape),
+                serve(settings.http_address, {"loop": heard}, {"connector": health.not_ready}, telemetry.scrape),
                 open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
                 open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
@@ -132,13 +131,13 @@ async def run_service(
                     observer=telemetry.observer,
                     most_tasks=settings.most_tasks,
                 )
-                begun.connector = await _begin(settings, directory, environment)
-                await _run(begun.connector, clock, monitor, first_hello)
+                connector = await _begin(settings, directory, environment)
+                await _run(connector, clock, monitor, first_hello)
                 return first_hello.failure
 
 
 async def _begin(settings: ServiceSettings, directory: Path, environment: Environment) -> Connector:
-    """The connector, from the state that its last process left."""
+    """Start the connector from the state that the last process left."""
     source = ProcessCredentials(settings.credentials, settings.started_with)
     state = StateFile(directory, status_to_json, status_from_json, lambda: settings.identity(source.last).digest())
     restored = await asyncio.to_thread(state.read)
@@ -161,7 +160,7 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
 
 
 async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_hello: FirstHello) -> None:
-    """Until a signal, or until C1 refuses the first Hello."""
+    """Wait for a signal, or until C1 refuses the first Hello; then close the connector."""
     async with asyncio.TaskGroup() as group:
         monitoring = group.create_task(monitor.run())
         rereading = group.create_task(reread_secrets(lambda: [connector], clock))
@@ -177,13 +176,8 @@ async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_h
 
 
 def _log_transitions(name: str, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-    """The transitions that the operator posts events of."""
+    """Log the transitions for which the operator posts events."""
     for draft in draft_events(before, after):
         level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
         fields = {"connector": name, "reason": draft.reason.value, "detail": draft.message}
         logger.log(level, "condition changed", extra=fields)
-
-
-def _reports(begun: _Begun, name: str) -> Iterable[Report]:
-    status = begun.status()
-    return [] if status is None else [Report("", name, status, suspended=False)]

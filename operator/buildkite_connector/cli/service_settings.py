@@ -72,7 +72,7 @@ class ServiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """`debug_until`: debug records only until then."""
+    """`debug_until`: when debug records end."""
 
     form: LogFormat
     level: LogLevel
@@ -111,7 +111,7 @@ def log_settings(settings: Settings, *, terminal: bool) -> LogSettings:
 
 
 def buildkite_settings(settings: Settings) -> BuildkiteSettings:
-    """The timeout is of one request; the wait for the next bytes grows only where somebody set it.
+    """The timeout is for one request; the time to wait for the next bytes changes only where the flag is set.
 
     Raises SettingError.
     """
@@ -132,7 +132,7 @@ _FLAGS = {
     "spec.delivery.maxSnapshotAge": "--max-snapshot-age",
     "spec.provisioning.protectedTeams": "--protected-teams",
 }
-"""By the field that a sentence begins with; `flags` has the limits of the other fields."""
+"""Flags by the field that a sentence begins with; `flags` has the limits of the other fields."""
 
 
 def connector_spec(settings: Settings, environment: Mapping[str, str]) -> ConnectorSpec:
@@ -198,7 +198,7 @@ def _credential(settings: Settings, name: str) -> str:
 
 
 def _read_again(read: Callable[[], Settings]) -> Credentials:
-    """Raises Failure. A file that cannot be read now does not stop what works with the credentials read before."""
+    """Raises Failure. The connector goes on with the old credentials when the file cannot be read."""
     try:
         settings = read()
         is_serving(settings)
@@ -215,7 +215,7 @@ def _read_again(read: Callable[[], Settings]) -> Credentials:
 
 
 def _c1_settings(settings: Settings, environment: Mapping[str, str]) -> C1Settings:
-    """Whoever sets the client ID sets the process's variables too: its host is allowed where none are listed."""
+    """Without a list of hosts the client ID's own is allowed: whoever sets the ID sets the process's variables too."""
     c1 = C1Settings.from_environment(environment)
     if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
         return c1
@@ -257,7 +257,7 @@ _BEGIN = b"-----BEGIN"
 
 
 def telemetry_variables(settings: ServiceSettings, environment: Mapping[str, str]) -> dict[str, str]:
-    """OpenTelemetry's variables; without a server for `/metrics` nothing is counted for it."""
+    """OpenTelemetry's variables; without a server for `/metrics` its exporter is off."""
     exported = ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
     counted = bool(settings.http_address) or any(environment.get(each) for each in exported)
     return dict(environment) if counted else {**environment, "OTEL_METRICS_EXPORTER": "none"}

@@ -17,9 +17,9 @@ from buildkite_connector.cli.flags import BY_NAME, FLAGS, IDLE_VARIABLES, Effect
 CONFIG_PATH = "BATON_CONFIG_PATH"
 DEFAULT_PATH = ".baton.yaml"
 DEFAULT_HOST_ID = "buildkite-connector"
-"""Where the machine has no name."""
+"""For a machine without a name."""
 SQLITE = ("storage-engine", "sqlite")
-"""Needs no warning: it is what this connector writes."""
+"""The form that this connector writes, so that the flag needs no warning."""
 _SWITCHES = {**dict.fromkeys(("1", "t", "true"), True), **dict.fromkeys(("0", "f", "false"), False)}
 _YAML_SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
@@ -84,7 +84,7 @@ class Settings:
             )
 
     def _asked(self, effect: Effect) -> str:
-        """A flag of this effect that is set, or nothing."""
+        """Return a flag of this effect that is set, or ""."""
         asked = (f"--{flag.name}" for flag in FLAGS if flag.effect is effect and self.given.get(flag.name))
         return next(asked, "")
 
@@ -122,7 +122,7 @@ def is_serving(settings: Settings) -> bool:
 
 
 def default_host_id() -> str:
-    """This machine's name: in a pod, the pod's."""
+    """This machine's name; in a pod, the pod's."""
     return socket.gethostname() or DEFAULT_HOST_ID
 
 
@@ -164,7 +164,7 @@ def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[Mapping
 
 
 def _load(text: str, name: str) -> Mapping[Any, Any]:
-    """The error's own text is not repeated: it shows lines of the file, which may hold a secret."""
+    """The error's text is not repeated: it shows lines of the file, which may hold a secret."""
     try:
         content = yaml.load(text, _Text)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:

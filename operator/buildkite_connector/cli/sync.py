@@ -13,7 +13,7 @@ from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1z import WriteStopped, new_sync_id, write_snapshot
-from buildkite_connector.cli.signals import signalled_end
+from buildkite_connector.cli.exit import signalled_end
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
@@ -48,7 +48,7 @@ class SyncResult:
 
 
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
-    """A signal came before the file was in place, which is what it was before."""
+    """A signal came before the new file was in place; the old one is unchanged."""
 
     def __init__(self, number: int, file: Path) -> None:
         super().__init__(f"interrupted; {file} is as it was.")
@@ -56,9 +56,9 @@ class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
 
 
 async def sync_and_print(settings: SyncSettings, network: Network) -> None:
-    """Sync, with progress on a terminal, and say what was written. Raises Failure, TimeoutError and Interrupted.
+    """Sync, with progress on a terminal, and print what was written. Raises Failure, TimeoutError and Interrupted.
 
-    A signal that comes when the file takes its place comes too late: the sync has succeeded.
+    A signal that comes while the file is put in place is too late: the sync has succeeded.
     """
     with _progress(Console(stderr=True)) as show, signalled_end(signal.SIGHUP) as signalled:
         syncing = asyncio.create_task(sync(settings, network, show))
@@ -74,7 +74,7 @@ async def sync_and_print(settings: SyncSettings, network: Network) -> None:
 
 
 async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> SyncResult:
-    """Collect and write; on any Failure, and when it is cancelled, the file is what it was before."""
+    """Collect and write; after a Failure or cancellation the file is unchanged."""
     clock = SystemClock()
     started, began = clock.now(), clock.monotonic()
     sync_id = new_sync_id(started, secrets.token_bytes)
@@ -111,7 +111,7 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[Progress], None] | None]:
-    """What shows the progress, where `console` is a terminal."""
+    """Yield a function that shows the progress, None where `console` is not a terminal."""
     if not console.is_terminal:
         yield None
         return

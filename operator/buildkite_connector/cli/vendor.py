@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COMMANDS = frozenset({"service", "capabilities", "config", "health-check", "completion"})
-"""They take the root's flags before their name too."""
+"""Commands that accept the root's flags before their name too."""
 COMPLETE = "_BUILDKITE_CONNECTOR_COMPLETE"
 SILENT_GRPC = ("GRPC_VERBOSITY", "NONE")
-"""gRPC's own lines on standard error are no JSON, and may repeat what a server sends (the words of a GOAWAY)."""
+"""gRPC's own lines on standard error are not JSON, and may repeat what a server sends (the text of a GOAWAY)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -140,7 +140,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")])
 
 
 def process_network() -> "Network":
-    """The proxies and authorities of this process, read once; what counts in part or not at all is logged.
+    """Read the proxies and authorities of this process; variables that are ignored are logged.
 
     Raises Failure.
     """

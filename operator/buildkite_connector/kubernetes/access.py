@@ -16,13 +16,13 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.network import Network, Proxy, Trust, parse_trust
 
 REREAD_SECONDS = 60.0
-"""How long what was read from a file is good for: tokens and certificates in files are rotated."""
+"""Seconds after which files with tokens and certificates are read again, since they are rotated."""
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class AccessError(Exception):
-    """A sentence about a field or file that cannot be used; never its value."""
+    """A field or file that cannot be used. The sentence never contains its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Tls:
 
     @lru_cache(maxsize=2)  # noqa: B019 - the values are few and frozen
     def context(self) -> ssl.SSLContext:
-        """The same for the same values. Raises AccessError when certificate and key make no sense."""
+        """The context for these values, cached. Raises AccessError when certificate and key do not match."""
         context = (self.trust or Trust()).ssl_context()
         if self.trust is None:
             context.check_hostname = False
@@ -46,7 +46,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the API server is and how to prove who one is.
+    """The API server's address and the credentials for it.
 
     `headers` go with each request: Authorization and Impersonate-*. `proxy`: None for a direct connection.
     `secrets` must never be shown. `renew_after`: seconds after which to read it again; None: only after a 401.
@@ -69,7 +69,7 @@ class ClientConfig(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InClusterLogin:
-    """With the pod's service account, whose token is read again every minute, as the kubelet rotates it."""
+    """Logs in with the pod's service account. The token is read again every minute, as the kubelet rotates it."""
 
     environment: Mapping[str, str] = field(repr=False)
     network: Network = field(default_factory=Network, repr=False)
@@ -127,7 +127,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file, without the blanks and line breaks around it."""
+    """Return the token in a file, without surrounding white space."""
     try:
         token = read_file(path).decode("ascii").strip()
     except UnicodeDecodeError:
@@ -145,7 +145,7 @@ def sendable(value: str, what: str) -> str:
 
 
 def certificates(pem: bytes, what: str) -> Trust:
-    """The certificates in a PEM file, and nobody else's."""
+    """Trust in the certificates of a PEM file alone."""
     trust = parse_trust(pem)
     if not trust.certificates:
         raise AccessError(f"{what} holds no certificate in PEM form")
@@ -153,7 +153,7 @@ def certificates(pem: bytes, what: str) -> Trust:
 
 
 def _load_identity(context: ssl.SSLContext, identity: bytes) -> None:
-    """Client certificate and key, which the ssl module reads from a file alone: one that is there for a moment."""
+    """Load the client certificate and key through a temporary file: the ssl module reads them only from files."""
 
     def no_password() -> Never:
         raise AccessError("the client key is encrypted; decrypt it, for nobody is asked for its password")

@@ -1,4 +1,4 @@
-"""The few calls that the operator makes to the Kubernetes API: Secrets, statuses, events, and what exists."""
+"""The operator's calls to the Kubernetes API: Secrets, statuses, events and lists."""
 
 import asyncio
 import hashlib
@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Written(Enum):
-    """What became of a status: written, not needed, or its object is there no more."""
+    """The result of writing a status: written, unchanged, or the object is gone."""
 
     WRITTEN = auto()
     UNCHANGED = auto()
@@ -47,7 +47,7 @@ class Written(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object that exists, by what tells it apart."""
+    """The identity and version of an existing object."""
 
     namespace: str
     name: str
@@ -57,7 +57,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Every object that there was at some moment. `version`: the cluster's at that time, "" where it is not known."""
+    """All objects at one moment. `version`: the cluster's resource version then, "" where it is not known."""
 
     objects: tuple[Listed, ...] = ()
     version: str = ""
@@ -65,7 +65,7 @@ class Listing:
 
 @dataclass(slots=True)
 class AppliedStatus:
-    """The status of one object as this process last wrote it; kept by whoever writes it, and gone with that."""
+    """The status of one object as this process last wrote it. The writer keeps it."""
 
     version: str | None = None
     content: dict[str, Any] | None = None
@@ -87,10 +87,10 @@ class KubernetesApi:
             path = "/api/v1/namespaces/{namespace}/secrets/{name}"
             return _secret_data(await self.connection.send("GET", path, namespace=namespace, name=name))
 
-        return await self.connection.call_in_turn("read a Secret", send)
+        return await self.connection.call_with_permit("read a Secret", send)
 
     async def look_at_schema(self) -> None:
-        """Learn by which schema the cluster serves the resource. What cannot be read now changes nothing."""
+        """Read the schema by which the cluster serves the resource. An error changes nothing."""
 
         async def send() -> None:
             self.schema.learn(await self.connection.send("GET", f"/openapi/v3{_API}"))
@@ -122,7 +122,7 @@ class KubernetesApi:
     async def apply_status(
         self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
     ) -> Written:
-        """Write the status by server-side apply, unless it is what is there already.
+        """Write the status by server-side apply, unless it is unchanged.
 
         `applied` remembers the write for the next call, as the watch may lag behind it. Conditions merge by type: those
         of other managers stay. A field that an older CRD lacks is left out. Raises Failure when it could not be
@@ -166,7 +166,7 @@ class KubernetesApi:
     ) -> str | None:
         """Returns the object's new version.
 
-        `version` makes sure that it is still the same object: the API server ignores a uid in a status.
+        `version` ensures that it is still the same object: the API server ignores a uid in a status.
         """
         metadata = {"name": resource.name, "namespace": resource.namespace}
         body = {
@@ -189,7 +189,7 @@ class KubernetesApi:
             found: str | None = answer["metadata"].get("resourceVersion")
             return found
 
-        return await self.connection.call_in_turn("write a status", send)
+        return await self.connection.call_with_permit("write a status", send)
 
     async def _version_of(self, resource: ObservedResource) -> str | None:
         """The object's version now; None when it is gone, or another has its name."""
@@ -198,7 +198,7 @@ class KubernetesApi:
             return listed(await self.connection.send("GET", _OBJECT, namespace=resource.namespace, name=resource.name))
 
         try:
-            there = await self.connection.call_in_turn("read a resource", send)
+            there = await self.connection.call_with_permit("read a resource", send)
         except ApiError as refused:
             if refused.status == 404:
                 return None
@@ -256,7 +256,7 @@ class EventWriter:
             _log_lost(resource, draft, "too many events are waiting")
 
     async def drain(self, seconds: float) -> None:
-        """Wait until all events are posted, for so long at most."""
+        """Wait until all events are posted, for at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._waiting.join()
@@ -284,7 +284,7 @@ class EventWriter:
                 self._waiting.task_done()
 
     async def _post(self, resource: ObservedResource, draft: EventDraft, moment: datetime) -> None:
-        """It is tried again once, when the API server asks to wait for a moment."""
+        """Retry once when the API server asks for a short wait."""
         try:
             await self._create_or_count(resource, draft, moment)
         except Failure as failure:
@@ -330,11 +330,11 @@ class EventWriter:
             await patch({"series": {"count": before + 1, "lastObservedTime": time}})
 
         try:
-            await self._connection.call_in_turn("post an event", create)
+            await self._connection.call_with_permit("post an event", create)
         except ApiError as refused:
             if refused.status != 409:
                 raise
-            await self._connection.call_in_turn("count an event", count)
+            await self._connection.call_with_permit("count an event", count)
 
 
 def _log_lost(resource: ObservedResource, draft: EventDraft, why: str) -> None:
@@ -363,7 +363,7 @@ async def connect(
 
 
 def listed(body: Any) -> Listed:
-    """What tells an object apart, from its JSON. Raises what reading JSON of another shape raises."""
+    """Read an object's identity from its JSON. Raises LookupError, TypeError or AttributeError for another shape."""
     metadata = body["metadata"]
     return Listed(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("resourceVersion") or "")
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError
 
 from buildkite_connector.kubernetes.access import (
     REREAD_SECONDS,
@@ -35,21 +35,21 @@ from buildkite_connector.kubernetes.access import (
     refuse,
     sendable,
 )
-from buildkite_connector.kubernetes.exec_plugin import API_VERSIONS, Plugin, run_plugin
+from buildkite_connector.kubernetes.exec_plugin import API_VERSIONS, Exec, KubeconfigPart, run_plugin
 from buildkite_connector.network import Network, Proxy, Trust
 from buildkite_connector.timing.clock import Clock, SystemClock
 
 __all__ = ("ClientConfig", "InClusterLogin", "KubeconfigLogin", "choose_client_config")
 
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
-"""The cluster's extension that is handed to the plugin."""
+"""The extension of a cluster that is passed to the plugin."""
 _RENEW_AT = 0.9
-"""The share of its life after which what a plugin gave is renewed."""
+"""The share of their lifetime after which a plugin's credentials are renewed."""
 _SHORTEST_LIFE = 1.0
-"""Seconds; so that a plugin whose credentials are expired when they come is not run for each request."""
+"""Seconds. A plugin that returns expired credentials must not run for each request."""
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105 - those that a header's name may have besides letters and digits
 
-_Section = TypeVar("_Section", bound="_Fields")
+_Section = TypeVar("_Section", bound=KubeconfigPart)
 
 
 def _decoded(value: object) -> object:
@@ -64,25 +64,12 @@ def _decoded(value: object) -> object:
 Data = Annotated[bytes, BeforeValidator(_decoded)]
 
 
-class _Fields(BaseModel):
-    """A part of the file. As in kubectl, a field that is null is absent, and an unknown one is ignored."""
-
-    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, fields: object) -> object:
-        if not isinstance(fields, dict):
-            return fields
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-class Extension(_Fields):
+class Extension(KubeconfigPart):
     name: str = ""
     extension: Any = None
 
 
-class Cluster(_Fields):
+class Cluster(KubeconfigPart):
     server: str = ""
     tls_server_name: str = Field("", alias="tls-server-name")
     insecure_skip_tls_verify: bool = Field(False, alias="insecure-skip-tls-verify")
@@ -90,25 +77,10 @@ class Cluster(_Fields):
     certificate_authority_data: Data = Field(b"", alias="certificate-authority-data")
     proxy_url: str = Field("", alias="proxy-url")
     disable_compression: bool = Field(False, alias="disable-compression")
-    extensions: list[Extension] = []
+    extensions: list[Extension] = Field([])
 
 
-class ExecVariable(_Fields):
-    name: str = ""
-    value: str = ""
-
-
-class Exec(_Fields):
-    command: str = ""
-    args: list[str] = []
-    env: list[ExecVariable] = []
-    api_version: str = Field("", alias="apiVersion")
-    install_hint: str = Field("", alias="installHint")
-    provide_cluster_info: bool = Field(False, alias="provideClusterInfo")
-    interactive_mode: str = Field("", alias="interactiveMode")
-
-
-class User(_Fields):
+class User(KubeconfigPart):
     client_certificate: str = Field("", alias="client-certificate")
     client_certificate_data: Data = Field(b"", alias="client-certificate-data")
     client_key: str = Field("", alias="client-key")
@@ -125,8 +97,8 @@ class User(_Fields):
     exec: Exec | None = None
 
 
-class Context(_Fields):
-    """`namespace` means nothing here: which namespaces the operator serves is its own setting."""
+class Context(KubeconfigPart):
+    """`namespace` is ignored: the operator has a setting of its own for the namespaces that it serves."""
 
     cluster: str = ""
     user: str = ""
@@ -144,7 +116,7 @@ def choose_client_config(environment: Mapping[str, str], network: Network) -> Cl
 
 @dataclass(frozen=True, slots=True)
 class KubeconfigLogin:
-    """As `kubectl` has it: `path` is one file, or several with colons between them."""
+    """Logs in as kubectl does. `path`: one file, or several separated by colons."""
 
     path: str
     network: Network = field(default_factory=Network, repr=False)
@@ -152,7 +124,7 @@ class KubeconfigLogin:
 
     async def load(self) -> Access:
         try:
-            return await _access(_merged(self.path), self.network, self.clock)
+            return await _access(*_merged(self.path), self.network, self.clock)
         except AccessError as error:
             refuse(f"the kubeconfig {self.path}", error)
 
@@ -182,22 +154,16 @@ class _Entry:
         return self.folder / path
 
 
-@dataclass(frozen=True, slots=True)
-class _Merged:
-    current: str
-    entries: Mapping[tuple[str, str], _Entry]
-
-    def entry(self, kind: str, name: str, of: str) -> _Entry:
-        found = self.entries.get((kind, name))
-        if found is None:
-            raise AccessError(
-                f"{of} names the {kind} {name!r}, which is not there" if name else f"{of} names no {kind}"
-            )
-        return found
+def _find(entries: Mapping[tuple[str, str], _Entry], kind: str, name: str, of: str) -> _Entry:
+    """The entry of this kind that `of` names."""
+    found = entries.get((kind, name))
+    if found is None:
+        raise AccessError(f"{of} names the {kind} {name!r}, which is not there" if name else f"{of} names no {kind}")
+    return found
 
 
-def _merged(paths: str) -> _Merged:
-    """All files as one: for each name and for current-context, the first file that has it wins."""
+def _merged(paths: str) -> tuple[str, dict[tuple[str, str], _Entry]]:
+    """current-context, and the entries by kind and name. For each of them the first file that has it wins."""
     entries: dict[tuple[str, str], _Entry] = {}
     current = ""
     files = dict.fromkeys(path for each in paths.split(os.pathsep) if each and (path := _existing(each)))
@@ -211,7 +177,7 @@ def _merged(paths: str) -> _Merged:
         raise AccessError("there is no such file")
     if not current:
         raise AccessError("current-context is not set; set it with `kubectl config use-context`")
-    return _Merged(current, entries)
+    return current, entries
 
 
 def _existing(path: str) -> Path | None:
@@ -281,10 +247,11 @@ def _entries(config: Mapping[object, object], kind: str, path: Path) -> list[_En
     return list(found.values())
 
 
-async def _access(config: _Merged, network: Network, clock: Clock) -> Access:
-    context = config.entry("context", config.current, "current-context").parse(Context)
-    of = f"context {config.current!r}"
-    cluster_entry, user_entry = config.entry("cluster", context.cluster, of), config.entry("user", context.user, of)
+async def _access(current: str, entries: Mapping[tuple[str, str], _Entry], network: Network, clock: Clock) -> Access:
+    context = _find(entries, "context", current, "current-context").parse(Context)
+    of = f"context {current!r}"
+    cluster_entry = _find(entries, "cluster", context.cluster, of)
+    user_entry = _find(entries, "user", context.user, of)
     cluster, user = cluster_entry.parse(Cluster), user_entry.parse(User)
     server = _server(cluster_entry, cluster.server)
     proxy = _proxy(cluster_entry, cluster.proxy_url) or network.proxy_for(server)
@@ -296,7 +263,7 @@ async def _access(config: _Merged, network: Network, clock: Clock) -> Access:
     if not server.startswith("https:"):
         return Access(server, headers=headers, proxy=proxy)
     ca = _certificate_authority(cluster_entry, cluster)
-    told = _told_of_the_cluster(cluster_entry, cluster, server, ca)
+    told = _cluster_for_plugin(cluster_entry, cluster, server, ca)
     identity = await _identity(user_entry, user, told, clock)
     trust = None if cluster.insecure_skip_tls_verify else ca or network.trust
     tls = Tls(trust, identity.pem)
@@ -361,7 +328,7 @@ def _certificate_authority(entry: _Entry, cluster: Cluster) -> Trust | None:
 
 
 def _impersonation(entry: _Entry, user: User) -> Iterator[tuple[str, str]]:
-    """The headers by which the user acts as somebody else, who often may do less."""
+    """The headers by which the user impersonates another, who often has fewer permissions."""
     if not user.impersonate:
         if user.impersonate_uid or user.impersonate_groups or user.impersonate_extra:
             entry.refuse("as-uid, as-groups and as-user-extra need the field as")
@@ -378,7 +345,7 @@ def _impersonation(entry: _Entry, user: User) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """What proves who one is. `good_for`: seconds until it must be read again; None: while the server accepts it."""
+    """The credentials. `good_for`: seconds until they must be read again; None: until the server rejects them."""
 
     headers: tuple[tuple[str, str], ...] = ()
     pem: bytes = b""
@@ -397,7 +364,7 @@ async def _identity(entry: _Entry, user: User, told: Mapping[str, Any], clock: C
     if not (token or basic or pem):
         if user.exec is None:
             entry.refuse("has no credentials: none of token, tokenFile, client-certificate, exec and username is set")
-        return await _from_plugin(_plugin(entry, user.exec, told), clock)
+        return await _from_plugin(entry, user.exec, told, clock)
     if from_file or (pem and not (user.client_certificate_data and user.client_key_data)):
         good_for = REREAD_SECONDS
     else:
@@ -413,7 +380,7 @@ def _with_token(token: str, pem: bytes, good_for: float | None) -> _Identity:
 
 
 def _token(entry: _Entry, user: User) -> tuple[str, bool]:
-    """The token, and whether a file has it."""
+    """Return the token, and whether it is from a file."""
     token = sendable(user.token.strip(), f"user {entry.name!r}: token")
     if user.token_file:
         try:
@@ -439,7 +406,7 @@ def _client_certificate(entry: _Entry, user: User) -> bytes:
     return certificate + b"\n" + key
 
 
-def _plugin(entry: _Entry, fields: Exec, told: Mapping[str, Any]) -> Plugin:
+async def _from_plugin(entry: _Entry, fields: Exec, told: Mapping[str, Any], clock: Clock) -> _Identity:
     if not fields.command:
         entry.refuse("exec: command is not set")
     if fields.api_version not in API_VERSIONS:
@@ -451,19 +418,9 @@ def _plugin(entry: _Entry, fields: Exec, told: Mapping[str, Any]) -> Plugin:
     # The older version may leave it out.
     if fields.interactive_mode not in ("Never", "IfAvailable", *([""] if fields.api_version.endswith("beta1") else [])):
         entry.refuse("exec: interactiveMode must be Never or IfAvailable")
-    command = fields.command
-    return Plugin(
-        str(entry.file(command)) if os.sep in command else command,
-        tuple(fields.args),
-        {each.name: each.value for each in fields.env},
-        fields.api_version,
-        fields.install_hint,
-        told if fields.provide_cluster_info else None,
-    )
-
-
-async def _from_plugin(plugin: Plugin, clock: Clock) -> _Identity:
-    given = await run_plugin(plugin)
+    command = str(entry.file(fields.command)) if os.sep in fields.command else fields.command
+    plugin = fields.model_copy(update={"command": command})
+    given = await run_plugin(plugin, told if fields.provide_cluster_info else None)
     token = sendable(given.token, "exec: the token that the command gave")
     pem = f"{given.clientCertificateData}\n{given.clientKeyData}".encode() if given.clientKeyData else b""
     good_for = None
@@ -473,8 +430,8 @@ async def _from_plugin(plugin: Plugin, clock: Clock) -> _Identity:
     return _with_token(token, pem, good_for)
 
 
-def _told_of_the_cluster(entry: _Entry, cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
-    """What a plugin hears of the cluster, where it is to hear of it: `Cluster` of client.authentication.k8s.io."""
+def _cluster_for_plugin(entry: _Entry, cluster: Cluster, server: str, ca: Trust | None) -> Mapping[str, Any]:
+    """The cluster as a plugin that asks for it gets it: `Cluster` of client.authentication.k8s.io."""
     extensions = {each.name: each.extension for each in cluster.extensions}
     try:
         json.dumps(extensions.get(_EXEC_EXTENSION), allow_nan=False)

@@ -1,9 +1,8 @@
 """The connection to the Kubernetes API: one HTTP session for the typed client and for kopf's watch.
 
-Each request carries the credentials of its moment: they are read again before they expire and after a 401. Each has a
-deadline. Trouble that may pass (a broken connection, 429, 5xx, an answer that cannot be read) is a Failure that the
-caller tries again, with the server's Retry-After; what the API server refuses is an `ApiError`, whose meaning only the
-caller knows.
+Each request has a deadline. Credentials are read again before they expire and after a 401. A temporary error (a broken
+connection, 429, 5xx, an unreadable answer) is a Failure that the caller retries, with the server's Retry-After. What
+the API server rejects is an `ApiError`, whose meaning only the caller knows.
 """
 
 import asyncio
@@ -33,19 +32,19 @@ CONNECT_SECONDS = 10.0
 LONGEST_RETRY_AFTER = 60.0
 """Upper bound in seconds for the API server's Retry-After."""
 REQUESTS_AT_ONCE = 16
-"""Requests for connectors that are under way at once. A start of 1,000 has thousands to make; with all under way the
-event loop comes round so slowly that what C1 answers at once seems to take longer than its deadline."""
+"""Concurrent requests for connectors. A start of 1,000 makes thousands; all at once would delay the event loop so much
+that calls to C1 exceed their deadlines."""
 UNKNOWN_FIELD = "failed to create typed patch object"
-"""What the API server says, with code 500, when the CRD lacks a field of what is applied."""
+"""The API server's message, with code 500, when the CRD lacks a field of an applied object."""
 
 _AGAIN_SECONDS = 10.0
-"""After credentials could not be read again, until the next try; those that are there serve meanwhile."""
+"""Seconds between two tries to read the credentials again; the old ones are used meanwhile."""
 _BUFFER_BYTES = 2 * 1024 * 1024
-"""A watch's events are lines, and may be longer than aiohttp's own bound."""
-_TURNS_OF_AN_END = 3
-"""Of the event loop, after which a transport that was aborted is closed."""
+"""Bound of a line: an event of a watch may be longer than aiohttp's default."""
+_ROUNDS_TO_CLOSE = 3
+"""Rounds of the event loop after which an aborted transport is closed."""
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
-"""What reading an answer of another shape raises."""
+"""Raised by reading an answer of an unexpected shape."""
 _LONGEST_REFUSAL = 512
 """Characters of the API server's message that are shown."""
 
@@ -54,7 +53,7 @@ _T = TypeVar("_T")
 
 
 class ApiError(Exception):
-    """The API server answered, and said no. `status` is the HTTP code; the text is its own, made fit to be shown."""
+    """The API server rejected a request. `status` is the HTTP code; the text is the server's, bounded and redacted."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{message} ({status})")
@@ -63,14 +62,14 @@ class ApiError(Exception):
 
 
 class ApiUnreachableError(aiohttp.ClientConnectionError):
-    """Says what was waited for in vain; kopf and the typed client try again, as after any broken connection."""
+    """No connection, or no answer in time. kopf and the typed client retry, as after any broken connection."""
 
 
 class ApiSession:
-    """What both clients need of an `aiohttp.ClientSession`, for one event loop."""
+    """The part of `aiohttp.ClientSession` that both clients use, for one event loop."""
 
     def __init__(self, login: ClientConfig, access: Access) -> None:
-        """`access`: what `login` has loaded."""
+        """`access`: the result of `login.load()`."""
         self._login = login
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), trust_env=False, read_bufsize=_BUFFER_BYTES
@@ -83,7 +82,7 @@ class ApiSession:
 
     @property
     def access(self) -> Access:
-        """What requests are sent with now."""
+        """The address and credentials in use."""
         return self._access
 
     @property
@@ -96,14 +95,14 @@ class ApiSession:
         return self._session.closed
 
     async def close(self) -> None:
-        """May be called twice. No connection is left that waits for the server's end of TLS when the loop ends."""
+        """May be called twice. Leaves no connection that waits for the server's close of TLS."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
         await self._session.close()
         for transport in list(self._transports):
             transport.abort()
-        for _ in range(_TURNS_OF_AN_END):
+        for _ in range(_ROUNDS_TO_CLOSE):
             await asyncio.sleep(0)
 
     async def request(
@@ -161,7 +160,7 @@ class ApiSession:
         return response
 
     async def _renew(self, used: Access) -> Failure | None:
-        """Read the credentials again, unless that was done since `used`. Gives why it failed."""
+        """Read the credentials again, unless that happened since `used`. Return the failure, if any."""
         if self._access is not used:
             return None
         if self._renewing is None:
@@ -193,7 +192,7 @@ class ApiSession:
 
 
 def _login_at(proxy: Proxy | None) -> dict[str, str]:
-    """The header that proxies are told user name and password by; in their URL, errors would show these."""
+    """The header with user name and password for a proxy; in the URL, error messages would show them."""
     if proxy is None or not (proxy.user or proxy.password):
         return {}
     return {"Proxy-Authorization": f"Basic {base64.b64encode(f'{proxy.user}:{proxy.password}'.encode()).decode()}"}
@@ -205,7 +204,7 @@ def _address(url: str) -> str:
 
 
 def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aiohttp.ClientTimeout) -> str | None:
-    """What an error means; None where its own text is good enough."""
+    """Describe an error; None where its own text is good enough."""
     via = server if proxy is None else f"{server} through the proxy {named(proxy)}"
     match error:
         case aiohttp.ClientHttpProxyError() if proxy is not None:
@@ -246,7 +245,7 @@ class _LoggingClient(ApiClient):
 
 
 def always() -> None:
-    """Where no other process could act."""
+    """For a process that acts without an election."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,21 +259,21 @@ class Connection:
     session: ApiSession
     request_seconds: float
     may_act: Callable[[], None] = always
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
+    permits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
 
-    async def call_in_turn(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """As `call`, for a connector: at most REQUESTS_AT_ONCE of these at once, and only while this process may act.
+    async def call_with_permit(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
+        """As `call`, for a connector: at most REQUESTS_AT_ONCE run concurrently, and only while this process may act.
 
-        The wait for a turn counts to no deadline.
+        The wait for a permit counts towards no deadline.
         """
-        async with self.turns:
+        async with self.permits:
             self.may_act()
             return await self.call(what, send)
 
     async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """One request. Of a 401, `ApiSession` takes care.
+        """Make one request. `ApiSession` handles a 401.
 
-        `what` is what it is for: "read a Secret". Raises ApiError and Failure (remedy: retry).
+        `what`: the purpose, such as "read a Secret". Raises ApiError and Failure (remedy: retry).
         """
         try:
             return await send()
@@ -307,8 +306,8 @@ class Connection:
     ) -> Any:
         """The JSON of the answer at this path, whose `{name}`s are replaced by `names`; for use in `call`.
 
-        It is no typed call: a model's errors would repeat a Secret's values, and loading the models would cost every
-        start of the operator another second of processor time.
+        Not a typed call: a model's errors would repeat a Secret's values, and loading the models would take a second
+        of processor time at each start.
         """
         request = await self.client.param_serialize(
             method,
@@ -336,7 +335,7 @@ class Connection:
         return ApiError(status, self.quote(str(message)))
 
     def quote(self, text: str) -> str:
-        """What the API server says, without the operator's own token for it."""
+        """Quote the API server, without the operator's own token."""
         return Redactor(self.session.access.secrets).quote(text, _LONGEST_REFUSAL)
 
 

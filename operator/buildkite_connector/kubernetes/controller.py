@@ -1,4 +1,4 @@
-"""One connector for each resource that this process acts for: it starts, updates and closes them.
+"""Starts, updates and closes a connector for each resource that this process acts for.
 
 What is observed is kept apart from what is acted on: a process that starts to act later (a standby that becomes
 leader) starts each connector from the newest status, not from the first one that it saw.

@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 RELEASE_SECONDS = 3.0
 """How long a release may take, all tries together."""
 TROUBLE = (ApiError, Failure, TimeoutError, ValueError)
-"""What a call to the API server raises: it may have been carried out or not."""
+"""Raised by a call to the API server, which may have been carried out or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ElectionSettings:
-    """What a process competes for, and the times (in seconds) that make it safe.
+    """The Lease that a process competes for, and the times (in seconds) that make the election safe.
 
     `identity` is this process's alone. Raises ValueError with a sentence when the times make no safe election.
     """
@@ -69,11 +69,6 @@ class ElectionSettings:
     def call_seconds(self) -> float:
         """Timeout of one renewal: half the renew deadline, so that a retry still fits."""
         return self.deadline / 2
-
-    @property
-    def standby_seconds(self) -> float:
-        """The longest pause between two looks at another's Lease."""
-        return self.retry / 2
 
 
 def end_process_after(seconds: float | None) -> None:
@@ -131,7 +126,7 @@ class LeaseStore(Protocol):
 
 
 class Election:
-    """One process's part in it. `act` acts until it is cancelled, and has ended acting when it returns."""
+    """The election for one process. `act` acts until it is cancelled, and has ended acting when it returns."""
 
     def __init__(
         self,
@@ -189,10 +184,10 @@ class Election:
                 if not waits_for:
                     return
                 self._log(waits_for)
-            await self._clock.sleep(max(self._jitter.uniform(0.5, 1.0) * self._settings.standby_seconds, asked))
+            await self._clock.sleep(max(self._jitter.uniform(0.25, 0.5) * self._settings.retry, asked))
 
     async def _try_to_acquire(self) -> str:
-        """What this process waits for; "" when it holds the Lease."""
+        """Return what this process waits for; "" when it holds the Lease."""
         lease = await self._leases.read()
         now = self._clock.monotonic()
         self._note(lease, now)
@@ -204,7 +199,7 @@ class Election:
         return "" if await self._write(taken) else f"another took {self._settings.lease} first"
 
     def _note(self, lease: Lease | None, now: float) -> None:
-        """Keep who may act, as far as this Lease says so.
+        """Remember which other process may act according to this Lease.
 
         A Lease that is gone counts as it was until it would have expired: its holder may not know yet. So does one
         that went back to an older version, by a restore of etcd, and is free now.
@@ -283,7 +278,7 @@ class Election:
             # Somebody took it, or changed a label: the next look tells which.
 
     async def _write(self, lease: Lease) -> bool:
-        """Whether it was written; not when its version is not the newest.
+        """Return whether it was written; False when its version is not the newest.
 
         Raises as the calls do: then it may have been written or not.
         """

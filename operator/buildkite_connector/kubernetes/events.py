@@ -1,7 +1,7 @@
-"""Which events a change of the status is worth: a pure decision.
+"""Decides which events to post for a change of the status.
 
-Events report transitions. A sync that went as the one before is none, nor is a snapshot that waits its usual while
-for C1: a sync with its delivery is three writes of the status, and no more of anything.
+Events report transitions. A sync with the same result as the one before is no transition, nor is a snapshot that waits
+for C1 as usual: a sync with its delivery takes three writes of the status and no event.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from buildkite_connector.model.status import ChangeResult, Condition, ConditionS
 
 
 class EventType(StrEnum):
-    """The two that Kubernetes knows."""
+    """The types of Kubernetes events."""
 
     NORMAL = "Normal"
     WARNING = "Warning"
@@ -30,7 +30,7 @@ class EventDraft:
     message: str
 
 
-_TOLD_BY_FAILURE = (
+_FAILING = (
     ConditionType.READY,
     ConditionType.CREDENTIALS_VALID,
     ConditionType.SYNCED,
@@ -48,11 +48,11 @@ _WARNED = {
     ConditionType.CREDENTIALS_VALID: {Reason.TOKEN_EXPIRES, Reason.TOKEN_SEES_LESS},
     ConditionType.PROVISIONING_READY: {Reason.PROTECTED_TEAM_UNKNOWN},
 }
-"""Reasons for True that are told."""
+"""Reasons for True that are worth a warning."""
 
 
 def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:
-    """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is told twice."""
+    """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is posted twice."""
     before = old or ConnectorStatus()
     drafts = [*_failures(before, new), *_ready(before, new), *_warnings(before, new), *_delivered(before, new)]
     transitions = list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
@@ -60,7 +60,7 @@ def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[Even
 
 
 def _failures(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
-    for kind in _TOLD_BY_FAILURE:
+    for kind in _FAILING:
         condition = new.condition(kind)
         if (
             condition is not None
@@ -80,7 +80,7 @@ def _ready(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
 
 
 def _warnings(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
-    """What is True and still wants somebody to look: whenever the sentence changes, for a token's end once a day."""
+    """Conditions that are True and still need attention, when the message changes: once a day for a token's expiry."""
     for kind, reasons in _WARNED.items():
         before, condition = old.condition(kind), new.condition(kind)
         if condition is None or condition.reason not in reasons:
@@ -90,7 +90,7 @@ def _warnings(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft
 
 
 def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
-    """The first delivery, and one after trouble; the others are as expected."""
+    """The first delivery, and the first one after a failure."""
     delivery, last = new.last_delivery, old.last_delivery
     if delivery is None or (last is not None and last.sync_id == delivery.sync_id):
         return

@@ -1,6 +1,6 @@
-"""Credentials from a program, as kubeconfigs name it under `exec` and client-go runs it.
+"""Credentials from a program that a kubeconfig names under `exec`, run as client-go runs it.
 
-The program's own words are never shown, as they may hold what it was asked for.
+The program's output is never shown, as it may hold credentials.
 """
 
 import asyncio
@@ -9,10 +9,9 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from buildkite_connector.kubernetes.access import AccessError
 from buildkite_connector.model.redactor import Redactor
@@ -20,28 +19,50 @@ from buildkite_connector.model.redactor import Redactor
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 RUN_SECONDS = 30.0
 _MOST_BYTES = 1024 * 1024
-"""Of what the program prints."""
+"""Bytes of the program's output."""
 _LONGEST_HINT = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """`cluster`: what the program is told of the cluster, None for nothing. `hint`: how to install the program."""
+class KubeconfigPart(BaseModel):
+    """A part of a kubeconfig. As in kubectl, a field that is null is absent, and an unknown one is ignored."""
 
-    command: str
-    arguments: tuple[str, ...] = field(default=(), repr=False)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    api_version: str = API_VERSIONS[0]
-    hint: str = ""
-    cluster: Mapping[str, Any] | None = field(default=None, repr=False)
+    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def __repr_args__(self) -> tuple[()]:
+        """Nothing: many fields hold credentials."""
+        return ()
+
+
+class ExecVariable(KubeconfigPart):
+    name: str = ""
+    value: str = ""
+
+
+class Exec(KubeconfigPart):
+    """The program, and how it is run."""
+
+    command: str = ""
+    args: list[str] = []
+    env: list[ExecVariable] = []
+    api_version: str = Field("", alias="apiVersion")
+    install_hint: str = Field("", alias="installHint")
+    provide_cluster_info: bool = Field(False, alias="provideClusterInfo")
+    interactive_mode: str = Field("", alias="interactiveMode")
 
 
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
-"""As kubectl takes it, null is the empty string."""
+"""As in kubectl, null is the empty string."""
 
 
 class ExecStatus(BaseModel):
-    """What the program gives: a token, a client certificate with its key, or both."""
+    """The credentials from the program: a token, a client certificate with its key, or both."""
 
     model_config = ConfigDict(strict=True, hide_input_in_errors=True)
 
@@ -59,9 +80,9 @@ class _ExecCredential(BaseModel):
     status: ExecStatus | None = None
 
 
-async def run_plugin(plugin: Plugin, run_seconds: float = RUN_SECONDS) -> ExecStatus:
-    """Run the program and take what it prints. Raises AccessError."""
-    output = await _run(plugin, run_seconds)
+async def run_plugin(plugin: Exec, cluster: Mapping[str, Any] | None, run_seconds: float = RUN_SECONDS) -> ExecStatus:
+    """Run the program, tell it about `cluster`, and parse its output. Raises AccessError."""
+    output = await _run(plugin, cluster, run_seconds)
     name = f"exec: the command {plugin.command!r}"
     try:
         credential = _ExecCredential.model_validate_json(output)
@@ -79,24 +100,25 @@ async def run_plugin(plugin: Plugin, run_seconds: float = RUN_SECONDS) -> ExecSt
     return status
 
 
-async def _run(plugin: Plugin, run_seconds: float) -> bytes:
+async def _run(plugin: Exec, cluster: Mapping[str, Any] | None, run_seconds: float) -> bytes:
     name = f"exec: the command {plugin.command!r}"
     spec: dict[str, Any] = {"interactive": False}
-    if plugin.cluster is not None:
-        spec["cluster"] = plugin.cluster
+    if cluster is not None:
+        spec["cluster"] = cluster
+    variables = {each.name: each.value for each in plugin.env}
     told = {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}
     try:
         process = await asyncio.create_subprocess_exec(
             plugin.command,
-            *plugin.arguments,
-            env={**os.environ, **plugin.environment, "KUBERNETES_EXEC_INFO": json.dumps(told)},
+            *plugin.args,
+            env={**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(told)},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # so that what it starts ends with it
         )
     except FileNotFoundError:
-        hint = f": {Redactor().quote(plugin.hint, _LONGEST_HINT)}" if plugin.hint else ""
+        hint = f": {Redactor().quote(plugin.install_hint, _LONGEST_HINT)}" if plugin.install_hint else ""
         raise AccessError(f"{name} was not found; install it where the operator runs{hint}") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else None
@@ -123,7 +145,7 @@ async def _run(plugin: Plugin, run_seconds: float) -> bytes:
 
 
 async def _read(process: asyncio.subprocess.Process) -> bytes:
-    """What the program prints, to its end. What is too much is read and forgotten, so that the program may end."""
+    """Read the output to its end. What exceeds the limit is dropped, so that the program can end."""
     output = b""
     while process.stdout is not None and (piece := await process.stdout.read(_MOST_BYTES)):
         output = output + piece if len(output) <= _MOST_BYTES else output

@@ -38,7 +38,7 @@ async def operate(
 
     @kopf.on.login(registry=registry, errors=_NO_RETRY)
     async def log_in(**_: object) -> kopf.AiohttpSession:
-        """Once: no answer of the session makes kopf ask for another login."""
+        """Called once: no answer of the session makes kopf ask for another login."""
         server = api.connection.session.access.server
         # kopf uses no more of a session than WatchSession has.
         return kopf.AiohttpSession(server=server, aiohttp_session=cast(aiohttp.ClientSession, session))
@@ -72,7 +72,7 @@ async def operate(
 
 
 def configure(settings: kopf.OperatorSettings, watch: WatchSettings) -> None:
-    """Every setting of kopf that matters, on purpose, whatever kopf's default is."""
+    """Set every relevant setting of kopf explicitly, whatever its default is."""
     settings.posting.enabled = False
     settings.scanning.disabled = True  # no watch of namespaces and CRDs, and so no permissions for them
     settings.watching.initial_streaming = False  # needs Kubernetes 1.34

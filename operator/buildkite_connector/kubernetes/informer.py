@@ -1,11 +1,10 @@
 """The cache of the resources that exist: hands events to the handler, and finds what the watch does not report.
 
-Level-triggered: the handler gets an object's whole state, as often as it changes. Three things a watch does not report:
-what was deleted while it was interrupted; that it is stale, that is, that it reports nothing any more; and that the
-cluster was set back, as by a restore of etcd, after which it is deaf until the versions have caught up. A regular
-relist finds all three.
+Level-triggered: the handler gets an object's whole state, as often as it changes. A watch does not report three things:
+deletions while it was interrupted; that it is stale and reports nothing any more; and a restore of etcd, after which it
+reports nothing until the resource versions have caught up. A regular relist finds all three.
 
-An object that breaks the handler is logged and costs no other object anything.
+An object that breaks the handler is logged; the others are handled.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ class EventHandler(Protocol):
     """Receives what happens to resources. Neither method may take long."""
 
     def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
-        """An object as it is now; often one that is known already, and sometimes unchanged."""
+        """An object in its current state; it may be known already, or unchanged."""
         ...
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
@@ -55,7 +54,7 @@ class WatchSettings:
 
 
 class Informer:
-    """`ready` is set once every object was seen that the first relist, after kopf's own list, has found."""
+    """`ready` is set once every object of the first relist, which follows kopf's own list, was seen."""
 
     def __init__(self, handler: EventHandler, ready: asyncio.Event) -> None:
         self._handler = handler

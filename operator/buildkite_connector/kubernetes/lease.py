@@ -1,7 +1,7 @@
 """The Lease (coordination.k8s.io/v1) that says which process acts, as `election` reads and writes it.
 
 Each write names the version that it changes, so that the API server rejects one of two processes that write at once. A
-write is a merge patch: labels and annotations of others stay. No call waits behind those for connectors.
+write is a merge patch: labels and annotations of others stay. No call waits for a permit.
 """
 
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ _MERGE = "application/merge-patch+json"
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a Lease says. `holder` empty: nobody holds it; `duration` in seconds; `version` empty: it is to be made.
+    """The content of a Lease. `holder` empty: no holder; `duration` in seconds; `version` empty: it must be created.
 
-    The times are the holder's wall time, for people: nothing is decided by them but whether they changed. Two are equal
-    when they say the same: a new version alone, as after a change of labels, is no renewal.
+    The times are the holder's wall time, for people: only whether they changed matters. Equality ignores the version: a
+    new version alone, as after a change of labels, is no renewal.
     """
 
     holder: str

@@ -1,7 +1,6 @@
-"""The credentials from the Secret that a resource names, or a sentence on what to put into it.
+"""Reads the credentials from the Secret that a resource names, or reports what to put into it.
 
-A Secret is only ever read by `get`: the operator needs no permission to list or watch them. What it holds stays in
-memory.
+Secrets are read by `get` alone: the operator needs no permission to list or watch them. Their values stay in memory.
 """
 
 import base64
@@ -22,7 +21,7 @@ ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 
 
 async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretRef) -> Credentials:
-    """What the Secret holds, without surrounding whitespace.
+    """Return the Secret's values without surrounding white space.
 
     Raises Failure: remedy CREDENTIALS for what is wrong with the Secret, RETRY when the API cannot be asked.
     """
@@ -35,9 +34,9 @@ async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretR
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Values:
-    """A Secret's data. No value of it gets into a message, and no key that is named nowhere else.
+    """A Secret's data. No value gets into a message, and no key that is named nowhere else.
 
-    Whoever may create a connector may not be somebody who may read the Secret.
+    Whoever creates a connector may lack the permission to read the Secret.
     """
 
     secret: str
@@ -90,7 +89,7 @@ class _Values:
         return text or None
 
     def _keys_there(self, keys: SecretKeys) -> str:
-        """Those that the resource names and those of the vendor's Secret; the others are counted."""
+        """Name the keys that the resource or the vendor's Secret uses, and count the others."""
         known = sorted({*astuple(keys), *astuple(DEFAULT_KEYS)} & set(self.data))
         others = len(self.data) - len(known)
         told = [", ".join(known)] if known else []

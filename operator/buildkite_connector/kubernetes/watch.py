@@ -1,9 +1,9 @@
-"""What kopf watches through: an HTTP session on which nothing fails for good.
+"""The HTTP session that kopf watches through, on which no error is final.
 
-kopf ends for every answer that it does not expect: a 404 while the CRD is away, a 410, a line that is no JSON. This
-session waits and asks again in its place, logs what lasts in one line, and answers a watch that cannot go on with 410
-Gone, after which kopf lists all objects and watches anew. At the start it keeps kopf's discovery waiting until the
-resource is there, so that the order in which the CRD and the operator are applied does not matter.
+kopf ends at every answer that it does not expect: a 404 while the CRD is missing, a 410, a line that is not JSON. This
+session retries instead, logs a lasting error once, and ends a watch that cannot go on with 410 Gone, after which kopf
+lists all objects and watches anew. At the start kopf's discovery waits until the resource exists, so that the CRD and
+the operator can be applied in any order.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
 _NAME = f"{PLURAL}.{GROUP}"
 _GONE = b'{"type": "ERROR", "object": {"code": 410}}\n'
 LONGEST_SILENCE = 120.0
-"""Seconds after which the watch counts as stuck: it hears something, or asks again, every 70 seconds at least."""
+"""Seconds after which the watch counts as stuck: it receives or sends something at least every 70 seconds."""
 _BACKOFF = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between two tries while the API server is away; the last for ever."""
+"""Seconds between tries while the API server is unreachable; the last one repeats."""
 _EMPTY_SECONDS = 1.0
 """Pause after a watch that ended before it reported anything: kopf asks again at once."""
 _LONGEST_EVENT = 16 * 1024 * 1024
@@ -41,13 +41,13 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Trouble:
-    """What goes wrong with one path, how often in a row, and what was logged of it."""
+    """The errors of one path: how many in a row, and which message was logged."""
 
     count: int = 0
     said: str = ""
 
     def end(self) -> None:
-        """It works."""
+        """The path works again."""
         self.count, self.said = 0, ""
 
 
@@ -62,7 +62,7 @@ class Pulse:
 
 
 class WatchSession:
-    """What kopf needs of an `aiohttp.ClientSession`, on the connection of `api`, whose credentials it shares."""
+    """The part of `aiohttp.ClientSession` that kopf uses, on the connection and with the credentials of `api`."""
 
     def __init__(self, api: KubernetesApi, informer: Informer, settings: WatchSettings, pulse: Pulse) -> None:
         self._connection = api.connection
@@ -92,7 +92,7 @@ class WatchSession:
             stream.expire()
 
     async def request(self, method: str, url: str, **options: Any) -> Any:
-        """An answer that kopf can use, however long that takes."""
+        """Retry until there is an answer that kopf can use."""
         parts, generation = urlsplit(url), self._generation
         watches = "watch=true" in parts.query
         trouble = self._troubles[parts.path, "watch" if watches else "list"]
@@ -118,7 +118,7 @@ class WatchSession:
             await self._refused(trouble, answer)
 
     async def _ask(self, trouble: _Trouble, method: str, url: str, *, unread: bool, **options: Any) -> Any:
-        """The response of a watch, the body of anything else, or the ApiError; what may pass is waited for."""
+        """Return the response of a watch, the body of anything else, or the ApiError. Temporary errors are retried."""
         while True:
             await asyncio.sleep(self._held_until - time.monotonic())
             self.pulse.beat()
@@ -151,14 +151,14 @@ class WatchSession:
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def _refused(self, trouble: _Trouble, refusal: ApiError) -> None:
-        """A list is refused. A 404 of a moment closes no connector: an API server that starts gives some."""
+        """Handle a rejected list. A single 404 closes no connector: an API server that starts returns some."""
         self._log(trouble, _advice(refusal, again=self._served))
         if refusal.status == 404 and trouble.count > 1:
             self._informer.forget_all()
         await asyncio.sleep(self._settings.poll_seconds)
 
     def _log(self, trouble: _Trouble, sentence: str) -> None:
-        """Once while it lasts, and once it has worked not for what is over at the next try."""
+        """Log an error once while it lasts; after the first success, only if the next try fails too."""
         trouble.count += 1
         if trouble.count > self._served and all(each.said != sentence for each in self._troubles.values()):
             _logger.error(sentence)
@@ -166,7 +166,7 @@ class WatchSession:
 
 
 class _Answer:
-    """The answer to a list or to discovery, of which kopf takes the JSON."""
+    """The answer to a list or to discovery; kopf reads its JSON."""
 
     status = 200
 
@@ -183,7 +183,7 @@ class _Answer:
 
 
 class _Stream:
-    """The answer to a watch: the lines that kopf can use. Without a response, that the watch cannot go on."""
+    """The answer to a watch: the lines that kopf can use. Without a response: 410 Gone."""
 
     status = 200
 
@@ -209,7 +209,7 @@ class _Stream:
             self._response.close()
 
     def expire(self) -> None:
-        """Say that the watch cannot go on; what waits for an event is woken."""
+        """End the watch with 410 Gone, and wake what waits for an event."""
         self._expired = True
         self.close()
 
@@ -227,7 +227,7 @@ class _Stream:
             yield _GONE
 
     async def _lines(self, size: int) -> AsyncIterator[bytes]:
-        """To the end of the stream. Raises _OddEventError for what kopf would not survive."""
+        """Yield the lines to the end of the stream. Raises _OddEventError for what kopf would not survive."""
         rest, heard = b"", False
         if self._response is None:
             return
@@ -248,7 +248,7 @@ class _Stream:
 
 
 class _OddEventError(Exception):
-    """A sentence on what cannot be read in a watch."""
+    """An event of a watch that cannot be read."""
 
 
 def _check_event(line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How this process reaches others: proxies and certificate authorities, read once from the environment at the start.
+"""Proxies and certificate authorities of this process, read from the environment once at the start.
 
 Every client gets the one `Network` and reads no variable of its own: httpx and aiohttp with trust_env off, gRPC by
 `grpc_options`. Start at `proxies` (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) and `trust` (SSL_CERT_FILE, SSL_CERT_DIR).
@@ -16,14 +16,14 @@ __all__ = ["Network", "Proxies", "Proxy", "Trust", "parse_trust", "read_network"
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Without arguments: no proxy, and no server is trusted."""
+    """By default there is no proxy, and no server is trusted."""
 
     trust: Trust = field(default_factory=Trust)
     proxies: Proxies = field(default_factory=Proxies)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about variables that count in part or not at all."""
+        """Sentences about variables that are ignored, wholly or in part."""
         return (*self.proxies.warnings, *self.trust.warnings)
 
     def proxy_for(self, url: str) -> Proxy | None:
@@ -33,8 +33,8 @@ class Network:
     def grpc_options(self, target: str) -> tuple[tuple[str, int | str], ...]:
         """Options of a gRPC channel to `host:port`, so that it takes this proxy or none.
 
-        gRPC reads no_grpc_proxy or no_proxy even where it is given a proxy, by rules that are not Go's: any name that
-        ends so is reached directly. Empty, the first keeps it from both.
+        gRPC reads no_grpc_proxy or no_proxy even where it is given a proxy, by rules that are not Go's: any name with
+        such a suffix is reached directly. An empty no_grpc_proxy keeps it from reading either.
         """
         proxy = self.proxy_for(f"https://{target}")
         if proxy is None:

@@ -1,6 +1,6 @@
-"""Why no connection came about, in the same words for every client: what a proxy refused, whom TLS does not trust.
+"""Why a connection failed, in the same words for every client; and the end of one that failed halfway.
 
-A proxy is named by `host:port`, and of its refusal only the status is shown: its text may repeat a login.
+A proxy is named by `host:port`. Of its refusal only the status is shown, as the text may repeat a password.
 """
 
 import re
@@ -8,16 +8,20 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
+import httpcore
 import httpx
 
 from buildkite_connector.network.proxies import NO_PROXY_VARIABLE, PORTS, Proxy
 from buildkite_connector.network.trust import FILE_VARIABLE
 
 EGRESS = "Check DNS, and that firewalls and NetworkPolicies let the operator connect there."
-"""What to do where nobody says no: packets are dropped on the way."""
+"""Advice where packets are dropped on the way."""
 
 _TIMEOUTS = (httpx.TimeoutException, TimeoutError)
+_CONNECTED = "connection.connect_tcp.complete"
+_HANDSHAKES_FAILED = frozenset({"connection.start_tls.failed", "proxy.start_tls.failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,9 @@ class ConnectionTrouble:
 def from_exception(
     error: BaseException, host: str, proxy: Proxy | None, quote: Callable[[str], str]
 ) -> ConnectionTrouble | None:
-    """What an exception of httpx means for the way to `host`; None where it tells of something else.
+    """Explain an exception of httpx for a connection to `host`; None where the connection is not the cause.
 
-    `quote` makes a foreign text fit to be shown.
+    `quote` bounds and redacts foreign text.
     """
     causes = list(chain_of(error))
     if proxy is not None and isinstance(error, httpx.ProxyError):
@@ -59,7 +63,7 @@ def from_exception(
 
 
 def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str], str]) -> ConnectionTrouble | None:
-    """What gRPC's details of a failure to connect mean; None where they tell of something else."""
+    """Explain gRPC's details of a failure to connect; None where the connection is not the cause."""
     if proxy is not None and (status := re.search(r"HTTP proxy returned response code ([1-5][0-9]{2})\b", details)):
         return refused_by_proxy(proxy, int(status[1]), host)
     if re.search(r"\bALPN\b|APPLICATION_PROTOCOL", details):
@@ -78,7 +82,7 @@ def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str
 
 
 def refused_by_proxy(proxy: Proxy, status: int, host: str) -> ConnectionTrouble:
-    """The proxy's own answer when it was asked for a tunnel. `status` 0: it cannot be told."""
+    """The proxy rejected the request for a tunnel. `status` 0: unknown."""
     phrase = f" {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else ""
     what = f"the proxy {named(proxy)} refused a tunnel to {host} with {status or 'an error'}{phrase}"
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
@@ -94,19 +98,19 @@ def refused_by_proxy(proxy: Proxy, status: int, host: str) -> ConnectionTrouble:
 
 
 def through(proxy: Proxy, what: str) -> ConnectionTrouble:
-    """`what` happened on the way through a proxy, and it may have been the proxy or not."""
+    """`what` happened on the way through a proxy, which may be the cause or not."""
     advice = f"Check {proxy.variable} and {NO_PROXY_VARIABLE}, the proxy and the network."
     return ConnectionTrouble(f"{what}{by_way_of(proxy)}", advice)
 
 
 def dropped(server: str, seconds: float, proxy: Proxy | None) -> ConnectionTrouble:
-    """Nothing has answered the attempts of so many seconds to connect to `server`, a host and port."""
+    """Nothing answered the attempt to connect to `server` (a host and port) within `seconds`."""
     through = f" through the proxy {named(proxy)}" if proxy else ""
     return ConnectionTrouble(f"there was no connection to {server}{through} within {seconds:g} s", EGRESS)
 
 
 def untrusted(told: str, host: str, proxy: Proxy | None) -> ConnectionTrouble:
-    """`told`: what TLS says of the certificate, fit to be shown."""
+    """`told`: the message of TLS about the certificate, bounded and redacted."""
     return ConnectionTrouble(
         f"the TLS certificate of {host} could not be verified{by_way_of(proxy)}: {told}",
         f"If a proxy or a private authority signs it, name its CA file in {FILE_VARIABLE}.",
@@ -124,14 +128,35 @@ def named(proxy: Proxy) -> str:
 
 
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those behind it: the HTTP library wraps what the system said."""
+    """An exception and its causes: the HTTP library wraps the system's errors."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
+async def close_half_open(request: httpx.Request) -> None:
+    """Close a connection whose TLS handshake is cancelled or fails, as a hook for httpx's `request` event.
+
+    httpcore forgets such connections, and they stay open until the garbage is collected. The `trace` extension that the
+    request has is kept.
+    """
+    others = request.extensions.get("trace")
+    stream: httpcore.AsyncNetworkStream | None = None
+
+    async def trace(event: str, info: dict[str, Any]) -> None:
+        nonlocal stream
+        if event == _CONNECTED:
+            stream = info["return_value"]
+        elif event in _HANDSHAKES_FAILED and stream is not None:
+            await stream.aclose()
+        if others is not None:
+            await others(event, info)
+
+    request.extensions["trace"] = trace
+
+
 def _attempt(error: httpx.ConnectTimeout) -> tuple[str, float]:
-    """The host and port, and the seconds."""
+    """Return host and port of the attempt, and its timeout in seconds."""
     url = error.request.url
     host = f"[{url.host}]" if ":" in url.host else url.host
     return f"{host}:{url.port or PORTS[url.scheme]}", error.request.extensions["timeout"]["connect"]

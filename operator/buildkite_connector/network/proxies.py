@@ -29,23 +29,23 @@ _AUTHORITY = re.compile(
     r"(?:/[^@?#\s]*)?"
 )
 _NAMED_SCHEMES = frozenset({"https", "socks", "socks4", "socks4a", "socks5", "socks5h"})
-"""Of other schemes not even the name is shown: it may be part of a password."""
+"""Other schemes are not shown, not even by name: they may be part of a password."""
 PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy, which is asked to CONNECT. As text it is `host:port`, without user name and password."""
+    """An HTTP proxy that supports CONNECT. As text it is `host:port`, without user name and password."""
 
     variable: str
-    """The variable that named it."""
+    """The variable that names it."""
     host: str
     port: int
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return _joined(self.host, self.port)
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -56,7 +56,7 @@ class Proxy:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown of it, for a Redactor."""
+        """The parts that must not be shown, for a Redactor."""
         return (self.password, f"{self.user}:{self.password}") if self.password else ()
 
 
@@ -79,9 +79,9 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """`warnings`: sentences about what is set and not read.
+    """`warnings`: sentences about settings that are ignored.
 
-    `http` may be why HTTP_PROXY cannot be used: that matters only to plain http, which few processes speak.
+    `http` may be the Failure of an unusable HTTP_PROXY, which matters only to plain http.
     """
 
     https: Proxy | None = None
@@ -189,7 +189,7 @@ def _entry(text: str) -> _Entry | None:
 
 
 def _address(text: str) -> _Address | None:
-    """The address that a text is, if it is one: without its zone, and IPv4 where it is that within IPv6."""
+    """Parse an address without its zone; an IPv4-mapped IPv6 address becomes IPv4. None for another text."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -198,14 +198,10 @@ def _address(text: str) -> _Address | None:
 
 
 def _ascii(name: str) -> str:
-    """A host's name as it is asked for in DNS."""
+    """A host's name as DNS knows it."""
     if name.isascii():
         return name
     try:
         return name.encode("idna").decode()
     except UnicodeError:
         return name
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

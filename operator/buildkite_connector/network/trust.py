@@ -49,14 +49,14 @@ class Trust:
 
     @property
     def pem(self) -> bytes:
-        """All of them in PEM, for gRPC."""
+        """All certificates in PEM, for gRPC."""
         return "".join(map(ssl.DER_cert_to_PEM_cert, self.certificates)).encode()
 
     def ssl_context(self) -> ssl.SSLContext:
         """A context for one client, as that may change its ALPN protocols. Takes milliseconds of processor time.
 
         Verifies chains as Go and gRPC do. Python's default context would refuse authorities whose certificate lacks a
-        key identifier (since 3.13), as many of companies do, and would read SSLKEYLOGFILE.
+        key identifier (since 3.13), as those of many companies do, and would read SSLKEYLOGFILE.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any certificate named here is an anchor
@@ -66,7 +66,7 @@ class Trust:
 
 
 def parse_trust(*pem: bytes) -> Trust:
-    """The certificates of these texts, in PEM."""
+    """Parse the certificates of these texts in PEM."""
     parser = _Parser()
     return Trust(tuple(dict.fromkeys(each for text in pem for each in parser.certificates(text))))
 
@@ -186,14 +186,14 @@ def _files_of(directory: Path) -> Iterator[bytes]:
 
 
 class _Parser:
-    """Takes certificates out of PEM texts; those that OpenSSL cannot parse are left out."""
+    """Reads certificates from PEM texts; those that OpenSSL cannot parse are left out."""
 
     def __init__(self) -> None:
         self._scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._accepted: dict[bytes, bool] = {}  # the system's directory repeats what its bundle has
 
     def certificates(self, pem: bytes) -> list[bytes]:
-        """In DER. What stands around them does not count, a mark of the byte order among it."""
+        """Return the certificates in DER. Text around them is ignored, a byte order mark included."""
         decoded = [_decoded(block[1]) for block in _BLOCK.finditer(pem)]
         return [der for der in decoded if der and self.accepts(der)]
 

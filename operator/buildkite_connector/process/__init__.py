@@ -1,1 +1,1 @@
-"""What the process is on its machine: the port it serves, the files it keeps, the limits it runs under."""
+"""The process on its machine: the port that it serves, and the files that it keeps."""

@@ -1,4 +1,4 @@
-"""Files of this process's own: nobody else reads what it writes, and nothing that took a file's place is read.
+"""The process's own files: nobody else can read what it writes, and a file that was replaced is not read.
 
 What is written holds people's names and addresses: mode 0600, whatever the umask. What is read back may have been
 replaced by another process: by a symbolic link to a file that must not leave the pod, or by a FIFO that never ends.
@@ -49,7 +49,7 @@ def _check_kind(found: os.stat_result) -> None:
 
 
 def open_verified(path: Path, size: int, sha256: str) -> BufferedReader:
-    """The same, at its beginning, when it has this size and SHA-256 (lower-case hex). Reads the whole file."""
+    """As `open_own`, if the file has this size and SHA-256 (lower-case hex). Reads the whole file, then rewinds it."""
     with ExitStack() as opening:
         file = opening.enter_context(open_own(path))
         if os.fstat(file.fileno()).st_size != size:
@@ -69,7 +69,7 @@ def create_own(path: Path) -> BufferedWriter:
 
 
 def write_own(path: Path, content: bytes) -> None:
-    """Put a file with this content in place, on the disk, wholly or not at all. Raises OSError."""
+    """Write a file atomically, and sync it to the disk. Raises OSError."""
     built = path.with_name(f"{path.name}.new")
     remove(built)
     try:
@@ -85,7 +85,7 @@ def write_own(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove what is there, if anything is: a link itself, never what it leads to. Raises OSError."""
+    """Remove whatever is there, if anything: of a link the link alone. Raises OSError."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -95,7 +95,7 @@ def remove(path: Path) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """Refuse a directory that another user has led here, and warn where others may replace its files.
+    """Reject a directory that another user controls, and warn where others may replace its files.
 
     A link of this user's or of root's is somebody's decision, and so is a directory of root's: a volume in a pod.
     Raises ReplacedError.

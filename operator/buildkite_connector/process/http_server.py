@@ -1,4 +1,4 @@
-"""A small HTTP server for probes and metrics that nobody who can reach its port can stop.
+"""A small HTTP server for probes and metrics that keeps answering whatever its clients do.
 
 The number of connections, the time and the bytes of each request, and the log lines about all of them are bounded. A
 new connection over the bound ends the oldest one of the address that holds most: whoever opens thousands of
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 MOST_CONNECTIONS = 256
 MOST_HEAD = 16 << 10
 MOST_BODY = 64 << 10
-"""Bytes of a request's body, which nothing here needs: it is read and forgotten."""
+"""Bytes of a request's body, which is read and dropped."""
 REQUEST_SECONDS = 10.0
-"""For a request's head, for its body, and for the client to take the answer."""
+"""Time limit of a request's head, of its body, and of sending the answer."""
 KEEP_ALIVE_SECONDS = 5.0
-"""For the next request of a connection to be there."""
+"""Time limit of the next request on a connection."""
 LINGER_SECONDS = 1.0
 ACCEPT_PAUSE = 0.1
 """Seconds until the next attempt when no connection can be accepted and none can be closed for it."""
@@ -103,11 +103,11 @@ class _Server:
         self._open: dict[asyncio.Task[None], str] = {}
         """The connections, the oldest first, each with the address of its client."""
         self._counts: Counter[str] = Counter()
-        self._turn = asyncio.Lock()
+        self._step = asyncio.Lock()
         self._logged_at: float | None = None
 
     async def accept(self, listener: socket.socket) -> None:
-        """Until cancelled."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -135,7 +135,7 @@ class _Server:
             await asyncio.wait(tasks)
 
     def _end_one(self) -> bool:
-        """Whether there was one."""
+        """Return whether there was one."""
         if not self._open:
             return False
         (address, _), *_ = self._counts.most_common(1)
@@ -168,7 +168,7 @@ class _Server:
 
     async def _converse(self, connection: socket.socket) -> None:
         with suppress(OSError, TimeoutError):
-            conversation = _Conversation(connection, self._handlers, self._turn)
+            conversation = _Conversation(connection, self._handlers, self._step)
             patience = REQUEST_SECONDS
             while await conversation.answer_one(patience):
                 patience = KEEP_ALIVE_SECONDS
@@ -178,17 +178,17 @@ class _Server:
 class _Conversation:
     """One connection. Every method raises OSError when it breaks, and TimeoutError when the client is too slow."""
 
-    def __init__(self, connection: socket.socket, handlers: Mapping[str, Handler], turn: asyncio.Lock) -> None:
-        """`turn` is held for a round of the event loop before each chunk and request: all connections together take
+    def __init__(self, connection: socket.socket, handlers: Mapping[str, Handler], step: asyncio.Lock) -> None:
+        """`step` is held for a round of the event loop before each chunk and request: all connections together take
         one step a round, whatever they send, so that they cannot slow down the rest of the process.
         """
         self._socket = connection
         self._handlers = handlers
-        self._turn = turn
+        self._step = step
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
 
     async def answer_one(self, patience: float) -> bool:
-        """Whether another request may follow. `patience`: seconds for the head."""
+        """Answer one request; return whether another may follow. `patience`: seconds for the head."""
         head_only = False
         try:
             async with asyncio.timeout(patience):
@@ -206,18 +206,18 @@ class _Conversation:
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
-        await self._wait_for_turn()
+        await self._wait_for_step()
         return True
 
     async def linger(self) -> None:
-        """Let the client take what was sent: a socket that is closed with bytes unread takes the answer back."""
+        """Wait until the client has read the answer: closing a socket with unread bytes discards it."""
         self._socket.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(LINGER_SECONDS):
             while await self._receive():
                 pass
 
     async def _read_body(self) -> Answer | None:
-        """An answer when the body is too much."""
+        """Drop the body; return the answer to one that is too long."""
         read = 0
         async with asyncio.timeout(REQUEST_SECONDS):
             while isinstance(event := await self._next_event(), h11.Data):
@@ -264,11 +264,11 @@ class _Conversation:
 
     async def _receive(self) -> bytes:
         chunk = await asyncio.get_running_loop().sock_recv(self._socket, _CHUNK)
-        await self._wait_for_turn()
+        await self._wait_for_step()
         return chunk
 
-    async def _wait_for_turn(self) -> None:
-        async with self._turn:
+    async def _wait_for_step(self) -> None:
+        async with self._step:
             await asyncio.sleep(0)
 
 

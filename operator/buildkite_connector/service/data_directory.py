@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 _LOCK = "lock"
 MOST_PROCESSES = 16
-"""Of one identity in one place: more are a mistake."""
+"""Processes of one identity in one place; more are a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose data it is: the tenant and connector in C1, and what is read of Buildkite."""
+    """The owner of the data: tenant and connector in C1, and organization in Buildkite."""
 
     client_id: str = field(repr=False)
     host_id: str
@@ -32,7 +32,7 @@ class Identity:
     api_url: str
 
     def digest(self) -> str:
-        """A name for it that is fit for a file."""
+        """The identity as a file name."""
         parts = (self.client_id, self.host_id, self.organization, self.api_url)
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:24]
 
@@ -91,14 +91,14 @@ def _held(base: Path, identity: Identity) -> Iterator[Path]:
 
 
 def _check_owner(directory: Path) -> None:
-    """In a directory that all may write, another user may have put something in this name's place."""
+    """In a directory that everybody may write to, another user may have created this name."""
     found = directory.lstat()
     if directory.is_symlink() or found.st_uid != os.geteuid():
         raise OSError(None, "it belongs to another user")
 
 
 def remove_files(directory: Path) -> None:
-    """Empty the directory of what a former process left, the lock aside."""
+    """Remove what a former process left, except for the lock."""
     for path in directory.iterdir():
         if path.name != _LOCK:
             with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """The vendor's health server: `/health`, `/ready` and `/live` with JSON bodies; and the client for exec probes.
 
-It answers before anything else is up, C1 among it, and from what is known: no probe costs a request to Buildkite.
+It is served before anything else, and answers from what is known: no probe costs a request to Buildkite.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from buildkite_connector.model.status import ConditionStatus, ConditionType, Con
 from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
 
 _C1_IS_AWAY = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE})
-"""Not of the health that the vendor's server tells, which is of the credentials for Buildkite."""
+"""Reasons that do not count: the vendor's health is about the credentials for Buildkite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class HealthAddress:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the probes look at. `status` gives None until the connector has begun; `stuck` what does not move."""
+    """What the probes read. `status` returns None until the connector has begun; `stuck` names what hangs."""
 
     status: Callable[[], ConnectorStatus | None]
     stuck: Callable[[], str | None]
     now: Callable[[], datetime]
 
     def unhealthy(self) -> str | None:
-        """Why the credentials cannot be used, as far as is known; None: they can."""
+        """Return why the credentials cannot be used, as far as is known; None when they can."""
         status = self.status()
         valid = status.condition(ConditionType.CREDENTIALS_VALID) if status is not None else None
         if status is None or valid is None:
@@ -94,7 +94,7 @@ _LONGEST = 64 * 1024
 
 
 def ask_health(host: str, port: int, endpoint: str, timeout: float) -> tuple[bool, str]:
-    """Whether the endpoint answered 200, and its body or why there is none. `timeout` in seconds."""
+    """Return whether the endpoint answered 200, and its body or the error. `timeout` in seconds."""
     host = host.removeprefix("[").removesuffix("]")
     connection = http.client.HTTPConnection(_reachable(host), port, timeout=timeout)
     try:
@@ -110,5 +110,5 @@ def ask_health(host: str, port: int, endpoint: str, timeout: float) -> tuple[boo
 
 
 def _reachable(bound: str) -> str:
-    """An address that stands for all is asked on loopback."""
+    """Loopback in place of an address that stands for all."""
     return "127.0.0.1" if bound in {"", "0.0.0.0", "::"} else bound  # noqa: S104  (no server binds here)

@@ -1,6 +1,6 @@
-"""Where the status goes without a cluster: its transitions into the log, all of it into a file for the next process.
+"""Keeps the status without a cluster: transitions in the log, all of it in a file for the next process.
 
-The file is a cache like the snapshots beside it: what cannot be read counts as not there.
+The file is a cache like the snapshots beside it: one that cannot be read is ignored.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 _NAME = "status.json"
 _VERSION = 1
 _LONGEST = 1 << 20
-"""Bytes of a state file that is believed."""
+"""Bytes of a state file that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
     """`encode` and `decode` are the status's JSON form.
 
-    `identity`: whose state it is now. A client that changes while the process runs changes it, and the state of one
-    identity is never read as another's.
+    `identity`: the current owner, which changes with the client while the process runs. The state of one identity is
+    never read as another's.
     """
 
     directory: Path
@@ -72,7 +72,7 @@ class StatusLog:
         self._kept = True
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
-        """Never fails: a state that cannot be kept is logged once, and the connector goes on."""
+        """Never fails: a state that cannot be written is logged once, and the connector goes on."""
         try:
             await asyncio.to_thread(self._state.write, after)
         except OSError as error:

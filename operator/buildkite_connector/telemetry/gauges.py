@@ -1,4 +1,4 @@
-"""What is so now, read when metrics are collected: of each connector, by its status, and of the process.
+"""Gauges that are read when metrics are collected: of each connector, by its status, and of the process.
 
 `StatusCollector` shows the connectors at `/metrics`, `observe` hands the same to the SDK, which exports by OTLP: the
 SDK's own Prometheus exporter takes three times as long for a thousand connectors. A connector that is gone has no
@@ -39,7 +39,7 @@ STATUS_GAUGES = {
 }
 """Unit and description by name."""
 _SUFFIXES = {"s": "_seconds", "By": "_bytes"}
-"""Of a Prometheus name, by the unit: as the OpenTelemetry specification has it."""
+"""Suffix of a Prometheus name by unit, as in the OpenTelemetry specification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ProcessGauges:
-    """What the process says of itself at each collection. Seconds; `leader` is None where nobody is elected,
-    `watch_age` where nothing is watched."""
+    """The process's own gauges, read at each collection. Times in seconds; `leader` is None without an election,
+    `watch_age` without a watch."""
 
     reports: Callable[[], Iterable[Report]]
     leader: Callable[[], bool | None]
@@ -143,7 +143,7 @@ class StatusCollector(Collector):
 
 
 def _readings(report: Report) -> Iterator[Reading]:
-    """Nothing of what a status does not know."""
+    """Omits what the status does not know."""
     status = report.status
     for kind in ConditionType:
         if condition := status.condition(kind):

@@ -1,6 +1,6 @@
 """Logs: events with fields, as JSON in production and as lines for people.
 
-DEBUG records of foreign libraries can hold whole answers, Secrets in the Kubernetes client's: they are dropped.
+DEBUG records of other libraries are dropped: they can hold whole answers, such as Secrets from the Kubernetes client.
 """
 
 import logging
@@ -94,7 +94,7 @@ def _until(end: datetime) -> Callable[[logging.LogRecord], bool]:
 
 
 def _drop_foreign_detail(record: logging.LogRecord) -> bool:
-    """Whether a record may be shown: ours at any level, others' from INFO (kopf's from WARNING) on."""
+    """Whether to keep a record: ours at any level, others' from INFO on, those of kopf and httpx from WARNING on."""
     if record.name.startswith("buildkite_connector"):
         return True
     return record.levelno >= (logging.WARNING if record.name.startswith(("kopf", "httpx")) else logging.INFO)

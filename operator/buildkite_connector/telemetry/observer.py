@@ -1,4 +1,4 @@
-"""Makes logs, metrics and spans of what the connectors of the process do (`model.observer`)."""
+"""Turns the work of the process's connectors (`model.observer`) into logs, metrics and spans."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ LONG_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 36
 """Bounds of the histograms of syncs and deliveries."""
 
 _ROOTS = frozenset({Work.SYNC, Work.TASK})
-"""What has a span of its own; other work has one only within these, so that idle polls have none."""
+"""Work with a span of its own. Other work has one only within these, so that idle polls have none."""
 _CLIENT_CALLS = frozenset({Work.BUILDKITE_REQUEST, Work.C1_CALL, Work.C1_TOKEN})
 _HTTP = {
     "method": "http.request.method",
@@ -33,7 +33,7 @@ _HTTP = {
     "error": "error.type",
 }
 _RPC = {"method": "rpc.method", "code": "rpc.response.status_code", "error": "error.type"}
-"""Facts that OpenTelemetry's conventions have a name for; the others are attributes with PREFIX."""
+"""Facts that OpenTelemetry's conventions name; the others are attributes with PREFIX."""
 
 
 class Metrics:

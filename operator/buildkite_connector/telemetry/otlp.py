@@ -1,4 +1,4 @@
-"""OTLP exporters, reached through the proxies and by the authorities that every other client of the process has.
+"""OTLP exporters with the same proxies and authorities as every other client of the process.
 
 An exporter reads its own variables; only a CA file of its own (OTEL_EXPORTER_OTLP_CERTIFICATE) takes the place of the
 process's authorities. Each protocol's libraries are loaded where it is used.
@@ -77,7 +77,7 @@ def _unusable(sentence: str) -> Failure:
 
 
 def _setting(environment: Mapping[str, str], signal: str, name: str) -> tuple[str, str]:
-    """The variable that counts for the signal, and its value; empty where neither its own nor the shared one is set."""
+    """The effective variable of the signal and its value, empty where neither its own nor the shared one is set."""
     own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
     return next(
         ((each, environment[each]) for each in (own, shared) if environment.get(each, "").strip()), (shared, "")
@@ -104,7 +104,7 @@ def _grpc_arguments(environment: Mapping[str, str], network: Network, signal: st
 
 
 def otlp_session(network: Network) -> requests.Session:
-    """A session that reads no variable, neither for proxies and authorities nor for a netrc file."""
+    """A session that reads no variable for proxies and authorities, and no netrc file."""
     session = requests.Session()
     session.trust_env = False
     adapter = _NetworkAdapter(network)
@@ -134,9 +134,9 @@ class _NetworkAdapter(HTTPAdapter):
             conn.ca_certs = None  # certifi's, which the adapter adds
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
-        """Raises what the exporter logs: a sentence in place of urllib3's words, where there is a better one.
+        """Raises what the exporter logs: a better sentence than urllib3's, where there is one.
 
-        The exporter tries ConnectionError again and RequestException not.
+        The exporter retries ConnectionError, but not RequestException.
         """
         url = request.url or ""
         try:

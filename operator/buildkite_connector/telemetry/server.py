@@ -1,7 +1,7 @@
 """The operator's `/healthz`, `/readyz` and `/metrics`.
 
-They are answered before anything else is up, ask nobody, and cost no request to Buildkite, C1 or Kubernetes. Health is
-that the event loop comes round, and that each part was heard of lately.
+They are served before anything else, and cost no request to Buildkite, C1 or Kubernetes. The process is healthy while
+the event loop runs and each part has reported lately.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ DEFAULT_ADDRESS = ":8080"
 LOOP_TICK = 1.0
 """Seconds between two measurements of the event loop's delay."""
 LONGEST_SILENCE = 60.0
-"""Seconds after which a part that should be heard of every few seconds counts as stuck."""
+"""Seconds without a report after which a part counts as stuck."""
 
 Check = Callable[[], str | None]
-"""Returns what is wrong; None when all is well."""
+"""Returns the problem; None when there is none."""
 
 
 @asynccontextmanager
@@ -85,9 +85,9 @@ def _probe(checks: Mapping[str, Check]) -> Handler:
 
 
 class _Collection:
-    """Collects metrics in a thread, at most half of the time: a thousand connectors take a moment, and anyone may ask.
+    """Collects metrics in a thread, for at most half of the time, as anyone may scrape.
 
-    Requests that come during a collection share it.
+    Requests that come during a collection share its result.
     """
 
     def __init__(self, scrape: Callable[[], bytes]) -> None:
@@ -115,13 +115,13 @@ class _Collection:
 
 
 class LoopMonitor:
-    """Measures how late the event loop comes round."""
+    """Measures the delay of the event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._longest = 0.0
         self.last = clock.monotonic()
-        """When the event loop last came round, in monotonic seconds."""
+        """When the event loop last ran, in monotonic seconds."""
 
     async def run(self) -> None:
         """Measure until cancelled."""

@@ -1,8 +1,8 @@
-"""Sets OpenTelemetry up as its environment variables say.
+"""Sets up OpenTelemetry as its environment variables say.
 
 Metrics go to `/metrics` (the Prometheus exporter) unless OTEL_METRICS_EXPORTER says otherwise. OTLP (see `otlp`) is
 used for metrics and traces where an endpoint is named (OTEL_EXPORTER_OTLP_ENDPOINT, or the one of the signal) or where
-the exporter is named (OTEL_TRACES_EXPORTER=otlp). Without an exporter for a signal nothing of it is made.
+the exporter is named (OTEL_TRACES_EXPORTER=otlp). A signal without an exporter is not recorded.
 """
 
 import logging
@@ -29,21 +29,21 @@ from buildkite_connector.telemetry.observer import Metrics, Telemetry
 
 _SCOPE = "buildkite_connector"
 _LIMITS: CardinalityLimits = {ObservableGauge: 200_000}
-"""Series of one gauge; the SDK's own limit of 2,000 would fold a fleet's into one."""
+"""Series of one gauge; the SDK's default of 2,000 would merge those of a large fleet."""
 FLUSH_SECONDS = 2.0
-"""How long the last export may take at shutdown, which has 10 s in all."""
+"""Seconds for the last export at shutdown, which may take 10 s altogether."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The process's observer, and what `/metrics` answers; None where there is no such exporter."""
+    """The process's observer, and what `/metrics` answers; None without a Prometheus exporter."""
 
     observer: Observer
     scrape: Callable[[], bytes] | None
 
 
 def choose_exporters(environment: Mapping[str, str], signal: str) -> frozenset[str]:
-    """Of `prometheus` and `otlp`, those that are used for METRICS or TRACES.
+    """Return which of `prometheus` and `otlp` export METRICS or TRACES.
 
     Raises Failure SPEC_INVALID naming the variable with a value that cannot be used.
     """
@@ -143,7 +143,7 @@ def _trace_ids_in_logs() -> Iterator[None]:
 
 
 def _end(endings: list[Callable[[], object]]) -> None:
-    """Flush, but not for ever: an endpoint that does not answer must not hold up the shutdown."""
+    """Flush with a time limit: an endpoint that does not answer must not delay the shutdown."""
 
     def flush() -> None:
         for each in endings:

@@ -9,7 +9,7 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -175,3 +175,14 @@ async def probe(sim: C1Simulator, client: Client | None = None, host_id: str = "
     options = [("grpc.primary_user_agent", "probe/1"), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.secure_channel(sim.address, roots, options) as channel:
         yield Probe(channel, await token(sim, client), host_id)
+
+
+async def rejected(call: Awaitable[object], code: grpc.StatusCode, says: str = "") -> None:
+    """Await a call that must end with this status, and a text that contains `says`."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not code or says not in (error.details() or ""):
+            raise AssertionError(f"expected {code}: {says}") from error
+    else:
+        raise AssertionError("the call succeeded")

@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z import SnapshotStore, read_snapshot
+from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot
 from buildkite_connector.c1z import store as module
 from buildkite_connector.model.directory import Account, Directory, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -404,3 +405,89 @@ def test_a_directory_that_is_another_users_link_is_refused(tmp_path: Path) -> No
     with pytest.raises(Failure, match="it is a symbolic link of another user") as caught:
         SnapshotStore(tmp_path / "link")
     assert caught.value.reason is Reason.STORAGE_FAILED
+
+
+# Writing beside the event loop: a write that fails, is cancelled or was killed leaves nothing
+
+
+async def test_a_snapshot_that_cannot_be_written_leaves_the_former_one_staged(
+    store: SnapshotStore, acme_directory: Directory
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    broken = replace(acme_directory, accounts=acme_directory.accounts[1:])
+    with pytest.raises(Failure):
+        await staged(store, broken, sync_id=SECOND)
+    assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
+
+
+async def test_the_event_loop_runs_while_a_snapshot_is_written(
+    store: SnapshotStore, large_directory: Directory
+) -> None:
+    turns = 0
+    writing = asyncio.create_task(staged(store, large_directory))
+    while not writing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await writing
+    assert turns > 5
+
+
+async def test_a_cancelled_write_stops_clears_up_and_leaves_the_former_snapshot(
+    store: SnapshotStore, place: Path, acme_directory: Directory, large_directory: Directory
+) -> None:
+    snapshot = await staged(store, acme_directory)
+    begun, loop, cancelled = asyncio.Event(), asyncio.get_running_loop(), threading.Event()
+
+    def hold_the_writer() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        cancelled.wait(timeout=60)
+
+    large = replace(large_directory, accounts=telling(large_directory.accounts, hold_the_writer))
+    writing = asyncio.create_task(staged(store, large, sync_id=SECOND))
+    await begun.wait()
+    assert len(files(place)) == 2
+    writing.cancel()
+    await asyncio.sleep(0)
+    cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert files(place) == [snapshot.path]
+    assert await store.restore("team-a.acme", snapshot.sha256) == snapshot
+
+
+async def test_a_cancelled_write_is_told_to_stop(
+    store: SnapshotStore, acme_directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def write(*_: object, stopped: Callable[[], bool], **__: object) -> StagedSnapshot:
+        loop.call_soon_threadsafe(begun.set)
+        for _attempt in range(1000):
+            if stopped():
+                told.set()
+                raise WriteStopped
+            time.sleep(0.01)
+        raise AssertionError("nobody told it")
+
+    monkeypatch.setattr("buildkite_connector.c1z.store.write_snapshot", write)
+    writing = asyncio.create_task(staged(store, acme_directory))
+    await begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert told.is_set()
+
+
+async def test_a_write_that_ends_as_it_is_cancelled_leaves_no_file(
+    store: SnapshotStore, place: Path, acme_directory: Directory
+) -> None:
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+    accounts = telling(acme_directory.accounts, lambda: loop.call_soon_threadsafe(begun.set))
+    writing = asyncio.create_task(staged(store, replace(acme_directory, accounts=accounts)))
+    await begun.wait()
+    while not list(place.glob("*.c1z")):
+        time.sleep(0.01)  # the loop does not turn, so that the task cannot hear of the end  # noqa: ASYNC251
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert files(place) == []

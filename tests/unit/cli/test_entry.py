@@ -187,7 +187,7 @@ async def test_the_process_may_open_all_files_that_the_machine_allows_and_leaves
 
 LOOK = """
 import ctypes, os, pathlib
-from buildkite_connector.process.limits import keep_memory_private
+from buildkite_connector.cli.entry import keep_memory_private
 if os.geteuid() == 0:  # root may read all
     os.setuid(65532)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)

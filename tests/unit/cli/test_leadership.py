@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.leadership import Leadership, read_leadership
+from buildkite_connector.cli.run_operator import Leadership, read_leadership
 from buildkite_connector.kubernetes.election import ElectionSettings
 from buildkite_connector.timing.clock import SystemClock
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer.main
 
 from buildkite_connector.c1 import settings as c1_settings
-from buildkite_connector.cli import leadership
+from buildkite_connector.cli import run_operator
 from buildkite_connector.cli.app import app
 from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.schema.crd import definition
@@ -24,7 +24,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 def variables_in_the_code() -> set[str]:
     commands: Any = typer.main.get_command(app)
     flags = {name for command in commands.commands.values() for flag in command.params for name in _names(flag.envvar)}
-    settings = {**vars(c1_settings), **vars(leadership), **vars(proxies), **vars(trust)}
+    settings = {**vars(c1_settings), **vars(run_operator), **vars(proxies), **vars(trust)}
     named = {value for name, value in settings.items() if name.endswith("_VARIABLE")}
     return flags | named | {"KUBECONFIG"}
 

@@ -1,4 +1,4 @@
-"""A Kubernetes API on loopback that knows the definition, and this project's client of it."""
+"""A Kubernetes API on loopback that knows the CRD, this project's client of it, and a server that records requests."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.timing.clock import SystemClock
 from harness.definition import definition
 from simulators.kubernetes.server import KubernetesDouble
+from unit.kubernetes.recording_server import Kubeconfig, RecordingServer
 
 
 @pytest.fixture
@@ -34,3 +35,14 @@ def login(bare_double: KubernetesDouble, tmp_path: Path) -> KubeconfigLogin:
 async def api(login: KubeconfigLogin) -> AsyncIterator[KubernetesApi]:
     async with connect(login, SystemClock(), "pod-1") as connected:
         yield connected
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RecordingServer]:
+    async with RecordingServer() as running:
+        yield running
+
+
+@pytest.fixture
+def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
+    return Kubeconfig(server, tmp_path / "config")

@@ -19,11 +19,6 @@ async def server() -> AsyncIterator[RecordingServer]:
         yield running
 
 
-@pytest.fixture
-def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
-    return Kubeconfig(server, tmp_path / "config")
-
-
 class TestProxy:
     @pytest.fixture
     async def proxy(self, server: RecordingServer) -> AsyncIterator[ForwardProxy]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,17 +26,6 @@ from unit.kubernetes.recording_server import (
 )
 
 NETWORK = Network(proxies=read_proxies({"HTTPS_PROXY": "http://proxy:3128"}))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RecordingServer]:
-    async with RecordingServer() as running:
-        yield running
-
-
-@pytest.fixture
-def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
-    return Kubeconfig(server, tmp_path / "config")
 
 
 class TestChoice:

@@ -4,39 +4,26 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buildkite_connector.kubernetes.access import AccessError
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.exec_plugin import Plugin, run_plugin
+from buildkite_connector.kubernetes.exec_plugin import API_VERSIONS, Exec, run_plugin
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.network import parse_trust
 from unit.kubernetes.recording_server import (
     EXEC_EXTENSIONS,
     TOKEN,
     Kubeconfig,
-    RecordingServer,
     ask,
     plugin,
     runs,
     with_plugin,
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RecordingServer]:
-    async with RecordingServer() as running:
-        yield running
-
-
-@pytest.fixture
-def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
-    return Kubeconfig(server, tmp_path / "config")
 
 
 def exec_credential(status: Mapping[str, Any] | None) -> str:
@@ -195,8 +182,9 @@ async def test_one_that_does_not_end_is_ended_with_what_it_started(kubeconfig: K
         lambda: asyncio.StreamReaderProtocol(reader), pipe
     )
     (kubeconfig.folder / "plugin").write_text(f"#!/bin/sh\nsleep 600 > {fifo} & wait\n")
+    never_ending = Exec(command=str(kubeconfig.folder / "plugin"), apiVersion=API_VERSIONS[0])
     with pytest.raises(AccessError, match=r"did not end within 0\.5 s"):
-        await run_plugin(Plugin(str(kubeconfig.folder / "plugin")), run_seconds=0.5)
+        await run_plugin(never_ending, None, run_seconds=0.5)
     async with asyncio.timeout(10.0):
         assert await reader.read() == b""  # which comes when nobody has it open for writing any more
     transport.close()

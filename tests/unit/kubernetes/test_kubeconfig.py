@@ -4,7 +4,7 @@ import asyncio
 import base64
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from buildkite_connector.kubernetes.access import REREAD_SECONDS
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin, choose_client_config
+from buildkite_connector.kubernetes.client_config import KubeconfigLogin, User, choose_client_config
 from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.network import Network, parse_trust
 from unit.kubernetes.recording_server import (
@@ -62,17 +62,6 @@ OF_KUBECTL = {
     "ExecConfig": ("command", "args", "env", "apiVersion", "installHint", "provideClusterInfo", "interactiveMode"),
 }
 """Every field of client-go's tools/clientcmd/api/v1/types.go."""
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RecordingServer]:
-    async with RecordingServer() as running:
-        yield running
-
-
-@pytest.fixture
-def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
-    return Kubeconfig(server, tmp_path / "config")
 
 
 def authorization(value: str) -> Callable[[Seen], bool]:
@@ -467,3 +456,8 @@ def locked(key: bytes) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"password"),
     )
+
+
+def test_the_repr_of_a_user_shows_none_of_its_credentials() -> None:
+    plugin = {"command": "login", "args": ["hunter2"], "env": [{"name": "PASSWORD", "value": "hunter2"}]}
+    assert "hunter2" not in repr(User.model_validate({"token": "hunter2", "password": "hunter2", "exec": plugin}))

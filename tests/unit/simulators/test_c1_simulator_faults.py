@@ -1,33 +1,18 @@
 """The simulated C1 when something goes wrong on demand, and waiting for what happens."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
 
-import grpc.aio
 import pytest
 from grpc import StatusCode
 
-from simulators.c1.probe import Probe, probe
+from simulators.c1.probe import Probe, rejected
 from simulators.c1.server import C1Simulator
-
-
-@pytest.fixture
-async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
-    async with probe(sim) as connected:
-        await connected.hello()
-        yield connected
-
-
-async def refused(call: Awaitable[object], code: StatusCode) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert caught.value.code() is code
 
 
 async def test_a_scripted_error_ends_as_many_calls_as_it_says(sim: C1Simulator, host: Probe) -> None:
     sim.fail("GetTask", "RESOURCE_EXHAUSTED", times=2)
-    await refused(host.get_task(), StatusCode.RESOURCE_EXHAUSTED)
-    await refused(host.get_task(), StatusCode.RESOURCE_EXHAUSTED)
+    await rejected(host.get_task(), StatusCode.RESOURCE_EXHAUSTED)
+    await rejected(host.get_task(), StatusCode.RESOURCE_EXHAUSTED)
     await host.get_task()
     assert [call.code for call in sim.calls("GetTask")] == ["RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED", "OK"]
     assert not sim.violations
@@ -37,7 +22,7 @@ async def test_a_stalled_call_ends_when_the_caller_gives_up(sim: C1Simulator, ho
     task_id = sim.add_task()
     await host.get_task()
     sim.stall("Heartbeat")
-    await refused(host.heartbeat(task_id, timeout=0.2), StatusCode.DEADLINE_EXCEEDED)
+    await rejected(host.heartbeat(task_id, timeout=0.2), StatusCode.DEADLINE_EXCEEDED)
     await sim.wait_for(lambda: sim.calls("Heartbeat"))
     assert [call.code for call in sim.calls("Heartbeat")] == ["CANCELLED"]
     assert not (await host.heartbeat(task_id)).cancelled
@@ -48,14 +33,14 @@ async def test_a_stalled_call_ends_when_the_faults_are_cleared(sim: C1Simulator,
     asked = asyncio.create_task(host.get_task())
     await sim.wait_for(lambda: sim.under_way["GetTask"])
     sim.faults.clear()
-    await refused(asked, StatusCode.UNAVAILABLE)
+    await rejected(asked, StatusCode.UNAVAILABLE)
 
 
 async def test_a_call_may_take_effect_and_only_its_answer_be_lost(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task()
     await host.get_task()
     sim.drop("FinishTask", carried_out=True)
-    await refused(host.finish_failed(task_id, 10), StatusCode.UNAVAILABLE)
+    await rejected(host.finish_failed(task_id, 10), StatusCode.UNAVAILABLE)
     assert (await sim.finished(task_id)).code == 10
 
 

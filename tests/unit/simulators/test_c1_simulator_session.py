@@ -1,55 +1,40 @@
 """The simulated C1's BatonService: hosts, tasks, heartbeats, and what it refuses."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 
-import grpc
-import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from grpc import StatusCode
 
 from buildkite_connector.proto import baton_pb2 as pb
-from simulators.c1.probe import Probe, hello_request, probe
+from simulators.c1.probe import Probe, hello_request, probe, rejected
 from simulators.c1.server import C1Simulator
 
 TASK = "2Zz7mHkq0GvPp5yq0XJ1a8RkTnB"
 
 
-@pytest.fixture
-async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
-    async with probe(sim) as connected:
-        await connected.hello()
-        yield connected
-
-
-async def refused(call: Awaitable[object], code: StatusCode, says: str = "") -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert (caught.value.code(), says in caught.value.details()) == (code, True), caught.value
-
-
 async def test_a_call_without_a_token_is_unauthenticated_and_a_violation(sim: C1Simulator, host: Probe) -> None:
     host.access_token = ""
-    await refused(host.get_task(), StatusCode.UNAUTHENTICATED, "expected 'Bearer")
+    await rejected(host.get_task(), StatusCode.UNAUTHENTICATED, "expected 'Bearer")
     assert len(sim.violations) == 1
 
 
 async def test_a_call_with_an_unknown_token_is_unauthenticated_and_a_violation(sim: C1Simulator, host: Probe) -> None:
     host.access_token = "made-up"
-    await refused(host.get_task(), StatusCode.UNAUTHENTICATED, "unknown")
+    await rejected(host.get_task(), StatusCode.UNAUTHENTICATED, "unknown")
     assert len(sim.violations) == 1
 
 
 async def test_an_expired_token_is_unauthenticated_and_no_violation(sim: C1Simulator, host: Probe) -> None:
     sim.authority.expire_tokens()
-    await refused(host.get_task(), StatusCode.UNAUTHENTICATED, "expired")
+    await rejected(host.get_task(), StatusCode.UNAUTHENTICATED, "expired")
     assert not sim.violations
 
 
 async def test_get_task_before_hello_is_a_failed_precondition(sim: C1Simulator) -> None:
     async with probe(sim, host_id="shy") as host:
-        await refused(host.get_task(), StatusCode.FAILED_PRECONDITION, "shy has not said Hello")
+        await rejected(host.get_task(), StatusCode.FAILED_PRECONDITION, "shy has not said Hello")
     assert sim.violations == ["GetTask by shy: host_id: shy has not said Hello"]
 
 
@@ -103,7 +88,7 @@ GetTasks = pb.BatonServiceGetTasksRequest
 async def test_a_field_over_its_limit_is_an_invalid_argument_that_names_it(
     sim: C1Simulator, host: Probe, rpc: str, request_: Message, field: str
 ) -> None:
-    await refused(host.call(rpc, request_), StatusCode.INVALID_ARGUMENT, field)
+    await rejected(host.call(rpc, request_), StatusCode.INVALID_ARGUMENT, field)
     assert field in sim.violations[0]
 
 

@@ -1,34 +1,17 @@
 """The simulated C1's tasks: who gets them, how they end, and what is a violation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
 
-import grpc
-import grpc.aio
-import pytest
 from grpc import StatusCode
 
 from buildkite_connector.proto import baton_pb2 as pb
 from simulators.c1.policy import Policy
-from simulators.c1.probe import Probe, probe
+from simulators.c1.probe import Probe, probe, rejected
 from simulators.c1.server import C1Simulator
 from simulators.c1.tasks import Outcome
 from simulators.c1.tiny_snapshot import tiny_snapshot
 
 TASK = "2Zz7mHkq0GvPp5yq0XJ1a8RkTnB"
-
-
-@pytest.fixture
-async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
-    async with probe(sim) as connected:
-        await connected.hello()
-        yield connected
-
-
-async def refused(call: Awaitable[object], code: StatusCode, says: str = "") -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert (caught.value.code(), says in caught.value.details()) == (code, True), caught.value
 
 
 Heartbeat = pb.BatonServiceHeartbeatRequest
@@ -70,9 +53,9 @@ async def test_get_task_waits_for_a_task_when_it_polls_long(sim: C1Simulator, ho
 
 
 async def test_an_unknown_task_is_not_found(host: Probe) -> None:
-    await refused(host.heartbeat(TASK), StatusCode.NOT_FOUND)
-    await refused(host.upload(TASK, tiny_snapshot()), StatusCode.NOT_FOUND)
-    await refused(host.finish(TASK), StatusCode.NOT_FOUND)
+    await rejected(host.heartbeat(TASK), StatusCode.NOT_FOUND)
+    await rejected(host.upload(TASK, tiny_snapshot()), StatusCode.NOT_FOUND)
+    await rejected(host.finish(TASK), StatusCode.NOT_FOUND)
 
 
 async def test_another_hosts_task_is_not_found(sim: C1Simulator, host: Probe) -> None:
@@ -80,18 +63,18 @@ async def test_another_hosts_task_is_not_found(sim: C1Simulator, host: Probe) ->
     await host.get_task()
     async with probe(sim, host_id="another") as another:
         await another.hello()
-        await refused(another.heartbeat(task_id), StatusCode.NOT_FOUND)
+        await rejected(another.heartbeat(task_id), StatusCode.NOT_FOUND)
 
 
 async def test_a_task_that_was_not_handed_out_is_a_failed_precondition(sim: C1Simulator, host: Probe) -> None:
-    await refused(host.heartbeat(sim.add_task()), StatusCode.FAILED_PRECONDITION, "not been handed out")
+    await rejected(host.heartbeat(sim.add_task()), StatusCode.FAILED_PRECONDITION, "not been handed out")
 
 
 async def test_a_task_is_finished_once(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task()
     await host.get_task()
     await host.finish_failed(task_id, 10, "stopped")
-    await refused(host.finish_failed(task_id, 10), StatusCode.FAILED_PRECONDITION, "finished already")
+    await rejected(host.finish_failed(task_id, 10), StatusCode.FAILED_PRECONDITION, "finished already")
     assert await sim.finished(task_id) == Outcome(10, "stopped")
 
 
@@ -99,20 +82,20 @@ async def test_a_heartbeat_that_crosses_the_end_is_refused_but_no_violation(sim:
     task_id = sim.add_task()
     await host.get_task()
     await host.finish_failed(task_id, 10)
-    await refused(host.heartbeat(task_id), StatusCode.FAILED_PRECONDITION, "finished already")
+    await rejected(host.heartbeat(task_id), StatusCode.FAILED_PRECONDITION, "finished already")
     assert not sim.violations
 
 
 async def test_a_sync_cannot_succeed_without_an_upload(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task()
     await host.get_task()
-    await refused(host.finish(task_id), StatusCode.FAILED_PRECONDITION, "without an accepted upload")
+    await rejected(host.finish(task_id), StatusCode.FAILED_PRECONDITION, "without an accepted upload")
 
 
 async def test_only_a_sync_takes_an_upload(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task("grant")
     await host.get_task()
-    await refused(host.upload(task_id, tiny_snapshot()), StatusCode.FAILED_PRECONDITION, "is a grant task")
+    await rejected(host.upload(task_id, tiny_snapshot()), StatusCode.FAILED_PRECONDITION, "is a grant task")
 
 
 async def test_an_upload_that_no_heartbeat_came_before_is_noted_and_accepted(sim: C1Simulator, host: Probe) -> None:
@@ -133,13 +116,13 @@ async def test_an_unsupported_task_ends_with_an_error_that_says_so(sim: C1Simula
 async def test_a_hello_task_has_no_finish_task(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task("hello")
     await host.get_task()
-    await refused(host.finish(task_id), StatusCode.FAILED_PRECONDITION, "answered with Hello alone")
+    await rejected(host.finish(task_id), StatusCode.FAILED_PRECONDITION, "answered with Hello alone")
 
 
 async def test_hello_answers_no_task_but_a_hello_task(sim: C1Simulator, host: Probe) -> None:
     task_id = sim.add_task()
     await host.get_task()
-    await refused(host.hello(task_id), StatusCode.FAILED_PRECONDITION, "is a sync_full task")
+    await rejected(host.hello(task_id), StatusCode.FAILED_PRECONDITION, "is a sync_full task")
 
 
 async def test_a_cancelled_task_is_told_by_heartbeat_and_can_only_fail_then(sim: C1Simulator, host: Probe) -> None:
@@ -147,7 +130,7 @@ async def test_a_cancelled_task_is_told_by_heartbeat_and_can_only_fail_then(sim:
     await host.get_task()
     sim.cancel(task_id)
     assert (await host.heartbeat(task_id)).cancelled
-    await refused(host.upload(task_id, tiny_snapshot()), StatusCode.FAILED_PRECONDITION, "cancelled")
+    await rejected(host.upload(task_id, tiny_snapshot()), StatusCode.FAILED_PRECONDITION, "cancelled")
     await host.finish_failed(task_id, 1, "cancelled")
     assert (await sim.finished(task_id)).code == 1
 

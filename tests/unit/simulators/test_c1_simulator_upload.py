@@ -1,7 +1,6 @@
 """What the simulated C1 takes as an upload, what it makes of it, and what it refuses."""
 
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,13 @@ from unit.simulators.c1_uploads import names, refusal, running_task, sql
 Message = baton_pb2.BatonServiceUploadAssetRequest
 
 
-@pytest.fixture
-async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
-    async with probe(sim, host_id="acme") as connected:
-        await connected.hello()
-        yield connected
-
-
 async def test_an_upload_may_come_in_chunks_of_any_size_up_to_the_limit(sim: C1Simulator, host: Probe) -> None:
     task_id = await running_task(sim, host)
     noise = sql("create table noise as select randomblob(3000000) as bytes")
     data = tiny_snapshot(noise)
     assert len(data) > 2 * MAX_CHUNK
     for chunk in (MAX_CHUNK, 512 * 1024, 100_003):
-        await host.send(upload_messages("acme", task_id, data, chunk))
+        await host.send(upload_messages("a-host", task_id, data, chunk))
     assert {received.sha256 for received in sim.received} == {hashlib.sha256(data).hexdigest()}
 
 
@@ -69,7 +61,7 @@ async def test_a_sync_delivered_under_two_tasks_is_counted(sim: C1Simulator, hos
 )
 async def test_an_upload_is_metadata_then_data_then_eof(sim: C1Simulator, host: Probe, order: str, says: str) -> None:
     task_id = await running_task(sim, host)
-    metadata, data, eof = upload_messages("acme", task_id, tiny_snapshot())
+    metadata, data, eof = upload_messages("a-host", task_id, tiny_snapshot())
     parts = {"m": metadata, "d": data, "e": eof, "-": Message()}
     assert says in await refusal(host.send(parts[letter] for letter in order))
     assert not sim.received
@@ -78,21 +70,21 @@ async def test_an_upload_is_metadata_then_data_then_eof(sim: C1Simulator, host: 
 @pytest.mark.parametrize("size", [0, MAX_CHUNK + 1])
 async def test_a_chunk_is_neither_empty_nor_over_a_mebibyte(sim: C1Simulator, host: Probe, size: int) -> None:
     task_id = await running_task(sim, host)
-    metadata, _, eof = upload_messages("acme", task_id, b"x")
+    metadata, _, eof = upload_messages("a-host", task_id, b"x")
     data = Message(data=Message.UploadData(data=b"x" * size))
     assert f"data.data: expected 1 to {MAX_CHUNK} bytes, got {size}" in await refusal(host.send([metadata, data, eof]))
 
 
 async def test_a_checksum_of_other_bytes_is_refused(sim: C1Simulator, host: Probe) -> None:
     task_id = await running_task(sim, host)
-    *parts, _ = upload_messages("acme", task_id, tiny_snapshot())
+    *parts, _ = upload_messages("a-host", task_id, tiny_snapshot())
     wrong = Message(eof=Message.UploadEOF(sha256_checksum=bytes(32)))
     assert "sha256_checksum: is not" in await refusal(host.send([*parts, wrong]))
 
 
 async def test_a_checksum_has_32_bytes(sim: C1Simulator, host: Probe) -> None:
     task_id = await running_task(sim, host)
-    *parts, _ = upload_messages("acme", task_id, tiny_snapshot())
+    *parts, _ = upload_messages("a-host", task_id, tiny_snapshot())
     short = Message(eof=Message.UploadEOF(sha256_checksum=bytes(31)))
     assert "expected 32 bytes, got 31" in await refusal(host.send([*parts, short]))
 

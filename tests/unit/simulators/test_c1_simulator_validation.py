@@ -1,14 +1,14 @@
 """What the simulated C1 finds wrong with a snapshot."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import zstandard
 
 from simulators.c1.ingest import MAGIC
-from simulators.c1.probe import Probe, probe
+from simulators.c1.probe import Probe
 from simulators.c1.server import C1Simulator
 from simulators.c1.tiny_snapshot import (
     entitlement,
@@ -19,13 +19,6 @@ from simulators.c1.tiny_snapshot import (
     user,
 )
 from unit.simulators.c1_uploads import Alteration, refusal, running_task, sql
-
-
-@pytest.fixture
-async def host(sim: C1Simulator) -> AsyncIterator[Probe]:
-    async with probe(sim, host_id="acme") as connected:
-        await connected.hello()
-        yield connected
 
 
 async def test_without_validation_anything_is_taken(sim: C1Simulator, host: Probe) -> None:
