@@ -1,4 +1,4 @@
-{{/* The pod of the Deployment and of the StatefulSet. */}}
+{{/* The pod of the Deployment. */}}
 {{- define "buildkite-connector.pod" -}}
 {{- $v := .Values -}}
 metadata:

@@ -8,8 +8,8 @@ and writing the state.
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from buildkite_connector.connector import transitions
@@ -362,9 +362,10 @@ async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: C
     while True:
         now, due = clock.monotonic(), list[tuple[float, ConnectorKey, Connector]]()
         for connector in connectors():
-            at = connector.reread_at
-            if at is not None and at <= now:
-                due.append((at, connector.key, connector))
+            with _logged(connector):
+                at = connector.reread_at
+                if at is not None and at <= now:
+                    due.append((at, connector.key, connector))
         turns: RoundRobin[Connector] = RoundRobin()
         for _, key, connector in sorted(due, key=lambda each: each[:2]):
             turns.add(namespace_of(key), connector)
@@ -374,6 +375,16 @@ async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: C
             if each is None:
                 await clock.sleep(until - now)
                 break
-            if (at := each.reread_at) is not None and at <= now:
-                each.reread()
-                await clock.sleep(READS_APART)
+            with _logged(each):
+                if (at := each.reread_at) is not None and at <= now:
+                    each.reread()
+                    await clock.sleep(READS_APART)
+
+
+@contextmanager
+def _logged(connector: Connector) -> Iterator[None]:
+    """An error of one connector stops no other."""
+    try:
+        yield
+    except Exception:
+        logger.exception("a Secret could not be read again", extra={"connector": connector.name})

@@ -150,7 +150,8 @@ class KubernetesApi:
                     version = await self._version_of(resource)
                     if version is not None:
                         continue
-                if refused.status in {404, 409}:
+                gone = refused.status == 404 and f'"{resource.name}" not found' in refused.message
+                if gone or refused.status == 409:  # another 404 is an API server that does not serve the CRD now
                     return Written.GONE
                 raise self._not_written(resource, refused) from None
             self.schema.accepted()

@@ -192,8 +192,8 @@ class Controller:
     def reports(self) -> Iterator[tuple[Resource, ConnectorStatus]]:
         """Each resource that this process acts for, with its newest status; safe to call in another thread."""
         for entry in list(self._entries.values()):
-            if entry.connector is not None:
-                yield entry.resource, entry.connector.status
+            if (connector := entry.connector) is not None:
+                yield entry.resource, connector.status
 
     async def prune_snapshots(self) -> None:
         """Once all resources were observed: the files of any other connector are of resources that are gone."""

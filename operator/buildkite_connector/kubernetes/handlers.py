@@ -29,8 +29,18 @@ async def operate(
 
     Raises Failure when the watch is lost: the process should end, and be started anew.
     """
-    registry = kopf.OperatorRegistry()
+    registry, halt = kopf.OperatorRegistry(), asyncio.Event()
     session = WatchSession(api, informer, watch, pulse)
+    beside: list[asyncio.Task[None]] = []
+    ending: list[asyncio.Task[None]] = []
+
+    async def end_once() -> None:
+        """Await `end`, which a second cancellation does not cut short."""
+        if not ending:
+            for task in beside:
+                task.cancel()
+            ending.append(asyncio.create_task(_completed(end)))
+        await asyncio.shield(ending[0])
 
     @kopf.on.startup(registry=registry, errors=_NO_RETRY)
     async def start(settings: kopf.OperatorSettings, **_: object) -> None:
@@ -49,26 +59,33 @@ async def operate(
 
     @kopf.on.cleanup(registry=registry, errors=_NO_RETRY)
     async def stop(**_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):  # kopf takes one signal, and breaks on a second
-            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
-        await end()
+        await end_once()
 
     try:
         async with asyncio.TaskGroup() as group:
-            relisting = group.create_task(informer.relist_regularly(api, watch, session.begin_anew))
-            looking = group.create_task(_look_at_schema(api, watch))
+            beside.append(group.create_task(informer.relist_regularly(api, watch, session.begin_anew)))
+            beside.append(group.create_task(_look_at_schema(api, watch)))
             everywhere = not watch.namespaces
             tasks = await kopf.spawn_tasks(
-                registry=registry, clusterwide=everywhere, namespaces=watch.namespaces, standalone=True
+                registry=registry,
+                clusterwide=everywhere,
+                namespaces=watch.namespaces,
+                standalone=True,
+                stop_flag=halt,
             )
+            for number in (signal.SIGTERM, signal.SIGINT):  # kopf's own handlers break on a second signal
+                asyncio.get_running_loop().add_signal_handler(number, halt.set)
+            for task in tasks:  # once one of them ends, all are to end; kopf's watcher can miss that it is cancelled
+                task.add_done_callback(lambda _: session.end())
             await kopf.run_tasks(tasks, ignored=_EveryTask())
-            relisting.cancel()
-            looking.cancel()
+            await end_once()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
         if isinstance(cause, Failure):
             raise cause from None
         raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
+    finally:
+        await end_once()
 
 
 def configure(settings: kopf.OperatorSettings, watch: WatchSettings) -> None:
@@ -98,7 +115,14 @@ class _EveryTask(frozenset[asyncio.Task[None]]):
         return True
 
 
+async def _completed(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
 async def _look_at_schema(api: KubernetesApi, watch: WatchSettings) -> None:
+    """Every `relist_seconds`; sooner while the CRD or the API server is not there yet."""
+    seconds = watch.poll_seconds
     while True:
         await api.look_at_schema()
-        await asyncio.sleep(watch.relist_seconds)
+        seconds = watch.relist_seconds if api.schema.known else min(2 * seconds, watch.relist_seconds)
+        await asyncio.sleep(seconds)

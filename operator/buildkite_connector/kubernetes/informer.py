@@ -102,6 +102,7 @@ class Informer:
 
         Raises Failure when the watch is stale.
         """
+        failed = False
         while True:
             try:
                 async with asyncio.timeout(settings.relist_seconds):
@@ -119,8 +120,13 @@ class Informer:
                 elif isinstance(error, ApiError) and error.status == 404:
                     begin_anew()  # whether the CRD is gone is then found by kopf's own list
                 else:
-                    _logger.warning("the resources could not be listed again", extra={"error": str(error)})
+                    if not failed:
+                        _logger.warning("the resources could not be listed again", extra={"error": str(error)})
+                    failed = True
+                    await asyncio.sleep(settings.poll_seconds)
+                    self._relist_due.set()
                 continue
+            failed = False
             if _went_back(listing, newest_before, known_before):
                 _logger.warning(
                     "the cluster was set back, as by a restore of etcd: every resource begins anew",

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -73,8 +73,14 @@ class WatchSession:
         self._generation = 0
         self._held_until = 0.0
         self._troubles = defaultdict[tuple[str, str], _Trouble](_Trouble)
-        self._served = False
+        self._lists = defaultdict[str, deque[float]](lambda: deque(maxlen=2))
+        self._served = self._over = False
         self.closed = False
+
+    @property
+    def settled_seconds(self) -> float:
+        """How long a watch must have lasted, when it reports something, to count as working."""
+        return self._settings.poll_seconds
 
     @property
     def headers(self) -> MutableMapping[str, str]:
@@ -84,6 +90,11 @@ class WatchSession:
     async def close(self) -> None:
         """kopf has ended; the connection stays open for the last calls of the operator."""
         self.closed = True
+
+    def end(self) -> None:
+        """End what still watches and lists: nothing is reported any more."""
+        self._over = True
+        self.begin_anew()
 
     def begin_anew(self) -> None:
         """Make kopf list all objects, and watch from there."""
@@ -96,6 +107,8 @@ class WatchSession:
         parts, generation = urlsplit(url), self._generation
         watches = "watch=true" in parts.query
         trouble = self._troubles[parts.path, "watch" if watches else "list"]
+        if parts.path.endswith(PLURAL) and not watches and "continue=" not in parts.query:
+            await self._spaced(parts.path)
         while True:
             answer = await self._ask(trouble, method, url, unread=watches, **options)
             if not isinstance(answer, ApiError):
@@ -120,6 +133,8 @@ class WatchSession:
     async def _ask(self, trouble: _Trouble, method: str, url: str, *, unread: bool, **options: Any) -> Any:
         """Return the response of a watch, the body of anything else, or the ApiError. Temporary errors are retried."""
         while True:
+            if self._over:
+                raise asyncio.CancelledError
             await asyncio.sleep(self._held_until - time.monotonic())
             self.pulse.beat()
             seconds = None
@@ -144,6 +159,13 @@ class WatchSession:
             self._held_until = max(self._held_until, time.monotonic() + (seconds or 0.0))
             await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
 
+    async def _spaced(self, path: str) -> None:
+        """Wait so that at most two lists of a path begin within `poll_seconds`, whatever ends the watches."""
+        begun = self._lists[path]
+        if len(begun) == begun.maxlen:
+            await asyncio.sleep(begun[0] + self._settings.poll_seconds - time.monotonic())
+        begun.append(time.monotonic())
+
     async def broken_off(self, trouble: _Trouble, why: str) -> None:
         """A watch cannot go on: kopf lists anew, at once the first time."""
         self._log(trouble, f"The watch of {PLURAL} was broken off and begins anew: {self._connection.quote(why)}")
@@ -155,6 +177,7 @@ class WatchSession:
         self._log(trouble, _advice(refusal, again=self._served))
         if refusal.status == 404 and trouble.count > 1:
             self._informer.forget_all()
+            self.begin_anew()  # another namespace's watch does not report again what it has reported
         await asyncio.sleep(self._settings.poll_seconds)
 
     def _log(self, trouble: _Trouble, sentence: str) -> None:
@@ -228,7 +251,7 @@ class _Stream:
 
     async def _lines(self, size: int) -> AsyncIterator[bytes]:
         """Yield the lines to the end of the stream. Raises _OddEventError for what kopf would not survive."""
-        rest, heard = b"", False
+        rest, heard, begun = b"", False, time.monotonic()
         if self._response is None:
             return
         async for chunk in self._response.content.iter_chunked(size):
@@ -237,7 +260,8 @@ class _Stream:
             for line in filter(bytes.strip, lines):
                 _check_event(line)
                 heard = True
-                self._trouble.end()
+                if time.monotonic() - begun >= self._session.settled_seconds:
+                    self._trouble.end()
                 yield line + b"\n"
             if len(rest) > _LONGEST_EVENT:
                 raise _OddEventError(f"an event has more than {_LONGEST_EVENT} bytes")

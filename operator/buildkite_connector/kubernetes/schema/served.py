@@ -25,6 +25,7 @@ class ServedSchema:
     def __init__(self) -> None:
         self._served: Mapping[str, Any] = {_ANYTHING: True}
         self._refused = False
+        self.known = False
         self.outdated = ""
 
     def learn(self, openapi: Any) -> None:
@@ -32,6 +33,7 @@ class ServedSchema:
         kinds = [each for each in openapi["components"]["schemas"].values() if _is_ours(each)]
         if not kinds:
             return
+        self.known = True
         self._served, needed = kinds[0], _own()["properties"]
         served = self._served.get("properties") or {}
         missing = [path for part in _PARTS for path in _missing(needed[part], served.get(part) or {}, part)]
