@@ -24,7 +24,7 @@ from harness.helm_release import released
 from harness.rig import Rig
 from scenarios.observed import scrape
 from scenarios.tenant import Tenant
-from simulators.kubernetes.client import accepted, widget
+from simulators.kubernetes.client import accepted
 
 DEADLINE = 60.0
 RELIST_SECONDS = 5.0
@@ -187,8 +187,3 @@ class TestControlPlane:
         with pytest.raises(ControlPlaneError, match=f"{broken} ended at its start.\nno such flag"), plane:
             pass
         assert not plane.directory.exists()
-
-
-def apply_widget(cluster: Cluster, namespace: str, name: str, size: str) -> None:
-    manifest = widget({"name": name, "namespace": namespace}, spec={"size": size})
-    cluster.kubectl("apply", "--filename", "-", input=json.dumps(manifest))
