@@ -92,6 +92,7 @@ class Connector:
         self._timer: asyncio.TimerHandle | None = None
         self._errors = 0
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._broken: dict[str, int] = {}
         self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
         self._started = self._closed = False
@@ -116,7 +117,7 @@ class Connector:
     def reread(self) -> None:
         """Read the Secret again; ask Buildkite when its content is another."""
         if self.reread_at is not None:
-            self._start(CHECK, self._check(full=False))
+            self._start(CHECK, self._check(self._state.desired, full=False))
 
     def update(self, desired: DesiredState) -> None:
         """Take a new desired state; the same one again costs nothing."""
@@ -136,6 +137,10 @@ class Connector:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
+        if (
+            self._started and not discard and self._state.records.conditions
+        ):  # what came while the status was held is not lost
+            self._writer.write(self._state.records)
         await self._writer.close()
         if discard:
             await self._env.store.discard(self.key)
@@ -217,7 +222,7 @@ class Connector:
             before = self._state
             if CHECK not in self._running and check_due(before, now):
                 self._state = transitions.full_check_begun(before, now)
-                self._start(CHECK, self._check(full=True), transitions.check_ended)
+                self._start(CHECK, self._check(self._state.desired, full=True), transitions.check_ended)
             self._tend_session(now)
             self._answer_tasks(now)
             self._tend_sync(now)
@@ -243,6 +248,10 @@ class Connector:
             service = env.c1(credentials, self._state.desired.spec)
         except Failure as failure:
             self._state = transitions.c1_failed(self._state, failure, now)
+            return
+        except Exception as error:
+            logger.exception("no session with C1 could be made", extra={"connector": self.name})
+            self._state = transitions.c1_failed(self._state, internal_error(error), now)
             return
         ports = SessionPorts(
             self.name, service, self._deliveries, self._memberships, self, env.clock, env.jitter, env.observer
@@ -285,10 +294,19 @@ class Connector:
         logger.debug("begins", extra={"connector": self.name, "action": what})
 
         def over(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is None or self._closed:
+                self._broken.pop(what, None)
+                again()
+                return
+            self._broken[what] = self._broken.get(what, 0) + 1
+            logger.error("a task failed unexpectedly", exc_info=error, extra={"connector": self.name})
+            # It counts as running meanwhile: what breaks each time must not begin again in each turn of the loop.
+            asyncio.get_running_loop().call_later(AFTER_ERROR.longest(self._broken[what]), again)
+
+        def again() -> None:
             del self._running[what]
-            if not task.cancelled() and (error := task.exception()) is not None:
-                logger.error("a task failed unexpectedly", exc_info=error, extra={"connector": self.name})
-            if not self._closed:  # the status of a process that ends says that its sync was interrupted
+            if not self._closed:
                 self._state = ended(self._state)
                 self._step()
 
@@ -316,8 +334,8 @@ class Connector:
         self._state = replace(self._state, staged=staged)
         self._step()
 
-    async def _check(self, *, full: bool) -> None:
-        desired, known = self._state.desired, self._state.check.credentials
+    async def _check(self, desired: DesiredState, *, full: bool) -> None:
+        known = self._state.check.credentials
         try:
             result = await check(self.key, desired, known, self._env, full=full)
         except Exception as error:
@@ -350,8 +368,13 @@ class Connector:
                 failure = internal_error(error)
         if failure is not None:
             self._apply(lambda state, now: transitions.sync_failed(state, run, failure, now, share))
-        else:
+            return
+        try:
             self._apply(lambda state, now: transitions.sync_succeeded(state, run, result, now, share))
+        except Exception:
+            if self._state.staged is not result.staged:  # nobody owns the file
+                self._remove(result.staged)
+            raise
 
 
 async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: Clock) -> None:
@@ -359,22 +382,25 @@ async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: C
 
     At most five a second; the namespaces take turns, so that one with few connectors never waits for one with many.
     """
+    turns: RoundRobin[Connector] = RoundRobin()
+    waiting = set[ConnectorKey]()
     while True:
         now, due = clock.monotonic(), list[tuple[float, ConnectorKey, Connector]]()
         for connector in connectors():
             with _logged(connector):
-                at = connector.reread_at
-                if at is not None and at <= now:
+                if (at := connector.reread_at) is not None and at <= now:
                     due.append((at, connector.key, connector))
-        turns: RoundRobin[Connector] = RoundRobin()
         for _, key, connector in sorted(due, key=lambda each: each[:2]):
-            turns.add(namespace_of(key), connector)
+            if key not in waiting:
+                waiting.add(key)
+                turns.add(namespace_of(key), connector)
         until = now + LOOK_SECONDS
         while (now := clock.monotonic()) < until:
             each = turns.pop()
             if each is None:
                 await clock.sleep(until - now)
                 break
+            waiting.discard(each.key)
             with _logged(each):
                 if (at := each.reread_at) is not None and at <= now:
                     each.reread()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from itertools import pairwise
 from typing import NewType
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -102,6 +103,7 @@ def next_time(schedule: Schedule, last: datetime, share: float = 0.5) -> datetim
     return due.astimezone(UTC)
 
 
+@lru_cache(maxsize=1024)
 def shortest_gap(expression: str) -> int | None:
     """Minutes between the closest two times at which a valid expression fires; 60 stands for 60 or more.
 

@@ -264,8 +264,16 @@ class C1Session:
     async def _work(self, served: _Served) -> TaskOutcome:
         match served.task:
             case SyncTask(refusal="") as task:
-                async with self._beating(task.id):
-                    return await sync_full(task, self._ports, self._upload_lock, served.progress)
+                outcome = None
+                try:
+                    async with self._beating(task.id):
+                        outcome = await sync_full(task, self._ports, self._upload_lock, served.progress)
+                except Failure:
+                    if outcome is None:
+                        raise
+                if outcome is not None:
+                    return outcome
+                raise RuntimeError("heartbeats end with the work")
             case SyncTask() as task:
                 return refused_options(task.refusal)
             case MembershipTask() as task:
@@ -336,6 +344,10 @@ class C1Session:
         except asyncio.CancelledError:
             fields = {"connector": self._name, "task_id": task_id}
             logger.warning("C1 did not answer a task's end in time", extra=fields)
+            return False
+        except Exception:  # an error here must not end the other tasks
+            fields = {"connector": self._name, "task_id": task_id}
+            logger.exception("a task's end failed unexpectedly", extra=fields)
             return False
 
     def _log(self, message: str, task_id: TaskID, failure: Failure) -> None:
