@@ -42,12 +42,16 @@ async def change_membership(task: MembershipTask, ports: SessionPorts, progress:
     """Carry out one grant or revoke, within `CHANGE_SECONDS`, if the policy allows it."""
     try:
         async with fair_timeout(CHANGE_SECONDS):
-            if await ports.changes.grounds() is None:
+            grounds, wanted = await ports.changes.grounds(), task.membership
+            if grounds is None:
                 return outcomes.OFF
-            if task.membership is None:
+            if wanted is None:
                 return outcomes.unreadable(task.refusal)
-            async with ports.changes.lock(task.membership.team):
-                return await _Change(task, task.membership, ports, progress).carry_out()
+            change = _Change(task, wanted, ports, progress)
+            if sentence := refusal_by_role(task, wanted, grounds.policy):  # does not wait for the team's other changes
+                return change.refused(sentence)
+            async with ports.changes.lock(wanted.team):
+                return await change.carry_out()
     except TimeoutError:
         failure = outcomes.took_too_long(CHANGE_SECONDS)
     except Failure as caught:
@@ -57,7 +61,7 @@ async def change_membership(task: MembershipTask, ports: SessionPorts, progress:
 
 
 class _Change:
-    """One change, while it holds the lock of its team. `roles`: what was read of the membership, oldest first."""
+    """One change, carried out with the lock of its team. `roles`: what was read of the membership, oldest first."""
 
     def __init__(self, task: MembershipTask, wanted: Membership, ports: SessionPorts, progress: Progress) -> None:
         self._task = task
@@ -93,8 +97,10 @@ class _Change:
             if slug in policy.protected_teams:
                 self._changes.seen_protected(team, slug)
                 sentence = refusal_by_team(slug)
-        if not sentence:
-            return None
+        return self.refused(sentence) if sentence else None
+
+    def refused(self, sentence: str) -> TaskOutcome:
+        """Record that the policy does not allow the change."""
         self._changes.ended(self._task, ChangeResult.REFUSED, self._user, sentence)
         return outcomes.refused_by_policy(sentence)
 

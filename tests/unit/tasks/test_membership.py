@@ -1,8 +1,10 @@
 """The table of outcomes of grants and revokes: what is in Buildkite before, what comes between, what C1 hears."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -260,6 +262,23 @@ async def test_a_role_that_is_not_among_those_granted_is_refused_and_can_still_b
     assert (granted.code, granted.cancels) == (Code.FAILED_PRECONDITION, True)
     assert "allows member" in granted.message
     assert revoked.answer == RevokeAnswer()
+
+
+@virtual_time
+async def test_a_role_that_is_not_granted_is_refused_while_another_change_of_the_team_goes_on() -> None:
+    class Held(Changes):
+        @contextlib.asynccontextmanager
+        async def lock(self, team: TeamID) -> AsyncIterator[None]:
+            await asyncio.sleep(1000.0)
+            yield
+
+    policy = Provisioning(enabled=True, roles=(Role.MEMBER,))
+    changes = Held(policy=policy)
+    refused = await carry_out(changes, MAINTAINER, grants=True)
+    assert (refused.code, refused.cancels, seconds()) == (Code.FAILED_PRECONDITION, True, 0.0)
+    assert changes.done == [(ChangeResult.REFUSED, "Ada L", refused.message)]
+    assert (await carry_out(changes, MEMBER, grants=True)).code is Code.UNAVAILABLE
+    assert (changes.api.calls, seconds()) == ([], CHANGE_SECONDS)
 
 
 @virtual_time
