@@ -214,10 +214,10 @@ class _Collector:
                 f"Expected the accounts of {slug} to have at least the API token's owner, but the list is empty. Look"
                 " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
             )
-        strangers = self._strangers()
+        strangers = await self._strangers()
         if await self._still_members(strangers, MOST_LEAVERS):
             self._accounts = await self._account_listing.read()
-            strangers = self._strangers()
+            strangers = await self._strangers()
             most = max(MOST_LEAVERS, round(len(self._accounts) * MOST_LEAVERS_SHARE))
             if missing := await self._still_members(strangers, most):
                 named = ", ".join(missing[:MOST_NAMED]) + ("" if len(missing) <= MOST_NAMED else ", …")
@@ -231,15 +231,15 @@ class _Collector:
         self._added = len(strangers)
         self._accounts |= {id_: Account(id_, name, "") for id_, name in strangers.items()}
 
-    def _strangers(self) -> dict[AccountID, str]:
+    async def _strangers(self) -> dict[AccountID, str]:
         """Members of teams who are not among the accounts, by their names."""
-        return {
-            member.account: member.name
-            for team in self._teams
-            if team not in self._gone
-            for member in self._members.get(team, ())
-            if member.account not in self._accounts
-        }
+        strangers: dict[AccountID, str] = {}
+        for team in self._teams:
+            if team not in self._gone:
+                members = self._members.get(team, ())
+                strangers |= {each.account: each.name for each in members if each.account not in self._accounts}
+                await asyncio.sleep(0)  # many memberships must not hold up the event loop
+        return strangers
 
     async def _still_members(self, strangers: dict[AccountID, str], most: int) -> list[AccountID]:
         """Which of them are members of the organization; all of them when they are too many to have left."""

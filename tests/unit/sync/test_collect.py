@@ -260,6 +260,16 @@ async def test_somebody_who_joins_and_somebody_who_leaves() -> None:
     assert collection.report.accounts_added == 1
 
 
+async def test_the_event_loop_runs_between_any_two_teams_that_are_looked_through() -> None:
+    api, turns = organization(accounts=1, members=[[0]] * 50), 0
+    collecting = asyncio.create_task(collect(api, ACME, FULL_SCOPE))
+    while not collecting.done():
+        await asyncio.sleep(0)
+        turns += api.requests == api.minimum
+    assert (await collecting).directory.counts == Counts(1, 50, 50)
+    assert turns >= 2 * 50, "once for strangers and once to put them together"
+
+
 async def test_as_many_strangers_as_can_have_left_are_asked_for() -> None:
     api = organization(accounts=2, members=[list(range(2 + MOST_LEAVERS))])
     collection = await collect(api, ACME, FULL_SCOPE)
