@@ -72,13 +72,14 @@ class Buildkite:
     """`failures` are raised by the next collections, in order; `seconds` is how long one takes.
 
     `edit` changes what a collection gives. `refusal` is raised by each preflight while set; `preflight_seconds` is how
-    long one takes.
+    long one takes, `chosen` the organizations that were asked for.
     """
 
     accounts: int = 10
     seconds: float = 5.0
     preflight_seconds: float = 0.0
     collections: list[SyncScope] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
     rereads: list[frozenset[TeamID]] = field(default_factory=list)
     reread_seconds: float = 0.0
     preflights: int = 0
@@ -138,6 +139,7 @@ class BuildkiteReader(SilentBuildkite):
         return TokenFacts("uuid", scopes, self._buildkite.token_expires_at)
 
     async def organization(self, choice: OrganizationChoice) -> Organization:
+        self._buildkite.chosen.append(choice.slug)
         return ORGANIZATION
 
     async def organizations(self, page: int) -> Page[Organization]:
@@ -186,7 +188,7 @@ class C1:
     silent: bool = False
     poll_failures: deque[Failure] = field(default_factory=deque)
     upload_failures: deque[Exception] = field(default_factory=deque)
-    finish_failures: deque[Failure] = field(default_factory=deque)
+    finish_failures: deque[Exception] = field(default_factory=deque)
     upload_seconds: float = 0.0
     answer_seconds: float = 0.0
     heartbeat_failures: int = 0

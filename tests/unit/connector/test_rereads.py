@@ -87,3 +87,14 @@ async def test_a_process_reads_at_most_five_a_second() -> None:
     async with reading(*(f"{number % 40}.{number}" for number in range(400)), every=1.0) as (_, log):
         await asyncio.sleep(60)
         assert 290 <= len(log) <= 301
+
+
+@virtual_time
+async def test_an_invalid_secret_is_read_again_in_seconds_while_a_thousand_others_in_20_namespaces_wait() -> None:
+    many = [f"n{number % 20:02}.{number}" for number in range(1000)]
+    async with reading(*many, "z.1", every=50.0) as (fakes, log):
+        fakes["z.1"].every = 8.0
+        await asyncio.sleep(400)
+        times = [at for key, at in log if key == "z.1" and at > 200]
+        assert max(later - before for before, later in itertools.pairwise([200.0, *times, 400.0])) < 15
+        assert len(log) <= 5 * 400 + 1

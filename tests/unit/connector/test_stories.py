@@ -216,26 +216,27 @@ TRIGGERS = [
 ]
 
 
-@pytest.mark.parametrize("restart", [False, True], ids=["", "restart"])
+@pytest.mark.parametrize("restart", [None, 0, 2], ids=["", "restart", "restart once the status was written"])
 @pytest.mark.parametrize("trigger", TRIGGERS)
 @virtual_time
 async def test_nothing_is_collected_before_the_time_that_buildkite_named(
-    trigger: Callable[[World], None], restart: bool
+    trigger: Callable[[World], None], restart: int | None
 ) -> None:
     async def waits(world: World) -> None:
-        await asyncio.sleep(29 * MINUTE)
+        await asyncio.sleep(119 * MINUTE - (restart or 0) * MINUTE)
         assert len(world.buildkite.collections) == 2
         await asyncio.sleep(2 * MINUTE)
         assert len(world.buildkite.collections) == 3
 
     async with ready_world(after=50 * MINUTE) as world:
-        world.buildkite.failures.append(rate_limited(1800))
+        world.buildkite.failures.append(rate_limited(2 * HOUR))
         world.annotate(sync_request="first")
         await asyncio.sleep(10)
         trigger(world)
-        if not restart:
+        await asyncio.sleep((restart or 0) * MINUTE)
+        if restart is None:
             await waits(world)
-    if restart:
+    if restart is not None:
         async with world.running(restored=world.status):
             await waits(world)
 

@@ -121,6 +121,18 @@ async def test_checks_that_annotations_ask_for_are_ten_seconds_apart() -> None:
 
 
 @virtual_time
+async def test_an_edit_in_the_same_turn_as_a_routine_reading_of_the_secret_is_checked_in_full() -> None:
+    async with ready_world(organization="acme-inc") as world:
+        world.session.reread()
+        world.edit(organization="beta-inc")
+        await asyncio.sleep(MINUTE)
+        assert world.buildkite.chosen == ["acme-inc", "beta-inc"]
+        assert len(world.buildkite.collections) == 2
+        assert world.status.observed_generation == world.order.generation
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
 async def test_triggers_that_come_during_a_sync_fold_into_one() -> None:
     world = World()
     async with world.running():

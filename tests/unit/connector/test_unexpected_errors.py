@@ -1,7 +1,10 @@
 """An error of the operator itself in one action: the other actions under way go on, and no file is lost."""
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,10 +12,11 @@ from buildkite_connector.connector.connector import AFTER_ERROR
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.host_ids import Age, HostIDs, Listener
 from buildkite_connector.connector.state import C1Identity
-from buildkite_connector.model.snapshot import StagedSnapshot
-from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
-from fakes.connector_world import MINUTE, SecretCredentials, Store, World, client_rejected, stopped_world
+from fakes.connector_world import C1, MINUTE, SecretCredentials, Store, World, client_rejected, stopped_world
 from fakes.virtual_time import until, virtual_time
 
 
@@ -159,3 +163,101 @@ async def test_an_edit_that_broke_a_step_is_taken_up_within_seconds() -> None:
         world.host_ids.odd = False
         await asyncio.sleep(2)
         assert world.buildkite.preflights == preflights + 1
+
+
+class OddJitter:
+    """Raises while `broken`; what it gives is no number while `no_number`."""
+
+    broken = no_number = False
+
+    def uniform(self, low: float, high: float) -> float:
+        if self.broken:
+            raise ZeroDivisionError
+        return math.nan if self.no_number else (low + high) / 2
+
+
+class FragileWorld(World):
+    """`jitter` and the maker of ids break; `ids` counts those that were asked for. A collection takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buildkite.seconds = 0.0
+        self.jitter = OddJitter()
+        self.no_ids = False
+        self.ids = 0
+
+    def environment(self) -> Environment:
+        environment = super().environment()
+
+        def new_sync_id(now: datetime) -> SyncID:
+            self.ids += 1
+            if self.no_ids:
+                raise ZeroDivisionError
+            return environment.new_sync_id(now)
+
+        return replace(environment, jitter=self.jitter, new_sync_id=new_sync_id)
+
+    def break_jitter(self, *, broken: bool) -> None:
+        self.jitter.broken = broken
+
+    def break_share(self, *, broken: bool) -> None:
+        self.jitter.no_number = broken
+
+    def break_ids(self, *, broken: bool) -> None:
+        self.no_ids = broken
+
+    def break_expiry(self, *, broken: bool) -> None:
+        """A time without a zone cannot be compared with the clock's: no status can be derived."""
+        self.buildkite.token_expires_at = datetime(2027, 1, 1, tzinfo=None if broken else UTC)
+        if not broken:
+            self.rotate(api_token="another")
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        (FragileWorld.break_jitter, "what a check found is not applied"),
+        (FragileWorld.break_share, "a sync's success is not applied"),
+        (FragileWorld.break_ids, "no sync is admitted"),
+        (FragileWorld.break_expiry, "no status is derived"),
+    ],
+)
+@virtual_time
+async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it_does_not_break_any_more(
+    broken: Callable[..., None], what: str
+) -> None:
+    world = FragileWorld()
+    broken(world, broken=True)
+    async with world.running():
+        await asyncio.sleep(30)
+        begun = max(world.vault.reads, world.buildkite.preflights, world.ids)
+        assert 5 <= begun <= 6, what  # at 0, 1, 3, 7 and 15 seconds
+        assert world.store.files == {}, "no file is without an owner"
+        broken(world, broken=False)
+        await asyncio.sleep(2 * AFTER_ERROR.cap)
+        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert len(world.store.files) == 1
+
+
+@virtual_time
+async def test_a_client_of_c1_that_cannot_be_made_is_reported_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class NoFiles(World):
+        broken = True
+
+        def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+            if self.broken:
+                raise OSError(24, "Too many open files")
+            return super().connect_c1(credentials, spec)
+
+    world = NoFiles()
+    async with world.running():
+        await asyncio.sleep(MINUTE)
+        assert world.condition(ConditionType.READY) == ("False", Reason.INTERNAL_ERROR)
+        assert "open files" not in str(world.status)
+        assert "no session with C1 could be made" in caplog.messages
+        world.broken = False
+        await asyncio.sleep(6 * MINUTE)
+        assert world.c1.hellos == [None]
+        assert world.condition(ConditionType.READY) == ("True", "Ready")

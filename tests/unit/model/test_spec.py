@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from buildkite_connector.model import spec
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import (
     JITTER,
@@ -224,6 +225,22 @@ def test_an_answer_takes_milliseconds_whatever_the_expression(expression: str) -
         shortest_gap(expression)
         spent.append(time.process_time() - before)
     assert min(spent) < 0.02
+
+
+def test_an_expression_is_compared_with_the_calendar_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    days: list[int] = []
+    matches = spec._matches
+
+    def counted(cron: CronSim, day: int) -> bool:
+        days.append(day)
+        return matches(cron, day)
+
+    monkeypatch.setattr(spec, "_matches", counted)
+    schedule = Cron("7,19 0,23 29 2 4")  # of no other test
+    check_schedule(schedule)
+    begun = len(days)
+    check_schedule(schedule)
+    assert (begun > 0, len(days)) == (True, begun)
 
 
 # Durations

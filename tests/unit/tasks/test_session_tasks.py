@@ -244,6 +244,17 @@ async def test_a_task_that_c1_cancels_ends_its_work() -> None:
 
 
 @virtual_time
+async def test_a_task_that_c1_cancels_at_the_moment_when_its_upload_is_answered_was_delivered() -> None:
+    session, task = with_task(answer_seconds=10.0)
+    await asyncio.sleep(5)
+    session.c1.cancelled.add(task)
+    await asyncio.sleep(10)
+    assert session.c1.heartbeats == [(task, 0.0), (task, 10.0)]
+    assert (session.c1.finished, session.snapshots.deliveries) == ({task: DONE}, [(task, SNAPSHOT)])
+    await session.end()
+
+
+@virtual_time
 async def test_a_task_that_comes_cancelled_is_never_begun() -> None:
     session, task = with_task(cancelled={"t1"})
     await asyncio.sleep(5)
@@ -341,6 +352,24 @@ async def test_an_end_that_c1_does_not_take_is_logged(caplog: pytest.LogCaptureF
     await session.end()
     told = {**FIELDS, "reason": "C1RequestRejected", "error": "C1 has ended the task."}
     assert lines(caplog.records) == [(logging.WARNING, "C1 did not take a task's end", told)]
+
+
+@virtual_time
+async def test_an_end_that_breaks_is_logged_and_ends_neither_another_task_nor_the_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = busy(snapshot_seconds=5.0)
+    session.c1.finish_failures.append(ZeroDivisionError())
+    good = session.sync_task("good")
+    session.c1.tasks.append(UnsupportedTask(TaskID("bad"), "rotate"))
+    session.begin()
+    await asyncio.sleep(10.5)
+    assert (session.c1.finished, session.c1.finish_attempts) == ({good: DONE}, 2)
+    assert session.snapshots.deliveries == [(good, SNAPSHOT)]
+    assert (session.listener.failures, session.c1.polled[-1]) == ([], 10.0)
+    await session.end()
+    broken = (logging.ERROR, "a task's end failed unexpectedly", {**FIELDS, "task_id": "bad"})
+    assert broken in lines(caplog.records)
 
 
 # The end of the session
