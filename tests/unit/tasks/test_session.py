@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import HelloTask, TaskID
+from buildkite_connector.model.tasks import HelloTask, TaskID, TaskOutcome, UnsupportedTask
 from fakes.log_lines import lines
-from fakes.task_ports import Session, seconds
+from fakes.task_ports import SNAPSHOT, Session, seconds
 from fakes.virtual_time import virtual_time
 
 AWAY = Failure(Reason.C1_UNAVAILABLE, "C1 is down")
@@ -210,6 +210,25 @@ async def test_a_host_that_c1_has_forgotten_says_hello_again_and_the_session_goe
     assert (session.c1.greeted, session.c1.polled) == ([0.0, 0.75], [0.0, 0.75, 30.75])
     assert session.listener.failures == []
     await session.end()
+
+
+@virtual_time
+async def test_an_end_that_breaks_is_logged_and_ends_neither_another_task_nor_the_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session()
+    session.c1.next_poll, session.snapshots.seconds = 1.0, 5.0
+    session.c1.finish_failures.append(ZeroDivisionError())
+    good = session.sync_task("good")
+    session.c1.tasks.append(UnsupportedTask(TaskID("bad"), "rotate"))
+    session.begin()
+    await asyncio.sleep(10.5)
+    assert (session.c1.finished, session.c1.finish_attempts) == ({good: TaskOutcome()}, 2)
+    assert session.snapshots.deliveries == [(good, SNAPSHOT)]
+    assert (session.listener.failures, session.c1.polled[-1]) == ([], 10.0)
+    await session.end()
+    broken = (logging.ERROR, "a task's end failed unexpectedly", {"connector": "default.acme", "task_id": "bad"})
+    assert broken in lines(caplog.records)
 
 
 @virtual_time

@@ -354,24 +354,6 @@ async def test_an_end_that_c1_does_not_take_is_logged(caplog: pytest.LogCaptureF
     assert lines(caplog.records) == [(logging.WARNING, "C1 did not take a task's end", told)]
 
 
-@virtual_time
-async def test_an_end_that_breaks_is_logged_and_ends_neither_another_task_nor_the_session(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    session = busy(snapshot_seconds=5.0)
-    session.c1.finish_failures.append(ZeroDivisionError())
-    good = session.sync_task("good")
-    session.c1.tasks.append(UnsupportedTask(TaskID("bad"), "rotate"))
-    session.begin()
-    await asyncio.sleep(10.5)
-    assert (session.c1.finished, session.c1.finish_attempts) == ({good: DONE}, 2)
-    assert session.snapshots.deliveries == [(good, SNAPSHOT)]
-    assert (session.listener.failures, session.c1.polled[-1]) == ([], 10.0)
-    await session.end()
-    broken = (logging.ERROR, "a task's end failed unexpectedly", {**FIELDS, "task_id": "bad"})
-    assert broken in lines(caplog.records)
-
-
 # The end of the session
 
 
