@@ -68,9 +68,9 @@ class Reason(StrEnum):
 
     Create a new token with the same scopes and put it into the Secret. The operator uses it without a restart."""
     TOKEN_SEES_LESS = "TokenSeesLess"  # noqa: S105
-    """The Buildkite API token works, but sees less than an administrator's token, or less than it did before. Either its owner is
-    not an administrator of the organization, or most of the secret teams that it saw before are no longer listed. C1
-    treats missing teams as deleted.
+    """The Buildkite API token works, but sees less than an administrator's token, or less than it did before. Either
+    its owner is not an administrator of the organization, or most of the secret teams that it saw before are no longer
+    listed. C1 treats missing teams as deleted.
 
     Make the token's owner an administrator of the organization, or put an administrator's token into the Secret."""
     PROTECTED_TEAM_UNKNOWN = "ProtectedTeamUnknown"
