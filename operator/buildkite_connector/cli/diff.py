@@ -19,14 +19,16 @@ class Form(StrEnum):
     JSON = "json"
 
 
-Output = Annotated[Form, typer.Option("--output", "-o", help="For people or for tools.")]
+Output = Annotated[Form, typer.Option("--output", "-o", help="The output format, for people or for tools.")]
 
 
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="A .c1z snapshot.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="A later one.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later .c1z snapshot.")],
     output: Output = Form.TABLE,
-    limit: Annotated[int, typer.Option(min=0, help="Lines of each kind of change; 0 shows all.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The maximum number of lines per kind of change; 0 shows all.")
+    ] = 50,
 ) -> None:
     """Show what two snapshots differ in: accounts, teams, memberships and roles gained, lost and changed.
 

@@ -75,61 +75,77 @@ def _idle(name: str, text: str, default: Value | None = None, kind: Any = str, *
 
 
 VISIBLE = (
-    Flag("client-id", "C1's client ID; with it the command serves C1, without it writes one file."),
-    Flag("client-secret", "C1's client secret; the variable keeps it out of the process list."),
-    Flag("api-token", "Buildkite API token; the variable keeps it out of the process list."),
-    Flag("organization", "Slug; needed when the token reaches several organizations."),
+    Flag("client-id", "The C1 client ID. With it, the command serves C1; without it, the command writes one file."),
+    Flag("client-secret", "The C1 client secret. Use the variable to keep it out of the process list."),
+    Flag("api-token", "The Buildkite API token. Use the variable to keep it out of the process list."),
+    Flag("organization", "The organization's slug. Required if the token can access several organizations."),
     Flag(
         "file",
-        "Where the one snapshot is written, without a client ID.",
+        "The file to write the snapshot to, without a client ID.",
         "sync.c1z",
         effect=Effect.ONE_FILE,
         short="-f",
     ),
-    Flag("log-level", "The least severe records to log.", "info", choices=tuple(LEVELS)),
-    Flag("log-format", "json, or lines for people; lines on a terminal.", choices=tuple(FORMATS)),
+    Flag("log-level", "The lowest log level to write.", "info", choices=tuple(LEVELS)),
     Flag(
-        "log-path", "Where to log: files, stderr or stdout; several by commas; stderr where none is named.", kind=tuple
+        "log-format",
+        "The log format: json, or lines for people. On a terminal, the default is lines for people.",
+        choices=tuple(FORMATS),
     ),
-    Flag("log-level-debug-expires-at", "RFC 3339 time: debug records only until then, info after."),
-    Flag("provisioning", "Grant and revoke memberships when C1 asks for it.", False, bool, Effect.SERVING, short="-p"),
+    Flag(
+        "log-path",
+        "Where to write logs: files, stderr or stdout, separated by commas. The default is stderr.",
+        kind=tuple,
+    ),
+    Flag("log-level-debug-expires-at", "An RFC 3339 time. Until then debug records are written, afterwards info."),
+    Flag("provisioning", "Grant and revoke memberships when C1 asks.", False, bool, Effect.SERVING, short="-p"),
     _idle("ticketing", "External ticketing.", False, bool),
-    Flag("skip-full-sync", "Rejected: its empty snapshot reads as everybody gone.", False, bool, Effect.REJECTED),
+    Flag(
+        "skip-full-sync",
+        "Rejected: C1 would treat everyone in its empty snapshot as deleted.",
+        False,
+        bool,
+        Effect.REJECTED,
+    ),
     _idle("workers", "Workers of a sync.", 0, int, least=-1),
     _idle("parallel-sync", "Sync with several workers.", False, bool),
     _idle("sync-resources", "Sync single resources.", kind=tuple),
-    Flag("sync-resource-types", "Sync only these types.", kind=tuple, choices=("user", "team")),
+    Flag("sync-resource-types", "Sync only these resource types.", kind=tuple, choices=("user", "team")),
     Flag("skip-entitlements-and-grants", "Write resources only.", False, bool, Effect.ONE_FILE),
     _idle("external-resource-c1z", "Match identities from another file."),
     _idle("external-resource-entitlement-id-filter", "Match identities of one entitlement."),
     _idle("external-resource-traits", "Match identities of these traits.", kind=tuple),
     _idle("keep-previous-sync-c1z", "Keep the last upload.", False, bool),
     _idle("storage-engine", "Form of the snapshot file: sqlite.", choices=("sqlite", "pebble")),
-    Flag("task-concurrency", "C1's tasks at once, in service mode.", 3, int, least=1, most=100),
-    Flag("http-timeout-seconds", "How long one request to Buildkite may take.", 300, int, least=1, most=1800),
+    Flag("task-concurrency", "The maximum number of concurrent C1 tasks, in service mode.", 3, int, least=1, most=100),
+    Flag("http-timeout-seconds", "The timeout of one request to Buildkite, in seconds.", 300, int, least=1, most=1800),
     Flag(
         "otel-collector-endpoint",
-        "OTLP collector for traces, over gRPC: host:port, or a URL. OTEL_* variables go before it.",
+        "The OTLP collector for traces, over gRPC: host:port or a URL. OTEL_* variables take precedence.",
         effect=Effect.SERVING,
     ),
     Flag("health-check", "Serve /health, /ready and /live, in service mode.", False, bool),
-    Flag("health-check-port", "Port of the health server.", 8081, int, least=0, most=65535),
+    Flag("health-check-port", "The port of the health server.", 8081, int, least=0, most=65535),
     _idle("auth-method", "Which credentials to use."),
 )
 
 OWN = (
     _own(
         "buildkite-api-url",
-        "Buildkite's REST API; plain http only on loopback.",
+        "The URL of Buildkite's REST API. Plain HTTP is allowed for loopback addresses only.",
         DEFAULT_API_URL,
         own_variable="BUILDKITE_API_URL",
     ),
-    _own("sync-interval", "How often a snapshot is taken, C1's tasks aside; 5m to 168h.", "1h"),
-    _own("max-snapshot-age", "A snapshot younger than this answers C1's task at once; 0s: always sync afresh.", "10m"),
-    _own("sync-timeout", "Give one sync up after this long.", "2h"),
+    _own("sync-interval", "How often to sync without a task from C1, from 5m to 168h.", "1h"),
+    _own(
+        "max-snapshot-age",
+        "When C1 asks for a sync, deliver the staged snapshot if it is younger than this. 0s: always sync first.",
+        "10m",
+    ),
+    _own("sync-timeout", "The maximum duration of a sync.", "2h"),
     _own(
         "quota-percent",
-        "How much of each of Buildkite's rate-limit windows may be used before waiting.",
+        "The percentage of each Buildkite rate-limit window to use before waiting.",
         80,
         int,
         least=10,
@@ -137,7 +153,7 @@ OWN = (
     ),
     _own(
         "max-drop-percent",
-        "Hold a snapshot that lost more than this since the last delivery; 0: never.",
+        "Hold a snapshot that lost more than this percentage since the last delivery. 0: never.",
         50,
         int,
         least=0,
@@ -145,16 +161,16 @@ OWN = (
     ),
     _own(
         "provisioning-roles",
-        "Which roles may be granted, with --provisioning: member, maintainer; both where none is named.",
+        "The roles that can be granted with --provisioning: member, maintainer. The default is both.",
         kind=tuple,
         choices=("member", "maintainer"),
     ),
-    _own("protected-teams", "Slugs of teams that are never changed, with --provisioning.", kind=tuple),
+    _own("protected-teams", "Slugs of teams that --provisioning never changes.", kind=tuple),
     Flag(
         "write-api-token",
-        "Buildkite API token that changes memberships; without it the API token does. The variable hides it.",
+        "A Buildkite API token that changes memberships. The default is the API token. Use the variable to hide it.",
     ),
-    _own("accept-shrink", "ID of a held sync, as its log line names it: let its snapshot go."),
+    _own("accept-shrink", "The ID of a held sync, as in its log line: release its snapshot."),
 )
 
 _COLLECTOR = "otel-collector-endpoint-tls-"
@@ -173,17 +189,17 @@ _ACTION, _OF_ACTION = "An action of the vendor's connector.", "Belongs to an act
 HIDDEN = (
     Flag(
         "c1z-temp-dir",
-        "Where snapshots and the state between restarts are kept; the temporary directory where nothing is named.",
+        "The directory for snapshots and for the state between restarts. The default is the temporary directory.",
         hidden=True,
     ),
     Flag(
         "health-check-bind-address",
-        "Address of the health server; 0.0.0.0 for a kubelet's probes.",
+        "The address of the health server. Use 0.0.0.0 for the kubelet's probes.",
         "127.0.0.1",
         hidden=True,
     ),
     Flag(_COLLECTOR + "cert-path", "PEM file of the collector's CA.", hidden=True),
-    Flag(_COLLECTOR + "cert", "The collector's CA in PEM or in base64 of it.", hidden=True),
+    Flag(_COLLECTOR + "cert", "The collector's CA as PEM, or as base64-encoded PEM.", hidden=True),
     Flag(_COLLECTOR + "insecure", "No TLS to the collector.", False, bool, hidden=True),
     Flag("otel-tracing-disabled", "No traces.", False, bool, hidden=True),
     _idle("otel-logging-disabled", "No logs to the collector.", False, bool, hidden=True),
@@ -214,7 +230,7 @@ IDLE_VARIABLES = (
     "BATON_DEBUG_PRINT_RESPONSE_BODY",
     "BATON_C1Z_FINALIZE_TIMEOUT",
 )
-"""Likewise, and without an effect here."""
+"""Variables of the vendor's connector that have no effect here."""
 
 
 # The JSON schema of the YAML file

@@ -8,7 +8,7 @@ Selector = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_SELECTOR",
-        help="Watch only resources with these labels, as in kubectl get --selector; all when empty.",
+        help="Watch only resources with these labels, as in kubectl get --selector. The default is all resources.",
     ),
 ]
 LeaderElection = Annotated[
@@ -19,20 +19,24 @@ LeaderElection = Annotated[
     ),
 ]
 LeaseName = Annotated[
-    str, typer.Option(envvar="BUILDKITE_CONNECTOR_LEASE_NAME", help="The Lease; one for each set of replicas.")
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_LEASE_NAME",
+        help="The name of the Lease. Use a separate one for each set of replicas.",
+    ),
 ]
 LeaseNamespace = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_LEASE_NAMESPACE",
-        help="Where the Lease is; the pod's own namespace when empty (POD_NAMESPACE, or the service account's).",
+        help="The namespace of the Lease. The default is the pod's own (POD_NAMESPACE, or the service account's).",
     ),
 ]
 LeaseDuration = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_LEASE_DURATION",
-        help="How long others wait for a leader that is not heard of.",
+        help="How long standbys wait for a leader that does not renew its Lease.",
         metavar="DURATION",
     ),
 ]
@@ -40,7 +44,7 @@ RenewDeadline = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_RENEW_DEADLINE",
-        help="When a leader that cannot renew its Lease begins to stop acting; shorter than the duration.",
+        help="How long a leader tries to renew its Lease before it stops acting. Shorter than the lease duration.",
         metavar="DURATION",
     ),
 ]
@@ -48,7 +52,7 @@ RetryPeriod = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_RETRY_PERIOD",
-        help="How often the Lease is renewed; others look at it twice as often.",
+        help="How often the leader renews its Lease. Standbys check it twice as often.",
         metavar="DURATION",
     ),
 ]

@@ -55,7 +55,7 @@ MANY_TEAMS = listing(
 INVALID = "not what Buildkite documents"
 
 
-BROKEN = "broke off or was no HTTP"
+BROKEN = "broke off or was not HTTP"
 
 
 LATE = "no answer came in time"

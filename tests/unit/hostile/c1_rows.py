@@ -148,10 +148,10 @@ ROWS: list[Row] = [
         call=messages_without_end,
         hurried=True,
     ),
-    hostile("call: data over the window", "did not carry out GetTask|could not be reached", call=data_over_the_window),
+    hostile("call: data over the window", "did not complete GetTask|could not be reached", call=data_over_the_window),
     hostile(
         "call: a bomb of gzip",
-        "did not carry out GetTask|UNIMPLEMENTED",
+        "did not complete GetTask|UNIMPLEMENTED",
         call=answered(bomb, GZIP_OK, 1),
         prepare=bomb,
     ),
