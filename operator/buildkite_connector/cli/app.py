@@ -90,7 +90,7 @@ HttpAddress = Annotated[
     str | None,
     typer.Option(
         envvar=HTTP_ADDRESS,
-        help="The address for /healthz, /readyz and /metrics: host:port or :port. Leave it empty to disable them."
+        help="The address for /healthz, /readyz and /metrics: host:port or :port. An empty value disables them."
         "  [default: :8080, if it is free]",
         callback=_nowhere_when_empty,
     ),

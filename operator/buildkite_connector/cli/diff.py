@@ -30,9 +30,9 @@ def diff(
         int, typer.Option(min=0, help="The maximum number of lines per kind of change; 0 shows all.")
     ] = 50,
 ) -> None:
-    """Show what two snapshots differ in: accounts, teams, memberships and roles gained, lost and changed.
+    """Show the differences between two snapshots: accounts, teams, memberships and roles gained, lost and changed.
 
-    Exit code: 0 when they say the same, 1 when they differ, 2 when one cannot be read.
+    Exit code: 0 if they are equal, 1 if they differ, 2 if one cannot be read.
     """
     from rich.console import Console
 

@@ -91,7 +91,7 @@ def refused_by_buildkite(task: MembershipTask, said: str) -> Failure:
     why = (
         "The person may have left the organization"
         if task.grants
-        else "It may be the team's last maintainer, or a team that Buildkite keeps everybody in"
+        else "It may be the team's last maintainer, or a team that Buildkite keeps everyone in"
     )
     return Failure(
         Reason.CHANGE_REFUSED,

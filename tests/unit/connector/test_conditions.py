@@ -224,8 +224,10 @@ FORBIDS = replace(WRITES, check=replace(WRITES.check, write_failure=REJECTED))
             (
                 "True",
                 "ProtectedTeamUnknown",
-                f"{CARRIED_OUT} Check spec.provisioning.protectedTeams: no team has the slug nobody,"
-                " so it protects nothing.",
+                (
+                    f"{CARRIED_OUT} Check spec.provisioning.protectedTeams: no team has the slug nobody, so it protects"
+                    " nothing."
+                ),
             ),
         ),
         (

@@ -97,14 +97,14 @@ ROWS: list[Row] = [
     hostile("token: 401 without an end", "answered 401 with more than 32768 bytes", token=endless("401 No")),
     hostile("token: 500 without an end", "answered 500 with more than 32768 bytes", token=endless("500 No")),
     hostile("token: a bomb of gzip", "content coding gzip", token=gzip_bomb, prepare=bomb),
-    hostile("token: a body byte by byte", "no answer within", token=dribble, hurried=True),
+    hostile("token: a body byte by byte", "did not answer within", token=dribble, hurried=True),
     hostile(
         "token: chunks of one byte",
-        "with more than 32768 bytes|no answer within",
+        "with more than 32768 bytes|did not answer within",
         token=chunks_of_one_byte,
         hurried=True,
     ),
-    hostile("token: no answer", "no answer within", token=never, hurried=True),
+    hostile("token: no answer", "did not answer within", token=never, hurried=True),
     hostile(
         "token: a redirect to the metadata address",
         "answered 307 where 200 was expected",
@@ -120,7 +120,9 @@ ROWS: list[Row] = [
     hostile("token: a lifetime that is true", "something other than a token", token=token_with(expires_in=True)),
     hostile("token: headers without an end", "could not be reached", token=endless_headers),
     hostile("token: a header without an end", "could not be reached", token=endless_header),
-    hostile("token: hints without an end", "could not be reached|no answer within", token=endless_hints, hurried=True),
+    hostile(
+        "token: hints without an end", "could not be reached|did not answer within", token=endless_hints, hurried=True
+    ),
     hostile("token: hundreds of cookies", "answered 500", token=cookies),
     hostile("token: credentials in a 401", "refused the client ID and secret with 401", token=echo_in_body("401 No")),
     hostile("token: credentials in a 500", "answered 500", token=echo_in_body("500 No")),
@@ -137,7 +139,7 @@ ROWS: list[Row] = [
     ),
     hostile("port: garbage in place of TLS", "could not be reached", plain=lambda: [bytes(range(256)) * 1000]),
     hostile("port: plain HTTP", "could not be reached", plain=lambda: whole(json.dumps(GOOD_TOKEN))("")),
-    hostile("port: no handshake", "could not be reached|no answer within", plain=never),
+    hostile("port: no handshake", "could not be reached|did not answer within", plain=never),
     hostile("port: closed at once", "could not be reached", plain=list),
     hostile("call: an answer one byte too long", "RESOURCE_EXHAUSTED", call=answered(lambda: bytes((1 << 19) + 1))),
     hostile("call: an answer of 100 MB", "RESOURCE_EXHAUSTED|DEADLINE", call=answered(lambda: bytes(100 << 20))),

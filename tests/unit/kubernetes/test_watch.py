@@ -273,7 +273,7 @@ class TestTrouble:
                 await double.wait_until(lambda: len(refused_watches(double, 410)) > 3, timeout=DEADLINE)
                 apply(double, request="now")
                 await hub.until(lambda: hub.request("default.acme") == "now")  # by the lists
-        assert caplog.text.count("was broken off and begins anew") == 1
+        assert caplog.text.count("was interrupted and starts again") == 1
 
 
 class TestRestoreOfEtcd:

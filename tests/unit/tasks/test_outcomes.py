@@ -122,7 +122,7 @@ def test_a_team_that_is_gone_is_named_where_c1_named_it(name: str, shown: str) -
 
 
 LEFT = "The person may have left the organization"
-LAST = "It may be the team's last maintainer, or a team that Buildkite keeps everybody in"
+LAST = "It may be the team's last maintainer, or a team that Buildkite keeps everyone in"
 
 
 @pytest.mark.parametrize(
