@@ -238,7 +238,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "3x", "5", "-5m", "1.5h", "5m1h", " 5m", "5 m", "1d", "٣m"])
 def test_what_is_no_duration_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration: write hours"):
+    with pytest.raises(ValueError, match="is not a duration: use hours"):
         parse_duration(text)
 
 
