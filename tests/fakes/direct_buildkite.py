@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 ORIGIN = "http://buildkite.test"
 REQUEST = httpx.Request("GET", ORIGIN)
-"""Any: the client reads nothing of it."""
+"""For every answer: the client compares links with its origin alone, as long as they are absolute."""
 
 
 class DirectBuildkite:
