@@ -1,4 +1,4 @@
-"""kopf's handlers over a real socket: ends that nothing cuts short, and faults of the API server that must not spread."""
+"""kopf's handlers over a real socket: how they end, and faults of the API server that must not spread."""
 
 import asyncio
 import os
