@@ -90,9 +90,9 @@ def test_a_person_is_told_of_each_protected_slug_that_no_team_has() -> None:
     assert replace(state.records.provisioning, protected_teams=()) == ProvisioningRecord(0, 0, 0)
     state = seen(state, Sight(True, 0, {TeamID("1"): "leads"}))
     assert unprotected(state) == (
-        "Look at spec.provisioning.protectedTeams: the team that had the slug admins has the slug leads now, and stays"
-        " protected; the team that had the slug ops is not listed any more, and stays protected; none is no team's"
-        " slug, and protects none."
+        "Check spec.provisioning.protectedTeams: the team that had the slug admins has the slug leads now, and stays"
+        " protected; the team that had the slug ops is no longer listed, and stays protected; no team has the slug"
+        " none, so it protects nothing."
     )
 
 
