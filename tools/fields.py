@@ -1,4 +1,4 @@
-"""Makes docs/fields.md, every field of the resource, from its definition; `--check` tells whether it is current."""
+"""Makes docs/fields.md, every field of the resource, from the CRD; `--check` tells whether it is current."""
 
 import json
 import sys
@@ -14,13 +14,13 @@ PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
 HEAD = f"""\
 # Every field
 
-Made by `make fields` from the definition, which `kubectl explain bkc.spec` and `kubectl explain bkc.status` read too.
+You can also read these descriptions with `kubectl explain bkc.spec` and `kubectl explain bkc.status`.
 The kind is `{KIND}` of `{GROUP}/{VERSION}`. [`examples/connector-full.yaml`](../examples/connector-full.yaml)
-has each field of the spec in its place.
+shows each field of the spec in context.
 """
 NODES = {
-    "spec": "What a person sets. `kubectl apply` refuses what cannot work, with a sentence that names the field.",
-    "status": "What the operator writes. [Every reason](reasons.md) of a condition has its own paragraph.",
+    "spec": "What you set. `kubectl apply` rejects an invalid spec with a message that names the field.",
+    "status": "What the operator writes. [Condition reasons](reasons.md) explains each reason and what to do.",
 }
 
 
@@ -76,7 +76,7 @@ def to_page(schema: dict[str, Any]) -> str:
         if name == "spec":
             refused = [f"- {_text(message)}" for field in found for message in field.refused]
             refused += [f"- {_text(rule['message'])}" for rule in schema.get("x-kubernetes-validations", ())]
-            parts += ["### What is refused\n", "\n".join(refused) + "\n"]
+            parts += ["### What is rejected\n", "\n".join(refused) + "\n"]
     return "\n".join(parts)
 
 

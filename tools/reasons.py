@@ -12,9 +12,8 @@ PAGE = ROOT / "docs" / "reasons.md"
 HEAD = """\
 # Every reason, and what to do
 
-Made by `make reasons` from the code. A condition's message says which field, key, host or count it is about;
-`kubectl get bkc -o wide` shows `Ready`'s. What may pass by itself is tried again (`Reconciling`), what waits for a
-person is `Stalled`.
+A condition's message names the field, key, host or count that it is about. `kubectl get bkc -o wide` shows the message
+of `Ready`. While the operator retries, the resource is `Reconciling`; when it needs action, it is `Stalled`.
 """
 
 

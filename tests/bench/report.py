@@ -61,8 +61,8 @@ QUOTA_INTRODUCTION = """\
 
 Answers take 20 ms. **Allowed** is the least that any client with this share can take from its first request to the
 last answer: (⌈requests / ours each window⌉ - 1) windows and one answer. **Took** is the same span as the simulator
-saw it. Buildkite's window is a minute; all but one case shorten it, and what each turn of a window costs (a round
-trip, 10 ms of margin) weighs that much more: at 20 ms a request, 3 % of a window of a second, 0.05 % of a minute.
+saw it. Buildkite's window is a minute; all but one case shorten it. In a shorter window, the cost of each new window (a
+round trip and a margin of 10 ms) weighs more: at 20 ms per request, 3 % of a window of a second, 0.05 % of a minute.
 """
 
 PLOT = """\

@@ -215,9 +215,9 @@ PAGE = """\
 
 Written by `make bench-tenants`, {date}, on {machine}.
 
-One operator serves two namespaces. In one of them {connectors} connectors do their worst: a third have tokens whose
-quota ({limit} requests each {window:.0f} s) is always used up by an organization of {teams} teams, a third have tokens
-that Buildkite refuses, and a third are at a C1 that accepts connections and never answers Hello. Each of the
+One operator serves two namespaces. In one of them, {connectors} connectors do their worst. A third have tokens whose
+quota ({limit} requests every {window:.0f} s) is always used up by an organization of {teams} teams. A third have tokens
+that Buildkite refuses. A third are at a C1 that accepts connections and never answers Hello. Each of the
 {connectors} has {kilobytes} kB of annotations and is asked for a sync by annotation every second. Measured is the time
 from an annotation in the other namespace until the status says that its sync has begun, and how long a new connector
 there takes until it is Ready. Buildkite, C1 and Kubernetes are simulators, in one process; all share the machine. Other

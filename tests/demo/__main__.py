@@ -102,7 +102,7 @@ async def second_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
     say(f"  taken up after {time.monotonic() - began:.2f} s (status.lastHandledSyncRequest: now)")
     await rig.until(lambda found: found["status"]["lastSync"]["trigger"] == "Request")
     await show(api)
-    say("  The new snapshot is staged; it goes out when C1 asks for the next sync, which it does now:")
+    say("  The new snapshot is staged; it is delivered when C1 asks for the next sync, which it does now:")
     await rig.c1.finished(rig.c1.add_task())
     await rig.until_condition("Delivered", "True")
     show_received(rig)

@@ -43,7 +43,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"credentialsSecretRef": {"name": "s", "keys": {field: key}}},
-            f"spec.credentialsSecretRef.keys.{field} names the default key of another field",
+            f"spec.credentialsSecretRef.keys.{field} is the default key of another field",
         )
         for field, key in [
             ("organization", "BATON_API_TOKEN"),
@@ -57,15 +57,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "BATON_ORGANIZATION", "organization": "slug"}}},
-        "spec.credentialsSecretRef.keys.apiToken names the default key of another field",
+        "spec.credentialsSecretRef.keys.apiToken is the default key of another field",
     ),
     (
         {"credentialsSecretRef": {"name": "s", "keys": {"organization": "token", "apiToken": "token"}}},
-        "spec.credentialsSecretRef.keys names one key of the Secret twice: give each field a key of its own.",
+        "spec.credentialsSecretRef.keys uses one key of the Secret twice: give each field its own key.",
     ),
     (
         {"schedule": {"interval": "1h", "cron": "0 3 * * *"}},
-        "spec.schedule.interval and spec.schedule.cron exclude each other: keep one of them.",
+        "spec.schedule.interval and spec.schedule.cron are mutually exclusive: remove one of them.",
     ),
     ({"schedule": {"interval": "3x"}}, "spec.schedule.interval is not a duration"),
     ({"schedule": {"interval": ""}}, "spec.schedule.interval is not a duration"),
@@ -82,9 +82,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"schedule": {"cron": "0 3 * * *", "timeZone": "+02:00"}},
         "spec.schedule.timeZone must be the name of an IANA time zone",
     ),
-    ({"schedule": {"cron": "TZ=UTC 0 3 * * *"}}, "spec.schedule.cron must not hold a time zone"),
+    ({"schedule": {"cron": "TZ=UTC 0 3 * * *"}}, "spec.schedule.cron must not contain a time zone"),
     ({"schedule": {"cron": ""}}, "spec.schedule.cron in body should be at least 1 chars long"),
-    ({"schedule": {"timeZone": "UTC"}}, "spec.schedule.timeZone is of use only with spec.schedule.cron"),
+    ({"schedule": {"timeZone": "UTC"}}, "spec.schedule.timeZone requires spec.schedule.cron"),
     ({"sync": {"quotaPercent": 5}}, "spec.sync.quotaPercent in body should be greater than or equal to 10"),
     ({"sync": {"quotaPercent": 101}}, "spec.sync.quotaPercent in body should be less than or equal to 100"),
     (
@@ -110,7 +110,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"provisioning": {"roles": []}}, "spec.provisioning.roles in body should have at least 1 items"),
     ({"provisioning": {"roles": ["member", "member"]}}, "spec.provisioning.roles must name each role once."),
-    ({"provisioning": {"protectedTeams": ["On Call"]}}, "spec.provisioning.protectedTeams must hold slugs of teams"),
+    ({"provisioning": {"protectedTeams": ["On Call"]}}, "spec.provisioning.protectedTeams must contain team slugs"),
     ({"provisioning": {"protectedTeams": ["x"] * 101}}, "spec.provisioning.protectedTeams: Too many: 101"),
     ({"provisioning": {"enabled": "yes"}}, "spec.provisioning.enabled in body must be of type boolean"),
     ({"provisioning": {"on": True}}, 'unknown field "spec.provisioning.on"'),
@@ -245,4 +245,4 @@ def test_it_can_be_asked_for_by_each_of_its_names(control_plane: Cluster, namesp
 def test_every_field_is_explained(control_plane: Cluster) -> None:
     said = control_plane.kubectl("explain", "bkc.spec.credentialsSecretRef").stdout
     assert "name\t<string> -required-" in said
-    assert "It is read from this namespace only." in said
+    assert "The name of a Secret in the same namespace as the resource." in said

@@ -25,6 +25,8 @@ from simulators.buildkite.quota import NO_OTHER_USE, Limits, Quota
 T = TypeVar("T")
 
 ORIGIN = "http://buildkite.test"
+REQUEST = httpx.Request("GET", ORIGIN)
+"""For every answer: the client compares links with its origin alone, as long as they are absolute."""
 
 
 class DirectBuildkite:
@@ -60,8 +62,7 @@ class DirectBuildkite:
         reply = self.api.answer(asked, self.api.token_of(asked))
         if isinstance(effect, Edit):
             reply = effect.edit(asked, reply)
-        request = httpx.Request("GET", ORIGIN + api.BASE_PATH + call.target)
-        response = httpx.Response(reply.status, headers=reply.headers, content=reply.body, request=request)
+        response = httpx.Response(reply.status, headers=reply.headers, content=reply.body, request=REQUEST)
         if reply.status != httpx.codes.OK:
             raise from_status(reply.status, response.headers, reply.body, call, now=datetime.now(UTC)).error
         try:

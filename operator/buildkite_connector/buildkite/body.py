@@ -102,7 +102,7 @@ def _unpacked(unpack: "zlib._Decompress", piece: bytes, most: int) -> bytes:
     try:
         unpacked = unpack.decompress(piece, most)
     except zlib.error:
-        raise BodyRefused("is no gzip, although it says so", broken=True) from None
+        raise BodyRefused("is not gzip, although it says so", broken=True) from None
     if unpack.unused_data:
         raise BodyRefused("goes on after the end of its gzip", broken=True)
     return unpacked

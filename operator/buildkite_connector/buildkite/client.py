@@ -252,7 +252,7 @@ def _expect_id(call: Call, asked: str, found: str) -> None:
 def path_part(text: str) -> str:
     """`text` as one part of a URL's path. Raises ValueError where it would lead to another path."""
     if text in ("", ".", ".."):
-        raise ValueError(f"{text!r} is no part of a path")
+        raise ValueError(f"{text!r} is not part of a path")
     return quote(text, safe="")
 
 

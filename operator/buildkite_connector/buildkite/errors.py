@@ -81,7 +81,7 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNREACHABLE,
-                f"{call.name}: expected an answer of {origin}, but {trouble.what}. {trouble.advice}",
+                f"{call.name}: expected an answer from {origin}, but {trouble.what}. {trouble.advice}",
             ),
             again=trouble.again,
             timed_out=timed_out,
@@ -95,13 +95,13 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
     elif timed_out:
         what = "no answer came in time"
     elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError, httpx.InvalidURL, ValueError)):
-        what = "the answer broke off or was no HTTP"
+        what = "the answer broke off or was not HTTP"
     else:
         what = f"the connection failed ({call.quote(str(causes[-1])) or type(causes[-1]).__name__})"
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_UNREACHABLE,
-            f"{call.name}: expected an answer of {origin}, but {what}. Check the network, proxies and "
+            f"{call.name}: expected an answer from {origin}, but {what}. Check the network, proxies and "
             "https://www.buildkitestatus.com; the next sync tries again.",
         ),
         again=again,
@@ -114,8 +114,8 @@ def from_payload(error: PayloadError, call: Call) -> FailedAttempt:
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
-            f"{call.name}: the answer is not what Buildkite documents: {call.quote(str(error))}. If a proxy stands in "
-            "between, check it; else update the connector.",
+            f"{call.name}: the answer is not what Buildkite documents: {call.quote(str(error))}. If there is a proxy "
+            "in between, check it; otherwise, upgrade the connector.",
         ),
         again=error.broken,
     )
@@ -126,7 +126,7 @@ def from_body(error: BodyRefused, call: Call) -> FailedAttempt:
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
-            f"{call.name}: expected an answer as Buildkite documents it, but it {error}. It was not read any further. "
+            f"{call.name}: expected an answer as Buildkite documents it, but it {error}. The rest was not read. "
             "Check BUILDKITE_API_URL and the proxies in between.",
         ),
         again=error.broken,
@@ -153,8 +153,8 @@ def from_status(
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_RATE_LIMITED,
-                f"{call.name}: Buildkite keeps refusing for its rate limit{quoted}. Other tools use it up; "
-                "lower their use, or sync less often.",
+                f"{call.name}: Buildkite refuses requests because its rate limit is used up{quoted}. "
+                "Reduce the use by other tools, or sync less often.",
                 retry_after=wait,
             ),
             again=True,

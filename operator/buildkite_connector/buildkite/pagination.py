@@ -77,10 +77,10 @@ def refused(call: str, what: str, target: str, redactor: Redactor) -> Failure:
         parts = urlsplit(target)
         address = redactor.quote(f"{parts.scheme}://{parts.netloc}", LONGEST_ADDRESS)
     except ValueError:
-        address = "what is no URL"
+        address = "what is not a URL"
     return Failure(
         Reason.BUILDKITE_LINK_REFUSED,
-        f"{call}: expected an answer of the API itself, but {what} leads to {address}. "
+        f"{call}: expected an answer from the API itself, but {what} leads to {address}. "
         "The token was not sent there. Check BUILDKITE_API_URL and the proxies in between.",
     )
 

@@ -74,7 +74,7 @@ def _check_url(url: str) -> None:
         host = parts.hostname
         _ = parts.port, httpx.URL(url).host  # which also reads a part that begins with xn--
     except (ValueError, httpx.InvalidURL):
-        raise ValueError(f"{expected}, but it is no URL: its host or port cannot be used.") from None
+        raise ValueError(f"{expected}, but it is not a URL: its host or port cannot be used.") from None
     if parts.query or parts.fragment:
         raise ValueError(f"{expected}, without a query or fragment.")
     if parts.scheme not in ("https", "http") or not host:

@@ -74,24 +74,26 @@ def call_failure(
         message = f"{refused}. {ROTATE}"
         return CallFailure(Reason.C1_CLIENT_REJECTED, message, code=number, remedy=Remedy.CREDENTIALS)
     if code in _REQUEST_REFUSED and rpc in _UNDER_A_TASK:
-        message = f"{refused}. C1 hands out another task when it wants one."
+        message = f"{refused}. C1 hands out another task when it needs one."
         return CallFailure(Reason.C1_REQUEST_REJECTED, message, code=number)
     if code in _REQUEST_REFUSED:
         message = (
-            f"{refused}. Asking again cannot help: check delivery.hostID, and that this connector's version suits your"
-            " C1."
+            f"{refused}. Retrying does not help: check delivery.hostID, and that this connector's version works"
+            " with your C1."
         )
         return CallFailure(Reason.C1_REQUEST_REJECTED, message, code=number, remedy=Remedy.EDIT)
     if connecting:
         trouble = connection_errors.from_grpc(details, endpoint.host, proxy, redactor.quote)
-        why = f"{said}. It is tried again; should this last, check DNS, firewall and proxy."
+        why = f"{said}. The connector retries. If this persists, check DNS, firewall and proxy."
         if trouble is not None:
-            why = f"{code.name} ({trouble.what}). {trouble.advice} It is tried again."
+            why = f"{code.name} ({trouble.what}). {trouble.advice} The connector retries."
         return CallFailure(
             Reason.C1_UNREACHABLE, f"C1 at {endpoint} could not be reached for {rpc}: {why}", code=number
         )
     late = proxy if code is grpc.StatusCode.DEADLINE_EXCEEDED else None
-    message = f"C1 at {endpoint} did not carry out {rpc}: {said}{connection_errors.by_way_of(late)}. It is tried again."
+    message = (
+        f"C1 at {endpoint} did not complete {rpc}: {said}{connection_errors.by_way_of(late)}. The connector retries."
+    )
     return CallFailure(Reason.C1_UNAVAILABLE, message, code=number)
 
 

@@ -32,7 +32,7 @@ LONGEST_ANSWER = 32 * 1024
 LONGEST_TOKEN = 8 * 1024
 """Characters of an access token: it must fit into the metadata of each call, for which servers allow little more."""
 
-_ASKED_AGAIN = "It is asked again; should this last, check that the client ID's host is your C1 tenant's."
+_ASKED_AGAIN = "The connector retries. If this persists, check that the client ID's host is your C1 tenant's."
 _SHOWN = 8
 """Assertions and tokens that are taken out of C1's texts: those of the calls under way, of which a long one (an upload)
 may have an older token, and those that the token endpoint has just seen."""
@@ -154,7 +154,7 @@ class TokenSource:
             raise self._failure(
                 Reason.C1_UNAVAILABLE,
                 "answered 200 with something other than a token; check that the client ID's host is your "
-                "C1 tenant's and that nothing between here and there answers in its place.",
+                "C1 tenant's and that no proxy answers in its place.",
             )
         if not answer.access_token:
             raise self._failure(
@@ -165,8 +165,8 @@ class TokenSource:
         if len(answer.access_token) > LONGEST_TOKEN:
             raise self._failure(
                 Reason.C1_UNAVAILABLE,
-                f"answered with a token of {len(answer.access_token)} characters, of which {LONGEST_TOKEN} fit into a "
-                f"call. {_ASKED_AGAIN}",
+                f"answered with a token of {len(answer.access_token)} characters; the limit is {LONGEST_TOKEN}. "
+                f"{_ASKED_AGAIN}",
             )
         self._shown.append(answer.access_token)
         lifetime = min(answer.expires_in, _LONGEST_USE) if answer.expires_in > 0 else 0.0  # also where it is NaN
@@ -190,7 +190,7 @@ class TokenSource:
                 return response.status_code, _seconds(response.headers.get("retry-after")), await self._read(response)
         except TimeoutError:
             reason = Reason.C1_UNAVAILABLE
-            what = f"gave no answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. It is asked again."
+            what = f"did not answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. The connector retries."
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
             reason, what = (
                 Reason.C1_UNREACHABLE,
@@ -205,7 +205,7 @@ class TokenSource:
             if len(body) > LONGEST_ANSWER:
                 raise self._failure(
                     Reason.C1_UNAVAILABLE,
-                    f"answered {response.status_code} with more than {LONGEST_ANSWER} bytes, the most that is read. "
+                    f"answered {response.status_code} with more than {LONGEST_ANSWER} bytes, which is the limit. "
                     f"{_ASKED_AGAIN}",
                 )
             await asyncio.sleep(0)  # pieces of one byte each would keep the event loop from everybody else
@@ -214,7 +214,7 @@ class TokenSource:
     def _refuse_coding(self, coding: str) -> NoReturn:
         raise self._failure(
             Reason.C1_UNAVAILABLE,
-            f"answered in the content coding {self.redactor.quote(coding, 40)}, though it was asked for none. "
+            f"answered in the content coding {self.redactor.quote(coding, 40)}, although the request asked for none. "
             f"{_ASKED_AGAIN}",
         )
 

@@ -155,7 +155,7 @@ def _check_tables(connection: sqlite3.Connection) -> None:
     ).fetchall()
     for name, statement in found:
         if not str(statement).lower().startswith("create table"):
-            raise ValueError(f"{name} is no table")
+            raise ValueError(f"{name} is not a table")
         computed = "select 1 from pragma_table_xinfo(?) where hidden <> 0"
         if connection.execute(computed, (name,)).fetchone():
             raise ValueError(f"{name} has computed columns")

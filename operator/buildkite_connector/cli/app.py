@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 app = typer.Typer(
     name="buildkite-connector",
-    help="Buildkite's accounts and teams for C1 (ConductorOne), from Kubernetes.",
+    help="Sync Buildkite accounts and teams to C1 (ConductorOne), from Kubernetes.",
     add_completion=True,
     pretty_exceptions_enable=False,
 )
@@ -63,20 +63,30 @@ class Form(StrEnum):
     JSON = "json"
 
 
-Output = Annotated[Form, typer.Option("--output", "-o", help="For people or for tools.")]
-Level = Annotated[LogLevel, _one_of(LEVELS, "BATON_LOG_LEVEL", "The least severe records to log.")]
-Format = Annotated[LogFormat, _one_of(FORMATS, "BATON_LOG_FORMAT", "Logs for machines or for people.")]
+Output = Annotated[Form, typer.Option("--output", "-o", help="The output format, for people or for tools.")]
+Level = Annotated[LogLevel, _one_of(LEVELS, "BATON_LOG_LEVEL", "The lowest log level to write.")]
+Format = Annotated[
+    LogFormat, _one_of(FORMATS, "BATON_LOG_FORMAT", "The log format: json for machines, text for people.")
+]
 ApiToken = Annotated[
     str,
-    typer.Option(envvar="BATON_API_TOKEN", help="Buildkite API token; the variable keeps it out of the process list."),
+    typer.Option(
+        envvar="BATON_API_TOKEN", help="The Buildkite API token. Use the variable to keep it out of the process list."
+    ),
 ]
 OrganizationName = Annotated[
     str,
-    typer.Option(envvar="BATON_ORGANIZATION", help="Slug; needed when the token reaches several organizations."),
+    typer.Option(
+        envvar="BATON_ORGANIZATION",
+        help="The organization's slug. Required if the token can access several organizations.",
+    ),
 ]
 ApiUrl = Annotated[
     str,
-    typer.Option(envvar="BUILDKITE_API_URL", help="Buildkite's REST API; plain http only on loopback."),
+    typer.Option(
+        envvar="BUILDKITE_API_URL",
+        help="The URL of Buildkite's REST API. Plain HTTP is allowed for loopback addresses only.",
+    ),
 ]
 
 
@@ -89,8 +99,8 @@ HttpAddress = Annotated[
     str | None,
     typer.Option(
         envvar=HTTP_ADDRESS,
-        help="Where /healthz, /readyz and /metrics are served: host:port, or :port; empty for nowhere."
-        "  [default: :8080, where it is free]",
+        help="The address for /healthz, /readyz and /metrics: host:port or :port. An empty value disables them."
+        "  [default: :8080, if it is free]",
         callback=_nowhere_when_empty,
     ),
 ]
@@ -99,7 +109,7 @@ Selector = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_SELECTOR",
-        help="Watch only resources with these labels, as in kubectl get --selector; all when empty.",
+        help="Watch only resources with these labels, as in kubectl get --selector. The default is all resources.",
     ),
 ]
 LeaderElection = Annotated[
@@ -110,20 +120,24 @@ LeaderElection = Annotated[
     ),
 ]
 LeaseName = Annotated[
-    str, typer.Option(envvar="BUILDKITE_CONNECTOR_LEASE_NAME", help="The Lease; one for each set of replicas.")
+    str,
+    typer.Option(
+        envvar="BUILDKITE_CONNECTOR_LEASE_NAME",
+        help="The name of the Lease. Use a separate one for each set of replicas.",
+    ),
 ]
 LeaseNamespace = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_LEASE_NAMESPACE",
-        help="Where the Lease is; the pod's own namespace when empty (POD_NAMESPACE, or the service account's).",
+        help="The namespace of the Lease. The default is the pod's own (POD_NAMESPACE, or the service account's).",
     ),
 ]
 LeaseDuration = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_LEASE_DURATION",
-        help="How long others wait for a leader that is not heard of.",
+        help="How long standbys wait for a leader that does not renew its Lease.",
         metavar="DURATION",
     ),
 ]
@@ -131,7 +145,7 @@ RenewDeadline = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_RENEW_DEADLINE",
-        help="When a leader that cannot renew its Lease begins to stop acting; shorter than the duration.",
+        help="How long a leader tries to renew its Lease before it stops acting. Shorter than the lease duration.",
         metavar="DURATION",
     ),
 ]
@@ -139,7 +153,7 @@ RetryPeriod = Annotated[
     str,
     typer.Option(
         envvar="BUILDKITE_CONNECTOR_RETRY_PERIOD",
-        help="How often the Lease is renewed; others look at it twice as often.",
+        help="How often the leader renews its Lease. Standbys check it twice as often.",
         metavar="DURATION",
     ),
 ]
@@ -149,14 +163,23 @@ RetryPeriod = Annotated[
 def operator(
     namespace: Annotated[
         list[str] | None,
-        typer.Option("--namespace", "-n", envvar="WATCH_NAMESPACE", help="Watch only these; all when none is given."),
+        typer.Option(
+            "--namespace",
+            "-n",
+            envvar="WATCH_NAMESPACE",
+            help="Watch only these namespaces. The default is all namespaces.",
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(envvar="BUILDKITE_CONNECTOR_DATA_DIR", help="Where snapshots wait; this process's own."),
+        typer.Option(
+            envvar="BUILDKITE_CONNECTOR_DATA_DIR",
+            help="The directory for staged snapshots. Use a separate one for each process.",
+        ),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="Syncs at once, of all connectors.")
+        int,
+        typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="The maximum number of concurrent syncs."),
     ] = 32,
     http_address: HttpAddress = None,
     selector: Selector = "",
@@ -172,11 +195,11 @@ def operator(
 ) -> None:
     """Watch BuildkiteConnector resources and sync them.
 
-    The cluster is the one of KUBECONFIG, or the one that the process runs in. SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY
-    and NO_PROXY count for all connections, as in Go's programs. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts that
-    client IDs may lead to (default *.conductor.one and *.conductorone.com); BATON_C1_API_HOST replaces the host of all
-    client IDs.
-    OpenTelemetry's own variables (OTEL_*) say where metrics and traces go; without any, metrics are at /metrics.
+    The operator connects to the cluster in KUBECONFIG, or to the cluster it runs in. SSL_CERT_FILE, SSL_CERT_DIR,
+    HTTPS_PROXY and NO_PROXY apply to all connections, as in Go programs. BUILDKITE_CONNECTOR_C1_HOSTS lists the hosts
+    that client IDs can point to (default *.conductor.one and *.conductorone.com); BATON_C1_API_HOST replaces the host
+    of all client IDs.
+    OpenTelemetry's variables (OTEL_*) set where to send metrics and traces; without them, metrics are at /metrics.
     """
     os.environ.setdefault(*vendor.SILENT_GRPC)
     from buildkite_connector.c1 import C1Settings
@@ -212,35 +235,35 @@ def operator(
 @app.command()
 def sync(
     file: Annotated[
-        Path, typer.Option("--file", "-f", envvar="BATON_FILE", help="Where to write the snapshot.")
+        Path, typer.Option("--file", "-f", envvar="BATON_FILE", help="The file to write the snapshot to.")
     ] = Path("sync.c1z"),
     api_token: ApiToken = "",
     organization: OrganizationName = "",
     resource_type: Annotated[
-        list[ResourceKind] | None, typer.Option(help="Sync only these; both when none is given.")
+        list[ResourceKind] | None, typer.Option(help="Sync only these resource types. The default is both.")
     ] = None,
     quota_percent: Annotated[
-        int, typer.Option(min=10, max=100, help="How much of each rate-limit window may be used before waiting.")
+        int, typer.Option(min=10, max=100, help="The percentage of each rate-limit window to use before waiting.")
     ] = 80,
-    timeout: Annotated[str, typer.Option(help="Give up after this long.", metavar="DURATION")] = "2h",
+    timeout: Annotated[str, typer.Option(help="The maximum duration of the sync.", metavar="DURATION")] = "2h",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.WARNING,
     log_format: Format = LogFormat.TEXT,
 ) -> None:
-    """Write one snapshot of an organization to a file; the old file stays until the new one is complete."""
+    """Write a snapshot of an organization to a file. An existing file is replaced when the new one is complete."""
     from buildkite_connector.cli.sync import Interrupted, SyncSettings, sync_and_print
     from buildkite_connector.model.spec import Credentials, repeats_credential
 
     configure_logs(log_format, log_level)
     gc.set_threshold(700, 10, 1_000_000)  # young garbage only: a full collection would stall the event loop
     if not api_token:
-        raise typer.BadParameter("set it, or better the variable BATON_API_TOKEN", param_hint="--api-token")
+        raise typer.BadParameter("set it, or preferably the variable BATON_API_TOKEN", param_hint="--api-token")
     try:
         seconds = parse_duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from None
     if repeats_credential(organization, Credentials("", "", api_token)):
-        raise typer.BadParameter("it repeats the API token: write the organization's slug", param_hint="--organization")
+        raise typer.BadParameter("it repeats the API token: use the organization's slug", param_hint="--organization")
     settings = SyncSettings(
         buildkite=_buildkite(buildkite_api_url),
         api_token=api_token.strip(),
@@ -257,16 +280,18 @@ def sync(
         except Interrupted as interrupted:
             end(str(interrupted), 128 + interrupted.number)
         except TimeoutError:
-            end(f"The sync took longer than --timeout {timeout}; {file} is as it was.", 1)
+            end(f"The sync took longer than --timeout {timeout}; {file} is unchanged.", 1)
 
 
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .c1z snapshot.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json", metavar="FORM")] = "table",
-    limit: Annotated[int, typer.Option(min=0, help="Rows a table shows; 0 shows all.")] = 20,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The output format: table or json.", metavar="FORM")
+    ] = "table",
+    limit: Annotated[int, typer.Option(min=0, help="The maximum number of rows per table; 0 shows all.")] = 20,
 ) -> None:
-    """Show what a snapshot holds: counts, accounts, teams, memberships."""
+    """Show the contents of a snapshot: counts, accounts, teams and memberships."""
     from rich.console import Console
 
     from buildkite_connector.cli.inspect_report import inspect as show
@@ -282,29 +307,30 @@ def check(
     api_token: ApiToken = "",
     organization: OrganizationName = "",
     client_id: Annotated[
-        str, typer.Option(envvar="BATON_CLIENT_ID", help="C1's client ID; without it C1 is not asked.")
+        str, typer.Option(envvar="BATON_CLIENT_ID", help="The C1 client ID. Without it, C1 is not checked.")
     ] = "",
     client_secret: Annotated[
         str,
         typer.Option(
-            envvar="BATON_CLIENT_SECRET", help="C1's client secret; the variable keeps it out of the process list."
+            envvar="BATON_CLIENT_SECRET",
+            help="The C1 client secret. Use the variable to keep it out of the process list.",
         ),
     ] = "",
     host_id: Annotated[
-        str, typer.Option(envvar="BATON_HOST_ID", help="What C1 shows.  [default: this machine's name]")
+        str, typer.Option(envvar="BATON_HOST_ID", help="The host that C1 shows.  [default: this machine's name]")
     ] = "",
     resource_type: Annotated[
-        list[ResourceKind] | None, typer.Option(help="What is to be synced; both when none is given.")
+        list[ResourceKind] | None, typer.Option(help="The resource types to check for. The default is both.")
     ] = None,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     output: Output = Form.TABLE,
 ) -> None:
-    """Check settings, network, clock, and what Buildkite and C1 say to the credentials; change nothing.
+    """Check the settings, network, clock and credentials for Buildkite and C1, without changing anything.
 
-    SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY, BATON_C1_API_HOST and BUILDKITE_CONNECTOR_C1_HOSTS count as for
-    the connector.
-    Exit code: 0 when nothing failed, else the gRPC code of the first failure: 3 a malformed setting, 7 a right that is
-    missing, 9 something to change first, 14 not reachable, 16 credentials.
+    SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY, BATON_C1_API_HOST and BUILDKITE_CONNECTOR_C1_HOSTS apply as
+    for the connector.
+    Exit code: 0 if nothing failed, otherwise the gRPC code of the first failure: 3 malformed setting, 7 missing
+    permission, 9 failed precondition, 14 unreachable, 16 rejected credentials.
     """
     os.environ.setdefault(*vendor.SILENT_GRPC)
     from buildkite_connector.c1 import C1Settings
@@ -330,13 +356,15 @@ def check(
 @app.command()
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="A .c1z snapshot.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="A later one.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="A later .c1z snapshot.")],
     output: Output = Form.TABLE,
-    limit: Annotated[int, typer.Option(min=0, help="Lines of each kind of change; 0 shows all.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The maximum number of lines per kind of change; 0 shows all.")
+    ] = 50,
 ) -> None:
-    """Show what two snapshots differ in: accounts, teams, memberships and roles gained, lost and changed.
+    """Show the differences between two snapshots: accounts, teams, memberships and roles gained, lost and changed.
 
-    Exit code: 0 when they say the same, 1 when they differ, 2 when one cannot be read.
+    Exit code: 0 if they are equal, 1 if they differ, 2 if one cannot be read.
     """
     from rich.console import Console
 
@@ -357,7 +385,7 @@ def diff(
 
 @app.command()
 def crd() -> None:
-    """Print the custom resource definition, for `kubectl apply -f -`."""
+    """Print the CRD, for `kubectl apply -f -`."""
     from buildkite_connector.kubernetes.schema.crd import to_yaml
 
     typer.echo(to_yaml(), nl=False)

@@ -160,7 +160,7 @@ class Check:
         except _Decided:
             pass
         except TimeoutError:
-            advice = "Check the network between here and there, and try again."
+            advice = "Check the network, and try again."
             found.set_failed(f"No result within {self._seconds:g} s. {advice}", Code.DEADLINE_EXCEEDED)
         except Failure as failure:
             found.set_failed(failure.message, exit_code(failure), failure.reason.value)
@@ -203,7 +203,7 @@ async def _check_network(check: Check, environment: Mapping[str, str]) -> _Reach
         elif used:
             named.ok(", ".join(f"{proxy} ({variable})" for variable, proxy in used.items()))
         else:
-            named.ok("none: every host is reached directly")
+            named.ok("none: all connections are direct")
     return _Reach(Network(trust, proxies), (certificates, named))
 
 
@@ -221,8 +221,8 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
             configured.fail(str(error), Code.INVALID_ARGUMENT)
         if not settings.api_token:
             configured.fail(
-                "There is no Buildkite API token. Set BATON_API_TOKEN; Buildkite makes one under Personal Settings, "
-                "API Access Tokens.",
+                "The Buildkite API token is not set. Set BATON_API_TOKEN; create a token in Buildkite under Personal "
+                "Settings, API Access Tokens.",
                 Code.INVALID_ARGUMENT,
             )
         buildkite = await stack.enter_async_context(open_buildkite(chosen, reach.network, clock=clock))
@@ -242,7 +242,7 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
     async with check.step("buildkite.clock", "Clock against Buildkite") as compared:
         compared.needs(connection)
         if off is None:
-            compared.warn("Buildkite's answer does not tell its time, so that the clock could not be compared.")
+            compared.warn("Buildkite's answer does not include the time, so the clock cannot be compared.")
         elif wrong := wrong_clock(off, "Buildkite's", clock.now()):
             compared.warn(wrong)
         else:
@@ -251,7 +251,7 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
         token.needs(connection)
         facts = await client.token()
         token.ok(f"Buildkite accepts it (token {facts.uuid})" if facts.uuid else "Buildkite accepts it")
-    async with check.step("buildkite.expiry", "API token's end") as expiry:
+    async with check.step("buildkite.expiry", "API token's expiry") as expiry:
         expiry.needs(token)
         _look_at_expiry(expiry, facts, clock)
     scopes = {}
@@ -261,8 +261,8 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
             what = _SCOPES_FOR.get(scope, "the sync")
             if scope not in facts.scopes:
                 scopes[scope].fail(
-                    f"The API token lacks the scope {scope}, which reading {what} needs. Edit the token in Buildkite "
-                    f"(Personal Settings, API Access Tokens) and tick {scope}, or use another.",
+                    f"The API token lacks the scope {scope}, which is required to read {what}. Edit the token in "
+                    f"Buildkite (Personal Settings, API Access Tokens) and select {scope}, or use another token.",
                     Code.PERMISSION_DENIED,
                 )
             scopes[scope].ok(f"reads {what}")
@@ -274,7 +274,7 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
     async with check.step("buildkite.accounts", "Accounts") as seen:
         seen.needs(found)
         accounts = await client.accounts(organization.slug, 1)
-        seen.ok(f"{_at_least(accounts)} members can be seen")
+        seen.ok(f"the token can see {_at_least(accounts)} members")
     async with check.step("buildkite.owner", "Token's owner") as owner:
         owner.needs(seen)
         _look_at_owner(owner, accounts, facts)
@@ -294,20 +294,21 @@ def _look_at_expiry(expiry: Finding, facts: TokenFacts, clock: Clock) -> None:
     if days >= WARNED_DAYS:
         expiry.ok(f"it expires {when}")
     else:
-        expiry.warn(f"It expires {when}. Make another in Buildkite with the same scopes, and put it in its place.")
+        expiry.warn(f"It expires {when}. Create a new one in Buildkite with the same scopes, and replace this one.")
 
 
 def _look_at_owner(owner: Finding, accounts: Page[Account], facts: TokenFacts) -> None:
     """By the first page of members."""
     administrator = owner_is_administrator(accounts.items, facts)
     if administrator:
-        owner.ok("an administrator of the organization, who sees secret teams too")
+        owner.ok("an administrator of the organization, who can see secret teams")
     elif administrator is None:
-        owner.ok("Buildkite tells neither role nor SSO mode of members, and so not whether it is an administrator")
+        owner.ok("unknown: Buildkite does not report the role or SSO mode of members")
     else:
         owner.warn(
-            "The token's owner is no administrator of the organization. Others do not see the secret teams that they "
-            "are no member of, and C1 would take those for gone. Make the token as an administrator, or accept that."
+            "The token's owner is not an administrator of the organization. Other users cannot see secret teams that "
+            "they do not belong to, and C1 would treat those teams as deleted. Create the token as an administrator, "
+            "or accept this."
         )
 
 
@@ -315,14 +316,14 @@ async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: Organiza
     page = await client.teams(slug, 1)
     if not page.items:
         teams.warn(
-            "No team can be seen: teams are not enabled in the organization, or the token's owner may see none. "
-            "A sync would give no teams and no memberships, and C1 would take those it has for gone. Look at "
+            "The token cannot see any team: teams are not enabled in the organization, or the token's owner cannot see "
+            "any. A sync would deliver no teams and no memberships, and C1 would treat those it has as deleted. Check "
             "Organization Settings, Teams, in Buildkite."
         )
         return
     with suppress(NotFound):  # deleted meanwhile
         await client.members(slug, page.items[0].id, 1)
-    teams.ok(f"{_at_least(page)} teams can be seen, and members of the first")
+    teams.ok(f"the token can see {_at_least(page)} teams, and the members of the first one")
 
 
 def _at_least(page: Page[Account] | Page[Team]) -> str:
@@ -337,7 +338,7 @@ async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock:
     client_id, client_secret = settings.client_id, settings.client_secret
     async with check.step("c1.client_id", "Client ID") as identified:
         if not client_id:
-            message = "BATON_CLIENT_SECRET is set and BATON_CLIENT_ID is not. Set both, as C1 showed them."
+            message = "BATON_CLIENT_SECRET is set, but BATON_CLIENT_ID is not. Set both to the values from C1."
             identified.fail(message, Code.INVALID_ARGUMENT)
         try:
             parse_credentials(client_id, client_secret)
@@ -348,7 +349,7 @@ async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock:
     async with check.step("c1.client_secret", "Client secret") as secret:
         secret.needs(identified)
         if not client_secret:
-            message = "BATON_CLIENT_ID is set and BATON_CLIENT_SECRET is not. Set both, as C1 showed them."
+            message = "BATON_CLIENT_ID is set, but BATON_CLIENT_SECRET is not. Set both to the values from C1."
             secret.fail(message, Code.INVALID_ARGUMENT)
         credentials = parse_credentials(client_id, client_secret, settings.redactor)
         secret.ok("well formed, an Ed25519 key")
@@ -368,7 +369,7 @@ async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock:
     async with check.step("c1.clock", "Clock against C1") as compared:
         compared.needs(connection)
         if off is None:
-            compared.warn("C1's answer does not tell its time, so that the clock could not be compared.")
+            compared.warn("C1's answer does not include the time, so the clock cannot be compared.")
         elif wrong := wrong_clock(off, "C1's", clock.now()):
             compared.fail(f"{wrong} C1 refuses a client whose clock is wrong.", Code.FAILED_PRECONDITION)
         else:
@@ -380,7 +381,7 @@ async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock:
     async with check.step("c1.hello", "Hello") as hello:
         hello.needs(token)
         await client.hello()
-        hello.ok(f"C1 knows this connector, as the host {settings.host_id}")
+        hello.ok(f"C1 knows this connector as host {settings.host_id}")
 
 
 async def _choose_host(
@@ -407,8 +408,8 @@ async def _choose_host(
         except ValueError:
             raise failure from None
         host.warn(
-            f"The client ID leads to {chosen}. Service mode goes there; the operator does not until "
-            f"{ALLOWED_HOSTS_VARIABLE} lists it: it goes to {settings.c1.allowed_hosts} alone."
+            f"The client ID points to {chosen}. Service mode connects to it; the operator does not unless "
+            f"{ALLOWED_HOSTS_VARIABLE} lists it: it connects only to {settings.c1.allowed_hosts}."
         )
         allowed = replace(settings.c1, allowed_hosts=str(chosen))
         return await stack.enter_async_context(open_c1(allowed, network, clock=clock))

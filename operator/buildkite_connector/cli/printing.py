@@ -28,7 +28,7 @@ def cell(text: str) -> Text:
 
 
 def print_json(document: object, console: Console) -> None:
-    r"""Indented JSON, coloured on a terminal. What cannot be printed stands as `\u…` in it."""
+    r"""Indented JSON, colored on a terminal. What cannot be printed stands as `\u…` in it."""
     text = _NOT_IN_JSON.sub(_escaped, json.dumps(document, ensure_ascii=False, indent=2))
     if console.is_terminal:
         console.print(JSONHighlighter()(Text(text)), soft_wrap=True)

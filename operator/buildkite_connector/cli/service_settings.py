@@ -208,7 +208,7 @@ def _read_again(read: Callable[[], Settings]) -> Credentials:
     if not credentials.client_id:
         raise Failure(
             Reason.SECRET_KEY_MISSING,
-            "The configuration has no client ID any more: set BATON_CLIENT_ID and BATON_CLIENT_SECRET.",
+            "The configuration no longer has a client ID: set BATON_CLIENT_ID and BATON_CLIENT_SECRET.",
             remedy=Remedy.CREDENTIALS,
         )
     return credentials

@@ -73,7 +73,7 @@ class Settings:
         if self._asked(Effect.REJECTED):
             raise SettingError(
                 "--skip-full-sync",
-                "C1 would read its empty snapshot as an organization that everybody has left; remove the flag, and"
+                "C1 would read its empty snapshot as an organization that everyone has left; remove the flag, and"
                 " run `buildkite-connector check` to check credentials alone",
             )
         if not serving and (action := self._asked(Effect.ACTION)):
@@ -159,7 +159,9 @@ def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[Mapping
         return {}, [f"{DEFAULT_PATH} in the working directory cannot be read"]
     content = _load(text, named or DEFAULT_PATH)
     known = {str(key).lower(): value for key, value in content.items()}
-    notes = [f"{key} in the configuration file is no setting of this connector" for key in known if key not in BY_NAME]
+    notes = [
+        f"{key} in the configuration file is not a setting of this connector" for key in known if key not in BY_NAME
+    ]
     return known, notes
 
 

@@ -68,10 +68,10 @@ def root(
     version: Annotated[bool, typer.Option("--version", "-v", help="Print the version and exit.")] = False,
     **flags: Any,
 ) -> None:
-    """Buildkite's accounts and teams for C1 (ConductorOne), from Kubernetes.
+    """Sync Buildkite accounts and teams to C1 (ConductorOne), from Kubernetes.
 
-    Without a command it takes the place of the vendor's connector: with a client ID it serves C1 (as `service` does),
-    without one it writes one snapshot to --file and ends.
+    Without a command, it replaces ConductorOne's own connector: with a client ID, it serves C1 (as `service` does);
+    without one, it writes one snapshot to --file and exits.
     """
     if version:
         typer.echo(__version__)
@@ -87,18 +87,19 @@ def root(
 
 @with_flags()
 def service(ctx: typer.Context, **flags: Any) -> None:
-    """Serve C1 as one connector, without a cluster: settings from flags, variables and a YAML file, status in the log.
+    """Serve C1 as one connector, without a cluster.
 
-    The file is .baton.yaml in the working directory, or the one that BATON_CONFIG_PATH names. BATON_HOST_ID is what C1
-    shows; BATON_C1_API_HOST, BUILDKITE_CONNECTOR_C1_HOSTS, SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY and
-    OTEL_* count as for the operator.
+    Settings come from flags, variables and a YAML file; the status is in the log. The file is .baton.yaml in the
+    working directory, or the file in BATON_CONFIG_PATH. BATON_HOST_ID is the host that C1 shows. BATON_C1_API_HOST,
+    BUILDKITE_CONNECTOR_C1_HOSTS, SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, NO_PROXY and OTEL_* apply as for the
+    operator.
     """
     _run(_merged(ctx, flags), serving=True)
 
 
 @with_flags(hidden=True)
 def capabilities(ctx: typer.Context, **flags: Any) -> None:
-    """Print as JSON what the connector can do, as C1 is told: with --provisioning more than without."""
+    """Print the connector's capabilities as JSON, as reported to C1; --provisioning adds more."""
     from buildkite_connector.c1.hello import capabilities_json
 
     with one_sentence():
@@ -115,11 +116,11 @@ def config(**_: Any) -> None:
 @with_flags(hidden=True)
 def health_check(
     ctx: typer.Context,
-    endpoint: Annotated[Endpoint, typer.Option(help="What to ask for.")] = Endpoint.HEALTH,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds.")] = 5.0,
+    endpoint: Annotated[Endpoint, typer.Option(help="The endpoint to ask.")] = Endpoint.HEALTH,
+    timeout: Annotated[float, typer.Option(min=0.1, help="The timeout in seconds.")] = 5.0,
     **flags: Any,
 ) -> None:
-    """Ask the health server of a running service; exit code 0 when it answers 200."""
+    """Ask the health server of a running service. The exit code is 0 if it answers 200."""
     from buildkite_connector.service.health import ask_health
 
     with one_sentence():
@@ -131,8 +132,8 @@ def health_check(
     typer.echo(said)
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")]) -> None:
-    """Print a script that completes this command's flags: source it in the shell."""
+def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
+    """Print a script that completes this command's flags. Source it in your shell."""
     os.environ[COMPLETE] = f"source_{shell.value}"
     from buildkite_connector.cli.app import app
 

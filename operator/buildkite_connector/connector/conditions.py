@@ -15,7 +15,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
 from buildkite_connector.timing.clock import Instant
 
-CHANGE_WAITS = "The resource or its Secret changed; a sync of it is to come."
+CHANGE_WAITS = "The resource or its Secret changed; a sync is pending."
 CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
 CHECKING = "Checking the credentials with Buildkite and C1."
 TOKEN_ACCEPTED = "Buildkite accepts the API token."  # noqa: S105
@@ -155,20 +155,20 @@ class _View:
         if failure is not None:
             return _verdict(FALSE, failure)
         if records.last_sync is not None and self.state.undelivered:
-            waits = f"Snapshot {records.last_sync.id} is staged and goes out when C1 asks for a sync."
+            waits = f"Snapshot {records.last_sync.id} is staged and is delivered when C1 asks for a sync."
             if self.shrunk is not None:
                 return FALSE, Reason.SHRUNK, f"{self.shrunk} {waits}"
             return FALSE, Reason.AWAITING_TASK, waits
         if records.last_delivery is None:
             return FALSE, Reason.AWAITING_SYNC, "There is no snapshot to deliver yet."
         last = records.last_delivery
-        return TRUE, Reason.DELIVERED, f"C1 took snapshot {last.sync_id} under task {last.task_id}."
+        return TRUE, Reason.DELIVERED, f"C1 accepted snapshot {last.sync_id} under task {last.task_id}."
 
     def _provisioning_ready(self) -> Verdict:
         failure = blocked_writing(self.state)
         if failure is not None:
             return _verdict(UNKNOWN if failure.reason is Reason.PENDING else FALSE, failure)
-        works, unknown = "C1's grants and revokes are carried out.", unprotected(self.state)
+        works, unknown = "Grants and revokes from C1 are applied.", unprotected(self.state)
         if unknown is not None:
             return TRUE, Reason.PROTECTED_TEAM_UNKNOWN, f"{works} {unknown}"
         return TRUE, Reason.READY, works
@@ -183,7 +183,7 @@ class _View:
         if self.synced[0] is self.credentials[0] is TRUE:
             return TRUE, Reason.READY, self.synced[2]
         if self.syncing:
-            return UNKNOWN, Reason.SYNCING, "The first sync is under way."
+            return UNKNOWN, Reason.SYNCING, "The first sync is in progress."
         return UNKNOWN, Reason.PENDING, self.progress or self.synced[2]
 
 

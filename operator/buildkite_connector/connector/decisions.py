@@ -197,7 +197,7 @@ def _put_off(seconds: float) -> Failure:
     """Buildkite said so to a check that has succeeded since, with new credentials."""
     return Failure(
         Reason.BUILDKITE_RATE_LIMITED,
-        f"Buildkite asked for no requests for another {seconds:.0f} seconds; the next sync begins then.",
+        f"Buildkite asked the connector to wait another {seconds:.0f} seconds; the next sync starts then.",
         retry_after=seconds,
     )
 

@@ -101,8 +101,8 @@ async def _collect(
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
-            f"The sync took longer than spec.sync.timeout ({spec.sync_timeout:.0f} s): raise it, or raise"
-            " spec.sync.quotaPercent when Buildkite's rate limit is what it waited for.",
+            f"The sync took longer than spec.sync.timeout ({spec.sync_timeout:.0f} s): increase it, or increase"
+            " spec.sync.quotaPercent if the sync waited for Buildkite's rate limit.",
         ) from None
 
 

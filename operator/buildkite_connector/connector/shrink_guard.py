@@ -56,9 +56,9 @@ def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: i
     return (
         f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
         f" ({shrink.percent} % fewer, more than the {max_drop_percent} % of delivery.shrinkGuard.maxDropPercent)."
-        " It is held back. If this is right, let it go with the annotation"
+        " It is held. If this is right, release it with the annotation"
         f" connectors.c1.ai/accept-shrink={snapshot.sync_id} (in service mode, with --accept-shrink);"
-        " if not, look at the token's access in Buildkite."
+        " if not, check the token's access in Buildkite."
     )
 
 
@@ -69,7 +69,7 @@ def shrunk(records: ConnectorStatus, snapshot: StagedSnapshot, accepted: str | N
         return None
     return (
         f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
-        f" ({shrink.percent} % fewer). C1 pauses a connector that loses about half: if this is wrong, look at the"
+        f" ({shrink.percent} % fewer). C1 pauses a connector that loses about half: if this is wrong, check the"
         " token's access in Buildkite."
     )
 

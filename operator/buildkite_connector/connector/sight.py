@@ -49,8 +49,8 @@ def sees_less(access: TokenAccess | None) -> str | None:
     less = f" It sees {lost} secret teams fewer than before." if lost > 0 else ""
     if access.administrator is False:
         return (
-            "The owner of the Buildkite API token is no administrator of the organization: the secret teams that the"
-            f" owner does not belong to are hidden.{less} C1 treats a team that is missing as deleted. Make the owner"
+            "The owner of the Buildkite API token is not an administrator of the organization: the secret teams that"
+            f" the owner does not belong to are hidden.{less} C1 treats a missing team as deleted. Make the owner"
             " an administrator, or use an administrator's token."
         )
     if not less:
@@ -73,13 +73,13 @@ def unprotected(state: ConnectorState) -> str | None:
         teams = [each for each in held if each.slug == slug]
         renamed = [each.slug_now for each in teams if each.slug_now]
         if not teams:
-            told.append(f"{slug} is no team's slug, and protects none")
+            told.append(f"no team has the slug {slug}, so it protects nothing")
         elif slug not in renamed:
-            what = f"has the slug {renamed[0]} now" if renamed else "is not listed any more"
+            what = f"has the slug {renamed[0]} now" if renamed else "is no longer listed"
             told.append(f"the team that had the slug {slug} {what}, and stays protected")
     if not told:
         return None
-    return f"Look at spec.provisioning.protectedTeams: {'; '.join(told)}."
+    return f"Check spec.provisioning.protectedTeams: {'; '.join(told)}."
 
 
 def protected_teams(state: ConnectorState) -> tuple[ProtectedTeam, ...]:

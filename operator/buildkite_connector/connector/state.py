@@ -271,8 +271,8 @@ def host_id_taken(holder: str, host_id: str) -> Failure:
     """C1 would take two connectors for one. `holder` is what to call the other (`host_ids.HostIDs.holder`)."""
     return Failure(
         Reason.HOST_ID_TAKEN,
-        f"{holder} uses the same C1 client ID and host ID {host_id!r}, and C1 takes the two for one. This connector"
-        " stays away from C1 and does not sync: set another spec.delivery.hostID or client, or delete one of the two.",
+        f"{holder} uses the same C1 client ID and host ID {host_id!r}, and C1 treats the two as one. This connector"
+        " does not contact C1 and does not sync: set another spec.delivery.hostID or client, or delete one of the two.",
         remedy=Remedy.EDIT,
     )
 

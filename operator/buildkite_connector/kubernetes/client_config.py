@@ -158,7 +158,9 @@ def _find(entries: Mapping[tuple[str, str], _Entry], kind: str, name: str, of: s
     """The entry of this kind that `of` names."""
     found = entries.get((kind, name))
     if found is None:
-        raise AccessError(f"{of} names the {kind} {name!r}, which is not there" if name else f"{of} names no {kind}")
+        raise AccessError(
+            f"{of} names the {kind} {name!r}, which does not exist" if name else f"{of} does not name a {kind}"
+        )
     return found
 
 
@@ -174,7 +176,7 @@ def _merged(paths: str) -> tuple[str, dict[tuple[str, str], _Entry]]:
             for entry in _entries(config, kind, path):
                 entries.setdefault((kind, entry.name), entry)
     if not files:
-        raise AccessError("there is no such file")
+        raise AccessError("the file does not exist")
     if not current:
         raise AccessError("current-context is not set; set it with `kubectl config use-context`")
     return current, entries
@@ -219,7 +221,7 @@ def _parsed(path: Path) -> Mapping[object, object]:
     if config is None:
         return {}
     if not isinstance(config, dict):
-        raise AccessError(f"{path} is not a kubeconfig: it holds no mapping")
+        raise AccessError(f"{path} is not a kubeconfig: it does not contain a mapping")
     if config.get("apiVersion") not in (None, "", "v1") or config.get("kind") not in (None, "", "Config"):
         raise AccessError(f"{path} is not a kubeconfig: its apiVersion and kind must be v1 and Config")
     return config
@@ -242,7 +244,7 @@ def _entries(config: Mapping[object, object], kind: str, path: Path) -> list[_En
         if not isinstance(name, str):
             raise AccessError(f"{kind}s in {path}: each must have a name")
         if name in found:
-            raise AccessError(f"{kind}s in {path}: the name {name!r} is there twice")
+            raise AccessError(f"{kind}s in {path}: the name {name!r} is used twice")
         found[name] = _Entry(kind, name, each.get(kind) or {}, path.absolute().parent)
     return list(found.values())
 
@@ -294,7 +296,7 @@ def _server(entry: _Entry, server: str) -> str:
     if not usable:
         entry.refuse("server must be like https://host:6443")
     if parts.username is not None or parts.password is not None:
-        entry.refuse("server must have no user name or password in it; they belong to the user")
+        entry.refuse("server must not contain a user name or password; set them in the user")
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
@@ -323,7 +325,7 @@ def _certificate_authority(entry: _Entry, cluster: Cluster) -> Trust | None:
     else:
         return None
     if cluster.insecure_skip_tls_verify:
-        entry.refuse(f"{what} and insecure-skip-tls-verify exclude each other; remove one")
+        entry.refuse(f"{what} and insecure-skip-tls-verify are mutually exclusive; remove one")
     return certificates(pem, f"cluster {entry.name!r}: {what}")
 
 
@@ -355,11 +357,11 @@ class _Identity:
 
 async def _identity(entry: _Entry, user: User, told: Mapping[str, Any], clock: Clock) -> _Identity:
     if user.auth_provider is not None:
-        entry.refuse("auth-provider is not supported, by kubectl neither; use exec, a token or a client certificate")
+        entry.refuse("auth-provider is not supported (nor is it by kubectl); use exec, a token or a client certificate")
     token, from_file = _token(entry, user)
     basic = user.username or user.password
     if token and basic:
-        entry.refuse("token and username exclude each other; remove one")
+        entry.refuse("token and username are mutually exclusive; remove one")
     pem = _client_certificate(entry, user)
     if not (token or basic or pem):
         if user.exec is None:
@@ -414,14 +416,14 @@ async def _from_plugin(entry: _Entry, fields: Exec, told: Mapping[str, Any], clo
     if any(not each.name for each in fields.env):
         entry.refuse("exec: each entry of env needs a name")
     if fields.interactive_mode == "Always":
-        entry.refuse("exec: interactiveMode Always needs a terminal, and the operator has none")
+        entry.refuse("exec: interactiveMode Always needs a terminal, but the operator does not have one")
     # The older version may leave it out.
     if fields.interactive_mode not in ("Never", "IfAvailable", *([""] if fields.api_version.endswith("beta1") else [])):
         entry.refuse("exec: interactiveMode must be Never or IfAvailable")
     command = str(entry.file(fields.command)) if os.sep in fields.command else fields.command
     plugin = fields.model_copy(update={"command": command})
     given = await run_plugin(plugin, told if fields.provide_cluster_info else None)
-    token = sendable(given.token, "exec: the token that the command gave")
+    token = sendable(given.token, "exec: the token that the command returned")
     pem = f"{given.clientCertificateData}\n{given.clientKeyData}".encode() if given.clientKeyData else b""
     good_for = None
     if given.expirationTimestamp is not None:
@@ -436,7 +438,7 @@ def _cluster_for_plugin(entry: _Entry, cluster: Cluster, server: str, ca: Trust 
     try:
         json.dumps(extensions.get(_EXEC_EXTENSION), allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        entry.refuse(f"extensions: {_EXEC_EXTENSION} holds what JSON cannot, so no plugin can be told of it")
+        entry.refuse(f"extensions: {_EXEC_EXTENSION} contains a value that JSON cannot represent")
     told = {
         "server": server,
         "tls-server-name": cluster.tls_server_name,

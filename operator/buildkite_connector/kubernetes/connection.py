@@ -183,7 +183,7 @@ class ApiSession:
             raise Failure(
                 Reason.KUBERNETES_REFUSED,
                 f"The login now leads to the API server {access.server} and no longer to {self._access.server}:"
-                " restart the operator to go there.",
+                " restart the operator to use it.",
             )
         self._access = access
         # Connections are kept for each context apart, so that another client certificate opens new ones.
@@ -286,10 +286,10 @@ class Connection:
             trouble, seconds = self.quote(str(error) or type(error).__name__), None
         except _UNREADABLE as error:
             # Its text may repeat the answer, which may be a Secret.
-            trouble, seconds = f"its answer is not what was expected ({type(error).__name__}).", None
+            trouble, seconds = f"its answer has an unexpected form ({type(error).__name__}).", None
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
-            f"The Kubernetes API did not let the operator {what} now, it will be tried again: {trouble}",
+            f"The Kubernetes API did not let the operator {what}; the operator retries: {trouble}",
             retry_after=seconds,
         )
 

@@ -114,7 +114,7 @@ class Fence:
     def check(self) -> None:
         """Raises Failure when this process may not act now."""
         if self._clock.monotonic() >= self._acts_until:
-            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "This process is not the leader any more, and does nothing.")
+            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "This process is no longer the leader, and does nothing.")
 
 
 class LeaseStore(Protocol):
@@ -165,7 +165,7 @@ class Election:
             await self._release()
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
-            f"This process lost its Lease ({why}). It has stopped acting and ends; started anew, it stands by.",
+            f"This process lost its Lease ({why}). It has stopped acting and ends; after a restart, it stands by.",
         )
 
     # Standby

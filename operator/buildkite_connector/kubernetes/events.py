@@ -100,7 +100,7 @@ def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraf
         yield EventDraft(
             EventType.NORMAL,
             Reason.DELIVERED,
-            f"C1 took snapshot {delivery.sync_id} with {_amounts(delivery.counts)} under task {delivery.task_id}.",
+            f"C1 accepted snapshot {delivery.sync_id} with {_amounts(delivery.counts)} under task {delivery.task_id}.",
         )
 
 

@@ -129,7 +129,7 @@ class Informer:
             failed = False
             if _went_back(listing, newest_before, known_before):
                 _logger.warning(
-                    "the cluster was set back, as by a restore of etcd: every resource begins anew",
+                    "the cluster was set back, as by a restore of etcd: every resource starts again",
                     extra={"version": listing.version},
                 )
                 self.forget_all()
@@ -223,7 +223,7 @@ class Informer:
 
 
 def watch_lost(why: str) -> Failure:
-    return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must start anew: {why}")
+    return Failure(Reason.KUBERNETES_UNAVAILABLE, f"The watch of {PLURAL} is lost, the operator must restart: {why}")
 
 
 def _went_back(listing: Listing, newest: str, known: Mapping[str, Listed]) -> bool:

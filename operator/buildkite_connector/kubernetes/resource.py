@@ -177,7 +177,7 @@ def spec_error(error: ValidationError) -> str:
 def _invalid(sentence: str) -> Failure:
     return Failure(
         Reason.SPEC_INVALID,
-        f"{sentence} The definition in the cluster let this pass: apply the crds/ of this version.",
+        f"{sentence} The CRD in the cluster accepted this: apply the crds/ of this version.",
         remedy=Remedy.EDIT,
     )
 

@@ -48,7 +48,7 @@ class _Values:
             raise _wrong(
                 Reason.SECRET_KEY_INVALID,
                 f"Key {keys.organization} of {self.secret} is not the slug of a Buildkite organization:"
-                " write the slug from its address on buildkite.com, such as acme-inc.",
+                " use the slug from its address on buildkite.com, such as acme-inc.",
             )
         return Credentials(
             client_id=self._require(keys.client_id, Credential.CLIENT_ID, keys),
@@ -63,11 +63,11 @@ class _Values:
             raise _wrong(
                 Reason.SECRET_KEY_MISSING,
                 f"{self.secret} has no key {key}, which should hold {meaning.value}; it has {self._keys_there(keys)}:"
-                " add the key, or name the right one in spec.credentialsSecretRef.keys.",
+                " add the key, or set the right one in spec.credentialsSecretRef.keys.",
             )
         value = self._find(key, meaning)
         if value is None:
-            raise _wrong(Reason.SECRET_KEY_EMPTY, f"Key {key} of {self.secret} is empty: put {meaning.value} there.")
+            raise _wrong(Reason.SECRET_KEY_EMPTY, f"Key {key} of {self.secret} is empty: set it to {meaning.value}.")
         return value
 
     def _find(self, key: str, meaning: Credential | None = None) -> str | None:
@@ -76,13 +76,13 @@ class _Values:
             text = base64.b64decode(self.data.get(key) or "", validate=True).decode().strip()
         except (binascii.Error, UnicodeDecodeError):
             raise _wrong(
-                Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} is not text: put the value as UTF-8 there."
+                Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} is not text: set it to the value as UTF-8."
             ) from None
         if len(text) > LONGEST_SECRET:
             raise _wrong(
                 Reason.SECRET_KEY_INVALID,
-                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, and no credential has: put the"
-                " value alone there.",
+                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, which no credential has: set it"
+                " to the credential alone.",
             )
         if meaning is not None and (wrong := mistake(text, meaning)) is not None:
             raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")
@@ -113,8 +113,8 @@ def _refused(refused: ApiError, namespace: str, ref: SecretRef) -> Failure:
     if refused.status == 403:
         return _wrong(
             Reason.SECRET_FORBIDDEN,
-            f"The operator may not read Secret {ref.name} in namespace {namespace}: give its service account"
-            " the verb get on secrets there, with a Role and a RoleBinding.",
+            f"The operator is not allowed to read Secret {ref.name} in namespace {namespace}: grant its service"
+            " account the verb get on secrets there, with a Role and a RoleBinding.",
         )
     return Failure(
         Reason.KUBERNETES_REFUSED,

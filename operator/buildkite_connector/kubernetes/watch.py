@@ -168,7 +168,7 @@ class WatchSession:
 
     async def broken_off(self, trouble: _Trouble, why: str) -> None:
         """A watch cannot go on: kopf lists anew, at once the first time."""
-        self._log(trouble, f"The watch of {PLURAL} was broken off and begins anew: {self._connection.quote(why)}")
+        self._log(trouble, f"The watch of {PLURAL} was interrupted and starts again: {self._connection.quote(why)}")
         if trouble.count > 1:
             await asyncio.sleep(self._settings.poll_seconds)
 

@@ -92,9 +92,9 @@ class Role(StrEnum):
 class Organization:
     """The organization that the API token was found to reach."""
 
-    id: Annotated[str, "Buildkite's id of it."]
-    slug: Annotated[OrganizationSlug, "Its slug."]
-    name: Annotated[str, "Its name."]
+    id: Annotated[str, "The organization's ID in Buildkite."]
+    slug: Annotated[OrganizationSlug, "The organization's slug."]
+    name: Annotated[str, "The organization's name."]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,281 +13,291 @@ from enum import Enum, StrEnum, auto
 class Reason(StrEnum):
     """The reason of a condition, or of a sync, task or command that failed."""
 
-    # Well, or under way
+    # Healthy or in progress
     READY = "Ready"
-    """The credentials work, the last sync succeeded, C1 can be reached and nothing is held back.
+    """The credentials work, the last sync succeeded, the operator can reach C1, and no snapshot is held.
 
-    Nothing."""
+    No action is needed."""
     SUSPENDED = "Suspended"
-    """`spec.suspend` is true: no syncs and no contact with C1. What C1 has stays as it is.
+    """`spec.suspend` is true: the connector does not sync and does not contact C1. The data in C1 stays as it is.
 
-    Set it to false to go on."""
+    Set `spec.suspend` to false to resume."""
     PENDING = "Pending"
-    """A check of the credentials or a first sync is to come.
+    """The credentials are being checked, or the first sync has not started yet.
 
-    Nothing; it takes seconds, in a start of many connectors minutes. Where Buildkite or C1 does not answer, another
-    reason says so after ten seconds."""
+    Wait. It takes seconds; when many connectors start at the same time, it takes minutes. If Buildkite or C1 does not
+    answer, another reason reports it after 10 seconds."""
     SYNCING = "Syncing"
-    """The first sync of the resource or of a change is under way.
+    """The first sync of the resource, or of a change to it, is in progress.
 
-    Nothing. A large organization's sync is bound by Buildkite's rate limit: see `spec.sync.quotaPercent`."""
+    Wait. Buildkite's rate limit determines how long the sync of a large organization takes: see
+    `spec.sync.quotaPercent`."""
     VALID = "Valid"
-    """Buildkite accepts the API token and C1 the client.
+    """Buildkite accepts the API token and C1 accepts the client.
 
-    Nothing."""
+    No action is needed."""
     SYNC_SUCCEEDED = "SyncSucceeded"
-    """The last sync succeeded; the message has its counts.
+    """The last sync succeeded. The message shows its counts.
 
-    Nothing."""
+    No action is needed."""
     DELIVERED = "Delivered"
-    """C1 took the newest snapshot.
+    """C1 accepted the newest snapshot.
 
-    Nothing."""
+    No action is needed."""
     AWAITING_TASK = "AwaitingTask"
-    """The newest snapshot waits until C1 hands out its next sync task. This is well, and `Ready` stays True.
+    """The newest snapshot is staged until C1 hands out its next sync task. This is normal, and `Ready` stays `True`.
 
-    Nothing. If it stays for more than a day, look whether the connector is paused in C1."""
+    Wait. If the reason stays for more than a day, check whether the connector is paused in C1."""
     AWAITING_SYNC = "AwaitingSync"
     """No sync has finished yet.
 
-    Look at `Ready` for what it waits for."""
+    Check `Ready` for the reason."""
     RETRYING = "Retrying"
-    """The reason of `Reconciling` while something fails that may pass by itself.
+    """The reason of `Reconciling` while the operator retries an operation that failed.
 
-    Nothing at first; `Ready` has the failure itself."""
-    # Well, and somebody should look
+    Wait. `Ready` shows the failure itself."""
+    # Healthy, with a warning
     SHRUNK = "Shrunk"
-    """The staged snapshot lost a quarter or more of the accounts, teams or memberships, and still goes out.
+    """The staged snapshot lost 25 % or more of the accounts, teams or memberships. It is still delivered.
 
-    Look at both counts in the message. C1 pauses a connector that loses about half. If it is wrong, look at the token's
-    access in Buildkite; `spec.delivery.shrinkGuard.maxDropPercent` decides what is held."""
+    Compare the two counts in the message. C1 pauses a connector that loses about half. If the new count is wrong, check
+    the token's access in Buildkite. `spec.delivery.shrinkGuard.maxDropPercent` sets the drop from which a snapshot is
+    held."""
     TOKEN_EXPIRES = "TokenExpires"  # noqa: S105
     """The Buildkite API token expires within 14 days.
 
-    Make a new one with the same scopes and put it into the Secret; it is taken up without a restart."""
+    Create a new token with the same scopes and put it into the Secret. The operator uses it without a restart."""
     TOKEN_SEES_LESS = "TokenSeesLess"  # noqa: S105
-    """The Buildkite API token works and sees less than an administrator's, or less than it did before: its owner is no
-    administrator of the organization, or most of the secret teams that it saw before are not listed any more. C1 takes
-    the teams that are missing for gone.
+    """The Buildkite API token works, but sees less than an administrator's token, or less than it did before. Either
+    its owner is not an administrator of the organization, or most of the secret teams that it saw before are no longer
+    listed. C1 treats missing teams as deleted.
 
-    Make the token's owner an administrator of the organization, or put a token of an administrator into the Secret."""
+    Make the token's owner an administrator of the organization, or put an administrator's token into the Secret."""
     PROTECTED_TEAM_UNKNOWN = "ProtectedTeamUnknown"
-    """A slug in `spec.provisioning.protectedTeams` is no team's: it is mistyped, or the team was renamed. A team that
-    was seen under the slug stays protected under its new one; a mistyped slug protects nothing.
+    """A slug in `spec.provisioning.protectedTeams` does not belong to any team: it is mistyped, or the team was
+    renamed. A team that the operator has seen under the slug stays protected under its new one; a mistyped slug
+    protects nothing.
 
     Correct the slug that the message names."""
     # Held back on purpose
     SHRINK_HELD = "ShrinkHeld"
-    """The snapshot lost more than `spec.delivery.shrinkGuard.maxDropPercent` of what was last delivered. C1 would read
-    what is missing as gone, so it does not go out.
+    """The snapshot lost more than `spec.delivery.shrinkGuard.maxDropPercent` of what was last delivered. C1 would treat
+    anything missing as deleted, so the operator does not deliver it.
 
-    Look at both counts in the message. If they are right, annotate the resource as the message says
-    (`connectors.c1.ai/accept-shrink`); if not, mend the token's access in Buildkite."""
+    Compare the two counts in the message. If they are right, annotate the resource as the message says
+    (`connectors.c1.ai/accept-shrink`). If they are wrong, fix the token's access in Buildkite."""
     # The Secret
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
-    """The namespace has no Secret of the name in `spec.credentialsSecretRef.name`. For 3 minutes after a resource is
-    made or edited it may still be on its way (`Reconciling`), then it is `Stalled`.
+    """The namespace does not have the Secret that `spec.credentialsSecretRef.name` names. For 3 minutes after you
+    create or edit the resource, the operator waits for it (`Reconciling`); then the resource is `Stalled`.
 
-    Create it, or mend what should (External Secrets, Sealed Secrets); it is read again every 10 seconds."""
+    Create the Secret, or fix the tool that creates it (External Secrets, Sealed Secrets). The operator looks for it
+    every 10 seconds."""
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
-    """The operator may not read Secrets in that namespace. A connector that works goes on for 5 minutes.
+    """The operator does not have permission to read Secrets in the namespace. A working connector continues for 5
+    minutes.
 
-    Give its service account `get` on Secrets there: the chart does for each of `watchNamespaces`."""
+    Grant its service account `get` on Secrets in the namespace. The chart does this for each of `watchNamespaces`."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
-    """The Secret has not got one of the keys; the message names it, and the known ones that are there.
+    """The Secret does not have one of the keys. The message names the key, and the known keys that the Secret does
+    have.
 
-    Add the key, or name yours in `spec.credentialsSecretRef.keys`."""
+    Add the key, or set your key's name in `spec.credentialsSecretRef.keys`."""
     SECRET_KEY_EMPTY = "SecretKeyEmpty"  # noqa: S105
     """A key of the Secret has an empty value.
 
-    Put the value in."""
+    Set the value."""
     SECRET_KEY_INVALID = "SecretKeyInvalid"  # noqa: S105
-    """A value of the Secret cannot be what it should, for example because it is no text.
+    """A value in the Secret cannot be used, for example because it is not text.
 
-    Copy the value again, whole and without line breaks."""
+    Copy the complete value again, without line breaks."""
     CLIENT_ID_INVALID = "ClientIDInvalid"
-    """The client ID has not got the form `NAME@HOST/REST`, or its host is not one that the operator may go to.
-    No message quotes it.
+    """The client ID does not have the form `NAME@HOST/REST`, or the operator is not allowed to connect to its host.
+    Messages never quote it.
 
-    Copy it from C1 again, whole; or whoever runs the operator allows the host in `BUILDKITE_CONNECTOR_C1_HOSTS`."""
+    Copy the complete client ID from C1 again. If the host is right, ask the operator's administrator to allow it in
+    `BUILDKITE_CONNECTOR_C1_HOSTS`."""
     CLIENT_SECRET_INVALID = "ClientSecretInvalid"  # noqa: S105
-    """The client secret cannot be read: it was cut short, or is something else.
+    """The client secret cannot be read: it is truncated, or is another kind of value.
 
-    Copy it from C1 again, whole; or create new credentials there."""
+    Copy the complete client secret from C1 again, or create new credentials there."""
     # The resource
     SPEC_INVALID = "SpecInvalid"
-    """A field or a setting cannot be used, or a task asks for what the connector is not set to sync.
+    """A field or setting cannot be used, or a task asks for data that the connector is not set to sync.
 
     Edit the field that the message names."""
     HOST_ID_TAKEN = "HostIDTaken"
-    """Another resource has the same client ID and host ID, and C1 takes the two for one. The message names it when it
-    is in the same namespace. Of those whose client C1 accepts the oldest works; a younger one stays away from C1.
+    """Another resource has the same client ID and host ID, and C1 treats the two as one. The message names the other
+    resource if it is in the same namespace. Among those whose client C1 accepts, only the oldest contacts C1.
 
-    Give this one another `spec.delivery.hostID` or client, or delete one of them."""
+    Give this resource another `spec.delivery.hostID` or another client, or delete either resource."""
     CRON_INVALID = "CronInvalid"
-    """`spec.schedule.cron` cannot be used, or would fire more often than every 5 minutes.
+    """`spec.schedule.cron` cannot be used, or fires more often than every 5 minutes.
 
-    Edit it: five fields, as in `0 3 * * *`."""
+    Edit it: it has five fields, as in `0 3 * * *`."""
     TIME_ZONE_INVALID = "TimeZoneInvalid"
-    """`spec.schedule.timeZone` is no time zone.
+    """`spec.schedule.timeZone` is not a time zone.
 
-    Edit it: an IANA name, such as `Europe/Berlin`."""
+    Set it to an IANA name, such as `Europe/Berlin`."""
     TOKEN_INVALID = "TokenInvalid"  # noqa: S105
-    """The API token cannot be one: it has quotation marks or blanks in it, is base64-encoded twice, is a line of an env
-    file, an agent token or another credential. The message says which.
+    """The value cannot be a Buildkite API token: it contains quotation marks or blanks, is base64-encoded twice, or is
+    a line of an env file, an agent token or another credential. The message says which.
 
-    Correct the value. The token itself may be good."""
+    Correct the value. The token itself may be valid."""
     # The clock
     CLOCK_WRONG = "ClockWrong"
-    """The operator's clock is wrong by more than a minute, and C1 or Buildkite refused the credentials. The credentials
-    may be right: a wrong clock makes good ones look expired.
+    """The operator's clock is wrong by more than a minute, and C1 or Buildkite refused the credentials. They may still
+    be valid: a wrong clock makes valid credentials look expired.
 
-    Set the node's clock by NTP. The request is repeated; if the credentials are wrong as well, the next reason says
-    so."""
+    Synchronize the node's clock by NTP. The operator retries; if the credentials are wrong too, the next reason reports
+    it."""
     # Buildkite
     TOKEN_REJECTED = "TokenRejected"  # noqa: S105
     """Buildkite does not accept the API token: it was revoked, has expired or is mistyped. Buildkite's tokens expire
-    after seven days unless another expiry was chosen when the token was created.
+    after seven days unless you choose another expiry when you create them.
 
     Create a new token and replace this one."""
     TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
-    """The API token lacks a scope; the message and `status.token.missingScopes` name it.
+    """The API token lacks a scope. The message and `status.token.missingScopes` name it.
 
     Add the scope to the token in Buildkite."""
     ACCESS_DENIED = "AccessDenied"
-    """Buildkite refuses this token access although it knows it.
+    """Buildkite recognizes the token but denies access.
 
-    Look at the token's allowed IP addresses and its Organization Access."""
+    Check the token's allowed IP addresses and its Organization Access."""
     ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
-    """Buildkite accepts the API token, but the token cannot access the organization. A slug from the Secret is not
-    quoted; the message names its key.
+    """Buildkite accepts the API token, but the token cannot access the organization. The message does not quote a slug
+    from the Secret; it names the slug's key instead.
 
     Set `spec.organization` to one of the slugs that the message lists. If the organization was removed from the token,
     create a new token with access to it: Buildkite cannot add it back."""
     ORGANIZATION_AMBIGUOUS = "OrganizationAmbiguous"
-    """The API token can access several organizations and none is named.
+    """The API token can access several organizations, and neither the resource nor the Secret names one.
 
     Set `spec.organization` to one of the slugs that the message lists."""
     BUILDKITE_RATE_LIMITED = "BuildkiteRateLimited"
-    """Buildkite's rate limit is used up, by this connector and by others.
+    """This connector and other clients have used up Buildkite's rate limit.
 
-    Nothing at first: it is tried again when Buildkite says. If it stays, find who else uses the organization's quota,
-    or sync less often."""
+    Wait. The operator retries when Buildkite allows it. If the reason stays, find what else uses the organization's
+    quota, or sync less often."""
     BUILDKITE_UNREACHABLE = "BuildkiteUnreachable"
-    """No connection to Buildkite comes about.
+    """The operator cannot connect to Buildkite.
 
-    Nothing at first: it is tried again after 30 seconds to 15 minutes. If it stays, look at the network, DNS, the proxy
+    Wait. The operator retries after 30 seconds to 15 minutes. If the reason stays, check the network, DNS, the proxy
     and the certificates (`buildkite-connector check`)."""
     BUILDKITE_UNAVAILABLE = "BuildkiteUnavailable"
-    """Buildkite answers that it cannot answer now (5xx), or breaks off.
+    """Buildkite answers with a server error (5xx), or its answer breaks off.
 
-    Nothing at first: it is tried again. If it stays, look at Buildkite's status page."""
+    Wait. The operator retries. If the reason stays, check Buildkite's status page."""
     BUILDKITE_RESPONSE_INVALID = "BuildkiteResponseInvalid"
-    """An answer is not what Buildkite documents.
+    """An answer does not match Buildkite's documentation.
 
-    Look for a proxy in between and at `BUILDKITE_API_URL`; else update the operator."""
+    Check for a proxy that changes answers, and check `BUILDKITE_API_URL`. If both are right, upgrade the operator."""
     BUILDKITE_LINK_REFUSED = "BuildkiteLinkRefused"
-    """An answer points to another host, where the token does not go.
+    """An answer points to another host. The operator does not send the token there.
 
-    Look for a proxy in between that rewrites links."""
+    Check for a proxy that rewrites links."""
     ROSTER_UNSTABLE = "RosterUnstable"
-    """A list changed while it was read, each time that it was read: people and teams move too fast, or something
-    between here and Buildkite changes its answers.
+    """A list changed each time the operator read it: people and teams change too fast, or a proxy changes Buildkite's
+    answers.
 
-    Nothing at first: the next sync tries again. If it stays, look for a proxy in between that caches answers or cuts
-    `Link` headers."""
+    Wait. The next sync tries again. If the reason stays, check for a proxy that caches answers or removes `Link`
+    headers."""
     LIST_INCOMPLETE = "ListIncomplete"
-    """Buildkite's lists contradict one another: somebody who is in a team is missing from the list of members, or a
-    team that is listed cannot be found. C1 would take what is missing for gone, so nothing is delivered.
+    """Buildkite's lists contradict one another: a member of a team is missing from the list of the organization's
+    members, or a listed team cannot be found. C1 would treat anything missing as deleted, so the operator does not
+    deliver a snapshot.
 
-    Nothing at first: the next sync tries again. If it stays, look for a proxy in between that caches or changes
-    answers, and whether the token's owner may see the team that the message names."""
+    Wait. The next sync tries again. If the reason stays, check for a proxy that caches or changes answers, and check
+    whether the token's owner can see the team that the message names."""
     # Granting and revoking
     GRANTED = "Granted"
-    """An event: C1 asked for it, and a person was added to a team of Buildkite.
+    """An event: on C1's request, the operator added a person to a Buildkite team.
 
-    Nothing."""
+    No action is needed."""
     ROLE_CHANGED = "RoleChanged"
-    """An event: C1 asked for it, and a person has another role in a team of Buildkite.
+    """An event: on C1's request, the operator changed a person's role in a Buildkite team.
 
-    Nothing."""
+    No action is needed."""
     REVOKED = "Revoked"
-    """An event: C1 asked for it, and a person was removed from a team of Buildkite.
+    """An event: on C1's request, the operator removed a person from a Buildkite team.
 
-    Nothing."""
+    No action is needed."""
     PROVISIONING_OFF = "ProvisioningOff"
-    """C1 asked for a change of a membership, and the connector only reads.
+    """C1 asked for a membership change, but the connector is read-only.
 
-    Enable `spec.provisioning`, or take the request back in C1."""
+    Enable `spec.provisioning`, or withdraw the request in C1."""
     CHANGE_NOT_ALLOWED = "ChangeNotAllowed"
-    """C1 asked for what `spec.provisioning` does not allow: a role, or a protected team. It cancels the request.
+    """C1 asked for a change that `spec.provisioning` does not allow: the role is not listed, or the team is protected.
+    C1 cancels the request.
 
-    Nothing, or change `spec.provisioning`."""
+    No action is needed. To allow such changes, edit `spec.provisioning`."""
     CHANGE_REFUSED = "ChangeRefused"
-    """Buildkite does not take a change of a membership.
+    """Buildkite refused a membership change.
 
-    Look at the team in Buildkite, and whether the person is in the organization."""
+    Check the team in Buildkite, and check that the person is in the organization."""
     CHANGE_TIMEOUT = "ChangeTimeout"
-    """A change of a membership took too long, most often for Buildkite's rate limit. C1 asks again.
+    """A membership change took too long, usually because of Buildkite's rate limit. C1 asks again.
 
-    If it stays, look at who else uses the quota of the token that writes."""
+    Wait. If the reason stays, find what else uses the quota of the token that makes changes."""
     TEAM_NOT_FOUND = "TeamNotFound"
-    """C1 asked for a membership of a team that Buildkite does not have any more.
+    """C1 asked for a membership of a team that no longer exists in Buildkite.
 
-    Nothing: the next sync takes the team out of C1."""
+    No action is needed: the next sync removes the team from C1."""
     # C1
     C1_CLIENT_REJECTED = "C1ClientRejected"
     """C1 does not accept the client: it was revoked, or belongs to another tenant.
 
     Create new credentials in C1 and put them into the Secret."""
     C1_UNREACHABLE = "C1Unreachable"
-    """No connection to C1 comes about. Syncs go on, the snapshot waits.
+    """The operator cannot connect to C1. Syncs continue, and the snapshot stays staged.
 
-    Nothing at first. If it stays, look at the network, DNS, the proxy and the certificates
-    (`buildkite-connector check`)."""
+    Wait. If the reason stays, check the network, DNS, the proxy and the certificates (`buildkite-connector check`)."""
     C1_UNAVAILABLE = "C1Unavailable"
-    """C1 answers that it cannot answer now. Syncs go on, the snapshot waits.
+    """C1 answers that it is unavailable. Syncs continue, and the snapshot stays staged.
 
-    Nothing at first. If it stays, look at C1's status page."""
+    Wait. If the reason stays, check C1's status page."""
     C1_REQUEST_REJECTED = "C1RequestRejected"
-    """C1 does not take a call as it was made.
+    """C1 rejects a request of the operator as invalid.
 
-    If it stays, update the operator, or report it with the log."""
+    If the reason stays, upgrade the operator, or report the problem with the log."""
     UPLOAD_FAILED = "UploadFailed"
-    """An upload to C1 ended before C1 had it all.
+    """An upload to C1 ended before it was complete.
 
-    Nothing at first: C1 hands the task out again. If it stays, look at proxies that end long streams."""
+    Wait. C1 hands the task out again. If the reason stays, check for a proxy that ends long streams."""
     TASK_CANCELLED = "TaskCancelled"
-    """C1 withdrew a task while it was worked on.
+    """C1 withdrew a task while the operator worked on it.
 
-    Nothing: the snapshot waits for the next task."""
+    No action is needed: the snapshot stays staged for the next task."""
     # The Kubernetes API
     KUBERNETES_UNAVAILABLE = "KubernetesUnavailable"
-    """The API server cannot be reached now. After 5 minutes without the Secret `Ready` is `False`; syncs go on.
+    """The operator cannot reach the Kubernetes API server. After 5 minutes without the Secret, `Ready` is `False`;
+    syncs continue.
 
-    Nothing at first. If it stays, look at the API server and at network policies."""
+    Wait. If the reason stays, check the API server and the network policies."""
     KUBERNETES_REFUSED = "KubernetesRefused"
-    """The API server refuses what the operator asks: to read the Secret, or to write a status. As an event: the CRD is
-    older than the operator.
+    """The API server refuses a request of the operator: to read the Secret or to write a status. As an event: the CRD
+    is older than the operator.
 
-    Look at the operator's permissions, and apply the `crds/` of its version."""
+    Check the operator's permissions, and apply the `crds/` of its version."""
     # The operator itself
     SYNC_TIMEOUT = "SyncTimeout"
     """A sync took longer than `spec.sync.timeout`.
 
-    Raise it, or `spec.sync.quotaPercent` when Buildkite's rate limit is what it waited for."""
+    Increase `spec.sync.timeout`. If the sync waited for Buildkite's rate limit, increase `spec.sync.quotaPercent`
+    instead."""
     SNAPSHOT_INVALID = "SnapshotInvalid"
-    """A snapshot's file is not what was written, or a limit of the format is passed.
+    """A snapshot's file is damaged, or the snapshot exceeds a limit of the format.
 
-    Look at the operator's disk; if that is well, report it with the log."""
+    Check the operator's disk. If it is healthy, report the problem with the log."""
     STORAGE_FAILED = "StorageFailed"
-    """A snapshot cannot be written or read.
+    """The operator cannot write or read a snapshot.
 
-    Look at the operator's data directory: space, rights, the disk."""
+    Check the operator's data directory: free space, permissions and the disk."""
     INTERNAL_ERROR = "InternalError"
-    """An error in the operator itself; its log has the details.
+    """An error in the operator itself. Its log has the details.
 
-    Report it with the log, please. It is tried again."""
+    Report the problem with the log. The operator retries."""
 
 
 class Remedy(Enum):

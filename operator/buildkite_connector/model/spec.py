@@ -32,7 +32,7 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text)
     if not text or match is None:
-        raise ValueError(f"{text!r} is not a duration: write hours, minutes and seconds such as 1h30m, 10m or 0s")
+        raise ValueError(f"{text!r} is not a duration: use hours, minutes and seconds, such as 1h30m, 10m or 0s")
     hours, minutes, seconds = (int(match[unit] or 0) for unit in "hms")
     return float(hours * 3600 + minutes * 60 + seconds)
 

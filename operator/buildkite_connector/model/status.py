@@ -56,46 +56,46 @@ class ChangeResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChangeRecord:
-    """The newest change of a membership that C1 asked for, or refusal of one.
+    """The newest membership change that C1 asked for, or its refusal.
 
     `team` and `user` are names for people, never an e-mail address. `number` counts in this process.
     """
 
-    time: Annotated[datetime, "When it was made."]
+    time: Annotated[datetime, "When the operator made or refused the change."]
     action: Annotated[ChangeAction, "grant or revoke."]
-    team: Annotated[str, "The team's name, or its id."]
+    team: Annotated[str, "The team's name or ID."]
     role: Annotated[Role, "member or maintainer."]
-    user: Annotated[str, "The person's name, or their id."]
-    task_id: Annotated[TaskID, "C1's task."]
+    user: Annotated[str, "The person's name or ID."]
+    task_id: Annotated[TaskID, "The ID of C1's task."]
     result: Annotated[ChangeResult, "Granted, RoleChanged, Revoked or Refused."]
-    reason: Annotated[str, "Why it was refused."] = ""
+    reason: Annotated[str, "Why the operator refused the change."] = ""
     number: Annotated[int, InJson.NEVER] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectedTeam:
-    """A team with a protected slug. It stays protected when it is renamed."""
+    """A team with a protected slug. It stays protected after it is renamed."""
 
     slug: Annotated[str, "The slug in spec.provisioning.protectedTeams."]
-    id: Annotated[TeamID, "Buildkite's id of the team."]
-    slug_now: Annotated[str, "The slug that it has now; absent when it is not listed."] = ""
+    id: Annotated[TeamID, "The team's ID in Buildkite."]
+    slug_now: Annotated[str, "The team's current slug; absent if the team is not listed."] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningRecord:
-    """What C1's grant and revoke tasks changed since the resource was made.
+    """What C1's grant and revoke tasks changed since the resource was created.
 
     `recent` are this process's changes that may wait for their events.
     """
 
-    granted: Annotated[int, "Memberships made, or given another role."]
+    granted: Annotated[int, "Memberships added, or changed to another role."]
     revoked: Annotated[int, "Memberships removed."]
     refused: Annotated[int, "Tasks refused by spec.provisioning."]
     last_change: ChangeRecord | None = None
     recent: Annotated[tuple[ChangeRecord, ...], InJson.NEVER] = ()
     protected_teams: Annotated[
         tuple[ProtectedTeam, ...],
-        "The teams of spec.provisioning.protectedTeams, by id since they were first seen.",
+        "The teams of spec.provisioning.protectedTeams, by ID after the operator first sees them.",
         ATOMIC,
     ] = ()
 
@@ -157,119 +157,122 @@ class Condition:
     type: Annotated[
         ConditionType,
         "Ready, CredentialsValid, Synced or Delivered; ProvisioningReady while provisioning is enabled;"
-        " and only while true, Reconciling and Stalled.",
+        " Reconciling and Stalled only while true.",
     ]
     status: Annotated[ConditionStatus, "True, False or Unknown."]
-    reason: Annotated[Reason, "Why, as one CamelCase word of a closed list."]
-    message: Annotated[str, "Why, as a sentence, and what to do about it."]
-    observed_generation: Annotated[int, "The metadata.generation that this was found for."] = 0
-    last_transition_time: Annotated[datetime, "When status changed last."] = field(kw_only=True)
+    reason: Annotated[Reason, "The reason for the status, as one CamelCase word from a closed list."]
+    message: Annotated[str, "The reason for the status as a sentence, and what to do about it."]
+    observed_generation: Annotated[int, "The metadata.generation that the condition is based on."] = 0
+    last_transition_time: Annotated[datetime, "When the status of the condition last changed."] = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenAccess:
-    """How much of the organization the last sync's token saw."""
+    """How much of the organization the token of the last sync saw."""
 
     administrator: Annotated[
         bool | None,
-        "Whether its owner is an administrator of the organization, who sees all teams; absent where Buildkite does not"
-        " say.",
+        "Whether the token's owner is an administrator of the organization, who can see all teams; absent if Buildkite"
+        " does not report it.",
     ]
     secret_teams: Annotated[int, "How many secret teams the last sync saw."]
     secret_teams_before: Annotated[
-        int, "How many it saw before most of them were lost; absent while none are.", InJson.NOT_ZERO
+        int, "How many secret teams it saw before most of them disappeared; absent unless most did.", InJson.NOT_ZERO
     ] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:
-    """What Buildkite says of the API token."""
+    """What Buildkite reports about the API token."""
 
-    expires_at: Annotated[datetime | None, "When it expires; absent when it does not.", {"format": None}] = None
-    missing_scopes: Annotated[tuple[str, ...], "The scopes that it lacks."] = ()
+    expires_at: Annotated[
+        datetime | None, "When the token expires; absent if it does not expire.", {"format": None}
+    ] = None
+    missing_scopes: Annotated[tuple[str, ...], "The scopes that the token lacks."] = ()
     access: Annotated[TokenAccess | None, InJson.INLINE] = None
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """The file that the sync wrote."""
+    """The snapshot file that the sync wrote."""
 
-    sha256: Annotated[str, "Its checksum, in hexadecimal."]
-    bytes: Annotated[int, "Its size."]
+    sha256: Annotated[str, "The SHA-256 checksum of the file, in hexadecimal."]
+    bytes: Annotated[int, "The size of the file in bytes."]
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRecord:
-    """The last sync that succeeded."""
+    """The last successful sync."""
 
-    id: Annotated[SyncID, "The sync's id, the same in the snapshot and the logs."]
-    trigger: Annotated[Trigger, "Why it ran: Schedule, Request, Task or Change."]
-    started_at: Annotated[datetime, "When it started."]
-    finished_at: Annotated[datetime, "When it finished."]
+    id: Annotated[SyncID, "The ID of the sync, as in the snapshot and the logs."]
+    trigger: Annotated[Trigger, "What triggered the sync: Schedule, Request, Task or Change."]
+    started_at: Annotated[datetime, "When the sync started."]
+    finished_at: Annotated[datetime, "When the sync finished."]
     counts: Annotated[Counts, InJson.INLINE]
-    requests: Annotated[int, "How many requests it made to Buildkite."]
-    throttled_seconds: Annotated[float, "How long it waited for Buildkite's rate limits."]
+    requests: Annotated[int, "How many requests the sync made to Buildkite."]
+    throttled_seconds: Annotated[float, "How many seconds the sync waited for Buildkite's rate limits."]
     snapshot: SnapshotFile
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """The last snapshot that C1 took. The shrink guard compares with its counts."""
+    """The last snapshot that C1 accepted. The shrink guard compares new snapshots with its counts."""
 
-    time: Annotated[datetime, "When C1 took it."]
-    task_id: Annotated[TaskID, "C1's task that it answered."]
-    sync_id: Annotated[SyncID, "The sync that made it."]
-    sha256: Annotated[str, "Its checksum, in hexadecimal."]
-    bytes: Annotated[int, "Its size."]
+    time: Annotated[datetime, "When C1 accepted the snapshot."]
+    task_id: Annotated[TaskID, "The ID of C1's task that the delivery answered."]
+    sync_id: Annotated[SyncID, "The ID of the sync that created the snapshot."]
+    sha256: Annotated[str, "The SHA-256 checksum of the file, in hexadecimal."]
+    bytes: Annotated[int, "The size of the file in bytes."]
     counts: Annotated[Counts, InJson.INLINE]
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One sync, whether it succeeded or not."""
+    """One sync, successful or not."""
 
-    id: Annotated[SyncID, "The sync's id."]
-    trigger: Annotated[Trigger, "Why it ran: Schedule, Request, Task or Change."]
-    started_at: Annotated[datetime, "When it started."]
-    finished_at: Annotated[datetime, "When it ended."]
-    succeeded: Annotated[bool, "Whether it succeeded."]
-    reason: Annotated[Reason, "SyncSucceeded, or why it failed."]
+    id: Annotated[SyncID, "The ID of the sync."]
+    trigger: Annotated[Trigger, "What triggered the sync: Schedule, Request, Task or Change."]
+    started_at: Annotated[datetime, "When the sync started."]
+    finished_at: Annotated[datetime, "When the sync ended."]
+    succeeded: Annotated[bool, "Whether the sync succeeded."]
+    reason: Annotated[Reason, "SyncSucceeded, or the reason for the failure."]
     counts: Annotated[
         Counts | None,
         InJson.INLINE,
         {
-            "accounts": {"description": "Accounts, when it succeeded."},
-            "teams": {"description": "Teams, when it succeeded."},
-            "memberships": {"description": "Memberships, when it succeeded."},
+            "accounts": {"description": "Accounts, if the sync succeeded."},
+            "teams": {"description": "Teams, if the sync succeeded."},
+            "memberships": {"description": "Memberships, if the sync succeeded."},
         },
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorStatus:
-    """What the operator found and did. Nothing here is set by hand."""
+    """What the operator observed and did. The operator sets all of it."""
 
-    observed_generation: Annotated[int, "The metadata.generation that this status is about."] = 0
+    observed_generation: Annotated[int, "The metadata.generation that the status is based on."] = 0
     phase: Annotated[
         Phase,
-        "A word for people: Pending, Syncing, Connected, Degraded, Error or Suspended. Machines read the conditions.",
+        "A one-word summary for people: Pending, Syncing, Connected, Degraded, Error or Suspended. In automation, use"
+        " the conditions.",
     ] = Phase.PENDING
     conditions: Annotated[
         tuple[Condition, ...],
         "Ready, CredentialsValid, Synced and Delivered; ProvisioningReady while provisioning is enabled;"
-        " and only while true, Reconciling and Stalled.",
+        " Reconciling and Stalled only while true.",
         {"x-kubernetes-list-map-keys": ["type"], "x-kubernetes-list-type": "map"},
     ] = ()
     organization: Organization | None = None
     token: TokenStatus = field(default_factory=TokenStatus)
-    last_sync_time: Annotated[datetime | None, "When the last sync ended, whether it succeeded or not."] = None
-    last_successful_sync_time: Annotated[datetime | None, "When the last sync that succeeded ended."] = None
+    last_sync_time: Annotated[datetime | None, "When the last sync ended, successful or not."] = None
+    last_successful_sync_time: Annotated[datetime | None, "When the last successful sync ended."] = None
     next_sync_time: Annotated[datetime | None, "When the next scheduled sync starts."] = None
-    consecutive_failures: Annotated[int, "How many syncs have failed since one succeeded."] = 0
+    consecutive_failures: Annotated[int, "How many syncs have failed since the last successful one."] = 0
     last_sync: SyncRecord | None = None
     last_delivery: DeliveryRecord | None = None
     last_handled_sync_request: Annotated[
-        str | None, "The value of the annotation connectors.c1.ai/sync-requested-at that was acted on last."
+        str | None, "The value of the annotation connectors.c1.ai/sync-requested-at that the operator last acted on."
     ] = None
     provisioning: ProvisioningRecord | None = None
     history: Annotated[tuple[HistoryEntry, ...], "The last 10 syncs, newest first.", ATOMIC] = ()

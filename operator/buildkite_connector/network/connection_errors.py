@@ -54,7 +54,7 @@ def from_exception(
     if isinstance(error, _TIMEOUTS):
         what = "no answer came in time"
     elif isinstance(error, httpx.RemoteProtocolError):
-        what = "the answer broke off or was no HTTP"
+        what = "the answer broke off or was not HTTP"
     elif isinstance(error, httpx.NetworkError):
         what = f"the connection failed ({quote(str(causes[-1])) or type(causes[-1]).__name__})"
     else:

@@ -146,7 +146,7 @@ def _read_named(path: Path, parser: "_Parser") -> tuple[list[bytes], int]:
             FILE_VARIABLE, path, f"which is a directory: directories go into {DIRECTORY_VARIABLE}"
         ) from None
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no path"
+        why = getattr(error, "strerror", None) or "it is not a path"
         raise _unusable(FILE_VARIABLE, path, f"which cannot be read ({why})") from None
     certificates = parser.certificates(data)
     if certificates:

@@ -211,7 +211,7 @@ class _Collector:
         if not self._accounts:
             raise Failure(
                 Reason.LIST_INCOMPLETE,
-                f"Expected the accounts of {slug} to have at least the API token's owner, but the list is empty. Look"
+                f"Expected the accounts of {slug} to have at least the API token's owner, but the list is empty. Check"
                 " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
             )
         strangers = await self._strangers()
@@ -223,10 +223,10 @@ class _Collector:
                 named = ", ".join(missing[:MOST_NAMED]) + ("" if len(missing) <= MOST_NAMED else ", …")
                 raise Failure(
                     Reason.LIST_INCOMPLETE,
-                    "Expected the organization's list of members to have everybody who is in a team, but it lacks"
-                    f" {len(missing)} of them also when it is read again ({named}). Nothing is delivered, since C1"
-                    " would take them for gone. Look for a gateway between here and Buildkite that changes or caches"
-                    " answers; the next sync tries again.",
+                    "Expected the organization's list of members to contain every member of a team, but it lacks"
+                    f" {len(missing)} of them, also when it is read again ({named}). Nothing is delivered, because"
+                    " C1 would treat them as deleted. Check for a gateway between here and Buildkite that changes or"
+                    " caches answers; the next sync tries again.",
                 )
         self._added = len(strangers)
         self._accounts |= {id_: Account(id_, name, "") for id_, name in strangers.items()}
@@ -282,8 +282,8 @@ def _team_not_found(team: TeamID) -> Failure:
     """A team that is in the list of teams is in no list once it is deleted."""
     return Failure(
         Reason.LIST_INCOMPLETE,
-        f"Expected the members of team {team}, which the list of teams still has, but Buildkite answers that there is"
-        " no such team. Nothing is delivered, since C1 would take it for gone. Look whether the token's owner may see"
-        " the team, and for a gateway between here and Buildkite that changes or caches answers; the next sync tries"
-        " again.",
+        f"Expected the members of team {team}, which the list of teams still has, but Buildkite answers that the"
+        " team does not exist. Nothing is delivered, because C1 would treat it as deleted. Check whether the token's"
+        " owner can see the team, and check for a gateway between here and Buildkite that changes or caches answers;"
+        " the next sync tries again.",
     )

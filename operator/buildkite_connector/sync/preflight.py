@@ -25,7 +25,7 @@ from buildkite_connector.sync.ports import BuildkiteAPI
 MOST_SLUGS = 20
 """How many organizations a message lists."""
 
-NEW_TOKEN = "Create a new API token with access to it: Buildkite cannot add back an organization taken off a token."  # noqa: S105
+NEW_TOKEN = "Create a new API token with access to it: Buildkite cannot add a removed organization back to a token."  # noqa: S105
 """Buildkite's FAQ says so of a token's Organization Access."""
 
 LONGEST_CHOICE = 300
@@ -167,7 +167,7 @@ async def _reached(client: BuildkiteAPI) -> Sequence[Organization]:
 
 def _choice(reached: Sequence[Organization]) -> str:
     if not reached:
-        return f"The token can access no organization. {NEW_TOKEN}"
+        return f"The token cannot access any organization. {NEW_TOKEN}"
     slugs = sorted(organization.slug for organization in reached)
     lengths = accumulate(len(slug) + 2 for slug in slugs[:MOST_SLUGS])
     shown = max(1, sum(length <= LONGEST_CHOICE for length in lengths))

@@ -114,7 +114,7 @@ class _Change:
                 raise Failure(
                     Reason.BUILDKITE_UNAVAILABLE,
                     f"The membership is not as asked for after {MOST_WRITES} tries: Buildkite does not keep what it"
-                    " takes, or somebody else changes the same membership.",
+                    " takes, or someone else changes the same membership.",
                 )
             if not self._changes.allowed(grounds):
                 return None

@@ -8,11 +8,12 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskOutcome
 
 SHUTTING_DOWN = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")
-UNEXPECTED = TaskOutcome(Code.INTERNAL, "Internal error of the connector; its log has the details.")
+UNEXPECTED = TaskOutcome(Code.INTERNAL, "Internal error in the connector; its log has the details.")
 OFF = TaskOutcome(
     Code.FAILED_PRECONDITION,
-    "Provisioning is not enabled: this connector only reads. To let C1 grant and revoke memberships of Buildkite teams,"
-    f" set spec.provisioning.enabled: true (in service mode --provisioning), with an API token that has {WRITE_SCOPE}.",
+    "Provisioning is not enabled: this connector is read-only. To let C1 grant and revoke memberships of Buildkite"
+    f" teams, set spec.provisioning.enabled: true (in service mode --provisioning), with an API token that"
+    f" has {WRITE_SCOPE}.",
     non_retryable=True,
     reason=Reason.PROVISIONING_OFF.value,
 )
@@ -79,7 +80,7 @@ def team_gone(task: MembershipTask) -> Failure:
     name = f" {task.team_name!r}" if task.team_name else ""
     return Failure(
         Reason.TEAM_NOT_FOUND,
-        f"Buildkite has no such team{name} any more, or the API token cannot see it. The next sync takes it out of C1.",
+        f"Buildkite no longer has the team{name}, or the API token cannot see it. The next sync removes it from C1.",
         remedy=Remedy.EDIT,
     )
 
@@ -90,11 +91,11 @@ def refused_by_buildkite(task: MembershipTask, said: str) -> Failure:
     why = (
         "The person may have left the organization"
         if task.grants
-        else "It may be the team's last maintainer, or a team that Buildkite keeps everybody in"
+        else "It may be the team's last maintainer, or a team that Buildkite keeps everyone in"
     )
     return Failure(
         Reason.CHANGE_REFUSED,
-        f"Buildkite does not take the change{f' ({said})' if said else ''}. {why}: look at the team in Buildkite.",
+        f"Buildkite refuses the change{f' ({said})' if said else ''}. {why}: check the team in Buildkite.",
         remedy=Remedy.EDIT,
     )
 
@@ -102,7 +103,7 @@ def refused_by_buildkite(task: MembershipTask, said: str) -> Failure:
 def took_too_long(seconds: float) -> Failure:
     return Failure(
         Reason.CHANGE_TIMEOUT,
-        f"The change was not done within {seconds:.0f} s. When C1 hands the task out again, the membership is read"
+        f"The change did not finish within {seconds:.0f} s. When C1 hands the task out again, the membership is read"
         " first, so that nothing is done twice.",
     )
 

@@ -184,7 +184,7 @@ class C1Session:
         except TimeoutError:
             raise Failure(
                 Reason.C1_UNREACHABLE,
-                f"C1 has not answered Hello within {HELLO_SECONDS:.0f} seconds; it is tried again.",
+                f"C1 has not answered Hello within {HELLO_SECONDS:.0f} seconds. The connector retries.",
             ) from None
 
     def _failed(self, failure: Failure) -> float | None:

@@ -44,7 +44,7 @@ def check_otlp(environment: Mapping[str, str], network: Network, signal: str) ->
         network.proxy_for(endpoint)
     except ValueError:  # whose text may hold a part of a password
         raise _unusable(
-            f"{variable} is no URL like http://collector:4318: its host or port cannot be used. Correct the variable."
+            f"{variable} is not a URL like http://collector:4318: its host or port is invalid. Correct the variable."
         ) from None
 
 

@@ -408,7 +408,7 @@ async def test_no_fault_makes_the_token_appear_in_a_log(caplog: pytest.LogCaptur
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    accounts=st.integers(1, 330),
+    accounts=st.integers(1, 150),
     teams=st.integers(0, 12),
     script=st.lists(st.none() | st.sampled_from([*PASSING, *HARMLESS]), max_size=25),
     latency=st.sampled_from([0.0, 0.001]),

@@ -140,7 +140,7 @@ async def test_no_failure_shows_the_token_wherever_an_answer_repeats_it(
 
 @pytest.mark.parametrize("text", ["", ".", ".."])
 def test_a_part_of_a_path_never_leads_to_another_path(text: str) -> None:
-    with pytest.raises(ValueError, match="no part of a path"):
+    with pytest.raises(ValueError, match="not part of a path"):
         path_part(text)
 
 

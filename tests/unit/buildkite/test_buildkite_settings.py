@@ -38,10 +38,10 @@ def test_a_slash_at_the_end_makes_no_difference() -> None:
         ("https://user:pass@api.buildkite.com/v2", "without a user name"),
         ("https://api.buildkite.com/v2?x=1", "without a query"),
         ("https://api.buildkite.com/v2#x", "without a query"),
-        ("https://api.buildkite.com:port/v2", "no URL"),
-        ("https://[::1", "no URL"),
-        ("https://xn--0.example/v2", "no URL"),
-        ("https://999.1.1.1/v2", "no URL"),
+        ("https://api.buildkite.com:port/v2", "not a URL"),
+        ("https://[::1", "not a URL"),
+        ("https://xn--0.example/v2", "not a URL"),
+        ("https://999.1.1.1/v2", "not a URL"),
     ],
 )
 def test_anything_else_is_refused_with_a_sentence(url: str, complaint: str) -> None:

@@ -52,7 +52,7 @@ async def test_a_status_that_is_not_known_to_be_final_passes_with_time(sim: C1Si
     failure = await failure_of(sim)
 
     assert (failure.reason, failure.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
-    assert f"C1 at {sim.address} did not carry out GetTask: {code} (not now)" in failure.message
+    assert f"C1 at {sim.address} did not complete GetTask: {code} (not now)" in failure.message
 
 
 @pytest.mark.parametrize("code", sorted(CREDENTIALS))

@@ -123,7 +123,7 @@ async def test_an_answer_that_is_too_long_is_refused_and_its_connection_closed()
             await server.left.wait()
 
     assert (caught.value.reason, caught.value.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
-    assert "answered 200 with more than 32768 bytes, the most that is read" in caught.value.message
+    assert "answered 200 with more than 32768 bytes, which is the limit" in caught.value.message
 
 
 async def test_the_longest_answer_is_read(sim: C1Simulator) -> None:
@@ -147,7 +147,7 @@ async def test_an_answer_in_a_content_coding_is_refused(coding: str, refused: bo
             await ask()
             return
         with pytest.raises(
-            Failure, match=f"answered in the content coding {coding}, though it was asked for none"
+            Failure, match=f"answered in the content coding {coding}, although the request asked for none"
         ) as caught:
             await ask()
 
@@ -157,7 +157,7 @@ async def test_an_answer_in_a_content_coding_is_refused(coding: str, refused: bo
 async def test_a_token_has_its_own_deadline_however_long_the_call_may_take(sim: C1Simulator) -> None:
     sim.stall(TOKEN)
     async with connect(sim, call_timeout=0.3, poll_timeout=60.0) as connector:
-        with pytest.raises(Failure, match=r"auth/v1/token gave no answer within 0.3 s") as caught:
+        with pytest.raises(Failure, match=r"auth/v1/token did not answer within 0.3 s") as caught:
             await connector.next_task()
 
     assert (caught.value.reason, caught.value.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
@@ -170,7 +170,7 @@ async def test_a_token_that_fits_into_no_call_is_refused(sim: C1Simulator, lengt
     failure = await hello_fails(sim)
 
     assert (failure.reason, failure.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
-    assert f"answered with a token of {length} characters, of which 8192 fit into a call" in failure.message
+    assert f"answered with a token of {length} characters; the limit is 8192" in failure.message
 
 
 @pytest.mark.parametrize("pieces", [3, 4, 1000, 4000])

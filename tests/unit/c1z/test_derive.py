@@ -51,7 +51,7 @@ def test_of_every_scope_it_is_the_file_that_the_writer_makes(
     assert derived.path.read_bytes() == expected.path.read_bytes()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(directories())
 def test_of_any_organization_it_is_the_file_that_the_writer_makes(
     tmp_path_factory: pytest.TempPathFactory, directory: Directory

@@ -186,7 +186,7 @@ def test_a_file_that_unpacks_to_too_much_is_refused_and_costs_little_memory(
     ],
 )
 def test_a_table_that_is_none_is_refused_before_it_runs(tmp_path: Path, script: str) -> None:
-    assert "is no table" in failure_of(altered(tmp_path / "x.c1z", script)).message
+    assert "is not a table" in failure_of(altered(tmp_path / "x.c1z", script)).message
 
 
 @pytest.mark.parametrize(

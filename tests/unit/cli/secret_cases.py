@@ -257,7 +257,7 @@ class Buildkite:
         status, body = failed or self._honest(path)
         if status == 200 and re.fullmatch("/organizations/[^/]+", path):
             case.confirmed.add(path.rpartition("/")[2].encode())
-        return self._whole(status, body, quote(case.echo(), safe="")[:2000])
+        return self._whole(status, body, quote(case.echo()[:2000], safe="")[:2000])
 
     def _honest(self, path: str) -> tuple[int, object]:
         last = path.rpartition("/")[2]
@@ -364,7 +364,7 @@ class Shown:
     def pieces(self, wanted: frozenset[str]) -> list[str]:
         """Those of the wanted, PIECE characters each, that are in it."""
         text = self.text
-        return sorted({text[at : at + PIECE] for at in range(len(text)) if text[at : at + PIECE] in wanted})
+        return sorted(wanted.intersection([text[at : at + PIECE] for at in range(len(text))]))
 
 
 def pieces_of(secret: bytes) -> Iterator[str]:

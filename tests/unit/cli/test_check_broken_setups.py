@@ -166,15 +166,15 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
          14, "rate limit"),
     ],
     "buildkite.expiry": [
-        ("token that expires soon", expires_in(days=3, hours=1), 0, "in 3 days", "Make another"),
+        ("token that expires soon", expires_in(days=3, hours=1), 0, "in 3 days", "Create a new one"),
     ],
     "buildkite.scope.read_organizations": [
         ("no scope read_organizations", scopes("read_teams", "read_user"), 7, "lacks the scope read_organizations",
-         "tick read_organizations"),
+         "select read_organizations"),
     ],
     "buildkite.scope.read_teams": [
         ("no scope read_teams", scopes("read_organizations", "read_user"), 7, "lacks the scope read_teams",
-         "tick read_teams"),
+         "select read_teams"),
     ],
     "buildkite.organization": [
         ("unknown organization", change(organization="acme"), 9, "'acme'", "acme-inc"),
@@ -185,8 +185,8 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
         ("teams disabled", without_teams, 0, "teams are not enabled", "Organization Settings"),
     ],
     "buildkite.owner": [
-        ("owner no admin", token(user=User(admin=False)), 0, "no administrator", "secret teams",
-         "Make the token as an administrator"),
+        ("owner no admin", token(user=User(admin=False)), 0, "not an administrator", "secret teams",
+         "Create the token as an administrator"),
     ],
     "buildkite.connection": [
         ("Buildkite unreachable", lambda world: world.buildkite.pause(), 14, "[Errno 111]", "Check the network"),
@@ -219,7 +219,7 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
     "c1.host": [
         ("C1's host not allowed", change_c1(allowed_hosts="*.conductor.one"), 3, "BUILDKITE_CONNECTOR_C1_HOSTS",
          "*.conductor.one"),
-        ("C1's host allowed to service mode alone", lambda world: allow_hosts(world, None), 0, "leads to localhost",
+        ("C1's host allowed to service mode alone", lambda world: allow_hosts(world, None), 0, "points to localhost",
          "BUILDKITE_CONNECTOR_C1_HOSTS lists it", "*.conductor.one"),
         ("an address in the client ID", lambda world: allow_hosts(world, f"127.0.0.1:{world.c1.port}"), 3,
          "never an address"),

@@ -44,7 +44,7 @@ def test_the_identity_is_the_pod_and_never_the_same_twice() -> None:
 def test_an_elected_process_does_not_act_before_it_holds_the_lease() -> None:
     leadership = Leadership(read(), SystemClock())
     assert (leadership.elected, leadership.is_leader) == (True, False)
-    with pytest.raises(Exception, match="not the leader"):
+    with pytest.raises(Exception, match="no longer the leader"):
         leadership.may_act()
 
 

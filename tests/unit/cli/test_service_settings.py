@@ -111,7 +111,7 @@ def test_the_client_ids_host_is_allowed_unless_others_are_listed(client_secret: 
         ({"BUILDKITE_CONNECTOR_SYNC_INTERVAL": "soon"}, "--sync-interval: is not a duration"),
         ({"BUILDKITE_CONNECTOR_SYNC_TIMEOUT": "25h"}, "--sync-timeout: must be at least 1m and at most 24h."),
         ({"BUILDKITE_CONNECTOR_MAX_SNAPSHOT_AGE": "x"}, "--max-snapshot-age: is not a duration"),
-        ({"BUILDKITE_CONNECTOR_PROTECTED_TEAMS": "a,B C"}, "--protected-teams: must hold slugs of teams"),
+        ({"BUILDKITE_CONNECTOR_PROTECTED_TEAMS": "a,B C"}, "--protected-teams: must contain team slugs"),
         ({"BUILDKITE_CONNECTOR_PROTECTED_TEAMS": "a" * 256}, "--protected-teams: String should have at most 255"),
         ({"BUILDKITE_API_URL": "http://example.com"}, "--buildkite-api-url"),
     ],

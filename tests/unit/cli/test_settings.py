@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_used_is_refused_without_a_word_of_it(
 
 def test_what_the_file_says_beside_the_settings_is_mentioned(tmp_path: Path) -> None:
     assert read(tmp_path, file="organisation: acme").notes == (
-        "organisation in the configuration file is no setting of this connector",
+        "organisation in the configuration file is not a setting of this connector",
     )
 
 
@@ -218,8 +218,8 @@ def test_what_is_set_and_does_nothing_is_named(
 @pytest.mark.parametrize(
     ("flags", "serving", "rejected"),
     [
-        ({"skip-full-sync": True}, SERVING, "--skip-full-sync: C1 would read its empty snapshot as .* everybody"),
-        ({"skip-full-sync": True}, ONE_FILE, "--skip-full-sync: C1 would read its empty snapshot as .* everybody"),
+        ({"skip-full-sync": True}, SERVING, "--skip-full-sync: C1 would read its empty snapshot as .* everyone"),
+        ({"skip-full-sync": True}, ONE_FILE, "--skip-full-sync: C1 would read its empty snapshot as .* everyone"),
         ({"skip-full-sync": False}, SERVING, ""),
         ({"grant-entitlement": "x"}, ONE_FILE, "--grant-entitlement: this connector changes"),
         ({"get-ticket": False, "event-feed": ""}, ONE_FILE, ""),

@@ -140,7 +140,7 @@ def test_a_task_before_the_time_that_a_check_was_told_is_refused_with_that_time(
     state = asked(replace(ready(), sync_blocked_until=after(LATER.monotonic).monotonic), LATER)
     told = refusal(state, LATER)
     assert told.reason is Reason.BUILDKITE_RATE_LIMITED
-    assert told.message == "Buildkite asked for no requests for another 100 seconds; the next sync begins then."
+    assert told.message == "Buildkite asked the connector to wait another 100 seconds; the next sync starts then."
     assert told.retry_after == 100.0
 
 

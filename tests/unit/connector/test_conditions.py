@@ -148,8 +148,8 @@ def test_the_credentials_are_valid_once_both_sides_took_them(state: ConnectorSta
     ("expires_at", "access", "reason", "says"),
     [
         (SOON, None, "TokenExpires", ["expires in 3 days"]),
-        (None, MEMBER, "TokenSeesLess", ["no administrator"]),
-        (SOON, MEMBER, "TokenExpires", ["expires in 3 days", "no administrator"]),
+        (None, MEMBER, "TokenSeesLess", ["not an administrator"]),
+        (SOON, MEMBER, "TokenExpires", ["expires in 3 days", "not an administrator"]),
     ],
 )
 def test_a_token_that_soon_fails_or_sees_less_is_valid_with_a_warning(
@@ -187,9 +187,9 @@ LOST = "Snapshot sync2 has 75 accounts, the last delivered one had 100 (25 % few
         (FIRST, ("False", "AwaitingSync", "There is no snapshot to deliver yet.")),
         (
             STAGED,
-            ("False", "AwaitingTask", "Snapshot sync1 is staged and goes out when C1 asks for a sync."),
+            ("False", "AwaitingTask", "Snapshot sync1 is staged and is delivered when C1 asks for a sync."),
         ),
-        (WELL, ("True", "Delivered", "C1 took snapshot sync1 under task task0.")),
+        (WELL, ("True", "Delivered", "C1 accepted snapshot sync1 under task task0.")),
         (LEAST, ("False", "Shrunk", LOST)),
         (but(STAGED, c1=AWAY), of("False", AWAY)),
         (but(WELL, c1=AWAY, delivery=BROKEN), of("False", BROKEN)),
@@ -197,7 +197,7 @@ LOST = "Snapshot sync2 has 75 accounts, the last delivered one had 100 (25 % few
         (replace(HALF, desired=replace(HALF.desired, accept_shrink="sync2")), ("False", "AwaitingTask", "Snapshot")),
         (but(HALF, max_drop_percent=90), ("False", "Shrunk", HELD)),
         (replace(HALF, staged=None), ("False", "AwaitingTask", "Snapshot sync2 is staged")),
-        (but(WELL, sync=DOWN, check=REJECTED), ("True", "Delivered", "C1 took snapshot sync1")),
+        (but(WELL, sync=DOWN, check=REJECTED), ("True", "Delivered", "C1 accepted snapshot sync1")),
     ],
 )
 def test_delivered_reports_what_c1_has(state: ConnectorState, expected: Told) -> None:
@@ -208,7 +208,7 @@ def test_delivered_reports_what_c1_has(state: ConnectorState, expected: Told) ->
 
 
 WRITES = but(WELL, provisioning=Provisioning(enabled=True))
-CARRIED_OUT = "C1's grants and revokes are carried out."
+CARRIED_OUT = "Grants and revokes from C1 are applied."
 FORBIDS = replace(WRITES, check=replace(WRITES.check, write_failure=REJECTED))
 
 
@@ -224,7 +224,10 @@ FORBIDS = replace(WRITES, check=replace(WRITES.check, write_failure=REJECTED))
             (
                 "True",
                 "ProtectedTeamUnknown",
-                f"{CARRIED_OUT} Look at spec.provisioning.protectedTeams: nobody is no team's slug, and protects none.",
+                (
+                    f"{CARRIED_OUT} Check spec.provisioning.protectedTeams: no team has the slug nobody, so it protects"
+                    " nothing."
+                ),
             ),
         ),
         (
@@ -260,7 +263,7 @@ SUSPENDED = ("False", "Suspended", "spec.suspend is true: no syncs and no contac
         (STAGED, ("True", "Ready", COUNTED), Phase.CONNECTED),
         (WELL, ("True", "Ready", COUNTED), Phase.CONNECTED),
         (SYNCING, ("True", "Ready", COUNTED), Phase.SYNCING),
-        (running(FIRST, START), ("Unknown", "Syncing", "The first sync is under way."), Phase.SYNCING),
+        (running(FIRST, START), ("Unknown", "Syncing", "The first sync is in progress."), Phase.SYNCING),
         (NEW, ("Unknown", "Pending", CHECKING), Phase.PENDING),
         (FIRST, ("Unknown", "Pending", CHANGE_WAITS), Phase.PENDING),
         (but(WELL, accepted=(False, True)), ("Unknown", "Pending", COUNTED), Phase.PENDING),

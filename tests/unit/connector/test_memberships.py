@@ -338,7 +338,7 @@ async def test_a_protected_slug_that_no_team_has_is_a_condition_and_an_event_onc
             if each.reason == "ProtectedTeamUnknown"
         ]
         assert [each.type for each in events] == ["Warning"]
-        assert "reelease is no team's slug, and protects none" in events[0].message
+        assert "no team has the slug reelease, so it protects nothing" in events[0].message
         world.edit(provisioning=replace(ON, protected_teams=("team",)))
         await asyncio.sleep(MINUTE)
         assert world.condition(READY) == ("True", "Ready")

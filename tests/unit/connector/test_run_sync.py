@@ -157,8 +157,8 @@ async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collect
     assert asyncio.get_running_loop().time() == pytest.approx(7.4)
     assert (raised.value.reason, bench.shelf.staged) == (Reason.SYNC_TIMEOUT, [])
     assert raised.value.message == (
-        "The sync took longer than spec.sync.timeout (7 s): raise it, or raise spec.sync.quotaPercent when Buildkite's"
-        " rate limit is what it waited for."
+        "The sync took longer than spec.sync.timeout (7 s): increase it, or increase spec.sync.quotaPercent if the sync"
+        " waited for Buildkite's rate limit."
     )
     assert raised.value.__suppress_context__
 

@@ -96,7 +96,7 @@ def test_the_warning_says_what_c1_does_and_where_to_look() -> None:
     assert state.staged is not None
     assert shrunk(state.records, state.staged, None) == (
         "Snapshot sync2 has 60 accounts, the last delivered one had 100 (40 % fewer). C1 pauses a connector that loses"
-        " about half: if this is wrong, look at the token's access in Buildkite."
+        " about half: if this is wrong, check the token's access in Buildkite."
     )
 
 
@@ -116,7 +116,7 @@ def test_what_shrank_is_told_in_the_status_and_goes_out(accounts: int, limit: in
     assert delivered is not None
     assert ready_now is not None
     assert (delivered.status, delivered.reason.value) == (ConditionStatus.FALSE, reason)
-    assert "goes out when C1 asks" in delivered.message or reason == "ShrinkHeld"
+    assert "is delivered when C1 asks" in delivered.message or reason == "ShrinkHeld"
     assert ready_now.status is (ConditionStatus.FALSE if reason == "ShrinkHeld" else ConditionStatus.TRUE)
 
 

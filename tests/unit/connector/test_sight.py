@@ -90,16 +90,16 @@ def test_a_person_is_told_of_each_protected_slug_that_no_team_has() -> None:
     assert replace(state.records.provisioning, protected_teams=()) == ProvisioningRecord(0, 0, 0)
     state = seen(state, Sight(True, 0, {TeamID("1"): "leads"}))
     assert unprotected(state) == (
-        "Look at spec.provisioning.protectedTeams: the team that had the slug admins has the slug leads now, and stays"
-        " protected; the team that had the slug ops is not listed any more, and stays protected; none is no team's"
-        " slug, and protects none."
+        "Check spec.provisioning.protectedTeams: the team that had the slug admins has the slug leads now, and stays"
+        " protected; the team that had the slug ops is no longer listed, and stays protected; no team has the slug"
+        " none, so it protects nothing."
     )
 
 
 def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
     demoted = sees_less(TokenAccess(False, 1, 4))
     assert demoted is not None
-    assert "no administrator of the organization" in demoted
+    assert "not an administrator of the organization" in demoted
     assert "3 secret teams fewer than before" in demoted
     assert "use an administrator's token" in demoted
     unknown = sees_less(TokenAccess(None, 0, 4))
@@ -135,7 +135,7 @@ def test_a_token_that_ends_soon_and_sees_less_is_told_both() -> None:
     condition = derive_status(state, START).condition(ConditionType.CREDENTIALS_VALID)
     assert condition is not None
     assert condition.reason is Reason.TOKEN_EXPIRES
-    assert "no administrator" in condition.message
+    assert "not an administrator" in condition.message
 
 
 async def sight(organization: Organization | None, user: User) -> tuple[Sight, int, int]:

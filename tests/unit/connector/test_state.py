@@ -34,8 +34,10 @@ def test_credentials_that_are_not_known_any_more_count_as_the_same(one: Inputs, 
 def test_a_taken_host_id_is_told_with_the_other_connector_and_the_ways_out() -> None:
     told = host_id_taken("BuildkiteConnector team-a/older.name.eu", "acme")
     assert (told.reason, told.remedy) == (Reason.HOST_ID_TAKEN, Remedy.EDIT)
-    uses = "BuildkiteConnector team-a/older.name.eu uses the same C1 client ID and host ID 'acme', and C1 takes the two"
-    assert told.message.startswith(f"{uses} for one. This connector stays away from C1 and does not sync: ")
+    uses = (
+        "BuildkiteConnector team-a/older.name.eu uses the same C1 client ID and host ID 'acme', and C1 treats the two"
+    )
+    assert told.message.startswith(f"{uses} as one. This connector does not contact C1 and does not sync: ")
     assert told.message.endswith(": set another spec.delivery.hostID or client, or delete one of the two.")
 
 

@@ -324,9 +324,9 @@ def shrunk(accepted: str | None, *later: tuple[str, Counts]) -> str | None:
 def test_a_shrunk_snapshot_is_held_with_both_counts_and_the_way_out() -> None:
     assert shrunk(None) == (
         "Snapshot sync2 has 20 accounts, the last delivered one had 100 (80 % fewer, more than the 50 % of"
-        " delivery.shrinkGuard.maxDropPercent). It is held back. If this is right, let it go with the annotation"
+        " delivery.shrinkGuard.maxDropPercent). It is held. If this is right, release it with the annotation"
         " connectors.c1.ai/accept-shrink=sync2 (in service mode, with --accept-shrink);"
-        " if not, look at the token's access in Buildkite."
+        " if not, check the token's access in Buildkite."
     )
 
 

@@ -55,7 +55,7 @@ MANY_TEAMS = listing(
 INVALID = "not what Buildkite documents"
 
 
-BROKEN = "broke off or was no HTTP"
+BROKEN = "broke off or was not HTTP"
 
 
 LATE = "no answer came in time"
@@ -80,7 +80,7 @@ ROWS: list[Row] = [
     hostile("gzip that unpacks to 1 GB", zipped("200 OK", bomb), LARGE),
     hostile("gzip of an error that unpacks to 1 GB", zipped("500 No", bomb), LARGE, at=ACCESS_TOKEN),
     hostile("gzip without an end", endless(head("200 OK", "Content-Encoding: gzip"), bomb()), LARGE),
-    hostile("gzip that is none", zipped("200 OK", lambda: b"[]" * 1000), "is no gzip"),
+    hostile("gzip that is none", zipped("200 OK", lambda: b"[]" * 1000), "is not gzip"),
     hostile("gzip that breaks off", zipped("200 OK", lambda: gzip.compress(b"[]")[:-6]), "breaks off within its gzip"),
     hostile(
         "gzip after gzip",

@@ -212,7 +212,7 @@ class TestSession:
         server.accepts = accepting()
         login = Accesses(access(server, "first"), EXPIRED)
         async with connect(login, SystemClock(), "pod-1") as api:
-            with pytest.raises(Failure, match=r"will be tried again: The plugin failed\.") as caught:
+            with pytest.raises(Failure, match=r"the operator retries: The plugin failed\.") as caught:
                 await read(api)
         assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
 

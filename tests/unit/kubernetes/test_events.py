@@ -93,7 +93,7 @@ def test_a_restart_tells_nothing_again() -> None:
 def test_the_first_delivery_is_told() -> None:
     drafts = draft_events(status(ConnectorStatus(last_sync=sync(1))), status())
     assert [(draft.reason, draft.message) for draft in drafts] == [
-        (Reason.DELIVERED, "C1 took snapshot s1 with 12 accounts, 5 teams and 30 memberships under task t1.")
+        (Reason.DELIVERED, "C1 accepted snapshot s1 with 12 accounts, 5 teams and 30 memberships under task t1.")
     ]
 
 

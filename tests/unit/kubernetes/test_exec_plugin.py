@@ -88,7 +88,9 @@ async def test_an_extension_that_is_no_json_is_refused_by_its_name(kubeconfig: K
     made = plugin(kubeconfig, {"token": "of-the-plugin"}, provideClusterInfo=True)
     kubeconfig.write({"extensions": EXEC_EXTENSIONS}, {"token": None, "exec": made})
     kubeconfig.path.write_text(kubeconfig.path.read_text().replace("audience: a", f"audience: {value}"))
-    with pytest.raises(Failure, match=r"cluster 'c': extensions: client\.authentication\.k8s\.io/exec holds") as caught:
+    with pytest.raises(
+        Failure, match=r"cluster 'c': extensions: client\.authentication\.k8s\.io/exec contains"
+    ) as caught:
         await KubeconfigLogin(str(kubeconfig.path)).load()
     assert "hunter2" not in caught.value.message
 
@@ -148,7 +150,7 @@ async def test_what_it_gives_is_renewed_before_it_expires(kubeconfig: Kubeconfig
         (exec_credential({"clientKeyData": "hunter2"}), "gave only one of client certificate and key"),
         (exec_credential({"clientKeyData": "hunter2", "clientCertificateData": "hunter2"}), "make no pair"),
         (exec_credential({"token": ["hunter2"]}), "did not print an ExecCredential as JSON"),
-        (exec_credential({"token": "hunter2\\nx"}), "the token that the command gave holds a line break"),
+        (exec_credential({"token": "hunter2\\nx"}), "the token that the command returned holds a line break"),
         (exec_credential({"token": "hunter2", "expirationTimestamp": "soon"}), "did not print an ExecCredential"),
     ],
 )

@@ -28,14 +28,14 @@ class HandClock(SystemClock):
 def test_it_is_open_until_its_time_and_closed_at_it(second: float, acts: bool) -> None:
     clock, ends = HandClock(), list[float | None]()
     fence = Fence(clock, ends.append)
-    with pytest.raises(Failure, match="not the leader"):
+    with pytest.raises(Failure, match="no longer the leader"):
         fence.check()
     fence.extend(115.0)
     clock.seconds = second
     if acts:
         fence.check()
     else:
-        with pytest.raises(Failure, match="not the leader"):
+        with pytest.raises(Failure, match="no longer the leader"):
             fence.check()
     assert ends == [15.0]
 
@@ -45,11 +45,11 @@ def test_closed_early_it_lets_nothing_begin_but_gives_time_to_end() -> None:
     fence = Fence(HandClock(), ends.append)
     fence.extend(115.0)
     fence.close(5.0)
-    with pytest.raises(Failure, match="not the leader"):
+    with pytest.raises(Failure, match="no longer the leader"):
         fence.check()
     fence.extend(115.0)
     fence.ended()
-    with pytest.raises(Failure, match="not the leader"):
+    with pytest.raises(Failure, match="no longer the leader"):
         fence.check()
     assert ends == [15.0, 5.0, 15.0, None]
 
@@ -66,7 +66,7 @@ async def test_behind_it_no_secret_is_read_and_no_status_written_but_leases_are(
             lambda: api.read_secret("default", "s"),
             lambda: api.apply_status(resource, ConnectorStatus(1)),
         ):
-            with pytest.raises(Failure, match="not the leader"):
+            with pytest.raises(Failure, match="no longer the leader"):
                 await call()
         assert await api.leases("default", "bkc").read() is None
     assert {exchange.resource for exchange in double.transcript} == {"leases"}

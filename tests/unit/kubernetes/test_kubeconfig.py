@@ -129,9 +129,9 @@ TABLE = {
     "Config.kind": Row(with_top({"kind": "ConfigMap"}), refused="apiVersion and kind must be v1 and Config"),
     "Config.apiVersion": Row(with_top({"apiVersion": "v2"}), refused="apiVersion and kind must be v1 and Config"),
     "Config.preferences": Row(with_top({"preferences": {"colors": True}})),
-    "Config.clusters": Row(with_top({"clusters": []}), refused="names the cluster 'c', which is not there"),
-    "Config.users": Row(with_top({"users": []}), refused="names the user 'u', which is not there"),
-    "Config.contexts": Row(with_top({"contexts": []}), refused="names the context 'x', which is not there"),
+    "Config.clusters": Row(with_top({"clusters": []}), refused="names the cluster 'c', which does not exist"),
+    "Config.users": Row(with_top({"users": []}), refused="names the user 'u', which does not exist"),
+    "Config.contexts": Row(with_top({"contexts": []}), refused="names the context 'x', which does not exist"),
     "Config.current-context": Row(with_top({"current-context": None}), refused="current-context is not set"),
     "Config.extensions": Row(with_top({"extensions": EXEC_EXTENSIONS})),
     "Cluster.server": Row(with_cluster(server=None), refused="cluster 'c': server is not set"),
@@ -167,12 +167,12 @@ TABLE = {
         with_user({"token": None, "username": "alice", "password": "wörd"}),
         authorization(f"Basic {base64.b64encode('alice:wörd'.encode()).decode()}"),
     ),
-    "AuthInfo.password": Row(with_user({"password": "word"}), refused="token and username exclude each other"),
+    "AuthInfo.password": Row(with_user({"password": "word"}), refused="token and username are mutually exclusive"),
     "AuthInfo.auth-provider": Row(with_user({"auth-provider": {"name": "gcp"}}), refused="auth-provider is not supp"),
     "AuthInfo.exec": Row(with_plugin(), authorization("Bearer of-the-plugin")),
     "AuthInfo.extensions": Row(with_user({"extensions": EXEC_EXTENSIONS})),
-    "Context.cluster": Row(with_context({"cluster": None}), refused="context 'x' names no cluster"),
-    "Context.user": Row(with_context({"user": None}), refused="context 'x' names no user"),
+    "Context.cluster": Row(with_context({"cluster": None}), refused="context 'x' does not name a cluster"),
+    "Context.user": Row(with_context({"user": None}), refused="context 'x' does not name a user"),
     "Context.namespace": Row(with_context({"namespace": "elsewhere"}), lambda seen: seen.target == SECRET_PATH),
     "Context.extensions": Row(with_context({"extensions": EXEC_EXTENSIONS})),
     "ExecConfig.command": Row(with_plugin(command=None), refused="exec: command is not set"),
@@ -280,7 +280,7 @@ class TestServer:
 
     async def test_a_password_in_it_is_refused_and_not_shown(self, kubeconfig: Kubeconfig) -> None:
         path = kubeconfig.write({"server": "https://me:hunter2@host"})
-        with pytest.raises(Failure, match="server must have no user name") as caught:
+        with pytest.raises(Failure, match="server must not contain a user name") as caught:
             await KubeconfigLogin(str(path)).load()
         assert "hunter2" not in str(caught.value)
 
@@ -309,16 +309,16 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("content", "refused"),
         [
-            (None, "there is no such file"),
+            (None, "the file does not exist"),
             ("", "current-context is not set"),
             ("{", r"is not YAML \(line 1, column 2\)"),
             ("users: [{name: u, user: {token: *hunter2}}]", r"is not YAML \(line 1"),
             ("token: hunter2\n  x: [", r"is not YAML \(line 2"),
             ("\x00", "is not YAML"),
-            ("[hunter2]", "holds no mapping"),
+            ("[hunter2]", "does not contain a mapping"),
             ("clusters: hunter2", "clusters in .* must be a list"),
             ("users: [hunter2]", "users in .*: each must have a name"),
-            ("users: [{name: u}, {name: u}]", "the name 'u' is there twice"),
+            ("users: [{name: u}, {name: u}]", "the name 'u' is used twice"),
             ("current-context: [hunter2]", "current-context in .* must be a string"),
             ('users: [{name: u, user: {username: "hunter2\\ud800"}}]', r"is not YAML \(line 1, column 36\)"),
             ('users: [{name: u, user: {as-user-extra: {"hunter2\\udfff": [a]}}}]', r"is not YAML \(line 1"),

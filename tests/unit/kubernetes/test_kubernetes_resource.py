@@ -125,7 +125,7 @@ def test_unknown_fields_are_passed_over() -> None:
         *(
             (
                 {"credentialsSecretRef": {"name": "s", "keys": {field: key}}},
-                f"spec.credentialsSecretRef.keys.{field} names the default key of another field",
+                f"spec.credentialsSecretRef.keys.{field} is the default key of another field",
             )
             for field in KEYS
             for other, key in KEYS.items()
@@ -134,7 +134,7 @@ def test_unknown_fields_are_passed_over() -> None:
         *(
             (
                 {"credentialsSecretRef": {"name": "s", "keys": {field: "x", other: "x"}}},
-                "spec.credentialsSecretRef.keys names one key of the Secret twice",
+                "spec.credentialsSecretRef.keys uses one key of the Secret twice",
             )
             for field, other in itertools.combinations(KEYS, 2)
         ),

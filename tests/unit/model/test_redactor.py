@@ -115,7 +115,7 @@ def test_however_many_runs_of_base64_a_value_has_few_texts_are_sought() -> None:
     redactor = Credentials("", value, value[1:], write_api_token=value[2:]).redactor
 
     assert len(redactor._secrets) <= 6  # three values, and what each holds
-    for each in held:
+    for each in held[::10]:
         shown = f"no {PLACEHOLDER} here" if len(each) >= SHORTEST_PIECE else f"no {each} here"
         assert redactor.quote(f"no {each} here") == shown
 

@@ -292,7 +292,7 @@ async def test_a_list_that_lacks_members_is_not_delivered(missing: int) -> None:
     api.spoil = lambda listing, number, page: (
         Page(lacking[3 * number - 3 : 3 * number], -(-len(lacking) // 3)) if listing == "accounts" else page
     )
-    with pytest.raises(Failure, match=f"it lacks {missing} of them also when it is read again") as failed:
+    with pytest.raises(Failure, match=f"it lacks {missing} of them, also when it is read again") as failed:
         await collect(api, ACME, FULL_SCOPE)
     assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
     assert failed.value.message.count("account-") == min(missing, 3)

@@ -162,7 +162,7 @@ async def test_long_slugs_do_not_make_a_long_sentence() -> None:
 
 @pytest.mark.parametrize("choice", [None, OrganizationChoice("acme")])
 async def test_a_token_that_reaches_nothing_is_told_so(choice: OrganizationChoice | None) -> None:
-    with pytest.raises(Failure, match="can access no organization") as failed:
+    with pytest.raises(Failure, match="cannot access any organization") as failed:
         await preflight(FakeAccess(reached=()), choice, ALL_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 

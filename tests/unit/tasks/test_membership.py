@@ -173,7 +173,7 @@ async def test_what_does_not_come_to_hold_is_handed_back() -> None:
     await carry_out(changes, MEMBER, grants=True)
     assert changes.api.calls == ["read", "create"] * 4 + ["read"]
     assert changes.failures[0].message == (
-        "The membership is not as asked for after 4 tries: Buildkite does not keep what it takes, or somebody else"
+        "The membership is not as asked for after 4 tries: Buildkite does not keep what it takes, or someone else"
         " changes the same membership."
     )
 

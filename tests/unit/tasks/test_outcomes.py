@@ -117,15 +117,12 @@ def test_a_team_that_is_gone_is_named_where_c1_named_it(name: str, shown: str) -
     assert told(outcomes.team_gone(replace(GRANT, team_name=name))) == (
         Reason.TEAM_NOT_FOUND,
         Remedy.EDIT,
-        (
-            f"Buildkite has no such team{shown} any more, or the API token cannot see it. The next sync takes it out of"
-            " C1."
-        ),
+        (f"Buildkite no longer has the team{shown}, or the API token cannot see it. The next sync removes it from C1."),
     )
 
 
 LEFT = "The person may have left the organization"
-LAST = "It may be the team's last maintainer, or a team that Buildkite keeps everybody in"
+LAST = "It may be the team's last maintainer, or a team that Buildkite keeps everyone in"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ def test_a_refusal_of_buildkites_is_told_with_its_likely_cause(
     assert told(outcomes.refused_by_buildkite(task, said)) == (
         Reason.CHANGE_REFUSED,
         Remedy.EDIT,
-        f"Buildkite does not take the change{shown}. {why}: look at the team in Buildkite.",
+        f"Buildkite refuses the change{shown}. {why}: check the team in Buildkite.",
     )
 
 
@@ -151,7 +148,7 @@ def test_a_change_that_took_too_long_is_tried_again() -> None:
         Reason.CHANGE_TIMEOUT,
         Remedy.RETRY,
         (
-            "The change was not done within 120 s. When C1 hands the task out again, the membership is read first, so"
+            "The change did not finish within 120 s. When C1 hands the task out again, the membership is read first, so"
             " that nothing is done twice."
         ),
     )

@@ -137,7 +137,7 @@ async def test_a_first_hello_without_an_answer_fails_after_ten_seconds() -> None
     await asyncio.sleep(10.5)
     [(failure, at)] = session.listener.failures
     assert (failure.reason, failure.remedy, at) == (Reason.C1_UNREACHABLE, Remedy.RETRY, 10.0)
-    assert failure.message == "C1 has not answered Hello within 10 seconds; it is tried again."
+    assert failure.message == "C1 has not answered Hello within 10 seconds. The connector retries."
     await session.end()
 
 

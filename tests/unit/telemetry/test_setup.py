@@ -114,7 +114,7 @@ def test_an_endpoint_that_is_no_url_is_refused_by_its_variable(
     endpoint: str, variable: str, protocol: str, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {variable: endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
-    with pytest.raises(Failure, match=f"^{variable} is no URL") as caught, opened(environment, monkeypatch, network):
+    with pytest.raises(Failure, match=f"^{variable} is not a URL") as caught, opened(environment, monkeypatch, network):
         pass
     assert caught.value.reason is Reason.SPEC_INVALID
     assert "hunter2" not in str(caught.value)

@@ -87,7 +87,7 @@ def _columns() -> list[dict[str, Any]]:
 def _schema() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "Brings the accounts and teams of one Buildkite organization into C1.",
+        "description": "Syncs the accounts and teams of one Buildkite organization to C1.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": "The version of this object's schema."},

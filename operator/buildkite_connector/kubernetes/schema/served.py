@@ -105,6 +105,6 @@ def _sentence(missing: list[str]) -> str:
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return (
         f"The CRD {PLURAL}.{GROUP} in the cluster is older than this operator and lacks"
-        f" {', '.join(missing[:_SHOWN])}{more}: run `kubectl apply -f crds/` with the files of this version. Until then"
-        " these settings have no effect and these parts of the status are not shown."
+        f" {', '.join(missing[:_SHOWN])}{more}: run `kubectl apply -f crds/` with the files of this version. Until"
+        " then, these settings have no effect and these parts of the status are not shown."
     )

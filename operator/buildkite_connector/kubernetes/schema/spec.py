@@ -54,7 +54,7 @@ _DEFAULT_KEYS = {
 
 def _secret_key(field: str, meaning: str) -> Any:
     """A field that says under which key of the Secret a value is."""
-    description = f"The Secret's key that holds {meaning}."
+    description = f"The key of the Secret that holds {meaning}."
     return Field(_DEFAULT_KEYS[field], alias=field, max_length=253, description=description)
 
 
@@ -70,7 +70,7 @@ def _own_key(field: str) -> Rule:
     others = [key for each, key in _DEFAULT_KEYS.items() if each != field]
     return Rule(
         f"!(self in {others})",
-        f"spec.credentialsSecretRef.keys.{field} names the default key of another field: name the key that holds"
+        f"spec.credentialsSecretRef.keys.{field} is the default key of another field: use the key that holds"
         " this field's value.",
         lambda key: key not in others,
     )
@@ -80,13 +80,13 @@ _ALL_KEYS = f"[{', '.join(f'self.{field}' for field in _DEFAULT_KEYS)}]"
 
 
 class SecretKeysModel(SpecPart):
-    """The Secret's keys. The defaults are those of the vendor's connector, so its Secret works as it is."""
+    """The keys of the Secret. The defaults are those of ConductorOne's own connector: its Secret works unchanged."""
 
     RULES: ClassVar = (
         Rule(
             # Every field has a default; without them this is asked once, of the default of the whole.
             f"!has(self.clientID) || {_ALL_KEYS}.all(each, {_ALL_KEYS}.exists_one(other, other == each))",
-            "spec.credentialsSecretRef.keys names one key of the Secret twice: give each field a key of its own.",
+            "spec.credentialsSecretRef.keys uses one key of the Secret twice: give each field its own key.",
             lambda keys: len(set(keys.model_dump().values())) == len(_DEFAULT_KEYS),
         ),
     )
@@ -100,11 +100,12 @@ class SecretKeysModel(SpecPart):
     )
     write_api_token: Annotated[str, _key_form("writeApiToken"), _own_key("writeApiToken")] = _secret_key(
         "writeApiToken",
-        "a Buildkite API token that changes memberships. The key may be absent; then the API token does both",
+        "a Buildkite API token that changes memberships. The key is optional; without it, the operator uses"
+        " the API token",
     )
     organization: Annotated[str, _key_form("organization"), _own_key("organization")] = _secret_key(
         "organization",
-        "the organization's slug. The key may be absent; spec.organization goes before it",
+        "the organization's slug. The key is optional; spec.organization takes precedence",
     )
 
 
@@ -120,24 +121,24 @@ class SecretRefModel(SpecPart):
         ),
     ] = Field(
         max_length=253,
-        description="The Secret's name. It is read from this namespace only.",
+        description="The name of a Secret in the same namespace as the resource.",
         json_schema_extra={"default": ""},
     )
     keys: SecretKeysModel = Field(default_factory=SecretKeysModel, json_schema_extra=_EMPTY)
 
 
 class ScheduleModel(SpecPart):
-    """When to sync: an interval or a cron, not both. Without either, every hour."""
+    """When to sync: set an interval or a cron, not both. The default is every hour."""
 
     RULES: ClassVar = (
         Rule(
             "!(has(self.interval) && has(self.cron))",
-            "spec.schedule.interval and spec.schedule.cron exclude each other: keep one of them.",
+            "spec.schedule.interval and spec.schedule.cron are mutually exclusive: remove one of them.",
             lambda schedule: schedule.interval is None or schedule.cron is None,
         ),
         Rule(
             "!has(self.timeZone) || has(self.cron)",
-            "spec.schedule.timeZone is of use only with spec.schedule.cron: add the cron or remove the time zone.",
+            "spec.schedule.timeZone requires spec.schedule.cron: set the cron or remove the time zone.",
             lambda schedule: schedule.time_zone is None or schedule.cron is not None,
         ),
     )
@@ -147,15 +148,15 @@ class ScheduleModel(SpecPart):
     ) = Field(
         None,
         max_length=20,
-        description=f"Time between the starts of two syncs, 5m to 168h, with a jitter of 5 %."
-        f" Without interval and cron it is {DEFAULT_INTERVAL}.",
+        description=f"The time between the starts of two syncs, from 5m to 168h, with a jitter of 5 %."
+        f" Without interval and cron, it is {DEFAULT_INTERVAL}.",
     )
     cron: (
         Annotated[
             str,
             Rule(
                 "!self.contains('TZ=')",
-                "spec.schedule.cron must not hold a time zone: put it into spec.schedule.timeZone, such as"
+                "spec.schedule.cron must not contain a time zone: set spec.schedule.timeZone instead, such as"
                 " Europe/Berlin.",
                 lambda text: "TZ=" not in text,
             ),
@@ -165,8 +166,8 @@ class ScheduleModel(SpecPart):
         None,
         min_length=1,
         max_length=MAX_CRON_LENGTH,
-        description="Five fields: minute, hour, day of month, month, day of week. For example '0 3 * * *'."
-        f" It may fire every {MIN_CRON_MINUTES} minutes, not more often.",
+        description="Five fields: minute, hour, day of month, month and day of week, such as '0 3 * * *'."
+        f" It must not fire more often than every {MIN_CRON_MINUTES} minutes.",
     )
     time_zone: (
         Annotated[
@@ -177,14 +178,14 @@ class ScheduleModel(SpecPart):
             ),
         ]
         | None
-    ) = Field(None, max_length=64, description="The IANA time zone of the cron. Without it, UTC.")
+    ) = Field(None, max_length=64, description="The IANA time zone of the cron. The default is UTC.")
 
 
 class SyncModel(SpecPart):
-    """What one sync takes, and how much of Buildkite's quota it may use."""
+    """What a sync reads, and how much of Buildkite's rate limit it can use."""
 
     resource_types: Annotated[
-        list[Annotated[ResourceKind, Field(strict=False, description="A resource type of C1.")]],
+        list[Annotated[ResourceKind, Field(strict=False, description="A C1 resource type.")]],
         each_once("spec.sync.resourceTypes must name each resource type once."),
     ] = Field(
         [ResourceKind.USER, ResourceKind.TEAM],
@@ -196,39 +197,40 @@ class SyncModel(SpecPart):
     timeout: Annotated[str, is_duration("spec.sync.timeout"), within("spec.sync.timeout", "1m", "24h")] = Field(
         "2h",
         max_length=20,
-        description="How long one sync may take, 1m to 24h. A large organization's sync is bound by Buildkite's quota.",
+        description="The maximum duration of a sync, from 1m to 24h. Buildkite's rate limit determines how long the"
+        " sync of a large organization takes.",
     )
     quota_percent: int = Field(
         80,
         ge=10,
         le=100,
-        description="Of each rate-limit window of Buildkite, how many percent a sync may see used before it waits"
-        " for the next window. The rest stays for people and other tools.",
+        description="A sync waits for Buildkite's next rate-limit window when this percentage of the current one is"
+        " used. The rest is left for people and other tools.",
     )
 
 
 class ShrinkGuardModel(SpecPart):
-    """Holds back a snapshot that lost suspiciously much: C1 reads what is missing as gone."""
+    """Holds a snapshot that lost too much, because C1 treats anything missing as deleted."""
 
     max_drop_percent: int = Field(
         50,
         ge=0,
         le=100,
-        description="Hold a snapshot that lost more than this many percent of the accounts, teams or memberships"
-        f" of the last delivered one, until it is accepted by the annotation {ACCEPT_SHRINK}. 0 disables the guard.",
+        description="Hold a snapshot that lost more than this percentage of the accounts, teams or memberships"
+        f" since the last delivery, until you accept it with the annotation {ACCEPT_SHRINK}. 0 disables the guard.",
     )
 
 
 class DeliveryModel(SpecPart):
-    """How snapshots get to C1."""
+    """How the operator delivers snapshots to C1."""
 
     host_id: (
         Annotated[
             str,
             matches(
                 _HOST_ID,
-                "spec.delivery.hostID must start and end with a letter or digit;"
-                " between them letters, digits and any of . _ : @ / - may stand.",
+                "spec.delivery.hostID must start and end with a letter or digit"
+                " and contain only letters, digits, '.', '_', ':', '@', '/' and '-'.",
             ),
         ]
         | None
@@ -236,26 +238,26 @@ class DeliveryModel(SpecPart):
         None,
         alias="hostID",
         max_length=LONGEST_HOST_ID,
-        description="What C1 shows as this connector's host. Without it, <namespace>.<name>.",
+        description="The host that C1 shows for this connector. The default is <namespace>.<name>.",
     )
     max_snapshot_age: Annotated[
         str, is_duration("spec.delivery.maxSnapshotAge"), within("spec.delivery.maxSnapshotAge", "0s", "168h")
     ] = Field(
         "10m",
         max_length=20,
-        description="A staged snapshot younger than this answers C1's task at once, 0s to 168h."
-        " 0s: always sync afresh.",
+        description="When C1 asks for a sync, the operator delivers the staged snapshot if it is younger than this;"
+        " otherwise it syncs first. From 0s to 168h; with 0s it always syncs first.",
     )
     shrink_guard: ShrinkGuardModel = Field(default_factory=ShrinkGuardModel, json_schema_extra=_EMPTY)
 
 
 class ProvisioningModel(SpecPart):
-    """Whether C1's approved requests change memberships of Buildkite teams. Off, the connector only reads."""
+    """Whether requests approved in C1 change Buildkite team memberships. By default, the connector is read-only."""
 
     enabled: bool = Field(
         False,
-        description="True: C1's grant and revoke tasks change who is in a team. The API token, or the one for writing,"
-        f" then needs the scope {WRITE_SCOPE}. False: they are refused, within a second.",
+        description="If true, C1's grant and revoke tasks change team memberships; the token for writing, or the API"
+        f" token, needs the scope {WRITE_SCOPE}. If false, the operator refuses these tasks within a second.",
     )
     roles: Annotated[
         list[Annotated[Role, Field(strict=False, description="A role in a team.")]],
@@ -264,21 +266,21 @@ class ProvisioningModel(SpecPart):
         [Role.MEMBER, Role.MAINTAINER],
         min_length=1,
         max_length=len(Role),
-        description="Which roles may be granted: member, maintainer or both. Any membership may be revoked.",
+        description="The roles that can be granted: member, maintainer or both. Any membership can be revoked.",
         json_schema_extra=_ATOMIC,
     )
     protected_teams: Annotated[
-        list[Annotated[str, Field(max_length=255, description="A team's slug.")]],
+        list[Annotated[str, Field(max_length=255, description="The slug of a team.")]],
         Rule(
             f"self.all(each, each.matches('^{SLUG_PATTERN}$'))",
-            "spec.provisioning.protectedTeams must hold slugs of teams, such as release-managers:"
+            "spec.provisioning.protectedTeams must contain team slugs, such as release-managers:"
             " lower-case letters, digits, '-' and '_'.",
             lambda slugs: all(re.fullmatch(SLUG_PATTERN, slug) for slug in slugs),
         ),
     ] = Field(
         [],
         max_length=100,
-        description="Slugs of teams whose memberships are never changed; a request for one is refused in C1.",
+        description="Slugs of teams whose memberships are never changed. The operator refuses requests for them.",
         json_schema_extra=_ATOMIC,
     )
 
@@ -299,12 +301,15 @@ class SpecModel(SpecPart):
     ) = Field(
         None,
         max_length=255,
-        description="The slug of the Buildkite organization. May be left out when the Secret carries it, or when"
-        " the API token reaches exactly one organization.",
+        description="The slug of the Buildkite organization. Optional if the Secret contains it, or if the API token"
+        " can access only one organization.",
     )
     credentials_secret_ref: SecretRefModel = Field(json_schema_extra={"default": _NO_SECRET})
     schedule: ScheduleModel = Field(default_factory=ScheduleModel)
-    suspend: bool = Field(False, description="True: no sync and no contact with C1. What C1 has stays as it is.")
+    suspend: bool = Field(
+        False,
+        description="If true, the connector does not sync and does not contact C1. The data in C1 stays as it is.",
+    )
     sync: SyncModel = Field(default_factory=SyncModel, json_schema_extra=_EMPTY)
     delivery: DeliveryModel = Field(default_factory=DeliveryModel, json_schema_extra=_EMPTY)
     provisioning: ProvisioningModel = Field(default_factory=ProvisioningModel, json_schema_extra=_EMPTY)

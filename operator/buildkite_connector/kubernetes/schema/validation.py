@@ -99,7 +99,7 @@ def is_duration(field: str) -> Rule:
     """A duration in Go's notation."""
     return Rule(
         f"self != '' && self.matches('^{_DURATION}$')",
-        f"{field} is not a duration: write hours, minutes and seconds such as 1h30m.",
+        f"{field} is not a duration: use hours, minutes and seconds, such as 1h30m.",
         _is_duration,
     )
 
