@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.machine import Bystanders, Machine
 from bench.promises import ConditionValue
 from bench.report import markdown_table
-from harness.kubernetes_apis import Kubernetes, double_api
+from harness.kubernetes_apis import Kubernetes, simulated_api
 from harness.rig import Rig
 from scenarios.tenant import Stopwatch, Tenant
 from simulators.buildkite.made_organization import make_organization
@@ -93,7 +93,7 @@ class Beside:
 async def measure_changes(window: float, tell: Tell) -> Beside:
     """Raises TimeoutError or AssertionError when one of them does not end."""
     bystanders = Bystanders()
-    async with double_api() as kubernetes:
+    async with simulated_api() as kubernetes:
         alone, beside = await asyncio.gather(
             _run(kubernetes, "alone", window, tell, changes=False),
             _run(kubernetes, "beside", window, tell, changes=True),

@@ -19,7 +19,7 @@ from bench.machine import Bystanders, Machine
 from bench.promises import MB, ConditionValue
 from bench.report import markdown_table
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND, SYNC_REQUESTED_AT
-from harness.kubernetes_apis import Manifest, double_api
+from harness.kubernetes_apis import Manifest, simulated_api
 from harness.rig import OperatorProcess, Rig
 from simulators.buildkite.api import Token, User
 from simulators.buildkite.made_organization import make_organization
@@ -87,7 +87,7 @@ class Tenants:
 async def measure_tenants(connectors: int, tell: Tell) -> Tenants:
     """Raises TimeoutError or AssertionError when something of the calm namespace does not happen at all."""
     bystanders = Bystanders()
-    async with double_api() as kubernetes, Rig(kubernetes, CALM) as rig:
+    async with simulated_api() as kubernetes, Rig(kubernetes, CALM) as rig:
         _prepare(rig)
         operator = rig.operator(everywhere=True)
         async with operator:

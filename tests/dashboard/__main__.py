@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dashboard.page import Series, to_page
 from harness.helm_chart import CHART
 from harness.prometheus import Prometheus
-from harness.rig import Rig, double_api
+from harness.rig import Rig, simulated_api
 from scenarios.queries import scraped
 from scenarios.tenant import Tenant
 from simulators.buildkite.quota import Limits
@@ -86,7 +86,7 @@ async def main() -> None:
         sys.exit("make dashboard needs prometheus and chromium on PATH (Debian's packages have them)")
     dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
-        async with double_api() as kubernetes, Rig(kubernetes, "connectors") as rig:
+        async with simulated_api() as kubernetes, Rig(kubernetes, "connectors") as rig:
             began = time.time()
             async with scraped(rig, Path(folder)) as (server, _):
                 names = ("well", "failing", "held")

@@ -24,7 +24,7 @@ from buildkite_connector.kubernetes.schema.crd import definition
 from harness.cluster import KubectlError
 from harness.control_plane import ControlPlane, find_assets
 from harness.control_plane_process import ControlPlaneError
-from harness.rig import KIND, PLURAL, DoubleApi, Manifest, RealApi, Rig, double_api, real_api
+from harness.rig import KIND, PLURAL, Manifest, RealApi, Rig, SimulatedApi, real_api, simulated_api
 from simulators.buildkite.api import WRITING_SCOPES, Token
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -69,7 +69,7 @@ async def main() -> None:
     say("\nThe servers are stopped and their files removed. To do it for real, see the README: Install on a cluster.")
 
 
-async def first_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
+async def first_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
     step("kubectl apply -f examples/secret.yaml -f examples/connector.yaml")
     secret = example("secret.yaml")
     secret["stringData"] = rig.secret()["stringData"]
@@ -88,7 +88,7 @@ async def first_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
     show_received(rig)
 
 
-async def second_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
+async def second_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
     organization = rig.buildkite.organization
     team = organization.document()["teams"][0]
     organization.add_member(NEWCOMER["id"], NEWCOMER["name"], NEWCOMER["email"])
@@ -108,7 +108,7 @@ async def second_sync(api: DoubleApi | RealApi, rig: Rig) -> None:
     show_received(rig)
 
 
-async def access(api: DoubleApi | RealApi, rig: Rig) -> None:
+async def access(api: SimulatedApi | RealApi, rig: Rig) -> None:
     """One request, granted and taken back."""
     step("An approved request becomes a membership, and its end takes it away")
     writer = Token(f"bkua_{'d3a0' * 10}", WRITING_SCOPES)
@@ -138,11 +138,14 @@ async def access(api: DoubleApi | RealApi, rig: Rig) -> None:
 
 
 @contextlib.asynccontextmanager
-async def kubernetes() -> AsyncIterator[tuple[DoubleApi | RealApi, str]]:
+async def kubernetes() -> AsyncIterator[tuple[SimulatedApi | RealApi, str]]:
     assets = find_assets()
     if assets is None:
-        async with double_api() as double:
-            yield double, f"{double.double.server_url}  (embedded; a real kube-apiserver is used when one is found)"
+        async with simulated_api() as simulator:
+            yield (
+                simulator,
+                f"{simulator.simulator.server_url}  (embedded; a real kube-apiserver is used when one is found)",
+            )
         return
     control_plane = ControlPlane(assets)
     await asyncio.to_thread(control_plane.__enter__)
@@ -156,7 +159,7 @@ async def kubernetes() -> AsyncIterator[tuple[DoubleApi | RealApi, str]]:
         await asyncio.to_thread(control_plane.__exit__, None, None, None)
 
 
-async def show(api: DoubleApi | RealApi) -> None:
+async def show(api: SimulatedApi | RealApi) -> None:
     """What `kubectl get` prints where there is a real API server, else a table of the same."""
     if isinstance(api, RealApi):
         for wide in ((), ("-o", "wide")):
@@ -164,7 +167,7 @@ async def show(api: DoubleApi | RealApi) -> None:
             say(indented((await asyncio.to_thread(api.cluster.kubectl, "get", PLURAL, *wide)).stdout))
         return
     table = Table("NAME", "READY", "STATUS", "ACCOUNTS", "TEAMS", "LAST SYNC", "MESSAGE", box=None)
-    for connector in api.double.objects(KIND):
+    for connector in api.simulator.objects(KIND):
         status = connector.get("status", {})
         ready: Manifest = next((each for each in status.get("conditions", ()) if each["type"] == "Ready"), {})
         synced = status.get("lastSync", {})

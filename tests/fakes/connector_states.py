@@ -15,7 +15,7 @@ from buildkite_connector.model.status import ConnectorStatus, SnapshotFile, Sync
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.clock import Instant
-from fakes.connector_world import SecretCredentials
+from fakes.connector_setup import SecretCredentials
 
 START = Instant(datetime(2026, 3, 2, 9, 0, tzinfo=UTC), 100.0)
 CREDENTIALS = Credentials("client", "secret", "token")

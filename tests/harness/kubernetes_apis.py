@@ -1,4 +1,4 @@
-"""The two Kubernetes APIs that a scenario can run on, the embedded double and a real server, behind one Protocol.
+"""The two Kubernetes APIs that a scenario can run on, the embedded simulator and a real server, behind one Protocol.
 
 What a scenario does to them is what a person does with kubectl. Waiting is driven by watches.
 """
@@ -21,7 +21,7 @@ from harness.cluster import Cluster
 from harness.control_plane import ControlPlane
 from harness.definition import definition
 from simulators.kubernetes.resources import ApiError
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 
 Manifest = dict[str, Any]
 RETRY_SECONDS = 0.2
@@ -79,50 +79,50 @@ class Kubernetes(Protocol):
         ...
 
 
-class DoubleApi:
+class SimulatedApi:
     """The embedded API. Its definition is the generated one."""
 
-    def __init__(self, double: KubernetesDouble, kubeconfig: Path) -> None:
-        self.double = double
-        self.kubeconfig = double.write_kubeconfig(kubeconfig)
-        double.apply(definition())
+    def __init__(self, simulator: KubernetesSimulator, kubeconfig: Path) -> None:
+        self.simulator = simulator
+        self.kubeconfig = simulator.write_kubeconfig(kubeconfig)
+        simulator.apply(definition())
 
     async def apply(self, manifest: Manifest) -> None:
-        self.double.apply(manifest)
+        self.simulator.apply(manifest)
 
     async def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
-        found = self.double.get(KIND, namespace, name)
+        found = self.simulator.get(KIND, namespace, name)
         metadata = {"namespace": namespace, "name": name}
         metadata["annotations"] = {**found["metadata"].get("annotations", {}), **annotations}  # type: ignore[assignment]
-        self.double.apply({**{key: found[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
+        self.simulator.apply({**{key: found[key] for key in ("apiVersion", "kind", "spec")}, "metadata": metadata})
 
     async def delete(self, namespace: str, name: str) -> None:
-        self.double.delete(KIND, namespace, name)
+        self.simulator.delete(KIND, namespace, name)
 
     async def get(self, namespace: str, name: str) -> Manifest:
-        return self.double.get(KIND, namespace, name)
+        return self.simulator.get(KIND, namespace, name)
 
     async def exists(self, namespace: str, name: str) -> bool:
         try:
-            self.double.get(KIND, namespace, name)
+            self.simulator.get(KIND, namespace, name)
         except ApiError:
             return False
         return True
 
     async def events(self, namespace: str, about: str = "") -> list[Manifest]:
-        return [each for each in self.double.objects("Event", namespace) if about in {"", each["regarding"]["name"]}]
+        return [each for each in self.simulator.objects("Event", namespace) if about in {"", each["regarding"]["name"]}]
 
     async def writes(self) -> int:
-        taken = self.double.writes()
+        taken = self.simulator.writes()
         return sum(each.resource == "events" or each.path.endswith("/status") for each in taken)
 
     async def footprint(self, namespace: str, name: str) -> object:
-        writes = [each for each in self.double.writes(name=name) if each.namespace == namespace]
+        writes = [each for each in self.simulator.writes(name=name) if each.namespace == namespace]
         return await self.get(namespace, name), await self.events(namespace, name), len(writes)
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
-        with self.double.outage(None):
+        with self.simulator.outage(None):
             yield
 
     async def wait_for(
@@ -132,7 +132,7 @@ class DoubleApi:
         predicate: Callable[[Manifest], bool],
         timeout: float,  # noqa: ASYNC109
     ) -> Manifest:
-        return await self.double.wait_for(KIND, namespace, name, predicate, timeout)
+        return await self.simulator.wait_for(KIND, namespace, name, predicate, timeout)
 
 
 class RealApi:
@@ -236,7 +236,7 @@ async def real_api(cluster: Cluster, operators: Path) -> AsyncIterator[RealApi]:
 
 
 @contextlib.asynccontextmanager
-async def double_api() -> AsyncIterator[DoubleApi]:
-    with tempfile.TemporaryDirectory(prefix="double-") as folder:
-        async with KubernetesDouble() as double:
-            yield DoubleApi(double, Path(folder) / "kubeconfig")
+async def simulated_api() -> AsyncIterator[SimulatedApi]:
+    with tempfile.TemporaryDirectory(prefix="simulator-") as folder:
+        async with KubernetesSimulator() as simulator:
+            yield SimulatedApi(simulator, Path(folder) / "kubeconfig")

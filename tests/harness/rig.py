@@ -20,7 +20,7 @@ import trustme
 
 from buildkite_connector.kubernetes.schema import GROUP, KIND, PLURAL, VERSION
 from harness.forked_command import fork_command, start_command
-from harness.kubernetes_apis import DoubleApi, Kubernetes, Manifest, RealApi, double_api, real_api
+from harness.kubernetes_apis import Kubernetes, Manifest, RealApi, SimulatedApi, real_api, simulated_api
 from simulators.buildkite.api import Token
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
@@ -31,15 +31,15 @@ from simulators.c1.server import C1Simulator
 __all__ = (
     "KIND",
     "PLURAL",
-    "DoubleApi",
     "Kubernetes",
     "Manifest",
     "OperatorProcess",
     "RealApi",
     "Rig",
+    "SimulatedApi",
     "condition",
-    "double_api",
     "real_api",
+    "simulated_api",
 )
 
 GOLDEN = Path(__file__).parents[1] / "data" / "acme-org.json"

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from harness.kubernetes_apis import DoubleApi, double_api
+from harness.kubernetes_apis import SimulatedApi, simulated_api
 
 _numbers = itertools.count(1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kubernetes() -> AsyncIterator[DoubleApi]:
-    async with double_api() as api:
+async def kubernetes() -> AsyncIterator[SimulatedApi]:
+    async with simulated_api() as api:
         yield api
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from harness.kubernetes_apis import DoubleApi, Kubernetes
+from harness.kubernetes_apis import Kubernetes, SimulatedApi
 from harness.rig import OperatorProcess, Rig
 from scenarios.secrecy import everything_told, find_leaks
 from scenarios.tenant import Idler, NewTenant, Stopwatch, Tenant
@@ -23,7 +23,7 @@ from scenarios.tenant import Idler, NewTenant, Stopwatch, Tenant
 async def watched_rig(kubernetes: Kubernetes, namespace: str) -> AsyncIterator[Rig]:
     """A rig whose end shows what must be so after every scenario."""
     async with Rig(kubernetes, namespace) as rig:
-        rig.forks = isinstance(kubernetes, DoubleApi)
+        rig.forks = isinstance(kubernetes, SimulatedApi)
         yield rig
         assert rig.violations == []
         assert [line for operator in rig.operators for line in operator.lines if "Traceback" in line] == []

@@ -13,7 +13,7 @@ import pytest
 
 from harness.command import Ended, run
 from harness.company_network import BUILDKITE, PASSWORD, TENANT, CompanyNetwork, company_network
-from harness.kubernetes_apis import double_api
+from harness.kubernetes_apis import simulated_api
 from harness.rig import COMMAND, OperatorProcess, Rig
 from scenarios.secrecy import find_leaks
 from simulators.forward_proxy import Mode
@@ -43,7 +43,7 @@ def service_of(company: CompanyNetwork, variables: dict[str, str]) -> OperatorPr
 async def operating(company: CompanyNetwork, variables: dict[str, str]) -> AsyncIterator[tuple[Rig, OperatorProcess]]:
     """An operator with one connector, whose Secret is the company's."""
     kept = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-    async with double_api() as kubernetes, Rig(kubernetes, "default") as rig:
+    async with simulated_api() as kubernetes, Rig(kubernetes, "default") as rig:
         rig.forks = True
         settings: dict[str, Any] = {name: variables[name] for name in kept}
         operator = rig.operator(

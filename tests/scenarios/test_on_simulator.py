@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.kubernetes_apis import DoubleApi
+from harness.kubernetes_apis import SimulatedApi
 from harness.rig import Rig
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
@@ -39,29 +39,29 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class TestWatch:
-    async def test_a_watch_that_is_cut_is_taken_up_again(self, tenant: Tenant, kubernetes: DoubleApi) -> None:
+    async def test_a_watch_that_is_cut_is_taken_up_again(self, tenant: Tenant, kubernetes: SimulatedApi) -> None:
         await tenant.become_ready()
-        kubernetes.double.drop_watches()
+        kubernetes.simulator.drop_watches()
         await tenant.sync()
 
     async def test_a_watch_whose_place_the_server_has_forgotten_starts_anew(
-        self, tenant: Tenant, kubernetes: DoubleApi
+        self, tenant: Tenant, kubernetes: SimulatedApi
     ) -> None:
         await tenant.become_ready()
-        kubernetes.double.expire_watches()
+        kubernetes.simulator.expire_watches()
         await tenant.sync()
 
 
 class TestLease:
     async def test_a_leader_whose_lease_another_has_ends_with_a_sentence_and_started_anew_stands_by(
-        self, rig: Rig, kubernetes: DoubleApi
+        self, rig: Rig, kubernetes: SimulatedApi
     ) -> None:
         tenant = Tenant(rig, "acme")
         async with leading(rig, "bkc", "--namespace", rig.namespace) as operator:
             await tenant.become_ready()
-            lease = kubernetes.double.get("Lease", rig.namespace, "bkc")
+            lease = kubernetes.simulator.get("Lease", rig.namespace, "bkc")
             taken = {**lease["spec"], "holderIdentity": "other", "leaseDurationSeconds": 3}
-            kubernetes.double.apply({**lease, "spec": taken})
+            kubernetes.simulator.apply({**lease, "spec": taken})
             await operator.until_logged("error: This process lost its Lease (other holds it).")
             assert await operator.ends() == 1
         assert [path for path in (rig.directory / "bkc").iterdir() if path.name.startswith(tenant.host_id)]

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from harness.kubernetes_apis import DoubleApi, double_api
+from harness.kubernetes_apis import SimulatedApi, simulated_api
 
 
 @pytest.fixture
-async def kubernetes() -> AsyncIterator[DoubleApi]:
-    async with double_api() as api:
+async def kubernetes() -> AsyncIterator[SimulatedApi]:
+    async with simulated_api() as api:
         yield api

@@ -1,1 +1,1 @@
-"""A Kubernetes API server double on loopback; `contract` says what it does as a real one does."""
+"""A Kubernetes API server simulator on loopback; `contract` says what it does as a real one does."""

@@ -56,7 +56,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             response = await (self._answer(raw_request, target) if target else super().__call__(raw_request))
         except ApiError as error:
             response = web.json_response(error.body(), status=error.code)
-        except _OrderedError as ordered:
+        except _FaultError as ordered:
             response = ordered.response()
         except ConnectionAbortedError:
             self._note(raw_request, target, None)
@@ -76,7 +76,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             if fault.hits(request.method, request.path, watch=_is_watch(request)):
                 if fault.status is None:
                     raise ConnectionAbortedError
-                raise _OrderedError(fault)
+                raise _FaultError(fault)
 
     def _make_discoverable(self, resource: Resource) -> None:
         info = self.resources[kmock.resource(resource.group, resource.version, resource.plural)]
@@ -264,7 +264,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                 request.transport.abort()
 
 
-class _OrderedError(Exception):
+class _FaultError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__()
         self._fault = fault

@@ -29,11 +29,11 @@ from simulators.kubernetes.http import ObjectsHandler
 from simulators.kubernetes.resources import NAMESPACES
 from simulators.kubernetes.store import Backup, Store
 
-HELPERS = "kubernetes-double"
+HELPERS = "kubernetes-simulator"
 WRITING_METHODS = frozenset({"POST", "PATCH", "DELETE"})
 
 
-class KubernetesDouble:
+class KubernetesSimulator:
     """The API as an asynchronous context manager; its helpers are called from the same event loop."""
 
     def __init__(self, clock: Clock | None = None, tls: ssl.SSLContext | None = None) -> None:
@@ -66,10 +66,10 @@ class KubernetesDouble:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": "double",
-            "clusters": [{"name": "double", "cluster": {"server": self.server_url}}],
-            "users": [{"name": "double", "user": {}}],
-            "contexts": [{"name": "double", "context": {"cluster": "double", "user": "double"}}],
+            "current-context": "simulator",
+            "clusters": [{"name": "simulator", "cluster": {"server": self.server_url}}],
+            "users": [{"name": "simulator", "user": {}}],
+            "contexts": [{"name": "simulator", "context": {"cluster": "simulator", "user": "simulator"}}],
         }
         path.write_text(yaml.safe_dump(config))
         return path

@@ -13,7 +13,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight
-from fakes.buildkite_world import HASTY, NO_LIMITS, World, serving, small_organization
+from fakes.buildkite_setup import HASTY, NO_LIMITS, Setup, serving, small_organization
 from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG, acme
 from harness.trust import DIRECT, reaching
@@ -28,47 +28,47 @@ from simulators.buildkite.server import BuildkiteSimulator, Config
 
 @virtual_time
 async def test_the_real_organization_is_collected_whole() -> None:
-    async with serving(Organization.load(ACME_ORG)) as world:
-        assert (await world.sync()).directory == acme()
+    async with serving(Organization.load(ACME_ORG)) as setup:
+        assert (await setup.sync()).directory == acme()
 
 
 @virtual_time
 async def test_a_sync_takes_the_fewest_requests_and_two_for_its_preflight() -> None:
-    async with serving() as world:
-        collection = await world.sync()
-        assert len(world.sim.requests) == collection.report.requests == world.minimum + 2
-        assert not world.sim.transcript.repeats
+    async with serving() as setup:
+        collection = await setup.sync()
+        assert len(setup.sim.requests) == collection.report.requests == setup.minimum + 2
+        assert not setup.sim.transcript.repeats
 
 
 @virtual_time
 async def test_a_preflight_that_has_to_find_the_organization_takes_two_requests_as_well() -> None:
-    async with serving() as world:
-        found = await preflight(world.client(), None, ALL_KINDS)
-        assert found.organization == world.expected.organization
-        assert len(world.sim.requests) == 2
+    async with serving() as setup:
+        found = await preflight(setup.client(), None, ALL_KINDS)
+        assert found.organization == setup.expected.organization
+        assert len(setup.sim.requests) == 2
 
 
 @virtual_time
 async def test_pages_hold_100_and_requests_say_who_asks() -> None:
-    async with serving(settings=BuildkiteSettings()) as world:
+    async with serving(settings=BuildkiteSettings()) as setup:
         seen: list[str] = []
-        world.sim.fault(faults.change(lambda _: None), where=lambda call: bool(seen.append(call.query["per_page"])))  # type: ignore[func-returns-value]
-        await world.client().teams(world.expected.organization.slug, 1)
+        setup.sim.fault(faults.change(lambda _: None), where=lambda call: bool(seen.append(call.query["per_page"])))  # type: ignore[func-returns-value]
+        await setup.client().teams(setup.expected.organization.slug, 1)
         assert seen == ["100"]
 
 
 @virtual_time
 async def test_the_first_requests_of_all_kinds_go_side_by_side() -> None:
-    async with serving(latency=0.05) as world:
-        await world.sync()
-        assert world.sim.transcript.peak_in_flight >= 8
+    async with serving(latency=0.05) as setup:
+        await setup.sync()
+        assert setup.sim.transcript.peak_in_flight >= 8
 
 
 @virtual_time
 async def test_connections_are_kept_and_used_again() -> None:
-    async with serving() as world:
-        await world.sync()
-        assert world.sim.transcript.connections < world.minimum
+    async with serving() as setup:
+        await setup.sync()
+        assert setup.sim.transcript.connections < setup.minimum
 
 
 @pytest.mark.parametrize(
@@ -83,33 +83,33 @@ async def test_connections_are_kept_and_used_again() -> None:
 async def test_the_preflight_names_every_missing_scope(
     scopes: tuple[str, ...], kinds: set[ResourceKind], missing: tuple[str, ...]
 ) -> None:
-    async with serving(tokens=[Token(scopes=scopes)]) as world:
+    async with serving(tokens=[Token(scopes=scopes)]) as setup:
         with pytest.raises(ScopesMissing) as failed:
-            await preflight(world.client(), OrganizationChoice("acme"), kinds)
+            await preflight(setup.client(), OrganizationChoice("acme"), kinds)
         assert failed.value.missing == missing
-        assert len(world.sim.requests) == 1
+        assert len(setup.sim.requests) == 1
 
 
 @virtual_time
 async def test_a_scope_taken_away_after_the_preflight_is_named_by_the_endpoint_that_needs_it() -> None:
-    async with serving(tokens=[Token(scopes=("read_organizations",))]) as world:
+    async with serving(tokens=[Token(scopes=("read_organizations",))]) as setup:
         with pytest.raises(ScopesMissing, match="read_teams") as failed:
-            await collect(world.client(), world.expected.organization, FULL_SCOPE)
+            await collect(setup.client(), setup.expected.organization, FULL_SCOPE)
         assert failed.value.missing == ("read_teams",)
 
 
 @virtual_time
 async def test_the_expiry_of_a_token_is_told_in_iso_8601() -> None:
     expires = datetime(2999, 7, 23, 6, 7, 42, tzinfo=UTC)
-    async with serving(tokens=[Token(expires_at=expires)]) as world:
-        assert (await world.client().token()).expires_at == expires
+    async with serving(tokens=[Token(expires_at=expires)]) as setup:
+        assert (await setup.client().token()).expires_at == expires
 
 
 @virtual_time
 async def test_an_unknown_slug_is_answered_with_those_that_the_token_reaches() -> None:
-    async with serving() as world:
+    async with serving() as setup:
         with pytest.raises(Failure, match=r"'acmee'.*: acme\.") as failed:
-            await preflight(world.client(), OrganizationChoice("acmee"), ALL_KINDS)
+            await preflight(setup.client(), OrganizationChoice("acmee"), ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
@@ -129,30 +129,30 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
 @pytest.mark.parametrize("slug", [".", ".."])
 @virtual_time
 async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> None:
-    async with serving() as world:
+    async with serving() as setup:
         with pytest.raises(Failure) as failed:
-            await preflight(world.client(), OrganizationChoice(slug), ALL_KINDS)
+            await preflight(setup.client(), OrganizationChoice(slug), ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
-        assert [request.path for request in world.sim.requests] == ["/v2/access-token", "/v2/organizations"]
+        assert [request.path for request in setup.sim.requests] == ["/v2/access-token", "/v2/organizations"]
 
 
 @pytest.mark.parametrize("slug", ["../user", "acme/teams", "a b", "ä", "%2e%2e", "?page=2", "#"])
 @virtual_time
 async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
-    async with serving() as world:
+    async with serving() as setup:
         with pytest.raises(Failure) as failed:
-            await preflight(world.client(), OrganizationChoice(slug), ALL_KINDS)
+            await preflight(setup.client(), OrganizationChoice(slug), ALL_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
-        asked = [request.path for request in world.sim.requests]
+        asked = [request.path for request in setup.sim.requests]
         assert [path.count("/") for path in asked] == [2, 3, 2]
 
 
 @pytest.mark.parametrize("token", ["", " ", "bkua_1\n2", "bkua 1", '"bkua_1"', "bkct_1", "bküa", "\ud800", "bkua_\x00"])
 @virtual_time
 async def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token: str) -> None:
-    async with serving() as world:
+    async with serving() as setup:
         with pytest.raises(Failure) as failed:
-            world.buildkite.client(token)
+            setup.buildkite.client(token)
         assert failed.value.reason is Reason.TOKEN_INVALID
         assert failed.value.remedy is Remedy.CREDENTIALS
         assert not token.strip() or token not in f"{failed.value} {failed.value!r}"
@@ -160,70 +160,70 @@ async def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token:
 
 @virtual_time
 async def test_teams_that_are_gone_are_left_out_and_counted() -> None:
-    async with serving() as world:
-        gone = TeamID(world.sim.organization.teams.records[3]["id"])
-        world.sim.fault(
+    async with serving() as setup:
+        gone = TeamID(setup.sim.organization.teams.records[3]["id"])
+        setup.sim.fault(
             faults.edit_data([{"operation": "remove_team", "id": gone}]),
             path=f"/v2/organizations/acme/teams/{gone}/members",
         )
-        collection = await world.sync()
+        collection = await setup.sync()
         assert gone not in {team.id for team in collection.directory.teams}
-        assert collection.directory == world.expected
+        assert collection.directory == setup.expected
         assert collection.report.teams_gone == 1
 
 
 @virtual_time
 async def test_a_team_that_is_listed_and_cannot_be_found_is_not_taken_for_deleted() -> None:
-    async with serving() as world:
-        world.sim.organization.remove_team(world.sim.organization.teams.records[3]["id"], stays_listed=True)
+    async with serving() as setup:
+        setup.sim.organization.remove_team(setup.sim.organization.teams.records[3]["id"], stays_listed=True)
         with pytest.raises(Failure, match="which the list of teams still has") as failed:
-            await world.sync()
+            await setup.sync()
         assert failed.value.reason is Reason.LIST_INCOMPLETE
 
 
 @virtual_time
 async def test_an_organization_lost_on_the_way_is_not_taken_for_deleted_teams() -> None:
-    async with serving() as world:
+    async with serving() as setup:
         lost = Token(organizations=frozenset({"another"}))
-        world.sim.fault(
+        setup.sim.fault(
             faults.change(lambda api: api.tokens.update({lost.value: lost})),
             path="/v2/organizations/acme/teams/*/members",
         )
         with pytest.raises(Failure) as failed:
-            await world.sync()
+            await setup.sync()
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
 @virtual_time
 async def test_people_who_come_and_go_while_pages_are_read_are_all_there_in_the_end() -> None:
-    async with serving() as world:
-        world.sim.fault(
+    async with serving() as setup:
+        setup.sim.fault(
             faults.edit_data(
                 [
                     {"operation": "add_member", "id": "new", "name": "New", "email": "n@example.com", "at": 0},
-                    {"operation": "add_team_member", "team": _largest(world), "user_id": "new", "user_name": "New"},
+                    {"operation": "add_team_member", "team": _largest(setup), "user_id": "new", "user_name": "New"},
                 ]
             ),
             path="/v2/organizations/acme/members",
             query={"page": "2"},
         )
-        collection = await world.sync()
-        assert collection.directory.accounts == world.expected.accounts
+        collection = await setup.sync()
+        assert collection.directory.accounts == setup.expected.accounts
         assert collection.report.rereads >= 1
 
 
 @virtual_time
 async def test_someone_known_only_from_a_team_is_added() -> None:
-    async with serving() as world:
-        someone = world.sim.organization.team_members[_largest(world)].records[0]["user_id"]
-        world.sim.organization.remove_member(someone, from_teams=False)
-        collection = await world.sync()
+    async with serving() as setup:
+        someone = setup.sim.organization.team_members[_largest(setup)].records[0]["user_id"]
+        setup.sim.organization.remove_member(someone, from_teams=False)
+        collection = await setup.sync()
         assert collection.report.accounts_added == 1
         assert collection.directory.accounts[-1].id == someone
 
 
-def _largest(world: World) -> str:
-    rosters = world.sim.organization.team_members
+def _largest(setup: Setup) -> str:
+    rosters = setup.sim.organization.team_members
     return max(rosters, key=lambda team: len(rosters[team]))
 
 
@@ -231,31 +231,31 @@ def _largest(world: World) -> str:
 async def test_connectors_that_share_a_token_share_its_quota() -> None:
     settings = BuildkiteSettings()
     limits = Limits(user=50, organization=None, window=1.0, reset_decimals=3)
-    async with serving(make_organization(30, 20, 60, slug="acme"), settings=settings, limits=limits) as world:
-        await asyncio.gather(world.sync(), world.sync(), world.sync())
-        assert len(world.sim.requests) == 3 * (world.minimum + 2)
-        assert world.sim.transcript.throttled == 0
+    async with serving(make_organization(30, 20, 60, slug="acme"), settings=settings, limits=limits) as setup:
+        await asyncio.gather(setup.sync(), setup.sync(), setup.sync())
+        assert len(setup.sim.requests) == 3 * (setup.minimum + 2)
+        assert setup.sim.transcript.throttled == 0
 
 
 @virtual_time
 async def test_the_quota_of_the_organization_holds_for_its_pages() -> None:
     limits = Limits(user=None, organization=20, window=1.0, reset_decimals=3)
-    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as world:
-        await world.sync()
-        assert world.minimum > 20
-        assert world.sim.transcript.throttled == 0
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as setup:
+        await setup.sync()
+        assert setup.minimum > 20
+        assert setup.sim.transcript.throttled == 0
 
 
 @virtual_time
 async def test_an_urgent_client_waits_for_no_other() -> None:
     limits = Limits(user=1000, organization=1000)
-    async with serving(settings=replace(HASTY, most_at_once=1), limits=limits, latency=0.1) as world:
-        client, slug = world.client(), world.expected.organization.slug
+    async with serving(settings=replace(HASTY, most_at_once=1), limits=limits, latency=0.1) as setup:
+        client, slug = setup.client(), setup.expected.organization.slug
         await client.token()
         others = [asyncio.create_task(client.teams(slug, 1)) for _ in range(3)]
         await asyncio.sleep(0.01)
         began = asyncio.get_running_loop().time()
-        await world.buildkite.client(world.sim.token.value, urgent=True).token()
+        await setup.buildkite.client(setup.sim.token.value, urgent=True).token()
         assert asyncio.get_running_loop().time() - began < 0.15
         await asyncio.gather(*others)
 
@@ -263,22 +263,22 @@ async def test_an_urgent_client_waits_for_no_other() -> None:
 @virtual_time
 async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() -> None:
     limits = Limits(user=10, organization=None, window=30.0)
-    async with serving(limits=limits) as world:
+    async with serving(limits=limits) as setup:
         for _ in range(7):
-            await world.client().token()
-        await world.client(quota_percent=80).token()
+            await setup.client().token()
+        await setup.client(quota_percent=80).token()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await world.client(quota_percent=80).token()
-        assert len(world.sim.requests) == 8
+                await setup.client(quota_percent=80).token()
+        assert len(setup.sim.requests) == 8
 
 
 @virtual_time
 async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:
     limits = Limits(user=20, organization=None, window=1.0, reset_decimals=3)
-    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as world:
-        collection = await world.sync()
-        assert world.sim.transcript.throttled == 0
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits) as setup:
+        collection = await setup.sync()
+        assert setup.sim.transcript.throttled == 0
         assert collection.report.throttled_seconds > 0.5
 
 
@@ -294,18 +294,18 @@ async def test_a_private_authority_is_trusted_by_its_file(tmp_path_factory: pyte
 
 @virtual_time
 async def test_no_proxy_gets_to_see_what_goes_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving() as world:
+    async with serving() as setup:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
-        assert (await world.client().token()).uuid == world.sim.token.uuid
+        assert (await setup.client().token()).uuid == setup.sim.token.uuid
 
 
 @virtual_time
 async def test_a_cookie_does_not_come_back() -> None:
-    async with serving() as world:
-        world.sim.fault(faults.rate_limit_headers({"Set-Cookie": "session=1; Path=/"}))
-        connections = world.buildkite._connections
-        await world.client().token()
+    async with serving() as setup:
+        setup.sim.fault(faults.rate_limit_headers({"Set-Cookie": "session=1; Path=/"}))
+        connections = setup.buildkite._connections
+        await setup.client().token()
         async with connections.one() as http:
             assert not http.cookies
 
@@ -313,12 +313,12 @@ async def test_a_cookie_does_not_come_back() -> None:
 @virtual_time
 async def test_the_token_is_in_no_log_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with serving() as world:
-        client = world.client()
-        await collect(client, world.expected.organization, FULL_SCOPE)
+    async with serving() as setup:
+        client = setup.client()
+        await collect(client, setup.expected.organization, FULL_SCOPE)
         assert "httpcore" in {record.name.partition(".")[0] for record in caplog.records}
-        assert world.sim.token.value not in caplog.text
-        assert world.sim.token.value not in f"{client!r} {world.buildkite!r}"
+        assert setup.sim.token.value not in caplog.text
+        assert setup.sim.token.value not in f"{client!r} {setup.buildkite!r}"
 
 
 @virtual_time
@@ -330,15 +330,15 @@ async def test_no_request_leaves_while_this_process_may_not_act() -> None:
             raise Failure(Reason.KUBERNETES_UNAVAILABLE, "not the leader")
 
     async with (
-        serving() as world,
-        open_buildkite(BuildkiteSettings(api_url=world.sim.url), DIRECT, may_send=may_send) as buildkite,
+        serving() as setup,
+        open_buildkite(BuildkiteSettings(api_url=setup.sim.url), DIRECT, may_send=may_send) as buildkite,
     ):
-        client = buildkite.client(world.sim.token.value)
-        await client.teams(world.expected.organization.slug, 1)
-        acts, before = False, len(world.sim.requests)
+        client = buildkite.client(setup.sim.token.value)
+        await client.teams(setup.expected.organization.slug, 1)
+        acts, before = False, len(setup.sim.requests)
         with pytest.raises(Failure, match="not the leader"):
-            await client.teams(world.expected.organization.slug, 2)
-        assert len(world.sim.requests) == before
+            await client.teams(setup.expected.organization.slug, 2)
+        assert len(setup.sim.requests) == before
 
 
 @virtual_time
@@ -351,9 +351,9 @@ async def test_a_request_that_was_let_through_is_asked_about_again_as_it_is_writ
             raise Failure(Reason.KUBERNETES_UNAVAILABLE, "not the leader")
 
     async with (
-        serving() as world,
-        open_buildkite(BuildkiteSettings(api_url=world.sim.url), DIRECT, may_send=may_send) as buildkite,
+        serving() as setup,
+        open_buildkite(BuildkiteSettings(api_url=setup.sim.url), DIRECT, may_send=may_send) as buildkite,
     ):
         with pytest.raises(Failure, match="not the leader"):
-            await buildkite.client(world.sim.token.value).teams(world.expected.organization.slug, 1)
-        assert (world.sim.transcript.connections, world.sim.requests) == (1, [])
+            await buildkite.client(setup.sim.token.value).teams(setup.expected.organization.slug, 1)
+        assert (setup.sim.transcript.connections, setup.sim.requests) == (1, [])

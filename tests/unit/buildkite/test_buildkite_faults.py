@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, open_buildkite
 from buildkite_connector.c1z import SnapshotStore, read_snapshot
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from fakes.buildkite_world import (
+from fakes.buildkite_setup import (
     HASTY,
     KEY,
     NO_LIMITS,
     TINY_PAGES,
-    World,
+    Setup,
     serving,
     small_organization,
     tiny_organization,
@@ -149,26 +149,26 @@ LASTING: dict[str, tuple[Effect, Reason]] = {
 """What could pass and does not."""
 
 
-async def assert_next_sync_succeeds(world: World) -> None:
-    world.sim.faults.clear()
-    world.sim.grant()
-    await world.sim.resume()
-    snapshot = await world.sync_and_stage()
+async def assert_next_sync_succeeds(setup: Setup) -> None:
+    setup.sim.faults.clear()
+    setup.sim.grant()
+    await setup.sim.resume()
+    snapshot = await setup.sync_and_stage()
     read = read_snapshot(snapshot.path).directory
-    expected = world.expected
+    expected = setup.expected
     assert set(read.accounts) == set(expected.accounts)
     assert set(read.teams) == set(expected.teams)
     assert set(read.memberships) == set(expected.memberships)
 
 
-async def failing_sync(world: World) -> Failure:
+async def failing_sync(setup: Setup) -> Failure:
     """The failure of a sync, which leaves what was staged as it was, and tells the token nowhere."""
-    before = await world.stage(world.expected)
+    before = await setup.stage(setup.expected)
     with pytest.raises(Failure) as failed:
-        await world.sync_and_stage()
-    assert await world.store.restore(KEY, before.sha256) == before
+        await setup.sync_and_stage()
+    assert await setup.store.restore(KEY, before.sha256) == before
     shown = f"{failed.value} {failed.value!r} {''.join(traceback.format_exception(failed.value))}"
-    assert world.sim.token.value not in shown
+    assert setup.sim.token.value not in shown
     return failed.value
 
 
@@ -176,45 +176,45 @@ async def failing_sync(world: World) -> Failure:
 @pytest.mark.parametrize("fault", PASSING)
 @virtual_time
 async def test_a_fault_that_passes_is_survived(fault: str, path: str) -> None:
-    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
-        world.sim.fault(PASSING[fault], path=path)
-        collection = await world.sync()
-        assert collection.directory == world.expected
-        assert collection.report.requests == world.minimum + 3
+    async with serving(tiny_organization(), settings=TINY_PAGES) as setup:
+        setup.sim.fault(PASSING[fault], path=path)
+        collection = await setup.sync()
+        assert collection.directory == setup.expected
+        assert collection.report.requests == setup.minimum + 3
 
 
 @pytest.mark.parametrize("fault", HARMLESS)
 @virtual_time
 async def test_an_oddity_is_overlooked(fault: str) -> None:
-    async with serving(tiny_organization(), settings=replace(TINY_PAGES, longest_window=0.05)) as world:
-        world.sim.fault(HARMLESS[fault], times=None, path="/v2/organizations/acme/*")
-        collection = await world.sync()
-        assert collection.directory == world.expected
-        assert collection.report.requests == world.minimum + 2
+    async with serving(tiny_organization(), settings=replace(TINY_PAGES, longest_window=0.05)) as setup:
+        setup.sim.fault(HARMLESS[fault], times=None, path="/v2/organizations/acme/*")
+        collection = await setup.sync()
+        assert collection.directory == setup.expected
+        assert collection.report.requests == setup.minimum + 2
 
 
 @pytest.mark.parametrize("fault", FATAL)
 @virtual_time
 async def test_a_fault_that_stays_fails_the_sync_at_once(fault: str) -> None:
     effect, path, reason, message = FATAL[fault]
-    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
-        world.sim.fault(effect, path=path)
-        failure = await failing_sync(world)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as setup:
+        setup.sim.fault(effect, path=path)
+        failure = await failing_sync(setup)
         assert failure.reason is reason
         assert re.search(message, failure.message)
-        await assert_next_sync_succeeds(world)
+        await assert_next_sync_succeeds(setup)
 
 
 @pytest.mark.parametrize("fault", LASTING)
 @virtual_time
 async def test_a_fault_that_does_not_pass_fails_the_sync_in_the_end(fault: str) -> None:
     effect, reason = LASTING[fault]
-    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
-        world.sim.fault(effect, path=MEMBERS, times=None)
-        failure = await failing_sync(world)
+    async with serving(tiny_organization(), settings=TINY_PAGES) as setup:
+        setup.sim.fault(effect, path=MEMBERS, times=None)
+        failure = await failing_sync(setup)
         assert failure.reason is reason
         assert failure.remedy is Remedy.RETRY
-        await assert_next_sync_succeeds(world)
+        await assert_next_sync_succeeds(setup)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +230,9 @@ async def test_a_fault_that_does_not_pass_fails_the_sync_in_the_end(fault: str) 
 )
 @virtual_time
 async def test_a_request_is_tried_as_often_as_patience_says(effect: Effect, requests: int) -> None:
-    async with serving(tiny_organization(), settings=TINY_PAGES) as world:
-        world.sim.fault(effect, times=None)
-        client = world.client()
+    async with serving(tiny_organization(), settings=TINY_PAGES) as setup:
+        setup.sim.fault(effect, times=None)
+        client = setup.client()
         with pytest.raises(Failure):
             await client.token()
         assert client.requests == requests
@@ -241,47 +241,47 @@ async def test_a_request_is_tried_as_often_as_patience_says(effect: Effect, requ
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @virtual_time
 async def test_a_redirect_is_not_followed(status: int) -> None:
-    async with serving() as elsewhere, serving() as world:
+    async with serving() as elsewhere, serving() as setup:
         location = f"{elsewhere.sim.origin}{MEMBERS}?page=1"
-        world.sim.fault(faults.redirect(location, status), path=MEMBERS, times=None)
-        failure = await failing_sync(world)
+        setup.sim.fault(faults.redirect(location, status), path=MEMBERS, times=None)
+        failure = await failing_sync(setup)
         assert failure.reason is Reason.BUILDKITE_LINK_REFUSED
         assert elsewhere.sim.transcript.connections == 0
-        await assert_next_sync_succeeds(world)
+        await assert_next_sync_succeeds(setup)
 
 
 @virtual_time
 async def test_a_next_link_elsewhere_is_not_followed() -> None:
-    async with serving() as elsewhere, serving() as world:
-        world.sim.fault(faults.links_elsewhere(elsewhere.sim.origin), path=MEMBERS, times=None)
-        failure = await failing_sync(world)
+    async with serving() as elsewhere, serving() as setup:
+        setup.sim.fault(faults.links_elsewhere(elsewhere.sim.origin), path=MEMBERS, times=None)
+        failure = await failing_sync(setup)
         assert failure.reason is Reason.BUILDKITE_LINK_REFUSED
         assert elsewhere.sim.transcript.connections == 0
 
 
 @virtual_time
 async def test_a_refused_connection_fails_the_sync_cleanly() -> None:
-    async with serving() as world:
-        await world.sim.pause()
-        failure = await failing_sync(world)
+    async with serving() as setup:
+        await setup.sim.pause()
+        failure = await failing_sync(setup)
         assert failure.reason is Reason.BUILDKITE_UNREACHABLE
         assert failure.remedy is Remedy.RETRY
-        await assert_next_sync_succeeds(world)
+        await assert_next_sync_succeeds(setup)
 
 
 @virtual_time
 async def test_an_outage_in_the_middle_is_survived_when_it_is_short() -> None:
-    async with serving() as world:
-        world.sim.fault(faults.outage(0.02), path=TEAM_MEMBERS, skip=5)
-        assert (await world.sync()).directory == world.expected
+    async with serving() as setup:
+        setup.sim.fault(faults.outage(0.02), path=TEAM_MEMBERS, skip=5)
+        assert (await setup.sync()).directory == setup.expected
 
 
 @virtual_time
 async def test_an_outage_in_the_middle_that_lasts_fails_the_sync_cleanly() -> None:
-    async with serving() as world:
-        world.sim.fault(faults.outage(), path=TEAM_MEMBERS, skip=5)
-        assert (await failing_sync(world)).reason is Reason.BUILDKITE_UNREACHABLE
-        await assert_next_sync_succeeds(world)
+    async with serving() as setup:
+        setup.sim.fault(faults.outage(), path=TEAM_MEMBERS, skip=5)
+        assert (await failing_sync(setup)).reason is Reason.BUILDKITE_UNREACHABLE
+        await assert_next_sync_succeeds(setup)
 
 
 @pytest.mark.parametrize(
@@ -303,8 +303,8 @@ async def test_a_certificate_that_cannot_be_trusted_ends_it_at_once(
         ca_file.write_bytes(sim.authority.pem)
         settings = BuildkiteSettings(sim.url, patience=HASTY.patience)
         async with open_buildkite(settings, reaching(ca_file)) as buildkite:
-            world = World(sim, buildkite, SnapshotStore(tmp_path_factory.mktemp("snapshots")))
-            failure = await failing_sync(world)
+            setup = Setup(sim, buildkite, SnapshotStore(tmp_path_factory.mktemp("snapshots")))
+            failure = await failing_sync(setup)
             assert failure.reason is Reason.BUILDKITE_UNREACHABLE
             assert what in failure.message
             assert "SSL_CERT_FILE" in failure.message
@@ -312,24 +312,24 @@ async def test_a_certificate_that_cannot_be_trusted_ends_it_at_once(
             assert not sim.requests
             await sim.pause()
             sim.certificate = Certificate.VALID
-            await assert_next_sync_succeeds(world)
+            await assert_next_sync_succeeds(setup)
 
 
 @virtual_time
 async def test_plain_http_where_tls_is_expected_is_told_apart() -> None:
-    async with serving() as world:
-        settings = BuildkiteSettings(world.sim.url.replace("http://", "https://"), patience=HASTY.patience)
+    async with serving() as setup:
+        settings = BuildkiteSettings(setup.sim.url.replace("http://", "https://"), patience=HASTY.patience)
         async with open_buildkite(settings, DIRECT) as buildkite:
-            failure = await failing_sync(World(world.sim, buildkite, world.store))
+            failure = await failing_sync(Setup(setup.sim, buildkite, setup.store))
         assert failure.reason is Reason.BUILDKITE_UNREACHABLE
         assert "TLS" in failure.message
 
 
 @virtual_time
 async def test_a_wait_longer_than_patience_is_handed_to_the_next_sync() -> None:
-    async with serving() as world:
-        world.sim.fault(faults.unavailable(3600), path=MEMBERS)
-        failure = await failing_sync(world)
+    async with serving() as setup:
+        setup.sim.fault(faults.unavailable(3600), path=MEMBERS)
+        failure = await failing_sync(setup)
         assert failure.reason is Reason.BUILDKITE_UNAVAILABLE
         assert failure.retry_after == 3600
 
@@ -337,11 +337,11 @@ async def test_a_wait_longer_than_patience_is_handed_to_the_next_sync() -> None:
 @virtual_time
 async def test_a_429_of_someone_elses_making_is_waited_out() -> None:
     limits = Limits(user=40, organization=None, window=1.0, reset_decimals=3)
-    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits, latency=0.01) as world:
-        world.sim.fault(faults.change(lambda api: api.quota.consume({world.sim.token.user.id: 60}, {})), skip=5)
-        collection = await world.sync()
-        assert collection.directory == world.expected
-        assert 0 < world.sim.transcript.throttled <= 20
+    async with serving(make_organization(30, 20, 60, slug="acme"), limits=limits, latency=0.01) as setup:
+        setup.sim.fault(faults.change(lambda api: api.quota.consume({setup.sim.token.user.id: 60}, {})), skip=5)
+        collection = await setup.sync()
+        assert collection.directory == setup.expected
+        assert 0 < setup.sim.transcript.throttled <= 20
 
 
 @pytest.mark.parametrize(
@@ -354,11 +354,11 @@ async def test_a_429_of_someone_elses_making_is_waited_out() -> None:
 @virtual_time
 async def test_a_429_that_tells_only_in_its_body_is_waited_out(headers: Effect) -> None:
     limits = Limits(user=10, organization=None, window=0.5, reset_decimals=3)
-    async with serving(make_organization(30, 10, 60, slug="acme"), limits=limits) as world:
-        world.sim.fault(headers, times=None)
-        collection = await world.sync()
-        assert collection.directory == world.expected
-        assert world.sim.transcript.throttled > 0
+    async with serving(make_organization(30, 10, 60, slug="acme"), limits=limits) as setup:
+        setup.sim.fault(headers, times=None)
+        collection = await setup.sync()
+        assert collection.directory == setup.expected
+        assert setup.sim.transcript.throttled > 0
 
 
 class _JumpingClock(VirtualClock):
@@ -371,20 +371,20 @@ class _JumpingClock(VirtualClock):
 @virtual_time
 async def test_a_clock_that_jumps_makes_no_difference() -> None:
     limits = Limits(user=40, organization=None, window=1.0, reset_decimals=3)
-    async with serving(make_organization(30, 40, 60, slug="acme"), limits=limits, clock=_JumpingClock()) as world:
-        world.sim.fault(faults.unavailable("Thu, 01 Jan 2015 12:00:00 GMT"), path=MEMBERS)
+    async with serving(make_organization(30, 40, 60, slug="acme"), limits=limits, clock=_JumpingClock()) as setup:
+        setup.sim.fault(faults.unavailable("Thu, 01 Jan 2015 12:00:00 GMT"), path=MEMBERS)
         with contextlib.suppress(Failure):  # the date may have come to lie in a far future
-            await world.sync()
-        assert (await world.sync()).directory == world.expected
-        assert world.sim.transcript.throttled == 0
+            await setup.sync()
+        assert (await setup.sync()).directory == setup.expected
+        assert setup.sim.transcript.throttled == 0
 
 
 @virtual_time
 async def test_nothing_is_left_running_after_a_failure() -> None:
-    async with serving(latency=0.05) as world:
-        await world.sync()
-        world.sim.fault(faults.revoke_token(), path=TEAM_MEMBERS)
-        await failing_sync(world)
+    async with serving(latency=0.05) as setup:
+        await setup.sync()
+        setup.sim.fault(faults.revoke_token(), path=TEAM_MEMBERS)
+        await failing_sync(setup)
         ours = asyncio.all_tasks() - {asyncio.current_task()}
         names = {task.get_coro().__qualname__ for task in ours}  # type: ignore[union-attr]
         assert names <= {"RequestHandler.start"}  # the simulator's connections
@@ -393,16 +393,16 @@ async def test_nothing_is_left_running_after_a_failure() -> None:
 @virtual_time
 async def test_no_fault_makes_the_token_appear_in_a_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with serving() as world:
+    async with serving() as setup:
         for effect in PASSING.values():
-            world.sim.fault(effect, path=TEAM_MEMBERS)
-        await world.sync()
+            setup.sim.fault(effect, path=TEAM_MEMBERS)
+        await setup.sync()
         for effect, path, _, _ in FATAL.values():
-            world.sim.fault(effect, path=path)
-            await failing_sync(world)
-            world.sim.grant()
+            setup.sim.fault(effect, path=path)
+            await failing_sync(setup)
+            setup.sim.grant()
         assert caplog.records
-        assert world.sim.token.value not in caplog.text
+        assert setup.sim.token.value not in caplog.text
 
 
 @settings(max_examples=25, deadline=None)
@@ -426,6 +426,6 @@ async def test_any_organization_is_collected_whole_through_any_faults_that_end(
         longest_window=0.05,
     )
     organization = make_organization(accounts, teams, min(teams * accounts, 300), seed, slug="acme")
-    async with serving(organization, settings=patient, latency=latency) as world:
-        world.sim.script([None if name is None else effects[name] for name in script])
-        assert (await world.sync()).directory == world.expected
+    async with serving(organization, settings=patient, latency=latency) as setup:
+        setup.sim.script([None if name is None else effects[name] for name in script])
+        assert (await setup.sync()).directory == setup.expected

@@ -18,7 +18,7 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
-from fakes.buildkite_world import HASTY
+from fakes.buildkite_setup import HASTY
 from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
     ACCESS_TOKEN,

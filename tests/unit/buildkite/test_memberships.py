@@ -17,7 +17,7 @@ from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, R
 from buildkite_connector.tasks.membership import change_membership
 from buildkite_connector.tasks.ports import ChangeGrounds, Progress
 from buildkite_connector.timing.clock import SystemClock
-from fakes.buildkite_world import World, serving, small_organization
+from fakes.buildkite_setup import Setup, serving, small_organization
 from fakes.connector_ports import C1
 from fakes.task_ports import session_ports
 from fakes.virtual_time import virtual_time
@@ -66,14 +66,14 @@ class Changes:
 class Bench:
     """The first team of a small organization. `outsider` is nobody's fellow there."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        organization = world.sim.organization
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        organization = setup.sim.organization
         self.team = TeamID(organization.teams.records[0]["id"])
         self.roster = organization.team_members[self.team]
         inside = {row["user_id"] for row in self.roster.records}
         self.outsider = AccountID(next(each["id"] for each in organization.members.records if each["id"] not in inside))
-        self.changes = Changes(world.buildkite.client(world.sim.token.value, urgent=True), OrganizationSlug("acme"))
+        self.changes = Changes(setup.buildkite.client(setup.sim.token.value, urgent=True), OrganizationSlug("acme"))
 
     def start_with(self, role: Role | None) -> None:
         """The outsider gets this role in the team."""
@@ -97,8 +97,8 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench(scopes: tuple[str, ...] = WRITING_SCOPES, **config: Any) -> AsyncIterator[Bench]:
-    async with serving(tokens=[Token(scopes=scopes)], writes_expected=True, **config) as world:
-        yield Bench(world)
+    async with serving(tokens=[Token(scopes=scopes)], writes_expected=True, **config) as setup:
+        yield Bench(setup)
 
 
 M, A = Role.MEMBER, Role.MAINTAINER
@@ -125,8 +125,8 @@ async def test_each_change_that_succeeds(
         made.start_with(before)
         outcome = await made.ask(made.wanted(role), grants=grants)
         assert (outcome.code, made.role, made.changes.results) == (Code.OK, after, [result])
-        assert len(made.world.sim.requests) == requests
-        assert [write.effective for write in made.world.sim.writes] == [True] * (result is not ChangeResult.ALREADY)
+        assert len(made.setup.sim.requests) == requests
+        assert [write.effective for write in made.setup.sim.writes] == [True] * (result is not ChangeResult.ALREADY)
 
 
 @pytest.mark.parametrize(
@@ -148,21 +148,21 @@ async def test_a_write_of_which_nobody_knows_is_looked_at_before_it_is_sent_agai
     effect: faults.Effect, writes: int
 ) -> None:
     async with bench() as made:
-        made.world.sim.fault(effect, method="POST")
+        made.setup.sim.fault(effect, method="POST")
         outcome = await made.ask(made.wanted(M), grants=True)
         assert outcome.answer == GrantAnswer(made.wanted(M))
         assert made.role is M
-        assert sum(write.effective for write in made.world.sim.writes) == 1
-        assert len(made.world.sim.writes) == writes
+        assert sum(write.effective for write in made.setup.sim.writes) == 1
+        assert len(made.setup.sim.writes) == writes
 
 
 @virtual_time
 async def test_a_removal_whose_answer_is_lost_is_done_once() -> None:
     async with bench() as made:
         made.start_with(M)
-        made.world.sim.fault(faults.reset(None, applied=True), method="DELETE")
+        made.setup.sim.fault(faults.reset(None, applied=True), method="DELETE")
         assert (await made.ask(made.wanted(M), grants=False)).answer == RevokeAnswer()
-        assert (made.role, len(made.world.sim.writes)) == (None, 1)
+        assert (made.role, len(made.setup.sim.writes)) == (None, 1)
 
 
 @virtual_time
@@ -203,7 +203,7 @@ async def test_without_the_scope_nothing_is_changed_and_the_answer_names_it() ->
 @virtual_time
 async def test_a_revoked_token_is_final() -> None:
     async with bench() as made:
-        made.world.sim.fault(faults.revoke_token(), method="POST")
+        made.setup.sim.fault(faults.revoke_token(), method="POST")
         outcome = await made.ask(made.wanted(M), grants=True)
         assert (outcome.code, outcome.non_retryable) == (Code.UNAUTHENTICATED, True)
 
@@ -211,10 +211,10 @@ async def test_a_revoked_token_is_final() -> None:
 @virtual_time
 async def test_a_protected_team_is_found_by_its_slug_with_one_request() -> None:
     async with bench() as made:
-        record = made.world.sim.organization.teams.records[-1]
+        record = made.setup.sim.organization.teams.records[-1]
         made.changes.protected = (record["slug"],)
         outcome = await made.ask(Membership(TeamID(record["id"]), made.outsider, M), grants=True)
-        assert (outcome.cancels, made.world.sim.writes, len(made.world.sim.requests)) == (True, [], 1)
+        assert (outcome.cancels, made.setup.sim.writes, len(made.setup.sim.requests)) == (True, [], 1)
         assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
 
 
@@ -222,25 +222,25 @@ async def test_a_protected_team_is_found_by_its_slug_with_one_request() -> None:
 async def test_a_refusal_for_the_rate_limit_is_waited_out_and_nothing_is_written_twice() -> None:
     async with bench(limits=Limits(None, None)) as made:
         refusal = faults.answer(429, {"message": "slow down", "scope": "rest_user", "limit": 50, "reset": 0})
-        made.world.sim.fault(refusal, method="POST")
+        made.setup.sim.fault(refusal, method="POST")
         assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
         assert made.role is M
-        assert sum(write.effective for write in made.world.sim.writes) == 1
+        assert sum(write.effective for write in made.setup.sim.writes) == 1
 
 
 @virtual_time
 async def test_a_change_goes_through_while_a_sync_waits_for_its_quota() -> None:
     async with bench(limits=Limits(user=20, organization=200), latency=0.02) as made:
         share_used = asyncio.Event()
-        made.world.sim.fault(faults.change(lambda _: share_used.set()), skip=15)
-        sync = asyncio.create_task(made.world.sync())
+        made.setup.sim.fault(faults.change(lambda _: share_used.set()), skip=15)
+        sync = asyncio.create_task(made.setup.sync())
         try:
             async with asyncio.timeout(10):
                 await share_used.wait()
             async with asyncio.timeout(2):
                 assert (await made.ask(made.wanted(M), grants=True)).code is Code.OK
             assert not sync.done()
-            assert all(request.status != 429 for request in made.world.sim.requests)
+            assert all(request.status != 429 for request in made.setup.sim.requests)
         finally:
             sync.cancel()
             await asyncio.wait({sync})
@@ -252,12 +252,12 @@ async def test_an_answer_about_somebody_else_is_no_answer(method: str, grants: b
     async with bench() as made:
         made.start_with(before)
         another = made.roster.records[0]["user_id"]
-        made.world.sim.fault(faults.set_field("user_id", another), method=method, times=None)
+        made.setup.sim.fault(faults.set_field("user_id", another), method=method, times=None)
         outcome = await made.ask(made.wanted(A), grants=grants)
         if method == "GET":
             assert (outcome.code, outcome.non_retryable, made.role) == (Code.UNAVAILABLE, False, before)
             assert f"expected an answer about {made.outsider}, but it is about {another}" in outcome.message
-            assert made.world.sim.writes == []
+            assert made.setup.sim.writes == []
         else:
             assert (outcome.code, made.role) == (Code.OK, A), "the membership is read again"
 
@@ -266,9 +266,9 @@ async def test_an_answer_about_somebody_else_is_no_answer(method: str, grants: b
 async def test_an_answer_about_another_team_protects_nothing_and_changes_nothing() -> None:
     async with bench() as made:
         made.changes.protected = ("release",)
-        made.world.sim.fault(faults.set_field("id", "another"), path="/v2/organizations/acme/teams/*", times=None)
+        made.setup.sim.fault(faults.set_field("id", "another"), path="/v2/organizations/acme/teams/*", times=None)
         outcome = await made.ask(made.wanted(M), grants=True)
-        assert (outcome.code, outcome.non_retryable, made.world.sim.writes) == (Code.UNAVAILABLE, False, [])
+        assert (outcome.code, outcome.non_retryable, made.setup.sim.writes) == (Code.UNAVAILABLE, False, [])
 
 
 @pytest.mark.parametrize("protected", [(), ("release",)])
@@ -279,8 +279,8 @@ async def test_another_organizations_team_is_refused_for_good(protected: tuple[s
         other.slug, team = "other", other.teams.records[0]["id"]
         other.teams.update(team, {"id": "theirs"})
         other.team_members["theirs"] = other.team_members.pop(team)
-        made.world.sim.api.organizations["other"] = other
+        made.setup.sim.api.organizations["other"] = other
         made.changes.protected = protected
         outcome = await made.ask(Membership(TeamID("theirs"), made.outsider, M), grants=True)
         assert (outcome.code, outcome.non_retryable) == (Code.NOT_FOUND, True)
-        assert not any(write.effective for write in made.world.sim.writes)
+        assert not any(write.effective for write in made.setup.sim.writes)

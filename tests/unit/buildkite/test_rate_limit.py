@@ -17,7 +17,7 @@ from buildkite_connector.buildkite.rate_limit import (
     WindowReading,
     WindowReadings,
 )
-from fakes.rate_limited_world import Limit, World
+from fakes.rate_limited_setup import Limit, Setup
 from fakes.virtual_time import VirtualClock, virtual_time
 
 PLENTY = WindowReadings(WindowReading(1000, 999, 60.0), WindowReading(1000, 999, 60.0))
@@ -42,33 +42,33 @@ def granted_lanes(limiter: RateLimiter, now: float) -> list[Lane]:
 
 def test_a_user_limit_of_50_lets_80_percent_through_each_minute() -> None:
     user = Limit(50)
-    world = World(user, Limit(200))
-    took = world.play([(Lane(80), 234)])
+    setup = Setup(user, Limit(200))
+    took = setup.play([(Lane(80), 234)])
     assert set(user.ours.values()) == {40, 234 - 5 * 40}
-    assert world.refused == 0
+    assert setup.refused == 0
     assert took <= 5 * 60 * 1.05
 
 
 def test_a_second_tool_that_eats_half_of_the_window_slows_it_down_and_is_never_in_its_way() -> None:
     user = Limit(50, others=25)
-    world = World(user, Limit(200, others=25))
-    took = world.play([(Lane(80), 150)])
+    setup = Setup(user, Limit(200, others=25))
+    took = setup.play([(Lane(80), 150)])
     assert set(user.ours.values()) == {15}
-    assert world.refused == 0
+    assert setup.refused == 0
     assert took <= 9 * 60 * 1.05
 
 
 def test_the_narrower_of_the_two_windows_counts() -> None:
     organization = Limit(60)
-    world = World(Limit(500), organization)
-    world.play([(Lane(50), 100)])
+    setup = Setup(Limit(500), organization)
+    setup.play([(Lane(50), 100)])
     assert max(organization.ours.values()) == 30
 
 
 def test_the_share_goes_out_at_once_where_the_window_allows() -> None:
-    world = World(Limit(50), Limit(200))
-    world.play([(Lane(80), 60)])
-    first_window = [at for at, _ in world.sent if at < 30]
+    setup = Setup(Limit(50), Limit(200))
+    setup.play([(Lane(80), 60)])
+    first_window = [at for at, _ in setup.sent if at < 30]
     assert len(first_window) == 40
     assert max(first_window) < 1
 
@@ -108,10 +108,10 @@ def test_whatever_the_server_is_like_it_refuses_nothing_and_no_time_is_lost(
     share = max(1, size * percent // 100)
     taken = int(share * others)
     user = Limit(size, aligned=aligned, rounds_up=rounds_up, others=taken)
-    world = World(user, Limit(10 * size), lambda n: latencies[n % len(latencies)], start)
-    took = world.play([(Lane(percent), requests)])
+    setup = Setup(user, Limit(10 * size), lambda n: latencies[n % len(latencies)], start)
+    took = setup.play([(Lane(percent), requests)])
 
-    assert world.refused == 0
+    assert setup.refused == 0
     over = [used + taken - share for used in user.ours.values() if used + taken > share]
     # A server that rounds down is found out once, by one request of the others' share.
     assert over in ([], [1]), user.ours
@@ -133,10 +133,10 @@ def test_a_short_window_is_used_as_well_as_a_long_one(
     window: float, decimals_latency: float, others: int, requests: int
 ) -> None:
     user = Limit(50, window=window, others=others, step=0.001)
-    world = World(user, Limit(1000, window=window, step=0.001), lambda _: (decimals_latency,) * 2)
-    took = world.play([(Lane(80), requests)])
+    setup = Setup(user, Limit(1000, window=window, step=0.001), lambda _: (decimals_latency,) * 2)
+    took = setup.play([(Lane(80), requests)])
     windows = windows_needed(requests, 40, others)
-    assert world.refused == 0
+    assert setup.refused == 0
     assert took <= (windows - 1) * window * 1.05 + 1
 
 
@@ -151,27 +151,27 @@ def test_connectors_that_share_a_token_take_turns() -> None:
 def test_a_connector_that_has_used_its_share_does_not_hold_up_one_that_has_not() -> None:
     user = Limit(50)
     modest, greedy = Lane(20), Lane(80)
-    world = World(user, Limit(200))
-    world.play([(modest, 30), (greedy, 60)])
-    first_window = Counter(lane for at, lane in world.sent if at < 30)
+    setup = Setup(user, Limit(200))
+    setup.play([(modest, 30), (greedy, 60)])
+    first_window = Counter(lane for at, lane in setup.sent if at < 30)
     assert first_window[modest] <= 10
     assert first_window[modest] + first_window[greedy] == 40
-    assert world.refused == 0
+    assert setup.refused == 0
 
 
 def test_connectors_that_share_a_token_get_like_shares_of_each_window() -> None:
     lanes = [Lane(80) for _ in range(4)]
-    world = World(Limit(50), Limit(200))
-    world.play([(lane, 50) for lane in lanes])
-    first_window = Counter(lane for at, lane in world.sent if at < 30)
+    setup = Setup(Limit(50), Limit(200))
+    setup.play([(lane, 50) for lane in lanes])
+    first_window = Counter(lane for at, lane in setup.sent if at < 30)
     assert set(first_window.values()) == {10}
 
 
 def test_waiting_for_a_window_is_counted_once_however_many_wait() -> None:
     lane = Lane(80)
-    world = World(Limit(50), Limit(200))
-    took = world.play([(lane, 120)])
-    assert lane.throttled_seconds(world.done) == pytest.approx(took, abs=1.0)
+    setup = Setup(Limit(50), Limit(200))
+    took = setup.play([(lane, 120)])
+    assert lane.throttled_seconds(setup.done) == pytest.approx(took, abs=1.0)
 
 
 def test_a_request_given_up_while_it_waits_leaves_its_place_to_the_next() -> None:

@@ -10,7 +10,7 @@ from buildkite_connector.c1 import C1Client, C1Settings, open_c1, parse_credenti
 from buildkite_connector.c1.channel import TOKEN_CONNECTIONS, ChannelPool
 from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from fakes.c1_world import HOST_ID, connect, settings_for
+from fakes.c1_setup import HOST_ID, connect, settings_for
 from harness.trust import DIRECT, reaching
 from simulators.c1.server import C1Simulator
 from simulators.forward_proxy import ForwardProxy

@@ -12,7 +12,7 @@ from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
-from fakes.c1_world import connect
+from fakes.c1_setup import connect
 from simulators.c1.front import Certificate
 from simulators.c1.server import C1Simulator
 

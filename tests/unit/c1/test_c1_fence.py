@@ -9,7 +9,7 @@ from buildkite_connector.c1 import C1Client
 from buildkite_connector.c1.upload import CHUNK_BYTES
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
-from fakes.c1_world import connect, open_snapshot
+from fakes.c1_setup import connect, open_snapshot
 from simulators.c1.server import C1Simulator
 
 TASK = TaskID("t")

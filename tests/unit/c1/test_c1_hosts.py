@@ -22,7 +22,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import SILENT
 from buildkite_connector.network import Network, read_proxies
 from buildkite_connector.timing.clock import SystemClock
-from fakes.c1_world import HOST_ID, connect
+from fakes.c1_setup import HOST_ID, connect
 from harness.trust import DIRECT, NOBODY, reaching
 from simulators.c1.server import C1Simulator
 from simulators.sockets import stop_listening

@@ -16,7 +16,7 @@ from buildkite_connector.c1.token import ASSERTION_TYPE, AccessToken, sign_asser
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code, TaskID, TaskOutcome
-from fakes.c1_world import HOST_ID, connect, open_snapshot, settings_for
+from fakes.c1_setup import HOST_ID, connect, open_snapshot, settings_for
 from harness.trust import reaching
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
@@ -148,7 +148,7 @@ async def test_the_error_of_the_token_endpoint_is_quoted_without_credentials(sim
 
 @pytest.mark.parametrize("overridden", [False, True], ids=["allowed", "BATON_C1_API_HOST"])
 async def test_the_client_ids_host_is_quoted_only_where_calls_go_to_it(sim: C1Simulator, overridden: bool) -> None:
-    host = "vault.internal.example" if overridden else sim.address
+    host = "fake_secret.internal.example" if overridden else sim.address
     client = sim.register_client(host)
     redactor = Redactor(private=[client.client_id])
     credentials = parse_credentials(client.client_id, client.client_secret, redactor)

@@ -17,7 +17,7 @@ from buildkite_connector.model.tasks import (
     TaskOutcome,
     UnsupportedTask,
 )
-from fakes.c1_world import HOST_ID, connect, open_snapshot, settings_for
+from fakes.c1_setup import HOST_ID, connect, open_snapshot, settings_for
 from harness.trust import reaching
 from simulators.c1.server import C1Simulator
 from simulators.c1.tasks import Outcome, Who

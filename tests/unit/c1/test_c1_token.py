@@ -9,7 +9,7 @@ import pytest
 
 from buildkite_connector.c1 import open_c1, parse_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from fakes.c1_world import HOST_ID, SetClock, connect, settings_for
+from fakes.c1_setup import HOST_ID, SetClock, connect, settings_for
 from harness.trust import reaching
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator

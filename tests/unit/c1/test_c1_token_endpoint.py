@@ -15,7 +15,7 @@ from buildkite_connector.c1.hosts import parse_endpoint
 from buildkite_connector.c1.token import LONGEST_TOKEN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import PLACEHOLDER
-from fakes.c1_world import SetClock, connect
+from fakes.c1_setup import SetClock, connect
 from harness.trust import NOBODY, reaching
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate

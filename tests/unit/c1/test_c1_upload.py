@@ -16,7 +16,7 @@ from buildkite_connector.c1.upload import CHUNK_BYTES
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import OpenSnapshot
 from buildkite_connector.model.tasks import TaskID
-from fakes.c1_world import SetClock, connect, open_snapshot
+from fakes.c1_setup import SetClock, connect, open_snapshot
 from simulators.c1.server import C1Simulator
 
 CONTENT = bytes(range(256)) * (3 * CHUNK_BYTES // 256) + b"the end"

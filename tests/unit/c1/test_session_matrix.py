@@ -13,7 +13,7 @@ import pytest
 
 from buildkite_connector.model.status import ConditionType
 from fakes.hurried_time import hurried_time
-from fakes.session_world import SessionWorld, session_world
+from fakes.session_setup import SessionSetup, session_setup
 from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 
@@ -22,77 +22,77 @@ MINUTES = 300.0
 """Seconds, by which C1 is asked every 40 seconds or less often."""
 
 
-async def reach(world: SessionWorld, state: str) -> None:
+async def reach(setup: SessionSetup, state: str) -> None:
     """A connector in that state of its task; `starting`: not yet begun, and its task waits."""
-    sim = world.sim
+    sim = setup.sim
     if state in {"uploading", "finishing"}:
         rpc = "UploadAsset" if state == "uploading" else "FinishTask"
         sim.stall(rpc)
         sim.add_task()
-        world.start()
-        await world.until(lambda: sim.under_way[rpc])
+        setup.start()
+        await setup.until(lambda: sim.under_way[rpc])
         return
     if state == "syncing":
-        world.buildkite.gate.clear()
+        setup.buildkite.gate.clear()
     if state != "waiting":
         sim.add_task()
     if state == "starting":
         return
-    world.start()
+    setup.start()
     if state == "syncing":
-        await world.until(lambda: sim.calls("Heartbeat"))
+        await setup.until(lambda: sim.calls("Heartbeat"))
     else:
-        await world.until(lambda: len(sim.calls("GetTask")) > 1 and world.ready)
+        await setup.until(lambda: len(sim.calls("GetTask")) > 1 and setup.ready)
 
 
-Strike = Callable[[SessionWorld], None]
+Strike = Callable[[SessionSetup], None]
 
 
 def token(status: int, body: str) -> Strike:
-    def strike(world: SessionWorld) -> None:
-        world.sim.answer_token(status, body, times=None)
-        world.sim.authority.expire_tokens()
+    def strike(setup: SessionSetup) -> None:
+        setup.sim.answer_token(status, body, times=None)
+        setup.sim.authority.expire_tokens()
 
     return strike
 
 
-def slow_token(world: SessionWorld) -> None:
-    world.sim.stall(TOKEN, times=None)
-    world.sim.authority.expire_tokens()
+def slow_token(setup: SessionSetup) -> None:
+    setup.sim.stall(TOKEN, times=None)
+    setup.sim.authority.expire_tokens()
 
 
 def hello(code: str) -> Strike:
     """C1 has forgotten this host, and what it answers to the next Hello."""
 
-    def strike(world: SessionWorld) -> None:
-        world.sim.fail("GetTask", "NOT_FOUND")
-        world.sim.fail("Hello", code, times=None)
+    def strike(setup: SessionSetup) -> None:
+        setup.sim.fail("GetTask", "NOT_FOUND")
+        setup.sim.fail("Hello", code, times=None)
 
     return strike
 
 
 def failing(rpc: str, code: str) -> Strike:
-    return lambda world: world.sim.fail(rpc, code, times=None)
+    return lambda setup: setup.sim.fail(rpc, code, times=None)
 
 
-def away(world: SessionWorld) -> None:
-    world.sim.close_port()
+def away(setup: SessionSetup) -> None:
+    setup.sim.close_port()
 
 
-def forgetful(world: SessionWorld) -> None:
+def forgetful(setup: SessionSetup) -> None:
     """C1 is restarted and knows no host any more, only its tasks."""
-    world.sim.close_port()
-    world.sim.ledger.forget_hosts()
+    setup.sim.close_port()
+    setup.sim.ledger.forget_hosts()
 
 
 def certificate(shown: Certificate) -> Strike:
-    return lambda world: world.sim.show_certificate(shown)
+    return lambda setup: setup.sim.show_certificate(shown)
 
 
-async def mend(world: SessionWorld) -> None:
-    sim = world.sim
+async def mend(setup: SessionSetup) -> None:
+    sim = setup.sim
     sim.faults.clear()
-    world.buildkite.gate.set()
+    setup.buildkite.gate.set()
     if not sim.listening:
         await sim.reopen_port()
     sim.show_certificate(Certificate.VALID)
@@ -131,18 +131,18 @@ ROWS = (
 
 async def disagreements(row: Row, state: str) -> list[str]:
     """Where C1's books and the tasks' ends disagree after the trouble, which people were told of while it lasted."""
-    async with session_world(call_timeout=row.deadline) as world:
-        await reach(world, state)
-        row.strike(world)
+    async with session_setup(call_timeout=row.deadline) as setup:
+        await reach(setup, state)
+        row.strike(setup)
         if state == "starting":
-            world.start()
-        await world.until(lambda: world.condition(ConditionType.READY)[1] in row.reasons)
+            setup.start()
+        await setup.until(lambda: setup.condition(ConditionType.READY)[1] in row.reasons)
         await asyncio.sleep(row.lasts)
-        await mend(world)
+        await mend(setup)
         if state == "waiting":
-            world.sim.add_task()
-        await world.until_settled()
-        return world.disagreements
+            setup.sim.add_task()
+        await setup.until_settled()
+        return setup.disagreements
 
 
 CONNECT_CANCELLED = (

@@ -12,7 +12,7 @@ import pytest
 from buildkite_connector.c1 import upload
 from buildkite_connector.model.tasks import Code
 from fakes.hurried_time import hurried_time
-from fakes.session_world import SessionWorld, session_world
+from fakes.session_setup import SessionSetup, session_setup
 from simulators.c1.faults import Action, Fault
 from simulators.c1.tasks import Outcome
 
@@ -22,16 +22,16 @@ BEFORE, AMID, LAST = 0, 2 * CHUNK, 1_000_000
 """After how many bytes an upload breaks; LAST: when C1 has the whole and is about to answer."""
 
 
-async def begin(world: SessionWorld, state: str) -> str:
+async def begin(setup: SessionSetup, state: str) -> str:
     """A task in this state; its id. `syncing`: the gate is closed. `uploading`, `finishing`: C1 lets the call wait."""
     if state == "syncing":
-        world.buildkite.gate.clear()
+        setup.buildkite.gate.clear()
     rpc = {"syncing": "Heartbeat", "uploading": "UploadAsset", "finishing": "FinishTask"}[state]
     if state != "syncing":
-        world.sim.stall(rpc, after_bytes=AMID if state == "uploading" else 0)
-    task_id = world.sim.add_task()
-    world.start()
-    await world.until(lambda: world.sim.calls(rpc) if state == "syncing" else world.sim.under_way[rpc])
+        setup.sim.stall(rpc, after_bytes=AMID if state == "uploading" else 0)
+    task_id = setup.sim.add_task()
+    setup.start()
+    await setup.until(lambda: setup.sim.calls(rpc) if state == "syncing" else setup.sim.under_way[rpc])
     return task_id
 
 
@@ -45,16 +45,16 @@ async def begin(world: SessionWorld, state: str) -> str:
 async def test_ten_failed_heartbeats_in_a_row_give_the_work_up_and_nine_do_not(
     failures: int, code: Code, tasks: int
 ) -> None:
-    async with session_world(policy={"heartbeat_grace": 30.0}) as world:
-        task_id = await begin(world, "syncing")
-        world.sim.fail("Heartbeat", times=failures)
-        await world.until(lambda: [call.code for call in world.sim.calls("Heartbeat")].count("UNAVAILABLE") == failures)
+    async with session_setup(policy={"heartbeat_grace": 30.0}) as setup:
+        task_id = await begin(setup, "syncing")
+        setup.sim.fail("Heartbeat", times=failures)
+        await setup.until(lambda: [call.code for call in setup.sim.calls("Heartbeat")].count("UNAVAILABLE") == failures)
         await asyncio.sleep(50)
-        world.buildkite.gate.set()
-        await world.until_settled()
-        outcome = await world.sim.finished(task_id)
-        assert (outcome.code, len(world.sim.tasks)) == (code, tasks)
-        assert world.disagreements == []
+        setup.buildkite.gate.set()
+        await setup.until_settled()
+        outcome = await setup.sim.finished(task_id)
+        assert (outcome.code, len(setup.sim.tasks)) == (code, tasks)
+        assert setup.disagreements == []
 
 
 # Cancellation
@@ -63,25 +63,25 @@ async def test_ten_failed_heartbeats_in_a_row_give_the_work_up_and_nine_do_not(
 @pytest.mark.parametrize("state", ["queued", "syncing", "uploading", "finishing"])
 @hurried_time
 async def test_a_task_is_cancelled_in_each_state_and_the_next_one_is_delivered(state: str) -> None:
-    async with session_world() as world:
+    async with session_setup() as setup:
         if state == "queued":
-            task_id = world.sim.add_task()
-            world.sim.cancel(task_id)
-            world.start()
+            task_id = setup.sim.add_task()
+            setup.sim.cancel(task_id)
+            setup.start()
         else:
-            task_id = await begin(world, state)
-            world.sim.cancel(task_id)
+            task_id = await begin(setup, state)
+            setup.sim.cancel(task_id)
         if state in {"syncing", "uploading"}:
-            await world.sim.finished(task_id, 1000)
-            assert world.sim.received == []
-        world.sim.faults.clear()
-        world.buildkite.gate.set()
-        outcome = await world.sim.finished(task_id, 1000)
+            await setup.sim.finished(task_id, 1000)
+            assert setup.sim.received == []
+        setup.sim.faults.clear()
+        setup.buildkite.gate.set()
+        outcome = await setup.sim.finished(task_id, 1000)
         assert outcome.code == (Code.OK if state == "finishing" else Code.CANCELLED)
-        world.sim.add_task()
-        await world.until_settled()
-        assert world.disagreements == []
-        assert len(world.sim.ingested) == (2 if state == "finishing" else 1)
+        setup.sim.add_task()
+        await setup.until_settled()
+        assert setup.disagreements == []
+        assert len(setup.sim.ingested) == (2 if state == "finishing" else 1)
 
 
 # The upload
@@ -105,19 +105,19 @@ def test_an_upload_that_breaks_is_begun_afresh_and_after_three_times_under_anoth
 
     @hurried_time
     async def test() -> None:
-        async with session_world() as world:
+        async with session_setup() as setup:
             for _ in range(times):
-                world.sim.faults.add(fault(after_bytes))
-            world.sim.add_task()
-            world.start()
-            await world.until_settled()
-            ends = [task.outcome.code for task in world.sim.tasks.values() if task.outcome is not None]
+                setup.sim.faults.add(fault(after_bytes))
+            setup.sim.add_task()
+            setup.start()
+            await setup.until_settled()
+            ends = [task.outcome.code for task in setup.sim.tasks.values() if task.outcome is not None]
             assert ends == ([Code.OK] if times == 1 else [Code.UNAVAILABLE, Code.OK])
-            assert len(world.sim.calls("UploadAsset")) == times + 1
-            whole = {received.sha256 for received in world.sim.received}
+            assert len(setup.sim.calls("UploadAsset")) == times + 1
+            whole = {received.sha256 for received in setup.sim.received}
             assert len(whole) == len(ends) if after_bytes == LAST else len(whole) == 1
-            assert len(world.sim.ingested) == 1
-            assert world.disagreements == []
+            assert len(setup.sim.ingested) == 1
+            assert setup.disagreements == []
 
     test()
 
@@ -149,11 +149,11 @@ LOST = (
 @pytest.mark.parametrize("lost", LOST, ids=lambda lost: lost.title)
 @hurried_time
 async def test_an_end_that_is_lost_leads_to_no_second_delivery(lost: Lost) -> None:
-    async with session_world(policy={"forget_uploads": lost.forget_uploads}) as world:
-        world.sim.fail("FinishTask", times=lost.times, carried_out=lost.carried_out)
-        task_id = world.sim.add_task()
-        world.start()
-        await world.until_settled()
-        assert world.sim.tasks[task_id].outcome == Outcome(0)
-        assert (len(world.sim.received), len(world.sim.ingested)) == (lost.uploads, 1)
-        assert world.disagreements == []
+    async with session_setup(policy={"forget_uploads": lost.forget_uploads}) as setup:
+        setup.sim.fail("FinishTask", times=lost.times, carried_out=lost.carried_out)
+        task_id = setup.sim.add_task()
+        setup.start()
+        await setup.until_settled()
+        assert setup.sim.tasks[task_id].outcome == Outcome(0)
+        assert (len(setup.sim.received), len(setup.sim.ingested)) == (lost.uploads, 1)
+        assert setup.disagreements == []

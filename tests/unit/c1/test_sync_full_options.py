@@ -16,9 +16,9 @@ import zstandard
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts, open_buildkite
 from buildkite_connector.model.tasks import Code
-from fakes.buildkite_world import NO_LIMITS, small_organization
+from fakes.buildkite_setup import NO_LIMITS, small_organization
 from fakes.hurried_time import hurried_time
-from fakes.session_world import SessionWorld, session_world
+from fakes.session_setup import SessionSetup, session_setup
 from harness.trust import DIRECT
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
@@ -110,43 +110,43 @@ def expected(organization: Organization) -> dict[str, set[str]]:
 
 
 @contextlib.asynccontextmanager
-async def connected(max_snapshot_age: float) -> AsyncIterator[tuple[SessionWorld, BuildkiteSimulator]]:
+async def connected(max_snapshot_age: float) -> AsyncIterator[tuple[SessionSetup, BuildkiteSimulator]]:
     """A connector that is ready and has synced once."""
     async with (
         BuildkiteSimulator(Config([small_organization()], limits=NO_LIMITS)) as sim,
-        session_world() as world,
-        open_buildkite(replace(PATIENT, api_url=sim.url), DIRECT, clock=world.clock) as buildkite,
+        session_setup() as setup,
+        open_buildkite(replace(PATIENT, api_url=sim.url), DIRECT, clock=setup.clock) as buildkite,
     ):
-        world.another_buildkite = lambda token, *_, **how: buildkite.client(sim.token.value, **how)
-        world.start(max_snapshot_age)
-        await world.until(lambda: world.ready)
-        yield world, sim
+        setup.another_buildkite = lambda token, *_, **how: buildkite.client(sim.token.value, **how)
+        setup.start(max_snapshot_age)
+        await setup.until(lambda: setup.ready)
+        yield setup, sim
 
 
 @pytest.mark.parametrize("age", [100_000.0, 0.0], ids=["staged", "fresh"])
 @hurried_time
 async def test_each_option_gets_what_it_asks_for_and_a_derived_file_costs_no_request(age: float) -> None:
-    async with connected(age) as (world, sim):
+    async with connected(age) as (setup, sim):
         everything = expected(sim.organization)
         for title, row in ROWS.items():
             before = len(sim.transcript.requests)
-            task_id = world.sim.add_task(**row.options)
-            outcome = await world.sim.finished(task_id, 1000)
+            task_id = setup.sim.add_task(**row.options)
+            outcome = await setup.sim.finished(task_id, 1000)
             assert (outcome.code, row.says in outcome.message) == (Code.OK, True), title
-            decoded = decode(world.sim.ingested[-1].path)
+            decoded = decode(setup.sim.ingested[-1].path)
             wanted = {what: everything[what] if what in row.holds else set() for what in everything}
             assert (title, decoded) == (title, Decoded(row.sync_type, wanted))
             assert (title, len(sim.transcript.requests) - before) == (title, 0 if age else MINIMUM)
-        assert world.disagreements == []
+        assert setup.disagreements == []
 
 
 @hurried_time
 async def test_options_that_cannot_be_met_are_refused_for_good_and_cost_nothing() -> None:
-    async with connected(0.0) as (world, sim):
+    async with connected(0.0) as (setup, sim):
         before = len(sim.transcript.requests)
         for title, (options, says) in REFUSED.items():
-            outcome = await world.sim.finished(world.sim.add_task(**options), 1000)
+            outcome = await setup.sim.finished(setup.sim.add_task(**options), 1000)
             assert (title, outcome.code, outcome.non_retryable) == (title, Code.INVALID_ARGUMENT, True)
             assert says in outcome.message
         assert len(sim.transcript.requests) == before
-        assert world.sim.received == []
+        assert setup.sim.received == []

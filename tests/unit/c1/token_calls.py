@@ -8,7 +8,7 @@ import pytest
 from buildkite_connector.c1 import parse_credentials
 from buildkite_connector.c1.token import ASSERTION_TYPE, sign_assertion
 from buildkite_connector.model.failure import Failure
-from fakes.c1_world import connect
+from fakes.c1_setup import connect
 from simulators.c1.server import C1Simulator
 from simulators.c1.token import Client
 

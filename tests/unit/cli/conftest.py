@@ -9,7 +9,7 @@ import pytest
 import typer.main
 import typer.testing
 
-from fakes.check_world import World, world
+from fakes.check_setup import Setup, setup
 
 # Typer's test runner builds the command from the functions' signatures at each call, which takes 50 ms.
 typer.testing._get_command = cache(typer.main.get_command)  # type: ignore[attr-defined]  # there is no other seam
@@ -25,7 +25,7 @@ def root_logger() -> Iterator[None]:
 
 
 @pytest.fixture
-async def sound(tmp_path: Path) -> AsyncIterator[World]:
+async def sound(tmp_path: Path) -> AsyncIterator[Setup]:
     """Everything as `check` wants it."""
-    async with world(tmp_path) as made:
+    async with setup(tmp_path) as made:
         yield made

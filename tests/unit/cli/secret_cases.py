@@ -20,7 +20,7 @@ import httpx
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience
 from buildkite_connector.c1 import C1Settings
-from fakes.buildkite_world import HASTY
+from fakes.buildkite_setup import HASTY
 from simulators.c1.limits import Refused
 from simulators.c1.policy import Policy
 from simulators.c1.server import C1Simulator
@@ -54,7 +54,7 @@ KINDS: dict[str, Callable[[str], bytes]] = {
         {"project": f"p-{nonce[:20]}", "key": nonce, "n": 1}, separators=(",", ":")
     ).encode(),
     "slug": lambda nonce: nonce[:24].translate(LETTERS).encode(),
-    "client ID": lambda nonce: f"{nonce[:20]}@{nonce[20:]}.internal-vault.example/{nonce[::-1]}".encode(),
+    "client ID": lambda nonce: f"{nonce[:20]}@{nonce[20:]}.internal-fake_secret.example/{nonce[::-1]}".encode(),
     "binary": lambda nonce: b"\x00\xff\xfe" + nonce.encode() + b"\x80",
 }
 
@@ -298,7 +298,7 @@ def fail_as(c1: C1Simulator, cases: Iterable[Case], failing: Failing) -> None:
 
 
 @dataclass(frozen=True)
-class World:
+class Setup:
     """The cases, and how to reach the servers that they meet. `alive`: representations that Buildkite's server saw."""
 
     cases: list[Case]
@@ -309,7 +309,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(failing: Failing) -> AsyncIterator[World]:
+async def setup(failing: Failing) -> AsyncIterator[Setup]:
     async with C1Simulator(Policy(sync_on_hello=False)) as c1:
         address = c1.address if failing.reachable else "localhost:1"
         named = [(each, kind) for each, kind in itertools.product(KEYS, KINDS) if can_follow(failing, each, kind)]
@@ -326,7 +326,7 @@ async def world(failing: Failing) -> AsyncIterator[World]:
                 timeouts=BuildkiteSettings().timeouts,
             )
             settings = C1Settings(allowed_hosts=address, call_timeout=20.0)
-            yield World(cases, of_buildkite.alive, buildkite, settings, c1.ca_file)
+            yield Setup(cases, of_buildkite.alive, buildkite, settings, c1.ca_file)
 
 
 def can_follow(failing: Failing, named: str, kind: str) -> bool:

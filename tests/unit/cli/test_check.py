@@ -14,7 +14,7 @@ from buildkite_connector.cli.check import LONGEST_MESSAGE, Check, Finding, State
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code
-from fakes.check_world import API_TOKEN, HOST_ID, World
+from fakes.check_setup import API_TOKEN, HOST_ID, Setup
 from harness.command import Ended, run, run_on_terminal
 from simulators.buildkite.api import Token
 
@@ -126,25 +126,25 @@ async def test_a_message_is_one_bounded_printable_line_without_credentials() -> 
     assert len(a.message) <= LONGEST_MESSAGE
 
 
-def environment(world: World) -> dict[str, str]:
+def environment(setup: Setup) -> dict[str, str]:
     """The vendor's variables."""
     return {
-        "BUILDKITE_API_URL": world.buildkite.url,
+        "BUILDKITE_API_URL": setup.buildkite.url,
         "BATON_API_TOKEN": API_TOKEN,
         "BATON_ORGANIZATION": "acme-inc",
-        "BATON_CLIENT_ID": world.client.client_id,
-        "BATON_CLIENT_SECRET": world.client.client_secret,
+        "BATON_CLIENT_ID": setup.client.client_id,
+        "BATON_CLIENT_SECRET": setup.client.client_secret,
         "BATON_HOST_ID": HOST_ID,
-        "BUILDKITE_CONNECTOR_C1_HOSTS": world.c1.address,
-        **world.settings.environment,
+        "BUILDKITE_CONNECTOR_C1_HOSTS": setup.c1.address,
+        **setup.settings.environment,
     }
 
 
-async def check(world: World, *arguments: str, **changes: str) -> Ended:
-    return await run("check", *arguments, **environment(world) | changes)
+async def check(setup: Setup, *arguments: str, **changes: str) -> Ended:
+    return await run("check", *arguments, **environment(setup) | changes)
 
 
-async def test_a_sound_set_up_is_ok_in_every_line_and_exits_0(sound: World) -> None:
+async def test_a_sound_set_up_is_ok_in_every_line_and_exits_0(sound: Setup) -> None:
     ended = await check(sound)
     assert (ended.code, ended.err) == (0, "")
     *lines, blank, summary = ended.out.splitlines()
@@ -154,7 +154,7 @@ async def test_a_sound_set_up_is_ok_in_every_line_and_exits_0(sound: World) -> N
     assert API_TOKEN not in ended.out
 
 
-async def test_a_broken_one_exits_with_the_first_failures_code_and_json_says_the_same(sound: World) -> None:
+async def test_a_broken_one_exits_with_the_first_failures_code_and_json_says_the_same(sound: Setup) -> None:
     sound.buildkite.grant(Token(API_TOKEN, scopes=("read_organizations",)))
     sound.c1.fail("Hello", "UNAVAILABLE", times=None)
     ended = await check(sound, "--output", "json")
@@ -170,7 +170,7 @@ async def test_a_broken_one_exits_with_the_first_failures_code_and_json_says_the
     assert document["checks"][0]["reason"] is document["checks"][0]["exitCode"] is None
 
 
-async def test_a_terminal_has_colour_unless_no_color_is_set(sound: World) -> None:
+async def test_a_terminal_has_colour_unless_no_color_is_set(sound: Setup) -> None:
     coloured = await run_on_terminal("check", **environment(sound))
     assert coloured.code == 0
     assert "\x1b[32mok" in coloured.out
@@ -178,7 +178,7 @@ async def test_a_terminal_has_colour_unless_no_color_is_set(sound: World) -> Non
     assert "\x1b[3" not in plain.out
 
 
-async def test_without_a_client_id_c1_is_left_out_and_says_so(sound: World) -> None:
+async def test_without_a_client_id_c1_is_left_out_and_says_so(sound: Setup) -> None:
     sound.change(client_id="", client_secret="")
     checked = await sound.check()
     assert checked.exit_code == 0
@@ -187,7 +187,7 @@ async def test_without_a_client_id_c1_is_left_out_and_says_so(sound: World) -> N
     assert "BATON_CLIENT_ID" in checked.named("c1").message
 
 
-async def test_it_costs_six_requests_of_buildkite_and_one_hello(sound: World) -> None:
+async def test_it_costs_six_requests_of_buildkite_and_one_hello(sound: Setup) -> None:
     checked = await sound.check()
     assert checked.exit_code == 0
     paths = [request.path for request in sound.buildkite.requests]
@@ -198,14 +198,14 @@ async def test_it_costs_six_requests_of_buildkite_and_one_hello(sound: World) ->
     assert sound.c1.violations == []
 
 
-async def test_accounts_alone_need_no_right_to_read_teams(sound: World) -> None:
+async def test_accounts_alone_need_no_right_to_read_teams(sound: Setup) -> None:
     sound.buildkite.grant(Token(API_TOKEN, scopes=("read_organizations",)))
     ended = await check(sound, "--resource-type", "user")
     assert ended.code == 0
     assert "read_teams" not in ended.out
 
 
-async def test_a_token_that_ends_later_says_when(sound: World) -> None:
+async def test_a_token_that_ends_later_says_when(sound: Setup) -> None:
     sound.buildkite.grant(Token(API_TOKEN, expires_at=datetime(2099, 1, 2, 3, 4, tzinfo=UTC)))
     assert "it expires on 2099-01-02 03:04 UTC" in (await sound.check()).named("buildkite.expiry").message
 
@@ -235,7 +235,7 @@ def test_every_line_is_in_the_docs_with_what_to_do() -> None:
     assert [name for name in (*NAMES, "c1") if f"`{name}`" not in lines] == []
 
 
-async def test_the_page_shows_the_lines_as_they_are(sound: World) -> None:
+async def test_the_page_shows_the_lines_as_they_are(sound: Setup) -> None:
     checked = await sound.check()
     shown = PAGE.split("```")[1]
     for line in checked.text.splitlines()[: len(NAMES)]:

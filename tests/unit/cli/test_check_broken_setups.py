@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.cli.check import State
-from fakes.check_world import API_TOKEN, World
+from fakes.check_setup import API_TOKEN, Setup
 from simulators.buildkite.api import JSON_TYPE, Reply, Token, User
 from simulators.buildkite.certificate import Certificate as BuildkiteCertificate
 from simulators.buildkite.faults import Answer, Effect, answer, bad_gateway, redirect
@@ -26,24 +26,24 @@ NOBODY = "http://user:hunter22pass@127.0.0.1:1"
 SOCKS = "socks5://user:hunter22pass@proxy:1080"
 
 
-Break = Callable[[World], object]
+Break = Callable[[Setup], object]
 """Changes a sound set-up; some return a coroutine."""
 
 
 def change(**settings: object) -> Break:
-    return lambda world: world.change(**settings)
+    return lambda setup: setup.change(**settings)
 
 
 def change_c1(**settings: object) -> Break:
-    return lambda world: world.change_c1(**settings)
+    return lambda setup: setup.change_c1(**settings)
 
 
 def variables(**environment: str) -> Break:
-    return lambda world: world.set_variables(**environment)
+    return lambda setup: setup.set_variables(**environment)
 
 
 def token(**attributes: Any) -> Break:
-    return lambda world: world.buildkite.grant(Token(API_TOKEN, **attributes))
+    return lambda setup: setup.buildkite.grant(Token(API_TOKEN, **attributes))
 
 
 def scopes(*names: str) -> Break:
@@ -55,7 +55,7 @@ def expires_in(**time: float) -> Break:
 
 
 def answering(effect: Effect, **where: Any) -> Break:
-    return lambda world: world.buildkite.fault(effect, times=None, **where)
+    return lambda setup: setup.buildkite.fault(effect, times=None, **where)
 
 
 def login_page(status: int) -> Answer:
@@ -63,69 +63,69 @@ def login_page(status: int) -> Answer:
 
 
 def show(certificate: BuildkiteCertificate) -> Break:
-    async def restart(world: World) -> None:
-        await world.buildkite.pause()
-        world.buildkite.certificate = certificate
-        await world.buildkite.resume()
+    async def restart(setup: Setup) -> None:
+        await setup.buildkite.pause()
+        setup.buildkite.certificate = certificate
+        await setup.buildkite.resume()
 
     return restart
 
 
-def without_teams(world: World) -> None:
-    for team in world.buildkite.organization.teams.records:
-        world.buildkite.organization.remove_team(team["id"])
+def without_teams(setup: Setup) -> None:
+    for team in setup.buildkite.organization.teams.records:
+        setup.buildkite.organization.remove_team(team["id"])
 
 
-def second_organization(world: World) -> None:
+def second_organization(setup: Setup) -> None:
     other = make_organization(1, 0, 0, slug="other-inc")
-    world.buildkite.api.organizations[other.slug] = other
-    world.change(organization="")
+    setup.buildkite.api.organizations[other.slug] = other
+    setup.change(organization="")
 
 
 def proxy_for_buildkite(proxy: str) -> Break:
     """A loopback address is never reached through a proxy."""
 
-    def set_proxy(world: World) -> None:
-        world.set_variables(HTTPS_PROXY=proxy)
-        world.change(api_url="https://api.buildkite.com/v2")
+    def set_proxy(setup: Setup) -> None:
+        setup.set_variables(HTTPS_PROXY=proxy)
+        setup.change(api_url="https://api.buildkite.com/v2")
 
     return set_proxy
 
 
 def proxy_for_c1(proxy: str) -> Break:
-    def set_proxy(world: World) -> None:
-        world.set_variables(HTTPS_PROXY=proxy)
-        world.change_c1(api_host="acme.conductor.one")
+    def set_proxy(setup: Setup) -> None:
+        setup.set_variables(HTTPS_PROXY=proxy)
+        setup.change_c1(api_host="acme.conductor.one")
 
     return set_proxy
 
 
-def damage_one_certificate(world: World) -> None:
-    file = Path(world.settings.environment["SSL_CERT_FILE"])
+def damage_one_certificate(setup: Setup) -> None:
+    file = Path(setup.settings.environment["SSL_CERT_FILE"])
     file.write_text(f"-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n{file.read_text()}")
 
 
-def allow_hosts(world: World, address: str | None) -> None:
+def allow_hosts(setup: Setup, address: str | None) -> None:
     """Nobody listed hosts; the client ID leads to `address`."""
-    client = world.c1.register_client(address)
-    world.change(client_id=client.client_id, client_secret=client.client_secret, hosts_listed=False)
-    world.change_c1(allowed_hosts="*.conductor.one")
+    client = setup.c1.register_client(address)
+    setup.change(client_id=client.client_id, client_secret=client.client_secret, hosts_listed=False)
+    setup.change_c1(allowed_hosts="*.conductor.one")
 
 
-def secret_of_another(world: World) -> None:
-    world.change(client_secret=world.c1.register_client().client_secret)
+def secret_of_another(setup: Setup) -> None:
+    setup.change(client_secret=setup.c1.register_client().client_secret)
 
 
 def c1_shows(certificate: Certificate) -> Break:
-    return lambda world: world.c1.show_certificate(certificate)
+    return lambda setup: setup.c1.show_certificate(certificate)
 
 
 def c1_fails(method: str, code: str) -> Break:
-    return lambda world: world.c1.fail(method, code, times=None)
+    return lambda setup: setup.c1.fail(method, code, times=None)
 
 
 def token_endpoint(status: int, body: str, kind: str = "application/json") -> Break:
-    return lambda world: world.c1.answer_token(status, body, kind, times=None)
+    return lambda setup: setup.c1.answer_token(status, body, kind, times=None)
 
 
 # fmt: off
@@ -141,9 +141,9 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
     ],
     "c1.client_secret": [
         ("a client secret of an env file",
-         lambda world: world.change(client_secret=f"BATON_CLIENT_SECRET={world.settings.client_secret}"), 3,
+         lambda setup: setup.change(client_secret=f"BATON_CLIENT_SECRET={setup.settings.client_secret}"), 3,
          "a line of an env file"),
-        ("malformed client secret", lambda world: world.change(client_secret=world.client.client_secret[:-9]), 3,
+        ("malformed client secret", lambda setup: setup.change(client_secret=setup.client.client_secret[:-9]), 3,
          "client secret", "Copy the client secret whole"),
         ("no client secret", change(client_secret=""), 3, "BATON_CLIENT_SECRET"),
     ],
@@ -157,12 +157,12 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
     ],
     "buildkite.token": [
         ("wrong token", change(api_token=OTHER_TOKEN), 16, "does not accept the API token", "replace this one"),
-        ("revoked token", lambda world: world.buildkite.revoke(), 16, "revoked"),
+        ("revoked token", lambda setup: setup.buildkite.revoke(), 16, "revoked"),
         ("expired token", expires_in(days=-1), 16, "expired"),
         ("address not allowed",
          answering(answer(403, {"message": "Your IP address is not allowed"}), path="/v2/access-token", skip=1), 7,
          "IP address", "allowed IP addresses"),
-        ("rate limit used up", lambda world: setattr(world.buildkite.quota, "limits", Limits(user=0, organization=200)),
+        ("rate limit used up", lambda setup: setattr(setup.buildkite.quota, "limits", Limits(user=0, organization=200)),
          14, "rate limit"),
     ],
     "buildkite.expiry": [
@@ -189,7 +189,7 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
          "Create the token as an administrator"),
     ],
     "buildkite.connection": [
-        ("Buildkite unreachable", lambda world: world.buildkite.pause(), 14, "[Errno 111]", "Check the network"),
+        ("Buildkite unreachable", lambda setup: setup.buildkite.pause(), 14, "[Errno 111]", "Check the network"),
         ("Buildkite's certificate expired", show(BuildkiteCertificate.EXPIRED), 14, "expired"),
         ("Buildkite's certificate of an unknown CA", show(BuildkiteCertificate.UNTRUSTED), 14, "SSL_CERT_FILE"),
         ("a login page in place of Buildkite", answering(login_page(200)), 14, "200 in text/html",
@@ -219,14 +219,14 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
     "c1.host": [
         ("C1's host not allowed", change_c1(allowed_hosts="*.conductor.one"), 3, "BUILDKITE_CONNECTOR_C1_HOSTS",
          "*.conductor.one"),
-        ("C1's host allowed to service mode alone", lambda world: allow_hosts(world, None), 0, "points to localhost",
+        ("C1's host allowed to service mode alone", lambda setup: allow_hosts(setup, None), 0, "points to localhost",
          "BUILDKITE_CONNECTOR_C1_HOSTS lists it", "*.conductor.one"),
-        ("an address in the client ID", lambda world: allow_hosts(world, f"127.0.0.1:{world.c1.port}"), 3,
+        ("an address in the client ID", lambda setup: allow_hosts(setup, f"127.0.0.1:{setup.c1.port}"), 3,
          "never an address"),
         ("C1's host malformed", change_c1(api_host="https://acme"), 3, "BATON_C1_API_HOST"),
     ],
     "c1.connection": [
-        ("C1 unreachable", lambda world: world.c1.close_port(), 14, "could not be reached", "Check DNS, firewall"),
+        ("C1 unreachable", lambda setup: setup.c1.close_port(), 14, "could not be reached", "Check DNS, firewall"),
         ("C1's certificate of an unknown CA", c1_shows(Certificate.UNTRUSTED), 14, "SSL_CERT_FILE"),
         ("C1's certificate expired", c1_shows(Certificate.EXPIRED), 14, "expired"),
         ("C1's certificate of another host", c1_shows(Certificate.OTHER_HOST), 14, "ostname mismatch"),
@@ -234,7 +234,7 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
     ],
     "c1.token": [
         ("secret of another client", secret_of_another, 16, "401 (invalid_client)", "rotate its credentials"),
-        ("client deleted in C1", lambda world: world.c1.authority.refuse(world.client.client_id), 16,
+        ("client deleted in C1", lambda setup: setup.c1.authority.refuse(setup.client.client_id), 16,
          "still exists in C1"),
         ("token endpoint 503", token_endpoint(503, "down", "text/plain"), 14, "answered 503 where 200 was expected",
          "check that the client ID's host"),
@@ -251,7 +251,7 @@ CASES = [pytest.param((line, *case), id=case[0]) for line, cases in BROKEN.items
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_the_first_line_that_is_not_ok_names_the_cause(sound: World, case: tuple[Any, ...]) -> None:
+async def test_the_first_line_that_is_not_ok_names_the_cause(sound: Setup, case: tuple[Any, ...]) -> None:
     line, _, break_it, code, *says = case
     doing = break_it(sound)
     if doing is not None:
@@ -266,7 +266,7 @@ async def test_the_first_line_that_is_not_ok_names_the_cause(sound: World, case:
 
 
 @pytest.mark.parametrize(("seconds", "way"), [(90, "ahead of"), (-90, "behind"), (-86_400, "behind")])
-async def test_a_wrong_clock_is_the_cause_and_not_the_credentials(sound: World, seconds: float, way: str) -> None:
+async def test_a_wrong_clock_is_the_cause_and_not_the_credentials(sound: Setup, seconds: float, way: str) -> None:
     sound.clock.off = timedelta(seconds=seconds)
     checked = await sound.check()
     assert (checked.first_not_ok.name, checked.first_not_ok.state) == ("buildkite.clock", State.WARNING)
@@ -279,12 +279,12 @@ async def test_a_wrong_clock_is_the_cause_and_not_the_credentials(sound: World, 
     assert sound.c1.calls("Token") == []
 
 
-async def test_a_clock_within_a_minute_is_well(sound: World) -> None:
+async def test_a_clock_within_a_minute_is_well(sound: Setup) -> None:
     sound.clock.off = timedelta(seconds=40)
     assert (await sound.check()).exit_code == 0
 
 
-async def test_what_depends_on_a_failed_line_is_skipped_and_the_rest_is_checked(sound: World) -> None:
+async def test_what_depends_on_a_failed_line_is_skipped_and_the_rest_is_checked(sound: Setup) -> None:
     sound.buildkite.revoke()
     checked = await sound.check()
     states = {finding.name: finding.state for finding in checked.findings}
@@ -301,7 +301,7 @@ async def test_what_depends_on_a_failed_line_is_skipped_and_the_rest_is_checked(
     assert checked.named("buildkite.owner").message == "needs: Accounts"
 
 
-async def test_without_certificates_nobody_is_connected_to(sound: World) -> None:
+async def test_without_certificates_nobody_is_connected_to(sound: Setup) -> None:
     sound.set_variables(SSL_CERT_FILE="/nowhere/ca.pem")
     checked = await sound.check()
     for name in ("buildkite.settings", "c1.host"):
@@ -309,7 +309,7 @@ async def test_without_certificates_nobody_is_connected_to(sound: World) -> None
     assert checked.named("c1.client_secret").state is State.OK
 
 
-async def test_an_answer_that_repeats_the_token_is_shown_without_it(sound: World) -> None:
+async def test_an_answer_that_repeats_the_token_is_shown_without_it(sound: Setup) -> None:
     organization = sound.buildkite.organization
     sound.buildkite.api.organizations[organization.slug] = replace(organization, name=f"\x1b[31m{API_TOKEN}")
     checked = await sound.check()

@@ -23,8 +23,8 @@ from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.tasks.session import HELLO_SECONDS
 from buildkite_connector.timing.clock import SystemClock
 from buildkite_connector.timing.slots import Slot, Slots
-from fakes.buildkite_world import HASTY
-from fakes.c1_world import connect as connect_c1
+from fakes.buildkite_setup import HASTY
+from fakes.c1_setup import connect as connect_c1
 from harness.trust import DIRECT
 from simulators.c1.server import C1Simulator
 from simulators.silence import silent_port

@@ -19,7 +19,7 @@ from buildkite_connector.cli.entry import is_server
 from harness.definition import definition
 from harness.forked_command import Running, fork_command, start_command
 from harness.pruned_client import prune, site_with_client
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 
 COMMAND = str(Path(sys.executable).parent / "buildkite-connector")
 DEADLINE = 30.0
@@ -42,16 +42,16 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 @pytest.fixture
 async def kubeconfig(tmp_path: Path) -> AsyncIterator[Path]:
     """Of an API server that knows the definition."""
-    async with KubernetesDouble() as double:
-        double.apply(definition())
-        yield double.write_kubeconfig(tmp_path / "kubeconfig")
+    async with KubernetesSimulator() as simulator:
+        simulator.apply(definition())
+        yield simulator.write_kubeconfig(tmp_path / "kubeconfig")
 
 
 @pytest.fixture
 async def nowhere(tmp_path: Path) -> Path:
     """A kubeconfig of an API server where nobody listens."""
-    async with KubernetesDouble() as double:
-        return double.write_kubeconfig(tmp_path / "kubeconfig")
+    async with KubernetesSimulator() as simulator:
+        return simulator.write_kubeconfig(tmp_path / "kubeconfig")
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import pytest
 from buildkite_connector.cli.service import FirstHello
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from fakes.c1_world import HOST_ID, opened
+from fakes.c1_setup import HOST_ID, opened
 from simulators.c1.server import C1Simulator
 
 REFUSED = Failure(Reason.C1_CLIENT_REJECTED, "C1 refused Hello.", remedy=Remedy.CREDENTIALS)

@@ -50,12 +50,12 @@ from unit.cli.secret_cases import (
     KINDS,
     SLUG,
     Case,
+    Setup,
     Shown,
-    World,
     leaks,
     pieces_of,
     representations,
-    world,
+    setup,
 )
 
 
@@ -139,7 +139,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
         logging.getLogger(name).setLevel(level)
 
 
-async def run_connectors(met: World, folder: Path) -> list[str]:
+async def run_connectors(met: Setup, folder: Path) -> list[str]:
     """What the process shows of itself while all connectors of the cases run until each is Ready or says why not."""
     clock, cluster, controllers = SystemClock(), Cluster(met.cases), list[Controller]()
     network = reaching(met.ca_file)
@@ -187,7 +187,7 @@ async def run_connectors(met: World, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_the_operator_shows_nothing_of_a_secret_whatever_fails(failure: str, log: Path, tmp_path: Path) -> None:
-    async with world(FAILURES[failure]) as met:
+    async with setup(FAILURES[failure]) as met:
         shown = await run_connectors(met, tmp_path)
     told = log.read_text()
     assert (
@@ -199,7 +199,7 @@ async def test_the_operator_shows_nothing_of_a_secret_whatever_fails(failure: st
 @pytest.mark.parametrize("failure", [name for name, failing in FAILURES.items() if not failing.writing])
 async def test_check_shows_nothing_of_a_secret_whatever_fails(failure: str, log: Path) -> None:
     """The organization is what a person gave as a flag or a variable; it is quoted."""
-    async with world(FAILURES[failure]) as met:
+    async with setup(FAILURES[failure]) as met:
 
         async def check(case: Case) -> str:
             case.texts |= {"writeApiToken": b"", "organization": SLUG.encode()}  # it is not told of the Secret's

@@ -9,7 +9,7 @@ from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID, TaskOutcome
 from fakes.connector_ports import C1, Buildkite, Reports, down
-from fakes.connector_world import HOUR, World
+from fakes.connector_setup import HOUR, Setup
 from fakes.virtual_time import START, virtual_time
 
 AWAY = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
@@ -142,14 +142,14 @@ class NotedReports(Reports):
 
 
 class Day:
-    """A world whose connector is noted. `at` lets time pass until then."""
+    """A setup whose connector is noted. `at` lets time pass until then."""
 
     def __init__(self) -> None:
         self.diary = Diary()
-        self.world = World(schedule=Interval(4 * HOUR))
-        self.world.buildkite = self.buildkite = NotedBuildkite(diary=self.diary)
-        self.world.c1 = self.c1 = NotedC1(diary=self.diary)
-        self.world.reports = NotedReports(diary=self.diary)
+        self.setup = Setup(schedule=Interval(4 * HOUR))
+        self.setup.buildkite = self.buildkite = NotedBuildkite(diary=self.diary)
+        self.setup.c1 = self.c1 = NotedC1(diary=self.diary)
+        self.setup.reports = NotedReports(diary=self.diary)
 
     async def at(self, hours: int, minutes: int = 0) -> None:
         """`hours` from midnight of the first day."""
@@ -159,11 +159,11 @@ class Day:
 @virtual_time
 async def test_a_day() -> None:
     day = Day()
-    world, diary = day.world, day.diary
-    async with world.running():
+    setup, diary = day.setup, day.diary
+    async with setup.running():
         await day.at(9, 30)
         diary.note("-- C1 asks for a sync")
-        world.task()
+        setup.task()
 
         await day.at(13, 20)
         diary.note("-- Buildkite goes away, for 20 minutes")
@@ -176,28 +176,28 @@ async def test_a_day() -> None:
         day.c1.refusal = AWAY
         await day.at(15, 30)
         day.c1.refusal = None
-        world.task()
+        setup.task()
 
         await day.at(17)
         diary.note("-- the API token is rotated")
-        world.rotate(api_token="fresh")
+        setup.rotate(api_token="fresh")
 
         await day.at(20)
         diary.note("-- three of ten accounts leave; C1 asks for a sync")
         day.buildkite.accounts = 7
-        world.task()
+        setup.task()
 
         await day.at(25)
         diary.note("-- most accounts are gone; C1 asks for a sync, then again after a person has looked")
         day.buildkite.accounts = 2
-        world.task()
+        setup.task()
         await day.at(25, 30)
-        world.annotate(accept_shrink=world.status.last_sync.id if world.status.last_sync else None)
-        world.task()
+        setup.annotate(accept_shrink=setup.status.last_sync.id if setup.status.last_sync else None)
+        setup.task()
 
         await day.at(30)
         diary.note("-- the client's secret is rotated")
-        world.rotate(client_secret="fresh")
+        setup.rotate(client_secret="fresh")
         await day.at(33)
 
     assert diary == DAY.split("\n")

@@ -5,7 +5,7 @@ import asyncio
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
-from fakes.connector_world import C1, HOUR, MINUTE, World, ready_world, stopped_world
+from fakes.connector_setup import C1, HOUR, MINUTE, Setup, ready_setup, stopped_setup
 from fakes.virtual_time import until, virtual_time
 
 NOT_KNOWN = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused GetTask with NOT_FOUND.", remedy=Remedy.EDIT)
@@ -13,120 +13,120 @@ NOT_KNOWN = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused GetTask with NOT_FOU
 
 @virtual_time
 async def test_c1_out_of_reach_is_told_and_syncs_go_on() -> None:
-    world = World()
-    world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
-    async with world.running():
+    setup = Setup()
+    setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+    async with setup.running():
         await asyncio.sleep(2 * HOUR)
-        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
-        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("Unknown", "C1Unreachable")
-        assert world.condition(ConditionType.SYNCED) == ("True", "SyncSucceeded")
-        assert len(world.buildkite.collections) >= 2
-        world.c1.refusal = None
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unreachable")
+        assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("Unknown", "C1Unreachable")
+        assert setup.condition(ConditionType.SYNCED) == ("True", "SyncSucceeded")
+        assert len(setup.buildkite.collections) >= 2
+        setup.c1.refusal = None
         await asyncio.sleep(6 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_changing_text_of_the_same_trouble_is_no_news() -> None:
-    async with ready_world() as world:
-        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to 10.0.0.1.")
+    async with ready_setup() as setup:
+        setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to 10.0.0.1.")
         await asyncio.sleep(10 * MINUTE)
-        before = len(world.reports.written)
+        before = len(setup.reports.written)
         for n in range(2, 40):
-            world.c1.refusal = Failure(Reason.C1_UNREACHABLE, f"No connection to 10.0.0.{n}.")
+            setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, f"No connection to 10.0.0.{n}.")
             await asyncio.sleep(MINUTE)
-    assert len(world.reports.written) == before
+    assert len(setup.reports.written) == before
 
 
 @virtual_time
 async def test_c1_silent_for_more_than_thirty_seconds_is_reported_once() -> None:
-    async with ready_world() as world:
-        before = len(world.reports.written)
-        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+    async with ready_setup() as setup:
+        before = len(setup.reports.written)
+        setup.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
         await asyncio.sleep(10 * MINUTE)
-        assert world.condition(ConditionType.DELIVERED) == ("False", "C1Unavailable")
-        assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
-    assert len(world.reports.written) == before + 1
+        assert setup.condition(ConditionType.DELIVERED) == ("False", "C1Unavailable")
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unavailable")
+    assert len(setup.reports.written) == before + 1
 
 
 @virtual_time
 async def test_another_reason_of_c1s_silence_is_reported() -> None:
-    async with ready_world() as world:
-        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+    async with ready_setup() as setup:
+        setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
         await asyncio.sleep(10 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
-        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unreachable")
+        setup.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
         await asyncio.sleep(10 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unavailable")
 
 
 @virtual_time
 async def test_a_new_session_starts_without_the_failure_of_the_old_one() -> None:
-    async with ready_world() as world:
-        world.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+    async with ready_setup() as setup:
+        setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
         await asyncio.sleep(20 * MINUTE)
-        await next_poll(world)  # the next one is minutes away: the new session comes first
-        assert world.condition(ConditionType.READY) == ("False", "C1Unreachable")
-        world.c1.refusal = None
-        world.rotate(client_secret="rotated")
-        await until(lambda: len(world.c1.hellos) == 2)
+        await next_poll(setup)  # the next one is minutes away: the new session comes first
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unreachable")
+        setup.c1.refusal = None
+        setup.rotate(client_secret="rotated")
+        await until(lambda: len(setup.c1.hellos) == 2)
         await asyncio.sleep(1)
-        assert world.c1.closed == 1
-        assert "C1Unreachable" not in str(world.status)
+        assert setup.c1.closed == 1
+        assert "C1Unreachable" not in str(setup.status)
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
-async def next_poll(world: World) -> None:
-    polls = world.c1.polls
-    await until(lambda: world.c1.polls > polls)
+async def next_poll(setup: Setup) -> None:
+    polls = setup.c1.polls
+    await until(lambda: setup.c1.polls > polls)
 
 
 @virtual_time
 async def test_c1_silent_for_ten_seconds_at_a_restart_is_no_news() -> None:
-    world = await stopped_world()
-    before = len(world.reports.written)
-    world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    before = len(setup.reports.written)
+    setup.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(10)
-        world.c1.refusal = None
+        setup.c1.refusal = None
         await asyncio.sleep(5 * MINUTE)
-    assert len(world.reports.written) == before
+    assert len(setup.reports.written) == before
 
 
 @virtual_time
 async def test_after_a_change_of_the_client_an_outage_is_reported_at_once_although_c1_was_known() -> None:
-    world = await stopped_world()
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(MINUTE)
-        world.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
-        world.rotate(client_secret="rotated")
-        await until(lambda: world.c1.closed == 2)
+        setup.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
+        setup.rotate(client_secret="rotated")
+        await until(lambda: setup.c1.closed == 2)
         await asyncio.sleep(2)
-        assert world.condition(ConditionType.READY) == ("False", "C1Unavailable")
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unavailable")
 
 
 @virtual_time
 async def test_a_session_that_does_not_close_in_order_gives_way_to_the_next_all_the_same() -> None:
-    async with ready_world() as world:
-        world.c1.close_failures.append(ZeroDivisionError())
-        world.rotate(client_secret="rotated")
+    async with ready_setup() as setup:
+        setup.c1.close_failures.append(ZeroDivisionError())
+        setup.rotate(client_secret="rotated")
         await asyncio.sleep(10 * MINUTE)
-        assert world.c1.hellos == [None, None]
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.c1.hellos == [None, None]
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_session_that_was_opened_just_now_is_closed_too() -> None:
-    class ClosesAtOnce(World):
+    class ClosesAtOnce(Setup):
         closing: asyncio.Task[None]
 
         def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
             self.closing = asyncio.create_task(self.session.close(discard=False))
             return super().connect_c1(credentials, spec)
 
-    world = ClosesAtOnce()
-    async with world.running():
+    setup = ClosesAtOnce()
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        assert world.closing.done()
-        assert (world.c1.hellos, world.c1.closed) == ([], 1)
+        assert setup.closing.done()
+        assert (setup.c1.hellos, setup.c1.closed) == ([], 1)

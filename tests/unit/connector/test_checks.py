@@ -19,9 +19,9 @@ from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.sync.preflight import Preflight, ScopesMissing, write_scope_missing
 from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import USERS, Buildkite, BuildkiteReader, SecretCredentials, down
+from fakes.connector_setup import KEY, Setup
 from fakes.connector_states import CREDENTIALS, REJECTED
 from fakes.connector_states import PREFLIGHT as UNSCOPED_PREFLIGHT
-from fakes.connector_world import KEY, World
 from fakes.virtual_time import virtual_time
 
 PREFLIGHT = replace(
@@ -59,17 +59,17 @@ class Reader(BuildkiteReader):
         return Page([self._source.found.organization], 1)
 
 
-class Bench(World):
+class Bench(Setup):
     """What one check runs on. `clients` are those that were made, by token and keyword arguments."""
 
     def __init__(self, credentials: Credentials = CREDENTIALS, **spec: object) -> None:
         super().__init__(kinds=USERS.kinds, **spec)
-        self.vault.credentials = credentials
+        self.fake_secret.credentials = credentials
         self.source_port = Source()
         self.buildkite = self.source_port
         self.clients: list[tuple[str, dict[str, Any]]] = []
         self.env: Environment = self.environment()
-        self.desired = DesiredState(3, self.order.spec, self.vault, sync_request="r1")
+        self.desired = DesiredState(3, self.order.spec, self.fake_secret, sync_request="r1")
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
         assert how.pop("slot").held
@@ -103,7 +103,7 @@ async def test_credentials_that_are_new_and_any_in_a_full_check_are_tried(
 async def test_credentials_that_are_known_are_only_read() -> None:
     bench = Bench()
     assert await bench.check(CREDENTIALS) == CheckResult(3, "r1", CREDENTIALS)
-    assert (bench.vault.reads, bench.clients) == (1, [])
+    assert (bench.fake_secret.reads, bench.clients) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_an_invalid_spec_is_the_result_and_no_secret_is_read() -> None:
     result = await bench.check(full=True)
     assert result == CheckResult(3, "r1", None, failure=result.failure, full=True)
     assert repr(result.failure) == "Failure(SpecInvalid: no such kind)"
-    assert (bench.vault.reads, bench.clients) == (0, [])
+    assert (bench.fake_secret.reads, bench.clients) == (0, [])
     assert result.failure is not error
     assert error.__traceback__ is None
 
@@ -138,13 +138,13 @@ async def test_a_schedule_that_means_nothing_is_the_result_and_no_secret_is_read
     result = await bench.check(full=True)
     assert result == CheckResult(3, "r1", None, failure=result.failure, full=True)
     assert result.failure is not None
-    assert (result.failure.reason, bench.vault.reads) == (Reason.CRON_INVALID, 0)
+    assert (result.failure.reason, bench.fake_secret.reads) == (Reason.CRON_INVALID, 0)
 
 
 @virtual_time
 async def test_a_secret_that_cannot_be_read_is_the_result() -> None:
     bench = Bench()
-    failure = bench.vault.failure = Failure(Reason.SECRET_NOT_FOUND, "no Secret", remedy=Remedy.CREDENTIALS)
+    failure = bench.fake_secret.failure = Failure(Reason.SECRET_NOT_FOUND, "no Secret", remedy=Remedy.CREDENTIALS)
     assert await bench.check(full=True) == CheckResult(3, "r1", None, failure=failure, full=True)
     assert bench.clients == []
 
@@ -252,7 +252,7 @@ async def test_a_check_has_a_slot_while_buildkite_is_asked_and_none_while_the_se
     async with bench.env.check_slots.slot("other"):
         checking = asyncio.create_task(bench.check())
         await asyncio.sleep(5)
-        assert (bench.vault.reads, bench.source_port.asked) == (1, [])
+        assert (bench.fake_secret.reads, bench.source_port.asked) == (1, [])
     await asyncio.sleep(1)
     assert not bench.env.check_slots.free
     assert (await checking).preflight == PREFLIGHT

@@ -12,12 +12,12 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.timing.clock import Instant
-from fakes.connector_world import (
+from fakes.connector_setup import (
     MINUTE,
+    Setup,
     Store,
-    World,
-    ready_world,
-    stopped_world,
+    ready_setup,
+    stopped_setup,
 )
 from fakes.log_lines import lines
 from fakes.virtual_time import virtual_time
@@ -56,7 +56,7 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[BaseException | None]:
 @virtual_time
 async def test_each_action_that_begins_is_in_the_debug_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with ready_world():
+    async with ready_setup():
         pass
     begun = said(caplog, "begins")
     assert begun[0] == (logging.DEBUG, {**WHO, "action": "restore"})
@@ -66,36 +66,36 @@ async def test_each_action_that_begins_is_in_the_debug_log(caplog: pytest.LogCap
 @virtual_time
 async def test_a_sync_that_is_cancelled_says_why(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with ready_world() as world:
-        world.annotate(sync_request="now")
+    async with ready_setup() as setup:
+        setup.annotate(sync_request="now")
         await asyncio.sleep(1)
-        world.edit(suspend=True)
+        setup.edit(suspend=True)
         await asyncio.sleep(1)
-        assert world.buildkite.active == 0
+        assert setup.buildkite.active == 0
     assert said(caplog, "sync cancelled") == [(logging.INFO, {**WHO, "why": "the connector is suspended"})]
 
 
 @virtual_time
 async def test_a_staged_snapshot_that_cannot_be_restored_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    world = await stopped_world()
-    world.store = FailingStore(restore_failure=LOST)
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    setup.store = FailingStore(restore_failure=LOST)
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        task = world.task()
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")]
+        assert setup.c1.uploads == [(task, "sha-sync2")]
     told = {**WHO, "error": "the disk is full"}
     assert said(caplog, "the staged snapshot is lost") == [(logging.WARNING, told)]
 
 
 @virtual_time
 async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    world = World()
-    world.store = FailingStore(remove_failure=LOST)
-    async with world.running():
+    setup = Setup()
+    setup.store = FailingStore(remove_failure=LOST)
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        world.annotate(sync_request="now")
+        setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
     told = {**WHO, "error": "the disk is full"}
     assert said(caplog, "an old snapshot stays behind") == [(logging.WARNING, told)]
@@ -105,28 +105,28 @@ async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCap
 async def test_a_restore_that_breaks_is_logged_and_the_connector_begins(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    world = await stopped_world()
+    setup = await stopped_setup()
     error = ZeroDivisionError("token-123")
-    world.store = FailingStore(restore_failure=error)
-    async with world.running(restored=world.status):
+    setup.store = FailingStore(restore_failure=error)
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
     assert said(caplog, "the staged snapshot could not be restored") == [(logging.ERROR, WHO)]
     assert errors_in(caplog) == [error]
 
 
 @virtual_time
 async def test_a_sync_that_breaks_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:
-    async with ready_world() as world:
+    async with ready_setup() as setup:
         error = ZeroDivisionError("token-123")
-        world.buildkite.failures.append(error)
-        world.annotate(sync_request="now")
+        setup.buildkite.failures.append(error)
+        setup.annotate(sync_request="now")
         await asyncio.sleep(10)
-        assert world.condition(ConditionType.SYNCED)[1] == Reason.INTERNAL_ERROR.value
-        found = world.status.condition(ConditionType.SYNCED)
+        assert setup.condition(ConditionType.SYNCED)[1] == Reason.INTERNAL_ERROR.value
+        found = setup.status.condition(ConditionType.SYNCED)
         assert found is not None
         assert "ZeroDivisionError" in found.message
-        assert "token-123" not in str(world.status)
+        assert "token-123" not in str(setup.status)
     assert said(caplog, "a sync failed unexpectedly") == [(logging.ERROR, WHO)]
     assert errors_in(caplog) == [error]
 
@@ -139,11 +139,11 @@ async def test_a_session_that_breaks_is_logged_with_its_error(
         raise AttributeError
 
     monkeypatch.setattr(Connector, "c1_answered", breaks)
-    world = World()
-    async with world.running():
+    setup = Setup()
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.DELIVERED)[1] == Reason.INTERNAL_ERROR.value
-        assert "(AttributeError)" in str(world.status)
+        assert setup.condition(ConditionType.DELIVERED)[1] == Reason.INTERNAL_ERROR.value
+        assert "(AttributeError)" in str(setup.status)
     assert said(caplog, "the session with C1 failed unexpectedly") == [(logging.ERROR, WHO)]
     assert [type(each) for each in errors_in(caplog)] == [AttributeError]
 
@@ -156,20 +156,20 @@ async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
         self._state = replace(self._state)
 
     monkeypatch.setattr(Connector, "_answer_tasks", never_the_same)
-    world = World()
-    async with world.running():
+    setup = Setup()
+    async with setup.running():
         await asyncio.sleep(0.1)
         assert said(caplog, "a connector does not settle")[0] == (logging.ERROR, WHO)
         monkeypatch.undo()
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with ready_world() as world:
-        task = world.task()
+    async with ready_setup() as setup:
+        task = setup.task()
         await asyncio.sleep(MINUTE)
     told = {**WHO, "task_id": task, "sync_id": "sync1", "bytes": 1000}
     assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]

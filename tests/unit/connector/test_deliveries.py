@@ -9,7 +9,7 @@ from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code
-from fakes.connector_world import HOUR, MINUTE, World, ready_world
+from fakes.connector_setup import HOUR, MINUTE, Setup, ready_setup
 from fakes.virtual_time import virtual_time
 
 LOST_ANSWER = Failure(Reason.C1_UNAVAILABLE, "The connection broke before C1 answered FinishTask.")
@@ -18,161 +18,161 @@ FINISH_REFUSED = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused FinishTask with
 
 @virtual_time
 async def test_a_failed_upload_is_told_and_the_next_task_delivers() -> None:
-    world = World()
-    world.c1.upload_failures.append(Failure(Reason.UPLOAD_FAILED, "The upload broke three times."))
-    async with world.running():
-        task = world.task()
+    setup = Setup()
+    setup.c1.upload_failures.append(Failure(Reason.UPLOAD_FAILED, "The upload broke three times."))
+    async with setup.running():
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.DELIVERED) == ("False", "UploadFailed")
-        assert world.condition(ConditionType.READY) == ("False", "UploadFailed")
-        assert world.c1.finished[task].code is Code.UNAVAILABLE
-        world.task()
+        assert setup.condition(ConditionType.DELIVERED) == ("False", "UploadFailed")
+        assert setup.condition(ConditionType.READY) == ("False", "UploadFailed")
+        assert setup.c1.finished[task].code is Code.UNAVAILABLE
+        setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_suspicious_snapshot_is_held_until_a_person_accepts_it() -> None:
-    world = World()
-    async with world.running():
-        world.task()
+    setup = Setup()
+    async with setup.running():
+        setup.task()
         await asyncio.sleep(MINUTE)
-        world.buildkite.accounts = 4
-        world.annotate(sync_request="now")
+        setup.buildkite.accounts = 4
+        setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
-        assert world.condition(ConditionType.READY) == ("False", "ShrinkHeld")
-        held = world.task()
+        assert setup.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
+        assert setup.condition(ConditionType.READY) == ("False", "ShrinkHeld")
+        held = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[held].code is Code.FAILED_PRECONDITION
-        assert len(world.c1.uploads) == 1
-        world.annotate(accept_shrink="sync2")
+        assert setup.c1.finished[held].code is Code.FAILED_PRECONDITION
+        assert len(setup.c1.uploads) == 1
+        setup.annotate(accept_shrink="sync2")
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        world.task()
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        setup.task()
         await asyncio.sleep(MINUTE)
-        assert len(world.c1.uploads) == 2
+        assert len(setup.c1.uploads) == 2
 
 
 @virtual_time
 async def test_an_accepted_shrinkage_holds_for_the_next_sync_too() -> None:
-    world = World()
-    async with world.running():
-        world.task()
+    setup = Setup()
+    async with setup.running():
+        setup.task()
         await asyncio.sleep(MINUTE)
-        world.buildkite.accounts = 4
-        world.annotate(sync_request="now")
+        setup.buildkite.accounts = 4
+        setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
-        world.annotate(accept_shrink="sync2")
+        setup.annotate(accept_shrink="sync2")
         await asyncio.sleep(30 * MINUTE)
-        task = world.task()
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.OK
+        assert setup.c1.finished[task].code is Code.OK
 
 
 @virtual_time
 async def test_an_accepted_shrinkage_outlives_the_history() -> None:
-    world = World()
-    async with world.running():
-        world.task()
+    setup = Setup()
+    async with setup.running():
+        setup.task()
         await asyncio.sleep(MINUTE)
-        world.buildkite.accounts = 4
-        world.annotate(sync_request="now")
+        setup.buildkite.accounts = 4
+        setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
-        world.annotate(accept_shrink="sync2")
+        setup.annotate(accept_shrink="sync2")
         await asyncio.sleep(12 * HOUR)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        assert len(world.status.history) == 10
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert len(setup.status.history) == 10
 
 
 @virtual_time
 async def test_a_snapshot_without_grants_is_no_shrinkage() -> None:
-    world = World()
-    async with world.running():
-        world.task()
+    setup = Setup()
+    async with setup.running():
+        setup.task()
         await asyncio.sleep(MINUTE)
-        partial = world.task(SyncScope(grants=False))
+        partial = setup.task(SyncScope(grants=False))
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[partial].code is Code.OK
-        assert world.status.last_delivery is not None
-        assert world.status.last_delivery.counts.memberships == 10
+        assert setup.c1.finished[partial].code is Code.OK
+        assert setup.status.last_delivery is not None
+        assert setup.status.last_delivery.counts.memberships == 10
 
 
 @pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED])
 @virtual_time
 async def test_a_staged_file_that_cannot_go_out_is_forgotten_and_the_next_task_gets_a_new_one(reason: Reason) -> None:
-    async with ready_world() as world:
-        world.c1.upload_failures.append(Failure(reason, "The staged file is not as it was written."))
-        world.task()
+    async with ready_setup() as setup:
+        setup.c1.upload_failures.append(Failure(reason, "The staged file is not as it was written."))
+        setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.DELIVERED) == ("False", reason.value)
-        task = world.task()
+        assert setup.condition(ConditionType.DELIVERED) == ("False", reason.value)
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")]
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.c1.uploads == [(task, "sha-sync2")]
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_an_upload_that_broke_keeps_the_staged_file_for_the_next_task() -> None:
-    async with ready_world() as world:
-        world.c1.upload_failures.append(Failure(Reason.UPLOAD_FAILED, "The upload broke three times."))
-        world.task()
+    async with ready_setup() as setup:
+        setup.c1.upload_failures.append(Failure(Reason.UPLOAD_FAILED, "The upload broke three times."))
+        setup.task()
         await asyncio.sleep(MINUTE)
-        task = world.task()
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync1")]
-        assert world.condition(ConditionType.DELIVERED) == ("True", "Delivered")
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.c1.uploads == [(task, "sha-sync1")]
+        assert setup.condition(ConditionType.DELIVERED) == ("True", "Delivered")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_shrinkage_accepted_before_the_last_delivery_counts_no_more() -> None:
-    async with ready_world() as world:
-        world.task()
+    async with ready_setup() as setup:
+        setup.task()
         await asyncio.sleep(MINUTE)
-        await shrink_to(world, 4, "first")
-        world.annotate(accept_shrink="sync2")
-        world.task()
+        await shrink_to(setup, 4, "first")
+        setup.annotate(accept_shrink="sync2")
+        setup.task()
         await asyncio.sleep(MINUTE)
-        await shrink_to(world, 10, "grown again")
-        world.task()
+        await shrink_to(setup, 10, "grown again")
+        setup.task()
         await asyncio.sleep(MINUTE)
-        assert [sha for _, sha in world.c1.uploads] == ["sha-sync1", "sha-sync2", "sha-sync3"]
-        await shrink_to(world, 4, "second")
-        assert world.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
-        held = world.task()
+        assert [sha for _, sha in setup.c1.uploads] == ["sha-sync1", "sha-sync2", "sha-sync3"]
+        await shrink_to(setup, 4, "second")
+        assert setup.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
+        held = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[held].code is Code.FAILED_PRECONDITION
+        assert setup.c1.finished[held].code is Code.FAILED_PRECONDITION
 
 
 @virtual_time
 async def test_a_snapshot_smaller_than_the_accepted_one_is_held_again() -> None:
-    async with ready_world() as world:
-        world.task()
+    async with ready_setup() as setup:
+        setup.task()
         await asyncio.sleep(MINUTE)
-        await shrink_to(world, 4, "first")
-        world.annotate(accept_shrink="sync2")
-        await shrink_to(world, 1, "second")
-        assert world.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
+        await shrink_to(setup, 4, "first")
+        setup.annotate(accept_shrink="sync2")
+        await shrink_to(setup, 1, "second")
+        assert setup.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
 
 
 @virtual_time
 async def test_the_snapshot_that_c1_has_is_never_held() -> None:
-    async with ready_world() as world:
-        world.task()
+    async with ready_setup() as setup:
+        setup.task()
         await asyncio.sleep(MINUTE)
-    delivery = world.status.last_delivery
+    delivery = setup.status.last_delivery
     assert delivery is not None
-    restored = replace(world.status, last_delivery=replace(delivery, counts=Counts(1000, 100, 1000)))
-    again = world.task()
-    async with world.running(restored=restored):
+    restored = replace(setup.status, last_delivery=replace(delivery, counts=Counts(1000, 100, 1000)))
+    again = setup.task()
+    async with setup.running(restored=restored):
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[again].code is Code.OK
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.c1.finished[again].code is Code.OK
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
-async def shrink_to(world: World, accounts: int, request: str) -> None:
+async def shrink_to(setup: Setup, accounts: int, request: str) -> None:
     """A sync that finds this many accounts, staged and not delivered."""
-    world.buildkite.accounts = accounts
-    world.annotate(sync_request=request)
+    setup.buildkite.accounts = accounts
+    setup.annotate(sync_request=request)
     await asyncio.sleep(MINUTE)

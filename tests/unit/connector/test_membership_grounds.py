@@ -19,8 +19,8 @@ from buildkite_connector.model.tasks import MembershipTask, TaskID
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant, instant
+from fakes.connector_setup import Setup
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, checked, new, ready
-from fakes.connector_world import World
 from fakes.log_lines import lines
 from fakes.task_ports import Records, seconds
 from fakes.virtual_time import START, virtual_time
@@ -32,7 +32,7 @@ TASK = MembershipTask(
 )
 
 
-class Bench(World):
+class Bench(Setup):
     """`clients`: those that were made, by token and keyword arguments."""
 
     def __init__(self, state: ConnectorState) -> None:

@@ -13,7 +13,7 @@ from buildkite_connector.model.directory import FULL_SCOPE, AccountID, Membershi
 from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeResult, ConditionType
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, TaskID
-from fakes.connector_world import KEY, MINUTE, World, directory_of, ready_world
+from fakes.connector_setup import KEY, MINUTE, Setup, directory_of, ready_setup
 from fakes.membership_api import LOST
 from fakes.virtual_time import virtual_time
 
@@ -22,26 +22,26 @@ READY = ConditionType.PROVISIONING_READY
 ADA = AccountID("u-1")
 
 
-def ask(world: World, name: str, *, grants: bool = True, team: str = "t-1", role: Role = Role.MEMBER) -> TaskID:
+def ask(setup: Setup, name: str, *, grants: bool = True, team: str = "t-1", role: Role = Role.MEMBER) -> TaskID:
     """C1 asks for a change at its next poll."""
     membership = Membership(TeamID(team), ADA, role)
-    world.c1.tasks.append(MembershipTask(TaskID(name), grants, membership, "Platform", "ada@example.com"))
+    setup.c1.tasks.append(MembershipTask(TaskID(name), grants, membership, "Platform", "ada@example.com"))
     return TaskID(name)
 
 
-def world_with(**spec: object) -> World:
-    return World(provisioning=ON, **spec)
+def setup_with(**spec: object) -> Setup:
+    return Setup(provisioning=ON, **spec)
 
 
 @virtual_time
 async def test_a_grant_is_carried_out_and_told() -> None:
-    async with ready_world(provisioning=replace(ON)) as world:
-        assert world.condition(READY) == ("True", "Ready")
-        task = ask(world, "grant1")
+    async with ready_setup(provisioning=replace(ON)) as setup:
+        assert setup.condition(READY) == ("True", "Ready")
+        task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
-        assert world.members.rows == {("t-1", "u-1"): Role.MEMBER}
-        record = world.status.provisioning
+        assert setup.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
+        assert setup.members.rows == {("t-1", "u-1"): Role.MEMBER}
+        record = setup.status.provisioning
         assert record is not None
         assert (record.granted, record.revoked, record.refused) == (1, 0, 0)
         assert record.last_change is not None
@@ -54,193 +54,193 @@ async def test_a_grant_is_carried_out_and_told() -> None:
 
 @virtual_time
 async def test_each_change_is_an_event_also_where_one_status_tells_of_several() -> None:
-    async with ready_world(provisioning=ON) as world:
-        before = world.status
-        world.reports.seconds = 20.0
+    async with ready_setup(provisioning=ON) as setup:
+        before = setup.status
+        setup.reports.seconds = 20.0
         for number, team in enumerate(("t-1", "t-2")):
-            ask(world, f"grant{number}", team=team)
-        ask(world, "revoke", grants=False)
+            ask(setup, f"grant{number}", team=team)
+        ask(setup, "revoke", grants=False)
         await asyncio.sleep(3 * MINUTE)
-        events = draft_events(before, world.status)
+        events = draft_events(before, setup.status)
         assert [event.reason.value for event in events] == ["Granted", "Granted", "Revoked"]
         assert "Ada, member of team Platform (C1's task grant0)" in events[0].message
         assert not any("@" in event.message for event in events)
-        assert draft_events(world.status, world.status) == []
+        assert draft_events(setup.status, setup.status) == []
 
 
 @virtual_time
 async def test_a_refusal_is_an_event_with_its_reason() -> None:
-    async with ready_world(provisioning=replace(ON, protected_teams=("platform",))) as world:
-        before = world.status
-        task = ask(world, "grant1")
+    async with ready_setup(provisioning=replace(ON, protected_teams=("platform",))) as setup:
+        before = setup.status
+        task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
-        [event] = draft_events(before, world.status)
-        assert world.c1.finished[task].cancels
+        [event] = draft_events(before, setup.status)
+        assert setup.c1.finished[task].cancels
         assert (event.type, event.reason) == ("Warning", "ChangeNotAllowed")
         assert "u-1" in event.message, "the person is named by the id where the name is an address"
         assert "@" not in event.message
-        assert world.members.writes == []
+        assert setup.members.writes == []
 
 
 @virtual_time
 async def test_while_off_nothing_is_written_and_there_is_no_condition() -> None:
-    async with ready_world() as world:
-        task = ask(world, "grant1")
+    async with ready_setup() as setup:
+        task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.FAILED_PRECONDITION
-        assert "spec.provisioning.enabled" in world.c1.finished[task].message
-        assert world.condition(READY) == ("absent", "")
-    assert world.members.calls == []
+        assert setup.c1.finished[task].code is Code.FAILED_PRECONDITION
+        assert "spec.provisioning.enabled" in setup.c1.finished[task].message
+        assert setup.condition(READY) == ("absent", "")
+    assert setup.members.calls == []
 
 
 @pytest.mark.parametrize("change", [{"provisioning": Provisioning()}, {"suspend": True}])
 @virtual_time
 async def test_switched_off_it_writes_no_more_at_once(change: dict[str, object]) -> None:
-    async with ready_world(provisioning=ON) as world:
-        world.members.seconds = 5.0
-        world.c1.next_poll = 1.0
-        ask(world, "grant1")
-        await asyncio.wait_for(world.members.called.wait(), MINUTE)
-        world.edit(**change)
+    async with ready_setup(provisioning=ON) as setup:
+        setup.members.seconds = 5.0
+        setup.c1.next_poll = 1.0
+        ask(setup, "grant1")
+        await asyncio.wait_for(setup.members.called.wait(), MINUTE)
+        setup.edit(**change)
         await asyncio.sleep(2 * MINUTE)
-        assert world.members.writes == []
-        assert world.members.rows == {}
+        assert setup.members.writes == []
+        assert setup.members.rows == {}
 
 
 @virtual_time
 async def test_a_change_of_it_greets_c1_anew() -> None:
-    async with ready_world() as world:
-        hellos = len(world.c1.hellos)
-        world.edit(provisioning=ON)
+    async with ready_setup() as setup:
+        hellos = len(setup.c1.hellos)
+        setup.edit(provisioning=ON)
         await asyncio.sleep(MINUTE)
-        assert len(world.c1.hellos) == hellos + 1
-        assert world.condition(READY) == ("True", "Ready")
+        assert len(setup.c1.hellos) == hellos + 1
+        assert setup.condition(READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_missing_scope_stops_changes_and_not_syncs() -> None:
-    world = world_with()
-    world.vault.credentials = replace(world.vault.credentials, write_api_token="w")
-    world.members.scopes = frozenset()
-    async with world.running():
+    setup = setup_with()
+    setup.fake_secret.credentials = replace(setup.fake_secret.credentials, write_api_token="w")
+    setup.members.scopes = frozenset()
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        assert world.condition(READY) == ("False", "TokenScopeMissing")
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        assert "write_teams" in world.status.token.missing_scopes
-        task = ask(world, "grant1")
+        assert setup.condition(READY) == ("False", "TokenScopeMissing")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert "write_teams" in setup.status.token.missing_scopes
+        task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.PERMISSION_DENIED
-        assert world.members.writes == []
-        world.members.scopes = frozenset({"write_teams"})
+        assert setup.c1.finished[task].code is Code.PERMISSION_DENIED
+        assert setup.members.writes == []
+        setup.members.scopes = frozenset({"write_teams"})
         await asyncio.sleep(6 * MINUTE)
-        assert world.condition(READY) == ("True", "Ready")
-        assert not world.status.token.missing_scopes
+        assert setup.condition(READY) == ("True", "Ready")
+        assert not setup.status.token.missing_scopes
 
 
 @virtual_time
 async def test_a_task_that_comes_before_the_check_waits_for_it() -> None:
-    async with ready_world() as world:
-        world.buildkite.preflight_seconds = 8.0
-        world.c1.next_poll = 1.0
-        world.edit(provisioning=ON)
-        task = ask(world, "grant1")
+    async with ready_setup() as setup:
+        setup.buildkite.preflight_seconds = 8.0
+        setup.c1.next_poll = 1.0
+        setup.edit(provisioning=ON)
+        task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].code is Code.OK
+        assert setup.c1.finished[task].code is Code.OK
 
 
 @virtual_time
 async def test_a_staged_snapshot_from_before_a_change_answers_no_task() -> None:
-    async with ready_world(provisioning=ON) as world:
-        ask(world, "grant1")
-        sync = world.task()
+    async with ready_setup(provisioning=ON) as setup:
+        ask(setup, "grant1")
+        sync = setup.task()
         await asyncio.sleep(3 * MINUTE)
-        assert world.c1.uploads == [(sync, "sha-sync2")]
-        assert len(world.buildkite.collections) == 2
-        again = world.task()
+        assert setup.c1.uploads == [(sync, "sha-sync2")]
+        assert len(setup.buildkite.collections) == 2
+        again = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads[1:] == [(again, "sha-sync2")], "it shows the change"
+        assert setup.c1.uploads[1:] == [(again, "sha-sync2")], "it shows the change"
 
 
 @virtual_time
 async def test_what_changes_nothing_leaves_the_snapshot_as_good_as_it_was() -> None:
-    async with ready_world(provisioning=ON) as world:
-        ask(world, "revoke1", grants=False)
-        sync = world.task()
+    async with ready_setup(provisioning=ON) as setup:
+        ask(setup, "revoke1", grants=False)
+        sync = setup.task()
         await asyncio.sleep(3 * MINUTE)
-        assert world.c1.uploads == [(sync, "sha-sync1")]
+        assert setup.c1.uploads == [(sync, "sha-sync1")]
 
 
 @virtual_time
 async def test_a_team_changed_while_a_sync_runs_is_read_again_and_the_grant_does_not_wait() -> None:
-    world = world_with()
-    world.buildkite.seconds = 10 * MINUTE
-    world.c1.next_poll = 1.0
-    async with world.running():
-        sync = world.task()
+    setup = setup_with()
+    setup.buildkite.seconds = 10 * MINUTE
+    setup.c1.next_poll = 1.0
+    async with setup.running():
+        sync = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.buildkite.active == 1
-        grant = ask(world, "grant1")
+        assert setup.buildkite.active == 1
+        grant = ask(setup, "grant1")
         await asyncio.sleep(5)
-        assert world.c1.finished[grant].code is Code.OK
+        assert setup.c1.finished[grant].code is Code.OK
         await asyncio.sleep(11 * MINUTE)
-        assert world.buildkite.rereads == [frozenset({"t-1"})]
-        assert world.c1.uploads == [(sync, "sha-sync1")]
+        assert setup.buildkite.rereads == [frozenset({"t-1"})]
+        assert setup.c1.uploads == [(sync, "sha-sync1")]
 
 
 @virtual_time
 async def test_a_sync_is_not_sealed_while_a_write_is_out() -> None:
-    world = world_with()
-    world.buildkite.seconds = 60.0
-    world.members.seconds = 40.0
-    world.c1.next_poll = 1.0
-    async with world.running():
-        sync = world.task()
+    setup = setup_with()
+    setup.buildkite.seconds = 60.0
+    setup.members.seconds = 40.0
+    setup.c1.next_poll = 1.0
+    async with setup.running():
+        sync = setup.task()
         await asyncio.sleep(10)
-        ask(world, "grant1")
+        ask(setup, "grant1")
         await asyncio.sleep(3 * MINUTE)
-        assert world.buildkite.rereads == [frozenset({"t-1"})]
-        assert world.c1.uploads == [(sync, "sha-sync1")]
+        assert setup.buildkite.rereads == [frozenset({"t-1"})]
+        assert setup.c1.uploads == [(sync, "sha-sync1")]
 
 
 @virtual_time
 async def test_the_snapshot_of_a_former_process_answers_no_task_while_provisioning_is_on() -> None:
-    async with ready_world(provisioning=ON) as world:
+    async with ready_setup(provisioning=ON) as setup:
         pass
-    async with world.running(world.status):
-        sync = world.task()
+    async with setup.running(setup.status):
+        sync = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(sync, "sha-sync2")]
+        assert setup.c1.uploads == [(sync, "sha-sync2")]
 
 
 @virtual_time
 async def test_changes_of_one_team_go_one_after_the_other_of_several_side_by_side() -> None:
     for teams, most in ((("t-1", "t-1", "t-1"), 1), (("t-1", "t-2"), 2)):
-        async with ready_world(provisioning=ON) as world:
-            world.members.seconds = 3.0
-            world.c1.next_poll = 0.0
+        async with ready_setup(provisioning=ON) as setup:
+            setup.members.seconds = 3.0
+            setup.c1.next_poll = 0.0
             for number, team in enumerate(teams):
-                ask(world, f"grant{number}", team=team, grants=number % 2 == 0)
+                ask(setup, f"grant{number}", team=team, grants=number % 2 == 0)
             await asyncio.sleep(MINUTE)
-            assert world.members.most == most
+            assert setup.members.most == most
 
 
 @virtual_time
 async def test_a_write_that_is_out_at_shutdown_has_its_answer_awaited() -> None:
-    async with ready_world(provisioning=ON) as world:
-        world.members.seconds = 2.0
-        task = ask(world, "grant1")
-        await asyncio.wait_for(world.members.written.wait(), MINUTE)
-    assert world.c1.finished[task].code is Code.OK
+    async with ready_setup(provisioning=ON) as setup:
+        setup.members.seconds = 2.0
+        task = ask(setup, "grant1")
+        await asyncio.wait_for(setup.members.written.wait(), MINUTE)
+    assert setup.c1.finished[task].code is Code.OK
 
 
 @virtual_time
 async def test_each_task_is_one_line_for_an_audit(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        async with ready_world(provisioning=ON) as world:
-            ask(world, "grant1")
+        async with ready_setup(provisioning=ON) as setup:
+            ask(setup, "grant1")
             await asyncio.sleep(MINUTE)
-            world.members.before.append(LOST)
-            ask(world, "grant2", team="t-2")
+            setup.members.before.append(LOST)
+            ask(setup, "grant2", team="t-2")
             await asyncio.sleep(MINUTE)
     told = [each for each in caplog.records if each.message == "membership task done"]
     assert [vars(each)["result"] for each in told] == [ChangeResult.GRANTED.value] * 2
@@ -253,95 +253,95 @@ async def test_each_task_is_one_line_for_an_audit(caplog: pytest.LogCaptureFixtu
 
 @virtual_time
 async def test_an_edit_while_a_grant_is_under_way_does_not_refuse_it() -> None:
-    async with ready_world(provisioning=ON) as world:
-        world.members.seconds, world.c1.next_poll = 5.0, 1.0
-        world.buildkite.preflight_seconds = 8.0
-        task = ask(world, "grant1")
-        await asyncio.wait_for(world.members.called.wait(), MINUTE)
-        world.edit(max_drop_percent=10)
+    async with ready_setup(provisioning=ON) as setup:
+        setup.members.seconds, setup.c1.next_poll = 5.0, 1.0
+        setup.buildkite.preflight_seconds = 8.0
+        task = ask(setup, "grant1")
+        await asyncio.wait_for(setup.members.called.wait(), MINUTE)
+        setup.edit(max_drop_percent=10)
         await asyncio.sleep(2 * MINUTE)
-        assert world.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
-        assert [what for what, _, _ in world.members.writes] == ["create"]
+        assert setup.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
+        assert [what for what, _, _ in setup.members.writes] == ["create"]
 
 
 @virtual_time
 async def test_an_edit_whose_check_takes_long_hands_the_grant_back() -> None:
-    async with ready_world(provisioning=ON) as world:
-        world.members.seconds, world.c1.next_poll = 5.0, 1.0
-        world.buildkite.preflight_seconds = 10 * MINUTE
-        task = ask(world, "grant1")
-        await asyncio.wait_for(world.members.called.wait(), MINUTE)
-        world.edit(max_drop_percent=10)
+    async with ready_setup(provisioning=ON) as setup:
+        setup.members.seconds, setup.c1.next_poll = 5.0, 1.0
+        setup.buildkite.preflight_seconds = 10 * MINUTE
+        task = ask(setup, "grant1")
+        await asyncio.wait_for(setup.members.called.wait(), MINUTE)
+        setup.edit(max_drop_percent=10)
         await asyncio.sleep(2 * MINUTE)
-        outcome = world.c1.finished[task]
-        assert (outcome.code, outcome.non_retryable, world.members.writes) == (Code.UNAVAILABLE, False, [])
+        outcome = setup.c1.finished[task]
+        assert (outcome.code, outcome.non_retryable, setup.members.writes) == (Code.UNAVAILABLE, False, [])
 
 
 @virtual_time
 async def test_a_task_that_comes_as_provisioning_is_switched_on_is_not_refused() -> None:
     """C1 hands it out to the session that was opened before the edit."""
-    async with ready_world() as world:
-        world.c1.next_poll = 1.0
+    async with ready_setup() as setup:
+        setup.c1.next_poll = 1.0
         await asyncio.sleep(MINUTE)
-        task = ask(world, "grant1")
-        world.edit(provisioning=ON)
+        task = ask(setup, "grant1")
+        setup.edit(provisioning=ON)
         await asyncio.sleep(2 * MINUTE)
-        assert world.c1.finished[task].code in {Code.OK, Code.ABORTED}
+        assert setup.c1.finished[task].code in {Code.OK, Code.ABORTED}
 
 
-def called(world: World, slug: str) -> None:
+def called(setup: Setup, slug: str) -> None:
     """The only team that a sync sees is renamed."""
     team = replace(directory_of(1, FULL_SCOPE).teams[0], slug=slug)
-    world.buildkite.edit = lambda directory: replace(directory, teams=(team,))
-    world.members.slugs[team.id] = slug
+    setup.buildkite.edit = lambda directory: replace(directory, teams=(team,))
+    setup.members.slugs[team.id] = slug
 
 
 @virtual_time
 async def test_a_protected_team_that_is_renamed_stays_protected_over_a_restart_and_people_are_told() -> None:
-    world = world_with()
-    world.order = replace(
-        world.order, spec=replace(world.order.spec, provisioning=replace(ON, protected_teams=("release",)))
+    setup = setup_with()
+    setup.order = replace(
+        setup.order, spec=replace(setup.order.spec, provisioning=replace(ON, protected_teams=("release",)))
     )
-    called(world, "release")
-    async with world.running():
+    called(setup, "release")
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        assert world.condition(READY) == ("True", "Ready")
-        called(world, "shipping")
-        world.annotate(sync_request="now")
+        assert setup.condition(READY) == ("True", "Ready")
+        called(setup, "shipping")
+        setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
-        assert world.condition(READY) == ("True", "ProtectedTeamUnknown")
-    left = status_from_json(status_to_json(world.status))
-    async with world.running(left):
+        assert setup.condition(READY) == ("True", "ProtectedTeamUnknown")
+    left = status_from_json(status_to_json(setup.status))
+    async with setup.running(left):
         await asyncio.sleep(MINUTE)
-        condition = world.status.condition(READY)
+        condition = setup.status.condition(READY)
         assert condition is not None
         assert "the slug release has the slug shipping now, and stays protected" in condition.message
-        task = ask(world, "grant1")
+        task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
-        assert world.c1.finished[task].cancels
-        assert "release is protected" in world.c1.finished[task].message
-        assert world.members.writes == []
+        assert setup.c1.finished[task].cancels
+        assert "release is protected" in setup.c1.finished[task].message
+        assert setup.members.writes == []
 
 
 @virtual_time
 async def test_a_protected_slug_that_no_team_has_is_a_condition_and_an_event_once() -> None:
-    world = world_with()
+    setup = setup_with()
     policy = replace(ON, protected_teams=("team", "reelease"))
-    world.order = replace(world.order, spec=replace(world.order.spec, provisioning=policy))
-    async with world.running():
+    setup.order = replace(setup.order, spec=replace(setup.order.spec, provisioning=policy))
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        assert world.condition(READY) == ("True", "ProtectedTeamUnknown")
+        assert setup.condition(READY) == ("True", "ProtectedTeamUnknown")
         events = [
             each
-            for before, after in itertools.pairwise(world.reports.written)
+            for before, after in itertools.pairwise(setup.reports.written)
             for each in draft_events(before, after)
             if each.reason == "ProtectedTeamUnknown"
         ]
         assert [each.type for each in events] == ["Warning"]
         assert "no team has the slug reelease, so it protects nothing" in events[0].message
-        world.edit(provisioning=replace(ON, protected_teams=("team",)))
+        setup.edit(provisioning=replace(ON, protected_teams=("team",)))
         await asyncio.sleep(MINUTE)
-        assert world.condition(READY) == ("True", "Ready")
+        assert setup.condition(READY) == ("True", "Ready")
 
 
 @pytest.mark.parametrize("form", ["{}", "{{{}}}", "urn:uuid:{}"])

@@ -20,8 +20,8 @@ from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import instant
 from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
+from fakes.connector_setup import Setup
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
-from fakes.connector_world import World
 from fakes.log_lines import lines
 from fakes.task_ports import Records
 from fakes.virtual_time import virtual_time
@@ -69,7 +69,7 @@ class Changed:
         return self.looks.pop(0) if self.looks else (number, frozenset())
 
 
-class Bench(World):
+class Bench(Setup):
     """What one sync runs on. `clients` are those that were made, by token and keyword arguments."""
 
     def __init__(self) -> None:

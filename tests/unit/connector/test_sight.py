@@ -21,7 +21,7 @@ from buildkite_connector.model.status import (
     TokenStatus,
 )
 from buildkite_connector.sync.collect import collect
-from fakes.buildkite_world import serving
+from fakes.buildkite_setup import serving
 from fakes.connector_states import START, after, ready
 from fakes.virtual_time import virtual_time
 from harness.organization import ACME_ORG
@@ -140,23 +140,23 @@ def test_a_token_that_ends_soon_and_sees_less_is_told_both() -> None:
 
 async def sight(organization: Organization | None, user: User) -> tuple[Sight, int, int]:
     """What a sync sees over a real socket, its requests, and the fewest that there can be."""
-    async with serving(organization, tokens=[Token(user=user)]) as world:
-        client = world.client()
+    async with serving(organization, tokens=[Token(user=user)]) as setup:
+        client = setup.client()
         token = await client.token()
-        found = await client.organization(OrganizationChoice(world.expected.organization.slug))
+        found = await client.organization(OrganizationChoice(setup.expected.organization.slug))
         collection = await collect(client, found, FULL_SCOPE)
-        return sight_of(collection.directory, token), len(world.sim.requests), world.minimum
+        return sight_of(collection.directory, token), len(setup.sim.requests), setup.minimum
 
 
 @virtual_time
 async def test_an_owner_who_loses_the_administrators_role_loses_the_secret_teams() -> None:
-    async with serving() as world:
-        owner = world.sim.organization.members.records[0]
+    async with serving() as setup:
+        owner = setup.sim.organization.members.records[0]
     admin, requests, least = await sight(None, User(owner["id"], owner["name"], owner["email"]))
     assert (admin.administrator, requests) == (True, least + 2)
-    async with serving() as world:
-        world.sim.organization.update_member(owner["id"], {"role": "member"})
-        organization = world.sim.organization
+    async with serving() as setup:
+        setup.sim.organization.update_member(owner["id"], {"role": "member"})
+        organization = setup.sim.organization
     member, _, _ = await sight(organization, User(owner["id"], owner["name"], owner["email"], admin=False))
     assert member.administrator is False
     assert member.secret_teams < admin.secret_teams

@@ -13,7 +13,7 @@ from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from buildkite_connector.model.tasks import Code
-from fakes.connector_world import HOUR, MINUTE, USERS, World, down, rate_limited, ready_world, stopped_world
+from fakes.connector_setup import HOUR, MINUTE, USERS, Setup, down, rate_limited, ready_setup, stopped_setup
 from fakes.virtual_time import until, virtual_time
 
 TEAMS = SyncScope(frozenset({ResourceKind.TEAM}))
@@ -23,26 +23,26 @@ WHOLE = Counts(accounts=10, teams=1, memberships=10)
 
 @virtual_time
 async def test_a_suspend_ends_all_work_until_it_is_lifted() -> None:
-    async with ready_world(after=30 * MINUTE) as world:
-        world.buildkite.seconds = 5000
-        task = world.task()
+    async with ready_setup(after=30 * MINUTE) as setup:
+        setup.buildkite.seconds = 5000
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.buildkite.active == 1
-        world.edit(suspend=True)
+        assert setup.buildkite.active == 1
+        setup.edit(suspend=True)
         await asyncio.sleep(1)
-        assert (world.buildkite.active, world.c1.closed, world.c1.uploads) == (0, 1, [])
-        assert not world.c1.finished[task].non_retryable
-        assert world.condition(ConditionType.READY) == ("False", "Suspended")
-        assert (world.status.phase, world.status.consecutive_failures) == (Phase.SUSPENDED, 0)
-        assert [entry.succeeded for entry in world.status.history] == [True]
-        work = (world.c1.polls, world.vault.reads, len(world.buildkite.collections))
-        world.annotate(sync_request="now")
+        assert (setup.buildkite.active, setup.c1.closed, setup.c1.uploads) == (0, 1, [])
+        assert not setup.c1.finished[task].non_retryable
+        assert setup.condition(ConditionType.READY) == ("False", "Suspended")
+        assert (setup.status.phase, setup.status.consecutive_failures) == (Phase.SUSPENDED, 0)
+        assert [entry.succeeded for entry in setup.status.history] == [True]
+        work = (setup.c1.polls, setup.fake_secret.reads, len(setup.buildkite.collections))
+        setup.annotate(sync_request="now")
         await asyncio.sleep(3 * HOUR)
-        assert (world.c1.polls, world.vault.reads, len(world.buildkite.collections)) == work
-        world.buildkite.seconds = 5
-        world.edit(suspend=False)
+        assert (setup.c1.polls, setup.fake_secret.reads, len(setup.buildkite.collections)) == work
+        setup.buildkite.seconds = 5
+        setup.edit(suspend=False)
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 # A restart
@@ -50,55 +50,55 @@ async def test_a_suspend_ends_all_work_until_it_is_lifted() -> None:
 
 @virtual_time
 async def test_a_restart_changes_nothing_by_itself_and_a_missed_time_runs_once() -> None:
-    world = await stopped_world()
-    writes = len(world.reports.written)
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    writes = len(setup.reports.written)
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(30 * MINUTE)
-        assert (len(world.buildkite.collections), len(world.reports.written)) == (1, writes)
+        assert (len(setup.buildkite.collections), len(setup.reports.written)) == (1, writes)
         await asyncio.sleep(31 * MINUTE)
-        assert len(world.buildkite.collections) == 2
-    task = world.task()
-    async with world.running(restored=world.status):
+        assert len(setup.buildkite.collections) == 2
+    task = setup.task()
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")], "the file that is still there"
+        assert setup.c1.uploads == [(task, "sha-sync2")], "the file that is still there"
     await asyncio.sleep(5 * HOUR)
-    async with world.running(restored=world.status):
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(10 * MINUTE)
-    assert len(world.buildkite.collections) == 3
+    assert len(setup.buildkite.collections) == 3
 
 
 @virtual_time
 async def test_a_sync_that_a_restart_interrupts_runs_again_and_its_request_is_carried_out_once() -> None:
-    async with ready_world() as world:
-        world.annotate(sync_request="mine")
+    async with ready_setup() as setup:
+        setup.annotate(sync_request="mine")
         await asyncio.sleep(2)
-    assert world.status.phase is Phase.SYNCING
-    async with world.running(restored=world.status):
+    assert setup.status.phase is Phase.SYNCING
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        assert world.status.last_sync is not None
-        assert (world.status.last_sync.id, world.status.last_handled_sync_request) == ("sync3", "mine")
-    async with world.running(restored=world.status):
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.status.last_sync is not None
+        assert (setup.status.last_sync.id, setup.status.last_handled_sync_request) == ("sync3", "mine")
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(10 * MINUTE)
-    assert len(world.buildkite.collections) == 3
+    assert len(setup.buildkite.collections) == 3
 
 
 @pytest.mark.parametrize(("change", "trigger"), [("edit", Trigger.CHANGE), ("request", Trigger.REQUEST)])
 @virtual_time
 async def test_what_a_person_asks_for_while_the_operator_is_down_is_done(change: str, trigger: Trigger) -> None:
     """After an edit no task gets a snapshot from before it."""
-    world = await stopped_world()
-    edited, requested = replace(world.order, generation=2), replace(world.order, sync_request="mine")
-    world.order = edited if change == "edit" else requested
-    world.buildkite.seconds = 40
-    task = world.task()
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    edited, requested = replace(setup.order, generation=2), replace(setup.order, sync_request="mine")
+    setup.order = edited if change == "edit" else requested
+    setup.buildkite.seconds = 40
+    task = setup.task()
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(2 * MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2" if change == "edit" else "sha-sync1")]
-        assert world.status.last_sync is not None
-        assert world.status.last_sync.trigger is trigger
-        seen = (world.status.observed_generation, world.status.last_handled_sync_request)
-        assert seen == (world.order.generation, world.order.sync_request)
+        assert setup.c1.uploads == [(task, "sha-sync2" if change == "edit" else "sha-sync1")]
+        assert setup.status.last_sync is not None
+        assert setup.status.last_sync.trigger is trigger
+        seen = (setup.status.observed_generation, setup.status.last_handled_sync_request)
+        assert seen == (setup.order.generation, setup.order.sync_request)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ async def test_what_a_person_asks_for_while_the_operator_is_down_is_done(change:
 )
 @virtual_time
 async def test_a_file_that_is_not_the_last_sync_s_answers_nothing(changes: dict[str, object]) -> None:
-    world = await stopped_world()
-    world.store.restores_any = "sync_id" in changes
-    world.store.replace_file(**changes)
-    task = world.task()
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    setup.store.restores_any = "sync_id" in changes
+    setup.store.replace_file(**changes)
+    task = setup.task()
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")]
+        assert setup.c1.uploads == [(task, "sha-sync2")]
 
 
 # Failures
@@ -126,46 +126,46 @@ async def test_a_file_that_is_not_the_last_sync_s_answers_nothing(changes: dict[
 
 @virtual_time
 async def test_a_failed_sync_is_told_and_retried_with_a_backoff_that_a_request_ends_and_a_task_does_not() -> None:
-    async with ready_world(after=30 * MINUTE) as world:
-        staged = dict(world.store.files)
-        world.buildkite.failures.extend([down()] * 5)
-        world.annotate(sync_request="first")
+    async with ready_setup(after=30 * MINUTE) as setup:
+        staged = dict(setup.store.files)
+        setup.buildkite.failures.extend([down()] * 5)
+        setup.annotate(sync_request="first")
         await asyncio.sleep(10)
-        assert world.condition(ConditionType.READY) == ("False", "BuildkiteUnavailable")
-        assert world.condition(ConditionType.RECONCILING) == ("True", "Retrying")
-        assert (world.status.phase, world.status.consecutive_failures) == (Phase.DEGRADED, 1)
-        assert world.store.files == staged
+        assert setup.condition(ConditionType.READY) == ("False", "BuildkiteUnavailable")
+        assert setup.condition(ConditionType.RECONCILING) == ("True", "Retrying")
+        assert (setup.status.phase, setup.status.consecutive_failures) == (Phase.DEGRADED, 1)
+        assert setup.store.files == staged
         await asyncio.sleep(4 * MINUTE)
-        syncs = len(world.buildkite.collections)
-        task = world.task()
+        syncs = len(setup.buildkite.collections)
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert len(world.buildkite.collections) == syncs
-        assert world.c1.finished[task].code is Code.UNAVAILABLE
-        assert "Buildkite answered 503." in world.c1.finished[task].message
-        world.annotate(sync_request="second")
+        assert len(setup.buildkite.collections) == syncs
+        assert setup.c1.finished[task].code is Code.UNAVAILABLE
+        assert "Buildkite answered 503." in setup.c1.finished[task].message
+        setup.annotate(sync_request="second")
         await asyncio.sleep(1)
-        assert len(world.buildkite.collections) == syncs + 1
+        assert len(setup.buildkite.collections) == syncs + 1
         await asyncio.sleep(HOUR)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        assert world.status.consecutive_failures == 0
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.status.consecutive_failures == 0
 
 
 @virtual_time
 async def test_the_wait_between_failed_syncs_is_capped() -> None:
-    world = World()
-    world.buildkite.failures.extend([down()] * 200)
-    async with world.running():
+    setup = Setup()
+    setup.buildkite.failures.extend([down()] * 200)
+    async with setup.running():
         await asyncio.sleep(8 * HOUR)
-    assert 8 * 4 <= len(world.buildkite.collections) <= 8 * 9
+    assert 8 * 4 <= len(setup.buildkite.collections) <= 8 * 9
 
 
 @virtual_time
 async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
-    world = World()
-    world.buildkite.failures.append(rate_limited(1e12))
-    async with world.running():
+    setup = Setup()
+    setup.buildkite.failures.append(rate_limited(1e12))
+    async with setup.running():
         await asyncio.sleep(6.5 * HOUR)
-    assert len(world.buildkite.collections) == 2
+    assert len(setup.buildkite.collections) == 2
 
 
 @pytest.mark.parametrize(
@@ -173,46 +173,46 @@ async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
 )
 @virtual_time
 async def test_a_sync_that_hangs_or_breaks_ends_and_is_retried(error: Exception | None, reason: str) -> None:
-    world = World(sync_timeout=60)
-    world.buildkite.seconds = 5 if error is not None else 500
+    setup = Setup(sync_timeout=60)
+    setup.buildkite.seconds = 5 if error is not None else 500
     if error is not None:
-        world.buildkite.failures.append(error)
-    async with world.running():
+        setup.buildkite.failures.append(error)
+    async with setup.running():
         await asyncio.sleep(5)
-        await until(lambda: world.condition(ConditionType.SYNCED) == ("False", reason))
-        assert world.buildkite.active == 0
-        assert "a secret detail" not in str(world.reports.written)
-        world.buildkite.seconds = 5
+        await until(lambda: setup.condition(ConditionType.SYNCED) == ("False", reason))
+        assert setup.buildkite.active == 0
+        assert "a secret detail" not in str(setup.reports.written)
+        setup.buildkite.seconds = 5
         await asyncio.sleep(2 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_after_a_failed_check_nothing_is_synced_for_any_trigger() -> None:
-    async with ready_world(after=50 * MINUTE) as world:
-        world.buildkite.refusal = down()
-        world.edit(quota_percent=60)
+    async with ready_setup(after=50 * MINUTE) as setup:
+        setup.buildkite.refusal = down()
+        setup.edit(quota_percent=60)
         await asyncio.sleep(2)
-        world.annotate(sync_request="now")
-        task = world.task()
+        setup.annotate(sync_request="now")
+        task = setup.task()
         await asyncio.sleep(30 * MINUTE)
-        assert len(world.buildkite.collections) == 1
-        assert world.c1.finished[task].code is Code.UNAVAILABLE
-        assert "BuildkiteUnavailable" in world.c1.finished[task].message
-        world.buildkite.refusal = None
+        assert len(setup.buildkite.collections) == 1
+        assert setup.c1.finished[task].code is Code.UNAVAILABLE
+        assert "BuildkiteUnavailable" in setup.c1.finished[task].message
+        setup.buildkite.refusal = None
         await asyncio.sleep(20 * MINUTE)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 # What Buildkite says of waiting
 
 
 TRIGGERS = [
-    pytest.param(lambda world: world.annotate(sync_request="again"), id="request"),
-    pytest.param(lambda world: world.edit(quota_percent=50), id="edit"),
-    pytest.param(lambda world: world.rotate(api_token="rotated"), id="secret"),
-    pytest.param(lambda world: world.task(), id="task"),
-    pytest.param(lambda world: None, id="schedule"),
+    pytest.param(lambda setup: setup.annotate(sync_request="again"), id="request"),
+    pytest.param(lambda setup: setup.edit(quota_percent=50), id="edit"),
+    pytest.param(lambda setup: setup.rotate(api_token="rotated"), id="secret"),
+    pytest.param(lambda setup: setup.task(), id="task"),
+    pytest.param(lambda setup: None, id="schedule"),
 ]
 
 
@@ -220,25 +220,25 @@ TRIGGERS = [
 @pytest.mark.parametrize("trigger", TRIGGERS)
 @virtual_time
 async def test_nothing_is_collected_before_the_time_that_buildkite_named(
-    trigger: Callable[[World], None], restart: int | None
+    trigger: Callable[[Setup], None], restart: int | None
 ) -> None:
-    async def waits(world: World) -> None:
+    async def waits(setup: Setup) -> None:
         await asyncio.sleep(119 * MINUTE - (restart or 0) * MINUTE)
-        assert len(world.buildkite.collections) == 2
+        assert len(setup.buildkite.collections) == 2
         await asyncio.sleep(2 * MINUTE)
-        assert len(world.buildkite.collections) == 3
+        assert len(setup.buildkite.collections) == 3
 
-    async with ready_world(after=50 * MINUTE) as world:
-        world.buildkite.failures.append(rate_limited(2 * HOUR))
-        world.annotate(sync_request="first")
+    async with ready_setup(after=50 * MINUTE) as setup:
+        setup.buildkite.failures.append(rate_limited(2 * HOUR))
+        setup.annotate(sync_request="first")
         await asyncio.sleep(10)
-        trigger(world)
+        trigger(setup)
         await asyncio.sleep((restart or 0) * MINUTE)
         if restart is None:
-            await waits(world)
+            await waits(setup)
     if restart is not None:
-        async with world.running(restored=world.status):
-            await waits(world)
+        async with setup.running(restored=setup.status):
+            await waits(setup)
 
 
 # What a task gets
@@ -246,21 +246,21 @@ async def test_nothing_is_collected_before_the_time_that_buildkite_named(
 
 @virtual_time
 async def test_parts_and_the_whole_are_answered_from_one_snapshot_that_stays_whole() -> None:
-    async with ready_world() as world:
+    async with ready_setup() as setup:
         scopes = [PART, SyncScope(), TEAMS, SyncScope(entitlements=False), SyncScope(), USERS]
         for scope in scopes:
-            world.task(scope)
+            setup.task(scope)
         await asyncio.sleep(6 * MINUTE)
-        assert world.delivered_scopes == scopes
-        assert world.buildkite.collections == [SyncScope()]
-        assert world.status.last_sync is not None
-        assert world.status.last_delivery is not None
-        counts = (world.status.last_sync.counts, world.status.history[0].counts, world.status.last_delivery.counts)
+        assert setup.delivered_scopes == scopes
+        assert setup.buildkite.collections == [SyncScope()]
+        assert setup.status.last_sync is not None
+        assert setup.status.last_delivery is not None
+        counts = (setup.status.last_sync.counts, setup.status.history[0].counts, setup.status.last_delivery.counts)
         assert counts == (WHOLE, WHOLE, WHOLE)
         await asyncio.sleep(30 * MINUTE)
-        world.task(USERS)
+        setup.task(USERS)
         await asyncio.sleep(MINUTE)
-        assert world.buildkite.collections == [SyncScope(), SyncScope()], "a sync of the whole"
+        assert setup.buildkite.collections == [SyncScope(), SyncScope()], "a sync of the whole"
 
 
 @pytest.mark.parametrize(("max_snapshot_age", "answer"), [(600.0, "sha-sync2"), (0.0, "sha-sync3")])
@@ -268,45 +268,45 @@ async def test_parts_and_the_whole_are_answered_from_one_snapshot_that_stays_who
 async def test_a_sync_that_is_under_way_answers_a_task_unless_it_must_begin_after_it(
     max_snapshot_age: float, answer: str
 ) -> None:
-    async with ready_world(after=HOUR - 10, max_snapshot_age=max_snapshot_age) as world:
-        world.buildkite.seconds = 100
+    async with ready_setup(after=HOUR - 10, max_snapshot_age=max_snapshot_age) as setup:
+        setup.buildkite.seconds = 100
         await asyncio.sleep(MINUTE)
-        assert world.buildkite.active == 1
-        task = world.task()
+        assert setup.buildkite.active == 1
+        task = setup.task()
         await asyncio.sleep(5 * MINUTE)
-        assert world.c1.uploads == [(task, answer)]
-        assert world.status.history[-2].trigger is Trigger.SCHEDULE
+        assert setup.c1.uploads == [(task, answer)]
+        assert setup.status.history[-2].trigger is Trigger.SCHEDULE
 
 
 @pytest.mark.parametrize("change", ["edit", "secret"])
 @virtual_time
 async def test_after_a_change_no_task_gets_a_snapshot_from_before_it(change: str) -> None:
-    async with ready_world() as world:
-        world.buildkite.seconds = 40
+    async with ready_setup() as setup:
+        setup.buildkite.seconds = 40
         if change == "edit":
-            world.edit(quota_percent=60)
+            setup.edit(quota_percent=60)
         else:
-            world.rotate(api_token="rotated")
-            await until(lambda: len(world.buildkite.collections) == 2)
-        task = world.task()
+            setup.rotate(api_token="rotated")
+            await until(lambda: len(setup.buildkite.collections) == 2)
+        task = setup.task()
         await asyncio.sleep(2 * MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")]
-        world.buildkite.failures.append(rate_limited())
-        world.edit(quota_percent=70)
+        assert setup.c1.uploads == [(task, "sha-sync2")]
+        setup.buildkite.failures.append(rate_limited())
+        setup.edit(quota_percent=70)
         await asyncio.sleep(MINUTE)
-        task = world.task()
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert (world.c1.finished[task].code, len(world.c1.uploads)) == (Code.UNAVAILABLE, 1)
+        assert (setup.c1.finished[task].code, len(setup.c1.uploads)) == (Code.UNAVAILABLE, 1)
 
 
 @pytest.mark.parametrize("rejected", [False, True])
 @virtual_time
 async def test_a_fresh_snapshot_answers_although_something_failed_since(rejected: bool) -> None:
-    async with ready_world() as world:
-        world.buildkite.failures.append(world.rejected() if rejected else rate_limited())
-        world.buildkite.refusal = world.rejected() if rejected else None
-        world.annotate(sync_request="now")
+    async with ready_setup() as setup:
+        setup.buildkite.failures.append(setup.rejected() if rejected else rate_limited())
+        setup.buildkite.refusal = setup.rejected() if rejected else None
+        setup.annotate(sync_request="now")
         await asyncio.sleep(10)
-        task = world.task()
+        task = setup.task()
         await asyncio.sleep(MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync1")]
+        assert setup.c1.uploads == [(task, "sha-sync1")]

@@ -14,14 +14,14 @@ from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credenti
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.slots import Slots
-from fakes.connector_world import C1, MINUTE, Buildkite, Reports, SecretCredentials, World
+from fakes.connector_setup import C1, MINUTE, Buildkite, Reports, SecretCredentials, Setup
 from fakes.virtual_time import until, virtual_time
 
 MISSING = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=Remedy.CREDENTIALS)
 LONG = 100_000.0
 
 
-class Tenants(World):
+class Tenants(Setup):
     """`noisy` is what the connectors of one namespace meet, `buildkite` and `c1` what those of the other do."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Tenants(World):
         self.noisy, self.noisy_c1 = Buildkite(), C1()
         self.connectors: dict[ConnectorKey, Connector] = {}
         self.reported: dict[ConnectorKey, Reports] = {}
-        self.vaults: dict[ConnectorKey, SecretCredentials] = {}
+        self.fake_secrets: dict[ConnectorKey, SecretCredentials] = {}
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
         return (self.noisy if token == "noisy" else self.buildkite).client()
@@ -54,9 +54,9 @@ class Tenants(World):
     def start(self, name: str, failure: Failure | None = None) -> ConnectorKey:
         key = ConnectorKey(name)
         namespace, _, short = name.partition(".")
-        vault = SecretCredentials(Credentials(f"id-{short}", "secret", namespace), failure)
-        self.vaults[key], self.reported[key] = vault, Reports()
-        desired = replace(self.order, credentials=vault)
+        fake_secret = SecretCredentials(Credentials(f"id-{short}", "secret", namespace), failure)
+        self.fake_secrets[key], self.reported[key] = fake_secret, Reports()
+        desired = replace(self.order, credentials=fake_secret)
         connector = self.connectors[key] = Connector(key, desired, None, self.reported[key], self.shared)
         connector.start()
         return key
@@ -106,7 +106,7 @@ async def test_a_silent_c1_keeps_no_hello_waiting_not_even_in_its_own_namespace(
         assert await tenants.seconds_until_ready(tenants.start("calm.acme")) < 2
         await asyncio.sleep(MINUTE)
         key = tenants.start("noisy.well")
-        tenants.vaults[key].credentials = replace(tenants.vaults[key].credentials, api_token="calm")
+        tenants.fake_secrets[key].credentials = replace(tenants.fake_secrets[key].credentials, api_token="calm")
         assert await tenants.seconds_until_ready(key) < 5
 
 
@@ -116,14 +116,17 @@ async def test_a_thousand_missing_secrets_slow_no_other_namespace() -> None:
         tenants.start_many(1000, MISSING)
         calm, late = tenants.start("calm.acme"), tenants.start("calm.late", MISSING)
         await asyncio.sleep(10 * MINUTE)
-        reads, began = sum(vault.reads for vault in tenants.vaults.values()), asyncio.get_running_loop().time()
-        tenants.vaults[late].failure = None
+        reads, began = (
+            sum(fake_secret.reads for fake_secret in tenants.fake_secrets.values()),
+            asyncio.get_running_loop().time(),
+        )
+        tenants.fake_secrets[late].failure = None
         assert await tenants.seconds_until_ready(late) < 10 + 1 + 5  # 10 s between reads, 5 s a sync
         collected = len(tenants.buildkite.collections)
-        vault = tenants.vaults[calm]
-        vault.credentials = replace(vault.credentials, client_id="another")
+        fake_secret = tenants.fake_secrets[calm]
+        fake_secret.credentials = replace(fake_secret.credentials, client_id="another")
         await until(lambda: len(tenants.buildkite.collections) > collected)
         assert asyncio.get_running_loop().time() - began < 20 + MINUTE
         await asyncio.sleep(5 * MINUTE)
-        reads = sum(vault.reads for vault in tenants.vaults.values()) - reads
+        reads = sum(fake_secret.reads for fake_secret in tenants.fake_secrets.values()) - reads
         assert reads / (asyncio.get_running_loop().time() - began) <= 5.01

@@ -7,7 +7,7 @@ import pytest
 
 from buildkite_connector.connector.token_expiry import expires_soon, sentence_changes
 from buildkite_connector.model.status import ConditionType
-from fakes.connector_world import HOUR, MINUTE, World
+from fakes.connector_setup import HOUR, MINUTE, Setup
 from fakes.virtual_time import virtual_time
 
 ENDS = "2026-03-20T12:00:00Z"
@@ -61,21 +61,21 @@ def test_it_changes_last_when_the_token_ends() -> None:
 
 @virtual_time
 async def test_the_status_says_so_once_a_day_until_a_new_token_is_in_the_secret() -> None:
-    world = World()
-    world.buildkite.token_expires_at = datetime(2026, 3, 16, 12, tzinfo=UTC)  # 14 days and 3 hours after the start
-    async with world.running():
+    setup = Setup()
+    setup.buildkite.token_expires_at = datetime(2026, 3, 16, 12, tzinfo=UTC)  # 14 days and 3 hours after the start
+    async with setup.running():
         await asyncio.sleep(3 * HOUR - MINUTE)
-        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("True", "Valid")
+        assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("True", "Valid")
         said = []
         for hours in (1, 24):
             await asyncio.sleep(hours * HOUR)
-            condition = world.status.condition(ConditionType.CREDENTIALS_VALID)
+            condition = setup.status.condition(ConditionType.CREDENTIALS_VALID)
             assert condition is not None
             said.append((condition.reason.value, condition.message[:44]))
         begins = "The Buildkite API token expires in"
         assert said == [("TokenExpires", f"{begins} {days} days (") for days in (14, 13)]
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        world.buildkite.token_expires_at = None
-        world.rotate(api_token="fresh")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        setup.buildkite.token_expires_at = None
+        setup.rotate(api_token="fresh")
         await asyncio.sleep(2 * MINUTE)
-        assert world.condition(ConditionType.CREDENTIALS_VALID) == ("True", "Valid")
+        assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("True", "Valid")

@@ -25,7 +25,7 @@ from buildkite_connector.model.spec import ConnectorKey, Provisioning
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskID
 from buildkite_connector.sync.listing import Page
 from fakes.connector_ports import C1, Buildkite, BuildkiteReader, Store
-from fakes.connector_world import MINUTE, World
+from fakes.connector_setup import MINUTE, Setup
 from fakes.membership_api import LOST, MembershipAPI
 from fakes.virtual_time import virtual_time
 
@@ -95,7 +95,7 @@ class JudgingC1(C1):
         await super().upload(task_id, file, sent)
 
 
-class LiveWorld(World):
+class LiveSetup(Setup):
     """Everything here is changed through the connector alone, so that a true snapshot equals Buildkite."""
 
     def __init__(self, **seconds: float) -> None:
@@ -179,28 +179,28 @@ def test_no_snapshot_that_leaves_contradicts_a_change_made_before(made: list[Mov
 
 @virtual_time
 async def play(made: list[Move], seconds: dict[str, float]) -> None:
-    world = LiveWorld(**seconds)
+    setup = LiveSetup(**seconds)
     asked: list[TaskID] = []
-    async with world.running():
+    async with setup.running():
         await asyncio.sleep(MINUTE)
         for number, each in enumerate(made):
             await asyncio.sleep(each.wait)
             match each.what:
                 case "sync":
-                    asked.append(world.task())
+                    asked.append(setup.task())
                 case "request":
-                    world.annotate(sync_request=str(number))
+                    setup.annotate(sync_request=str(number))
                 case "grant" | "revoke":
                     wanted = Membership(each.team, each.person, each.role)
                     asked.append(TaskID(f"change{number}"))
-                    world.c1.tasks.append(MembershipTask(asked[-1], each.what == "grant", wanted))
+                    setup.c1.tasks.append(MembershipTask(asked[-1], each.what == "grant", wanted))
                 case "lost before":
-                    world.members.before.append(LOST)
+                    setup.members.before.append(LOST)
                 case _:
-                    world.members.after.append(LOST)
+                    setup.members.after.append(LOST)
         async with asyncio.timeout(20 * MINUTE):
-            while not set(asked) <= set(world.c1.finished):  # noqa: ASYNC110  # costs nothing in virtual time
+            while not set(asked) <= set(setup.c1.finished):  # noqa: ASYNC110  # costs nothing in virtual time
                 await asyncio.sleep(1.0)
-    assert isinstance(world.c1, JudgingC1)
-    assert world.c1.contradictions == []
-    assert {world.c1.finished[task].code for task in asked} <= {Code.OK, Code.UNAVAILABLE}
+    assert isinstance(setup.c1, JudgingC1)
+    assert setup.c1.contradictions == []
+    assert {setup.c1.finished[task].code for task in asked} <= {Code.OK, Code.UNAVAILABLE}

@@ -9,7 +9,7 @@ from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
-from fakes.connector_world import C1, HOUR, MINUTE, Reports, SecretCredentials, World, client_rejected
+from fakes.connector_setup import C1, HOUR, MINUTE, Reports, SecretCredentials, Setup, client_rejected
 from fakes.virtual_time import virtual_time
 
 YOUNG, OLD, STRANGER = ConnectorKey("default.a"), ConnectorKey("default.b"), ConnectorKey("elsewhere.old")
@@ -33,7 +33,7 @@ class Refusing(C1):
         await super().hello(task_id)
 
 
-class Two(World):
+class Two(Setup):
     """Both with the same client and host ID; `start` begins one, with a Secret of its own. `sessions`: all with C1."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class Two(World):
                 await each.close(discard=False)
 
     async def start(
-        self, key: ConnectorKey, vault: SecretCredentials | None = None, *, after: float = MINUTE
+        self, key: ConnectorKey, fake_secret: SecretCredentials | None = None, *, after: float = MINUTE
     ) -> tuple[Connector, Reports]:
         """Begins it and gives it time, `after` seconds."""
-        reports, desired = Reports(), replace(self.order, credentials=vault or SecretCredentials())
+        reports, desired = Reports(), replace(self.order, credentials=fake_secret or SecretCredentials())
         connector = Connector(key, desired, None, reports, self.shared, CREATED[key])
         self.connectors.append(connector)
         connector.start()
@@ -150,18 +150,18 @@ async def test_two_that_begin_together_are_both_in_session_for_a_moment_at_most(
 @virtual_time
 async def test_the_older_keeps_its_host_id_through_reconnects_until_c1_refuses_its_secret() -> None:
     async with Two().process() as two:
-        vault = SecretCredentials()
-        old, _ = await two.start(OLD, vault)
+        fake_secret = SecretCredentials()
+        old, _ = await two.start(OLD, fake_secret)
         young, reports = await two.start(YOUNG)
-        vault.credentials = replace(vault.credentials, client_secret="another")
+        fake_secret.credentials = replace(fake_secret.credentials, client_secret="another")
         await asyncio.sleep(2 * MINUTE)
         assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
         assert {ready(each) for each in reports.written} <= {"Pending", "HostIDTaken"}
         assert len(two.sessions) == 2
-        vault.credentials = wrong().credentials
+        fake_secret.credentials = wrong().credentials
         await asyncio.sleep(MINUTE)
         assert (ready(old.status), ready(young.status)) == ("C1ClientRejected", "Ready")
-        vault.credentials = SecretCredentials().credentials
+        fake_secret.credentials = SecretCredentials().credentials
         await asyncio.sleep(MINUTE)
         assert (ready(old.status), ready(young.status)) == ("Ready", "HostIDTaken")
         assert two.in_session == 1

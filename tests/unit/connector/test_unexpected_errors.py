@@ -16,7 +16,7 @@ from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
-from fakes.connector_world import C1, MINUTE, SecretCredentials, Store, World, client_rejected, stopped_world
+from fakes.connector_setup import C1, MINUTE, SecretCredentials, Setup, Store, client_rejected, stopped_setup
 from fakes.virtual_time import until, virtual_time
 
 
@@ -52,57 +52,57 @@ class BrokenSecret(SecretCredentials):
 
 @virtual_time
 async def test_no_second_check_begins_while_one_is_under_way_and_another_action_breaks() -> None:
-    world, vault = World(), BrokenSecret()
-    world.order = replace(world.order, credentials=vault)
-    async with world.running():
+    setup, fake_secret = Setup(), BrokenSecret()
+    setup.order = replace(setup.order, credentials=fake_secret)
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        reads, vault.seconds = vault.reads, 3 * MINUTE
-        await until(lambda: vault.reads > reads)
-        world.c1.close_failures.append(ZeroDivisionError())
-        world.c1.refusal = client_rejected()
-        await until(lambda: not world.c1.close_failures)
-        world.c1.refusal = None
+        reads, fake_secret.seconds = fake_secret.reads, 3 * MINUTE
+        await until(lambda: fake_secret.reads > reads)
+        setup.c1.close_failures.append(ZeroDivisionError())
+        setup.c1.refusal = client_rejected()
+        await until(lambda: not setup.c1.close_failures)
+        setup.c1.refusal = None
         await asyncio.sleep(2 * MINUTE)
-        assert vault.reads == reads + 1
+        assert fake_secret.reads == reads + 1
         await asyncio.sleep(20 * MINUTE)
-        assert vault.most_active == 1
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert fake_secret.most_active == 1
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_a_connector_begins_once_what_is_staged_was_read_and_an_edit_meanwhile_counts() -> None:
-    world = await stopped_world()
-    store = world.store = BrokenStore(world.store.files, made=world.store.made, restore_seconds=8 * MINUTE)
-    async with world.running(restored=world.status):
-        reads, writes = world.vault.reads, len(world.reports.written)
-        world.edit(quota_percent=60)
+    setup = await stopped_setup()
+    store = setup.store = BrokenStore(setup.store.files, made=setup.store.made, restore_seconds=8 * MINUTE)
+    async with setup.running(restored=setup.status):
+        reads, writes = setup.fake_secret.reads, len(setup.reports.written)
+        setup.edit(quota_percent=60)
         await asyncio.sleep(7 * MINUTE)
-        assert (world.vault.reads, len(world.reports.written)) == (reads, writes)
-        task = world.task()
+        assert (setup.fake_secret.reads, len(setup.reports.written)) == (reads, writes)
+        task = setup.task()
         await asyncio.sleep(2 * MINUTE)
-        assert world.c1.uploads == [(task, "sha-sync2")]
+        assert setup.c1.uploads == [(task, "sha-sync2")]
         assert [sync_id for _, sync_id in store.files] == ["sync2"]
 
 
 @virtual_time
 async def test_a_connector_that_is_closed_while_it_restores_does_not_begin() -> None:
-    world = await stopped_world()
-    world.store = BrokenStore(world.store.files, made=world.store.made, restore_seconds=MINUTE)
-    reads = world.vault.reads
-    async with world.running(restored=world.status) as connector:
+    setup = await stopped_setup()
+    setup.store = BrokenStore(setup.store.files, made=setup.store.made, restore_seconds=MINUTE)
+    reads = setup.fake_secret.reads
+    async with setup.running(restored=setup.status) as connector:
         await asyncio.sleep(1)
         await connector.close(discard=False)
         await asyncio.sleep(10 * MINUTE)
-        assert world.vault.reads == reads
+        assert setup.fake_secret.reads == reads
 
 
 @virtual_time
 async def test_what_may_be_outdated_is_removed_before_the_connector_begins() -> None:
-    world = await stopped_world()
-    world.order = replace(world.order, generation=2)
-    async with world.running(restored=world.status):
+    setup = await stopped_setup()
+    setup.order = replace(setup.order, generation=2)
+    async with setup.running(restored=setup.status):
         await asyncio.sleep(1)
-        assert world.store.files == {}
+        assert setup.store.files == {}
 
 
 class OddHostIDs(HostIDs):
@@ -121,7 +121,7 @@ class OddHostIDs(HostIDs):
         super().claim(age, identity, listener, accepted)
 
 
-class OddWorld(World):
+class OddSetup(Setup):
     host_ids: OddHostIDs
 
     def environment(self) -> Environment:
@@ -133,36 +133,36 @@ class OddWorld(World):
 async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    world = OddWorld()
-    async with world.running():
+    setup = OddSetup()
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        world.host_ids.odd = True
+        setup.host_ids.odd = True
         with pytest.raises(ZeroDivisionError):
-            world.edit(quota_percent=60)
+            setup.edit(quota_percent=60)
         await asyncio.sleep(20)
-        first = world.host_ids.broken[0]
-        assert [round(each - first, 3) for each in world.host_ids.broken] == [0.0, 1.0, 3.0, 7.0, 15.0]
+        first = setup.host_ids.broken[0]
+        assert [round(each - first, 3) for each in setup.host_ids.broken] == [0.0, 1.0, 3.0, 7.0, 15.0]
         await asyncio.sleep(30 * MINUTE)
-        assert world.host_ids.broken[-1] - world.host_ids.broken[-2] == pytest.approx(AFTER_ERROR.cap)
+        assert setup.host_ids.broken[-1] - setup.host_ids.broken[-2] == pytest.approx(AFTER_ERROR.cap)
         steps = [each for each in caplog.records if "a step failed unexpectedly" in each.getMessage()]
         assert len(steps) == 1
-        world.host_ids.odd = False
+        setup.host_ids.odd = False
         await asyncio.sleep(6 * MINUTE)
-        assert world.status.observed_generation == world.order.generation
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.status.observed_generation == setup.order.generation
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
 
 
 @virtual_time
 async def test_an_edit_that_broke_a_step_is_taken_up_within_seconds() -> None:
-    world = OddWorld()
-    async with world.running():
+    setup = OddSetup()
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        world.host_ids.odd, preflights = True, world.buildkite.preflights
+        setup.host_ids.odd, preflights = True, setup.buildkite.preflights
         with pytest.raises(ZeroDivisionError):
-            world.edit(quota_percent=60)
-        world.host_ids.odd = False
+            setup.edit(quota_percent=60)
+        setup.host_ids.odd = False
         await asyncio.sleep(2)
-        assert world.buildkite.preflights == preflights + 1
+        assert setup.buildkite.preflights == preflights + 1
 
 
 class OddJitter:
@@ -176,7 +176,7 @@ class OddJitter:
         return math.nan if self.no_number else (low + high) / 2
 
 
-class FragileWorld(World):
+class FragileWorld(Setup):
     """`jitter` and the maker of ids break; `ids` counts those that were asked for. A collection takes no time."""
 
     def __init__(self) -> None:
@@ -226,24 +226,24 @@ class FragileWorld(World):
 async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it_does_not_break_any_more(
     broken: Callable[..., None], what: str
 ) -> None:
-    world = FragileWorld()
-    broken(world, broken=True)
-    async with world.running():
+    setup = FragileWorld()
+    broken(setup, broken=True)
+    async with setup.running():
         await asyncio.sleep(30)
-        begun = max(world.vault.reads, world.buildkite.preflights, world.ids)
+        begun = max(setup.fake_secret.reads, setup.buildkite.preflights, setup.ids)
         assert 5 <= begun <= 6, what  # at 0, 1, 3, 7 and 15 seconds
-        assert world.store.files == {}, "no file is without an owner"
-        broken(world, broken=False)
+        assert setup.store.files == {}, "no file is without an owner"
+        broken(setup, broken=False)
         await asyncio.sleep(2 * AFTER_ERROR.cap)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        assert len(world.store.files) == 1
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert len(setup.store.files) == 1
 
 
 @virtual_time
 async def test_a_client_of_c1_that_cannot_be_made_is_reported_and_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class NoFiles(World):
+    class NoFiles(Setup):
         broken = True
 
         def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
@@ -251,13 +251,13 @@ async def test_a_client_of_c1_that_cannot_be_made_is_reported_and_tried_again(
                 raise OSError(24, "Too many open files")
             return super().connect_c1(credentials, spec)
 
-    world = NoFiles()
-    async with world.running():
+    setup = NoFiles()
+    async with setup.running():
         await asyncio.sleep(MINUTE)
-        assert world.condition(ConditionType.READY) == ("False", Reason.INTERNAL_ERROR)
-        assert "open files" not in str(world.status)
+        assert setup.condition(ConditionType.READY) == ("False", Reason.INTERNAL_ERROR)
+        assert "open files" not in str(setup.status)
         assert "no session with C1 could be made" in caplog.messages
-        world.broken = False
+        setup.broken = False
         await asyncio.sleep(6 * MINUTE)
-        assert world.c1.hellos == [None]
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.c1.hellos == [None]
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")

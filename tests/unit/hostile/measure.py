@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fakes.buildkite_world import NO_LIMITS
+from fakes.buildkite_setup import NO_LIMITS
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
 from unit.hostile.measurement import Measurement

@@ -14,7 +14,7 @@ from buildkite_connector.kubernetes.resource import ObservedConnector, read_reso
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from simulators.sockets import stop_listening
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -35,24 +35,24 @@ SYNCING = replace(READY, phase=Phase.SYNCING)
 DRAFT = EventDraft(EventType.WARNING, Reason.TOKEN_REJECTED, "Buildkite refuses the token.")
 
 
-def create(double: KubernetesDouble, name: str = "acme", namespace: str = "default") -> ObservedConnector:
+def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = "default") -> ObservedConnector:
     manifest = {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"credentialsSecretRef": {"name": "s"}},
     }
-    seen = read_resource(double.apply(manifest))
+    seen = read_resource(simulator.apply(manifest))
     assert isinstance(seen, ObservedConnector)
     return seen
 
 
-def status_of(double: KubernetesDouble) -> Any:
-    return double.get(KIND, "default", "acme").get("status")
+def status_of(simulator: KubernetesSimulator) -> Any:
+    return simulator.get(KIND, "default", "acme").get("status")
 
 
-def events(double: KubernetesDouble) -> list[dict[str, Any]]:
-    return double.objects("Event", "default")
+def events(simulator: KubernetesSimulator) -> list[dict[str, Any]]:
+    return simulator.objects("Event", "default")
 
 
 @asynccontextmanager

@@ -9,26 +9,26 @@ from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.timing.clock import SystemClock
 from harness.definition import definition
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.recording_server import Kubeconfig, RecordingServer
 
 
 @pytest.fixture
-async def bare_double() -> AsyncIterator[KubernetesDouble]:
+async def bare_simulator() -> AsyncIterator[KubernetesSimulator]:
     """Without the definition."""
-    async with KubernetesDouble() as running:
+    async with KubernetesSimulator() as running:
         yield running
 
 
 @pytest.fixture
-def double(bare_double: KubernetesDouble) -> KubernetesDouble:
-    bare_double.apply(definition())
-    return bare_double
+def simulator(bare_simulator: KubernetesSimulator) -> KubernetesSimulator:
+    bare_simulator.apply(definition())
+    return bare_simulator
 
 
 @pytest.fixture
-def login(bare_double: KubernetesDouble, tmp_path: Path) -> KubeconfigLogin:
-    return KubeconfigLogin(str(bare_double.write_kubeconfig(tmp_path / "kubeconfig")))
+def login(bare_simulator: KubernetesSimulator, tmp_path: Path) -> KubeconfigLogin:
+    return KubeconfigLogin(str(bare_simulator.write_kubeconfig(tmp_path / "kubeconfig")))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from buildkite_connector.kubernetes.lease import Lease
 from buildkite_connector.kubernetes.schema import KIND, PLURAL
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.hostile.http_server import HostileServer
 from unit.kubernetes.client_calls import (
     DRAFT,
@@ -84,9 +84,9 @@ class Counter:
 
 @pytest.mark.parametrize("what", ["read", "write"])
 async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
-    double: KubernetesDouble, tmp_path: Path, what: str
+    simulator: KubernetesSimulator, tmp_path: Path, what: str
 ) -> None:
-    resource, server, path = create(double), Counter(REQUESTS_AT_ONCE), tmp_path / "kubeconfig-of-server"
+    resource, server, path = create(simulator), Counter(REQUESTS_AT_ONCE), tmp_path / "kubeconfig-of-server"
     async with serving(server, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "read": lambda: api.read_secret("default", "s"),
@@ -97,7 +97,7 @@ async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
 
 
 async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
-    double: KubernetesDouble, tmp_path: Path
+    simulator: KubernetesSimulator, tmp_path: Path
 ) -> None:
     """Ready was 90 s late once: each event of a change was awaited before the next status."""
 
@@ -110,7 +110,7 @@ async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
                 writer.write(b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body))
                 await writer.drain()
 
-    resource, path = create(double), tmp_path / "kubeconfig-of-server"
+    resource, path = create(simulator), tmp_path / "kubeconfig-of-server"
     async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
         patcher = StatusPatcher(api, resource, lambda _: None)
         async with asyncio.timeout(DEADLINE):
@@ -122,15 +122,15 @@ class TestDebugLog:
     """What the operator asks of the API, at debug level: never a body, a query or a header."""
 
     async def test_each_request_is_a_line_with_its_path_status_and_time(
-        self, double: KubernetesDouble, api: KubernetesApi, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, api: KubernetesApi, caplog: pytest.LogCaptureFixture
     ) -> None:
-        seen = create(double)
+        seen = create(simulator)
         with caplog.at_level(logging.DEBUG, "buildkite_connector"):
             await api.list_connectors(())
             await api.apply_status(seen, READY)
             with suppress(ApiError):
                 await api.read_secret("default", "absent")
-            with double.failing(None), suppress(Failure):
+            with simulator.failing(None), suppress(Failure):
                 await api.read_secret("default", "absent")
         assert [request_in(record) for record in caplog.records] == [
             ("GET", "/apis/connectors.c1.ai/v1alpha1/buildkiteconnectors", 200),
@@ -141,10 +141,10 @@ class TestDebugLog:
         assert {record.levelno for record in caplog.records} == {logging.DEBUG}
 
     async def test_no_value_of_a_secret_is_in_it(
-        self, double: KubernetesDouble, api: KubernetesApi, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, api: KubernetesApi, caplog: pytest.LogCaptureFixture
     ) -> None:
         value = base64.b64encode(b"hunter2").decode()
-        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
+        simulator.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
         with caplog.at_level(logging.DEBUG, "buildkite_connector"):
             assert await api.read_secret("default", "s") == {"key": value}
         [record] = caplog.records
@@ -169,9 +169,9 @@ def test_a_date_is_believed_within_bounds() -> None:
         assert at_most - 5 <= found <= at_most
 
 
-CALLS: dict[str, Callable[[KubernetesApi, KubernetesDouble], Awaitable[object]]] = {
+CALLS: dict[str, Callable[[KubernetesApi, KubernetesSimulator], Awaitable[object]]] = {
     "read a Secret": lambda api, _: api.read_secret("default", "s"),
-    "write a status": lambda api, double: api.apply_status(create(double), READY),
+    "write a status": lambda api, simulator: api.apply_status(create(simulator), READY),
     "list resources": lambda api, _: api.list_connectors(()),
     "list a namespace's resources": lambda api, _: api.list_connectors(("default",)),
     "read a Lease": lambda api, _: api.leases("default", "bkc").read(),
@@ -182,23 +182,25 @@ CALLS: dict[str, Callable[[KubernetesApi, KubernetesDouble], Awaitable[object]]]
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("call", CALLS)
-async def test_every_call_passes_it_on(double: KubernetesDouble, api: KubernetesApi, call: str, status: int) -> None:
+async def test_every_call_passes_it_on(
+    simulator: KubernetesSimulator, api: KubernetesApi, call: str, status: int
+) -> None:
     for text, seconds in (("7", 7.0), ("21600", LONGEST_RETRY_AFTER)):
-        with double.failing(status, headers={"Retry-After": text}):
+        with simulator.failing(status, headers={"Retry-After": text}):
             with pytest.raises(Failure) as caught:
-                await CALLS[call](api, double)
+                await CALLS[call](api, simulator)
             assert caught.value.retry_after == seconds
 
 
-async def test_an_event_is_posted_once_more(double: KubernetesDouble, api: KubernetesApi) -> None:
-    seen = create(double)
-    with double.failing(429, headers={"Retry-After": "1"}):
+async def test_an_event_is_posted_once_more(simulator: KubernetesSimulator, api: KubernetesApi) -> None:
+    seen = create(simulator)
+    with simulator.failing(429, headers={"Retry-After": "1"}):
         begun = time.monotonic()
         api.post_event(seen, DRAFT)
-        await double.wait_until(lambda: any(each.status == 429 for each in double.transcript), timeout=DEADLINE)
+        await simulator.wait_until(lambda: any(each.status == 429 for each in simulator.transcript), timeout=DEADLINE)
     await api.drain_events(DEADLINE)
     assert time.monotonic() - begun >= 1.0
-    assert len(events(double)) == 1
+    assert len(events(simulator)) == 1
 
 
 @pytest.fixture
@@ -211,65 +213,68 @@ def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
     return Watching(hub, api)
 
 
-def asked(double: KubernetesDouble) -> int:
-    return sum(each.path.endswith(PLURAL) for each in double.transcript)
+def asked(simulator: KubernetesSimulator) -> int:
+    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 @pytest.mark.parametrize("text", ["2", "soon", "Mon, 02 Mar 2026 09:00:00 GMT"])
 async def test_a_watch_is_not_asked_for_before(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching, text: str, status: int
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, text: str, status: int
 ) -> None:
-    apply(double)
+    apply(simulator)
     async with watching.running():
-        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-        before = asked(double)
-        with double.failing(status, watches=True, headers={"Retry-After": text}):
-            double.drop_watches()
-            await double.wait_until(lambda: asked(double) > before, timeout=DEADLINE)
+        await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+        before = asked(simulator)
+        with simulator.failing(status, watches=True, headers={"Retry-After": text}):
+            simulator.drop_watches()
+            await simulator.wait_until(lambda: asked(simulator) > before, timeout=DEADLINE)
             refused_at = time.monotonic()
-            apply(double, request="now")
+            apply(simulator, request="now")
         await hub.until(lambda: hub.request("default.acme") == "now")
         assert time.monotonic() - refused_at >= (2.0 if text == "2" else 0.0) - 0.1
-    assert asked(double) == before + 2
+    assert asked(simulator) == before + 2
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_list_is_not_asked_for_before(double: KubernetesDouble, watching: Watching, status: int) -> None:
-    with double.failing(status, headers={"Retry-After": "1"}, path=f"{PLURAL}$"):
+async def test_a_list_is_not_asked_for_before(simulator: KubernetesSimulator, watching: Watching, status: int) -> None:
+    with simulator.failing(status, headers={"Retry-After": "1"}, path=f"{PLURAL}$"):
         task = watching.begin(WatchSettings(poll_seconds=0.01))
-        await double.wait_until(lambda: asked(double) == 1, timeout=DEADLINE)
+        await simulator.wait_until(lambda: asked(simulator) == 1, timeout=DEADLINE)
         refused_at = time.monotonic()
-    await double.wait_until(lambda: asked(double) == 2, timeout=DEADLINE)
+    await simulator.wait_until(lambda: asked(simulator) == 2, timeout=DEADLINE)
     assert time.monotonic() - refused_at >= 0.9
     await watching.until_ready(task)
     await stop(task)
 
 
 async def test_waiting_once_is_no_line_of_the_log_and_again_and_again_one(
-    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+    simulator: KubernetesSimulator, watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watching.running():
         for times, lines in ((1, 0), (2, 1)):
             caplog.clear()
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            before = asked(double)
-            with double.failing(429, watches=True, headers={"Retry-After": "0"}):
-                double.drop_watches()
-                await double.wait_until(lambda before=before, times=times: asked(double) == before + times, DEADLINE)  # type: ignore[misc]
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+            before = asked(simulator)
+            with simulator.failing(429, watches=True, headers={"Retry-After": "0"}):
+                simulator.drop_watches()
+                await simulator.wait_until(
+                    lambda before=before, times=times: asked(simulator) == before + times,  # type: ignore[misc]
+                    DEADLINE,
+                )
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
             assert caplog.text.count("did not let the operator watch") == lines
 
 
 async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
-    double: KubernetesDouble, watching: Watching
+    simulator: KubernetesSimulator, watching: Watching
 ) -> None:
     async with watching.running():
-        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-        before = asked(double)
-        with double.failing(429, watches=True, headers={"Retry-After": "86400"}):
-            double.drop_watches()
-            await double.wait_until(lambda: asked(double) > before, timeout=DEADLINE)
+        await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+        before = asked(simulator)
+        with simulator.failing(429, watches=True, headers={"Retry-After": "86400"}):
+            simulator.drop_watches()
+            await simulator.wait_until(lambda: asked(simulator) > before, timeout=DEADLINE)
 
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.service+account/token.signature0123456789"

@@ -24,7 +24,7 @@ from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
-from fakes.connector_world import World
+from fakes.connector_setup import Setup
 from fakes.virtual_time import START, virtual_time
 
 
@@ -65,11 +65,11 @@ class Cluster:
 
 
 class Process:
-    """One operator process on a cluster. `world` is Buildkite, C1 and the disk."""
+    """One operator process on a cluster. `setup` is Buildkite, C1 and the disk."""
 
-    def __init__(self, cluster: Cluster, world: World, controller: Controller) -> None:
+    def __init__(self, cluster: Cluster, setup: Setup, controller: Controller) -> None:
         self.cluster = cluster
-        self.world = world
+        self.setup = setup
         self.controller = controller
 
     def observe(self, name: str, *, uid: str = "", created: str = "2026-03-01T00:00:00Z", **spec: Any) -> None:
@@ -91,12 +91,12 @@ class Process:
 
 @asynccontextmanager
 async def process(cluster: Cluster | None = None, *, acting: bool = True) -> AsyncIterator[Process]:
-    world, cluster = World(), cluster or Cluster()
+    setup, cluster = Setup(), cluster or Cluster()
     async with asyncio.TaskGroup() as group:
-        controller = Controller(cast(KubernetesApi, cluster), world.environment(), group, acting=acting)
-        rereading = group.create_task(reread_secrets(controller.connectors, world.clock))
+        controller = Controller(cast(KubernetesApi, cluster), setup.environment(), group, acting=acting)
+        rereading = group.create_task(reread_secrets(controller.connectors, setup.clock))
         try:
-            yield Process(cluster, world, controller)
+            yield Process(cluster, setup, controller)
         finally:
             rereading.cancel()
             await controller.close()
@@ -116,8 +116,8 @@ async def test_a_standby_observes_and_touches_nothing() -> None:
         standby.observe("acme")
         await asyncio.sleep(3600)
         assert standby.cluster.writes == []
-        assert standby.world.buildkite.preflights == 0
-        assert standby.world.c1.hellos == []
+        assert standby.setup.buildkite.preflights == 0
+        assert standby.setup.c1.hellos == []
 
 
 @virtual_time
@@ -129,21 +129,21 @@ async def test_a_standby_that_starts_to_act_starts_from_the_newest_status_not_fr
         standby.observe("acme")
         await asyncio.sleep(3 * 3600)
         standby.observe("acme")
-        syncs = len(leader.world.buildkite.collections)
+        syncs = len(leader.setup.buildkite.collections)
         assert syncs == 4
         newest = cluster.statuses["acme"]
         await leader.controller.stop_acting()
         standby.controller.start_acting()
         await asyncio.sleep(60)
-        assert standby.world.buildkite.collections == []
+        assert standby.setup.buildkite.collections == []
         assert cluster.statuses["acme"].next_sync_time == newest.next_sync_time
         await asyncio.sleep(3600)
-        assert len(standby.world.buildkite.collections) == 1
+        assert len(standby.setup.buildkite.collections) == 1
         last = cluster.statuses["acme"].last_sync
         assert last is not None
         assert last.trigger is Trigger.SCHEDULE
         assert last.started_at - START >= timedelta(hours=4)
-        assert len(leader.world.buildkite.collections) == syncs
+        assert len(leader.setup.buildkite.collections) == syncs
 
 
 @virtual_time
@@ -153,12 +153,12 @@ async def test_who_stops_acting_ends_its_sessions_and_keeps_its_files() -> None:
         await asyncio.sleep(60)
         await operator.controller.stop_acting()
         assert operator.cluster.drains == 1  # while it may still post events
-        polls, writes = operator.world.c1.polls, len(operator.cluster.writes)
-        assert operator.world.c1.closed == 1
-        assert len(operator.world.store.files) == 1
+        polls, writes = operator.setup.c1.polls, len(operator.cluster.writes)
+        assert operator.setup.c1.closed == 1
+        assert len(operator.setup.store.files) == 1
         operator.observe("acme")
         await asyncio.sleep(3 * 3600)
-        assert (operator.world.c1.polls, len(operator.cluster.writes)) == (polls, writes)
+        assert (operator.setup.c1.polls, len(operator.cluster.writes)) == (polls, writes)
 
 
 @virtual_time
@@ -168,8 +168,8 @@ async def test_one_that_stops_acting_has_closed_what_was_deleted_a_moment_before
         await asyncio.sleep(60)
         operator.controller.forget("default", "acme", "uid-acme")
         await operator.controller.stop_acting()
-        assert operator.world.c1.closed == 1
-        assert operator.world.store.files == {}
+        assert operator.setup.c1.closed == 1
+        assert operator.setup.store.files == {}
 
 
 @virtual_time
@@ -179,8 +179,8 @@ async def test_a_deleted_resource_leaves_no_session_and_no_file() -> None:
         await asyncio.sleep(60)
         operator.controller.forget("default", "acme", "uid-acme")
         await asyncio.sleep(10)
-        assert operator.world.c1.closed == 1
-        assert operator.world.store.files == {}
+        assert operator.setup.c1.closed == 1
+        assert operator.setup.store.files == {}
         writes = len(operator.cluster.writes)
         await asyncio.sleep(3 * 3600)
         assert len(operator.cluster.writes) == writes
@@ -194,12 +194,12 @@ async def test_a_resource_made_anew_under_the_same_name_is_another_connector() -
         del operator.cluster.statuses["acme"]
         operator.observe("acme", uid="second")
         await asyncio.sleep(60)
-        assert operator.world.c1.closed == 1
+        assert operator.setup.c1.closed == 1
         assert {uid for uid, _ in operator.cluster.writes[-2:]} == {"second"}
-        assert len(operator.world.buildkite.collections) == 2
+        assert len(operator.setup.buildkite.collections) == 2
         operator.controller.forget("default", "acme", "first")
         await asyncio.sleep(60)
-        assert operator.world.c1.closed == 1
+        assert operator.setup.c1.closed == 1
 
 
 @virtual_time
@@ -207,7 +207,7 @@ async def test_one_made_anew_under_the_same_name_begins_once_the_former_is_close
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with process() as operator:
-        store = operator.world.store
+        store = operator.setup.store
         discard = store.discard
 
         async def slow(key: ConnectorKey) -> None:
@@ -220,9 +220,9 @@ async def test_one_made_anew_under_the_same_name_begins_once_the_former_is_close
         del operator.cluster.statuses["acme"]
         operator.observe("acme", uid="second")
         await asyncio.sleep(20)
-        assert len(operator.world.buildkite.collections) == 1
+        assert len(operator.setup.buildkite.collections) == 1
         await asyncio.sleep(60)
-        assert (len(operator.world.buildkite.collections), len(store.files)) == (2, 1)
+        assert (len(operator.setup.buildkite.collections), len(store.files)) == (2, 1)
 
 
 @virtual_time
@@ -232,8 +232,8 @@ async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_conne
         await asyncio.sleep(60)
         operator.cluster.gone.add("uid-acme")
         await asyncio.sleep(2 * 3600)  # the next sync changes the status
-        assert operator.world.c1.closed == 1
-        assert operator.world.store.files == {}
+        assert operator.setup.c1.closed == 1
+        assert operator.setup.store.files == {}
 
 
 @virtual_time
@@ -248,9 +248,9 @@ async def test_of_two_that_c1_takes_for_one_the_younger_says_so_and_stays_away_f
         ready = operator.cluster.statuses["younger"].condition(ConditionType.READY)
         assert ready is not None
         assert "default/older" in ready.message
-        polls = operator.world.c1.polls
+        polls = operator.setup.c1.polls
         await asyncio.sleep(30)
-        assert operator.world.c1.polls - polls <= 1
+        assert operator.setup.c1.polls - polls <= 1
 
 
 @virtual_time
@@ -289,7 +289,7 @@ def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCap
     @virtual_time
     async def life() -> None:
         async with process() as operator:
-            operator.world.buildkite.refusal = operator.world.rejected()
+            operator.setup.buildkite.refusal = operator.setup.rejected()
             operator.observe("acme")
             await asyncio.sleep(60)
             assert operator.cluster.events == [("acme", Reason.TOKEN_REJECTED)]
@@ -410,20 +410,20 @@ async def test_a_standby_that_begins_to_act_serves_the_others(monkeypatch: pytes
 async def test_what_is_staged_for_it_is_kept() -> None:
     async with process() as operator:
         key = ConnectorKey("default.broken")
-        operator.world.store.files[key, SyncID("s")] = StagedSnapshot(
+        operator.setup.store.files[key, SyncID("s")] = StagedSnapshot(
             SyncID("s"), Path("s"), "ab", 1, Counts(1, 1, 1), FULL_SCOPE
         )
         operator.controller.observe(broken())
         await operator.controller.prune_snapshots()
-        assert [each for each, _ in operator.world.store.files] == [key]
+        assert [each for each, _ in operator.setup.store.files] == [key]
 
 
 @virtual_time
 async def test_an_error_while_old_snapshots_are_removed_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async with process() as operator:
-        operator.world.store.files = None  # type: ignore[assignment]  # that is what is wrong
+        operator.setup.store.files = None  # type: ignore[assignment]  # that is what is wrong
         await operator.controller.prune_snapshots()
-        operator.world.store.files = {}
+        operator.setup.store.files = {}
         operator.controller.observe(sound())
         await asyncio.sleep(60)
         assert operator.cluster.reason("sound") is Reason.READY

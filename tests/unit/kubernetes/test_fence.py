@@ -13,7 +13,7 @@ from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import SystemClock
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 
 
 class HandClock(SystemClock):
@@ -55,11 +55,11 @@ def test_closed_early_it_lets_nothing_begin_but_gives_time_to_end() -> None:
 
 
 async def test_behind_it_no_secret_is_read_and_no_status_written_but_leases_are(
-    double: KubernetesDouble, login: KubeconfigLogin
+    simulator: KubernetesSimulator, login: KubeconfigLogin
 ) -> None:
     metadata, spec = {"namespace": "default", "name": "acme"}, {"credentialsSecretRef": {"name": "s"}}
-    double.apply({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
-    resource = read_resource(double.get(KIND, "default", "acme"))
+    simulator.apply({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
+    resource = read_resource(simulator.get(KIND, "default", "acme"))
     assert isinstance(resource, ObservedConnector)
     async with connect(login, SystemClock(), "pod-1", may_act=Fence(SystemClock()).check) as api:
         for call in (
@@ -69,7 +69,7 @@ async def test_behind_it_no_secret_is_read_and_no_status_written_but_leases_are(
             with pytest.raises(Failure, match="no longer the leader"):
                 await call()
         assert await api.leases("default", "bkc").read() is None
-    assert {exchange.resource for exchange in double.transcript} == {"leases"}
+    assert {exchange.resource for exchange in simulator.transcript} == {"leases"}
 
 
 def test_a_process_whose_event_loop_is_stuck_is_ended() -> None:

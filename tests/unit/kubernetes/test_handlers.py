@@ -14,7 +14,7 @@ from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.watch import WatchSession
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, severe, stop, until_logged
 
 
@@ -28,13 +28,13 @@ def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
     return Watching(hub, api)
 
 
-def asked(double: KubernetesDouble) -> int:
-    return sum(each.path.endswith(PLURAL) for each in double.transcript)
+def asked(simulator: KubernetesSimulator) -> int:
+    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
 
 
 @pytest.mark.parametrize("turns", range(0, 14, 2))
 async def test_a_signal_that_meets_a_watch_as_it_breaks_off_ends_it_too(
-    double: KubernetesDouble, watching: Watching, monkeypatch: pytest.MonkeyPatch, turns: int
+    simulator: KubernetesSimulator, watching: Watching, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """kopf's watcher can miss that it is cancelled while it ends a watch. The turn in which it does is among these."""
     sessions: list[WatchSession] = []
@@ -58,7 +58,7 @@ async def test_a_signal_that_meets_a_watch_as_it_breaks_off_ends_it_too(
 
 
 async def test_two_signals_at_once_are_one(
-    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+    simulator: KubernetesSimulator, watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = watching.begin()
     await watching.until_ready(task)
@@ -71,7 +71,7 @@ async def test_two_signals_at_once_are_one(
 
 
 async def test_a_watch_that_is_found_stale_during_the_end_does_not_cut_it_short(
-    double: KubernetesDouble, watching: Watching, monkeypatch: pytest.MonkeyPatch
+    simulator: KubernetesSimulator, watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = False
 
@@ -92,13 +92,13 @@ async def test_a_watch_that_is_found_stale_during_the_end_does_not_cut_it_short(
 
 
 async def test_a_namespace_whose_list_is_not_found_costs_no_other_its_resources(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
-    apply(double, "one", "a")
-    apply(double, "two", "b")
+    apply(simulator, "one", "a")
+    apply(simulator, "two", "b")
     async with watching.running(WatchSettings(("a", "b"), poll_seconds=0.1)):
-        with double.failing(404, path="namespaces/a/"):
-            double.drop_watches()
+        with simulator.failing(404, path="namespaces/a/"):
+            simulator.drop_watches()
             await hub.until(lambda: ("a", "one") in {each[:2] for each in hub.forgotten})
         await hub.until(lambda: {"a.one", "b.two"} <= hub.there.keys())
 
@@ -116,26 +116,26 @@ async def test_a_namespace_whose_list_is_not_found_costs_no_other_its_resources(
     ids=["the watch is not found", "an event, then an odd one"],
 )
 async def test_a_watch_that_ends_again_and_again_is_not_asked_for_without_a_pause(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching, fault: dict[str, Any]
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, fault: dict[str, Any]
 ) -> None:
-    apply(double)
+    apply(simulator)
     async with watching.running(WatchSettings(poll_seconds=1.0)):
-        before = asked(double)
-        with double.failing(**fault, watches=True):
-            double.drop_watches()
+        before = asked(simulator)
+        with simulator.failing(**fault, watches=True):
+            simulator.drop_watches()
             await asyncio.sleep(2.5)  # a rate is measured
-            assert asked(double) - before <= 25
+            assert asked(simulator) - before <= 25
 
 
 async def test_a_crd_that_comes_late_and_is_older_is_soon_found_out(
-    bare_double: KubernetesDouble, api: KubernetesApi, watching: Watching, caplog: pytest.LogCaptureFixture
+    bare_simulator: KubernetesSimulator, api: KubernetesApi, watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = definition()
     status = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     del status["token"]
     task = watching.begin(WatchSettings(poll_seconds=0.1))
     await asyncio.sleep(0.3)  # the first look found nothing
-    bare_double.apply(older)
+    bare_simulator.apply(older)
     await watching.until_ready(task)
     await until_logged("status.token", caplog)
     assert "status.token" in api.schema.outdated
@@ -143,14 +143,14 @@ async def test_a_crd_that_comes_late_and_is_older_is_soon_found_out(
 
 
 async def test_a_status_that_is_not_found_for_a_moment_is_written_again(
-    double: KubernetesDouble, hub: EventHandler, api: KubernetesApi, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, api: KubernetesApi, watching: Watching
 ) -> None:
-    apply(double)
+    apply(simulator)
     async with watching.running():
         resource = hub.there["default.acme"]
         changed = ConnectorStatus(consecutive_failures=1)
-        with double.failing(404, path="/status$"), pytest.raises(Failure):
+        with simulator.failing(404, path="/status$"), pytest.raises(Failure):
             await api.apply_status(resource, changed)
         assert await api.apply_status(resource, changed) is Written.WRITTEN
-        double.delete(KIND, "default", "acme")
+        simulator.delete(KIND, "default", "acme")
         assert await api.apply_status(resource, ConnectorStatus()) is Written.GONE

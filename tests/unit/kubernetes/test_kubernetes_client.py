@@ -18,7 +18,7 @@ from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
 from contracts.kubernetes_client import ClientContract
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.client_calls import (
     DRAFT,
     READY,
@@ -31,13 +31,13 @@ from unit.kubernetes.client_calls import (
 )
 
 
-class DoublePlace:
+class SimulatorPlace:
     """The simulator's namespace `default`, for the contract."""
 
     namespace = "default"
 
-    def __init__(self, double: KubernetesDouble) -> None:
-        self._double = double
+    def __init__(self, simulator: KubernetesSimulator) -> None:
+        self._double = simulator
 
     def apply(self, manifest: dict[str, Any]) -> None:
         self._double.apply(manifest)
@@ -59,44 +59,44 @@ class TestClient(ClientContract):
     """What a real API server shows too."""
 
     @pytest.fixture
-    def place(self, double: KubernetesDouble) -> DoublePlace:
-        return DoublePlace(double)
+    def place(self, simulator: KubernetesSimulator) -> SimulatorPlace:
+        return SimulatorPlace(simulator)
 
 
 class TestStatus:
     async def test_the_same_status_again_is_no_request_at_all(
-        self, double: KubernetesDouble, api: KubernetesApi
+        self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        seen, applied = create(double), AppliedStatus()
+        seen, applied = create(simulator), AppliedStatus()
         await api.apply_status(seen, READY, applied)
-        requests = len(double.transcript)
+        requests = len(simulator.transcript)
         assert await api.apply_status(seen, READY, applied) is Written.UNCHANGED
-        assert len(double.transcript) == requests
+        assert len(simulator.transcript) == requests
 
     async def test_a_new_process_writes_nothing_when_the_status_is_there_already(
-        self, double: KubernetesDouble, api: KubernetesApi, login: KubeconfigLogin
+        self, simulator: KubernetesSimulator, api: KubernetesApi, login: KubeconfigLogin
     ) -> None:
-        await api.apply_status(create(double), READY)
-        seen = read_resource(double.get(KIND, "default", "acme"))
-        requests = len(double.transcript)
+        await api.apply_status(create(simulator), READY)
+        seen = read_resource(simulator.get(KIND, "default", "acme"))
+        requests = len(simulator.transcript)
         async with connect(login, SystemClock(), "pod-2") as another:
             assert await another.apply_status(seen, READY) is Written.UNCHANGED
-        assert len(double.transcript) == requests
+        assert len(simulator.transcript) == requests
 
     async def test_a_second_of_difference_within_the_same_second_is_no_change(
-        self, double: KubernetesDouble, api: KubernetesApi
+        self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        seen, applied = create(double), AppliedStatus()
+        seen, applied = create(simulator), AppliedStatus()
         await api.apply_status(seen, replace(READY, next_sync_time=T0), applied)
         later = replace(READY, next_sync_time=T0.replace(microsecond=900_000))
         assert await api.apply_status(seen, later, applied) is Written.UNCHANGED
 
     async def test_what_somebody_else_wrote_over_it_is_written_again(
-        self, double: KubernetesDouble, api: KubernetesApi
+        self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
         applied = AppliedStatus()
-        await api.apply_status(create(double), READY, applied)
-        double.apply(
+        await api.apply_status(create(simulator), READY, applied)
+        simulator.apply(
             {
                 "apiVersion": API_VERSION,
                 "kind": KIND,
@@ -105,102 +105,102 @@ class TestStatus:
             },
             subresource="status",
         )
-        seen = read_resource(double.get(KIND, "default", "acme"))
+        seen = read_resource(simulator.get(KIND, "default", "acme"))
         assert await api.apply_status(seen, READY, applied) is Written.WRITTEN
-        assert status_of(double)["phase"] == "Connected"
+        assert status_of(simulator)["phase"] == "Connected"
 
     @pytest.mark.parametrize("status", [429, 500, 503, None])
     async def test_trouble_is_a_failure_to_try_again(
-        self, double: KubernetesDouble, api: KubernetesApi, status: int | None
+        self, simulator: KubernetesSimulator, api: KubernetesApi, status: int | None
     ) -> None:
-        seen = create(double)
-        with double.failing(status), pytest.raises(Failure) as caught:
+        seen = create(simulator)
+        with simulator.failing(status), pytest.raises(Failure) as caught:
             await api.apply_status(seen, READY)
         assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
         assert await api.apply_status(seen, READY) is Written.WRITTEN
 
-    async def test_a_missing_right_is_named(self, double: KubernetesDouble, api: KubernetesApi) -> None:
-        seen = create(double)
-        with double.failing(403), pytest.raises(Failure, match="patch on buildkiteconnectors/status"):
+    async def test_a_missing_right_is_named(self, simulator: KubernetesSimulator, api: KubernetesApi) -> None:
+        seen = create(simulator)
+        with simulator.failing(403), pytest.raises(Failure, match="patch on buildkiteconnectors/status"):
             await api.apply_status(seen, READY)
 
     async def test_a_resource_that_is_deleted_amid_a_write_is_not_remembered(
-        self, double: KubernetesDouble, api: KubernetesApi
+        self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        seen, applied = create(double), AppliedStatus()
+        seen, applied = create(simulator), AppliedStatus()
         writing = asyncio.create_task(api.apply_status(seen, READY, applied))
-        await double.wait_until(lambda: bool(double.writes()), timeout=10.0)
-        double.delete(KIND, "default", "acme")
+        await simulator.wait_until(lambda: bool(simulator.writes()), timeout=10.0)
+        simulator.delete(KIND, "default", "acme")
         await writing
         assert await api.apply_status(seen, SYNCING, applied) is Written.GONE
         assert seen.uid not in repr(vars(api))
 
 
 class TestSecret:
-    async def test_it_is_read_by_get_and_nothing_else(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+    async def test_it_is_read_by_get_and_nothing_else(self, simulator: KubernetesSimulator, api: KubernetesApi) -> None:
         value = base64.b64encode(b"hunter2").decode()
-        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
+        simulator.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"key": value}})
         assert await api.read_secret("default", "s") == {"key": value}
-        assert [(each.method, each.path) for each in double.transcript] == [
+        assert [(each.method, each.path) for each in simulator.transcript] == [
             ("GET", "/api/v1/namespaces/default/secrets/s")
         ]
 
-    async def test_one_without_data_is_empty(self, double: KubernetesDouble, api: KubernetesApi) -> None:
-        double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
+    async def test_one_without_data_is_empty(self, simulator: KubernetesSimulator, api: KubernetesApi) -> None:
+        simulator.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
         assert await api.read_secret("default", "s") == {}
 
 
 class TestEvent:
-    async def test_another_message_is_another_event(self, double: KubernetesDouble, api: KubernetesApi) -> None:
-        seen = create(double)
+    async def test_another_message_is_another_event(self, simulator: KubernetesSimulator, api: KubernetesApi) -> None:
+        seen = create(simulator)
         api.post_event(seen, DRAFT)
         api.post_event(seen, replace(DRAFT, message="It still does."))
         await api.drain_events(10.0)
-        assert len(events(double)) == 2
+        assert len(events(simulator)) == 2
 
     async def test_its_time_is_that_of_the_change_however_late_it_is_posted(
-        self, double: KubernetesDouble, api: KubernetesApi
+        self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        with double.failing(429, headers={"Retry-After": "1"}):
+        with simulator.failing(429, headers={"Retry-After": "1"}):
             before = datetime.now(UTC)
-            api.post_event(create(double), DRAFT)
+            api.post_event(create(simulator), DRAFT)
             posted = datetime.now(UTC)
-            await double.wait_until(lambda: any(each.status == 429 for each in double.transcript), timeout=10.0)
+            await simulator.wait_until(lambda: any(each.status == 429 for each in simulator.transcript), timeout=10.0)
         await api.drain_events(10.0)
-        [event] = events(double)
+        [event] = events(simulator)
         assert before <= datetime.fromisoformat(event["eventTime"]) <= posted
 
     async def test_a_new_process_goes_on_with_the_count(
-        self, double: KubernetesDouble, api: KubernetesApi, login: KubeconfigLogin
+        self, simulator: KubernetesSimulator, api: KubernetesApi, login: KubeconfigLogin
     ) -> None:
-        seen = create(double)
+        seen = create(simulator)
         for _ in range(3):
             api.post_event(seen, DRAFT)
             await api.drain_events(10.0)
         async with connect(login, SystemClock(), "pod-2") as another:
             another.post_event(seen, DRAFT)
             await another.drain_events(10.0)
-        [event] = events(double)
+        [event] = events(simulator)
         assert event["series"]["count"] == 4
 
     @pytest.mark.parametrize("status", [403, 404, 429, 500, None])
     async def test_one_that_cannot_be_posted_stops_nothing(
-        self, double: KubernetesDouble, api: KubernetesApi, status: int | None, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, api: KubernetesApi, status: int | None, caplog: pytest.LogCaptureFixture
     ) -> None:
-        seen = create(double)
-        with double.failing(status):
+        seen = create(simulator)
+        with simulator.failing(status):
             api.post_event(seen, DRAFT)
             await api.drain_events(10.0)
         assert "an event was not posted" in caplog.text
-        assert events(double) == []
+        assert events(simulator) == []
 
     async def test_what_is_too_much_to_wait_is_lost_with_a_line_of_the_log(
         self,
-        double: KubernetesDouble,
+        simulator: KubernetesSimulator,
         api: KubernetesApi,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        seen = create(double)
+        seen = create(simulator)
         for number in range(MOST_WAITING + 3):
             api.post_event(seen, replace(DRAFT, message=str(number)))
         assert caplog.text.count("an event was not posted") == 3
@@ -208,22 +208,22 @@ class TestEvent:
 
 class TestList:
     async def test_the_whole_cluster_when_no_namespace_is_given(
-        self, double: KubernetesDouble, api: KubernetesApi
+        self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        created = [create(double, "a", "one"), create(double, "b", "two")]
+        created = [create(simulator, "a", "one"), create(simulator, "b", "two")]
         listed = (await api.list_connectors(())).objects
         assert {(each.namespace, each.name, each.uid) for each in listed} == {
             (each.namespace, each.name, each.uid) for each in created
         }
 
-    async def test_only_the_namespaces_that_are_given(self, double: KubernetesDouble, api: KubernetesApi) -> None:
+    async def test_only_the_namespaces_that_are_given(self, simulator: KubernetesSimulator, api: KubernetesApi) -> None:
         for namespace in ("one", "two", "three"):
-            create(double, "a", namespace)
+            create(simulator, "a", namespace)
         listed = (await api.list_connectors(("one", "three"))).objects
         assert sorted(each.namespace for each in listed) == ["one", "three"]
 
     async def test_a_cluster_without_the_definition_refuses_with_404(
-        self, bare_double: KubernetesDouble, api: KubernetesApi
+        self, bare_simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
         with pytest.raises(ApiError) as caught:
             await api.list_connectors(())
@@ -231,7 +231,7 @@ class TestList:
 
 
 async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_stands_in_the_way(
-    double: KubernetesDouble, tmp_path: Path
+    simulator: KubernetesSimulator, tmp_path: Path
 ) -> None:
     said = json.dumps(
         {"message": "failed to create typed patch object (default/acme): .status.new: field not declared"}
@@ -245,7 +245,7 @@ async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_sta
             writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
             await writer.drain()
 
-    seen, path = create(double), tmp_path / "older"
+    seen, path = create(simulator), tmp_path / "older"
     async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
         with pytest.raises(Failure, match="Apply the crds/ of this version") as caught:
             await api.apply_status(seen, READY)

@@ -13,7 +13,7 @@ from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import OrganizationChoice
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 
 REF = SecretRef("buildkite-credentials", DEFAULT_KEYS)
 GOOD = {
@@ -257,9 +257,9 @@ async def failure_over_http(api: KubernetesApi) -> Failure:
 
 @pytest.mark.parametrize("status", STATUSES)
 async def test_each_status_has_its_reason_and_remedy(
-    double: KubernetesDouble, api: KubernetesApi, status: int | None
+    simulator: KubernetesSimulator, api: KubernetesApi, status: int | None
 ) -> None:
-    with double.failing(status):
+    with simulator.failing(status):
         failure = await failure_over_http(api)
     assert (failure.reason, failure.remedy) == STATUSES[status]
     assert failure.retry_after is None
@@ -267,16 +267,20 @@ async def test_each_status_has_its_reason_and_remedy(
 
 @pytest.mark.parametrize("title", GARBAGE)
 async def test_an_answer_that_is_no_secret_is_trouble_and_not_repeated(
-    double: KubernetesDouble, api: KubernetesApi, title: str
+    simulator: KubernetesSimulator, api: KubernetesApi, title: str
 ) -> None:
-    with double.failing(200, body=GARBAGE[title]):
+    with simulator.failing(200, body=GARBAGE[title]):
         failure = await failure_over_http(api)
     assert (failure.reason, failure.remedy) == (AWAY, Remedy.RETRY)
     assert "read a Secret" in failure.message
 
 
-async def test_a_secret_that_is_deleted_is_said_to_be_missing(double: KubernetesDouble, api: KubernetesApi) -> None:
-    double.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"BATON_API_TOKEN": TOKEN}})
+async def test_a_secret_that_is_deleted_is_said_to_be_missing(
+    simulator: KubernetesSimulator, api: KubernetesApi
+) -> None:
+    simulator.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"BATON_API_TOKEN": TOKEN}}
+    )
     assert (await failure_over_http(api)).reason is Reason.SECRET_KEY_MISSING
-    double.delete("Secret", "default", "s")
+    simulator.delete("Secret", "default", "s")
     assert (await failure_over_http(api)).reason is Reason.SECRET_NOT_FOUND

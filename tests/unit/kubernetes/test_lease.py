@@ -9,7 +9,7 @@ from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.lease import Lease, LeaseClient
 from buildkite_connector.model.failure import Failure
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 HELD = Lease("pod-1_ab", 15, NOW, NOW, 3)
@@ -38,10 +38,10 @@ async def test_what_is_written_is_read(leases: LeaseClient) -> None:
 
 
 async def test_the_times_have_microseconds_even_when_there_are_none(
-    leases: LeaseClient, double: KubernetesDouble
+    leases: LeaseClient, simulator: KubernetesSimulator
 ) -> None:
     await leases.write(replace(HELD, version=(await made(leases)).version))
-    for lease in double.versions("Lease", "default", "bkc"):
+    for lease in simulator.versions("Lease", "default", "bkc"):
         for time in (lease["spec"]["acquireTime"], lease["spec"]["renewTime"]):
             assert datetime.fromisoformat(time).replace(microsecond=0) == NOW
             assert len(time.split(".")[1].rstrip("Z").split("+")[0]) == 6
@@ -61,28 +61,28 @@ async def test_only_the_newest_version_can_be_replaced(leases: LeaseClient) -> N
     assert found.holder == ""
 
 
-async def test_one_that_is_gone_cannot_be_replaced(leases: LeaseClient, double: KubernetesDouble) -> None:
+async def test_one_that_is_gone_cannot_be_replaced(leases: LeaseClient, simulator: KubernetesSimulator) -> None:
     written = await made(leases)
-    double.delete("Lease", "default", "bkc")
+    simulator.delete("Lease", "default", "bkc")
     assert await leases.write(written) is None
 
 
 async def test_labels_of_others_stay_and_make_no_other_lease_of_it(
-    leases: LeaseClient, double: KubernetesDouble
+    leases: LeaseClient, simulator: KubernetesSimulator
 ) -> None:
     written = await made(leases)
-    there = double.get("Lease", "default", "bkc")
-    double.apply({**there, "metadata": {**there["metadata"], "labels": {"team": "a"}}})
+    there = simulator.get("Lease", "default", "bkc")
+    simulator.apply({**there, "metadata": {**there["metadata"], "labels": {"team": "a"}}})
     found = await leases.read()
     assert found is not None
     assert (found, found.version != written.version) == (written, True)
     await leases.write(replace(found, holder="pod-2_cd"))
-    assert double.get("Lease", "default", "bkc")["metadata"]["labels"] == {"team": "a"}
+    assert simulator.get("Lease", "default", "bkc")["metadata"]["labels"] == {"team": "a"}
 
 
-async def test_a_lease_that_says_nothing_is_free(leases: LeaseClient, double: KubernetesDouble) -> None:
+async def test_a_lease_that_says_nothing_is_free(leases: LeaseClient, simulator: KubernetesSimulator) -> None:
     metadata = {"namespace": "default", "name": "bkc"}
-    double.apply({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}})
+    simulator.apply({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}})
     assert await leases.read() == Lease("", 0)
 
 
@@ -92,6 +92,6 @@ async def test_a_namespace_that_is_not_there_is_an_error(api: KubernetesApi) -> 
 
 
 @pytest.mark.parametrize("status", [403, 503, None])
-async def test_trouble_is_an_error(leases: LeaseClient, double: KubernetesDouble, status: int | None) -> None:
-    with double.failing(status, path="leases"), pytest.raises((ApiError, Failure)):
+async def test_trouble_is_an_error(leases: LeaseClient, simulator: KubernetesSimulator, status: int | None) -> None:
+    with simulator.failing(status, path="leases"), pytest.raises((ApiError, Failure)):
         await leases.read()

@@ -23,7 +23,7 @@ from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.exchange import Exchange
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.watching import (
     DEADLINE,
     NAME,
@@ -48,76 +48,76 @@ def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
 
 
 async def test_ready_comes_after_every_object_of_the_start_was_told(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
     for number in range(50):
-        apply(double, f"c{number}", f"team-{number % 5}")
+        apply(simulator, f"c{number}", f"team-{number % 5}")
     async with watching.running():
         assert len(hub.there) == 50
 
 
 async def test_an_empty_cluster_is_ready_at_once(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
     async with watching.running():
         assert hub.there == {}
 
 
 async def test_what_is_made_changed_and_deleted_is_told(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
     async with watching.running():
-        uid = apply(double)
+        uid = apply(simulator)
         await hub.until(lambda: "default.acme" in hub.there)
-        apply(double, request="now")
+        apply(simulator, request="now")
         await hub.until(lambda: hub.request("default.acme") == "now")
-        double.delete(KIND, "default", "acme")
+        simulator.delete(KIND, "default", "acme")
         await hub.until(lambda: bool(hub.forgotten))
         assert hub.forgotten == [("default", "acme", uid)]
 
 
 async def test_only_the_namespaces_asked_for_are_watched(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
     for namespace in ("one", "two", "three"):
-        apply(double, "acme", namespace)
+        apply(simulator, "acme", namespace)
     async with watching.running(WatchSettings(("one", "three"))):
-        apply(double, "late", "two")
-        apply(double, "late", "three")
+        apply(simulator, "late", "two")
+        apply(simulator, "late", "three")
         await hub.until(lambda: "three.late" in hub.there)
         assert sorted(hub.there) == ["one.acme", "three.acme", "three.late"]
 
 
 async def test_a_resource_comes_and_goes_with_its_labels(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
     for name, tier in (("gold", "gold"), ("tin", "tin"), ("bare", "")):
-        apply(double, name, tier=tier)
+        apply(simulator, name, tier=tier)
     async with watching.running(WatchSettings(("default",), "tier in (gold, silver)")):
         for name, tier, there in (("bare", "silver", ["bare", "gold"]), ("gold", "tin", ["bare"])):
-            apply(double, name, tier=tier)
+            apply(simulator, name, tier=tier)
             await hub.until(lambda there=there: sorted(hub.there) == [f"default.{each}" for each in there])  # type: ignore[misc]
 
 
-async def test_a_selector_that_makes_no_sense_is_reported(double: KubernetesDouble, api: KubernetesApi) -> None:
+async def test_a_selector_that_makes_no_sense_is_reported(simulator: KubernetesSimulator, api: KubernetesApi) -> None:
     with pytest.raises(ApiError, match="unable to parse requirement"):
         await api.list_connectors((), "tier=gold=tin")
 
 
 async def test_it_writes_nothing_and_reads_nothing_but_the_resources(
-    double: KubernetesDouble, hub: EventHandler, watching: Watching
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
 ) -> None:
-    apply(double)
+    apply(simulator)
     async with watching.running():
-        apply(double, request="now")
+        apply(simulator, request="now")
         await hub.until(lambda: hub.request("default.acme") == "now")
-    assert {each.method for each in double.transcript} == {"GET"}
-    assert {each.resource for each in double.transcript} <= {"", PLURAL}
-    assert "finalizers" not in double.get(KIND, "default", "acme")["metadata"]
+    assert {each.method for each in simulator.transcript} == {"GET"}
+    assert {each.resource for each in simulator.transcript} <= {"", PLURAL}
+    assert "finalizers" not in simulator.get(KIND, "default", "acme")["metadata"]
 
 
 async def test_a_signal_ends_it_in_order_and_leaves_the_tasks_of_others(
-    double: KubernetesDouble, watching: Watching
+    simulator: KubernetesSimulator, watching: Watching
 ) -> None:
     before = asyncio.all_tasks()
     async with watching.running():
@@ -131,7 +131,7 @@ async def test_a_signal_ends_it_in_order_and_leaves_the_tasks_of_others(
 
 
 async def test_a_second_signal_changes_nothing(
-    double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+    simulator: KubernetesSimulator, watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
     task, ending, may_end = watching.begin(), asyncio.Event(), asyncio.Event()
 
@@ -149,7 +149,7 @@ async def test_a_second_signal_changes_nothing(
     assert [each for each in caplog.records if each.exc_info] == []
 
 
-async def test_cancelling_it_ends_it_in_order(double: KubernetesDouble, watching: Watching) -> None:
+async def test_cancelling_it_ends_it_in_order(simulator: KubernetesSimulator, watching: Watching) -> None:
     task = watching.begin()
     await watching.until_ready(task)
     task.cancel()
@@ -168,95 +168,97 @@ async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHan
     for name, blob in (("ca.crt", authority.cert_pem), ("tls.crt", client.cert_chain_pems[0])):
         blob.write_to_path(tmp_path / name)
     client.private_key_pem.write_to_path(tmp_path / "tls.key")
-    async with KubernetesDouble(tls=tls) as double:
-        double.apply(definition())
-        apply(double)
+    async with KubernetesSimulator(tls=tls) as simulator:
+        simulator.apply(definition())
+        apply(simulator)
         (tmp_path / "config").write_text(
             f"""
             current-context: x
             contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
             clusters:
             - name: c
-              cluster: {{server: "{double.server_url}", certificate-authority: ca.crt, tls-server-name: api.test}}
+              cluster: {{server: "{simulator.server_url}", certificate-authority: ca.crt, tls-server-name: api.test}}
             users: [{{name: u, user: {{client-certificate: tls.crt, client-key: tls.key}}}}]
             """
         )
         login = KubeconfigLogin(str(tmp_path / "config"))
         async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api).running():
             assert sorted(hub.there) == ["default.acme"]
-            apply(double, request="now")
+            apply(simulator, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
 
 
 class TestTrouble:
     async def test_a_watch_that_is_cut_goes_on_where_it_was(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
     ) -> None:
-        apply(double)
+        apply(simulator)
         async with watching.running():
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
             told = hub.observations
-            double.drop_watches()
-            apply(double, request="now")
+            simulator.drop_watches()
+            apply(simulator, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
             assert hub.observations == told + 1
 
     @pytest.mark.parametrize("status", [503, None])
     async def test_an_outage_is_waited_out(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, status: int | None
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, status: int | None
     ) -> None:
-        apply(double)
+        apply(simulator)
         async with watching.running():
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            with double.outage(status):
-                before = len(double.transcript)
-                await double.wait_until(lambda: len(double.transcript) > before, timeout=DEADLINE)
-                apply(double, request="now")
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+            with simulator.outage(status):
+                before = len(simulator.transcript)
+                await simulator.wait_until(lambda: len(simulator.transcript) > before, timeout=DEADLINE)
+                apply(simulator, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
 
     async def test_what_was_deleted_while_the_watch_was_lost_is_forgotten(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching
     ) -> None:
-        uid = apply(double)
-        apply(double, "stays")
+        uid = apply(simulator)
+        apply(simulator, "stays")
         async with watching.running(WatchSettings(relist_seconds=RELIST_SECONDS)):
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            with double.outage(503):
-                double.delete(KIND, "default", "acme")
-                double.expire_watches()
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+            with simulator.outage(503):
+                simulator.delete(KIND, "default", "acme")
+                simulator.expire_watches()
             await hub.until(lambda: bool(hub.forgotten))
             assert hub.forgotten == [("default", "acme", uid)]
             assert "default.stays" in hub.there
 
-    async def test_a_stale_watch_ends_it_with_a_failure(self, double: KubernetesDouble, watching: Watching) -> None:
-        apply(double)
+    async def test_a_stale_watch_ends_it_with_a_failure(
+        self, simulator: KubernetesSimulator, watching: Watching
+    ) -> None:
+        apply(simulator)
         task = watching.begin(WatchSettings(relist_seconds=RELIST_SECONDS))
         await watching.until_ready(task)
-        await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-        with double.outage(503):  # kopf waits 1, 2, then 4 seconds: longer than two relists take
-            before = asked(double)
-            await double.wait_until(lambda: asked(double) > before + 5, timeout=DEADLINE)
-        apply(double, request="now")
+        await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+        with simulator.outage(503):  # kopf waits 1, 2, then 4 seconds: longer than two relists take
+            before = asked(simulator)
+            await simulator.wait_until(lambda: asked(simulator) > before + 5, timeout=DEADLINE)
+        apply(simulator, request="now")
         with pytest.raises(Failure, match="default/acme changed, and the watch did not report"):
             async with asyncio.timeout(DEADLINE):
                 await task
 
     async def test_an_error_in_the_handler_is_logged_once_and_costs_no_other_object_anything(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
         hub.broken = {"broken"}
-        apply(double, "broken")
-        apply(double, "sound")
+        apply(simulator, "broken")
+        apply(simulator, "sound")
         async with watching.running():  # ready, too
             assert list(hub.there) == ["default.sound"]
-            apply(double, "broken", request="again")
-            apply(double, "sound", request="now")
+            apply(simulator, "broken", request="again")
+            apply(simulator, "sound", request="now")
             await hub.until(lambda: hub.request("default.sound") == "now")
-            double.delete(KIND, "default", "broken")
-            apply(double, "late")
+            simulator.delete(KIND, "default", "broken")
+            apply(simulator, "late")
             await hub.until(lambda: "default.late" in hub.there)
             hub.broken = set()
-            apply(double, "broken")
+            apply(simulator, "broken")
             await hub.until(lambda: "default.broken" in hub.there)
         told = [(each.getMessage(), vars(each)["connector"]) for each in caplog.records if each.exc_info]
         assert told == [
@@ -265,13 +267,13 @@ class TestTrouble:
         ]
 
     async def test_a_watch_that_is_refused_again_and_again_is_one_line_of_the_log(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        apply(double)
-        with double.failing(410, watches=True):
+        apply(simulator)
+        with simulator.failing(410, watches=True):
             async with watching.running(WatchSettings(poll_seconds=0.01)):
-                await double.wait_until(lambda: len(refused_watches(double, 410)) > 3, timeout=DEADLINE)
-                apply(double, request="now")
+                await simulator.wait_until(lambda: len(refused_watches(simulator, 410)) > 3, timeout=DEADLINE)
+                apply(simulator, request="now")
                 await hub.until(lambda: hub.request("default.acme") == "now")  # by the lists
         assert caplog.text.count("was interrupted and starts again") == 1
 
@@ -282,29 +284,29 @@ class TestRestoreOfEtcd:
     SETTINGS = WatchSettings(relist_seconds=RELIST_SECONDS, poll_seconds=0.01)
 
     async def test_an_annotation_with_a_lower_version_is_told(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        uid = apply(double)
+        uid = apply(simulator)
         async with watching.running(self.SETTINGS):
-            backup = double.backup()
+            backup = simulator.backup()
             for number in range(50):
-                apply(double, request=f"before {number}")
+                apply(simulator, request=f"before {number}")
             await hub.until(lambda: hub.request("default.acme") == "before 49")
-            double.restore(backup)
+            simulator.restore(backup)
             await hub.until(lambda: ("default", "acme", uid) in hub.forgotten)
-            apply(double, request="after the restore")
+            apply(simulator, request="after the restore")
             await hub.until(lambda: hub.request("default.acme") == "after the restore")
         assert caplog.text.count("the cluster was set back, as by a restore of etcd") == 1
 
     async def test_a_cluster_that_only_goes_on_is_no_reason(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        apply(double)
+        apply(simulator)
         async with watching.running(self.SETTINGS):
             for number in range(2):
-                apply(double, request=str(number))
-                lists = asked(double)
-                await double.wait_until(lambda lists=lists: asked(double) > lists, timeout=DEADLINE)  # type: ignore[misc]
+                apply(simulator, request=str(number))
+                lists = asked(simulator)
+                await simulator.wait_until(lambda lists=lists: asked(simulator) > lists, timeout=DEADLINE)  # type: ignore[misc]
         assert hub.forgotten == []
         assert "set back" not in caplog.text
 
@@ -312,47 +314,47 @@ class TestRestoreOfEtcd:
 class TestCrdMissing:
     async def test_it_says_what_to_do_and_goes_on_when_that_is_done(
         self,
-        bare_double: KubernetesDouble,
+        bare_simulator: KubernetesSimulator,
         hub: EventHandler,
         watching: Watching,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         task = watching.begin(WatchSettings(poll_seconds=0.01))
-        await bare_double.wait_until(
-            lambda: [each.path for each in bare_double.transcript].count("/apis") > 3, timeout=DEADLINE
+        await bare_simulator.wait_until(
+            lambda: [each.path for each in bare_simulator.transcript].count("/apis") > 3, timeout=DEADLINE
         )
         assert not watching.ready.is_set()
         told = [each for each in caplog.records if "kubectl apply -f crds/" in each.getMessage()]
         assert [each.levelno for each in told] == [logging.ERROR]
-        bare_double.apply(definition())
-        apply(bare_double)
+        bare_simulator.apply(definition())
+        apply(bare_simulator)
         await watching.until_ready(task)
         await hub.until(lambda: "default.acme" in hub.there)
         await stop(task)
 
-    async def test_it_can_be_stopped_meanwhile(self, bare_double: KubernetesDouble, watching: Watching) -> None:
+    async def test_it_can_be_stopped_meanwhile(self, bare_simulator: KubernetesSimulator, watching: Watching) -> None:
         task = watching.begin()
-        await bare_double.wait_until(lambda: bool(bare_double.transcript), timeout=DEADLINE)
+        await bare_simulator.wait_until(lambda: bool(bare_simulator.transcript), timeout=DEADLINE)
         await stop(task)
 
     async def test_a_missing_right_is_named(
-        self, double: KubernetesDouble, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with double.failing(403):
+        with simulator.failing(403):
             task = watching.begin(WatchSettings(poll_seconds=0.01))
-            await double.wait_until(lambda: len(double.transcript) > 9, timeout=DEADLINE)
+            await simulator.wait_until(lambda: len(simulator.transcript) > 9, timeout=DEADLINE)
         assert caplog.text.count("the verbs get, list and watch") == 1
         await watching.until_ready(task)
         await stop(task)
 
     async def test_it_waits_for_discovery_too_as_kopf_would_watch_nothing_without(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        apply(double)
-        with double.failing(404, path=f"^/apis/{GROUP}/{VERSION}$"):
+        apply(simulator)
+        with simulator.failing(404, path=f"^/apis/{GROUP}/{VERSION}$"):
             task = watching.begin(WatchSettings(poll_seconds=0.01))
-            await double.wait_until(
-                lambda: [each.path.endswith(VERSION) for each in double.transcript].count(True) > 2, timeout=DEADLINE
+            await simulator.wait_until(
+                lambda: [each.path.endswith(VERSION) for each in simulator.transcript].count(True) > 2, timeout=DEADLINE
             )
             assert not watching.ready.is_set()
         await watching.until_ready(task)
@@ -369,7 +371,7 @@ class TestCrdDeleted:
     @pytest.mark.parametrize("namespaces", [(), ("default", "team")])
     async def test_every_resource_is_forgotten_and_the_watch_goes_on_once_it_is_applied_again(
         self,
-        double: KubernetesDouble,
+        simulator: KubernetesSimulator,
         hub: EventHandler,
         watching: Watching,
         caplog: pytest.LogCaptureFixture,
@@ -377,53 +379,53 @@ class TestCrdDeleted:
     ) -> None:
         async with watching.running(replace(self.SETTINGS, namespaces=namespaces)):
             for round_ in (1, 2):
-                uids = {apply(double), apply(double, "late", "team")}
+                uids = {apply(simulator), apply(simulator, "late", "team")}
                 await hub.until(lambda: len(hub.there) == 2)
-                await double.wait_until(lambda: double.watches(KIND) == max(len(namespaces), 1), timeout=DEADLINE)
+                await simulator.wait_until(lambda: simulator.watches(KIND) == max(len(namespaces), 1), timeout=DEADLINE)
                 caplog.clear()
-                double.delete("CustomResourceDefinition", "", NAME)
+                simulator.delete("CustomResourceDefinition", "", NAME)
                 await hub.until(lambda: hub.there == {})
                 assert {uid for _, _, uid in hub.forgotten[-2:]} == uids
                 assert len(hub.forgotten) == 2 * round_
                 await until_logged(self.SENTENCE, caplog)
-                double.apply(definition())
-                apply(double)
+                simulator.apply(definition())
+                apply(simulator)
                 await hub.until(lambda: "default.acme" in hub.there)
                 [sentence] = severe(caplog)
                 assert sentence.startswith(self.SENTENCE)
 
     async def test_what_the_watch_did_not_report_of_it_is_forgotten_too(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        uid = apply(double)
+        uid = apply(simulator)
         async with watching.running(self.SETTINGS):
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            with double.outage(404):
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+            with simulator.outage(404):
                 await hub.until(lambda: bool(hub.forgotten))
                 assert hub.forgotten == [("default", "acme", uid)]
             await hub.until(lambda: "default.acme" in hub.there)
         assert len(severe(caplog)) == 1
 
     async def test_a_404_of_a_moment_closes_no_connector(
-        self, double: KubernetesDouble, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
+        self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
     ) -> None:
-        uid = apply(double, "gone")
-        apply(double)
+        uid = apply(simulator, "gone")
+        apply(simulator)
         async with watching.running(WatchSettings(poll_seconds=0.5)):
-            await double.wait_until(lambda: double.watches(KIND) == 1, timeout=DEADLINE)
-            with double.outage(404):
-                await double.wait_until(lambda: double.transcript[-1].status == 404, timeout=DEADLINE)
-                double.delete(KIND, "default", "gone")
-            apply(double, request="now")
+            await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
+            with simulator.outage(404):
+                await simulator.wait_until(lambda: simulator.transcript[-1].status == 404, timeout=DEADLINE)
+                simulator.delete(KIND, "default", "gone")
+            apply(simulator, request="now")
             await hub.until(lambda: hub.request("default.acme") == "now")
             await hub.until(lambda: bool(hub.forgotten))
             assert hub.forgotten == [("default", "gone", uid)]
         assert severe(caplog) == []
 
 
-def refused_watches(double: KubernetesDouble, status: int) -> list[Exchange]:
-    return [each for each in double.transcript if each.path.endswith(PLURAL) and each.status == status]
+def refused_watches(simulator: KubernetesSimulator, status: int) -> list[Exchange]:
+    return [each for each in simulator.transcript if each.path.endswith(PLURAL) and each.status == status]
 
 
-def asked(double: KubernetesDouble) -> int:
-    return sum(each.path.endswith(PLURAL) for each in double.transcript)
+def asked(simulator: KubernetesSimulator) -> int:
+    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)

@@ -13,7 +13,7 @@ from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
 from buildkite_connector.kubernetes.watch import Pulse, WatchSession
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.watching import DEADLINE, EventHandler, apply
 
 GONE = {"type": "ERROR", "object": {"code": 410}}
@@ -25,8 +25,8 @@ def session(api: KubernetesApi) -> WatchSession:
     return WatchSession(api, informer, WatchSettings(poll_seconds=0.01), Pulse())
 
 
-def url(double: KubernetesDouble, query: str = "") -> str:
-    return f"{double.server_url}/apis/{GROUP}/{VERSION}/{PLURAL}{query}"
+def url(simulator: KubernetesSimulator, query: str = "") -> str:
+    return f"{simulator.server_url}/apis/{GROUP}/{VERSION}/{PLURAL}{query}"
 
 
 async def events(stream: Any, size: int = 1 << 20) -> AsyncIterator[dict[str, Any]]:
@@ -37,9 +37,11 @@ async def events(stream: Any, size: int = 1 << 20) -> AsyncIterator[dict[str, An
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 422])
-async def test_a_watch_that_is_refused_is_gone(double: KubernetesDouble, session: WatchSession, status: int) -> None:
-    with double.failing(status):
-        answer = await session.request("get", url(double, "?watch=true"))
+async def test_a_watch_that_is_refused_is_gone(
+    simulator: KubernetesSimulator, session: WatchSession, status: int
+) -> None:
+    with simulator.failing(status):
+        answer = await session.request("get", url(simulator, "?watch=true"))
     assert answer.status == 200
     assert [each async for each in events(answer)] == [GONE]
 
@@ -60,25 +62,25 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD)
 async def test_what_was_reported_before_an_odd_event_counts(
-    double: KubernetesDouble, session: WatchSession, odd: str
+    simulator: KubernetesSimulator, session: WatchSession, odd: str
 ) -> None:
-    with double.failing(200, body=f"{SOUND}\n{ODD[odd]}"):
-        answer = await session.request("get", url(double, "?watch=true"))
+    with simulator.failing(200, body=f"{SOUND}\n{ODD[odd]}"):
+        answer = await session.request("get", url(simulator, "?watch=true"))
         assert [each async for each in events(answer)] == [EVENT, GONE]
 
 
 async def test_an_event_without_an_end_is_bounded(
-    double: KubernetesDouble, session: WatchSession, monkeypatch: pytest.MonkeyPatch
+    simulator: KubernetesSimulator, session: WatchSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_LONGEST_EVENT", 1000)
-    with double.failing(200, body=f"{SOUND[:-1]}{' ' * 2000}}}\n"):
-        answer = await session.request("get", url(double, "?watch=true"))
+    with simulator.failing(200, body=f"{SOUND[:-1]}{' ' * 2000}}}\n"):
+        answer = await session.request("get", url(simulator, "?watch=true"))
         assert [each async for each in events(answer, size=100)] == [GONE]
 
 
-async def test_a_watch_that_waits_is_told_to_begin_anew(double: KubernetesDouble, session: WatchSession) -> None:
-    apply(double)
-    stream = events(await session.request("get", url(double, "?watch=true")))
+async def test_a_watch_that_waits_is_told_to_begin_anew(simulator: KubernetesSimulator, session: WatchSession) -> None:
+    apply(simulator)
+    stream = events(await session.request("get", url(simulator, "?watch=true")))
     assert (await anext(stream))["type"] == "ADDED"
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
@@ -87,8 +89,10 @@ async def test_a_watch_that_waits_is_told_to_begin_anew(double: KubernetesDouble
         assert await waiting == GONE
 
 
-async def test_a_watch_that_was_asked_for_before_is_told_too(double: KubernetesDouble, session: WatchSession) -> None:
-    asking = asyncio.create_task(session.request("get", url(double, "?watch=true")))
+async def test_a_watch_that_was_asked_for_before_is_told_too(
+    simulator: KubernetesSimulator, session: WatchSession
+) -> None:
+    asking = asyncio.create_task(session.request("get", url(simulator, "?watch=true")))
     await asyncio.sleep(0)
     session.begin_anew()
     assert [each async for each in events(await asking)] == [GONE]
@@ -100,22 +104,24 @@ async def test_a_watch_that_was_asked_for_before_is_told_too(double: KubernetesD
     + [(200, body) for body in ("", "no JSON", "[]", '{"items": [{}]}', '{"items": 5}', "[" * 200_000)],
 )
 async def test_a_list_is_asked_for_until_it_can_be_used(
-    double: KubernetesDouble,
+    simulator: KubernetesSimulator,
     session: WatchSession,
     status: int | None,
     body: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(watch, "_BACKOFF", (0.01,))
-    apply(double)
-    with double.failing(status, body=body):
-        asking = asyncio.create_task(session.request("get", url(double)))
-        await double.wait_until(lambda: len(double.transcript) > 2, timeout=DEADLINE)
+    apply(simulator)
+    with simulator.failing(status, body=body):
+        asking = asyncio.create_task(session.request("get", url(simulator)))
+        await simulator.wait_until(lambda: len(simulator.transcript) > 2, timeout=DEADLINE)
     async with asyncio.timeout(DEADLINE), await asking as answer:
         assert [each["metadata"]["name"] for each in (await answer.json())["items"]] == ["acme"]
 
 
-async def test_a_list_whose_next_page_is_gone_begins_anew(double: KubernetesDouble, session: WatchSession) -> None:
+async def test_a_list_whose_next_page_is_gone_begins_anew(
+    simulator: KubernetesSimulator, session: WatchSession
+) -> None:
     async with asyncio.timeout(DEADLINE):
-        with double.failing(410), pytest.raises(aiohttp.ClientConnectionError):
-            await session.request("get", url(double, "?continue=x"))
+        with simulator.failing(410), pytest.raises(aiohttp.ClientConnectionError):
+            await session.request("get", url(simulator, "?continue=x"))

@@ -21,7 +21,7 @@ from buildkite_connector.kubernetes.schema import (
     SYNC_REQUESTED_AT,
 )
 from buildkite_connector.kubernetes.watch import Pulse
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 
 DEADLINE = 20.0
 
@@ -127,7 +127,7 @@ async def until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def apply(
-    double: KubernetesDouble, name: str = "acme", namespace: str = "default", request: str = "", tier: str = ""
+    simulator: KubernetesSimulator, name: str = "acme", namespace: str = "default", request: str = "", tier: str = ""
 ) -> str:
     """Make or change a resource; returns its uid."""
     labels, annotations = {"tier": tier}, {SYNC_REQUESTED_AT: request}
@@ -137,5 +137,5 @@ def apply(
         "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations},
         "spec": {"credentialsSecretRef": {"name": "s"}},
     }
-    uid: str = double.apply(manifest)["metadata"]["uid"]
+    uid: str = simulator.apply(manifest)["metadata"]["uid"]
     return uid

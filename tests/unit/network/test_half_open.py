@@ -12,7 +12,7 @@ import pytest
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
 from buildkite_connector.network import Network, Proxies, Proxy
-from fakes.buildkite_world import HASTY
+from fakes.buildkite_setup import HASTY
 from harness.trust import DIRECT
 from simulators.sockets import stop_listening
 from unit.c1.test_c1_hosts import SECRET

@@ -16,7 +16,7 @@ from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.timing.clock import SystemClock
 from harness.definition import definition
-from simulators.kubernetes.server import KubernetesDouble
+from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.client_calls import SYNCING, create, status_of
 from unit.kubernetes.schema.test_status_json import FULL
 
@@ -91,50 +91,50 @@ class TestOnTheApiServer:
         return ServedSchema()
 
     @pytest.fixture
-    async def api(self, bare_double: KubernetesDouble, login: KubeconfigLogin, schema: ServedSchema) -> Any:
-        bare_double.apply(older(lambda _, status: status.pop("phase")))
+    async def api(self, bare_simulator: KubernetesSimulator, login: KubeconfigLogin, schema: ServedSchema) -> Any:
+        bare_simulator.apply(older(lambda _, status: status.pop("phase")))
         async with connect(login, SystemClock(), "pod-1", schema=schema) as connected:
             yield connected
 
     async def test_a_status_that_is_refused_is_written_without_the_field(
-        self, bare_double: KubernetesDouble, api: KubernetesApi, schema: ServedSchema
+        self, bare_simulator: KubernetesSimulator, api: KubernetesApi, schema: ServedSchema
     ) -> None:
-        seen, applied = create(bare_double), AppliedStatus()
+        seen, applied = create(bare_simulator), AppliedStatus()
         assert await api.apply_status(seen, SYNCING, applied) is Written.WRITTEN
-        assert status_of(bare_double) == {
+        assert status_of(bare_simulator) == {
             name: value for name, value in status_to_json(SYNCING).items() if name != "phase"
         }
         assert "lacks status.phase" in schema.outdated
         assert await api.apply_status(seen, SYNCING, applied) is Written.UNCHANGED
 
     async def test_the_whole_status_is_written_once_the_crd_has_it(
-        self, bare_double: KubernetesDouble, api: KubernetesApi, schema: ServedSchema
+        self, bare_simulator: KubernetesSimulator, api: KubernetesApi, schema: ServedSchema
     ) -> None:
-        seen = create(bare_double)
+        seen = create(bare_simulator)
         await api.apply_status(seen, SYNCING)
-        bare_double.apply(definition())
+        bare_simulator.apply(definition())
         await api.look_at_schema()
         assert schema.outdated == ""
         assert await api.apply_status(seen, SYNCING) is Written.WRITTEN
-        assert status_of(bare_double)["phase"] == "Syncing"
+        assert status_of(bare_simulator)["phase"] == "Syncing"
 
     @pytest.mark.parametrize(("status", "body"), [(403, None), (404, None), (500, None), (200, "[]"), (200, "no JSON")])
     async def test_where_the_schema_cannot_be_read_a_refused_status_says_it(
         self,
-        bare_double: KubernetesDouble,
+        bare_simulator: KubernetesSimulator,
         api: KubernetesApi,
         schema: ServedSchema,
         status: int,
         body: str | None,
     ) -> None:
-        seen = create(bare_double)
-        with bare_double.failing(status, path="^/openapi", body=body):
+        seen = create(bare_simulator)
+        with bare_simulator.failing(status, path="^/openapi", body=body):
             await api.look_at_schema()
             assert schema.outdated == ""
             with pytest.raises(Failure, match="Apply the crds/ of this version") as caught:
                 await api.apply_status(seen, SYNCING)
             assert caught.value.reason is Reason.KUBERNETES_REFUSED
             assert "lacks a field of the status" in schema.outdated
-            bare_double.apply(definition())
+            bare_simulator.apply(definition())
             assert await api.apply_status(seen, SYNCING) is Written.WRITTEN
             assert schema.outdated == ""

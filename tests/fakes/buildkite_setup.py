@@ -44,7 +44,7 @@ HASTY = BuildkiteSettings(
 
 
 @dataclass
-class World:
+class Setup:
     """A simulator, and clients of it with its first token."""
 
     sim: BuildkiteSimulator
@@ -105,7 +105,7 @@ async def serving(
     clock: Clock | None = None,
     jitter: Jitter | None = None,
     **config: Any,
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Setup]:
     """In virtual time."""
     served = [organization or small_organization()]
     time = VirtualClock()
@@ -116,4 +116,4 @@ async def serving(
         open_buildkite(replace(settings, api_url=sim.url), DIRECT, clock=clock or time, jitter=jitter) as buildkite,
     ):
         with tempfile.TemporaryDirectory() as folder:
-            yield World(sim, buildkite, SnapshotStore(Path(folder)), settings.page_size)
+            yield Setup(sim, buildkite, SnapshotStore(Path(folder)), settings.page_size)

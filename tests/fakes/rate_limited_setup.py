@@ -1,7 +1,7 @@
-"""A world of one rate-limited server, connectors and time, played event by event for the limiter's tests.
+"""A setup of one rate-limited server, connectors and time, played event by event for the limiter's tests.
 
 Nothing here waits: a minute of quota takes no time. The server counts as Buildkite does (fixed windows;
-refused requests count too) and the world records who was let through when.
+refused requests count too) and the setup records who was let through when.
 """
 
 import heapq
@@ -42,7 +42,7 @@ class Limit:
 
 
 @dataclass
-class World:
+class Setup:
     """Plays requests through a limiter. `latency` gives the seconds there and back for the n-th request."""
 
     user: Limit

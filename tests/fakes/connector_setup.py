@@ -50,20 +50,20 @@ __all__ = (
     "Buildkite",
     "Reports",
     "SecretCredentials",
+    "Setup",
     "Store",
-    "World",
     "client_rejected",
     "directory_of",
     "down",
     "rate_limited",
-    "ready_world",
-    "stopped_world",
+    "ready_setup",
+    "stopped_setup",
 )
 
 HELLO_SLOTS = 4
 
 
-class World:
+class Setup:
     """One connector and its surroundings. `spec` changes the spec that it starts with."""
 
     def __init__(self, **spec: object) -> None:
@@ -72,10 +72,10 @@ class World:
         self.c1 = C1()
         self.members = MembershipAPI()
         self.store = Store()
-        self.vault = SecretCredentials()
+        self.fake_secret = SecretCredentials()
         self.reports = Reports()
         wanted = replace(ConnectorSpec(host_id="default.acme"), **spec)  # type: ignore[arg-type]  # checked by the dataclass
-        self.order = DesiredState(1, wanted, self.vault)
+        self.order = DesiredState(1, wanted, self.fake_secret)
         self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
         self._tasks = itertools.count(1)
 
@@ -155,7 +155,7 @@ class World:
 
     def rotate(self, **changes: str) -> None:
         """The Secret gets another content."""
-        self.vault.credentials = replace(self.vault.credentials, **changes)  # type: ignore[arg-type]  # all strings
+        self.fake_secret.credentials = replace(self.fake_secret.credentials, **changes)  # type: ignore[arg-type]  # all strings
 
     def task(self, scope: SyncScope | None = None) -> TaskID:
         """C1 hands out a sync task at its next poll."""
@@ -189,17 +189,17 @@ async def _taken(slots: Slots, number: int) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def ready_world(*, after: float = MINUTE, **spec: object) -> AsyncIterator[World]:
+async def ready_setup(*, after: float = MINUTE, **spec: object) -> AsyncIterator[Setup]:
     """A running connector that is Ready, `after` seconds after its start (longer than 10 min: its snapshot is old)."""
-    world = World(**spec)
-    async with world.running():
+    setup = Setup(**spec)
+    async with setup.running():
         await asyncio.sleep(after)
-        assert world.condition(ConditionType.READY) == ("True", "Ready")
-        yield world
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        yield setup
 
 
-async def stopped_world() -> World:
+async def stopped_setup() -> Setup:
     """A connector that was Ready for most of a minute, then its process was shut down."""
-    async with ready_world() as world:
+    async with ready_setup() as setup:
         pass
-    return world
+    return setup

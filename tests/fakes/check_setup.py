@@ -68,7 +68,7 @@ class Checked:
 
 
 @dataclass
-class World:
+class Setup:
     """`settings` are right until a test changes them."""
 
     buildkite: BuildkiteSimulator
@@ -101,7 +101,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path) -> AsyncIterator[World]:
+async def setup(directory: Path) -> AsyncIterator[Setup]:
     """One CA file is trusted for both."""
     organization = make_organization(30, 3, 40, slug="acme-inc")
     config = Config((organization,), (Token(API_TOKEN),), tls=Certificate.VALID)
@@ -121,4 +121,4 @@ async def world(directory: Path) -> AsyncIterator[World]:
             c1=C1Settings(allowed_hosts=c1.address, call_timeout=5.0),
             environment={"SSL_CERT_FILE": str(ca_file), "SSL_CERT_DIR": str(NOBODY.parent)},
         )
-        yield World(buildkite, c1, client, settings, OffClock(), directory)
+        yield Setup(buildkite, c1, client, settings, OffClock(), directory)

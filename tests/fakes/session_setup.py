@@ -24,7 +24,7 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.slots import Slots
-from fakes.c1_world import HOST_ID, settings_for
+from fakes.c1_setup import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
 from fakes.membership_api import MembershipAPI
@@ -66,8 +66,8 @@ class AnnouncedReports(Reports):
         self._sim.journal.announce()
 
 
-class SessionWorld:
-    """Made by `session_world`. `start` begins the connector."""
+class SessionSetup:
+    """Made by `session_setup`. `start` begins the connector."""
 
     def __init__(self, sim: C1Simulator, c1: C1, store: SnapshotStore, clock: HurriedClock) -> None:
         self.sim = sim
@@ -77,7 +77,7 @@ class SessionWorld:
         self.buildkite = GatedBuildkite()
         self.members = MembershipAPI()
         self.client = sim.register_client()
-        self.vault = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
+        self.fake_secret = SecretCredentials(Credentials(self.client.client_id, self.client.client_secret, "token"))
         self.reports = AnnouncedReports(sim)
         self.another_buildkite: BuildkiteClients | None = None
         self._secrets = itertools.count()
@@ -101,7 +101,7 @@ class SessionWorld:
             new_sync_id=lambda now: new_sync_id(now, lambda size: next(self._secrets).to_bytes(size, "big")),
         )
         spec = ConnectorSpec(host_id=HOST_ID, max_snapshot_age=max_snapshot_age)
-        self._connector = Connector(KEY, DesiredState(1, spec, self.vault), None, self.reports, environment)
+        self._connector = Connector(KEY, DesiredState(1, spec, self.fake_secret), None, self.reports, environment)
         connector = self._connector
         connector.start()
         self._rereading = asyncio.create_task(reread_secrets(lambda: [connector], self.clock))
@@ -162,7 +162,7 @@ class SessionWorld:
 
 
 @contextlib.asynccontextmanager
-async def session_world(policy: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[SessionWorld]:
+async def session_setup(policy: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[SessionSetup]:
     """`policy` changes the simulator's, `settings` the client's. Seconds are the loop's; gRPC's deadlines are real."""
     clock = HurriedClock()
     usual_policy = {"next_poll": 5.0, "next_heartbeat": 20.0, "heartbeat_grace": 5.0}
@@ -172,10 +172,10 @@ async def session_world(policy: dict[str, Any] | None = None, **settings: Any) -
         with tempfile.TemporaryDirectory() as folder:
             chosen, network = settings_for(sim, **(usual | settings)), reaching(sim.ca_file)
             async with open_c1(chosen, network, clock=TrueClock(), jitter=NoJitter()) as c1:
-                world = SessionWorld(sim, c1, SnapshotStore(Path(folder), clock), clock)
+                setup = SessionSetup(sim, c1, SnapshotStore(Path(folder), clock), clock)
                 try:
-                    yield world
+                    yield setup
                 finally:
                     sim.faults.clear()
-                    world.buildkite.gate.set()
-                    await world.stop()
+                    setup.buildkite.gate.set()
+                    await setup.stop()
