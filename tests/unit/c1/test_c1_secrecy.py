@@ -148,7 +148,7 @@ async def test_the_error_of_the_token_endpoint_is_quoted_without_credentials(sim
 
 @pytest.mark.parametrize("overridden", [False, True], ids=["allowed", "BATON_C1_API_HOST"])
 async def test_the_client_ids_host_is_quoted_only_where_calls_go_to_it(sim: C1Simulator, overridden: bool) -> None:
-    host = "fake_secret.internal.example" if overridden else sim.address
+    host = "vault.internal.example" if overridden else sim.address
     client = sim.register_client(host)
     redactor = Redactor(private=[client.client_id])
     credentials = parse_credentials(client.client_id, client.client_secret, redactor)

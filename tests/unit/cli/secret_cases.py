@@ -54,7 +54,7 @@ KINDS: dict[str, Callable[[str], bytes]] = {
         {"project": f"p-{nonce[:20]}", "key": nonce, "n": 1}, separators=(",", ":")
     ).encode(),
     "slug": lambda nonce: nonce[:24].translate(LETTERS).encode(),
-    "client ID": lambda nonce: f"{nonce[:20]}@{nonce[20:]}.internal-fake_secret.example/{nonce[::-1]}".encode(),
+    "client ID": lambda nonce: f"{nonce[:20]}@{nonce[20:]}.internal-vault.example/{nonce[::-1]}".encode(),
     "binary": lambda nonce: b"\x00\xff\xfe" + nonce.encode() + b"\x80",
 }
 
