@@ -66,7 +66,7 @@ async def main() -> None:
             say(f"  SIGTERM; the operator ended after {time.monotonic() - began:.1f} s with code {code}")
         if code or rig.c1.violations:
             sys.exit(f"this should not be: code {code}, violations of C1's contract {rig.c1.violations}")
-    say("\nThe servers are stopped and their files removed. To do it for real, see the README: Install on a cluster.")
+    say("\nThe servers are stopped and their files removed. To do it for real, see the README: Install.")
 
 
 async def first_sync(api: SimulatedApi | RealApi, rig: Rig) -> None:
