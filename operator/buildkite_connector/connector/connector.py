@@ -137,8 +137,6 @@ class Connector:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
-        if self._started and not discard and self._state.records.conditions:
-            self._writer.write(self._state.records)  # what came while the status was held is not lost
         await self._writer.close()
         if discard:
             await self._env.store.discard(self.key)

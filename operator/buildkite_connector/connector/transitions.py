@@ -124,9 +124,7 @@ def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) 
 
 
 def _due_at_once(state: ConnectorState, now: Instant) -> ConnectorState:
-    """Once Buildkite takes requests again: the process after this one reads it from the time of the next sync."""
-    at = now.wall + timedelta(seconds=max(state.sync_blocked_until - now.monotonic, 0.0))
-    return replace(state, records=replace(state.records, next_sync_time=at))
+    return replace(state, records=replace(state.records, next_sync_time=now.wall))
 
 
 def _blocked_until(status: ConnectorStatus, now: Instant) -> float:

@@ -50,22 +50,6 @@ async def test_an_upload_that_is_whole_gets_its_answer_awaited_at_shutdown() -> 
 
 
 @virtual_time
-async def test_what_came_while_an_edit_was_checked_is_written_at_shutdown() -> None:
-    async with ready_setup() as setup:
-        setup.c1.answer_seconds = 8
-        task = setup.task()
-        await asyncio.sleep(31)
-        setup.buildkite.preflight_seconds = 40
-        setup.edit(max_drop_percent=40)
-        await asyncio.sleep(10)
-        assert setup.c1.finished[task].code is Code.OK
-        assert [each for each in setup.reports.written if each.last_delivery is not None] == []
-    assert setup.status.last_delivery is not None
-    assert setup.status.last_delivery.task_id == task
-    assert setup.status.observed_generation == 1
-
-
-@virtual_time
 async def test_an_upload_whose_answer_does_not_come_is_handed_back_within_ten_seconds() -> None:
     async with ready_setup() as setup:
         setup.c1.answer_seconds = 1000
