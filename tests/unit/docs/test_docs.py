@@ -121,3 +121,9 @@ def test_the_words_of_the_glossary_are_those_of_the_code() -> None:
     code = "\n".join(path.read_text().lower() for path in PACKAGE.rglob("*.py"))
     spelled = {word: {word, word.replace(" ", ""), word.replace(" ", "_")} for word in words if word != "word"}
     assert [word for word, forms in spelled.items() if not any(form in code for form in forms)] == []
+
+
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    named = set(re.findall(r"`((?:unit|e2e|scenarios)/[a-z0-9_/]+\.py)`", (ROOT / "docs" / "security.md").read_text()))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / "tests" / path).is_file()] == []
