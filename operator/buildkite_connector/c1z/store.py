@@ -116,7 +116,7 @@ class SnapshotStore:
         return await asyncio.to_thread(find)
 
     def remove(self, snapshot: StagedSnapshot) -> None:
-        """Remove the snapshot's file at once, if it is there; whoever has it open reads on. Raises Failure."""
+        """Remove the snapshot's file at once, if it is there; a reader that has it open continues. Raises Failure."""
         with translated(snapshot.path, "remove the snapshot"):
             remove(snapshot.path)
 

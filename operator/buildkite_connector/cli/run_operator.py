@@ -173,7 +173,8 @@ def read_leadership(
         return None
     if not _LEASE_NAME.fullmatch(lease):
         raise ValueError(
-            f"the lease name {lease!r} is none: up to 63 lower-case letters, digits and hyphens, no hyphen at an end"
+            f"the lease name {lease!r} is not valid: use up to 63 lowercase letters, digits and hyphens, and start and"
+            " end with a letter or digit"
         )
     pod = environment.get(POD_NAME_VARIABLE) or socket.gethostname()
     home = namespace or environment.get(POD_NAMESPACE_VARIABLE) or _read(namespace_file)

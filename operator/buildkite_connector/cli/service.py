@@ -19,7 +19,7 @@ from buildkite_connector.cli.service_settings import ServiceSettings
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.kubernetes.events import EventType, draft_events
+from buildkite_connector.kubernetes.events import draft_events, log_event
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.failure import Failure, Remedy
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
@@ -178,6 +178,4 @@ async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_h
 def _log_transitions(name: str, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
     """Log the transitions for which the operator posts events."""
     for draft in draft_events(before, after):
-        level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
-        fields = {"connector": name, "reason": draft.reason.value, "detail": draft.message}
-        logger.log(level, "condition changed", extra=fields)
+        log_event(name, draft)

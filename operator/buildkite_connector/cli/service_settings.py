@@ -83,7 +83,7 @@ class LogSettings:
 def service_settings(
     read: Callable[[], Settings], settings: Settings, environment: Mapping[str, str]
 ) -> ServiceSettings:
-    """`read` reads the settings anew. Raises SettingError."""
+    """`read` reads the settings again. Raises SettingError."""
     if not is_serving(settings):
         raise SettingError(
             "--client-id", "service mode needs C1's client ID and client secret: BATON_CLIENT_ID, BATON_CLIENT_SECRET"

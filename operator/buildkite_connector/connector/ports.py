@@ -66,7 +66,7 @@ class SnapshotStore(Protocol):
         ...
 
     def remove(self, snapshot: StagedSnapshot) -> None:
-        """Remove one file. Whoever has it open reads it to the end."""
+        """Remove one file. A reader that has it open reads it to the end."""
         ...
 
     async def discard(self, key: ConnectorKey) -> None:

@@ -13,7 +13,7 @@ from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
-from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
+from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events, log_event
 from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, SecretRef
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.kubernetes.secrets import ReadSecret, read_credentials
@@ -72,9 +72,7 @@ class StatusPatcher:
             self._when_gone(self.resource)
         elif written is Written.WRITTEN:
             for draft in self._drafts(before, after):
-                level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
-                fields = {"connector": self.resource.key, "reason": draft.reason.value, "detail": draft.message}
-                logger.log(level, "condition changed", extra=fields)
+                log_event(self.resource.key, draft)
                 self._api.post_event(self.resource, draft)
 
     def _report_outdated(self) -> None:

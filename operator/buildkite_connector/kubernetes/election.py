@@ -1,7 +1,7 @@
 """Leader election: of the processes that compete for one Lease, one acts.
 
 A process stands by until it holds the Lease, acts while it renews it, and ends once the Lease is lost, as
-controller-runtime's managers do: its container is started anew and stands by.
+controller-runtime's managers do: its container is restarted and stands by.
 
 All deadlines are on this process's monotonic clock. Another's Lease has expired only once this process has seen it
 unchanged for its whole duration: the times in the Lease are never compared with a clock. The leader counts from the

@@ -4,6 +4,7 @@ Events report transitions. A sync with the same result as the one before is no t
 for C1 as usual: a sync with its delivery takes three writes of the status and no event.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,8 @@ from buildkite_connector.kubernetes.schema.status_json import bounded_message
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import ChangeResult, Condition, ConditionStatus, ConditionType, ConnectorStatus
+
+logger = logging.getLogger(__name__)
 
 
 class EventType(StrEnum):
@@ -49,6 +52,13 @@ _WARNED = {
     ConditionType.PROVISIONING_READY: {Reason.PROTECTED_TEAM_UNKNOWN},
 }
 """Reasons for True that are worth a warning."""
+
+
+def log_event(connector: str, draft: EventDraft) -> None:
+    """Log what an event says, at its level."""
+    level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
+    fields = {"connector": connector, "reason": draft.reason.value, "detail": draft.message}
+    logger.log(level, "condition changed", extra=fields)
 
 
 def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:

@@ -8,7 +8,7 @@ then `stop` ends everything else.
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import cast
 
 import aiohttp
@@ -24,11 +24,15 @@ _NO_RETRY = kopf.ErrorsMode.PERMANENT
 
 
 async def operate(
-    api: KubernetesApi, informer: Informer, watch: WatchSettings, pulse: Pulse, end: Callable[[], Awaitable[None]]
+    api: KubernetesApi,
+    informer: Informer,
+    watch: WatchSettings,
+    pulse: Pulse,
+    end: Callable[[], Coroutine[None, None, None]],
 ) -> None:
     """Serve the resources until a signal comes, or until cancelled; then, or after a failure, await `end`.
 
-    Raises Failure when the watch is lost: the process should end, and be started anew.
+    Raises Failure when the watch is lost: the process should exit, and be restarted.
     """
     registry, halt = kopf.OperatorRegistry(), asyncio.Event()
     session = WatchSession(api, informer, watch, pulse)
@@ -40,7 +44,7 @@ async def operate(
         if not ending:
             for task in beside:
                 task.cancel()
-            ending.append(asyncio.create_task(_completed(end)))
+            ending.append(asyncio.create_task(end()))
         await asyncio.shield(ending[0])
 
     @kopf.on.startup(registry=registry, errors=_NO_RETRY)
@@ -124,14 +128,12 @@ async def _let_generators_end() -> None:
         await asyncio.sleep(0)
 
 
-async def _completed(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
-
-
 async def _look_at_schema(api: KubernetesApi, watch: WatchSettings) -> None:
-    """Every `relist_seconds`; sooner while the CRD or the API server is not there yet."""
+    """Every `relist_seconds`; at first, until the CRD is found, after `poll_seconds` and then ever later."""
     seconds = watch.poll_seconds
     while True:
         await api.look_at_schema()
-        seconds = watch.relist_seconds if api.schema.known else min(2 * seconds, watch.relist_seconds)
+        if api.schema.known:
+            seconds = watch.relist_seconds
         await asyncio.sleep(seconds)
+        seconds = min(2 * seconds, watch.relist_seconds)

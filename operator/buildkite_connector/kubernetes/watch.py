@@ -2,7 +2,7 @@
 
 kopf ends at every answer that it does not expect: a 404 while the CRD is missing, a 410, a line that is not JSON. This
 session retries instead, logs a lasting error once, and ends a watch that cannot go on with 410 Gone, after which kopf
-lists all objects and watches anew. At the start kopf's discovery waits until the resource exists, so that the CRD and
+lists all objects and watches again. At the start kopf's discovery waits until the resource exists, so that the CRD and
 the operator can be applied in any order.
 """
 
@@ -126,7 +126,7 @@ class WatchSession:
                 if answer.status != 404:  # else kopf's list finds out whether the CRD is gone
                     await self.broken_off(trouble, str(answer))
                 return _Stream(self, trouble)
-            if answer.status == 410:  # between two pages of a list, which kopf then begins anew
+            if answer.status == 410:  # between two pages of a list, which kopf then begins again
                 raise aiohttp.ClientConnectionError(str(answer))
             await self._refused(trouble, answer)
 
@@ -167,7 +167,7 @@ class WatchSession:
         begun.append(time.monotonic())
 
     async def broken_off(self, trouble: _Trouble, why: str) -> None:
-        """A watch cannot go on: kopf lists anew, at once the first time."""
+        """A watch cannot go on: kopf lists again, at once the first time."""
         self._log(trouble, f"The watch of {PLURAL} was interrupted and starts again: {self._connection.quote(why)}")
         if trouble.count > 1:
             await asyncio.sleep(self._settings.poll_seconds)

@@ -23,9 +23,6 @@ class RoundRobin(Generic[T]):
     def __init__(self) -> None:
         self._queues: dict[str, deque[T]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._queues)
-
     def add(self, namespace: str, item: T) -> None:
         self._queues.setdefault(namespace, deque()).append(item)
 

@@ -2,13 +2,11 @@
 
 import asyncio
 
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
 from fakes.connector_setup import C1, HOUR, MINUTE, Setup, ready_setup, stopped_setup
 from fakes.virtual_time import until, virtual_time
-
-NOT_KNOWN = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused GetTask with NOT_FOUND.", remedy=Remedy.EDIT)
 
 
 @virtual_time

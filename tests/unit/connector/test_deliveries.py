@@ -12,9 +12,6 @@ from buildkite_connector.model.tasks import Code
 from fakes.connector_setup import HOUR, MINUTE, Setup, ready_setup
 from fakes.virtual_time import virtual_time
 
-LOST_ANSWER = Failure(Reason.C1_UNAVAILABLE, "The connection broke before C1 answered FinishTask.")
-FINISH_REFUSED = Failure(Reason.C1_REQUEST_REJECTED, "C1 refused FinishTask with NOT_FOUND.")
-
 
 @virtual_time
 async def test_a_failed_upload_is_told_and_the_next_task_delivers() -> None:
