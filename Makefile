@@ -56,7 +56,7 @@ coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .co
 	@$(BIN)/coverage report --skip-covered --skip-empty
 	@$(BIN)/coverage html --quiet
 
-check: $(READY) ## lint, types, import directions, generated files current
+check: $(READY) ## lint, types, import directions, generated files current, the workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -66,6 +66,8 @@ check: $(READY) ## lint, types, import directions, generated files current
 	@$(BIN)/python tools/chart.py --check
 	@$(BIN)/python tools/reasons.py --check
 	@$(BIN)/python tools/fields.py --check
+	@$(BIN)/actionlint -shellcheck $(BIN)/shellcheck .github/workflows/*.yaml
+	@$(BIN)/zizmor --offline --quiet .github/workflows
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
