@@ -113,7 +113,7 @@ site: $(READY) $(SITE)/ready ## the documentation as a site in build/site, witho
 
 prose: ## grammar of the pages for users, by Harper (needs Node.js and npm)
 	@npm install --silent --no-package-lock --no-save --ignore-scripts --prefix build/prose harper.js@2.10.0
-	@node tools/prose.mjs *.md $(filter-out $(addprefix docs/,planted-faults.md mutants.md development.md),$(wildcard docs/*.md)) docs/runbooks/*.md
+	@node tools/prose.mjs *.md $(filter-out $(addprefix docs/,planted-faults.md mutants.md development.md),$(wildcard docs/*.md)) docs/runbooks/*.md charts/*/README.md
 
 $(SITE)/ready: requirements/site.txt
 	@$(PYTHON) -m venv $(SITE)

@@ -72,7 +72,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- if .values.enabled }}
 {{- if or $there (eq .values.renderMode "alwaysRender") }}yes
 {{- else if eq .values.renderMode "failIfMissing" }}
-{{- fail (printf "The cluster knows no %s (monitoring.coreos.com/v1): install the Prometheus operator's CRDs, or set renderMode to skipIfMissing." .kind) }}
+{{- fail (printf "The cluster does not have the kind %s (monitoring.coreos.com/v1): install the Prometheus operator's CRDs, or set renderMode to skipIfMissing." .kind) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -16,7 +16,7 @@ spec:
   {{- with include "buildkite-connector.pullSecrets" . }}
   {{- . | nindent 2 }}
   {{- end }}
-  # A task in hand goes back to C1 within 10 seconds.
+  # The operator hands its tasks back to C1 within 10 seconds.
   terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
   {{- with $v.hostAliases }}
   hostAliases:
@@ -101,7 +101,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       volumeMounts:
-        # The newest snapshot of each connector. A cache: what is lost with the pod is synced again.
+        # The newest snapshot of each connector: a cache. What is lost with the pod is synced again.
         - name: data
           mountPath: /data
         - name: tmp
@@ -169,7 +169,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* OpenShift gives a namespace its users and groups, and refuses fixed ones. */}}
+{{/* OpenShift assigns users and groups to a namespace, and refuses others. */}}
 {{- define "buildkite-connector.podSecurityContext" -}}
 {{- $adapt := .Values.global.compatibility.openshift.adaptSecurityContext }}
 {{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" }}

@@ -149,7 +149,7 @@ REFUSED = (
     ({"replicaCount": 2, "data": {"existingClaim": "c"}}, "data.existingClaim serves one pod only"),
     ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one of them"),
     ({"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}}, "minAvailable or maxUnavailable, not both"),
-    ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster knows no PodMonitor"),
+    ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster does not have the kind PodMonitor"),
     ({"proxy": {"httpsProxy": "http://p", "httpsProxySecretRef": {"name": "s"}}}, "are both set: set one of them"),
     ({"proxy": {"httpProxy": "http://svc:hunter2@p:3128"}}, "proxy.httpProxy has a user name or a password"),
     ({"proxy": {"httpsProxy": "https://p:3128"}}, "proxy.httpsProxy must look like http://proxy.example.com:3128"),
