@@ -53,11 +53,6 @@ def test_the_vendors_secret_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> 
     assert (found.most_tasks, found.health, found.http_address) == (3, None, "")
 
 
-def test_a_host_without_a_name_has_a_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "")
-    assert settings().spec.host_id == "buildkite-connector"
-
-
 def test_what_is_set_acts() -> None:
     found = settings(
         BATON_HOST_ID="h",
