@@ -78,15 +78,15 @@ def listen(host: str, port: int) -> list[socket.socket]:
 @asynccontextmanager
 async def serve_http(
     listeners: Sequence[socket.socket], handlers: Mapping[str, Handler], most: int | None = None
-) -> AsyncIterator[None]:
-    """Answer GET and HEAD at each path for as long as the context lasts, then close everything.
+) -> AsyncIterator[int]:
+    """Answer GET and HEAD at each path for as long as the context lasts, then close everything. Yields the port.
 
     `most`: connections at once; by default MOST_CONNECTIONS, or a quarter of the files that the process may open.
     """
     server = _Server(handlers, most or _affordable_connections())
     accepting = [asyncio.create_task(server.accept(each), name="accept connections") for each in listeners]
     try:
-        yield
+        yield listeners[0].getsockname()[1]
     finally:
         for task in accepting:
             task.cancel()

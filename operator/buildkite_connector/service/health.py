@@ -69,9 +69,8 @@ async def serve_health(address: HealthAddress | None, health: Health) -> AsyncIt
         "/ready": _answer(health, health.not_ready, "ready", "not_ready", "error"),
         "/live": _answer(health, lambda: None, "alive", "alive", "error"),
     }
-    async with serve_http(listeners, handlers):
-        bound: int = listeners[0].getsockname()[1]
-        yield bound
+    async with serve_http(listeners, handlers) as port:
+        yield port
 
 
 def _answer(health: Health, check: Callable[[], str | None], well: str, ill: str, detail: str) -> Handler:

@@ -164,16 +164,11 @@ async def test_it_ends_with_0_while_there_is_no_api_server(nowhere: Path) -> Non
         assert (await terminate(process))[0] == 0
 
 
-async def test_it_ends_with_0_once_it_is_ready(kubeconfig: Path) -> None:
-    async with started("operator", kubeconfig=kubeconfig, forks=True) as process:
-        await read_until("the operator is ready", process)
-        assert (await terminate(process))[0] == 0
-
-
-async def test_an_empty_address_is_no_server(kubeconfig: Path) -> None:
+async def test_it_ends_with_0_once_it_is_ready_and_serves_nothing_at_an_empty_address(kubeconfig: Path) -> None:
     async with started("operator", kubeconfig=kubeconfig, forks=True, address="") as process:
         lines = await read_until("the operator is ready", process)
         assert not [line for line in lines if "health and metrics" in line]
+        assert (await terminate(process))[0] == 0
 
 
 async def test_the_process_may_open_all_files_that_the_machine_allows_and_leaves_no_core_dump(nowhere: Path) -> None:
