@@ -82,7 +82,7 @@ def _first(group: BaseExceptionGroup[Failure]) -> Failure:
 def on_signals(act: Callable[[int], object], *others: int) -> Iterator[None]:
     """Call `act` in the event loop with the number of each SIGTERM and SIGINT, and of `others`."""
     loop = asyncio.get_running_loop()
-    numbers = [signal.SIGTERM, signal.SIGINT, *_heeded(others)]
+    numbers = [signal.SIGTERM, signal.SIGINT, *_not_ignored(others)]
     for number in numbers:
         loop.add_signal_handler(number, act, number)
     try:
@@ -98,7 +98,7 @@ def ended_by_signals() -> Iterator[None]:
 
     The exit code is the shell's for that signal.
     """
-    former = {number: signal.signal(number, _exit) for number in _heeded(ENDING)}
+    former = {number: signal.signal(number, _exit) for number in _not_ignored(ENDING)}
     try:
         yield
     finally:
@@ -110,6 +110,6 @@ def _exit(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _heeded(numbers: tuple[int, ...]) -> list[int]:
+def _not_ignored(numbers: tuple[int, ...]) -> list[int]:
     """Leave out ignored signals, such as SIGHUP under `nohup`."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

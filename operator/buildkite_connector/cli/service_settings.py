@@ -211,7 +211,7 @@ def _read_again(read: Callable[[], Settings]) -> Credentials:
 
 
 def _c1_settings(settings: Settings, environment: Mapping[str, str]) -> C1Settings:
-    """Without a list of hosts the client ID's own is allowed: whoever sets the ID sets the process's variables too."""
+    """Without a list of hosts, allow the client ID's own: the ID is set by the same people as the variables."""
     c1 = C1Settings.from_environment(environment)
     if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
         return c1

@@ -125,10 +125,10 @@ def health_check(
     with one_sentence():
         settings = read_settings(_merged(ctx, flags), os.environ)
     host, port = settings.text("health-check-bind-address"), settings.number("health-check-port")
-    well, said = ask_health(host, port, endpoint.value, timeout)
-    if not well:
-        end(said, USAGE)
-    typer.echo(said)
+    healthy, text = ask_health(host, port, endpoint.value, timeout)
+    if not healthy:
+        end(text, USAGE)
+    typer.echo(text)
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
@@ -182,7 +182,7 @@ def _serve(given: Mapping[str, object], settings: Settings, network: "Network") 
     environment = dict(os.environ)
     found = service_settings(lambda: read_settings(given, environment), settings, environment)
     _warn(settings, serving=True)
-    # What is malformed is told before anything is asked for: Buildkite's answer may take a while.
+    # Report malformed credentials before any request: Buildkite's answer may take a while.
     parse_credentials(found.started_with.client_id, found.started_with.client_secret)
     with open_directory(found.directories, found.identity(found.started_with)) as directory:
         # The exporters read the process's own variables.

@@ -1,8 +1,8 @@
 """A small HTTP server for probes and metrics that keeps answering whatever its clients do.
 
 The number of connections, the time and the bytes of each request, and the log lines about all of them are bounded. A
-new connection over the bound ends the oldest one of the address that holds most: whoever opens thousands of
-connections ends their own, and a probe is answered. h11 reads and writes HTTP/1.1.
+new connection over the bound ends the oldest one of the address that holds most: a client that opens thousands of
+connections ends its own, and a probe is answered. h11 reads and writes HTTP/1.1.
 """
 
 import asyncio
