@@ -50,8 +50,8 @@ _SCOPES_FOR = {"read_organizations": "the organization and its members", "read_t
 class CheckSettings:
     """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows.
 
-    `environment`: where proxies and authorities are read from. `hosts_listed`: whether somebody set which hosts a
-    client ID may lead to.
+    `environment`: where proxies and authorities are read from. `hosts_listed`: whether a list of allowed C1 hosts
+    is set.
     """
 
     api_url: str
@@ -234,9 +234,9 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
     async with check.step("buildkite.connection", "Buildkite connection") as connection:
         connection.needs(configured)
         before, began = clock.now(), clock.monotonic()
-        said = await buildkite.reach(settings.redactor)
+        server_time = await buildkite.reach(settings.redactor)
         took = clock.monotonic() - began
-        off = None if said is None else clock_error(said, before, clock.now())
+        off = None if server_time is None else clock_error(server_time, before, clock.now())
         through = reach.through(settings.api_url)
         connection.ok(f"{settings.api_url} answers{through}, in {took * 1000:.0f} ms")
     async with check.step("buildkite.clock", "Clock against Buildkite") as compared:
@@ -361,9 +361,9 @@ async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock:
         connection.needs(host)
         before, began = clock.now(), clock.monotonic()
         endpoint = c1.endpoint(credentials)
-        said = await c1.reach(credentials)
+        server_time = await c1.reach(credentials)
         took = clock.monotonic() - began
-        off = None if said is None else clock_error(said, before, clock.now())
+        off = None if server_time is None else clock_error(server_time, before, clock.now())
         through = reach.through(f"https://{endpoint}")
         connection.ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
     async with check.step("c1.clock", "Clock against C1") as compared:
@@ -392,7 +392,7 @@ async def _choose_host(
     clock: Clock,
     stack: AsyncExitStack,
 ) -> C1:
-    """C1 at the client ID's host: where nobody listed hosts, also at one that only service mode would go to."""
+    """C1 at the client ID's host. Without a list of allowed hosts, also a host that only service mode connects to."""
     chosen = credentials.endpoint
     try:
         c1 = await stack.enter_async_context(open_c1(settings.c1, network, clock=clock))
@@ -457,9 +457,9 @@ def print_finding(finding: Finding, console: Console) -> None:
 def print_summary(findings: Sequence[Finding], console: Console) -> None:
     """The last line: how many findings of each state."""
     counts = Counter(finding.state for finding in findings)
-    told = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
+    counted = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
     worst = next((state for state in (State.FAILED, State.WARNING) if counts[state]), State.OK)
-    console.print(Text(f"\n{told}", STYLES[worst]), soft_wrap=True)
+    console.print(Text(f"\n{counted}", STYLES[worst]), soft_wrap=True)
 
 
 def exit_code_of(findings: Sequence[Finding]) -> int:

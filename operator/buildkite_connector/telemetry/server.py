@@ -57,8 +57,7 @@ async def serve(
     collection = _Collection(scrape) if scrape is not None else None
     if collection is not None:
         handlers["/metrics"] = collection.answer
-    async with serve_http(listeners, handlers):
-        bound: int = listeners[0].getsockname()[1]
+    async with serve_http(listeners, handlers) as bound:
         logger.info("serving health and metrics", extra={"port": bound})
         try:
             yield bound
