@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from buildkite_connector.connector.conditions import sentence_changes
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
     C1Identity,
@@ -19,7 +20,6 @@ from buildkite_connector.connector.state import (
     claimed_identity,
     for_task,
 )
-from buildkite_connector.connector.token_expiry import sentence_changes
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot

@@ -4,8 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.membership_transitions import blocked_writing
-from buildkite_connector.connector.state import C1Identity, Inputs, claimed_identity, for_task, host_id_taken
+from buildkite_connector.connector.state import (
+    C1Identity,
+    Inputs,
+    blocked_writing,
+    claimed_identity,
+    for_task,
+    host_id_taken,
+)
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, START, after, checked, desired, new, ready, restored

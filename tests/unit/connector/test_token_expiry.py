@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buildkite_connector.connector.token_expiry import expires_soon, sentence_changes
+from buildkite_connector.connector.conditions import expires_soon, sentence_changes
 from buildkite_connector.model.status import ConditionType
 from fakes.connector_setup import HOUR, MINUTE, Setup
 from fakes.virtual_time import virtual_time
