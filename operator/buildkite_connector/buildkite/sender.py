@@ -31,8 +31,7 @@ from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credential, mistake, token_hint
-from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.server_time import server_time
+from buildkite_connector.timing.clock import Clock, server_time
 from buildkite_connector.timing.slots import Slot
 
 _logger = logging.getLogger(__name__)

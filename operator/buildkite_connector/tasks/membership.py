@@ -15,8 +15,7 @@ from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeA
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import outcomes
 from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts
-from buildkite_connector.timing.clock import BETWEEN_CALLS
-from buildkite_connector.timing.fair_timeout import fair_timeout
+from buildkite_connector.timing.clock import BETWEEN_CALLS, fair_timeout
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,7 @@ from buildkite_connector.tasks.membership import change_membership
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, outcome_of, refused_options, unsupported
 from buildkite_connector.tasks.ports import Progress, SessionPorts
 from buildkite_connector.tasks.sync_full import log_failure, sync_full
-from buildkite_connector.timing.clock import BETWEEN_CALLS
-from buildkite_connector.timing.fair_timeout import fair_alarm, fair_timeout
+from buildkite_connector.timing.clock import BETWEEN_CALLS, fair_alarm, fair_timeout
 from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
