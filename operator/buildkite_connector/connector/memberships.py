@@ -116,13 +116,10 @@ class Memberships:
         preflight, credentials = state.check.preflight, state.check.credentials
         if preflight is None or credentials is None:
             raise RuntimeError("a connector that is not blocked was checked")
-        return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
-
-    def _client(self, credentials: Credentials) -> BuildkiteAPI:
         if self._api is None or self._api[0] != credentials:
             token = credentials.write_api_token or credentials.api_token
             self._api = (credentials, self._env.buildkite(token, credentials.redactor, urgent=True))
-        return self._api[1]
+        return ChangeGrounds(preflight.organization.slug, self._api[1], state.desired.spec.provisioning)
 
     def _log(self, task: MembershipTask, result: str, reason: str) -> None:
         """One line fit for an audit: who is in which team through which task."""
