@@ -229,7 +229,9 @@ class C1Session:
             outcome = await self._outcome(served)
             served.finishing = True
             taken = await self._finish(task.id, outcome)
-            operation.tell(result=_result(outcome).value)
+            failed = Result.HANDED_BACK if outcome is SHUTTING_DOWN else Result.FAILED
+            results = {Code.OK: Result.SUCCESS, Code.CANCELLED: Result.CANCELLED}
+            operation.tell(result=results.get(outcome.code, failed).value)
         if taken and outcome.delivered is not None and isinstance(task, SyncTask):
             try:
                 self._ports.snapshots.delivered(task, outcome.delivered)
@@ -328,9 +330,3 @@ async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.shield(running)
     running.result()
-
-
-def _result(outcome: TaskOutcome) -> Result:
-    if outcome is SHUTTING_DOWN:
-        return Result.HANDED_BACK
-    return {Code.OK: Result.SUCCESS, Code.CANCELLED: Result.CANCELLED}.get(outcome.code, Result.FAILED)

@@ -6,7 +6,6 @@ import logging
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.outcomes import format_note
 from buildkite_connector.tasks.ports import Progress, SessionPorts
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,10 @@ async def deliver(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock
                         raise
                     finally:
                         progress.awaits_answer = False
-                    return TaskOutcome(message=format_note(task), delivered=snapshot)
+                    note = ""
+                    if task.other_engine:
+                        note = f"The snapshot is in sqlite form; this connector does not write {task.other_engine}."
+                    return TaskOutcome(message=note, delivered=snapshot)
         logger.info("a change made the snapshot untrue", extra={"connector": ports.name, "task_id": task.id})
     raise Failure(
         Reason.ROSTER_UNSTABLE,
