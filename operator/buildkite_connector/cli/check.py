@@ -32,8 +32,7 @@ from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_pro
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import NotFound
 from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
-from buildkite_connector.timing.clock import Clock, SystemClock
-from buildkite_connector.timing.server_time import clock_error, wrong_clock
+from buildkite_connector.timing.clock import Clock, SystemClock, clock_error, wrong_clock
 
 LONGEST_MESSAGE = 1200
 """Characters of one finding."""

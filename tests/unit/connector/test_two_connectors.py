@@ -124,16 +124,6 @@ async def test_an_older_one_that_c1_refuses_does_not_interrupt_one_in_session() 
 
 
 @virtual_time
-async def test_another_namespaces_connector_is_not_named() -> None:
-    async with Two().process() as two:
-        await two.start(STRANGER)
-        young, reports = await two.start(YOUNG)
-        assert ready(young.status) == "HostIDTaken"
-        assert "Another connector, in another namespace, uses" in str(young.status)
-        assert "elsewhere" not in str(reports.written)
-
-
-@virtual_time
 async def test_two_that_begin_together_are_both_in_session_for_a_moment_at_most() -> None:
     async with Two().process() as two:
         young, _ = await two.start(YOUNG, after=0)

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.connector.connector import AFTER_ERROR
-from buildkite_connector.connector.environment import Environment
-from buildkite_connector.connector.host_ids import Age, HostIDs, Listener
+from buildkite_connector.connector.environment import Age, Environment, HostIDs, Listener
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
