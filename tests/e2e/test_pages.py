@@ -106,7 +106,7 @@ async def reading(cluster: ControlPlane, home: Path, namespace: str = "default")
 async def test_by_helm_to_ready_then_upgraded_and_uninstalled(fresh: ControlPlane, tmp_path: Path) -> None:
     async with reading(fresh, tmp_path) as read:
         await read.newcomer.run(*commands("install", "With Helm"))
-        assert set(read.kubelet.started) == {f"{OPERATORS_NAMESPACE}/connector-buildkite-connector"}
+        assert set(read.kubelet.started) == {f"{OPERATORS_NAMESPACE}/buildkite-connector"}
         await read.become_ready()
         *others, keep_nothing = commands("upgrade")
         read.uninstalls()
