@@ -1,8 +1,8 @@
-# Makes the connector in C1, its credential, and the Secret and the BuildkiteConnector in the cluster.
+# Creates the connector in C1 and its credential, and the Secret and the BuildkiteConnector in the cluster.
 #
-# This example was never applied: it needs a C1 tenant. The resources are those of the documentation of provider
-# conductorone/conductorone of 2026; read the plan before you apply it. The state holds the credentials: keep it where
-# only those who may read them can.
+# This example was never applied, because that needs a C1 tenant. Its resources follow the documentation of the provider
+# conductorone/conductorone of 2026; read the plan before you apply it. The state contains the credentials: store it where
+# only people who may read the credentials have access.
 
 terraform {
   required_version = ">= 1.5"
@@ -38,7 +38,7 @@ resource "conductorone_app" "buildkite" {
   display_name = "Buildkite"
 }
 
-# A self-hosted connector of any kind; this one's syncs come from the cluster.
+# A self-hosted connector (Baton). Its data comes from the operator in the cluster.
 resource "conductorone_integration_baton" "buildkite" {
   app_id = conductorone_app.buildkite.id
 }
@@ -62,7 +62,7 @@ resource "kubernetes_secret_v1" "buildkite" {
   }
 }
 
-# Plan it only once the operator's chart is installed: the provider asks the cluster for the definition.
+# Run the plan after the operator's chart is installed: the provider needs the CRD in the cluster.
 resource "kubernetes_manifest" "buildkite" {
   manifest = {
     apiVersion = "connectors.c1.ai/v1alpha1"

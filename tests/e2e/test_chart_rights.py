@@ -8,6 +8,7 @@ from harness.cluster import Cluster
 from harness.control_plane import ControlPlane
 from harness.helm_chart import FULL_NAME, merged
 from harness.helm_release import NO_DEFINITION, installed, new_namespace, there
+from harness.pages import manifests
 
 pytestmark = [pytest.mark.xdist_group("chart rights"), pytest.mark.usefixtures("definition")]
 
@@ -36,15 +37,21 @@ AT_HOME = {LEASES: {"get", "create", "patch"}}
 
 
 def allowed(cluster: Cluster, ops: str, namespace: str) -> dict[tuple[str, str], set[str]]:
-    """What the service account may do in a namespace, by SubjectAccessReviews."""
+    """What the service account may do in a namespace."""
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{ops}", "system:authenticated"]
+    return allowed_to(cluster, namespace, f"system:serviceaccount:{ops}:{FULL_NAME}", groups)
+
+
+def allowed_to(cluster: Cluster, namespace: str, user: str, groups: list[str]) -> dict[tuple[str, str], set[str]]:
+    """What somebody may do in a namespace, by SubjectAccessReviews."""
     asked = [(resource, verb) for resource in WATCHED for verb in ALL_VERBS]
     reviews = []
     for (group, path), verb in asked:
         name, _, subresource = path.partition("/")
         attributes = {"group": group, "resource": name, "subresource": subresource, "verb": verb}
         spec = {
-            "user": f"system:serviceaccount:{ops}:{FULL_NAME}",
-            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{ops}", "system:authenticated"],
+            "user": user,
+            "groups": groups,
             "resourceAttributes": {**attributes, "namespace": namespace},
         }
         reviews.append({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec})
@@ -90,3 +97,15 @@ def test_an_install_for_named_namespaces_touches_nothing_outside_of_them(cluster
 def test_two_releases_of_one_name_live_side_by_side(cluster: ControlPlane, ops: str) -> None:
     with installed(cluster, ops, NO_DEFINITION), installed(cluster, new_namespace(cluster), NO_DEFINITION):
         assert len(cluster.kubectl("get", "deployment", "--all-namespaces", "--output=name").stdout.split()) == 3
+
+
+def test_the_role_of_the_page_on_tenants_is_for_connectors_alone(cluster: ControlPlane, ops: str) -> None:
+    team = new_namespace(cluster)
+    [page] = manifests("multi-tenancy")
+    with installed(cluster, ops, merged(NO_DEFINITION, {"watchNamespaces": [team]})):
+        cluster.kubectl("apply", "--filename", "-", input=page.replace("namespace: team-a", f"namespace: {team}"))
+        may = allowed_to(cluster, team, "ada", ["team-a", "system:authenticated"])
+        assert {resource: verbs for resource, verbs in may.items() if verbs} == {
+            CONNECTORS: set(ALL_VERBS) - {"deletecollection"}
+        }
+        assert not any(allowed_to(cluster, "default", "ada", ["team-a", "system:authenticated"]).values())

@@ -28,9 +28,11 @@ FIRING = {
     "BuildkiteConnectorNotReady": {"rejected", "failing", "held"},
     "BuildkiteConnectorStalled": {"rejected", "held"},
     "BuildkiteConnectorSyncFailing": {"failing"},
-    "BuildkiteConnectorSyncOverdue": {"well", "rejected", "failing", "held"},
-    "BuildkiteConnectorDeliveryStale": {"well", "held"},
+    "BuildkiteConnectorSyncOverdue": {"well", "rejected", "failing", "held", "shrunk", "reading"},
+    "BuildkiteConnectorDeliveryStale": {"well", "held", "shrunk"},
     "BuildkiteConnectorShrinkHeld": {"held"},
+    "BuildkiteConnectorShrunk": {"shrunk"},
+    "BuildkiteConnectorProvisioningNotReady": {"reading"},
     "BuildkiteConnectorTokenExpiring": {"well"},
     "BuildkiteConnectorQuotaShort": {""},
     "BuildkiteConnectorMultipleLeaders": {""},
@@ -117,6 +119,26 @@ async def be_held(rig: Rig) -> None:
     await tenant.until_condition("Delivered", "False", "ShrinkHeld")
 
 
+async def shrink(rig: Rig, server: Prometheus) -> None:
+    """It loses a third of its members, which is delivered with a warning."""
+    smaller = organization(rig, "smaller")
+    tenant = Tenant(rig, "shrunk", "smaller")
+    await tenant.become_ready()
+    await tenant.deliver()
+    await server.ask('buildkite_connector_snapshot_accounts{name="shrunk"}')
+    for member in smaller.members.records[len(smaller.members.records) * 2 // 3 :]:
+        smaller.remove_member(member["id"])
+    await tenant.sync()
+    await tenant.until_condition("Delivered", "False", "Shrunk")
+
+
+async def be_unable_to_write(rig: Rig) -> None:
+    organization(rig, "readable")
+    tenant = Tenant(rig, "reading", "readable")
+    await tenant.become_ready(provisioning={"enabled": True})
+    await tenant.until_condition("ProvisioningReady", "False", "TokenScopeMissing")
+
+
 @contextlib.asynccontextmanager
 async def scraped(rig: Rig, directory: Path) -> AsyncIterator[tuple[Prometheus, list[OperatorProcess]]]:
     """Two operators that both lead, in the eyes of one release, and all that can be wrong with connectors."""
@@ -140,6 +162,8 @@ class TestQueries:
         alerts = expressions(ANY_WAIT)
         assert set(FIRING) | LAST == set(alerts)
         async with scraped(rig, tmp_path) as (server, operators):
+            await shrink(rig, server)
+            await be_unable_to_write(rig)
             for alert, expected in FIRING.items():
                 await server.ask(alerts[alert], of(expected), LATER.get(alert, 0))
             for query in dashboard_queries():

@@ -184,6 +184,15 @@ prometheusRule:
       enabled: true
       for: 5m
       severity: warning
+    BuildkiteConnectorShrunk:
+      enabled: true
+      for: 5m
+      severity: warning
+      threshold: 0.25
+    BuildkiteConnectorProvisioningNotReady:
+      enabled: true
+      for: 15m
+      severity: warning
     BuildkiteConnectorQuotaShort:
       enabled: true
       for: 30m

@@ -19,7 +19,7 @@ spec:
     - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") | toYaml }}
     {{- end }}
   {{- end }}
-  # A task in hand goes back to C1 within 10 seconds.
+  # Tasks are handed back to C1 within 10 seconds.
   terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
   {{- with include "buildkite-connector.podSecurityContext" . }}
   securityContext:
@@ -105,7 +105,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       volumeMounts:
-        # The newest snapshot of each connector. A cache: what is lost with the pod is synced again.
+        # The newest snapshot of each connector. A cache: if it is lost with the pod, the operator syncs again.
         - name: data
           mountPath: /data
         - name: tmp

@@ -78,7 +78,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "migration.md").read_text()
 
 
-EFFECTS = {"acts", "warning", "refused"}
+EFFECTS = {"works", "warning", "refused"}
 
 
 def said_of(name: str) -> list[str]:
@@ -141,8 +141,8 @@ SAID = {Effect.NONE: "warning", Effect.ACTION: "refused", Effect.REJECTED: "refu
 
 
 def test_the_page_says_of_every_flag_and_variable_what_it_does_here() -> None:
-    expected = {flag.name: [SAID.get(flag.effect, "acts")] for flag in FLAGS}
-    expected |= {name: ["acts"] for name in VARIABLES} | {name: ["warning"] for name in IDLE_VARIABLES}
+    expected = {flag.name: [SAID.get(flag.effect, "works")] for flag in FLAGS}
+    expected |= {name: ["works"] for name in VARIABLES} | {name: ["warning"] for name in IDLE_VARIABLES}
     assert {name: said_of(name) for name in expected} == expected
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from buildkite_connector.kubernetes.schema.spec import SecretKeysModel
 from harness.control_plane import find_kubectl
-from harness.helm_chart import of_kind, render, workload
+from harness.helm_chart import CHART, merged, of_kind, one, render, workload
 from harness.yaml_text import all_parsed, parsed
 from unit.gitops.flux import KUSTOMIZATIONS
 
@@ -89,19 +89,36 @@ def test_kustomize_builds_the_plain_manifests(folder: str) -> None:
     assert workload(kustomized(EXAMPLES.parent / "deploy" / folder))
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        of("argocd/applications.yaml", "Application")["spec"]["source"]["helm"]["valuesObject"],
-        of("flux/operator.yaml", "HelmRelease")["spec"]["values"],
-    ],
-    ids=["Argo CD", "Flux"],
-)
+VALUES = {
+    "Argo CD": of("argocd/applications.yaml", "Application")["spec"]["source"]["helm"]["valuesObject"],
+    "Flux": of("flux/operator.yaml", "HelmRelease")["spec"]["values"],
+}
+UNSET = {"image": {"registry": ""}}
+"""As the chart is in the repository, from which a reader packages it."""
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_the_chart_takes_the_examples_values(values: dict[str, Any]) -> None:
-    served = {**values, "prometheusRule": {**values["prometheusRule"], "renderMode": "alwaysRender"}}
-    rendered = render(served)
-    assert workload(rendered)["spec"]["replicas"] == 2
+    there = {kind: {"renderMode": "alwaysRender"} for kind in ("podMonitor", "prometheusRule")}
+    rendered = render(merged(merged(UNSET, values), there))
     assert of_kind(rendered, "PrometheusRule")
+    assert of_kind(rendered, "PodMonitor"), "without a scrape an alert fires for ever"
+    deployment = workload(rendered)
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("registry.example.com/buildkite-connector:")
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_examples_have_the_values_for_high_availability(values: dict[str, Any]) -> None:
+    preset = parsed((CHART / "values-ha.yaml").read_text())
+    del preset["leaderElection"]  # the default
+    assert {key: values.get(key) for key in preset} == preset
+
+
+def test_argo_cd_never_prunes_the_definition() -> None:
+    """It honours Helm's annotation when the application is deleted, and not when it prunes."""
+    definition = one(render(VALUES["Argo CD"]), "CustomResourceDefinition")
+    assert definition["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false"
 
 
 def test_the_examples_take_the_charts_version() -> None:
