@@ -9,9 +9,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -70,14 +69,9 @@ def _nowhere_when_empty(address: str | None) -> str | None:
     return "" if address is None and os.environ.get(HTTP_ADDRESS) == "" else address
 
 
-class Form(StrEnum):
-    """How a command prints what it found."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-Output = Annotated[Form, typer.Option("--output", "-o", help="The output format, for people or for tools.")]
+Output = Annotated[
+    Literal["table", "json"], typer.Option("--output", "-o", help="The output format, for people or for tools.")
+]
 Level = Annotated[LogLevel, _as_in_service_mode("log-level", **_one_of(LEVELS))]
 Format = Annotated[
     LogFormat,
@@ -289,7 +283,7 @@ def check(
         list[ResourceKind] | None, typer.Option(help="The resource types to check for. The default is both.")
     ] = None,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
-    output: Output = Form.TABLE,
+    output: Output = "table",
 ) -> None:
     """Check the settings, network, clock and credentials for Buildkite and C1, without changing anything.
 
@@ -316,14 +310,14 @@ def check(
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
     )
     with one_sentence():
-        raise SystemExit(asyncio.run(check_and_print(settings, as_json=output is Form.JSON)))
+        raise SystemExit(asyncio.run(check_and_print(settings, as_json=output == "json")))
 
 
 @app.command()
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="A .c1z snapshot.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="A later .c1z snapshot.")],
-    output: Output = Form.TABLE,
+    output: Output = "table",
     limit: Annotated[
         int, typer.Option(min=0, help="The maximum number of lines per kind of change; 0 shows all.")
     ] = 50,
@@ -338,7 +332,7 @@ def diff(
     from buildkite_connector.cli.diff_report import print_difference, to_document
     from buildkite_connector.cli.printing import print_json
 
-    as_json = output is Form.JSON
+    as_json = output == "json"
     with one_sentence(2), ended_by_signals():
         difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
     console = Console()

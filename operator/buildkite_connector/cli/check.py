@@ -21,7 +21,7 @@ from buildkite_connector.c1 import C1, C1Settings, Credentials, open_c1, parse_c
 from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
-from buildkite_connector.cli.printing import print_json
+from buildkite_connector.cli.printing import in_camel_case, print_json
 from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, internal_error
 from buildkite_connector.model.redactor import Redactor
@@ -473,14 +473,8 @@ def to_document(findings: Sequence[Finding]) -> dict[str, object]:
         "ok": code == 0,
         "exitCode": code,
         "checks": [
-            {
-                "name": finding.name,
-                "title": finding.title,
-                "state": finding.state.value,
-                "message": finding.message,
-                "reason": finding.reason or None,
-                "exitCode": finding.code or None,
-            }
-            for finding in findings
+            in_camel_case(each, ("name", "title", "state", "message"))
+            | {"reason": each.reason or None, "exitCode": each.code or None}
+            for each in findings
         ],
     }

@@ -10,9 +10,8 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -46,21 +45,6 @@ def register(app: typer.Typer) -> None:
     app.command()(config)
     app.command("health-check")(health_check)
     app.command()(completion)
-
-
-class Shell(StrEnum):
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-    POWERSHELL = "powershell"
-
-
-class Endpoint(StrEnum):
-    HEALTH = "health"
-    READY = "ready"
-    LIVE = "live"
-    READYZ = "readyz"
-    """The operator's."""
 
 
 @with_flags()
@@ -118,8 +102,9 @@ def config(**_: Any) -> None:
 def health_check(
     ctx: typer.Context,
     endpoint: Annotated[
-        Endpoint, typer.Option(help="The endpoint to ask; readyz is the operator's.")
-    ] = Endpoint.HEALTH,
+        Literal["health", "ready", "live", "readyz"],
+        typer.Option(help="The endpoint to ask; readyz is the operator's."),
+    ] = "health",
     timeout: Annotated[float, typer.Option(min=0.1, help="The timeout in seconds.")] = 5.0,
     **flags: Any,
 ) -> None:
@@ -129,15 +114,17 @@ def health_check(
     with one_sentence():
         settings = read_settings(_merged(ctx, flags), os.environ)
     host, port = settings.text("health-check-bind-address"), settings.number("health-check-port")
-    healthy, text = ask_health(host, port, endpoint.value, timeout)
+    healthy, text = ask_health(host, port, endpoint, timeout)
     if not healthy:
         end(text, USAGE)
     typer.echo(text)
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish", "powershell"], typer.Argument(help="The shell.")],
+) -> None:
     """Print a script that completes this command's flags. Source it in your shell."""
-    os.environ[COMPLETE] = f"source_{shell.value}"
+    os.environ[COMPLETE] = f"source_{shell}"
     from buildkite_connector.cli.app import app
 
     app(args=[], prog_name="buildkite-connector")

@@ -15,7 +15,6 @@ from buildkite_connector.cli.flags import (
     FLAGS,
     IDLE_VARIABLES,
     OWN,
-    VARIABLES,
     Effect,
     config_schema,
     from_go,
@@ -52,6 +51,8 @@ VISIBLE = {
     "auth-method": None,
 }
 """With the vendor's defaults; None: it has none."""
+VARIABLES = ("BATON_HOST_ID", "BATON_C1_API_HOST", "BATON_CONFIG_PATH")
+"""Settings that have a variable and no flag, and act here."""
 OF_BUILDKITE = {"api-token", "organization"}
 _HIDDEN = """
     c1z-temp-dir health-check-bind-address otel-collector-endpoint-tls-cert

@@ -70,12 +70,25 @@ def test_the_demo_ends_with_a_sentence_when_the_control_plane_does_not_start(tmp
     assert ended.returncode == 1
 
 
+STARTING_ETCD = """
+import os, re, signal, socket, sys
+port = int(re.search(r"client-urls=http://127.0.0.1:([0-9]+)", " ".join(sys.argv))[1])
+with socket.create_server(("127.0.0.1", port)) as listener:
+    listener.accept()  # it is asked whether it is healthy
+    with open({started!r}, "w") as started:
+        started.write(str(os.getpid()))
+    signal.pause()
+"""
+
+
 def test_ctrl_c_while_the_control_plane_starts_ends_the_demo_and_the_servers(tmp_path: Path) -> None:
+    started, program = tmp_path / "started", tmp_path / "etcd.py"
+    program.write_text(STARTING_ETCD.format(started=str(started)))
     for name in ("etcd", "kube-apiserver", "kubectl"):
-        script(tmp_path / name, f"#!/bin/sh\necho $$ > {tmp_path}/started\nexec sleep 60\n")
-    os.mkfifo(tmp_path / "started")
+        script(tmp_path / name, f"#!/bin/sh\nexec '{sys.executable}' '{program}' \"$@\"\n")
+    os.mkfifo(started)
     with demo(tmp_path) as stopped:
-        etcd = Path("/proc", (tmp_path / "started").read_text().strip())
+        etcd = Path("/proc", started.read_text())
         for _ in range(2):
             stopped.send_signal(signal.SIGINT)
         assert stopped.communicate(timeout=60)[1] == "\nStopped; the servers are stopped too.\n"
