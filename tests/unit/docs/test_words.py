@@ -32,6 +32,7 @@ INSTEAD = {
     r"(?:some|every)body": "someone, everyone",
     r"should this last|if it stays": "if this persists",
     r"exclude each other": "are mutually exclusive",
+    r"(?:by|in) a test|a test (?:holds|compares|checks|runs)": "it on the page How we test this",
     r"(?:col|behavi|fav)our\w*|organis\w+|recognis\w+|authoris\w+": "the American spelling",
 }
 """Patterns of whole words, and what to say in their place."""
