@@ -66,23 +66,28 @@ check: $(READY) ## lint, types, import directions, generated files current, the 
 	@$(BIN)/python tools/chart.py --check
 	@$(BIN)/python tools/reasons.py --check
 	@$(BIN)/python tools/fields.py --check
+	@$(BIN)/python tools/figures.py --check
 	@$(BIN)/actionlint -shellcheck $(BIN)/shellcheck .github/workflows/*.yaml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
+	@$(BIN)/python tools/figures.py
 
 bench-fleet: $(READY) ## one operator with 1,000 connectors on a real API server; writes docs/benchmarks-fleet.md
 	@$(BIN)/python tests/bench --fleet 1000
+	@$(BIN)/python tools/figures.py
 
 bench-soak: $(READY) ## whether the operator's memory stays flat: 100 connectors that sync without a pause for 30 minutes
 	@$(BIN)/python tests/bench --soak 30
 
 bench-changes: $(READY) ## grants while a sync waits for its quota (a quarter of an hour); writes docs/benchmarks-changes.md
 	@$(BIN)/python tests/bench --changes 60
+	@$(BIN)/python tools/figures.py
 
 bench-tenants: $(READY) ## one namespace beside 100 connectors of another that do their worst (6 minutes); writes docs/benchmarks-tenants.md
 	@$(BIN)/python tests/bench --tenants 100
+	@$(BIN)/python tools/figures.py
 
 mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and counts what the unit tests notice (ONLY='*decisions*')
 	@$(BIN)/python tools/mutants.py $(ONLY)

@@ -122,11 +122,12 @@ def to_defaults(values: tuple[Value, ...]) -> dict[str, Any]:
 
 def to_table(values: tuple[Value, ...]) -> str:
     """A Markdown table of the leaves."""
-    rows = ["| value | default | |", "|---|---|---|"]
+    rows = ["| value | description |", "|---|---|"]
     for value in (leaf for top in values for leaf in top.leaves()):
         allowed = value.schema.get("enum")
         words = value.description + (f" One of {_listed(allowed)}." if allowed else "")
-        rows.append(f"| `{'.'.join(value.path)}` | `{json.dumps(value.default)}` | {words.replace('|', '&#124;')} |")
+        default = f"<br><small>default `{json.dumps(value.default)}`</small>"
+        rows.append(f"| `{'.'.join(value.path)}`{default} | {words.replace('|', '&#124;')} |")
     return "\n".join(rows) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Makes docs/fields.md, every field of the resource, from the CRD; `--check` tells whether it is current."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from buildkite_connector.kubernetes.schema.crd import definition
 
 PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
 HEAD = f"""\
-# Every field
+# API reference
 
 You can also read these descriptions with `kubectl explain bkc.spec` and `kubectl explain bkc.status`.
 The kind is `{KIND}` of `{GROUP}/{VERSION}`. [`examples/connector-full.yaml`](../examples/connector-full.yaml)
 shows each field of the spec in context.
 """
+KEYS = re.compile(r"(?<=credentialsSecretRef\.)keys\.\w+")
+"""Each key has the same rules: they are shown once."""
 NODES = {
     "spec": "What you set. `kubectl apply` rejects an invalid spec with a message that names the field.",
     "status": "What the operator writes. [Condition reasons](reasons.md) explains each reason and what to do.",
@@ -52,7 +55,7 @@ def _field(path: str, node: dict[str, Any], *, required: bool) -> Field:
     default = node.get("default")
     shown = "required" if required and default in (None, "", {"name": ""}) else ""
     if not shown and default not in (None, {}, ""):
-        shown = f"`{json.dumps(default) if not isinstance(default, str) else default}`"
+        shown = f"default `{json.dumps(default) if not isinstance(default, str) else default}`"
     rules = node.get("x-kubernetes-validations", ())
     return Field(path, _kind(node), shown, node.get("description", ""), tuple(rule["message"] for rule in rules))
 
@@ -74,23 +77,19 @@ def to_page(schema: dict[str, Any]) -> str:
         found = list(fields(schema["properties"][name]))
         parts += [f"## {name}\n", f"{words}\n", _table(name, found)]
         if name == "spec":
-            refused = [f"- {_text(message)}" for field in found for message in field.refused]
-            refused += [f"- {_text(rule['message'])}" for rule in schema.get("x-kubernetes-validations", ())]
-            parts += ["### What is rejected\n", "\n".join(refused) + "\n"]
+            refused = [message for field in found for message in field.refused]
+            refused += [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
+            lines = dict.fromkeys(f"- {_text(KEYS.sub('keys.KEY', message))}" for message in refused)
+            parts += ["### What is rejected\n", "\n".join(lines) + "\n"]
     return "\n".join(parts)
 
 
 def _table(name: str, found: list[Field]) -> str:
-    head = (
-        ["| field | type | default | |", "|---|---|---|---|"]
-        if name == "spec"
-        else ["| field | type | |", "|---|---|---|"]
-    )
-    rows = []
+    rows = ["| field | description |", "|---|---|"]
     for field in found:
-        cells = [f"`{field.path}`", field.kind, *([field.default] if name == "spec" else []), _text(field.description)]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*head, *rows]) + "\n"
+        kind = ", ".join([field.kind, *([field.default] if field.default and name == "spec" else [])])
+        rows.append(f"| `{field.path}`<br><small>{kind}</small> | {_text(field.description)} |")
+    return "\n".join(rows) + "\n"
 
 
 def _text(description: str) -> str:

@@ -222,7 +222,7 @@ that Buildkite refuses. A third are at a C1 that accepts connections and never a
 from an annotation in the other namespace until the status says that its sync has begun, and how long a new connector
 there takes until it is Ready. Buildkite, C1 and Kubernetes are simulators, in one process; all share the machine. Other
 programs kept {others:.2f} cores busy.
-[sizing.md](sizing.md#several-teams-in-one-operator) says how slots are shared.
+[sizing.md](sizing.md#several-tenants-in-one-operator) says how slots are shared.
 
 """
 

@@ -12,7 +12,10 @@ Point = tuple[float, float]
 """A time in seconds since the epoch, and a value."""
 ROW, COLUMN = 34, 56
 """Pixels of a unit of `gridPos`."""
-COLOURS = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2")
+COLOURS = ("#2563eb", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#6b7280")
+"""Of lines that the dashboard gives no colour."""
+NAMED = {"green": "#16a34a", "red": "#dc2626", "orange": "#d97706", "blue": "#2563eb"}
+"""Grafana's names of colours."""
 STYLE = """
 body { margin: 0; font: 13px sans-serif; color: #1f2328; background: #eef1f4 }
 header { padding: 10px 16px } h1 { font-size: 17px; margin: 0 0 2px } header p { margin: 0; color: #57606a }
@@ -52,18 +55,37 @@ def _panel(panel: Panel, series: Sequence[Series]) -> str:
     place = panel["gridPos"]
     left, top, width, high = place["x"] * COLUMN, place["y"] * ROW, place["w"] * COLUMN - 6, place["h"] * ROW - 6
     kinds = {"stat": _stat, "table": _table}
-    body = kinds[panel["type"]](shown) if panel["type"] in kinds else _lines(panel, shown, width - 22, high - 34)
+    body = kinds[panel["type"]](panel, shown) if panel["type"] in kinds else _lines(panel, shown, width - 22, high - 34)
     return (
         f'<section style="left:{left + 4}px;top:{top}px;width:{width}px;height:{high}px">'
         f"<h2>{html.escape(panel['title'])}</h2>{body}</section>"
     )
 
 
-def _stat(series: Sequence[Series]) -> str:
-    return f'<div class="stat">{series[0].points[-1][1]:g}</div>'
+def _stat(panel: Panel, series: Sequence[Series]) -> str:
+    value = series[0].points[-1][1]
+    return f'<div class="stat" style="color:{_of_value(panel, value)}">{value:g}</div>'
 
 
-def _table(series: Sequence[Series]) -> str:
+def _of_value(panel: Panel, value: float) -> str:
+    """The colour of a number: fixed, or that of the highest threshold that it has reached."""
+    defaults = panel["fieldConfig"]["defaults"]
+    if defaults["color"]["mode"] == "fixed":
+        return NAMED[defaults["color"]["fixedColor"]]
+    reached = [each for each in defaults["thresholds"]["steps"] if each["value"] is None or value >= each["value"]]
+    return NAMED[reached[-1]["color"]]
+
+
+def _of_line(panel: Panel, name: str, number: int) -> str:
+    """The colour of a line: its own, the panel's, or the next one."""
+    fixed = panel["fieldConfig"]["defaults"].get("color")
+    for override in panel["fieldConfig"]["overrides"]:
+        if override["matcher"]["options"] == name:
+            [fixed] = [each["value"] for each in override["properties"] if each["id"] == "color"]
+    return NAMED[fixed["fixedColor"]] if fixed else COLOURS[number % len(COLOURS)]
+
+
+def _table(_panel: Panel, series: Sequence[Series]) -> str:
     names = sorted({name for each in series for name in each.labels})
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = ("".join(f"<td>{html.escape(each.labels.get(name, ''))}</td>" for name in names) for each in series)
@@ -91,7 +113,8 @@ def _lines(panel: Panel, series: Sequence[Series], width: int, height: int) -> s
     parts.append(f'<text x="{width}" y="{bottom + 15}" text-anchor="end">{last - first:.0f} s</text>')
     x = left
     for number, each in enumerate(series):
-        colour, name = COLOURS[number % len(COLOURS)], _name(legend, each.labels)
+        name = _name(legend, each.labels)
+        colour = _of_line(panel, name, number)
         line = " ".join(at(point) for point in each.points if not math.isnan(point[1]))
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<rect x="{x}" y="{height - 16}" width="10" height="10" fill="{colour}"/>')

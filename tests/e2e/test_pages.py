@@ -4,6 +4,7 @@ kubectl is the real one. No kubelet runs: `harness.kubelet` starts the operator 
 `harness.helm_command` is Helm's own code behind the name `helm`.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from harness.control_plane import ControlPlane, find_assets, missing_assets
 from harness.kubelet import Kubelet, kubelet
 from harness.kubernetes_apis import real_api
 from harness.newcomer import PATIENCE, Newcomer
-from harness.pages import blocks, commands, manifests
+from harness.pages import ROOT, blocks, commands, manifests
 from harness.rig import API_TOKEN, Rig
 from scenarios.fixtures import watched_rig
 
@@ -161,6 +162,48 @@ async def test_the_vendors_two_manifests_run_with_the_image_changed_then_move_to
         assert await read.delivered() == "baton-buildkite"
         await read.newcomer.run(end)
         assert read.is_("Delivered") == "True"
+
+
+STANDS_FOR = {
+    "OPERATOR_NAMESPACE": OPERATORS_NAMESPACE,
+    "NAMESPACE": "default",
+    "NAME": "acme",
+    "SYNC_ID": "none",
+    "--watch": "--watch=false",
+}
+"""What the pages leave to the reader."""
+WITHOUT_PODS = ("high-availability", "monitor", "provisioning", "upgrade", "multi-tenancy", "troubleshooting", "faq")
+RUNBOOKS = tuple(f"runbooks/{path.stem}" for path in sorted((ROOT / "docs" / "runbooks").glob("*.md")))
+
+
+def others(page: str) -> list[str]:
+    """What a page shows besides: commands for some readers, each as a script."""
+    found = [each.text for each in blocks(page) if not each.language and each.text.startswith(("kubectl ", "helm "))]
+    for word, value in STANDS_FOR.items():
+        found = [re.sub(rf"(?<![\w-]){word}\b", value, text) for text in found]
+    return [text for text in found if "oci://" not in text]  # there is no release
+
+
+async def test_the_other_commands_of_the_pages_run_too(fresh: ControlPlane, tmp_path: Path) -> None:
+    async with reading(fresh, tmp_path) as read:
+        await read.newcomer.run("kubectl create namespace team-a", *commands("install", "With Helm"))
+        await read.become_ready()
+        for page in (*RUNBOOKS, *WITHOUT_PODS, "rotate-credentials"):
+            for script in others(page):
+                await read.newcomer.run(script)
+        where = f"--namespace {OPERATORS_NAMESPACE} --output=jsonpath='{{.spec.replicas}}'"
+        assert await read.newcomer.run(f"kubectl get deployment buildkite-connector {where}") == "0", "the FAQ's last"
+
+
+async def test_the_job_that_checks_credentials_is_admitted_where_pods_are_restricted(
+    fresh: ControlPlane, tmp_path: Path
+) -> None:
+    [job] = manifests("check")
+    (tmp_path / "check.yaml").write_text(job)
+    newcomer = Newcomer(fresh, tmp_path)
+    restricted = "kubectl label namespace default pod-security.kubernetes.io/warn=restricted"
+    said = await newcomer.run(restricted, "kubectl apply --warnings-as-errors -f check.yaml")
+    assert said.endswith("job.batch/connector-check created\n")
 
 
 def test_every_command_of_these_pages_is_run_by_a_test_above() -> None:

@@ -34,7 +34,7 @@ def values(files: list[str], settings: list[str], found: dict[str, Any]) -> dict
         place = found
         for name in above:
             place = place.setdefault(name, {})
-        place[last] = yaml.safe_load(text)
+        place[last] = text[1:-1].split(",") if text.startswith("{") else yaml.safe_load(text)
     return found
 
 

@@ -90,8 +90,8 @@ def test_the_schema_is_made_of_defaults_and_comments() -> None:
 
 def test_the_table_has_a_row_for_each_leaf() -> None:
     assert to_table(read_values(VALUES)).splitlines()[2:] == [
-        "| `count` | `1` | How many. |",
-        '| `part.map` | `{"a": "b"}` | Free. |',
+        "| `count`<br><small>default `1`</small> | How many. |",
+        '| `part.map`<br><small>default `{"a": "b"}`</small> | Free. |',
     ]
 
 

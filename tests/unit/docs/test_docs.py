@@ -34,7 +34,7 @@ def _names(envvar: str | list[str] | None) -> list[str]:
 
 
 def documented_variables() -> set[str]:
-    table = SETTINGS.split("| variable | |")[1].split("\n\n")[0]
+    table = re.split(r"\| variable \|.*\|", SETTINGS)[1].split("\n\n")[0]
     return set(re.findall(r"`([A-Z0-9_]{5,})`", table))
 
 
@@ -66,10 +66,21 @@ def test_the_annotations_are_documented() -> None:
     assert ACCEPT_SHRINK in README
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub and the site name them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        targets = re.findall(r"\]\(([^)#\s]+)\)", page.read_text())
-        assert [each for each in targets if "://" not in each and not (page.parent / each).exists()] == [], page
+    others = [ROOT / "tests" / "README.md", ROOT / "charts" / "buildkite-connector" / "README.md"]
+    for page in [*PAGES, *others]:
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+            if "://" in target:
+                continue
+            led = page.parent / target if target else page
+            assert led.exists(), (page, target)
+            assert not anchor or anchor in anchors(led), (page, target, anchor)
 
 
 def test_the_make_targets_that_are_named_exist() -> None:

@@ -32,14 +32,14 @@ def leaves(node: dict[str, Any], path: str) -> set[str]:
 def test_a_field_has_its_type_bounds_default_and_description() -> None:
     name, share, kinds, history, at = fields.fields(SCHEMA)
     assert (name.path, name.kind, name.default) == ("name", "string", "required")
-    assert (share.kind, share.default) == ("integer, 10 to 100", "`80`")
-    assert (kinds.kind, kinds.default) == ("list of `a`, `b`", '`["a"]`')
+    assert (share.kind, share.default) == ("integer, 10 to 100", "default `80`")
+    assert (kinds.kind, kinds.default) == ("list of `a`, `b`", 'default `["a"]`')
     assert (history.kind, at.path, at.kind) == ("list", "history[].at", "time")
 
 
 def test_a_cell_breaks_no_table() -> None:
     page = fields.to_page({"properties": {"spec": SCHEMA, "status": {}}})
-    assert "| `share` | integer, 10 to 100 | `80` | A &#124; bar. |" in page
+    assert "| `share`<br><small>integer, 10 to 100, default `80`</small> | A &#124; bar. |" in page
     assert "Its &lt;name>." in page
 
 
@@ -49,4 +49,4 @@ def test_every_field_of_the_definition_is_on_the_page() -> None:
     for node in ("spec", "status"):
         wanted = leaves(schema["properties"][node], "")
         assert len(wanted) > 20
-        assert [field for field in wanted if f"| `{field}` |" not in page] == []
+        assert [field for field in wanted if f"| `{field}`<br>" not in page] == []
