@@ -56,7 +56,7 @@ coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .co
 	@$(BIN)/coverage report --skip-covered --skip-empty
 	@$(BIN)/coverage html --quiet
 
-check: $(READY) ## lint, types, import directions, generated files current
+check: $(READY) ## lint, types, import directions, generated files current, the workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -67,6 +67,8 @@ check: $(READY) ## lint, types, import directions, generated files current
 	@$(BIN)/python tools/reasons.py --check
 	@$(BIN)/python tools/fields.py --check
 	@$(BIN)/python tools/figures.py --check
+	@$(BIN)/actionlint -shellcheck $(BIN)/shellcheck .github/workflows/*.yaml
+	@$(BIN)/zizmor --offline --quiet .github/workflows
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench
@@ -116,7 +118,7 @@ site: $(READY) $(SITE)/ready ## the documentation as a site in build/site, witho
 
 prose: ## grammar of the pages for users, by Harper (needs Node.js and npm)
 	@npm install --silent --no-package-lock --no-save --ignore-scripts --prefix build/prose harper.js@2.10.0
-	@node tools/prose.mjs *.md $(filter-out $(addprefix docs/,planted-faults.md mutants.md development.md),$(wildcard docs/*.md)) docs/runbooks/*.md
+	@node tools/prose.mjs *.md $(filter-out $(addprefix docs/,planted-faults.md mutants.md development.md),$(wildcard docs/*.md)) docs/runbooks/*.md charts/*/README.md
 
 $(SITE)/ready: requirements/site.txt
 	@$(PYTHON) -m venv $(SITE)

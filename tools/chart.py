@@ -27,8 +27,8 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "namespace": {"image": {"registry": "registry.example.com"}, "watchNamespaces": [NAME]},
 }
 """The values of each folder of deploy/."""
-NOT_THERE = {"crd.yaml", "NOTES.txt"}
-"""Templates that deploy/ does without; crds/ has the definition."""
+NOT_THERE = {"crd.yaml", "NOTES.txt", "ready.yaml"}
+"""Templates that deploy/ does without: crds/ has the CRD, and the others are for `helm` alone."""
 HELMS_OWN = re.compile(r"^ +(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.M)
 BEGIN, END = "<!-- values: made by `make chart` -->\n", "<!-- end of values -->\n"
 HEADING = "# Rendered from charts/{chart} by `make chart`.\n"

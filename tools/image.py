@@ -31,9 +31,12 @@ ENVIRONMENT = {
 ENTRYPOINT = ("/usr/bin/python3", "-m", "buildkite_connector")
 WORKING_DIRECTORY = "/"
 WRITABLE = ("data", "tmp")
+PACKAGE_RECORDS = "var/lib/dpkg/status.d"
+"""Where scanners and SBOM tools look for packages in an image without dpkg."""
 NEVER_USED = (
-    *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug"),
-    *("usr/share/perl5", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/aarch64-linux-gnu/perl-base", "usr/bin/perl*"),
+    *("etc/hostname", "etc/resolv.conf", "etc/apt"),  # of the machine that builds
+    *("usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug"),
+    *("usr/share/perl5", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/aarch64-linux-gnu/perl-base"),
     *("usr/lib/python3/dist-packages/*", "usr/lib/python3.13/test", "usr/lib/python3.13/idlelib"),
     *(
         "var/cache",
@@ -44,6 +47,8 @@ NEVER_USED = (
     ),
     *("usr/share/zoneinfo/right", "usr/share/zoneinfo/posix", "usr/lib/*-linux-gnu/gconv", "usr/sbin/*"),
 )
+KEPT = {"usr/bin": "python3*", "usr/share/doc/*": "copyright"}
+"""Of these folders, nothing else stays."""
 
 
 def main() -> None:
@@ -84,8 +89,9 @@ def make_root(root: Path, platform: str, wheel: Path) -> None:
     """A file system with Python, the dependencies and the package, for one platform."""
     _run(
         *("mmdebstrap", "--quiet", "--variant=extract", "--mode=root"),
-        *(f"--architectures={platform}", f"--include={PACKAGES}", SUITE, str(root)),
+        *(f"--architectures={platform}", f"--include={PACKAGES}", "--skip=cleanup/apt/cache", SUITE, str(root)),
     )
+    packages = installed_packages(root)
     for each in (root / "dev").iterdir():  # a container has its own; a copy of /dev/zero has no end
         _remove(each)
     certificates = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
@@ -100,12 +106,33 @@ def make_root(root: Path, platform: str, wheel: Path) -> None:
     _pip("install", "--require-hashes", "--no-compile", "--target", str(app), *wheels, "--requirement", pinned)
     _pip("install", "--no-deps", "--no-index", "--no-compile", "--target", str(app), str(wheel))
     _run(sys.executable, str(ROOT / "tools" / "prune_image.py"), str(app))
-    for pattern in NEVER_USED:
-        for each in root.glob(pattern):
-            _remove(each)
+    remove_unused(root)
+    for name, fields in packages.items():
+        record = root / PACKAGE_RECORDS / name
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(fields)
     for writable in WRITABLE:
         (root / writable).mkdir(exist_ok=True)
         (root / writable).chmod(0o1777)
+
+
+def installed_packages(root: Path) -> dict[str, str]:
+    """Debian's packages in the root, with their control fields. mmdebstrap extracts them, and dpkg records none."""
+    archives = sorted((root / "var/cache/apt/archives").glob("*.deb"))
+    return {each.name.partition("_")[0]: _run("dpkg-deb", "--field", str(each)) for each in archives}
+
+
+def remove_unused(root: Path) -> None:
+    """What the operator does not need, and what the image is not to show of the machine that built it."""
+    for pattern in NEVER_USED:
+        for each in root.glob(pattern):
+            _remove(each)
+    for pattern, kept in KEPT.items():
+        # A link may lead out of the root.
+        for folder in (each for each in root.glob(pattern) if not each.is_symlink()):
+            for each in folder.iterdir():
+                if not each.match(kept):
+                    _remove(each)
 
 
 def add_image(root: Path, platform: str, storage: Sequence[str]) -> str:

@@ -29,7 +29,20 @@ def chart() -> helm_python.Chart:
 
 
 def render(values: Values | None = None, *, name: str = RELEASE, namespace: str = NAMESPACE) -> list[Manifest]:
-    """All manifests. Raises helm_python.HelmError for values that the schema or a template refuses."""
+    """What a release consists of. Raises helm_python.HelmError for values that the schema or a template refuses."""
+    return [each for each in _documents(values, name, namespace) if not _is_hook(each)]
+
+
+def hooks(values: Values | None = None, *, name: str = RELEASE, namespace: str = NAMESPACE) -> list[Manifest]:
+    """What Helm creates beside the release, for a moment. Raises as `render`."""
+    return [each for each in _documents(values, name, namespace) if _is_hook(each)]
+
+
+def _is_hook(document: Manifest) -> bool:
+    return "helm.sh/hook" in document["metadata"].get("annotations", {})
+
+
+def _documents(values: Values | None, name: str, namespace: str) -> list[Manifest]:
     texts = _rendered(json.dumps(merged(REGISTRY, values or {})), name, namespace)
     return [
         document for template, text in texts.items() if not template.endswith("NOTES.txt") for document in _parsed(text)

@@ -3,6 +3,8 @@
 global:
   imageRegistry: ''
   imagePullSecrets: []
+  nodeSelector: {}
+  tolerations: []
   compatibility:
     openshift:
       adaptSecurityContext: auto
@@ -71,6 +73,13 @@ buildkite:
   apiUrl: ''
 c1:
   hosts: []
+proxy:
+  httpsProxy: ''
+  httpsProxySecretRef:
+    name: ''
+    key: url
+  httpProxy: ''
+  noProxy: []
 caBundle:
   configMapName: ''
   key: ca.crt
@@ -99,6 +108,7 @@ podLabels: {}
 tolerations: []
 affinity: {}
 topologySpreadConstraints: []
+hostAliases: []
 priorityClassName: ''
 schedulerName: ''
 runtimeClassName: ''
@@ -135,6 +145,7 @@ metrics:
     labels: {}
 serviceMonitor:
   enabled: false
+  namespace: ''
   renderMode: skipIfMissing
   additionalLabels: {}
   interval: 30s
@@ -144,6 +155,7 @@ serviceMonitor:
   metricRelabelings: []
 podMonitor:
   enabled: false
+  namespace: ''
   renderMode: skipIfMissing
   additionalLabels: {}
   interval: 30s
@@ -153,6 +165,7 @@ podMonitor:
   metricRelabelings: []
 prometheusRule:
   enabled: false
+  namespace: ''
   renderMode: skipIfMissing
   additionalLabels: {}
   runbookUrl: ''

@@ -41,6 +41,12 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- include "buildkite-connector.labelsWith" (dict "root" . "more" dict) }}
 {{- end }}
 
+{{/* The labels of the Pod of `helm test`. No selector of the operator's pods selects it. */}}
+{{- define "buildkite-connector.testSelector" -}}
+app.kubernetes.io/name: {{ printf "%s-test" (include "buildkite-connector.name" . | trunc 58) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{/* All labels of an object, the values' own included; takes root and the object's `more`. The chart's go first. */}}
 {{- define "buildkite-connector.labelsWith" -}}
 {{- $own := include "buildkite-connector.selector" .root | fromYaml }}
@@ -66,8 +72,17 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- if .values.enabled }}
 {{- if or $there (eq .values.renderMode "alwaysRender") }}yes
 {{- else if eq .values.renderMode "failIfMissing" }}
-{{- fail (printf "The cluster knows no %s (monitoring.coreos.com/v1): install the Prometheus operator's CRDs, or set renderMode to skipIfMissing." .kind) }}
+{{- fail (printf "The cluster does not have the kind %s (monitoring.coreos.com/v1): install the Prometheus operator's CRDs, or set renderMode to skipIfMissing." .kind) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where a monitor finds the pods or the Service, if it is in another namespace; takes root and the values. */}}
+{{- define "buildkite-connector.scrapedNamespace" -}}
+{{- $namespace := include "buildkite-connector.namespace" .root }}
+{{- if not (has .values.namespace (list "" $namespace)) -}}
+namespaceSelector:
+  matchNames: [{{ $namespace | toYaml }}]
 {{- end }}
 {{- end }}
 
@@ -103,6 +118,18 @@ metricRelabelings:
 {{- end }}
 {{- if and $v.data.existingClaim (gt (int $v.replicaCount) 1) }}
 {{- fail "data.existingClaim serves one pod only: leave it empty with replicaCount above 1." }}
+{{- end }}
+{{- if and $v.proxy.httpsProxy $v.proxy.httpsProxySecretRef.name }}
+{{- fail "proxy.httpsProxy and proxy.httpsProxySecretRef.name are both set: set one of them." }}
+{{- end }}
+{{- range $name, $url := pick $v.proxy "httpsProxy" "httpProxy" }}
+{{- /* The message does not repeat the URL: it may contain a password. */}}
+{{- if contains "@" $url }}
+{{- fail (printf "proxy.%s has a user name or a password: set it from a Secret, by proxy.httpsProxySecretRef or, for HTTP_PROXY, by extraEnv." $name) }}
+{{- end }}
+{{- if and $url (not (regexMatch "^http://[^/?#\\s]+/?$" $url)) }}
+{{- fail (printf "proxy.%s must look like http://proxy.example.com:3128. Proxies with https:// or socks5:// are not supported." $name) }}
+{{- end }}
 {{- end }}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled }}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled would scrape every pod twice: enable one of them." }}

@@ -13,14 +13,15 @@ spec:
   serviceAccountName: {{ include "buildkite-connector.serviceAccountName" . | toYaml }}
   automountServiceAccountToken: {{ $v.serviceAccount.automount }}
   enableServiceLinks: false
-  {{- with concat $v.global.imagePullSecrets $v.imagePullSecrets }}
-  imagePullSecrets:
-    {{- range . }}
-    - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") | toYaml }}
-    {{- end }}
+  {{- with include "buildkite-connector.pullSecrets" . }}
+  {{- . | nindent 2 }}
   {{- end }}
-  # Tasks are handed back to C1 within 10 seconds.
+  # The operator hands its tasks back to C1 within 10 seconds.
   terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
+  {{- with $v.hostAliases }}
+  hostAliases:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   {{- with include "buildkite-connector.podSecurityContext" . }}
   securityContext:
     {{- . | nindent 4 }}
@@ -44,13 +45,8 @@ spec:
   dnsConfig:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with $v.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $v.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
+  {{- with include "buildkite-connector.nodes" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   {{- with $v.affinity }}
   affinity:
@@ -105,7 +101,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       volumeMounts:
-        # The newest snapshot of each connector. A cache: if it is lost with the pod, the operator syncs again.
+        # The newest snapshot of each connector: a cache. What is lost with the pod is synced again.
         - name: data
           mountPath: /data
         - name: tmp
@@ -151,7 +147,29 @@ spec:
     {{- end }}
 {{- end }}
 
-{{/* OpenShift gives a namespace its users and groups, and refuses fixed ones. */}}
+{{/* The pull secrets of a pod. */}}
+{{- define "buildkite-connector.pullSecrets" -}}
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") | toYaml }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The nodes that a pod may run on: the chart's own values count before the global ones. */}}
+{{- define "buildkite-connector.nodes" -}}
+{{- with merge dict (.Values.nodeSelector | default dict) .Values.global.nodeSelector -}}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat .Values.tolerations .Values.global.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* OpenShift assigns users and groups to a namespace, and refuses others. */}}
 {{- define "buildkite-connector.podSecurityContext" -}}
 {{- $adapt := .Values.global.compatibility.openshift.adaptSecurityContext }}
 {{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" }}

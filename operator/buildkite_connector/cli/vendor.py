@@ -60,6 +60,8 @@ class Endpoint(StrEnum):
     HEALTH = "health"
     READY = "ready"
     LIVE = "live"
+    READYZ = "readyz"
+    """The operator's."""
 
 
 @with_flags()
@@ -116,11 +118,13 @@ def config(**_: Any) -> None:
 @with_flags(hidden=True)
 def health_check(
     ctx: typer.Context,
-    endpoint: Annotated[Endpoint, typer.Option(help="The endpoint to ask.")] = Endpoint.HEALTH,
+    endpoint: Annotated[
+        Endpoint, typer.Option(help="The endpoint to ask; readyz is the operator's.")
+    ] = Endpoint.HEALTH,
     timeout: Annotated[float, typer.Option(min=0.1, help="The timeout in seconds.")] = 5.0,
     **flags: Any,
 ) -> None:
-    """Ask the health server of a running service. The exit code is 0 if it answers 200."""
+    """Ask the health server of a running service or operator. The exit code is 0 if it answers 200."""
     from buildkite_connector.service.health import ask_health
 
     with one_sentence():

@@ -24,6 +24,7 @@ SWITCHED_ON: dict[str, Values] = {
 LESS = {
     *("data.existingClaim", "watchNamespaces", "podDisruptionBudget.minAvailable"),
     *("leaderElection.enabled", "rbac.create", "crds.enabled", "serviceAccount.create", "namespaceOverride"),
+    *("proxy.httpsProxy", "proxy.noProxy"),
     *(f"{probe}Probe.enabled" for probe in ("startup", "liveness", "readiness")),
     *(case for case in CASES if case.startswith("podMonitor.")),
 }
@@ -46,6 +47,7 @@ SETS: dict[str, Values] = {
     "everything": _everything(),
     "namespaces": merged(_everything(), {"watchNamespaces": ["team-a", "team-b"]}),
     "high availability": parsed((CHART / "values-ha.yaml").read_text()),
+    "proxy": parsed((CHART / "values-proxy.yaml").read_text()),
     "own namespace, pods scraped": merged({"watchNamespaces": ["ops"]}, SWITCHED_ON["podMonitor"]),
     "bare": {
         "leaderElection": {"enabled": False},

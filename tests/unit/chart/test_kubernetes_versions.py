@@ -6,7 +6,7 @@ from functools import cache
 import kubernetes_validate
 import pytest
 
-from harness.helm_chart import Values, chart, render
+from harness.helm_chart import Values, chart, hooks, render
 
 VERSIONS = tuple(f"1.{minor}" for minor in range(29, 38))
 NOT_OF_KUBERNETES = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
@@ -33,6 +33,6 @@ _contents = cache(kubernetes_validate.utils.schema_contents)
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_manifest_is_valid(version: str, values: Values) -> None:
-    for document in render(values):
+    for document in [*render(values), *hooks(values)]:
         if document["kind"] not in NOT_OF_KUBERNETES:
             _validate(json.dumps(document, sort_keys=True), version)

@@ -5,6 +5,7 @@ from pathlib import Path
 import helm_python
 import pytest
 
+from buildkite_connector.network import read_proxies
 from harness.helm_chart import (
     CHART,
     FULL_NAME,
@@ -13,6 +14,7 @@ from harness.helm_chart import (
     at,
     chart,
     empty_parts,
+    hooks,
     identity,
     merged,
     nested,
@@ -44,20 +46,19 @@ def test_the_lint_is_strict_and_has_nothing_to_say(values: Values) -> None:
 
 
 def test_nothing_is_rendered_empty(values: Values) -> None:
-    for document in render(values):
+    for document in [*render(values), *hooks(values)]:
         # A definition's spec is that of crds/, whose defaults may be empty.
         seen = document["metadata"] if document["kind"] == "CustomResourceDefinition" else document
         assert set(empty_parts(seen)) <= MEANT_EMPTY, identity(document)
 
 
-def test_there_is_no_hook_and_no_webhook(values: Values) -> None:
-    documents = render(values)
-    assert [each for each in documents if "helm.sh/hook" in each["metadata"].get("annotations", {})] == []
-    assert [each for each in documents if "Webhook" in each["kind"]] == []
+def test_there_is_no_hook_but_the_test_and_no_webhook(values: Values) -> None:
+    assert {each["metadata"]["annotations"]["helm.sh/hook"] for each in hooks(values)} == {"test"}
+    assert [each for each in render(values) if "Webhook" in each["kind"]] == []
 
 
 def test_no_object_is_rendered_twice(values: Values) -> None:
-    keys = [identity(each) for each in render(values)]
+    keys = [identity(each) for each in [*render(values), *hooks(values)]]
     assert len(keys) == len(set(keys))
 
 
@@ -109,7 +110,8 @@ def test_two_releases_of_one_name_share_nothing() -> None:
 
 def test_all_names_carry_the_release(values: Values) -> None:
     unnamed = {"fullnameOverride": "", "extraObjects": [], "serviceAccount": {"name": ""}}
-    for document in render(merged(values, unnamed)):
+    values = merged(values, unnamed)
+    for document in [*render(values), *hooks(values)]:
         if document["kind"] != "CustomResourceDefinition":
             assert "bc-" in document["metadata"]["name"]
 
@@ -147,7 +149,10 @@ REFUSED = (
     ({"replicaCount": 2, "data": {"existingClaim": "c"}}, "data.existingClaim serves one pod only"),
     ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one of them"),
     ({"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}}, "minAvailable or maxUnavailable, not both"),
-    ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster knows no PodMonitor"),
+    ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster does not have the kind PodMonitor"),
+    ({"proxy": {"httpsProxy": "http://p", "httpsProxySecretRef": {"name": "s"}}}, "are both set: set one of them"),
+    ({"proxy": {"httpProxy": "http://svc:hunter2@p:3128"}}, "proxy.httpProxy has a user name or a password"),
+    ({"proxy": {"httpsProxy": "https://p:3128"}}, "proxy.httpsProxy must look like http://proxy.example.com:3128"),
 )
 
 
@@ -156,6 +161,7 @@ def test_values_that_cannot_work_together_are_refused(values: Values, words: str
     with pytest.raises(helm_python.HelmRenderError) as caught:
         render(values)
     assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 STRATEGIES: tuple[tuple[Values, str], ...] = (
@@ -184,6 +190,38 @@ def test_the_network_policy_lets_otlp_out(endpoint: str, port: int) -> None:
     policy = one(render({"networkPolicy": {"enabled": True}, "otel": {"endpoint": endpoint}}), "NetworkPolicy")
     opened = [[each["port"] for each in rule["ports"]] for rule in policy["spec"]["egress"]]
     assert opened == [[53, 53], [443, 6443], [443], [port]]
+
+
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor"])
+def test_a_monitor_in_another_namespace_selects_the_releases(kind: str) -> None:
+    key = kind[0].lower() + kind[1:]
+    for namespace, selected in (("monitoring", {"matchNames": ["ops"]}), ("ops", None), ("", None)):
+        values = {key: {"enabled": True, "renderMode": "alwaysRender", "namespace": namespace}}
+        assert one(render(values), kind)["spec"].get("namespaceSelector") == selected
+
+
+PROXIED: Values = parsed((CHART / "values-proxy.yaml").read_text())
+
+
+@pytest.mark.parametrize(("address", "url"), [("10.96.0.1", "https://10.96.0.1"), ("fd00::1", "https://[fd00::1]")])
+def test_behind_a_proxy_the_kubernetes_api_and_services_are_reached_directly(address: str, url: str) -> None:
+    env = at(workload(render(PROXIED)), "spec/template/spec/containers/0/env")
+    variables = {
+        each["name"]: each["value"].replace("$(KUBERNETES_SERVICE_HOST)", address) for each in env if "value" in each
+    }
+    proxies = read_proxies(variables)
+    for direct in (url, "https://collector.observability.svc:4318", "https://otlp.example.com"):
+        assert proxies.proxy_for(direct) is None, direct
+    for through in ("https://api.buildkite.com/v2", "https://acme.conductor.one"):
+        assert str(proxies.proxy_for(through)) == "proxy.example.com:3128"
+    assert variables["SSL_CERT_FILE"] == "/etc/buildkite-connector/ca/ca.crt"
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://p:3128", 3128), ("http://p/", 80), ("http://[fd00::1]:8080", 8080)])
+def test_the_network_policy_opens_the_proxys_port(url: str, port: int) -> None:
+    for name in ("httpsProxy", "httpProxy"):
+        policy = one(render({"networkPolicy": {"enabled": True}, "proxy": {name: url}}), "NetworkPolicy")
+        assert policy["spec"]["egress"][-1]["ports"] == [{"port": port, "protocol": "TCP"}]
 
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor", "PrometheusRule"])

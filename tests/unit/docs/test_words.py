@@ -48,6 +48,7 @@ TEXTS = [
     ROOT / "charts" / "buildkite-connector" / "README.md",
     ROOT / "charts" / "buildkite-connector" / "values.yaml",
     ROOT / "charts" / "buildkite-connector" / "templates" / "NOTES.txt",
+    ROOT / "charts" / "buildkite-connector" / "templates" / "alerts.yaml",
     ROOT / "crds" / "buildkiteconnectors.yaml",
 ]
 SOURCES = sorted((ROOT / "operator").rglob("*.py"))

@@ -1,8 +1,9 @@
-"""Neither recipe of the image lets Python run code from where the pod's user may write."""
+"""Neither recipe of the image lets Python run code from where the pod's user may write; and what the image holds."""
 
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -100,3 +101,33 @@ def test_python_m_elsewhere_imports_no_library_from_the_working_directory(trappe
 def test_the_working_directory_is_none_that_the_pods_user_may_write_to(name: str) -> None:
     assert RECIPES[name].directory == "/"
     assert "" not in image.WRITABLE
+
+
+def test_python_and_licenses_stay_and_nothing_of_the_machine_that_builds(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    stay = {"usr/bin/python3", "usr/bin/python3.13", "usr/share/doc/libc6/copyright", "etc/os-release"}
+    go = {"usr/bin/dpkg", "usr/bin/perl5", "usr/bin/pip3", "usr/share/doc/libc6/changelog.gz", "usr/sbin/chroot"}
+    go |= {"etc/hostname", "etc/resolv.conf", "etc/apt/sources.list", "var/lib/dpkg/status", "usr/share/man/x"}
+    for name in stay | go | {"../outside/mine"}:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    (root / "usr/share/doc/linked").symlink_to(outside)
+    image.remove_unused(root)
+    assert {str(each.relative_to(root)) for each in root.rglob("*") if each.is_file()} == stay
+    assert (outside / "mine").exists()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb on PATH: not a Debian machine")
+def test_the_packages_of_the_image_are_recorded_for_scanners(tmp_path: Path) -> None:
+    archives = tmp_path / "root" / "var/cache/apt/archives"
+    archives.mkdir(parents=True)
+    control = tmp_path / "package" / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    control.write_text(
+        "Package: libssl3t64\nVersion: 3.5.9-1\nArchitecture: all\nMaintainer: us <us@example.com>\nDescription: x\n"
+    )
+    built = ["dpkg-deb", "--build", "--root-owner-group", str(tmp_path / "package")]
+    subprocess.run([*built, str(archives / "libssl3t64_3.5.9-1_all.deb")], check=True, capture_output=True)  # noqa: S603
+    [(name, fields)] = image.installed_packages(tmp_path / "root").items()
+    assert name == "libssl3t64"
+    assert "Version: 3.5.9-1\n" in fields
