@@ -186,29 +186,29 @@ class Reason(StrEnum):
     Wait. The operator retries after 30 seconds to 15 minutes. If the reason stays, check the network, DNS, the proxy
     and the certificates (`buildkite-connector check`)."""
     BUILDKITE_UNAVAILABLE = "BuildkiteUnavailable"
-    """Buildkite answers with a server error (5xx), or its answer breaks off.
+    """Buildkite responds with a server error (5xx), or its response breaks off.
 
     Wait. The operator retries. If the reason stays, check Buildkite's status page."""
     BUILDKITE_RESPONSE_INVALID = "BuildkiteResponseInvalid"
-    """An answer does not match Buildkite's documentation.
+    """A response does not match Buildkite's documentation.
 
-    Check for a proxy that changes answers, and check `BUILDKITE_API_URL`. If both are right, upgrade the operator."""
+    Check for a proxy that changes responses, and check `BUILDKITE_API_URL`. If both are right, upgrade the operator."""
     BUILDKITE_LINK_REFUSED = "BuildkiteLinkRefused"
-    """An answer points to another host. The operator does not send the token there.
+    """A response points to another host. The operator does not send the token there.
 
     Check for a proxy that rewrites links."""
     ROSTER_UNSTABLE = "RosterUnstable"
     """A list changed each time the operator read it: people and teams change too fast, or a proxy changes Buildkite's
-    answers.
+    responses.
 
-    Wait. The next sync tries again. If the reason stays, check for a proxy that caches answers or removes `Link`
+    Wait. The next sync tries again. If the reason stays, check for a proxy that caches responses or removes `Link`
     headers."""
     LIST_INCOMPLETE = "ListIncomplete"
     """Buildkite's lists contradict one another: a member of a team is missing from the list of the organization's
     members, or a listed team cannot be found. C1 would treat anything missing as deleted, so the operator does not
     deliver a snapshot.
 
-    Wait. The next sync tries again. If the reason stays, check for a proxy that caches or changes answers, and check
+    Wait. The next sync tries again. If the reason stays, check for a proxy that caches or changes responses, and check
     whether the token's owner can see the team that the message names."""
     # Granting and revoking
     GRANTED = "Granted"
@@ -276,8 +276,8 @@ class Reason(StrEnum):
 
     Wait. If the reason stays, check the API server and the network policies."""
     KUBERNETES_REFUSED = "KubernetesRefused"
-    """The API server refuses a request of the operator: to read the Secret or to write a status. As an event: the CRD
-    is older than the operator.
+    """The API server refuses a request of the operator: to read the Secret or to write a status. If it is
+    an event, the CRD is older than the operator.
 
     Check the operator's permissions, and apply the `crds/` of its version."""
     # The operator itself

@@ -83,6 +83,12 @@ def test_links_lead_somewhere() -> None:
             assert not anchor or anchor in anchors(led), (page, target, anchor)
 
 
+def test_every_runbook_is_in_the_table_of_alerts() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    runbooks = [path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")]
+    assert [name for name in runbooks if f"[`{name}`](runbooks/{name}.md)" not in page] == []
+
+
 def test_the_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
