@@ -66,9 +66,9 @@ check: $(READY) ## lint, types, import directions, generated files current, the 
 	@$(BIN)/python tools/chart.py --check
 	@$(BIN)/python tools/reasons.py --check
 	@$(BIN)/python tools/fields.py --check
+	@$(BIN)/python tools/figures.py --check
 	@$(BIN)/actionlint -shellcheck $(BIN)/shellcheck .github/workflows/*.yaml
 	@$(BIN)/zizmor --offline --quiet .github/workflows
-	@$(BIN)/python tools/figures.py --check
 
 bench: $(READY) ## measures what is promised; writes docs/benchmarks.md
 	@$(BIN)/python tests/bench

@@ -44,9 +44,10 @@ def test_each_column_has_a_head_and_each_name_leaves_room(path: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_what_belongs_to_a_numbered_step_is_indented_as_the_site_needs_it(path: str) -> None:
-    """With less than four blanks, a block ends the list, and the next step is text within a paragraph."""
+    """Otherwise, a block ends the list, or the next step is text within a paragraph."""
     text = (docs_site.ROOT / path).read_text()
-    assert re.findall(r"(?m)^\d+\. .+\n(?:.+\n)*\n {1,3}\S.*", text) == []
+    assert re.findall(r"(?m)^\d+\. .+\n(?:.+\n)*\n {1,3}\S.*", text) == [], "indent it by four blanks"
+    assert re.findall(r"\n\n(?: {4}.*\n)+\d+\. .*", text) == [], "leave a line free before the next step"
 
 
 def test_a_row_on_a_narrow_screen_names_its_columns() -> None:

@@ -1,6 +1,7 @@
 """The figures of docs/sizing.md are those that the benches measured."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -40,6 +41,15 @@ def test_what_a_bench_measures_anew_is_what_the_page_says(docs: Path) -> None:
     assert "| 100,000 accounts, 2,000 teams | 5,000 |" in made
     assert "9.87 s at the 95th percentile" in made
     assert "begins after 6.54 s at most" in made
+
+
+def test_the_rule_for_the_memory_limit_leaves_room_for_what_was_measured() -> None:
+    text = (figures.DOCS / "sizing.md").read_text()
+    [(base, each)] = re.findall(r"to (\d+) MB, and (\d+) MB for every 1,000 accounts", text)
+    fleet = json.loads((figures.DOCS / "benchmarks-fleet.json").read_text())
+    peak = figures.rows((figures.DOCS / "benchmarks.md").read_text())["100k-20ms"][5]
+    assert max(fleet["idle"]["memory"], fleet["busy"]["peak"]) / figures.MB < int(base)
+    assert int(peak.removesuffix(" MB")) < int(base) + 100 * int(each)
 
 
 def test_a_figure_changed_by_hand_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
