@@ -23,7 +23,7 @@ from harness.organization import ACME_REFERENCE, acme, directory_of
 from simulators.buildkite.made_organization import make_organization
 
 NOW = datetime(2026, 8, 1, tzinfo=UTC)
-HOSTILE = "\x1b[2J\x9b31m[red]Eve[/red]\r\n\u202eevil"
+HOSTILE = "\x1b[2J\x7f\x9b31m[red]Eve[/red]\r\n\u202eevil"
 
 Write = Callable[[str, Directory], Path]
 
@@ -105,6 +105,14 @@ def test_json_has_the_same(pair: tuple[Path, Path]) -> None:
     assert document["accounts"]["changed"][0]["changes"] == {"name": {"before": renamed.name, "after": "Grace"}}
     assert document["before"]["counts"] == {"accounts": 230, "teams": 9, "memberships": 450}
     assert document["memberships"]["lost"][0]["accountName"] == lost.name
+
+
+def test_what_an_account_does_not_have_is_null_in_json(write: Write) -> None:
+    whole = replace(few(), memberships=())
+    first, *others = whole.accounts
+    before = replace(whole, accounts=(replace(first, email="", role=None), *others))
+    _, out, _ = diff(write("a.c1z", before), write("b.c1z", replace(before, accounts=tuple(others))), "-o", "json")
+    assert json.loads(out)["accounts"]["lost"] == [{"id": first.id, "name": first.name, "email": None, "role": None}]
 
 
 def test_equal_files_are_equal_in_json(pair: tuple[Path, Path]) -> None:
