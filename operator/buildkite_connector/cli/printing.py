@@ -40,7 +40,7 @@ def print_json(document: object, console: Console) -> None:
 
 def _escaped(match: re.Match[str]) -> str:
     char = match[0]
-    return char if char.isprintable() else json.dumps(char)[1:-1].replace("\x7f", r"\u007f")
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
 def in_camel_case(entry: object, names: Iterable[str]) -> dict[str, object]:

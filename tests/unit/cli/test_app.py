@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import typer.main
-from typer.testing import CliRunner
 
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.c1z import write_snapshot
@@ -16,7 +15,7 @@ from buildkite_connector.cli.app import HTTP_ADDRESS, app
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.telemetry import server
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
-from harness.command import Ended, run, run_on_terminal
+from harness.command import invoke, run, run_on_terminal
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
 from simulators.buildkite.api import Token
 from simulators.buildkite.faults import server_error, stall
@@ -27,12 +26,6 @@ from simulators.buildkite.server import BuildkiteSimulator, Config
 
 API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
 UNLIMITED = Limits(user=None, organization=None)
-
-
-def invoke(*arguments: str, **environment: str) -> Ended:
-    """The command within this process, which saves its start: for what does not log."""
-    ended = CliRunner().invoke(app, arguments, env={"COLUMNS": "120", **environment})
-    return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
 @pytest.fixture
