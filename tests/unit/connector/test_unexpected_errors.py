@@ -224,7 +224,7 @@ class FragileWorld(Setup):
 )
 @virtual_time
 async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it_does_not_break_any_more(
-    broken: Callable[..., None], what: str
+    broken: Callable[..., None], what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     setup = FragileWorld()
     broken(setup, broken=True)
@@ -233,6 +233,7 @@ async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it
         begun = max(setup.fake_secret.reads, setup.buildkite.preflights, setup.ids)
         assert 5 <= begun <= 6, what  # at 0, 1, 3, 7 and 15 seconds
         assert setup.store.files == {}, "no file is without an owner"
+        assert "a task failed unexpectedly" in caplog.messages
         broken(setup, broken=False)
         await asyncio.sleep(2 * AFTER_ERROR.cap)
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
