@@ -238,7 +238,7 @@ async def test_a_replaced_file_is_removed() -> None:
 
 
 @virtual_time
-async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> None:
+async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(SecretCredentials):
         async def read(self) -> Credentials:
             raise ZeroDivisionError("token-123")
@@ -249,6 +249,7 @@ async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> Non
         await asyncio.sleep(MINUTE)
         assert "(ZeroDivisionError)" in str(setup.status)
         assert "token-123" not in str(setup.status)
+    assert "a check failed unexpectedly" in caplog.messages
 
 
 @virtual_time

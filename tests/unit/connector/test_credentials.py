@@ -89,7 +89,9 @@ async def test_a_secret_that_stays_forbidden_ends_the_contact_after_five_minutes
 
 
 def told_of_the_secret(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    return [(each.levelname, each.getMessage()) for each in caplog.records if "the Secret" in each.getMessage()]
+    told = [each for each in caplog.records if "the Secret" in each.getMessage()]
+    assert {each.__dict__["connector"] for each in told} == {"default.acme"}
+    return [(each.levelname, each.getMessage()) for each in told]
 
 
 @virtual_time

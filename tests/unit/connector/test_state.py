@@ -66,8 +66,9 @@ def test_a_taken_host_id_is_told_with_the_other_connector_and_the_ways_out() -> 
 
 
 def test_a_task_that_came_before_its_host_id_was_found_taken_is_the_other_connectors() -> None:
-    handed_back = for_task(host_id_taken(HOLDER, "acme"))
-    assert (handed_back.reason, handed_back.remedy) == (Reason.HOST_ID_TAKEN, Remedy.RETRY)
+    taken = host_id_taken(HOLDER, "acme")
+    handed_back = for_task(taken)
+    assert (handed_back.reason, handed_back.message, handed_back.remedy) == (taken.reason, taken.message, Remedy.RETRY)
     assert for_task(REJECTED) is REJECTED
     blocked = blocked_writing(replace(ready(), host_id_holder=HOLDER))
     assert blocked is not None

@@ -184,6 +184,7 @@ def times(expression: str) -> Iterator[datetime]:
     return takewhile(lambda due: due < END, CronSim(expression, START))
 
 
+@settings(deadline=None)
 @given(minutes=numbers(0, 59), hours=st.one_of(st.just("*"), numbers(0, 23)))
 def test_the_shortest_gap_of_every_day_is_the_one_that_shows_in_two_days(minutes: str, hours: str) -> None:
     expression = f"{minutes} {hours} * * *"
