@@ -18,8 +18,7 @@ import kopf
 from buildkite_connector.kubernetes.client import KubernetesApi, Listed, Listing, listed
 from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import (
-    BrokenConnector,
-    ObservedConnector,
+    ObservedResource,
     is_at_least,
     is_lower,
     read_resource,
@@ -33,7 +32,7 @@ _logger = logging.getLogger(__name__)
 class EventHandler(Protocol):
     """Receives what happens to resources. Neither method may take long."""
 
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+    def observe(self, resource: ObservedResource) -> None:
         """An object in its current state; it may be known already, or unchanged."""
         ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkite_connector.kubernetes.events import EventDraft, EventType
-from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
@@ -35,7 +35,7 @@ SYNCING = replace(READY, phase=Phase.SYNCING)
 DRAFT = EventDraft(EventType.WARNING, Reason.TOKEN_REJECTED, "Buildkite refuses the token.")
 
 
-def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = "default") -> ObservedConnector:
+def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = "default") -> ObservedResource:
     manifest = {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -43,7 +43,7 @@ def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = 
         "spec": {"credentialsSecretRef": {"name": "s"}},
     }
     seen = read_resource(simulator.apply(manifest))
-    assert isinstance(seen, ObservedConnector)
+    assert seen.failure is None
     return seen
 
 

@@ -26,7 +26,7 @@ from buildkite_connector.kubernetes.connection import (
     ApiError,
     bounded_retry_after,
 )
-from buildkite_connector.kubernetes.controller import StatusPatcher
+from buildkite_connector.kubernetes.controller import ServedResource
 from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.lease import Lease
 from buildkite_connector.kubernetes.schema import KIND, PLURAL
@@ -112,7 +112,7 @@ async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
 
     resource, path = create(simulator), tmp_path / "kubeconfig-of-server"
     async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-        patcher = StatusPatcher(api, resource, lambda _: None)
+        patcher = ServedResource(api, resource, lambda _: None)
         async with asyncio.timeout(DEADLINE):
             for status in (READY, replace(READY, conditions=())) * 5:
                 await patcher.report(None, status)

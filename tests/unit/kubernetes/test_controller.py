@@ -16,7 +16,7 @@ from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
 from buildkite_connector.kubernetes.events import EventDraft
-from buildkite_connector.kubernetes.resource import ObservedConnector, ObservedResource, read_resource
+from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.directory import FULL_SCOPE, Counts
@@ -331,17 +331,17 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OddTime, "odd", True)
 
 
-def broken(name: str = "broken", uid: str = "u1", version: str = "1") -> ObservedConnector:
+def broken(name: str = "broken", uid: str = "u1", version: str = "1") -> ObservedResource:
     metadata = {"namespace": "default", "name": name, "uid": uid, "generation": 1, "resourceVersion": version}
     found = read_resource({"metadata": metadata, "spec": {"credentialsSecretRef": {"name": f"secret-{name}"}}})
-    assert isinstance(found, ObservedConnector)
+    assert found.failure is None
     odd = OddTime.fromisoformat("2026-03-01T00:00:00+00:00")
     return replace(found, status=ConnectorStatus(observed_generation=1, next_sync_time=odd))
 
 
-def sound(name: str = "sound") -> ObservedConnector:
+def sound(name: str = "sound") -> ObservedResource:
     found = replace(broken(name, f"uid-{name}"), status=None)
-    assert isinstance(found, ObservedConnector)
+    assert found.failure is None
     return found
 
 

@@ -2,20 +2,24 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.connection import ApiError
-from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
+from buildkite_connector.kubernetes.schema.spec import SecretKeysModel, SecretRefModel
 from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import OrganizationChoice
 from simulators.kubernetes.server import KubernetesSimulator
 
-REF = SecretRef("buildkite-credentials", DEFAULT_KEYS)
+
+def secret_ref(name: str, **keys: str) -> SecretRefModel:
+    return SecretRefModel(name=name, keys=SecretKeysModel.model_validate(keys))
+
+
+REF = secret_ref("buildkite-credentials")
 GOOD = {
     "BATON_CLIENT_ID": b"brave-otter-12345@acme.conductor.one/ccc",
     "BATON_CLIENT_SECRET": b"secret-token:conductorone.com:v1:hunter2hunter2",
@@ -56,7 +60,9 @@ async def test_the_vendor_s_secret_is_read_as_it_is() -> None:
 
 
 async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> None:
-    ref = SecretRef("s", SecretKeys("id", "secret", "token", "org", "writes"))
+    ref = secret_ref(
+        "s", clientID="id", clientSecret="secret", apiToken="token", organization="org", writeApiToken="writes"
+    )
     credentials = await read_credentials(
         Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}).read_secret, "default", ref
     )
@@ -80,7 +86,7 @@ async def test_the_token_that_writes_may_be_left_out(values: Mapping[str, bytes]
 
 
 async def test_the_token_that_writes_has_the_key_that_the_resource_names() -> None:
-    ref = SecretRef("s", replace(REF.keys, write_api_token="writer"))
+    ref = secret_ref("s", writeApiToken="writer")
     credentials = await read_credentials(
         Secrets({**GOOD, "writer": b"w", "BATON_WRITE_API_TOKEN": b"x"}).read_secret, "d", ref
     )
@@ -247,7 +253,7 @@ GARBAGE = {
 
 async def failure_over_http(api: KubernetesApi) -> Failure:
     with pytest.raises(Failure) as caught:
-        await read_credentials(api.read_secret, "default", replace(REF, name="s"))
+        await read_credentials(api.read_secret, "default", secret_ref("s"))
     told: list[BaseException | None] = [caught.value]
     while told[-1] is not None:
         assert TOKEN not in f"{told[-1]!r} {told[-1]}"

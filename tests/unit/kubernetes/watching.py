@@ -12,7 +12,7 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.handlers import operate
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.schema import (
     API_VERSION,
     GROUP,
@@ -34,13 +34,13 @@ class EventHandler:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
-        self.there: dict[str, ObservedConnector | BrokenConnector] = {}
+        self.there: dict[str, ObservedResource] = {}
         self.forgotten: list[tuple[str, str, str]] = []
         self.observations = 0
         self.broken: set[str] = set()
         self._told = asyncio.Event()
 
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+    def observe(self, resource: ObservedResource) -> None:
         if resource.name in self.broken:
             raise RuntimeError("a bug")
         self.there[resource.key] = resource
@@ -62,7 +62,7 @@ class EventHandler:
 
     def request(self, key: str) -> str | None:
         seen = self.there.get(key)
-        return seen.sync_request if isinstance(seen, ObservedConnector) else None
+        return seen.sync_request if seen is not None else None
 
 
 async def _nothing() -> None: ...
