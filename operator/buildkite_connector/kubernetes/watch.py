@@ -11,17 +11,18 @@ import json
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from buildkite_connector.kubernetes.client import KubernetesApi, listed
-from buildkite_connector.kubernetes.connection import ApiError, bounded_retry_after, may_pass
+from buildkite_connector.kubernetes.connection import UNREADABLE, ApiError
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
+from buildkite_connector.model.failure import Failure
 
 _NAME = f"{PLURAL}.{GROUP}"
 _GONE = b'{"type": "ERROR", "object": {"code": 410}}\n'
@@ -33,10 +34,9 @@ _EMPTY_SECONDS = 1.0
 """Pause after a watch that ended before it reported anything: kopf asks again at once."""
 _LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event; an object in etcd has 1.5 MiB at most."""
-_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading JSON of another shape raises."""
 
 _logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class WatchSession:
     @property
     def headers(self) -> MutableMapping[str, str]:
         """Those of every request; kopf adds its User-Agent."""
-        return self._connection.session.headers
+        return self._connection.headers
 
     async def close(self) -> None:
         """kopf has ended; the connection stays open for the last calls of the operator."""
@@ -110,54 +110,51 @@ class WatchSession:
         if parts.path.endswith(PLURAL) and not watches and "continue=" not in parts.query:
             await self._spaced(parts.path)
         while True:
-            answer = await self._ask(trouble, method, url, unread=watches, **options)
-            if not isinstance(answer, ApiError):
-                trouble.end()
+            try:
+                if not watches:
+                    answer = _Answer(await self._ask(trouble, "list resources", method, url, _checked, **options))
+                    trouble.end()
+                    if parts.path.endswith(PLURAL):
+                        self._served = True
+                        self._informer.relist_soon()
+                    return answer
+                response = await self._ask(trouble, "watch resources", method, url, _unread, **options)
+            except ApiError as rejected:
                 if watches:
-                    stream = _Stream(self, self._troubles[parts.path, "stream"], answer)
-                    if generation != self._generation:
-                        stream.expire()
-                    return stream
-                if parts.path.endswith(PLURAL):
-                    self._served = True
-                    self._informer.relist_soon()
-                return _Answer(answer)
-            if watches:
-                if answer.status != 404:  # else kopf's list finds out whether the CRD is gone
-                    await self.broken_off(trouble, str(answer))
-                return _Stream(self, trouble)
-            if answer.status == 410:  # between two pages of a list, which kopf then begins again
-                raise aiohttp.ClientConnectionError(str(answer))
-            await self._refused(trouble, answer)
+                    if rejected.status != 404:  # else kopf's list finds out whether the CRD is gone
+                        await self.broken_off(trouble, str(rejected))
+                    return _Stream(self, trouble)
+                if rejected.status == 410:  # between two pages of a list, which kopf then begins again
+                    raise aiohttp.ClientConnectionError(str(rejected)) from None
+                await self._refused(trouble, rejected)
+            else:
+                trouble.end()
+                stream = _Stream(self, self._troubles[parts.path, "stream"], response)
+                if generation != self._generation:
+                    stream.expire()
+                return stream
 
-    async def _ask(self, trouble: _Trouble, method: str, url: str, *, unread: bool, **options: Any) -> Any:
-        """Return the response of a watch, the body of anything else, or the ApiError. Temporary errors are retried."""
+    async def _ask(
+        self,
+        trouble: _Trouble,
+        what: str,
+        method: str,
+        url: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
+        **options: Any,
+    ) -> _T:
+        """As `Connection.attempt`, until it raises no Failure."""
         while True:
             if self._over:
                 raise asyncio.CancelledError
             await asyncio.sleep(self._held_until - time.monotonic())
             self.pulse.beat()
-            seconds = None
             try:
-                response = await self._connection.session.request(method, url, **options)
-                if unread and response.status < 400:
-                    return response
-                async with response:
-                    text = await response.text(errors="replace")
-                if response.status < 400:
-                    return _checked(urlsplit(url).path, json.loads(text))
-                refusal = self._connection.refusal(response.status, response.reason, text)
-                if not may_pass(response.status):
-                    return refusal
-                why, seconds = str(refusal), bounded_retry_after(response.headers)
-            except (aiohttp.ClientError, OSError) as error:
-                why = str(error) or type(error).__name__
-            except _ODD as error:
-                why = f"its answer is not what was expected ({type(error).__name__})"
-            what = f"{'watch' if unread else 'list'} resources now, it will be tried again"
-            self._log(trouble, f"The Kubernetes API did not let the operator {what}: {self._connection.quote(why)}")
-            self._held_until = max(self._held_until, time.monotonic() + (seconds or 0.0))
-            await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
+                return await self._connection.attempt(what, method, url, read, **options)
+            except Failure as failure:
+                self._log(trouble, failure.message)
+                self._held_until = max(self._held_until, time.monotonic() + (failure.retry_after or 0.0))
+                await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
 
     async def _spaced(self, path: str) -> None:
         """Wait so that at most two lists of a path begin within `poll_seconds`, whatever ends the watches."""
@@ -284,18 +281,22 @@ def _check_event(line: bytes) -> None:
             raise _OddEventError(f"{body.get('message') or 'no reason given'} ({body.get('code')})")
         if kind != "BOOKMARK":
             listed(body)
-    except _ODD as error:
+    except UNREADABLE as error:
         raise _OddEventError(f"an event is not what was expected ({type(error).__name__})") from None
 
 
-def _checked(path: str, answer: Any) -> Any:
-    """The answer to a list or to discovery; an ApiError while discovery does not name the resource yet.
+async def _unread(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    return response
 
-    Raises what reading JSON of another shape raises.
-    """
+
+async def _checked(response: aiohttp.ClientResponse) -> Any:
+    """The answer to a list or to discovery. Raises ApiError while discovery does not name the resource yet."""
+    async with response:
+        answer = json.loads(await response.read())
+    path = response.url.path
     named = {"/apis": (GROUP, "groups"), f"/apis/{GROUP}/{VERSION}": (PLURAL, "resources")}.get(path)
     if named is not None and named[0] not in {each["name"] for each in answer[named[1]]}:
-        return ApiError(404, "the API server does not name it in its discovery")
+        raise ApiError(404, "the API server does not name it in its discovery")
     for each in answer.get("items") or ():
         listed(each)
     return answer

@@ -161,12 +161,12 @@ def _changed(fields: dict[str, Any], changes: Mapping[str, Any] | None) -> dict[
 
 
 async def ask(login: ClientConfig, server: RecordingServer) -> list[Seen]:
-    """What the server sees of one request by the typed client, and of one by the session that kopf gets."""
+    """What the server sees of one call of the operator, and of one by the session that kopf gets."""
     began = len(server.seen)
     async with connect(login, SystemClock(), "pod-1", request_seconds=10.0) as api:
         await read(api)
         session = kopf_session(api)
-        await session.request("get", f"{api.connection.session.access.server}{SECRET_PATH}")
+        await session.request("get", f"{api.connection.access.server}{SECRET_PATH}")
     return server.seen[began:]
 
 
