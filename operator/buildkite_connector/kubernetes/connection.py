@@ -139,17 +139,17 @@ class Connection:
             "timeout": self._request_seconds,
         }
         if not for_connector:
-            return await self.attempt(what, method, url, parse, **options)
+            return await self.attempt(what, parse, method, url, **options)
         async with self._permits:
             self._may_act()
-            return await self.attempt(what, method, url, parse, **options)
+            return await self.attempt(what, parse, method, url, **options)
 
     async def attempt(
         self,
         what: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
         method: str,
         url: str,
-        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
         **options: Any,
     ) -> _T:
         """What `read` makes of the response. `what`: the purpose, such as "read a Secret".

@@ -3,8 +3,6 @@
 Level-triggered: the handler gets an object's whole state, as often as it changes. A watch does not report three things:
 deletions while it was interrupted; that it is stale and reports nothing any more; and a restore of etcd, after which it
 reports nothing until the resource versions have caught up. A regular relist finds all three.
-
-An object that breaks the handler is logged; the others are handled.
 """
 
 import asyncio
@@ -62,26 +60,24 @@ class Informer:
         self._known: dict[str, Listed] = {}
         self._not_seen: dict[str, tuple[Listed, float]] = {}
         self._newest = ""
-        self._broken: set[str] = set()
         self._gone: set[str] | None = None
         self._relist_due = asyncio.Event()
         self._news = asyncio.Event()
 
     def on_event(self, event: kopf.RawEvent) -> None:
-        """Hand an event of the watch to the handler."""
+        """Hand an event of the watch to the handler. kopf logs what this raises, and goes on."""
         body: Mapping[str, Any] = event["object"]
         seen = listed(body)
-        self._note(seen.resource_version)
+        if not is_at_least(self._newest, seen.resource_version):
+            self._newest = seen.resource_version
         if self._expected is not None:
             self._expected.discard(seen.uid)
+        self._known[seen.uid] = seen
         if event["type"] == "DELETED":
-            self._known.setdefault(seen.uid, seen)
             self._forget(seen)
-        else:
-            self._known[seen.uid] = seen
-            self._observe(seen, body)
         self._wake()
-        self._check_ready()
+        if event["type"] != "DELETED":  # at the end, as it may raise
+            self._handler.observe(read_resource(body))
 
     def forget_all(self) -> None:
         """The CRD is gone and its objects with it: forget them."""
@@ -113,17 +109,15 @@ class Informer:
             try:
                 listing = await api.list_connectors(settings.namespaces, settings.selector)
             except (ApiError, Failure) as error:
-                if not self._ready.is_set():
-                    await asyncio.sleep(settings.poll_seconds)
-                    self._relist_due.set()
-                elif isinstance(error, ApiError) and error.status == 404:
+                ready = self._ready.is_set()
+                if ready and isinstance(error, ApiError) and error.status == 404:
                     begin_anew()  # whether the CRD is gone is then found by kopf's own list
-                else:
-                    if not failed:
-                        _logger.warning("the resources could not be listed again", extra={"error": str(error)})
-                    failed = True
-                    await asyncio.sleep(settings.poll_seconds)
-                    self._relist_due.set()
+                    continue
+                if ready and not failed:
+                    _logger.warning("the resources could not be listed again", extra={"error": str(error)})
+                failed = ready
+                await asyncio.sleep(settings.poll_seconds)
+                self._relist_due.set()
                 continue
             failed = False
             if _went_back(listing, newest_before, known_before):
@@ -135,7 +129,8 @@ class Informer:
                 self._newest = listing.version
                 begin_anew()
                 continue
-            self._note(listing.version)
+            if not is_at_least(self._newest, listing.version):
+                self._newest = listing.version
             self._relist(listing, known_before.keys(), settings.relist_seconds)
 
     async def catch_up(self, list_now: Callable[[], Awaitable[Listing]], seconds: float) -> bool:
@@ -155,22 +150,6 @@ class Informer:
         finally:
             self._gone = None
         return True
-
-    def _observe(self, seen: Listed, body: Mapping[str, Any]) -> None:
-        try:
-            self._handler.observe(read_resource(body))
-        except Exception:
-            if seen.uid not in self._broken:
-                self._broken.add(seen.uid)
-                _logger.exception(
-                    "a resource could not be taken in; the others are served", extra={"connector": _name(seen)}
-                )
-        else:
-            self._broken.discard(seen.uid)
-
-    def _note(self, version: str) -> None:
-        if not is_at_least(self._newest, version):
-            self._newest = version
 
     def _relist(self, listing: Listing, known_before: Set[str], longest: float) -> None:
         """Forget what was known before the list was asked for and is not in it; raise Failure if the watch is stale.
@@ -196,7 +175,6 @@ class Informer:
                 raise watch_lost(f"{each.namespace}/{each.name} changed, and the watch did not report it")
             self._not_seen[uid] = (earlier, since)
         self._wake()
-        self._check_ready()
 
     def _has_seen(self, found: Listed) -> bool:
         known = self._known.get(found.uid)
@@ -204,21 +182,16 @@ class Informer:
 
     def _forget(self, gone: Listed) -> None:
         del self._known[gone.uid]
-        self._broken.discard(gone.uid)
         if self._gone is not None:
             self._gone.add(gone.uid)
-        try:
-            self._handler.forget(gone.namespace, gone.name, gone.uid)
-        except Exception:
-            _logger.exception("a resource that is gone could not be let go", extra={"connector": _name(gone)})
+        self._handler.forget(gone.namespace, gone.name, gone.uid)
 
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    def _check_ready(self) -> None:
+        """Wake what waits for the informer to have seen something."""
         if self._expected is not None and not self._expected:
             self._ready.set()
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 def watch_lost(why: str) -> Failure:
@@ -234,7 +207,3 @@ def _went_back(listing: Listing, newest: str, known: Mapping[str, Listed]) -> bo
         each.uid in known and is_lower(each.resource_version, known[each.uid].resource_version)
         for each in listing.objects
     )
-
-
-def _name(each: Listed) -> str:
-    return f"{each.namespace}.{each.name}"

@@ -57,9 +57,6 @@ class Pulse:
 
     last: float = field(default_factory=time.monotonic)
 
-    def beat(self) -> None:
-        self.last = time.monotonic()
-
 
 class WatchSession:
     """The part of `aiohttp.ClientSession` that kopf uses, on the connection and with the credentials of `api`."""
@@ -67,7 +64,7 @@ class WatchSession:
     def __init__(self, api: KubernetesApi, informer: Informer, settings: WatchSettings, pulse: Pulse) -> None:
         self._connection = api.connection
         self._informer = informer
-        self._settings = settings
+        self.settings = settings
         self.pulse = pulse
         self.streams: set[_Stream] = set()
         self._generation = 0
@@ -76,11 +73,6 @@ class WatchSession:
         self._lists = defaultdict[str, deque[float]](lambda: deque(maxlen=2))
         self._served = self._over = False
         self.closed = False
-
-    @property
-    def settled_seconds(self) -> float:
-        """How long a watch must have lasted, when it reports something, to count as working."""
-        return self._settings.poll_seconds
 
     @property
     def headers(self) -> MutableMapping[str, str]:
@@ -104,43 +96,50 @@ class WatchSession:
 
     async def request(self, method: str, url: str, **options: Any) -> Any:
         """Retry until there is an answer that kopf can use."""
-        parts, generation = urlsplit(url), self._generation
-        watches = "watch=true" in parts.query
-        trouble = self._troubles[parts.path, "watch" if watches else "list"]
-        if parts.path.endswith(PLURAL) and not watches and "continue=" not in parts.query:
+        parts = urlsplit(url)
+        if "watch=true" in parts.query:
+            return await self._watch(parts.path, method, url, **options)
+        if parts.path.endswith(PLURAL) and "continue=" not in parts.query:
             await self._spaced(parts.path)
+        return await self._list(parts.path, method, url, **options)
+
+    async def _watch(self, path: str, *request: str, **options: Any) -> "_Stream":
+        generation, trouble = self._generation, self._troubles[path, "watch"]
+        try:
+            response = await self._ask(trouble, "watch resources", _unread, *request, **options)
+        except ApiError as rejected:
+            if rejected.status != 404:  # else kopf's list finds out whether the CRD is gone
+                await self.broken_off(trouble, str(rejected))
+            return _Stream(self, trouble)
+        trouble.end()
+        stream = _Stream(self, self._troubles[path, "stream"], response)
+        if generation != self._generation:
+            stream.expire()
+        return stream
+
+    async def _list(self, path: str, *request: str, **options: Any) -> "_Answer":
+        """The answer to a list or to discovery."""
+        trouble = self._troubles[path, "list"]
         while True:
             try:
-                if not watches:
-                    answer = _Answer(await self._ask(trouble, "list resources", method, url, _checked, **options))
-                    trouble.end()
-                    if parts.path.endswith(PLURAL):
-                        self._served = True
-                        self._informer.relist_soon()
-                    return answer
-                response = await self._ask(trouble, "watch resources", method, url, _unread, **options)
+                answer = await self._ask(trouble, "list resources", _checked, *request, **options)
             except ApiError as rejected:
-                if watches:
-                    if rejected.status != 404:  # else kopf's list finds out whether the CRD is gone
-                        await self.broken_off(trouble, str(rejected))
-                    return _Stream(self, trouble)
                 if rejected.status == 410:  # between two pages of a list, which kopf then begins again
                     raise aiohttp.ClientConnectionError(str(rejected)) from None
-                await self._refused(trouble, rejected)
-            else:
-                trouble.end()
-                stream = _Stream(self, self._troubles[parts.path, "stream"], response)
-                if generation != self._generation:
-                    stream.expire()
-                return stream
+                await self._rejected(trouble, rejected)
+                continue
+            trouble.end()
+            if path.endswith(PLURAL):
+                self._served = True
+                self._informer.relist_soon()
+            return _Answer(answer)
 
     async def _ask(
         self,
         trouble: _Trouble,
         what: str,
-        method: str,
-        url: str,
         read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
+        *request: str,
         **options: Any,
     ) -> _T:
         """As `Connection.attempt`, until it raises no Failure."""
@@ -148,9 +147,9 @@ class WatchSession:
             if self._over:
                 raise asyncio.CancelledError
             await asyncio.sleep(self._held_until - time.monotonic())
-            self.pulse.beat()
+            self.pulse.last = time.monotonic()
             try:
-                return await self._connection.attempt(what, method, url, read, **options)
+                return await self._connection.attempt(what, read, *request, **options)
             except Failure as failure:
                 self._log(trouble, failure.message)
                 self._held_until = max(self._held_until, time.monotonic() + (failure.retry_after or 0.0))
@@ -160,22 +159,22 @@ class WatchSession:
         """Wait so that at most two lists of a path begin within `poll_seconds`, whatever ends the watches."""
         begun = self._lists[path]
         if len(begun) == begun.maxlen:
-            await asyncio.sleep(begun[0] + self._settings.poll_seconds - time.monotonic())
+            await asyncio.sleep(begun[0] + self.settings.poll_seconds - time.monotonic())
         begun.append(time.monotonic())
 
     async def broken_off(self, trouble: _Trouble, why: str) -> None:
         """A watch cannot go on: kopf lists again, at once the first time."""
         self._log(trouble, f"The watch of {PLURAL} was interrupted and starts again: {self._connection.quote(why)}")
         if trouble.count > 1:
-            await asyncio.sleep(self._settings.poll_seconds)
+            await asyncio.sleep(self.settings.poll_seconds)
 
-    async def _refused(self, trouble: _Trouble, refusal: ApiError) -> None:
+    async def _rejected(self, trouble: _Trouble, rejected: ApiError) -> None:
         """Handle a rejected list. A single 404 closes no connector: an API server that starts returns some."""
-        self._log(trouble, _advice(refusal, again=self._served))
-        if refusal.status == 404 and trouble.count > 1:
+        self._log(trouble, _advice(rejected, again=self._served))
+        if rejected.status == 404 and trouble.count > 1:
             self._informer.forget_all()
             self.begin_anew()  # another namespace's watch does not report again what it has reported
-        await asyncio.sleep(self._settings.poll_seconds)
+        await asyncio.sleep(self.settings.poll_seconds)
 
     def _log(self, trouble: _Trouble, sentence: str) -> None:
         """Log an error once while it lasts; after the first success, only if the next try fails too."""
@@ -252,13 +251,13 @@ class _Stream:
         if self._response is None:
             return
         async for chunk in self._response.content.iter_chunked(size):
-            self._session.pulse.beat()
+            self._session.pulse.last = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in filter(bytes.strip, lines):
                 _check_event(line)
                 heard = True
-                if time.monotonic() - begun >= self._session.settled_seconds:
-                    self._trouble.end()
+                if time.monotonic() - begun >= self._session.settings.poll_seconds:
+                    self._trouble.end()  # the watch has lasted long enough to count as working
                 yield line + b"\n"
             if len(rest) > _LONGEST_EVENT:
                 raise _OddEventError(f"an event has more than {_LONGEST_EVENT} bytes")

@@ -51,8 +51,6 @@ class EventHandler:
         self.there.pop(f"{namespace}.{name}", None)
         self.forgotten.append((namespace, name, uid))
         self._told.set()
-        if name in self.broken:
-            raise RuntimeError("a bug")
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
