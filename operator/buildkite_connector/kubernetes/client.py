@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from buildkite_connector.kubernetes.access import ClientConfig
-from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always, open_connection
+from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.lease import LeaseClient
 from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
@@ -340,10 +340,13 @@ async def connect(
 
     Raises Failure.
     """
-    async with open_connection(login, request_seconds, may_act) as connection:
+    connection = Connection(login, await login.load(), request_seconds, may_act)
+    try:
         events = EventWriter(connection, clock, instance)
         async with events.posting():
             yield KubernetesApi(connection, events, schema)
+    finally:
+        await connection.close()
 
 
 def listed(body: Any) -> Listed:

@@ -10,8 +10,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -69,7 +68,7 @@ def always() -> None:
 
 
 class Connection:
-    """Made by `open_connection`, for one event loop. `access`: the address and credentials in use.
+    """Made by `client.connect`, for one event loop. `access`: the address and credentials in use.
 
     `may_act` is called before each request for a connector, and raises Failure when this process may not act.
     """
@@ -97,7 +96,7 @@ class Connection:
         return self._session.headers
 
     async def close(self) -> None:
-        """May be called twice. Leaves no connection that waits for the server's close of TLS."""
+        """Leaves no connection that waits for the server's close of TLS."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
@@ -314,18 +313,6 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
             return f"no answer from {via} within {timeout.total:g} s"
         case _:
             return None
-
-
-@asynccontextmanager
-async def open_connection(
-    login: ClientConfig, request_seconds: float, may_act: Callable[[], None] = always
-) -> AsyncIterator[Connection]:
-    """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
-    connection = Connection(login, await login.load(), request_seconds, may_act)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 def bounded_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -9,27 +9,13 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, Written
 from buildkite_connector.kubernetes.informer import WatchSettings, watch_lost
-from buildkite_connector.kubernetes.schema import KIND, PLURAL
+from buildkite_connector.kubernetes.schema import KIND
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.watch import WatchSession
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
 from simulators.kubernetes.server import KubernetesSimulator
-from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, severe, stop, until_logged
-
-
-@pytest.fixture
-def hub() -> EventHandler:
-    return EventHandler()
-
-
-@pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
-    return Watching(hub, api)
-
-
-def asked(simulator: KubernetesSimulator) -> int:
-    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
+from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, asked, severe, stop, until_logged
 
 
 @pytest.mark.parametrize("turns", range(0, 14, 2))
@@ -119,11 +105,11 @@ async def test_a_watch_that_ends_again_and_again_is_not_asked_for_without_a_paus
     simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, fault: dict[str, Any]
 ) -> None:
     apply(simulator)
-    async with watching.running(WatchSettings(poll_seconds=1.0)):
+    async with watching.running(WatchSettings(poll_seconds=0.2)):
         before = asked(simulator)
         with simulator.failing(**fault, watches=True):
             simulator.drop_watches()
-            await asyncio.sleep(2.5)  # a rate is measured
+            await asyncio.sleep(0.5)  # a rate is measured
             assert asked(simulator) - before <= 25
 
 

@@ -158,10 +158,11 @@ class TestEvent:
         await api.drain_events(10.0)
         assert len(events(simulator)) == 2
 
+    @pytest.mark.usefixtures("retry_after")
     async def test_its_time_is_that_of_the_change_however_late_it_is_posted(
         self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        with simulator.failing(429, headers={"Retry-After": "1"}):
+        with simulator.failing(429):
             before = datetime.now(UTC)
             api.post_event(create(simulator), DRAFT)
             posted = datetime.now(UTC)

@@ -27,24 +27,14 @@ from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.watching import (
     DEADLINE,
     NAME,
-    RELIST_SECONDS,
     EventHandler,
     Watching,
     apply,
+    asked,
     severe,
     stop,
     until_logged,
 )
-
-
-@pytest.fixture
-def hub() -> EventHandler:
-    return EventHandler()
-
-
-@pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
-    return Watching(hub, api)
 
 
 async def test_ready_comes_after_every_object_of_the_start_was_told(
@@ -219,7 +209,7 @@ class TestTrouble:
     ) -> None:
         uid = apply(simulator)
         apply(simulator, "stays")
-        async with watching.running(WatchSettings(relist_seconds=RELIST_SECONDS)):
+        async with watching.running():
             await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
             with simulator.outage(503):
                 simulator.delete(KIND, "default", "acme")
@@ -231,17 +221,15 @@ class TestTrouble:
     async def test_a_stale_watch_ends_it_with_a_failure(
         self, simulator: KubernetesSimulator, watching: Watching
     ) -> None:
-        apply(simulator)
-        task = watching.begin(WatchSettings(relist_seconds=RELIST_SECONDS))
+        task = watching.begin(WatchSettings(relist_seconds=0.2))
         await watching.until_ready(task)
         await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
-        with simulator.outage(503):  # kopf waits 1, 2, then 4 seconds: longer than two relists take
-            before = asked(simulator)
-            await simulator.wait_until(lambda: asked(simulator) > before + 5, timeout=DEADLINE)
-        apply(simulator, request="now")
-        with pytest.raises(Failure, match="default/acme changed, and the watch did not report"):
-            async with asyncio.timeout(DEADLINE):
-                await task
+        with simulator.failing(503, watches=True, headers={"Retry-After": "60"}):
+            simulator.drop_watches()
+            apply(simulator)
+            with pytest.raises(Failure, match="default/acme changed, and the watch did not report"):
+                async with asyncio.timeout(DEADLINE):
+                    await task
 
     async def test_an_error_in_the_handler_costs_no_other_object_anything(
         self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
@@ -274,7 +262,7 @@ class TestTrouble:
 class TestRestoreOfEtcd:
     """Everything is set back: objects and versions are as they were at a backup."""
 
-    SETTINGS = WatchSettings(relist_seconds=RELIST_SECONDS, poll_seconds=0.01)
+    SETTINGS = WatchSettings(poll_seconds=0.01)
 
     async def test_an_annotation_with_a_lower_version_is_told(
         self, simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, caplog: pytest.LogCaptureFixture
@@ -286,6 +274,7 @@ class TestRestoreOfEtcd:
                 apply(simulator, request=f"before {number}")
             await hub.until(lambda: hub.request("default.acme") == "before 49")
             simulator.restore(backup)
+            watching.informer.relist_soon()
             await hub.until(lambda: ("default", "acme", uid) in hub.forgotten)
             apply(simulator, request="after the restore")
             await hub.until(lambda: hub.request("default.acme") == "after the restore")
@@ -299,6 +288,7 @@ class TestRestoreOfEtcd:
             for number in range(2):
                 apply(simulator, request=str(number))
                 lists = asked(simulator)
+                watching.informer.relist_soon()
                 await simulator.wait_until(lambda lists=lists: asked(simulator) > lists, timeout=DEADLINE)  # type: ignore[misc]
         assert hub.forgotten == []
         assert "set back" not in caplog.text
@@ -418,7 +408,3 @@ class TestCrdDeleted:
 
 def refused_watches(simulator: KubernetesSimulator, status: int) -> list[Exchange]:
     return [each for each in simulator.transcript if each.path.endswith(PLURAL) and each.status == status]
-
-
-def asked(simulator: KubernetesSimulator) -> int:
-    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)

@@ -26,10 +26,6 @@ from simulators.kubernetes.server import KubernetesSimulator
 DEADLINE = 20.0
 
 
-RELIST_SECONDS = 1.0
-"""kopf must be ready within two relists, else the watch counts as stale."""
-
-
 class EventHandler:
     """Remembers what it was told."""
 
@@ -122,6 +118,11 @@ async def until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(DEADLINE):
         while text not in caplog.text:  # noqa: ASYNC110 - the log gives no event
             await asyncio.sleep(0.01)
+
+
+def asked(simulator: KubernetesSimulator) -> int:
+    """How often the resources were listed or watched."""
+    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
 
 
 def apply(
