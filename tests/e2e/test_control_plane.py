@@ -79,7 +79,7 @@ async def watching(login: KubeconfigLogin, hub: EventHandler, settings: WatchSet
     async def end() -> None: ...
 
     async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
-        task = group.create_task(operate(api, Informer(hub, ready), settings, Pulse(), end))
+        task = group.create_task(operate(api, Informer(hub.observe, hub.forget, ready), settings, Pulse(), end))
         await ready.wait()
         yield
         task.cancel()

@@ -122,7 +122,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 observer=telemetry.observer,
             )
             controller = Controller(api, environment, group, acting=not leadership.elected)
-            informer = Informer(controller, ready)
+            informer = Informer(controller.observe, controller.forget, ready)
             watch = WatchSettings(settings.namespaces, settings.selector)
             rereading = group.create_task(reread_secrets(controller.connectors, clock))
             monitoring = group.create_task(monitor.run())

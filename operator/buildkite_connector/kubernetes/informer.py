@@ -1,15 +1,15 @@
-"""The cache of the resources that exist: hands events to the handler, and finds what the watch does not report.
+"""The cache of the resources that exist: hands events to the controller, and finds what the watch does not report.
 
-Level-triggered: the handler gets an object's whole state, as often as it changes. A watch does not report three things:
-deletions while it was interrupted; that it is stale and reports nothing any more; and a restore of etcd, after which it
-reports nothing until the resource versions have caught up. A regular relist finds all three.
+Level-triggered: the controller gets an object's whole state, as often as it changes. A watch does not report three
+things: deletions while it was interrupted; that it is stale and reports nothing any more; and a restore of etcd, after
+which it reports nothing until the resource versions have caught up. A regular relist finds all three.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import kopf
 
@@ -27,18 +27,6 @@ from buildkite_connector.model.failure import Failure, Reason
 _logger = logging.getLogger(__name__)
 
 
-class EventHandler(Protocol):
-    """Receives what happens to resources. Neither method may take long."""
-
-    def observe(self, resource: ObservedResource) -> None:
-        """An object in its current state; it may be known already, or unchanged."""
-        ...
-
-    def forget(self, namespace: str, name: str, uid: str) -> None:
-        """The object does not exist any more. A new one may have its name already: the uid tells them apart."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
     """`namespaces` empty: all of the cluster. `selector`: of labels, as kubectl has it; a resource that it does not
@@ -51,10 +39,20 @@ class WatchSettings:
 
 
 class Informer:
-    """`ready` is set once every object of the first relist, which follows kopf's own list, was seen."""
+    """`ready` is set once every object of the first relist, which follows kopf's own list, was seen.
 
-    def __init__(self, handler: EventHandler, ready: asyncio.Event) -> None:
-        self._handler = handler
+    `observe` gets an object in its current state; it may be known already, or unchanged. `forget` gets the namespace,
+    name and uid of one that does not exist any more; a new one may have its name already. Neither may take long.
+    """
+
+    def __init__(
+        self,
+        observe: Callable[[ObservedResource], None],
+        forget: Callable[[str, str, str], None],
+        ready: asyncio.Event,
+    ) -> None:
+        self._observe = observe
+        self._on_forgotten = forget
         self._ready = ready
         self._expected: set[str] | None = None
         self._known: dict[str, Listed] = {}
@@ -65,7 +63,7 @@ class Informer:
         self._news = asyncio.Event()
 
     def on_event(self, event: kopf.RawEvent) -> None:
-        """Hand an event of the watch to the handler. kopf logs what this raises, and goes on."""
+        """Hand an event of the watch to the controller. kopf logs what this raises, and goes on."""
         body: Mapping[str, Any] = event["object"]
         seen = listed(body)
         if not is_at_least(self._newest, seen.resource_version):
@@ -77,7 +75,7 @@ class Informer:
             self._forget(seen)
         self._wake()
         if event["type"] != "DELETED":  # at the end, as it may raise
-            self._handler.observe(read_resource(body))
+            self._observe(read_resource(body))
 
     def forget_all(self) -> None:
         """The CRD is gone and its objects with it: forget them."""
@@ -184,7 +182,7 @@ class Informer:
         del self._known[gone.uid]
         if self._gone is not None:
             self._gone.add(gone.uid)
-        self._handler.forget(gone.namespace, gone.name, gone.uid)
+        self._on_forgotten(gone.namespace, gone.name, gone.uid)
 
     def _wake(self) -> None:
         """Wake what waits for the informer to have seen something."""

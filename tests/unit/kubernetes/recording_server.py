@@ -18,7 +18,6 @@ import yaml
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import ClientConfig
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.watch import Pulse, WatchSession
 from buildkite_connector.timing.clock import SystemClock
 
@@ -172,15 +171,12 @@ async def ask(login: ClientConfig, server: RecordingServer) -> list[Seen]:
 
 def kopf_session(api: KubernetesApi) -> WatchSession:
     """The session that kopf gets, of an operator with no resources."""
-    return WatchSession(api, Informer(NoResources(), asyncio.Event()), WatchSettings(), Pulse())
+    informer = Informer(unexpected, unexpected, asyncio.Event())
+    return WatchSession(api, informer, WatchSettings(), Pulse())
 
 
-class NoResources:
-    def observe(self, resource: ObservedResource) -> None:
-        raise AssertionError(resource)
-
-    def forget(self, namespace: str, name: str, uid: str) -> None:
-        raise AssertionError(uid)
+def unexpected(*what: object) -> None:
+    raise AssertionError(what)
 
 
 async def read(api: KubernetesApi) -> None:

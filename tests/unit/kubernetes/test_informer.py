@@ -47,7 +47,7 @@ class Scene:
     def __init__(self) -> None:
         self.handler = Heard()
         self.ready = asyncio.Event()
-        self.informer = Informer(self.handler, self.ready)
+        self.informer = Informer(self.handler.observe, self.handler.forget, self.ready)
         self.lists: Callable[[], Awaitable[Listing]] = lambda: self.give(listing())
         self.anew = 0
 

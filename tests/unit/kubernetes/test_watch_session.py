@@ -21,7 +21,8 @@ GONE = {"type": "ERROR", "object": {"code": 410}}
 
 @pytest.fixture
 def session(api: KubernetesApi) -> WatchSession:
-    informer = Informer(EventHandler(), asyncio.Event())
+    hub = EventHandler()
+    informer = Informer(hub.observe, hub.forget, asyncio.Event())
     return WatchSession(api, informer, WatchSettings(poll_seconds=0.01), Pulse())
 
 

@@ -68,7 +68,7 @@ class Watching:
     def __init__(self, hub: EventHandler, api: KubernetesApi) -> None:
         self._api = api
         self.ready = asyncio.Event()
-        self.informer = Informer(hub, self.ready)
+        self.informer = Informer(hub.observe, hub.forget, self.ready)
         self.ended = 0
         self.ending: Callable[[], Awaitable[None]] = _nothing
 
