@@ -18,11 +18,6 @@ class WatchContract:
         assert [item["metadata"]["name"] for item in listed["items"]] == names
         assert int(listed["metadata"]["resourceVersion"]) > 0
 
-    async def test_lists_one_object_by_its_name(self, api: Api) -> None:
-        names = [(await api.create())["metadata"]["name"] for _ in range(2)]
-        response = await api.http.get(api.widgets, params={"fieldSelector": f"metadata.name={names[0]}"})
-        assert [item["metadata"]["name"] for item in accepted(response)["items"]] == names[:1]
-
     @pytest.mark.parametrize(
         ("selector", "found"),
         [
@@ -96,12 +91,6 @@ class WatchContract:
             event = await anext(events)
         assert event["type"] == "DELETED"
         assert int(event["object"]["metadata"]["resourceVersion"]) > int(version)
-
-    async def test_watches_one_object_by_its_name(self, api: Api) -> None:
-        since = (await api.list())["metadata"]["resourceVersion"]
-        names = [(await api.create())["metadata"]["name"] for _ in range(2)]
-        async with api.watch(since, fieldSelector=f"metadata.name={names[1]}") as events:
-            assert await self._next(events) == ("ADDED", names[1], "medium")
 
     async def test_tells_a_watch_from_a_forgotten_version_that_it_is_gone(self, api: Api) -> None:
         async with api.watch("1") as events:

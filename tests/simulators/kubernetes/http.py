@@ -145,10 +145,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                     self._store.create(target.resource, target.namespace, body, manager), status=201
                 )
             case "DELETE", True:
-                preconditions = (await _body(request)).get("preconditions") or {}
-                return web.json_response(
-                    self._store.delete(target.resource, target.namespace, target.name, preconditions)
-                )
+                return web.json_response(self._store.delete(target.resource, target.namespace, target.name))
             case "PATCH", True:
                 return await self._update(request, target)
             case _:

@@ -1,12 +1,10 @@
-"""Selectors of lists and watches: of labels as kubectl writes them, of fields as far as custom resources have them."""
+"""Selectors of labels in lists and watches, as kubectl writes them."""
 
 import re
 from collections.abc import Callable, Mapping
 
 from simulators.kubernetes.fields import Manifest
 from simulators.kubernetes.resources import ApiError
-
-FIELD_SELECTORS = ("metadata.name", "metadata.namespace")
 
 _TERM = re.compile(
     r"\s*(?:(?P<absent>!)\s*(?P<no_key>[\w./-]+)"
@@ -18,19 +16,11 @@ Selected = Callable[[Manifest], bool]
 
 
 def selector(query: Mapping[str, str]) -> Selected:
-    """What `fieldSelector` and `labelSelector` ask for; ApiError 400 for what the simulator does not understand."""
-    wanted = dict(term.replace("==", "=").split("=", 1) for term in query.get("fieldSelector", "").split(",") if term)
-    if unknown := set(wanted) - set(FIELD_SELECTORS):
-        raise ApiError(400, "BadRequest", f"field label not supported: {', '.join(sorted(unknown))}")
+    """What `labelSelector` asks for; ApiError 400 for what the simulator does not understand."""
+    if "fieldSelector" in query:
+        raise ApiError(400, "BadRequest", "the simulator knows no field selectors")
     terms = _label_terms(query.get("labelSelector", ""))
-
-    def selected(manifest: Manifest) -> bool:
-        metadata = manifest["metadata"]
-        labels = metadata.get("labels") or {}
-        named = all(metadata.get(field.removeprefix("metadata.")) == value for field, value in wanted.items())
-        return named and all(term(labels) for term in terms)
-
-    return selected
+    return lambda manifest: all(term(manifest["metadata"].get("labels") or {}) for term in terms)
 
 
 def _label_terms(text: str) -> list[Callable[[Mapping[str, str]], bool]]:

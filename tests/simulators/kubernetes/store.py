@@ -5,7 +5,6 @@
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -127,13 +126,9 @@ class Store(Objects):
             result.setdefault("metadata", {})["resourceVersion"] = version
         return self._update(resource, current, result, manager, applied=wanted)
 
-    def delete(self, resource: Resource, namespace: str, name: str, preconditions: Mapping[str, str]) -> Manifest:
+    def delete(self, resource: Resource, namespace: str, name: str) -> Manifest:
         """Delete an object, a namespace with all that is in it. Returns its last state."""
         current = self.read(resource, namespace, name)
-        for precondition, value in preconditions.items():
-            if current["metadata"][precondition] != value:
-                problem = f"the {precondition} in the precondition ({value}) is not the object's"
-                raise conflict(resource, name, problem)
         if resource == DEFINITIONS:
             self._undefine(Resource.defined_by(current))
         if resource == NAMESPACES:
@@ -222,7 +217,7 @@ class Store(Objects):
         for resource in list(self.resources):
             if resource.namespaced:
                 for manifest in self.objects(resource, namespace):
-                    self.delete(resource, namespace, manifest["metadata"]["name"], {})
+                    self.delete(resource, namespace, manifest["metadata"]["name"])
 
     def _define(self, key: Key, crd: Manifest) -> Manifest:
         resource = Resource.defined_by(crd)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 import trustme
@@ -266,11 +265,6 @@ async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
 
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.service+account/token.signature0123456789"
-ENCODINGS: dict[str, Callable[[str], str]] = {
-    "as it is": str,
-    "percent-encoded": lambda text: quote(text, safe=""),
-    "in base64": lambda text: base64.b64encode(text.encode()).decode(),
-}
 
 
 @asynccontextmanager
@@ -302,19 +296,14 @@ async def said(status: int, body: bytes, reason: str, folder: Path) -> str:
     return f"{caught.value}"
 
 
-@pytest.mark.parametrize("encoded", ENCODINGS.values(), ids=ENCODINGS.keys())
-@pytest.mark.parametrize("status", [401, 403, 422, 429, 500])
-async def test_a_token_that_the_api_server_repeats_is_taken_out(
-    status: int, encoded: Callable[[str], str], tmp_path: Path
-) -> None:
-    repeated = f"no, {encoded(TOKEN)}"
-
-    in_body = await said(status, json.dumps({"message": repeated}).encode(), "No", tmp_path)
-    in_reason = await said(status, b"not JSON", repeated, tmp_path)
-
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_token_that_the_api_server_repeats_is_taken_out(status: int, tmp_path: Path) -> None:
+    """In whatever encoding: that is for the redactor's own tests."""
+    in_body = await said(status, json.dumps({"message": f"no, {TOKEN}"}).encode(), "No", tmp_path)
+    in_reason = await said(status, b"not JSON", f"no, {TOKEN}", tmp_path)
     for shown in (in_body, in_reason):
         assert "no, [redacted]" in shown
-        assert encoded(TOKEN)[:20] not in shown
+        assert TOKEN[:20] not in shown
 
 
 @pytest.mark.parametrize("status", [403, 500])
