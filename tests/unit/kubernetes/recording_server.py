@@ -15,10 +15,12 @@ from typing import Any, Self
 import trustme
 import yaml
 
+from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import ClientConfig
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.watch import Pulse, WatchSession
+from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 
 TOKEN = "token-of-the-file"
@@ -157,6 +159,25 @@ def base64_of(content: bytes) -> str:
 
 def _changed(fields: dict[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in {**fields, **(changes or {})}.items() if value is not None}
+
+
+class Accesses:
+    """A login that gives one access or failure after the other, the last one for ever; while `may_end` is set."""
+
+    def __init__(self, *given: Access | Failure) -> None:
+        self.loads = 0
+        self.loading, self.may_end = asyncio.Event(), asyncio.Event()
+        self.may_end.set()
+        self._left = list(given)
+
+    async def load(self) -> Access:
+        self.loads += 1
+        self.loading.set()
+        await self.may_end.wait()
+        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if isinstance(now, Failure):
+            raise now
+        return now
 
 
 async def ask(login: ClientConfig, server: RecordingServer) -> list[Seen]:

@@ -18,6 +18,7 @@ from buildkite_connector.timing.clock import SystemClock
 from unit.kubernetes.recording_server import (
     SECRET_PATH,
     TOKEN,
+    Accesses,
     Kubeconfig,
     RecordingServer,
     Seen,
@@ -104,25 +105,6 @@ async def test_no_client_looks_at_the_environment_by_itself(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     assert len(await ask(KubeconfigLogin(str(kubeconfig.write())), kubeconfig.server)) == 2
-
-
-class Accesses:
-    """A login that gives one access or failure after the other, the last one for ever; while `may_end` is set."""
-
-    def __init__(self, *given: Access | Failure) -> None:
-        self.loads = 0
-        self.loading, self.may_end = asyncio.Event(), asyncio.Event()
-        self.may_end.set()
-        self._left = list(given)
-
-    async def load(self) -> Access:
-        self.loads += 1
-        self.loading.set()
-        await self.may_end.wait()
-        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
-        if isinstance(now, Failure):
-            raise now
-        return now
 
 
 def access(server: RecordingServer, token: str, renew_after: float | None = None, client: str = "") -> Access:

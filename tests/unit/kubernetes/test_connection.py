@@ -4,19 +4,17 @@ import asyncio
 import base64
 import json
 import logging
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-import trustme
-import yaml
 
+from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.connection import (
@@ -32,7 +30,6 @@ from buildkite_connector.kubernetes.schema import KIND, PLURAL
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.server import KubernetesSimulator
-from unit.hostile.http_server import HostileServer
 from unit.kubernetes.client_calls import (
     DRAFT,
     READY,
@@ -41,6 +38,7 @@ from unit.kubernetes.client_calls import (
     request_in,
     serving,
 )
+from unit.kubernetes.recording_server import Accesses
 from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, asked, stop
 
 
@@ -267,32 +265,20 @@ async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.service+account/token.signature0123456789"
 
 
-@asynccontextmanager
-async def api_that_says(status: int, body: bytes, reason: str, folder: Path) -> AsyncIterator[KubernetesApi]:
-    """A client, with a token, of an API server that answers everything so."""
-    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    authority = trustme.CA()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    async with HostileServer({".*": lambda _: [head.encode(), body]}).running(tls) as origin:
-        trusted = {"certificate-authority-data": base64.b64encode(authority.cert_pem.bytes()).decode()}
-        kubeconfig = {
-            "clusters": [{"name": "c", "cluster": {"server": origin, **trusted}}],
-            "users": [{"name": "u", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(kubeconfig))
-        async with connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-            yield api
-
-
 async def said(status: int, body: bytes, reason: str, folder: Path) -> str:
-    """What is shown of such an answer."""
-    async with api_that_says(status, body, reason, folder) as api:
-        with pytest.raises((ApiError, Failure)) as caught:
-            await api.read_secret("default", "s")
+    """What is shown of an answer to a client with a token."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    async with serving(answer, folder / "kubeconfig") as port:
+        login = Accesses(Access(f"http://127.0.0.1:{port}", secrets=(TOKEN,)))
+        async with connect(login, SystemClock(), "pod-1") as api:
+            with pytest.raises((ApiError, Failure)) as caught:
+                await api.read_secret("default", "s")
     return f"{caught.value}"
 
 

@@ -265,24 +265,6 @@ async def test_the_younger_takes_over_when_the_older_is_deleted() -> None:
         assert operator.cluster.reason("younger") is Reason.READY
 
 
-@virtual_time
-async def test_a_suspended_resource_holds_no_host_id() -> None:
-    async with process() as operator:
-        operator.observe("older", created="2026-03-01T00:00:00Z", suspend=True, delivery={"hostID": "same"})
-        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
-        await asyncio.sleep(120)
-        assert operator.cluster.reason("younger") is Reason.READY
-
-
-@virtual_time
-async def test_two_with_host_ids_of_their_own_share_a_client() -> None:
-    async with process() as operator:
-        operator.observe("one")
-        operator.observe("two")
-        await asyncio.sleep(120)
-        assert operator.cluster.reason("one") is operator.cluster.reason("two") is Reason.READY
-
-
 def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 

@@ -120,7 +120,9 @@ async def test_a_crd_that_comes_late_and_is_older_is_soon_found_out(
     status = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     del status["token"]
     task = watching.begin(WatchSettings(poll_seconds=0.1))
-    await asyncio.sleep(0.3)  # the first look found nothing
+    await bare_simulator.wait_until(
+        lambda: any("/openapi" in each.path for each in bare_simulator.transcript), DEADLINE
+    )
     bare_simulator.apply(older)
     await watching.until_ready(task)
     await until_logged("status.token", caplog)

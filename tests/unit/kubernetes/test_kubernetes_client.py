@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -222,6 +223,26 @@ class TestList:
             create(simulator, "a", namespace)
         listed = (await api.list_connectors(("one", "three"))).objects
         assert sorted(each.namespace for each in listed) == ["one", "three"]
+
+    async def test_each_page_of_a_long_list_is_asked_for(self, tmp_path: Path) -> None:
+        asked: list[str] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                asked.append(head.split(" ")[1].partition("?")[2])
+                number = len(asked)
+                metadata = {"namespace": "default", "name": f"c{number}", "uid": f"u{number}"}
+                version, more = {"resourceVersion": str(number)}, {"continue": f"token {number}"} if number < 3 else {}
+                body = json.dumps({"metadata": {**version, **more}, "items": [{"metadata": metadata}]}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                await writer.drain()
+
+        path = tmp_path / "long"
+        async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+            listing = await api.list_connectors((), "tier=gold")
+        assert ([each.name for each in listing.objects], listing.version) == (["c1", "c2", "c3"], "1")
+        pages = ("", "&continue=token 1", "&continue=token 2")
+        assert [unquote_plus(each) for each in asked] == [f"limit=500&labelSelector=tier=gold{page}" for page in pages]
 
     async def test_a_cluster_without_the_definition_refuses_with_404(
         self, bare_simulator: KubernetesSimulator, api: KubernetesApi
