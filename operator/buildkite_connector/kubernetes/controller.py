@@ -37,8 +37,6 @@ class SecretCredentials:
     resource: ObservedResource
 
     async def read(self) -> Credentials:
-        if self.resource.failure is not None:
-            raise self.resource.failure.without_traceback()
         return await read_credentials(self.api.read_secret, self.resource.namespace, self.resource.secret)
 
 

@@ -38,9 +38,11 @@ class Cluster:
         self.events: list[tuple[str, Reason]] = []
         self.gone: set[str] = set()
         self.drains = 0
+        self.secrets_read: list[str] = []
         self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        self.secrets_read.append(name)
         values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
         return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
@@ -108,6 +110,15 @@ async def test_a_resource_gets_a_connector_and_becomes_ready() -> None:
         operator.observe("acme")
         await asyncio.sleep(60)
         assert operator.cluster.reason("acme") is Reason.READY
+
+
+@virtual_time
+async def test_an_invalid_spec_is_reported_and_no_secret_is_read_for_it() -> None:
+    async with process() as operator:
+        operator.observe("acme", schedule={"interval": "3x"})
+        await asyncio.sleep(3 * 3600)
+        assert operator.cluster.reason("acme") is Reason.SPEC_INVALID
+        assert operator.cluster.secrets_read == []
 
 
 @virtual_time
