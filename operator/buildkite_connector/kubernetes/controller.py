@@ -7,7 +7,6 @@ leader) starts each connector from the newest status, not from the first one tha
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
@@ -29,32 +28,22 @@ EVENT_SECONDS = 2.0
 """How long the last events are waited for when this process stops acting."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretCredentials:
-    """The credentials of one resource."""
-
-    api: KubernetesApi
-    resource: ObservedResource
-
-    async def read(self) -> Credentials:
-        return await read_credentials(self.api.read_secret, self.resource.namespace, self.resource.secret)
-
-
 class ServedResource:
     """A resource as it was last observed, and its connector while this process acts for it.
 
-    It writes the connector's status, and posts and logs an event on each transition.
+    It reads the connector's credentials and writes its status; on each transition it posts and logs an event.
     """
 
-    def __init__(
-        self, api: KubernetesApi, resource: ObservedResource, when_gone: Callable[[ObservedResource], None]
-    ) -> None:
+    def __init__(self, api: KubernetesApi, resource: ObservedResource, forget: Callable[[str, str, str], None]) -> None:
         self._api = api
         self.resource = resource
         self.connector: Connector | None = None
-        self._when_gone = when_gone
+        self._forget = forget
         self._applied = AppliedStatus()
         self._outdated = ""
+
+    async def read(self) -> Credentials:
+        return await read_credentials(self._api.read_secret, self.resource.namespace, self.resource.secret)
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         try:
@@ -62,7 +51,7 @@ class ServedResource:
         finally:
             self._report_outdated()
         if written is Written.GONE:
-            self._when_gone(self.resource)
+            self._forget(self.resource.namespace, self.resource.name, self.resource.uid)
         elif written is Written.WRITTEN:
             for draft in draft_events(before, after):
                 log_event(self.resource.key, draft)
@@ -107,7 +96,7 @@ class Controller:
     async def stop_acting(self) -> None:
         """Close each connector and go on observing; the staged files stay."""
         self._acting = False
-        connectors = [entry.connector for entry in self._entries.values()]
+        connectors = list(self.connectors())
         for entry in self._entries.values():
             entry.connector = None
         await self._close_all(connectors)
@@ -139,11 +128,10 @@ class Controller:
             entry = None
         if entry is None:  # what is staged for it stays, though it may not begin
             logger.info("connector found", extra={"connector": resource.key})
-            entry = ServedResource(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))
-            self._entries[resource.key] = entry
+            entry = self._entries[resource.key] = ServedResource(self._api, resource, self.forget)
         entry.resource = resource
         if entry.connector is not None:
-            entry.connector.update(self._desired(resource))
+            entry.connector.update(_desired(entry))
         elif self._acting:
             entry.connector = self._begin(entry)
 
@@ -181,12 +169,12 @@ class Controller:
         self._closed = True
         if self._retrying is not None:
             self._retrying.cancel()
-        connectors = [entry.connector for entry in self._entries.values()]
+        connectors = list(self.connectors())
         self._entries.clear()
         await self._close_all(connectors)
 
-    async def _close_all(self, connectors: Iterable[Connector | None]) -> None:
-        closing = [each.close(discard=False) for each in connectors if each is not None]
+    async def _close_all(self, connectors: Iterable[Connector]) -> None:
+        closing = (each.close(discard=False) for each in connectors)
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
                 logger.error("a connector did not close in order", exc_info=result)
@@ -200,8 +188,8 @@ class Controller:
 
     def _begin(self, entry: ServedResource) -> Connector:
         resource = entry.resource
-        key, desired = resource.key, self._desired(resource)
-        connector = Connector(key, desired, resource.status, entry, self._env, created=resource.created)
+        key = resource.key
+        connector = Connector(key, _desired(entry), resource.status, entry, self._env, created=resource.created)
         closing = self._closing.get(key)
         if closing is None:
             connector.start()
@@ -228,12 +216,9 @@ class Controller:
         except Exception:
             logger.exception("a connector did not close in order", extra={"connector": key})
 
-    def _desired(self, resource: ObservedResource) -> DesiredState:
-        return DesiredState(
-            resource.generation,
-            resource.spec,
-            SecretCredentials(self._api, resource),
-            resource.sync_request,
-            resource.accept_shrink,
-            resource.failure,
-        )
+
+def _desired(entry: ServedResource) -> DesiredState:
+    resource = entry.resource
+    return DesiredState(
+        resource.generation, resource.spec, entry, resource.sync_request, resource.accept_shrink, resource.failure
+    )

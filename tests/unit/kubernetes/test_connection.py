@@ -109,7 +109,7 @@ async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
 
     resource, path = create(simulator), tmp_path / "kubeconfig-of-server"
     async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-        patcher = ServedResource(api, resource, lambda _: None)
+        patcher = ServedResource(api, resource, lambda *_: None)
         async with asyncio.timeout(DEADLINE):
             for status in (READY, replace(READY, conditions=())) * 5:
                 await patcher.report(None, status)
