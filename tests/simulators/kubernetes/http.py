@@ -15,10 +15,9 @@ from aiohttp import web
 from harness.yaml_text import parsed
 from simulators.kubernetes.exchange import Exchange, Fault, Target, Watch
 from simulators.kubernetes.fields import Manager, Manifest
-from simulators.kubernetes.objects import Change
 from simulators.kubernetes.resources import ApiError, Resource
 from simulators.kubernetes.selectors import selector
-from simulators.kubernetes.store import Store
+from simulators.kubernetes.store import Change, Store
 
 VERBS = ("create", "delete", "get", "list", "patch", "watch")
 APPLY_PATCH = "application/apply-patch+yaml"
