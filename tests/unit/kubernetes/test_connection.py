@@ -10,13 +10,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import pytest
 
-from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.connection import (
     LONGEST_RETRY_AFTER,
     REQUESTS_AT_ONCE,
@@ -38,19 +35,14 @@ from unit.kubernetes.client_calls import (
     request_in,
     serving,
 )
-from unit.kubernetes.recording_server import Accesses
 from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, asked, stop
 
 
-async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+async def test_a_server_that_never_answers_costs_no_more_than_the_deadline() -> None:
     async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    path = tmp_path / "kubeconfig"
-    async with (
-        serving(listen, path),
-        connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1", request_seconds=0.1) as api,
-    ):
+    async with serving(listen) as login, connect(login, SystemClock(), "pod-1", request_seconds=0.1) as api:
         with pytest.raises(Failure) as caught:
             await api.read_secret("default", "s")
     assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
@@ -81,10 +73,10 @@ class Counter:
 
 @pytest.mark.parametrize("what", ["read", "write"])
 async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
-    simulator: KubernetesSimulator, tmp_path: Path, what: str
+    simulator: KubernetesSimulator, what: str
 ) -> None:
-    resource, server, path = create(simulator), Counter(REQUESTS_AT_ONCE), tmp_path / "kubeconfig-of-server"
-    async with serving(server, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+    resource, server = create(simulator), Counter(REQUESTS_AT_ONCE)
+    async with serving(server) as login, connect(login, SystemClock(), "pod-1") as api:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "read": lambda: api.read_secret("default", "s"),
             "write": lambda: api.apply_status(resource, READY),
@@ -93,9 +85,7 @@ async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
     assert server.most_at_once == REQUESTS_AT_ONCE
 
 
-async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
-    simulator: KubernetesSimulator, tmp_path: Path
-) -> None:
+async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(simulator: KubernetesSimulator) -> None:
     """Ready was 90 s late once: each event of a change was awaited before the next status."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,12 +97,11 @@ async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
                 writer.write(b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body))
                 await writer.drain()
 
-    resource, path = create(simulator), tmp_path / "kubeconfig-of-server"
-    async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-        patcher = ServedResource(api, resource, lambda *_: None)
+    async with serving(answer) as login, connect(login, SystemClock(), "pod-1") as api:
+        served = ServedResource(api, create(simulator), lambda *_: None)
         async with asyncio.timeout(DEADLINE):
             for status in (READY, replace(READY, conditions=())) * 5:
-                await patcher.report(None, status)
+                await served.report(None, status)
 
 
 class TestDebugLog:
@@ -265,7 +254,7 @@ async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.service+account/token.signature0123456789"
 
 
-async def said(status: int, body: bytes, reason: str, folder: Path) -> str:
+async def said(status: int, body: bytes, reason: str) -> str:
     """What is shown of an answer to a client with a token."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -274,31 +263,29 @@ async def said(status: int, body: bytes, reason: str, folder: Path) -> str:
         writer.write(head.encode() + body)
         await writer.drain()
 
-    async with serving(answer, folder / "kubeconfig") as port:
-        login = Accesses(Access(f"http://127.0.0.1:{port}", secrets=(TOKEN,)))
-        async with connect(login, SystemClock(), "pod-1") as api:
-            with pytest.raises((ApiError, Failure)) as caught:
-                await api.read_secret("default", "s")
+    async with serving(answer, TOKEN) as login, connect(login, SystemClock(), "pod-1") as api:
+        with pytest.raises((ApiError, Failure)) as caught:
+            await api.read_secret("default", "s")
     return f"{caught.value}"
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_a_token_that_the_api_server_repeats_is_taken_out(status: int, tmp_path: Path) -> None:
+async def test_a_token_that_the_api_server_repeats_is_taken_out(status: int) -> None:
     """In whatever encoding: that is for the redactor's own tests."""
-    in_body = await said(status, json.dumps({"message": f"no, {TOKEN}"}).encode(), "No", tmp_path)
-    in_reason = await said(status, b"not JSON", f"no, {TOKEN}", tmp_path)
+    in_body = await said(status, json.dumps({"message": f"no, {TOKEN}"}).encode(), "No")
+    in_reason = await said(status, b"not JSON", f"no, {TOKEN}")
     for shown in (in_body, in_reason):
         assert "no, [redacted]" in shown
         assert TOKEN[:20] not in shown
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_a_long_text_with_control_characters_becomes_one_short_line(status: int, tmp_path: Path) -> None:
-    shown = await said(status, json.dumps({"message": "a\x1b[31m\n\u202eb" * 100_000}).encode(), "No", tmp_path)
+async def test_a_long_text_with_control_characters_becomes_one_short_line(status: int) -> None:
+    shown = await said(status, json.dumps({"message": "a\x1b[31m\n\u202eb" * 100_000}).encode(), "No")
 
     assert shown.isprintable()
     assert len(shown) < 700
 
 
-async def test_deep_json_is_no_traceback(tmp_path: Path) -> None:
-    assert "No" in await said(403, b"[" * 100_000, "No", tmp_path)
+async def test_deep_json_is_no_traceback() -> None:
+    assert "No" in await said(403, b"[" * 100_000, "No")

@@ -5,7 +5,6 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -224,7 +223,7 @@ class TestList:
         listed = (await api.list_connectors(("one", "three"))).objects
         assert sorted(each.namespace for each in listed) == ["one", "three"]
 
-    async def test_each_page_of_a_long_list_is_asked_for(self, tmp_path: Path) -> None:
+    async def test_each_page_of_a_long_list_is_asked_for(self) -> None:
         asked: list[str] = []
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -237,8 +236,7 @@ class TestList:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
                 await writer.drain()
 
-        path = tmp_path / "long"
-        async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+        async with serving(answer) as login, connect(login, SystemClock(), "pod-1") as api:
             listing = await api.list_connectors((), "tier=gold")
         assert ([each.name for each in listing.objects], listing.version) == (["c1", "c2", "c3"], "1")
         pages = ("", "&continue=token 1", "&continue=token 2")
@@ -253,7 +251,7 @@ class TestList:
 
 
 async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_stands_in_the_way(
-    simulator: KubernetesSimulator, tmp_path: Path
+    simulator: KubernetesSimulator,
 ) -> None:
     said = json.dumps(
         {"message": "failed to create typed patch object (default/acme): .status.new: field not declared"}
@@ -267,8 +265,8 @@ async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_sta
             writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
             await writer.drain()
 
-    seen, path = create(simulator), tmp_path / "older"
-    async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+    seen = create(simulator)
+    async with serving(refuse) as login, connect(login, SystemClock(), "pod-1") as api:
         with pytest.raises(Failure, match="Apply the crds/ of this version") as caught:
             await api.apply_status(seen, READY)
     assert caught.value.reason is Reason.KUBERNETES_REFUSED

@@ -131,16 +131,6 @@ async def test_a_secret_that_may_not_be_read_says_which_right_to_give() -> None:
     assert "namespace default" in failure.message
 
 
-async def test_another_refusal_is_tried_again() -> None:
-    failure = await failure_of({}, ApiError(400, "no such thing"))
-    assert (failure.reason, failure.remedy) == (Reason.KUBERNETES_REFUSED, Remedy.RETRY)
-
-
-async def test_trouble_with_the_api_is_passed_on_as_it_is() -> None:
-    trouble = Failure(Reason.KUBERNETES_UNAVAILABLE, "away")
-    assert await failure_of({}, trouble) is trouble
-
-
 @pytest.mark.parametrize("key", GOOD)
 async def test_a_missing_key_is_named_with_the_known_keys_that_are_there(key: str) -> None:
     there = {name: value for name, value in GOOD.items() if name != key}
@@ -279,14 +269,3 @@ async def test_an_answer_that_is_no_secret_is_trouble_and_not_repeated(
         failure = await failure_over_http(api)
     assert (failure.reason, failure.remedy) == (AWAY, Remedy.RETRY)
     assert "read a Secret" in failure.message
-
-
-async def test_a_secret_that_is_deleted_is_said_to_be_missing(
-    simulator: KubernetesSimulator, api: KubernetesApi
-) -> None:
-    simulator.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"BATON_API_TOKEN": TOKEN}}
-    )
-    assert (await failure_over_http(api)).reason is Reason.SECRET_KEY_MISSING
-    simulator.delete("Secret", "default", "s")
-    assert (await failure_over_http(api)).reason is Reason.SECRET_NOT_FOUND

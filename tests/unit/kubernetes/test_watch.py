@@ -2,15 +2,11 @@
 
 import asyncio
 import logging
-import ssl
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import trustme
 
-from buildkite_connector.kubernetes.client import KubernetesApi, connect
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin
+from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.schema import (
@@ -21,7 +17,6 @@ from buildkite_connector.kubernetes.schema import (
 )
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.model.failure import Failure
-from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.watching import (
@@ -146,36 +141,6 @@ async def test_cancelling_it_ends_it_in_order(simulator: KubernetesSimulator, wa
     with pytest.raises(asyncio.CancelledError):
         await task
     assert watching.ended == 1
-
-
-async def test_both_clients_log_in_over_tls_as_the_kubeconfig_says(hub: EventHandler, tmp_path: Path) -> None:
-    """With a client certificate, to a server of another name, by relative paths."""
-    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("api.test").configure_cert(tls)
-    authority.configure_trust(tls)
-    tls.verify_mode = ssl.CERT_REQUIRED
-    client = authority.issue_cert("operator.test")
-    for name, blob in (("ca.crt", authority.cert_pem), ("tls.crt", client.cert_chain_pems[0])):
-        blob.write_to_path(tmp_path / name)
-    client.private_key_pem.write_to_path(tmp_path / "tls.key")
-    async with KubernetesSimulator(tls=tls) as simulator:
-        simulator.apply(definition())
-        apply(simulator)
-        (tmp_path / "config").write_text(
-            f"""
-            current-context: x
-            contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
-            clusters:
-            - name: c
-              cluster: {{server: "{simulator.server_url}", certificate-authority: ca.crt, tls-server-name: api.test}}
-            users: [{{name: u, user: {{client-certificate: tls.crt, client-key: tls.key}}}}]
-            """
-        )
-        login = KubeconfigLogin(str(tmp_path / "config"))
-        async with connect(login, SystemClock(), "pod-1") as api, Watching(hub, api).running():
-            assert sorted(hub.there) == ["default.acme"]
-            apply(simulator, request="now")
-            await hub.until(lambda: hub.request("default.acme") == "now")
 
 
 class TestTrouble:
