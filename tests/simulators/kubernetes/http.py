@@ -16,7 +16,7 @@ from harness.yaml_text import parsed
 from simulators.kubernetes.exchange import Exchange, Fault, Target, Watch
 from simulators.kubernetes.fields import Manager, Manifest
 from simulators.kubernetes.resources import ApiError, Resource
-from simulators.kubernetes.selectors import selector
+from simulators.kubernetes.rules import selector
 from simulators.kubernetes.store import Change, Store
 
 VERBS = ("create", "delete", "get", "list", "patch", "watch")
