@@ -76,7 +76,6 @@ class TestInCluster:
             await InClusterLogin(environment, directory=account).load()
         assert caught.value.remedy is Remedy.RETRY
 
-    @pytest.mark.parametrize("network", [NETWORK, Network()])
     @pytest.mark.parametrize(
         ("host", "port"),
         [
@@ -90,11 +89,11 @@ class TestInCluster:
         ],
     )
     async def test_an_address_that_is_none_is_refused_by_its_variables(
-        self, account: Path, host: str, port: str, network: Network
+        self, account: Path, host: str, port: str
     ) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
         with pytest.raises(Failure, match="KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address"):
-            await InClusterLogin(environment, network, account).load()
+            await InClusterLogin(environment, NETWORK, account).load()
 
 
 async def test_no_client_looks_at_the_environment_by_itself(
