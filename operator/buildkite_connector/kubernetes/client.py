@@ -157,21 +157,21 @@ class KubernetesApi:
                     content_type="application/apply-patch+yaml",
                     **names,
                 )
-            except ApiError as refused:
-                if UNKNOWN_FIELD in refused.message:
+            except ApiError as rejected:
+                if UNKNOWN_FIELD in rejected.message:
                     await self.look_at_schema()
                     whole, desired = desired, self.schema.fit(desired)
                     if desired != whole:
                         continue
-                    self.schema.refused()
-                if refused.status == 409:
+                    self.schema.rejected()
+                if rejected.status == 409:
                     version = await self._version_of(resource)
                     if version is not None:
                         continue
-                gone = refused.status == 404 and f'"{resource.name}" not found' in refused.message
-                if gone or refused.status == 409:  # another 404 is an API server that does not serve the CRD now
+                gone = rejected.status == 404 and f'"{resource.name}" not found' in rejected.message
+                if gone or rejected.status == 409:  # another 404 is an API server that does not serve the CRD now
                     return Written.GONE
-                raise self._not_written(resource, refused) from None
+                raise self._not_written(resource, rejected) from None
             self.schema.accepted()
             applied.version, applied.content = version, desired
             return Written.WRITTEN
@@ -192,22 +192,22 @@ class KubernetesApi:
                 namespace=resource.namespace,
                 name=resource.name,
             )
-        except ApiError as refused:
-            if refused.status == 404:
+        except ApiError as rejected:
+            if rejected.status == 404:
                 return None
-            raise self._not_written(resource, refused) from None
+            raise self._not_written(resource, rejected) from None
         return there.resource_version if there.uid == resource.uid else None
 
-    def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
+    def _not_written(self, resource: ObservedResource, rejected: ApiError) -> Failure:
         advice = (
             "Apply the crds/ of this version."
-            if UNKNOWN_FIELD in refused.message
+            if UNKNOWN_FIELD in rejected.message
             else "Give the operator's service account the verbs get on buildkiteconnectors and patch on"
             " buildkiteconnectors/status."
         )
         return Failure(
             Reason.KUBERNETES_REFUSED,
-            f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice}",
+            f"The status of {resource.namespace}/{resource.name} was refused: {rejected}. {advice}",
         )
 
 
@@ -300,8 +300,8 @@ class EventWriter:
                 body=event,
                 namespace=resource.namespace,
             )
-        except ApiError as refused:
-            if refused.status != 409:
+        except ApiError as rejected:
+            if rejected.status != 409:
                 raise
             before = await self._patch(resource, name, {})  # reads it, without the permission to get events
             await self._patch(resource, name, {"series": {"count": before + 1, "lastObservedTime": time}})

@@ -43,7 +43,7 @@ _ROUNDS_TO_CLOSE = 3
 """Rounds of the event loop after which an aborted transport is closed."""
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """Raised by reading an answer of an unexpected shape."""
-_LONGEST_REFUSAL = 512
+_LONGEST_MESSAGE = 512
 """Characters of the API server's message that are shown."""
 
 _logger = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ class Connection:
 
     def quote(self, text: str) -> str:
         """Quote the API server, without the operator's own token."""
-        return Redactor(self.access.secrets).quote(text, _LONGEST_REFUSAL)
+        return Redactor(self.access.secrets).quote(text, _LONGEST_MESSAGE)
 
 
 def _login_at(proxy: Proxy | None) -> dict[str, str]:

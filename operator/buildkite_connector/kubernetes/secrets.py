@@ -29,8 +29,8 @@ async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretR
     """
     try:
         data = await read_secret(namespace, ref.name)
-    except ApiError as refused:
-        raise _refused(refused, namespace, ref) from None
+    except ApiError as rejected:
+        raise _rejected(rejected, namespace, ref) from None
     return _Values(f"Secret {ref.name} in namespace {namespace}", data).to_credentials(ref.keys)
 
 
@@ -104,15 +104,15 @@ def _wrong(reason: Reason, sentence: str) -> Failure:
     return Failure(reason, sentence, remedy=Remedy.CREDENTIALS)
 
 
-def _refused(refused: ApiError, namespace: str, ref: SecretRefModel) -> Failure:
+def _rejected(rejected: ApiError, namespace: str, ref: SecretRefModel) -> Failure:
     keys = ref.keys
-    if refused.status == 404:
+    if rejected.status == 404:
         return _wrong(
             Reason.SECRET_NOT_FOUND,
             f"There is no Secret {ref.name} in namespace {namespace}: create it there with the keys"
             f" {keys.client_id}, {keys.client_secret} and {keys.api_token}.",
         )
-    if refused.status == 403:
+    if rejected.status == 403:
         return _wrong(
             Reason.SECRET_FORBIDDEN,
             f"The operator is not allowed to read Secret {ref.name} in namespace {namespace}: grant its service"
@@ -120,5 +120,5 @@ def _refused(refused: ApiError, namespace: str, ref: SecretRefModel) -> Failure:
         )
     return Failure(
         Reason.KUBERNETES_REFUSED,
-        f"The Kubernetes API did not give Secret {ref.name} in namespace {namespace}: {refused}",
+        f"The Kubernetes API did not give Secret {ref.name} in namespace {namespace}: {rejected}",
     )

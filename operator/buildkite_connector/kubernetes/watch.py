@@ -301,14 +301,14 @@ async def _checked(response: aiohttp.ClientResponse) -> Any:
     return answer
 
 
-def _advice(refused: ApiError, *, again: bool = False) -> str:
-    """What to do about a list that is refused. `again`: it was served before."""
-    if refused.status == 404:
+def _advice(rejected: ApiError, *, again: bool = False) -> str:
+    """What to do about a list that is rejected. `again`: it was served before."""
+    if rejected.status == 404:
         what = f"{_NAME} was deleted, and every resource with it" if again else f"The cluster does not know {_NAME}"
         return f"{what}: run `kubectl apply -f crds/`. The operator goes on as soon as the cluster knows it."
-    if refused.status == 403:
+    if rejected.status == 403:
         return (
             f"The operator may not list {_NAME}: apply deploy/, or give its service account the verbs"
-            f" get, list and watch on them. The API server says: {refused}"
+            f" get, list and watch on them. The API server says: {rejected}"
         )
-    return f"{_NAME} cannot be listed: {refused}"
+    return f"{_NAME} cannot be listed: {rejected}"

@@ -299,7 +299,7 @@ def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCap
 @virtual_time
 async def test_a_crd_that_is_older_than_the_operator_is_one_event_for_each_connector() -> None:
     cluster = Cluster()
-    cluster.schema.refused()
+    cluster.schema.rejected()
     async with process(cluster) as operator:
         operator.observe("acme")
         operator.observe("other", hostID="other")
