@@ -6,17 +6,15 @@ simulator, `tests/e2e/test_contracts.py` on kube-apiserver.
 """
 
 import base64
+from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from contracts.kubernetes_apply import ApplyContract
-from contracts.kubernetes_watch import WatchContract
-from simulators.kubernetes.client import GROUP, MERGE, WIDGETS_PATH, Api, accepted, refused, widget
+from simulators.kubernetes.client import APPLY, GROUP, MERGE, WIDGETS_PATH, Api, accepted, refused, widget
 
 
-class KubernetesContract(ApplyContract, WatchContract):
+class KubernetesContract:
     """The tests. Every name goes on from "a Kubernetes API"."""
 
     # Creation and deletion
@@ -78,11 +76,6 @@ class KubernetesContract(ApplyContract, WatchContract):
         accepted(await api.http.delete(f"{api.widgets}/{name}"))
         refused(await api.http.get(f"{api.widgets}/{name}"), 404, "NotFound")
 
-    async def test_refuses_to_delete_another_object_than_was_meant(self, api: Api) -> None:
-        name = (await api.create())["metadata"]["name"]
-        body = {"preconditions": {"uid": str(uuid4())}}
-        refused(await api.http.request("DELETE", f"{api.widgets}/{name}", json=body), 409, "Conflict")
-
     # Updates
 
     async def test_counts_a_generation_for_a_change_of_spec_only(self, api: Api) -> None:
@@ -133,13 +126,213 @@ class KubernetesContract(ApplyContract, WatchContract):
         changed = accepted(await api.patch(name, {"spec": {"color": None, "tags": ["c"]}}))
         assert changed["spec"] == {"size": "medium", "limits": {"most": 10}, "tags": ["c"]}
 
-    async def test_refuses_a_strategic_merge_patch_of_a_custom_resource(self, api: Api) -> None:
-        name = (await api.create())["metadata"]["name"]
-        response = await api.patch(name, {"spec": {}}, "application/strategic-merge-patch+json")
-        refused(response, 415, "UnsupportedMediaType")
-
     async def test_refuses_to_change_what_is_not_there(self, api: Api) -> None:
         refused(await api.patch("absent", {"status": {"count": 1}}, subresource="status"), 404, "NotFound")
+
+    # Server-side apply
+
+    async def test_creates_by_apply_what_is_not_there(self, api: Api) -> None:
+        created = accepted(await api.apply("new", "one", {"spec": {"size": "small"}}), 201)
+        assert created["spec"]["size"] == "small"
+        accepted(await api.apply("new", "one", {"spec": {"size": "small"}}), 200)
+
+    async def test_does_not_create_by_apply_of_a_status(self, api: Api) -> None:
+        refused(await api.apply("absent", "one", {"status": {"count": 1}}, subresource="status"), 404, "NotFound")
+
+    async def test_refuses_an_apply_without_a_field_manager(self, api: Api) -> None:
+        response = await api.patch("new", widget({"name": "new"}), APPLY)
+        assert "PatchOptions.meta.k8s.io" in refused(response, 422, "Invalid")
+
+    async def test_merges_the_conditions_of_two_managers_by_type(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        await self._report(api, name, "one", Ready="True", Synced="True")
+        await self._report(api, name, "two", Delivered="False")
+        reported = await self._report(api, name, "one", Ready="False", Synced="True")
+        assert list(reported.items()) == [("Ready", "False"), ("Synced", "True"), ("Delivered", "False")]
+
+    async def test_removes_what_a_manager_applied_before_and_applies_no_more(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        await self._report(api, name, "one", Ready="True", Stalled="True")
+        await self._report(api, name, "two", Delivered="False")
+        assert await self._report(api, name, "one", Ready="True") == {"Ready": "True", "Delivered": "False"}
+
+    async def test_keeps_what_another_manager_applied_as_well(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        await self._report(api, name, "one", Ready="True", Synced="True")
+        await self._report(api, name, "two", Synced="True")
+        assert await self._report(api, name, "one", Ready="True") == {"Ready": "True", "Synced": "True"}
+
+    async def test_removes_a_whole_map_with_the_last_field_that_had_an_owner(self, api: Api) -> None:
+        accepted(await api.apply("bare", "one", {"spec": {"color": "red"}}), 201)
+        assert "spec" not in accepted(await api.apply("bare", "one", {}))
+
+    async def test_counts_a_new_owner_as_a_change(self, api: Api) -> None:
+        first = accepted(await api.apply("shared", "one", {"spec": {"size": "small"}}), 201)["metadata"]
+        second = accepted(await api.apply("shared", "two", {"spec": {"size": "small"}}))["metadata"]
+        assert second["generation"] == first["generation"]
+        assert int(second["resourceVersion"]) > int(first["resourceVersion"])
+
+    async def test_refuses_to_apply_a_field_that_the_schema_does_not_know(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        response = await api.apply(name, "one", {"status": {"accounts": 3}}, subresource="status")
+        assert response.status_code == 500, response.text
+        assert response.json()["message"].endswith(".status.accounts: field not declared in schema")
+
+    async def test_replaces_a_plain_list_by_apply(self, api: Api) -> None:
+        accepted(await api.apply("lists", "one", {"spec": {"tags": ["a", "b"]}}), 201)
+        assert accepted(await api.apply("lists", "one", {"spec": {"tags": ["c"]}}))["spec"]["tags"] == ["c"]
+
+    async def test_merges_maps_by_apply_and_removes_single_keys(self, api: Api) -> None:
+        accepted(await api.apply("maps", "one", {"spec": {"labels": {"a": "1", "b": "1"}}}), 201)
+        accepted(await api.apply("maps", "two", {"spec": {"labels": {"c": "2"}}}))
+        changed = accepted(await api.apply("maps", "one", {"spec": {"labels": {"b": "1"}}}))
+        assert changed["spec"]["labels"] == {"b": "1", "c": "2"}
+
+    async def test_removes_an_annotation_that_is_applied_no_more(self, api: Api) -> None:
+        annotated = widget({"name": "noted", "annotations": {"contract.test/a": "1"}}, spec={"size": "small"})
+        accepted(await api.patch("noted", annotated, APPLY, fieldManager="one"), 201)
+        changed = accepted(await api.apply("noted", "one", {"spec": {"size": "small"}}))
+        assert "annotations" not in changed["metadata"]
+
+    async def test_refuses_to_apply_over_another_managers_field(self, api: Api) -> None:
+        accepted(await api.apply("contested", "one", {"spec": {"size": "small"}}), 201)
+        message = refused(await api.apply("contested", "two", {"spec": {"size": "large"}}), 409, "Conflict")
+        assert "one" in message
+
+    async def test_hands_a_field_over_to_the_one_who_forces(self, api: Api) -> None:
+        accepted(await api.apply("contested", "one", {"spec": {"size": "small", "color": "red"}}), 201)
+        forced = accepted(await api.apply("contested", "two", {"spec": {"size": "large"}}, force=True))
+        assert forced["spec"]["size"] == "large"
+        left = accepted(await api.apply("contested", "one", {"spec": {"color": "red"}}))
+        assert (left["spec"]["size"], left["spec"]["color"]) == ("large", "red")
+
+    async def test_lets_an_update_take_a_field_from_its_applier(self, api: Api) -> None:
+        accepted(await api.apply("edited", "one", {"spec": {"size": "small"}}), 201)
+        accepted(await api.patch("edited", {"spec": {"size": "large"}}, fieldManager="a-person"))
+        message = refused(await api.apply("edited", "one", {"spec": {"size": "small"}}), 409, "Conflict")
+        assert "a-person" in message
+
+    async def test_writes_nothing_when_the_same_is_applied_again(self, api: Api) -> None:
+        name = (await api.create())["metadata"]["name"]
+        await self._report(api, name, "one", Ready="True")
+        before = (await api.read(name))["metadata"]["resourceVersion"]
+        await self._report(api, name, "one", Ready="True")
+        assert (await api.read(name))["metadata"]["resourceVersion"] == before
+
+    async def test_refuses_to_apply_to_a_stale_version(self, api: Api) -> None:
+        created = await api.create()
+        name, version = created["metadata"]["name"], created["metadata"]["resourceVersion"]
+        accepted(await api.patch(name, {"spec": {"size": "large"}}))
+        body = widget({"name": name, "resourceVersion": version}, status={"count": 1})
+        refused(await api.patch(name, body, APPLY, subresource="status", fieldManager="one"), 409, "Conflict")
+
+    async def _report(self, api: Api, name: str, manager: str, **conditions: str) -> dict[str, str]:
+        status = {"conditions": [{"type": kind, "status": value} for kind, value in conditions.items()]}
+        stored = accepted(await api.apply(name, manager, {"status": status}, subresource="status", force=True))
+        return {condition["type"]: condition["status"] for condition in stored["status"]["conditions"]}
+
+    # Lists and watches
+
+    async def test_lists_the_objects_of_a_namespace_with_a_version(self, api: Api) -> None:
+        names = sorted([(await api.create())["metadata"]["name"] for _ in range(3)])
+        listed = await api.list()
+        assert listed["kind"] == "WidgetList"
+        assert [item["metadata"]["name"] for item in listed["items"]] == names
+        assert int(listed["metadata"]["resourceVersion"]) > 0
+
+    @pytest.mark.parametrize(
+        ("selector", "found"),
+        [
+            ("tier=gold", {"gold"}),
+            ("tier", {"gold", "tin"}),
+            ("!tier", {"bare"}),
+            ("tier!=gold", {"tin", "bare"}),
+            ("tier in (gold, tin),zone=eu", {"gold"}),
+            ("tier notin (gold)", {"tin", "bare"}),
+        ],
+    )
+    async def test_lists_the_objects_that_a_selector_of_labels_matches(
+        self, api: Api, selector: str, found: set[str]
+    ) -> None:
+        kinds = {"gold": {"tier": "gold", "zone": "eu"}, "tin": {"tier": "tin", "zone": "us"}, "bare": {}}
+        names = {}
+        for kind, labels in kinds.items():
+            created = await api.create()
+            accepted(await api.patch(created["metadata"]["name"], {"metadata": {"labels": labels}}))
+            names[created["metadata"]["name"]] = kind
+        response = await api.http.get(api.widgets, params={"labelSelector": selector})
+        assert {names[item["metadata"]["name"]] for item in accepted(response)["items"]} == found
+
+    async def test_tells_a_watch_what_comes_into_its_selection_and_what_leaves_it(self, api: Api) -> None:
+        created = await api.create()
+        name, version = created["metadata"]["name"], created["metadata"]["resourceVersion"]
+        async with api.watch(version, labelSelector="tier=gold") as events:
+            accepted(await api.patch(name, {"metadata": {"labels": {"tier": "gold"}}}))
+            assert await self._next(events) == ("ADDED", name, "medium")
+            accepted(await api.patch(name, {"spec": {"size": "large"}}))
+            assert await self._next(events) == ("MODIFIED", name, "large")
+            accepted(await api.patch(name, {"metadata": {"labels": {"tier": "tin"}}}))
+            assert await self._next(events) == ("DELETED", name, "large")
+
+    async def test_lists_nothing_but_metadata_on_request(self, api: Api) -> None:
+        created = await api.create()
+        accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+        listed = accepted(await api.http.get(api.widgets, headers={"Accept": accept}))
+        assert listed["kind"] == "PartialObjectMetadataList"
+        assert [item["metadata"]["uid"] for item in listed["items"]] == [created["metadata"]["uid"]]
+        assert "spec" not in listed["items"][0]
+
+    async def test_tells_a_watch_what_happened_since_the_list(self, api: Api) -> None:
+        since = (await api.list())["metadata"]["resourceVersion"]
+        name = (await api.create())["metadata"]["name"]
+        async with api.watch(since) as events:
+            assert await self._next(events) == ("ADDED", name, "medium")
+            accepted(await api.patch(name, {"spec": {"size": "large"}}))
+            assert await self._next(events) == ("MODIFIED", name, "large")
+            accepted(await api.http.delete(f"{api.widgets}/{name}"))
+            assert await self._next(events) == ("DELETED", name, "large")
+
+    async def test_resumes_a_watch_where_it_broke(self, api: Api) -> None:
+        created = await api.create()
+        name, version = created["metadata"]["name"], created["metadata"]["resourceVersion"]
+        async with api.watch(version):
+            pass
+        for size in ("small", "large"):
+            accepted(await api.patch(name, {"spec": {"size": size}}))
+        async with api.watch(version) as events:
+            assert [await self._next(events) for _ in range(2)] == [
+                ("MODIFIED", name, "small"),
+                ("MODIFIED", name, "large"),
+            ]
+
+    async def test_tells_a_watch_the_version_of_a_deletion(self, api: Api) -> None:
+        created = await api.create()
+        version = created["metadata"]["resourceVersion"]
+        async with api.watch(version) as events:
+            accepted(await api.http.delete(f"{api.widgets}/{created['metadata']['name']}"))
+            event = await anext(events)
+        assert event["type"] == "DELETED"
+        assert int(event["object"]["metadata"]["resourceVersion"]) > int(version)
+
+    async def test_tells_a_watch_from_a_forgotten_version_that_it_is_gone(self, api: Api) -> None:
+        async with api.watch("1") as events:
+            event = await anext(events)
+        assert event["type"] == "ERROR"
+        assert (event["object"]["kind"], event["object"]["code"], event["object"]["reason"]) == (
+            "Status",
+            410,
+            "Expired",
+        )
+
+    async def test_ends_a_watch_after_the_time_that_it_asked_for(self, api: Api) -> None:
+        since = (await api.list())["metadata"]["resourceVersion"]
+        async with api.watch(since, timeoutSeconds="1") as events:
+            assert [event async for event in events if event["type"] != "BOOKMARK"] == []
+
+    async def _next(self, events: AsyncIterator[dict[str, Any]]) -> tuple[str, str, str]:
+        event = await anext(events)
+        assert event["type"] != "ERROR", event
+        return event["type"], event["object"]["metadata"]["name"], event["object"]["spec"]["size"]
 
     # Kinds that are built in
 

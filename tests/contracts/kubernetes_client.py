@@ -12,7 +12,7 @@ import pytest
 
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType
-from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.kubernetes.schema.status_json import status_from_json
 from buildkite_connector.kubernetes.secrets import read_credentials
@@ -96,15 +96,15 @@ def manifest(place: Place, **body: Any) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, **body}
 
 
-def create(place: Place, **spec: Any) -> ObservedConnector:
+def create(place: Place, **spec: Any) -> ObservedResource:
     """The connector as it is once this has been applied."""
     place.apply(manifest(place, spec={"credentialsSecretRef": {"name": SECRET}, **spec}))
     return observe(place)
 
 
-def observe(place: Place) -> ObservedConnector:
+def observe(place: Place) -> ObservedResource:
     seen = read_resource(place.get())
-    assert isinstance(seen, ObservedConnector)
+    assert seen.failure is None
     return seen
 
 

@@ -13,7 +13,7 @@ from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.handlers import operate
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.schema import API_VERSION, GROUP, KIND, SYNC_REQUESTED_AT
 from buildkite_connector.kubernetes.watch import Pulse
 from buildkite_connector.timing.clock import SystemClock
@@ -54,8 +54,8 @@ class EventHandler:
         self.requests: dict[str, str | None] = {}
         self.told = asyncio.Event()
 
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
-        assert isinstance(resource, ObservedConnector)
+    def observe(self, resource: ObservedResource) -> None:
+        assert resource.failure is None
         self.requests[resource.name] = resource.sync_request
         self.told.set()
 
@@ -79,7 +79,7 @@ async def watching(login: KubeconfigLogin, hub: EventHandler, settings: WatchSet
     async def end() -> None: ...
 
     async with connect(login, SystemClock(), "pod-1") as api, asyncio.TaskGroup() as group:
-        task = group.create_task(operate(api, Informer(hub, ready), settings, Pulse(), end))
+        task = group.create_task(operate(api, Informer(hub.observe, hub.forget, ready), settings, Pulse(), end))
         await ready.wait()
         yield
         task.cancel()

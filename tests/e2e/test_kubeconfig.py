@@ -16,7 +16,7 @@ import yaml
 
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.connection import ApiError, ApiSession, ApiUnreachableError
+from buildkite_connector.kubernetes.connection import ApiError, ApiUnreachableError, Connection
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 from harness.cluster import Cluster
@@ -103,7 +103,7 @@ async def user_of(paths: str) -> Mapping[str, Any]:
     """Who the API server takes this kubeconfig's session for."""
     login = KubeconfigLogin(paths)
     access = await login.load()
-    session = ApiSession(login, access)
+    session = Connection(login, access)
     try:
         return await whoami(session, access.server)
     finally:

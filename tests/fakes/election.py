@@ -5,9 +5,10 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from buildkite_connector.kubernetes.election import Election, ElectionSettings, Fence
-from buildkite_connector.kubernetes.lease import Lease
+from buildkite_connector.kubernetes.lease import Lease, LeaseClient
 from buildkite_connector.model.failure import Failure, Reason
 from fakes.virtual_time import NoJitter, VirtualClock, until
 
@@ -41,7 +42,7 @@ class LeaseServer:
 
 @dataclass
 class Network:
-    """A fake LeaseStore: one process's way to the server; seconds a message takes each way.
+    """A fake LeaseClient: one process's way to the server; seconds a message takes each way.
 
     `cut`: it fails at once; `asks_to_wait`: with a Retry-After of so many seconds.
     """
@@ -112,7 +113,7 @@ class Candidate:
         settings = ElectionSettings("lease", "default", self.name)
         self.fence = Fence(self.clock, self._die_after)
         jitter = NoJitter() if self.network.chance is None else self.network.chance
-        self.election = Election(self.network, settings, self.fence, self._act, self.clock, jitter)
+        self.election = Election(cast(LeaseClient, self.network), settings, self.fence, self._act, self.clock, jitter)
         self._timer: asyncio.TimerHandle | None = None
         self._dead = asyncio.Event()
 

@@ -26,7 +26,6 @@ from buildkite_connector.kubernetes.controller import Controller
 from buildkite_connector.kubernetes.election import Election, ElectionSettings, Fence
 from buildkite_connector.kubernetes.handlers import operate
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import ObservedConnector
 from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.watch import LONGEST_SILENCE, Pulse
 from buildkite_connector.model.failure import Failure
@@ -82,8 +81,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
     def reports() -> Iterator[Report]:
         """Read by metrics, in the thread that collects them."""
         for resource, status in controller.reports() if controller is not None else ():
-            suspended = isinstance(resource, ObservedConnector) and resource.spec.suspend
-            yield Report(resource.namespace, resource.name, status, suspended)
+            yield Report(resource.namespace, resource.name, status, resource.spec.suspend)
 
     gauges = ProcessGauges(
         reports=reports,
@@ -124,7 +122,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 observer=telemetry.observer,
             )
             controller = Controller(api, environment, group, acting=not leadership.elected)
-            informer = Informer(controller, ready)
+            informer = Informer(controller.observe, controller.forget, ready)
             watch = WatchSettings(settings.namespaces, settings.selector)
             rereading = group.create_task(reread_secrets(controller.connectors, clock))
             monitoring = group.create_task(monitor.run())

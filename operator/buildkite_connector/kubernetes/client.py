@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from buildkite_connector.kubernetes.access import ClientConfig
-from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always, open_connection
+from buildkite_connector.kubernetes.connection import UNKNOWN_FIELD, ApiError, Connection, always
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.lease import LeaseClient
 from buildkite_connector.kubernetes.resource import ObservedResource, is_at_least
@@ -82,21 +82,15 @@ class KubernetesApi:
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
-
-        async def send() -> Mapping[str, str]:
-            path = "/api/v1/namespaces/{namespace}/secrets/{name}"
-            return _secret_data(await self.connection.send("GET", path, namespace=namespace, name=name))
-
-        return await self.connection.call_with_permit("read a Secret", send)
+        path = "/api/v1/namespaces/{namespace}/secrets/{name}"
+        return await self.connection.call(
+            "read a Secret", "GET", path, _secret_data, for_connector=True, namespace=namespace, name=name
+        )
 
     async def look_at_schema(self) -> None:
         """Read the schema by which the cluster serves the resource. An error changes nothing."""
-
-        async def send() -> None:
-            self.schema.learn(await self.connection.send("GET", f"/openapi/v3{_API}"))
-
         try:
-            await self.connection.call("read the resource's schema", send)
+            await self.connection.call("read the resource's schema", "GET", f"/openapi/v3{_API}", self.schema.learn)
         except (ApiError, Failure) as error:
             _logger.debug("the schema of the resource cannot be read", extra={"error": str(error)})
 
@@ -112,11 +106,22 @@ class KubernetesApi:
         found: list[Listed] = []
         version = ""
         for namespace in namespaces or ("",):
-            token: str | None = None
-            while token != "":
-                page, token, listed_at = await self._list_page(namespace, token or "", selector)
-                found += page
+            query = {"limit": _PAGE, **({"labelSelector": selector} if selector else {})}
+            while True:
+                objects, listed_at, token = await self.connection.call(
+                    "list resources",
+                    "GET",
+                    _OBJECTS if namespace else f"{_API}/{PLURAL}",
+                    _page,
+                    query=query,
+                    accept="application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                    namespace=namespace,
+                )
+                found += objects
                 version = version or listed_at
+                if not token:
+                    break
+                query["continue"] = token
         return Listing(tuple(found), version)
 
     async def apply_status(
@@ -136,24 +141,37 @@ class KubernetesApi:
         desired = self.schema.fit(status_to_json(status))
         if current == desired:
             return Written.UNCHANGED
+        names = {"namespace": resource.namespace, "name": resource.name}
         for _ in range(_CONFLICTS):
+            # The version ensures that it is still the same object: the API server ignores a uid in a status.
+            metadata = {**names, **({} if version is None else {"resourceVersion": version})}
             try:
-                version = await self._apply_status(resource, desired, version)
-            except ApiError as refused:
-                if UNKNOWN_FIELD in refused.message:
+                version = await self.connection.call(
+                    "write a status",
+                    "PATCH",
+                    f"{_OBJECT}/status",
+                    lambda written: written["metadata"].get("resourceVersion"),
+                    for_connector=True,
+                    query={"fieldManager": FIELD_MANAGER, "force": "true"},
+                    body={"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": desired},
+                    content_type="application/apply-patch+yaml",
+                    **names,
+                )
+            except ApiError as rejected:
+                if UNKNOWN_FIELD in rejected.message:
                     await self.look_at_schema()
                     whole, desired = desired, self.schema.fit(desired)
                     if desired != whole:
                         continue
-                    self.schema.refused()
-                if refused.status == 409:
+                    self.schema.rejected()
+                if rejected.status == 409:
                     version = await self._version_of(resource)
                     if version is not None:
                         continue
-                gone = refused.status == 404 and f'"{resource.name}" not found' in refused.message
-                if gone or refused.status == 409:  # another 404 is an API server that does not serve the CRD now
+                gone = rejected.status == 404 and f'"{resource.name}" not found' in rejected.message
+                if gone or rejected.status == 409:  # another 404 is an API server that does not serve the CRD now
                     return Written.GONE
-                raise self._not_written(resource, refused) from None
+                raise self._not_written(resource, rejected) from None
             self.schema.accepted()
             applied.version, applied.content = version, desired
             return Written.WRITTEN
@@ -162,78 +180,34 @@ class KubernetesApi:
             f"The status of {resource.namespace}/{resource.name} changes faster than it can be written.",
         )
 
-    async def _apply_status(
-        self, resource: ObservedResource, desired: dict[str, Any], version: str | None
-    ) -> str | None:
-        """Returns the object's new version.
-
-        `version` ensures that it is still the same object: the API server ignores a uid in a status.
-        """
-        metadata = {"name": resource.name, "namespace": resource.namespace}
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": metadata if version is None else {**metadata, "resourceVersion": version},
-            "status": desired,
-        }
-
-        async def send() -> str | None:
-            answer = await self.connection.send(
-                "PATCH",
-                f"{_OBJECT}/status",
-                query={"fieldManager": FIELD_MANAGER, "force": "true"},
-                body=body,
-                content_type="application/apply-patch+yaml",
+    async def _version_of(self, resource: ObservedResource) -> str | None:
+        """The object's version now; None when it is gone, or another has its name."""
+        try:
+            there = await self.connection.call(
+                "read a resource",
+                "GET",
+                _OBJECT,
+                listed,
+                for_connector=True,
                 namespace=resource.namespace,
                 name=resource.name,
             )
-            found: str | None = answer["metadata"].get("resourceVersion")
-            return found
-
-        return await self.connection.call_with_permit("write a status", send)
-
-    async def _version_of(self, resource: ObservedResource) -> str | None:
-        """The object's version now; None when it is gone, or another has its name."""
-
-        async def send() -> Listed:
-            return listed(await self.connection.send("GET", _OBJECT, namespace=resource.namespace, name=resource.name))
-
-        try:
-            there = await self.connection.call_with_permit("read a resource", send)
-        except ApiError as refused:
-            if refused.status == 404:
+        except ApiError as rejected:
+            if rejected.status == 404:
                 return None
-            raise self._not_written(resource, refused) from None
+            raise self._not_written(resource, rejected) from None
         return there.resource_version if there.uid == resource.uid else None
 
-    async def _list_page(self, namespace: str, token: str, selector: str) -> tuple[list[Listed], str, str]:
-        """The objects, the token of the next page ("" after the last) and the version of the list."""
-        asked = {"labelSelector": selector, "limit": _PAGE, "continue": token}
-
-        async def send() -> tuple[list[Listed], str, str]:
-            page = await self.connection.send(
-                "GET",
-                _OBJECTS if namespace else f"{_API}/{PLURAL}",
-                query={name: value for name, value in asked.items() if value},
-                accept="application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-                namespace=namespace,
-            )
-            objects = [listed(item) for item in page["items"] or ()]  # null when empty
-            metadata = page.get("metadata") or {}
-            return objects, metadata.get("continue") or "", metadata.get("resourceVersion") or ""
-
-        return await self.connection.call("list resources", send)
-
-    def _not_written(self, resource: ObservedResource, refused: ApiError) -> Failure:
+    def _not_written(self, resource: ObservedResource, rejected: ApiError) -> Failure:
         advice = (
             "Apply the crds/ of this version."
-            if UNKNOWN_FIELD in refused.message
+            if UNKNOWN_FIELD in rejected.message
             else "Give the operator's service account the verbs get on buildkiteconnectors and patch on"
             " buildkiteconnectors/status."
         )
         return Failure(
             Reason.KUBERNETES_REFUSED,
-            f"The status of {resource.namespace}/{resource.name} was refused: {refused}. {advice}",
+            f"The status of {resource.namespace}/{resource.name} was refused: {rejected}. {advice}",
         )
 
 
@@ -316,26 +290,35 @@ class EventWriter:
             "eventTime": time,
         }
 
-        async def create() -> None:
-            await self._connection.send("POST", _EVENTS, body=event, namespace=resource.namespace)
-
-        async def patch(changes: dict[str, Any]) -> int:
-            path, kind = f"{_EVENTS}/{{name}}", "application/merge-patch+json"
-            now = await self._connection.send(
-                "PATCH", path, body=changes, content_type=kind, namespace=resource.namespace, name=name
-            )
-            return int((now.get("series") or {}).get("count", 1))
-
-        async def count() -> None:
-            before = await patch({})  # reads it, without the permission to get events
-            await patch({"series": {"count": before + 1, "lastObservedTime": time}})
-
         try:
-            await self._connection.call_with_permit("post an event", create)
-        except ApiError as refused:
-            if refused.status != 409:
+            await self._connection.call(
+                "post an event",
+                "POST",
+                _EVENTS,
+                lambda _: None,
+                for_connector=True,
+                body=event,
+                namespace=resource.namespace,
+            )
+        except ApiError as rejected:
+            if rejected.status != 409:
                 raise
-            await self._connection.call_with_permit("count an event", count)
+            before = await self._patch(resource, name, {})  # reads it, without the permission to get events
+            await self._patch(resource, name, {"series": {"count": before + 1, "lastObservedTime": time}})
+
+    async def _patch(self, resource: ObservedResource, name: str, changes: dict[str, Any]) -> int:
+        """Change an event, and return how often it has come."""
+        return await self._connection.call(
+            "count an event",
+            "PATCH",
+            f"{_EVENTS}/{{name}}",
+            lambda event: int((event.get("series") or {}).get("count", 1)),
+            for_connector=True,
+            body=changes,
+            content_type="application/merge-patch+json",
+            namespace=resource.namespace,
+            name=name,
+        )
 
 
 def _log_lost(resource: ObservedResource, draft: EventDraft, why: str) -> None:
@@ -357,16 +340,26 @@ async def connect(
 
     Raises Failure.
     """
-    async with open_connection(login, request_seconds, may_act) as connection:
+    connection = Connection(login, await login.load(), request_seconds, may_act)
+    try:
         events = EventWriter(connection, clock, instance)
         async with events.posting():
             yield KubernetesApi(connection, events, schema)
+    finally:
+        await connection.close()
 
 
 def listed(body: Any) -> Listed:
     """Read an object's identity from its JSON. Raises LookupError, TypeError or AttributeError for another shape."""
     metadata = body["metadata"]
     return Listed(metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("resourceVersion") or "")
+
+
+def _page(page: Any) -> tuple[list[Listed], str, str]:
+    """The objects, the version of the list, and the token of the next page ("" after the last)."""
+    metadata = page.get("metadata") or {}
+    objects = [listed(item) for item in page["items"] or ()]  # null when empty
+    return objects, metadata.get("resourceVersion") or "", metadata.get("continue") or ""
 
 
 def _secret_data(secret: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The connection to the Kubernetes API: one HTTP session for the typed client and for kopf's watch.
+"""The connection to the Kubernetes API: one HTTP session for the operator's calls and for kopf's watch.
 
 Each request has a deadline. Credentials are read again before they expire and after a 401. A temporary error (a broken
 connection, 429, 5xx, an unreadable answer) is a Failure that the caller retries, with the server's Retry-After. What
@@ -10,18 +10,16 @@ import base64
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 from buildkite_connector.kubernetes.access import Access, ClientConfig
+from buildkite_connector.kubernetes.schema import FIELD_MANAGER
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy
@@ -43,9 +41,9 @@ _BUFFER_BYTES = 2 * 1024 * 1024
 """Bound of a line: an event of a watch may be longer than aiohttp's default."""
 _ROUNDS_TO_CLOSE = 3
 """Rounds of the event loop after which an aborted transport is closed."""
-_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """Raised by reading an answer of an unexpected shape."""
-_LONGEST_REFUSAL = 512
+_LONGEST_MESSAGE = 512
 """Characters of the API server's message that are shown."""
 
 _logger = logging.getLogger(__name__)
@@ -62,40 +60,43 @@ class ApiError(Exception):
 
 
 class ApiUnreachableError(aiohttp.ClientConnectionError):
-    """No connection, or no answer in time. kopf and the typed client retry, as after any broken connection."""
+    """No connection, or no answer in time."""
 
 
-class ApiSession:
-    """The part of `aiohttp.ClientSession` that both clients use, for one event loop."""
+def always() -> None:
+    """For a process that acts without an election."""
 
-    def __init__(self, login: ClientConfig, access: Access) -> None:
+
+class Connection:
+    """Made by `client.connect`, for one event loop. `access`: the address and credentials in use.
+
+    `may_act` is called before each request for a connector, and raises Failure when this process may not act.
+    """
+
+    def __init__(
+        self, login: ClientConfig, access: Access, request_seconds: float = 15.0, may_act: Callable[[], None] = always
+    ) -> None:
         """`access`: the result of `login.load()`."""
         self._login = login
+        self._request_seconds = request_seconds
+        self._may_act = may_act
+        self._permits = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), trust_env=False, read_bufsize=_BUFFER_BYTES
         )
         self._transports = WeakSet[asyncio.Transport]()
         self._renewing: asyncio.Task[Failure | None] | None = None
-        self._access = access
+        self.access = access
         self._due: float | None = None
         self._take(access)
-
-    @property
-    def access(self) -> Access:
-        """The address and credentials in use."""
-        return self._access
 
     @property
     def headers(self) -> MutableMapping[str, str]:
         """Those of every request; kopf adds its User-Agent."""
         return self._session.headers
 
-    @property
-    def closed(self) -> bool:
-        return self._session.closed
-
     async def close(self) -> None:
-        """May be called twice. Leaves no connection that waits for the server's close of TLS."""
+        """Leaves no connection that waits for the server's close of TLS."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
@@ -104,6 +105,84 @@ class ApiSession:
             transport.abort()
         for _ in range(_ROUNDS_TO_CLOSE):
             await asyncio.sleep(0)
+
+    async def call(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        read: Callable[[Any], _T],
+        *,
+        for_connector: bool = False,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        **names: str,
+    ) -> _T:
+        """What `read` makes of the JSON that the API server answers with.
+
+        The `{name}`s in `path` are replaced by `names`. `for_connector`: at most REQUESTS_AT_ONCE run concurrently, and
+        only while this process may act; the wait counts towards no deadline. For `what` and errors see `attempt`.
+        """
+
+        async def parse(response: aiohttp.ClientResponse) -> _T:
+            async with response:
+                return read(json.loads(await response.read()))
+
+        url = self.access.server + path.format_map({name: quote(value, safe="") for name, value in names.items()})
+        options = {
+            "params": query,
+            "data": None if body is None else json.dumps(body).encode(),
+            "headers": {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER},
+            "timeout": self._request_seconds,
+        }
+        if not for_connector:
+            return await self.attempt(what, parse, method, url, **options)
+        async with self._permits:
+            self._may_act()
+            return await self.attempt(what, parse, method, url, **options)
+
+    async def attempt(
+        self,
+        what: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
+        method: str,
+        url: str,
+        **options: Any,
+    ) -> _T:
+        """What `read` makes of the response. `what`: the purpose, such as "read a Secret".
+
+        Raises ApiError and Failure (remedy: retry). Neither contains the answer, which may be a Secret. The request is
+        logged at debug level without query, headers and bodies.
+        """
+        begun = time.perf_counter()
+        result: dict[str, object] = {"error": "CancelledError"}
+        try:
+            response = await self.request(method, url, **options)
+            result = {"status": response.status}
+            if response.status < 400:
+                return await read(response)
+            async with response:
+                text = await response.text(errors="replace")
+            rejected = self._rejection(response.status, response.reason, text)
+            if response.status != 429 and (response.status < 500 or UNKNOWN_FIELD in text):
+                raise rejected
+            trouble, seconds = rejected.message, bounded_retry_after(response.headers)
+        except (aiohttp.ClientError, OSError) as error:
+            result = {"error": type(error).__name__}
+            trouble, seconds = self.quote(str(error) or type(error).__name__), None
+        except UNREADABLE as error:
+            trouble, seconds = f"its answer has an unexpected form ({type(error).__name__}).", None
+        finally:
+            milliseconds = round((time.perf_counter() - begun) * 1000)
+            about = {"method": method.upper(), "path": urlsplit(url).path, **result, "milliseconds": milliseconds}
+            _logger.debug("request to the Kubernetes API", extra=about)
+        raise Failure(
+            Reason.KUBERNETES_UNAVAILABLE,
+            f"The Kubernetes API did not let the operator {what}; the operator retries: {trouble}",
+            retry_after=seconds,
+        )
 
     async def request(
         self,
@@ -120,34 +199,33 @@ class ApiSession:
         limits = aiohttp.ClientTimeout(total=given.total, connect=CONNECT_SECONDS, sock_read=given.sock_read)
         options = {**options, "timeout": limits}
         if self._due is not None and time.monotonic() >= self._due:
-            await self._renew(self._access)
-        access = self._access
-        response = await self._send(method, url, (headers or {}).items(), options)
+            await self._renew(self.access)
+        access = self.access
+        response = await self._send(method, url, headers or {}, options)
         if response.status != 401:
             return response
         failure = await self._renew(access)
-        if failure is None and self._access == access:
+        if failure is None and self.access == access:
             return response
         response.release()
         if failure is not None:
             raise ApiUnreachableError(failure.message)
-        return await self._send(method, url, (headers or {}).items(), options)
+        return await self._send(method, url, headers or {}, options)
 
     async def _send(
-        self, method: str, url: str, headers: Iterable[tuple[str, str]], options: Mapping[str, Any]
+        self, method: str, url: str, headers: Mapping[str, str], options: Mapping[str, Any]
     ) -> aiohttp.ClientResponse:
-        access = self._access
-        for_proxy = _login_at(access.proxy)
-        own = for_proxy if url.startswith("http:") else {}  # there is no CONNECT that could carry it
+        access = self.access
+        own = self._for_proxy if url.startswith("http:") else {}  # there is no CONNECT that could carry it
         try:
             response = await self._session.request(
                 method,
                 url,
-                headers=[*headers, *access.headers, *own.items()],
+                headers=[*headers.items(), *access.headers, *own.items()],
                 ssl=self._context,
                 server_hostname=access.tls_server_name,
                 proxy=None if access.proxy is None else f"http://{access.proxy}",
-                proxy_headers=for_proxy,
+                proxy_headers=self._for_proxy,
                 **options,
             )
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -161,7 +239,7 @@ class ApiSession:
 
     async def _renew(self, used: Access) -> Failure | None:
         """Read the credentials again, unless that happened since `used`. Return the failure, if any."""
-        if self._access is not used:
+        if self.access is not used:
             return None
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._load_again())
@@ -179,16 +257,29 @@ class ApiSession:
         return None
 
     def _take(self, access: Access) -> None:
-        if access.server != self._access.server:
+        if access.server != self.access.server:
             raise Failure(
                 Reason.KUBERNETES_REFUSED,
-                f"The login now leads to the API server {access.server} and no longer to {self._access.server}:"
+                f"The login now leads to the API server {access.server} and no longer to {self.access.server}:"
                 " restart the operator to use it.",
             )
-        self._access = access
+        self.access = access
+        self._for_proxy = _login_at(access.proxy)
         # Connections are kept for each context apart, so that another client certificate opens new ones.
         self._context = access.tls.context()
         self._due = None if access.renew_after is None else time.monotonic() + access.renew_after
+
+    def _rejection(self, status: int, reason: str | None, body: str) -> ApiError:
+        """The API server's own sentence."""
+        try:
+            message = json.loads(body)["message"]
+        except UNREADABLE:
+            message = reason or "no reason given"
+        return ApiError(status, self.quote(str(message)))
+
+    def quote(self, text: str) -> str:
+        """Quote the API server, without the operator's own token."""
+        return Redactor(self.access.secrets).quote(text, _LONGEST_MESSAGE)
 
 
 def _login_at(proxy: Proxy | None) -> dict[str, str]:
@@ -222,138 +313,6 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
             return f"no answer from {via} within {timeout.total:g} s"
         case _:
             return None
-
-
-class _LoggingClient(ApiClient):
-    """Logs each request at debug level, without query, headers and bodies, which may hold what is secret."""
-
-    async def call_api(self, method: str, url: str, *args: Any, **options: Any) -> Any:
-        begun = time.perf_counter()
-        result: dict[str, object] = {}
-        try:
-            response = await super().call_api(method, url, *args, **options)
-            result = {"status": response.status}
-        except BaseException as error:
-            result = {"error": type(error).__name__}
-            raise
-        else:
-            return response
-        finally:
-            milliseconds = round((time.perf_counter() - begun) * 1000)
-            about = {"method": method, "path": urlsplit(url).path, **result, "milliseconds": milliseconds}
-            _logger.debug("request to the Kubernetes API", extra=about)
-
-
-def always() -> None:
-    """For a process that acts without an election."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Made by `open_connection`, for one event loop.
-
-    `may_act` is called before each request for a connector, and raises Failure when this process may not act.
-    """
-
-    client: ApiClient
-    session: ApiSession
-    request_seconds: float
-    may_act: Callable[[], None] = always
-    permits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
-
-    async def call_with_permit(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """As `call`, for a connector: at most REQUESTS_AT_ONCE run concurrently, and only while this process may act.
-
-        The wait for a permit counts towards no deadline.
-        """
-        async with self.permits:
-            self.may_act()
-            return await self.call(what, send)
-
-    async def call(self, what: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """Make one request. `ApiSession` handles a 401.
-
-        `what`: the purpose, such as "read a Secret". Raises ApiError and Failure (remedy: retry).
-        """
-        try:
-            return await send()
-        except ApiException as error:
-            if not may_pass(error.status or 0, str(error.body)):  # 0: the answer could not be read
-                raise self.refusal(error.status or 0, error.reason, error.body) from None
-            trouble = self.refusal(error.status or 0, error.reason, error.body).message
-            seconds = bounded_retry_after(error.headers or {})
-        except (aiohttp.ClientError, OSError) as error:
-            trouble, seconds = self.quote(str(error) or type(error).__name__), None
-        except _UNREADABLE as error:
-            # Its text may repeat the answer, which may be a Secret.
-            trouble, seconds = f"its answer has an unexpected form ({type(error).__name__}).", None
-        raise Failure(
-            Reason.KUBERNETES_UNAVAILABLE,
-            f"The Kubernetes API did not let the operator {what}; the operator retries: {trouble}",
-            retry_after=seconds,
-        )
-
-    async def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-        **names: str,
-    ) -> Any:
-        """The JSON of the answer at this path, whose `{name}`s are replaced by `names`; for use in `call`.
-
-        Not a typed call: a model's errors would repeat a Secret's values, and loading the models would take a second
-        of processor time at each start.
-        """
-        request = await self.client.param_serialize(
-            method,
-            path,
-            path_params=names,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": accept, "Content-Type": content_type},
-            body=body,
-        )
-        answer = await self.client.call_api(*request, _preload_content=False, _request_timeout=self.request_seconds)
-        response = answer.response
-        text = (await response.read()).decode(errors="replace")
-        if response.status >= 400:
-            refused = ApiException(status=response.status, reason=response.reason, body=text)
-            refused.headers = response.headers
-            raise refused
-        return json.loads(text)
-
-    def refusal(self, status: int, reason: str | None, body: str | None) -> ApiError:
-        """The API server's own sentence."""
-        try:
-            message = json.loads(body or "")["message"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            message = reason or "no reason given"
-        return ApiError(status, self.quote(str(message)))
-
-    def quote(self, text: str) -> str:
-        """Quote the API server, without the operator's own token."""
-        return Redactor(self.session.access.secrets).quote(text, _LONGEST_REFUSAL)
-
-
-@asynccontextmanager
-async def open_connection(
-    login: ClientConfig, request_seconds: float, may_act: Callable[[], None] = always
-) -> AsyncIterator[Connection]:
-    """The API that `login` leads to, for the event loop that this runs in. Each request gets `request_seconds`."""
-    access = await login.load()
-    async with _LoggingClient(Configuration(host=access.server)) as client:
-        session = ApiSession(login, access)
-        client.rest_client.pool_manager = session  # which the client closes
-        yield Connection(client, session, request_seconds, may_act)
-
-
-def may_pass(status: int, body: str = "") -> bool:
-    """Whether the same request may succeed later. `status` 0: the answer could not be read."""
-    return status in {0, 429} or (status >= 500 and UNKNOWN_FIELD not in body)
 
 
 def bounded_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -7,23 +7,20 @@ leader) starts each connector from the newest status, not from the first one tha
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events, log_event
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector, SecretRef
+from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
-from buildkite_connector.kubernetes.secrets import ReadSecret, read_credentials
+from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 
 logger = logging.getLogger(__name__)
-
-Resource = ObservedConnector | BrokenConnector
 
 RETRY_SECONDS = 300.0
 """Interval between two tries to serve a resource that breaks its connector, although it did not change."""
@@ -31,37 +28,22 @@ EVENT_SECONDS = 2.0
 """How long the last events are waited for when this process stops acting."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretCredentials:
-    """The credentials of one resource."""
+class ServedResource:
+    """A resource as it was last observed, and its connector while this process acts for it.
 
-    read_secret: ReadSecret
-    namespace: str
-    secret: SecretRef
+    It reads the connector's credentials and writes its status; on each transition it posts and logs an event.
+    """
 
-    async def read(self) -> Credentials:
-        return await read_credentials(self.read_secret, self.namespace, self.secret)
-
-
-@dataclass(frozen=True, slots=True)
-class NoCredentials:
-    """Stands in for the credentials of a resource whose spec cannot be read."""
-
-    failure: Failure
-
-    async def read(self) -> Credentials:
-        raise self.failure.without_traceback()
-
-
-class StatusPatcher:
-    """Writes one resource's status; posts and logs an event on each transition."""
-
-    def __init__(self, api: KubernetesApi, resource: Resource, when_gone: Callable[[Resource], None]) -> None:
+    def __init__(self, api: KubernetesApi, resource: ObservedResource, forget: Callable[[str, str, str], None]) -> None:
         self._api = api
         self.resource = resource
-        self._when_gone = when_gone
+        self.connector: Connector | None = None
+        self._forget = forget
         self._applied = AppliedStatus()
         self._outdated = ""
+
+    async def read(self) -> Credentials:
+        return await read_credentials(self._api.read_secret, self.resource.namespace, self.resource.secret)
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         try:
@@ -69,9 +51,9 @@ class StatusPatcher:
         finally:
             self._report_outdated()
         if written is Written.GONE:
-            self._when_gone(self.resource)
+            self._forget(self.resource.namespace, self.resource.name, self.resource.uid)
         elif written is Written.WRITTEN:
-            for draft in self._drafts(before, after):
+            for draft in draft_events(before, after):
                 log_event(self.resource.key, draft)
                 self._api.post_event(self.resource, draft)
 
@@ -82,26 +64,6 @@ class StatusPatcher:
         if outdated and outdated != reported:
             draft = EventDraft(EventType.WARNING, Reason.KUBERNETES_REFUSED, bounded_message(outdated))
             self._api.post_event(self.resource, draft)
-
-    def _drafts(self, before: ConnectorStatus | None, after: ConnectorStatus) -> list[EventDraft]:
-        """The status is written: an error here must not write it again."""
-        try:
-            return draft_events(before, after)
-        except Exception:
-            logger.exception("no event could be made of a change", extra={"connector": self.resource.key})
-            return []
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A resource, whose patcher has it as it was last observed; its connector while this process acts for it."""
-
-    patcher: StatusPatcher
-    connector: Connector | None = None
-
-    @property
-    def resource(self) -> Resource:
-        return self.patcher.resource
 
 
 class Controller:
@@ -118,9 +80,9 @@ class Controller:
         self._env = environment
         self._group = group
         self._acting = acting
-        self._entries: dict[ConnectorKey, _Entry] = {}
+        self._entries: dict[ConnectorKey, ServedResource] = {}
         self._closing: dict[ConnectorKey, asyncio.Task[None]] = {}
-        self._broken: dict[ConnectorKey, Resource] = {}
+        self._broken: dict[ConnectorKey, ObservedResource] = {}
         self._retrying: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -134,14 +96,14 @@ class Controller:
     async def stop_acting(self) -> None:
         """Close each connector and go on observing; the staged files stay."""
         self._acting = False
-        connectors = [entry.connector for entry in self._entries.values()]
+        connectors = list(self.connectors())
         for entry in self._entries.values():
             entry.connector = None
         await self._close_all(connectors)
         if self._closing:  # of resources that were deleted a moment ago
             await asyncio.wait(self._closing.values())
 
-    def observe(self, resource: Resource) -> None:
+    def observe(self, resource: ObservedResource) -> None:
         """A resource as it is now; the same again costs nothing."""
         if self._closed:
             return
@@ -156,7 +118,7 @@ class Controller:
         else:
             self._broken.pop(resource.key, None)
 
-    def _observe(self, resource: Resource) -> None:
+    def _observe(self, resource: ObservedResource) -> None:
         if resource.deleting:
             self.forget(resource.namespace, resource.name, resource.uid)
             return
@@ -166,11 +128,10 @@ class Controller:
             entry = None
         if entry is None:  # what is staged for it stays, though it may not begin
             logger.info("connector found", extra={"connector": resource.key})
-            patcher = StatusPatcher(self._api, resource, lambda gone: self.forget(gone.namespace, gone.name, gone.uid))
-            entry = self._entries[resource.key] = _Entry(patcher)
-        entry.patcher.resource = resource
+            entry = self._entries[resource.key] = ServedResource(self._api, resource, self.forget)
+        entry.resource = resource
         if entry.connector is not None:
-            entry.connector.update(self._desired(resource))
+            entry.connector.update(_desired(entry))
         elif self._acting:
             entry.connector = self._begin(entry)
 
@@ -187,7 +148,7 @@ class Controller:
         """Those that this process acts for."""
         return (entry.connector for entry in self._entries.values() if entry.connector is not None)
 
-    def reports(self) -> Iterator[tuple[Resource, ConnectorStatus]]:
+    def reports(self) -> Iterator[tuple[ObservedResource, ConnectorStatus]]:
         """Each resource that this process acts for, with its newest status; safe to call in another thread."""
         for entry in list(self._entries.values()):
             if (connector := entry.connector) is not None:
@@ -208,12 +169,12 @@ class Controller:
         self._closed = True
         if self._retrying is not None:
             self._retrying.cancel()
-        connectors = [entry.connector for entry in self._entries.values()]
+        connectors = list(self.connectors())
         self._entries.clear()
         await self._close_all(connectors)
 
-    async def _close_all(self, connectors: Iterable[Connector | None]) -> None:
-        closing = [each.close(discard=False) for each in connectors if each is not None]
+    async def _close_all(self, connectors: Iterable[Connector]) -> None:
+        closing = (each.close(discard=False) for each in connectors)
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
                 logger.error("a connector did not close in order", exc_info=result)
@@ -225,10 +186,10 @@ class Controller:
             for resource in list(self._broken.values()):
                 self.observe(resource)
 
-    def _begin(self, entry: _Entry) -> Connector:
+    def _begin(self, entry: ServedResource) -> Connector:
         resource = entry.resource
-        key, desired = resource.key, self._desired(resource)
-        connector = Connector(key, desired, resource.status, entry.patcher, self._env, created=resource.created)
+        key = resource.key
+        connector = Connector(key, _desired(entry), resource.status, entry, self._env, created=resource.created)
         closing = self._closing.get(key)
         if closing is None:
             connector.start()
@@ -236,7 +197,7 @@ class Controller:
             closing.add_done_callback(lambda _: connector.start())
         return connector
 
-    def _end(self, key: ConnectorKey, entry: _Entry) -> None:
+    def _end(self, key: ConnectorKey, entry: ServedResource) -> None:
         del self._entries[key]
         logger.info("connector gone", extra={"connector": key})
         if entry.connector is None:
@@ -255,18 +216,9 @@ class Controller:
         except Exception:
             logger.exception("a connector did not close in order", extra={"connector": key})
 
-    def _desired(self, resource: Resource) -> DesiredState:
-        if isinstance(resource, BrokenConnector):
-            return DesiredState(
-                resource.generation,
-                ConnectorSpec(host_id=resource.key),
-                NoCredentials(resource.failure),
-                spec_error=resource.failure,
-            )
-        return DesiredState(
-            resource.generation,
-            resource.spec,
-            SecretCredentials(self._api.read_secret, resource.namespace, resource.secret),
-            resource.sync_request,
-            resource.accept_shrink,
-        )
+
+def _desired(entry: ServedResource) -> DesiredState:
+    resource = entry.resource
+    return DesiredState(
+        resource.generation, resource.spec, entry, resource.sync_request, resource.accept_shrink, resource.failure
+    )

@@ -17,10 +17,10 @@ import faulthandler
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from buildkite_connector.kubernetes.connection import ApiError
-from buildkite_connector.kubernetes.lease import Lease
+from buildkite_connector.kubernetes.lease import Lease, LeaseClient
 from buildkite_connector.kubernetes.resource import is_lower
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
@@ -117,20 +117,12 @@ class Fence:
             raise Failure(Reason.KUBERNETES_UNAVAILABLE, "This process is no longer the leader, and does nothing.")
 
 
-class LeaseStore(Protocol):
-    """See `lease.LeaseClient`."""
-
-    async def read(self) -> Lease | None: ...
-
-    async def write(self, lease: Lease) -> Lease | None: ...
-
-
 class Election:
     """The election for one process. `act` acts until it is cancelled, and has ended acting when it returns."""
 
     def __init__(
         self,
-        leases: LeaseStore,
+        leases: LeaseClient,
         settings: ElectionSettings,
         fence: Fence,
         act: Callable[[], Coroutine[None, None, None]],

@@ -60,7 +60,7 @@ async def operate(
     @kopf.on.login(registry=registry, errors=_NO_RETRY)
     async def log_in(**_: object) -> kopf.AiohttpSession:
         """Called once: no answer of the session makes kopf ask for another login."""
-        server = api.connection.session.access.server
+        server = api.connection.access.server
         # kopf uses no more of a session than WatchSession has.
         return kopf.AiohttpSession(server=server, aiohttp_session=cast(aiohttp.ClientSession, session))
 

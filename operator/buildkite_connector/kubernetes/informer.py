@@ -1,25 +1,22 @@
-"""The cache of the resources that exist: hands events to the handler, and finds what the watch does not report.
+"""The cache of the resources that exist: hands events to the controller, and finds what the watch does not report.
 
-Level-triggered: the handler gets an object's whole state, as often as it changes. A watch does not report three things:
-deletions while it was interrupted; that it is stale and reports nothing any more; and a restore of etcd, after which it
-reports nothing until the resource versions have caught up. A regular relist finds all three.
-
-An object that breaks the handler is logged; the others are handled.
+Level-triggered: the controller gets an object's whole state, as often as it changes. A watch does not report three
+things: deletions while it was interrupted; that it is stale and reports nothing any more; and a restore of etcd, after
+which it reports nothing until the resource versions have caught up. A regular relist finds all three.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import kopf
 
 from buildkite_connector.kubernetes.client import KubernetesApi, Listed, Listing, listed
 from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.resource import (
-    BrokenConnector,
-    ObservedConnector,
+    ObservedResource,
     is_at_least,
     is_lower,
     read_resource,
@@ -28,18 +25,6 @@ from buildkite_connector.kubernetes.schema import PLURAL
 from buildkite_connector.model.failure import Failure, Reason
 
 _logger = logging.getLogger(__name__)
-
-
-class EventHandler(Protocol):
-    """Receives what happens to resources. Neither method may take long."""
-
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
-        """An object in its current state; it may be known already, or unchanged."""
-        ...
-
-    def forget(self, namespace: str, name: str, uid: str) -> None:
-        """The object does not exist any more. A new one may have its name already: the uid tells them apart."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +39,43 @@ class WatchSettings:
 
 
 class Informer:
-    """`ready` is set once every object of the first relist, which follows kopf's own list, was seen."""
+    """`ready` is set once every object of the first relist, which follows kopf's own list, was seen.
 
-    def __init__(self, handler: EventHandler, ready: asyncio.Event) -> None:
-        self._handler = handler
+    `observe` gets an object in its current state; it may be known already, or unchanged. `forget` gets the namespace,
+    name and uid of one that does not exist any more; a new one may have its name already. Neither may take long.
+    """
+
+    def __init__(
+        self,
+        observe: Callable[[ObservedResource], None],
+        forget: Callable[[str, str, str], None],
+        ready: asyncio.Event,
+    ) -> None:
+        self._observe = observe
+        self._on_forgotten = forget
         self._ready = ready
         self._expected: set[str] | None = None
         self._known: dict[str, Listed] = {}
         self._not_seen: dict[str, tuple[Listed, float]] = {}
         self._newest = ""
-        self._broken: set[str] = set()
         self._gone: set[str] | None = None
         self._relist_due = asyncio.Event()
         self._news = asyncio.Event()
 
     def on_event(self, event: kopf.RawEvent) -> None:
-        """Hand an event of the watch to the handler."""
+        """Hand an event of the watch to the controller. kopf logs what this raises, and goes on."""
         body: Mapping[str, Any] = event["object"]
         seen = listed(body)
-        self._note(seen.resource_version)
+        if not is_at_least(self._newest, seen.resource_version):
+            self._newest = seen.resource_version
         if self._expected is not None:
             self._expected.discard(seen.uid)
+        self._known[seen.uid] = seen
         if event["type"] == "DELETED":
-            self._known.setdefault(seen.uid, seen)
             self._forget(seen)
-        else:
-            self._known[seen.uid] = seen
-            self._observe(seen, body)
         self._wake()
-        self._check_ready()
+        if event["type"] != "DELETED":  # at the end, as it may raise
+            self._observe(read_resource(body))
 
     def forget_all(self) -> None:
         """The CRD is gone and its objects with it: forget them."""
@@ -114,17 +107,15 @@ class Informer:
             try:
                 listing = await api.list_connectors(settings.namespaces, settings.selector)
             except (ApiError, Failure) as error:
-                if not self._ready.is_set():
-                    await asyncio.sleep(settings.poll_seconds)
-                    self._relist_due.set()
-                elif isinstance(error, ApiError) and error.status == 404:
+                ready = self._ready.is_set()
+                if ready and isinstance(error, ApiError) and error.status == 404:
                     begin_anew()  # whether the CRD is gone is then found by kopf's own list
-                else:
-                    if not failed:
-                        _logger.warning("the resources could not be listed again", extra={"error": str(error)})
-                    failed = True
-                    await asyncio.sleep(settings.poll_seconds)
-                    self._relist_due.set()
+                    continue
+                if ready and not failed:
+                    _logger.warning("the resources could not be listed again", extra={"error": str(error)})
+                failed = ready
+                await asyncio.sleep(settings.poll_seconds)
+                self._relist_due.set()
                 continue
             failed = False
             if _went_back(listing, newest_before, known_before):
@@ -136,7 +127,8 @@ class Informer:
                 self._newest = listing.version
                 begin_anew()
                 continue
-            self._note(listing.version)
+            if not is_at_least(self._newest, listing.version):
+                self._newest = listing.version
             self._relist(listing, known_before.keys(), settings.relist_seconds)
 
     async def catch_up(self, list_now: Callable[[], Awaitable[Listing]], seconds: float) -> bool:
@@ -156,22 +148,6 @@ class Informer:
         finally:
             self._gone = None
         return True
-
-    def _observe(self, seen: Listed, body: Mapping[str, Any]) -> None:
-        try:
-            self._handler.observe(read_resource(body))
-        except Exception:
-            if seen.uid not in self._broken:
-                self._broken.add(seen.uid)
-                _logger.exception(
-                    "a resource could not be taken in; the others are served", extra={"connector": _name(seen)}
-                )
-        else:
-            self._broken.discard(seen.uid)
-
-    def _note(self, version: str) -> None:
-        if not is_at_least(self._newest, version):
-            self._newest = version
 
     def _relist(self, listing: Listing, known_before: Set[str], longest: float) -> None:
         """Forget what was known before the list was asked for and is not in it; raise Failure if the watch is stale.
@@ -197,7 +173,6 @@ class Informer:
                 raise watch_lost(f"{each.namespace}/{each.name} changed, and the watch did not report it")
             self._not_seen[uid] = (earlier, since)
         self._wake()
-        self._check_ready()
 
     def _has_seen(self, found: Listed) -> bool:
         known = self._known.get(found.uid)
@@ -205,21 +180,16 @@ class Informer:
 
     def _forget(self, gone: Listed) -> None:
         del self._known[gone.uid]
-        self._broken.discard(gone.uid)
         if self._gone is not None:
             self._gone.add(gone.uid)
-        try:
-            self._handler.forget(gone.namespace, gone.name, gone.uid)
-        except Exception:
-            _logger.exception("a resource that is gone could not be let go", extra={"connector": _name(gone)})
+        self._on_forgotten(gone.namespace, gone.name, gone.uid)
 
     def _wake(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    def _check_ready(self) -> None:
+        """Wake what waits for the informer to have seen something."""
         if self._expected is not None and not self._expected:
             self._ready.set()
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 def watch_lost(why: str) -> Failure:
@@ -235,7 +205,3 @@ def _went_back(listing: Listing, newest: str, known: Mapping[str, Listed]) -> bo
         each.uid in known and is_lower(each.resource_version, known[each.uid].resource_version)
         for each in listing.objects
     )
-
-
-def _name(each: Listed) -> str:
-    return f"{each.namespace}.{each.name}"

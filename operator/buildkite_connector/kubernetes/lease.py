@@ -5,14 +5,14 @@ write is a merge patch: labels and annotations of others stay. No call waits for
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
-
-from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1LeaseSpec, V1ObjectMeta
+from datetime import UTC, datetime
+from typing import Any
 
 from buildkite_connector.kubernetes.connection import ApiError, Connection
 from buildkite_connector.kubernetes.schema import FIELD_MANAGER
 
-_MERGE = "application/merge-patch+json"
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+_MANAGED = {"fieldManager": FIELD_MANAGER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,69 +36,69 @@ class LeaseClient:
 
     def __init__(self, connection: Connection, namespace: str, name: str) -> None:
         self._connection = connection
-        self._api = CoordinationV1Api(connection.client)
         self._namespace = namespace
         self._name = name
 
     async def read(self) -> Lease | None:
         """The newest version; None when the Lease does not exist."""
         try:
-            found = await self._connection.call(
-                "read its Lease", lambda: self._api.read_namespaced_lease(self._name, self._namespace)
+            return await self._connection.call(
+                "read its Lease", "GET", f"{_LEASES}/{{name}}", _parse, namespace=self._namespace, name=self._name
             )
         except ApiError as rejected:
             if rejected.status == 404:
                 return None
             raise
-        return _parse(found)
 
     async def write(self, lease: Lease) -> Lease | None:
         """Create the Lease, or replace the version that `lease` names. None when another process was first."""
-        metadata = V1ObjectMeta(name=self._name, resource_version=lease.version or None)
-        body = V1Lease(metadata=metadata, spec=_spec(lease))
+        body = _manifest(self._name, lease)
         try:
-            written = await (
-                self._connection.call(
-                    "renew its Lease",
-                    lambda: self._api.patch_namespaced_lease(
-                        self._name, self._namespace, body, field_manager=FIELD_MANAGER, _content_type=_MERGE
-                    ),
+            if not lease.version:
+                return await self._connection.call(
+                    "create its Lease", "POST", _LEASES, _parse, query=_MANAGED, body=body, namespace=self._namespace
                 )
-                if lease.version
-                else self._connection.call(
-                    "create its Lease",
-                    lambda: self._api.create_namespaced_lease(self._namespace, body, field_manager=FIELD_MANAGER),
-                )
+            return await self._connection.call(
+                "renew its Lease",
+                "PATCH",
+                f"{_LEASES}/{{name}}",
+                _parse,
+                query=_MANAGED,
+                body=body,
+                content_type="application/merge-patch+json",
+                namespace=self._namespace,
+                name=self._name,
             )
         except ApiError as rejected:
             if rejected.status == 409 or (rejected.status == 404 and lease.version):
                 return None
             raise
-        return _parse(written)
 
 
-def _spec(lease: Lease) -> V1LeaseSpec:
-    return V1LeaseSpec(
-        holder_identity=lease.holder,
-        lease_duration_seconds=lease.duration,
-        acquire_time=_with_fraction(lease.acquired),
-        renew_time=_with_fraction(lease.renewed),
-        lease_transitions=lease.transitions,
-    )
+def _manifest(name: str, lease: Lease) -> dict[str, Any]:
+    times = {"acquireTime": lease.acquired, "renewTime": lease.renewed}
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, **({"resourceVersion": lease.version} if lease.version else {})},
+        "spec": {
+            "holderIdentity": lease.holder,
+            "leaseDurationSeconds": lease.duration,
+            "leaseTransitions": lease.transitions,
+            # The API server needs the microseconds, even when they are 0.
+            **{key: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}" for key, at in times.items() if at is not None},
+        },
+    }
 
 
-def _parse(lease: V1Lease) -> Lease:
-    spec = lease.spec or V1LeaseSpec()
+def _parse(lease: Any) -> Lease:
+    spec = lease.get("spec") or {}
+    acquired, renewed = (spec.get(key) for key in ("acquireTime", "renewTime"))
     return Lease(
-        holder=spec.holder_identity or "",
-        duration=spec.lease_duration_seconds or 0,
-        acquired=spec.acquire_time,
-        renewed=spec.renew_time,
-        transitions=spec.lease_transitions or 0,
-        version=(lease.metadata or V1ObjectMeta()).resource_version or "",
+        holder=spec.get("holderIdentity") or "",
+        duration=spec.get("leaseDurationSeconds") or 0,
+        acquired=datetime.fromisoformat(acquired) if acquired else None,
+        renewed=datetime.fromisoformat(renewed) if renewed else None,
+        transitions=spec.get("leaseTransitions") or 0,
+        version=lease["metadata"]["resourceVersion"],
     )
-
-
-def _with_fraction(time: datetime | None) -> datetime | None:
-    """The typed client leaves a fraction of zero out, and the API server would reject the time."""
-    return None if time is None else time.replace(microsecond=time.microsecond or 1)

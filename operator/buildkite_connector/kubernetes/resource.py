@@ -1,7 +1,7 @@
 """Reads an object of the custom resource from the API server's JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,8 +11,6 @@ from buildkite_connector.kubernetes.schema.spec import (
     DEFAULT_INTERVAL,
     NAME_FITS_HOST_ID,
     SECRET_IS_NAMED,
-    ScheduleModel,
-    SecretKeysModel,
     SecretRefModel,
     SpecModel,
 )
@@ -25,44 +23,22 @@ from buildkite_connector.model.spec import (
     Cron,
     Interval,
     Provisioning,
-    Schedule,
     parse_duration,
 )
 from buildkite_connector.model.status import ConnectorStatus
 
 LONGEST_REQUEST = 256
 """Characters of a sync request that count: an annotation may be 256 KiB, and its echo goes into the status."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecretKeys:
-    """The Secret's keys that hold the values."""
-
-    client_id: str
-    client_secret: str
-    api_token: str
-    organization: str
-    write_api_token: str = "BATON_WRITE_API_TOKEN"  # noqa: S105
-
-
-def _to_keys(model: SecretKeysModel) -> SecretKeys:
-    return SecretKeys(model.client_id, model.client_secret, model.api_token, model.organization, model.write_api_token)
-
-
-DEFAULT_KEYS = _to_keys(SecretKeysModel())
-
-
-@dataclass(frozen=True, slots=True)
-class SecretRef:
-    """The Secret with the credentials, in the resource's namespace."""
-
-    name: str
-    keys: SecretKeys
+_NO_SECRET = SecretRefModel(name="")
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedResource:
-    """What every object has, whether its spec can be used or not."""
+    """An object as it was last observed.
+
+    `failure` is set when the spec is invalid, which an older CRD in the cluster let through; `spec` and `secret` then
+    hold defaults.
+    """
 
     namespace: str
     name: str
@@ -72,64 +48,54 @@ class ObservedResource:
     deleting: bool
     created: str
     status: ConnectorStatus | None
+    spec: ConnectorSpec
+    secret: SecretRefModel
+    sync_request: str | None = None
+    accept_shrink: str | None = None
+    failure: Failure | None = None
 
     @property
     def key(self) -> ConnectorKey:
         return ConnectorKey(f"{self.namespace}.{self.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedConnector(ObservedResource):
-    """A resource with a valid spec."""
-
-    spec: ConnectorSpec
-    secret: SecretRef
-    sync_request: str | None
-    accept_shrink: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenConnector(ObservedResource):
-    """A resource with an invalid spec, which the CRD in the cluster let through."""
-
-    failure: Failure
-
-
-def read_resource(body: Mapping[str, Any]) -> ObservedConnector | BrokenConnector:
+def read_resource(body: Mapping[str, Any]) -> ObservedResource:
     """Reads an object as the API server sent it. Raises nothing for an invalid spec."""
     metadata = body["metadata"]
-    namespace, name = metadata["namespace"], metadata["name"]
     annotations = metadata.get("annotations") or {}
-    seen = {
-        "namespace": namespace,
-        "name": name,
-        "uid": metadata["uid"],
-        "generation": metadata.get("generation", 0),
-        "resource_version": metadata.get("resourceVersion"),
-        "deleting": "deletionTimestamp" in metadata,
-        "created": str(metadata.get("creationTimestamp") or ""),
-        "status": status_from_json(body.get("status")),
-    }
+    namespace, name = metadata["namespace"], metadata["name"]
+    found = ObservedResource(
+        namespace,
+        name,
+        metadata["uid"],
+        metadata.get("generation", 0),
+        metadata.get("resourceVersion"),
+        "deletionTimestamp" in metadata,
+        str(metadata.get("creationTimestamp") or ""),
+        status_from_json(body.get("status")),
+        ConnectorSpec(host_id=f"{namespace}.{name}"),
+        _NO_SECRET,
+    )
     try:
         model = SpecModel.model_validate(body.get("spec") or {})
-        spec = to_spec(model, _host_id(model, namespace, name))
+        spec = to_spec(model, _host_id(model, found.key))
     except ValidationError as error:
-        return BrokenConnector(**seen, failure=_invalid(spec_error(error)))
+        return replace(found, failure=_invalid(spec_error(error)))
     except Failure as failure:
-        return BrokenConnector(**seen, failure=failure)
-    return ObservedConnector(
-        **seen,
+        return replace(found, failure=failure)
+    return replace(
+        found,
         spec=spec,
-        secret=_to_ref(model.credentials_secret_ref),
-        sync_request=_bounded(annotations.get(SYNC_REQUESTED_AT)),
-        accept_shrink=_bounded(annotations.get(ACCEPT_SHRINK)),
+        secret=model.credentials_secret_ref,
+        sync_request=annotations.get(SYNC_REQUESTED_AT, "")[:LONGEST_REQUEST] or None,
+        accept_shrink=annotations.get(ACCEPT_SHRINK, "")[:LONGEST_REQUEST] or None,
     )
 
 
-def _host_id(model: SpecModel, namespace: str, name: str) -> str:
+def _host_id(model: SpecModel, default: str) -> str:
     if not SECRET_IS_NAMED.holds(model):
         raise _invalid(SECRET_IS_NAMED.sentence)
-    host_id = model.delivery.host_id or f"{namespace}.{name}"
+    host_id = model.delivery.host_id or default
     if not NAME_FITS_HOST_ID.holds(host_id):
         raise _invalid(NAME_FITS_HOST_ID.sentence)
     return host_id
@@ -137,10 +103,15 @@ def _host_id(model: SpecModel, namespace: str, name: str) -> str:
 
 def to_spec(model: SpecModel, host_id: str) -> ConnectorSpec:
     """The spec in this project's words."""
+    schedule = model.schedule
     return ConnectorSpec(
         host_id=host_id,
         organization=OrganizationSlug(model.organization) if model.organization else None,
-        schedule=_to_schedule(model.schedule),
+        schedule=(
+            Interval(parse_duration(schedule.interval or DEFAULT_INTERVAL))
+            if schedule.cron is None
+            else Cron(schedule.cron, schedule.time_zone or "UTC")
+        ),
         suspend=model.suspend,
         kinds=frozenset(model.sync.resource_types),
         sync_timeout=parse_duration(model.sync.timeout),
@@ -153,16 +124,6 @@ def to_spec(model: SpecModel, host_id: str) -> ConnectorSpec:
             protected_teams=tuple(model.provisioning.protected_teams),
         ),
     )
-
-
-def _to_schedule(model: ScheduleModel) -> Schedule:
-    if model.cron is not None:
-        return Cron(model.cron, model.time_zone or "UTC")
-    return Interval(parse_duration(model.interval or DEFAULT_INTERVAL))
-
-
-def _to_ref(model: SecretRefModel) -> SecretRef:
-    return SecretRef(model.name, _to_keys(model.keys))
 
 
 def spec_error(error: ValidationError) -> str:
@@ -180,10 +141,6 @@ def _invalid(sentence: str) -> Failure:
         f"{sentence} The CRD in the cluster accepted this: apply the crds/ of this version.",
         remedy=Remedy.EDIT,
     )
-
-
-def _bounded(text: object) -> str | None:
-    return str(text)[:LONGEST_REQUEST] if text else None
 
 
 def is_lower(version: str, other: str) -> bool:

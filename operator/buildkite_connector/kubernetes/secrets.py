@@ -7,28 +7,30 @@ import base64
 import binascii
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from buildkite_connector.kubernetes.connection import ApiError
-from buildkite_connector.kubernetes.resource import DEFAULT_KEYS, SecretKeys, SecretRef
+from buildkite_connector.kubernetes.schema.spec import SecretKeysModel, SecretRefModel
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import Credential, Credentials, OrganizationChoice, mistake
 
+_DEFAULT_KEYS = SecretKeysModel().model_dump().values()
+
 ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 """Reads the Secret of this namespace and name: values in base64 by key. Raises ApiError and Failure (remedy: retry)."""
 
 
-async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretRef) -> Credentials:
+async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretRefModel) -> Credentials:
     """Return the Secret's values without surrounding white space.
 
     Raises Failure: remedy CREDENTIALS for what is wrong with the Secret, RETRY when the API cannot be asked.
     """
     try:
         data = await read_secret(namespace, ref.name)
-    except ApiError as refused:
-        raise _refused(refused, namespace, ref) from None
+    except ApiError as rejected:
+        raise _rejected(rejected, namespace, ref) from None
     return _Values(f"Secret {ref.name} in namespace {namespace}", data).to_credentials(ref.keys)
 
 
@@ -42,7 +44,7 @@ class _Values:
     secret: str
     data: Mapping[str, str]
 
-    def to_credentials(self, keys: SecretKeys) -> Credentials:
+    def to_credentials(self, keys: SecretKeysModel) -> Credentials:
         organization = self._find(keys.organization)
         if organization is not None and re.fullmatch(SLUG_PATTERN, organization) is None:
             raise _wrong(
@@ -58,7 +60,7 @@ class _Values:
             write_api_token=self._find(keys.write_api_token, Credential.API_TOKEN) or "",
         )
 
-    def _require(self, key: str, meaning: Credential, keys: SecretKeys) -> str:
+    def _require(self, key: str, meaning: Credential, keys: SecretKeysModel) -> str:
         if key not in self.data:
             raise _wrong(
                 Reason.SECRET_KEY_MISSING,
@@ -88,9 +90,9 @@ class _Values:
             raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")
         return text or None
 
-    def _keys_there(self, keys: SecretKeys) -> str:
+    def _keys_there(self, keys: SecretKeysModel) -> str:
         """Name the keys that the resource or the vendor's Secret uses, and count the others."""
-        known = sorted({*astuple(keys), *astuple(DEFAULT_KEYS)} & set(self.data))
+        known = sorted({*keys.model_dump().values(), *_DEFAULT_KEYS} & set(self.data))
         others = len(self.data) - len(known)
         told = [", ".join(known)] if known else []
         if others:
@@ -102,15 +104,15 @@ def _wrong(reason: Reason, sentence: str) -> Failure:
     return Failure(reason, sentence, remedy=Remedy.CREDENTIALS)
 
 
-def _refused(refused: ApiError, namespace: str, ref: SecretRef) -> Failure:
+def _rejected(rejected: ApiError, namespace: str, ref: SecretRefModel) -> Failure:
     keys = ref.keys
-    if refused.status == 404:
+    if rejected.status == 404:
         return _wrong(
             Reason.SECRET_NOT_FOUND,
             f"There is no Secret {ref.name} in namespace {namespace}: create it there with the keys"
             f" {keys.client_id}, {keys.client_secret} and {keys.api_token}.",
         )
-    if refused.status == 403:
+    if rejected.status == 403:
         return _wrong(
             Reason.SECRET_FORBIDDEN,
             f"The operator is not allowed to read Secret {ref.name} in namespace {namespace}: grant its service"
@@ -118,5 +120,5 @@ def _refused(refused: ApiError, namespace: str, ref: SecretRef) -> Failure:
         )
     return Failure(
         Reason.KUBERNETES_REFUSED,
-        f"The Kubernetes API did not give Secret {ref.name} in namespace {namespace}: {refused}",
+        f"The Kubernetes API did not give Secret {ref.name} in namespace {namespace}: {rejected}",
     )

@@ -11,17 +11,18 @@ import json
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from buildkite_connector.kubernetes.client import KubernetesApi, listed
-from buildkite_connector.kubernetes.connection import ApiError, bounded_retry_after, may_pass
+from buildkite_connector.kubernetes.connection import UNREADABLE, ApiError
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.schema import GROUP, PLURAL, VERSION
+from buildkite_connector.model.failure import Failure
 
 _NAME = f"{PLURAL}.{GROUP}"
 _GONE = b'{"type": "ERROR", "object": {"code": 410}}\n'
@@ -33,10 +34,9 @@ _EMPTY_SECONDS = 1.0
 """Pause after a watch that ended before it reported anything: kopf asks again at once."""
 _LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of one event; an object in etcd has 1.5 MiB at most."""
-_ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading JSON of another shape raises."""
 
 _logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -57,9 +57,6 @@ class Pulse:
 
     last: float = field(default_factory=time.monotonic)
 
-    def beat(self) -> None:
-        self.last = time.monotonic()
-
 
 class WatchSession:
     """The part of `aiohttp.ClientSession` that kopf uses, on the connection and with the credentials of `api`."""
@@ -67,7 +64,7 @@ class WatchSession:
     def __init__(self, api: KubernetesApi, informer: Informer, settings: WatchSettings, pulse: Pulse) -> None:
         self._connection = api.connection
         self._informer = informer
-        self._settings = settings
+        self.settings = settings
         self.pulse = pulse
         self.streams: set[_Stream] = set()
         self._generation = 0
@@ -78,14 +75,9 @@ class WatchSession:
         self.closed = False
 
     @property
-    def settled_seconds(self) -> float:
-        """How long a watch must have lasted, when it reports something, to count as working."""
-        return self._settings.poll_seconds
-
-    @property
     def headers(self) -> MutableMapping[str, str]:
         """Those of every request; kopf adds its User-Agent."""
-        return self._connection.session.headers
+        return self._connection.headers
 
     async def close(self) -> None:
         """kopf has ended; the connection stays open for the last calls of the operator."""
@@ -104,81 +96,85 @@ class WatchSession:
 
     async def request(self, method: str, url: str, **options: Any) -> Any:
         """Retry until there is an answer that kopf can use."""
-        parts, generation = urlsplit(url), self._generation
-        watches = "watch=true" in parts.query
-        trouble = self._troubles[parts.path, "watch" if watches else "list"]
-        if parts.path.endswith(PLURAL) and not watches and "continue=" not in parts.query:
+        parts = urlsplit(url)
+        if "watch=true" in parts.query:
+            return await self._watch(parts.path, method, url, **options)
+        if parts.path.endswith(PLURAL) and "continue=" not in parts.query:
             await self._spaced(parts.path)
-        while True:
-            answer = await self._ask(trouble, method, url, unread=watches, **options)
-            if not isinstance(answer, ApiError):
-                trouble.end()
-                if watches:
-                    stream = _Stream(self, self._troubles[parts.path, "stream"], answer)
-                    if generation != self._generation:
-                        stream.expire()
-                    return stream
-                if parts.path.endswith(PLURAL):
-                    self._served = True
-                    self._informer.relist_soon()
-                return _Answer(answer)
-            if watches:
-                if answer.status != 404:  # else kopf's list finds out whether the CRD is gone
-                    await self.broken_off(trouble, str(answer))
-                return _Stream(self, trouble)
-            if answer.status == 410:  # between two pages of a list, which kopf then begins again
-                raise aiohttp.ClientConnectionError(str(answer))
-            await self._refused(trouble, answer)
+        return await self._list(parts.path, method, url, **options)
 
-    async def _ask(self, trouble: _Trouble, method: str, url: str, *, unread: bool, **options: Any) -> Any:
-        """Return the response of a watch, the body of anything else, or the ApiError. Temporary errors are retried."""
+    async def _watch(self, path: str, *request: str, **options: Any) -> "_Stream":
+        generation, trouble = self._generation, self._troubles[path, "watch"]
+        try:
+            response = await self._ask(trouble, "watch resources", _unread, *request, **options)
+        except ApiError as rejected:
+            if rejected.status != 404:  # else kopf's list finds out whether the CRD is gone
+                await self.broken_off(trouble, str(rejected))
+            return _Stream(self, trouble)
+        trouble.end()
+        stream = _Stream(self, self._troubles[path, "stream"], response)
+        if generation != self._generation:
+            stream.expire()
+        return stream
+
+    async def _list(self, path: str, *request: str, **options: Any) -> "_Answer":
+        """The answer to a list or to discovery."""
+        trouble = self._troubles[path, "list"]
+        while True:
+            try:
+                answer = await self._ask(trouble, "list resources", _checked, *request, **options)
+            except ApiError as rejected:
+                if rejected.status == 410:  # between two pages of a list, which kopf then begins again
+                    raise aiohttp.ClientConnectionError(str(rejected)) from None
+                await self._rejected(trouble, rejected)
+                continue
+            trouble.end()
+            if path.endswith(PLURAL):
+                self._served = True
+                self._informer.relist_soon()
+            return _Answer(answer)
+
+    async def _ask(
+        self,
+        trouble: _Trouble,
+        what: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
+        *request: str,
+        **options: Any,
+    ) -> _T:
+        """As `Connection.attempt`, until it raises no Failure."""
         while True:
             if self._over:
                 raise asyncio.CancelledError
             await asyncio.sleep(self._held_until - time.monotonic())
-            self.pulse.beat()
-            seconds = None
+            self.pulse.last = time.monotonic()
             try:
-                response = await self._connection.session.request(method, url, **options)
-                if unread and response.status < 400:
-                    return response
-                async with response:
-                    text = await response.text(errors="replace")
-                if response.status < 400:
-                    return _checked(urlsplit(url).path, json.loads(text))
-                refusal = self._connection.refusal(response.status, response.reason, text)
-                if not may_pass(response.status):
-                    return refusal
-                why, seconds = str(refusal), bounded_retry_after(response.headers)
-            except (aiohttp.ClientError, OSError) as error:
-                why = str(error) or type(error).__name__
-            except _ODD as error:
-                why = f"its answer is not what was expected ({type(error).__name__})"
-            what = f"{'watch' if unread else 'list'} resources now, it will be tried again"
-            self._log(trouble, f"The Kubernetes API did not let the operator {what}: {self._connection.quote(why)}")
-            self._held_until = max(self._held_until, time.monotonic() + (seconds or 0.0))
-            await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
+                return await self._connection.attempt(what, read, *request, **options)
+            except Failure as failure:
+                self._log(trouble, failure.message)
+                self._held_until = max(self._held_until, time.monotonic() + (failure.retry_after or 0.0))
+                await asyncio.sleep(_BACKOFF[min(trouble.count, len(_BACKOFF)) - 1])
 
     async def _spaced(self, path: str) -> None:
         """Wait so that at most two lists of a path begin within `poll_seconds`, whatever ends the watches."""
         begun = self._lists[path]
         if len(begun) == begun.maxlen:
-            await asyncio.sleep(begun[0] + self._settings.poll_seconds - time.monotonic())
+            await asyncio.sleep(begun[0] + self.settings.poll_seconds - time.monotonic())
         begun.append(time.monotonic())
 
     async def broken_off(self, trouble: _Trouble, why: str) -> None:
         """A watch cannot go on: kopf lists again, at once the first time."""
         self._log(trouble, f"The watch of {PLURAL} was interrupted and starts again: {self._connection.quote(why)}")
         if trouble.count > 1:
-            await asyncio.sleep(self._settings.poll_seconds)
+            await asyncio.sleep(self.settings.poll_seconds)
 
-    async def _refused(self, trouble: _Trouble, refusal: ApiError) -> None:
+    async def _rejected(self, trouble: _Trouble, rejected: ApiError) -> None:
         """Handle a rejected list. A single 404 closes no connector: an API server that starts returns some."""
-        self._log(trouble, _advice(refusal, again=self._served))
-        if refusal.status == 404 and trouble.count > 1:
+        self._log(trouble, _advice(rejected, again=self._served))
+        if rejected.status == 404 and trouble.count > 1:
             self._informer.forget_all()
             self.begin_anew()  # another namespace's watch does not report again what it has reported
-        await asyncio.sleep(self._settings.poll_seconds)
+        await asyncio.sleep(self.settings.poll_seconds)
 
     def _log(self, trouble: _Trouble, sentence: str) -> None:
         """Log an error once while it lasts; after the first success, only if the next try fails too."""
@@ -255,13 +251,13 @@ class _Stream:
         if self._response is None:
             return
         async for chunk in self._response.content.iter_chunked(size):
-            self._session.pulse.beat()
+            self._session.pulse.last = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in filter(bytes.strip, lines):
                 _check_event(line)
                 heard = True
-                if time.monotonic() - begun >= self._session.settled_seconds:
-                    self._trouble.end()
+                if time.monotonic() - begun >= self._session.settings.poll_seconds:
+                    self._trouble.end()  # the watch has lasted long enough to count as working
                 yield line + b"\n"
             if len(rest) > _LONGEST_EVENT:
                 raise _OddEventError(f"an event has more than {_LONGEST_EVENT} bytes")
@@ -284,31 +280,35 @@ def _check_event(line: bytes) -> None:
             raise _OddEventError(f"{body.get('message') or 'no reason given'} ({body.get('code')})")
         if kind != "BOOKMARK":
             listed(body)
-    except _ODD as error:
+    except UNREADABLE as error:
         raise _OddEventError(f"an event is not what was expected ({type(error).__name__})") from None
 
 
-def _checked(path: str, answer: Any) -> Any:
-    """The answer to a list or to discovery; an ApiError while discovery does not name the resource yet.
+async def _unread(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    return response
 
-    Raises what reading JSON of another shape raises.
-    """
+
+async def _checked(response: aiohttp.ClientResponse) -> Any:
+    """The answer to a list or to discovery. Raises ApiError while discovery does not name the resource yet."""
+    async with response:
+        answer = json.loads(await response.read())
+    path = response.url.path
     named = {"/apis": (GROUP, "groups"), f"/apis/{GROUP}/{VERSION}": (PLURAL, "resources")}.get(path)
     if named is not None and named[0] not in {each["name"] for each in answer[named[1]]}:
-        return ApiError(404, "the API server does not name it in its discovery")
+        raise ApiError(404, "the API server does not name it in its discovery")
     for each in answer.get("items") or ():
         listed(each)
     return answer
 
 
-def _advice(refused: ApiError, *, again: bool = False) -> str:
-    """What to do about a list that is refused. `again`: it was served before."""
-    if refused.status == 404:
+def _advice(rejected: ApiError, *, again: bool = False) -> str:
+    """What to do about a list that is rejected. `again`: it was served before."""
+    if rejected.status == 404:
         what = f"{_NAME} was deleted, and every resource with it" if again else f"The cluster does not know {_NAME}"
         return f"{what}: run `kubectl apply -f crds/`. The operator goes on as soon as the cluster knows it."
-    if refused.status == 403:
+    if rejected.status == 403:
         return (
             f"The operator may not list {_NAME}: apply deploy/, or give its service account the verbs"
-            f" get, list and watch on them. The API server says: {refused}"
+            f" get, list and watch on them. The API server says: {rejected}"
         )
-    return f"{_NAME} cannot be listed: {refused}"
+    return f"{_NAME} cannot be listed: {rejected}"

@@ -27,24 +27,6 @@ WIDGETS: dict[str, Any] = {
                 "served": True,
                 "storage": True,
                 "subresources": {"status": {}},
-                "additionalPrinterColumns": [
-                    {"name": "Size", "type": "string", "jsonPath": ".spec.size"},
-                    {
-                        "name": "Ready",
-                        "type": "string",
-                        "jsonPath": '.status.conditions[?(@.type=="Ready")].status',
-                    },
-                    {"name": "Count", "type": "integer", "jsonPath": ".status.count"},
-                    {"name": "Last Sync", "type": "date", "jsonPath": ".status.lastSync"},
-                    {"name": "Open", "type": "boolean", "jsonPath": ".spec.open"},
-                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-                    {
-                        "name": "Message",
-                        "type": "string",
-                        "priority": 1,
-                        "jsonPath": '.status.conditions[?(@.type=="Ready")].message',
-                    },
-                ],
                 "schema": {
                     "openAPIV3Schema": {
                         "type": "object",
@@ -54,7 +36,6 @@ WIDGETS: dict[str, Any] = {
                                 "properties": {
                                     "size": {"type": "string", "default": "medium"},
                                     "color": _STRING,
-                                    "open": {"type": "boolean"},
                                     "tags": {"type": "array", "items": _STRING},
                                     "limits": {
                                         "type": "object",

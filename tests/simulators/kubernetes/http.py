@@ -15,10 +15,9 @@ from aiohttp import web
 from harness.yaml_text import parsed
 from simulators.kubernetes.exchange import Exchange, Fault, Target, Watch
 from simulators.kubernetes.fields import Manager, Manifest
-from simulators.kubernetes.objects import Change
 from simulators.kubernetes.resources import ApiError, Resource
-from simulators.kubernetes.selectors import selector
-from simulators.kubernetes.store import Store
+from simulators.kubernetes.rules import selector
+from simulators.kubernetes.store import Change, Store
 
 VERBS = ("create", "delete", "get", "list", "patch", "watch")
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -145,10 +144,7 @@ class ObjectsHandler(kmock.KubernetesScaffold):
                     self._store.create(target.resource, target.namespace, body, manager), status=201
                 )
             case "DELETE", True:
-                preconditions = (await _body(request)).get("preconditions") or {}
-                return web.json_response(
-                    self._store.delete(target.resource, target.namespace, target.name, preconditions)
-                )
+                return web.json_response(self._store.delete(target.resource, target.namespace, target.name))
             case "PATCH", True:
                 return await self._update(request, target)
             case _:

@@ -1,8 +1,10 @@
-"""What a Kubernetes API makes of a manifest that was sent to it, before anything is stored: pure rules."""
+"""What a Kubernetes API makes of a manifest that was sent to it, and of selectors of labels: pure rules."""
 
 import base64
 import copy
 import json
+import re
+from collections.abc import Callable, Mapping
 
 from simulators.kubernetes.fields import ROOT_FIELDS, Manifest, fields, pruned, with_defaults
 from simulators.kubernetes.resources import EVENTS, SECRETS, ApiError, Resource, refusal
@@ -11,6 +13,11 @@ from simulators.kubernetes.resources import EVENTS, SECRETS, ApiError, Resource,
 CLIENT_METADATA = frozenset({"labels", "annotations", "ownerReferences"})
 _EVENT_FIELDS = ("eventTime", "reportingController", "reportingInstance", "action", "reason")
 _MISMATCH = {"apiVersion": (400, "BadRequest"), "kind": (422, "Invalid")}
+_TERM = re.compile(
+    r"\s*(?:(?P<absent>!)\s*(?P<no_key>[\w./-]+)"
+    r"|(?P<key>[\w./-]+)\s*(?:(?P<operator>==?|!=)\s*(?P<value>[\w.-]*)"
+    r"|\s(?P<set>in|notin)\s*\((?P<values>[\w\s,.-]*)\))?)\s*(?:,|$)"
+)
 
 
 def settled(resource: Resource, manifest: Manifest) -> Manifest:
@@ -80,3 +87,34 @@ def ownable(resource: Resource, manifest: Manifest, subresource: str | None) -> 
     metadata = manifest.get("metadata") or {}
     owned = {key: value for key, value in metadata.items() if key in CLIENT_METADATA}
     return {**out, "metadata": owned} if owned else out
+
+
+def selector(query: Mapping[str, str]) -> Callable[[Manifest], bool]:
+    """What `labelSelector` asks for; ApiError 400 for what the simulator does not understand."""
+    if "fieldSelector" in query:
+        raise ApiError(400, "BadRequest", "the simulator knows no field selectors")
+    terms = _label_terms(query.get("labelSelector", ""))
+    return lambda manifest: all(term(manifest["metadata"].get("labels") or {}) for term in terms)
+
+
+def _label_terms(text: str) -> list[Callable[[Mapping[str, str]], bool]]:
+    terms, at = [], 0
+    while at < len(text):
+        match = _TERM.match(text, at)
+        if match is None:
+            raise ApiError(400, "BadRequest", f"unable to parse requirement: {text[at:]}")
+        terms.append(_label_term(match))
+        at = match.end()
+    return terms
+
+
+def _label_term(match: re.Match[str]) -> Callable[[Mapping[str, str]], bool]:
+    key, operator, value = match["key"], match["operator"] or match["set"], match["value"]
+    if match["absent"]:
+        return lambda labels: match["no_key"] not in labels
+    if operator is None:
+        return lambda labels: key in labels
+    values = {value} if value is not None else {each.strip() for each in match["values"].split(",")}
+    if operator in {"!=", "notin"}:
+        return lambda labels: labels.get(key) not in values
+    return lambda labels: labels.get(key) in values

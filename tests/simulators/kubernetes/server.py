@@ -100,7 +100,7 @@ class KubernetesSimulator:
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object, a namespace with all that is in it."""
-        self._store.delete(self._store.resource_of_kind(kind), namespace, name, {})
+        self._store.delete(self._store.resource_of_kind(kind), namespace, name)
 
     def versions(self, kind: str, namespace: str, name: str) -> list[Manifest]:
         """Every state that the object has had, oldest first."""

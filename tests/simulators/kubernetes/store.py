@@ -4,13 +4,14 @@
 (`contracts.kubernetes_api`). What the product does not use is missing: PUT, JSON Patch, generateName and finalizers.
 """
 
+import asyncio
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from buildkite_connector.timing.clock import Clock
+from buildkite_connector.timing.clock import Clock, SystemClock
 from simulators.kubernetes.fields import (
     Manager,
     Manifest,
@@ -21,8 +22,8 @@ from simulators.kubernetes.fields import (
     merged,
     without,
 )
-from simulators.kubernetes.objects import Change, Key, Objects, object_key
 from simulators.kubernetes.resources import (
+    BUILT_IN,
     DEFINITIONS,
     EVENTS,
     NAMESPACES,
@@ -41,6 +42,22 @@ from simulators.kubernetes.rules import (
     specified,
 )
 
+FIRST_VERSION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the history: what a watch tells. Its objects are shared: never changed in place."""
+
+    version: int
+    type: str
+    resource: Resource
+    manifest: Manifest
+    before: Manifest | None
+
+
+Key = tuple[str, str, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Backup:
@@ -52,13 +69,71 @@ class Backup:
     version: int
 
 
-class Store(Objects):
+class Store:
     """Objects by resource, namespace and name, each write with a version of its own, and their history."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        super().__init__(clock)
+        self._clock = clock or SystemClock()
+        self._objects: dict[Key, Manifest] = {}
+        self._owners: dict[Key, Ownership] = {}
+        self._moved = asyncio.Event()
+        self.resources = list(BUILT_IN)
+        self.history: list[Change] = []
+        self.version = FIRST_VERSION
+        self.oldest_version = FIRST_VERSION
+        self.on_definition: Callable[[Resource], None] = lambda _: None
+        self.on_definition_gone: Callable[[Resource], None] = lambda _: None
         for name in ("default", "kube-system"):
             self.create(NAMESPACES, "", {"metadata": {"name": name}}, Manager("kube-apiserver", False, ""))
+
+    # Reading
+
+    def resource(self, group: str, version: str, plural: str) -> Resource:
+        """The resource behind a URL; ApiError 404 when none is defined."""
+        for resource in self.resources:
+            if (resource.group, resource.version, resource.plural) == (group, version, plural):
+                return resource
+        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
+    def resource_of_kind(self, kind: str) -> Resource:
+        """The resource with this kind; LookupError names those that there are."""
+        for resource in self.resources:
+            if resource.kind == kind:
+                return resource
+        known = ", ".join(sorted(resource.kind for resource in self.resources))
+        raise LookupError(f"The Kubernetes simulator knows no kind {kind}; it knows {known}. Apply its CRD first.")
+
+    def read(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        """The object as it is now, not to be changed in place; ApiError 404 when there is none."""
+        try:
+            return self._objects[object_key(resource, namespace, name)]
+        except KeyError:
+            raise refusal(404, "NotFound", resource, name, "not found") from None
+
+    def objects(self, resource: Resource, namespace: str = "") -> list[Manifest]:
+        """All objects of a resource, of one namespace or of all, in the order of their names."""
+        return [
+            manifest
+            for key, manifest in sorted(self._objects.items(), key=lambda entry: entry[0])
+            if key[:2] == (resource.group, resource.plural) and namespace in {"", key[2]}
+        ]
+
+    def has(self, resource: Resource, namespace: str, name: str) -> bool:
+        """Whether there is such an object."""
+        return object_key(resource, namespace, name) in self._objects
+
+    def changes(self, since: int) -> list[Change]:
+        """What came after this version, oldest first."""
+        return self.history[max(since - FIRST_VERSION, 0) :]  # each version is one change
+
+    async def moved(self) -> None:
+        """Wait for the next change (or `wake`)."""
+        await self._moved.wait()
+
+    def wake(self) -> None:
+        """Let all that wait in `moved` look again."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     # Writing
 
@@ -127,13 +202,9 @@ class Store(Objects):
             result.setdefault("metadata", {})["resourceVersion"] = version
         return self._update(resource, current, result, manager, applied=wanted)
 
-    def delete(self, resource: Resource, namespace: str, name: str, preconditions: Mapping[str, str]) -> Manifest:
+    def delete(self, resource: Resource, namespace: str, name: str) -> Manifest:
         """Delete an object, a namespace with all that is in it. Returns its last state."""
         current = self.read(resource, namespace, name)
-        for precondition, value in preconditions.items():
-            if current["metadata"][precondition] != value:
-                problem = f"the {precondition} in the precondition ({value}) is not the object's"
-                raise conflict(resource, name, problem)
         if resource == DEFINITIONS:
             self._undefine(Resource.defined_by(current))
         if resource == NAMESPACES:
@@ -222,7 +293,7 @@ class Store(Objects):
         for resource in list(self.resources):
             if resource.namespaced:
                 for manifest in self.objects(resource, namespace):
-                    self.delete(resource, namespace, manifest["metadata"]["name"], {})
+                    self.delete(resource, namespace, manifest["metadata"]["name"])
 
     def _define(self, key: Key, crd: Manifest) -> Manifest:
         resource = Resource.defined_by(crd)
@@ -250,3 +321,7 @@ class Store(Objects):
 
     def _timestamp(self) -> str:
         return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def object_key(resource: Resource, namespace: str, name: str) -> Key:
+    return resource.group, resource.plural, namespace, name

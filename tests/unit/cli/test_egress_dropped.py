@@ -14,7 +14,7 @@ from buildkite_connector.c1 import C1Settings
 from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import connect as connect_kubernetes
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.connection import CONNECT_SECONDS, ApiSession, ApiUnreachableError
+from buildkite_connector.kubernetes.connection import CONNECT_SECONDS, ApiUnreachableError, Connection
 from buildkite_connector.model.directory import FULL_SCOPE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
@@ -75,7 +75,7 @@ class TestNames:
     async def test_a_request_to_the_api_server_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("buildkite_connector.kubernetes.connection.CONNECT_SECONDS", SOON)
         access = Access("https://api.test")
-        session = ApiSession(StaticLogin(access), access)
+        session = Connection(StaticLogin(access), access)
         try:
             for timeout in (30.0, aiohttp.ClientTimeout(total=30.0, sock_connect=30.0)):  # as each client gives it
                 with pytest.raises(ApiUnreachableError, match=f"no connection to api.test:443 within {SOON} s. Check"):

@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.events import EventDraft, EventType
-from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase
 from simulators.kubernetes.server import KubernetesSimulator
 from simulators.sockets import stop_listening
+from unit.kubernetes.recording_server import Accesses
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -35,7 +36,7 @@ SYNCING = replace(READY, phase=Phase.SYNCING)
 DRAFT = EventDraft(EventType.WARNING, Reason.TOKEN_REJECTED, "Buildkite refuses the token.")
 
 
-def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = "default") -> ObservedConnector:
+def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = "default") -> ObservedResource:
     manifest = {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -43,7 +44,7 @@ def create(simulator: KubernetesSimulator, name: str = "acme", namespace: str = 
         "spec": {"credentialsSecretRef": {"name": "s"}},
     }
     seen = read_resource(simulator.apply(manifest))
-    assert isinstance(seen, ObservedConnector)
+    assert seen.failure is None
     return seen
 
 
@@ -57,9 +58,9 @@ def events(simulator: KubernetesSimulator) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def serving(
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], path: Path
-) -> AsyncIterator[int]:
-    """A server on a free port of loopback, which it gives; every connection is closed at the end."""
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], token: str = ""
+) -> AsyncIterator[Accesses]:
+    """A server on a free port of loopback, by a login that leads there; every connection is closed at the end."""
     writers: list[asyncio.StreamWriter] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,26 +70,14 @@ async def serving(
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
-        port: int = server.sockets[0].getsockname()[1]
-        write_kubeconfig(path, port)
-        yield port
+        port = server.sockets[0].getsockname()[1]
+        yield Accesses(Access(f"http://127.0.0.1:{port}", secrets=(token,) if token else ()))
         for writer in writers:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
     finally:
         stop_listening(server)
-
-
-def write_kubeconfig(path: Path, port: int) -> None:
-    path.write_text(
-        f"""
-        current-context: x
-        contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
-        clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
-        users: [{{name: u, user: {{}}}}]
-        """
-    )
 
 
 def request_in(record: logging.LogRecord) -> tuple[str, str, object]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from buildkite_connector.kubernetes import connection, watch
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.timing.clock import SystemClock
 from harness.definition import definition
 from simulators.kubernetes.server import KubernetesSimulator
 from unit.kubernetes.recording_server import Kubeconfig, RecordingServer
+from unit.kubernetes.watching import EventHandler, Watching
 
 
 @pytest.fixture
@@ -46,3 +48,22 @@ async def server() -> AsyncIterator[RecordingServer]:
 @pytest.fixture
 def kubeconfig(server: RecordingServer, tmp_path: Path) -> Kubeconfig:
     return Kubeconfig(server, tmp_path / "config")
+
+
+@pytest.fixture
+def hub() -> EventHandler:
+    return EventHandler()
+
+
+@pytest.fixture
+def watching(hub: EventHandler, api: KubernetesApi, monkeypatch: pytest.MonkeyPatch) -> Watching:
+    """A watch that tries again at once where nothing asks it to wait."""
+    monkeypatch.setattr(watch, "_BACKOFF", (0.01,))
+    return Watching(hub, api)
+
+
+@pytest.fixture
+def retry_after(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds that the API server asks to wait for, whatever its answer says: the header has whole seconds."""
+    monkeypatch.setattr(connection, "bounded_retry_after", lambda _: 0.3)
+    return 0.3

@@ -15,11 +15,12 @@ from typing import Any, Self
 import trustme
 import yaml
 
+from buildkite_connector.kubernetes.access import Access
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import ClientConfig
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.watch import Pulse, WatchSession
+from buildkite_connector.model.failure import Failure
 from buildkite_connector.timing.clock import SystemClock
 
 TOKEN = "token-of-the-file"
@@ -160,27 +161,43 @@ def _changed(fields: dict[str, Any], changes: Mapping[str, Any] | None) -> dict[
     return {name: value for name, value in {**fields, **(changes or {})}.items() if value is not None}
 
 
+class Accesses:
+    """A login that gives one access or failure after the other, the last one for ever; while `may_end` is set."""
+
+    def __init__(self, *given: Access | Failure) -> None:
+        self.loads = 0
+        self.loading, self.may_end = asyncio.Event(), asyncio.Event()
+        self.may_end.set()
+        self._left = list(given)
+
+    async def load(self) -> Access:
+        self.loads += 1
+        self.loading.set()
+        await self.may_end.wait()
+        now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if isinstance(now, Failure):
+            raise now
+        return now
+
+
 async def ask(login: ClientConfig, server: RecordingServer) -> list[Seen]:
-    """What the server sees of one request by the typed client, and of one by the session that kopf gets."""
+    """What the server sees of one call of the operator, and of one by the session that kopf gets."""
     began = len(server.seen)
     async with connect(login, SystemClock(), "pod-1", request_seconds=10.0) as api:
         await read(api)
         session = kopf_session(api)
-        await session.request("get", f"{api.connection.session.access.server}{SECRET_PATH}")
+        await session.request("get", f"{api.connection.access.server}{SECRET_PATH}")
     return server.seen[began:]
 
 
 def kopf_session(api: KubernetesApi) -> WatchSession:
     """The session that kopf gets, of an operator with no resources."""
-    return WatchSession(api, Informer(NoResources(), asyncio.Event()), WatchSettings(), Pulse())
+    informer = Informer(unexpected, unexpected, asyncio.Event())
+    return WatchSession(api, informer, WatchSettings(), Pulse())
 
 
-class NoResources:
-    def observe(self, resource: ObservedResource) -> None:
-        raise AssertionError(resource)
-
-    def forget(self, namespace: str, name: str, uid: str) -> None:
-        raise AssertionError(uid)
+def unexpected(*what: object) -> None:
+    raise AssertionError(what)
 
 
 async def read(api: KubernetesApi) -> None:

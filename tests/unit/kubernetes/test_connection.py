@@ -4,36 +4,29 @@ import asyncio
 import base64
 import json
 import logging
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
-import trustme
-import yaml
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
-from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.connection import (
     LONGEST_RETRY_AFTER,
     REQUESTS_AT_ONCE,
     ApiError,
     bounded_retry_after,
 )
-from buildkite_connector.kubernetes.controller import StatusPatcher
+from buildkite_connector.kubernetes.controller import ServedResource
 from buildkite_connector.kubernetes.informer import WatchSettings
 from buildkite_connector.kubernetes.lease import Lease
 from buildkite_connector.kubernetes.schema import KIND, PLURAL
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.server import KubernetesSimulator
-from unit.hostile.http_server import HostileServer
 from unit.kubernetes.client_calls import (
     DRAFT,
     READY,
@@ -42,18 +35,14 @@ from unit.kubernetes.client_calls import (
     request_in,
     serving,
 )
-from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, stop
+from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, asked, stop
 
 
-async def test_a_server_that_never_answers_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+async def test_a_server_that_never_answers_costs_no_more_than_the_deadline() -> None:
     async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    path = tmp_path / "kubeconfig"
-    async with (
-        serving(listen, path),
-        connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1", request_seconds=0.1) as api,
-    ):
+    async with serving(listen) as login, connect(login, SystemClock(), "pod-1", request_seconds=0.1) as api:
         with pytest.raises(Failure) as caught:
             await api.read_secret("default", "s")
     assert (caught.value.reason, caught.value.remedy) == (Reason.KUBERNETES_UNAVAILABLE, Remedy.RETRY)
@@ -84,10 +73,10 @@ class Counter:
 
 @pytest.mark.parametrize("what", ["read", "write"])
 async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
-    simulator: KubernetesSimulator, tmp_path: Path, what: str
+    simulator: KubernetesSimulator, what: str
 ) -> None:
-    resource, server, path = create(simulator), Counter(REQUESTS_AT_ONCE), tmp_path / "kubeconfig-of-server"
-    async with serving(server, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+    resource, server = create(simulator), Counter(REQUESTS_AT_ONCE)
+    async with serving(server) as login, connect(login, SystemClock(), "pod-1") as api:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
             "read": lambda: api.read_secret("default", "s"),
             "write": lambda: api.apply_status(resource, READY),
@@ -96,9 +85,7 @@ async def test_a_crowd_of_connectors_asks_no_more_than_sixteen_times_at_once(
     assert server.most_at_once == REQUESTS_AT_ONCE
 
 
-async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
-    simulator: KubernetesSimulator, tmp_path: Path
-) -> None:
+async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(simulator: KubernetesSimulator) -> None:
     """Ready was 90 s late once: each event of a change was awaited before the next status."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,12 +97,11 @@ async def test_no_status_waits_for_an_event_that_the_api_server_does_not_answer(
                 writer.write(b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body))
                 await writer.drain()
 
-    resource, path = create(simulator), tmp_path / "kubeconfig-of-server"
-    async with serving(answer, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-        patcher = StatusPatcher(api, resource, lambda _: None)
+    async with serving(answer) as login, connect(login, SystemClock(), "pod-1") as api:
+        served = ServedResource(api, create(simulator), lambda *_: None)
         async with asyncio.timeout(DEADLINE):
             for status in (READY, replace(READY, conditions=())) * 5:
-                await patcher.report(None, status)
+                await served.report(None, status)
 
 
 class TestDebugLog:
@@ -192,58 +178,46 @@ async def test_every_call_passes_it_on(
             assert caught.value.retry_after == seconds
 
 
-async def test_an_event_is_posted_once_more(simulator: KubernetesSimulator, api: KubernetesApi) -> None:
+async def test_an_event_is_posted_once_more(
+    simulator: KubernetesSimulator, api: KubernetesApi, retry_after: float
+) -> None:
     seen = create(simulator)
-    with simulator.failing(429, headers={"Retry-After": "1"}):
+    with simulator.failing(429):
         begun = time.monotonic()
         api.post_event(seen, DRAFT)
         await simulator.wait_until(lambda: any(each.status == 429 for each in simulator.transcript), timeout=DEADLINE)
     await api.drain_events(DEADLINE)
-    assert time.monotonic() - begun >= 1.0
+    assert time.monotonic() - begun >= retry_after
     assert len(events(simulator)) == 1
 
 
-@pytest.fixture
-def hub() -> EventHandler:
-    return EventHandler()
-
-
-@pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
-    return Watching(hub, api)
-
-
-def asked(simulator: KubernetesSimulator) -> int:
-    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-@pytest.mark.parametrize("text", ["2", "soon", "Mon, 02 Mar 2026 09:00:00 GMT"])
+@pytest.mark.parametrize("status", [429, 503])
 async def test_a_watch_is_not_asked_for_before(
-    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, text: str, status: int
+    simulator: KubernetesSimulator, hub: EventHandler, watching: Watching, retry_after: float, status: int
 ) -> None:
     apply(simulator)
     async with watching.running():
         await simulator.wait_until(lambda: simulator.watches(KIND) == 1, timeout=DEADLINE)
         before = asked(simulator)
-        with simulator.failing(status, watches=True, headers={"Retry-After": text}):
+        with simulator.failing(status, watches=True):
             simulator.drop_watches()
             await simulator.wait_until(lambda: asked(simulator) > before, timeout=DEADLINE)
             refused_at = time.monotonic()
             apply(simulator, request="now")
         await hub.until(lambda: hub.request("default.acme") == "now")
-        assert time.monotonic() - refused_at >= (2.0 if text == "2" else 0.0) - 0.1
+        assert time.monotonic() - refused_at >= retry_after
     assert asked(simulator) == before + 2
 
 
-@pytest.mark.parametrize("status", [429, 503])
-async def test_a_list_is_not_asked_for_before(simulator: KubernetesSimulator, watching: Watching, status: int) -> None:
-    with simulator.failing(status, headers={"Retry-After": "1"}, path=f"{PLURAL}$"):
+async def test_a_list_is_not_asked_for_before(
+    simulator: KubernetesSimulator, watching: Watching, retry_after: float
+) -> None:
+    with simulator.failing(429, path=f"{PLURAL}$"):
         task = watching.begin(WatchSettings(poll_seconds=0.01))
         await simulator.wait_until(lambda: asked(simulator) == 1, timeout=DEADLINE)
         refused_at = time.monotonic()
     await simulator.wait_until(lambda: asked(simulator) == 2, timeout=DEADLINE)
-    assert time.monotonic() - refused_at >= 0.9
+    assert time.monotonic() - refused_at >= retry_after
     await watching.until_ready(task)
     await stop(task)
 
@@ -278,64 +252,40 @@ async def test_a_watch_that_should_wait_for_a_day_can_be_stopped_at_once(
 
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.service+account/token.signature0123456789"
-ENCODINGS: dict[str, Callable[[str], str]] = {
-    "as it is": str,
-    "percent-encoded": lambda text: quote(text, safe=""),
-    "in base64": lambda text: base64.b64encode(text.encode()).decode(),
-}
 
 
-@asynccontextmanager
-async def api_that_says(status: int, body: bytes, reason: str, folder: Path) -> AsyncIterator[KubernetesApi]:
-    """A client, with a token, of an API server that answers everything so."""
-    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    authority = trustme.CA()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    async with HostileServer({".*": lambda _: [head.encode(), body]}).running(tls) as origin:
-        trusted = {"certificate-authority-data": base64.b64encode(authority.cert_pem.bytes()).decode()}
-        kubeconfig = {
-            "clusters": [{"name": "c", "cluster": {"server": origin, **trusted}}],
-            "users": [{"name": "u", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-            "current-context": "x",
-        }
-        path = folder / "kubeconfig"
-        path.write_text(yaml.safe_dump(kubeconfig))
-        async with connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
-            yield api
+async def said(status: int, body: bytes, reason: str) -> str:
+    """What is shown of an answer to a client with a token."""
 
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
 
-async def said(status: int, body: bytes, reason: str, folder: Path) -> str:
-    """What is shown of such an answer."""
-    async with api_that_says(status, body, reason, folder) as api:
+    async with serving(answer, TOKEN) as login, connect(login, SystemClock(), "pod-1") as api:
         with pytest.raises((ApiError, Failure)) as caught:
             await api.read_secret("default", "s")
     return f"{caught.value}"
 
 
-@pytest.mark.parametrize("encoded", ENCODINGS.values(), ids=ENCODINGS.keys())
-@pytest.mark.parametrize("status", [401, 403, 422, 429, 500])
-async def test_a_token_that_the_api_server_repeats_is_taken_out(
-    status: int, encoded: Callable[[str], str], tmp_path: Path
-) -> None:
-    repeated = f"no, {encoded(TOKEN)}"
-
-    in_body = await said(status, json.dumps({"message": repeated}).encode(), "No", tmp_path)
-    in_reason = await said(status, b"not JSON", repeated, tmp_path)
-
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_token_that_the_api_server_repeats_is_taken_out(status: int) -> None:
+    """In whatever encoding: that is for the redactor's own tests."""
+    in_body = await said(status, json.dumps({"message": f"no, {TOKEN}"}).encode(), "No")
+    in_reason = await said(status, b"not JSON", f"no, {TOKEN}")
     for shown in (in_body, in_reason):
         assert "no, [redacted]" in shown
-        assert encoded(TOKEN)[:20] not in shown
+        assert TOKEN[:20] not in shown
 
 
 @pytest.mark.parametrize("status", [403, 500])
-async def test_a_long_text_with_control_characters_becomes_one_short_line(status: int, tmp_path: Path) -> None:
-    shown = await said(status, json.dumps({"message": "a\x1b[31m\n\u202eb" * 100_000}).encode(), "No", tmp_path)
+async def test_a_long_text_with_control_characters_becomes_one_short_line(status: int) -> None:
+    shown = await said(status, json.dumps({"message": "a\x1b[31m\n\u202eb" * 100_000}).encode(), "No")
 
     assert shown.isprintable()
     assert len(shown) < 700
 
 
-async def test_deep_json_is_no_traceback(tmp_path: Path) -> None:
-    assert "No" in await said(403, b"[" * 100_000, "No", tmp_path)
+async def test_deep_json_is_no_traceback() -> None:
+    assert "No" in await said(403, b"[" * 100_000, "No")

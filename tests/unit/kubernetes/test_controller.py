@@ -16,7 +16,7 @@ from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
 from buildkite_connector.kubernetes.events import EventDraft
-from buildkite_connector.kubernetes.resource import ObservedConnector, ObservedResource, read_resource
+from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema.served import ServedSchema
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.directory import FULL_SCOPE, Counts
@@ -38,9 +38,11 @@ class Cluster:
         self.events: list[tuple[str, Reason]] = []
         self.gone: set[str] = set()
         self.drains = 0
+        self.secrets_read: list[str] = []
         self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        self.secrets_read.append(name)
         values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
         return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
@@ -108,6 +110,15 @@ async def test_a_resource_gets_a_connector_and_becomes_ready() -> None:
         operator.observe("acme")
         await asyncio.sleep(60)
         assert operator.cluster.reason("acme") is Reason.READY
+
+
+@virtual_time
+async def test_an_invalid_spec_is_reported_and_no_secret_is_read_for_it() -> None:
+    async with process() as operator:
+        operator.observe("acme", schedule={"interval": "3x"})
+        await asyncio.sleep(600)
+        assert operator.cluster.reason("acme") is Reason.SPEC_INVALID
+        assert operator.cluster.secrets_read == []
 
 
 @virtual_time
@@ -265,24 +276,6 @@ async def test_the_younger_takes_over_when_the_older_is_deleted() -> None:
         assert operator.cluster.reason("younger") is Reason.READY
 
 
-@virtual_time
-async def test_a_suspended_resource_holds_no_host_id() -> None:
-    async with process() as operator:
-        operator.observe("older", created="2026-03-01T00:00:00Z", suspend=True, delivery={"hostID": "same"})
-        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
-        await asyncio.sleep(120)
-        assert operator.cluster.reason("younger") is Reason.READY
-
-
-@virtual_time
-async def test_two_with_host_ids_of_their_own_share_a_client() -> None:
-    async with process() as operator:
-        operator.observe("one")
-        operator.observe("two")
-        await asyncio.sleep(120)
-        assert operator.cluster.reason("one") is operator.cluster.reason("two") is Reason.READY
-
-
 def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
@@ -306,7 +299,7 @@ def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCap
 @virtual_time
 async def test_a_crd_that_is_older_than_the_operator_is_one_event_for_each_connector() -> None:
     cluster = Cluster()
-    cluster.schema.refused()
+    cluster.schema.rejected()
     async with process(cluster) as operator:
         operator.observe("acme")
         operator.observe("other", hostID="other")
@@ -331,17 +324,17 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OddTime, "odd", True)
 
 
-def broken(name: str = "broken", uid: str = "u1", version: str = "1") -> ObservedConnector:
+def broken(name: str = "broken", uid: str = "u1", version: str = "1") -> ObservedResource:
     metadata = {"namespace": "default", "name": name, "uid": uid, "generation": 1, "resourceVersion": version}
     found = read_resource({"metadata": metadata, "spec": {"credentialsSecretRef": {"name": f"secret-{name}"}}})
-    assert isinstance(found, ObservedConnector)
+    assert found.failure is None
     odd = OddTime.fromisoformat("2026-03-01T00:00:00+00:00")
     return replace(found, status=ConnectorStatus(observed_generation=1, next_sync_time=odd))
 
 
-def sound(name: str = "sound") -> ObservedConnector:
+def sound(name: str = "sound") -> ObservedResource:
     found = replace(broken(name, f"uid-{name}"), status=None)
-    assert isinstance(found, ObservedConnector)
+    assert found.failure is None
     return found
 
 

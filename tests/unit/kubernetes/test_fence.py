@@ -8,7 +8,7 @@ import pytest
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.election import Fence
-from buildkite_connector.kubernetes.resource import ObservedConnector, read_resource
+from buildkite_connector.kubernetes.resource import read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
@@ -60,7 +60,7 @@ async def test_behind_it_no_secret_is_read_and_no_status_written_but_leases_are(
     metadata, spec = {"namespace": "default", "name": "acme"}, {"credentialsSecretRef": {"name": "s"}}
     simulator.apply({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
     resource = read_resource(simulator.get(KIND, "default", "acme"))
-    assert isinstance(resource, ObservedConnector)
+    assert resource.failure is None
     async with connect(login, SystemClock(), "pod-1", may_act=Fence(SystemClock()).check) as api:
         for call in (
             lambda: api.read_secret("default", "s"),

@@ -14,27 +14,13 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, Written
 from buildkite_connector.kubernetes.informer import WatchSettings, watch_lost
-from buildkite_connector.kubernetes.schema import KIND, PLURAL
+from buildkite_connector.kubernetes.schema import KIND
 from buildkite_connector.kubernetes.schema.crd import definition
 from buildkite_connector.kubernetes.watch import WatchSession
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus
 from simulators.kubernetes.server import KubernetesSimulator
-from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, severe, stop, until_logged
-
-
-@pytest.fixture
-def hub() -> EventHandler:
-    return EventHandler()
-
-
-@pytest.fixture
-def watching(hub: EventHandler, api: KubernetesApi) -> Watching:
-    return Watching(hub, api)
-
-
-def asked(simulator: KubernetesSimulator) -> int:
-    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
+from unit.kubernetes.watching import DEADLINE, EventHandler, Watching, apply, asked, severe, stop, until_logged
 
 
 @pytest.mark.parametrize("turns", range(0, 14, 2))
@@ -174,8 +160,8 @@ async def test_a_watch_that_ends_again_and_again_is_not_asked_for_without_a_paus
         before = asked(simulator)
         with simulator.failing(**fault, watches=True):
             simulator.drop_watches()
-            await asyncio.sleep(2.5)  # a rate is measured
-            assert asked(simulator) - before <= 25
+            await asyncio.sleep(0.7)  # a rate is measured
+            assert asked(simulator) - before <= 6
 
 
 async def test_a_crd_that_comes_late_and_is_older_is_soon_found_out(
@@ -185,7 +171,9 @@ async def test_a_crd_that_comes_late_and_is_older_is_soon_found_out(
     status = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     del status["token"]
     task = watching.begin(WatchSettings(poll_seconds=0.1))
-    await asyncio.sleep(0.3)  # the first look found nothing
+    await bare_simulator.wait_until(
+        lambda: any("/openapi" in each.path for each in bare_simulator.transcript), DEADLINE
+    )
     bare_simulator.apply(older)
     await watching.until_ready(task)
     await until_logged("status.token", caplog)

@@ -11,7 +11,7 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi, Listed, Listing
 from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.model.failure import Failure, Reason
 from fakes.virtual_time import virtual_time
 
@@ -22,7 +22,7 @@ class Heard:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+    def observe(self, resource: ObservedResource) -> None:
         self.heard.append(resource.name)
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
@@ -47,7 +47,7 @@ class Scene:
     def __init__(self) -> None:
         self.handler = Heard()
         self.ready = asyncio.Event()
-        self.informer = Informer(self.handler, self.ready)
+        self.informer = Informer(self.handler.observe, self.handler.forget, self.ready)
         self.lists: Callable[[], Awaitable[Listing]] = lambda: self.give(listing())
         self.anew = 0
 

@@ -1,4 +1,4 @@
-"""Kubeconfigs: each field that kubectl honours works for the typed client and for kopf alike, or is refused by name."""
+"""Kubeconfigs: each field that kubectl honours works for the operator's calls and for kopf, or is refused by name."""
 
 import asyncio
 import base64

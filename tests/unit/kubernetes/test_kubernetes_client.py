@@ -5,8 +5,8 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -158,10 +158,11 @@ class TestEvent:
         await api.drain_events(10.0)
         assert len(events(simulator)) == 2
 
+    @pytest.mark.usefixtures("retry_after")
     async def test_its_time_is_that_of_the_change_however_late_it_is_posted(
         self, simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
-        with simulator.failing(429, headers={"Retry-After": "1"}):
+        with simulator.failing(429):
             before = datetime.now(UTC)
             api.post_event(create(simulator), DRAFT)
             posted = datetime.now(UTC)
@@ -222,6 +223,25 @@ class TestList:
         listed = (await api.list_connectors(("one", "three"))).objects
         assert sorted(each.namespace for each in listed) == ["one", "three"]
 
+    async def test_each_page_of_a_long_list_is_asked_for(self) -> None:
+        asked: list[str] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                asked.append(head.split(" ")[1].partition("?")[2])
+                number = len(asked)
+                metadata = {"namespace": "default", "name": f"c{number}", "uid": f"u{number}"}
+                version, more = {"resourceVersion": str(number)}, {"continue": f"token {number}"} if number < 3 else {}
+                body = json.dumps({"metadata": {**version, **more}, "items": [{"metadata": metadata}]}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                await writer.drain()
+
+        async with serving(answer) as login, connect(login, SystemClock(), "pod-1") as api:
+            listing = await api.list_connectors((), "tier=gold")
+        assert ([each.name for each in listing.objects], listing.version) == (["c1", "c2", "c3"], "1")
+        pages = ("", "&continue=token 1", "&continue=token 2")
+        assert [unquote_plus(each) for each in asked] == [f"limit=500&labelSelector=tier=gold{page}" for page in pages]
+
     async def test_a_cluster_without_the_definition_refuses_with_404(
         self, bare_simulator: KubernetesSimulator, api: KubernetesApi
     ) -> None:
@@ -231,7 +251,7 @@ class TestList:
 
 
 async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_stands_in_the_way(
-    simulator: KubernetesSimulator, tmp_path: Path
+    simulator: KubernetesSimulator,
 ) -> None:
     said = json.dumps(
         {"message": "failed to create typed patch object (default/acme): .status.new: field not declared"}
@@ -245,8 +265,8 @@ async def test_a_definition_that_is_older_than_the_operator_is_named_as_what_sta
             writer.write(f"HTTP/1.1 500 x\r\n{kind}\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode())
             await writer.drain()
 
-    seen, path = create(simulator), tmp_path / "older"
-    async with serving(refuse, path), connect(KubeconfigLogin(str(path)), SystemClock(), "pod-1") as api:
+    seen = create(simulator)
+    async with serving(refuse) as login, connect(login, SystemClock(), "pod-1") as api:
         with pytest.raises(Failure, match="Apply the crds/ of this version") as caught:
             await api.apply_status(seen, READY)
     assert caught.value.reason is Reason.KUBERNETES_REFUSED

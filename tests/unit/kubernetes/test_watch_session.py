@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,7 +22,8 @@ GONE = {"type": "ERROR", "object": {"code": 410}}
 
 @pytest.fixture
 def session(api: KubernetesApi) -> WatchSession:
-    informer = Informer(EventHandler(), asyncio.Event())
+    hub = EventHandler()
+    informer = Informer(hub.observe, hub.forget, asyncio.Event())
     return WatchSession(api, informer, WatchSettings(poll_seconds=0.01), Pulse())
 
 
@@ -125,3 +127,13 @@ async def test_a_list_whose_next_page_is_gone_begins_anew(
     async with asyncio.timeout(DEADLINE):
         with simulator.failing(410), pytest.raises(aiohttp.ClientConnectionError):
             await session.request("get", url(simulator, "?continue=x"))
+
+
+async def test_of_three_lists_the_third_waits(simulator: KubernetesSimulator, api: KubernetesApi) -> None:
+    hub = EventHandler()
+    informer = Informer(hub.observe, hub.forget, asyncio.Event())
+    session = WatchSession(api, informer, WatchSettings(poll_seconds=0.3), Pulse())
+    begun = time.monotonic()
+    for _ in range(3):
+        await session.request("get", url(simulator))
+    assert time.monotonic() - begun >= 0.3

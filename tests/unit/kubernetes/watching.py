@@ -12,7 +12,7 @@ import pytest
 from buildkite_connector.kubernetes.client import KubernetesApi
 from buildkite_connector.kubernetes.handlers import operate
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
-from buildkite_connector.kubernetes.resource import BrokenConnector, ObservedConnector
+from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.schema import (
     API_VERSION,
     GROUP,
@@ -26,21 +26,17 @@ from simulators.kubernetes.server import KubernetesSimulator
 DEADLINE = 20.0
 
 
-RELIST_SECONDS = 1.0
-"""kopf must be ready within two relists, else the watch counts as stale."""
-
-
 class EventHandler:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
-        self.there: dict[str, ObservedConnector | BrokenConnector] = {}
+        self.there: dict[str, ObservedResource] = {}
         self.forgotten: list[tuple[str, str, str]] = []
         self.observations = 0
         self.broken: set[str] = set()
         self._told = asyncio.Event()
 
-    def observe(self, resource: ObservedConnector | BrokenConnector) -> None:
+    def observe(self, resource: ObservedResource) -> None:
         if resource.name in self.broken:
             raise RuntimeError("a bug")
         self.there[resource.key] = resource
@@ -51,8 +47,6 @@ class EventHandler:
         self.there.pop(f"{namespace}.{name}", None)
         self.forgotten.append((namespace, name, uid))
         self._told.set()
-        if name in self.broken:
-            raise RuntimeError("a bug")
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
@@ -62,7 +56,7 @@ class EventHandler:
 
     def request(self, key: str) -> str | None:
         seen = self.there.get(key)
-        return seen.sync_request if isinstance(seen, ObservedConnector) else None
+        return seen.sync_request if seen is not None else None
 
 
 async def _nothing() -> None: ...
@@ -74,7 +68,7 @@ class Watching:
     def __init__(self, hub: EventHandler, api: KubernetesApi) -> None:
         self._api = api
         self.ready = asyncio.Event()
-        self.informer = Informer(hub, self.ready)
+        self.informer = Informer(hub.observe, hub.forget, self.ready)
         self.ended = 0
         self.ending: Callable[[], Awaitable[None]] = _nothing
 
@@ -124,6 +118,11 @@ async def until_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(DEADLINE):
         while text not in caplog.text:  # noqa: ASYNC110 - the log gives no event
             await asyncio.sleep(0.01)
+
+
+def asked(simulator: KubernetesSimulator) -> int:
+    """How often the resources were listed or watched."""
+    return sum(each.path.endswith(PLURAL) for each in simulator.transcript)
 
 
 def apply(

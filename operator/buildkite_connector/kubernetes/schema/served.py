@@ -24,7 +24,7 @@ class ServedSchema:
 
     def __init__(self) -> None:
         self._served: Mapping[str, Any] = {_ANYTHING: True}
-        self._refused = False
+        self._rejected = False
         self.known = False
         self.outdated = ""
 
@@ -39,15 +39,15 @@ class ServedSchema:
         missing = [path for part in _PARTS for path in _missing(needed[part], served.get(part) or {}, part)]
         self._report(_sentence(missing) if missing else "")
 
-    def refused(self) -> None:
+    def rejected(self) -> None:
         """A status was rejected for a field that the CRD lacks, and the schema cannot be read."""
-        self._refused = True
+        self._rejected = True
         self._report(_sentence(["a field of the status"]))
 
     def accepted(self) -> None:
         """A status was written whole."""
-        if self._refused:
-            self._refused = False
+        if self._rejected:
+            self._rejected = False
             self._report("")
 
     def _report(self, outdated: str) -> None:
