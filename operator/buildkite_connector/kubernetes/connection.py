@@ -13,10 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
 
 from buildkite_connector.kubernetes.access import Access, ClientConfig
 from buildkite_connector.kubernetes.schema import FIELD_MANAGER
@@ -86,6 +87,7 @@ class Connection:
         )
         self._transports = WeakSet[asyncio.Transport]()
         self._renewing: asyncio.Task[Failure | None] | None = None
+        self._client = ApiClient(Configuration(host=access.server))
         self.access = access
         self._due: float | None = None
         self._take(access)
@@ -122,19 +124,26 @@ class Connection:
     ) -> _T:
         """What `read` makes of the JSON that the API server answers with.
 
-        The `{name}`s in `path` are replaced by `names`. `for_connector`: at most REQUESTS_AT_ONCE run concurrently, and
-        only while this process may act; the wait counts towards no deadline. For `what` and errors see `attempt`.
+        The `{name}`s in `path` are replaced by `names`. `body`: JSON, or a model of the Kubernetes client.
+        `for_connector`: at most REQUESTS_AT_ONCE run concurrently, and only while this process may act; the wait counts
+        towards no deadline. For `what` and errors see `attempt`.
         """
 
         async def parse(response: aiohttp.ClientResponse) -> _T:
             async with response:
                 return read(json.loads(await response.read()))
 
-        url = self.access.server + path.format_map({name: quote(value, safe="") for name, value in names.items()})
+        method, url, headers, data, _ = await self._client.param_serialize(
+            method,
+            path,
+            path_params=names,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER},
+            body=body,
+        )
         options = {
-            "params": query,
-            "data": None if body is None else json.dumps(body).encode(),
-            "headers": {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER},
+            "headers": headers,
+            "data": None if body is None else json.dumps(data).encode(),
             "timeout": self._request_seconds,
         }
         if not for_connector:

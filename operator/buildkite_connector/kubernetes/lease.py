@@ -5,8 +5,10 @@ write is a merge patch: labels and annotations of others stay. No call waits for
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from kubernetes.aio.client import V1Lease, V1LeaseSpec, V1ObjectMeta
 
 from buildkite_connector.kubernetes.connection import ApiError, Connection
 from buildkite_connector.kubernetes.schema import FIELD_MANAGER
@@ -52,7 +54,7 @@ class LeaseClient:
 
     async def write(self, lease: Lease) -> Lease | None:
         """Create the Lease, or replace the version that `lease` names. None when another process was first."""
-        body = _manifest(self._name, lease)
+        body = _model(self._name, lease)
         try:
             if not lease.version:
                 return await self._connection.call(
@@ -75,20 +77,24 @@ class LeaseClient:
             raise
 
 
-def _manifest(name: str, lease: Lease) -> dict[str, Any]:
-    times = {"acquireTime": lease.acquired, "renewTime": lease.renewed}
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": name, **({"resourceVersion": lease.version} if lease.version else {})},
-        "spec": {
-            "holderIdentity": lease.holder,
-            "leaseDurationSeconds": lease.duration,
-            "leaseTransitions": lease.transitions,
-            # The API server needs the microseconds, even when they are 0.
-            **{key: f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}" for key, at in times.items() if at is not None},
-        },
-    }
+def _model(name: str, lease: Lease) -> V1Lease:
+    return V1Lease(
+        api_version="coordination.k8s.io/v1",
+        kind="Lease",
+        metadata=V1ObjectMeta(name=name, resource_version=lease.version or None),
+        spec=V1LeaseSpec(
+            holder_identity=lease.holder,
+            lease_duration_seconds=lease.duration,
+            lease_transitions=lease.transitions,
+            acquire_time=_with_fraction(lease.acquired),
+            renew_time=_with_fraction(lease.renewed),
+        ),
+    )
+
+
+def _with_fraction(time: datetime | None) -> datetime | None:
+    """The Kubernetes client leaves a fraction of zero out, and the API server would reject the time."""
+    return None if time is None else time.replace(microsecond=time.microsecond or 1)
 
 
 def _parse(lease: Any) -> Lease:

@@ -18,6 +18,7 @@ import pytest
 from buildkite_connector.cli.entry import is_server
 from harness.definition import definition
 from harness.forked_command import Running, fork_command, start_command
+from harness.pruned_client import prune, site_with_client
 from simulators.kubernetes.server import KubernetesSimulator
 
 COMMAND = str(Path(sys.executable).parent / "buildkite-connector")
@@ -140,17 +141,21 @@ async def test_it_ends_with_0_while_it_imports(nowhere: Path) -> None:
         assert "Traceback" not in rest
 
 
-async def test_no_import_takes_the_handler_away_or_is_of_what_the_image_does_not_have(
+async def test_no_import_takes_the_handler_away_or_is_of_what_the_image_leaves_out(
     nowhere: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "kubernetes.py").write_text("raise ImportError('kopf asks for it and goes on without it')")
-    async with started("operator", kubeconfig=nowhere, imports=True, site=tmp_path) as process:
+    site = site_with_client(tmp_path / "site")
+    assert prune(site).returncode == 0
+    lines = []
+    async with started("operator", kubeconfig=nowhere, imports=True, site=site) as process:
         for marker in ("typer", "buildkite_connector.cli.app", "grpc", "kopf", "buildkite_connector.cli.run_operator"):
-            await read_until(f" {marker}\n", process)
+            lines += await read_until(f" {marker}\n", process)
             assert handles_sigterm(process), marker
         code, rest = await terminate(process)
         assert code == 0
         assert "Traceback" not in rest
+    inner = {name for name in imported(lines) if name.startswith("kubernetes.") and name.count(".") > 1}
+    assert {name.split(".")[1] for name in inner} == {"aio"}, "kopf asks for kubernetes.client and goes on without it"
 
 
 async def test_it_ends_with_0_while_there_is_no_api_server(nowhere: Path) -> None:
