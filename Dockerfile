@@ -20,7 +20,7 @@ RUN pip install --no-cache-dir --no-compile --require-hashes --target /app --req
 FROM ${PYTHON}
 COPY --from=build /app /app
 # No code from where the pod's user may write: neither the working directory nor the home is searched for modules.
-ENV PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BUILDKITE_CONNECTOR_DATA_DIR=/data
+ENV PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/ BUILDKITE_CONNECTOR_DATA_DIR=/data
 RUN mkdir /data && chmod 1777 /data
 USER 65532:65532
 WORKDIR /

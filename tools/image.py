@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "BUILDKITE_CONNECTOR_DATA_DIR": "/data",
+    "HOME": "/",  # libraries ask for it, and /etc/passwd does not have the user
 }
 ENTRYPOINT = ("/usr/bin/python3", "-m", "buildkite_connector")
 WORKING_DIRECTORY = "/"

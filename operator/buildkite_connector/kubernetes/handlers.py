@@ -76,6 +76,8 @@ async def operate(
                 clusterwide=everywhere,
                 namespaces=watch.namespaces,
                 standalone=True,
+                # By default kopf asks for the user's name, and a container's user has none. Its type is not exported.
+                identity="buildkite-connector",  # type: ignore[arg-type]
                 stop_flag=halt,
             )
             for number in (signal.SIGTERM, signal.SIGINT):  # kopf's own handlers break on a second signal

@@ -57,6 +57,25 @@ async def test_a_signal_that_meets_a_watch_as_it_breaks_off_ends_it_too(
     assert watching.ended == 1
 
 
+async def test_it_runs_as_a_user_that_has_no_name(
+    simulator: KubernetesSimulator, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: neither a variable nor /etc/passwd names the user."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    task = watching.begin()
+    await watching.until_ready(task)
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(DEADLINE):
+        await task
+    assert watching.ended == 1
+
+
 async def test_two_signals_at_once_are_one(
     simulator: KubernetesSimulator, watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -103,6 +103,12 @@ def test_the_working_directory_is_none_that_the_pods_user_may_write_to(name: str
     assert "" not in image.WRITABLE
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_user_has_a_home_without_an_entry_in_etc_passwd(name: str) -> None:
+    """Or the Kubernetes client cannot be imported; not every container runtime sets it."""
+    assert RECIPES[name].environment["HOME"] == "/"
+
+
 def test_python_and_licenses_stay_and_nothing_of_the_machine_that_builds(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     stay = {"usr/bin/python3", "usr/bin/python3.13", "usr/share/doc/libc6/copyright", "etc/os-release"}
