@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -22,6 +23,8 @@ for proxies in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):  # of the
     os.environ.pop(proxies.lower(), None)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the processes that tests start
 pytest.register_assert_rewrite("contracts")
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others use the machine
+settings.load_profile("busy")
 
 SHARED_PROCESSES = {"shared_rig", "child"}
 """Fixtures behind a process that the tests of a module share: the scenarios' operator, the child that hostile answers

@@ -18,6 +18,7 @@ from bench.fleet.page import write_page
 from bench.fleet.promises import fleet_verdicts
 from bench.fleet.run import NEXT_POLL, measure_fleet
 from bench.fleet.soak import measure_soak
+from bench.hostile import hostile_verdicts
 from bench.machine import Bystanders, Machine
 from bench.measurement import Measurement, measure
 from bench.promises import verdicts
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
     measured = asyncio.run(_measure(cases, console, when_idle=options.when_idle))
     found = verdicts(measured)
+    if not options.case and not options.quick:
+        found += asyncio.run(hostile_verdicts())
     print_verdicts(found, console)
     if not options.case and not options.quick:
         page = markdown(measured, found, machine, datetime.now(UTC), preflight=PREFLIGHT)

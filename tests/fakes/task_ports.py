@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import io
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +86,19 @@ class Records(Observer):
 SNAPSHOT = StagedSnapshot(SyncID("sync1"), Path("/nowhere/sync1"), "sha-sync1", 1000, Counts(1, 1, 1), SyncScope())
 
 
+class _File(io.BytesIO):
+    """Calls `closed_by` when it is closed."""
+
+    def __init__(self, closed_by: Callable[[], None]) -> None:
+        super().__init__()
+        self._closed_by = closed_by
+
+    def close(self) -> None:
+        if not self.closed:
+            self._closed_by()
+        super().close()
+
+
 @dataclass
 class Snapshots:
     """Gives `snapshot` to each task, after `seconds`. `open` are the tasks that have it now."""
@@ -97,14 +110,10 @@ class Snapshots:
     failed: list[tuple[StagedSnapshot, Failure]] = field(default_factory=list)
     untrue: set[SyncID] = field(default_factory=set)
 
-    @contextlib.asynccontextmanager
-    async def snapshot_for(self, task: SyncTask) -> AsyncIterator[OpenSnapshot]:
+    async def snapshot_for(self, task: SyncTask) -> OpenSnapshot:
         await asyncio.sleep(self.seconds)
         self.open.add(task.id)
-        try:
-            yield OpenSnapshot(self.snapshot, io.BytesIO())
-        finally:
-            self.open.remove(task.id)
+        return OpenSnapshot(self.snapshot, _File(lambda: self.open.remove(task.id)))
 
     def still_true(self, snapshot: StagedSnapshot) -> bool:
         return snapshot.sync_id not in self.untrue

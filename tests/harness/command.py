@@ -7,6 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from buildkite_connector.cli.app import app
 from harness.forked_command import fork_command, fork_on_terminal
 
 COMMAND = Path(sys.executable).parent / "buildkite-connector"
@@ -17,6 +20,12 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+def invoke(*arguments: str, **environment: str) -> Ended:
+    """The command within this process, which saves its start."""
+    ended = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", **environment})
+    return Ended(ended.exit_code, ended.stdout, ended.stderr)
 
 
 async def run_on_terminal(*arguments: str, **environment: str) -> Ended:

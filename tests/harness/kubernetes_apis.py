@@ -203,7 +203,7 @@ class RealApi:
                 try:
                     return await self._watch(namespace, name, predicate)
                 except ApiException as error:
-                    if error.status not in {429, 503}:
+                    if error.status not in {404, 429, 503}:
                         raise
                 await asyncio.sleep(RETRY_SECONDS)  # the server has only just started, and says so
 

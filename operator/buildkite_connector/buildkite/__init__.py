@@ -20,8 +20,8 @@ if _without_command_line:
 
 from buildkite_connector.buildkite.client import BuildkiteClient  # noqa: E402
 from buildkite_connector.buildkite.connections import Connections  # noqa: E402
-from buildkite_connector.buildkite.rate_limit import RateLimiter, RequestQueue  # noqa: E402
-from buildkite_connector.buildkite.sender import RequestSender, reach  # noqa: E402
+from buildkite_connector.buildkite.rate_limit import Lane, RateLimiter, RequestQueue  # noqa: E402
+from buildkite_connector.buildkite.sender import Access, RequestSender, reach  # noqa: E402
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Patience, Timeouts  # noqa: E402
 from buildkite_connector.model.jitter import Jitter  # noqa: E402
 from buildkite_connector.model.observer import SILENT, Observer  # noqa: E402
@@ -43,14 +43,8 @@ RECENT = 1000
 class Buildkite:
     """One Buildkite API, for all connectors of the process. Clients with the same token share its quota."""
 
-    def __init__(
-        self, settings: BuildkiteSettings, connections: Connections, clock: Clock, jitter: Jitter, observer: Observer
-    ) -> None:
-        self._settings = settings
-        self._connections = connections
-        self._clock = clock
-        self._jitter = jitter
-        self._observer = observer
+    def __init__(self, access: Access) -> None:
+        self._access = access
         self._queues: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
@@ -76,26 +70,16 @@ class Buildkite:
         key = sha256(token.encode(errors="surrogatepass")).digest()
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = RequestQueue(RateLimiter(self._settings.most_at_once), self._clock)
+            queue = self._queues[key] = RequestQueue(
+                RateLimiter(self._access.settings.most_at_once), self._access.clock
+            )
         self._recent.append(queue)
-        sender = RequestSender(
-            self._settings,
-            self._connections,
-            queue,
-            self._clock,
-            self._jitter,
-            self._observer,
-            token=token,
-            quota_percent=quota_percent,
-            urgent=urgent,
-            waits=waits,
-            slot=slot,
-        )
-        return BuildkiteClient(self._settings, sender, redactor.with_secrets(token))
+        sender = RequestSender(self._access, queue, Lane(quota_percent, urgent, slot), token, waits=waits)
+        return BuildkiteClient(self._access.settings, sender, redactor.with_secrets(token))
 
     async def reach(self, redactor: Redactor = NOTHING) -> datetime | None:
         """Ask once without a token whether Buildkite answers; see `sender.reach`."""
-        return await reach(self._settings, self._connections, self._clock, redactor)
+        return await reach(self._access, redactor)
 
 
 @asynccontextmanager
@@ -111,6 +95,6 @@ async def open_buildkite(
     """The API for as long as the context lasts; then its connections are closed. For `may_send` see `Connections`."""
     connections = await Connections.open(settings.api_url, network, may_send)
     try:
-        yield Buildkite(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer)
+        yield Buildkite(Access(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer))
     finally:
         await connections.close()

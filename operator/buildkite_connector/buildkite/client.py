@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -68,85 +69,59 @@ class BuildkiteClient:
 
     async def token(self) -> TokenFacts:
         path = "/access-token"
-        call = Call(f"GET {path}", path, _unknown_url(path), self._redactor)
-        return await self._sender.ask(call, lambda _, body: payload.token(body))
+        return await self._sender.ask(self._call(path, _unknown_url(path)), lambda _, body: payload.token(body))
 
     async def organization(self, choice: OrganizationChoice) -> Organization:
         path = _path_of(choice)
-        shown = HIDDEN_ORGANIZATION if choice.key else ""
-        call = Call(
-            f"GET {shown or path}",
-            path,
-            _no_organization(choice),
-            self._redactor,
-            "read_organizations",
-            organization=choice.slug,
-            shown=shown,
-        )
+        call = self._call(path, _no_organization(choice), "read_organizations", choice.slug)
+        if choice.key:
+            call = replace(call, name=f"GET {HIDDEN_ORGANIZATION}", shown=HIDDEN_ORGANIZATION)
         return await self._sender.ask(call, lambda _, body: payload.organization(body, self._redactor))
 
     async def organizations(self, page: int) -> Page[Organization]:
         path = "/organizations"
-        return await self._page(
-            path,
-            page,
-            lambda body: payload.organizations(body, self._redactor),
-            gone=_unknown_url(path),
-            scope="read_organizations",
-        )
+        call = self._call(path, _unknown_url(path), "read_organizations")
+        return await self._page(call, page, lambda body: payload.organizations(body, self._redactor))
 
     # One organization
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
         gone = _no_organization(OrganizationChoice(slug))
-        path = f"{organization_path(slug)}/members"
-        return await self._page(path, page, payload.accounts, gone=gone, scope="read_organizations", organization=slug)
+        call = self._call(f"{organization_path(slug)}/members", gone, "read_organizations", slug)
+        return await self._page(call, page, payload.accounts)
 
     async def account(self, slug: OrganizationSlug, account: AccountID) -> Account | None:
         path = f"{organization_path(slug)}/members/{path_part(account)}"
-        return await self._one(path, slug, "read_organizations", account, payload.account)
+        call = self._call(path, NotFound(), "read_organizations", slug)
+        return await self._one(call, slug, account, payload.account)
 
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
         gone = _no_organization(OrganizationChoice(slug))
-        return await self._page(
-            f"{organization_path(slug)}/teams",
-            page,
-            lambda body: payload.teams(body, self._redactor),
-            gone=gone,
-            scope="read_teams",
-            organization=slug,
-        )
+        call = self._call(f"{organization_path(slug)}/teams", gone, "read_teams", slug)
+        return await self._page(call, page, lambda body: payload.teams(body, self._redactor))
 
     async def team_slug(self, slug: OrganizationSlug, team: TeamID) -> str | None:
-        path = f"{organization_path(slug)}/teams/{path_part(team)}"
-        found = await self._one(path, slug, "read_teams", team, lambda body: payload.team(body, self._redactor))
+        call = self._call(f"{organization_path(slug)}/teams/{path_part(team)}", NotFound(), "read_teams", slug)
+        found = await self._one(call, slug, team, lambda body: payload.team(body, self._redactor))
         return None if found is None else found.slug
 
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
-        return await self._page(
-            _members_path(slug, team),
-            page,
-            lambda body: payload.members(body, team),
-            gone=NotFound(),
-            scope="read_teams",
-            organization=slug,
-        )
+        call = self._call(_members_path(slug, team), NotFound(), "read_teams", slug)
+        return await self._page(call, page, lambda body: payload.members(body, team))
 
     # Memberships, one at a time. Of what Buildkite refuses, the documentation names only 422 with a text, and nothing
     # is read from that text.
 
     async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Membership | None:
-        path = f"{_members_path(slug, team)}/{path_part(account)}"
-        call = Call(f"GET {path}", path, NotFound(), self._redactor, "read_teams", organization=slug)
+        call = self._call(f"{_members_path(slug, team)}/{path_part(account)}", NotFound(), "read_teams", slug)
         try:
             return await self._sender.ask(call, _reader(call, team, account))
         except NotFound:
             return None
 
     async def create(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
-        path = _members_path(slug, wanted.team)
         body = {"user_id": wanted.account, "role": wanted.role.value}
-        call = self._write("POST", path, slug, body, httpx.codes.CREATED)
+        call = self._write("POST", _members_path(slug, wanted.team), slug, body, httpx.codes.CREATED)
         return await self._sender.ask(call, _reader(call, wanted.team, wanted.account))
 
     async def change_role(self, slug: OrganizationSlug, wanted: Membership) -> Membership:
@@ -161,25 +136,17 @@ class BuildkiteClient:
 
     # How they are asked
 
+    def _call(self, path: str, gone: Exception, scope: str = "", slug: str | None = None, method: str = "GET") -> Call:
+        return Call(f"{method} {path}", path, gone, self._redactor, scope, method, slug)
+
     def _write(self, method: str, path: str, slug: str, body: dict[str, str] | None, expected: int) -> Call:
-        return Call(
-            f"{method} {path}",
-            path,
-            NotFound(),
-            self._redactor,
-            WRITE_SCOPE,
-            method=method,
-            organization=slug,
-            json=body,
-            expected=(expected, httpx.codes.OK),
-            invalid=WriteRefused,
-        )
+        call = self._call(path, NotFound(), WRITE_SCOPE, slug, method)
+        return replace(call, json=body, expected=(expected, httpx.codes.OK), invalid=WriteRefused)
 
     async def _one(
-        self, path: str, slug: OrganizationSlug, scope: str, asked: str, parse: Callable[[bytes], Named]
+        self, call: Call, slug: OrganizationSlug, asked: str, parse: Callable[[bytes], Named]
     ) -> Named | None:
         """An account or a team; None where the organization has none of this id."""
-        call = Call(f"GET {path}", path, NotFound(), self._redactor, scope, organization=slug)
 
         def read(_: httpx.Response, body: bytes) -> Named:
             found = parse(body)
@@ -192,23 +159,12 @@ class BuildkiteClient:
             await self.organization(OrganizationChoice(slug))  # an organization out of reach looks the same
             return None
 
-    async def _page(
-        self,
-        path: str,
-        number: int,
-        parse: Callable[[bytes], list[T]],
-        *,
-        gone: Exception,
-        scope: str,
-        organization: str | None = None,
-    ) -> Page[T]:
-        call = Call(
-            f"GET {path} (page {number})",
-            f"{path}?page={number}&per_page={self.page_size}",
-            gone,
-            self._redactor,
-            scope,
-            organization=organization,
+    async def _page(self, whole: Call, number: int, parse: Callable[[bytes], list[T]]) -> Page[T]:
+        """One page of the listing that the call `whole` names."""
+        call = replace(
+            whole,
+            name=f"{whole.name} (page {number})",
+            target=f"{whole.target}?page={number}&per_page={self.page_size}",
             limit=PAGE_LIMIT,
         )
 

@@ -19,7 +19,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy, connection_errors
 from buildkite_connector.sync.preflight import ScopesMissing
-from buildkite_connector.timing.server_time import clock_error, retry_after, server_time, wrong_clock
+from buildkite_connector.timing.clock import clock_error, retry_after, server_time, wrong_clock
 
 LONGEST_WAIT = 3600.0
 """Seconds; no server gets to put a sync off for longer."""

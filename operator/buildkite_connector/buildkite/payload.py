@@ -47,7 +47,7 @@ MOST_ITEMS = 1000
 """Items of one page, of which 100 were asked for; pydantic stops there, also when it counts what is wrong."""
 
 LONGEST_TEXT = 2048
-"""Characters of a name or description that are kept; C1 takes less (`c1z.text_limits`)."""
+"""Characters of a name or description that are kept; C1 takes less (`c1z.messages`)."""
 
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 Word = Annotated[str, StringConstraints(max_length=200)]

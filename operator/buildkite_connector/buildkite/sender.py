@@ -6,7 +6,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -31,9 +31,7 @@ from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credential, mistake, token_hint
-from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.server_time import server_time
-from buildkite_connector.timing.slots import Slot
+from buildkite_connector.timing.clock import Clock, server_time
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,38 +48,32 @@ class _Request(httpx.Request):
         return f"<Request({self.method!r})>"
 
 
-class RequestSender:
-    """Sends one connector's requests, with its token and its share of the quota, while it has its `slot`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Access:
+    """What all requests to one Buildkite API share."""
 
-    def __init__(
-        self,
-        settings: BuildkiteSettings,
-        connections: Connections,
-        queue: RequestQueue,
-        clock: Clock,
-        jitter: Jitter,
-        observer: Observer,
-        *,
-        token: str,
-        quota_percent: int,
-        urgent: bool = False,
-        waits: bool = True,
-        slot: Slot | None = None,
-    ) -> None:
+    settings: BuildkiteSettings
+    connections: Connections
+    clock: Clock
+    jitter: Jitter
+    observer: Observer
+
+
+class RequestSender:
+    """Sends one connector's requests, with its token and its share of the quota, while it has its lane's slot."""
+
+    def __init__(self, access: Access, queue: RequestQueue, lane: Lane, token: str, *, waits: bool) -> None:
         """`waits`: False where somebody is to hear of a request that timed out, which then is not sent again."""
-        self._settings = settings
-        self._connections = connections
+        self._access = access
+        self._settings = access.settings
         self._queue = queue
-        self._clock = clock
-        self._jitter = jitter
-        self._observer = observer
+        self._lane = lane
         self._token_hint = token_hint(token)
-        self._lane = Lane(quota_percent, urgent, slot)
         self._waits = waits
         self._silence_logged = False
         self._bodies = BodiesUnderWay()
         self._headers = {**_HEADERS, "Accept-Encoding": "gzip", "Authorization": f"Bearer {_checked(token)}"}
-        self._extensions = {"timeout": _timeout_of(settings.timeouts), "trace": connections.trace}
+        self._extensions = {"timeout": _timeout_of(access.settings.timeouts), "trace": access.connections.trace}
         self.requests = 0
         """How many were sent, failed tries included."""
 
@@ -117,7 +109,7 @@ class RequestSender:
                 self._silence_logged = True
                 _logger.warning("Buildkite does not answer and is asked again", extra={"error": str(answer.error)})
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
-            await self._queue.pause(self._lane, wait + self._jitter.uniform(0.5, 1.0) * pause)
+            await self._queue.pause(self._lane, wait + self._access.jitter.uniform(0.5, 1.0) * pause)
 
     async def _try(self, call: Call, read: Callable[[httpx.Response, bytes], T]) -> T | FailedAttempt:
         url = self._settings.api_url + call.target
@@ -125,12 +117,12 @@ class RequestSender:
         async with self._queue.permit(self._lane, call.organization) as permit:
             self.requests += 1
             try:
-                with self._observer.operation(
+                with self._access.observer.operation(
                     Work.BUILDKITE_REQUEST, method=call.method, path=call.shown or call.target
                 ) as operation:
                     response, body = await self._send(request, permit, call.limit, operation)
             except _FAILED as error:
-                return from_exception(error, call, self._settings.api_url, self._connections.proxy)
+                return from_exception(error, call, self._settings.api_url, self._access.connections.proxy)
             if response.status_code in call.expected:
                 if isinstance(body, BodyRefused):
                     return from_body(body, call)
@@ -145,7 +137,7 @@ class RequestSender:
                 response.headers,
                 body,
                 call,
-                now=self._clock.now(),
+                now=self._access.clock.now(),
                 token_hint=self._token_hint,
             )
             if failed.refused:
@@ -156,7 +148,7 @@ class RequestSender:
         self, request: httpx.Request, permit: Permit, limit: int, operation: Operation
     ) -> tuple[httpx.Response, bytes | BodyRefused]:
         """The answer, closed: its body, or why that was not read to its end."""
-        async with asyncio.timeout(self._settings.timeouts.total), self._connections.one() as http:
+        async with asyncio.timeout(self._settings.timeouts.total), self._access.connections.one() as http:
             response = await http.send(request, stream=True)
             readings = self._readings(response)
             windows = {"remaining_user": readings.user, "remaining_organization": readings.organization}
@@ -193,9 +185,7 @@ REACHED_PATH = "/access-token"
 """Answered 401 in JSON to whoever brings no token."""
 
 
-async def reach(
-    settings: BuildkiteSettings, connections: Connections, clock: Clock, redactor: Redactor
-) -> datetime | None:
+async def reach(access: Access, redactor: Redactor) -> datetime | None:
     """Ask once without a token whether Buildkite's API can be reached, and whether it is Buildkite that answers.
 
     Returns the time that Buildkite's clock shows; None where the answer does not tell.
@@ -203,6 +193,7 @@ async def reach(
     Raises Failure BUILDKITE_UNREACHABLE, BUILDKITE_UNAVAILABLE, BUILDKITE_RATE_LIMITED, or what else is wrong with an
     answer that is not Buildkite's refusal.
     """
+    settings, connections = access.settings, access.connections
     gone = _elsewhere(f"the answer is 404 of {settings.api_url}")
     call = Call(f"GET {REACHED_PATH}", REACHED_PATH, gone, redactor)
     request = httpx.Request(
@@ -221,7 +212,7 @@ async def reach(
     if 200 <= status < 300 or kind.lower() == "text/html":
         raise _elsewhere(f"the answer is {status} in {call.quote(kind) or 'no content type'}")
     if status != httpx.codes.UNAUTHORIZED:
-        raise from_status(status, response.headers, body, call, now=clock.now()).error
+        raise from_status(status, response.headers, body, call, now=access.clock.now()).error
     return server_time(response.headers)
 
 

@@ -34,8 +34,7 @@ from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.network import Network
 from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.proto import baton_pb2
-from buildkite_connector.timing.clock import BETWEEN_CALLS, Clock, SystemClock, system_jitter
-from buildkite_connector.timing.server_time import server_time
+from buildkite_connector.timing.clock import BETWEEN_CALLS, Clock, SystemClock, server_time, system_jitter
 
 _HOST_ID_LIMIT = 256
 _UPLOADED_AGAIN = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE, Reason.C1_REQUEST_REJECTED})

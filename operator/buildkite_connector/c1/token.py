@@ -19,8 +19,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.redactor import SHORTEST_PIECE, Redactor
 from buildkite_connector.network.connection_errors import by_way_of
-from buildkite_connector.timing.clock import Clock
-from buildkite_connector.timing.server_time import clock_error, server_time, wrong_clock
+from buildkite_connector.timing.clock import Clock, clock_error, server_time, wrong_clock
 
 TOKEN_PATH = "/auth/v1/token"  # noqa: S105
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

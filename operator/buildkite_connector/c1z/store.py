@@ -8,14 +8,13 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from io import BufferedReader
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import Protocol
 
 from buildkite_connector.c1z.derive import derive_snapshot
 from buildkite_connector.c1z.files import remove_abandoned, translated
@@ -33,10 +32,6 @@ from buildkite_connector.process.files import ReplacedError, check_directory, op
 from buildkite_connector.timing.clock import Clock, SystemClock
 
 _STAGED, _DERIVED = ".c1z", ".derived"
-
-
-class _Write(Protocol):
-    def __call__(self, *, stopped: Callable[[], bool]) -> StagedSnapshot: ...
 
 
 class SnapshotStore:
@@ -59,14 +54,26 @@ class SnapshotStore:
 
         Cancelled, it waits for the writing thread to stop (well under a second) and to have cleared up.
         """
-        path, finished_at = self.path(key, sync_id), self._clock.now()
-
-        def write(*, stopped: Callable[[], bool]) -> StagedSnapshot:
-            return write_snapshot(
-                directory, path, sync_id=sync_id, started_at=started_at, finished_at=finished_at, stopped=stopped
+        stop = Event()
+        writing = asyncio.ensure_future(
+            asyncio.to_thread(
+                write_snapshot,
+                directory,
+                self.path(key, sync_id),
+                sync_id=sync_id,
+                started_at=started_at,
+                finished_at=self._clock.now(),
+                stopped=stop.is_set,
             )
-
-        return await _in_thread(write)
+        )
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            stop.set()
+            with suppress(Exception):  # whatever became of it: nobody waits for it any more
+                finished = await writing
+                await asyncio.to_thread(remove, finished.path)
+            raise
 
     async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
         """Open what of `snapshot` is in `scope`, which its scope must include, once its file is seen to be whole.
@@ -177,19 +184,6 @@ def _verified(snapshot: StagedSnapshot) -> OpenSnapshot:
 def _close(opening: asyncio.Future[OpenSnapshot]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().file.close()
-
-
-async def _in_thread(write: _Write) -> StagedSnapshot:
-    stop = Event()
-    writing = asyncio.ensure_future(asyncio.to_thread(write, stopped=stop.is_set))
-    try:
-        return await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        stop.set()
-        with suppress(Exception):  # whatever became of it: nobody waits for it any more
-            finished = await writing
-            await asyncio.to_thread(remove, finished.path)
-        raise
 
 
 def _open_whole(path: Path, sha256: str) -> BufferedReader | None:

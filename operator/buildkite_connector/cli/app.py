@@ -9,15 +9,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from buildkite_connector.cli import vendor
 from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
-from buildkite_connector.cli.flags import DEFAULT_API_URL, from_go
+from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, from_go
 from buildkite_connector.cli.settings import default_host_id
 from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
@@ -44,8 +43,17 @@ app = typer.Typer(
 )
 
 
-def _one_of(names: Mapping[str, _T], variable: str, text: str) -> Any:
-    """An option that takes a name in upper or lower case."""
+def _set_by(variable: str, text: str, *names: str, **others: Any) -> Any:
+    return typer.Option(*names, envvar=variable, help=text, **others)
+
+
+def _as_in_service_mode(name: str, **others: Any) -> Any:
+    """An option with the variable and the help of a flag of `cli.flags`."""
+    return _set_by(BY_NAME[name].variable, BY_NAME[name].help, **others)
+
+
+def _one_of(names: Mapping[str, _T]) -> dict[str, Any]:
+    """For an option that takes a name in upper or lower case."""
 
     def read(given: str) -> _T:
         try:
@@ -53,41 +61,7 @@ def _one_of(names: Mapping[str, _T], variable: str, text: str) -> Any:
         except KeyError:
             raise typer.BadParameter(f"write one of {', '.join(names)}") from None
 
-    return typer.Option(envvar=variable, help=text, parser=read, metavar=f"[{'|'.join(names)}]")
-
-
-class Form(StrEnum):
-    """How a command prints what it found."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-Output = Annotated[Form, typer.Option("--output", "-o", help="The output format, for people or for tools.")]
-Level = Annotated[LogLevel, _one_of(LEVELS, "BATON_LOG_LEVEL", "The lowest log level to write.")]
-Format = Annotated[
-    LogFormat, _one_of(FORMATS, "BATON_LOG_FORMAT", "The log format: json for machines, text for people.")
-]
-ApiToken = Annotated[
-    str,
-    typer.Option(
-        envvar="BATON_API_TOKEN", help="The Buildkite API token. Use the variable to keep it out of the process list."
-    ),
-]
-OrganizationName = Annotated[
-    str,
-    typer.Option(
-        envvar="BATON_ORGANIZATION",
-        help="The organization's slug. Required if the token can access several organizations.",
-    ),
-]
-ApiUrl = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_API_URL",
-        help="The URL of Buildkite's REST API. Plain HTTP is allowed for loopback addresses only.",
-    ),
-]
+    return {"parser": read, "metavar": f"[{'|'.join(names)}]"}
 
 
 def _nowhere_when_empty(address: str | None) -> str | None:
@@ -95,100 +69,96 @@ def _nowhere_when_empty(address: str | None) -> str | None:
     return "" if address is None and os.environ.get(HTTP_ADDRESS) == "" else address
 
 
-HttpAddress = Annotated[
-    str | None,
-    typer.Option(
-        envvar=HTTP_ADDRESS,
-        help="The address for /healthz, /readyz and /metrics: host:port or :port. An empty value disables them."
-        "  [default: :8080, if it is free]",
-        callback=_nowhere_when_empty,
-    ),
+Output = Annotated[
+    Literal["table", "json"], typer.Option("--output", "-o", help="The output format, for people or for tools.")
 ]
-
-Selector = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_SELECTOR",
-        help="Watch only resources with these labels, as in kubectl get --selector. The default is all resources.",
-    ),
+Level = Annotated[LogLevel, _as_in_service_mode("log-level", **_one_of(LEVELS))]
+Format = Annotated[
+    LogFormat,
+    _set_by("BATON_LOG_FORMAT", "The log format: json for machines, text for people.", **_one_of(FORMATS)),
 ]
-LeaderElection = Annotated[
-    bool,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_LEADER_ELECTION",
-        help="Act only while holding a Lease, so that several replicas can run.",
-    ),
-]
-LeaseName = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_LEASE_NAME",
-        help="The name of the Lease. Use a separate one for each set of replicas.",
-    ),
-]
-LeaseNamespace = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_LEASE_NAMESPACE",
-        help="The namespace of the Lease. The default is the pod's own (POD_NAMESPACE, or the service account's).",
-    ),
-]
-LeaseDuration = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_LEASE_DURATION",
-        help="How long standbys wait for a leader that does not renew its Lease.",
-        metavar="DURATION",
-    ),
-]
-RenewDeadline = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_RENEW_DEADLINE",
-        help="How long a leader tries to renew its Lease before it stops acting. Shorter than the lease duration.",
-        metavar="DURATION",
-    ),
-]
-RetryPeriod = Annotated[
-    str,
-    typer.Option(
-        envvar="BUILDKITE_CONNECTOR_RETRY_PERIOD",
-        help="How often the leader renews its Lease. Standbys check it twice as often.",
-        metavar="DURATION",
-    ),
-]
+ApiToken = Annotated[str, _as_in_service_mode("api-token")]
+OrganizationName = Annotated[str, _as_in_service_mode("organization")]
+ApiUrl = Annotated[str, _as_in_service_mode("buildkite-api-url")]
 
 
 @app.command()
 def operator(
     namespace: Annotated[
         list[str] | None,
-        typer.Option(
-            "--namespace",
-            "-n",
-            envvar="WATCH_NAMESPACE",
-            help="Watch only these namespaces. The default is all namespaces.",
-        ),
+        _set_by("WATCH_NAMESPACE", "Watch only these namespaces. The default is all namespaces.", "--namespace", "-n"),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            envvar="BUILDKITE_CONNECTOR_DATA_DIR",
-            help="The directory for staged snapshots. Use a separate one for each process.",
+        _set_by(
+            "BUILDKITE_CONNECTOR_DATA_DIR",
+            "The directory for staged snapshots. Use a separate one for each process.",
         ),
     ] = None,
     concurrency: Annotated[
         int,
-        typer.Option(envvar="BUILDKITE_CONNECTOR_CONCURRENCY", min=1, help="The maximum number of concurrent syncs."),
+        _set_by("BUILDKITE_CONNECTOR_CONCURRENCY", "The maximum number of concurrent syncs.", min=1),
     ] = 32,
-    http_address: HttpAddress = None,
-    selector: Selector = "",
-    leader_election: LeaderElection = False,
-    lease_name: LeaseName = "buildkite-connector",
-    lease_namespace: LeaseNamespace = "",
-    lease_duration: LeaseDuration = "15s",
-    renew_deadline: RenewDeadline = "10s",
-    retry_period: RetryPeriod = "2s",
+    http_address: Annotated[
+        str | None,
+        _set_by(
+            HTTP_ADDRESS,
+            "The address for /healthz, /readyz and /metrics: host:port or :port. An empty value disables them."
+            "  [default: :8080, if it is free]",
+            callback=_nowhere_when_empty,
+        ),
+    ] = None,
+    selector: Annotated[
+        str,
+        _set_by(
+            "BUILDKITE_CONNECTOR_SELECTOR",
+            "Watch only resources with these labels, as in kubectl get --selector. The default is all resources.",
+        ),
+    ] = "",
+    leader_election: Annotated[
+        bool,
+        _set_by(
+            "BUILDKITE_CONNECTOR_LEADER_ELECTION",
+            "Act only while holding a Lease, so that several replicas can run.",
+        ),
+    ] = False,
+    lease_name: Annotated[
+        str,
+        _set_by(
+            "BUILDKITE_CONNECTOR_LEASE_NAME", "The name of the Lease. Use a separate one for each set of replicas."
+        ),
+    ] = "buildkite-connector",
+    lease_namespace: Annotated[
+        str,
+        _set_by(
+            "BUILDKITE_CONNECTOR_LEASE_NAMESPACE",
+            "The namespace of the Lease. The default is the pod's own (POD_NAMESPACE, or the service account's).",
+        ),
+    ] = "",
+    lease_duration: Annotated[
+        str,
+        _set_by(
+            "BUILDKITE_CONNECTOR_LEASE_DURATION",
+            "How long standbys wait for a leader that does not renew its Lease.",
+            metavar="DURATION",
+        ),
+    ] = "15s",
+    renew_deadline: Annotated[
+        str,
+        _set_by(
+            "BUILDKITE_CONNECTOR_RENEW_DEADLINE",
+            "How long a leader tries to renew its Lease before it stops acting. Shorter than the lease duration.",
+            metavar="DURATION",
+        ),
+    ] = "10s",
+    retry_period: Annotated[
+        str,
+        _set_by(
+            "BUILDKITE_CONNECTOR_RETRY_PERIOD",
+            "How often the leader renews its Lease. Standbys check it twice as often.",
+            metavar="DURATION",
+        ),
+    ] = "2s",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Format = LogFormat.JSON,
@@ -234,9 +204,9 @@ def operator(
 
 @app.command()
 def sync(
-    file: Annotated[
-        Path, typer.Option("--file", "-f", envvar="BATON_FILE", help="The file to write the snapshot to.")
-    ] = Path("sync.c1z"),
+    file: Annotated[Path, _set_by("BATON_FILE", "The file to write the snapshot to.", "--file", "-f")] = Path(
+        "sync.c1z"
+    ),
     api_token: ApiToken = "",
     organization: OrganizationName = "",
     resource_type: Annotated[
@@ -306,24 +276,14 @@ def inspect(
 def check(
     api_token: ApiToken = "",
     organization: OrganizationName = "",
-    client_id: Annotated[
-        str, typer.Option(envvar="BATON_CLIENT_ID", help="The C1 client ID. Without it, C1 is not checked.")
-    ] = "",
-    client_secret: Annotated[
-        str,
-        typer.Option(
-            envvar="BATON_CLIENT_SECRET",
-            help="The C1 client secret. Use the variable to keep it out of the process list.",
-        ),
-    ] = "",
-    host_id: Annotated[
-        str, typer.Option(envvar="BATON_HOST_ID", help="The host that C1 shows.  [default: this machine's name]")
-    ] = "",
+    client_id: Annotated[str, _set_by("BATON_CLIENT_ID", "The C1 client ID. Without it, C1 is not checked.")] = "",
+    client_secret: Annotated[str, _as_in_service_mode("client-secret")] = "",
+    host_id: Annotated[str, _set_by("BATON_HOST_ID", "The host that C1 shows.  [default: this machine's name]")] = "",
     resource_type: Annotated[
         list[ResourceKind] | None, typer.Option(help="The resource types to check for. The default is both.")
     ] = None,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
-    output: Output = Form.TABLE,
+    output: Output = "table",
 ) -> None:
     """Check the settings, network, clock and credentials for Buildkite and C1, without changing anything.
 
@@ -350,14 +310,14 @@ def check(
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
     )
     with one_sentence():
-        raise SystemExit(asyncio.run(check_and_print(settings, as_json=output is Form.JSON)))
+        raise SystemExit(asyncio.run(check_and_print(settings, as_json=output == "json")))
 
 
 @app.command()
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="A .c1z snapshot.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="A later .c1z snapshot.")],
-    output: Output = Form.TABLE,
+    output: Output = "table",
     limit: Annotated[
         int, typer.Option(min=0, help="The maximum number of lines per kind of change; 0 shows all.")
     ] = 50,
@@ -372,7 +332,7 @@ def diff(
     from buildkite_connector.cli.diff_report import print_difference, to_document
     from buildkite_connector.cli.printing import print_json
 
-    as_json = output is Form.JSON
+    as_json = output == "json"
     with one_sentence(2), ended_by_signals():
         difference = compare(before, after, MOST_LISTED if as_json or not limit else limit)
     console = Console()

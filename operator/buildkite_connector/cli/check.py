@@ -21,7 +21,7 @@ from buildkite_connector.c1 import C1, C1Settings, Credentials, open_c1, parse_c
 from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
-from buildkite_connector.cli.printing import print_json
+from buildkite_connector.cli.printing import in_camel_case, print_json
 from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, internal_error
 from buildkite_connector.model.redactor import Redactor
@@ -32,8 +32,7 @@ from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_pro
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import NotFound
 from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
-from buildkite_connector.timing.clock import Clock, SystemClock
-from buildkite_connector.timing.server_time import clock_error, wrong_clock
+from buildkite_connector.timing.clock import Clock, SystemClock, clock_error, wrong_clock
 
 LONGEST_MESSAGE = 1200
 """Characters of one finding."""
@@ -50,8 +49,8 @@ _SCOPES_FOR = {"read_organizations": "the organization and its members", "read_t
 class CheckSettings:
     """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows.
 
-    `environment`: where proxies and authorities are read from. `hosts_listed`: whether somebody set which hosts a
-    client ID may lead to.
+    `environment`: where proxies and authorities are read from. `hosts_listed`: whether a list of allowed C1 hosts
+    is set.
     """
 
     api_url: str
@@ -234,9 +233,9 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
     async with check.step("buildkite.connection", "Buildkite connection") as connection:
         connection.needs(configured)
         before, began = clock.now(), clock.monotonic()
-        said = await buildkite.reach(settings.redactor)
+        server_time = await buildkite.reach(settings.redactor)
         took = clock.monotonic() - began
-        off = None if said is None else clock_error(said, before, clock.now())
+        off = None if server_time is None else clock_error(server_time, before, clock.now())
         through = reach.through(settings.api_url)
         connection.ok(f"{settings.api_url} answers{through}, in {took * 1000:.0f} ms")
     async with check.step("buildkite.clock", "Clock against Buildkite") as compared:
@@ -361,9 +360,9 @@ async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock:
         connection.needs(host)
         before, began = clock.now(), clock.monotonic()
         endpoint = c1.endpoint(credentials)
-        said = await c1.reach(credentials)
+        server_time = await c1.reach(credentials)
         took = clock.monotonic() - began
-        off = None if said is None else clock_error(said, before, clock.now())
+        off = None if server_time is None else clock_error(server_time, before, clock.now())
         through = reach.through(f"https://{endpoint}")
         connection.ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
     async with check.step("c1.clock", "Clock against C1") as compared:
@@ -392,7 +391,7 @@ async def _choose_host(
     clock: Clock,
     stack: AsyncExitStack,
 ) -> C1:
-    """C1 at the client ID's host: where nobody listed hosts, also at one that only service mode would go to."""
+    """C1 at the client ID's host. Without a list of allowed hosts, also a host that only service mode connects to."""
     chosen = credentials.endpoint
     try:
         c1 = await stack.enter_async_context(open_c1(settings.c1, network, clock=clock))
@@ -457,9 +456,9 @@ def print_finding(finding: Finding, console: Console) -> None:
 def print_summary(findings: Sequence[Finding], console: Console) -> None:
     """The last line: how many findings of each state."""
     counts = Counter(finding.state for finding in findings)
-    told = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
+    counted = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
     worst = next((state for state in (State.FAILED, State.WARNING) if counts[state]), State.OK)
-    console.print(Text(f"\n{told}", STYLES[worst]), soft_wrap=True)
+    console.print(Text(f"\n{counted}", STYLES[worst]), soft_wrap=True)
 
 
 def exit_code_of(findings: Sequence[Finding]) -> int:
@@ -474,14 +473,8 @@ def to_document(findings: Sequence[Finding]) -> dict[str, object]:
         "ok": code == 0,
         "exitCode": code,
         "checks": [
-            {
-                "name": finding.name,
-                "title": finding.title,
-                "state": finding.state.value,
-                "message": finding.message,
-                "reason": finding.reason or None,
-                "exitCode": finding.code or None,
-            }
-            for finding in findings
+            in_camel_case(each, ("name", "title", "state", "message"))
+            | {"reason": each.reason or None, "exitCode": each.code or None}
+            for each in findings
         ],
     }

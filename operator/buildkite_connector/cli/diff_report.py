@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from buildkite_connector.c1z import Changed, Changes, Difference, NamedMembership, SyncRun
-from buildkite_connector.cli.printing import shown
+from buildkite_connector.cli.printing import in_camel_case, shown
 from buildkite_connector.model.directory import Account, Team
 
 Entry = TypeVar("Entry", Account, Team, NamedMembership)
@@ -46,18 +46,9 @@ def to_document(difference: Difference, before: Path, after: Path) -> dict[str, 
         "before": _side(difference.before, before),
         "after": _side(difference.after, after),
         "notCompared": list(difference.not_compared),
-        "accounts": _changes(difference.accounts, lambda each: _fields(each, ("id", "name", "email", "role"))),
-        "teams": _changes(difference.teams, lambda each: _fields(each, ("id", "name", "slug", "privacy"))),
-        "memberships": _changes(
-            difference.memberships,
-            lambda each: {
-                "team": each.team,
-                "teamName": each.team_name,
-                "account": each.account,
-                "accountName": each.account_name,
-                "role": each.role,
-            },
-        ),
+        "accounts": _changes(difference.accounts, "id", "name", "email", "role"),
+        "teams": _changes(difference.teams, "id", "name", "slug", "privacy"),
+        "memberships": _changes(difference.memberships, "team", "team_name", "account", "account_name", "role"),
     }
 
 
@@ -128,17 +119,17 @@ def _side(run: SyncRun, file: Path) -> dict[str, object]:
     }
 
 
-def _changes(changes: Changes[Entry], describe: Callable[[Entry], dict[str, object]]) -> dict[str, object]:
+def _changes(changes: Changes[Entry], *names: str) -> dict[str, object]:
     return {
         "counts": {
             "gained": changes.gained_count,
             "lost": changes.lost_count,
             "changed": changes.changed_count,
         },
-        "gained": [describe(each) for each in changes.gained],
-        "lost": [describe(each) for each in changes.lost],
+        "gained": [_entry(each, names) for each in changes.gained],
+        "lost": [_entry(each, names) for each in changes.lost],
         "changed": [
-            describe(each.after)
+            _entry(each.after, names)
             | {
                 "changes": {
                     name: {"before": getattr(each.before, name), "after": getattr(each.after, name)}
@@ -150,5 +141,6 @@ def _changes(changes: Changes[Entry], describe: Callable[[Entry], dict[str, obje
     }
 
 
-def _fields(entry: object, names: tuple[str, ...]) -> dict[str, object]:
-    return {name: getattr(entry, name) or None for name in names}
+def _entry(entry: object, names: tuple[str, ...]) -> dict[str, object]:
+    found = in_camel_case(entry, names)
+    return found if isinstance(entry, NamedMembership) else {name: value or None for name, value in found.items()}

@@ -7,7 +7,7 @@ Service mode, `check` and the command without a sub-command have gRPC's codes, a
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -78,26 +78,15 @@ def _first(group: BaseExceptionGroup[Failure]) -> Failure:
 # Signals
 
 
-class Signalled(asyncio.Event):
-    """Set by a signal; `number` is the signal's."""
-
-    number = 0
-
-    def note(self, number: int) -> None:
-        self.number = number
-        self.set()
-
-
 @contextmanager
-def signalled_end(*others: int) -> Iterator[Signalled]:
-    """An event that SIGTERM or SIGINT sets, or one of `others`."""
+def on_signals(act: Callable[[int], object], *others: int) -> Iterator[None]:
+    """Call `act` in the event loop with the number of each SIGTERM and SIGINT, and of `others`."""
     loop = asyncio.get_running_loop()
-    event = Signalled()
-    numbers = [signal.SIGTERM, signal.SIGINT, *_heeded(others)]
+    numbers = [signal.SIGTERM, signal.SIGINT, *_not_ignored(others)]
     for number in numbers:
-        loop.add_signal_handler(number, event.note, number)
+        loop.add_signal_handler(number, act, number)
     try:
-        yield event
+        yield
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -109,7 +98,7 @@ def ended_by_signals() -> Iterator[None]:
 
     The exit code is the shell's for that signal.
     """
-    former = {number: signal.signal(number, _exit) for number in _heeded(ENDING)}
+    former = {number: signal.signal(number, _exit) for number in _not_ignored(ENDING)}
     try:
         yield
     finally:
@@ -121,6 +110,6 @@ def _exit(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _heeded(numbers: tuple[int, ...]) -> list[int]:
+def _not_ignored(numbers: tuple[int, ...]) -> list[int]:
     """Leave out ignored signals, such as SIGHUP under `nohup`."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

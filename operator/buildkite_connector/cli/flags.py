@@ -215,8 +215,6 @@ HIDDEN = (
 FLAGS = (*VISIBLE, *OWN, *HIDDEN)
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
-VARIABLES = ("BATON_HOST_ID", "BATON_C1_API_HOST", "BATON_CONFIG_PATH")
-"""Settings of the vendor's connector that have a variable but no flag."""
 IDLE_VARIABLES = (
     "BATON_GET_TASKS",
     "BATON_DECODER_MAX_DECODED_SIZE_MB",

@@ -1,6 +1,8 @@
 """`inspect`: what a snapshot file holds, as tables for people or JSON for tools."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
 
@@ -8,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from buildkite_connector.c1z import Snapshot, read_snapshot
-from buildkite_connector.cli.printing import cell, print_json
-from buildkite_connector.model.directory import Directory
+from buildkite_connector.cli.printing import cell, in_camel_case, print_json
+from buildkite_connector.model.directory import Account, Team
+
+ACCOUNT_FIELDS, TEAM_FIELDS = (tuple(each.name for each in fields(kind)) for kind in (Account, Team))
 
 
 def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
@@ -18,37 +22,41 @@ def inspect(path: Path, *, as_json: bool, limit: int, console: Console) -> None:
     if as_json:
         print_json(to_document(snapshot), console)
         return
-    run, directory = snapshot.run, snapshot.directory
+    counts, directory = snapshot.run.counts, snapshot.directory
     console.print(_summary(path, snapshot))
     names = {account.id: account.name or account.id for account in directory.accounts}
     teams = {team.id: team.name for team in directory.teams}
-    members = _members_by_team(directory)
-    _print_rows(
-        console,
+    members = Counter(each.team for each in directory.memberships)
+
+    def show(title: str, columns: tuple[str, ...], count: int, rows: Iterable[tuple[str, ...]]) -> None:
+        most = min(limit, count) if limit else count
+        table = Table(title=f"{title} ({most} of {count})", title_justify="left")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in islice(rows, most):
+            table.add_row(*map(cell, row))
+        console.print(table)
+
+    show(
         "Accounts",
         ("Name", "Email", "Role", "ID"),
-        run.counts.accounts,
-        ((account.name, account.email, account.role or "", account.id) for account in directory.accounts),
-        limit,
+        counts.accounts,
+        ((each.name, each.email, each.role or "", each.id) for each in directory.accounts),
     )
-    _print_rows(
-        console,
+    show(
         "Teams",
         ("Name", "Slug", "Privacy", "Members", "ID"),
-        run.counts.teams,
-        ((team.name, team.slug, team.privacy, str(members.get(team.id, 0)), team.id) for team in directory.teams),
-        limit,
+        counts.teams,
+        ((each.name, each.slug, each.privacy, str(members[each.id]), each.id) for each in directory.teams),
     )
-    _print_rows(
-        console,
+    show(
         "Memberships",
         ("Team", "Account", "Role"),
-        run.counts.memberships,
+        counts.memberships,
         (
             (teams.get(each.team, each.team), names.get(each.account, each.account), each.role.value)
             for each in directory.memberships
         ),
-        limit,
     )
 
 
@@ -59,42 +67,10 @@ def to_document(snapshot: Snapshot) -> dict[str, object]:
         "syncID": run.sync_id,
         "startedAt": run.started_at.isoformat(),
         "finishedAt": run.ended_at.isoformat(),
-        "counts": {
-            "accounts": run.counts.accounts,
-            "teams": run.counts.teams,
-            "memberships": run.counts.memberships,
-        },
-        "accounts": [
-            {
-                "id": each.id,
-                "name": each.name,
-                "email": each.email,
-                "role": each.role,
-                "ssoMode": each.sso_mode,
-            }
-            for each in directory.accounts
-        ],
-        "teams": [
-            {
-                "id": each.id,
-                "name": each.name,
-                "slug": each.slug,
-                "description": each.description,
-                "privacy": each.privacy,
-                "isDefault": each.is_default,
-                "createdAt": each.created_at,
-                "defaultMemberRole": each.default_member_role,
-                "membersCanCreatePipelines": each.members_can_create_pipelines,
-                "membersCanCreateSuites": each.members_can_create_suites,
-                "membersCanCreateRegistries": each.members_can_create_registries,
-                "membersCanDestroyRegistries": each.members_can_destroy_registries,
-                "membersCanDestroyPackages": each.members_can_destroy_packages,
-            }
-            for each in directory.teams
-        ],
-        "memberships": [
-            {"team": each.team, "account": each.account, "role": each.role.value} for each in directory.memberships
-        ],
+        "counts": asdict(run.counts),
+        "accounts": [in_camel_case(each, ACCOUNT_FIELDS) for each in directory.accounts],
+        "teams": [in_camel_case(each, TEAM_FIELDS) for each in directory.teams],
+        "memberships": [in_camel_case(each, ("team", "account", "role")) for each in directory.memberships],
     }
 
 
@@ -107,22 +83,3 @@ def _summary(path: Path, snapshot: Snapshot) -> Table:
     table.add_row("Teams", str(run.counts.teams))
     table.add_row("Memberships", str(run.counts.memberships))
     return table
-
-
-def _members_by_team(directory: Directory) -> dict[str, int]:
-    members: dict[str, int] = {}
-    for each in directory.memberships:
-        members[each.team] = members.get(each.team, 0) + 1
-    return members
-
-
-def _print_rows(
-    console: Console, title: str, columns: tuple[str, ...], count: int, rows: Iterator[tuple[str, ...]], limit: int
-) -> None:
-    most = min(limit, count) if limit else count
-    table = Table(title=f"{title} ({most} of {count})", title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in islice(rows, most):
-        table.add_row(*map(cell, row))
-    console.print(table)

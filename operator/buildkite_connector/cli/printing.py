@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterable
+from functools import cache
 
+from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
@@ -12,7 +15,6 @@ from buildkite_connector.model.redactor import Redactor
 LONGEST_SHOWN = 100
 """Characters of a name, an address or an id in a table or a line."""
 
-_ASTRAL = 0x10000
 _NOT_IN_JSON = re.compile(r"[^\x20-\x7e\n]")
 _PLAIN = Redactor()
 
@@ -38,10 +40,12 @@ def print_json(document: object, console: Console) -> None:
 
 def _escaped(match: re.Match[str]) -> str:
     char = match[0]
-    if char.isprintable():
-        return char
-    code = ord(char)
-    if code < _ASTRAL:
-        return f"\\u{code:04x}"
-    code -= _ASTRAL
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return char if char.isprintable() else json.dumps(char)[1:-1]
+
+
+def in_camel_case(entry: object, names: Iterable[str]) -> dict[str, object]:
+    """These attributes of `entry` as a JSON object."""
+    return {_in_camel_case(name): getattr(entry, name) for name in names}
+
+
+_in_camel_case = cache(to_camel)

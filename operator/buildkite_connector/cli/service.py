@@ -14,7 +14,7 @@ from pathlib import Path
 from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import C1, C1Client, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.cli.exit import signalled_end
+from buildkite_connector.cli.exit import on_signals
 from buildkite_connector.cli.service_settings import ServiceSettings
 from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.connector.environment import Environment
@@ -57,14 +57,14 @@ class ProcessCredentials:
 class FirstHello:
     """Ends the process when C1 refuses the first Hello for good, as the vendor's connector does: a Deployment shows it.
 
-    `refused` is set then, with `failure`. Once C1 has answered a Hello, a refusal is an outage like any other: the
+    `end` is called then, and `failure` is set. Once C1 has answered a Hello, a refusal is an outage like any other: the
     connector reports it and asks again.
     """
 
-    def __init__(self, c1: C1) -> None:
+    def __init__(self, c1: C1, end: Callable[[], object]) -> None:
         self._c1 = c1
+        self._end = end
         self._greeted = False
-        self.refused = asyncio.Event()
         self.failure: Failure | None = None
 
     def connect(self, credentials: Credentials, spec: ConnectorSpec) -> C1Client:
@@ -81,7 +81,7 @@ class FirstHello:
             self._greeted = True
         elif not self._greeted and failure.remedy is not Remedy.RETRY:
             self.failure = self.failure or failure
-            self.refused.set()
+            self._end()
 
 
 async def run_service(
@@ -92,24 +92,16 @@ async def run_service(
     `directory`: this connector's own. `variables`: OpenTelemetry's. Raises Failure when it cannot start.
     """
     clock = SystemClock()
-    monitor = LoopMonitor(clock)
+    monitor, ended = LoopMonitor(clock), asyncio.Event()
     connector: Connector | None = None
 
-    def status() -> ConnectorStatus | None:
-        return None if connector is None else connector.status
-
     def reports() -> Iterator[Report]:
-        if (found := status()) is not None:
-            yield Report("", settings.spec.host_id, found, suspended=False)
+        if connector is not None:
+            yield Report("", settings.spec.host_id, connector.status, suspended=False)
 
     heard = heard_lately("the event loop", lambda: monitor.last, clock)
-    health = Health(status, heard, clock.now)
-    gauges = ProcessGauges(
-        reports=reports,
-        leader=lambda: None,
-        loop_lag=monitor.take_longest,
-        watch_age=lambda: None,
-    )
+    health = Health(lambda: None if connector is None else connector.status, heard, clock.now)
+    gauges = ProcessGauges(reports, leader=lambda: None, loop_lag=monitor.take_longest, watch_age=lambda: None)
     async with serve_health(settings.health, health):
         with open_telemetry(variables, network, gauges) as telemetry:
             async with (
@@ -117,7 +109,7 @@ async def run_service(
                 open_buildkite(settings.buildkite, network, clock=clock, observer=telemetry.observer) as buildkite,
                 open_c1(settings.c1, network, clock=clock, observer=telemetry.observer) as c1,
             ):
-                first_hello = FirstHello(c1)
+                first_hello = FirstHello(c1, ended.set)
                 environment = Environment(
                     buildkite=buildkite.client,
                     c1=first_hello.connect,
@@ -132,7 +124,7 @@ async def run_service(
                     most_tasks=settings.most_tasks,
                 )
                 connector = await _begin(settings, directory, environment)
-                await _run(connector, clock, monitor, first_hello)
+                await _run(connector, clock, monitor, ended)
                 return first_hello.failure
 
 
@@ -159,18 +151,16 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     return connector
 
 
-async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, first_hello: FirstHello) -> None:
-    """Wait for a signal, or until C1 refuses the first Hello; then close the connector."""
+async def _run(connector: Connector, clock: Clock, monitor: LoopMonitor, ended: asyncio.Event) -> None:
+    """Wait for the end, which SIGTERM and SIGINT bring too; then close the connector."""
     async with asyncio.TaskGroup() as group:
-        monitoring = group.create_task(monitor.run())
-        rereading = group.create_task(reread_secrets(lambda: [connector], clock))
-        with signalled_end() as signalled:
-            ends = {group.create_task(signalled.wait()), group.create_task(first_hello.refused.wait())}
+        others = group.create_task(monitor.run()), group.create_task(reread_secrets(lambda: [connector], clock))
+        with on_signals(lambda _: ended.set()):
             try:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                await ended.wait()
             finally:
                 logger.info("the service is shutting down")
-                for task in (*ends, monitoring, rereading):
+                for task in others:
                     task.cancel()
                 await connector.close(discard=False)
 

@@ -30,7 +30,7 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_c
 from buildkite_connector.process.files import write_own
 from buildkite_connector.service.data_directory import Identity
 from buildkite_connector.service.health import HealthAddress
-from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel
+from buildkite_connector.telemetry.logs import FORMATS, LEVELS, configure_logs
 from buildkite_connector.telemetry.server import VARIABLE as HTTP_ADDRESS
 
 HOST_ID = "BATON_HOST_ID"
@@ -70,16 +70,6 @@ class ServiceSettings:
         return int.from_bytes(digest.digest()[:6]) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """`debug_until`: when debug records end."""
-
-    form: LogFormat
-    level: LogLevel
-    paths: tuple[str, ...]
-    debug_until: datetime | None
-
-
 def service_settings(
     read: Callable[[], Settings], settings: Settings, environment: Mapping[str, str]
 ) -> ServiceSettings:
@@ -103,11 +93,17 @@ def service_settings(
     )
 
 
-def log_settings(settings: Settings, *, terminal: bool) -> LogSettings:
+def start_logs(settings: Settings, *, terminal: bool) -> None:
     """Raises SettingError."""
     form = settings.text("log-format") or ("console" if terminal else "json")
     level, until = settings.text("log-level"), settings.text("log-level-debug-expires-at")
-    return LogSettings(FORMATS[form], LEVELS[level], settings.items("log-path"), _moment(until) if until else None)
+    debug_until = _moment(until) if until else None
+    try:
+        configure_logs(FORMATS[form], LEVELS[level], paths=settings.items("log-path"), debug_until=debug_until)
+    except OSError as error:
+        raise SettingError(
+            "--log-path", f"{error.filename or 'the file'} cannot be written: {error.strerror}"
+        ) from None
 
 
 def buildkite_settings(settings: Settings) -> BuildkiteSettings:
@@ -215,7 +211,7 @@ def _read_again(read: Callable[[], Settings]) -> Credentials:
 
 
 def _c1_settings(settings: Settings, environment: Mapping[str, str]) -> C1Settings:
-    """Without a list of hosts the client ID's own is allowed: whoever sets the ID sets the process's variables too."""
+    """Without a list of hosts, allow the client ID's own: the ID is set by the same people as the variables."""
     c1 = C1Settings.from_environment(environment)
     if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
         return c1

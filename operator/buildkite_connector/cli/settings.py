@@ -33,7 +33,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`given`: the settings that somebody set, by flag name. `notes`: oddities of the file, to be logged."""
+    """`given`: the settings that are set, by flag name. `notes`: sentences about the file, to be logged."""
 
     given: Mapping[str, Value] = field(repr=False)
     notes: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Settings:
         return self.given.get(name, BY_NAME[name].default_value())
 
     def without_effect(self, environment: Mapping[str, str], *, serving: bool) -> Iterator[str]:
-        """The flags and variables that somebody set and that do nothing in this mode."""
+        """The flags and variables that are set and have no effect in this mode."""
         acts = {Effect.ACTS, Effect.REJECTED, Effect.SERVING if serving else Effect.ONE_FILE}
         for flag in FLAGS:
             value = self.given.get(flag.name, flag.default_value())

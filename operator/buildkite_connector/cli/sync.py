@@ -13,7 +13,7 @@ from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1z import WriteStopped, new_sync_id, write_snapshot
-from buildkite_connector.cli.exit import signalled_end
+from buildkite_connector.cli.exit import on_signals
 from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
@@ -60,16 +60,19 @@ async def sync_and_print(settings: SyncSettings, network: Network) -> None:
 
     A signal that comes while the file is put in place is too late: the sync has succeeded.
     """
-    with _progress(Console(stderr=True)) as show, signalled_end(signal.SIGHUP) as signalled:
-        syncing = asyncio.create_task(sync(settings, network, show))
-        waiting = asyncio.create_task(signalled.wait())
-        await asyncio.wait({syncing, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not syncing.done():
+    signals: list[int] = []
+
+    def stop(number: int) -> None:
+        if not signals:
             syncing.cancel()
+        signals.append(number)
+
+    with _progress(Console(stderr=True)) as show:
+        syncing = asyncio.create_task(sync(settings, network, show))
+        with on_signals(stop, signal.SIGHUP):
             await asyncio.wait({syncing})
     if syncing.cancelled():
-        raise Interrupted(signalled.number, settings.file)
+        raise Interrupted(signals[0], settings.file)
     print_result(await syncing, Console())
 
 

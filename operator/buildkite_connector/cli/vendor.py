@@ -10,9 +10,8 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -22,7 +21,6 @@ from buildkite_connector.cli.flags import config_schema, given_flags, with_flags
 from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from buildkite_connector.cli.sync import SyncSettings
@@ -47,21 +45,6 @@ def register(app: typer.Typer) -> None:
     app.command()(config)
     app.command("health-check")(health_check)
     app.command()(completion)
-
-
-class Shell(StrEnum):
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
-    POWERSHELL = "powershell"
-
-
-class Endpoint(StrEnum):
-    HEALTH = "health"
-    READY = "ready"
-    LIVE = "live"
-    READYZ = "readyz"
-    """The operator's."""
 
 
 @with_flags()
@@ -119,8 +102,9 @@ def config(**_: Any) -> None:
 def health_check(
     ctx: typer.Context,
     endpoint: Annotated[
-        Endpoint, typer.Option(help="The endpoint to ask; readyz is the operator's.")
-    ] = Endpoint.HEALTH,
+        Literal["health", "ready", "live", "readyz"],
+        typer.Option(help="The endpoint to ask; readyz is the operator's."),
+    ] = "health",
     timeout: Annotated[float, typer.Option(min=0.1, help="The timeout in seconds.")] = 5.0,
     **flags: Any,
 ) -> None:
@@ -130,15 +114,17 @@ def health_check(
     with one_sentence():
         settings = read_settings(_merged(ctx, flags), os.environ)
     host, port = settings.text("health-check-bind-address"), settings.number("health-check-port")
-    well, said = ask_health(host, port, endpoint.value, timeout)
-    if not well:
-        end(said, USAGE)
-    typer.echo(said)
+    healthy, text = ask_health(host, port, endpoint, timeout)
+    if not healthy:
+        end(text, USAGE)
+    typer.echo(text)
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish", "powershell"], typer.Argument(help="The shell.")],
+) -> None:
     """Print a script that completes this command's flags. Source it in your shell."""
-    os.environ[COMPLETE] = f"source_{shell.value}"
+    os.environ[COMPLETE] = f"source_{shell}"
     from buildkite_connector.cli.app import app
 
     app(args=[], prog_name="buildkite-connector")
@@ -165,10 +151,12 @@ def _merged(ctx: typer.Context, flags: Mapping[str, object]) -> dict[str, object
 def _run(given: Mapping[str, object], *, serving: bool | None) -> NoReturn:
     """Serve C1 or write one file. `serving` None: as the settings say."""
     os.environ.setdefault(*SILENT_GRPC)
+    from buildkite_connector.cli.service_settings import start_logs
+
     with one_sentence():
         settings = read_settings(given, os.environ)
         serves = serving or is_serving(settings)
-        _start_logs(settings)
+        start_logs(settings, terminal=sys.stderr.isatty())
         settings.reject(serving=serves)
         network = process_network()
         code = _serve(given, settings, network) if serves else _write_one_file(settings, network)
@@ -185,7 +173,7 @@ def _serve(given: Mapping[str, object], settings: Settings, network: "Network") 
     environment = dict(os.environ)
     found = service_settings(lambda: read_settings(given, environment), settings, environment)
     _warn(settings, serving=True)
-    # What is malformed is told before anything is asked for: Buildkite's answer may take a while.
+    # Report malformed credentials before any request: Buildkite's answer may take a while.
     parse_credentials(found.started_with.client_id, found.started_with.client_secret)
     with open_directory(found.directories, found.identity(found.started_with)) as directory:
         # The exporters read the process's own variables.
@@ -237,19 +225,6 @@ def one_file_settings(settings: Settings) -> "SyncSettings":
         quota_percent=spec.quota_percent,
         timeout=spec.sync_timeout,
     )
-
-
-def _start_logs(settings: Settings) -> None:
-    """Raises SettingError."""
-    from buildkite_connector.cli.service_settings import log_settings
-
-    logs = log_settings(settings, terminal=sys.stderr.isatty())
-    try:
-        configure_logs(logs.form, logs.level, paths=logs.paths, debug_until=logs.debug_until)
-    except OSError as error:
-        raise SettingError(
-            "--log-path", f"{error.filename or 'the file'} cannot be written: {error.strerror}"
-        ) from None
 
 
 def _warn(settings: Settings, *, serving: bool) -> None:

@@ -1,5 +1,7 @@
 """Checks whether a connector can work: its spec, its Secret, Buildkite's token. C1 is checked by its session."""
 
+from dataclasses import replace
+
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.connector.transitions import CheckResult
@@ -13,33 +15,30 @@ async def check(
     key: ConnectorKey, desired: DesiredState, known: Credentials | None, environment: Environment, *, full: bool
 ) -> CheckResult:
     """Read the Secret; ask Buildkite when it differs from `known`, or in any case (`full`). Raises no Failure."""
-    generation, request = desired.generation, desired.sync_request
+    result = CheckResult(desired.generation, desired.sync_request, None, full=full)
     try:
         if desired.spec_error is not None:
             raise desired.spec_error.without_traceback()
         check_schedule(desired.spec.schedule)
         credentials = await desired.credentials.read()
-    except Failure as failure:
-        return CheckResult(generation, request, None, failure=failure, full=full)
-    if not full and credentials == known:
-        return CheckResult(generation, request, credentials, full=full)
-    try:
+        result = replace(result, credentials=credentials)
+        if not full and credentials == known:
+            return result
+        result = replace(result, asked_buildkite=True)
         found = await _ask_buildkite(key, desired, credentials, environment)
     except Failure as failure:
-        missing = failure.missing if isinstance(failure, ScopesMissing) else ()
-        return CheckResult(generation, request, credentials, None, missing, failure, full=full, asked_buildkite=True)
-    write_failure = await _check_writing(key, desired, credentials, found, environment)
-    missing = write_failure.missing if isinstance(write_failure, ScopesMissing) else ()
-    return CheckResult(
-        generation,
-        request,
-        credentials,
-        found,
-        missing_scopes=missing,
-        full=full,
-        asked_buildkite=True,
-        write_failure=write_failure and write_failure.without_traceback(),
+        return replace(result, failure=failure, missing_scopes=_missing(failure))
+    refused = await _check_writing(key, desired, credentials, found, environment)
+    return replace(
+        result,
+        preflight=found,
+        missing_scopes=_missing(refused),
+        write_failure=refused and refused.without_traceback(),
     )
+
+
+def _missing(failure: Failure | None) -> tuple[str, ...]:
+    return failure.missing if isinstance(failure, ScopesMissing) else ()
 
 
 async def _check_writing(

@@ -3,14 +3,14 @@
 Condition semantics follow the Kubernetes API conventions and kstatus.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 
-from buildkite_connector.connector.membership_transitions import blocked_writing
 from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.sight import sees_less, unprotected
-from buildkite_connector.connector.state import ConnectorState, host_id_taken
-from buildkite_connector.connector.token_expiry import expires_soon
+from buildkite_connector.connector.state import ConnectorState, blocked_writing, host_id_taken
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
 from buildkite_connector.timing.clock import Instant
@@ -20,6 +20,9 @@ CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
 CHECKING = "Checking the credentials with Buildkite and C1."
 TOKEN_ACCEPTED = "Buildkite accepts the API token."  # noqa: S105
 _TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_AMBIGUOUS})
+
+WARNED_DAYS = 14
+_DAY = timedelta(days=1)
 
 Verdict = tuple[ConditionStatus, Reason, str]
 """A condition before it has a generation and a time."""
@@ -189,3 +192,26 @@ class _View:
 
 def _verdict(status: ConditionStatus, failure: Failure) -> Verdict:
     return status, failure.reason, failure.message
+
+
+# A token that expires soon. The sentence names whole days: it changes once a day, and the status and one event with it.
+
+
+def expires_soon(end: datetime | None, now: datetime) -> str | None:
+    """The warning from `WARNED_DAYS` before `end` on (UTC; None: never), else None."""
+    if end is None or end - now > WARNED_DAYS * _DAY:
+        return None
+    days = max(math.ceil((end - now) / _DAY), 0)
+    when = f"in {days} days" if days > 1 else "within a day" if days else "now"
+    return (
+        f"The Buildkite API token expires {when} ({end:%Y-%m-%dT%H:%M:%SZ}). Create a new one with the same scopes"
+        " and replace it before then."
+    )
+
+
+def sentence_changes(end: datetime | None, now: datetime) -> datetime | None:
+    """When `expires_soon` next returns another sentence; None: never."""
+    if end is None or end <= now:
+        return None
+    days = min(math.ceil((end - now) / _DAY) - 1, WARNED_DAYS)
+    return end - days * _DAY

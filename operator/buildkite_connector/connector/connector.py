@@ -16,6 +16,7 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import (
+    Answer,
     answer,
     check_due,
     next_look,
@@ -25,25 +26,26 @@ from buildkite_connector.connector.decisions import (
     why_cancel,
     why_sync,
 )
-from buildkite_connector.connector.deliveries import Deliveries
-from buildkite_connector.connector.environment import Environment
-from buildkite_connector.connector.host_ids import Age
+from buildkite_connector.connector.environment import Age, Environment
 from buildkite_connector.connector.memberships import Memberships
 from buildkite_connector.connector.ports import StatusSink
 from buildkite_connector.connector.run_sync import run_sync
+from buildkite_connector.connector.shrink_guard import shrunk
 from buildkite_connector.connector.state import (
     C1Identity,
     ConnectorState,
     DesiredState,
+    SnapshotRequest,
     accepted_by_c1,
     claimed_identity,
 )
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.failure import Failure, internal_error
-from buildkite_connector.model.snapshot import StagedSnapshot
+from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey, Credentials, namespace_of
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.tasks.ports import SessionPorts
 from buildkite_connector.tasks.session import C1Session
 from buildkite_connector.timing.clock import Backoff, Clock, Instant, instant
@@ -93,7 +95,7 @@ class Connector:
         self._errors = 0
         self._running: dict[str, asyncio.Task[None]] = {}
         self._broken: dict[str, int] = {}
-        self._deliveries = Deliveries(self.name, environment.store, environment.clock, self._apply, lambda: self._state)
+        self._waiting: dict[TaskID, asyncio.Future[Answer]] = {}
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
         self._started = self._closed = False
 
@@ -152,6 +154,48 @@ class Connector:
 
     def c1_failed(self, failure: Failure) -> None:
         self._apply(lambda state, now: transitions.c1_failed(state, failure, now))
+
+    # Snapshots for C1's tasks: each request is in the state, and its task waits here
+
+    async def snapshot_for(self, task: SyncTask) -> OpenSnapshot:
+        while True:
+            found = await self._answer_to(task)
+            try:
+                return await self._env.store.open(found.snapshot, found.scope)
+            except Failure as failure:
+                if self._state.staged is found.snapshot:
+                    self.delivery_failed(found.snapshot, failure)
+                    raise
+                # a newer snapshot took its place just before it was opened
+
+    async def _answer_to(self, task: SyncTask) -> Answer:
+        """Put the request into the state and wait for its answer. Raises Failure when it is refused."""
+        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[task.id] = waiting
+        request = SnapshotRequest(task.id, task.scope, self._env.clock.monotonic())
+        try:
+            self._apply(lambda state, _: replace(state, requests=(*state.requests, request)))
+            return await waiting
+        finally:
+            del self._waiting[task.id]
+            self._apply(lambda state, _: transitions.request_ended(state, task.id))
+
+    def still_true(self, snapshot: StagedSnapshot) -> bool:
+        """Where nothing was changed through this connector, any snapshot is; else the one that shows it alone."""
+        changes, staged = self._state.changes, self._state.staged
+        current = staged is not None and staged.sync_id == snapshot.sync_id
+        return not changes.sent or (current and not changes.contradict)
+
+    def delivered(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
+        fields = {"task_id": task.id, "sync_id": snapshot.sync_id, "bytes": snapshot.size}
+        logger.info("snapshot delivered", extra={"connector": self.name, **fields})
+        if task.other_engine:
+            asked = {"connector": self.name, "task_id": task.id, "asked": task.other_engine}
+            logger.warning("C1 asked for another form of the file and got sqlite", extra=asked)
+        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now.wall))
+
+    def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
+        self._apply(lambda state, _: transitions.delivery_failed(state, snapshot, failure))
 
     # One step: one transition, then whatever it makes due
 
@@ -249,9 +293,7 @@ class Connector:
             logger.exception("no session with C1 could be made", extra={"connector": self.name})
             self._state = transitions.c1_failed(self._state, internal_error(error), now)
             return
-        ports = SessionPorts(
-            self.name, service, self._deliveries, self._memberships, self, env.clock, env.jitter, env.observer
-        )
+        ports = SessionPorts(self.name, service, self, self._memberships, self, env.clock, env.jitter, env.observer)
         session = C1Session(
             ports,
             lambda: env.hello_slots.slot(namespace_of(self.key)),
@@ -265,9 +307,20 @@ class Connector:
     def _answer_tasks(self, now: Instant) -> None:
         for request in self._state.requests:
             found = answer(self._state, request, now)
-            if found is not None:
-                self._state = transitions.request_ended(self._state, request.task)
-                self._deliveries.settle(request.task, found)
+            if found is None:
+                continue
+            self._state = transitions.request_ended(self._state, request.task)
+            waiting = self._waiting[request.task]
+            if isinstance(found, Answer):
+                loss = shrunk(self._state.records, found.snapshot, self._state.desired.accept_shrink)
+                if loss is not None:
+                    logger.warning("the snapshot shrank", extra={"connector": self.name, "error": loss})
+            if waiting.done():
+                continue  # its task has just been cancelled
+            if isinstance(found, Answer):
+                waiting.set_result(found)
+            else:
+                waiting.set_exception(found.without_traceback())
 
     def _tend_sync(self, now: Instant) -> None:
         state, running = self._state, self._running.get(SYNC)
@@ -356,7 +409,7 @@ class Connector:
                 return
             failure: Failure | None = None
             try:
-                result = await run_sync(self.name, self.key, run, self._env, self._memberships, slot)
+                result = await run_sync(self.name, self.key, run, self._env, self._memberships.settled, slot)
             except Failure as failed:
                 failure = failed
             except Exception as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from buildkite_connector.connector.conditions import sentence_changes
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
     C1Identity,
@@ -19,7 +20,6 @@ from buildkite_connector.connector.state import (
     claimed_identity,
     for_task,
 )
-from buildkite_connector.connector.token_expiry import sentence_changes
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -143,21 +143,14 @@ def answer(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Ans
 
     None: the request waits for the sync that is under way or begins, or for the session's end.
     """
-    refusal = _refusal(state, request, now)
-    if refusal is not None:
-        return refusal
-    if state.staged is None or state.desired.spec.suspend or not _is_fresh(state, request, now):
-        return None
-    return Answer(state.staged, _wanted(state, request))
-
-
-def _refusal(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Failure | None:
-    if not _wanted(state, request).kinds:
+    wanted, spec = _wanted(state, request), state.desired.spec
+    if not wanted.kinds:
         return _kinds_missing(request.scope, state.desired.scope)
     if state.staged is not None and _is_fresh(state, request, now):
-        spec = state.desired.spec
         hold = held(state.records, state.staged, spec.max_drop_percent, state.desired.accept_shrink)
-        return Failure(Reason.SHRINK_HELD, hold) if hold is not None else None
+        if hold is not None:
+            return Failure(Reason.SHRINK_HELD, hold)
+        return None if spec.suspend else Answer(state.staged, wanted)
     if state.blocked_by is not None:
         return for_task(state.blocked_by)
     if state.sync is not None or why_sync(state, now) is not None:  # it may wait for a slot

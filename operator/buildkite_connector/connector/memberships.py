@@ -7,11 +7,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from buildkite_connector.connector import membership_transitions as transitions
-from buildkite_connector.connector.deliveries import Apply
+from buildkite_connector.connector import transitions
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.sight import hold_protected, protected_teams
-from buildkite_connector.connector.state import ConnectorState
+from buildkite_connector.connector.state import ConnectorState, TeamChanges, blocked_writing
 from buildkite_connector.model.directory import TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
@@ -20,8 +19,11 @@ from buildkite_connector.model.status import ChangeAction, ChangeRecord, ChangeR
 from buildkite_connector.model.tasks import MembershipTask
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import ChangeGrounds
+from buildkite_connector.timing.clock import Instant
 
 logger = logging.getLogger(__name__)
+
+Apply = Callable[[Callable[[ConnectorState, Instant], ConnectorState]], None]
 
 CHECK_SECONDS = 15.0
 """How long a change waits for a check of the credentials that is under way."""
@@ -58,7 +60,7 @@ class Memberships:
         return self._grounds_now()
 
     def allowed(self, grounds: ChangeGrounds) -> bool:
-        return transitions.blocked_writing(self._state()) is None and self._grounds_now() == grounds
+        return blocked_writing(self._state()) is None and self._grounds_now() == grounds
 
     def protected_slug(self, team: TeamID) -> str | None:
         return next((each.slug for each in protected_teams(self._state()) if each.id == team), None)
@@ -95,21 +97,16 @@ class Memberships:
         self._log(task, failure.reason.value, failure.message)
         self._apply(lambda state, now: transitions.change_failed(state, failure, now))
 
-    # What a sync asks before it seals its snapshot
-    async def settled(self) -> None:
-        """Until no write is under way."""
+    async def settled(self) -> TeamChanges:
+        """Wait until no write is under way, as a sync does before it seals its snapshot; the changes at that moment."""
         while self._state().changes.writing:
             await self._news.wait()
-
-    def changed_since(self, number: int) -> tuple[int, frozenset[TeamID]]:
-        """The number of changes now, and the teams changed after `number`."""
-        changes = self._state().changes
-        return changes.number, changes.since(number)
+        return self._state().changes
 
     def _blocked(self) -> Failure | None:
         desired = self._state().desired
         enabled = desired.spec.provisioning.enabled or desired.spec_error is not None
-        return transitions.blocked_writing(self._state()) if enabled else None
+        return blocked_writing(self._state()) if enabled else None
 
     def _grounds_now(self) -> ChangeGrounds | None:
         """Of a connector that is not blocked."""
@@ -119,13 +116,10 @@ class Memberships:
         preflight, credentials = state.check.preflight, state.check.credentials
         if preflight is None or credentials is None:
             raise RuntimeError("a connector that is not blocked was checked")
-        return ChangeGrounds(preflight.organization.slug, self._client(credentials), state.desired.spec.provisioning)
-
-    def _client(self, credentials: Credentials) -> BuildkiteAPI:
         if self._api is None or self._api[0] != credentials:
             token = credentials.write_api_token or credentials.api_token
             self._api = (credentials, self._env.buildkite(token, credentials.redactor, urgent=True))
-        return self._api[1]
+        return ChangeGrounds(preflight.organization.slug, self._api[1], state.desired.spec.provisioning)
 
     def _log(self, task: MembershipTask, result: str, reason: str) -> None:
         """One line fit for an audit: who is in which team through which task."""

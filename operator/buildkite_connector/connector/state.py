@@ -3,12 +3,11 @@
 Times within the process are monotonic seconds; times in the status are wall times in UTC.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from buildkite_connector.connector.ports import CredentialsSource
-from buildkite_connector.connector.team_changes import TeamChanges
-from buildkite_connector.model.directory import SyncScope
+from buildkite_connector.model.directory import SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
@@ -157,6 +156,50 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TeamChanges:
+    """Which teams were changed through this connector, and up to where the staged snapshot shows it.
+
+    `number` counts the writes that ended: each may have taken effect at any moment since it was sent.
+
+    `teams` has the newest number of each team that was changed since the sync under way began; `writing` is how many
+    writes are under way. `covered`: the number up to which the staged snapshot shows all changes.
+    """
+
+    number: int = 0
+    teams: tuple[tuple[TeamID, int], ...] = ()
+    writing: int = 0
+    covered: int = 0
+
+    @property
+    def sent(self) -> bool:
+        """Whether this process has sent a write."""
+        return self.writing > 0 or self.number > 0
+
+    @property
+    def contradict(self) -> bool:
+        """Whether the staged snapshot may differ from what was changed since it was taken."""
+        return self.writing > 0 or self.number > self.covered
+
+    def since(self, number: int) -> frozenset[TeamID]:
+        """The teams that were changed after this number."""
+        return frozenset(team for team, changed in self.teams if changed > number)
+
+    def begun(self) -> "TeamChanges":
+        """A write is about to be sent."""
+        return replace(self, writing=self.writing + 1)
+
+    def ended(self, team: TeamID) -> "TeamChanges":
+        """It was answered, or nobody knows whether it took effect."""
+        number = self.number + 1
+        others = tuple(each for each in self.teams if each[0] != team)
+        return replace(self, number=number, teams=(*others, (team, number)), writing=self.writing - 1)
+
+    def forgotten(self) -> "TeamChanges":
+        """A sync begins: it reads each team later than all that was changed before."""
+        return replace(self, teams=())
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectorState:
     """`records` is the status as it was last derived; the rest is known to this process only.
 
@@ -285,6 +328,29 @@ def for_task(blocked_by: Failure) -> Failure:
     if blocked_by.reason is not Reason.HOST_ID_TAKEN:
         return blocked_by
     return Failure(blocked_by.reason, blocked_by.message)
+
+
+def blocked_writing(state: ConnectorState) -> Failure | None:
+    """Why no membership can be changed now although provisioning is enabled, or None.
+
+    While the spec cannot be read, nobody knows whether it is: C1 may ask again once it is corrected.
+    """
+    if state.desired.spec_error is not None:
+        return Failure(state.desired.spec_error.reason, f"No membership is changed: {state.desired.spec_error.message}")
+    if state.desired.spec.suspend:
+        return Failure(Reason.SUSPENDED, "spec.suspend is true: nothing is changed until it is false.")
+    if state.blocked_by is not None:
+        return for_task(state.blocked_by)
+    if state.check.write_failure is not None:
+        return state.check.write_failure
+    if not state.checked or state.check.credentials is None:
+        return Failure(
+            Reason.PENDING,
+            "The credentials are being checked; the change can be made afterwards.",
+            remedy=Remedy.RETRY,
+            retry_after=10.0,
+        )
+    return None
 
 
 def claimed_identity(state: ConnectorState) -> C1Identity | None:

@@ -27,12 +27,16 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials, next_time
 from buildkite_connector.model.status import (
     HISTORY_LENGTH,
+    RECENT_CHANGES,
+    ChangeRecord,
+    ChangeResult,
     ConditionStatus,
     ConditionType,
     ConnectorStatus,
     DeliveryRecord,
     HistoryEntry,
     Phase,
+    ProvisioningRecord,
     SyncRecord,
     Trigger,
 )
@@ -46,6 +50,8 @@ UNREAD_RECHECK_SECONDS = 10.0
 """Shortest time to the next check while the Kubernetes API does not give the Secret."""
 _OF_KUBERNETES = frozenset({Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED})
 """Failures that say nothing of Buildkite."""
+_BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, Reason.TOKEN_REJECTED})
+"""What a change finds out about the token that holds for all changes; anything else may be one team's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,3 +430,30 @@ def delivery_failed(state: ConnectorState, snapshot: StagedSnapshot, failure: Fa
     if damaged and state.staged is not None and state.staged.sync_id == snapshot.sync_id:
         state = replace(state, staged=None)
     return replace(state, delivery_failure=failure.without_traceback())
+
+
+# Changes of memberships
+
+
+def change_recorded(state: ConnectorState, change: ChangeRecord) -> ConnectorState:
+    """A change or a refusal comes into the status. `number` of the change is set here."""
+    before = state.records.provisioning or ProvisioningRecord(0, 0, 0)
+    number = before.recent[-1].number + 1 if before.recent else 1
+    change = replace(change, number=number)
+    record = replace(
+        before,
+        granted=before.granted + (change.result in {ChangeResult.GRANTED, ChangeResult.ROLE_CHANGED}),
+        revoked=before.revoked + (change.result is ChangeResult.REVOKED),
+        refused=before.refused + (change.result is ChangeResult.REFUSED),
+        last_change=change,
+        recent=(*before.recent, change)[-RECENT_CHANGES:],
+    )
+    return replace(state, records=replace(state.records, provisioning=record))
+
+
+def change_failed(state: ConnectorState, failure: Failure, now: Instant) -> ConnectorState:
+    """A token that cannot write stops changes until a check finds that it can; syncs go on."""
+    if failure.reason not in _BLOCKS_WRITING or not state.desired.spec.provisioning.enabled:
+        return state
+    check = replace(state.check, write_failure=failure.without_traceback(), full_due=now.monotonic + RECHECK_SECONDS)
+    return replace(state, check=check)

@@ -26,7 +26,7 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy
 from buildkite_connector.network.connection_errors import dropped, named, refused_by_proxy
-from buildkite_connector.timing.server_time import retry_after
+from buildkite_connector.timing.clock import retry_after
 
 CONNECT_SECONDS = 10.0
 LONGEST_RETRY_AFTER = 60.0

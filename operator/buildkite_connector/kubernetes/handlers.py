@@ -6,10 +6,15 @@ then `stop` ends everything else.
 """
 
 import asyncio
-import gc
 import signal
-from collections.abc import Callable, Coroutine
-from typing import cast
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from types import AsyncGeneratorType
+from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import aiohttp
 import kopf
@@ -21,6 +26,7 @@ from buildkite_connector.kubernetes.watch import Pulse, WatchSession
 from buildkite_connector.model.failure import Failure
 
 _NO_RETRY = kopf.ErrorsMode.PERMANENT
+_KOPF = str(Path(kopf.__file__).parent)
 
 
 async def operate(
@@ -35,7 +41,7 @@ async def operate(
     Raises Failure when the watch is lost: the process should exit, and be restarted.
     """
     registry, halt = kopf.OperatorRegistry(), asyncio.Event()
-    session = WatchSession(api, informer, watch, pulse)
+    session, generators = WatchSession(api, informer, watch, pulse), _Generators()
     beside: list[asyncio.Task[None]] = []
     ending: list[asyncio.Task[None]] = []
 
@@ -93,7 +99,7 @@ async def operate(
         raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
     finally:
         await end_once()
-        await _let_generators_end()
+        await generators.close()
 
 
 def configure(settings: kopf.OperatorSettings, watch: WatchSettings) -> None:
@@ -123,11 +129,28 @@ class _EveryTask(frozenset[asyncio.Task[None]]):
         return True
 
 
-async def _let_generators_end() -> None:
-    """kopf leaves its watches' generators unfinished. Collected here, the outer one ends the inner one in order."""
-    gc.collect()
-    for _ in range(3):
-        await asyncio.sleep(0)
+class _Generators:
+    """Closes the generators that kopf's watches leave unfinished, an outer one before those that it uses.
+
+    asyncio closes what is left in no order: an outer generator then fails, because an inner one is closed already.
+    """
+
+    def __init__(self) -> None:
+        self._begun: WeakValueDictionary[int, AsyncGenerator[Any, Any]] = WeakValueDictionary()
+        self._numbers, self._hooks = count(), sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=self._begin)
+
+    def _begin(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._hooks.firstiter is not None:
+            self._hooks.firstiter(generator)
+        if isinstance(generator, AsyncGeneratorType) and generator.ag_code.co_filename.startswith(_KOPF):
+            self._begun[next(self._numbers)] = generator
+
+    async def close(self) -> None:
+        sys.set_asyncgen_hooks(firstiter=self._hooks.firstiter)
+        for generator in list(self._begun.values()):
+            with suppress(Exception):  # of a connection that is broken, for example: nobody reads from it any more
+                await generator.aclose()
 
 
 async def _look_at_schema(api: KubernetesApi, watch: WatchSettings) -> None:

@@ -109,10 +109,10 @@ def dropped(server: str, seconds: float, proxy: Proxy | None) -> ConnectionTroub
     return ConnectionTrouble(f"there was no connection to {server}{through} within {seconds:g} s", EGRESS)
 
 
-def untrusted(told: str, host: str, proxy: Proxy | None) -> ConnectionTrouble:
-    """`told`: the message of TLS about the certificate, bounded and redacted."""
+def untrusted(message: str, host: str, proxy: Proxy | None) -> ConnectionTrouble:
+    """`message`: that of TLS about the certificate, bounded and redacted."""
     return ConnectionTrouble(
-        f"the TLS certificate of {host} could not be verified{by_way_of(proxy)}: {told}",
+        f"the TLS certificate of {host} could not be verified{by_way_of(proxy)}: {message}",
         f"If a proxy or a private authority signs it, name its CA file in {FILE_VARIABLE}.",
         again=False,
     )

@@ -97,7 +97,7 @@ def remove(path: Path) -> None:
 def check_directory(directory: Path) -> None:
     """Reject a directory that another user controls, and warn where others may replace its files.
 
-    A link of this user's or of root's is somebody's decision, and so is a directory of root's: a volume in a pod.
+    A link of this user or of root is intended, and so is a directory of root: a volume in a pod.
     Raises ReplacedError.
     """
     trusted = {0, os.geteuid()}

@@ -1,8 +1,8 @@
 """A small HTTP server for probes and metrics that keeps answering whatever its clients do.
 
 The number of connections, the time and the bytes of each request, and the log lines about all of them are bounded. A
-new connection over the bound ends the oldest one of the address that holds most: whoever opens thousands of
-connections ends their own, and a probe is answered. h11 reads and writes HTTP/1.1.
+new connection over the bound ends the oldest one of the address that holds most: a client that opens thousands of
+connections ends its own, and a probe is answered. h11 reads and writes HTTP/1.1.
 """
 
 import asyncio
@@ -78,15 +78,15 @@ def listen(host: str, port: int) -> list[socket.socket]:
 @asynccontextmanager
 async def serve_http(
     listeners: Sequence[socket.socket], handlers: Mapping[str, Handler], most: int | None = None
-) -> AsyncIterator[None]:
-    """Answer GET and HEAD at each path for as long as the context lasts, then close everything.
+) -> AsyncIterator[int]:
+    """Answer GET and HEAD at each path for as long as the context lasts, then close everything. Yields the port.
 
     `most`: connections at once; by default MOST_CONNECTIONS, or a quarter of the files that the process may open.
     """
     server = _Server(handlers, most or _affordable_connections())
     accepting = [asyncio.create_task(server.accept(each), name="accept connections") for each in listeners]
     try:
-        yield
+        yield listeners[0].getsockname()[1]
     finally:
         for task in accepting:
             task.cancel()

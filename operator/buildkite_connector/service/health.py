@@ -69,16 +69,15 @@ async def serve_health(address: HealthAddress | None, health: Health) -> AsyncIt
         "/ready": _answer(health, health.not_ready, "ready", "not_ready", "error"),
         "/live": _answer(health, lambda: None, "alive", "alive", "error"),
     }
-    async with serve_http(listeners, handlers):
-        bound: int = listeners[0].getsockname()[1]
-        yield bound
+    async with serve_http(listeners, handlers) as port:
+        yield port
 
 
-def _answer(health: Health, check: Callable[[], str | None], well: str, ill: str, detail: str) -> Handler:
+def _answer(health: Health, check: Callable[[], str | None], passed: str, failed: str, detail: str) -> Handler:
     async def answer() -> Answer:
         wrong = check()
         body: dict[str, object] = {
-            "status": well if wrong is None else ill,
+            "status": passed if wrong is None else failed,
             "timestamp": health.now().isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
         if wrong is not None:

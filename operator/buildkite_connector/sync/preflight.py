@@ -117,44 +117,12 @@ async def find_organization(client: BuildkiteAPI, choice: OrganizationChoice | N
 
     Raises Failure ORGANIZATION_NOT_FOUND or ORGANIZATION_AMBIGUOUS, with the slugs to choose from.
     """
-    return await _chosen(client, choice) if choice is not None else await _only(client)
-
-
-async def _chosen(client: BuildkiteAPI, choice: OrganizationChoice) -> Organization:
-    if len(choice.slug) <= LONGEST_SLUG:
+    if choice is not None and len(choice.slug) <= LONGEST_SLUG:
         try:
             return await client.organization(choice)
         except Failure as failure:
             if failure.reason is not Reason.ORGANIZATION_NOT_FOUND:
                 raise
-    reached = await _reached(client)
-    shown = replace(choice, slug=choice.slug[:LONGEST_SLUG])
-    raise Failure(
-        Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {shown} that the API token can access. {_choice(reached)}",
-        remedy=Remedy.EDIT,
-    )
-
-
-async def _only(client: BuildkiteAPI) -> Organization:
-    reached = await _reached(client)
-    if len(reached) == 1:
-        return reached[0]
-    if not reached:
-        raise Failure(
-            Reason.ORGANIZATION_NOT_FOUND,
-            f"No organization is chosen. {_choice(reached)}",
-            remedy=Remedy.EDIT,
-        )
-    raise Failure(
-        Reason.ORGANIZATION_AMBIGUOUS,
-        f"No organization is chosen, and the API token can access {len(reached)}. {_choice(reached)}",
-        remedy=Remedy.EDIT,
-    )
-
-
-async def _reached(client: BuildkiteAPI) -> Sequence[Organization]:
-    """All organizations that the token can access."""
     listing = Listing[str, Organization](
         "the organizations of the API token",
         client.organizations,
@@ -162,7 +130,19 @@ async def _reached(client: BuildkiteAPI) -> Sequence[Organization]:
         page_size=client.page_size,
         progress=Progress(),
     )
-    return list((await listing.read()).values())
+    reached = list((await listing.read()).values())
+    reason = Reason.ORGANIZATION_NOT_FOUND
+    if choice is not None:
+        shown = replace(choice, slug=choice.slug[:LONGEST_SLUG])
+        what = f"Buildkite knows no organization {shown} that the API token can access."
+    elif len(reached) == 1:
+        return reached[0]
+    elif reached:
+        reason = Reason.ORGANIZATION_AMBIGUOUS
+        what = f"No organization is chosen, and the API token can access {len(reached)}."
+    else:
+        what = "No organization is chosen."
+    raise Failure(reason, f"{what} {_choice(reached)}", remedy=Remedy.EDIT)
 
 
 def _choice(reached: Sequence[Organization]) -> str:

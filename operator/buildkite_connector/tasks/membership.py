@@ -1,11 +1,10 @@
 """Handler of `grant` and `revoke`: read the one membership, decide, write, answer. Nothing is written blindly.
 
-The functions from `next_step` on are the table of outcomes. They are pure; what C1 is told is in `outcomes`.
+What C1 is told is in `outcomes`. The unit test has the table of all that can happen.
 """
 
 import logging
 from dataclasses import replace
-from enum import Enum, auto
 
 from buildkite_connector.model.directory import Membership, Role
 from buildkite_connector.model.failure import Failure, Reason
@@ -15,8 +14,7 @@ from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeA
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import outcomes
 from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts
-from buildkite_connector.timing.clock import BETWEEN_CALLS
-from buildkite_connector.timing.fair_timeout import fair_timeout
+from buildkite_connector.timing.clock import BETWEEN_CALLS, fair_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +25,6 @@ MOST_WRITES = 4
 
 _UNCERTAIN = frozenset({Reason.BUILDKITE_UNREACHABLE, Reason.BUILDKITE_UNAVAILABLE, Reason.BUILDKITE_RESPONSE_INVALID})
 """Failures of a write after which nobody knows whether it took effect."""
-
-
-class Step(Enum):
-    """The next write; DONE when none is needed."""
-
-    CREATE = auto()
-    CHANGE_ROLE = auto()
-    REMOVE = auto()
-    DONE = auto()
 
 
 async def change_membership(task: MembershipTask, ports: SessionPorts, progress: Progress) -> TaskOutcome:
@@ -107,8 +96,8 @@ class _Change:
     async def _change(self, grounds: ChangeGrounds) -> TaskOutcome | None:
         """Read and write until the membership is as asked for. None: the grounds do not hold any more."""
         while True:
-            step = await self._read(grounds)
-            if step is Step.DONE:
+            role = await self._read(grounds)
+            if self._is_done(role):
                 return await self._done(grounds)
             if self._writes == MOST_WRITES:
                 raise Failure(
@@ -118,33 +107,50 @@ class _Change:
                 )
             if not self._changes.allowed(grounds):
                 return None
-            if await self._write(grounds, step):
+            if await self._write(grounds, role):
                 return await self._done(grounds)
 
-    async def _read(self, grounds: ChangeGrounds) -> Step:
-        found = await grounds.memberships.membership(grounds.organization, self._wanted.team, self._wanted.account)
-        role = self._role(found)
-        self._roles.append(role)
-        return next_step(self._task, self._wanted, role)
+    def _is_done(self, role: Role | None) -> bool:
+        """Whether the membership is as asked for. `role`: what the person has in the team now, None for no membership.
 
-    def _role(self, found: Membership | None) -> Role | None:
+        A revoke of one role leaves a membership of the other alone: that one was granted in its place.
+        """
+        return (role is self._wanted.role) is self._task.grants
+
+    async def _read(self, grounds: ChangeGrounds) -> Role | None:
+        wanted = self._wanted
+        role = self._seen(await grounds.memberships.membership(grounds.organization, wanted.team, wanted.account))
+        self._roles.append(role)
+        return role
+
+    def _seen(self, found: Membership | None) -> Role | None:
         if found is None:
             return None
         self._user = found.name or self._user
         return found.role
 
-    async def _write(self, grounds: ChangeGrounds, step: Step) -> bool:
+    async def _write(self, grounds: ChangeGrounds, before: Role | None) -> bool:
         """Send one write. Returns whether its answer shows what was asked for; if not, read again. Raises Failure."""
         self._writes += 1
+        memberships, slug, wanted = grounds.memberships, grounds.organization, self._wanted
+        role = None
         try:
-            confirmed = await self._send(grounds, step)
+            with self._changes.writing(wanted.team):
+                self._progress.awaits_answer = True
+                try:
+                    if not self._task.grants:
+                        await memberships.remove(slug, wanted)
+                    else:
+                        send = memberships.create if before is None else memberships.change_role
+                        role = self._seen(await send(slug, wanted))
+                finally:
+                    self._progress.awaits_answer = False
         except NotFound:
-            team = self._wanted.team
-            if self._task.grants and await grounds.memberships.team_slug(grounds.organization, team) is None:
+            if self._task.grants and await memberships.team_slug(slug, wanted.team) is None:
                 raise outcomes.team_gone(self._task) from None
             return False
         except WriteRefused as refused:
-            if await self._read(grounds) is step:
+            if await self._read(grounds) is before:
                 raise outcomes.refused_by_buildkite(self._task, refused.said) from None
             return False
         except Failure as failure:
@@ -157,64 +163,23 @@ class _Change:
             await self._ports.clock.sleep(wait)
             return False
         self._wrote = True
-        return confirmed
-
-    async def _send(self, grounds: ChangeGrounds, step: Step) -> bool:
-        memberships, slug = grounds.memberships, grounds.organization
-        with self._changes.writing(self._wanted.team):
-            self._progress.awaits_answer = True
-            try:
-                match step:
-                    case Step.CREATE:
-                        role = self._role(await memberships.create(slug, self._wanted))
-                    case Step.CHANGE_ROLE:
-                        role = self._role(await memberships.change_role(slug, self._wanted))
-                    case _:
-                        await memberships.remove(slug, self._wanted)
-                        return True
-            finally:
-                self._progress.awaits_answer = False
-        return role is self._wanted.role
+        return self._is_done(role)
 
     async def _done(self, grounds: ChangeGrounds) -> TaskOutcome:
         """Nothing is known of a membership that is not there while the organization is out of reach."""
-        before = self._roles[0]
-        result = result_of(self._task, self._wanted, before, wrote=self._wrote)
-        if not self._task.grants and not self._wrote and before is None:
-            await grounds.memberships.team_slug(grounds.organization, self._wanted.team)
+        wanted, before, already = self._wanted, self._roles[0], not self._wrote
+        if not self._task.grants:
+            if already and before is None:
+                await grounds.memberships.team_slug(grounds.organization, wanted.team)
+            self._changes.ended(self._task, ChangeResult.ALREADY if already else ChangeResult.REVOKED, self._user)
+            return TaskOutcome(answer=RevokeAnswer(already))
+        result, replaced = ChangeResult.GRANTED, None
+        if already:
+            result = ChangeResult.ALREADY
+        elif before is not None:
+            result, replaced = ChangeResult.ROLE_CHANGED, replace(wanted, role=before)
         self._changes.ended(self._task, result, self._user)
-        return success(self._task, self._wanted, before, result)
-
-
-def next_step(task: MembershipTask, wanted: Membership, role: Role | None) -> Step:
-    """`role`: what the person has in the team now, None for no membership.
-
-    A revoke of one role leaves a membership of the other alone: that one was granted in its place.
-    """
-    if task.grants:
-        if role is None:
-            return Step.CREATE
-        return Step.DONE if role is wanted.role else Step.CHANGE_ROLE
-    return Step.REMOVE if role is wanted.role else Step.DONE
-
-
-def result_of(task: MembershipTask, wanted: Membership, before: Role | None, *, wrote: bool) -> ChangeResult:
-    """What came of a task that is done. `before`: the role at first; `wrote`: a write of ours was sent."""
-    if not wrote or (task.grants and before is wanted.role):
-        return ChangeResult.ALREADY
-    if not task.grants:
-        return ChangeResult.REVOKED
-    return ChangeResult.GRANTED if before is None else ChangeResult.ROLE_CHANGED
-
-
-def success(task: MembershipTask, wanted: Membership, before: Role | None, result: ChangeResult) -> TaskOutcome:
-    already = result is ChangeResult.ALREADY
-    if not task.grants:
-        return TaskOutcome(answer=RevokeAnswer(already))
-    replaced = None
-    if result is ChangeResult.ROLE_CHANGED and before is not None:
-        replaced = replace(wanted, role=before)
-    return TaskOutcome(answer=GrantAnswer(wanted, already, replaced))
+        return TaskOutcome(answer=GrantAnswer(wanted, already, replaced))
 
 
 def refusal_by_role(task: MembershipTask, wanted: Membership, policy: Provisioning) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from buildkite_connector.model.directory import WRITE_SCOPE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskOutcome
+from buildkite_connector.model.tasks import Code, MembershipTask, TaskOutcome
 
 SHUTTING_DOWN = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")
 UNEXPECTED = TaskOutcome(Code.INTERNAL, "Internal error in the connector; its log has the details.")
@@ -46,13 +46,6 @@ def unsupported(kind: str) -> TaskOutcome:
 def refused_options(refusal: str) -> TaskOutcome:
     """The answer to a sync task whose options cannot be met."""
     return TaskOutcome(Code.INVALID_ARGUMENT, refusal, non_retryable=True)
-
-
-def format_note(task: SyncTask) -> str:
-    """What C1 is told beside success: the file's form, where it asked for another."""
-    if not task.other_engine:
-        return ""
-    return f"The snapshot is in sqlite form; this connector does not write {task.other_engine}."
 
 
 def refused_by_policy(sentence: str) -> TaskOutcome:

@@ -38,11 +38,11 @@ class TaskService(Protocol):
 class Snapshots(Protocol):
     """Where sync tasks get their snapshots, and where deliveries are recorded."""
 
-    def snapshot_for(self, task: SyncTask) -> AbstractAsyncContextManager[OpenSnapshot]:
-        """An open snapshot of the task's scope that may go out.
+    async def snapshot_for(self, task: SyncTask) -> OpenSnapshot:
+        """A snapshot of the task's scope that may go out; its file stays readable when a newer one takes its place.
 
-        Raises Failure: no sync succeeded, or the snapshot is held back. Leaving the context before it is entered
-        withdraws the request: a sync that only this task asked for is cancelled.
+        Raises Failure: no sync succeeded, or the snapshot is held back. Cancelled, it withdraws the request: a sync
+        that only this task asked for is cancelled.
         """
         ...
 

@@ -6,13 +6,12 @@ C1's contract. Read from `run` on. What a task does is in `sync_full` and `membe
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.observer import Result, Work
-from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import (
     Code,
     HelloTask,
@@ -26,9 +25,8 @@ from buildkite_connector.model.tasks import (
 from buildkite_connector.tasks.membership import change_membership
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, outcome_of, refused_options, unsupported
 from buildkite_connector.tasks.ports import Progress, SessionPorts
-from buildkite_connector.tasks.sync_full import sync_full
-from buildkite_connector.timing.clock import BETWEEN_CALLS
-from buildkite_connector.timing.fair_timeout import fair_alarm, fair_timeout
+from buildkite_connector.tasks.sync_full import log_failure, sync_full
+from buildkite_connector.timing.clock import BETWEEN_CALLS, fair_alarm, fair_timeout
 from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
@@ -47,10 +45,6 @@ HELLO_SLOT_SECONDS = 1.0
 """How long a Hello keeps its slot: after that it waits for a silent server, which costs nothing here."""
 REPORTED_AFTER_SECONDS = 30.0
 """Seconds of consecutive failures before C1 is reported unreachable. Shorter outages (a restart of C1) are not."""
-HEARTBEAT_FAILURES = 10
-"""In a row, after which the work is given up."""
-FIRST_HEARTBEAT_RETRY = 1.0
-"""Seconds before a failed first heartbeat is sent again."""
 FINISH_ATTEMPTS = 3
 """How often FinishTask is sent while it may have been lost."""
 ANSWER_SECONDS = 5.0
@@ -235,87 +229,38 @@ class C1Session:
             outcome = await self._outcome(served)
             served.finishing = True
             taken = await self._finish(task.id, outcome)
-            operation.tell(result=_result(outcome).value)
+            failed = Result.HANDED_BACK if outcome is SHUTTING_DOWN else Result.FAILED
+            results = {Code.OK: Result.SUCCESS, Code.CANCELLED: Result.CANCELLED}
+            operation.tell(result=results.get(outcome.code, failed).value)
         if taken and outcome.delivered is not None and isinstance(task, SyncTask):
-            self._record(task, outcome.delivered)
-
-    def _record(self, task: SyncTask, snapshot: StagedSnapshot) -> None:
-        """Record the delivery. An error in that ends no other task."""
-        try:
-            self._ports.snapshots.delivered(task, snapshot)
-        except Exception:
-            fields = {"connector": self._name, "task_id": task.id}
-            logger.exception("a delivery could not be recorded", extra=fields)
+            try:
+                self._ports.snapshots.delivered(task, outcome.delivered)
+            except Exception:  # it must not end the other tasks
+                fields = {"connector": self._name, "task_id": task.id}
+                logger.exception("a delivery could not be recorded", extra=fields)
 
     async def _outcome(self, served: _Served) -> TaskOutcome:
         """The outcome of the task's work. Cancelled, the task is to be handed back."""
         task_id = served.task.id
         try:
-            return await self._work(served)
+            match served.task:
+                case SyncTask(refusal="") as task:
+                    outcome = await sync_full(task, self._ports, self._upload_lock, served.progress)
+                case SyncTask() as task:
+                    outcome = refused_options(task.refusal)
+                case MembershipTask() as task:
+                    outcome = await change_membership(task, self._ports, served.progress)
+                case UnsupportedTask() as task:
+                    outcome = unsupported(task.kind)
         except Failure as failure:
-            self._log("a task failed", task_id, failure)
-            return outcome_of(failure)
+            log_failure("a task failed", self._name, task_id, failure)
+            outcome = outcome_of(failure)
         except asyncio.CancelledError:
-            return SHUTTING_DOWN
+            outcome = SHUTTING_DOWN
         except Exception:
             logger.exception("a task failed unexpectedly", extra={"connector": self._name, "task_id": task_id})
-            return UNEXPECTED
-
-    async def _work(self, served: _Served) -> TaskOutcome:
-        match served.task:
-            case SyncTask(refusal="") as task:
-                outcome = None
-                try:
-                    async with self._beating(task.id):
-                        outcome = await sync_full(task, self._ports, self._upload_lock, served.progress)
-                except Failure:
-                    if outcome is None:
-                        raise
-                if outcome is not None:
-                    return outcome
-                raise RuntimeError("heartbeats end with the work")
-            case SyncTask() as task:
-                return refused_options(task.refusal)
-            case MembershipTask() as task:
-                return await change_membership(task, self._ports, served.progress)
-            case UnsupportedTask() as task:
-                return unsupported(task.kind)
-
-    @asynccontextmanager
-    async def _beating(self, task_id: TaskID) -> AsyncIterator[None]:
-        """Send heartbeats while the context lasts; it begins after the first.
-
-        Raises Failure in the context's place when C1 cancelled the task, or answered no heartbeat for too long.
-        """
-        try:
-            async with asyncio.TaskGroup() as group:
-                begun = asyncio.Event()
-                beats = group.create_task(self._beat(task_id, begun), name=f"{self._name}/{task_id}/heartbeat")
-                await begun.wait()
-                yield
-                beats.cancel()
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-
-    async def _beat(self, task_id: TaskID, begun: asyncio.Event) -> None:
-        """Heartbeats until cancelled; `begun` is set after the first. Raises Failure to give the work up."""
-        failures = 0
-        wait = FIRST_HEARTBEAT_RETRY
-        while True:
-            try:
-                beat = await self._service.heartbeat(task_id)
-            except Failure as failure:
-                failures += 1
-                if failures == HEARTBEAT_FAILURES:
-                    raise
-                self._log("a heartbeat failed", task_id, failure)
-            else:
-                failures = 0
-                wait = beat.next_heartbeat
-                if beat.cancelled:
-                    raise Failure(Reason.TASK_CANCELLED, "C1 cancelled the task.")
-            begun.set()
-            await self._clock.sleep(wait)
+            outcome = UNEXPECTED
+        return outcome
 
     async def _finish(self, task_id: TaskID, outcome: TaskOutcome) -> bool:
         """Send FinishTask, again while it may have been lost. Returns whether C1 took it.
@@ -333,7 +278,7 @@ class C1Session:
                     rejected = failure.reason is Reason.C1_REQUEST_REJECTED
                     if rejected and attempt > 1:
                         return True
-                    self._log("C1 did not take a task's end", task_id, failure)
+                    log_failure("C1 did not take a task's end", self._name, task_id, failure)
                     lost = failure.reason in {Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE}
                     if not lost or attempt == FINISH_ATTEMPTS:
                         return False
@@ -349,10 +294,6 @@ class C1Session:
             fields = {"connector": self._name, "task_id": task_id}
             logger.exception("a task's end failed unexpectedly", extra=fields)
             return False
-
-    def _log(self, message: str, task_id: TaskID, failure: Failure) -> None:
-        fields = {"connector": self._name, "task_id": task_id}
-        logger.warning(message, extra={**fields, "reason": failure.reason.value, "error": failure.message})
 
     # The end
 
@@ -389,9 +330,3 @@ async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.shield(running)
     running.result()
-
-
-def _result(outcome: TaskOutcome) -> Result:
-    if outcome is SHUTTING_DOWN:
-        return Result.HANDED_BACK
-    return {Code.OK: Result.SUCCESS, Code.CANCELLED: Result.CANCELLED}.get(outcome.code, Result.FAILED)

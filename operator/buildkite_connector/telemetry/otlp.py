@@ -155,11 +155,11 @@ class _NetworkAdapter(HTTPAdapter):
 
 
 def _trouble(error: Exception, host: str, proxy: Proxy | None) -> ConnectionTrouble | None:
-    told = Redactor(proxy.secrets if proxy else ()).quote(str(error))
-    if "CERTIFICATE_VERIFY_FAILED" in told:
-        return untrusted(told, host, proxy)
+    text = Redactor(proxy.secrets if proxy else ()).quote(str(error))
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return untrusted(text, host, proxy)
     if proxy is None:
         return None
-    if status := re.search(r"Tunnel connection failed: ([1-5][0-9]{2})\b", told):
+    if status := re.search(r"Tunnel connection failed: ([1-5][0-9]{2})\b", text):
         return refused_by_proxy(proxy, int(status[1]), host)
-    return through(proxy, f"the connection failed ({told})")
+    return through(proxy, f"the connection failed ({text})")

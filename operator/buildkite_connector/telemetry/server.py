@@ -26,13 +26,16 @@ LOOP_TICK = 1.0
 LONGEST_SILENCE = 60.0
 """Seconds without a report after which a part counts as stuck."""
 
-Check = Callable[[], str | None]
+HealthCheck = Callable[[], str | None]
 """Returns the problem; None when there is none."""
 
 
 @asynccontextmanager
 async def serve(
-    address: str | None, alive: Mapping[str, Check], ready: Mapping[str, Check], scrape: Callable[[], bytes] | None
+    address: str | None,
+    alive: Mapping[str, HealthCheck],
+    ready: Mapping[str, HealthCheck],
+    scrape: Callable[[], bytes] | None,
 ) -> AsyncIterator[int | None]:
     """Serve for as long as the context lasts; yield the port, None when nothing is served.
 
@@ -57,8 +60,7 @@ async def serve(
     collection = _Collection(scrape) if scrape is not None else None
     if collection is not None:
         handlers["/metrics"] = collection.answer
-    async with serve_http(listeners, handlers):
-        bound: int = listeners[0].getsockname()[1]
+    async with serve_http(listeners, handlers) as bound:
         logger.info("serving health and metrics", extra={"port": bound})
         try:
             yield bound
@@ -75,7 +77,7 @@ def parse_address(address: str) -> tuple[str, int]:
     return found[1] or found[2] or "", int(found[3])
 
 
-def _probe(checks: Mapping[str, Check]) -> Handler:
+def _probe(checks: Mapping[str, HealthCheck]) -> Handler:
     async def answer() -> Answer:
         wrong = {name: what for name, check in checks.items() if (what := check()) is not None}
         lines = [f"{name}: {wrong.get(name, 'ok')}" for name in checks]
@@ -137,7 +139,7 @@ class LoopMonitor:
         return longest
 
 
-def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: float = LONGEST_SILENCE) -> Check:
+def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: float = LONGEST_SILENCE) -> HealthCheck:
     """Return a check that fails when `last` (monotonic seconds) is longer ago than `longest` seconds."""
 
     def check() -> str | None:

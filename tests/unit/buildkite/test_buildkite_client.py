@@ -304,7 +304,7 @@ async def test_no_proxy_gets_to_see_what_goes_to_this_machine(monkeypatch: pytes
 async def test_a_cookie_does_not_come_back() -> None:
     async with serving() as setup:
         setup.sim.fault(faults.rate_limit_headers({"Set-Cookie": "session=1; Path=/"}))
-        connections = setup.buildkite._connections
+        connections = setup.buildkite._access.connections
         await setup.client().token()
         async with connections.one() as http:
             assert not http.cookies

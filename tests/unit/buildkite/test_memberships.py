@@ -197,6 +197,7 @@ async def test_without_the_scope_nothing_is_changed_and_the_answer_names_it() ->
     async with bench(ALL_SCOPES) as made:
         outcome = await made.ask(made.wanted(M), grants=True)
         assert (outcome.code, outcome.non_retryable, made.role) == (Code.PERMISSION_DENIED, True, None)
+        assert outcome.message.startswith("TokenScopeMissing: ")
         assert "write_teams" in outcome.message
 
 

@@ -8,8 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, team_messages
-from buildkite_connector.c1z.text_limits import display_name
+from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, display_name, team_messages
 from buildkite_connector.model.directory import Account, AccountID, Role, Team, TeamID
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,

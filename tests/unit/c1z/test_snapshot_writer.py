@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SyncRun, WriteStopped, read_snapshot, read_sync_run
-from buildkite_connector.c1z.verify import verify
+from buildkite_connector.c1z.writer import verify
 from buildkite_connector.model.directory import AccountID, Directory, Membership, ResourceKind, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot

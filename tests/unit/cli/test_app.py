@@ -1,22 +1,21 @@
 """The command as people run it: a process, its exit code, and what it prints."""
 
 import json
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
-from typer.testing import CliRunner
 
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.c1z import write_snapshot
 from buildkite_connector.cli.app import HTTP_ADDRESS, app
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.telemetry import server
-from harness.command import Ended, run, run_on_terminal
+from buildkite_connector.telemetry.logs import FORMATS, LEVELS
+from harness.command import invoke, run, run_on_terminal
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
 from simulators.buildkite.api import Token
 from simulators.buildkite.faults import server_error, stall
@@ -29,12 +28,6 @@ API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
 UNLIMITED = Limits(user=None, organization=None)
 
 
-def invoke(*arguments: str, **environment: str) -> Ended:
-    """The command within this process, which saves its start: for what does not log."""
-    ended = CliRunner().invoke(app, arguments, env={"COLUMNS": "120", **environment})
-    return Ended(ended.exit_code, ended.stdout, ended.stderr)
-
-
 @pytest.fixture
 async def buildkite() -> AsyncIterator[BuildkiteSimulator]:
     async with BuildkiteSimulator(Config((Organization.load(ACME_ORG),), (Token(API_TOKEN),), UNLIMITED)) as simulator:
@@ -45,26 +38,28 @@ def of(buildkite: BuildkiteSimulator) -> dict[str, str]:
     return {"BUILDKITE_API_URL": buildkite.url, "BATON_API_TOKEN": API_TOKEN}
 
 
-async def test_sync_writes_a_file_and_says_what_is_in_it(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
+async def test_sync_writes_a_file_for_its_user_alone_and_says_what_is_in_it(
+    buildkite: BuildkiteSimulator, tmp_path: Path
+) -> None:
+    buildkite.fault(server_error(), times=1)
     file = tmp_path / "sync.c1z"
-    ended = await run("sync", "--file", str(file), **of(buildkite))
-    assert ended.code == 0
+    ended = await run("sync", **of(buildkite), BATON_FILE=str(file), BATON_ORGANIZATION="acme-inc")
+    assert (ended.code, ended.err) == (0, "")
     assert "230 accounts, 9 teams, 450 memberships" in ended.out
     assert ended.out.count("\n") == 1
-    assert ended.err == ""
     assert file.read_bytes()[:5] == b"C1ZF\0"
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, 0o600), (0o640, 0o640), (0o444, 0o444)])
-async def test_a_new_file_is_for_its_user_alone_and_one_that_was_there_keeps_its_permissions(
-    buildkite: BuildkiteSimulator, tmp_path: Path, before: int | None, after: int
+@pytest.mark.parametrize("mode", [0o640, 0o444])
+async def test_a_file_that_was_there_is_replaced_and_keeps_its_permissions(
+    buildkite: BuildkiteSimulator, tmp_path: Path, mode: int
 ) -> None:
     file = tmp_path / "sync.c1z"
-    if before is not None:
-        file.write_bytes(b"old")
-        file.chmod(before)
+    file.write_bytes(b"old")
+    file.chmod(mode)
     assert (await run("sync", "--file", str(file), **of(buildkite))).code == 0
-    assert file.stat().st_mode & 0o777 == after
+    assert file.stat().st_mode & 0o777 == mode
     assert file.read_bytes()[:5] == b"C1ZF\0"
 
 
@@ -78,85 +73,53 @@ async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: Buildkit
     assert "│ 450" in ended.out
 
 
-async def test_sync_takes_the_vendors_variables(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
-    file = tmp_path / "here.c1z"
-    ended = await run("sync", **of(buildkite), BATON_FILE=str(file), BATON_ORGANIZATION="acme-inc")
-    assert ended.code == 0
-    assert file.exists()
-
-
+@pytest.mark.parametrize(
+    ("breaks", "arguments", "says"),
+    [
+        (lambda buildkite: buildkite.revoke(), (), "API token"),
+        (lambda buildkite: buildkite.fault(stall(after=None), times=None), ("--timeout", "1s"), "--timeout 1s"),
+    ],
+    ids=["a revoked token", "no answer in time"],
+)
 async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
-    buildkite: BuildkiteSimulator, tmp_path: Path
+    buildkite: BuildkiteSimulator,
+    tmp_path: Path,
+    breaks: Callable[[BuildkiteSimulator], None],
+    arguments: tuple[str, ...],
+    says: str,
 ) -> None:
     file = tmp_path / "sync.c1z"
     file.write_bytes(b"old")
-    buildkite.revoke()
-    ended = await run("sync", "--file", str(file), **of(buildkite))
-    assert ended.code == 1
-    assert ended.out == ""
+    breaks(buildkite)
+    ended = await run("sync", "--file", str(file), *arguments, **of(buildkite))
+    assert (ended.code, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert ended.err.startswith("error: ")
-    assert ended.err.count("\n") == 1
+    assert says in ended.err
     assert API_TOKEN not in ended.err
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 
 
-async def test_a_timeout_names_its_flag_and_leaves_the_old_file(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
-    file = tmp_path / "sync.c1z"
-    file.write_bytes(b"old")
-    buildkite.fault(stall(after=None), times=None)
-    ended = await run("sync", "--file", str(file), "--timeout", "1s", **of(buildkite))
-    assert ended.code == 1
-    assert "--timeout 1s" in ended.err
-    assert file.read_bytes() == b"old"
-
-
-async def test_a_passing_error_is_survived(buildkite: BuildkiteSimulator, tmp_path: Path) -> None:
-    buildkite.fault(server_error(), times=2)
-    ended = await run("sync", "--file", str(tmp_path / "x.c1z"), **of(buildkite))
-    assert ended.code == 0
-
-
-async def test_several_organizations_are_listed_when_none_is_chosen(tmp_path: Path) -> None:
-    organizations = (Organization.load(ACME_ORG), make_organization(3, 1, 2, slug="other-inc"))
-    async with BuildkiteSimulator(Config(organizations, (Token(API_TOKEN),), UNLIMITED)) as simulator:
-        ended = await run("sync", "--file", str(tmp_path / "x.c1z"), **of(simulator))
-    assert ended.code == 1
-    assert "acme-inc" in ended.err
-    assert "other-inc" in ended.err
+TOKEN = "bkua_0123456789ab"
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "named"),
     [
         (("sync",), {}, "--api-token"),
-        (
-            ("sync",),
-            {"BATON_API_TOKEN": "bkua_0123456789ab", "BATON_ORGANIZATION": "bkua_0123456789ab"},
-            "--organization",
-        ),
-        (("sync", "--timeout", "3x"), {"BATON_API_TOKEN": "t"}, "--timeout"),
-        (("sync",), {"BATON_API_TOKEN": "t", "BUILDKITE_API_URL": "http://example.com/v2"}, "BUILDKITE_API_URL"),
+        (("sync",), {"BATON_API_TOKEN": TOKEN, "BATON_ORGANIZATION": TOKEN}, "--organization"),
+        (("sync", "--timeout", "3x"), {"BATON_API_TOKEN": TOKEN}, "--timeout"),
+        (("sync",), {"BATON_API_TOKEN": TOKEN, "BUILDKITE_API_URL": "http://example.com/v2"}, "BUILDKITE_API_URL"),
+        (("operator",), {"BUILDKITE_API_URL": "ftp://example.com"}, "BUILDKITE_API_URL"),
+        (("sync", "--quota-percent", "5"), {}, "--quota-percent"),
+        (("sync", "--resource-type", "role"), {}, "--resource-type"),
+        (("inspect", "x", "--output", "xml"), {}, "--output"),
+        (("sync",), {"BATON_LOG_LEVEL": "loud"}, "write one of debug, info, warning, error, warn"),
+        (("operator",), {"BATON_LOG_LEVEL": "loud"}, "BATON_LOG_LEVEL"),
     ],
 )
-def test_bad_input_is_refused_with_the_fields_name(
-    arguments: tuple[str, ...], environment: dict[str, str], named: str
-) -> None:
+def test_bad_input_is_refused_by_its_name(arguments: tuple[str, ...], environment: dict[str, str], named: str) -> None:
     ended = invoke(*arguments, **environment)
-    assert ended.code == 2
-    assert named in ended.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (("sync", "--quota-percent", "5"), "--quota-percent"),
-        (("sync", "--resource-type", "role"), "--resource-type"),
-        (("inspect", "x", "--output", "xml"), "--output"),
-    ],
-)
-def test_a_flag_out_of_its_range_is_refused_by_its_name(arguments: tuple[str, ...], named: str) -> None:
-    ended = invoke(*arguments)
     assert ended.code == 2
     assert named in ended.err
 
@@ -199,19 +162,14 @@ def test_inspect_shows_what_buildkite_told_of_roles_and_rights(tmp_path: Path) -
     assert {silent[name] for name in settings} == {None}
 
 
-def test_inspect_of_something_else_says_what_it_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("content", "says"), [(b"PK\3\4", "not a .c1z"), (None, "x.c1z")])
+def test_inspect_of_something_else_or_of_no_file_says_so(tmp_path: Path, content: bytes | None, says: str) -> None:
     file = tmp_path / "x.c1z"
-    file.write_bytes(b"PK\3\4")
+    if content is not None:
+        file.write_bytes(content)
     ended = invoke("inspect", str(file))
-    assert ended.code == 1
-    assert "not a .c1z" in ended.err
-
-
-def test_inspect_of_no_file_names_it() -> None:
-    ended = invoke("inspect", "nowhere.c1z")
-    assert ended.code == 1
-    assert "nowhere.c1z" in ended.err
-    assert "Traceback" not in ended.err
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert says in ended.err
 
 
 def test_crd_prints_the_definition_that_is_checked_in() -> None:
@@ -220,52 +178,11 @@ def test_crd_prints_the_definition_that_is_checked_in() -> None:
     assert ended.out == checked_in.read_text()
 
 
-async def test_the_operator_refuses_bad_input_by_its_name() -> None:
-    ended = await run("operator", BUILDKITE_API_URL="ftp://example.com")
-    assert ended.code == 2
-    assert "BUILDKITE_API_URL" in ended.err
-
-
-async def test_the_operator_without_a_cluster_says_what_to_set() -> None:
-    ended = await run("operator")
+def test_the_operator_without_a_cluster_says_what_to_set() -> None:
+    ended = invoke("operator", HOME="/nonexistent", KUBECONFIG="")
     assert ended.code == 1
     assert "KUBECONFIG" in ended.err
     assert "Traceback" not in ended.err
-
-
-def test_version_is_the_packages() -> None:
-    ended = invoke("--version")
-    assert ended.out.strip() == "0.1.0"
-
-
-VENDORS = [("BATON_LOG_LEVEL", each) for each in ("debug", "info", "warn", "error", "INFO", "Warn", " info ")] + [
-    ("BATON_LOG_FORMAT", each) for each in ("json", "console", "JSON", "Console")
-]
-"""As the vendor's connector takes them, and as people write them."""
-
-
-@pytest.mark.parametrize(("variable", "value"), VENDORS)
-@pytest.mark.parametrize("command", ["operator", "sync", "service", "capabilities", ""])
-def test_every_command_takes_the_vendors_words_for_the_log(
-    command: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Each ends because of what is missing or wrong, not because of the log."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logging.root, "level", logging.root.level)
-    words = {"": [], "operator": [command, "--lease-duration", "soon"]}.get(command, [command])
-    ended = invoke(*words, **{variable: value})
-    assert "--log-" not in ended.err
-    assert variable not in ended.err
-    assert ended.code == (0 if command == "capabilities" else 2)
-
-
-@pytest.mark.parametrize("command", ["operator", "sync"])
-def test_another_word_for_the_log_is_refused_with_those_that_there_are(command: str) -> None:
-    ended = invoke(command, BATON_LOG_LEVEL="loud")
-    assert ended.code == 2
-    assert "BATON_LOG_LEVEL" in ended.err
-    assert "write one of debug, info, warning, error, warn" in ended.err
 
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
@@ -285,16 +202,32 @@ def parsed(command: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("command", "parameter", "variable"), VARIABLES, ids=lambda each: each)
+@pytest.mark.parametrize(
+    ("variable", "parameter"), [("BATON_LOG_LEVEL", "log_level"), ("BATON_LOG_FORMAT", "log_format")]
+)
+@pytest.mark.parametrize("command", ["operator", "sync"])
+def test_commands_take_the_vendors_words_for_the_log_in_any_case(
+    monkeypatch: pytest.MonkeyPatch, command: str, variable: str, parameter: str
+) -> None:
+    words: dict[str, object] = {**LEVELS} if parameter == "log_level" else {**FORMATS}
+    for word, meant in words.items():
+        for written in (word, word.upper(), f" {word.title()} "):
+            monkeypatch.setenv(variable, written)
+            assert parsed(command)[parameter] is meant
+    assert {"warn", "console"} & words.keys()
+
+
 def test_a_variable_that_is_empty_counts_as_not_set_unless_it_is_documented_otherwise(
-    monkeypatch: pytest.MonkeyPatch, command: str, parameter: str, variable: str
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for _, _, each in VARIABLES:
         monkeypatch.delenv(each, raising=False)
-    without = parsed(command)
-    monkeypatch.setenv(variable, "")
-    changed = {variable: EMPTY_MEANS[variable]} if variable in EMPTY_MEANS else {}
-    assert parsed(command) == {**without, **({parameter: changed[variable]} if changed else {})}
+    without = {command: parsed(command) for command in COMMANDS}
+    for command, parameter, variable in VARIABLES:
+        monkeypatch.setenv(variable, "")
+        changed = {parameter: EMPTY_MEANS[variable]} if variable in EMPTY_MEANS else {}
+        assert parsed(command) == {**without[command], **changed}, variable
+        monkeypatch.delenv(variable)
 
 
 def test_the_table_of_variables_has_what_the_operator_takes() -> None:

@@ -253,6 +253,8 @@ CASES = [pytest.param((line, *case), id=case[0]) for line, cases in BROKEN.items
 @pytest.mark.parametrize("case", CASES)
 async def test_the_first_line_that_is_not_ok_names_the_cause(sound: Setup, case: tuple[Any, ...]) -> None:
     line, _, break_it, code, *says = case
+    if line.startswith("buildkite."):  # whose lines come first
+        sound.change(client_id="", client_secret="")
     doing = break_it(sound)
     if doing is not None:
         await doing

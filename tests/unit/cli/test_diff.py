@@ -11,20 +11,19 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from buildkite_connector.c1z import compare, write_snapshot
 from buildkite_connector.c1z.archive import pack, unpack
-from buildkite_connector.cli.app import app
 from buildkite_connector.cli.diff_report import print_difference
 from buildkite_connector.cli.inspect_report import inspect
 from buildkite_connector.model.directory import Account, Directory, Membership, Role
 from buildkite_connector.model.snapshot import SyncID
+from harness.command import invoke
 from harness.organization import ACME_REFERENCE, acme, directory_of
 from simulators.buildkite.made_organization import make_organization
 
 NOW = datetime(2026, 8, 1, tzinfo=UTC)
-HOSTILE = "\x1b[2J\x9b31m[red]Eve[/red]\r\n\u202eevil"
+HOSTILE = "\x1b[2J\x7f\x9b31m[red]Eve[/red]\r\n\u202eevil"
 
 Write = Callable[[str, Directory], Path]
 
@@ -39,8 +38,8 @@ def texts(document: object) -> Iterator[str]:
 
 
 def diff(*arguments: object) -> tuple[int, str, str]:
-    ended = CliRunner().invoke(app, ["diff", *map(str, arguments)], env={"COLUMNS": "120"})
-    return ended.exit_code, ended.stdout, ended.stderr
+    ended = invoke("diff", *map(str, arguments))
+    return ended.code, ended.out, ended.err
 
 
 @pytest.fixture
@@ -108,6 +107,14 @@ def test_json_has_the_same(pair: tuple[Path, Path]) -> None:
     assert document["memberships"]["lost"][0]["accountName"] == lost.name
 
 
+def test_what_an_account_does_not_have_is_null_in_json(write: Write) -> None:
+    whole = replace(few(), memberships=())
+    first, *others = whole.accounts
+    before = replace(whole, accounts=(replace(first, email="", role=None), *others))
+    _, out, _ = diff(write("a.c1z", before), write("b.c1z", replace(before, accounts=tuple(others))), "-o", "json")
+    assert json.loads(out)["accounts"]["lost"] == [{"id": first.id, "name": first.name, "email": None, "role": None}]
+
+
 def test_equal_files_are_equal_in_json(pair: tuple[Path, Path]) -> None:
     code, out, _ = diff(pair[0], pair[0], "-o", "json")
     assert (code, json.loads(out)["equal"]) == (0, True)
@@ -157,9 +164,9 @@ def test_text_of_a_file_neither_acts_on_a_terminal_nor_is_read_as_markup(write: 
     a, b = write("a.c1z", before), write("b.c1z", hostile)
     command, _, form = show.partition(" ")
     arguments = [command, *([str(a), str(b)] if command == "diff" else [str(b), "--limit", "0"])]
-    ended = CliRunner().invoke(app, [*arguments, *(["-o", form] if form else [])], env={"COLUMNS": str(width)})
-    out = ended.stdout
-    assert "Traceback" not in ended.stderr
+    ended = invoke(*arguments, *(["-o", form] if form else []), COLUMNS=str(width))
+    out = ended.out
+    assert "Traceback" not in ended.err
     assert all(char.isprintable() or char == "\n" for char in out)
     if form:
         assert "[red]Eve[/red]" in out

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from typer.testing import CliRunner
 
 from buildkite_connector.buildkite import settings
 from buildkite_connector.cli.app import app
@@ -15,12 +14,12 @@ from buildkite_connector.cli.flags import (
     FLAGS,
     IDLE_VARIABLES,
     OWN,
-    VARIABLES,
     Effect,
     config_schema,
     from_go,
     given_flags,
 )
+from harness.command import invoke
 from harness.yaml_text import parsed
 
 VISIBLE = {
@@ -52,6 +51,8 @@ VISIBLE = {
     "auth-method": None,
 }
 """With the vendor's defaults; None: it has none."""
+VARIABLES = ("BATON_HOST_ID", "BATON_C1_API_HOST", "BATON_CONFIG_PATH")
+"""Settings that have a variable and no flag, and act here."""
 OF_BUILDKITE = {"api-token", "organization"}
 _HIDDEN = """
     c1z-temp-dir health-check-bind-address otel-collector-endpoint-tls-cert
@@ -89,8 +90,7 @@ def said_of(name: str) -> list[str]:
 
 def shown(*arguments: str) -> set[str]:
     """The flags that a help text names."""
-    text = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "200"}).stdout
-    return set(re.findall(r"(?m)^[^\w-]*--([a-z0-9-]+)", text))
+    return set(re.findall(r"(?m)^[^\w-]*--([a-z0-9-]+)", invoke(*arguments, "--help").out))
 
 
 def test_every_flag_of_the_vendors_is_there_with_its_default() -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from buildkite_connector.cli.app import app
 from buildkite_connector.cli.run_operator import Leadership, read_leadership
 from buildkite_connector.kubernetes.election import ElectionSettings
 from buildkite_connector.timing.clock import SystemClock
+from harness.command import invoke
 
 POD = {"POD_NAME": "bkc-1", "POD_NAMESPACE": "ops"}
 
@@ -76,6 +75,6 @@ def test_an_unknown_namespace_is_refused_with_what_to_set() -> None:
 )
 def test_settings_that_cannot_work_end_the_command_with_a_sentence(environment: dict[str, str], part: str) -> None:
     wanted = {"BUILDKITE_CONNECTOR_LEADER_ELECTION": "true", "POD_NAME": "", "POD_NAMESPACE": "", **environment}
-    ended = CliRunner().invoke(app, ["operator"], env={**wanted, "COLUMNS": "400"})
-    assert ended.exit_code == 2
-    assert part in " ".join(ended.output.replace("│", " ").split())
+    ended = invoke("operator", **wanted, COLUMNS="400")
+    assert ended.code == 2
+    assert part in " ".join(ended.err.replace("│", " ").split())

@@ -2,9 +2,10 @@
 
 import base64
 import dataclasses
+import logging
 import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from buildkite_connector.c1 import C1Settings
 from buildkite_connector.cli.service_settings import (
     ServiceSettings,
     collector_variables,
-    log_settings,
     service_settings,
+    start_logs,
     telemetry_variables,
 )
 from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
@@ -22,7 +23,6 @@ from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Interval, Provisioning
 from buildkite_connector.service.health import HealthAddress
-from buildkite_connector.telemetry.logs import LogFormat, LogLevel
 from buildkite_connector.timing.clock import SystemClock
 from simulators.c1.policy import Policy
 from simulators.c1.token import Authority
@@ -51,11 +51,6 @@ def test_the_vendors_secret_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.spec.host_id == "pod-1"
     assert (found.spec.organization, found.spec.schedule) == (None, Interval(3600.0))
     assert (found.most_tasks, found.health, found.http_address) == (3, None, "")
-
-
-def test_a_host_without_a_name_has_a_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "")
-    assert settings().spec.host_id == "buildkite-connector"
 
 
 def test_what_is_set_acts() -> None:
@@ -178,19 +173,32 @@ def test_the_identity_is_another_for_another_client_organization_host_and_api() 
     assert found.identity(rotated) == found.identity(found.started_with)
 
 
-def test_logs_are_json_but_on_a_terminal() -> None:
-    assert log_settings(found_in(), terminal=False).form is LogFormat.JSON
-    assert log_settings(found_in(), terminal=True).form is LogFormat.TEXT
-    chosen = log_settings(found_in(BATON_LOG_FORMAT="json", BATON_LOG_LEVEL="warn"), terminal=True)
-    assert (chosen.form, chosen.level) == (LogFormat.JSON, LogLevel.WARNING)
+@pytest.mark.parametrize(
+    ("environment", "terminal", "form", "level"),
+    [
+        ({}, False, "_JsonFormatter", "INFO"),
+        ({}, True, "TextFormatter", "INFO"),
+        ({"BATON_LOG_FORMAT": "json", "BATON_LOG_LEVEL": "warn"}, True, "_JsonFormatter", "WARNING"),
+        ({"BATON_LOG_FORMAT": "console"}, False, "TextFormatter", "INFO"),
+    ],
+)
+def test_logs_are_json_but_on_a_terminal(environment: dict[str, str], terminal: bool, form: str, level: str) -> None:
+    start_logs(found_in(**environment), terminal=terminal)
+    (handler,) = logging.root.handlers
+    assert (type(handler.formatter).__name__, logging.getLevelName(logging.root.level)) == (form, level)
 
 
-def test_debug_ends_at_a_time() -> None:
-    found = log_settings(found_in(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT="2026-11-30T18:00:00Z"), terminal=False)
-    assert found.debug_until == datetime(2026, 11, 30, 18, tzinfo=UTC)
+def test_debug_ends_at_a_time(tmp_path: Path) -> None:
+    now, logs = datetime.now(UTC), [tmp_path / "past", tmp_path / "future"]
+    for end, path in zip((now - timedelta(minutes=1), now + timedelta(minutes=1)), logs, strict=True):
+        until = {"BATON_LOG_LEVEL": "debug", "BATON_LOG_LEVEL_DEBUG_EXPIRES_AT": end.isoformat()}
+        start_logs(found_in(**until, BATON_LOG_PATH=str(path)), terminal=False)
+        logging.getLogger("buildkite_connector").debug("a detail")
+        logging.root.handlers[0].close()
+    assert ["a detail" in path.read_text() for path in logs] == [False, True]
     for wrong in ("tomorrow", "2026-11-30T18:00:00"):
         with pytest.raises(SettingError, match="log-level-debug-expires-at"):
-            log_settings(found_in(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT=wrong), terminal=False)
+            start_logs(found_in(BATON_LOG_LEVEL_DEBUG_EXPIRES_AT=wrong), terminal=False)
 
 
 def test_a_token_that_writes_is_told_from_the_one_that_reads() -> None:

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from buildkite_connector.cli.app import app
 from buildkite_connector.cli.flags import config_schema
 from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.cli.vendor import one_file_settings, process_network
 from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
+from harness.command import invoke
 
 TOKEN = ("--api-token", "bkua_x")
 
@@ -25,23 +24,16 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def invoke(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", **environment})
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ((), "BATON_API_TOKEN"),
         (("service",), "BATON_CLIENT_ID, BATON_CLIENT_SECRET"),
-        (("--client-id", "a@b/c"), "--client-secret: client ID and client secret belong together"),
-        (("--client-secret", "s"), "--client-id: client ID and client secret belong together"),
         ((*TOKEN, "--file", "s3://bucket/sync.c1z"), "--file: the snapshot is written to a local file only"),
         ((*TOKEN, "--grant-entitlement", "x"), "--grant-entitlement: this connector changes"),
         ((*TOKEN, "--skip-full-sync"), "--skip-full-sync: C1 would read its empty snapshot"),
         (("service", *TOKEN, "--client-id", "a", "--client-secret", "b", "--skip-full-sync"), "--skip-full-sync: C1"),
         ((*TOKEN, "--sync-timeout", "3s"), "--sync-timeout: must be at least 1m and at most 24h"),
-        ((*TOKEN, "--http-timeout-seconds", "0"), "--http-timeout-seconds: expected a whole number from 1 to 1800"),
         ((*TOKEN, "--log-path", "/nonexistent/x.log"), "--log-path: /nonexistent/x.log cannot be written"),
         ((*TOKEN, "sync"), "the flags of sync stand behind it"),
         (("--no-such-flag",), "No such option"),
@@ -49,10 +41,10 @@ def invoke(*arguments: str, **environment: str) -> Result:
 )
 def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, ...], expected: str) -> None:
     ended = invoke(*arguments)
-    assert ended.exit_code == 2
-    assert expected in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.count("error: ") <= 1
+    assert ended.code == 2
+    assert expected in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.err.count("error: ") <= 1
 
 
 def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
@@ -73,19 +65,19 @@ def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
 )
 def test_a_malformed_client_ends_the_service_before_it_asks_anybody(client_id: str, secret: str, expected: str) -> None:
     ended = invoke("service", *TOKEN, "--client-id", client_id, "--client-secret", secret)
-    assert (ended.exit_code, ended.stderr.count("error: ")) == (3, 1)
-    assert expected in ended.stderr
-    assert "s3cret" not in ended.stderr
-    assert "the service is ready" not in ended.stderr
+    assert (ended.code, ended.err.count("error: ")) == (3, 1)
+    assert expected in ended.err
+    assert "s3cret" not in ended.err
+    assert "the service is ready" not in ended.err
 
 
 def test_the_flags_may_stand_before_the_commands_name() -> None:
-    assert "--client-secret: client" in invoke("--client-id", "a@b/c", "service").stderr
-    assert "--client-secret: client" in invoke("service", "--client-id", "a@b/c").stderr
+    assert "--client-secret: client" in invoke("--client-id", "a@b/c", "service").err
+    assert "--client-secret: client" in invoke("service", "--client-id", "a@b/c").err
 
 
 def test_capabilities_are_what_c1_is_told() -> None:
-    document = json.loads(invoke("capabilities", "--api-token", "unused").stdout)
+    document = json.loads(invoke("capabilities", "--api-token", "unused").out)
     assert document["@type"] == "type.googleapis.com/c1.connector.v2.ConnectorCapabilities"
     assert document["connectorCapabilities"] == ["CAPABILITY_SYNC"]
     types = [each["resourceType"]["id"] for each in document["resourceTypeCapabilities"]]
@@ -102,27 +94,27 @@ def test_capabilities_with_provisioning_have_it_for_teams_alone(
 ) -> None:
     if not arguments:
         monkeypatch.setenv("BATON_PROVISIONING", "true")
-    document = json.loads(invoke(*(arguments or ("capabilities",))).stdout)
+    document = json.loads(invoke(*(arguments or ("capabilities",))).out)
     assert document["connectorCapabilities"] == ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]
     found = {each["resourceType"]["id"]: each["capabilities"] for each in document["resourceTypeCapabilities"]}
     assert found == {"user": ["CAPABILITY_SYNC"], "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
 
 
 def test_the_schema_is_printed() -> None:
-    assert json.loads(invoke("config").stdout) == config_schema()
+    assert json.loads(invoke("config").out) == config_schema()
 
 
 def test_what_has_no_effect_is_named_in_one_warning() -> None:
     client = ("--client-id", "malformed", "--client-secret", "s")
     ended = invoke("service", *TOKEN, *client, "--workers=3", "--ticketing", BATON_GET_TASKS="1", BATON_FILE="x")
-    (warning,) = [json.loads(line) for line in ended.stderr.splitlines() if '"WARNING"' in line]
+    (warning,) = [json.loads(line) for line in ended.err.splitlines() if '"WARNING"' in line]
     assert warning["message"] == "settings have no effect"
     assert warning["settings"] == "--file, --ticketing, --workers, BATON_GET_TASKS"
 
 
 @pytest.mark.parametrize("flag", ["--version", "-v"])
 def test_the_version_is_told(flag: str) -> None:
-    assert invoke(flag).stdout.strip() == "0.1.0"
+    assert invoke(flag).out.strip() == "0.1.0"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +123,9 @@ def test_the_version_is_told(flag: str) -> None:
 def test_a_shell_gets_its_completion(shell: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_BUILDKITE_CONNECTOR_COMPLETE", "")  # so that it is as before afterwards
     ended = invoke("completion", shell)
-    assert ended.exit_code == 0
-    assert word in ended.stdout
-    assert "_BUILDKITE_CONNECTOR_COMPLETE" in ended.stdout
+    assert ended.code == 0
+    assert word in ended.out
+    assert "_BUILDKITE_CONNECTOR_COMPLETE" in ended.out
 
 
 async def test_the_health_check_asks_the_server_that_the_settings_name() -> None:
@@ -144,12 +136,12 @@ async def test_the_health_check_asks_the_server_that_the_settings_name() -> None
             await asyncio.to_thread(invoke, "health-check", "--endpoint", endpoint, **named)
             for endpoint in ("live", "ready", "health")
         ]
-    assert [answer.exit_code for answer in answers] == [0, 0, 2]
-    assert json.loads(answers[0].stdout)["status"] == "alive"
-    assert "unhealthy" in answers[2].stderr
+    assert [answer.code for answer in answers] == [0, 0, 2]
+    assert json.loads(answers[0].out)["status"] == "alive"
+    assert "unhealthy" in answers[2].err
     nobody = await asyncio.to_thread(invoke, "health-check", "--timeout", "1", **named)
-    assert nobody.exit_code == 2
-    assert "did not answer" in nobody.stderr
+    assert nobody.code == 2
+    assert "did not answer" in nobody.err
 
 
 def test_a_variable_that_is_not_read_is_warned_of_once_and_not_shown(

@@ -37,28 +37,6 @@ async def test_a_changing_text_of_the_same_trouble_is_no_news() -> None:
 
 
 @virtual_time
-async def test_c1_silent_for_more_than_thirty_seconds_is_reported_once() -> None:
-    async with ready_setup() as setup:
-        before = len(setup.reports.written)
-        setup.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
-        await asyncio.sleep(10 * MINUTE)
-        assert setup.condition(ConditionType.DELIVERED) == ("False", "C1Unavailable")
-        assert setup.condition(ConditionType.READY) == ("False", "C1Unavailable")
-    assert len(setup.reports.written) == before + 1
-
-
-@virtual_time
-async def test_another_reason_of_c1s_silence_is_reported() -> None:
-    async with ready_setup() as setup:
-        setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
-        await asyncio.sleep(10 * MINUTE)
-        assert setup.condition(ConditionType.READY) == ("False", "C1Unreachable")
-        setup.c1.refusal = Failure(Reason.C1_UNAVAILABLE, "C1 is restarting.")
-        await asyncio.sleep(10 * MINUTE)
-        assert setup.condition(ConditionType.READY) == ("False", "C1Unavailable")
-
-
-@virtual_time
 async def test_a_new_session_starts_without_the_failure_of_the_old_one() -> None:
     async with ready_setup() as setup:
         setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")

@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.conditions import CHANGE_SYNCS, CHANGE_WAITS, CHECKING, derive_status
+from buildkite_connector.connector.conditions import (
+    CHANGE_SYNCS,
+    CHANGE_WAITS,
+    CHECKING,
+    derive_status,
+    expires_soon,
+    sentence_changes,
+)
 from buildkite_connector.connector.state import ConnectorState, host_id_taken
 from buildkite_connector.model.directory import Counts, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
@@ -372,3 +379,55 @@ def test_what_a_former_process_knew_of_the_organization_is_reported_until_a_chec
     known = ConnectorStatus(organization=PREFLIGHT.organization, token=TokenStatus(SOON, access=MEMBER))
     status = derive_status(replace(new(), records=known), START)
     assert (status.organization, status.token) == (known.organization, known.token)
+
+
+# A token that expires soon
+
+
+ENDS = "2026-03-20T12:00:00Z"
+END = datetime(2026, 3, 20, 12, tzinfo=UTC)
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (14 * DAY + SECOND, None),
+        (14 * DAY, "in 14 days"),
+        (13 * DAY + SECOND, "in 14 days"),
+        (13 * DAY, "in 13 days"),
+        (DAY + SECOND, "in 2 days"),
+        (DAY, "within a day"),
+        (SECOND, "within a day"),
+        (-SECOND, "now"),
+    ],
+)
+def test_people_are_warned_from_two_weeks_before_with_the_days_that_are_left(
+    before: timedelta, says: str | None
+) -> None:
+    sentence = expires_soon(END, END - before)
+    assert (sentence is None) if says is None else (sentence is not None and f"expires {says} ({ENDS})" in sentence)
+
+
+def test_the_warning_says_what_to_do() -> None:
+    assert expires_soon(END, END - 3 * DAY) == (
+        "The Buildkite API token expires in 3 days (2026-03-20T12:00:00Z). Create a new one with the same scopes"
+        " and replace it before then."
+    )
+
+
+def test_a_token_that_never_expires_is_no_news() -> None:
+    assert (expires_soon(None, END), sentence_changes(None, END)) == (None, None)
+
+
+@pytest.mark.parametrize("days", range(1, 15))
+def test_the_sentence_changes_exactly_when_it_is_said_to(days: int) -> None:
+    now = END - days * DAY - SECOND
+    at = sentence_changes(END, now)
+    assert at == END - days * DAY
+    assert expires_soon(END, now) == expires_soon(END, at - SECOND / 2) != expires_soon(END, at)
+
+
+def test_it_changes_last_when_the_token_ends() -> None:
+    assert sentence_changes(END, END - SECOND) == END
+    assert sentence_changes(END, END) is None

@@ -14,7 +14,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
-from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.model.tasks import Code, TaskID
 from fakes.connector_setup import (
     C1,
     HOUR,
@@ -238,7 +238,7 @@ async def test_a_replaced_file_is_removed() -> None:
 
 
 @virtual_time
-async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> None:
+async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(SecretCredentials):
         async def read(self) -> Credentials:
             raise ZeroDivisionError("token-123")
@@ -249,6 +249,7 @@ async def test_a_check_that_breaks_is_told_by_its_kind_without_its_text() -> Non
         await asyncio.sleep(MINUTE)
         assert "(ZeroDivisionError)" in str(setup.status)
         assert "token-123" not in str(setup.status)
+    assert "a check failed unexpectedly" in caplog.messages
 
 
 @virtual_time
@@ -262,3 +263,47 @@ async def test_a_client_that_cannot_be_made_is_a_failure_of_the_session() -> Non
         await asyncio.sleep(MINUTE)
         assert setup.condition(ConditionType.READY) == ("False", "ClientSecretInvalid")
         assert "no such form" in str(setup.status)
+
+
+# The end
+
+
+@virtual_time
+async def test_shutdown_hands_the_task_back_at_once() -> None:
+    async with ready_setup(after=30 * MINUTE) as setup:
+        setup.buildkite.seconds = 500
+        task = setup.task()
+        await asyncio.sleep(MINUTE)
+        before = setup.clock.monotonic()
+    assert setup.clock.monotonic() - before < 1
+    assert setup.c1.finished[task].code is Code.ABORTED
+    assert not setup.c1.finished[task].non_retryable
+
+
+@virtual_time
+async def test_deletion_closes_the_session_and_removes_the_file() -> None:
+    setup = Setup()
+    async with setup.running():
+        await asyncio.sleep(MINUTE)
+        await setup.delete()
+        polls = setup.c1.polls
+        await asyncio.sleep(3 * HOUR)
+        assert setup.c1.polls == polls
+        assert setup.c1.closed == 1
+    assert not setup.store.files
+    assert len(setup.buildkite.collections) == 1
+
+
+@virtual_time
+async def test_an_upload_that_is_whole_gets_its_answer_awaited_at_shutdown() -> None:
+    async with ready_setup() as setup:
+        setup.c1.answer_seconds = 4
+        task = setup.task()
+        await asyncio.sleep(31)
+        assert not setup.c1.uploads
+        setup.c1.answer_seconds = 0
+        before = setup.clock.monotonic()
+    assert setup.clock.monotonic() - before < 10
+    assert setup.c1.finished[task].code is Code.OK
+    assert setup.status.last_delivery is not None
+    assert setup.condition(ConditionType.DELIVERED) == ("True", "Delivered")

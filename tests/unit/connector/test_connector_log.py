@@ -163,14 +163,3 @@ async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
         monkeypatch.undo()
         await asyncio.sleep(MINUTE)
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
-
-
-@virtual_time
-async def test_a_delivery_is_logged_under_the_connectors_name(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    async with ready_setup() as setup:
-        task = setup.task()
-        await asyncio.sleep(MINUTE)
-    told = {**WHO, "task_id": task, "sync_id": "sync1", "bytes": 1000}
-    assert said(caplog, "snapshot delivered") == [(logging.INFO, told)]
-    assert said(caplog, "a connector does not settle") == []

@@ -1,18 +1,22 @@
-"""What a connector begins and ends, and when it looks again: single states and moments."""
+"""What a connector begins, ends and answers, and when it looks again: single states and moments."""
 
 from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.decisions import farthest_next_sync, next_look, why_sync
-from buildkite_connector.connector.state import C1Identity, C1Phase, ConnectorState, claimed_identity
-from buildkite_connector.model.directory import ResourceKind, SyncScope, TokenFacts
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.decisions import Answer, farthest_next_sync, next_look, why_sync
+from buildkite_connector.connector.state import C1Identity, C1Phase, Check, ConnectorState
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope, TokenFacts
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.spec import Credentials, Cron, Interval
-from buildkite_connector.model.status import ConnectorStatus, Trigger
+from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
+from buildkite_connector.model.tasks import TaskID
+from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
+    DOWN,
     NEVER,
     PREFLIGHT,
     REJECTED,
@@ -32,131 +36,12 @@ from fakes.connector_states import (
 
 HOUR = 3600.0
 LATER = after(1000)
-USERS = SyncScope(frozenset({ResourceKind.USER}))
+USERS, TEAMS = SyncScope(frozenset({ResourceKind.USER})), SyncScope(frozenset({ResourceKind.TEAM}))
+HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("client", "older", "default.acme")
 
 
 def with_request(state: ConnectorState, value: str = "now") -> ConnectorState:
     return replace(state, desired=replace(state.desired, sync_request=value))
-
-
-def test_a_new_connector_checks_its_credentials_first() -> None:
-    assert due(new(), START) == ["check"]
-
-
-def test_a_checked_connector_opens_its_session_and_awaits_its_answer_before_it_syncs() -> None:
-    state = checked(new())
-    identity = claimed_identity(state)
-    assert identity is not None
-    assert due(state, START) == [identity]
-    assert due(greeted(state), START) == ["sync"]
-
-
-def test_a_ready_connector_does_nothing() -> None:
-    assert due(ready(), after(10)) == []
-
-
-# Why to sync
-
-
-def test_the_schedule_is_why_at_its_time_and_not_before() -> None:
-    state = ready()
-    assert why_sync(state, after(HOUR - 0.001)) is None
-    assert why_sync(state, after(HOUR)) is Trigger.SCHEDULE
-
-
-def test_a_request_is_why_once() -> None:
-    state = with_request(ready())
-    assert why_sync(state, after(10)) is Trigger.REQUEST
-    assert why_sync(synced(state, after(10), "sync2"), after(20)) is None
-
-
-def test_requested_syncs_are_ten_seconds_apart_to_the_moment() -> None:
-    state = with_request(synced(with_request(ready()), after(10), "sync2"), "again")
-    assert why_sync(state, after(19.999)) is None
-    assert why_sync(state, after(20)) is Trigger.REQUEST
-
-
-def test_another_secret_is_why() -> None:
-    state = ready()
-    state = replace(state, check=replace(state.check, credentials=Credentials("client", "secret", "other")))
-    assert why_sync(state, after(10)) is Trigger.CHANGE
-
-
-def test_a_task_is_why_when_no_snapshot_is_fresh_enough_for_it() -> None:
-    state = asked(ready(), LATER)
-    assert why_sync(state, LATER) is Trigger.TASK
-    assert why_sync(asked(ready(), after(10)), after(10)) is None
-
-
-def test_a_task_is_no_reason_before_the_backoff_ends() -> None:
-    """Also for a sync that waits for a slot and whose own reason has gone meanwhile."""
-    failed_at = after(HOUR)
-    state = asked(failed(ready(), failed_at), failed_at)
-    assert why_sync(state, after(HOUR + 22.4)) is None
-    assert transitions.sync_admitted(state, SyncID("sync2"), failed_at).sync is None
-
-
-def test_a_task_for_none_of_the_kinds_is_no_reason() -> None:
-    state = asked(ready(kinds=USERS.kinds), LATER, SyncScope(frozenset({ResourceKind.TEAM})))
-    assert why_sync(state, LATER) is None
-
-
-@pytest.mark.parametrize(("retry_after", "waits_for"), [(50.0, 50.0), (1e6, 6 * HOUR)])
-def test_what_buildkite_said_holds_for_a_request_up_to_that_second(retry_after: float, waits_for: float) -> None:
-    limited = Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite said 429.", retry_after=retry_after)
-    state = with_request(failed(with_request(ready(), "first"), after(10), limited), "second")
-    assert why_sync(state, after(10 + waits_for - 0.001)) is None
-    assert why_sync(state, after(10 + waits_for)) is Trigger.REQUEST
-
-
-# A sync under way
-
-
-def test_a_sync_that_only_a_task_wanted_ends_with_it() -> None:
-    state = running(asked(ready(), LATER), LATER, "sync2")
-    assert due(replace(state, requests=()), LATER) == ["the task that asked for it was cancelled"]
-
-
-def test_a_sync_that_another_task_wants_too_goes_on() -> None:
-    state = running(asked(ready(), LATER), LATER, "sync2")
-    assert due(state, LATER) == []
-
-
-def test_a_task_s_sync_that_the_schedule_wants_meanwhile_goes_on() -> None:
-    state = running(asked(ready(), LATER), LATER, "sync2")
-    assert due(replace(state, requests=()), after(HOUR)) == []
-
-
-def test_a_suspend_cancels_a_sync_that_waits_for_a_slot() -> None:
-    state = greeted(checked(new()))
-    state = replace(state, desired=replace(state.desired, spec=replace(state.desired.spec, suspend=True)))
-    assert "the connector is suspended" in due(state, START, "sync")
-
-
-# How far ahead a next sync can be
-
-
-def test_a_next_sync_is_no_further_ahead_than_the_interval_and_its_jitter() -> None:
-    assert farthest_next_sync(desired(), ConnectorStatus(), START) == after(HOUR * 1.05).wall
-
-
-def test_a_next_sync_is_no_further_ahead_than_the_next_cron_time() -> None:
-    assert farthest_next_sync(desired(schedule=Cron("30 9 * * *")), ConnectorStatus(), START) == after(1800).wall
-
-
-def test_while_syncs_fail_a_next_sync_is_as_far_ahead_as_a_server_may_put_it() -> None:
-    failing = ConnectorStatus(consecutive_failures=1)
-    assert farthest_next_sync(desired(), failing, START) == after(6 * HOUR).wall
-    assert farthest_next_sync(desired(schedule=Interval(86400.0)), failing, START) == after(86400 * 1.05).wall
-
-
-def test_a_schedule_that_cannot_be_read_is_due_at_once() -> None:
-    assert farthest_next_sync(desired(schedule=Cron("nonsense")), ConnectorStatus(), START) == START.wall
-
-
-# Checks and sessions
-
-HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("client", "older", "default.acme")
 
 
 def with_check(state: ConnectorState, **changes: object) -> ConnectorState:
@@ -168,145 +53,307 @@ def with_session(**changes: object) -> ConnectorState:
     return replace(state, c1=replace(state.c1, **changes))  # type: ignore[arg-type]  # checked by the dataclass
 
 
-def rejected() -> ConnectorState:
-    """Checked and rejected; Buildkite is not due."""
-    return with_check(checked(ready(), START, REJECTED), full_due=NEVER)
+def suspended(state: ConnectorState) -> ConnectorState:
+    return replace(state, desired=replace(state.desired, spec=replace(state.desired.spec, suspend=True)))
 
 
-def test_an_edit_is_checked_unless_a_check_is_under_way_or_the_connector_suspended() -> None:
-    edited = replace(ready(), desired=desired(2))
-    assert due(edited, after(10)) == ["check"]
-    assert due(edited, after(10), "check") == []
-    assert "check" not in due(replace(ready(), desired=desired(2, suspend=True)), after(10))
+def requested_twice() -> ConnectorState:
+    return with_request(synced(with_request(ready()), after(10), "sync2"), "again")
 
 
-def test_a_request_has_credentials_that_block_checked_again_once_buildkite_allows_it() -> None:
-    state = replace(rejected(), sync_blocked_until=after(100).monotonic)
-    assert due(with_request(state), after(99.999)) == []
-    assert due(with_request(state), after(100)) == ["check"]
-    assert due(with_check(with_request(state), sync_request="now"), after(100)) == []
-    assert "check" not in due(with_request(ready()), after(100))
+def limited(retry_after: float) -> ConnectorState:
+    """Buildkite said 429 at 10 s; a person asks again."""
+    failure = Failure(Reason.BUILDKITE_RATE_LIMITED, "Buildkite said 429.", retry_after=retry_after)
+    return with_request(failed(with_request(ready(), "first"), after(10), failure), "second")
 
 
-def test_credentials_that_fail_are_checked_again_at_their_time() -> None:
-    state = with_check(rejected(), full_due=after(300).monotonic)
-    assert due(state, after(299.999)) == []
-    assert due(state, after(300)) == ["check"]
-    assert due(with_check(ready(), full_due=START.monotonic), after(300)) == []
-
-
-# The session with C1
+# Why to sync
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("state", "seconds", "why"),
     [
-        pytest.param({}, [], id="open and well"),
-        pytest.param({"ended": True}, ["close C1"], id="open and ended"),
-        pytest.param({"identity": OTHERS}, ["close C1"], id="open with an old secret"),
-        pytest.param({"identity": OTHERS, "ended": True}, ["close C1"], id="ended with an old secret"),
-        pytest.param({"identity": replace(OTHERS, client_id="other")}, ["close C1"], id="open as another client"),
-        pytest.param({"identity": replace(OTHERS, host_id="other")}, ["close C1"], id="open as another host"),
-        pytest.param({"phase": C1Phase.CLOSING, "ended": True}, [], id="closing"),
-        pytest.param({"phase": C1Phase.CLOSED}, [HERS], id="closed"),
-        pytest.param({"phase": C1Phase.CLOSED, "ended": True, "reopen_at": after(10.001).monotonic}, [], id="ended"),
+        pytest.param(ready(), HOUR - 0.001, None, id="before the schedule's time"),
+        pytest.param(ready(), HOUR, Trigger.SCHEDULE, id="at the schedule's time"),
+        pytest.param(with_request(ready()), 10, Trigger.REQUEST, id="a request"),
+        pytest.param(synced(with_request(ready()), after(10), "sync2"), 20, None, id="a request, but once"),
+        pytest.param(requested_twice(), 19.999, None, id="a request within ten seconds of the last"),
+        pytest.param(requested_twice(), 20, Trigger.REQUEST, id="a request ten seconds after the last"),
         pytest.param(
-            {"phase": C1Phase.CLOSED, "ended": True, "reopen_at": after(10).monotonic}, [HERS], id="due again"
+            with_check(ready(), credentials=Credentials("client", "secret", "other")), 10, Trigger.CHANGE, id="a Secret"
         ),
+        pytest.param(asked(ready(), LATER), 1000, Trigger.TASK, id="a task that finds the snapshot old"),
+        pytest.param(asked(ready(), after(10)), 10, None, id="a task that finds it fresh"),
+        pytest.param(asked(failed(ready(), after(HOUR)), after(HOUR)), HOUR + 22.4, None, id="a task amid the backoff"),
+        pytest.param(asked(ready(kinds=USERS.kinds), LATER, TEAMS), 1000, None, id="a task for none of the kinds"),
+        pytest.param(limited(50.0), 10 + 50 - 0.001, None, id="what Buildkite said holds for a request"),
+        pytest.param(limited(50.0), 10 + 50, Trigger.REQUEST, id="to that second"),
+        pytest.param(limited(1e6), 10 + 6 * HOUR - 0.001, None, id="what Buildkite said"),
+        pytest.param(limited(1e6), 10 + 6 * HOUR, Trigger.REQUEST, id="holds for six hours at most"),
+    ],
+)
+def test_why_a_connector_syncs(state: ConnectorState, seconds: float, why: Trigger | None) -> None:
+    assert why_sync(state, after(seconds)) is why
+
+
+def test_a_task_begins_no_sync_before_the_backoff_ends_when_its_own_reason_has_gone_in_the_queue() -> None:
+    state = asked(failed(ready(), after(HOUR)), after(HOUR))
+    assert transitions.sync_admitted(state, SyncID("sync2"), after(HOUR)).sync is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "failures", "seconds"),
+    [
+        ({}, 0, HOUR * 1.05),
+        ({"schedule": Cron("30 9 * * *")}, 0, 1800),
+        ({}, 1, 6 * HOUR),
+        ({"schedule": Interval(86400.0)}, 1, 86400 * 1.05),
+        ({"schedule": Cron("nonsense")}, 0, 0),
+    ],
+    ids=["interval and jitter", "cron", "failing", "failing, with a longer interval", "no schedule: at once"],
+)
+def test_how_far_ahead_a_next_sync_can_be(spec: dict[str, object], failures: int, seconds: float) -> None:
+    status = ConnectorStatus(consecutive_failures=failures)
+    assert farthest_next_sync(desired(**spec), status, START) == after(seconds).wall  # type: ignore[arg-type]  # the spec's fields
+
+
+# What begins and ends
+
+
+WANTED = running(asked(ready(), LATER), LATER, "sync2")
+"""A task alone wanted this sync."""
+REJECTED_LONG = with_check(checked(ready(), START, REJECTED), full_due=NEVER)
+HELD_OFF = with_request(replace(REJECTED_LONG, sync_blocked_until=after(100).monotonic))
+ENDED = {"phase": C1Phase.CLOSED, "ended": True}
+HOLDER = "BuildkiteConnector default/older"
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "begun", "expected"),
+    [
+        pytest.param(new(), 0, (), ["check"], id="new: it checks first"),
+        pytest.param(checked(new()), 0, (), [HERS], id="checked: it opens a session and awaits its answer"),
+        pytest.param(greeted(checked(new())), 0, (), ["sync"], id="greeted: it syncs"),
+        pytest.param(ready(), 10, (), [], id="ready: nothing"),
+        pytest.param(new(suspend=True), 0, (), [], id="new and suspended: nothing"),
+        pytest.param(replace(WANTED, requests=()), 1000, (), ["the task that asked for it was cancelled"], id="alone"),
+        pytest.param(WANTED, 1000, (), [], id="a sync that another task wants goes on"),
+        pytest.param(replace(WANTED, requests=()), HOUR, (), [], id="a sync that the schedule wants meanwhile goes on"),
+        pytest.param(running(with_request(ready()), after(10)), 20, (), [], id="a person's goes on"),
+        pytest.param(ready(), 20, ("sync",), [], id="a sync in the queue goes on although nothing asks for it"),
+        pytest.param(replace(ready(), desired=desired(2)), 10, (), ["check"], id="an edit is checked"),
+        pytest.param(replace(ready(), desired=desired(2)), 10, ("check",), [], id="unless a check is under way"),
+        pytest.param(HELD_OFF, 99.999, (), [], id="a request: what blocks is checked again"),
+        pytest.param(HELD_OFF, 100, (), ["check"], id="once Buildkite allows it"),
+        pytest.param(with_check(HELD_OFF, sync_request="now"), 100, (), [], id="but once"),
+        pytest.param(with_check(REJECTED_LONG, full_due=after(300).monotonic), 299.999, (), [], id="failed, before"),
+        pytest.param(with_check(REJECTED_LONG, full_due=after(300).monotonic), 300, (), ["check"], id="at its time"),
+        pytest.param(with_check(ready(), full_due=START.monotonic), 300, (), [], id="a good check is not repeated"),
+        pytest.param(with_session(ended=True), 10, (), ["close C1"], id="open and ended"),
+        pytest.param(with_session(identity=OTHERS), 10, (), ["close C1"], id="open with an old secret"),
+        pytest.param(with_session(identity=OTHERS, ended=True), 10, (), ["close C1"], id="ended with an old secret"),
+        pytest.param(with_session(identity=replace(HERS, client_id="x")), 10, (), ["close C1"], id="another client"),
+        pytest.param(with_session(identity=replace(HERS, host_id="x")), 10, (), ["close C1"], id="another host"),
+        pytest.param(with_session(identity=replace(HERS, provisions=True)), 10, (), ["close C1"], id="with changes"),
+        pytest.param(with_session(phase=C1Phase.CLOSING, ended=True), 10, (), [], id="closing"),
+        pytest.param(with_session(phase=C1Phase.CLOSED), 10, (), [HERS], id="closed"),
+        pytest.param(with_session(**ENDED, reopen_at=after(10.001).monotonic), 10, (), [], id="ended"),
+        pytest.param(with_session(**ENDED, reopen_at=after(10).monotonic), 10, (), [HERS], id="due again"),
+        pytest.param(with_session(**ENDED, identity=OTHERS, reopen_at=NEVER), 10, (), [HERS], id="ended as another"),
+        pytest.param(replace(ready(), host_id_holder=HOLDER), 10, (), ["close C1"], id="another has the host ID"),
         pytest.param(
-            {"phase": C1Phase.CLOSED, "identity": OTHERS, "ended": True, "reopen_at": NEVER},
-            [HERS],
-            id="ended as another",
+            replace(with_session(phase=C1Phase.CLOSED), host_id_holder=HOLDER), 10, (), [], id="and opens none"
         ),
     ],
 )
-def test_the_session_is_open_as_who_the_connector_is(changes: dict[str, object], expected: list[object]) -> None:
-    assert due(with_session(**changes), after(10)) == expected
+def test_what_begins_and_ends(
+    state: ConnectorState, seconds: float, begun: tuple[str, ...], expected: list[object]
+) -> None:
+    assert due(state, after(seconds), *begun) == expected
 
 
-def test_while_another_connector_holds_the_host_id_there_is_no_session() -> None:
-    holder = "BuildkiteConnector default/older"
-    assert due(replace(ready(), host_id_holder=holder), after(10)) == ["close C1"]
-    assert due(replace(with_session(phase=C1Phase.CLOSED), host_id_holder=holder), after(10)) == []
+def test_a_suspended_connector_checks_nothing_and_cancels_a_sync_that_waits_for_a_slot() -> None:
+    assert "check" not in due(replace(ready(), desired=desired(2, suspend=True)), after(10))
+    assert "the connector is suspended" in due(suspended(greeted(checked(new()))), START, "sync")
 
 
-# A sync under way
+# Answers to C1's tasks
 
 
-def test_a_sync_that_a_person_asked_for_goes_on_although_its_request_counts_as_handled() -> None:
-    assert due(running(with_request(ready()), after(10)), after(20)) == []
+def refusal(state: ConnectorState, now: Instant) -> Failure:
+    [refused] = [each for each in due(state, now) if isinstance(each, Failure)]
+    return refused
 
 
-def test_a_sync_that_waits_for_a_slot_goes_on_although_nothing_asks_for_it_any_more() -> None:
-    assert due(ready(), after(20), "sync") == []
+def answers(state: ConnectorState, now: Instant) -> bool:
+    return any(isinstance(each, Answer) for each in due(state, now))
 
 
-def test_a_new_connector_that_is_suspended_does_nothing() -> None:
-    assert due(new(suspend=True), START) == []
+def delivered(state: ConnectorState) -> ConnectorState:
+    assert state.staged is not None
+    return transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
+
+
+def held() -> ConnectorState:
+    return asked(synced(delivered(ready()), after(HOUR), "sync2", Counts(10, 10, 300)), after(HOUR + 10))
+
+
+def test_a_fresh_snapshot_answers_with_what_the_task_asks_for() -> None:
+    state = asked(ready(), after(10), USERS)
+    assert state.staged is not None
+    assert due(state, after(10)) == [Answer(state.staged, USERS)]
+
+
+EDITED = asked(replace(ready(), desired=desired(2)), after(10))
+ACCEPTED = replace(held(), desired=replace(held().desired, accept_shrink="sync2"))
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "answered"),
+    [
+        pytest.param(asked(ready(), after(5)), after(5), True, id="from its end on"),
+        pytest.param(asked(ready(), after(5.5)), after(5.5), True, id="after its end"),
+        pytest.param(asked(ready(), after(604.9)), after(604.9), True, id="younger than the maximum"),
+        pytest.param(asked(ready(), after(605)), after(605), False, id="as old as the maximum"),
+        pytest.param(
+            asked(ready(), Instant(after(4).wall, 200.0)), Instant(after(4).wall, 200.0), False, id="of the future"
+        ),
+        pytest.param(asked(ready(max_snapshot_age=0.0), after(-0.001)), after(10), True, id="asked before it began"),
+        pytest.param(asked(ready(max_snapshot_age=0.0), after(0)), after(10), True, id="asked as it began"),
+        pytest.param(asked(ready(max_snapshot_age=0.0), after(0.001)), after(10), False, id="asked after it began"),
+        pytest.param(EDITED, after(10), False, id="from before an edit"),
+        pytest.param(suspended(asked(ready(), after(10))), after(10), False, id="suspended"),
+        pytest.param(held(), after(HOUR + 10), False, id="held"),
+        pytest.param(ACCEPTED, after(HOUR + 10), True, id="held, and let go by a person"),
+    ],
+)
+def test_which_snapshot_answers_a_task(state: ConnectorState, now: Instant, answered: bool) -> None:
+    assert answers(state, now) is answered
+
+
+@pytest.mark.parametrize("what", ["no file", "no record", "another sync's record", "less than it asks for"])
+def test_a_task_that_no_file_can_answer_asks_for_a_sync(what: str) -> None:
+    state = asked(ready(), after(10))
+    assert state.staged is not None
+    assert state.records.last_sync is not None
+    other = replace(state.records.last_sync, id=SyncID("sync2"))
+    lacking = {
+        "no file": replace(state, staged=None),
+        "no record": replace(state, records=replace(state.records, last_sync=None)),
+        "another sync's record": replace(state, records=replace(state.records, last_sync=other)),
+        "less than it asks for": replace(state, staged=replace(state.staged, scope=USERS)),
+    }
+    assert why_sync(lacking[what], after(10)) is Trigger.TASK
+    assert due(lacking[what], after(10)) == ["sync"]
+
+
+FAILING = asked(failed(replace(ready(), desired=desired(1, max_snapshot_age=0.0)), after(HOUR)), after(HOUR + 1))
+GONE = replace(asked(ready(), after(10)), check=Check(generation=1, failure=REJECTED))
+NONE_OF_THEM = asked(ready(kinds=USERS.kinds), after(10), TEAMS)
+FOUND = derive_status(held(), after(HOUR + 10)).condition(ConditionType.DELIVERED)
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "expected"),
+    [
+        pytest.param(GONE, after(10), REJECTED, id="the Secret is gone"),
+        pytest.param(checked(asked(ready(), LATER), LATER, REJECTED), LATER, REJECTED, id="what blocks syncs"),
+        pytest.param(FAILING, after(HOUR + 22.499), DOWN, id="the last failure, until the backoff ends"),
+        pytest.param(
+            NONE_OF_THEM,
+            after(10),
+            Failure(
+                Reason.SPEC_INVALID,
+                "The task asks for team, the connector is set to sync user only (spec.sync.resourceTypes).",
+                remedy=Remedy.EDIT,
+            ),
+            id="none of the kinds",
+        ),
+        pytest.param(
+            asked(ready(), after(10), SyncScope(frozenset())),
+            after(10),
+            Failure(
+                Reason.SPEC_INVALID,
+                "The task asks for , the connector is set to sync team and user only (spec.sync.resourceTypes).",
+                remedy=Remedy.EDIT,
+            ),
+            id="nothing at all",
+        ),
+        pytest.param(
+            asked(replace(ready(), sync_blocked_until=after(1100).monotonic), LATER),
+            LATER,
+            Failure(
+                Reason.BUILDKITE_RATE_LIMITED,
+                "Buildkite asked the connector to wait another 100 seconds; the next sync starts then.",
+                retry_after=100.0,
+            ),
+            id="what Buildkite told a check",
+        ),
+        pytest.param(
+            held(),
+            after(HOUR + 10),
+            Failure(Reason.SHRINK_HELD, FOUND.message if FOUND is not None else ""),
+            id="held, in the status's words",
+        ),
+    ],
+)
+def test_why_a_task_is_refused(state: ConnectorState, now: Instant, expected: Failure) -> None:
+    told = refusal(state, now)
+    assert (told.reason, told.message, told.remedy, told.retry_after) == (
+        expected.reason,
+        expected.message,
+        expected.remedy,
+        expected.retry_after,
+    )
+
+
+def test_a_task_waits_for_a_sync_that_is_under_way_or_begins() -> None:
+    under_way = running(with_request(failed(ready(), after(HOUR))), after(HOUR + 1))
+    assert due(asked(under_way, LATER), after(HOUR + 2)) == []
+    assert due(FAILING, after(HOUR + 22.5)) == ["sync"]
+    assert due(asked(replace(ready(), sync_blocked_until=LATER.monotonic), LATER), LATER) == ["sync"]
 
 
 # When to look again
 
 
-def test_a_ready_connector_wakes_for_its_schedule() -> None:
-    assert next_look(ready(), after(10)) == after(HOUR).monotonic
+def with_end(seconds: float) -> ConnectorState:
+    """The token expires then."""
+    facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), after(seconds).wall))
+    return with_check(ready(schedule=Interval(30 * 24 * HOUR)), preflight=facts)
 
 
-def test_a_suspended_connector_does_not_wake() -> None:
-    assert next_look(new(suspend=True), START) is None
-    assert next_look(replace(ready(), desired=desired(1, suspend=True)), after(10)) is None
+def between_syncs() -> ConnectorState:
+    """A sync runs, and the time of the next is known."""
+    state = running(ready(), after(HOUR))
+    return replace(state, records=replace(ready().records, next_sync_time=after(2 * HOUR).wall))
 
 
-def test_the_moment_itself_is_not_one_to_next_look() -> None:
-    state = replace(ready(), sync_blocked_until=after(10).monotonic)
-    assert next_look(state, after(10)) == after(HOUR).monotonic
+DAY = 24 * HOUR
+MISSING = checked(new(), START, Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=REJECTED.remedy))
+OLD_REJECTED = greeted(replace(checked(new(), START, REJECTED), desired_since=float("-inf")))
+WAITING = running(replace(asked(ready(), after(10)), desired=desired(2)), after(10), "sync2")
 
 
-def test_a_sync_put_off_by_buildkite_wakes_when_it_may_begin() -> None:
-    state = replace(ready(), sync_blocked_until=after(2 * HOUR).monotonic)
-    assert next_look(state, after(10)) == after(2 * HOUR).monotonic
-
-
-def test_a_waiting_task_wakes_when_the_snapshot_grows_too_old() -> None:
-    state = running(replace(asked(ready(), after(10)), desired=desired(2)), after(10), "sync2")
-    assert next_look(state, after(10)) == after(605).monotonic
-
-
-def test_a_token_that_expires_wakes_when_the_days_that_are_left_change() -> None:
-    ends = after(15 * 24 * HOUR).wall
-    facts = replace(PREFLIGHT, token=TokenFacts("uuid", frozenset(), ends))
-    state = ready(schedule=Interval(30 * 24 * HOUR))
-    state = replace(state, check=replace(state.check, preflight=facts))
-    assert next_look(state, after(10)) == after(24 * HOUR).monotonic
-    assert next_look(state, after(24 * HOUR)) == after(48 * HOUR).monotonic
-    assert next_look(state, after(15 * 24 * HOUR)) == after(30 * 24 * HOUR).monotonic
-
-
-def test_a_late_secret_wakes_when_it_is_late_no_more() -> None:
-    missing = Failure(Reason.SECRET_NOT_FOUND, "There is no Secret.", remedy=REJECTED.remedy)
-    state = checked(new(), START, missing)
-    state = replace(state, check=replace(state.check, full_due=NEVER))
-    assert next_look(state, after(10)) == after(180).monotonic
-
-
-def test_a_failed_check_wakes_when_it_is_repeated() -> None:
-    state = checked(new(), START, REJECTED)
-    state = greeted(replace(state, desired_since=float("-inf")))
-    assert next_look(state, after(10)) == after(300).monotonic
-    assert due(state, after(299.9)) == []
-    assert due(state, after(300)) == ["check"]
-
-
-def test_a_session_that_has_ended_wakes_when_it_may_begin_again() -> None:
-    ended = replace(ready().c1, ended=True, reopen_at=after(300).monotonic)
-    assert next_look(replace(ready(), c1=replace(ended, phase=C1Phase.CLOSED)), after(10)) == after(300).monotonic
-    assert next_look(replace(ready(), c1=ended), after(10)) == after(HOUR).monotonic
-
-
-def test_the_schedule_wakes_no_connector_that_cannot_sync_or_does() -> None:
-    blocked = checked(ready(), START, REJECTED)
-    blocked = replace(blocked, check=replace(blocked.check, full_due=NEVER))
-    assert next_look(blocked, after(200)) == NEVER
-    state = replace(running(ready(), after(HOUR)), records=ready().records)
-    state = replace(state, records=replace(state.records, next_sync_time=after(2 * HOUR).wall))
-    assert next_look(state, after(HOUR)) is None
+@pytest.mark.parametrize(
+    ("state", "now", "at"),
+    [
+        pytest.param(ready(), 10, HOUR, id="the schedule"),
+        pytest.param(new(suspend=True), 0, None, id="suspended"),
+        pytest.param(suspended(ready()), 10, None, id="suspended later"),
+        pytest.param(replace(ready(), sync_blocked_until=after(10).monotonic), 10, HOUR, id="not the moment itself"),
+        pytest.param(replace(ready(), sync_blocked_until=after(2 * HOUR).monotonic), 10, 2 * HOUR, id="put off"),
+        pytest.param(WAITING, 10, 605, id="a task waits: when the snapshot grows too old"),
+        pytest.param(with_end(15 * DAY), 10, DAY, id="a token expires: when its days change"),
+        pytest.param(with_end(15 * DAY), DAY, 2 * DAY, id="and again"),
+        pytest.param(with_end(15 * DAY), 15 * DAY, 30 * DAY, id="until it has expired"),
+        pytest.param(with_check(MISSING, full_due=NEVER), 10, 180, id="a late Secret is late no more"),
+        pytest.param(OLD_REJECTED, 10, 300, id="a failed check is repeated"),
+        pytest.param(with_session(**ENDED, reopen_at=after(300).monotonic), 10, 300, id="a session may begin again"),
+        pytest.param(with_session(ended=True, reopen_at=after(300).monotonic), 10, HOUR, id="it has not closed yet"),
+        pytest.param(REJECTED_LONG, 200, NEVER - START.monotonic, id="blocked: not for the schedule"),
+        pytest.param(between_syncs(), HOUR, None, id="syncing: not for the schedule"),
+    ],
+)
+def test_when_a_connector_looks_again(state: ConnectorState, now: float, at: float | None) -> None:
+    assert next_look(state, after(now)) == (None if at is None else after(at).monotonic)

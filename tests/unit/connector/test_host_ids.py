@@ -2,7 +2,7 @@
 
 import asyncio
 
-from buildkite_connector.connector.host_ids import Age, HostIDs
+from buildkite_connector.connector.environment import Age, HostIDs
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.spec import ConnectorKey
 

@@ -10,7 +10,7 @@ from fakes.lives.events import EVENTS, Event
 from fakes.lives.life import Life
 from fakes.lives.promises import bring_up, check_it_settles, check_promises
 
-LIVES = int(os.environ.get("LIVES", "1000"))
+LIVES = int(os.environ.get("LIVES", "700"))
 """The mutation run takes fewer; LIVES=5000 looks longer."""
 LONGEST = 50
 """Events in a life, beside those that bring a connector up."""

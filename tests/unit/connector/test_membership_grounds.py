@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.connector.memberships import CHECK_SECONDS, Memberships
-from buildkite_connector.connector.state import ConnectorState
+from buildkite_connector.connector.state import ConnectorState, TeamChanges
 from buildkite_connector.model.directory import AccountID, Membership, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
@@ -253,17 +253,16 @@ async def test_a_sync_waits_for_writes_and_learns_of_each_whether_it_was_answere
             await asyncio.sleep(seconds)
             raise DOWN
 
-    await bench.changes.settled()
-    assert bench.changes.changed_since(0) == (0, frozenset())
+    assert await bench.changes.settled() == TeamChanges()
     writes = [asyncio.create_task(write(ONE, 3.0)), asyncio.create_task(write(OTHER, 2.0))]
     await asyncio.sleep(1.0)
     waiting = asyncio.create_task(bench.changes.settled())
     await asyncio.wait({writes[1]})
-    assert bench.changes.changed_since(0) == (1, frozenset({OTHER}))
-    await waiting
+    assert not waiting.done()
+    changes = await waiting
     assert seconds() == 3.0
-    assert bench.changes.changed_since(0) == (2, frozenset({ONE, OTHER}))
-    assert bench.changes.changed_since(1) == (2, frozenset({ONE}))
+    assert (changes.number, changes.since(1)) == (2, frozenset({ONE}))
+    assert changes.since(0) == frozenset({ONE, OTHER})
     assert [each.exception() for each in writes] == [DOWN, DOWN]
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.decisions import next_look, why_sync
-from buildkite_connector.connector.membership_transitions import blocked_writing, change_failed, change_recorded
-from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.connector.team_changes import TeamChanges
+from buildkite_connector.connector.state import ConnectorState, TeamChanges, blocked_writing
 from buildkite_connector.connector.transitions import (
     RECHECK_SECONDS,
     CheckResult,
     SyncResult,
+    change_failed,
+    change_recorded,
     check_finished,
     full_check_begun,
     sync_succeeded,

@@ -2,19 +2,17 @@
 
 import asyncio
 import itertools
-import logging
 from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
-from buildkite_connector.model.directory import FULL_SCOPE, AccountID, Membership, Role, TeamID, canonical_id
+from buildkite_connector.model.directory import FULL_SCOPE, AccountID, Membership, Role, TeamID
 from buildkite_connector.model.spec import Provisioning
-from buildkite_connector.model.status import ChangeResult, ConditionType
+from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, TaskID
-from fakes.connector_setup import KEY, MINUTE, Setup, directory_of, ready_setup
-from fakes.membership_api import LOST
+from fakes.connector_setup import MINUTE, Setup, directory_of, ready_setup
 from fakes.virtual_time import virtual_time
 
 ON = Provisioning(enabled=True)
@@ -68,31 +66,6 @@ async def test_each_change_is_an_event_also_where_one_status_tells_of_several() 
         assert draft_events(setup.status, setup.status) == []
 
 
-@virtual_time
-async def test_a_refusal_is_an_event_with_its_reason() -> None:
-    async with ready_setup(provisioning=replace(ON, protected_teams=("platform",))) as setup:
-        before = setup.status
-        task = ask(setup, "grant1")
-        await asyncio.sleep(MINUTE)
-        [event] = draft_events(before, setup.status)
-        assert setup.c1.finished[task].cancels
-        assert (event.type, event.reason) == ("Warning", "ChangeNotAllowed")
-        assert "u-1" in event.message, "the person is named by the id where the name is an address"
-        assert "@" not in event.message
-        assert setup.members.writes == []
-
-
-@virtual_time
-async def test_while_off_nothing_is_written_and_there_is_no_condition() -> None:
-    async with ready_setup() as setup:
-        task = ask(setup, "grant1")
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.finished[task].code is Code.FAILED_PRECONDITION
-        assert "spec.provisioning.enabled" in setup.c1.finished[task].message
-        assert setup.condition(READY) == ("absent", "")
-    assert setup.members.calls == []
-
-
 @pytest.mark.parametrize("change", [{"provisioning": Provisioning()}, {"suspend": True}])
 @virtual_time
 async def test_switched_off_it_writes_no_more_at_once(change: dict[str, object]) -> None:
@@ -118,37 +91,6 @@ async def test_a_change_of_it_greets_c1_anew() -> None:
 
 
 @virtual_time
-async def test_a_missing_scope_stops_changes_and_not_syncs() -> None:
-    setup = setup_with()
-    setup.fake_secret.credentials = replace(setup.fake_secret.credentials, write_api_token="w")
-    setup.members.scopes = frozenset()
-    async with setup.running():
-        await asyncio.sleep(MINUTE)
-        assert setup.condition(READY) == ("False", "TokenScopeMissing")
-        assert setup.condition(ConditionType.READY) == ("True", "Ready")
-        assert "write_teams" in setup.status.token.missing_scopes
-        task = ask(setup, "grant1")
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.finished[task].code is Code.PERMISSION_DENIED
-        assert setup.members.writes == []
-        setup.members.scopes = frozenset({"write_teams"})
-        await asyncio.sleep(6 * MINUTE)
-        assert setup.condition(READY) == ("True", "Ready")
-        assert not setup.status.token.missing_scopes
-
-
-@virtual_time
-async def test_a_task_that_comes_before_the_check_waits_for_it() -> None:
-    async with ready_setup() as setup:
-        setup.buildkite.preflight_seconds = 8.0
-        setup.c1.next_poll = 1.0
-        setup.edit(provisioning=ON)
-        task = ask(setup, "grant1")
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.finished[task].code is Code.OK
-
-
-@virtual_time
 async def test_a_staged_snapshot_from_before_a_change_answers_no_task() -> None:
     async with ready_setup(provisioning=ON) as setup:
         ask(setup, "grant1")
@@ -159,15 +101,6 @@ async def test_a_staged_snapshot_from_before_a_change_answers_no_task() -> None:
         again = setup.task()
         await asyncio.sleep(MINUTE)
         assert setup.c1.uploads[1:] == [(again, "sha-sync2")], "it shows the change"
-
-
-@virtual_time
-async def test_what_changes_nothing_leaves_the_snapshot_as_good_as_it_was() -> None:
-    async with ready_setup(provisioning=ON) as setup:
-        ask(setup, "revoke1", grants=False)
-        sync = setup.task()
-        await asyncio.sleep(3 * MINUTE)
-        assert setup.c1.uploads == [(sync, "sha-sync1")]
 
 
 @virtual_time
@@ -188,21 +121,6 @@ async def test_a_team_changed_while_a_sync_runs_is_read_again_and_the_grant_does
 
 
 @virtual_time
-async def test_a_sync_is_not_sealed_while_a_write_is_out() -> None:
-    setup = setup_with()
-    setup.buildkite.seconds = 60.0
-    setup.members.seconds = 40.0
-    setup.c1.next_poll = 1.0
-    async with setup.running():
-        sync = setup.task()
-        await asyncio.sleep(10)
-        ask(setup, "grant1")
-        await asyncio.sleep(3 * MINUTE)
-        assert setup.buildkite.rereads == [frozenset({"t-1"})]
-        assert setup.c1.uploads == [(sync, "sha-sync1")]
-
-
-@virtual_time
 async def test_the_snapshot_of_a_former_process_answers_no_task_while_provisioning_is_on() -> None:
     async with ready_setup(provisioning=ON) as setup:
         pass
@@ -210,45 +128,6 @@ async def test_the_snapshot_of_a_former_process_answers_no_task_while_provisioni
         sync = setup.task()
         await asyncio.sleep(MINUTE)
         assert setup.c1.uploads == [(sync, "sha-sync2")]
-
-
-@virtual_time
-async def test_changes_of_one_team_go_one_after_the_other_of_several_side_by_side() -> None:
-    for teams, most in ((("t-1", "t-1", "t-1"), 1), (("t-1", "t-2"), 2)):
-        async with ready_setup(provisioning=ON) as setup:
-            setup.members.seconds = 3.0
-            setup.c1.next_poll = 0.0
-            for number, team in enumerate(teams):
-                ask(setup, f"grant{number}", team=team, grants=number % 2 == 0)
-            await asyncio.sleep(MINUTE)
-            assert setup.members.most == most
-
-
-@virtual_time
-async def test_a_write_that_is_out_at_shutdown_has_its_answer_awaited() -> None:
-    async with ready_setup(provisioning=ON) as setup:
-        setup.members.seconds = 2.0
-        task = ask(setup, "grant1")
-        await asyncio.wait_for(setup.members.written.wait(), MINUTE)
-    assert setup.c1.finished[task].code is Code.OK
-
-
-@virtual_time
-async def test_each_task_is_one_line_for_an_audit(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        async with ready_setup(provisioning=ON) as setup:
-            ask(setup, "grant1")
-            await asyncio.sleep(MINUTE)
-            setup.members.before.append(LOST)
-            ask(setup, "grant2", team="t-2")
-            await asyncio.sleep(MINUTE)
-    told = [each for each in caplog.records if each.message == "membership task done"]
-    assert [vars(each)["result"] for each in told] == [ChangeResult.GRANTED.value] * 2
-    assert vars(told[0])["connector"] == str(KEY)
-    assert {"team": "t-1", "team_name": "Platform", "role": "member", "user": "u-1", "action": "grant"}.items() <= vars(
-        told[0]
-    ).items()
-    assert "ada@example.com" not in str([vars(each) for each in caplog.records])
 
 
 @virtual_time
@@ -262,19 +141,6 @@ async def test_an_edit_while_a_grant_is_under_way_does_not_refuse_it() -> None:
         await asyncio.sleep(2 * MINUTE)
         assert setup.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
         assert [what for what, _, _ in setup.members.writes] == ["create"]
-
-
-@virtual_time
-async def test_an_edit_whose_check_takes_long_hands_the_grant_back() -> None:
-    async with ready_setup(provisioning=ON) as setup:
-        setup.members.seconds, setup.c1.next_poll = 5.0, 1.0
-        setup.buildkite.preflight_seconds = 10 * MINUTE
-        task = ask(setup, "grant1")
-        await asyncio.wait_for(setup.members.called.wait(), MINUTE)
-        setup.edit(max_drop_percent=10)
-        await asyncio.sleep(2 * MINUTE)
-        outcome = setup.c1.finished[task]
-        assert (outcome.code, outcome.non_retryable, setup.members.writes) == (Code.UNAVAILABLE, False, [])
 
 
 @virtual_time
@@ -342,12 +208,3 @@ async def test_a_protected_slug_that_no_team_has_is_a_condition_and_an_event_onc
         setup.edit(provisioning=replace(ON, protected_teams=("team",)))
         await asyncio.sleep(MINUTE)
         assert setup.condition(READY) == ("True", "Ready")
-
-
-@pytest.mark.parametrize("form", ["{}", "{{{}}}", "urn:uuid:{}"])
-def test_a_uuid_is_one_team_whatever_its_form(form: str) -> None:
-    known = "5f0a9d5e-6f0e-4a51-9a55-0c3f1f6f7a11"
-    assert canonical_id(form.format(known.upper())) == known
-    assert canonical_id(form.format(known.replace("-", ""))) == known
-    for other in ("t-1", known[:-1], f"{{{known}", f"{known}}}", known.replace("5", "\u0665")):
-        assert canonical_id(other) == other

@@ -10,7 +10,7 @@ import pytest
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
-from buildkite_connector.connector.state import SyncRun
+from buildkite_connector.connector.state import SyncRun, TeamChanges
 from buildkite_connector.model.directory import ALL_KINDS, Counts, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
@@ -54,21 +54,6 @@ class Shelf(Store):
         return await super().stage(key, directory, sync_id=sync_id, started_at=started_at)
 
 
-@dataclass
-class Changed:
-    """What is changed meanwhile: at each look, the next of `looks` (the number, and the teams)."""
-
-    looks: list[tuple[int, frozenset[TeamID]]] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
-
-    async def settled(self) -> None:
-        """Nothing is under way."""
-
-    def changed_since(self, number: int) -> tuple[int, frozenset[TeamID]]:
-        self.asked.append(number)
-        return self.looks.pop(0) if self.looks else (number, frozenset())
-
-
 class Bench(Setup):
     """What one sync runs on. `clients` are those that were made, by token and keyword arguments."""
 
@@ -77,7 +62,9 @@ class Bench(Setup):
         self.buildkite.seconds, self.buildkite.throttled_seconds = 5.126, 12.34
         self.shelf = Shelf()
         self.observer = Records()
-        self.changed = Changed()
+        self.changes = TeamChanges()
+        self.looks: list[int] = []
+        """The number of changes of the team t-1 at each look; after the last, that stays."""
         self.clients: list[tuple[str, dict[str, Any]]] = []
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
@@ -93,10 +80,16 @@ class Bench(Setup):
         wanted = replace(self.order.spec, **{"kinds": USERS.kinds, **spec})  # type: ignore[arg-type]  # checked by the dataclass
         return SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, wanted, PREFLIGHT, instant(self.clock))
 
+    async def settled(self) -> TeamChanges:
+        if self.looks:
+            number = self.looks.pop(0)
+            self.changes = TeamChanges(number, ((TeamID("t-1"), number),))
+        return self.changes
+
     async def sync(self, run: SyncRun) -> tuple[SyncRecord, StagedSnapshot]:
         environment = self.environment()
         async with environment.sync_slots.slot("default") as slot:
-            result = await run_sync("default.acme", KEY, run, environment, self.changed, slot)
+            result = await run_sync("default.acme", KEY, run, environment, self.settled, slot)
         self.covered, self.sight = result.covered, result.sight
         return result.record, result.staged
 
@@ -167,10 +160,9 @@ async def test_collecting_and_staging_share_the_time_that_the_spec_gives(collect
 async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snapshot_is_written() -> None:
     bench = Bench()
     team = frozenset({TeamID("t-1")})
-    bench.changed.looks = [(3, team), (5, team), (5, frozenset())]
+    bench.looks = [3, 5]
     await bench.sync(bench.admitted(kinds=ALL_KINDS))
     assert bench.buildkite.rereads == [team, team]
-    assert bench.changed.asked == [0, 3, 5]
     assert len(bench.shelf.staged) == 2, "written again after the second change"
     assert bench.covered == 5
 
@@ -178,7 +170,7 @@ async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snaps
 @virtual_time
 async def test_a_sync_does_not_run_after_changes_for_ever() -> None:
     bench = Bench()
-    bench.changed.looks = [(number, frozenset({TeamID("t-1")})) for number in range(1, 100)]
+    bench.looks = list(range(1, 100))
     await bench.sync(bench.admitted())
     assert len(bench.shelf.staged) == 5
     assert bench.covered == 5, "what was changed later than the last reading makes the snapshot stale"
@@ -204,7 +196,7 @@ class ReadsOnce(Buildkite):
 async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(error: Exception | None) -> None:
     bench = Bench()
     bench.buildkite = ReadsOnce(error=error)
-    bench.changed.looks = [(3, frozenset({TeamID("t-1")})), (5, frozenset({TeamID("t-1")}))]
+    bench.looks = [3, 5]
     syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS)))
     await asyncio.sleep(MINUTE)
     syncing.cancel()

@@ -1,17 +1,13 @@
 """The shrink guard."""
 
-from dataclasses import replace
-
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, in_scope, shrunk
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
-from buildkite_connector.model.status import ConditionStatus, ConditionType
 from buildkite_connector.model.tasks import TaskID
-from fakes.connector_states import after, desired, ready, synced
+from fakes.connector_states import after, ready, synced
 
 FULL = Counts(accounts=200, teams=10, memberships=400)
 
@@ -98,31 +94,3 @@ def test_the_warning_says_what_c1_does_and_where_to_look() -> None:
         "Snapshot sync2 has 60 accounts, the last delivered one had 100 (40 % fewer). C1 pauses a connector that loses"
         " about half: if this is wrong, check the token's access in Buildkite."
     )
-
-
-@pytest.mark.parametrize(
-    ("accounts", "limit", "reason"),
-    [
-        (76, 50, "AwaitingTask"),
-        (75, 50, "Shrunk"),
-        (49, 50, "ShrinkHeld"),
-        (75, 10, "ShrinkHeld"),
-        (10, 0, "Shrunk"),
-    ],
-)
-def test_what_shrank_is_told_in_the_status_and_goes_out(accounts: int, limit: int, reason: str) -> None:
-    status = derive_status(after_a_delivery_and_a_sync(accounts, limit=limit), after(3700))
-    delivered, ready_now = status.condition(ConditionType.DELIVERED), status.condition(ConditionType.READY)
-    assert delivered is not None
-    assert ready_now is not None
-    assert (delivered.status, delivered.reason.value) == (ConditionStatus.FALSE, reason)
-    assert "is delivered when C1 asks" in delivered.message or reason == "ShrinkHeld"
-    assert ready_now.status is (ConditionStatus.FALSE if reason == "ShrinkHeld" else ConditionStatus.TRUE)
-
-
-def test_what_a_person_accepted_is_not_warned_of() -> None:
-    state = after_a_delivery_and_a_sync(75)
-    accepting = replace(state, desired=replace(desired(), accept_shrink="sync2"))
-    delivered = derive_status(accepting, after(3700)).condition(ConditionType.DELIVERED)
-    assert delivered is not None
-    assert delivered.reason.value == "AwaitingTask"

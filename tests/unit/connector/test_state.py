@@ -4,11 +4,35 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.connector.membership_transitions import blocked_writing
-from buildkite_connector.connector.state import C1Identity, Inputs, claimed_identity, for_task, host_id_taken
+from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.decisions import next_look
+from buildkite_connector.connector.state import (
+    HOLD_SECONDS,
+    C1Identity,
+    ConnectorState,
+    Inputs,
+    blocked_writing,
+    claimed_identity,
+    for_task,
+    host_id_taken,
+)
+from buildkite_connector.connector.transitions import c1_opened, full_check_begun
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
-from fakes.connector_states import CREDENTIALS, DOWN, REJECTED, START, after, checked, desired, new, ready, restored
+from fakes.connector_states import (
+    CREDENTIALS,
+    DOWN,
+    REJECTED,
+    START,
+    after,
+    checked,
+    desired,
+    greeted,
+    new,
+    ready,
+    restored,
+    running,
+)
 
 OTHER = Credentials("client", "secret", "other token")
 HOLDER = "BuildkiteConnector default/older"
@@ -42,8 +66,9 @@ def test_a_taken_host_id_is_told_with_the_other_connector_and_the_ways_out() -> 
 
 
 def test_a_task_that_came_before_its_host_id_was_found_taken_is_the_other_connectors() -> None:
-    handed_back = for_task(host_id_taken(HOLDER, "acme"))
-    assert (handed_back.reason, handed_back.remedy) == (Reason.HOST_ID_TAKEN, Remedy.RETRY)
+    taken = host_id_taken(HOLDER, "acme")
+    handed_back = for_task(taken)
+    assert (handed_back.reason, handed_back.message, handed_back.remedy) == (taken.reason, taken.message, Remedy.RETRY)
     assert for_task(REJECTED) is REJECTED
     blocked = blocked_writing(replace(ready(), host_id_holder=HOLDER))
     assert blocked is not None
@@ -108,3 +133,41 @@ def test_a_connector_claims_the_identity_of_its_secret_and_its_spec() -> None:
         replace(ready(), desired=replace(desired(), spec_error=invalid)),
     ]
     assert [claimed_identity(each) for each in nobody] == [None, None, None]
+
+
+# How long the status keeps saying what was true before
+
+
+def reported(state: ConnectorState) -> ConnectorState:
+    """With a status that says what was true before."""
+    return replace(state, records=replace(state.records, conditions=derive_status(ready(), START).conditions))
+
+
+def opened(state: ConnectorState) -> ConnectorState:
+    identity = claimed_identity(state)
+    assert identity is not None
+    return c1_opened(state, identity, START)
+
+
+CHECKING = reported(full_check_begun(ready(), START))
+GREETING = reported(opened(checked(new())))
+
+
+@pytest.mark.parametrize("state", [CHECKING, GREETING])
+def test_the_status_waits_for_a_check_and_for_c1_s_first_answer(state: ConnectorState) -> None:
+    assert state.status_held_until == after(HOLD_SECONDS).monotonic
+    assert next_look(state, START) == state.status_held_until
+
+
+AT_ONCE = {
+    "there is no status yet": replace(CHECKING, records=new().records),
+    "the connector is suspended": replace(CHECKING, desired=desired(1, suspend=True)),
+    "the check has failed": replace(GREETING, check=replace(GREETING.check, failure=REJECTED)),
+    "C1 has answered": reported(greeted(checked(new()))),
+    "a sync runs": reported(running(greeted(checked(new())), START)),
+}
+
+
+@pytest.mark.parametrize("why", AT_ONCE)
+def test_anything_else_is_reported_at_once(why: str) -> None:
+    assert AT_ONCE[why].status_held_until == float("-inf")

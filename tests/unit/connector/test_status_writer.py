@@ -1,4 +1,4 @@
-"""The writer of one status by itself: what goes out when, and what closing does to a write."""
+"""The writer of one status, and what a connector writes."""
 
 import asyncio
 import logging
@@ -9,7 +9,8 @@ import pytest
 
 from buildkite_connector.connector.status_writer import StatusWriter
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus, Phase
+from fakes.connector_setup import MINUTE, Setup, ready_setup
 from fakes.log_lines import lines
 from fakes.task_ports import seconds
 from fakes.virtual_time import NoJitter, VirtualClock, virtual_time
@@ -213,3 +214,67 @@ async def test_closing_while_nothing_is_written_takes_no_time() -> None:
     await writes.close()
     writes.write(status(1))
     assert (sink.begun, seconds(), others()) == ([], 0.0, set())
+
+
+# A connector
+
+
+@virtual_time
+async def test_a_status_that_is_being_written_at_shutdown_is_written_to_the_end() -> None:
+    async with ready_setup() as setup:
+        setup.reports.seconds = 1.0
+        setup.annotate(sync_request="now")
+        await asyncio.sleep(0.5)
+        assert setup.reports.completed < len(setup.reports.written)
+    assert setup.reports.completed == len(setup.reports.written)
+
+
+@virtual_time
+async def test_a_start_among_many_is_reported_in_five_writes_until_ready() -> None:
+    """A slow check, minutes until the turn to greet C1, then minutes of waiting for a slot."""
+    setup = Setup()
+    setup.fake_secret.seconds = 20.0
+    async with setup.running():
+        async with setup.crowd(), setup.greeting_crowd():
+            await asyncio.sleep(5 * MINUTE)
+        await asyncio.sleep(MINUTE)
+    phases = [each.phase for each in setup.reports.written]
+    assert phases == [Phase.PENDING, Phase.PENDING, Phase.PENDING, Phase.SYNCING, Phase.CONNECTED]
+
+
+@virtual_time
+async def test_ready_stays_while_an_edit_is_checked_and_over_a_restart() -> None:
+    async with ready_setup() as setup:
+        before = len(setup.reports.written)
+        setup.fake_secret.seconds = 20.0
+        setup.edit(max_drop_percent=10)
+        await asyncio.sleep(MINUTE)
+        setup.rotate(client_secret="fresh")
+        await asyncio.sleep(2 * MINUTE)
+    setup.edit(max_drop_percent=20)
+    async with setup.running(restored=setup.status):
+        await asyncio.sleep(2 * MINUTE)
+    ready = [status.condition(ConditionType.READY) for status in setup.reports.written[before:]]
+    assert len(ready) > 6
+    assert {each.status for each in ready if each is not None} == {ConditionStatus.TRUE}
+
+
+@virtual_time
+async def test_an_edit_is_told_while_the_first_hello_waits_for_its_turn() -> None:
+    setup = Setup()
+    async with setup.running(), setup.greeting_crowd():
+        await asyncio.sleep(2 * MINUTE)
+        setup.edit(max_drop_percent=10)
+        await asyncio.sleep(MINUTE)
+        assert setup.status.observed_generation == 2
+
+
+@virtual_time
+async def test_a_failure_is_told_while_the_first_sync_waits_for_a_slot() -> None:
+    setup = Setup()
+    async with setup.running(), setup.crowd():
+        await asyncio.sleep(2 * MINUTE)
+        assert setup.condition(ConditionType.READY) == ("Unknown", "Pending")
+        setup.c1.refusal = Failure(Reason.C1_UNREACHABLE, "No connection to C1.")
+        await asyncio.sleep(2 * MINUTE)
+        assert setup.condition(ConditionType.READY) == ("False", "C1Unreachable")

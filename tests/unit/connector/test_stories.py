@@ -150,24 +150,6 @@ async def test_a_failed_sync_is_told_and_retried_with_a_backoff_that_a_request_e
         assert setup.status.consecutive_failures == 0
 
 
-@virtual_time
-async def test_the_wait_between_failed_syncs_is_capped() -> None:
-    setup = Setup()
-    setup.buildkite.failures.extend([down()] * 200)
-    async with setup.running():
-        await asyncio.sleep(8 * HOUR)
-    assert 8 * 4 <= len(setup.buildkite.collections) <= 8 * 9
-
-
-@virtual_time
-async def test_a_wait_that_the_other_side_wants_has_a_bound() -> None:
-    setup = Setup()
-    setup.buildkite.failures.append(rate_limited(1e12))
-    async with setup.running():
-        await asyncio.sleep(6.5 * HOUR)
-    assert len(setup.buildkite.collections) == 2
-
-
 @pytest.mark.parametrize(
     ("error", "reason"), [(None, "SyncTimeout"), (ZeroDivisionError("a secret detail"), "InternalError")]
 )

@@ -1,37 +1,17 @@
-"""How C1's tasks are answered, cancelled and refused."""
+"""How C1's tasks are answered, cancelled and refused, and what leaves for C1."""
 
 import asyncio
 
-from buildkite_connector.model.directory import AccountID, Membership, ResourceKind, Role, SyncScope, TeamID
+import pytest
+
+from buildkite_connector.model.directory import AccountID, Membership, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import Provisioning
-from buildkite_connector.model.status import ConditionType, Trigger
+from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskID
 from buildkite_connector.tasks.session import MOST_TASKS
-from fakes.connector_setup import HOUR, MINUTE, Setup, down, ready_setup
+from fakes.connector_setup import HOUR, MINUTE, Setup, ready_setup
 from fakes.virtual_time import virtual_time
-
-
-@virtual_time
-async def test_a_task_is_answered_with_the_staged_snapshot_while_it_is_fresh() -> None:
-    async with ready_setup() as setup:
-        task = setup.task()
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.uploads == [(task, "sha-sync1")]
-        assert setup.c1.finished[task].code is Code.OK
-        assert setup.status.last_delivery is not None
-        assert setup.status.last_delivery.sync_id == "sync1"
-    assert len(setup.buildkite.collections) == 1
-
-
-@virtual_time
-async def test_a_task_that_finds_the_staged_snapshot_old_causes_a_sync() -> None:
-    async with ready_setup(after=30 * MINUTE) as setup:
-        task = setup.task()
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.uploads == [(task, "sha-sync2")]
-        assert setup.status.last_sync is not None
-        assert setup.status.last_sync.trigger is Trigger.TASK
 
 
 @virtual_time
@@ -48,56 +28,6 @@ async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted() -> No
 
 
 @virtual_time
-async def test_a_failed_sync_fails_the_task_so_that_c1_may_retry() -> None:
-    async with ready_setup(after=30 * MINUTE) as setup:
-        setup.buildkite.failures.append(down())
-        task = setup.task()
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.finished[task].code is Code.UNAVAILABLE
-        assert not setup.c1.finished[task].non_retryable
-        assert not setup.c1.uploads
-
-
-@virtual_time
-async def test_a_task_for_resource_types_that_are_not_synced_is_refused() -> None:
-    setup = Setup(kinds=frozenset({ResourceKind.USER}))
-    async with setup.running():
-        task = setup.task(SyncScope(frozenset({ResourceKind.TEAM})))
-        await asyncio.sleep(MINUTE)
-        assert setup.c1.finished[task].code is Code.FAILED_PRECONDITION
-        assert setup.c1.finished[task].non_retryable
-
-
-@virtual_time
-async def test_a_cancelled_task_does_not_stop_a_scheduled_sync() -> None:
-    async with ready_setup(after=HOUR - 10) as setup:
-        setup.buildkite.seconds = 200
-        await asyncio.sleep(30)
-        task = setup.task()
-        await asyncio.sleep(40)
-        setup.cancel(task)
-        await asyncio.sleep(5 * MINUTE)
-        assert setup.c1.finished[task].code is Code.CANCELLED
-        assert setup.status.last_sync is not None
-        assert (setup.status.last_sync.id, setup.status.last_sync.trigger) == ("sync2", Trigger.SCHEDULE)
-
-
-@virtual_time
-async def test_a_cancelled_task_does_not_stop_a_sync_that_was_requested() -> None:
-    async with ready_setup(after=30 * MINUTE) as setup:
-        setup.buildkite.seconds = 200
-        setup.annotate(sync_request="mine")
-        await asyncio.sleep(1)
-        task = setup.task()
-        await asyncio.sleep(40)
-        setup.cancel(task)
-        await asyncio.sleep(5 * MINUTE)
-        assert setup.c1.finished[task].code is Code.CANCELLED
-        assert setup.status.last_sync is not None
-        assert (setup.status.last_sync.id, setup.status.last_sync.trigger) == ("sync2", Trigger.REQUEST)
-
-
-@virtual_time
 async def test_a_request_made_during_a_task_s_sync_is_served_although_the_task_is_cancelled() -> None:
     async with ready_setup(after=30 * MINUTE) as setup:
         setup.buildkite.seconds = 200
@@ -110,31 +40,6 @@ async def test_a_request_made_during_a_task_s_sync_is_served_although_the_task_i
         assert setup.status.last_handled_sync_request == "mine"
         assert setup.status.last_sync is not None
         assert setup.status.last_sync.id != "sync1"
-
-
-@virtual_time
-async def test_a_task_s_sync_that_the_schedule_wants_meanwhile_goes_on_when_the_task_is_cancelled() -> None:
-    async with ready_setup(after=50 * MINUTE) as setup:
-        setup.buildkite.seconds = 20 * MINUTE
-        task = setup.task()
-        await asyncio.sleep(12 * MINUTE)
-        setup.cancel(task)
-        await asyncio.sleep(10 * MINUTE)
-        assert setup.c1.finished[task].code is Code.CANCELLED
-        assert setup.status.last_sync is not None
-        assert setup.status.last_sync.id == "sync2"
-
-
-@virtual_time
-async def test_a_task_that_comes_cancelled_stops_nothing() -> None:
-    async with ready_setup(after=30 * MINUTE) as setup:
-        setup.buildkite.seconds = 100
-        setup.annotate(sync_request="mine")
-        await asyncio.sleep(1)
-        setup.cancel(setup.task())
-        await asyncio.sleep(3 * MINUTE)
-        assert setup.status.last_sync is not None
-        assert (setup.status.last_sync.id, setup.status.last_sync.trigger) == ("sync2", Trigger.REQUEST)
 
 
 @virtual_time
@@ -154,31 +59,6 @@ async def test_a_task_that_comes_again_because_its_end_was_lost_is_carried_out_a
 
 
 @virtual_time
-async def test_tasks_that_wait_together_are_answered_by_one_sync_each_once() -> None:
-    async with ready_setup(after=30 * MINUTE) as setup:
-        setup.buildkite.seconds = 5 * MINUTE
-        tasks = [setup.task() for _ in range(3)]
-        await asyncio.sleep(20 * MINUTE)
-        assert [task for task, _ in setup.c1.uploads] == tasks
-        assert all(setup.c1.finished[task].code is Code.OK for task in tasks)
-        assert setup.buildkite.most_active == 1
-    assert len(setup.buildkite.collections) == 2
-
-
-@virtual_time
-async def test_a_cancelled_task_does_not_stop_a_sync_that_another_task_wants() -> None:
-    async with ready_setup(after=30 * MINUTE) as setup:
-        setup.buildkite.seconds = 5 * MINUTE
-        first, second = setup.task(), setup.task()
-        await asyncio.sleep(2 * MINUTE)
-        setup.cancel(first)
-        await asyncio.sleep(5 * MINUTE)
-        assert setup.c1.finished[first].code is Code.CANCELLED
-        assert setup.c1.uploads == [(second, "sha-sync2")]
-    assert len(setup.buildkite.collections) == 2
-
-
-@virtual_time
 async def test_tasks_that_wait_for_a_sync_leave_the_slots_to_changes() -> None:
     async with ready_setup(provisioning=Provisioning(enabled=True)) as setup:
         setup.buildkite.seconds, setup.c1.next_poll = HOUR, 1.0
@@ -194,3 +74,60 @@ async def test_tasks_that_wait_for_a_sync_leave_the_slots_to_changes() -> None:
         await asyncio.sleep(3 * HOUR)
         assert [task for task, _ in setup.c1.uploads] == syncs
         assert len({sha256 for _, sha256 in setup.c1.uploads}) == 1, "one sync answers them all"
+
+
+# Deliveries
+
+
+@pytest.mark.parametrize("reason", [Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED])
+@virtual_time
+async def test_a_staged_file_that_cannot_go_out_is_forgotten_and_the_next_task_gets_a_new_one(reason: Reason) -> None:
+    async with ready_setup() as setup:
+        setup.c1.upload_failures.append(Failure(reason, "The staged file is not as it was written."))
+        setup.task()
+        await asyncio.sleep(MINUTE)
+        assert setup.condition(ConditionType.DELIVERED) == ("False", reason.value)
+        task = setup.task()
+        await asyncio.sleep(MINUTE)
+        assert setup.c1.uploads == [(task, "sha-sync2")]
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_an_upload_that_broke_keeps_the_staged_file_for_the_next_task() -> None:
+    async with ready_setup() as setup:
+        setup.c1.upload_failures.append(Failure(Reason.UPLOAD_FAILED, "The upload broke three times."))
+        setup.task()
+        await asyncio.sleep(MINUTE)
+        task = setup.task()
+        await asyncio.sleep(MINUTE)
+        assert setup.c1.uploads == [(task, "sha-sync1")]
+        assert setup.condition(ConditionType.DELIVERED) == ("True", "Delivered")
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_shrinkage_accepted_before_the_last_delivery_counts_no_more() -> None:
+    async with ready_setup() as setup:
+        setup.task()
+        await asyncio.sleep(MINUTE)
+        await shrink_to(setup, 4, "first")
+        setup.annotate(accept_shrink="sync2")
+        setup.task()
+        await asyncio.sleep(MINUTE)
+        await shrink_to(setup, 10, "grown again")
+        setup.task()
+        await asyncio.sleep(MINUTE)
+        assert [sha for _, sha in setup.c1.uploads] == ["sha-sync1", "sha-sync2", "sha-sync3"]
+        await shrink_to(setup, 4, "second")
+        assert setup.condition(ConditionType.DELIVERED) == ("False", "ShrinkHeld")
+        held = setup.task()
+        await asyncio.sleep(MINUTE)
+        assert setup.c1.finished[held].code is Code.FAILED_PRECONDITION
+
+
+async def shrink_to(setup: Setup, accounts: int, request: str) -> None:
+    """A sync that finds this many accounts, staged and not delivered."""
+    setup.buildkite.accounts = accounts
+    setup.annotate(sync_request=request)
+    await asyncio.sleep(MINUTE)

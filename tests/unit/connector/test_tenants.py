@@ -111,11 +111,11 @@ async def test_a_silent_c1_keeps_no_hello_waiting_not_even_in_its_own_namespace(
 
 
 @virtual_time
-async def test_a_thousand_missing_secrets_slow_no_other_namespace() -> None:
+async def test_hundreds_of_missing_secrets_slow_no_other_namespace() -> None:
     async with Tenants().process() as tenants:
-        tenants.start_many(1000, MISSING)
+        tenants.start_many(300, MISSING)
         calm, late = tenants.start("calm.acme"), tenants.start("calm.late", MISSING)
-        await asyncio.sleep(10 * MINUTE)
+        await asyncio.sleep(2 * MINUTE)
         reads, began = (
             sum(fake_secret.reads for fake_secret in tenants.fake_secrets.values()),
             asyncio.get_running_loop().time(),
@@ -127,6 +127,6 @@ async def test_a_thousand_missing_secrets_slow_no_other_namespace() -> None:
         fake_secret.credentials = replace(fake_secret.credentials, client_id="another")
         await until(lambda: len(tenants.buildkite.collections) > collected)
         assert asyncio.get_running_loop().time() - began < 20 + MINUTE
-        await asyncio.sleep(5 * MINUTE)
+        await asyncio.sleep(2 * MINUTE)
         reads = sum(fake_secret.reads for fake_secret in tenants.fake_secrets.values()) - reads
         assert reads / (asyncio.get_running_loop().time() - began) <= 5.01

@@ -3,53 +3,9 @@
 import asyncio
 
 from buildkite_connector.model.directory import ResourceKind, SyncScope
-from buildkite_connector.model.spec import Cron, Interval
 from buildkite_connector.model.status import ConditionType, Phase, Trigger
 from fakes.connector_setup import HOUR, MINUTE, USERS, Setup, ready_setup
 from fakes.virtual_time import virtual_time
-
-
-@virtual_time
-async def test_a_new_connector_syncs_at_once_and_becomes_ready() -> None:
-    setup = Setup()
-    async with setup.running():
-        await asyncio.sleep(10)
-        assert setup.condition(ConditionType.READY) == ("True", "Ready")
-        assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("True", "Valid")
-        assert setup.condition(ConditionType.SYNCED) == ("True", "SyncSucceeded")
-        assert setup.condition(ConditionType.DELIVERED) == ("False", "AwaitingTask")
-        assert setup.condition(ConditionType.RECONCILING) == ("absent", "")
-        assert setup.status.phase is Phase.CONNECTED
-        assert setup.status.last_sync is not None
-        assert setup.status.last_sync.trigger is Trigger.CHANGE
-
-
-@virtual_time
-async def test_the_first_sync_is_told_as_in_progress() -> None:
-    setup = Setup()
-    async with setup.running():
-        await asyncio.sleep(2)
-        assert setup.status.phase is Phase.SYNCING
-        assert setup.condition(ConditionType.READY) == ("Unknown", "Syncing")
-        assert setup.condition(ConditionType.RECONCILING)[0] == "True"
-
-
-@virtual_time
-async def test_syncs_follow_the_interval() -> None:
-    setup = Setup()
-    async with setup.running():
-        await asyncio.sleep(4 * HOUR + MINUTE)
-    assert len(setup.buildkite.collections) == 5
-
-
-@virtual_time
-async def test_a_scheduled_sync_leaves_ready_true_while_it_runs() -> None:
-    setup = Setup()
-    async with setup.running():
-        await asyncio.sleep(HOUR + 2)
-        assert setup.status.phase is Phase.SYNCING
-        assert setup.condition(ConditionType.READY) == ("True", "Ready")
-        assert setup.condition(ConditionType.RECONCILING) == ("absent", "")
 
 
 @virtual_time
@@ -146,15 +102,6 @@ async def test_triggers_that_come_during_a_sync_fold_into_one() -> None:
 
 
 @virtual_time
-async def test_an_edit_of_the_spec_syncs() -> None:
-    async with ready_setup() as setup:
-        setup.edit(kinds=frozenset({ResourceKind.USER}))
-        await asyncio.sleep(10)
-        assert setup.buildkite.collections[-1] == USERS
-        assert setup.status.observed_generation == 2
-
-
-@virtual_time
 async def test_edits_in_a_row_end_with_a_sync_of_the_last() -> None:
     async with ready_setup() as setup:
         setup.edit(quota_percent=60)
@@ -162,29 +109,6 @@ async def test_edits_in_a_row_end_with_a_sync_of_the_last() -> None:
         await asyncio.sleep(MINUTE)
         assert setup.buildkite.collections[-1] == USERS
         assert setup.status.observed_generation == 3
-
-
-@virtual_time
-async def test_a_cron_schedule_is_kept() -> None:
-    setup = Setup(schedule=Cron("30 10 * * *", "Europe/Berlin"))
-    async with setup.running():
-        await asyncio.sleep(10)
-        assert setup.status.next_sync_time is not None
-        assert setup.status.next_sync_time.isoformat() == "2026-03-02T09:30:00+00:00"
-
-
-@virtual_time
-async def test_a_cron_that_cannot_be_parsed_stalls_until_it_is_edited() -> None:
-    setup = Setup(schedule=Cron("61 * * * *"))
-    async with setup.running():
-        await asyncio.sleep(MINUTE)
-        assert setup.condition(ConditionType.READY) == ("False", "CronInvalid")
-        assert setup.condition(ConditionType.STALLED) == ("True", "CronInvalid")
-        assert setup.status.phase is Phase.ERROR
-        setup.edit(schedule=Interval(HOUR))
-        await asyncio.sleep(MINUTE)
-        assert setup.condition(ConditionType.READY) == ("True", "Ready")
-        assert setup.condition(ConditionType.STALLED) == ("absent", "")
 
 
 @virtual_time
@@ -201,17 +125,6 @@ async def test_an_edit_during_a_sync_leads_to_another_sync_at_once() -> None:
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
         await asyncio.sleep(30 * MINUTE)
     assert setup.buildkite.collections.count(USERS) == 1
-
-
-@virtual_time
-async def test_a_secret_that_changes_during_a_sync_leads_to_another_sync() -> None:
-    async with ready_setup() as setup:
-        setup.buildkite.seconds = 70
-        setup.annotate(sync_request="now")
-        await asyncio.sleep(2)
-        setup.rotate(api_token="rotated")
-        await asyncio.sleep(5 * MINUTE)
-        assert len(setup.buildkite.collections) == 3
 
 
 @virtual_time

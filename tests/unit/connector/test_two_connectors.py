@@ -9,11 +9,11 @@ from buildkite_connector.connector.connector import Connector, reread_secrets
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID
-from fakes.connector_setup import C1, HOUR, MINUTE, Reports, SecretCredentials, Setup, client_rejected
+from fakes.connector_setup import C1, MINUTE, Reports, SecretCredentials, Setup, client_rejected
 from fakes.virtual_time import virtual_time
 
-YOUNG, OLD, STRANGER = ConnectorKey("default.a"), ConnectorKey("default.b"), ConnectorKey("elsewhere.old")
-CREATED = {YOUNG: "2026-02-01T00:00:00Z", OLD: "2026-01-01T00:00:00Z", STRANGER: "2026-01-01T00:00:00Z"}
+YOUNG, OLD = ConnectorKey("default.a"), ConnectorKey("default.b")
+CREATED = {YOUNG: "2026-02-01T00:00:00Z", OLD: "2026-01-01T00:00:00Z"}
 
 
 def wrong() -> SecretCredentials:
@@ -100,37 +100,6 @@ async def test_the_younger_gives_way_although_it_came_first_and_takes_over_when_
         await asyncio.sleep(1)
         assert ready(young.status) == "Ready"
         assert [each.closed for each in two.sessions] == [1, 1, 0]
-
-
-@virtual_time
-async def test_an_older_one_whose_secret_c1_refuses_blocks_nobody() -> None:
-    async with Two().process() as two:
-        squatter, _ = await two.start(STRANGER, wrong())
-        victim, reports = await two.start(YOUNG)
-        assert (ready(squatter.status), ready(victim.status)) == ("C1ClientRejected", "Ready")
-        await asyncio.sleep(HOUR)
-        assert two.sessions[1].closed == 0
-        assert {ready(each) for each in reports.written} <= {"Ready", "Pending", "Syncing"}
-
-
-@virtual_time
-async def test_an_older_one_that_c1_refuses_does_not_interrupt_one_in_session() -> None:
-    async with Two().process() as two:
-        victim, reports = await two.start(YOUNG)
-        written = len(reports.written)
-        squatter, _ = await two.start(STRANGER, wrong())
-        assert (ready(squatter.status), ready(victim.status)) == ("C1ClientRejected", "Ready")
-        assert (two.sessions[0].closed, len(reports.written)) == (0, written)
-
-
-@virtual_time
-async def test_another_namespaces_connector_is_not_named() -> None:
-    async with Two().process() as two:
-        await two.start(STRANGER)
-        young, reports = await two.start(YOUNG)
-        assert ready(young.status) == "HostIDTaken"
-        assert "Another connector, in another namespace, uses" in str(young.status)
-        assert "elsewhere" not in str(reports.written)
 
 
 @virtual_time

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.connector.connector import AFTER_ERROR
-from buildkite_connector.connector.environment import Environment
-from buildkite_connector.connector.host_ids import Age, HostIDs, Listener
+from buildkite_connector.connector.environment import Age, Environment, HostIDs, Listener
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType
 from fakes.connector_setup import C1, MINUTE, SecretCredentials, Setup, Store, client_rejected, stopped_setup
+from fakes.log_lines import lines
 from fakes.virtual_time import until, virtual_time
 
 
@@ -144,8 +144,8 @@ async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
         assert [round(each - first, 3) for each in setup.host_ids.broken] == [0.0, 1.0, 3.0, 7.0, 15.0]
         await asyncio.sleep(30 * MINUTE)
         assert setup.host_ids.broken[-1] - setup.host_ids.broken[-2] == pytest.approx(AFTER_ERROR.cap)
-        steps = [each for each in caplog.records if "a step failed unexpectedly" in each.getMessage()]
-        assert len(steps) == 1
+        steps = [each for each in lines(caplog.records) if each[1] == "a step failed unexpectedly"]
+        assert [fields for _, _, fields in steps] == [{"connector": "default.acme"}]
         setup.host_ids.odd = False
         await asyncio.sleep(6 * MINUTE)
         assert setup.status.observed_generation == setup.order.generation
@@ -224,7 +224,7 @@ class FragileWorld(Setup):
 )
 @virtual_time
 async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it_does_not_break_any_more(
-    broken: Callable[..., None], what: str
+    broken: Callable[..., None], what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     setup = FragileWorld()
     broken(setup, broken=True)
@@ -233,6 +233,7 @@ async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it
         begun = max(setup.fake_secret.reads, setup.buildkite.preflights, setup.ids)
         assert 5 <= begun <= 6, what  # at 0, 1, 3, 7 and 15 seconds
         assert setup.store.files == {}, "no file is without an owner"
+        assert "a task failed unexpectedly" in caplog.messages
         broken(setup, broken=False)
         await asyncio.sleep(2 * AFTER_ERROR.cap)
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
@@ -255,6 +256,7 @@ async def test_a_client_of_c1_that_cannot_be_made_is_reported_and_tried_again(
     async with setup.running():
         await asyncio.sleep(MINUTE)
         assert setup.condition(ConditionType.READY) == ("False", Reason.INTERNAL_ERROR)
+        assert "(OSError)" in str(setup.status)
         assert "open files" not in str(setup.status)
         assert "no session with C1 could be made" in caplog.messages
         setup.broken = False

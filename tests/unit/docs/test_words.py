@@ -54,10 +54,14 @@ TEXTS = [
 SOURCES = sorted((ROOT / "operator").rglob("*.py"))
 
 
+ANY = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", re.IGNORECASE)
+
+
 def _found(lines: Iterator[tuple[int, str]]) -> list[str]:
     return [
         f"{number}: {word[0]!r}: say {instead}"
         for number, line in lines
+        if ANY.search(line)
         for pattern, instead in INSTEAD.items()
         for word in re.finditer(rf"\b(?:{pattern})\b", line, re.IGNORECASE)
     ]

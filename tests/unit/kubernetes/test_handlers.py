@@ -3,8 +3,13 @@
 import asyncio
 import os
 import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import AsyncGeneratorType
 from typing import Any
 
+import kopf
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, Written
@@ -87,6 +92,33 @@ async def test_two_signals_at_once_are_one(
         await task
     assert watching.ended == 1
     assert severe(caplog) == []
+
+
+@pytest.mark.parametrize("turns", range(4, 22, 3))
+async def test_no_generator_of_kopf_is_left_for_asyncio_to_close(
+    simulator: KubernetesSimulator, watching: Watching, turns: int
+) -> None:
+    """asyncio closes them in no order, and then logs that an outer one failed."""
+    hooks, begun = sys.get_asyncgen_hooks(), list[AsyncGeneratorType[Any, Any]]()
+
+    def begin(generator: AsyncGenerator[Any, Any]) -> None:
+        assert hooks.firstiter is not None
+        assert isinstance(generator, AsyncGeneratorType)
+        hooks.firstiter(generator)
+        if generator.ag_code.co_filename.startswith(str(Path(kopf.__file__).parent)):
+            begun.append(generator)
+
+    sys.set_asyncgen_hooks(firstiter=begin)
+    task = watching.begin()
+    await watching.until_ready(task)
+    for number in range(30):
+        apply(simulator, f"n{number}")
+    for _ in range(turns):  # kopf is amid the events
+        await asyncio.sleep(0)
+    await stop(task)
+    sys.set_asyncgen_hooks(firstiter=hooks.firstiter)
+    assert len(begun) > 3
+    assert [each for each in begun if each.ag_frame is not None] == []
 
 
 async def test_a_watch_that_is_found_stale_during_the_end_does_not_cut_it_short(

@@ -24,9 +24,8 @@ async def probe() -> Answer:
 
 @contextlib.asynccontextmanager
 async def served(handler: Handler = probe, *, host: str = "127.0.0.1", most: int | None = None) -> AsyncIterator[int]:
-    listeners = listen(host, 0)
-    async with serve_http(listeners, {"/probe": handler}, most):
-        yield listeners[0].getsockname()[1]
+    async with serve_http(listen(host, 0), {"/probe": handler}, most) as port:
+        yield port
 
 
 async def exchanged(port: int, sent: bytes) -> bytes:

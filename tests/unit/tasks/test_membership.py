@@ -16,7 +16,7 @@ from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import membership
-from buildkite_connector.tasks.membership import CHANGE_SECONDS, Step, change_membership
+from buildkite_connector.tasks.membership import CHANGE_SECONDS, change_membership
 from buildkite_connector.tasks.outcomes import OFF
 from buildkite_connector.tasks.ports import Progress
 from fakes.connector_ports import C1
@@ -338,57 +338,10 @@ async def test_an_address_in_buildkites_reason_is_not_passed_on() -> None:
     assert "is not possible" in outcome.message
 
 
-# The table by itself
+# The sentence of a refusal
 
 GRANT = MembershipTask(TaskID("task"), True, MEMBER, "Platform", "Ada")
 REVOKE = replace(GRANT, grants=False)
-
-
-@pytest.mark.parametrize(
-    ("task", "role", "step"),
-    [
-        (GRANT, None, Step.CREATE),
-        (GRANT, M, Step.DONE),
-        (GRANT, A, Step.CHANGE_ROLE),
-        (REVOKE, None, Step.DONE),
-        (REVOKE, M, Step.REMOVE),
-        (REVOKE, A, Step.DONE),
-    ],
-)
-def test_what_a_membership_needs_next(task: MembershipTask, role: Role | None, step: Step) -> None:
-    assert membership.next_step(task, MEMBER, role) is step
-
-
-@pytest.mark.parametrize(
-    ("task", "before", "wrote", "result"),
-    [
-        (GRANT, None, True, ChangeResult.GRANTED),
-        (GRANT, None, False, ChangeResult.ALREADY),
-        (GRANT, A, True, ChangeResult.ROLE_CHANGED),
-        (GRANT, M, True, ChangeResult.ALREADY),
-        (REVOKE, M, True, ChangeResult.REVOKED),
-        (REVOKE, None, False, ChangeResult.ALREADY),
-    ],
-)
-def test_what_came_of_it(task: MembershipTask, before: Role | None, wrote: bool, result: ChangeResult) -> None:
-    assert membership.result_of(task, MEMBER, before, wrote=wrote) is result
-
-
-@pytest.mark.parametrize(
-    ("task", "before", "result", "answer"),
-    [
-        (GRANT, None, ChangeResult.GRANTED, GrantAnswer(MEMBER)),
-        (GRANT, M, ChangeResult.ALREADY, GrantAnswer(MEMBER, already=True)),
-        (GRANT, A, ChangeResult.ALREADY, GrantAnswer(MEMBER, already=True)),
-        (GRANT, A, ChangeResult.ROLE_CHANGED, GrantAnswer(MEMBER, replaced=replace(MEMBER, role=A))),
-        (REVOKE, M, ChangeResult.REVOKED, RevokeAnswer()),
-        (REVOKE, None, ChangeResult.ALREADY, RevokeAnswer(already=True)),
-    ],
-)
-def test_c1_hears_of_a_success_what_was_there_before(
-    task: MembershipTask, before: Role | None, result: ChangeResult, answer: GrantAnswer | RevokeAnswer
-) -> None:
-    assert membership.success(task, MEMBER, before, result) == TaskOutcome(answer=answer)
 
 
 @pytest.mark.parametrize(("roles", "allowed"), [((A,), "maintainer"), ((), "none")])

@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from buildkite_connector.model.directory import AccountID, Membership, Role, SyncScope, TeamID
+from buildkite_connector.model.directory import AccountID, Membership, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskID, TaskOutcome
+from buildkite_connector.model.tasks import Code, MembershipTask, TaskID, TaskOutcome
 from buildkite_connector.tasks import outcomes
 from buildkite_connector.tasks.membership import refusal_by_team
 from buildkite_connector.tasks.outcomes import (
     SHUTTING_DOWN,
     UNEXPECTED,
-    format_note,
     outcome_of,
     refused_options,
     unsupported,
@@ -57,16 +56,6 @@ def test_a_task_of_another_kind_is_refused_for_good_by_its_name() -> None:
 
 def test_options_that_cannot_be_met_are_refused_for_good() -> None:
     assert refused_options("no") == TaskOutcome(Code.INVALID_ARGUMENT, "no", non_retryable=True)
-
-
-@pytest.mark.parametrize("engine", ["", "sqlite"])
-def test_a_success_in_the_form_that_c1_asked_for_has_no_words(engine: str) -> None:
-    assert format_note(SyncTask(TaskID("t"), SyncScope(), storage_engine=engine)) == ""
-
-
-def test_a_success_in_another_form_says_so() -> None:
-    task = SyncTask(TaskID("t"), SyncScope(), storage_engine="pebble")
-    assert format_note(task) == "The snapshot is in sqlite form; this connector does not write pebble."
 
 
 def test_what_ends_a_task_at_a_shutdown_or_by_an_error_of_ours_can_be_tried_again() -> None:

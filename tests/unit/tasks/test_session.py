@@ -283,23 +283,20 @@ async def test_a_hello_task_that_fails_makes_the_next_question_wait_as_a_failure
     await session.end()
 
 
-def test_an_outage_is_logged_at_its_beginning_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+@virtual_time
+async def test_an_outage_is_logged_at_its_beginning_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-
-    @virtual_time
-    async def test() -> None:
-        session = Session()
-        session.c1.poll_failures.extend([AWAY, AWAY])
-        session.begin()
-        await asyncio.sleep(100)
-        await session.end()
-
-    test()
-    began, ended = caplog.records
-    assert (began.levelno, began.message) == (logging.WARNING, "C1 did not answer as it should")
-    found = {name: began.__dict__[name] for name in ("connector", "reason", "error")}
-    assert found == {"connector": "default.acme", "reason": "C1Unavailable", "error": "C1 is down"}
-    assert (ended.message, ended.__dict__["connector"]) == ("C1 answers again", "default.acme")
+    session = Session()
+    session.c1.poll_failures.extend([AWAY, AWAY])
+    session.begin()
+    await asyncio.sleep(100)
+    await session.end()
+    who = {"connector": "default.acme"}
+    began = {**who, "reason": "C1Unavailable", "error": "C1 is down"}
+    assert lines(caplog.records) == [
+        (logging.WARNING, "C1 did not answer as it should", began),
+        (logging.INFO, "C1 answers again", who),
+    ]
 
 
 @virtual_time

@@ -147,19 +147,15 @@ async def test_what_cannot_be_carried_out_is_refused_for_good_without_a_heartbea
     await session.end()
 
 
-def test_what_c1_asks_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@virtual_time
+async def test_what_c1_asks_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-
-    @virtual_time
-    async def test() -> None:
-        session = busy(snapshot_seconds=0.0)
-        session.sync_task("t1")
-        session.c1.tasks.append(UnsupportedTask(TaskID("t2"), "grant"))
-        session.begin()
-        await asyncio.sleep(5)
-        await session.end()
-
-    test()
+    session = busy(snapshot_seconds=0.0)
+    session.sync_task("t1")
+    session.c1.tasks.append(UnsupportedTask(TaskID("t2"), "grant"))
+    session.begin()
+    await asyncio.sleep(5)
+    await session.end()
     cannot = {"connector": "default.acme", "task_id": "t2", "kind": "grant"}
     assert lines(caplog.records) == [
         (logging.INFO, "C1 asks for a sync", FIELDS),

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.outcomes import format_note
 from buildkite_connector.tasks.ports import Progress
 from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, sync_full
 from fakes.connector_ports import C1
@@ -24,11 +24,18 @@ async def carry_out(snapshots: Snapshots, c1: C1, progress: Progress | None = No
     return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Lock(), progress or Progress())
 
 
+NOTE = "The snapshot is in sqlite form; this connector does not write pebble."
+
+
+@pytest.mark.parametrize(("engine", "note"), [("pebble", NOTE), ("sqlite", ""), ("", "")])
 @virtual_time
-async def test_the_outcome_names_the_snapshot_that_c1_has() -> None:
+async def test_the_outcome_names_the_snapshot_that_c1_has_and_another_form_than_it_asked_for(
+    engine: str, note: str
+) -> None:
     snapshots, c1 = Snapshots(), C1()
-    outcome = await carry_out(snapshots, c1)
-    assert (outcome, outcome.delivered) == (TaskOutcome(message=format_note(TASK)), SNAPSHOT)
+    ports = session_ports(c1, snapshots)
+    outcome = await sync_full(replace(TASK, storage_engine=engine), ports, asyncio.Lock(), Progress())
+    assert (outcome, outcome.delivered) == (TaskOutcome(message=note), SNAPSHOT)
     assert (c1.uploads, c1.files) == ([("task1", "sha-sync1")], [SNAPSHOT.path])
     assert (snapshots.open, snapshots.deliveries) == (set(), [])
 

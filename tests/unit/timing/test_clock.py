@@ -1,11 +1,14 @@
-"""What time a server has, and how far the local clock is certainly off."""
+"""What time a server has, how far the local clock is certainly off, and a deadline that counts the loop's turns too."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buildkite_connector.timing.server_time import clock_error, retry_after, server_time
+from buildkite_connector.timing.clock import TURNS, clock_error, fair_timeout, retry_after, server_time
+from fakes.virtual_time import virtual_time
 
 NOON = datetime(2026, 8, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -15,7 +18,7 @@ def at(seconds: float) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("headers", "time"),
+    ("headers", "expected"),
     [
         ({"date": "Sat, 01 Aug 2026 12:00:00 GMT"}, NOON),
         ({"date": "Sat, 01 Aug 2026 14:00:00 +0200"}, NOON),
@@ -31,8 +34,8 @@ def at(seconds: float) -> datetime:
         ({"date": "Fri, 31 Dec 9999 23:59:59 GMT", "age": "60"}, None),
     ],
 )
-def test_a_date_and_an_age_tell_the_time_or_nothing(headers: Mapping[str, str], time: datetime | None) -> None:
-    assert server_time(headers) == time
+def test_a_date_and_an_age_tell_the_time_or_nothing(headers: Mapping[str, str], expected: datetime | None) -> None:
+    assert server_time(headers) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,42 @@ def test_the_ends_of_the_calendar_are_no_error(year: int) -> None:
 )
 def test_retry_after_is_a_number_or_a_date_or_nothing(text: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": text}, NOON, 60) == seconds
+
+
+# A deadline
+
+
+@virtual_time
+async def test_silence_ends_after_the_seconds() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        async with fair_timeout(10.0):
+            await asyncio.sleep(60.0)
+    assert loop.time() - began == pytest.approx(10.0)
+
+
+@virtual_time
+async def test_an_answer_in_time_is_none_of_its_business() -> None:
+    async with fair_timeout(10.0):
+        await asyncio.sleep(9.9)
+    await asyncio.sleep(60.0)
+
+
+async def test_a_late_event_loop_is_no_silence() -> None:
+    """The answer takes a third of the turns, and five times the seconds."""
+
+    async def hog() -> None:
+        while True:
+            time.sleep(0.005)  # noqa: ASYNC251  (it keeps the loop from coming round, as a crowd does)
+            await asyncio.sleep(0)
+
+    hogging = asyncio.create_task(hog())
+    began = time.monotonic()
+    try:
+        async with fair_timeout(0.03):
+            for _ in range(TURNS // 3):
+                await asyncio.sleep(0)
+    finally:
+        hogging.cancel()
+    assert time.monotonic() - began > 0.06
