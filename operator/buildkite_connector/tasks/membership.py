@@ -1,6 +1,6 @@
 """Handler of `grant` and `revoke`: read the one membership, decide, write, answer. Nothing is written blindly.
 
-What C1 is told is in `outcomes`; the table of all that can happen is `tests/unit/tasks/test_membership.py`.
+What C1 is told is in `outcomes`.
 """
 
 import logging
