@@ -1,6 +1,6 @@
 """Handler of `grant` and `revoke`: read the one membership, decide, write, answer. Nothing is written blindly.
 
-What C1 is told is in `outcomes`. The unit test has the table of all that can happen.
+What C1 is told is in `outcomes`.
 """
 
 import logging
