@@ -1,6 +1,6 @@
 """The Buildkite simulator without a socket: a real client whose requests go straight to the simulator's API and faults.
 
-For properties over a thousand organizations; what a connection does to an answer is not here (`buildkite_setup`).
+For properties over hundreds of organizations; what a connection does to an answer is not here (`buildkite_setup`).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Whatever is lost on the way: the directory that comes out is the organization, or the sync fails and says why.
 
-A thousand random organizations, read by the real client from the Buildkite simulator. What no answer shows is left out:
-a last page of teams or of a team's members that became shorter looks like a shorter list.
+Hundreds of random organizations, read by the real client from the Buildkite simulator. What no answer shows is left
+out: a last page of teams or of a team's members that became shorter looks like a shorter list.
 """
 
 import random
@@ -21,7 +21,7 @@ from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Listing, Organization
 
 BASE = "/v2/organizations/acme"
-ORGANIZATIONS, A_TEST = 1000, 50
+ORGANIZATIONS, A_TEST = 250, 50
 SEEN = {Reason.ROSTER_UNSTABLE, Reason.LIST_INCOMPLETE, Reason.BUILDKITE_RESPONSE_INVALID}
 
 
@@ -123,9 +123,8 @@ async def test_what_is_delivered_is_the_organization(block: int) -> None:
         assert found.directory == expected(buildkite.organization), seed
 
 
-@pytest.mark.parametrize("block", range(4))
-async def test_a_gateway_that_cuts_all_links_costs_one_more_request_a_listing_and_nothing_else(block: int) -> None:
-    for seed in range(block * A_TEST, (block + 1) * A_TEST):
+async def test_a_gateway_that_cuts_all_links_costs_one_more_request_a_listing_and_nothing_else() -> None:
+    for seed in range(A_TEST):
         buildkite = buildkite_of(random.Random(seed))
         buildkite.faults.add(Rule(faults.drop_links(), times=None))
         found = await outcome(buildkite)
@@ -137,9 +136,8 @@ async def test_a_gateway_that_cuts_all_links_costs_one_more_request_a_listing_an
         assert found.report.requests == 1 + least + full, seed
 
 
-@pytest.mark.parametrize("block", range(4))
-async def test_an_organization_that_stands_still_costs_the_least(block: int) -> None:
-    for seed in range(block * A_TEST, (block + 1) * A_TEST):
+async def test_an_organization_that_stands_still_costs_the_least() -> None:
+    for seed in range(A_TEST):
         buildkite = buildkite_of(random.Random(seed))
         found = await outcome(buildkite)
         assert isinstance(found, Collection)
@@ -147,7 +145,7 @@ async def test_an_organization_that_stands_still_costs_the_least(block: int) -> 
         assert (found.report.rereads, found.report.accounts_added, found.report.teams_gone) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(2))
 async def test_people_and_teams_that_come_and_go_meanwhile_fail_nothing(block: int) -> None:
     for seed in range(block * A_TEST, (block + 1) * A_TEST):
         dice = random.Random(seed)
