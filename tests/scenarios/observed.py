@@ -85,7 +85,7 @@ class TestObserved:
         async with operator:
             await tenant.become_ready()
             port = await served_port(operator)
-            opening = silent_connections(port, 4_000)
+            opening = silent_connections(port, 2_000)
             await asyncio.to_thread(opening.__enter__)
             try:
                 before = len(operator.lines)
@@ -183,7 +183,7 @@ class TestObserved:
             async with rig.operator("--log-level", "debug", **settings) as operator:
                 await tenant.become_ready()
                 await tenant.deliver()
-                await tenant.until_polled(3)
+                await tenant.until_polled(2)
                 await receiver.until(lambda it: it.named("sync") and it.named("task") and it.metrics)
                 assert await operator.stop() == 0
         [sync], [task] = receiver.named("sync"), receiver.named("task")

@@ -56,7 +56,7 @@ def of(connectors: set[str]) -> Callable[[list[Sample]], bool]:
     return lambda found: {each["metric"].get("name", "") for each in found} == connectors
 
 
-def leading(rig: Rig, lease: str, *arguments: str) -> OperatorProcess:
+def leading(rig: Rig, lease: str, *arguments: str, **others: str) -> OperatorProcess:
     """An operator with a Lease of its own."""
     settings: Mapping[str, str] = {
         "BUILDKITE_CONNECTOR_LEADER_ELECTION": "true",
@@ -64,6 +64,7 @@ def leading(rig: Rig, lease: str, *arguments: str) -> OperatorProcess:
         "BUILDKITE_CONNECTOR_LEASE_NAMESPACE": rig.namespace,
         "BUILDKITE_CONNECTOR_DATA_DIR": str(rig.directory / lease),
         "POD_NAME": lease,
+        **others,
     }
     return rig.operator(*(arguments or ("--namespace", rig.namespace)), everywhere=True, **settings)
 
