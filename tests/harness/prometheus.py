@@ -51,7 +51,10 @@ class Prometheus:
 
 @contextlib.asynccontextmanager
 async def prometheus(directory: Path, targets: Mapping[str, Mapping[str, str]]) -> AsyncIterator[Prometheus]:
-    """Scrapes each address, with these labels, as the chart's monitors do: an operator's own labels go before them."""
+    """Scrapes each address, with these labels, as the chart's monitors do: an operator's own labels go before them.
+
+    It begins five seconds after its start: what it shall see can happen meanwhile.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     scraped = {

@@ -141,17 +141,19 @@ class TestObserved:
 
     @needs_prometheus
     async def test_a_real_prometheus_scrapes_every_metric(self, rig: Rig, tmp_path: Path) -> None:
-        async with rig.operator() as operator:
+        async with (
+            rig.operator() as operator,
+            prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server,
+        ):
             tenant = Tenant(rig, "scraped")
             await tenant.become_ready()
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
-            async with prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server:
-                [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
-                assert up["metric"]["job"] == "operator"
-                for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES:
-                    await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
-                await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
+            [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
+            assert up["metric"]["job"] == "operator"
+            for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES:
+                await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
+            await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
 
     async def test_a_deleted_connector_has_no_series_at_the_next_scrape(self, rig: Rig) -> None:
         async with rig.operator() as operator:

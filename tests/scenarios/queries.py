@@ -128,10 +128,10 @@ async def scraped(rig: Rig, directory: Path) -> AsyncIterator[tuple[Prometheus, 
             for each in operators
         }
         async with prometheus(directory, targets) as server:
-            await go_well(rig, server)
             async with asyncio.TaskGroup() as together:
                 for story in (be_rejected, fail_twice, be_held):
                     together.create_task(story(rig))
+            await go_well(rig, server)
             yield server, operators
 
 
