@@ -18,7 +18,7 @@ from simulators.c1.faults import TOKEN
 from simulators.c1.front import Certificate
 
 STATES = ("starting", "waiting", "syncing", "uploading", "finishing")
-MINUTES = 300.0
+MINUTES = 150.0
 """Seconds, by which C1 is asked every 40 seconds or less often."""
 
 
