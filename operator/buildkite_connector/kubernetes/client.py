@@ -82,6 +82,8 @@ class KubernetesApi:
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """A Secret's data: values in base64 by key. Raises ApiError and Failure, neither with a value in it."""
+        if not name:
+            raise ValueError("a Secret without a name would be all Secrets of the namespace")
         path = "/api/v1/namespaces/{namespace}/secrets/{name}"
         return await self.connection.call(
             "read a Secret", "GET", path, _secret_data, for_connector=True, namespace=namespace, name=name

@@ -134,8 +134,6 @@ class Connection:
             async with response:
                 return read(json.loads(await response.read()))
 
-        if not all(names.values()):
-            raise ValueError(f"{path} without a name would be all objects: {names}")
         method, url, headers, data, _ = await self._client.param_serialize(
             method,
             path,

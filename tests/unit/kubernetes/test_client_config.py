@@ -243,6 +243,6 @@ async def test_the_operators_own_requests_name_it(kubeconfig: Kubeconfig, server
 
 async def test_an_empty_name_asks_for_nothing(kubeconfig: Kubeconfig, server: RecordingServer) -> None:
     async with connect(KubeconfigLogin(str(kubeconfig.write())), SystemClock(), "pod-1") as api:
-        with pytest.raises(ValueError, match="would be all objects"):
+        with pytest.raises(ValueError, match="would be all Secrets"):
             await api.read_secret("default", "")
     assert server.seen == []
