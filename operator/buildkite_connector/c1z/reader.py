@@ -1,7 +1,7 @@
 """Reads a `.c1z` file: for restarts, for `inspect` and `diff`, and for the tests.
 
 It reads what this connector writes and what the reference connector wrote for Buildkite. What the writer cut
-(`text_limits`) comes back cut; the organization is not in the file.
+(`messages`) comes back cut; the organization is not in the file.
 
 A file may come from anywhere. Its tables must be plain tables: a view or a virtual table of that name would run what
 its author wrote. The pages of its database must form a tree: a page that is named twice would be read without an end.

@@ -311,7 +311,7 @@ class ConnectorState:
 
 
 def host_id_taken(holder: str, host_id: str) -> Failure:
-    """C1 would take two connectors for one. `holder` is what to call the other (`host_ids.HostIDs.holder`)."""
+    """C1 would take two connectors for one. `holder` is what to call the other (`environment.HostIDs.holder`)."""
     return Failure(
         Reason.HOST_ID_TAKEN,
         f"{holder} uses the same C1 client ID and host ID {host_id!r}, and C1 treats the two as one. This connector"

@@ -33,7 +33,9 @@ async def sync_full(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lo
             beats.cancel()
             return outcome
     except BaseExceptionGroup as errors:
-        if outcome is not None:
+        if outcome is not None:  # C1 has the snapshot; a heartbeat that failed beside its end changes nothing
+            if unexpected := errors.split(Failure)[1]:
+                logger.exception("a heartbeat failed unexpectedly", exc_info=unexpected)
             return outcome
         raise errors.exceptions[0] from None
 

@@ -191,15 +191,21 @@ class ReadsOnce(Buildkite):
         await super().rereading(team)
 
 
-@pytest.mark.parametrize("error", [down(), ZeroDivisionError(), None], ids=["failure", "error", "cancelled"])
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [(down(), 1800.0), (ZeroDivisionError(), 1800.0), (None, 30.0), (None, 1800.0)],
+    ids=["failure", "error", "timed out", "cancelled"],
+)
 @virtual_time
-async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(error: Exception | None) -> None:
+async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(
+    error: Exception | None, seconds: float
+) -> None:
     bench = Bench()
     bench.buildkite = ReadsOnce(error=error)
     bench.looks = [3, 5]
-    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS)))
+    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS, sync_timeout=seconds)))
     await asyncio.sleep(MINUTE)
     syncing.cancel()
     await asyncio.wait({syncing})
-    assert syncing.cancelled() is (error is None)
+    assert syncing.cancelled() is (error is None and seconds > MINUTE)
     assert (len(bench.shelf.staged), bench.shelf.files) == (1, {})

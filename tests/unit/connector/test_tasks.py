@@ -1,6 +1,7 @@
 """How C1's tasks are answered, cancelled and refused, and what leaves for C1."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -15,13 +16,19 @@ from fakes.virtual_time import virtual_time
 
 
 @virtual_time
-async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted() -> None:
+async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted(caplog: pytest.LogCaptureFixture) -> None:
     async with ready_setup(after=30 * MINUTE) as setup:
         setup.buildkite.seconds = 500
         task = setup.task()
-        setup.c1.cancelled.add(task)
-        await asyncio.sleep(MINUTE)
+        await asyncio.sleep(40)
+        assert setup.buildkite.active == 1
+        setup.cancel(task)
+        with caplog.at_level(logging.INFO):
+            await asyncio.sleep(MINUTE)
         assert setup.buildkite.active == 0
+        assert [vars(each)["why"] for each in caplog.records if each.getMessage() == "sync cancelled"] == [
+            "the task that asked for it was cancelled"
+        ]
         assert setup.c1.finished[task].code is Code.CANCELLED
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
         assert setup.status.consecutive_failures == 0

@@ -8,7 +8,7 @@ import pytest
 
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
+from buildkite_connector.model.tasks import Heartbeat, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.ports import Progress
 from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, sync_full
 from fakes.connector_ports import C1
@@ -62,6 +62,28 @@ async def test_a_failed_upload_fails_the_task_and_is_recorded_unless_the_error_i
     with pytest.raises(type(error)):
         await carry_out(snapshots, c1, progress)
     assert (snapshots.failed, snapshots.open, progress.awaits_answer) == (recorded, set(), False)
+
+
+class BreaksAtItsEnd(C1):
+    """The second heartbeat is out when the snapshot is delivered, and its end breaks."""
+
+    async def heartbeat(self, task_id: TaskID) -> Heartbeat:
+        beat = await super().heartbeat(task_id)
+        if len(self.heartbeats) > 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ZeroDivisionError
+        return beat
+
+
+@virtual_time
+async def test_a_heartbeat_that_breaks_beside_the_end_is_logged_and_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outcome = await carry_out(Snapshots(), BreaksAtItsEnd(upload_seconds=60.0))
+    assert outcome.delivered == SNAPSHOT
+    assert [each.getMessage() for each in caplog.records if each.exc_info] == ["a heartbeat failed unexpectedly"]
 
 
 @virtual_time

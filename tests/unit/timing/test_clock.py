@@ -7,8 +7,27 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from buildkite_connector.timing.clock import TURNS, clock_error, fair_timeout, retry_after, server_time
+from buildkite_connector.timing.clock import (
+    BETWEEN_CALLS,
+    BETWEEN_SYNCS,
+    TURNS,
+    Backoff,
+    clock_error,
+    fair_timeout,
+    retry_after,
+    server_time,
+)
 from fakes.virtual_time import virtual_time
+
+
+@pytest.mark.parametrize(
+    ("backoff", "waits"),
+    [(BETWEEN_SYNCS, [30, 60, 480, 900, 900]), (BETWEEN_CALLS, [1, 2, 16, 32, 300])],
+    ids=["syncs", "calls to C1"],
+)
+def test_a_wait_doubles_up_to_its_cap(backoff: Backoff, waits: list[int]) -> None:
+    assert [backoff.longest(failures) for failures in (1, 2, 5, 6, 100)] == waits
+
 
 NOON = datetime(2026, 8, 1, 12, 0, 0, tzinfo=UTC)
 
