@@ -49,27 +49,7 @@
 - name: BUILDKITE_CONNECTOR_C1_HOSTS
   value: {{ join "," . | quote }}
 {{- end }}
-{{- with $v.proxy }}
-{{- if .httpsProxySecretRef.name }}
-- name: HTTPS_PROXY
-  valueFrom:
-    secretKeyRef:
-      name: {{ .httpsProxySecretRef.name | toYaml }}
-      key: {{ .httpsProxySecretRef.key | toYaml }}
-{{- else if .httpsProxy }}
-- name: HTTPS_PROXY
-  value: {{ .httpsProxy | quote }}
-{{- end }}
-{{- if .httpProxy }}
-- name: HTTP_PROXY
-  value: {{ .httpProxy | quote }}
-{{- end }}
-{{- if or .httpsProxySecretRef.name .httpsProxy .httpProxy }}
-# The kubelet puts the address of the Kubernetes API in place of the variable.
-- name: NO_PROXY
-  value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" ".svc" ".cluster.local") .noProxy | join "," | quote }}
-{{- end }}
-{{- end }}
+{{- include "buildkite-connector.proxyEnv" . }}
 {{- if $v.caBundle.configMapName }}
 - name: SSL_CERT_FILE
   value: /etc/buildkite-connector/ca/{{ $v.caBundle.key }}
@@ -105,6 +85,31 @@
 {{- end }}
 {{- with $v.extraEnv }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The variables of `proxy`. */}}
+{{- define "buildkite-connector.proxyEnv" -}}
+{{- with .Values.proxy }}
+{{- if .httpsProxySecretRef.name }}
+- name: HTTPS_PROXY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .httpsProxySecretRef.name | toYaml }}
+      key: {{ .httpsProxySecretRef.key | toYaml }}
+{{- else if .httpsProxy }}
+- name: HTTPS_PROXY
+  value: {{ .httpsProxy | quote }}
+{{- end }}
+{{- if .httpProxy }}
+- name: HTTP_PROXY
+  value: {{ .httpProxy | quote }}
+{{- end }}
+{{- if or .httpsProxySecretRef.name .httpsProxy .httpProxy .noProxy }}
+# The kubelet puts the address of the Kubernetes API in place of the variable.
+- name: NO_PROXY
+  value: {{ concat (list "$(KUBERNETES_SERVICE_HOST)" ".svc" ".cluster.local") .noProxy | join "," | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -56,8 +56,10 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- merge $own .more .root.Values.commonLabels | toYaml }}
 {{- end }}
 
+{{/* A repository that begins with a registry, as Docker tells one from a folder, gets no other. */}}
 {{- define "buildkite-connector.image" -}}
-{{- $registry := .Values.global.imageRegistry | default .Values.image.registry }}
+{{- $whole := regexMatch "^([^/]*[.:][^/]*|localhost)/" .Values.image.repository }}
+{{- $registry := $whole | ternary "" (.Values.global.imageRegistry | default .Values.image.registry) }}
 {{- if not (or $registry (contains "/" .Values.image.repository)) }}
 {{- fail "image.registry is not set: set it to the registry that you pushed the image to, for example --set image.registry=registry.example.com (docs/install.md)." }}
 {{- end }}
@@ -127,8 +129,17 @@ metricRelabelings:
 {{- if contains "@" $url }}
 {{- fail (printf "proxy.%s has a user name or a password: set it from a Secret, by proxy.httpsProxySecretRef or, for HTTP_PROXY, by extraEnv." $name) }}
 {{- end }}
-{{- if and $url (not (regexMatch "^http://[^/?#\\s]+/?$" $url)) }}
+{{- if and $url (not (regexMatch "^http://(\\[[0-9a-fA-F:.]+\\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?$" $url)) }}
 {{- fail (printf "proxy.%s must look like http://proxy.example.com:3128. Proxies with https:// or socks5:// are not supported." $name) }}
+{{- end }}
+{{- end }}
+{{- $extra := list }}
+{{- range $v.extraEnv }}
+{{- $extra = append $extra .name }}
+{{- end }}
+{{- range include "buildkite-connector.proxyEnv" . | fromYamlArray }}
+{{- if has .name $extra }}
+{{- fail (printf "proxy and extraEnv both set %s: set it in one of them." .name) }}
 {{- end }}
 {{- end }}
 {{- if and $v.serviceMonitor.enabled $v.podMonitor.enabled }}

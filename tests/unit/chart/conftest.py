@@ -24,7 +24,7 @@ SWITCHED_ON: dict[str, Values] = {
 LESS = {
     *("data.existingClaim", "watchNamespaces", "podDisruptionBudget.minAvailable"),
     *("leaderElection.enabled", "rbac.create", "crds.enabled", "serviceAccount.create", "namespaceOverride"),
-    *("proxy.httpsProxy", "proxy.noProxy"),
+    "proxy.httpsProxy",
     *(f"{probe}Probe.enabled" for probe in ("startup", "liveness", "readiness")),
     *(case for case in CASES if case.startswith("podMonitor.")),
 }

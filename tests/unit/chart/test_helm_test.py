@@ -15,6 +15,12 @@ PLACED: Values = {
     "tolerations": [{"operator": "Exists"}],
     "global": {"nodeSelector": {"pool": "infra"}},
     "commonLabels": {"team": "a"},
+    "podLabels": {"mesh": "on", "app.kubernetes.io/name": "other"},
+    "podAnnotations": {"mesh/port": "8080", "helm.sh/hook": "none"},
+    "affinity": {
+        "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": {"a": "b"}}]},
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "host"}]},
+    },
 }
 
 
@@ -70,7 +76,13 @@ def test_the_pod_runs_as_the_operators_does_without_a_service_account_token() ->
     for key in ("image", "imagePullPolicy", "securityContext"):
         assert pod["spec"]["containers"][0][key] == operators["containers"][0][key], key
     assert pod["spec"]["automountServiceAccountToken"] is False
-    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["spec"]["affinity"] == {"nodeAffinity": operators["affinity"]["nodeAffinity"]}
+    assert {"team": "a", "mesh": "on"}.items() <= pod["metadata"]["labels"].items()
+    assert pod["metadata"]["annotations"] == {
+        "mesh/port": "8080",
+        "helm.sh/hook": "test",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
+    }
 
 
 def test_no_selector_of_the_operators_pods_selects_the_pod() -> None:

@@ -27,6 +27,7 @@ from harness.yaml_text import parsed
 
 ROOT = CHART.parents[1]
 SELECTOR = {"app.kubernetes.io/name": "buildkite-connector", "app.kubernetes.io/instance": "bc"}
+VERSION = parsed((CHART / "Chart.yaml").read_text())["appVersion"]
 MEANT_EMPTY = {"/rules/2/apiGroups/0"}
 """The core API group has an empty name."""
 OPERATOR_RULES = [
@@ -153,6 +154,14 @@ REFUSED = (
     ({"proxy": {"httpsProxy": "http://p", "httpsProxySecretRef": {"name": "s"}}}, "are both set: set one of them"),
     ({"proxy": {"httpProxy": "http://svc:hunter2@p:3128"}}, "proxy.httpProxy has a user name or a password"),
     ({"proxy": {"httpsProxy": "https://p:3128"}}, "proxy.httpsProxy must look like http://proxy.example.com:3128"),
+    ({"proxy": {"httpProxy": "http://p:31x28"}}, "proxy.httpProxy must look like http://proxy.example.com:3128"),
+    *(
+        ({"networkPolicy": {"enabled": True}, "proxy": {"httpsProxy": url}}, "has a user name or a password")
+        for url in ("http://svc:hunter2%zz@p:3128", "http://svc:hunter2@p:31x28")  # Go's url.Parse would quote them
+    ),
+    ({"proxy": {"httpsProxy": "http://p"}, "extraEnv": [{"name": "HTTPS_PROXY"}]}, "both set HTTPS_PROXY: set it in"),
+    ({"proxy": {"httpProxy": "http://p"}, "extraEnv": [{"name": "HTTP_PROXY"}]}, "both set HTTP_PROXY: set it in"),
+    ({"proxy": {"noProxy": ["a"]}, "extraEnv": [{"name": "NO_PROXY"}]}, "both set NO_PROXY: set it in"),
 )
 
 
@@ -184,6 +193,7 @@ def test_the_strategy_follows_from_who_may_act(values: Values, expected: str) ->
         ("http://[::1]:4317", 4317),
         ("https://otlp.example.com", 443),
         ("http://otlp.example.com/x", 80),
+        ("http://user:%zz@otlp.example.com:4318", 4318),
     ],
 )
 def test_the_network_policy_lets_otlp_out(endpoint: str, port: int) -> None:
@@ -245,6 +255,18 @@ def test_without_a_registry_nothing_is_rendered_and_the_sentence_says_what_to_se
     with pytest.raises(helm_python.HelmError, match=r"image\.registry is not set.*--set image\.registry="):
         render({"image": {"registry": ""}})
     assert render({"image": {"registry": "", "repository": "ghcr.io/acme/buildkite-connector"}})
+
+
+@pytest.mark.parametrize("own", ["registry.corp.example", "mirror:5000", "localhost"])
+@pytest.mark.parametrize("other", [{"image": {"registry": "ghcr.io"}}, {"global": {"imageRegistry": "ghcr.io"}}])
+def test_a_repository_that_begins_with_a_registry_gets_no_other(own: str, other: Values) -> None:
+    documents = render(merged(other, nested("image.repository", f"{own}/team/x")))
+    assert at(workload(documents), "spec/template/spec/containers/0/image") == f"{own}/team/x:{VERSION}"
+
+
+def test_a_variable_that_the_proxy_does_not_set_may_be_an_extra_one() -> None:
+    values = {"proxy": {"httpsProxy": "http://p"}, "extraEnv": [{"name": "HTTP_PROXY", "value": "http://q"}]}
+    assert at(workload(render(values)), "spec/template/spec/containers/0/env/name=HTTP_PROXY/value") == "http://q"
 
 
 def test_the_values_for_high_availability_make_a_standby_that_is_spread_and_drained_alone() -> None:

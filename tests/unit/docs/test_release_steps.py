@@ -1,4 +1,7 @@
-"""The steps of a release, run as the workflow has them, in a copy of the repository; `helm` is Helm's own code."""
+"""The steps of a release and of the images in CI, run as the workflows have them, in a copy of the repository.
+
+`helm` is Helm's own code; what needs a network, root or a daemon is a script.
+"""
 
 import os
 import re
@@ -34,9 +37,35 @@ match sys.argv[1:]:
     case _:
         sys.exit(f"not so in this workflow: {{sys.argv}}")
 """
+TOOLS = {
+    "helm": HELM,
+    "make": "#!/bin/bash\n",
+    # What root does: it installs tools, and builds the image.
+    "sudo": """#!/bin/bash
+        case "$*" in
+          apt-get*) ;;
+          ".venv/bin/python tools/image.py --platform amd64") mkdir build && touch build/image.tar ;;
+          *) exit 1 ;;
+        esac""",
+    # As Ubuntu's, which is too old for Docker's daemon: it can only write a file.
+    "skopeo": r"""#!/bin/bash
+        [[ "$*" =~ ^copy\ oci-archive:build/image.tar\ docker-archive:([^:]+):(.+)$ ]] || exit 1
+        [ -e build/image.tar ] && echo "${BASH_REMATCH[2]}" > "${BASH_REMATCH[1]}" """,
+    # Its images are lines of a file.
+    "docker": """#!/bin/bash
+        case "$1 $2" in
+          "load --input") cat "$3" >> "$HOME/images" ;;
+          "build --tag") echo "$3" >> "$HOME/images" ;;
+          "run --rm")
+            grep --quiet --line-regexp "${*: -2:1}" "$HOME/images" || exit 1
+            if [ "${*: -1}" = crd ]; then cat crds/buildkiteconnectors.yaml; fi ;;
+          *) exit 1 ;;
+        esac""",
+}
 SCRIPTS = {
     step["name"]: step["run"]
-    for job in parsed((ROOT / ".github" / "workflows" / "release.yaml").read_text())["jobs"].values()
+    for workflow in ("ci", "release")
+    for job in parsed((ROOT / ".github" / "workflows" / f"{workflow}.yaml").read_text())["jobs"].values()
     for step in job["steps"]
     if "name" in step and "run" in step
 }
@@ -55,6 +84,7 @@ class Runner:
             env={
                 "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
                 "HOME": str(self.home),
+                "RUNNER_TEMP": str(self.home),
                 "GITHUB_REF_NAME": tag,
                 "GITHUB_REPOSITORY": "acme/buildkite-connector",
                 "GITHUB_OUTPUT": str(self.home / "outputs"),
@@ -78,8 +108,9 @@ def runner(tmp_path: Path) -> Runner:
     for name in ("CHANGELOG.md", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / "repository")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "helm").write_text(HELM)
-    (tmp_path / "bin" / "helm").chmod(0o755)
+    for name, script in TOOLS.items():
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
     if (kubectl := find_kubectl()) is not None:
         (tmp_path / "bin" / "kubectl").symlink_to(kubectl)
     return Runner(tmp_path)
@@ -88,6 +119,21 @@ def runner(tmp_path: Path) -> Runner:
 def test_the_tag_must_be_the_version(runner: Runner) -> None:
     assert runner.run("The tag is the version of the package and of the chart").returncode == 0
     assert runner.run("The tag is the version of the package and of the chart", "v99.0.0").returncode != 0
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "Build the image as a release does, and run it without permissions",
+        "Build it from the Dockerfile, and run it without permissions",
+    ],
+)
+def test_docker_runs_the_image_that_was_built_and_sees_a_crd_that_differs(runner: Runner, step: str) -> None:
+    done = runner.run(step)
+    assert done.returncode == 0, done.stderr
+    (runner.home / "bin" / "docker").write_text(TOOLS["docker"].replace("cat crds/", "sed 1d crds/"))
+    shutil.rmtree(runner.home / "repository" / "build", ignore_errors=True)
+    assert runner.run(step).returncode != 0
 
 
 def test_the_packaged_chart_needs_no_value_and_names_the_image_by_digest(runner: Runner) -> None:
