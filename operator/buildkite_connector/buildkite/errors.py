@@ -60,7 +60,7 @@ class Call:
 class FailedAttempt:
     """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
 
-    `refused`: by the rate limit. `timed_out`: no answer came in time.
+    `refused`: by the rate limit. `timed_out`: there was no response in time.
     """
 
     error: Exception
@@ -93,9 +93,9 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
     elif isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         what, again = "the request could not be sent", False  # its text may hold what could not
     elif timed_out:
-        what = "no answer came in time"
+        what = "there was no response in time"
     elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError, httpx.InvalidURL, ValueError)):
-        what = "the answer broke off or was not HTTP"
+        what = "the response was cut off or is not HTTP"
     else:
         what = f"the connection failed ({call.quote(str(causes[-1])) or type(causes[-1]).__name__})"
     return FailedAttempt(

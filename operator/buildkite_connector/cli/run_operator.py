@@ -1,6 +1,7 @@
 """The operator's process: what `kubernetes.handlers` runs in, when it may act, and how it ends.
 
 Shutdown: the watch stops first, then acting (syncs are cancelled, tasks go back to C1), then the Lease is released.
+A lost Lease raises Failure in `leading`, which ends `operate`; `cli.app` then exits with 1.
 """
 
 import asyncio
@@ -134,7 +135,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
 
             leading = group.create_task(lead())
 
-            async def stop() -> None:
+            async def shut_down() -> None:
                 logger.info("the operator is shutting down")
                 for task in (monitoring, rereading):
                     task.cancel()
@@ -143,7 +144,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 await asyncio.wait({leading})
                 await controller.close()
 
-            await operate(api, informer, watch, pulse, stop)
+            await operate(api, informer, watch, pulse, shut_down)
 
 
 # Who may act

@@ -248,7 +248,7 @@ class Connector:
         try:
             self._env.store.remove(snapshot)
         except Failure as failure:
-            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
+            logger.warning("an old snapshot was not removed", extra={"connector": self.name, "error": failure.message})
 
     def _claim_host_id(self) -> None:
         host_ids = self._env.host_ids

@@ -28,7 +28,7 @@ from buildkite_connector.network.connection_errors import dropped, named, refuse
 from buildkite_connector.timing.clock import retry_after
 
 CONNECT_SECONDS = 10.0
-LONGEST_RETRY_AFTER = 60.0
+LONGEST_API_SERVER_WAIT = 60.0
 """Upper bound in seconds for the API server's Retry-After."""
 REQUESTS_AT_ONCE = 16
 """Concurrent requests for connectors. A start of 1,000 makes thousands; all at once would delay the event loop so much
@@ -327,4 +327,4 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
 def bounded_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the API server asks to wait, as a number or a date; None where it asks for none."""
     lower = {name.lower(): value for name, value in headers.items()}
-    return retry_after(lower, datetime.now(UTC), LONGEST_RETRY_AFTER)
+    return retry_after(lower, datetime.now(UTC), LONGEST_API_SERVER_WAIT)

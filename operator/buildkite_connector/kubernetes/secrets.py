@@ -83,8 +83,8 @@ class _Values:
         if len(text) > LONGEST_SECRET:
             raise _wrong(
                 Reason.SECRET_KEY_INVALID,
-                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, which no credential has: set it"
-                " to the credential alone.",
+                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, more than any credential: set"
+                " it to the credential alone.",
             )
         if meaning is not None and (wrong := mistake(text, meaning)) is not None:
             raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")

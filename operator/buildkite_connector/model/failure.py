@@ -309,7 +309,7 @@ class Remedy(Enum):
 
 
 class Failure(Exception):  # noqa: N818
-    """An error with a reason, a message for people and its remedy.
+    """An error with a reason, a message for people and its remedy: RETRY, unless another is given.
 
     `retry_after`: the server's lower bound, in seconds, for a retry.
     """

@@ -153,7 +153,7 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
         ("a CA file without a certificate", variables(SSL_CERT_FILE=__file__), 3, "SSL_CERT_FILE", __file__),
         ("no such CA directory", variables(SSL_CERT_DIR="/nowhere"), 3, "SSL_CERT_DIR", "/nowhere"),
         ("a broken certificate among good ones", damage_one_certificate, 0, "SSL_CERT_FILE",
-         "1 cannot be read and do not count"),
+         "cannot be read (1 ignored)"),
     ],
     "buildkite.token": [
         ("wrong token", change(api_token=OTHER_TOKEN), 16, "does not accept the API token", "replace this one"),

@@ -88,7 +88,7 @@ def test_the_named_file_is_read_and_must_be_yaml_by_its_name(tmp_path: Path) -> 
 
 def test_a_named_file_that_is_not_there_is_only_mentioned(tmp_path: Path) -> None:
     found = read(tmp_path, BATON_CONFIG_PATH=str(tmp_path / "none.yaml"))
-    assert found.notes == ("BATON_CONFIG_PATH names a file that is not there",)
+    assert found.notes == ("BATON_CONFIG_PATH names a file that does not exist",)
     assert read(tmp_path).notes == ()
 
 

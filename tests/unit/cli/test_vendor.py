@@ -35,7 +35,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (("service", *TOKEN, "--client-id", "a", "--client-secret", "b", "--skip-full-sync"), "--skip-full-sync: C1"),
         ((*TOKEN, "--sync-timeout", "3s"), "--sync-timeout: must be at least 1m and at most 24h"),
         ((*TOKEN, "--log-path", "/nonexistent/x.log"), "--log-path: /nonexistent/x.log cannot be written"),
-        ((*TOKEN, "sync"), "the flags of sync stand behind it"),
+        ((*TOKEN, "sync"), "put the flags of sync after it"),
         (("--no-such-flag",), "No such option"),
     ],
 )
@@ -152,5 +152,5 @@ def test_a_variable_that_is_not_read_is_warned_of_once_and_not_shown(
     assert network.proxy_for("https://api.buildkite.com/v2") is None
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.__dict__["detail"].startswith("ALL_PROXY is set and is not read: set HTTPS_PROXY")
+    assert record.__dict__["detail"].startswith("ALL_PROXY is not supported: set HTTPS_PROXY")
     assert "hunter22pass" not in str(record.__dict__)

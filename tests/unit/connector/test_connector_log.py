@@ -98,7 +98,7 @@ async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCap
         setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
     told = {**WHO, "error": "the disk is full"}
-    assert said(caplog, "an old snapshot stays behind") == [(logging.WARNING, told)]
+    assert said(caplog, "an old snapshot was not removed") == [(logging.WARNING, told)]
 
 
 @virtual_time

@@ -58,7 +58,7 @@ INVALID = "not what Buildkite documents"
 BROKEN = "broke off or was not HTTP"
 
 
-LATE = "no answer came in time"
+LATE = "there was no response in time"
 
 
 LARGE = r"is larger than [0-9,]+ bytes"

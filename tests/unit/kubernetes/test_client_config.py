@@ -92,7 +92,7 @@ class TestInCluster:
         self, account: Path, host: str, port: str
     ) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-        with pytest.raises(Failure, match="KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address"):
+        with pytest.raises(Failure, match="_HOST and KUBERNETES_SERVICE_PORT are not a valid address"):
             await InClusterLogin(environment, NETWORK, account).load()
 
 

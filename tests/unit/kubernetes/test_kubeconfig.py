@@ -396,10 +396,10 @@ class TestUser:
             ({"as-user-extra": {"a": ["hunter2"]}}, "need the field as"),
             ({"token": None, "tokenFile": "absent"}, "user 'u': tokenFile: .*absent cannot be read"),
             ({"token": None, "tokenFile": "empty"}, "user 'u': tokenFile: .*empty is empty"),
-            ({"token": None, "tokenFile": "binary"}, "user 'u': tokenFile: .*binary holds no token"),
+            ({"token": None, "tokenFile": "binary"}, "user 'u': tokenFile: .*binary does not contain a token"),
             ({"client-certificate": "absent"}, "absent cannot be read"),
-            ({"client-certificate": "junk", "client-key": "junk"}, "make no pair, or are not in PEM form"),
-            ({"client-certificate": "alice.crt", "client-key": "bob.key"}, "make no pair"),
+            ({"client-certificate": "junk", "client-key": "junk"}, "do not match, or are not in PEM"),
+            ({"client-certificate": "alice.crt", "client-key": "bob.key"}, "do not match"),
             ({"client-certificate": "alice.crt", "client-key": "locked.key"}, "the client key is encrypted"),
         ],
     )

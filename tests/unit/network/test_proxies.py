@@ -127,9 +127,9 @@ def test_both_warnings_are_given() -> None:
 
 
 def test_a_kind_of_proxy_that_is_not_supported_is_named() -> None:
-    with pytest.raises(Failure, match=r"socks5://.*only proxies that speak plain HTTP"):
+    with pytest.raises(Failure, match=r"socks5://.*only HTTP proxies"):
         read_proxies({"HTTPS_PROXY": "socks5://proxy:1080"})
-    with pytest.raises(Failure, match=r"https://.*only proxies that speak plain HTTP"):
+    with pytest.raises(Failure, match=r"https://.*only HTTP proxies"):
         read_proxies({"HTTPS_PROXY": "https://proxy:443"})
 
 
