@@ -341,6 +341,7 @@ WAITING = running(replace(asked(ready(), after(10)), desired=desired(2)), after(
         pytest.param(ready(), 10, HOUR, id="the schedule"),
         pytest.param(new(suspend=True), 0, None, id="suspended"),
         pytest.param(suspended(ready()), 10, None, id="suspended later"),
+        pytest.param(suspended(OLD_REJECTED), 10, None, id="suspended with a failure"),
         pytest.param(replace(ready(), sync_blocked_until=after(10).monotonic), 10, HOUR, id="not the moment itself"),
         pytest.param(replace(ready(), sync_blocked_until=after(2 * HOUR).monotonic), 10, 2 * HOUR, id="put off"),
         pytest.param(WAITING, 10, 605, id="a task waits: when the snapshot grows too old"),
