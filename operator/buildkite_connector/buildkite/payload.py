@@ -304,5 +304,7 @@ def _parse(adapter: TypeAdapter[T], body: bytes) -> T:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         told = first["msg"]
         if first["type"] == "string_pattern_mismatch":
-            told = "expected 1 to 200 letters, digits, or characters of _.:=~@+- of which the first is none"
+            told = (
+                "expected 1 to 200 letters, digits, or characters of _.:=~@+-, of which the first is a letter or digit"
+            )
         raise PayloadError(f"{place.lstrip('.') or 'body'}: {told}{more}", broken=broken) from None

@@ -186,7 +186,7 @@ def _refusal(options: baton_pb2.Task.SyncFullTask, types: frozenset[str], redact
         named = redactor.quote(", ".join(unknown))
         return (
             f"The task asks for resource types that this connector lacks ({named}); it has "
-            f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types chosen in C1."
+            f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types in C1."
         )
     return ""
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
 from buildkite_connector.kubernetes.connection import ApiError

@@ -136,7 +136,7 @@ async def test_what_it_gives_is_renewed_before_it_expires(kubeconfig: Kubeconfig
 @pytest.mark.parametrize(
     ("script", "refused"),
     [
-        ("echo hunter2 >&2; echo hunter2; exit 3", "ended with exit code 3; what it said is not shown"),
+        ("echo hunter2 >&2; echo hunter2; exit 3", "ended with exit code 3; its output is not shown"),
         ("kill -9 $$", "ended with exit code -9"),
         ("echo hunter2", "did not print an ExecCredential as JSON"),
         ("true", "did not print an ExecCredential as JSON"),
@@ -150,7 +150,7 @@ async def test_what_it_gives_is_renewed_before_it_expires(kubeconfig: Kubeconfig
         (exec_credential({"clientKeyData": "hunter2"}), "returned only one of client certificate and key"),
         (exec_credential({"clientKeyData": "hunter2", "clientCertificateData": "hunter2"}), "do not match"),
         (exec_credential({"token": ["hunter2"]}), "did not print an ExecCredential as JSON"),
-        (exec_credential({"token": "hunter2\\nx"}), "the token that the command returned holds a line break"),
+        (exec_credential({"token": "hunter2\\nx"}), "the token that the command returned contains a line break"),
         (exec_credential({"token": "hunter2", "expirationTimestamp": "soon"}), "did not print an ExecCredential"),
     ],
 )

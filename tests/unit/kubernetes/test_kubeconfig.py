@@ -389,8 +389,8 @@ class TestUser:
         [
             ({"token": None}, "user 'u': has no credentials"),
             ({"token": None, "tokenfile": "token"}, "user 'u': has no credentials"),
-            ({"token": "hun\nter2"}, "user 'u': token holds a line break"),
-            ({"as": "hun\nter2"}, "user 'u': the value of Impersonate-User holds a line break"),
+            ({"token": "hun\nter2"}, "user 'u': token contains a line break"),
+            ({"as": "hun\nter2"}, "user 'u': the value of Impersonate-User contains a line break"),
             ({"as-groups": ["hunter2"]}, "need the field as"),
             ({"as-uid": "hunter2"}, "need the field as"),
             ({"as-user-extra": {"a": ["hunter2"]}}, "need the field as"),

@@ -165,7 +165,7 @@ async def test_a_full_last_page_whose_links_lead_back_is_not_asked_on() -> None:
 async def test_an_empty_page_after_one_that_said_another_follows_is_a_contradiction() -> None:
     api = organization(accounts=3)
     api.spoil = lambda _, number, page: Page(page.items, None, more=True) if number == 1 else page
-    with pytest.raises(Failure, match="the last page, 2, held 0"):
+    with pytest.raises(Failure, match="the last page, 2, has 0 items"):
         await collect(api, ACME, USERS_ONLY)
 
 
@@ -190,9 +190,9 @@ async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
         ((3, 2, 3), "page 2 of 3 has 2 items instead of 3"),
         ((3, 4, 3), "page 2 of 3 has 4 items instead of 3"),
         ((2, 3), "page 1 of 2 has 2 items instead of 3"),
-        ((3, 0), "the last page, 2, held 0"),
-        ((3, 4), "the last page, 2, held 4"),
-        ((4,), "the last page, 1, held 4"),
+        ((3, 0), "the last page, 2, has 0 items"),
+        ((3, 4), "the last page, 2, has 4 items"),
+        ((4,), "the last page, 1, has 4 items"),
     ],
 )
 async def test_pages_that_never_are_what_was_promised_fail_the_listing(sizes: tuple[int, ...], complaint: str) -> None:
