@@ -22,6 +22,7 @@ for proxies in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):  # of the
     os.environ.pop(proxies, None)
     os.environ.pop(proxies.lower(), None)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the processes that tests start
+gc.set_threshold(20_000, 50, 100)  # each test's end looks for garbage anyway: to look less often saves a tenth
 pytest.register_assert_rewrite("contracts")
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others use the machine
 settings.load_profile("busy")
@@ -29,7 +30,10 @@ settings.load_profile("busy")
 SHARED_PROCESSES = {"shared_rig", "child"}
 """Fixtures behind a process that the tests of a module share: the scenarios' operator, the child that hostile answers
 are measured in."""
-ALONE = ("::TestObserved::", "::TestQueries::", "::TestRestart::", "::TestSecrecy::", "tests/e2e/")
+ALONE = (
+    *(f"::Test{each}::" for each in ("Lease", "Observed", "Queries", "Restart", "Secrecy", "Tenants")),
+    "tests/e2e/",
+)
 """Tests that start processes of their own: each may run in any worker."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""

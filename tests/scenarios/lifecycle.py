@@ -77,7 +77,7 @@ class TestDeletion:
         await tenant.delete()
         assert not await tenant.exists()
         await operator.until_logged("connector gone", tenant.host_id)
-        await witness.until_polled(2)
+        await witness.until_polled(1)
         calls = len(tenant.calls)
         await witness.until_polled(2)
         assert len(tenant.calls) == calls

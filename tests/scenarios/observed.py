@@ -85,7 +85,7 @@ class TestObserved:
         async with operator:
             await tenant.become_ready()
             port = await served_port(operator)
-            opening = silent_connections(port, 4_000)
+            opening = silent_connections(port, 2_000)
             await asyncio.to_thread(opening.__enter__)
             try:
                 before = len(operator.lines)
@@ -141,17 +141,19 @@ class TestObserved:
 
     @needs_prometheus
     async def test_a_real_prometheus_scrapes_every_metric(self, rig: Rig, tmp_path: Path) -> None:
-        async with rig.operator() as operator:
+        async with (
+            rig.operator() as operator,
+            prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server,
+        ):
             tenant = Tenant(rig, "scraped")
             await tenant.become_ready()
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
-            async with prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server:
-                [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
-                assert up["metric"]["job"] == "operator"
-                for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES:
-                    await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
-                await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
+            [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
+            assert up["metric"]["job"] == "operator"
+            for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES:
+                await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
+            await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
 
     async def test_a_deleted_connector_has_no_series_at_the_next_scrape(self, rig: Rig) -> None:
         async with rig.operator() as operator:
@@ -183,7 +185,7 @@ class TestObserved:
             async with rig.operator("--log-level", "debug", **settings) as operator:
                 await tenant.become_ready()
                 await tenant.deliver()
-                await tenant.until_polled(3)
+                await tenant.until_polled(2)
                 await receiver.until(lambda it: it.named("sync") and it.named("task") and it.metrics)
                 assert await operator.stop() == 0
         [sync], [task] = receiver.named("sync"), receiver.named("task")

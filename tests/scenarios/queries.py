@@ -58,7 +58,7 @@ def of(connectors: set[str]) -> Callable[[list[Sample]], bool]:
     return lambda found: {each["metric"].get("name", "") for each in found} == connectors
 
 
-def leading(rig: Rig, lease: str, *arguments: str) -> OperatorProcess:
+def leading(rig: Rig, lease: str, *arguments: str, **others: str) -> OperatorProcess:
     """An operator with a Lease of its own."""
     settings: Mapping[str, str] = {
         "BUILDKITE_CONNECTOR_LEADER_ELECTION": "true",
@@ -66,6 +66,7 @@ def leading(rig: Rig, lease: str, *arguments: str) -> OperatorProcess:
         "BUILDKITE_CONNECTOR_LEASE_NAMESPACE": rig.namespace,
         "BUILDKITE_CONNECTOR_DATA_DIR": str(rig.directory / lease),
         "POD_NAME": lease,
+        **others,
     }
     return rig.operator(*(arguments or ("--namespace", rig.namespace)), everywhere=True, **settings)
 
@@ -149,10 +150,10 @@ async def scraped(rig: Rig, directory: Path) -> AsyncIterator[tuple[Prometheus, 
             for each in operators
         }
         async with prometheus(directory, targets) as server:
-            await go_well(rig, server)
             async with asyncio.TaskGroup() as together:
                 for story in (be_rejected, fail_twice, be_held):
                     together.create_task(story(rig))
+            await go_well(rig, server)
             yield server, operators
 
 

@@ -56,17 +56,17 @@ class TestLease:
     async def test_a_leader_whose_lease_another_has_ends_with_a_sentence_and_started_anew_stands_by(
         self, rig: Rig, kubernetes: SimulatedApi
     ) -> None:
-        tenant = Tenant(rig, "acme")
-        async with leading(rig, "bkc", "--namespace", rig.namespace) as operator:
+        tenant, often = Tenant(rig, "acme"), {"BUILDKITE_CONNECTOR_RETRY_PERIOD": "1s"}
+        async with leading(rig, "bkc", "--namespace", rig.namespace, **often) as operator:
             await tenant.become_ready()
             lease = kubernetes.simulator.get("Lease", rig.namespace, "bkc")
-            taken = {**lease["spec"], "holderIdentity": "other", "leaseDurationSeconds": 3}
+            taken = {**lease["spec"], "holderIdentity": "other", "leaseDurationSeconds": 1}
             kubernetes.simulator.apply({**lease, "spec": taken})
             await operator.until_logged("error: This process lost its Lease (other holds it).")
             assert await operator.ends() == 1
         assert [path for path in (rig.directory / "bkc").iterdir() if path.name.startswith(tenant.host_id)]
         syncs, asked = tenant.syncs, await tenant.request_sync()
-        async with leading(rig, "bkc", "--namespace", rig.namespace) as again:
+        async with leading(rig, "bkc", "--namespace", rig.namespace, **often) as again:
             await again.until_logged("leader election", "other holds bkc")
             assert tenant.syncs == syncs
             await tenant.until(lambda status: status.get("lastHandledSyncRequest") == asked)

@@ -77,6 +77,7 @@ class TestTenants:
             await squatter.until_condition("Ready", "False", "C1ClientRejected")
             await victim.become_ready(**spec)
             await squatter.apply(squatter.secret(**identity, BATON_CLIENT_SECRET=victim.client.client_secret))
+            await squatter.request_sync()  # look again at once
             await victim.until_condition("Ready", "False", "HostIDTaken")
             assert "BuildkiteConnector" in (await victim.until_condition("Ready", "False"))["message"]
             await squatter.until_ready()

@@ -228,7 +228,7 @@ def test_a_pipe_gets_one_line_a_finding() -> None:
 
 
 async def test_the_page_shows_the_lines_as_they_are_and_says_what_to_do(sound: Setup) -> None:
-    explained = PAGE.split("## The lines")[1].split("\n## ")[0]
+    explained = PAGE.split("## Checks and remedies")[1].split("\n## ")[0]
     assert [name for name in (*NAMES, "c1") if f"`{name}`" not in explained] == []
     shown = PAGE.split("```")[1]
     for line in (await sound.check()).text.splitlines()[: len(NAMES)]:

@@ -8,6 +8,7 @@ import pytest
 
 from contracts.kubernetes_api import KubernetesContract
 from harness.trust import plain_client
+from simulators.kubernetes import exchange
 from simulators.kubernetes.client import DEADLINE, WIDGETS, Api, accepted, refused, widget
 from simulators.kubernetes.exchange import Exchange
 from simulators.kubernetes.resources import ApiError
@@ -134,11 +135,12 @@ class TestBookmarks:
     """Not in the contract: kube-apiserver sends none on an etcd without progress notifications (before 3.4.31)."""
 
     async def test_tell_a_watch_how_far_it_is_before_it_ends(
-        self, simulator: KubernetesSimulator, http: httpx.AsyncClient
+        self, simulator: KubernetesSimulator, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(exchange, "BOOKMARK_BEFORE_END", 0.5)
         api = Api(http, "default")
         version = (await api.create())["metadata"]["resourceVersion"]
-        async with api.watch(version, timeoutSeconds="3", allowWatchBookmarks="true") as events:
+        async with api.watch(version, timeoutSeconds="1", allowWatchBookmarks="true") as events:
             assert [(event["type"], event["object"]) async for event in events] == [
                 ("BOOKMARK", widget({"resourceVersion": version}))
             ]
