@@ -255,7 +255,7 @@ def token(body: bytes) -> TokenFacts:
 
 
 def refusal(body: bytes) -> Refusal:
-    """What a 429 says; nothing when it says nothing that can be read."""
+    """The body of a 429; empty if it cannot be read."""
     try:
         return Refusal.model_validate_json(body)
     except ValidationError:

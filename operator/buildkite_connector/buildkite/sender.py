@@ -183,7 +183,7 @@ class RequestSender:
 
 
 REACHED_PATH = "/access-token"
-"""Answered 401 in JSON to whoever brings no token."""
+"""Without a token, Buildkite answers 401 in JSON here."""
 
 
 async def reach(access: Access, redactor: Redactor) -> datetime | None:

@@ -129,7 +129,7 @@ class C1:
         except TimeoutError:
             raise Failure(
                 Reason.C1_UNAVAILABLE,
-                f"C1 at {channel.endpoint} gave no answer within {deadline:g} s{by_way_of(channel.proxy)}."
+                f"C1 at {channel.endpoint} did not respond within {deadline:g} s{by_way_of(channel.proxy)}."
                 " Check firewall and proxy.",
             ) from None
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -296,7 +296,7 @@ class C1Client:
             except grpc.aio.AioRpcError as error:
                 code, details = error.code(), error.details() or ""
             except TimeoutError:
-                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {deadline:g} s"
+                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no response within {deadline:g} s"
             else:
                 operation.tell(code=grpc.StatusCode.OK.name)
                 return answer

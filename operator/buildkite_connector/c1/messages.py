@@ -116,7 +116,7 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
 
 
 def _add_details(status: Status, outcome: TaskOutcome) -> None:
-    """The reason and the wait as google.rpc's own messages, for whoever does not read sentences.
+    """The reason and the wait as google.rpc's own messages, for programs.
 
     A refusal on which C1 cancels the request has the one detail that C1 knows it by.
     """

@@ -256,7 +256,7 @@ def _parts_of_jwt(token: str) -> list[str]:
 
 
 def _scheme(token_type: str) -> str:
-    """`Bearer` for the `bearer` that the endpoint may say, and where it says nothing."""
+    """`Bearer` for `bearer` in any case, and if the endpoint names no type."""
     return "Bearer" if token_type.lower() in {"", "bearer"} else token_type
 
 

@@ -135,7 +135,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def database_uri(database: Path) -> str:
-    """The name under which SQLite opens a database that nobody writes any more."""
+    """The URI with which SQLite opens a database that is not written any more."""
     return f"{database.absolute().as_uri()}?mode=ro&immutable=1"
 
 

@@ -102,7 +102,7 @@ def sync_due(state: ConnectorState, now: Instant) -> Trigger | None:
 def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
     """Why a sync is wanted now, or None. Buildkite's Retry-After holds for every trigger; a request skips our backoff.
 
-    It says nothing of whether the connector can sync: `sync_due` does.
+    Whether the connector can sync is not considered here: see `sync_due`.
     """
     if now.monotonic < state.sync_blocked_until:
         return None
@@ -186,7 +186,7 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
         return False
     if state.changes.contradict or state.outdated:
         return False
-    if state.check.credentials is None:  # without the Secret's content nobody knows
+    if state.check.credentials is None:  # the Secret may have changed
         return False
     if not staged.scope.includes(_wanted(state, request)):
         return False

@@ -189,7 +189,7 @@ class TeamChanges:
         return replace(self, writing=self.writing + 1)
 
     def ended(self, team: TeamID) -> "TeamChanges":
-        """It was answered, or nobody knows whether it took effect."""
+        """It was answered, or may have taken effect."""
         number = self.number + 1
         others = tuple(each for each in self.teams if each[0] != team)
         return replace(self, number=number, teams=(*others, (team, number)), writing=self.writing - 1)
@@ -334,7 +334,7 @@ def for_task(blocked_by: Failure) -> Failure:
 def blocked_writing(state: ConnectorState) -> Failure | None:
     """Why no membership can be changed now although provisioning is enabled, or None.
 
-    While the spec cannot be read, nobody knows whether it is: C1 may ask again once it is corrected.
+    While the spec is invalid, that is not known either: C1 may ask again once it is corrected.
     """
     if state.desired.spec_error is not None:
         return Failure(state.desired.spec_error.reason, f"No membership is changed: {state.desired.spec_error.message}")

@@ -115,7 +115,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
 def still_serves(desired: DesiredState, left: ConnectorStatus, now: Instant) -> bool:
     """Whether the snapshot that a former process staged may answer tasks: nothing can have changed since it was taken.
 
-    What a killed process changed last of a membership, nobody knows.
+    With provisioning it never does: a killed process may have changed a membership that the snapshot lacks.
     """
     due = left.next_sync_time is None or left.next_sync_time <= now.wall
     known = left.observed_generation == desired.generation and left.phase is not Phase.SYNCING

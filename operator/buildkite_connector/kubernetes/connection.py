@@ -182,7 +182,7 @@ class Connection:
             result = {"error": type(error).__name__}
             trouble, seconds = self.quote(str(error) or type(error).__name__), None
         except UNREADABLE as error:
-            trouble, seconds = f"its answer has an unexpected form ({type(error).__name__}).", None
+            trouble, seconds = f"its response has an unexpected form ({type(error).__name__}).", None
         finally:
             milliseconds = round((time.perf_counter() - begun) * 1000)
             about = {"method": method.upper(), "path": urlsplit(url).path, **result, "milliseconds": milliseconds}
@@ -269,7 +269,7 @@ class Connection:
         if access.server != self.access.server:
             raise Failure(
                 Reason.KUBERNETES_REFUSED,
-                f"The login now leads to the API server {access.server} and no longer to {self.access.server}:"
+                f"The API server is now {access.server} instead of {self.access.server}:"
                 " restart the operator to use it.",
             )
         self.access = access
@@ -319,7 +319,7 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
             trouble = dropped(server, timeout.connect or 0.0, proxy)
             return f"{trouble.what}. {trouble.advice}"
         case TimeoutError():
-            return f"no answer from {via} within {timeout.total:g} s"
+            return f"no response from {via} within {timeout.total:g} s"
         case _:
             return None
 

@@ -312,4 +312,4 @@ def _asked_to_wait(error: BaseException) -> float:
 
 
 def _sentence(error: BaseException) -> str:
-    return str(error) or "no answer in time"
+    return str(error) or "no response in time"

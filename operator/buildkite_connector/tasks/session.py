@@ -1,7 +1,7 @@
 """One connector's session with C1: Hello, GetTask in a loop, each task served beside it, all handed back at the end.
 
 C1 takes data only under a task that it handed out, so this side asks and answers; the order of calls and the waits are
-C1's contract. Read from `run` on. What a task does is in `sync_full` and `membership`, what C1 is told in `outcomes`.
+C1's contract. Read from `run` on. What a task does is in `sync_full` and `membership`, its result in `outcomes`.
 """
 
 import asyncio

@@ -79,7 +79,7 @@ async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: Buildkit
         (lambda buildkite: buildkite.revoke(), (), "API token"),
         (lambda buildkite: buildkite.fault(stall(after=None), times=None), ("--timeout", "1s"), "--timeout 1s"),
     ],
-    ids=["a revoked token", "no answer in time"],
+    ids=["a revoked token", "no response in time"],
 )
 async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
     buildkite: BuildkiteSimulator,
