@@ -49,7 +49,7 @@ def restored(status: ConnectorStatus, now: Instant, **changes: object) -> Connec
 
 def checked(state: ConnectorState, now: Instant = START, failure: Failure | None = None) -> ConnectorState:
     """After a forced check of the desired state."""
-    state = transitions.full_check_begun(state, now)
+    state = transitions.forced_check_begun(state, now)
     result = CheckResult(
         state.desired.generation,
         state.desired.sync_request,

@@ -72,7 +72,7 @@ async def sync_and_print(settings: SyncSettings, network: Network) -> None:
         with on_signals(stop, signal.SIGHUP):
             await asyncio.wait({syncing})
     if syncing.cancelled():
-        raise Interrupted(signals[0], settings.file)
+        raise Interrupted(signals[0] if signals else 0, settings.file)
     print_result(await syncing, Console())
 
 

@@ -259,7 +259,7 @@ class Connector:
         for _ in range(MOST_ROUNDS):
             before = self._state
             if CHECK not in self._running and check_due(before, now):
-                self._state = transitions.full_check_begun(before, now)
+                self._state = transitions.forced_check_begun(before, now)
                 self._start(CHECK, self._check(self._state.desired, forced=True), transitions.check_ended)
             self._tend_session(now)
             self._answer_tasks(now)

@@ -154,7 +154,7 @@ def _restored_failure(status: ConnectorStatus) -> Failure | None:
 # The check of the credentials
 
 
-def full_check_begun(state: ConnectorState, now: Instant) -> ConnectorState:
+def forced_check_begun(state: ConnectorState, now: Instant) -> ConnectorState:
     """It also lets an ended session with C1 begin again."""
     requested_at = now.monotonic if state.check_requested else state.check.requested_at
     check = replace(state.check, asking_since=now.monotonic, requested_at=requested_at)

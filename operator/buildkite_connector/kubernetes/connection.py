@@ -88,6 +88,7 @@ class Connection:
         self._transports = WeakSet[asyncio.Transport]()
         self._renewing: asyncio.Task[Failure | None] | None = None
         self._client = ApiClient(Configuration(host=access.server))
+        self._client.user_agent = FIELD_MANAGER
         self.access = access
         self._due: float | None = None
         self._take(access)
@@ -133,12 +134,14 @@ class Connection:
             async with response:
                 return read(json.loads(await response.read()))
 
+        if not all(names.values()):
+            raise ValueError(f"{path} without a name would be all objects: {names}")
         method, url, headers, data, _ = await self._client.param_serialize(
             method,
             path,
             path_params=names,
             query_params=list((query or {}).items()),
-            header_params={"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
         )
         options = {

@@ -7,6 +7,7 @@ leader) starts each connector from the newest status, not from the first one tha
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
@@ -15,7 +16,7 @@ from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, 
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events, log_event
 from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
-from buildkite_connector.kubernetes.secrets import read_credentials
+from buildkite_connector.kubernetes.secrets import ReadSecret, read_credentials
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import ConnectorKey, Credentials
 from buildkite_connector.model.status import ConnectorStatus
@@ -28,10 +29,23 @@ EVENT_SECONDS = 2.0
 """How long the last events are waited for when this process stops acting."""
 
 
+@dataclass(frozen=True, slots=True)
+class SecretOf:
+    """The credentials that one version of a resource names. An edit comes with others: a check never mixes the two."""
+
+    read_secret: ReadSecret
+    resource: ObservedResource
+
+    async def read(self) -> Credentials:
+        if self.resource.failure is not None:
+            raise self.resource.failure.without_traceback()
+        return await read_credentials(self.read_secret, self.resource.namespace, self.resource.secret)
+
+
 class ServedResource:
     """A resource as it was last observed, and its connector while this process acts for it.
 
-    It reads the connector's credentials and writes its status; on each transition it posts and logs an event.
+    It writes the connector's status; on each transition it posts and logs an event.
     """
 
     def __init__(self, api: KubernetesApi, resource: ObservedResource, forget: Callable[[str, str, str], None]) -> None:
@@ -42,9 +56,6 @@ class ServedResource:
         self._applied = AppliedStatus()
         self._outdated = ""
 
-    async def read(self) -> Credentials:
-        return await read_credentials(self._api.read_secret, self.resource.namespace, self.resource.secret)
-
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         try:
             written = await self._api.apply_status(self.resource, after, self._applied)
@@ -53,9 +64,12 @@ class ServedResource:
         if written is Written.GONE:
             self._forget(self.resource.namespace, self.resource.name, self.resource.uid)
         elif written is Written.WRITTEN:
-            for draft in draft_events(before, after):
-                log_event(self.resource.key, draft)
-                self._api.post_event(self.resource, draft)
+            try:
+                for draft in draft_events(before, after):
+                    log_event(self.resource.key, draft)
+                    self._api.post_event(self.resource, draft)
+            except Exception:  # the status is written: an error here must not write it again
+                logger.exception("no event could be made of a change", extra={"connector": self.resource.key})
 
     def _report_outdated(self) -> None:
         """One event for each connector, when the CRD lacks what this operator needs."""
@@ -131,7 +145,7 @@ class Controller:
             entry = self._entries[resource.key] = ServedResource(self._api, resource, self.forget)
         entry.resource = resource
         if entry.connector is not None:
-            entry.connector.update(_desired(entry))
+            entry.connector.update(self._desired(resource))
         elif self._acting:
             entry.connector = self._begin(entry)
 
@@ -142,7 +156,10 @@ class Controller:
             del self._broken[key]
         entry = self._entries.get(key)
         if entry is not None and entry.resource.uid == uid:
-            self._end(key, entry)
+            try:
+                self._end(key, entry)
+            except Exception:  # others are forgotten all the same
+                logger.exception("a resource that is gone could not be closed", extra={"connector": key})
 
     def connectors(self) -> Iterator[Connector]:
         """Those that this process acts for."""
@@ -189,13 +206,23 @@ class Controller:
     def _begin(self, entry: ServedResource) -> Connector:
         resource = entry.resource
         key = resource.key
-        connector = Connector(key, _desired(entry), resource.status, entry, self._env, created=resource.created)
+        connector = Connector(key, self._desired(resource), resource.status, entry, self._env, created=resource.created)
         closing = self._closing.get(key)
         if closing is None:
             connector.start()
         else:
             closing.add_done_callback(lambda _: connector.start())
         return connector
+
+    def _desired(self, resource: ObservedResource) -> DesiredState:
+        return DesiredState(
+            resource.generation,
+            resource.spec,
+            SecretOf(self._api.read_secret, resource),
+            resource.sync_request,
+            resource.accept_shrink,
+            resource.failure,
+        )
 
     def _end(self, key: ConnectorKey, entry: ServedResource) -> None:
         del self._entries[key]
@@ -215,10 +242,3 @@ class Controller:
             logger.warning("a staged file was not removed", extra={"connector": key, "error": failure.message})
         except Exception:
             logger.exception("a connector did not close cleanly", extra={"connector": key})
-
-
-def _desired(entry: ServedResource) -> DesiredState:
-    resource = entry.resource
-    return DesiredState(
-        resource.generation, resource.spec, entry, resource.sync_request, resource.accept_shrink, resource.failure
-    )

@@ -169,7 +169,7 @@ class Life:
         self.check = Check(self.state.desired, self.state.check.credentials, forced)
         self.check_requested()
         if forced:
-            self.state = transitions.full_check_begun(self.state, self.now)
+            self.state = transitions.forced_check_begun(self.state, self.now)
 
     def begins(self, what: object, *, acts: bool = False) -> None:
         """`acts`: what a suspended connector does not do."""

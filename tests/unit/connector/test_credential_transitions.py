@@ -18,7 +18,7 @@ from buildkite_connector.connector.transitions import (
     check_ended,
     check_finished,
     credentials_failed,
-    full_check_begun,
+    forced_check_begun,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.spec import Credentials
@@ -71,25 +71,25 @@ def ended() -> ConnectorState:
 
 
 def test_a_full_check_is_under_way_until_it_ends() -> None:
-    state = full_check_begun(ready(), after(10))
+    state = forced_check_begun(ready(), after(10))
     assert state == with_check(ready(), asking_since=after(10).monotonic)
     assert check_ended(state) == ready()
 
 
 def test_a_full_check_lets_an_ended_session_begin_again() -> None:
-    assert full_check_begun(ended(), after(10)).c1 == replace(ended().c1, reopen_at=after(10).monotonic)
+    assert forced_check_begun(ended(), after(10)).c1 == replace(ended().c1, reopen_at=after(10).monotonic)
 
 
 # The check ends
 
 
 def test_a_result_of_another_generation_changes_nothing_but_that_the_check_has_ended() -> None:
-    state = full_check_begun(ready(), after(5))
+    state = forced_check_begun(ready(), after(5))
     assert finished(state, generation=7, failure=REJECTED) == with_check(ready(), read_at=READ)
 
 
 def test_the_same_secret_read_again_changes_only_when_it_is_read_next() -> None:
-    state = finished(full_check_begun(ready(), after(5)), sync_request="now")
+    state = finished(forced_check_begun(ready(), after(5)), sync_request="now")
     assert state == with_check(ready(), read_at=READ)
 
 
@@ -299,9 +299,9 @@ def test_the_secret_is_read_again(made: Callable[[], ConnectorState], seconds: f
 def test_a_check_that_an_annotation_asked_for_is_remembered() -> None:
     blocked = checked(ready(), after(1), REJECTED)
     asked = replace(blocked, desired=replace(blocked.desired, sync_request="new"))
-    assert full_check_begun(asked, after(5)).check.requested_at == after(5).monotonic
+    assert forced_check_begun(asked, after(5)).check.requested_at == after(5).monotonic
     for other in (blocked, ready()):
-        assert full_check_begun(other, after(5)).check.requested_at == float("-inf")
+        assert forced_check_begun(other, after(5)).check.requested_at == float("-inf")
 
 
 # An error in the operator itself

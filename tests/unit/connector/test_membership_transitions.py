@@ -13,7 +13,7 @@ from buildkite_connector.connector.transitions import (
     change_failed,
     change_recorded,
     check_finished,
-    full_check_begun,
+    forced_check_begun,
     sync_succeeded,
 )
 from buildkite_connector.model.directory import Role, TeamID
@@ -188,7 +188,7 @@ def test_a_snapshot_that_lacks_a_change_answers_no_task(changes: TeamChanges, fr
 
 def unwritable(now: Instant = START) -> ConnectorState:
     """The token may read and may not write, as a check at that moment found."""
-    state = full_check_begun(ready(provisioning=ON), now)
+    state = forced_check_begun(ready(provisioning=ON), now)
     found = CheckResult(1, None, CREDENTIALS, PREFLIGHT, asked_buildkite=True, write_failure=SCOPE)
     return check_finished(state, found, now, SHARE)
 

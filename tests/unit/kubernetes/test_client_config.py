@@ -234,3 +234,15 @@ async def test_kopf_gets_the_credentials_of_the_moment_and_the_one_session(
         f"Bearer {token}" for token in (TOKEN, "second", "second", "third")
     ]
     assert len(sessions) == 1
+
+
+async def test_the_operators_own_requests_name_it(kubeconfig: Kubeconfig, server: RecordingServer) -> None:
+    own, _ = await ask(KubeconfigLogin(str(kubeconfig.write())), server)
+    assert own.one("user-agent") == "buildkite-connector"
+
+
+async def test_an_empty_name_asks_for_nothing(kubeconfig: Kubeconfig, server: RecordingServer) -> None:
+    async with connect(KubeconfigLogin(str(kubeconfig.write())), SystemClock(), "pod-1") as api:
+        with pytest.raises(ValueError, match="would be all objects"):
+            await api.read_secret("default", "")
+    assert server.seen == []

@@ -14,7 +14,7 @@ import pytest
 
 from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
-from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
+from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller, ServedResource
 from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.kubernetes.schema.served import ServedSchema
@@ -119,6 +119,58 @@ async def test_an_invalid_spec_is_reported_and_no_secret_is_read_for_it() -> Non
         await asyncio.sleep(600)
         assert operator.cluster.reason("acme") is Reason.SPEC_INVALID
         assert operator.cluster.secrets_read == []
+
+
+@pytest.mark.parametrize("turns", range(4))
+@virtual_time
+async def test_a_check_under_way_reads_no_secret_of_a_later_edit(turns: int) -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        operator.observe("acme", schedule={"interval": "3x"})
+        await asyncio.sleep(0)
+        assert set(operator.cluster.secrets_read) <= {"shared"}  # and not the empty name of a spec that is invalid
+
+
+@virtual_time
+async def test_a_resource_whose_end_breaks_is_forgotten_and_so_are_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    end = Controller._end
+
+    def breaking(controller: Controller, key: ConnectorKey, entry: ServedResource) -> None:
+        if entry.resource.name == "odd":
+            raise RuntimeError("a bug")
+        end(controller, key, entry)
+
+    monkeypatch.setattr(Controller, "_end", breaking)
+    async with process() as operator:
+        for name in ("odd", "acme"):
+            operator.observe(name)
+        for name in ("odd", "acme"):
+            operator.controller.forget("default", name, f"uid-{name}")
+        assert [each.name for each in operator.controller.connectors()] == ["default.odd"]
+    assert "a resource that is gone could not be closed" in caplog.text
+
+
+@virtual_time
+async def test_a_status_whose_events_cannot_be_made_is_not_written_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> list[EventDraft]:
+        raise RuntimeError("a bug")
+
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        usual = len(operator.cluster.writes)
+    monkeypatch.setattr("buildkite_connector.kubernetes.controller.draft_events", broken)
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        assert len(operator.cluster.writes) == usual
+    assert "no event could be made of a change" in caplog.text
 
 
 @virtual_time
