@@ -170,10 +170,10 @@ Written by `make bench-changes`, {date}, on {machine}.
 A sync of an organization with {accounts:,} accounts, {teams} teams and {memberships:,} memberships waits for
 Buildkite's quota: {limit} requests every {window:.0f} s, of which it takes {share} (`sync.quotaPercent: 80`).
 Buildkite answers after {latency:.0f} ms. C1 asks for grants at random moments, about {each} in each window, and
-is asked for tasks every {poll} s. Measured is the time from the request in C1 until C1 has the answer. A second
+is asked for tasks every {poll} s. The table shows the time from the request in C1 until C1 has the answer. A second
 operator syncs the same organization at the same time without grants. Buildkite, C1 and Kubernetes are simulators.
 Other programs kept {others:.2f} cores busy.
-[provisioning.md](provisioning.md) says what a grant does.
+[provisioning.md](provisioning.md) describes what a grant does.
 
 """
 

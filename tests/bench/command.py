@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--changes", type=float, metavar="SECONDS", help="grants beside a sync, with such windows of the quota"
     )
     choice.add_argument(
-        "--tenants", type=int, metavar="N", help="a calm namespace beside N connectors of another that do their worst"
+        "--tenants", type=int, metavar="N", help="a calm namespace beside N connectors of another that misbehave"
     )
     parser.add_argument("--connectors", type=int, default=100, metavar="N", help="of the soak (default: %(default)s)")
     parser.add_argument(

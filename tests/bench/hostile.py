@@ -21,7 +21,7 @@ async def hostile_verdicts() -> list[ConditionValue]:
             for row in module.ROWS:
                 stalls[row.name], neighbours[row.name] = await _best(child, module.__name__, row)
     return [
-        _verdict("the event loop stands still", stalls, LONGEST_STALL),
+        _verdict("the event loop is blocked for", stalls, LONGEST_STALL),
         _verdict("another connector's sync takes", neighbours, LONGEST_NEIGHBOUR),
     ]
 

@@ -44,16 +44,16 @@ Written by `make bench`, {date}, on {machine}.
 The cases are 1k (1,000 accounts, 50 teams, 3,800 memberships), 10k (10,000, 500, 38,000) and 100k (100,000, 2,000,
 400,000); Buildkite answers at once or, with 20ms and under a quota, 20 ms later.
 
-The real `buildkite-connector sync` command runs as a process of its own, the Buildkite simulator as another on the
-same machine, over plain http on loopback. Each snapshot is opened and counted before its measurement is believed.
+The real `buildkite-connector sync` command runs in its own process, the Buildkite simulator in another on the
+same machine, over plain HTTP on loopback. A measurement counts only if the snapshot can be opened and is complete.
 [benchmarks-fleet.md](benchmarks-fleet.md) measures one operator with many connectors.
 
-- **Requests**: of one sync, its {preflight} of preflight included; in brackets the minimum of the listings' pages.
-- **Wall**: from the process's start to its end, the interpreter's start and its imports included.
+- **Requests**: of one sync, including {preflight} for the preflight; in brackets the minimum of the listings' pages.
+- **Wall**: from the process's start to its end, including the interpreter's start and imports.
 - **CPU**: user and system time of the median run. **Peak**: resident memory, the largest of all runs.
-- **Stall**: the longest time that the event loop did not come round, of all probes, in runs of their own with a
-  watcher on the loop; in brackets, what it waited beyond that for a processor that something else had.
-- **Others**: cores that anything but the bench kept busy meanwhile. Much more than 0 slows what is measured.
+- **Stall**: the longest time that the event loop was blocked, of all probes, in separate runs with a
+  watcher on the loop; in brackets, how long it also waited for a processor that another process used.
+- **Others**: cores that other processes used during the measurement. Much more than 0 slows it down.
 """
 
 QUOTA_INTRODUCTION = """\

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass
 class Stall:
-    """Seconds that the loop did not come round for a reason of the program's own: work, a call that blocked, a lock.
+    """Seconds that the loop was blocked by the program itself: work, a call that blocked, a lock.
 
     `waited`: seconds beyond those that its thread was ready to go on, but the machine had no processor for it.
     """

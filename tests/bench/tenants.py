@@ -1,4 +1,4 @@
-"""Two namespaces in one operator, one of them with connectors that do their worst: how soon the other's syncs begin.
+"""Two namespaces in one operator, one of them with connectors that misbehave: how soon the other's syncs begin.
 
 All on simulators: nothing but the operator's own command is needed.
 """
@@ -35,7 +35,7 @@ LIMIT, WINDOW = 50, 60.0
 ANNOTATION_BYTES = 200_000
 ANNOTATED_EACH = 1.0
 WORST_FOR = 30.0
-"""Seconds that the noisy connectors do their worst before anything is measured."""
+"""Seconds that the noisy connectors misbehave before anything is measured."""
 TRIES, APART = 10, 12.0
 STARTS_WITHIN = 2.0
 PATIENCE = 300.0
@@ -92,7 +92,7 @@ async def measure_tenants(connectors: int, tell: Tell) -> Tenants:
         operator = rig.operator(everywhere=True)
         async with operator:
             alone = await _measure(rig, "alone", tell)
-            tell(f"{connectors} connectors of another namespace do their worst")
+            tell(f"{connectors} connectors of another namespace misbehave")
             names = [f"worst-{number:03}" for number in range(connectors)]
             for name, secret in zip(names, _worst_secrets(rig), strict=False):
                 await rig.apply(_secret(NOISY, name, secret), _connector(NOISY, name, "x" * ANNOTATION_BYTES))
@@ -215,14 +215,14 @@ PAGE = """\
 
 Written by `make bench-tenants`, {date}, on {machine}.
 
-One operator serves two namespaces. In one of them, {connectors} connectors do their worst. A third have tokens whose
+One operator serves two namespaces. In one of them, {connectors} connectors misbehave. A third have tokens whose
 quota ({limit} requests every {window:.0f} s) is always used up by an organization of {teams} teams. A third have tokens
-that Buildkite refuses. A third are at a C1 that accepts connections and never answers Hello. Each of the
-{connectors} has {kilobytes} kB of annotations and is asked for a sync by annotation every second. Measured is the time
+that Buildkite rejects. A third use a C1 that accepts connections and never answers Hello. Each of the
+{connectors} has {kilobytes} kB of annotations, and an annotation requests a sync every second. The table shows the time
 from an annotation in the other namespace until the status says that its sync has begun, and how long a new connector
 there takes until it is Ready. Buildkite, C1 and Kubernetes are simulators, in one process; all share the machine. Other
 programs kept {others:.2f} cores busy.
-[sizing.md](sizing.md#several-tenants-in-one-operator) says how slots are shared.
+[sizing.md](sizing.md#several-tenants-in-one-operator) describes how slots are shared.
 
 """
 

@@ -61,7 +61,7 @@ async def test_all_connectors_close_and_the_operator_goes_on_once_it_is_applied_
             old = [await tenant.become_ready() for tenant in tenants]
             operator.lines.clear()
             await asyncio.to_thread(plane.kubectl, "delete", "crd", f"{PLURAL}.{GROUP}")
-            await operator.until_logged(f"{PLURAL}.{GROUP} was deleted, and every resource with it")
+            await operator.until_logged(f"{PLURAL}.{GROUP} was deleted, with all its resources")
             for tenant in tenants:
                 await operator.until_logged("connector gone", tenant.host_id)
             await asyncio.to_thread(define, plane)

@@ -101,7 +101,7 @@ def failed_times(times: int) -> ConnectorState:
 def observed() -> Iterator[Observed]:
     """Every phase, and what in one phase tools must tell apart."""
     late = checked(new(), START, NO_SECRET)
-    rejected = transitions.full_check_begun(ready(), after(100))
+    rejected = transitions.forced_check_begun(ready(), after(100))
     rejected = checked(rejected, after(100), REJECTED)
     hour = after(3600)
     yield Observed("not seen by an operator", resource(), "Progressing", "InProgress", "Current")

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from buildkite_connector.connector.connector import Connector, reread_secrets
+from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy

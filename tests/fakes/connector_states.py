@@ -48,15 +48,15 @@ def restored(status: ConnectorStatus, now: Instant, **changes: object) -> Connec
 
 
 def checked(state: ConnectorState, now: Instant = START, failure: Failure | None = None) -> ConnectorState:
-    """After a full check of the desired state."""
-    state = transitions.full_check_begun(state, now)
+    """After a forced check of the desired state."""
+    state = transitions.forced_check_begun(state, now)
     result = CheckResult(
         state.desired.generation,
         state.desired.sync_request,
         CREDENTIALS,
         PREFLIGHT if failure is None else None,
         failure=failure,
-        full=True,
+        forced=True,
         asked_buildkite=True,
     )
     return transitions.check_finished(state, result, now, SHARE)
@@ -129,6 +129,6 @@ def due(state: ConnectorState, now: Instant, *running: str) -> list[object]:
     found += [decisions.answer(state, each, now) for each in state.requests]
     if state.sync is not None or "sync" in running:
         found.append(decisions.why_cancel(state, now))
-    elif state.can_sync and decisions.why_sync(state, now) is not None:
+    elif decisions.sync_due(state, now) is not None:
         found.append("sync")
     return [each for each in found if each is not None]

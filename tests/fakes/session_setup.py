@@ -14,9 +14,10 @@ from typing import Any
 
 from buildkite_connector.c1 import C1, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.connector.connector import Connector, reread_secrets
+from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.ports import BuildkiteClients
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.directory import Directory
 from buildkite_connector.model.redactor import Redactor

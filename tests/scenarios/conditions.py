@@ -193,7 +193,7 @@ TROUBLES = (
     Trouble(
         "the cron names a date that never comes",
         "CronInvalid",
-        ("0 0 30 2 *", "never comes"),
+        ("0 0 30 2 *", "never fires"),
         applying({"schedule": {"cron": "0 0 30 2 *"}}),
         respecified(schedule={"cron": "0 0 28 2 *"}),
     ),

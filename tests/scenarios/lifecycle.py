@@ -101,5 +101,5 @@ class TestDeletion:
         assert not await tenant.exists()
         assert len(rig.staged) == 1
         async with rig.operator() as operator:
-            await operator.until_logged("snapshots of connectors that are gone were removed")
+            await operator.until_logged("snapshots of deleted connectors were removed")
         assert rig.staged == []

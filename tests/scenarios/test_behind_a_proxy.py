@@ -121,7 +121,7 @@ async def test_inspection_without_http_2_is_called_that_by_check_and_operator(co
     company.proxy.mode = Mode.INTERCEPT_HTTP1
     variables = company.environment(SSL_CERT_FILE=str(company.proxy_ca_file))
     said = (
-        "(something in between speaks HTTP/1.1 only, and gRPC needs HTTP/2). "
+        "(a proxy or gateway supports only HTTP/1.1, but gRPC needs HTTP/2). "
         f"Exempt {TENANT} from TLS inspection by the proxy {company.proxy.address} (HTTPS_PROXY)"
     )
     checked = await run("check", **variables)
@@ -155,16 +155,16 @@ BROKEN: dict[str, tuple[str, Make, str]] = {
     "a proxy of another kind": (
         "HTTPS_PROXY",
         lambda *_: f"socks5://svc:{PASSWORD}@proxy.example:1080",
-        "HTTPS_PROXY is an address with socks5://, and only proxies that speak plain HTTP",
+        "HTTPS_PROXY starts with socks5://, but only HTTP proxies",
     ),
     "a password that is not escaped": (
         "HTTPS_PROXY",
         lambda *_: f"http://svc:a:b/{PASSWORD}@proxy.example:9",
         "HTTPS_PROXY is not like http://[user:password@]host:port",
     ),
-    "no such file": ("SSL_CERT_FILE", lambda *_: "/nowhere/ca.pem", "SSL_CERT_FILE names /nowhere/ca.pem, and there"),
+    "no such file": ("SSL_CERT_FILE", lambda *_: "/nowhere/ca.pem", "SSL_CERT_FILE names /nowhere/ca.pem, but no such"),
     "an empty file": ("SSL_CERT_FILE", file_of(lambda _: b""), "named.pem, which is empty"),
-    "a folder": ("SSL_CERT_FILE", lambda folder, _: str(folder), "which is a directory: directories go into"),
+    "a folder": ("SSL_CERT_FILE", lambda folder, _: str(folder), "which is a directory: set SSL_CERT_DIR for"),
     "DER": ("SSL_CERT_FILE", file_of(in_der), "named.pem, which is in DER: convert it with `openssl x509"),
     "no such folder": ("SSL_CERT_DIR", lambda *_: "/nowhere", "SSL_CERT_DIR names /nowhere, where there is no"),
 }

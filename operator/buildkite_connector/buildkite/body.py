@@ -71,7 +71,7 @@ async def read_body(response: httpx.Response, limit: int, under_way: BodiesUnder
 async def _read_into(parts: list[bytes], response: httpx.Response, limit: int, under_way: BodiesUnderWay) -> None:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise BodyRefused("comes in an encoding that was not asked for")
+        raise BodyRefused("has an unexpected content encoding")
     unpack = zlib.decompressobj(_GZIP) if encoding.endswith("gzip") else None
     received = decoded = pieces = 0
     pause_at = time.monotonic() + STEP
@@ -85,16 +85,14 @@ async def _read_into(parts: list[bytes], response: httpx.Response, limit: int, u
         if decoded > limit or received > limit:
             raise BodyRefused(f"is larger than {limit:,} bytes")
         if under_way.bytes > MOST_HELD:
-            raise BodyRefused(
-                f"and the others that come at the same time are larger than {MOST_HELD:,} bytes", broken=True
-            )
+            raise BodyRefused(f"and other responses at the same time are larger than {MOST_HELD:,} bytes", broken=True)
         if pieces > MOST_PIECES:
-            raise BodyRefused(f"comes in more than {MOST_PIECES:,} pieces")
+            raise BodyRefused(f"arrives in more than {MOST_PIECES:,} pieces")
         if time.monotonic() > pause_at:
             await asyncio.sleep(0)
             pause_at = time.monotonic() + STEP
     if unpack is not None and received and not unpack.eof:
-        raise BodyRefused("breaks off within its gzip", broken=True)
+        raise BodyRefused("ends in the middle of its gzip data", broken=True)
 
 
 def _unpacked(unpack: "zlib._Decompress", piece: bytes, most: int) -> bytes:
@@ -104,5 +102,5 @@ def _unpacked(unpack: "zlib._Decompress", piece: bytes, most: int) -> bytes:
     except zlib.error:
         raise BodyRefused("is not gzip, although it says so", broken=True) from None
     if unpack.unused_data:
-        raise BodyRefused("goes on after the end of its gzip", broken=True)
+        raise BodyRefused("continues after the end of its gzip data", broken=True)
     return unpacked

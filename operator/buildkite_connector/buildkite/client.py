@@ -200,7 +200,7 @@ def _expect_id(call: Call, asked: str, found: str) -> None:
     if canonical_id(found) != canonical_id(asked):
         raise Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
-            f"{call.name}: expected an answer about {asked}, but it is about {call.quote(found)}. If a proxy stands in"
+            f"{call.name}: expected a response about {asked}, but it is about {call.quote(found)}. If a proxy stands in"
             " between, check that it caches nothing; else update the connector.",
         )
 
@@ -239,5 +239,5 @@ def _no_organization(choice: OrganizationChoice) -> Failure:
 def _unknown_url(path: str) -> Failure:
     return Failure(
         Reason.BUILDKITE_RESPONSE_INVALID,
-        f"GET {path}: expected 200, but the answer is 404. BUILDKITE_API_URL does not lead to Buildkite's API.",
+        f"GET {path}: expected 200, but the response is 404. BUILDKITE_API_URL does not lead to Buildkite's API.",
     )

@@ -21,8 +21,8 @@ from buildkite_connector.network import Proxy, connection_errors
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.clock import clock_error, retry_after, server_time, wrong_clock
 
-LONGEST_WAIT = 3600.0
-"""Seconds; no server gets to put a sync off for longer."""
+LONGEST_BUILDKITE_WAIT = 3600.0
+"""The longest Retry-After of Buildkite that counts, in seconds."""
 
 LONGEST_COMPLAINT = 200
 """Characters of what Buildkite says that are passed on."""
@@ -60,7 +60,7 @@ class Call:
 class FailedAttempt:
     """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
 
-    `refused`: by the rate limit. `timed_out`: no answer came in time.
+    `refused`: by the rate limit. `timed_out`: there was no response in time.
     """
 
     error: Exception
@@ -81,7 +81,7 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNREACHABLE,
-                f"{call.name}: expected an answer from {origin}, but {trouble.what}. {trouble.advice}",
+                f"{call.name}: expected a response from {origin}, but {trouble.what}. {trouble.advice}",
             ),
             again=trouble.again,
             timed_out=timed_out,
@@ -93,15 +93,15 @@ def from_exception(error: Exception, call: Call, origin: str, proxy: Proxy | Non
     elif isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         what, again = "the request could not be sent", False  # its text may hold what could not
     elif timed_out:
-        what = "no answer came in time"
+        what = "there was no response in time"
     elif isinstance(error, (httpx.RemoteProtocolError, httpx.DecodingError, httpx.InvalidURL, ValueError)):
-        what = "the answer broke off or was not HTTP"
+        what = "the response was cut off or is not HTTP"
     else:
         what = f"the connection failed ({call.quote(str(causes[-1])) or type(causes[-1]).__name__})"
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_UNREACHABLE,
-            f"{call.name}: expected an answer from {origin}, but {what}. Check the network, proxies and "
+            f"{call.name}: expected a response from {origin}, but {what}. Check the network, proxies and "
             "https://www.buildkitestatus.com; the next sync tries again.",
         ),
         again=again,
@@ -114,7 +114,7 @@ def from_payload(error: PayloadError, call: Call) -> FailedAttempt:
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
-            f"{call.name}: the answer is not what Buildkite documents: {call.quote(str(error))}. If there is a proxy "
+            f"{call.name}: the response is not what Buildkite documents: {call.quote(str(error))}. If there is a proxy "
             "in between, check it; otherwise, upgrade the connector.",
         ),
         again=error.broken,
@@ -126,7 +126,7 @@ def from_body(error: BodyRefused, call: Call) -> FailedAttempt:
     return FailedAttempt(
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
-            f"{call.name}: expected an answer as Buildkite documents it, but it {error}. The rest was not read. "
+            f"{call.name}: expected a response as Buildkite documents it, but it {error}. The rest was not read. "
             "Check BUILDKITE_API_URL and the proxies in between.",
         ),
         again=error.broken,
@@ -146,14 +146,14 @@ def from_status(
 
     `token_hint`: what is odd about the token, for when it is refused.
     """
-    said = f"its body {body} and was left unread" if isinstance(body, BodyRefused) else call.quote(complaint(body))
+    said = f"its body {body} and was not read" if isinstance(body, BodyRefused) else call.quote(complaint(body))
     quoted = f" ({said})" if said else ""
-    wait = retry_after(headers, now, LONGEST_WAIT)
+    wait = retry_after(headers, now, LONGEST_BUILDKITE_WAIT)
     if status == 429:
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_RATE_LIMITED,
-                f"{call.name}: Buildkite refuses requests because its rate limit is used up{quoted}. "
+                f"{call.name}: Buildkite rejects requests because its rate limit is used up{quoted}. "
                 "Reduce the use by other tools, or sync less often.",
                 retry_after=wait,
             ),
@@ -165,7 +165,7 @@ def from_status(
         return FailedAttempt(
             Failure(
                 Reason.BUILDKITE_UNAVAILABLE,
-                f"{call.name}: expected 200, but Buildkite answers {status}{quoted}. See "
+                f"{call.name}: expected 200, but Buildkite responded with {status}{quoted}. See "
                 "https://www.buildkitestatus.com; the next sync tries again.",
                 retry_after=wait,
             ),
@@ -193,7 +193,7 @@ def _refusal(
     if status == 403:
         return Failure(
             Reason.ACCESS_DENIED,
-            f"{call.name}: Buildkite refuses access{quoted}. Check the token's allowed IP addresses, its "
+            f"{call.name}: Buildkite denies access{quoted}. Check the token's allowed IP addresses, its "
             f"Organization Access{f' and the scope {call.scope}' if call.scope else ''}.",
             remedy=Remedy.CREDENTIALS,
         )
@@ -201,7 +201,7 @@ def _refusal(
         return call.gone if status == 404 or call.invalid is None else call.invalid(said)
     return Failure(
         Reason.BUILDKITE_RESPONSE_INVALID,
-        f"{call.name}: expected 200, but the answer is {status}{quoted}. Check BUILDKITE_API_URL and the "
+        f"{call.name}: expected 200, but the response is {status}{quoted}. Check BUILDKITE_API_URL and the "
         "proxies in between.",
     )
 
@@ -212,7 +212,7 @@ def _token_refused(refused: str, headers: Mapping[str, str], now: datetime, toke
     if wrong is not None:
         return Failure(
             Reason.CLOCK_WRONG,
-            f"{refused} {wrong} If Buildkite still refuses the token then, it was revoked, has expired or is mistyped.",
+            f"{refused} {wrong} If Buildkite still rejects the token then, it was revoked, has expired or is mistyped.",
         )
     return Failure(
         Reason.TOKEN_REJECTED,

@@ -60,7 +60,7 @@ def read_links(
     if previous not in (None, page - 1):
         raise _invalid(call, f"on page {page} the page before to be {page - 1}, but its link leads to {previous}")
     if page >= most:
-        raise _invalid(call, f"at most {most} pages, but page {page} tells of another")
+        raise _invalid(call, f"at most {most} pages, but page {page} links to another")
     if last is not None and not page < last <= most:
         raise _invalid(call, f"on page {page} a last page from {page + 1} to {most}, but it is {last}")
     return Told(last, more=True)
@@ -77,10 +77,10 @@ def refused(call: str, what: str, target: str, redactor: Redactor) -> Failure:
         parts = urlsplit(target)
         address = redactor.quote(f"{parts.scheme}://{parts.netloc}", LONGEST_ADDRESS)
     except ValueError:
-        address = "what is not a URL"
+        address = "an invalid URL"
     return Failure(
         Reason.BUILDKITE_LINK_REFUSED,
-        f"{call}: expected an answer from the API itself, but {what} leads to {address}. "
+        f"{call}: expected a response from the API itself, but {what} leads to {address}. "
         "The token was not sent there. Check BUILDKITE_API_URL and the proxies in between.",
     )
 
@@ -115,5 +115,5 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def _invalid(call: str, expected: str) -> Failure:
     return Failure(
         Reason.BUILDKITE_RESPONSE_INVALID,
-        f"{call}: expected {expected}. Check what stands between here and Buildkite.",
+        f"{call}: expected {expected}. Check the proxies and gateways in between.",
     )

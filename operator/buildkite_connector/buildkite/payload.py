@@ -255,7 +255,7 @@ def token(body: bytes) -> TokenFacts:
 
 
 def refusal(body: bytes) -> Refusal:
-    """What a 429 says; nothing when it says nothing that can be read."""
+    """The body of a 429; empty if it cannot be read."""
     try:
         return Refusal.model_validate_json(body)
     except ValidationError:
@@ -304,5 +304,7 @@ def _parse(adapter: TypeAdapter[T], body: bytes) -> T:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         told = first["msg"]
         if first["type"] == "string_pattern_mismatch":
-            told = "expected 1 to 200 letters, digits, or characters of _.:=~@+- of which the first is none"
+            told = (
+                "expected 1 to 200 letters, digits, or characters of _.:=~@+-, of which the first is a letter or digit"
+            )
         raise PayloadError(f"{place.lstrip('.') or 'body'}: {told}{more}", broken=broken) from None

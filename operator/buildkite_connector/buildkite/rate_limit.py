@@ -1,8 +1,9 @@
 """Buildkite's rate limits: which request goes next, and when.
 
-Buildkite has two windows at once, the user's and the organization's, and each answer reports both (facts: "Rate
-limits"). `Window` keeps what is known of one, `RateLimiter` combines windows and connectors: both decide without I/O.
-`RequestQueue` carries the decisions out on the event loop. Times are monotonic seconds: the machine's clock may jump.
+Buildkite has two windows at once, the user's and the organization's, and each response reports both:
+https://buildkite.com/docs/apis/rest-api/rate-limits. `Window` keeps what is known of one, `RateLimiter` combines
+windows and connectors: both decide without I/O. `RequestQueue` carries the decisions out on the event loop. Times are
+monotonic seconds: the machine's clock may jump.
 """
 
 import asyncio

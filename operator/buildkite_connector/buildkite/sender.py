@@ -82,10 +82,11 @@ class RequestSender:
         return self._queue.throttled_seconds(self._lane)
 
     async def ask(self, call: Call, read: Callable[[httpx.Response, bytes], T]) -> T:
-        """Ask until there is an answer or no sense in asking again; raise what was wrong with the last.
+        """Ask until there is an answer or asking again cannot help; raise what was wrong with the last.
 
-        A call that changes something is sent again only where Buildkite refused it for its rate limit, and so did
-        nothing. `read` raises PayloadError or Failure for an answer that is not what it should be.
+        The queue waits out a 429, `Patience.refusals` times. Any other failure of a call that changes something is
+        final: only a request that Buildkite refused for its rate limit certainly did nothing. `read` raises
+        PayloadError or Failure for an answer that is not what it should be.
         """
         patience = self._settings.patience
         tries = refusals = 0
@@ -107,7 +108,7 @@ class RequestSender:
                 raise answer.error
             if answer.timed_out and not self._silence_logged:  # once: the tries together take minutes
                 self._silence_logged = True
-                _logger.warning("Buildkite does not answer and is asked again", extra={"error": str(answer.error)})
+                _logger.warning("Buildkite does not respond; retrying", extra={"error": str(answer.error)})
             pause = min(patience.longest, patience.first * 2 ** (tries - 1))
             await self._queue.pause(self._lane, wait + self._access.jitter.uniform(0.5, 1.0) * pause)
 
@@ -182,7 +183,7 @@ class RequestSender:
 
 
 REACHED_PATH = "/access-token"
-"""Answered 401 in JSON to whoever brings no token."""
+"""Without a token, Buildkite answers 401 in JSON here."""
 
 
 async def reach(access: Access, redactor: Redactor) -> datetime | None:
@@ -194,7 +195,7 @@ async def reach(access: Access, redactor: Redactor) -> datetime | None:
     answer that is not Buildkite's refusal.
     """
     settings, connections = access.settings, access.connections
-    gone = _elsewhere(f"the answer is 404 of {settings.api_url}")
+    gone = _elsewhere(f"the response is 404 for {settings.api_url}")
     call = Call(f"GET {REACHED_PATH}", REACHED_PATH, gone, redactor)
     request = httpx.Request(
         "GET",
@@ -210,7 +211,7 @@ async def reach(access: Access, redactor: Redactor) -> datetime | None:
         raise from_exception(error, call, settings.api_url, connections.proxy).error from None
     status, kind = response.status_code, response.headers.get("content-type", "").partition(";")[0].strip()
     if 200 <= status < 300 or kind.lower() == "text/html":
-        raise _elsewhere(f"the answer is {status} in {call.quote(kind) or 'no content type'}")
+        raise _elsewhere(f"the response is {status} in {call.quote(kind) or 'no content type'}")
     if status != httpx.codes.UNAUTHORIZED:
         raise from_status(status, response.headers, body, call, now=access.clock.now()).error
     return server_time(response.headers)

@@ -1,6 +1,6 @@
 """How to reach Buildkite's REST API: read once at the entry point, never from a resource.
 
-Whoever may write a resource must not be able to send its token elsewhere.
+A person who can write a resource must not be able to send its token elsewhere.
 """
 
 from dataclasses import dataclass, field
@@ -27,8 +27,8 @@ class Patience:
     """How long one request is tried again when that can help.
 
     `tries` in all; between them jittered, doubling pauses from `first` to `longest` seconds. A server's
-    Retry-After takes their place, up to `longest_retry_after` seconds: beyond that the sync fails and the
-    next one is told when to start. `refusals`: how many 429s in a row one request waits out.
+    Retry-After takes their place, up to `longest_retry_after` seconds: beyond that the sync fails, and
+    the next one starts no earlier. `refusals`: how many 429s in a row one request waits out.
     `blind_pause`: seconds to wait after a 429 that does not say how long.
     """
 

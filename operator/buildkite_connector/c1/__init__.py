@@ -5,7 +5,7 @@ Start at `client` (the calls), then `token` and `credentials` (who we are), `hos
 """
 
 from buildkite_connector.c1.client import C1, C1Client, open_c1
-from buildkite_connector.c1.credentials import Credentials, parse_credentials
+from buildkite_connector.c1.credentials import ClientCredentials, parse_credentials
 from buildkite_connector.c1.settings import C1Settings
 
-__all__ = ["C1", "C1Client", "C1Settings", "Credentials", "open_c1", "parse_credentials"]
+__all__ = ["C1", "C1Client", "C1Settings", "ClientCredentials", "open_c1", "parse_credentials"]

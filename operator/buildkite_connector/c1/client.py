@@ -16,7 +16,7 @@ import grpc
 import httpx
 
 from buildkite_connector.c1.channel import Channel, ChannelPool
-from buildkite_connector.c1.credentials import Credentials, parse_credentials
+from buildkite_connector.c1.credentials import ClientCredentials, parse_credentials
 from buildkite_connector.c1.errors import call_failure, unreached
 from buildkite_connector.c1.hello import hello_request
 from buildkite_connector.c1.hosts import Endpoint, HostPattern, parse_endpoint, parse_patterns
@@ -28,8 +28,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer, Work
 from buildkite_connector.model.snapshot import OpenSnapshot
-from buildkite_connector.model.spec import ConnectorSpec
-from buildkite_connector.model.spec import Credentials as SecretCredentials
+from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.network import Network
 from buildkite_connector.network.connection_errors import by_way_of
@@ -63,7 +62,7 @@ class C1:
     allowed: tuple[HostPattern, ...]
 
     def connect(
-        self, credentials: SecretCredentials, spec: ConnectorSpec, greeted: Callable[[Failure | None], None] = _ignore
+        self, credentials: Credentials, spec: ConnectorSpec, greeted: Callable[[Failure | None], None] = _ignore
     ) -> "C1Client":
         """The client of the connector with these credentials and this spec, as `client` makes it.
 
@@ -74,7 +73,7 @@ class C1:
 
     def client(
         self,
-        credentials: Credentials,
+        credentials: ClientCredentials,
         host_id: str,
         *,
         provisions: bool = False,
@@ -99,7 +98,7 @@ class C1:
         named = self._naming_the_host(credentials)
         return C1Client(self, channel, named, host_id, provisions=provisions, greeted=greeted)
 
-    def endpoint(self, credentials: Credentials) -> Endpoint:
+    def endpoint(self, credentials: ClientCredentials) -> Endpoint:
         """Where calls go, checked before a channel is made: a host that is not allowed is not even resolved.
 
         Raises Failure CLIENT_ID_INVALID for it, which does not name it either: what stands in a Secret may be public
@@ -113,11 +112,11 @@ class C1:
             Reason.CLIENT_ID_INVALID,
             f"The client ID leads to a host that is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
             f"{self.settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
-            "client ID whole, as C1 showed it; should your tenant be there, add its host there.",
+            "client ID whole, as C1 showed it; if your tenant is on that host, add it there.",
             remedy=Remedy.CREDENTIALS,
         )
 
-    async def reach(self, credentials: Credentials) -> datetime | None:
+    async def reach(self, credentials: ClientCredentials) -> datetime | None:
         """Ask once without a token whether C1 answers. Returns the time that its clock shows; None: it does not tell.
 
         Any answer will do: what C1 has at `/` is its own business. Raises Failure C1_UNREACHABLE or C1_UNAVAILABLE, and
@@ -130,7 +129,7 @@ class C1:
         except TimeoutError:
             raise Failure(
                 Reason.C1_UNAVAILABLE,
-                f"C1 at {channel.endpoint} gave no answer within {deadline:g} s{by_way_of(channel.proxy)}."
+                f"C1 at {channel.endpoint} did not respond within {deadline:g} s{by_way_of(channel.proxy)}."
                 " Check firewall and proxy.",
             ) from None
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -142,7 +141,7 @@ class C1:
         finally:
             await self.channels.release(channel)
 
-    def _naming_the_host(self, credentials: Credentials) -> Credentials:
+    def _naming_the_host(self, credentials: ClientCredentials) -> ClientCredentials:
         """What C1's texts say of the client ID's host may be shown where calls go to it."""
         if self.instead is not None:
             return credentials
@@ -192,7 +191,7 @@ class C1Client:
         self,
         c1: C1,
         channel: Channel,
-        credentials: Credentials,
+        credentials: ClientCredentials,
         host_id: str,
         *,
         provisions: bool,
@@ -297,7 +296,7 @@ class C1Client:
             except grpc.aio.AioRpcError as error:
                 code, details = error.code(), error.details() or ""
             except TimeoutError:
-                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {deadline:g} s"
+                code, details = grpc.StatusCode.DEADLINE_EXCEEDED, f"no response within {deadline:g} s"
             else:
                 operation.tell(code=grpc.StatusCode.OK.name)
                 return answer

@@ -30,7 +30,7 @@ _KEY_REMEDY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class ClientCredentials:
     """Who the connector is to C1. `endpoint` is the client ID's HOST; `key_id` the JWK's `kid` or empty.
 
     `redactor` knows the client secret: its KEY, the JWK and its private `d`; and the connector's other credentials.
@@ -43,7 +43,7 @@ class Credentials:
     redactor: Redactor = field(default_factory=Redactor, repr=False, compare=False)
 
 
-def parse_credentials(client_id: str, client_secret: str, redactor: Redactor = NOTHING) -> Credentials:
+def parse_credentials(client_id: str, client_secret: str, redactor: Redactor = NOTHING) -> ClientCredentials:
     """Check both values and keep what is needed of them; white space around them is dropped.
 
     `redactor` knows the connector's other credentials.
@@ -60,7 +60,7 @@ def parse_credentials(client_id: str, client_secret: str, redactor: Redactor = N
     encoded = _encoded_key(secret)
     jwk = _jwk(encoded)
     key_id = jwk.get("kid")
-    return Credentials(
+    return ClientCredentials(
         client_id=name,
         endpoint=endpoint,
         key=_private_key(jwk),

@@ -1,6 +1,6 @@
-"""Where a C1 tenant answers, and which hosts a client ID may lead to.
+"""The address of a C1 tenant, and the hosts that a client ID may name.
 
-One host and port serve the token endpoint and gRPC alike. Whoever may write a Secret must not choose what this process
+One host and port serve the token endpoint and gRPC. A person who can write a Secret must not choose what this process
 connects to: the operator's setting lists patterns, each a host name or `*.` and a domain, either with `:port`.
 """
 

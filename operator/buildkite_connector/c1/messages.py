@@ -116,7 +116,7 @@ def finish_request(host_id: str, task_id: TaskID, outcome: TaskOutcome) -> baton
 
 
 def _add_details(status: Status, outcome: TaskOutcome) -> None:
-    """The reason and the wait as google.rpc's own messages, for whoever does not read sentences.
+    """The reason and the wait as google.rpc's own messages, for programs.
 
     A refusal on which C1 cancels the request has the one detail that C1 knows it by.
     """
@@ -186,7 +186,7 @@ def _refusal(options: baton_pb2.Task.SyncFullTask, types: frozenset[str], redact
         named = redactor.quote(", ".join(unknown))
         return (
             f"The task asks for resource types that this connector lacks ({named}); it has "
-            f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types chosen in C1."
+            f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types in C1."
         )
     return ""
 

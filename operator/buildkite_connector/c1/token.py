@@ -13,7 +13,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from buildkite_connector.c1.channel import Channel
-from buildkite_connector.c1.credentials import Credentials
+from buildkite_connector.c1.credentials import ClientCredentials
 from buildkite_connector.c1.errors import ROTATE, clock_failure, unreached
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
@@ -40,7 +40,7 @@ _RENEW_SHARE = 0.1
 _LONGEST_USE = 86_400.0
 
 
-def sign_assertion(credentials: Credentials, now: datetime, nonce: str) -> str:
+def sign_assertion(credentials: ClientCredentials, now: datetime, nonce: str) -> str:
     """The JWT that proves who the connector is; `nonce` goes into the protected header."""
     claims = {
         "iss": credentials.client_id,
@@ -89,7 +89,7 @@ class TokenSource:
     """
 
     def __init__(
-        self, credentials: Credentials, channel: Channel, clock: Clock, deadline: float, observer: Observer
+        self, credentials: ClientCredentials, channel: Channel, clock: Clock, deadline: float, observer: Observer
     ) -> None:
         self._credentials = credentials
         self._channel = channel
@@ -256,7 +256,7 @@ def _parts_of_jwt(token: str) -> list[str]:
 
 
 def _scheme(token_type: str) -> str:
-    """`Bearer` for the `bearer` that the endpoint may say, and where it says nothing."""
+    """`Bearer` for `bearer` in any case, and if the endpoint names no type."""
     return "Bearer" if token_type.lower() in {"", "bearer"} else token_type
 
 

@@ -38,7 +38,7 @@ async def upload_once(
             # that behind INTERNAL, now and then for good: it costs an attempt, and the next one hears the reason.
             await call
             raise Failure(
-                Reason.C1_UNAVAILABLE, "C1 ended the upload before it had the whole file. It is tried again."
+                Reason.C1_UNAVAILABLE, "C1 ended the upload before it had the whole file. The connector tries again."
             ) from None
         sent()
         await call

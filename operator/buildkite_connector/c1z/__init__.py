@@ -7,7 +7,7 @@ and the contract of ids, `archive` the file around the database.
 from buildkite_connector.c1z.compare import Changed, Changes, Difference, NamedMembership, compare
 from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
 from buildkite_connector.c1z.store import SnapshotStore
-from buildkite_connector.c1z.sync_run import SyncRun, new_sync_id
+from buildkite_connector.c1z.sync_run import StoredSync, new_sync_id
 from buildkite_connector.c1z.writer import WriteStopped, write_snapshot
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "NamedMembership",
     "Snapshot",
     "SnapshotStore",
-    "SyncRun",
+    "StoredSync",
     "WriteStopped",
     "compare",
     "new_sync_id",

@@ -81,24 +81,24 @@ def unpack(archive: Path, file: BinaryIO | None = None) -> Iterator[bytes]:
                 raise invalid(archive, f"its compressed data is damaged ({error})") from error
             unpacked += len(plain)
             if unpacked > MOST_UNPACKED:
-                raise invalid(archive, f"it unpacks to more than {MOST_UNPACKED >> 30} GB, the most that is read")
+                raise invalid(archive, f"it unpacks to more than {MOST_UNPACKED >> 30} GB, the maximum")
             yield plain
             if not stream.eof:
                 chunk = source.read(_PACKED_CHUNK)
         if stream.unused_data or source.read(1):
-            raise invalid(archive, "something follows its compressed data")
+            raise invalid(archive, "there is other data after its compressed data")
 
 
 def _check_magic(archive: Path, magic: bytes) -> None:
     if magic == PEBBLE_MAGIC:
         raise Failure(
             Reason.SNAPSHOT_INVALID,
-            f"{archive} is in the format of the Pebble storage engine, and only files of the SQLite engine are read "
-            "here. Let the connector that wrote it write another with --storage-engine sqlite "
+            f"{archive} is in the format of the Pebble storage engine, but only files of the SQLite engine are "
+            "supported. Write it again with --storage-engine sqlite "
             "(BATON_STORAGE_ENGINE=sqlite).",
         )
     if magic != MAGIC:
-        raise invalid(archive, f"it begins with {magic!r}, not {MAGIC!r}: not a .c1z file that is read here")
+        raise invalid(archive, f"it starts with {magic!r}, not {MAGIC!r}: not a supported .c1z file")
 
 
 def _check_window(archive: Path, head: bytes) -> None:
@@ -109,7 +109,7 @@ def _check_window(archive: Path, head: bytes) -> None:
     if window > MOST_WINDOW:
         raise invalid(
             archive,
-            f"its compression needs {window >> 20} MB of memory at once, and {MOST_WINDOW >> 20} MB are the most",
+            f"its compression needs {window >> 20} MB of memory at once, and {MOST_WINDOW >> 20} MB is the maximum",
         )
 
 

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from buildkite_connector.c1z.messages import read_account, read_team
 from buildkite_connector.c1z.reader import database_uri, find_sync_run, opened, reading
-from buildkite_connector.c1z.sync_run import SyncRun
+from buildkite_connector.c1z.sync_run import StoredSync
 from buildkite_connector.model.directory import Account, ResourceKind, Team
 from buildkite_connector.model.snapshot import SyncID
 
@@ -67,8 +67,8 @@ class NamedMembership:
 class Difference:
     """`not_compared`: the kinds that only one of the files covers by its scope; they are not lost."""
 
-    before: SyncRun
-    after: SyncRun
+    before: StoredSync
+    after: StoredSync
     accounts: Changes[Account]
     teams: Changes[Team]
     memberships: Changes[NamedMembership]

@@ -14,7 +14,7 @@ from buildkite_connector.c1z.archive import invalid
 from buildkite_connector.c1z.files import translated
 from buildkite_connector.c1z.reader import find_sync_run, opened, reading
 from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
-from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row
+from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, to_row
 from buildkite_connector.c1z.writer import write_rows
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -48,7 +48,7 @@ def derive_snapshot(
         return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)
 
 
-def _rows(connection: sqlite3.Connection, source: SyncID, run: SyncRun) -> Iterator[TableRows]:
+def _rows(connection: sqlite3.Connection, source: SyncID, run: StoredSync) -> Iterator[TableRows]:
     """The rows of the sync `source` that are in the run's scope, under the run's id, in the writer's order."""
     row = to_row(run)
     yield insert("sync_runs", list(row)), iter([tuple(row.values())])

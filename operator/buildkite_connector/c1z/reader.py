@@ -22,7 +22,7 @@ from buildkite_connector.c1z.archive import invalid, unpack
 from buildkite_connector.c1z.files import scratch_directory, translated
 from buildkite_connector.c1z.messages import read_account, read_membership, read_team
 from buildkite_connector.c1z.schema import COLUMNS
-from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, SyncRun, from_text, scope_of
+from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, StoredSync, from_text, scope_of
 from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug, ResourceKind
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.process.files import create_own
@@ -40,11 +40,11 @@ _TABLES = ("v1_sync_runs", "v1_resource_types", "v1_resources", "v1_entitlements
 class Snapshot:
     """A file's newest complete sync and all that it holds; the directory's organization is unnamed."""
 
-    run: SyncRun
+    run: StoredSync
     directory: Directory
 
 
-def read_sync_run(path: Path, scratch: Path | None = None, file: BinaryIO | None = None) -> SyncRun:
+def read_sync_run(path: Path, scratch: Path | None = None, file: BinaryIO | None = None) -> StoredSync:
     """The file's newest complete sync, its rows counted. Blocks.
 
     The database is unpacked in `scratch` meanwhile (default: the system's temporary directory). `file`: the one at
@@ -76,7 +76,7 @@ def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
         )
 
 
-def find_sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
+def find_sync_run(connection: sqlite3.Connection, path: Path) -> StoredSync:
     """The newest complete sync in the database of the file at `path`. Raises Failure."""
     row = connection.execute(
         "select sync_id, started_at, ended_at, sync_type, sync_token from v1_sync_runs"
@@ -84,7 +84,7 @@ def find_sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
         (FULL, RESOURCES_ONLY),
     ).fetchone()
     if row is None:
-        raise invalid(path, "it holds no complete sync (none that ended)")
+        raise invalid(path, "it contains no complete sync")
     sync_id, started_at, ended_at, sync_type, token = row
     types = connection.execute("select external_id from v1_resource_types where sync_id = ?", (sync_id,))
     kinds = frozenset(ResourceKind(kind) for (kind,) in types)
@@ -94,7 +94,7 @@ def find_sync_run(connection: sqlite3.Connection, path: Path) -> SyncRun:
         )
     )
     (grants,) = connection.execute("select count(*) from v1_grants where sync_id = ?", (sync_id,)).fetchone()
-    return SyncRun(
+    return StoredSync(
         sync_id=SyncID(sync_id),
         started_at=from_text(started_at),
         ended_at=from_text(ended_at),
@@ -135,7 +135,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def database_uri(database: Path) -> str:
-    """The name under which SQLite opens a database that nobody writes any more."""
+    """The URI with which SQLite opens a database that is not written any more."""
     return f"{database.absolute().as_uri()}?mode=ro&immutable=1"
 
 

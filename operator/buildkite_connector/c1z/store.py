@@ -1,6 +1,6 @@
 """Keeps each connector's snapshots on disk, off the event loop, until C1 asks for them.
 
-Whoever stages a new snapshot removes the older file at once: an upload of it has the file open and reads on. The files
+The connector removes a file as soon as it stages another: an upload has the file open and can finish. The files
 are a cache: what counts is the status, which names the snapshot by its hash. A file of another hash is not restored.
 """
 

@@ -22,7 +22,7 @@ _ID_LENGTH = 27
 
 
 @dataclass(frozen=True, slots=True)
-class SyncRun:
+class StoredSync:
     """A finished sync. Times are aware; `counts` are the rows in the file."""
 
     sync_id: SyncID
@@ -56,7 +56,7 @@ def resource_kinds(scope: SyncScope) -> list[ResourceKind]:
     return [kind for kind in ResourceKind if kind in scope.kinds]
 
 
-def to_row(run: SyncRun) -> dict[str, str | int]:
+def to_row(run: StoredSync) -> dict[str, str | int]:
     """The row's columns; the others have their defaults."""
     return {
         "sync_id": run.sync_id,
@@ -105,7 +105,7 @@ def _token(scope: SyncScope) -> str:
     return json.dumps(token, separators=(",", ":"))
 
 
-def _stats(run: SyncRun) -> str:
+def _stats(run: StoredSync) -> str:
     resources = {ResourceKind.USER: run.counts.accounts, ResourceKind.TEAM: run.counts.teams}
     stats: dict[str, int | dict[str, int]] = {
         "resource_types": len(run.scope.kinds),

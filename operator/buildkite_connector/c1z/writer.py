@@ -23,7 +23,7 @@ from buildkite_connector.c1z.messages import (
     team_messages,
 )
 from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, Row, TableRows, insert
-from buildkite_connector.c1z.sync_run import SyncRun, resource_kinds, to_row, to_text
+from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, to_row, to_text
 from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -65,12 +65,12 @@ def write_snapshot(
     On any error the file at `path` is unchanged and nothing is left beside it.
     """
     counts = directory.counts.within(directory.scope)
-    run = SyncRun(sync_id, started_at, max(started_at, finished_at), directory.scope, counts)
+    run = StoredSync(sync_id, started_at, max(started_at, finished_at), directory.scope, counts)
     return write_rows(_rows(directory, run), run, path, stopped)
 
 
 def write_rows(
-    tables: Iterator[TableRows], run: SyncRun, path: Path, stopped: Callable[[], bool] = lambda: False
+    tables: Iterator[TableRows], run: StoredSync, path: Path, stopped: Callable[[], bool] = lambda: False
 ) -> StagedSnapshot:
     """Write `tables`, which must match `run`, to `path`; as `write_snapshot` otherwise."""
 
@@ -95,7 +95,7 @@ def write_rows(
     )
 
 
-def _build(database: Path, tables: Iterator[TableRows], run: SyncRun, checkpoint: Callable[[], None]) -> None:
+def _build(database: Path, tables: Iterator[TableRows], run: StoredSync, checkpoint: Callable[[], None]) -> None:
     create_own(database).close()
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         for pragma in _PRAGMAS:
@@ -113,7 +113,7 @@ def _build(database: Path, tables: Iterator[TableRows], run: SyncRun, checkpoint
         verify(connection, run)
 
 
-def _rows(directory: Directory, run: SyncRun) -> Iterator[TableRows]:
+def _rows(directory: Directory, run: StoredSync) -> Iterator[TableRows]:
     """Each table's insert statement and its rows, limited to the run's scope. They are made one by one, when asked for.
 
     The order of a table's rows is the same for every scope: a derived snapshot (`derive`) copies them.
@@ -175,7 +175,7 @@ def _grants(directory: Directory, teams: dict[str, TeamMessages], stamp: tuple[s
 def _dangling(what: str) -> Failure:
     return Failure(
         Reason.SNAPSHOT_INVALID,
-        f"A membership points nowhere: {what}. Nothing was written; the next sync reads everything again.",
+        f"A membership is inconsistent: {what}. Nothing was written; the next sync reads everything again.",
     )
 
 
@@ -210,7 +210,7 @@ _DANGLING_PRINCIPALS = {
 }
 
 
-def verify(connection: sqlite3.Connection, run: SyncRun) -> None:
+def verify(connection: sqlite3.Connection, run: StoredSync) -> None:
     """Raise Failure unless the database holds what `run` says, every reference resolved. Takes its indexes.
 
     Principals are among the resources only where accounts are in scope.

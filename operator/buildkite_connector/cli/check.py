@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
-from buildkite_connector.c1 import C1, C1Settings, Credentials, open_c1, parse_credentials
+from buildkite_connector.c1 import C1, C1Settings, ClientCredentials, open_c1, parse_credentials
 from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
@@ -25,8 +25,7 @@ from buildkite_connector.cli.printing import in_camel_case, print_json
 from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, internal_error
 from buildkite_connector.model.redactor import Redactor
-from buildkite_connector.model.spec import Credentials as AllCredentials
-from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
 from buildkite_connector.sync.listing import Page
@@ -67,7 +66,7 @@ class CheckSettings:
     @property
     def redactor(self) -> Redactor:
         """Knows all credentials, as each server may know those of the other."""
-        unwrapped = AllCredentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
+        unwrapped = Credentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
         return unwrapped.redactor.with_secrets(self.client_secret)
 
 
@@ -387,7 +386,7 @@ async def _choose_host(
     host: Finding,
     settings: CheckSettings,
     network: Network,
-    credentials: Credentials,
+    credentials: ClientCredentials,
     clock: Clock,
     stack: AsyncExitStack,
 ) -> C1:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from buildkite_connector.c1z import Changed, Changes, Difference, NamedMembership, SyncRun
+from buildkite_connector.c1z import Changed, Changes, Difference, NamedMembership, StoredSync
 from buildkite_connector.cli.printing import in_camel_case, shown
 from buildkite_connector.model.directory import Account, Team
 
@@ -69,7 +69,7 @@ def _summary(difference: Difference) -> Table:
     return table
 
 
-def _moment(run: SyncRun) -> str:
+def _moment(run: StoredSync) -> str:
     return f"{shown(run.sync_id, 40)} ({run.ended_at:%Y-%m-%d %H:%M} UTC)"
 
 
@@ -110,7 +110,7 @@ def _membership(membership: NamedMembership) -> str:
     return f"{account} in {team} as {shown(membership.role)} ({shown(membership.account)} in {shown(membership.team)})"
 
 
-def _side(run: SyncRun, file: Path) -> dict[str, object]:
+def _side(run: StoredSync, file: Path) -> dict[str, object]:
     return {
         "file": str(file),
         "syncID": run.sync_id,

@@ -1,6 +1,7 @@
 """The operator's process: what `kubernetes.handlers` runs in, when it may act, and how it ends.
 
 Shutdown: the watch stops first, then acting (syncs are cancelled, tasks go back to C1), then the Lease is released.
+A lost Lease raises Failure in `leading`, which ends `operate`; `cli.app` then exits with 1.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from pathlib import Path
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1 import C1Settings, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
-from buildkite_connector.connector.connector import reread_secrets
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.client_config import choose_client_config
 from buildkite_connector.kubernetes.connection import ApiError
@@ -134,7 +135,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
 
             leading = group.create_task(lead())
 
-            async def stop() -> None:
+            async def shut_down() -> None:
                 logger.info("the operator is shutting down")
                 for task in (monitoring, rereading):
                     task.cancel()
@@ -143,7 +144,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
                 await asyncio.wait({leading})
                 await controller.close()
 
-            await operate(api, informer, watch, pulse, stop)
+            await operate(api, informer, watch, pulse, shut_down)
 
 
 # Who may act

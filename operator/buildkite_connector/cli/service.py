@@ -16,8 +16,9 @@ from buildkite_connector.c1 import C1, C1Client, open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.exit import on_signals
 from buildkite_connector.cli.service_settings import ServiceSettings
-from buildkite_connector.connector.connector import Connector, reread_secrets
+from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.events import draft_events, log_event
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json

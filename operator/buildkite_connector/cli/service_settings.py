@@ -138,7 +138,7 @@ def connector_spec(settings: Settings, environment: Mapping[str, str]) -> Connec
     """
     host_id = environment.get(HOST_ID, "").strip() or default_host_id()
     if len(host_id) > LONGEST_HOST_ID:
-        raise SettingError(HOST_ID, f"it has {len(host_id)} characters, and C1 takes {LONGEST_HOST_ID}")
+        raise SettingError(HOST_ID, f"it has {len(host_id)} characters; C1 allows at most {LONGEST_HOST_ID}")
     organization = settings.text("organization") or None
     spec = {
         "organization": organization,
@@ -184,11 +184,11 @@ def _credential(settings: Settings, name: str) -> str:
     text, source = settings.text(name), f"--{name} ({BY_NAME[name].variable})"
     if len(text) > LONGEST_SECRET:
         raise SettingError(
-            source, f"it has more than {LONGEST_SECRET} characters, and no credential has: set the value alone"
+            source, f"it has more than {LONGEST_SECRET} characters, more than any credential: set only the value"
         )
     if text and (not (text.isascii() and text.isprintable()) or " " in text):
         raise SettingError(
-            source, "it has a space, line break or other character that no credential has: set the value alone"
+            source, "it has a space, line break or other character that is not part of a credential: set only the value"
         )
     return text
 
@@ -231,7 +231,7 @@ def _directories(settings: Settings, environment: Mapping[str, str]) -> tuple[Pa
     except FileNotFoundError:  # no temporary directory can be written
         if not bases:
             raise SettingError(
-                "--c1z-temp-dir", "no temporary directory can be written: mount a volume and name it here or in TMPDIR"
+                "--c1z-temp-dir", "no temporary directory is writable: mount a volume and name it here or in TMPDIR"
             ) from None
     return tuple(bases)
 

@@ -73,14 +73,14 @@ class Settings:
         if self._asked(Effect.REJECTED):
             raise SettingError(
                 "--skip-full-sync",
-                "C1 would read its empty snapshot as an organization that everyone has left; remove the flag, and"
+                "C1 would treat everyone in its empty snapshot as deleted; remove the flag, and"
                 " run `buildkite-connector check` to check credentials alone",
             )
         if not serving and (action := self._asked(Effect.ACTION)):
             raise SettingError(
                 action,
-                "this connector changes and lists nothing from the command line; it writes a snapshot, or serves C1"
-                " with --client-id",
+                "this connector does not change or list anything on the command line; it writes a snapshot,"
+                " or serves C1 with --client-id",
             )
 
     def _asked(self, effect: Effect) -> str:
@@ -116,7 +116,7 @@ def is_serving(settings: Settings) -> bool:
     if bool(client_id) != bool(secret):
         missing = BY_NAME["client-secret" if client_id else "client-id"]
         raise SettingError(
-            f"--{missing.name}", f"client ID and client secret belong together; set it, or {missing.variable}"
+            f"--{missing.name}", f"the client ID and the client secret must both be set; set it, or {missing.variable}"
         )
     return bool(client_id)
 
@@ -151,7 +151,7 @@ def _read_file(environment: Mapping[str, str], directory: Path) -> tuple[Mapping
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        return {}, [f"{CONFIG_PATH} names a file that is not there"] if named else []
+        return {}, [f"{CONFIG_PATH} names a file that does not exist"] if named else []
     except (OSError, UnicodeDecodeError) as error:
         if named:
             why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"

@@ -51,7 +51,7 @@ class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
     """A signal came before the new file was in place; the old one is unchanged."""
 
     def __init__(self, number: int, file: Path) -> None:
-        super().__init__(f"interrupted; {file} is as it was.")
+        super().__init__(f"interrupted; {file} is unchanged.")
         self.number = number
 
 
@@ -167,7 +167,7 @@ def print_result(result: SyncResult, console: Console) -> None:
     notes = [
         (report.teams_gone, "Teams deleted meanwhile, left out"),
         (report.accounts_added, "Accounts known only from a team, added"),
-        (report.rereads, "Listings read again because they moved"),
+        (report.rereads, "Listings read again because they changed"),
     ]
     for name, value in [*rows, *((name, str(amount)) for amount, name in notes if amount)]:
         table.add_row(name, value)

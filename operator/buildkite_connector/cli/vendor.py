@@ -66,7 +66,7 @@ def root(
         _run(given, serving=None)
     elif given and ctx.invoked_subcommand not in COMMANDS:
         raise typer.BadParameter(
-            f"the flags of {ctx.invoked_subcommand} stand behind it", param_hint=f"--{next(iter(given))}"
+            f"put the flags of {ctx.invoked_subcommand} after it", param_hint=f"--{next(iter(given))}"
         )
 
 
@@ -139,7 +139,7 @@ def process_network() -> "Network":
 
     network = read_network(os.environ)
     for sentence in network.warnings:
-        logger.warning("the environment is not as it seems", extra={"detail": sentence})
+        logger.warning("a variable is partly ignored", extra={"detail": sentence})
     return network
 
 
@@ -197,7 +197,7 @@ def _write_one_file(settings: Settings, network: "Network") -> int:
     except TimeoutError:
         raise Failure(
             Reason.SYNC_TIMEOUT,
-            f"The sync took longer than --sync-timeout ({found.timeout:.0f} s); {found.file} is as it was.",
+            f"The sync took longer than --sync-timeout ({found.timeout:.0f} s); {found.file} is unchanged.",
         ) from None
     except Interrupted as interrupted:
         end(str(interrupted), CANCELLED)
@@ -230,6 +230,6 @@ def one_file_settings(settings: Settings) -> "SyncSettings":
 def _warn(settings: Settings, *, serving: bool) -> None:
     """Log one line that names all settings without effect, and one for each oddity of the file."""
     for note in settings.notes:
-        logger.warning("the configuration is not as it seems", extra={"detail": note})
+        logger.warning("the configuration has a problem", extra={"detail": note})
     if named := [*settings.without_effect(os.environ, serving=serving)]:
         logger.warning("settings have no effect", extra={"settings": ", ".join(named)})

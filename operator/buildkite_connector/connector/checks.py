@@ -12,17 +12,17 @@ from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflig
 
 
 async def check(
-    key: ConnectorKey, desired: DesiredState, known: Credentials | None, environment: Environment, *, full: bool
+    key: ConnectorKey, desired: DesiredState, known: Credentials | None, environment: Environment, *, forced: bool
 ) -> CheckResult:
-    """Read the Secret; ask Buildkite when it differs from `known`, or in any case (`full`). Raises no Failure."""
-    result = CheckResult(desired.generation, desired.sync_request, None, full=full)
+    """Read the Secret; ask Buildkite when it differs from `known`, or in any case (`forced`). Raises no Failure."""
+    result = CheckResult(desired.generation, desired.sync_request, None, forced=forced)
     try:
         if desired.spec_error is not None:
             raise desired.spec_error.without_traceback()
         check_schedule(desired.spec.schedule)
         credentials = await desired.credentials.read()
         result = replace(result, credentials=credentials)
-        if not full and credentials == known:
+        if not forced and credentials == known:
             return result
         result = replace(result, asked_buildkite=True)
         found = await _ask_buildkite(key, desired, credentials, environment)

@@ -66,12 +66,12 @@ class _View:
         if staged is not None:
             self.held = held(state.records, staged, desired.spec.max_drop_percent, desired.accept_shrink)
             self.shrunk = shrunk(state.records, staged, desired.accept_shrink)
-        self.preflight_failure = state.check.failure
-        if self.preflight_failure is None and state.host_id_holder is not None:
-            self.preflight_failure = host_id_taken(state.host_id_holder, desired.spec.host_id)
+        self.setup_failure = state.check.failure
+        if self.setup_failure is None and state.host_id_holder is not None:
+            self.setup_failure = host_id_taken(state.host_id_holder, desired.spec.host_id)
         self.stale = state.stale_credentials(now)
         self.blocking = (  # the one to report first: without credentials nothing else matters
-            self.preflight_failure or state.sync_failure or state.c1.failure or state.delivery_failure or self.stale
+            self.setup_failure or state.sync_failure or state.c1.failure or state.delivery_failure or self.stale
         )
         self.late = state.secret_is_late(now)
         self.stalled = self.blocking is not None and self.blocking.remedy is not Remedy.RETRY and not self.late
@@ -121,7 +121,7 @@ class _View:
 
     def _credentials(self) -> Verdict:
         c1, preflight = self.state.c1, self.state.check.preflight
-        failure = self.preflight_failure
+        failure = self.setup_failure
         for other in (c1.failure, self.state.sync_failure):
             if failure is None and other is not None and other.remedy is Remedy.CREDENTIALS:
                 failure = other

@@ -8,8 +8,8 @@ and writing the state.
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 
 from buildkite_connector.connector import transitions
@@ -23,8 +23,8 @@ from buildkite_connector.connector.decisions import (
     reread_at,
     session_due,
     session_over,
+    sync_due,
     why_cancel,
-    why_sync,
 )
 from buildkite_connector.connector.environment import Age, Environment
 from buildkite_connector.connector.memberships import Memberships
@@ -48,17 +48,12 @@ from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.tasks.ports import SessionPorts
 from buildkite_connector.tasks.session import C1Session
-from buildkite_connector.timing.clock import Backoff, Clock, Instant, instant
-from buildkite_connector.timing.slots import RoundRobin
+from buildkite_connector.timing.clock import Backoff, Instant, instant
 
 logger = logging.getLogger(__name__)
 
 AFTER_ERROR = Backoff(first=1.0, cap=300.0)
 """Before a connector whose step failed unexpectedly is stepped again."""
-READS_APART = 0.2
-"""Seconds between two routine reads of Secrets: at most five a second, however many connectors there are."""
-LOOK_SECONDS = 2.0
-"""How often to look which Secrets are due."""
 MOST_ROUNDS = 5
 """How often one step looks what is due: what fails at once makes other things due."""
 RESTORE, CHECK, SYNC, C1 = "restore", "check", "sync", "C1"
@@ -119,7 +114,7 @@ class Connector:
     def reread(self) -> None:
         """Read the Secret again; ask Buildkite when its content is another."""
         if self.reread_at is not None:
-            self._start(CHECK, self._check(self._state.desired, full=False))
+            self._start(CHECK, self._check(self._state.desired, forced=False))
 
     def update(self, desired: DesiredState) -> None:
         """Take a new desired state; the same one again costs nothing."""
@@ -129,7 +124,10 @@ class Connector:
             self._state = replace(self._state, desired=desired)  # its source of credentials may be another
 
     async def close(self, *, discard: bool) -> None:
-        """End it: the sync is cancelled, tasks go back to C1. `discard`: the staged files go too. Raises Failure."""
+        """End it: the sync is cancelled, and the session gives its tasks back to C1 (`tasks.session.C1Session.run`).
+
+        `discard`: the staged files are removed too. Raises Failure.
+        """
         self._closed = True
         self._set_timer(None)
         self._env.host_ids.release(self.key)
@@ -191,7 +189,7 @@ class Connector:
         logger.info("snapshot delivered", extra={"connector": self.name, **fields})
         if task.other_engine:
             asked = {"connector": self.name, "task_id": task.id, "asked": task.other_engine}
-            logger.warning("C1 asked for another form of the file and got sqlite", extra=asked)
+            logger.warning("C1 asked for another file format and got sqlite", extra=asked)
         self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now.wall))
 
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
@@ -248,7 +246,7 @@ class Connector:
         try:
             self._env.store.remove(snapshot)
         except Failure as failure:
-            logger.warning("an old snapshot stays behind", extra={"connector": self.name, "error": failure.message})
+            logger.warning("an old snapshot was not removed", extra={"connector": self.name, "error": failure.message})
 
     def _claim_host_id(self) -> None:
         host_ids = self._env.host_ids
@@ -261,14 +259,14 @@ class Connector:
         for _ in range(MOST_ROUNDS):
             before = self._state
             if CHECK not in self._running and check_due(before, now):
-                self._state = transitions.full_check_begun(before, now)
-                self._start(CHECK, self._check(self._state.desired, full=True), transitions.check_ended)
+                self._state = transitions.forced_check_begun(before, now)
+                self._start(CHECK, self._check(self._state.desired, forced=True), transitions.check_ended)
             self._tend_session(now)
             self._answer_tasks(now)
             self._tend_sync(now)
             if self._state is before:
                 return
-        logger.error("a connector does not settle", extra={"connector": self.name})
+        logger.error("a connector keeps changing", extra={"connector": self.name})
 
     def _tend_session(self, now: Instant) -> None:
         if session_over(self._state):
@@ -290,7 +288,7 @@ class Connector:
             self._state = transitions.c1_failed(self._state, failure, now)
             return
         except Exception as error:
-            logger.exception("no session with C1 could be made", extra={"connector": self.name})
+            logger.exception("no session with C1 could be opened", extra={"connector": self.name})
             self._state = transitions.c1_failed(self._state, internal_error(error), now)
             return
         ports = SessionPorts(self.name, service, self, self._memberships, self, env.clock, env.jitter, env.observer)
@@ -325,7 +323,7 @@ class Connector:
     def _tend_sync(self, now: Instant) -> None:
         state, running = self._state, self._running.get(SYNC)
         if running is None:
-            if state.can_sync and why_sync(state, now) is not None:
+            if sync_due(state, now) is not None:
                 self._start(SYNC, self._sync(), transitions.sync_ended)
         elif not running.cancelling() and (why := why_cancel(state, now)) is not None:
             logger.info("sync cancelled", extra={"connector": self.name, "why": why})
@@ -383,14 +381,16 @@ class Connector:
         self._state = replace(self._state, staged=staged)
         self._step()
 
-    async def _check(self, desired: DesiredState, *, full: bool) -> None:
+    async def _check(self, desired: DesiredState, *, forced: bool) -> None:
         known = self._state.check.credentials
         try:
-            result = await check(self.key, desired, known, self._env, full=full)
+            result = await check(self.key, desired, known, self._env, forced=forced)
         except Exception as error:
             logger.exception("a check failed unexpectedly", extra={"connector": self.name})
             failure, request = internal_error(error), desired.sync_request
-            result = CheckResult(desired.generation, request, known, failure=failure, full=full, asked_buildkite=True)
+            result = CheckResult(
+                desired.generation, request, known, failure=failure, forced=forced, asked_buildkite=True
+            )
         before, share = self._state.check.unread, self._share()
         self._apply(lambda state, now: transitions.check_finished(state, result, now, share))
         unread = self._state.check.unread
@@ -424,42 +424,3 @@ class Connector:
             if self._state.staged is not result.staged:  # nobody owns the file
                 self._remove(result.staged)
             raise
-
-
-async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: Clock) -> None:
-    """Read each connector's Secret again when it is due, until cancelled.
-
-    At most five a second; the namespaces take turns, so that one with few connectors never waits for one with many.
-    """
-    turns: RoundRobin[Connector] = RoundRobin()
-    waiting = set[ConnectorKey]()
-    while True:
-        now, due = clock.monotonic(), list[tuple[float, ConnectorKey, Connector]]()
-        for connector in connectors():
-            with _logged(connector):
-                if (at := connector.reread_at) is not None and at <= now:
-                    due.append((at, connector.key, connector))
-        for _, key, connector in sorted(due, key=lambda each: each[:2]):
-            if key not in waiting:
-                waiting.add(key)
-                turns.add(namespace_of(key), connector)
-        until = now + LOOK_SECONDS
-        while (now := clock.monotonic()) < until:
-            each = turns.pop()
-            if each is None:
-                await clock.sleep(until - now)
-                break
-            waiting.discard(each.key)
-            with _logged(each):
-                if (at := each.reread_at) is not None and at <= now:
-                    each.reread()
-                    await clock.sleep(READS_APART)
-
-
-@contextmanager
-def _logged(connector: Connector) -> Iterator[None]:
-    """An error of one connector stops no other."""
-    try:
-        yield
-    except Exception:
-        logger.exception("a Secret could not be read again", extra={"connector": connector.name})

@@ -25,7 +25,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import JITTER, Interval, next_time
 from buildkite_connector.model.status import ConnectorStatus, Trigger
-from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER, Instant
+from buildkite_connector.timing.clock import LONGEST_PUT_OFF, Instant
 
 REQUESTS_APART = 10.0
 """Seconds between the begins of two syncs that are requested by annotation; the last request is always honoured."""
@@ -54,7 +54,7 @@ def check_due(state: ConnectorState, now: Instant) -> bool:
     unchecked = check.generation != desired.generation
     asked_again = state.check_requested and now.monotonic >= _next_requested_check(state)
     failed = check.failure is not None or check.write_failure is not None
-    return unchecked or asked_again or (failed and check.full_due <= now.monotonic)
+    return unchecked or asked_again or (failed and check.forced_due <= now.monotonic)
 
 
 def reread_at(state: ConnectorState) -> float | None:
@@ -94,8 +94,16 @@ def _wanted_identity(state: ConnectorState) -> C1Identity | None:
 # The sync
 
 
+def sync_due(state: ConnectorState, now: Instant) -> Trigger | None:
+    """Why to start a sync now, or None. A suspended, unchecked or blocked connector starts none."""
+    return why_sync(state, now) if state.can_sync else None
+
+
 def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
-    """Why to sync now, or None. What Buildkite said holds for every trigger; our own backoff not for a request."""
+    """Why a sync is wanted now, or None. Buildkite's Retry-After holds for every trigger; a request skips our backoff.
+
+    Whether the connector can sync is not considered here: see `sync_due`.
+    """
     if now.monotonic < state.sync_blocked_until:
         return None
     if state.sync_requested and now.monotonic >= state.requested_at + REQUESTS_APART:
@@ -131,7 +139,7 @@ def farthest_next_sync(desired: DesiredState, status: ConnectorStatus, now: Inst
     except Failure:
         return now.wall  # the check reports the schedule
     if status.consecutive_failures:
-        reach = max(reach, now.wall + timedelta(seconds=LONGEST_RETRY_AFTER))
+        reach = max(reach, now.wall + timedelta(seconds=LONGEST_PUT_OFF))
     return reach
 
 
@@ -149,7 +157,7 @@ def answer(state: ConnectorState, request: SnapshotRequest, now: Instant) -> Ans
     if state.staged is not None and _is_fresh(state, request, now):
         hold = held(state.records, state.staged, spec.max_drop_percent, state.desired.accept_shrink)
         if hold is not None:
-            return Failure(Reason.SHRINK_HELD, hold)
+            return Failure(Reason.SHRINK_HELD, hold, remedy=Remedy.RETRY)
         return None if spec.suspend else Answer(state.staged, wanted)
     if state.blocked_by is not None:
         return for_task(state.blocked_by)
@@ -178,7 +186,7 @@ def _is_fresh(state: ConnectorState, request: SnapshotRequest, now: Instant) -> 
         return False
     if state.changes.contradict or state.outdated:
         return False
-    if state.check.credentials is None:  # without the Secret's content nobody knows
+    if state.check.credentials is None:  # the Secret may have changed
         return False
     if not staged.scope.includes(_wanted(state, request)):
         return False
@@ -222,7 +230,7 @@ def _times(state: ConnectorState, now: Instant) -> Iterator[float]:
     if state.check_requested:
         yield _next_requested_check(state)
     if check.failure is not None or check.write_failure is not None:
-        yield check.full_due
+        yield check.forced_due
     if check.failure is not None:
         yield state.sync_blocked_until
         yield state.secret_late_until

@@ -40,8 +40,8 @@ class _Claim:
 class HostIDs:
     """Which connector uses which host ID: two with the same client and host ID are one to C1.
 
-    A claim counts once C1 has accepted the client, so that nobody keeps another from C1 without the client's secret. Of
-    those that C1 accepts the oldest holds the identity. The client secret does not count: one client may have several.
+    A claim counts once C1 has accepted the client: without its secret, no connector can keep another one from C1. Of
+    those that C1 accepts, the oldest holds the identity. The client secret does not count: one client may have several.
     """
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ def seen(state: ConnectorState, sight: Sight) -> ConnectorState:
 
 
 def sees_less(access: TokenAccess | None) -> str | None:
-    """What a person is told of a token that sees less than an administrator's, or than it did before."""
+    """The warning about a token that sees less than an administrator's, or than it did before; None: there is none."""
     if access is None:
         return None
     lost = access.secret_teams_before - access.secret_teams
@@ -62,7 +62,7 @@ def sees_less(access: TokenAccess | None) -> str | None:
 
 
 def unprotected(state: ConnectorState) -> str | None:
-    """What a person is told of protected slugs that no team has, once a sync of this spec has seen the teams."""
+    """The warning about protected slugs that no team has, once a sync of this spec has seen the teams; None: none."""
     policy = state.desired.spec.provisioning
     current = state.collected_for is not None and state.collected_for.generation == state.desired.generation
     if not current or not state.desired.scope.wants_teams:

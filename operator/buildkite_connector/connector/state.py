@@ -64,8 +64,8 @@ class Check:
     `generation` and `sync_request` are those of the last check; the generation is -1 before the first. `write_failure`
     is why memberships cannot be changed while provisioning is enabled; it does not block syncs.
     `read_at` is when the Secret was last read, `read_wait` the seconds that the API server asked to wait since.
-    A full check asks Buildkite although the Secret is the same: it is due at `full_due`, runs since `asking_since`, and
-    ran last at `requested_at` because the annotation asked for it.
+    A forced check asks Buildkite although the Secret is the same: it is due at `forced_due`, runs since `asking_since`,
+    and ran last at `requested_at` because the annotation asked for it.
     `unread` is why the Secret of a connector that works could not be read since `unread_since`.
     """
 
@@ -78,7 +78,7 @@ class Check:
     failures: int = 0
     read_at: float = float("-inf")
     read_wait: float = 0.0
-    full_due: float = 0.0
+    forced_due: float = 0.0
     asking_since: float | None = None
     write_failure: Failure | None = None
     requested_at: float = float("-inf")
@@ -110,7 +110,7 @@ class C1Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class C1Session:
+class SessionState:
     """The session with C1. `failure` is None while C1 answers; `ended`: C1 refused the client or the host.
 
     `settled`: the answer to this session's first Hello is known, good (`greeted`) or bad. Until then a session that
@@ -189,7 +189,7 @@ class TeamChanges:
         return replace(self, writing=self.writing + 1)
 
     def ended(self, team: TeamID) -> "TeamChanges":
-        """It was answered, or nobody knows whether it took effect."""
+        """It was answered, or may have taken effect."""
         number = self.number + 1
         others = tuple(each for each in self.teams if each[0] != team)
         return replace(self, number=number, teams=(*others, (team, number)), writing=self.writing - 1)
@@ -205,7 +205,8 @@ class ConnectorState:
 
     `desired_since`: when this generation was first seen, -inf for one that a former process saw.
     `collected_for`: the inputs of the newest snapshot, `collected_at` when its sync began, -inf for one of a former
-    process. `staged` is always of the whole scope that its sync had. `sync_blocked_until`: Buildkite said not before.
+    process. `staged` is always of the whole scope that its sync had; when another value takes its place, the connector
+    removes the file. `sync_blocked_until`: Buildkite said not before.
     `requested_at`: when the last sync began that was requested by annotation, in monotonic seconds.
     `changes`: of memberships, made through this connector.
     `host_id_holder`: what to call another connector that holds the same client and host ID at C1; None: there is none.
@@ -215,7 +216,7 @@ class ConnectorState:
     desired_since: float
     records: ConnectorStatus
     check: Check = field(default_factory=Check)
-    c1: C1Session = field(default_factory=C1Session)
+    c1: SessionState = field(default_factory=SessionState)
     sync: SyncRun | None = None
     collected_for: Inputs | None = None
     collected_at: float = float("-inf")
@@ -327,13 +328,13 @@ def for_task(blocked_by: Failure) -> Failure:
     """
     if blocked_by.reason is not Reason.HOST_ID_TAKEN:
         return blocked_by
-    return Failure(blocked_by.reason, blocked_by.message)
+    return Failure(blocked_by.reason, blocked_by.message, remedy=Remedy.RETRY)
 
 
 def blocked_writing(state: ConnectorState) -> Failure | None:
     """Why no membership can be changed now although provisioning is enabled, or None.
 
-    While the spec cannot be read, nobody knows whether it is: C1 may ask again once it is corrected.
+    While the spec is invalid, that is not known either: C1 may ask again once it is corrected.
     """
     if state.desired.spec_error is not None:
         return Failure(state.desired.spec_error.reason, f"No membership is changed: {state.desired.spec_error.message}")

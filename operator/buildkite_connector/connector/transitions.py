@@ -7,17 +7,17 @@ is the caller's random number, by which waits are spread.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from buildkite_connector.connector.decisions import farthest_next_sync, why_sync
+from buildkite_connector.connector.decisions import farthest_next_sync, sync_due, why_sync
 from buildkite_connector.connector.shrink_guard import in_scope
 from buildkite_connector.connector.sight import Sight, seen
 from buildkite_connector.connector.state import (
     UNREAD_SECONDS,
     C1Identity,
     C1Phase,
-    C1Session,
     ConnectorState,
     DesiredState,
     Inputs,
+    SessionState,
     SyncRun,
     claimed_identity,
 )
@@ -42,7 +42,7 @@ from buildkite_connector.model.status import (
 )
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
-from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_RETRY_AFTER, Instant
+from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_PUT_OFF, Instant
 
 RECHECK_SECONDS = 300.0
 """Interval between checks of invalid credentials although the Secret is the same."""
@@ -56,7 +56,7 @@ _BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, R
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found. `full`: it was to ask Buildkite in any case; `asked_buildkite`: it did.
+    """What a check found. `forced`: it was to ask Buildkite in any case; `asked_buildkite`: it did.
 
     `write_failure`: why memberships cannot be changed although that is enabled.
     """
@@ -67,7 +67,7 @@ class CheckResult:
     preflight: Preflight | None = None
     missing_scopes: tuple[str, ...] = ()
     failure: Failure | None = None
-    full: bool = False
+    forced: bool = False
     asked_buildkite: bool = False
     write_failure: Failure | None = None
 
@@ -115,7 +115,7 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
 def still_serves(desired: DesiredState, left: ConnectorStatus, now: Instant) -> bool:
     """Whether the snapshot that a former process staged may answer tasks: nothing can have changed since it was taken.
 
-    What a killed process changed last of a membership, nobody knows.
+    With provisioning it never does: a killed process may have changed a membership that the snapshot lacks.
     """
     due = left.next_sync_time is None or left.next_sync_time <= now.wall
     known = left.observed_generation == desired.generation and left.phase is not Phase.SYNCING
@@ -140,7 +140,7 @@ def _blocked_until(status: ConnectorStatus, now: Instant) -> float:
         return 0.0
     if (at - ended).total_seconds() <= BETWEEN_SYNCS.longest(status.consecutive_failures):
         return 0.0
-    return now.monotonic + min((at - now.wall).total_seconds(), LONGEST_RETRY_AFTER)
+    return now.monotonic + min((at - now.wall).total_seconds(), LONGEST_PUT_OFF)
 
 
 def _restored_failure(status: ConnectorStatus) -> Failure | None:
@@ -154,7 +154,7 @@ def _restored_failure(status: ConnectorStatus) -> Failure | None:
 # The check of the credentials
 
 
-def full_check_begun(state: ConnectorState, now: Instant) -> ConnectorState:
+def forced_check_begun(state: ConnectorState, now: Instant) -> ConnectorState:
     """It also lets an ended session with C1 begin again."""
     requested_at = now.monotonic if state.check_requested else state.check.requested_at
     check = replace(state.check, asking_since=now.monotonic, requested_at=requested_at)
@@ -173,10 +173,10 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, sha
         return replace(state, check=check)
     failure = result.failure
     if failure is not None and result.credentials is None and _says_nothing_of_the_secret(state, failure, now):
-        check = replace(check, sync_request=result.sync_request if result.full else check.sync_request)
+        check = replace(check, sync_request=result.sync_request if result.forced else check.sync_request)
         return _secret_unread(replace(state, check=check), result.generation, failure, now, share)
     # A Secret that is only read again, and is the same, is no answer to a person's request.
-    nothing_new = not result.full and failure is None and not result.asked_buildkite
+    nothing_new = not result.forced and failure is None and not result.asked_buildkite
     state = _credentials_read(state, result.credentials, now)
     check = replace(
         check,
@@ -199,7 +199,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, sha
             failure=None,
             write_failure=result.write_failure,
             failures=0,
-            full_due=now.monotonic + RECHECK_SECONDS if result.write_failure is not None else check.full_due,
+            forced_due=now.monotonic + RECHECK_SECONDS if result.write_failure is not None else check.forced_due,
         )
     return replace(state, check=check)
 
@@ -210,14 +210,16 @@ def credentials_failed(state: ConnectorState, failure: Failure, now: Instant, sh
     wait = RECHECK_SECONDS
     if failure.remedy is Remedy.RETRY:
         wait = BETWEEN_SYNCS.wait(failures, share, failure.retry_after)
-    check = replace(state.check, failure=failure.without_traceback(), failures=failures, full_due=now.monotonic + wait)
+    check = replace(
+        state.check, failure=failure.without_traceback(), failures=failures, forced_due=now.monotonic + wait
+    )
     asked = None if failure.reason in _OF_KUBERNETES else failure.retry_after
     return _blocked_for(replace(state, check=check), asked, now)
 
 
 def _blocked_for(state: ConnectorState, seconds: float | None, now: Instant) -> ConnectorState:
     """Buildkite asked for no requests for so many seconds."""
-    until = now.monotonic + min(seconds or 0.0, LONGEST_RETRY_AFTER)
+    until = now.monotonic + min(seconds or 0.0, LONGEST_PUT_OFF)
     return replace(state, sync_blocked_until=max(state.sync_blocked_until, until))
 
 
@@ -242,9 +244,9 @@ def _secret_unread(
         check = replace(check, generation=generation, preflight=None, unread=None)
         return credentials_failed(replace(state, check=check), failure, now, share)
     due = now.monotonic + max(UNREAD_RECHECK_SECONDS, check.read_wait)
-    check = replace(check, full_due=max(check.full_due, due))
+    check = replace(check, forced_due=max(check.forced_due, due))
     if check.unread is None or check.unread.reason is not failure.reason:
-        sentence = f"{failure.message} The connector goes on with the credentials that it has read before."
+        sentence = f"{failure.message} The connector continues with the credentials that it read before."
         since = now.monotonic if check.unread is None else check.unread_since
         check = replace(check, unread=Failure(failure.reason, sentence), unread_since=since)
     return replace(state, check=check)
@@ -267,7 +269,7 @@ def _credentials_read(state: ConnectorState, credentials: Credentials | None, no
 def c1_opened(state: ConnectorState, identity: C1Identity, now: Instant) -> ConnectorState:
     """The session of another identity starts without the old one's failure."""
     failure = state.c1.failure if state.c1.identity == identity else None
-    return replace(state, c1=C1Session(C1Phase.OPEN, identity, phase_since=now.monotonic, failure=failure))
+    return replace(state, c1=SessionState(C1Phase.OPEN, identity, phase_since=now.monotonic, failure=failure))
 
 
 def c1_closing(state: ConnectorState, now: Instant) -> ConnectorState:
@@ -311,7 +313,7 @@ def c1_failed(state: ConnectorState, failure: Failure, now: Instant) -> Connecto
 
 def sync_admitted(state: ConnectorState, sync_id: SyncID, now: Instant) -> ConnectorState:
     """A slot is there: the sync starts with what is desired now, or not at all when nothing asks for it any more."""
-    trigger = why_sync(state, now) if state.can_sync else None
+    trigger = sync_due(state, now)
     credentials, preflight = state.check.credentials, state.check.preflight
     if trigger is None or credentials is None or preflight is None:
         return state
@@ -425,7 +427,7 @@ def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, time: d
 
 
 def delivery_failed(state: ConnectorState, snapshot: StagedSnapshot, failure: Failure) -> ConnectorState:
-    """A damaged or unreadable file serves no more: the next task gets a new one."""
+    """A damaged or unreadable file is removed, as it is no longer `staged`: the next task gets a new one."""
     damaged = failure.reason in {Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED}
     if damaged and state.staged is not None and state.staged.sync_id == snapshot.sync_id:
         state = replace(state, staged=None)
@@ -455,5 +457,5 @@ def change_failed(state: ConnectorState, failure: Failure, now: Instant) -> Conn
     """A token that cannot write stops changes until a check finds that it can; syncs go on."""
     if failure.reason not in _BLOCKS_WRITING or not state.desired.spec.provisioning.enabled:
         return state
-    check = replace(state.check, write_failure=failure.without_traceback(), full_due=now.monotonic + RECHECK_SECONDS)
+    check = replace(state.check, write_failure=failure.without_traceback(), forced_due=now.monotonic + RECHECK_SECONDS)
     return replace(state, check=check)

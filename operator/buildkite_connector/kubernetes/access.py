@@ -93,7 +93,7 @@ class InClusterLogin:
             usable = False
         if not usable:
             raise AccessError(
-                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address, like 10.0.0.1 and 443"
+                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not a valid address, such as 10.0.0.1 and 443"
             )
         token, authority = read_token(self.directory / "token"), self.directory / "ca.crt"
         return Access(
@@ -131,16 +131,16 @@ def read_token(path: Path) -> str:
     try:
         token = read_file(path).decode("ascii").strip()
     except UnicodeDecodeError:
-        raise AccessError(f"{path} holds no token: it is not ASCII") from None
+        raise AccessError(f"{path} does not contain a token: it is not ASCII") from None
     if not token:
-        raise AccessError(f"{path} is empty, but should hold a token")
+        raise AccessError(f"{path} is empty; it must contain a token")
     return sendable(token, f"the token in {path}")
 
 
 def sendable(value: str, what: str) -> str:
     """`value`, if an HTTP header can carry it: what cannot be sent must not end up in a library's error message."""
     if not value.isprintable():
-        raise AccessError(f"{what} holds a line break or another character that no HTTP header can carry")
+        raise AccessError(f"{what} contains a line break or another character that is not allowed in HTTP headers")
     return value
 
 
@@ -148,7 +148,7 @@ def certificates(pem: bytes, what: str) -> Trust:
     """Trust in the certificates of a PEM file alone."""
     trust = parse_trust(pem)
     if not trust.certificates:
-        raise AccessError(f"{what} holds no certificate in PEM form")
+        raise AccessError(f"{what} does not contain a certificate in PEM")
     return trust
 
 
@@ -156,15 +156,15 @@ def _load_identity(context: ssl.SSLContext, identity: bytes) -> None:
     """Load the client certificate and key through a temporary file: the ssl module reads them only from files."""
 
     def no_password() -> Never:
-        raise AccessError("the client key is encrypted; decrypt it, for nobody is asked for its password")
+        raise AccessError("the client key is encrypted; decrypt it, because the operator cannot ask for a password")
 
     try:
         with tempfile.NamedTemporaryFile(buffering=0) as file:  # of mode 0600
             file.write(identity)
             context.load_cert_chain(file.name, password=no_password)
     except ssl.SSLError:
-        raise AccessError("the client certificate and the client key make no pair, or are not in PEM form") from None
+        raise AccessError("the client certificate and the client key do not match, or are not in PEM") from None
     except OSError as error:
         raise AccessError(
-            f"no temporary file can be made ({error.strerror}); set TMPDIR to a writable folder"
+            f"a temporary file cannot be created ({error.strerror}); set TMPDIR to a writable directory"
         ) from None

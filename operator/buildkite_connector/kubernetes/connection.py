@@ -28,7 +28,7 @@ from buildkite_connector.network.connection_errors import dropped, named, refuse
 from buildkite_connector.timing.clock import retry_after
 
 CONNECT_SECONDS = 10.0
-LONGEST_RETRY_AFTER = 60.0
+LONGEST_API_SERVER_WAIT = 60.0
 """Upper bound in seconds for the API server's Retry-After."""
 REQUESTS_AT_ONCE = 16
 """Concurrent requests for connectors. A start of 1,000 makes thousands; all at once would delay the event loop so much
@@ -183,7 +183,7 @@ class Connection:
             result = {"error": type(error).__name__}
             trouble, seconds = self.quote(str(error) or type(error).__name__), None
         except UNREADABLE as error:
-            trouble, seconds = f"its answer has an unexpected form ({type(error).__name__}).", None
+            trouble, seconds = f"its response has an unexpected form ({type(error).__name__}).", None
         finally:
             milliseconds = round((time.perf_counter() - begun) * 1000)
             about = {"method": method.upper(), "path": urlsplit(url).path, **result, "milliseconds": milliseconds}
@@ -270,7 +270,7 @@ class Connection:
         if access.server != self.access.server:
             raise Failure(
                 Reason.KUBERNETES_REFUSED,
-                f"The login now leads to the API server {access.server} and no longer to {self.access.server}:"
+                f"The API server is now {access.server} instead of {self.access.server}:"
                 " restart the operator to use it.",
             )
         self.access = access
@@ -320,7 +320,7 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
             trouble = dropped(server, timeout.connect or 0.0, proxy)
             return f"{trouble.what}. {trouble.advice}"
         case TimeoutError():
-            return f"no answer from {via} within {timeout.total:g} s"
+            return f"no response from {via} within {timeout.total:g} s"
         case _:
             return None
 
@@ -328,4 +328,4 @@ def _in_words(error: Exception, server: str, proxy: Proxy | None, timeout: aioht
 def bounded_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the API server asks to wait, as a number or a date; None where it asks for none."""
     lower = {name.lower(): value for name, value in headers.items()}
-    return retry_after(lower, datetime.now(UTC), LONGEST_RETRY_AFTER)
+    return retry_after(lower, datetime.now(UTC), LONGEST_API_SERVER_WAIT)

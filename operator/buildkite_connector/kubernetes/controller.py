@@ -175,9 +175,9 @@ class Controller:
         """Once all resources were observed: the files of any other connector are of resources that are gone."""
         try:
             if removed := await self._env.store.prune(self._entries):
-                logger.info("snapshots of connectors that are gone were removed", extra={"files": removed})
+                logger.info("snapshots of deleted connectors were removed", extra={"files": removed})
         except Failure as failure:
-            logger.warning("a staged file stays behind", extra={"error": failure.message})
+            logger.warning("a staged file was not removed", extra={"error": failure.message})
         except Exception:
             logger.exception("old snapshots could not be removed")
 
@@ -194,7 +194,7 @@ class Controller:
         closing = (each.close(discard=False) for each in connectors)
         for result in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(result, Exception):
-                logger.error("a connector did not close in order", exc_info=result)
+                logger.error("a connector did not close cleanly", exc_info=result)
         await self._api.drain_events(EVENT_SECONDS)
 
     async def _retry(self) -> None:
@@ -239,6 +239,6 @@ class Controller:
         try:
             await connector.close(discard=True)
         except Failure as failure:
-            logger.warning("a staged file stays behind", extra={"connector": key, "error": failure.message})
+            logger.warning("a staged file was not removed", extra={"connector": key, "error": failure.message})
         except Exception:
-            logger.exception("a connector did not close in order", extra={"connector": key})
+            logger.exception("a connector did not close cleanly", extra={"connector": key})

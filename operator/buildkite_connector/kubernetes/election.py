@@ -54,8 +54,8 @@ class ElectionSettings:
             raise ValueError(f"the lease duration is {duration:g} s: whole seconds are needed, 1 s or more")
         if not deadline < duration:
             raise ValueError(
-                f"the renew deadline ({deadline:g} s) must be shorter than the lease duration ({duration:g} s): what"
-                " lies between is the time in which a leader stops acting"
+                f"the renew deadline ({deadline:g} s) must be shorter than the lease duration ({duration:g} s):"
+                " the difference is the time that a leader has to stop acting"
             )
         if not retry * 1.2 < deadline:
             raise ValueError(
@@ -114,7 +114,7 @@ class Fence:
     def check(self) -> None:
         """Raises Failure when this process may not act now."""
         if self._clock.monotonic() >= self._acts_until:
-            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "This process is no longer the leader, and does nothing.")
+            raise Failure(Reason.KUBERNETES_UNAVAILABLE, "This process is no longer the leader and does not act.")
 
 
 class Election:
@@ -157,7 +157,7 @@ class Election:
             await self._release()
         raise Failure(
             Reason.KUBERNETES_UNAVAILABLE,
-            f"This process lost its Lease ({why}). It has stopped acting and ends; after a restart, it stands by.",
+            f"This process lost its Lease ({why}). It has stopped acting and exits; after a restart, it is a standby.",
         )
 
     # Standby
@@ -188,7 +188,7 @@ class Election:
         transitions = lease.transitions + (lease.holder != self._settings.identity) if lease else 0
         time, version = self._clock.now(), lease.version if lease else ""
         taken = Lease(self._settings.identity, round(self._settings.duration), time, time, transitions, version)
-        return "" if await self._write(taken) else f"another took {self._settings.lease} first"
+        return "" if await self._write(taken) else f"another process took {self._settings.lease} first"
 
     def _note(self, lease: Lease | None, now: float) -> None:
         """Remember which other process may act according to this Lease.
@@ -264,7 +264,7 @@ class Election:
             if lease is None:
                 return "it was deleted"
             if lease.holder != self._settings.identity:
-                return f"{lease.holder or 'nobody'} holds it"
+                return f"{lease.holder or 'no process'} holds it"
             if await self._write(replace(lease, renewed=self._clock.now())):
                 return ""
             # Somebody took it, or changed a label: the next look tells which.
@@ -312,4 +312,4 @@ def _asked_to_wait(error: BaseException) -> float:
 
 
 def _sentence(error: BaseException) -> str:
-    return str(error) or "no answer in time"
+    return str(error) or "no response in time"

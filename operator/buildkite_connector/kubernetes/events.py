@@ -1,4 +1,4 @@
-"""Decides which events to post for a change of the status.
+"""Decides which events to post for a change of the status. `EventWriter` posts them, once the status is written.
 
 Events report transitions. A sync with the same result as the one before is no transition, nor is a snapshot that waits
 for C1 as usual: a sync with its delivery takes three writes of the status and no event.
@@ -53,12 +53,20 @@ _WARNED = {
 }
 """Reasons for True that are worth a warning."""
 
+_MEMBERSHIP_MESSAGES = {
+    Reason.GRANTED: "membership changed",
+    Reason.ROLE_CHANGED: "membership changed",
+    Reason.REVOKED: "membership changed",
+    Reason.CHANGE_NOT_ALLOWED: "membership change refused",
+}
+"""What the log calls these events; all others report a condition."""
+
 
 def log_event(connector: str, draft: EventDraft) -> None:
     """Log what an event says, at its level."""
     level = logging.WARNING if draft.type is EventType.WARNING else logging.INFO
     fields = {"connector": connector, "reason": draft.reason.value, "detail": draft.message}
-    logger.log(level, "condition changed", extra=fields)
+    logger.log(level, _MEMBERSHIP_MESSAGES.get(draft.reason, "condition changed"), extra=fields)
 
 
 def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[EventDraft]:

@@ -94,9 +94,9 @@ async def run_plugin(plugin: Exec, cluster: Mapping[str, Any] | None, run_second
         )
     status = credential.status
     if status is None or not (status.token or status.clientCertificateData or status.clientKeyData):
-        raise AccessError(f"{name} gave neither a token nor a client certificate")
+        raise AccessError(f"{name} returned neither a token nor a client certificate")
     if bool(status.clientCertificateData) != bool(status.clientKeyData):
-        raise AccessError(f"{name} gave only one of client certificate and key")
+        raise AccessError(f"{name} returned only one of client certificate and key")
     return status
 
 
@@ -138,7 +138,7 @@ async def _run(plugin: Exec, cluster: Mapping[str, Any] | None, run_seconds: flo
         raise AccessError(f"{name} printed more than {_MOST_BYTES} bytes")
     if code != 0:
         raise AccessError(
-            f"{name} ended with exit code {code}; what it said is not shown, as it may hold credentials:"
+            f"{name} ended with exit code {code}; its output is not shown because it may contain credentials:"
             " run `kubectl version` with the same kubeconfig to see it"
         )
     return output

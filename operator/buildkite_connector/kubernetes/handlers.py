@@ -2,7 +2,7 @@
 
 kopf watches and nothing else: it writes no finalizer, no annotation and no event. What it reports goes through the
 `informer` to the `controller`; `watch` is the HTTP session that it reports from. SIGTERM and SIGINT end the watches,
-then `stop` ends everything else.
+then `shut_down` ends everything else.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ async def operate(
     informer: Informer,
     watch: WatchSettings,
     pulse: Pulse,
-    end: Callable[[], Coroutine[None, None, None]],
+    shut_down: Callable[[], Coroutine[None, None, None]],
 ) -> None:
-    """Serve the resources until a signal comes, or until cancelled; then, or after a failure, await `end`.
+    """Serve the resources until a signal comes, or until cancelled; then, or after a failure, await `shut_down`.
 
     Raises Failure when the watch is lost: the process should exit, and be restarted.
     """
@@ -45,12 +45,12 @@ async def operate(
     beside: list[asyncio.Task[None]] = []
     ending: list[asyncio.Task[None]] = []
 
-    async def end_once() -> None:
-        """Await `end`, which a second cancellation does not cut short."""
+    async def shut_down_once() -> None:
+        """Await `shut_down`, which a second cancellation does not cut short."""
         if not ending:
             for task in beside:
                 task.cancel()
-            ending.append(asyncio.create_task(end()))
+            ending.append(asyncio.create_task(shut_down()))
         await asyncio.shield(ending[0])
 
     @kopf.on.startup(registry=registry, errors=_NO_RETRY)
@@ -70,7 +70,7 @@ async def operate(
 
     @kopf.on.cleanup(registry=registry, errors=_NO_RETRY)
     async def stop(**_: object) -> None:
-        await end_once()
+        await shut_down_once()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -91,14 +91,14 @@ async def operate(
             for task in tasks:  # once one of them ends, all are to end; kopf's watcher can miss that it is cancelled
                 task.add_done_callback(lambda _: session.end())
             await kopf.run_tasks(tasks, ignored=_EveryTask())
-            await end_once()
+            await shut_down_once()
     except ExceptionGroup as errors:
         cause = errors.exceptions[0]
         if isinstance(cause, Failure):
             raise cause from None
         raise watch_lost(f"{type(cause).__name__}: {cause}") from cause
     finally:
-        await end_once()
+        await shut_down_once()
         await generators.close()
 
 

@@ -36,9 +36,9 @@ async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretR
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Values:
-    """A Secret's data. No value gets into a message, and no key that is named nowhere else.
+    """A Secret's data. Messages show no value, and only keys that the spec or the defaults name.
 
-    Whoever creates a connector may lack the permission to read the Secret.
+    A person who can create a connector may lack the permission to read the Secret.
     """
 
     secret: str
@@ -83,8 +83,8 @@ class _Values:
         if len(text) > LONGEST_SECRET:
             raise _wrong(
                 Reason.SECRET_KEY_INVALID,
-                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, which no credential has: set it"
-                " to the credential alone.",
+                f"Key {key} of {self.secret} has more than {LONGEST_SECRET} characters, more than any credential: set"
+                " it to the credential alone.",
             )
         if meaning is not None and (wrong := mistake(text, meaning)) is not None:
             raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")

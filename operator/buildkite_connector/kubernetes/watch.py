@@ -262,7 +262,7 @@ class _Stream:
             if len(rest) > _LONGEST_EVENT:
                 raise _OddEventError(f"an event has more than {_LONGEST_EVENT} bytes")
         if rest.strip():
-            raise _OddEventError("it ended amid an event")
+            raise _OddEventError("it ended in the middle of an event")
         if not heard:
             await asyncio.sleep(_EMPTY_SECONDS)
 
@@ -281,7 +281,7 @@ def _check_event(line: bytes) -> None:
         if kind != "BOOKMARK":
             listed(body)
     except UNREADABLE as error:
-        raise _OddEventError(f"an event is not what was expected ({type(error).__name__})") from None
+        raise _OddEventError(f"an event has an unexpected form ({type(error).__name__})") from None
 
 
 async def _unread(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
@@ -295,7 +295,7 @@ async def _checked(response: aiohttp.ClientResponse) -> Any:
     path = response.url.path
     named = {"/apis": (GROUP, "groups"), f"/apis/{GROUP}/{VERSION}": (PLURAL, "resources")}.get(path)
     if named is not None and named[0] not in {each["name"] for each in answer[named[1]]}:
-        raise ApiError(404, "the API server does not name it in its discovery")
+        raise ApiError(404, "it is not in the API server's discovery")
     for each in answer.get("items") or ():
         listed(each)
     return answer
@@ -304,11 +304,11 @@ async def _checked(response: aiohttp.ClientResponse) -> Any:
 def _advice(rejected: ApiError, *, again: bool = False) -> str:
     """What to do about a list that is rejected. `again`: it was served before."""
     if rejected.status == 404:
-        what = f"{_NAME} was deleted, and every resource with it" if again else f"The cluster does not know {_NAME}"
-        return f"{what}: run `kubectl apply -f crds/`. The operator goes on as soon as the cluster knows it."
+        what = f"{_NAME} was deleted, with all its resources" if again else f"The CRD {_NAME} is not installed"
+        return f"{what}: run `kubectl apply -f crds/`. The operator continues when it is installed."
     if rejected.status == 403:
         return (
-            f"The operator may not list {_NAME}: apply deploy/, or give its service account the verbs"
+            f"The operator is not allowed to list {_NAME}: apply deploy/, or give its service account the verbs"
             f" get, list and watch on them. The API server says: {rejected}"
         )
     return f"{_NAME} cannot be listed: {rejected}"

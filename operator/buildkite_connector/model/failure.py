@@ -186,7 +186,7 @@ class Reason(StrEnum):
     Wait. The operator retries after 30 seconds to 15 minutes. If the reason stays, check the network, DNS, the proxy
     and the certificates (`buildkite-connector check`)."""
     BUILDKITE_UNAVAILABLE = "BuildkiteUnavailable"
-    """Buildkite responds with a server error (5xx), or its response breaks off.
+    """Buildkite responds with a server error (5xx), or its response is cut off.
 
     Wait. The operator retries. If the reason stays, check Buildkite's status page."""
     BUILDKITE_RESPONSE_INVALID = "BuildkiteResponseInvalid"
@@ -309,7 +309,7 @@ class Remedy(Enum):
 
 
 class Failure(Exception):  # noqa: N818
-    """An error with a reason, a message for people and its remedy.
+    """An error with a reason, a message for people and its remedy: RETRY, unless another is given.
 
     `retry_after`: the server's lower bound, in seconds, for a retry.
     """

@@ -12,7 +12,7 @@ Fact = str | int | float | bool
 
 
 class Work(StrEnum):
-    """Kinds of work, with the facts that each is opened with and told."""
+    """Kinds of work that are measured, each with its facts: those known at its start; those known later."""
 
     SYNC = "sync"
     """connector, sync_id, trigger; result (Result), reason."""

@@ -41,14 +41,14 @@ def snapshot_changed(snapshot: StagedSnapshot, what: str) -> Failure:
     """The file is not the staged one any more; `what` differs."""
     return Failure(
         Reason.SNAPSHOT_INVALID,
-        f"The staged snapshot {snapshot.path.name} has changed since it was staged ({what}), so it is not delivered; a"
-        " new sync makes another.",
+        f"The staged snapshot {snapshot.path.name} has changed since it was staged ({what}), so it is not delivered;"
+        " the next sync creates a new one.",
     )
 
 
 def snapshot_unreadable(snapshot: StagedSnapshot, error: OSError) -> Failure:
     return Failure(
         Reason.STORAGE_FAILED,
-        f"The staged snapshot {snapshot.path.name} cannot be read ({error.strerror or error}); a new sync makes"
-        " another.",
+        f"The staged snapshot {snapshot.path.name} cannot be read ({error.strerror or error}); the next sync"
+        " creates a new one.",
     )

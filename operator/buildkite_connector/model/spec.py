@@ -82,7 +82,7 @@ def check_schedule(schedule: Schedule) -> None:
     if gap < MIN_CRON_MINUTES:
         raise _cron_invalid(
             schedule.expression,
-            f"it fires {gap} minute{'s' if gap > 1 else ''} apart, {MIN_CRON_MINUTES} minutes is the least",
+            f"it fires {gap} minute{'s' if gap > 1 else ''} apart; the minimum is {MIN_CRON_MINUTES} minutes",
             "Write one that fires less often, for example '*/5 * * * *'",
         )
 
@@ -134,7 +134,7 @@ def _parse(expression: str, start: datetime) -> CronSim:
     """The times after `start`, in its zone."""
     why = "it needs five fields: minute hour day-of-month month day-of-week"
     if len(expression) > MAX_CRON_LENGTH:
-        why = f"it has {len(expression)} characters, {MAX_CRON_LENGTH} is the most"
+        why = f"it has {len(expression)} characters; the maximum is {MAX_CRON_LENGTH}"
     elif len(fields := expression.split()) == 5:
         try:
             return CronSim(expression, start)
@@ -167,7 +167,7 @@ def _zone(name: str) -> ZoneInfo:
 def _never_fires(expression: str) -> Failure:
     return _cron_invalid(
         expression,
-        "the date never comes, as no day has its day of month, month and day of week",
+        "it never fires: no date matches its day of month, month and day of week",
         "Correct one of the three",
     )
 
@@ -212,7 +212,7 @@ def mistake(value: str, kind: Credential) -> str | None:
     if found is None and recognize(text) is not kind:
         found = _of_another_kind(text)
     if found is None and not (text.isascii() and text.isprintable() and " " not in text):
-        found = "has a space, line break or other character in it that no credential has: keep only the value"
+        found = "has a space, line break or other character that is not part of a credential: keep only the value"
     return found
 
 

@@ -52,9 +52,9 @@ def from_exception(
     if proxy is None or tls is not None:
         return None
     if isinstance(error, _TIMEOUTS):
-        what = "no answer came in time"
+        what = "there was no response in time"
     elif isinstance(error, httpx.RemoteProtocolError):
-        what = "the answer broke off or was not HTTP"
+        what = "the response was cut off or is not HTTP"
     elif isinstance(error, httpx.NetworkError):
         what = f"the connection failed ({quote(str(causes[-1])) or type(causes[-1]).__name__})"
     else:
@@ -68,7 +68,7 @@ def from_grpc(details: str, host: str, proxy: Proxy | None, quote: Callable[[str
         return refused_by_proxy(proxy, int(status[1]), host)
     if re.search(r"\bALPN\b|APPLICATION_PROTOCOL", details):
         return ConnectionTrouble(
-            "something in between speaks HTTP/1.1 only, and gRPC needs HTTP/2",
+            "a proxy or gateway supports only HTTP/1.1, but gRPC needs HTTP/2",
             f"Exempt {host} from TLS inspection{f' by the proxy {named(proxy)}' if proxy else ''}.",
         )
     if re.search(r"CERTIFICATE_VERIFY_FAILED|is not in peer certificate|Hostname Verification Check failed", details):

@@ -126,7 +126,7 @@ def read_proxies(environment: Mapping[str, str]) -> Proxies:
         http = failure.without_traceback()
         warnings.append(f"{failure.message} Until then no plain http URL can be reached through a proxy.")
     if _value(environment, UNREAD_VARIABLE) and https is None:
-        warnings.append(f"{UNREAD_VARIABLE} is set and is not read: set {HTTPS_VARIABLE} to go through a proxy.")
+        warnings.append(f"{UNREAD_VARIABLE} is not supported: set {HTTPS_VARIABLE} to go through a proxy.")
     entries = [each.strip().lower() for each in _value(environment, NO_PROXY_VARIABLE).split(",")]
     read = tuple(entry for entry in map(_entry, entries) if entry is not None)
     return Proxies(https, http, "*" in entries, read, tuple(warnings))
@@ -144,7 +144,7 @@ def _read_proxy(environment: Mapping[str, str], variable: str) -> Proxy | None:
     scheme = _SCHEME.match(text)
     kind = scheme[1].lower() if scheme else "http"
     if kind in _NAMED_SCHEMES:
-        _refuse(name, f"is an address with {kind}://, and only proxies that speak plain HTTP (http://) are supported")
+        _refuse(name, f"starts with {kind}://, but only HTTP proxies (http://) are supported")
     match = _AUTHORITY.fullmatch(text[scheme.end() :] if scheme else text) if kind == "http" else None
     if match is None:
         _refuse(name, "is not like http://[user:password@]host:port")
@@ -152,7 +152,7 @@ def _read_proxy(environment: Mapping[str, str], variable: str) -> Proxy | None:
     if not 1 <= port <= 65535:
         _refuse(name, "has a port that is not between 1 and 65535")
     if match["ipv6"] and _address(match["ipv6"]) is None:
-        _refuse(name, "has an IPv6 address that is none")
+        _refuse(name, "has an invalid IPv6 address")
     host = (match["name"] or match["ipv6"]).lower()
     return Proxy(name, host, port, unquote(match["user"] or ""), unquote(match["password"] or ""))
 
@@ -160,8 +160,8 @@ def _read_proxy(environment: Mapping[str, str], variable: str) -> Proxy | None:
 def _refuse(variable: str, what: str) -> NoReturn:
     raise Failure(
         Reason.SPEC_INVALID,
-        f"{variable} {what}. Correct the variable; special characters of the user name and the password are written as "
-        "percent escapes there (/ as %2F).",
+        f"{variable} {what}. Correct the variable; percent-encode special characters of its user name and password"
+        " (/ as %2F).",
         remedy=Remedy.EDIT,
     )
 

@@ -92,7 +92,7 @@ def read_trust(
         sources.append(f"{file} ({FILE_VARIABLE})")
         if left_out:
             warnings.append(
-                f"{FILE_VARIABLE} names {file}, of whose certificates {left_out} cannot be read and do not count."
+                f"{FILE_VARIABLE} names {file}, which has certificates that cannot be read ({left_out} ignored)."
             )
     else:
         for path in system_files:
@@ -104,7 +104,7 @@ def read_trust(
     listed = [each for each in directory.split(":") if each] if directory else list(system_directories)
     readable = [each for each in listed if _is_directory(each)]
     if directory and not readable:
-        raise _unusable(DIRECTORY_VARIABLE, directory, "where there is no directory")
+        raise _unusable(DIRECTORY_VARIABLE, directory, "but no such directory exists")
     for path in readable:
         inside = dict.fromkeys(each for data in _files_of(Path(path)) for each in parser.certificates(data))
         if directory or not inside.keys() <= found.keys():
@@ -112,7 +112,7 @@ def read_trust(
         found.update(inside)
     if not found:
         if directory:
-            raise _unusable(DIRECTORY_VARIABLE, directory, "where no file holds a certificate in PEM")
+            raise _unusable(DIRECTORY_VARIABLE, directory, "but no file in it contains a certificate in PEM")
         return _bundled()
     return Trust(tuple(found), tuple(sources), tuple(warnings))
 
@@ -129,7 +129,7 @@ def _bundled() -> Trust:
     import certifi  # noqa: PLC0415  (seldom needed)
 
     trust = parse_trust(Path(certifi.where()).read_bytes())
-    return Trust(trust.certificates, ("Mozilla's list, as the package certifi has it",))
+    return Trust(trust.certificates, ("Mozilla's list from the package certifi",))
 
 
 def _read_named(path: Path, parser: "_Parser") -> tuple[list[bytes], int]:
@@ -140,10 +140,10 @@ def _read_named(path: Path, parser: "_Parser") -> tuple[list[bytes], int]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise _unusable(FILE_VARIABLE, path, "and there is no such file") from None
+        raise _unusable(FILE_VARIABLE, path, "but no such file exists") from None
     except IsADirectoryError:
         raise _unusable(
-            FILE_VARIABLE, path, f"which is a directory: directories go into {DIRECTORY_VARIABLE}"
+            FILE_VARIABLE, path, f"which is a directory: set {DIRECTORY_VARIABLE} for directories"
         ) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is not a path"
@@ -156,9 +156,9 @@ def _read_named(path: Path, parser: "_Parser") -> tuple[list[bytes], int]:
     elif parser.accepts(data):
         what = f"which is in DER: convert it with `openssl x509 -inform der -in {path} -out FILE.pem`"
     elif _BEGIN in data:
-        what = "of which no certificate can be read: the file is damaged"
+        what = "which is damaged: none of its certificates can be read"
     else:
-        what = "which holds no certificate in PEM (-----BEGIN CERTIFICATE-----)"
+        what = "which contains no certificate in PEM (-----BEGIN CERTIFICATE-----)"
     raise _unusable(FILE_VARIABLE, path, what)
 
 
@@ -219,9 +219,9 @@ def _decoded(text: bytes) -> bytes:
 def _unusable(variable: str, value: object, what: str) -> Failure:
     named = f"names {Redactor().quote(str(value), _LONGEST_PATH)}, {what}"
     if "-----BEGIN" in str(value):  # whatever it is, it may be a key
-        named = "holds PEM itself, where the path of a file or directory belongs"
+        named = "contains PEM itself; it must be the path of a file or directory"
     return Failure(
         Reason.SPEC_INVALID,
-        f"{variable} {named}. Correct the variable, or unset it: the system's authorities count then.",
+        f"{variable} {named}. Correct the variable, or unset it to use the system's authorities.",
         remedy=Remedy.EDIT,
     )

@@ -107,9 +107,9 @@ def check_directory(directory: Path) -> None:
     found = directory.stat()
     shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
     if found.st_uid not in trusted:
-        what = "it belongs to another user, who may replace its files; name another"
+        what = "it belongs to another user, who can replace its files; choose another"
     elif found.st_uid == os.geteuid() and shared:
-        what = "others may write to it and replace its files; take that permission away (chmod go-w)"
+        what = "other users can write to it and replace its files; remove that permission (chmod go-w)"
     else:
         return
     logger.warning("the data directory is not private", extra={"directory": str(directory), "error": what})

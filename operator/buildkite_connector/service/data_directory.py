@@ -49,7 +49,7 @@ def open_directory(bases: Sequence[Path], identity: Identity) -> Iterator[Path]:
             with contextlib.ExitStack() as opening:
                 directory = opening.enter_context(_held(base, identity))
                 for each in unusable:
-                    logger.warning("a directory cannot be used, another is", extra={"error": each})
+                    logger.warning("a directory cannot be used; another one is", extra={"error": each})
                 logger.info("snapshots and state are kept", extra={"directory": str(directory)})
                 opened = opening.pop_all()
         except OSError as error:

@@ -38,7 +38,7 @@ class Health:
         status = self.status()
         valid = status.condition(ConditionType.CREDENTIALS_VALID) if status is not None else None
         if status is None or valid is None:
-            return "The connector has not begun yet."
+            return "The connector has not started yet."
         if valid.status is ConditionStatus.TRUE or valid.reason in _C1_IS_AWAY:
             return None
         if valid.reason is Reason.PENDING and status.organization is not None:
@@ -46,7 +46,7 @@ class Health:
         return valid.message
 
     def not_ready(self) -> str | None:
-        return "The connector has not begun yet." if self.status() is None else self.stuck()
+        return "The connector has not started yet." if self.status() is None else self.stuck()
 
 
 @asynccontextmanager

@@ -78,7 +78,7 @@ class StatusLog:
         except OSError as error:
             if self._kept:
                 fields = {"connector": self._name, "error": f"{self._state.path}: {error.strerror or error}"}
-                logger.warning("the state cannot be kept for the next start", extra=fields)
+                logger.warning("the state cannot be saved for the next start", extra=fields)
             self._kept = False
         else:
             self._kept = True

@@ -103,9 +103,9 @@ class Listing(Generic[K, T]):
                 contradiction = error
         raise Failure(
             Reason.ROSTER_UNSTABLE,
-            f"Expected {self._what} to hold still while they are read, but each of {1 + REREADS} readings contradicted"
-            f" itself ({contradiction}). The next sync tries again. If this stays, see what changes the organization"
-            " so often, and whether a gateway between here and Buildkite changes or caches its answers.",
+            f"Expected {self._what} not to change while they are read, but each of {1 + REREADS} readings contradicted"
+            f" itself ({contradiction}). The next sync tries again. If this persists, check what changes the"
+            " organization so often, and whether a gateway between here and Buildkite changes or caches its answers.",
         )
 
     async def _read_once(self) -> dict[K, T]:
@@ -136,7 +136,7 @@ class Listing(Generic[K, T]):
             for item in pages[number].items:
                 id_ = self._id_of(item)
                 if id_ in found:
-                    raise ListingChanged(f"page {number} has an id that came before")
+                    raise ListingChanged(f"page {number} repeats an id of an earlier page")
                 found[id_] = item
             await asyncio.sleep(0)  # a long listing must not hold up the event loop
         return found
@@ -150,20 +150,20 @@ class Listing(Generic[K, T]):
         progress.pages_known = max(progress.pages_known, progress.pages_read)
         self._seen.update(map(self._id_of, page.items))
         if number != page.last and len(self._seen) == known:
-            raise ListingChanged(f"page {number} told of more to follow and brought no new id")
+            raise ListingChanged(f"page {number} is not the last and has no new id")
         self._on_page(page)
         return page
 
     def _expect(self, number: int, page: Page[T], last: int) -> None:
         """Raises ListingChanged when a page is not what the listing's number of pages promises."""
         if number > last or page.last not in (None, last):
-            raise ListingChanged(f"page {number} told of {page.last} pages, others of {last}")
+            raise ListingChanged(f"page {number} announces {page.last} pages, other pages {last}")
         if number == last and page.more:
-            raise ListingChanged(f"page {number} told of more to follow, others of {last} pages")
+            raise ListingChanged(f"page {number} announces a next page, other pages only {last} pages")
         if number < last and len(page.items) != self._page_size:
-            raise ListingChanged(f"page {number} of {last} held {len(page.items)} instead of {self._page_size}")
+            raise ListingChanged(f"page {number} of {last} has {len(page.items)} items instead of {self._page_size}")
         if number == last and (len(page.items) > self._page_size or (number > 1 and not page.items)):
-            raise ListingChanged(f"the last page, {number}, held {len(page.items)}")
+            raise ListingChanged(f"the last page, {number}, has {len(page.items)} items")
 
 
 async def run_concurrently(calls: Sequence[Callable[[], Awaitable[None]]], width: int = MAX_CONCURRENCY) -> None:

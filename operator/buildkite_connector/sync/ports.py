@@ -32,7 +32,7 @@ class BuildkiteAPI(Protocol):
     """Pages count from 1; ids and names come interned (`sys.intern`). Every method raises Failure.
 
     Reads are tried again where that can help. A write is sent again only where Buildkite refused it for its rate limit:
-    after any other failure nobody knows whether it took effect, until the membership is read.
+    after any other failure, it may have taken effect, which only reading the membership shows.
     """
 
     @property

@@ -87,8 +87,8 @@ async def preflight(
 def owner_is_administrator(accounts: Sequence[Account], token: TokenFacts) -> bool | None:
     """Whether the token's owner is an administrator of the organization, by its accounts; None where they do not say.
 
-    The owner's own role says so. Where the owner is not among the accounts, or has no role there: only administrators
-    are told the SSO mode of others, and everybody their own; older answers have neither role nor SSO mode.
+    The owner's own role says so. If the owner is not among the accounts, or has no role there, the SSO modes do: only
+    administrators see those of others. Older responses have neither role nor SSO mode.
     """
     email = token.owner_email.casefold()
     owners = [account for account in accounts if email and account.email.casefold() == email]

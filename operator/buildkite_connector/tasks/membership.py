@@ -1,6 +1,6 @@
 """Handler of `grant` and `revoke`: read the one membership, decide, write, answer. Nothing is written blindly.
 
-What C1 is told is in `outcomes`.
+The results are in `outcomes`.
 """
 
 import logging
@@ -24,7 +24,7 @@ MOST_WRITES = 4
 """Writes of one task, each after a reading that shows that it is needed."""
 
 _UNCERTAIN = frozenset({Reason.BUILDKITE_UNREACHABLE, Reason.BUILDKITE_UNAVAILABLE, Reason.BUILDKITE_RESPONSE_INVALID})
-"""Failures of a write after which nobody knows whether it took effect."""
+"""Failures of a write that may have taken effect."""
 
 
 async def change_membership(task: MembershipTask, ports: SessionPorts, progress: Progress) -> TaskOutcome:

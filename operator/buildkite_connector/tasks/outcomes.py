@@ -1,4 +1,4 @@
-"""What C1 is told of a task: the google.rpc code, the sentence, and whether C1 may hand the task out again. Pure."""
+"""The results of C1's tasks: the google.rpc code, the message, and whether C1 may hand the task out again. Pure."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,10 @@ _ADDRESS = re.compile(r"\S+@\S+")
 
 
 def outcome_of(failure: Failure) -> TaskOutcome:
-    """A code of the failure's meaning; final only where an edit is needed."""
+    """The result of a failed sync, final only if an edit is needed: new credentials may come, so C1 may ask again.
+
+    For a failed grant or revoke see `change_failed`.
+    """
     code = _CODES.get(failure.reason) or _CODES_BY_REMEDY[failure.remedy]
     return TaskOutcome(
         code,
@@ -64,7 +67,10 @@ def unreadable(sentence: str) -> TaskOutcome:
 
 
 def change_failed(failure: Failure) -> TaskOutcome:
-    """C1 hands a task out again where time can help; what needs other credentials or an edit is final."""
+    """The result of a failed grant or revoke. C1 hands it out again only if time alone can help.
+
+    Unlike in `outcome_of`, rejected credentials are final: a person waits for the request and should see why it failed.
+    """
     outcome = outcome_of(failure)
     return replace(outcome, non_retryable=failure.remedy is not Remedy.RETRY)
 

@@ -1,7 +1,7 @@
 """One connector's session with C1: Hello, GetTask in a loop, each task served beside it, all handed back at the end.
 
 C1 takes data only under a task that it handed out, so this side asks and answers; the order of calls and the waits are
-C1's contract. Read from `run` on. What a task does is in `sync_full` and `membership`, what C1 is told in `outcomes`.
+C1's contract. Read from `run` on. What a task does is in `sync_full` and `membership`, its result in `outcomes`.
 """
 
 import asyncio
@@ -187,7 +187,7 @@ class C1Session:
         if not self._failures:
             self._failing_since = now
             fields = {"connector": self._name, "reason": failure.reason.value, "error": failure.message}
-            logger.warning("C1 did not answer as it should", extra=fields)
+            logger.warning("a call to C1 failed", extra=fields)
         self._failures += 1
         refused = failure.remedy is Remedy.CREDENTIALS or (failure.remedy is Remedy.EDIT and self._hello_due)
         if failure.remedy is Remedy.EDIT:
@@ -212,7 +212,9 @@ class C1Session:
             case MembershipTask():
                 logger.info("C1 asks for a change of a membership", extra={**fields, "kind": task.kind})
             case UnsupportedTask():
-                logger.warning("C1 asks for what this connector cannot do", extra={**fields, "kind": task.kind})
+                logger.warning(
+                    "C1 asks for a task that this connector does not support", extra={**fields, "kind": task.kind}
+                )
         if task.id in self._served:
             return False
         served = self._served[task.id] = _Served(task)

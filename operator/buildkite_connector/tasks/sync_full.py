@@ -67,13 +67,15 @@ async def deliver(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock
                         progress.awaits_answer = False
                     note = ""
                     if task.other_engine:
-                        note = f"The snapshot is in sqlite form; this connector does not write {task.other_engine}."
+                        note = f"The snapshot is in sqlite format; this connector does not write {task.other_engine}."
                     return TaskOutcome(message=note, delivered=snapshot)
-        logger.info("a change made the snapshot untrue", extra={"connector": ports.name, "task_id": task.id})
+        logger.info(
+            "a membership change made the snapshot outdated", extra={"connector": ports.name, "task_id": task.id}
+        )
     raise Failure(
         Reason.ROSTER_UNSTABLE,
-        f"{MOST_SNAPSHOTS} snapshots in a row were untrue before they could leave: C1 changes memberships faster"
-        " than they can be read.",
+        f"{MOST_SNAPSHOTS} snapshots in a row were outdated before they could be delivered: C1 changes memberships"
+        " faster than they can be read.",
     )
 
 

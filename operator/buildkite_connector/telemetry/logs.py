@@ -1,6 +1,7 @@
 """Logs: events with fields, as JSON in production and as lines for people.
 
-DEBUG records of other libraries are dropped: they can hold whole answers, such as Secrets from the Kubernetes client.
+DEBUG records of other libraries are dropped: they can hold whole responses, such as Secrets from the Kubernetes client.
+Nothing is redacted here: text from servers passes through `model.redactor` where a Failure is made.
 """
 
 import logging

@@ -30,8 +30,8 @@ def check_otlp(environment: Mapping[str, str], network: Network, signal: str) ->
     variable, headers = _setting(environment, signal, "HEADERS")
     if not all(parse_env_headers(each, liberal=True) for each in headers.split(",") if each.strip()):
         raise _unusable(
-            f"{variable} is not like name=value, with commas between several. Correct the variable; special characters"
-            " of a value are written as percent escapes there (a comma as %2C)."
+            f"{variable} is not like name=value, with commas between several. Correct the variable; percent-encode"
+            " special characters of a value (a comma as %2C)."
         )
     variable, protocol = _setting(environment, signal, "PROTOCOL")
     if protocol.strip() not in {"", "grpc", "http/protobuf"}:

@@ -144,7 +144,7 @@ def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: fl
 
     def check() -> str | None:
         age = clock.monotonic() - last()
-        return f"{what} was last heard of {age:.0f} s ago" if age > longest else None
+        return f"{what} last reported {age:.0f} s ago" if age > longest else None
 
     return check
 
@@ -152,6 +152,6 @@ def heard_lately(what: str, last: Callable[[], float], clock: Clock, longest: fl
 def _unusable(address: str, why: str) -> Failure:
     return Failure(
         Reason.SPEC_INVALID,
-        f"The address {address!r} of {VARIABLE} cannot be used: {why}. Set another, or leave it empty for no server.",
+        f"The address {address!r} of {VARIABLE} cannot be used: {why}. Set another, or set it empty for no server.",
         remedy=Remedy.EDIT,
     )

@@ -61,8 +61,8 @@ def system_jitter() -> Jitter:
 # How long to wait before trying again
 
 
-LONGEST_RETRY_AFTER = 6 * 3600.0
-"""Upper bound in seconds for a server's Retry-After."""
+LONGEST_PUT_OFF = 6 * 3600.0
+"""The longest time in seconds that a server can put off the next sync or check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Backoff:
         The caller draws `share` at random.
         """
         own = self.longest(failures) * (1 + share) / 2
-        return max(own, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
+        return max(own, min(retry_after or 0.0, LONGEST_PUT_OFF))
 
 
 BETWEEN_SYNCS = Backoff(first=30.0, cap=900.0)

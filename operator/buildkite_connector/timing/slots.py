@@ -59,7 +59,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many nobody holds."""
+        """The number of free slots."""
         return self._free
 
     @asynccontextmanager
@@ -133,7 +133,7 @@ class Slot:
         self.parked = 0
         """What of `kept` counts to what is kept without a slot."""
         self.then: Callable[[], None] | None = None
-        """What to call when the slot is there; None: nobody waits for it."""
+        """What to call when the slot is free; None: nothing waits for it."""
 
     def give_back(self) -> None:
         """The holder waits for somebody else: others may use the slot.

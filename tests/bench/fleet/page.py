@@ -17,35 +17,36 @@ INTRODUCTION = """\
 
 Written by `make bench-fleet`, {date}, on {machine}. [benchmarks.md](benchmarks.md) measures one sync.
 
-One `buildkite-connector operator` with {connectors:,} resources, each with a Secret and a host ID of its own, on a real
-kube-apiserver with etcd; Buildkite and C1 are simulators in processes of their own. All of them share the machine.
-The operator runs as its service account with the rights of `deploy/cluster`, with leader election; `/metrics` is
-scraped every 30 s while it idles. Renewals of the Lease count as no write. Writes until Ready are counted by a watch,
+One `buildkite-connector operator` with {connectors:,} resources, each with its own Secret and host ID, on a real
+kube-apiserver with etcd; Buildkite and C1 are simulators in their own processes. All of them share the machine.
+The operator runs as its service account with the permissions of `deploy/cluster`, with leader election; `/metrics` is
+scraped every 30 s while it idles. Renewals of the Lease are not counted. Writes until Ready are counted by a watch,
 requests by the API server's audit log, processor time and memory by Linux. C1 asks each connector for a sync after its
-first Hello, and is asked for tasks every {next_poll:.0f} s by each. The organization is small: this is about numbers of
-connectors. Other programs kept {others:.2f} cores busy meanwhile.
+first Hello, and is asked for tasks every {next_poll:.0f} s by each. The organization is small: this measures many
+connectors. Other programs used {others:.2f} cores during the measurement.
 """
 
 REACTIONS = """\
 ## Reaction while idle
 
-Seconds from the change until a status in the cluster tells of it: that the sync runs, that the edit is seen. A changed
-Secret is found by the next read of it: within a minute up to 300 connectors, with more within {connectors:,} / 5 s.
+Seconds from the change until the status in the cluster shows it: the sync runs, or the edit has been seen. The operator
+notices a changed Secret when it reads it again: within a minute for up to 300 connectors, for more
+within {connectors:,} / 5 s.
 """
 
 RESTART = """\
 ## Restart
 
-The operator ends by SIGTERM and starts anew; nothing has changed for any connector. All have greeted C1 again after
+The operator is stopped with SIGTERM and started again; no connector has changed. All have said Hello to C1 again after
 {seconds:.1f} s, with {writes} status writes each.
 """
 
 BUSY = """\
 ## Reaction while {syncs} syncs run
 
-In the second process, which lets that many run at once. Buildkite takes {page:.0f} s for each page of a team's
-members, and a sync that ends is asked for again at once. The status of an edit is held for 2 s while it is checked, and
-is written earlier when the check ends earlier: all connectors share one token here, and so the turns at Buildkite.
+The second process allows that many concurrent syncs. Buildkite takes {page:.0f} s for each page of a team's
+members, and a sync that ends is requested again at once. The status of an edit is written when its check ends, or
+after 2 s at the latest. All connectors share one token here, and therefore one queue for requests to Buildkite.
 The peak of memory is {peak:.0f} MB.
 """
 
@@ -87,7 +88,7 @@ def markdown(
         ),
         "## Start\n\nAll resources exist before the operator's process starts; seconds count from there.\n",
         markdown_table(("", ""), _start_rows(measured)),
-        f"## Idle life, over {measured.idle.seconds:.0f} s\n",
+        f"## Idle, for {measured.idle.seconds:.0f} s\n",
         markdown_table(("", ""), _idle_rows(measured)),
         REACTIONS.format(connectors=measured.connectors),
         _reaction_table(measured.reactions),

@@ -157,7 +157,7 @@ class _Fleet:
             while await self.hellos() < hellos + len(self._names):  # noqa: ASYNC110  (another process counts them)
                 await asyncio.sleep(1.0)
         greeted = time.monotonic() - began
-        self._tell(f"all greeted C1 again after {greeted:.1f} s")
+        self._tell(f"all have said Hello to C1 again after {greeted:.1f} s")
         await self.until_quiet()
         failures = Counter(reason for each in seen for reason in each.failures)
         writes = [each.writes - had for each, had in zip(seen, before, strict=True)]

@@ -72,7 +72,7 @@ class Check:
 
     desired: DesiredState
     known: Credentials | None
-    full: bool
+    forced: bool
 
 
 def cut(counts: Counts, scope: SyncScope) -> Counts:

@@ -116,7 +116,7 @@ class Life:
     def tend(self) -> None:
         """As `Connector._begin_and_end`."""
         if self.check is None and check_due(self.state, self.now):
-            self.begin_check(full=True)
+            self.begin_check(forced=True)
         if session_over(self.state):
             promise(self.c1_open and not self.c1_closing, "a session is closed once", self.state.c1)
             self.begins("close C1")
@@ -160,16 +160,16 @@ class Life:
             or ends
         )
 
-    def begin_check(self, *, full: bool) -> None:
-        self.begins(f"check, {full=}", acts=True)
+    def begin_check(self, *, forced: bool) -> None:
+        self.begins(f"check, {forced=}", acts=True)
         asked = (self.desired.generation, self.desired.sync_request)
-        again = self.checked in ((asked, self.now.monotonic, True), (asked, self.now.monotonic, full))
+        again = self.checked in ((asked, self.now.monotonic, True), (asked, self.now.monotonic, forced))
         promise(not again, "a Secret is not read again at once, but for a check that asks more", asked)
-        self.checked = (asked, self.now.monotonic, full)
-        self.check = Check(self.state.desired, self.state.check.credentials, full)
+        self.checked = (asked, self.now.monotonic, forced)
+        self.check = Check(self.state.desired, self.state.check.credentials, forced)
         self.check_requested()
-        if full:
-            self.state = transitions.full_check_begun(self.state, self.now)
+        if forced:
+            self.state = transitions.forced_check_begun(self.state, self.now)
 
     def begins(self, what: object, *, acts: bool = False) -> None:
         """`acts`: what a suspended connector does not do."""
@@ -253,8 +253,8 @@ class Life:
     def check_requested(self) -> None:
         """A check begins; at times only because an annotation asks a connector that is blocked to try again."""
         check, desired, now = self.state.check, self.desired, self.now.monotonic
-        other = check.generation != desired.generation or (check.full_due <= now and self.check_failed_at is not None)
-        if self.check is None or not self.check.full or other or self.state.blocked_by is None:
+        other = check.generation != desired.generation or (check.forced_due <= now and self.check_failed_at is not None)
+        if self.check is None or not self.check.forced or other or self.state.blocked_by is None:
             return
         apart = now - self.check_requested_at
         promise(apart >= 10.0 - 1e-6, "checks that annotations ask for are 10 s apart", apart)

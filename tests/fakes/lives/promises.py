@@ -5,13 +5,13 @@ from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
-from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER
+from buildkite_connector.timing.clock import LONGEST_PUT_OFF
 from fakes.lives import choices, session, surroundings, work
 from fakes.lives.account import SyncPhase, promise
 from fakes.lives.events import ENDS
 from fakes.lives.life import Life
 
-SETTLES_WITHIN = LONGEST_RETRY_AFTER + 3000.0
+SETTLES_WITHIN = LONGEST_PUT_OFF + 3000.0
 """Seconds: what the other side said at most, and the longest backoff."""
 LATE = 1000.0
 """Seconds by which a connector is stepped too late, so that the many reads of its Secret take less of the test."""

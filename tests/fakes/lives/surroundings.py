@@ -9,7 +9,7 @@ from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus, Phase
-from buildkite_connector.timing.clock import LONGEST_RETRY_AFTER, Instant
+from buildkite_connector.timing.clock import LONGEST_PUT_OFF, Instant
 from fakes.lives import choices, work
 from fakes.lives.account import cut, promise
 from fakes.lives.choices import pick
@@ -155,4 +155,4 @@ def _put_off(life: Life, restored: ConnectorStatus) -> float:
     if at is None or said_until is None or at < said_until or not restored.consecutive_failures:
         return 0.0
     seconds = (said_until - life.now.wall).total_seconds()
-    return life.now.monotonic + min(seconds, LONGEST_RETRY_AFTER) - 1e-5
+    return life.now.monotonic + min(seconds, LONGEST_PUT_OFF) - 1e-5

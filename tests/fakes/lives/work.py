@@ -13,7 +13,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Credentials, Interval, check_schedule
 from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
-from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_RETRY_AFTER
+from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_PUT_OFF
 from fakes.lives import choices
 from fakes.lives.account import Failed, Sync, SyncPhase, cut, promise
 from fakes.lives.choices import pick
@@ -38,16 +38,18 @@ def end_check(life: Life, failure: Failure | None) -> bool:
     unread = _spec_failure(life) or (life.secret if isinstance(life.secret, Failure) else None)
     credentials = life.secret if isinstance(life.secret, Credentials) else None
     if unread is not None:
-        result = CheckResult(generation, request, None, failure=unread, full=check.full)
-    elif not check.full and credentials == check.known:
-        result = CheckResult(generation, request, credentials, full=check.full)
+        result = CheckResult(generation, request, None, failure=unread, forced=check.forced)
+    elif not check.forced and credentials == check.known:
+        result = CheckResult(generation, request, credentials, forced=check.forced)
     elif failure is not None:
         missing = failure.missing if isinstance(failure, ScopesMissing) else ()
         result = CheckResult(
-            generation, request, credentials, None, missing, failure, full=check.full, asked_buildkite=True
+            generation, request, credentials, None, missing, failure, forced=check.forced, asked_buildkite=True
         )
     else:
-        result = CheckResult(generation, request, credentials, choices.PREFLIGHT, full=check.full, asked_buildkite=True)
+        result = CheckResult(
+            generation, request, credentials, choices.PREFLIGHT, forced=check.forced, asked_buildkite=True
+        )
     if generation == life.desired.generation:
         _learn(life, result)
     life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
@@ -59,7 +61,7 @@ def its_secret_is_read_again(life: Life) -> bool:
     at = reread_at(life.state)
     if at is None or at > life.now.monotonic or life.check is not None:
         return False
-    life.begin_check(full=False)
+    life.begin_check(forced=False)
     life.apply()
     return True
 
@@ -98,7 +100,7 @@ def _learn(life: Life, result: CheckResult) -> None:
 
 def _check_failed(life: Life, failure: Failure | None) -> None:
     assert failure is not None
-    longest = max(900.0, min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER))
+    longest = max(900.0, min(failure.retry_after or 0.0, LONGEST_PUT_OFF))
     said(life, failure)
     life.check_failed_at = (life.now.monotonic, longest if failure.remedy is Remedy.RETRY else 300.0)
 
@@ -107,7 +109,7 @@ def said(life: Life, failure: Failure) -> float:
     """For how many seconds Buildkite wants to be left alone."""
     if failure.reason is Reason.KUBERNETES_UNAVAILABLE:
         return 0.0
-    seconds = min(failure.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    seconds = min(failure.retry_after or 0.0, LONGEST_PUT_OFF)
     life.blocked_until = max(life.blocked_until, life.now.monotonic + seconds)
     return seconds
 
@@ -119,7 +121,7 @@ def a_check_breaks(life: Life, number: int) -> bool:
         return False
     generation, request = check.desired.generation, check.desired.sync_request
     error = internal_error(RuntimeError("unexpected"))
-    result = CheckResult(generation, request, check.known, failure=error, full=check.full, asked_buildkite=True)
+    result = CheckResult(generation, request, check.known, failure=error, forced=check.forced, asked_buildkite=True)
     if generation == life.desired.generation:
         _learn(life, result)
     life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))

@@ -124,7 +124,7 @@ def test_the_default_port_may_be_named() -> None:
 
 def test_a_listing_has_no_more_pages_than_can_be_whether_it_tells_of_the_last_or_not() -> None:
     for last in ({}, {"last": page(3)}):
-        with pytest.raises(Failure, match="at most 2 pages, but page 2 tells of another") as failed:
+        with pytest.raises(Failure, match="at most 2 pages, but page 2 links to another") as failed:
             read_links(links(next=page(3), **last), page=2, most=2, url=URL, call="GET teams", redactor=Redactor())
         assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
 

@@ -257,7 +257,7 @@ async def test_an_answer_about_somebody_else_is_no_answer(method: str, grants: b
         outcome = await made.ask(made.wanted(A), grants=grants)
         if method == "GET":
             assert (outcome.code, outcome.non_retryable, made.role) == (Code.UNAVAILABLE, False, before)
-            assert f"expected an answer about {made.outsider}, but it is about {another}" in outcome.message
+            assert f"expected a response about {made.outsider}, but it is about {another}" in outcome.message
             assert made.setup.sim.writes == []
         else:
             assert (outcome.code, made.role) == (Code.OK, A), "the membership is read again"

@@ -6,7 +6,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buildkite_connector.c1 import Credentials
+from buildkite_connector.c1 import ClientCredentials
 from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.c1.token import sign_assertion
 
@@ -15,11 +15,11 @@ NONCE = "00112233445566778899aabbccddeeff"
 
 
 @pytest.fixture
-def credentials() -> Credentials:
-    return Credentials(CLIENT_ID, Endpoint("acme.conductor.one", 8443), Ed25519PrivateKey.generate())
+def credentials() -> ClientCredentials:
+    return ClientCredentials(CLIENT_ID, Endpoint("acme.conductor.one", 8443), Ed25519PrivateKey.generate())
 
 
-def test_the_claims_name_the_client_and_the_host_without_its_port(credentials: Credentials) -> None:
+def test_the_claims_name_the_client_and_the_host_without_its_port(credentials: ClientCredentials) -> None:
     now = datetime.now(UTC)
     claims = jwt.decode(
         sign_assertion(credentials, now, NONCE),
@@ -39,7 +39,7 @@ def test_the_claims_name_the_client_and_the_host_without_its_port(credentials: C
     }
 
 
-def test_the_nonce_stands_in_the_protected_header(credentials: Credentials) -> None:
+def test_the_nonce_stands_in_the_protected_header(credentials: ClientCredentials) -> None:
     header = jwt.get_unverified_header(sign_assertion(credentials, datetime.now(UTC), NONCE))
 
     assert header["alg"] == "EdDSA"
@@ -48,12 +48,14 @@ def test_the_nonce_stands_in_the_protected_header(credentials: Credentials) -> N
 
 
 def test_a_key_id_is_passed_on_so_that_c1_finds_the_key() -> None:
-    credentials = Credentials(CLIENT_ID, Endpoint("acme.conductor.one"), Ed25519PrivateKey.generate(), key_id="key-1")
+    credentials = ClientCredentials(
+        CLIENT_ID, Endpoint("acme.conductor.one"), Ed25519PrivateKey.generate(), key_id="key-1"
+    )
 
     assert jwt.get_unverified_header(sign_assertion(credentials, datetime.now(UTC), NONCE))["kid"] == "key-1"
 
 
-def test_the_signature_is_the_connectors_own(credentials: Credentials) -> None:
+def test_the_signature_is_the_connectors_own(credentials: ClientCredentials) -> None:
     stranger = Ed25519PrivateKey.generate().public_key()
 
     with pytest.raises(jwt.InvalidSignatureError):

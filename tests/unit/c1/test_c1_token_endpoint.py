@@ -33,7 +33,7 @@ async def test_a_token_endpoint_that_does_not_answer_is_given_up_at_the_deadline
     failure = await hello_fails(sim, call_timeout=0.3)
 
     assert (failure.reason, failure.remedy) == (Reason.C1_UNAVAILABLE, Remedy.RETRY)
-    assert "no answer within 0.3 s" in failure.message
+    assert "no response within 0.3 s" in failure.message
 
 
 async def test_a_caller_that_gives_up_leaves_the_next_one_its_turn(sim: C1Simulator) -> None:

@@ -38,7 +38,7 @@ def refused(path: Path, why: str, reason: Reason = Reason.SNAPSHOT_INVALID) -> N
 def test_a_file_that_begins_otherwise_is_no_snapshot(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.c1z"
     path.write_bytes(content)
-    refused(path, f"it begins with {re.escape(repr(content[:5]))}")
+    refused(path, f"it starts with {re.escape(repr(content[:5]))}")
 
 
 @settings(deadline=None)
@@ -71,12 +71,12 @@ def test_a_byte_that_changed_anywhere_is_noticed_unless_it_means_nothing(
 def test_bytes_after_the_stream_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.c1z"
     path.write_bytes(REFERENCE + b"more")
-    refused(path, "something follows its compressed data")
+    refused(path, "there is other data after its compressed data")
 
 
 def test_a_sync_that_did_not_end_is_not_read(tmp_path: Path) -> None:
     path = altered(tmp_path / "x.c1z", "update v1_sync_runs set ended_at = null")
-    refused(path, "it holds no complete sync")
+    refused(path, "it contains no complete sync")
 
 
 @pytest.mark.parametrize(

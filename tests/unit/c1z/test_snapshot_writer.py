@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z import SyncRun, WriteStopped, read_snapshot, read_sync_run
+from buildkite_connector.c1z import StoredSync, WriteStopped, read_snapshot, read_sync_run
 from buildkite_connector.c1z.writer import verify
 from buildkite_connector.model.directory import AccountID, Directory, Membership, ResourceKind, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
@@ -219,20 +219,20 @@ def test_an_id_that_c1_cannot_hold_is_never_written(
 
 
 @pytest.fixture
-def run(tmp_path: Path, write: Write) -> SyncRun:
+def run(tmp_path: Path, write: Write) -> StoredSync:
     write(tmp_path / "x.c1z")
     return read_sync_run(tmp_path / "x.c1z")
 
 
 @pytest.fixture
-def database(tmp_path: Path, run: SyncRun) -> Iterator[sqlite3.Connection]:
+def database(tmp_path: Path, run: StoredSync) -> Iterator[sqlite3.Connection]:
     path = tmp_path / "db"
     path.write_bytes(unpacked(tmp_path / "x.c1z"))
     with closing(sqlite3.connect(path)) as connection:
         yield connection
 
 
-def test_a_whole_database_passes(database: sqlite3.Connection, run: SyncRun) -> None:
+def test_a_whole_database_passes(database: sqlite3.Connection, run: StoredSync) -> None:
     verify(database, run)
 
 
@@ -251,7 +251,7 @@ def test_a_whole_database_passes(database: sqlite3.Connection, run: SyncRun) -> 
     ],
 )
 def test_what_is_missing_or_points_nowhere_is_told_with_its_number(
-    database: sqlite3.Connection, run: SyncRun, change: str, why: str
+    database: sqlite3.Connection, run: StoredSync, change: str, why: str
 ) -> None:
     database.execute(change)
     with pytest.raises(Failure, match=why) as caught:
@@ -260,11 +260,11 @@ def test_what_is_missing_or_points_nowhere_is_told_with_its_number(
 
 
 def test_without_accounts_in_scope_grants_may_name_whom_the_file_does_not_list(
-    tmp_path: Path, write: Write, database: sqlite3.Connection, run: SyncRun
+    tmp_path: Path, write: Write, database: sqlite3.Connection, run: StoredSync
 ) -> None:
     database.execute("delete from v1_resources where resource_type_id = 'user'")
     database.execute("delete from v1_resource_types where external_id = 'user'")
-    teams_alone = SyncRun(
+    teams_alone = StoredSync(
         sync_id=run.sync_id,
         started_at=run.started_at,
         ended_at=run.ended_at,

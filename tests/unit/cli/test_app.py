@@ -79,7 +79,7 @@ async def test_sync_shows_progress_and_a_table_on_a_terminal(buildkite: Buildkit
         (lambda buildkite: buildkite.revoke(), (), "API token"),
         (lambda buildkite: buildkite.fault(stall(after=None), times=None), ("--timeout", "1s"), "--timeout 1s"),
     ],
-    ids=["a revoked token", "no answer in time"],
+    ids=["a revoked token", "no response in time"],
 )
 async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
     buildkite: BuildkiteSimulator,
@@ -162,7 +162,7 @@ def test_inspect_shows_what_buildkite_told_of_roles_and_rights(tmp_path: Path) -
     assert {silent[name] for name in settings} == {None}
 
 
-@pytest.mark.parametrize(("content", "says"), [(b"PK\3\4", "not a .c1z"), (None, "x.c1z")])
+@pytest.mark.parametrize(("content", "says"), [(b"PK\3\4", "not a supported .c1z"), (None, "x.c1z")])
 def test_inspect_of_something_else_or_of_no_file_says_so(tmp_path: Path, content: bytes | None, says: str) -> None:
     file = tmp_path / "x.c1z"
     if content is not None:

@@ -107,7 +107,7 @@ class TestBuildkite:
                 await preflight(client, ACME, FULL_SCOPE.kinds)
         there = f"api.buildkite.com:443 through the proxy 127.0.0.1:{silent} (HTTPS_PROXY)"
         assert caught.value.message == (
-            f"GET /access-token: expected an answer from {url}, but there was no connection to"
+            f"GET /access-token: expected a response from {url}, but there was no connection to"
             f" {there if proxied else f'127.0.0.1:{silent}'} within {SOON} s. {ADVICE}"
         )
         assert (caught.value.reason, caught.value.remedy) == (Reason.BUILDKITE_UNREACHABLE, Remedy.RETRY)
@@ -121,7 +121,7 @@ class TestBuildkite:
                 await preflight(client, ACME, FULL_SCOPE.kinds)
             assert client.requests == settings.patience.tries
         [record] = [each for each in caplog.records if each.levelno == logging.WARNING]
-        assert record.getMessage() == "Buildkite does not answer and is asked again"
+        assert record.getMessage() == "Buildkite does not respond; retrying"
         assert f"there was no connection to 127.0.0.1:{silent} within {SOON} s. {ADVICE}" in vars(record)["error"]
 
 

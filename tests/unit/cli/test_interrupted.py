@@ -87,7 +87,7 @@ async def test_while_it_reads_from_buildkite(tmp_path: Path, name: str, number: 
             async with asyncio.timeout(DEADLINE):
                 await asked.wait()
             process.send_signal(number)
-            assert await ended(process) == (CODES[name, number], f"error: interrupted; {file} is as it was.\n")
+            assert await ended(process) == (CODES[name, number], f"error: interrupted; {file} is unchanged.\n")
     assert [each.name for each in file.parent.iterdir()] == ["acme.c1z"]
     assert file.read_bytes() == OLD
 

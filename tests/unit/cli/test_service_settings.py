@@ -91,10 +91,10 @@ def test_the_client_ids_host_is_allowed_unless_others_are_listed(client_secret: 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"BATON_CLIENT_ID": ""}, "--client-id: client ID and client secret belong together"),
-        ({"BATON_CLIENT_SECRET": ""}, "--client-secret: client ID and client secret belong together"),
+        ({"BATON_CLIENT_ID": ""}, "--client-id: the client ID and the client secret must both be set"),
+        ({"BATON_CLIENT_SECRET": ""}, "--client-secret: the client ID and the client secret must both be set"),
         ({"BATON_API_TOKEN": ""}, "BATON_API_TOKEN"),
-        ({"BATON_API_TOKEN": "two words"}, "BATON_API_TOKEN.* no credential has"),
+        ({"BATON_API_TOKEN": "two words"}, "BATON_API_TOKEN.* not part of a credential"),
         ({"BATON_ORGANIZATION": "Acme Inc"}, "--organization: must be the slug from the organization's address"),
         (
             {"BATON_ORGANIZATION": "bkua_0123456789ab", "BATON_API_TOKEN": "bkua_0123456789ab"},
@@ -206,7 +206,7 @@ def test_a_token_that_writes_is_told_from_the_one_that_reads() -> None:
     found = settings(BATON_WRITE_API_TOKEN=" writes\n").started_with
     assert (found.api_token, found.write_api_token) == ("t", "writes")
     assert "writes" not in repr(settings(BATON_WRITE_API_TOKEN="writes"))
-    with pytest.raises(SettingError, match=r"BATON_WRITE_API_TOKEN.* no credential has"):
+    with pytest.raises(SettingError, match=r"BATON_WRITE_API_TOKEN.* not part of a credential"):
         settings(BATON_WRITE_API_TOKEN="two words")
 
 

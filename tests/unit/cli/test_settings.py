@@ -88,7 +88,7 @@ def test_the_named_file_is_read_and_must_be_yaml_by_its_name(tmp_path: Path) -> 
 
 def test_a_named_file_that_is_not_there_is_only_mentioned(tmp_path: Path) -> None:
     found = read(tmp_path, BATON_CONFIG_PATH=str(tmp_path / "none.yaml"))
-    assert found.notes == ("BATON_CONFIG_PATH names a file that is not there",)
+    assert found.notes == ("BATON_CONFIG_PATH names a file that does not exist",)
     assert read(tmp_path).notes == ()
 
 
@@ -218,10 +218,10 @@ def test_what_is_set_and_does_nothing_is_named(
 @pytest.mark.parametrize(
     ("flags", "serving", "rejected"),
     [
-        ({"skip-full-sync": True}, SERVING, "--skip-full-sync: C1 would read its empty snapshot as .* everyone"),
-        ({"skip-full-sync": True}, ONE_FILE, "--skip-full-sync: C1 would read its empty snapshot as .* everyone"),
+        ({"skip-full-sync": True}, SERVING, "--skip-full-sync: C1 would treat everyone in its empty snapshot"),
+        ({"skip-full-sync": True}, ONE_FILE, "--skip-full-sync: C1 would treat everyone in its empty snapshot"),
         ({"skip-full-sync": False}, SERVING, ""),
-        ({"grant-entitlement": "x"}, ONE_FILE, "--grant-entitlement: this connector changes"),
+        ({"grant-entitlement": "x"}, ONE_FILE, "--grant-entitlement: this connector does not change"),
         ({"get-ticket": False, "event-feed": ""}, ONE_FILE, ""),
         ({"grant-entitlement": "x"}, SERVING, ""),
     ],

@@ -30,12 +30,12 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ((), "BATON_API_TOKEN"),
         (("service",), "BATON_CLIENT_ID, BATON_CLIENT_SECRET"),
         ((*TOKEN, "--file", "s3://bucket/sync.c1z"), "--file: the snapshot is written to a local file only"),
-        ((*TOKEN, "--grant-entitlement", "x"), "--grant-entitlement: this connector changes"),
-        ((*TOKEN, "--skip-full-sync"), "--skip-full-sync: C1 would read its empty snapshot"),
+        ((*TOKEN, "--grant-entitlement", "x"), "--grant-entitlement: this connector does not change"),
+        ((*TOKEN, "--skip-full-sync"), "--skip-full-sync: C1 would treat everyone in its empty snapshot"),
         (("service", *TOKEN, "--client-id", "a", "--client-secret", "b", "--skip-full-sync"), "--skip-full-sync: C1"),
         ((*TOKEN, "--sync-timeout", "3s"), "--sync-timeout: must be at least 1m and at most 24h"),
         ((*TOKEN, "--log-path", "/nonexistent/x.log"), "--log-path: /nonexistent/x.log cannot be written"),
-        ((*TOKEN, "sync"), "the flags of sync stand behind it"),
+        ((*TOKEN, "sync"), "put the flags of sync after it"),
         (("--no-such-flag",), "No such option"),
     ],
 )
@@ -72,8 +72,8 @@ def test_a_malformed_client_ends_the_service_before_it_asks_anybody(client_id: s
 
 
 def test_the_flags_may_stand_before_the_commands_name() -> None:
-    assert "--client-secret: client" in invoke("--client-id", "a@b/c", "service").err
-    assert "--client-secret: client" in invoke("service", "--client-id", "a@b/c").err
+    assert "--client-secret: the client" in invoke("--client-id", "a@b/c", "service").err
+    assert "--client-secret: the client" in invoke("service", "--client-id", "a@b/c").err
 
 
 def test_capabilities_are_what_c1_is_told() -> None:
@@ -152,5 +152,5 @@ def test_a_variable_that_is_not_read_is_warned_of_once_and_not_shown(
     assert network.proxy_for("https://api.buildkite.com/v2") is None
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.__dict__["detail"].startswith("ALL_PROXY is set and is not read: set HTTPS_PROXY")
+    assert record.__dict__["detail"].startswith("ALL_PROXY is not supported: set HTTPS_PROXY")
     assert "hunter22pass" not in str(record.__dict__)

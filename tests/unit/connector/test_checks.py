@@ -80,21 +80,21 @@ class Bench(Setup):
     def writers(self) -> list[str]:
         return [token for token, how in self.clients if how.get("urgent")]
 
-    async def check(self, known: Credentials | None = None, *, full: bool = False) -> CheckResult:
-        return await check(KEY, self.desired, known, self.env, full=full)
+    async def check(self, known: Credentials | None = None, *, forced: bool = False) -> CheckResult:
+        return await check(KEY, self.desired, known, self.env, forced=forced)
 
 
 @pytest.mark.parametrize(
-    ("known", "full"),
+    ("known", "forced"),
     [(None, True), (None, False), (replace(CREDENTIALS, api_token="old"), False), (CREDENTIALS, True)],
 )
 @virtual_time
 async def test_credentials_that_are_new_and_any_in_a_full_check_are_tried(
-    known: Credentials | None, full: bool
+    known: Credentials | None, forced: bool
 ) -> None:
     bench = Bench()
-    result = await bench.check(known, full=full)
-    assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, full=full, asked_buildkite=True)
+    result = await bench.check(known, forced=forced)
+    assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, forced=forced, asked_buildkite=True)
     assert bench.clients == [("token", {"quota_percent": 80, "waits": False})]
     assert bench.source_port.asked == [None]
 
@@ -124,8 +124,8 @@ async def test_an_invalid_spec_is_the_result_and_no_secret_is_read() -> None:
     bench = Bench()
     error = Failure(Reason.SPEC_INVALID, "no such kind", remedy=Remedy.EDIT)
     bench.desired = replace(bench.desired, spec_error=error)
-    result = await bench.check(full=True)
-    assert result == CheckResult(3, "r1", None, failure=result.failure, full=True)
+    result = await bench.check(forced=True)
+    assert result == CheckResult(3, "r1", None, failure=result.failure, forced=True)
     assert repr(result.failure) == "Failure(SpecInvalid: no such kind)"
     assert (bench.fake_secret.reads, bench.clients) == (0, [])
     assert result.failure is not error
@@ -135,8 +135,8 @@ async def test_an_invalid_spec_is_the_result_and_no_secret_is_read() -> None:
 @virtual_time
 async def test_a_schedule_that_means_nothing_is_the_result_and_no_secret_is_read() -> None:
     bench = Bench(schedule=Cron("0 0 30 2 *", "Etc/UTC"))
-    result = await bench.check(full=True)
-    assert result == CheckResult(3, "r1", None, failure=result.failure, full=True)
+    result = await bench.check(forced=True)
+    assert result == CheckResult(3, "r1", None, failure=result.failure, forced=True)
     assert result.failure is not None
     assert (result.failure.reason, bench.fake_secret.reads) == (Reason.CRON_INVALID, 0)
 
@@ -145,7 +145,7 @@ async def test_a_schedule_that_means_nothing_is_the_result_and_no_secret_is_read
 async def test_a_secret_that_cannot_be_read_is_the_result() -> None:
     bench = Bench()
     failure = bench.fake_secret.failure = Failure(Reason.SECRET_NOT_FOUND, "no Secret", remedy=Remedy.CREDENTIALS)
-    assert await bench.check(full=True) == CheckResult(3, "r1", None, failure=failure, full=True)
+    assert await bench.check(forced=True) == CheckResult(3, "r1", None, failure=failure, forced=True)
     assert bench.clients == []
 
 

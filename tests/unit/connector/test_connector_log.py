@@ -98,7 +98,7 @@ async def test_a_snapshot_that_cannot_be_removed_is_logged(caplog: pytest.LogCap
         setup.annotate(sync_request="now")
         await asyncio.sleep(MINUTE)
     told = {**WHO, "error": "the disk is full"}
-    assert said(caplog, "an old snapshot stays behind") == [(logging.WARNING, told)]
+    assert said(caplog, "an old snapshot was not removed") == [(logging.WARNING, told)]
 
 
 @virtual_time
@@ -159,7 +159,7 @@ async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
     setup = Setup()
     async with setup.running():
         await asyncio.sleep(0.1)
-        assert said(caplog, "a connector does not settle")[0] == (logging.ERROR, WHO)
+        assert said(caplog, "a connector keeps changing")[0] == (logging.ERROR, WHO)
         monkeypatch.undo()
         await asyncio.sleep(MINUTE)
         assert setup.condition(ConditionType.READY) == ("True", "Ready")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.decisions import reread_at
-from buildkite_connector.connector.state import C1Identity, C1Phase, C1Session, Check, ConnectorState, Inputs
+from buildkite_connector.connector.state import C1Identity, C1Phase, Check, ConnectorState, Inputs, SessionState
 from buildkite_connector.connector.transitions import (
     CheckResult,
     c1_answered,
@@ -18,7 +18,7 @@ from buildkite_connector.connector.transitions import (
     check_ended,
     check_finished,
     credentials_failed,
-    full_check_begun,
+    forced_check_begun,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.spec import Credentials
@@ -71,25 +71,25 @@ def ended() -> ConnectorState:
 
 
 def test_a_full_check_is_under_way_until_it_ends() -> None:
-    state = full_check_begun(ready(), after(10))
+    state = forced_check_begun(ready(), after(10))
     assert state == with_check(ready(), asking_since=after(10).monotonic)
     assert check_ended(state) == ready()
 
 
 def test_a_full_check_lets_an_ended_session_begin_again() -> None:
-    assert full_check_begun(ended(), after(10)).c1 == replace(ended().c1, reopen_at=after(10).monotonic)
+    assert forced_check_begun(ended(), after(10)).c1 == replace(ended().c1, reopen_at=after(10).monotonic)
 
 
 # The check ends
 
 
 def test_a_result_of_another_generation_changes_nothing_but_that_the_check_has_ended() -> None:
-    state = full_check_begun(ready(), after(5))
+    state = forced_check_begun(ready(), after(5))
     assert finished(state, generation=7, failure=REJECTED) == with_check(ready(), read_at=READ)
 
 
 def test_the_same_secret_read_again_changes_only_when_it_is_read_next() -> None:
-    state = finished(full_check_begun(ready(), after(5)), sync_request="now")
+    state = finished(forced_check_begun(ready(), after(5)), sync_request="now")
     assert state == with_check(ready(), read_at=READ)
 
 
@@ -97,19 +97,19 @@ def test_a_request_is_answered_by_a_check_that_asks_and_not_by_a_secret_that_is_
     blocked = checked(ready(), after(5), REJECTED)
     assert finished(blocked, sync_request="now").check.sync_request is None
     assert finished(blocked, sync_request="now", credentials=None, failure=AWAY).check.sync_request is None
-    assert finished(blocked, sync_request="now", full=True).check.sync_request == "now"
+    assert finished(blocked, sync_request="now", forced=True).check.sync_request == "now"
 
 
 def test_a_full_check_of_a_secret_that_cannot_be_read_is_not_repeated_at_once() -> None:
-    blocked = with_check(ready(), write_failure=DOWN, full_due=after(9).monotonic)
-    state = finished(blocked, credentials=None, failure=AWAY, full=True)
-    assert state.check.full_due == after(10 + 10).monotonic
+    blocked = with_check(ready(), write_failure=DOWN, forced_due=after(9).monotonic)
+    state = finished(blocked, credentials=None, failure=AWAY, forced=True)
+    assert state.check.forced_due == after(10 + 10).monotonic
 
 
 def test_a_good_answer_of_buildkite_ends_the_failure() -> None:
     state = with_check(checked(new(), START, REJECTED), missing_scopes=("read_teams",))
     good = finished(state, sync_request="now", preflight=PREFLIGHT, asked_buildkite=True)
-    assert good.check == Check(1, "now", CREDENTIALS, PREFLIGHT, read_at=READ, full_due=state.check.full_due)
+    assert good.check == Check(1, "now", CREDENTIALS, PREFLIGHT, read_at=READ, forced_due=state.check.forced_due)
     assert good.checked
 
 
@@ -140,7 +140,7 @@ def test_a_failed_check_keeps_the_missing_scopes_that_were_found_last(
     )
     assert state.check.failure is not None
     assert state.check == Check(
-        1, "now", CREDENTIALS, None, kept, state.check.failure, 1, full_due=after(10 + 300).monotonic, read_at=READ
+        1, "now", CREDENTIALS, None, kept, state.check.failure, 1, forced_due=after(10 + 300).monotonic, read_at=READ
     )
 
 
@@ -189,12 +189,12 @@ def test_a_connector_that_works_goes_on_while_the_kubernetes_api_is_away() -> No
     assert unread is not None
     assert (unread.reason, unread.message) == (
         AWAY.reason,
-        f"{AWAY.message} The connector goes on with the credentials that it has read before.",
+        f"{AWAY.message} The connector continues with the credentials that it read before.",
     )
     assert state == with_check(
         ready(),
         read_at=READ,
-        full_due=after(10 + 10).monotonic,
+        forced_due=after(10 + 10).monotonic,
         unread=unread,
         unread_since=after(10).monotonic,
     )
@@ -215,16 +215,16 @@ def test_what_keeps_a_secret_from_being_read_counts_from_the_first_time_and_ends
 
 def test_an_api_server_that_asks_to_wait_is_not_asked_before_and_puts_off_no_sync() -> None:
     state = finished(new(), credentials=None, failure=BUSY)
-    assert (state.check.full_due, state.sync_blocked_until) == (after(10 + 60).monotonic, after(10).monotonic)
+    assert (state.check.forced_due, state.sync_blocked_until) == (after(10 + 60).monotonic, after(10).monotonic)
 
 
 def test_a_connector_that_was_never_checked_fails_while_the_kubernetes_api_is_away() -> None:
     new_one = with_check(new(), preflight=PREFLIGHT)
-    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY, full=True)
+    state = finished(new_one, sync_request="now", credentials=None, failure=AWAY, forced=True)
     assert state.check.failure is not None
     assert state.check.failure.reason is AWAY.reason
     assert state.check == Check(
-        1, "now", None, failure=state.check.failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
+        1, "now", None, failure=state.check.failure, failures=1, read_at=READ, forced_due=after(32.5).monotonic
     )
 
 
@@ -242,22 +242,22 @@ def test_credentials_that_only_a_person_can_mend_are_checked_again_after_five_mi
     assert state.check.failure is not None
     assert (state.check.failure.reason, state.check.failure.message) == (REJECTED.reason, REJECTED.message)
     assert state.check.failure.remedy is Remedy.CREDENTIALS
-    assert (state.check.failures, state.check.full_due) == (1, after(10 + 300).monotonic)
+    assert (state.check.failures, state.check.forced_due) == (1, after(10 + 300).monotonic)
     assert state.sync_blocked_until == after(10).monotonic
 
 
 def test_what_passes_with_time_is_checked_again_after_a_wait_that_doubles() -> None:
     state = credentials_failed(ready(), DOWN, after(10), SHARE)
-    assert (state.check.failures, state.check.full_due) == (1, after(10 + 22.5).monotonic)
+    assert (state.check.failures, state.check.forced_due) == (1, after(10 + 22.5).monotonic)
     state = credentials_failed(state, DOWN, after(40), SHARE)
-    assert (state.check.failures, state.check.full_due) == (2, after(40 + 45).monotonic)
+    assert (state.check.failures, state.check.forced_due) == (2, after(40 + 45).monotonic)
 
 
 @pytest.mark.parametrize(("said", "holds"), [(1000.0, 1000.0), (1e6, 6 * HOUR)])
 def test_what_buildkite_said_to_a_check_holds_for_checks_and_syncs(said: float, holds: float) -> None:
     limited = Failure(Reason.BUILDKITE_RATE_LIMITED, "Slow down.", retry_after=said)
     state = credentials_failed(ready(), limited, after(10), SHARE)
-    assert state.check.full_due == state.sync_blocked_until == after(10 + holds).monotonic
+    assert state.check.forced_due == state.sync_blocked_until == after(10 + holds).monotonic
     again = credentials_failed(state, REJECTED, after(20), SHARE)
     assert again.sync_blocked_until == after(10 + holds).monotonic
 
@@ -299,9 +299,9 @@ def test_the_secret_is_read_again(made: Callable[[], ConnectorState], seconds: f
 def test_a_check_that_an_annotation_asked_for_is_remembered() -> None:
     blocked = checked(ready(), after(1), REJECTED)
     asked = replace(blocked, desired=replace(blocked.desired, sync_request="new"))
-    assert full_check_begun(asked, after(5)).check.requested_at == after(5).monotonic
+    assert forced_check_begun(asked, after(5)).check.requested_at == after(5).monotonic
     for other in (blocked, ready()):
-        assert full_check_begun(other, after(5)).check.requested_at == float("-inf")
+        assert forced_check_begun(other, after(5)).check.requested_at == float("-inf")
 
 
 # An error in the operator itself
@@ -310,14 +310,14 @@ def test_a_check_that_an_annotation_asked_for_is_remembered() -> None:
 def test_an_error_of_the_operator_counts_as_a_check_that_failed_and_keeps_the_secret_that_is_known() -> None:
     """`Connector` makes such a result of an error."""
     broken = internal_error(ValueError("a secret"))
-    state = finished(ready(), sync_request="now", failure=broken, full=True, asked_buildkite=True)
+    state = finished(ready(), sync_request="now", failure=broken, forced=True, asked_buildkite=True)
     failure = state.check.failure
     assert failure is not None
     assert (failure.reason, failure.remedy) == (Reason.INTERNAL_ERROR, Remedy.RETRY)
     assert "ValueError" in failure.message
     assert "a secret" not in failure.message
     assert state.check == Check(
-        1, "now", CREDENTIALS, None, failure=failure, failures=1, read_at=READ, full_due=after(32.5).monotonic
+        1, "now", CREDENTIALS, None, failure=failure, failures=1, read_at=READ, forced_due=after(32.5).monotonic
     )
     assert state.staged == ready().staged
 
@@ -346,7 +346,7 @@ def test_a_session_of_another_identity_starts_without_the_old_ones_failure(
 ) -> None:
     before = with_session(identity=identity, phase=C1Phase.CLOSED, failure=UNREACHABLE, ended=True, reopen_at=NEVER)
     opened = c1_opened(before, HERS, after(10))
-    assert opened == replace(before, c1=C1Session(C1Phase.OPEN, HERS, phase_since=after(10).monotonic, failure=kept))
+    assert opened == replace(before, c1=SessionState(C1Phase.OPEN, HERS, phase_since=after(10).monotonic, failure=kept))
 
 
 @pytest.mark.parametrize(("identity", "cleared"), [(HERS, False), (OTHERS, True)])

@@ -122,7 +122,7 @@ def test_how_far_ahead_a_next_sync_can_be(spec: dict[str, object], failures: int
 
 WANTED = running(asked(ready(), LATER), LATER, "sync2")
 """A task alone wanted this sync."""
-REJECTED_LONG = with_check(checked(ready(), START, REJECTED), full_due=NEVER)
+REJECTED_LONG = with_check(checked(ready(), START, REJECTED), forced_due=NEVER)
 HELD_OFF = with_request(replace(REJECTED_LONG, sync_blocked_until=after(100).monotonic))
 ENDED = {"phase": C1Phase.CLOSED, "ended": True}
 HOLDER = "BuildkiteConnector default/older"
@@ -146,9 +146,9 @@ HOLDER = "BuildkiteConnector default/older"
         pytest.param(HELD_OFF, 99.999, (), [], id="a request: what blocks is checked again"),
         pytest.param(HELD_OFF, 100, (), ["check"], id="once Buildkite allows it"),
         pytest.param(with_check(HELD_OFF, sync_request="now"), 100, (), [], id="but once"),
-        pytest.param(with_check(REJECTED_LONG, full_due=after(300).monotonic), 299.999, (), [], id="failed, before"),
-        pytest.param(with_check(REJECTED_LONG, full_due=after(300).monotonic), 300, (), ["check"], id="at its time"),
-        pytest.param(with_check(ready(), full_due=START.monotonic), 300, (), [], id="a good check is not repeated"),
+        pytest.param(with_check(REJECTED_LONG, forced_due=after(300).monotonic), 299.999, (), [], id="failed, before"),
+        pytest.param(with_check(REJECTED_LONG, forced_due=after(300).monotonic), 300, (), ["check"], id="at its time"),
+        pytest.param(with_check(ready(), forced_due=START.monotonic), 300, (), [], id="a good check is not repeated"),
         pytest.param(with_session(ended=True), 10, (), ["close C1"], id="open and ended"),
         pytest.param(with_session(identity=OTHERS), 10, (), ["close C1"], id="open with an old secret"),
         pytest.param(with_session(identity=OTHERS, ended=True), 10, (), ["close C1"], id="ended with an old secret"),
@@ -348,7 +348,7 @@ WAITING = running(replace(asked(ready(), after(10)), desired=desired(2)), after(
         pytest.param(with_end(15 * DAY), 10, DAY, id="a token expires: when its days change"),
         pytest.param(with_end(15 * DAY), DAY, 2 * DAY, id="and again"),
         pytest.param(with_end(15 * DAY), 15 * DAY, 30 * DAY, id="until it has expired"),
-        pytest.param(with_check(MISSING, full_due=NEVER), 10, 180, id="a late Secret is late no more"),
+        pytest.param(with_check(MISSING, forced_due=NEVER), 10, 180, id="a late Secret is late no more"),
         pytest.param(OLD_REJECTED, 10, 300, id="a failed check is repeated"),
         pytest.param(with_session(**ENDED, reopen_at=after(300).monotonic), 10, 300, id="a session may begin again"),
         pytest.param(with_session(ended=True, reopen_at=after(300).monotonic), 10, HOUR, id="it has not closed yet"),

@@ -13,7 +13,7 @@ from buildkite_connector.connector.transitions import (
     change_failed,
     change_recorded,
     check_finished,
-    full_check_begun,
+    forced_check_begun,
     sync_succeeded,
 )
 from buildkite_connector.model.directory import Role, TeamID
@@ -83,7 +83,7 @@ def test_a_token_that_cannot_write_stops_changes_until_it_is_checked_again(failu
     before = ready(provisioning=ON)
     state = change_failed(before, failure, after(7))
     kept = state.check.write_failure
-    assert (kept and kept.message, state.check.full_due) == (failure.message, after(7).monotonic + RECHECK_SECONDS)
+    assert (kept and kept.message, state.check.forced_due) == (failure.message, after(7).monotonic + RECHECK_SECONDS)
     assert kept is not failure, "without the frames that it went through"
     assert blocked_writing(state) is kept
     assert replace(state, check=before.check) == before
@@ -188,7 +188,7 @@ def test_a_snapshot_that_lacks_a_change_answers_no_task(changes: TeamChanges, fr
 
 def unwritable(now: Instant = START) -> ConnectorState:
     """The token may read and may not write, as a check at that moment found."""
-    state = full_check_begun(ready(provisioning=ON), now)
+    state = forced_check_begun(ready(provisioning=ON), now)
     found = CheckResult(1, None, CREDENTIALS, PREFLIGHT, asked_buildkite=True, write_failure=SCOPE)
     return check_finished(state, found, now, SHARE)
 
@@ -196,7 +196,7 @@ def unwritable(now: Instant = START) -> ConnectorState:
 def test_a_token_that_cannot_write_is_checked_again_after_five_minutes() -> None:
     state = unwritable()
     at = START.monotonic + RECHECK_SECONDS
-    assert (state.check.write_failure, state.check.full_due) == (SCOPE, at)
+    assert (state.check.write_failure, state.check.forced_due) == (SCOPE, at)
     assert next_look(state, after(10)) == at
     assert due(state, after(RECHECK_SECONDS - 0.1)) == []
     assert due(state, after(RECHECK_SECONDS)) == ["check"]
@@ -205,4 +205,4 @@ def test_a_token_that_cannot_write_is_checked_again_after_five_minutes() -> None
 def test_a_check_that_fails_leaves_nothing_known_of_writing_and_a_good_one_ends_it() -> None:
     assert checked(unwritable(), after(5), REJECTED).check.write_failure is None
     good = checked(unwritable(), after(5)).check
-    assert (good.write_failure, good.full_due) == (None, unwritable().check.full_due)
+    assert (good.write_failure, good.forced_due) == (None, unwritable().check.forced_due)

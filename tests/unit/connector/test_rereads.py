@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from buildkite_connector.connector.connector import Connector, reread_secrets
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.model.spec import ConnectorKey
 from fakes.virtual_time import VirtualClock, virtual_time
 

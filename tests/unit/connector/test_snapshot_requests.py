@@ -108,12 +108,12 @@ async def test_a_delivery_is_logged_and_so_are_a_loss_and_a_form_that_c1_does_no
     told = {text: fields for _, text, fields in lines(caplog.records)}
     who = {"connector": "default.acme", "task_id": "second"}
     assert told["snapshot delivered"] == {**who, "sync_id": "sync3", "bytes": 1000}
-    assert told["C1 asked for another form of the file and got sqlite"] == {**who, "asked": "pebble"}
+    assert told["C1 asked for another file format and got sqlite"] == {**who, "asked": "pebble"}
     shrank = told["the snapshot shrank"]
     assert shrank == {"connector": "default.acme", "error": shrank["error"]}
     assert "4 accounts, the last delivered one had 6 (33 % fewer)" in str(shrank["error"])
     levels = {text: level for level, text, _ in lines(caplog.records)}
-    assert levels["the snapshot shrank"] == levels["C1 asked for another form of the file and got sqlite"] == 30
+    assert levels["the snapshot shrank"] == levels["C1 asked for another file format and got sqlite"] == 30
 
 
 @pytest.mark.parametrize("accepted", ["sync2", None])

@@ -16,7 +16,7 @@ from buildkite_connector.connector.state import (
     for_task,
     host_id_taken,
 )
-from buildkite_connector.connector.transitions import c1_opened, full_check_begun
+from buildkite_connector.connector.transitions import c1_opened, forced_check_begun
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials
 from fakes.connector_states import (
@@ -149,7 +149,7 @@ def opened(state: ConnectorState) -> ConnectorState:
     return c1_opened(state, identity, START)
 
 
-CHECKING = reported(full_check_begun(ready(), START))
+CHECKING = reported(forced_check_begun(ready(), START))
 GREETING = reported(opened(checked(new())))
 
 

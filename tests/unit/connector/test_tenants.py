@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from buildkite_connector.connector.connector import Connector, reread_secrets
+from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials

@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
-from buildkite_connector.connector.connector import Connector, reread_secrets
+from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import TaskID

@@ -258,7 +258,7 @@ async def test_a_client_of_c1_that_cannot_be_made_is_reported_and_tried_again(
         assert setup.condition(ConditionType.READY) == ("False", Reason.INTERNAL_ERROR)
         assert "(OSError)" in str(setup.status)
         assert "open files" not in str(setup.status)
-        assert "no session with C1 could be made" in caplog.messages
+        assert "no session with C1 could be opened" in caplog.messages
         setup.broken = False
         await asyncio.sleep(6 * MINUTE)
         assert setup.c1.hellos == [None]

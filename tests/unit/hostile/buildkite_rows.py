@@ -55,10 +55,10 @@ MANY_TEAMS = listing(
 INVALID = "not what Buildkite documents"
 
 
-BROKEN = "broke off or was not HTTP"
+BROKEN = "was cut off or is not HTTP"
 
 
-LATE = "no answer came in time"
+LATE = "there was no response in time"
 
 
 LARGE = r"is larger than [0-9,]+ bytes"
@@ -81,14 +81,22 @@ ROWS: list[Row] = [
     hostile("gzip of an error that unpacks to 1 GB", zipped("500 No", bomb), LARGE, at=ACCESS_TOKEN),
     hostile("gzip without an end", endless(head("200 OK", "Content-Encoding: gzip"), bomb()), LARGE),
     hostile("gzip that is none", zipped("200 OK", lambda: b"[]" * 1000), "is not gzip"),
-    hostile("gzip that breaks off", zipped("200 OK", lambda: gzip.compress(b"[]")[:-6]), "breaks off within its gzip"),
+    hostile(
+        "gzip that breaks off",
+        zipped("200 OK", lambda: gzip.compress(b"[]")[:-6]),
+        "ends in the middle of its gzip data",
+    ),
     hostile(
         "gzip after gzip",
         zipped("200 OK", lambda: gzip.compress(b"[") + gzip.compress(b"]")),
-        "after the end of its gzip",
+        "after the end of its gzip data",
     ),
     hostile("gzip within gzip", zipped("200 OK", lambda: gzip.compress(bomb())), INVALID),
-    hostile("an encoding that nobody asked for", whole(b"x", "200 OK", "Content-Encoding: br"), "not asked for"),
+    hostile(
+        "an encoding that nobody asked for",
+        whole(b"x", "200 OK", "Content-Encoding: br"),
+        "unexpected content encoding",
+    ),
     hostile(
         "chunks of one byte without an end",
         endless(CHUNKED, b"1\r\na\r\n" * 10_000),
@@ -130,7 +138,7 @@ ROWS: list[Row] = [
     hostile("101 Switching Protocols", parts(head("101 Switching Protocols", "Upgrade: x"), b"a" * 1_000_000), BROKEN),
     hostile("HTTP/0.9", parts(b"<html>hello</html>"), BROKEN),
     hostile("not HTTP", parts(b"\x16\x03\x01\x02\x00" * 1000), BROKEN),
-    hostile("a status that there is not", document([], "999 Beyond"), "answers 999"),
+    hostile("a status that there is not", document([], "999 Beyond"), "responded with 999"),
     hostile("closed at once", parts(), BROKEN),
     # time
     hostile("no answer", parts(FOREVER), LATE),
@@ -186,9 +194,9 @@ ROWS: list[Row] = [
         slug="",
     ),
     # listings and links
-    hostile("the same page for ever", listing(lambda _, place: user(0, place), last=None), "brought no new id"),
+    hostile("the same page for ever", listing(lambda _, place: user(0, place), last=None), "has no new id"),
     hostile("the same page on every page", listing(lambda _, place: user(0, place), last=MOST_PAGES), "no new id"),
-    hostile("an empty page for ever", listing(user, last=None, per_page=0), "brought no new id"),
+    hostile("an empty page for ever", listing(user, last=None, per_page=0), "has no new id"),
     hostile("another page for ever", listing(user, last=None), f"at most {MOST_PAGES} pages"),
     hostile(
         "the same organizations for ever", listing(lambda *_: ORG, last=None), "no new id", at=ORGANIZATIONS, slug=""
@@ -235,16 +243,18 @@ ROWS: list[Row] = [
     hostile("404 with the token", whole(told(TOKEN), "404 No"), "no organization", at=ORGANIZATION),
     hostile("429 with the token", whole(told(TOKEN), "429 Slow", "Retry-After: 0"), r"\[redacted\]"),
     hostile("500 with the token", whole(told(f"{'x' * 190}{TOKEN}"), "500 No"), "xxx"),
-    hostile("HTML with the token", whole(f"<html>{TOKEN}</html>".encode(), "500 No"), "answers 500"),
+    hostile("HTML with the token", whole(f"<html>{TOKEN}</html>".encode(), "500 No"), "responded with 500"),
     hostile("a reason phrase with the token", whole(told("x"), f"401 {TOKEN}", f"X: {TOKEN}"), "does not accept"),
     hostile("a role that is the token", one(MEMBER, role=TOKEN), rf"{INVALID}.*role", at=TEAM_MEMBERS),
     hostile("a field that is the token", document([{TOKEN: TOKEN}]), rf"{INVALID}.*\[0\]\.id"),
     hostile("an error of 60 KB", whole(told("x" * 60_000), "418 No"), "x{190}"),
     # waiting
-    hostile("Retry-After 1e308", whole(b"", "503 No", "Retry-After: 1e308"), "answers 503"),
-    hostile("Retry-After of 400 digits", whole(b"", "503 No", f"Retry-After: {'9' * 400}"), "answers 503"),
-    hostile("Retry-After in the past", whole(b"", "503 No", "Retry-After: -5"), "answers 503"),
-    hostile("Retry-After that is garbage", whole(b"", "503 No", f"Retry-After: {'Sat, ' * 5_000}"), "answers 503"),
+    hostile("Retry-After 1e308", whole(b"", "503 No", "Retry-After: 1e308"), "responded with 503"),
+    hostile("Retry-After of 400 digits", whole(b"", "503 No", f"Retry-After: {'9' * 400}"), "responded with 503"),
+    hostile("Retry-After in the past", whole(b"", "503 No", "Retry-After: -5"), "responded with 503"),
+    hostile(
+        "Retry-After that is garbage", whole(b"", "503 No", f"Retry-After: {'Sat, ' * 5_000}"), "responded with 503"
+    ),
     hostile("429 that says to come back at once", whole(b"", "429 Slow", "Retry-After: 0"), "rate limit"),
     hostile("429 with infinity", whole(b'{"scope": "rest", "limit": 1, "reset": Infinity}', "429 Slow"), "rate limit"),
     hostile(

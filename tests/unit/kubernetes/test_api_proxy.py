@@ -128,6 +128,6 @@ async def test_an_http_proxy_that_cannot_be_used_matters_to_a_plain_http_server_
     login = KubeconfigLogin(str(kubeconfig.write()), unusable)
     assert (await login.load()).proxy is None
     kubeconfig.write({"server": "http://api.test:8080"})
-    with pytest.raises(Failure, match=r"^HTTP_PROXY is an address with socks5://") as caught:
+    with pytest.raises(Failure, match=r"^HTTP_PROXY starts with socks5://") as caught:
         await login.load()
     assert "hunter2" not in str(caught.value)

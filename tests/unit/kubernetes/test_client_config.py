@@ -92,7 +92,7 @@ class TestInCluster:
         self, account: Path, host: str, port: str
     ) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-        with pytest.raises(Failure, match="KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address"):
+        with pytest.raises(Failure, match="_HOST and KUBERNETES_SERVICE_PORT are not a valid address"):
             await InClusterLogin(environment, NETWORK, account).load()
 
 
@@ -202,7 +202,7 @@ class TestSession:
         server.accepts = accepting()
         elsewhere = Access("https://elsewhere.test", headers=(bearer("of-elsewhere"),))
         async with connect(Accesses(access(server, "first"), elsewhere), SystemClock(), "pod-1") as api:
-            with pytest.raises(Failure, match=r"leads to the API server https://elsewhere\.test and no longer to"):
+            with pytest.raises(Failure, match=r"The API server is now https://elsewhere\.test instead of"):
                 await read(api)
         assert [each.one("authorization") for each in server.seen] == ["Bearer first"]
 

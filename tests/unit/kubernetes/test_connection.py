@@ -15,7 +15,7 @@ import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi, connect
 from buildkite_connector.kubernetes.connection import (
-    LONGEST_RETRY_AFTER,
+    LONGEST_API_SERVER_WAIT,
     REQUESTS_AT_ONCE,
     ApiError,
     bounded_retry_after,
@@ -139,7 +139,7 @@ class TestDebugLog:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0), ("1", 1), ("59", 59), ("86400", 60), ("9" * 400, LONGEST_RETRY_AFTER)]
+    [("0", 0), ("1", 1), ("59", 59), ("86400", 60), ("9" * 400, LONGEST_API_SERVER_WAIT)]
     + [(text, None) for text in ("-1", "1.5", "nan", "inf", "soon", "")],
 )
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
@@ -148,7 +148,11 @@ def test_it_is_believed_within_bounds(name: str, text: str, seconds: float | Non
 
 
 def test_a_date_is_believed_within_bounds() -> None:
-    for ahead, at_most in ((timedelta(hours=6), LONGEST_RETRY_AFTER), (timedelta(seconds=30), 30), (-timedelta(1), 0)):
+    for ahead, at_most in (
+        (timedelta(hours=6), LONGEST_API_SERVER_WAIT),
+        (timedelta(seconds=30), 30),
+        (-timedelta(1), 0),
+    ):
         date = format_datetime(datetime.now(UTC) + ahead, usegmt=True)
         found = bounded_retry_after({"Retry-After": date})
         assert found is not None
@@ -171,7 +175,7 @@ CALLS: dict[str, Callable[[KubernetesApi, KubernetesSimulator], Awaitable[object
 async def test_every_call_passes_it_on(
     simulator: KubernetesSimulator, api: KubernetesApi, call: str, status: int
 ) -> None:
-    for text, seconds in (("7", 7.0), ("21600", LONGEST_RETRY_AFTER)):
+    for text, seconds in (("7", 7.0), ("21600", LONGEST_API_SERVER_WAIT)):
         with simulator.failing(status, headers={"Retry-After": text}):
             with pytest.raises(Failure) as caught:
                 await CALLS[call](api, simulator)

@@ -13,7 +13,7 @@ from typing import Any, Never, cast
 
 import pytest
 
-from buildkite_connector.connector.connector import reread_secrets
+from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
 from buildkite_connector.kubernetes.events import EventDraft

@@ -1,12 +1,13 @@
 """Events are for transitions: what is worth one, and what is not."""
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events
+from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events, log_event
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
@@ -160,3 +161,23 @@ def test_a_snapshot_that_shrank_is_told_of_and_its_delivery_too() -> None:
     shrunk, delivered = staged(AWAITING, accounts=8), status(replace(AWAITING, last_delivery=delivery(2)))
     assert told(status(), shrunk) == [(EventType.WARNING, Reason.SHRUNK)]
     assert told(shrunk, delivered) == [(EventType.NORMAL, Reason.DELIVERED)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (Reason.GRANTED, "membership changed"),
+        (Reason.ROLE_CHANGED, "membership changed"),
+        (Reason.REVOKED, "membership changed"),
+        (Reason.CHANGE_NOT_ALLOWED, "membership change refused"),
+        (Reason.READY, "condition changed"),
+    ],
+)
+def test_the_log_tells_memberships_from_conditions(
+    reason: Reason, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    log_event("default.acme", EventDraft(EventType.NORMAL, reason, "What happened."))
+    (line,) = caplog.records
+    assert line.getMessage() == message
+    assert vars(line)["detail"] == "What happened."

@@ -10,9 +10,10 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from buildkite_connector.kubernetes.client import MOST_WAITING, AppliedStatus, KubernetesApi, Written, connect
+from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written, connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
 from buildkite_connector.kubernetes.connection import ApiError
+from buildkite_connector.kubernetes.event_writer import MOST_WAITING
 from buildkite_connector.kubernetes.resource import is_at_least, read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.model.failure import Failure, Reason, Remedy

@@ -308,13 +308,13 @@ class TestCrdMissing:
         await watching.until_ready(task)
         assert "default.acme" in hub.there
         [sentence] = severe(caplog)
-        assert sentence.startswith(f"The cluster does not know {NAME}")
+        assert sentence.startswith(f"The CRD {NAME} is not installed")
         await stop(task)
 
 
 class TestCrdDeleted:
     SETTINGS = WatchSettings(poll_seconds=0.05)
-    SENTENCE = "buildkiteconnectors.connectors.c1.ai was deleted, and every resource with it: run `kubectl apply"
+    SENTENCE = "buildkiteconnectors.connectors.c1.ai was deleted, with all its resources: run `kubectl apply"
 
     @pytest.mark.parametrize("namespaces", [(), ("default", "team")])
     async def test_every_resource_is_forgotten_and_the_watch_goes_on_once_it_is_applied_again(

@@ -302,7 +302,7 @@ async def test_inspection_without_http_2_is_called_that(
     network = trusting(scene, TRUSTED["SSL_CERT_FILE"], tmp_path, authority, HTTPS_PROXY="http://{proxy}")
     await ask_for_token(scene, network, "")
     said = await failing(scene, "C1 by gRPC", network, "", caplog)
-    assert "something in between speaks HTTP/1.1 only" in said
+    assert "a proxy or gateway supports only HTTP/1.1" in said
     assert f"Exempt {C1} from TLS inspection by the proxy {scene.proxy.address} (HTTPS_PROXY)" in said
     assert "DNS" not in said
 

@@ -122,7 +122,7 @@ def test_a_broken_certificate_among_good_ones_is_left_out_and_warned_of(broken: 
     assert names(trust) == {"authority 1", "authority 2"}
     assert trust.pem.count(b"BEGIN") == 2
     (warning,) = trust.warnings
-    assert warning.startswith(f"SSL_CERT_FILE names {file}, of whose certificates 1 ")
+    assert warning.startswith(f"SSL_CERT_FILE names {file}, which has certificates that cannot be read (1 ignored)")
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_line_breaks_of_windows_do_not_matter_and_a_certificate_counts_once(tmp_
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "and there is no such file"),
+        (None, "but no such file exists"),
         (b"", "which is empty"),
         (b"\n \n", "which is empty"),
         (der(TWO), "which is in DER: convert it with `openssl x509"),
-        (b"\xef\xbb\xbf", "which holds no certificate in PEM"),
-        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "which holds no certificate in PEM"),
-        (TWO.decode().encode("utf-16"), "which holds no certificate in PEM"),
-        (BROKEN % b"bm90IGEgY2VydGlmaWNhdGU=", "of which no certificate can be read"),
+        (b"\xef\xbb\xbf", "which contains no certificate in PEM"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "which contains no certificate in PEM"),
+        (TWO.decode().encode("utf-16"), "which contains no certificate in PEM"),
+        (BROKEN % b"bm90IGEgY2VydGlmaWNhdGU=", "which is damaged: none of its certificates"),
     ],
 )
 def test_a_file_without_a_certificate_is_one_sentence_with_variable_and_file(
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence(text: str) -> None:
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 def test_pem_in_place_of_a_path_is_not_shown(variable: str) -> None:
-    with pytest.raises(Failure, match=f"^{variable} holds PEM itself, where the path of a file") as caught:
+    with pytest.raises(Failure, match=f"^{variable} contains PEM itself; it must be the path of a file") as caught:
         read_trust({variable: ONE.decode()}, [], [])
     assert "BEGIN" not in str(caught.value)
 
@@ -197,13 +197,13 @@ def test_a_path_is_shown_on_one_line() -> None:
 
 
 def test_directories_of_which_none_is_there_are_a_sentence(tmp_path: Path, system: tuple[list[str], list[str]]) -> None:
-    with pytest.raises(Failure, match=rf"^SSL_CERT_DIR names {tmp_path}/x:{tmp_path}/y, where there is no directory"):
+    with pytest.raises(Failure, match=rf"^SSL_CERT_DIR names {tmp_path}/x:{tmp_path}/y, but no such directory exists"):
         read_trust({"SSL_CERT_DIR": f"{tmp_path}/x:{tmp_path}/y"}, *system)
 
 
 def test_directories_without_a_certificate_are_a_sentence_where_there_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "certs").mkdir()
-    with pytest.raises(Failure, match=r"^SSL_CERT_DIR names .*, where no file holds a certificate in PEM"):
+    with pytest.raises(Failure, match=r"^SSL_CERT_DIR names .*, but no file in it contains a certificate in PEM"):
         read_trust({"SSL_CERT_DIR": str(tmp_path / "certs")}, [], [])
 
 

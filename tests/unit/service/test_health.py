@@ -49,7 +49,7 @@ def test_health_is_of_the_credentials_as_far_as_they_are_known(found: ConnectorS
 
 def test_ready_is_a_connector_that_moves() -> None:
     assert health(None).not_ready() is not None
-    assert health(ConnectorStatus(), "the event loop was last heard of 61 s ago").not_ready() is not None
+    assert health(ConnectorStatus(), "the event loop last reported 61 s ago").not_ready() is not None
     assert health(ConnectorStatus()).not_ready() is None
 
 

@@ -113,7 +113,7 @@ async def test_a_state_that_cannot_be_kept_is_told_once_and_stops_nothing(
     for _ in range(3):
         await log.report(None, DELIVERED)
     (record,) = caplog.records
-    assert record.message == "the state cannot be kept for the next start"
+    assert record.message == "the state cannot be saved for the next start"
     directory.mkdir()
     await log.report(None, DELIVERED)
     assert state(directory).read() == DELIVERED

@@ -103,7 +103,7 @@ async def test_an_id_that_comes_twice_may_have_another_ones_place_and_fails_the_
     api = organization(accounts=9)
     api.listed_accounts.insert(place, account(0, name))
     with pytest.raises(
-        Failure, match=r"accounts of acme .* contradicted itself .* has an id that came before"
+        Failure, match=r"accounts of acme .* contradicted itself .* repeats an id of an earlier page"
     ) as failed:
         await collect(api, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE
@@ -121,14 +121,14 @@ async def test_an_id_that_comes_twice_once_is_a_listing_that_moved() -> None:
 async def test_a_team_that_is_listed_twice_fails_the_listing() -> None:
     api = organization(accounts=1, members=[[0], [0]])
     api.listed_teams.append(team(0))
-    with pytest.raises(Failure, match=r"teams of acme .* has an id that came before"):
+    with pytest.raises(Failure, match=r"teams of acme .* repeats an id of an earlier page"):
         await collect(api, ACME, FULL_SCOPE)
 
 
 async def test_somebody_who_has_both_roles_in_a_team_fails_the_listing() -> None:
     api = organization(accounts=2, members=[[0, 1]])
     api.listed_members[team(0).id].append(member(0, role=Role.MAINTAINER))
-    with pytest.raises(Failure, match=r"members of team team-0 .* has an id that came before"):
+    with pytest.raises(Failure, match=r"members of team team-0 .* repeats an id of an earlier page"):
         await collect(api, ACME, FULL_SCOPE)
 
 
@@ -165,7 +165,7 @@ async def test_a_full_last_page_whose_links_lead_back_is_not_asked_on() -> None:
 async def test_an_empty_page_after_one_that_said_another_follows_is_a_contradiction() -> None:
     api = organization(accounts=3)
     api.spoil = lambda _, number, page: Page(page.items, None, more=True) if number == 1 else page
-    with pytest.raises(Failure, match="the last page, 2, held 0"):
+    with pytest.raises(Failure, match="the last page, 2, has 0 items"):
         await collect(api, ACME, USERS_ONLY)
 
 
@@ -177,7 +177,7 @@ async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
             api.listed_accounts.insert(0, account(1000 + api.requests))
 
     api.before = before
-    with pytest.raises(Failure, match=r"accounts of acme to hold still .* an id that came before") as failed:
+    with pytest.raises(Failure, match=r"accounts of acme not to change .* repeats an id of an earlier page") as failed:
         await collect(api, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE
     assert failed.value.remedy is Remedy.RETRY
@@ -187,12 +187,12 @@ async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
 @pytest.mark.parametrize(
     ("sizes", "complaint"),
     [
-        ((3, 2, 3), "page 2 of 3 held 2 instead of 3"),
-        ((3, 4, 3), "page 2 of 3 held 4 instead of 3"),
-        ((2, 3), "page 1 of 2 held 2 instead of 3"),
-        ((3, 0), "the last page, 2, held 0"),
-        ((3, 4), "the last page, 2, held 4"),
-        ((4,), "the last page, 1, held 4"),
+        ((3, 2, 3), "page 2 of 3 has 2 items instead of 3"),
+        ((3, 4, 3), "page 2 of 3 has 4 items instead of 3"),
+        ((2, 3), "page 1 of 2 has 2 items instead of 3"),
+        ((3, 0), "the last page, 2, has 0 items"),
+        ((3, 4), "the last page, 2, has 4 items"),
+        ((4,), "the last page, 1, has 4 items"),
     ],
 )
 async def test_pages_that_never_are_what_was_promised_fail_the_listing(sizes: tuple[int, ...], complaint: str) -> None:
@@ -211,7 +211,7 @@ async def test_a_listing_that_brings_the_same_page_for_ever_fails_after_few_requ
     api.spoil = lambda _listing, number, _page: Page(
         [account(each) for each in range(3)], last if number < 500 else 500, more=number < 500
     )
-    with pytest.raises(Failure, match=r"hold still .* told of more to follow and brought no new id") as failed:
+    with pytest.raises(Failure, match=r"not to change .* is not the last and has no new id") as failed:
         await collect(api, ACME, USERS_ONLY)
     assert failed.value.reason is Reason.ROSTER_UNSTABLE
     assert api.requests <= (1 + REREADS) * (1 + MAX_CONCURRENCY)
@@ -220,7 +220,7 @@ async def test_a_listing_that_brings_the_same_page_for_ever_fails_after_few_requ
 async def test_a_listing_of_empty_pages_fails() -> None:
     api = FakeOrganizationAPI()
     api.spoil = lambda _listing, number, _page: Page([], None if number < 500 else 500, more=number < 500)
-    with pytest.raises(Failure, match="page 1 told of more to follow and brought no new id"):
+    with pytest.raises(Failure, match="page 1 is not the last and has no new id"):
         await collect(api, ACME, USERS_ONLY)
 
 

@@ -294,7 +294,7 @@ async def test_an_outage_is_logged_at_its_beginning_and_at_its_end(caplog: pytes
     who = {"connector": "default.acme"}
     began = {**who, "reason": "C1Unavailable", "error": "C1 is down"}
     assert lines(caplog.records) == [
-        (logging.WARNING, "C1 did not answer as it should", began),
+        (logging.WARNING, "a call to C1 failed", began),
         (logging.INFO, "C1 answers again", who),
     ]
 

@@ -159,7 +159,7 @@ async def test_what_c1_asks_for_is_logged(caplog: pytest.LogCaptureFixture) -> N
     cannot = {"connector": "default.acme", "task_id": "t2", "kind": "grant"}
     assert lines(caplog.records) == [
         (logging.INFO, "C1 asks for a sync", FIELDS),
-        (logging.WARNING, "C1 asks for what this connector cannot do", cannot),
+        (logging.WARNING, "C1 asks for a task that this connector does not support", cannot),
     ]
 
 

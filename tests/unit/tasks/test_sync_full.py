@@ -24,7 +24,7 @@ async def carry_out(snapshots: Snapshots, c1: C1, progress: Progress | None = No
     return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Lock(), progress or Progress())
 
 
-NOTE = "The snapshot is in sqlite form; this connector does not write pebble."
+NOTE = "The snapshot is in sqlite format; this connector does not write pebble."
 
 
 @pytest.mark.parametrize(("engine", "note"), [("pebble", NOTE), ("sqlite", ""), ("", "")])
@@ -100,7 +100,7 @@ async def test_a_snapshot_that_a_change_made_untrue_stays_here_and_another_is_as
     await running
     assert c1.uploads == [("task1", "sha-sync1")]
     told = {"connector": "default.acme", "task_id": "task1"}
-    line = (logging.INFO, "a change made the snapshot untrue", told)
+    line = (logging.INFO, "a membership change made the snapshot outdated", told)
     assert lines(caplog.records) == [line] * (MOST_SNAPSHOTS - 1)
 
 
@@ -110,8 +110,8 @@ async def test_a_task_whose_snapshots_are_always_untrue_goes_back_to_c1() -> Non
     with pytest.raises(Failure) as caught:
         await carry_out(snapshots, c1)
     assert caught.value.message == (
-        "10 snapshots in a row were untrue before they could leave: C1 changes memberships faster than they can be"
-        " read."
+        "10 snapshots in a row were outdated before they could be delivered: C1 changes memberships faster than"
+        " they can be read."
     )
     assert (caught.value.reason, caught.value.remedy) == (Reason.ROSTER_UNSTABLE, Remedy.RETRY)
     assert c1.uploads == []

@@ -129,7 +129,7 @@ async def test_a_part_that_was_not_heard_of_lately_is_named_with_its_age() -> No
     await asyncio.sleep(59.9)
     assert check() is None
     await asyncio.sleep(0.3)
-    assert check() == "the watch was last heard of 60 s ago"
+    assert check() == "the watch last reported 60 s ago"
 
 
 @virtual_time

@@ -1,8 +1,8 @@
 """The status as JSON, both ways, and its schema in the CRD: all three follow the fields of `model.status`.
 
 Reading is tolerant: what is missing, foreign, out of range or from another version counts as absent, and never as an
-error: whoever may write statuses chooses what is read. The schema has no enums or limits, as a status that the API
-server rejects would be a status that nobody sees.
+error: other clients can write the status too. The schema has no enums or limits: a status that the API server rejects
+would not be shown at all.
 """
 
 import inspect
