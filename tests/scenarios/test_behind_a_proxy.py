@@ -166,7 +166,7 @@ BROKEN: dict[str, tuple[str, Make, str]] = {
     "an empty file": ("SSL_CERT_FILE", file_of(lambda _: b""), "named.pem, which is empty"),
     "a folder": ("SSL_CERT_FILE", lambda folder, _: str(folder), "which is a directory: set SSL_CERT_DIR for"),
     "DER": ("SSL_CERT_FILE", file_of(in_der), "named.pem, which is in DER: convert it with `openssl x509"),
-    "no such folder": ("SSL_CERT_DIR", lambda *_: "/nowhere", "SSL_CERT_DIR names /nowhere, where there is no"),
+    "no such folder": ("SSL_CERT_DIR", lambda *_: "/nowhere", "SSL_CERT_DIR names /nowhere, but no such directory"),
 }
 COMMANDS: dict[str, tuple[str, ...]] = {
     "sync": ("sync", "--file", "never.c1z"),
