@@ -42,7 +42,7 @@ class ServiceAccount:
 def permissions(folder: str, namespace: str, name: str) -> str:
     """The service account and its permissions as deploy/ has them, moved to another namespace and name."""
     moved = []
-    for path in (DEPLOY / folder / f"{part}.yaml" for part in ("serviceaccount", "rights", "leases")):
+    for path in (DEPLOY / folder / f"{part}.yaml" for part in ("serviceaccount", "rbac", "leases")):
         for document in all_parsed(path.read_text()):
             document["metadata"]["name"] = document["metadata"]["name"].replace(DEPLOYED, name)
             if "namespace" in document["metadata"]:
