@@ -50,7 +50,7 @@ def of_a_fleet(fleet: dict[str, Any]) -> str:
     renewals = idle["requests"]["patch leases"] / idle["seconds"]
     lines = {
         f"memory, {number} idle connectors": f"{idle['memory'] / MB:.0f} MB",
-        f"memory while {busy['syncs']} of them sync": f"{busy['peak'] / MB:.0f} MB",
+        f"memory while {busy['syncs']} of them sync, after a restart": f"{busy['peak'] / MB:.0f} MB",
         "CPU, idle": f"{idle['cpu'] / idle['seconds'] * 100:.1f} % of a core, with a scrape every 30 s",
         "start, until all are Ready": f"{fleet['start']['all_ready']:.0f} s",
         "restart, until all have a session with C1": f"{fleet['restart']['all_greeted']:.0f} s",
