@@ -45,9 +45,11 @@ A random life that notices it is not made shorter: that takes minutes, and nobod
 import json
 from pathlib import Path
 
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate])
+PATIENT = [HealthCheck.too_slow]
+PHASES = [Phase.explicit, Phase.generate]
+settings.register_profile("mutants", deadline=None, suppress_health_check=PATIENT, phases=PHASES)
 settings.load_profile("mutants")
 
 

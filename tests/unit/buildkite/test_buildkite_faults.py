@@ -406,7 +406,7 @@ async def test_no_fault_makes_the_token_appear_in_a_log(caplog: pytest.LogCaptur
         assert setup.sim.token.value not in caplog.text
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 10_000),
     accounts=st.integers(1, 150),

@@ -97,7 +97,7 @@ async def everything_shown(routes: HostileServer, caplog: pytest.LogCaptureFixtu
     return shown + "".join(f"{record.getMessage()} {vars(record)}" for record in records)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(ACCESS_TOKEN, 401, "plain", "message", 0, "acme")
 @example(TEAMS, 200, "plain", "id", 0, "acme")
 @example(ORGANIZATIONS, 200, "plain", "slug", 0, "")

@@ -133,7 +133,7 @@ async def failure_at(place: str, echo: Echo) -> Failure:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=words)
 async def test_no_credential_that_c1_sends_back_is_shown(
     place: str, said: Words, caplog: pytest.LogCaptureFixture

@@ -281,7 +281,7 @@ async def test_a_call_to_any_other_is_made(host: str) -> None:
 _LABELS = st.text("xn-a0_.é", min_size=1, max_size=8) | st.text("an019-", max_size=12).map(lambda text: f"xn--{text}")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @example("xn--0.one")
 @given(st.lists(_LABELS, min_size=1, max_size=3).map(".".join))
 async def test_nothing_else_comes_of_any_text(host: str) -> None:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, write_snapshot
 from buildkite_connector.c1z.derive import derive_snapshot
@@ -51,7 +51,7 @@ def test_of_every_scope_it_is_the_file_that_the_writer_makes(
     assert derived.path.read_bytes() == expected.path.read_bytes()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(directories())
 def test_of_any_organization_it_is_the_file_that_the_writer_makes(
     tmp_path_factory: pytest.TempPathFactory, directory: Directory

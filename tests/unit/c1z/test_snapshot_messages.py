@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.struct_pb2 import Struct
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, display_name, team_messages
@@ -41,7 +41,6 @@ def trait_of(data: bytes) -> UserTrait:
     return trait
 
 
-@settings(deadline=None)
 @given(ids, names, ids, st.sampled_from(Role), st.booleans())
 def test_a_grants_bytes_are_those_of_the_grant_built_whole(
     team_id: str, team_name: str, account_id: str, role: Role, used_before: bool
@@ -67,7 +66,6 @@ def test_a_grants_bytes_are_those_of_the_grant_built_whole(
     assert grant_id == whole.id
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ids, names, st.emails() | st.just(""), words, words), min_size=1, max_size=6))
 def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
     accounts: list[tuple[str, str, str, str | None, str | None]],

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zstandard import ZstdCompressionParameters, ZstdCompressor
 
@@ -41,7 +41,6 @@ def test_a_file_that_begins_otherwise_is_no_snapshot(tmp_path: Path, content: by
     refused(path, f"it starts with {re.escape(repr(content[:5]))}")
 
 
-@settings(deadline=None)
 @given(st.integers(5, len(REFERENCE) - 1))
 def test_a_file_torn_anywhere_is_truncated(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
     path = tmp_path_factory.mktemp("torn") / "x.c1z"
@@ -51,7 +50,6 @@ def test_a_file_torn_anywhere_is_truncated(tmp_path_factory: pytest.TempPathFact
     assert caught.value.reason is Reason.SNAPSHOT_INVALID
 
 
-@settings(deadline=None)
 @given(st.integers(5, len(REFERENCE) - 1), st.integers(1, 255))
 def test_a_byte_that_changed_anywhere_is_noticed_unless_it_means_nothing(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 
 from buildkite_connector.c1z import Snapshot, read_snapshot, read_sync_run, write_snapshot
 from buildkite_connector.c1z.messages import display_name
@@ -84,7 +84,7 @@ NUL_AND_HALF_A_PAIR = Directory(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(directories())
 @example(NUL_AND_HALF_A_PAIR)
 def test_any_organization_reads_back_equal_but_for_the_documented_cuts(directory: Directory) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot
@@ -108,7 +108,6 @@ async def test_keys_do_not_touch_one_another(store: SnapshotStore, acme_director
     assert read_snapshot(other.path).run.sync_id == SECOND
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=400), unique=True, min_size=2, max_size=8))
 def test_every_key_has_a_file_name_of_its_own_inside_the_directory(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str]

@@ -94,7 +94,7 @@ def test_stopping_leaves_the_old_file(old: Path, write: Write) -> None:
         write(old, stopped=lambda: True)
 
 
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 @example(1)
 @example(60)  # more often than it is asked
 @given(st.integers(min_value=1, max_value=60))

@@ -1,7 +1,7 @@
 """What C1 refuses in a text never reaches it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z.messages import checked_id, cut, display_name, is_email, valid_unicode
@@ -10,7 +10,6 @@ from buildkite_connector.model.failure import Failure, Reason
 anything = st.text(st.characters(exclude_categories=()))
 
 
-@settings(deadline=None)
 @given(anything, st.integers(0, 50))
 def test_a_cut_text_is_the_longest_whole_beginning_within_the_limit(text: str, limit: int) -> None:
     whole, found = valid_unicode(text), cut(text, limit)
@@ -19,7 +18,6 @@ def test_a_cut_text_is_the_longest_whole_beginning_within_the_limit(text: str, l
     assert found == whole or len(whole[: len(found) + 1].encode()) > limit
 
 
-@settings(deadline=None)
 @given(anything)
 def test_valid_unicode_alters_nothing_but_lone_surrogates(text: str) -> None:
     found = valid_unicode(text)

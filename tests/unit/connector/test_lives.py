@@ -44,7 +44,7 @@ def _let_happen(life: Life, event: Event, details: int) -> None:
         life.log.pop()
 
 
-@settings(max_examples=LIVES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=LIVES, suppress_health_check=list(HealthCheck))
 @given(st.integers(1, LONGEST).flatmap(lambda events: st.binary(min_size=2 * events, max_size=2 * events)))
 @example(bytes.fromhex("5de201ee0000c60100000100280200000100000000000000000000000000010000001900"))
 def test_a_connector_keeps_its_promises_in_every_life(story: bytes) -> None:

@@ -155,7 +155,7 @@ def lasting(**changes: float) -> dict[str, float]:
     return {"write": 0.0, "answer": 0.0, "sync": 5.0, "reread": 0.0, "stage": 0.0, "upload": 0.0, **changes}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(moves, durations)
 @example([move("grant"), move("sync")], lasting())  # the staged snapshot is from before it
 @example([move("grant"), move("sync", 1.0)], lasting(answer=3.0))  # it took effect, and nobody knows yet

@@ -184,7 +184,6 @@ def times(expression: str) -> Iterator[datetime]:
     return takewhile(lambda due: due < END, CronSim(expression, START))
 
 
-@settings(deadline=None)
 @given(minutes=numbers(0, 59), hours=st.one_of(st.just("*"), numbers(0, 23)))
 def test_the_shortest_gap_of_every_day_is_the_one_that_shows_in_two_days(minutes: str, hours: str) -> None:
     expression = f"{minutes} {hours} * * *"
@@ -194,7 +193,7 @@ def test_the_shortest_gap_of_every_day_is_the_one_that_shows_in_two_days(minutes
     assert shortest_gap(expression) == min(shown / timedelta(minutes=1), 60)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(day=DAYS, month=MONTHS, weekday=WEEKDAYS)
 @example(day="*/31", month="*", weekday="MON#5")  # no day matches
 def test_two_days_in_a_row_are_found_when_the_calendar_has_them(day: str, month: str, weekday: str) -> None:

@@ -90,7 +90,7 @@ def test_a_field_with_anything_in_it_breaks_nothing(path: str) -> None:
         live_with(found)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(PATHS), st.sampled_from(ODD), min_size=2, max_size=8))
 def test_nor_do_several_fields_together(odd: dict[str, Any]) -> None:
     found = status_from_json(status_with(odd))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkite_connector.kubernetes.schema.status_json import LONGEST_TEXT, status_from_json, status_to_json
@@ -328,7 +328,6 @@ _STATUSES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(_STATUSES)
 def test_any_status_reads_back_equal(status: ConnectorStatus) -> None:
     over_the_wire = json.loads(json.dumps(status_to_json(status)))
@@ -342,7 +341,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(_JSON)
 def test_no_json_whatever_breaks_the_reading(junk: Any) -> None:
     read = status_from_json(junk)
