@@ -18,7 +18,7 @@ from buildkite_connector.cli import vendor
 from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
 from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, from_go
 from buildkite_connector.cli.settings import default_host_id
-from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
@@ -239,7 +239,7 @@ def sync(
         api_token=api_token.strip(),
         organization=OrganizationSlug(organization) if organization else None,
         file=file,
-        scope=SyncScope(frozenset(resource_type or ResourceKind)),
+        scope=SyncScope(frozenset(resource_type or DEFAULT_KINDS)),
         quota_percent=quota_percent,
         timeout=seconds,
     )
@@ -304,7 +304,7 @@ def check(
         client_id=client_id.strip(),
         client_secret=client_secret.strip(),
         host_id=host_id.strip() or default_host_id(),
-        kinds=frozenset(resource_type or ResourceKind),
+        kinds=frozenset(resource_type or DEFAULT_KINDS),
         c1=C1Settings.from_environment(os.environ),
         environment=os.environ,
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),

@@ -22,7 +22,7 @@ from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
 from buildkite_connector.cli.printing import in_camel_case, print_json
-from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
+from buildkite_connector.model.directory import DEFAULT_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, internal_error
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
@@ -61,7 +61,7 @@ class CheckSettings:
     client_id: str = field(default="", repr=False)
     client_secret: str = field(default="", repr=False)
     hosts_listed: bool = False
-    kinds: frozenset[ResourceKind] = ALL_KINDS
+    kinds: frozenset[ResourceKind] = DEFAULT_KINDS
 
     @property
     def redactor(self) -> Redactor:

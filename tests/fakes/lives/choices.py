@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from buildkite_connector.model.directory import (
-    ALL_KINDS,
+    DEFAULT_KINDS,
     Counts,
     Organization,
     OrganizationSlug,
@@ -31,7 +31,7 @@ EDITS: tuple[dict[str, object], ...] = (
     {"suspend": True},
     {"suspend": False},
     {"suspend": False},
-    {"kinds": ALL_KINDS},
+    {"kinds": DEFAULT_KINDS},
     {"kinds": USERS},
     {"kinds": TEAMS},
     {"schedule": Interval(300.0)},

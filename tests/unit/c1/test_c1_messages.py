@@ -3,7 +3,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, Task, TaskID, TaskOutcome, UnsupportedTask
@@ -48,7 +48,7 @@ def test_a_plain_sync_task_asks_for_everything() -> None:
             SyncScope(entitlements=False, grants=False),
         ),
         ({"sync_resource_type_ids": ["user"]}, SyncScope(kinds=frozenset({ResourceKind.USER}))),
-        ({"sync_resource_type_ids": ["team", "user", "team"]}, SyncScope(kinds=ALL_KINDS)),
+        ({"sync_resource_type_ids": ["team", "user", "team"]}, SyncScope(kinds=DEFAULT_KINDS)),
         ({"skip_expand_grants": True}, FULL_SCOPE),
     ],
 )

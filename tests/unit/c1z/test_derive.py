@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, write_snapshot
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, Directory, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, Directory, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from harness.directories import directories
@@ -23,7 +23,7 @@ WHOLE, NARROWER = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRn
 
 USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
 TEAMS_ONLY = SyncScope(TEAMS)
-SCOPES = [SyncScope(*parts) for parts in product((ALL_KINDS, USERS, TEAMS), (True, False), (True, False))]
+SCOPES = [SyncScope(*parts) for parts in product((DEFAULT_KINDS, USERS, TEAMS), (True, False), (True, False))]
 
 
 def write(directory: Directory, path: Path, sync_id: SyncID = WHOLE) -> StagedSnapshot:

@@ -11,7 +11,7 @@ import pytest
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun, TeamChanges
-from buildkite_connector.model.directory import ALL_KINDS, Counts, Directory, TeamID
+from buildkite_connector.model.directory import DEFAULT_KINDS, Counts, Directory, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -161,7 +161,7 @@ async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snaps
     bench = Bench()
     team = frozenset({TeamID("t-1")})
     bench.looks = [3, 5]
-    await bench.sync(bench.admitted(kinds=ALL_KINDS))
+    await bench.sync(bench.admitted(kinds=DEFAULT_KINDS))
     assert bench.buildkite.rereads == [team, team]
     assert len(bench.shelf.staged) == 2, "written again after the second change"
     assert bench.covered == 5
@@ -203,7 +203,7 @@ async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(
     bench = Bench()
     bench.buildkite = ReadsOnce(error=error)
     bench.looks = [3, 5]
-    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS, sync_timeout=seconds)))
+    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=DEFAULT_KINDS, sync_timeout=seconds)))
     await asyncio.sleep(MINUTE)
     syncing.cancel()
     await asyncio.wait({syncing})

@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope, canonical_id
+from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, ResourceKind, SyncScope, canonical_id
 
 USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
-SCOPES = [SyncScope(*parts) for parts in product((ALL_KINDS, USERS, TEAMS), (True, False), (True, False))]
+SCOPES = [SyncScope(*parts) for parts in product((DEFAULT_KINDS, USERS, TEAMS), (True, False), (True, False))]
 
 
 @pytest.mark.parametrize("scope", SCOPES)
