@@ -10,7 +10,7 @@ import pytest
 from buildkite_connector.cli.flags import config_schema
 from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.cli.vendor import one_file_settings, process_network
-from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
 from harness.command import invoke
@@ -57,6 +57,11 @@ def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
     users = frozenset({ResourceKind.USER})
     found = one_file_settings(read_settings({**flags, **fewer}, {}, tmp_path))
     assert found.scope == SyncScope(users, entitlements=False, grants=False)
+    more = {"sync-resource-types": "user,team,pipeline"}
+    found = one_file_settings(read_settings({**flags, **more}, {}, tmp_path))
+    assert found.scope == SyncScope(DEFAULT_KINDS | {ResourceKind.PIPELINE}, expanded=True), (
+        "as the vendor's SDK writes"
+    )
 
 
 @pytest.mark.parametrize(
