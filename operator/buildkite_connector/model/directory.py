@@ -168,11 +168,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """The organization that the API token was found to reach."""
+    """The organization that the API token was found to reach.
+
+    `web_url` is an https URL, or empty; it is no part of the status.
+    """
 
     id: Annotated[str, "The organization's ID in Buildkite."]
     slug: Annotated[OrganizationSlug, "The organization's slug."]
     name: Annotated[str, "The organization's name."]
+    web_url: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,7 @@ class AccessLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline. Texts but the id and the slug may be empty, times are Buildkite's own text.
+    """A pipeline. Texts but the id and the slug may be empty, times are Buildkite's own text, `web_url` is https.
 
     One that only a team's list names (the token's owner may not see it) has the slug for its name and nothing else.
     """
@@ -258,16 +262,18 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class PipelineAccess:
-    """What the members and maintainers of a team can do with a pipeline."""
+    """What the members and maintainers of a team can do with a pipeline. `slug` is the pipeline's, as the team's list
+    of pipelines has it; empty when unknown."""
 
     pipeline: PipelineID
     team: TeamID
     level: AccessLevel
+    slug: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster. Texts but the id may be empty."""
+    """A cluster. Texts but the id may be empty, `web_url` is https."""
 
     id: ClusterID
     name: str
@@ -383,6 +389,7 @@ class CollectionReport:
     `teams_gone`: teams deleted between the list and their members, left out.
     `accounts_added`: accounts known only from a team or a cluster, added so that no grant dangles.
     `pipelines_added`: pipelines known only from a team's list, added likewise.
+    `clusters_gone`: clusters deleted between the list and their maintainers, left out.
     `rereads`: listings read again because they moved.
     """
 
@@ -391,6 +398,7 @@ class CollectionReport:
     teams_gone: int = 0
     accounts_added: int = 0
     pipelines_added: int = 0
+    clusters_gone: int = 0
     rereads: int = 0
 
 
