@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +22,15 @@ from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.exit import exit_code
 from buildkite_connector.cli.printing import in_camel_case, print_json
-from buildkite_connector.model.directory import DEFAULT_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
+from buildkite_connector.model.directory import (
+    DEFAULT_KINDS,
+    Account,
+    OrganizationSlug,
+    ResourceKind,
+    Team,
+    TokenFacts,
+    without_grants,
+)
 from buildkite_connector.model.failure import Failure, Reason, internal_error
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
@@ -41,7 +49,12 @@ PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, re
 """One retry, and no wait for a rate limit, as a person waits."""
 WARNED_DAYS = 14
 
-_SCOPES_FOR = {"read_organizations": "the organization and its members", "read_teams": "teams and their members"}
+_SCOPES_FOR = {
+    "read_organizations": "the organization and its members",
+    "read_teams": "teams and their members",
+    "read_pipelines": "pipelines",
+    "read_clusters": "clusters and their maintainers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +218,10 @@ async def _check_network(check: Check, environment: Mapping[str, str]) -> _Reach
     return _Reach(Network(trust, proxies), (certificates, named))
 
 
-# Buildkite's side: at most seven requests, of which five count against the token's quota
+# Buildkite's side: at most ten requests, of which eight count against the token's quota
 
 
-async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
+async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other)
     check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack
 ) -> None:
     async with check.step("buildkite.settings", "Buildkite settings") as configured:
@@ -276,10 +289,27 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
     async with check.step("buildkite.owner", "Token's owner") as owner:
         owner.needs(seen)
         _look_at_owner(owner, accounts, facts)
+    if lacking := without_grants(settings.kinds):
+        async with check.step("buildkite.types", "Resource types") as types:
+            types.warn(f"Add the missing types to --resource-type: {lacking}.")
+    some_team: Team | None = None
     if ResourceKind.TEAM in settings.kinds:
         async with check.step("buildkite.teams", "Teams") as teams:
             teams.needs(found, scopes["read_teams"])
-            await _look_at_teams(teams, client, organization.slug)
+            some_team = await _look_at_teams(teams, client, organization.slug)
+    if ResourceKind.ORGANIZATION in settings.kinds:
+        async with check.step("buildkite.roles", "Organization roles") as roles:
+            roles.needs(seen)
+            _look_at_roles(roles, accounts)
+    if ResourceKind.PIPELINE in settings.kinds:
+        async with check.step("buildkite.pipelines", "Pipelines") as pipelines:
+            pipelines.needs(found, scopes["read_pipelines"])
+            await _look_at_pipelines(pipelines, client, organization.slug, some_team)
+    if ResourceKind.CLUSTER in settings.kinds:
+        async with check.step("buildkite.clusters", "Clusters") as clusters:
+            clusters.needs(found, scopes["read_clusters"])
+            listed = await client.clusters(organization.slug, 1)
+            clusters.ok(f"the token can see {_at_least(listed)} clusters")
 
 
 def _look_at_expiry(expiry: Finding, facts: TokenFacts, clock: Clock) -> None:
@@ -310,7 +340,8 @@ def _look_at_owner(owner: Finding, accounts: Page[Account], facts: TokenFacts) -
         )
 
 
-async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: OrganizationSlug) -> None:
+async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: OrganizationSlug) -> Team | None:
+    """Returns the first team."""
     page = await client.teams(slug, 1)
     if not page.items:
         teams.warn(
@@ -318,13 +349,42 @@ async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: Organiza
             "any. A sync would deliver no teams and no memberships, and C1 would treat those it has as deleted. Check "
             "Organization Settings, Teams, in Buildkite."
         )
-        return
+        return None
     with suppress(NotFound):  # deleted meanwhile
         await client.members(slug, page.items[0].id, 1)
     teams.ok(f"the token can see {_at_least(page)} teams, and the members of the first one")
+    return page.items[0]
 
 
-def _at_least(page: Page[Account] | Page[Team]) -> str:
+def _look_at_roles(roles: Finding, accounts: Page[Account]) -> None:
+    """By the first page of members."""
+    known = sum(account.role is not None for account in accounts.items)
+    if known:
+        roles.ok(f"Buildkite reports the role of {known} of the first {len(accounts.items)} members")
+    else:
+        roles.warn("Buildkite does not report the role of members, so the organization would have no grants in C1.")
+
+
+async def _look_at_pipelines(
+    pipelines: Finding, client: BuildkiteClient, slug: OrganizationSlug, team: Team | None
+) -> None:
+    page = await client.pipelines(slug, 1)
+    if not page.items:
+        pipelines.warn(
+            "The token cannot see any pipeline: the organization has none, or the token's owner cannot see any. A sync "
+            "would deliver no pipelines, and C1 would treat those it has as deleted. Check the owner's teams in "
+            "Buildkite."
+        )
+        return
+    seen = f"the token can see {_at_least(page)} pipelines"
+    if team is not None:
+        with suppress(NotFound):  # deleted meanwhile
+            await client.team_pipelines(slug, team.id, 1)
+        seen += ", and those of the first team"
+    pipelines.ok(seen)
+
+
+def _at_least(page: Page[Any]) -> str:
     return str(len(page.items)) if page.last == 1 else f"more than {len(page.items)}"
 
 

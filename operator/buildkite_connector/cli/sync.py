@@ -141,8 +141,14 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None] | None]:
             task,
             completed=progress.pages_read,
             total=progress.pages_known,
-            description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
+            description=_read_so_far(progress),
         )
+
+
+def _read_so_far(progress: Progress) -> str:
+    known = (("pipelines", progress.pipelines), ("clusters", progress.clusters))
+    more = "".join(f", {amount} {what}" for what, amount in known if amount)
+    return f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships{more}"
 
 
 def print_result(result: SyncResult, console: Console) -> None:
@@ -171,6 +177,7 @@ def print_result(result: SyncResult, console: Console) -> None:
         (report.teams_gone, "Teams deleted meanwhile, left out"),
         (report.accounts_added, "Accounts known only from a team or a cluster, added"),
         (report.pipelines_added, "Pipelines known only from a team, added"),
+        (report.clusters_gone, "Clusters deleted meanwhile, left out"),
         (report.rereads, "Listings read again because they changed"),
     ]
     for name, value in [*rows, *((name, str(amount)) for amount, name in notes if amount)]:
