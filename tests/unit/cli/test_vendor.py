@@ -86,7 +86,12 @@ def test_capabilities_are_what_c1_is_told() -> None:
     assert document["@type"] == "type.googleapis.com/c1.connector.v2.ConnectorCapabilities"
     assert document["connectorCapabilities"] == ["CAPABILITY_SYNC"]
     types = [each["resourceType"]["id"] for each in document["resourceTypeCapabilities"]]
-    assert types == ["user", "team"]
+    assert types == ["user", "team", "organization", "pipeline", "cluster"]
+    pipeline = document["resourceTypeCapabilities"][3]
+    assert pipeline["optInRequired"] is True
+    assert pipeline["permissions"] == {"permissions": [{"permission": "read_pipelines"}, {"permission": "read_teams"}]}
+    annotations = [each["@type"].rpartition(".")[2] for each in pipeline["resourceType"]["annotations"]]
+    assert annotations == ["OptInRequired", "CapabilityPermissions"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,8 @@ def test_capabilities_with_provisioning_have_it_for_teams_alone(
     document = json.loads(invoke(*(arguments or ("capabilities",))).out)
     assert document["connectorCapabilities"] == ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]
     found = {each["resourceType"]["id"]: each["capabilities"] for each in document["resourceTypeCapabilities"]}
-    assert found == {"user": ["CAPABILITY_SYNC"], "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
+    plain = {key: ["CAPABILITY_SYNC"] for key in ("user", "organization", "pipeline", "cluster")}
+    assert found == {**plain, "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
 
 
 def test_the_schema_is_printed() -> None:
