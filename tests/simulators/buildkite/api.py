@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import NAMESPACE_URL, uuid5
 
+from simulators.buildkite.listing import encode
 from simulators.buildkite.memberships import FORBIDDEN, WRITES, Change, Outcome, Writer, read_membership
-from simulators.buildkite.organization import Organization, encode
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.pages import link_header, page_asked
 from simulators.buildkite.quota import Quota
 

@@ -20,7 +20,7 @@ from aiohttp import web
 from harness.forked_command import Begin, Running, simulator_environment, start_command
 from harness.trust import plain_client
 from simulators.buildkite.faults import EFFECTS, Effect
-from simulators.buildkite.organization import encode
+from simulators.buildkite.listing import encode
 from simulators.buildkite.server import BuildkiteSimulator
 from simulators.buildkite.writes import UNDECLARED_WRITES, UndeclaredWritesError
 

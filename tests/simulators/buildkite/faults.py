@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Any
 
 from simulators.buildkite.api import JSON_TYPE, Api, Call, Reply
-from simulators.buildkite.organization import encode
+from simulators.buildkite.listing import encode
 from simulators.buildkite.pages import format_links
 
 

@@ -4,7 +4,8 @@ import random
 from collections.abc import Iterable, Sequence
 from math import gcd
 
-from simulators.buildkite.organization import Listing, Organization, Record
+from simulators.buildkite.listing import Listing, Record
+from simulators.buildkite.organization import Organization
 
 TEAM_SETTINGS = {
     "default_member_role": "member",
