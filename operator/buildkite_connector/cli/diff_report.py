@@ -1,7 +1,6 @@
 """A difference of two snapshots, as a table and lines for people or JSON for tools."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from buildkite_connector.c1z import Changed, Changes, Difference, NamedMembership, StoredSync
-from buildkite_connector.cli.printing import in_camel_case, shown
+from buildkite_connector.cli.printing import counts_in_camel_case, in_camel_case, shown
 from buildkite_connector.model.directory import Account, Team
 
 Entry = TypeVar("Entry", Account, Team, NamedMembership)
@@ -115,7 +114,7 @@ def _side(run: StoredSync, file: Path) -> dict[str, object]:
         "file": str(file),
         "syncID": run.sync_id,
         "finishedAt": run.ended_at.isoformat(),
-        "counts": asdict(run.counts),
+        "counts": counts_in_camel_case(run.counts),
     }
 
 

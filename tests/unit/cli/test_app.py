@@ -156,6 +156,9 @@ TOKEN = "bkua_0123456789ab"
         (("sync", "--sync-resource-types", "user,role"), {}, "write any of user, team, organization, pipeline"),
         (("check", "--resource-type", "user,,team"), {}, "write any of user, team"),
         (("inspect", "x", "--output", "xml"), {}, "--output"),
+        (("access", "x"), {}, "exactly one"),
+        (("access", "x", "--user", " "), {}, "exactly one"),
+        (("access", "x", "--user", "a", "--team", "b"), {}, "--user, --team, --pipeline, --cluster"),
         (("sync",), {"BATON_LOG_LEVEL": "loud"}, "write one of debug, info, warning, error, warn"),
         (("operator",), {"BATON_LOG_LEVEL": "loud"}, "BATON_LOG_LEVEL"),
     ],
@@ -228,7 +231,7 @@ def test_the_operator_without_a_cluster_says_what_to_set() -> None:
 
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
-REQUIRED = {"inspect": ["x.c1z"], "diff": ["x.c1z", "y.c1z"], "completion": ["bash"]}
+REQUIRED = {"inspect": ["x.c1z"], "access": ["x.c1z"], "diff": ["x.c1z", "y.c1z"], "completion": ["bash"]}
 VARIABLES = [
     (name, parameter.name, parameter.envvar)
     for name, command in COMMANDS.items()
