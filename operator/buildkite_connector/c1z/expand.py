@@ -32,7 +32,9 @@ _HOLDERS = """
         on m.resource_type_id = x.principal_resource_type_id and m.resource_id = x.principal_resource_id
     where x.entitlement_id = ? and x.needs_expansion = 1
     order by 1, 2"""
-_DIRECT = "select principal_resource_id, id from v1_grants where entitlement_id = ? and principal_resource_type_id = ?"
+_DIRECT = """
+    select principal_resource_id, id, data from v1_grants
+    where entitlement_id = ? and principal_resource_type_id = ?"""
 
 _EXPANSIONS = """
     select distinct principal_resource_type_id, principal_resource_id, needs_expansion, expansion from v1_grants
@@ -64,13 +66,14 @@ def expand(
 
 def _expanded(connection: sqlite3.Connection, destination: str, data: bytes) -> Iterator[Row]:
     """The rows that one entitlement, stored as `data`, is expanded to, from the principal's id on."""
-    direct = dict(connection.execute(_DIRECT, (destination, _USER)).fetchall())
+    direct = {user: row for user, *row in connection.execute(_DIRECT, (destination, _USER)).fetchall()}
     entitlement, serializer = expanded_entitlement(destination, data), GrantSerializer(ResourceKind.USER)
     ends: dict[tuple[str, ...], bytes] = {}
     for user, sources in _holders(connection, destination):
         if user in direct:
-            end = inherited(sources, directly=destination)
-            connection.execute("update v1_grants set data = data || ? where id = ?", (end, direct[user]))
+            row, grant = direct[user]
+            grant += inherited(sources, directly=destination)
+            connection.execute("update v1_grants set data = ? where id = ?", (grant, row))
             continue
         if sources not in ends:
             ends[sources] = inherited(sources)

@@ -258,7 +258,11 @@ def _plain(kind: ResourceKind, id_: str, *names: str) -> Resource:
 
 
 def _enriched(plain: Resource, profile: Struct, page: str, description: str = "") -> Resource:
-    """The same resource with all that is known of it. `page`: left out when C1 would refuse it."""
+    """The same resource with all that is known of it. `page`: left out when C1 would refuse it.
+
+    Buildkite gives a cluster's page as `http`, and has it as `https` alone.
+    """
+    page = page.replace("http://", "https://", 1) if page.startswith("http://") else page
     return Resource(
         id=plain.id,
         display_name=plain.display_name,
