@@ -126,7 +126,7 @@ class BuildkiteClient:
     async def team_pipelines(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[PipelineAccess]:
         path = f"{organization_path(slug)}/teams/{path_part(team)}/pipelines"
         call = self._call(path, NotFound(), "read_teams", slug)
-        return await self._page(call, page, lambda body: payload.team_pipelines(body, team))
+        return await self._page(call, page, lambda body: payload.team_pipelines(body, team, self._redactor))
 
     async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]:
         gone = _no_organization(OrganizationChoice(slug))

@@ -81,19 +81,7 @@ def _note(value: object) -> str | None:
     return intern(text.strip()) or None
 
 
-_LINK = re.compile(
-    r"https://[0-9A-Za-z][0-9A-Za-z.-]*(:[0-9]{1,5})?(/([0-9A-Za-z._~:/?#@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)?"
-)
-_LONGEST_LINK = 1024
-"""Characters; C1 takes no more of a link."""
-
-
-def _link(value: object) -> str:
-    """An https URL without a user name or password, or an empty text."""
-    return value if isinstance(value, str) and len(value) <= _LONGEST_LINK and _LINK.fullmatch(value) else ""
-
-
-_PIPELINE_SLUG = re.compile(r"/pipelines/([^/?#]{1,1000})$")
+_PIPELINE_SLUG = re.compile(rf"/pipelines/({IDENTIFIER[1:-1]})\Z")
 _USER_IN_URL = re.compile(r"(?<=://)[^/]*@")
 
 
@@ -155,7 +143,7 @@ class _Pipeline(_Payload):
     slug: Identifier
     name: _Text = None
     description: _Text = None
-    web_url: _Note = None
+    web_url: _Text = None
     repository: _Text = None
     visibility: _Note = None
     cluster_id: _Note = None
@@ -196,7 +184,7 @@ class _Cluster(_Payload):
     id: Identifier
     name: _Text = None
     description: _Text = None
-    web_url: _Note = None
+    web_url: _Text = None
     maintainers: _Maintainers | None = None
 
 
@@ -204,7 +192,7 @@ class _Organization(_Payload):
     id: Identifier
     slug: Identifier
     name: _Text = None
-    web_url: _Note = None
+    web_url: _Text = None
 
 
 class _Token(_Payload):
@@ -332,7 +320,7 @@ def pipelines(body: bytes, redactor: Redactor) -> list[Pipeline]:
             slug=intern(found.slug),
             name=(found.name or "")[:LONGEST_TEXT],
             description=(found.description or "")[:LONGEST_TEXT],
-            web_url=_link(found.web_url),
+            web_url=(found.web_url or "")[:LONGEST_TEXT],
             repository=_repository(found.repository or ""),
             visibility=_note(found.visibility) or "",
             cluster_id=_note(found.cluster_id) or "",
@@ -348,18 +336,20 @@ def _repository(url: str) -> str:
     return _USER_IN_URL.sub("", text, count=1) if text.lower().startswith(("http://", "https://")) else text
 
 
-def team_pipelines(body: bytes, team: TeamID) -> list[PipelineAccess]:
+def team_pipelines(body: bytes, team: TeamID, redactor: Redactor) -> list[PipelineAccess]:
     found_access = _parse(_team_pipelines, body)
-    return [
+    access = [
         PipelineAccess(PipelineID(intern(found.pipeline_id)), team, found.access_level, _slug_in(found, place))
         for place, found in enumerate(found_access)
     ]
+    _check_words((word for each in access for word in (each.pipeline, each.slug)), redactor)
+    return access
 
 
 def _slug_in(found: _PipelineAccess, place: int) -> str:
     """The pipeline's slug, the end of its URL. Nothing is ever asked of that URL."""
     slug = _PIPELINE_SLUG.search(found.pipeline_url)
-    if slug is None or re.search(IDENTIFIER, slug[1]) is None:
+    if slug is None:
         raise PayloadError(f"[{place}].pipeline_url: expected a URL that ends in /pipelines/ and a slug", broken=False)
     return intern(slug[1])
 
@@ -383,7 +373,7 @@ def _read_clusters(found_clusters: list[_Cluster], redactor: Redactor) -> list[M
                 id=ClusterID(intern(found.id)),
                 name=(found.name or "")[:LONGEST_TEXT],
                 description=(found.description or "")[:LONGEST_TEXT],
-                web_url=_link(found.web_url),
+                web_url=(found.web_url or "")[:LONGEST_TEXT],
             ),
             _maintainers(found),
         )
@@ -451,7 +441,7 @@ def complaint(body: bytes) -> str:
 def _organization(found: _Organization, redactor: Redactor) -> Organization:
     _check_words((found.id, found.slug), redactor)
     name = redactor.without(found.slug).quote(found.name or "", LONGEST_TEXT)
-    return Organization(found.id, OrganizationSlug(found.slug), name, _link(found.web_url))
+    return Organization(found.id, OrganizationSlug(found.slug), name, (found.web_url or "")[:LONGEST_TEXT])
 
 
 def _check_words(words: Iterable[str], redactor: Redactor) -> None:

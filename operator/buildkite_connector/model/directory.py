@@ -170,7 +170,7 @@ class Role(StrEnum):
 class Organization:
     """The organization that the API token was found to reach.
 
-    `web_url` is an https URL, or empty; it is no part of the status.
+    `web_url` is Buildkite's text, or empty; it is no part of the status.
     """
 
     id: Annotated[str, "The organization's ID in Buildkite."]
@@ -244,7 +244,7 @@ class AccessLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline. Texts but the id and the slug may be empty, times are Buildkite's own text, `web_url` is https.
+    """A pipeline. Texts but the id and the slug may be empty, times are Buildkite's own text.
 
     One that only a team's list names (the token's owner may not see it) has the slug for its name and nothing else.
     """
@@ -273,7 +273,7 @@ class PipelineAccess:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster. Texts but the id may be empty, `web_url` is https."""
+    """A cluster. Texts but the id may be empty."""
 
     id: ClusterID
     name: str
