@@ -185,6 +185,28 @@ async def test_an_access_that_is_denied_names_the_scope_that_the_call_needs(
     assert failure.message.endswith(f"its Organization Access and the scope {SCOPES[call]}.")
 
 
+@virtual_time
+async def test_another_cluster_than_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    failure, _ = await sync({CLUSTER: document({**MAINTAINED, "id": "c2"})}, caplog)
+    assert failure is not None
+    assert failure.reason is Reason.BUILDKITE_RESPONSE_INVALID
+    assert "expected a response about c1, but it is about c2" in failure.message
+
+
+@virtual_time
+async def test_pipelines_full_of_yaml_and_a_cluster_of_many_maintainers_are_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    actor = {"id": "u1", "graphql_id": "x" * 300, "name": "U", "email": "u@example.com", "type": "user"}
+    users = [{"id": f"m{number}", "actor": actor} for number in range(900)]
+    routes = {
+        PIPELINES: document([{**A_PIPELINE, "configuration": "- command: make\n" * 400_000}]),
+        CLUSTER: document({**A_CLUSTER, "maintainers": {"users": users, "teams": []}}),
+    }
+    failure, _ = await sync(routes, caplog)
+    assert failure is None
+
+
 @pytest.mark.parametrize("call", PATHS)
 @virtual_time
 async def test_an_id_with_dots_leads_nowhere(call: str, caplog: pytest.LogCaptureFixture) -> None:
