@@ -70,7 +70,7 @@ def _expanded(connection: sqlite3.Connection, destination: str, data: bytes) -> 
     for user, sources in _holders(connection, destination):
         if user in direct:
             end = inherited(sources, directly=destination)
-            connection.execute("update v1_grants set data = data || ? where id = ?", (end, direct[user]))
+            connection.execute("update v1_grants set data = cast(data || ? as blob) where id = ?", (end, direct[user]))
             continue
         if sources not in ends:
             ends[sources] = inherited(sources)
