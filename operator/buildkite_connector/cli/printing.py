@@ -67,12 +67,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 def in_camel_case(entry: object, names: Iterable[str]) -> dict[str, object]:
     """These attributes of `entry` as a JSON object."""
-    return {_in_camel_case(name): getattr(entry, name) for name in names}
+    return {camel_case(name): getattr(entry, name) for name in names}
 
 
 def counts_in_camel_case(counts: Counts) -> dict[str, int]:
     """The counts as a JSON object, without the resource types that the snapshot does not cover."""
-    return {_in_camel_case(name): count for name, count in asdict(counts).items() if count is not None}
+    return {camel_case(name): count for name, count in asdict(counts).items() if count is not None}
 
 
-_in_camel_case = cache(to_camel)
+camel_case = cache(to_camel)
