@@ -30,7 +30,10 @@ GAINED, LOST, CHANGED = "green", "red", "yellow"
 def print_difference(difference: Difference, console: Console) -> None:
     """The counts, then a line for each change: `+` gained, `-` lost, `~` changed."""
     if difference.is_empty:
-        counts = [f"{getattr(difference.after.counts, what):,} {_words(what)}" for what in _covered(difference)]
+        counts = [
+            f"{getattr(difference.after.counts, what):,} {_words(what).replace('access', 'grants')}"
+            for what in _covered(difference)
+        ]
         console.print(
             f"No difference: {', '.join(counts[:-1])} and {counts[-1]} in both.", highlight=False, soft_wrap=True
         )

@@ -152,11 +152,19 @@ def test_tables_show_who_has_what_and_through_which_team(file: Path) -> None:
     assert "! Organization administrators reach every pipeline and cluster without a grant.\n" in team
     pipeline = asked(file, "--pipeline", "api")
     assert "Accounts (4 of 4)" in pipeline
-    assert "Organization administrators (1 of 1)" in pipeline
+    assert "Administrators (1 of 1)" in pipeline
     assert "! This snapshot does not list all organization administrators, who reach" in pipeline  # Zoë's role
     assert "Accounts that maintain it (3 of 3)" in asked(file, "--cluster", "Default cluster")
     administrator = asked(file, "--user", "ada@example.com")
     assert "! This person is an organization administrator, who reaches every pipeline and cluster" in administrator
+
+
+def test_the_page_shows_what_is_printed(file: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "access.md").read_text(encoding="utf-8")
+    example = page.split("$ buildkite-connector access acme.c1z --user pat@example.com\n")[1].split("```")[0]
+    printed = asked(file, "--user", "pat@example.com").splitlines()
+    assert [line.rstrip() for line in printed] == example.splitlines()
+    assert f"\n{','.join(CSV_COLUMNS)}\n" in page
 
 
 def test_the_limit_bounds_the_rows_of_a_table_alone(file: Path) -> None:
