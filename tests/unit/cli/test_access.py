@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +29,8 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.snapshot import SyncID
 from harness.command import invoke
-from harness.organization import ACME_REFERENCE, access
+from harness.organization import ACME_REFERENCE, access, directory_of
+from simulators.buildkite.made_organization import make_organization
 
 HOSTILE = "\x1b[2J\x7f\x9b31m[red]Eve[/red]\r\n\u202eevil"
 QUESTIONS = (
@@ -236,6 +238,12 @@ def test_a_file_without_the_types_says_what_to_set(output: str) -> None:
     assert found["teams"]
 
 
+def test_a_file_without_grants_says_so(write: Write) -> None:
+    out = asked(write("x.c1z", access(SyncScope(ALL_KINDS, grants=False))), "--user", "pat@example.com")
+    assert "! This snapshot does not contain grants.\n" in out
+    assert "Pipelines (" not in out
+
+
 def test_what_is_not_there_is_one_sentence_and_exit_code_2(file: Path) -> None:
     ended = invoke("access", str(file), "--team", "deplyo")
     assert (ended.code, ended.out) == (2, "")
@@ -319,6 +327,16 @@ def test_a_terminal_gets_colour_and_a_long_list_of_teams_is_cut(golden: Director
         print_answer(answer(snapshot.directory, ResourceKind.USER, person.id), snapshot.run, 0, console)
     assert "\x1b[33m! Organization administrators" in capture.get()
     assert "and 15 more" in capture.get()
+    assert capture.get().count(f"({golden.pipeline_access[0].level})") == 10
+
+
+def test_ten_thousand_accounts_are_answered_within_seconds(write: Write) -> None:
+    large = directory_of(make_organization(10_000, 500, 38_000).document())
+    path = write("large.c1z", large)
+    began = time.process_time()
+    found = document(path, "--user", large.accounts[17].email)
+    assert time.process_time() - began < 5
+    assert found["teams"]
 
 
 # What `inspect` and `diff` show of the same types
