@@ -34,7 +34,7 @@ long = st.builds(lambda text, times: text * times, anything, st.integers(1, 200)
 texts = anything | long
 notes = st.none() | st.sampled_from(("admin", "member")) | texts
 rights = st.none() | st.booleans()
-pages = st.just("https://buildkite.com/acme/deploy") | texts
+pages = st.sampled_from(("https", "http")).map("{}://buildkite.com/acme/deploy".format) | texts
 scopes = st.builds(
     SyncScope,
     kinds=st.frozensets(st.sampled_from(ResourceKind), min_size=1),

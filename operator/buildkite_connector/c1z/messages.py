@@ -258,7 +258,11 @@ def _plain(kind: ResourceKind, id_: str, *names: str) -> Resource:
 
 
 def _enriched(plain: Resource, profile: Struct, page: str, description: str = "") -> Resource:
-    """The same resource with all that is known of it. `page`: left out when C1 would refuse it."""
+    """The same resource with all that is known of it. `page`: left out when C1 would refuse it.
+
+    Buildkite gives a cluster's page as `http`, and has it as `https` alone.
+    """
+    page = page.replace("http://", "https://", 1) if page.startswith("http://") else page
     return Resource(
         id=plain.id,
         display_name=plain.display_name,
@@ -521,6 +525,6 @@ def checked_id(kind: str, text: str) -> str:
         return text
     raise Failure(
         Reason.SNAPSHOT_INVALID,
-        f"Buildkite gave a {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a UUID). "
-        "It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
+        f"Buildkite gave one {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a "
+        "UUID). It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
     )

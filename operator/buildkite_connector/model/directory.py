@@ -324,7 +324,7 @@ class Directory:
             pipelines=len(self.pipelines),
             pipeline_access=len(self.pipeline_access),
             clusters=len(self.clusters),
-            cluster_maintainers=len(self.cluster_maintainers),
+            cluster_maintainers=sum(each.kind in self.scope.kinds for each in self.cluster_maintainers),
         ).within(self.scope)
 
     @property
