@@ -302,7 +302,7 @@ class _Names:
     """The fields of what a directory names by ID; what it does not list has its ID alone."""
 
     def __init__(self, directory: Directory) -> None:
-        self.roles = Counter(each.role for each in directory.accounts)
+        self.roles = {each.role for each in directory.accounts}
         self.members = Counter[str](each.team for each in directory.memberships)
         self._accounts = {each.id: each for each in directory.accounts}
         self._teams = {each.id: each for each in directory.teams}
