@@ -27,6 +27,7 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
     canonical_id,
+    listed,
 )
 
 
@@ -384,4 +385,4 @@ def _missing(scope: SyncScope, of: ResourceKind, *, roles_known: bool = True) ->
 
 def lacks(types: Sequence[str]) -> str:
     """The sentence for types that a snapshot lacks."""
-    return f"this snapshot does not contain {' and '.join(types)}: set spec.sync.resourceTypes."
+    return f"this snapshot does not contain {listed(types)}: set spec.sync.resourceTypes."
