@@ -17,6 +17,8 @@ from buildkite_connector.cli.reach import GRANTS, IN_WORDS, MOST_NAMED, ROLES, A
 from buildkite_connector.model.directory import OrganizationRole, ResourceKind
 
 EVERYTHING = "every pipeline and cluster without a grant"
+PUBLIC = "public"
+"""The visibility of a pipeline that everyone can see."""
 
 
 def notes(found: Answer) -> Iterator[str]:
@@ -26,6 +28,8 @@ def notes(found: Answer) -> Iterator[str]:
         yield lacks(types)
     if GRANTS in found.missing:
         yield "this snapshot does not contain grants."
+    if found.of is ResourceKind.PIPELINE and found.subject["visibility"] == PUBLIC:
+        yield "this pipeline is public: everyone can see it without a grant."
     if found.subject.get("organizationRole") == OrganizationRole.ADMIN:
         yield f"this person is an organization administrator, who reaches {EVERYTHING}."
     elif ROLES in found.missing and found.of is ResourceKind.USER:
@@ -61,6 +65,7 @@ _TITLES = {
     "name": "Name",
     "email": "Email",
     "slug": "Slug",
+    "visibility": "Visibility",
     "role": "Role",
     "organizationRole": "Organization role",
     "level": "Level",
@@ -69,20 +74,20 @@ _TITLES = {
     "id": "ID",
 }
 _TABLES: dict[tuple[ResourceKind, str], tuple[str, tuple[str, ...]]] = {
-    (ResourceKind.USER, "teams"): ("Teams", ("name", "slug", "role", "id")),
-    (ResourceKind.USER, "pipelines"): ("Pipelines", ("name", "slug", "level", "teams", "id")),
+    (ResourceKind.USER, "teams"): ("Teams", ("name", "slug", "role")),
+    (ResourceKind.USER, "pipelines"): ("Pipelines", ("name", "slug", "level", "teams")),
     (ResourceKind.USER, "clusters"): ("Clusters maintained", ("name", "teams", "id")),
-    (ResourceKind.TEAM, "members"): ("Members", ("name", "email", "role", "organizationRole", "id")),
-    (ResourceKind.TEAM, "pipelines"): ("Pipelines", ("name", "slug", "level", "id")),
+    (ResourceKind.TEAM, "members"): ("Members", ("name", "email", "role", "organizationRole")),
+    (ResourceKind.TEAM, "pipelines"): ("Pipelines", ("name", "slug", "level")),
     (ResourceKind.TEAM, "clusters"): ("Clusters maintained", ("name", "id")),
-    (ResourceKind.PIPELINE, "teams"): ("Teams", ("name", "slug", "level", "members", "id")),
-    (ResourceKind.PIPELINE, "accounts"): ("Accounts", ("name", "email", "level", "teams", "id")),
-    (ResourceKind.PIPELINE, "administrators"): ("Organization administrators", ("name", "email", "id")),
-    (ResourceKind.CLUSTER, "teams"): ("Teams that maintain it", ("name", "slug", "members", "id")),
-    (ResourceKind.CLUSTER, "accounts"): ("Accounts that maintain it", ("name", "email", "teams", "id")),
-    (ResourceKind.CLUSTER, "administrators"): ("Organization administrators", ("name", "email", "id")),
+    (ResourceKind.PIPELINE, "teams"): ("Teams", ("name", "slug", "level", "members")),
+    (ResourceKind.PIPELINE, "accounts"): ("Accounts", ("name", "email", "level", "teams")),
+    (ResourceKind.PIPELINE, "administrators"): ("Administrators", ("name", "email")),
+    (ResourceKind.CLUSTER, "teams"): ("Teams that maintain it", ("name", "slug", "members")),
+    (ResourceKind.CLUSTER, "accounts"): ("Accounts that maintain it", ("name", "email", "teams")),
+    (ResourceKind.CLUSTER, "administrators"): ("Administrators", ("name", "email")),
 }
-"""The title and the columns of the table for each list of an answer."""
+"""The title and the columns of the table for each list of an answer: no ID beside a slug or an address, for width."""
 
 
 def print_answer(found: Answer, run: StoredSync, limit: int, console: Console) -> None:
@@ -137,6 +142,7 @@ CSV_COLUMNS = (
     "pipeline_id",
     "pipeline_slug",
     "pipeline_name",
+    "pipeline_visibility",
     "level",
     "highest_level",
     "cluster_id",

@@ -43,7 +43,8 @@ def print_rows(
 ) -> None:
     """A table of at most `limit` of `count` rows, 0 for all. A `str` is cleaned and cut; a `Text` is taken as it is."""
     most = min(limit, count) if limit else count
-    table = Table(title=f"{title} ({most} of {count})", title_justify="left")
+    title = f"{title} ({most} of {count})"
+    table = Table(title=title, title_justify="left", min_width=len(title))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in islice(rows, most):
@@ -67,12 +68,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 def in_camel_case(entry: object, names: Iterable[str]) -> dict[str, object]:
     """These attributes of `entry` as a JSON object."""
-    return {_in_camel_case(name): getattr(entry, name) for name in names}
+    return {camel_case(name): getattr(entry, name) for name in names}
 
 
 def counts_in_camel_case(counts: Counts) -> dict[str, int]:
     """The counts as a JSON object, without the resource types that the snapshot does not cover."""
-    return {_in_camel_case(name): count for name, count in asdict(counts).items() if count is not None}
+    return {camel_case(name): count for name, count in asdict(counts).items() if count is not None}
 
 
-_in_camel_case = cache(to_camel)
+camel_case = cache(to_camel)
