@@ -100,7 +100,8 @@ class Organization:
 
     def sees(self, user: str, team: Mapping[str, Any]) -> bool:
         """Whether one who is no admin sees the team."""
-        return bool(team["privacy"] != "secret" or self.team_members[team["id"]].find(user))
+        roster = self.team_members.get(team["id"])
+        return team["privacy"] != "secret" or bool(roster and roster.find(user))
 
     def prepare(self) -> None:
         """Encodes every page of 100 now, so that the first reader waits no longer than the next."""
