@@ -38,10 +38,12 @@ _DIRECT = """
     where entitlement_id = ? and principal_resource_type_id = ?"""
 
 _EXPANSIONS = """
-    with g as (select principal_resource_type_id, principal_resource_id, needs_expansion, expansion from v1_grants)
-    select * from g where principal_resource_type_id = ?
-    union select * from g where expansion is not null
-    union select * from g where needs_expansion = 1"""
+    select principal_resource_type_id, principal_resource_id, needs_expansion, expansion
+        from v1_grants where principal_resource_type_id = ?
+    union select principal_resource_type_id, principal_resource_id, needs_expansion, expansion
+        from v1_grants where expansion is not null
+    union select principal_resource_type_id, principal_resource_id, needs_expansion, expansion
+        from v1_grants where needs_expansion = 1"""
 _RESOURCE_OF = "select resource_type_id, resource_id from v1_entitlements where external_id = ?"
 
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
