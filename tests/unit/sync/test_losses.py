@@ -17,8 +17,9 @@ from fakes.direct_buildkite import DirectBuildkite
 from harness.organization import directory_of
 from simulators.buildkite import faults
 from simulators.buildkite.fault_rules import Rule
+from simulators.buildkite.listing import Listing
 from simulators.buildkite.made_organization import make_organization
-from simulators.buildkite.organization import Listing, Organization
+from simulators.buildkite.organization import Organization
 
 BASE = "/v2/organizations/acme"
 ORGANIZATIONS, A_TEST = 250, 50
