@@ -144,11 +144,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """The organization that the API token was found to reach."""
+    """The organization that the API token was found to reach.
+
+    `web_url` is Buildkite's text, or empty; it is no part of the status.
+    """
 
     id: Annotated[str, "The organization's ID in Buildkite."]
     slug: Annotated[OrganizationSlug, "The organization's slug."]
     name: Annotated[str, "The organization's name."]
+    web_url: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +238,13 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class PipelineAccess:
-    """What the members and maintainers of a team can do with a pipeline."""
+    """What the members and maintainers of a team can do with a pipeline. `slug` is the pipeline's, as the team's list
+    of pipelines has it; empty when unknown."""
 
     pipeline: PipelineID
     team: TeamID
     level: AccessLevel
+    slug: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +345,7 @@ class CollectionReport:
     `teams_gone`: teams deleted between the list and their members, left out.
     `accounts_added`: accounts known only from a team or a cluster, added so that no grant dangles.
     `pipelines_added`: pipelines known only from a team's list, added likewise.
+    `clusters_gone`: clusters deleted between the list and their maintainers, left out.
     `rereads`: listings read again because they moved.
     """
 
@@ -347,6 +354,7 @@ class CollectionReport:
     teams_gone: int = 0
     accounts_added: int = 0
     pipelines_added: int = 0
+    clusters_gone: int = 0
     rereads: int = 0
 
 
