@@ -326,12 +326,16 @@ class Directory:
             accounts=len(self.accounts),
             teams=len(self.teams),
             memberships=len(self.memberships),
-            organization_roles=sum(account.role in _ORGANIZATION_ROLES for account in self.accounts),
+            organization_roles=self._organization_roles if self.scope.wants_organization_roles else None,
             pipelines=len(self.pipelines),
             pipeline_access=len(self.pipeline_access),
             clusters=len(self.clusters),
-            cluster_maintainers=len(self.cluster_maintainers),
+            cluster_maintainers=sum(each.kind in self.scope.kinds for each in self.cluster_maintainers),
         ).within(self.scope)
+
+    @property
+    def _organization_roles(self) -> int:
+        return sum(account.role in _ORGANIZATION_ROLES for account in self.accounts)
 
 
 _ORGANIZATION_ROLES = frozenset(OrganizationRole)
