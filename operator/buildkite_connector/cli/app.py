@@ -344,6 +344,53 @@ def diff(
 
 
 @app.command()
+def access(
+    file: Annotated[Path, typer.Argument(help="A .c1z snapshot.")],
+    user: Annotated[str, typer.Option(help="A person's e-mail address, login or ID.")] = "",
+    team: Annotated[str, typer.Option(help="A team's slug or ID.")] = "",
+    pipeline: Annotated[str, typer.Option(help="A pipeline's slug or ID.")] = "",
+    cluster: Annotated[str, typer.Option(help="A cluster's name or ID.")] = "",
+    output: Annotated[
+        Literal["table", "json", "csv"],
+        typer.Option("--output", "-o", help="The output format, for people, tools or spreadsheets."),
+    ] = "table",
+    limit: Annotated[int, typer.Option(min=0, help="The maximum number of rows per table; 0 shows all.")] = 50,
+) -> None:
+    """Show what a person or a team can reach, or who can reach a pipeline or maintains a cluster.
+
+    Exit code: 0, 1 if the file cannot be read, 2 if the snapshot does not contain what you ask about.
+    """
+    from rich.console import Console
+
+    from buildkite_connector.c1z import read_snapshot
+    from buildkite_connector.cli.access_report import notes, print_answer, print_csv, to_document
+    from buildkite_connector.cli.printing import print_json
+    from buildkite_connector.cli.reach import answer
+
+    options = {
+        ResourceKind.USER: user,
+        ResourceKind.TEAM: team,
+        ResourceKind.PIPELINE: pipeline,
+        ResourceKind.CLUSTER: cluster,
+    }
+    asked = [(kind, text) for kind, text in options.items() if text.strip()]
+    if len(asked) != 1:
+        raise typer.BadParameter("write exactly one of them", param_hint="--user, --team, --pipeline, --cluster")
+    with one_sentence(1), ended_by_signals():
+        snapshot = read_snapshot(file)
+        found = answer(snapshot.directory, *asked[0])
+    console = Console()
+    if output == "json":
+        print_json(to_document(found, snapshot.run, file), console)
+    elif output == "csv":
+        for note in notes(found):
+            typer.echo(f"note: {note}", err=True)
+        print_csv(found, console)
+    else:
+        print_answer(found, snapshot.run, limit, console)
+
+
+@app.command()
 def crd() -> None:
     """Print the CRD, for `kubectl apply -f -`."""
     from buildkite_connector.kubernetes.schema.crd import to_yaml

@@ -114,6 +114,9 @@ TOKEN = "bkua_0123456789ab"
         (("sync", "--quota-percent", "5"), {}, "--quota-percent"),
         (("sync", "--resource-type", "role"), {}, "--resource-type"),
         (("inspect", "x", "--output", "xml"), {}, "--output"),
+        (("access", "x"), {}, "exactly one"),
+        (("access", "x", "--user", " "), {}, "exactly one"),
+        (("access", "x", "--user", "a", "--team", "b"), {}, "--user, --team, --pipeline, --cluster"),
         (("sync",), {"BATON_LOG_LEVEL": "loud"}, "write one of debug, info, warning, error, warn"),
         (("operator",), {"BATON_LOG_LEVEL": "loud"}, "BATON_LOG_LEVEL"),
     ],
@@ -186,7 +189,7 @@ def test_the_operator_without_a_cluster_says_what_to_set() -> None:
 
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
-REQUIRED = {"inspect": ["x.c1z"], "diff": ["x.c1z", "y.c1z"], "completion": ["bash"]}
+REQUIRED = {"inspect": ["x.c1z"], "access": ["x.c1z"], "diff": ["x.c1z", "y.c1z"], "completion": ["bash"]}
 VARIABLES = [
     (name, parameter.name, parameter.envvar)
     for name, command in COMMANDS.items()
