@@ -64,6 +64,7 @@ def cells(table: str) -> list[list[str]]:
 async def test_the_definition_and_the_examples_are_accepted(applied: str) -> None:
     assert re.findall(r"^\S+/(\S+) (?:created|configured|unchanged)$", applied, re.MULTILINE) == [
         "buildkiteconnectors.connectors.c1.ai",
+        "acme-access",
         "acme-full",
         "acme",
         "buildkite-credentials",
