@@ -525,6 +525,6 @@ def checked_id(kind: str, text: str) -> str:
         return text
     raise Failure(
         Reason.SNAPSHOT_INVALID,
-        f"Buildkite gave a {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a UUID). "
-        "It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
+        f"Buildkite gave one {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a "
+        "UUID). It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
     )
