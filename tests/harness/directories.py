@@ -5,6 +5,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from buildkite_connector.model.directory import (
+    ALL_KINDS,
     AccessLevel,
     Account,
     AccountID,
@@ -14,6 +15,7 @@ from buildkite_connector.model.directory import (
     Directory,
     Membership,
     Organization,
+    OrganizationRole,
     OrganizationSlug,
     Pipeline,
     PipelineAccess,
@@ -125,3 +127,43 @@ def directories(draw: st.DrawFn) -> Directory:
 
 def some_of(entries: list[Entry]) -> st.SearchStrategy[list[Entry]]:
     return st.lists(st.sampled_from(entries), unique=True, max_size=30) if entries else st.just([])
+
+
+@st.composite
+def small_directories(draw: st.DrawFn) -> Directory:
+    """A few of each type, with the same ids in all of them, and any roles, levels and maintainers."""
+    roles = st.sampled_from((*OrganizationRole, None))
+
+    def some(what: str, most: int) -> list[str]:
+        return [f"{what}-{number}" for number in range(draw(st.integers(0, most)))]
+
+    def pairs(first: list[str], second: list[str]) -> list[tuple[str, str]]:
+        return [pair for pair in ((a, b) for a in first for b in second) if draw(st.booleans())]
+
+    accounts, teams, pipelines, clusters = some("account", 4), some("team", 4), some("pipeline", 3), some("cluster", 2)
+    return Directory(
+        Organization("id", OrganizationSlug("acme"), "Acme"),
+        tuple(Account(AccountID(each), each, f"{each}@example.com", draw(roles)) for each in accounts),
+        tuple(Team(TeamID(each), each, each, "", "visible", False, "") for each in teams),
+        tuple(
+            Membership(TeamID(team), AccountID(account), draw(st.sampled_from(Role)))
+            for team, account in pairs(teams, accounts)
+        ),
+        SyncScope(ALL_KINDS),
+        tuple(Pipeline(PipelineID(each), each, each) for each in pipelines),
+        tuple(
+            PipelineAccess(PipelineID(pipeline), TeamID(team), draw(st.sampled_from(AccessLevel)))
+            for pipeline, team in pairs(pipelines, teams)
+        ),
+        tuple(Cluster(ClusterID(each), each) for each in clusters),
+        (
+            *(
+                ClusterMaintainer(ClusterID(cluster), AccountID(account), ResourceKind.USER)
+                for cluster, account in pairs(clusters, accounts)
+            ),
+            *(
+                ClusterMaintainer(ClusterID(cluster), TeamID(team), ResourceKind.TEAM)
+                for cluster, team in pairs(clusters, teams)
+            ),
+        ),
+    )

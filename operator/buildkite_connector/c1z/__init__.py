@@ -4,7 +4,16 @@
 and the contract of ids, `archive` the file around the database.
 """
 
-from buildkite_connector.c1z.compare import Changed, Changes, Difference, NamedMembership, compare
+from buildkite_connector.c1z.compare import (
+    Changed,
+    Changes,
+    Difference,
+    NamedClusterMaintainer,
+    NamedMembership,
+    NamedOrganizationRole,
+    NamedPipelineAccess,
+    compare,
+)
 from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
 from buildkite_connector.c1z.store import SnapshotStore
 from buildkite_connector.c1z.sync_run import StoredSync, new_sync_id
@@ -14,7 +23,10 @@ __all__ = [
     "Changed",
     "Changes",
     "Difference",
+    "NamedClusterMaintainer",
     "NamedMembership",
+    "NamedOrganizationRole",
+    "NamedPipelineAccess",
     "Snapshot",
     "SnapshotStore",
     "StoredSync",

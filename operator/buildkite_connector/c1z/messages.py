@@ -170,7 +170,7 @@ def organization_messages(organization: Organization) -> ResourceMessages:
     """The messages of the organization. An administrator is no member as well: one excludes the other."""
     plain = _plain(ResourceKind.ORGANIZATION, organization.id, organization.name, organization.slug)
     profile = _profile(slug=organization.slug)
-    page = f"https://buildkite.com/{organization.slug}"
+    page = organization.web_url or f"https://buildkite.com/{organization.slug}"
     member, admin = (role.value for role in (OrganizationRole.MEMBER, OrganizationRole.ADMIN))
     return _messages(
         plain,

@@ -7,8 +7,8 @@ answered with a file of exactly that scope (`c1z.derive`), never with the whole 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
@@ -110,6 +110,30 @@ class SyncScope:
 
 FULL_SCOPE = SyncScope()
 
+_PRINCIPALS: Mapping[ResourceKind, tuple[ResourceKind, ...]] = {
+    ResourceKind.ORGANIZATION: (ResourceKind.USER,),
+    ResourceKind.PIPELINE: (ResourceKind.TEAM,),
+    ResourceKind.CLUSTER: (ResourceKind.USER, ResourceKind.TEAM),
+}
+"""Whom the grants of each opt-in kind are for."""
+
+
+def without_grants(kinds: frozenset[ResourceKind]) -> str:
+    """Which of these kinds have no grants because the kinds of their principals are missing; "" where none is."""
+    lacking = (
+        f"{kind} has no grants without {' or '.join(principals)}"
+        for kind, principals in _PRINCIPALS.items()
+        if kind in kinds and kinds.isdisjoint(principals)
+    )
+    return "; ".join(lacking)
+
+
+def listed(words: Iterable[str]) -> str:
+    """The words as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+    *others, last = [*words] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 AccountID = NewType("AccountID", str)
 """A Buildkite user's UUID."""
 TeamID = NewType("TeamID", str)
@@ -144,11 +168,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """The organization that the API token was found to reach."""
+    """The organization that the API token was found to reach.
+
+    `web_url` is Buildkite's text, or empty; it is no part of the status.
+    """
 
     id: Annotated[str, "The organization's ID in Buildkite."]
     slug: Annotated[OrganizationSlug, "The organization's slug."]
     name: Annotated[str, "The organization's name."]
+    web_url: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +262,13 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class PipelineAccess:
-    """What the members and maintainers of a team can do with a pipeline."""
+    """What the members and maintainers of a team can do with a pipeline. `slug` is the pipeline's, as the team's list
+    of pipelines has it; empty when unknown."""
 
     pipeline: PipelineID
     team: TeamID
     level: AccessLevel
+    slug: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +301,17 @@ class Counts:
     accounts: Annotated[int, "Accounts in the snapshot."]
     teams: Annotated[int, "Teams in the snapshot."]
     memberships: Annotated[int, "Memberships of accounts in teams in the snapshot."]
-    organization_roles: Annotated[int | None, "Accounts whose organization role is in the snapshot."] = None
-    pipelines: Annotated[int | None, "Pipelines in the snapshot."] = None
-    pipeline_access: Annotated[int | None, "Grants of access to a pipeline to a team in the snapshot."] = None
-    clusters: Annotated[int | None, "Clusters in the snapshot."] = None
-    cluster_maintainers: Annotated[int | None, "Cluster maintainers in the snapshot, accounts and teams."] = None
+    organization_roles: Annotated[
+        int | None, "Accounts with a role in the organization, if the snapshot has the roles."
+    ] = None
+    pipelines: Annotated[int | None, "Pipelines, if the snapshot has them."] = None
+    pipeline_access: Annotated[
+        int | None, "Teams with access to a pipeline, counted for each pipeline, if the snapshot has them."
+    ] = None
+    clusters: Annotated[int | None, "Clusters, if the snapshot has them."] = None
+    cluster_maintainers: Annotated[
+        int | None, "Accounts and teams that maintain a cluster, counted for each cluster, if the snapshot has them."
+    ] = None
 
     def within(self, scope: SyncScope) -> "Counts":
         """The counts of a snapshot that is reduced to `scope`, as far as they tell.
@@ -293,6 +329,20 @@ class Counts:
             clusters=self.clusters if scope.wants_clusters else None,
             cluster_maintainers=self.cluster_maintainers if maintained else None,
         )
+
+    def amounts(self) -> tuple[tuple[str, int], ...]:
+        """What is counted, in words for people, and how much of it; without what is not in scope."""
+        known = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return tuple(
+            (_COUNTED.get(name, name.replace("_", " ")), amount) for name, amount in known if amount is not None
+        )
+
+    def __str__(self) -> str:
+        return listed(f"{amount} {what}" for what, amount in self.amounts())
+
+
+_COUNTED = {"pipeline_access": "pipeline access grants"}
+"""Where the words for people are not the name of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +393,7 @@ class CollectionReport:
     `teams_gone`: teams deleted between the list and their members, left out.
     `accounts_added`: accounts known only from a team or a cluster, added so that no grant dangles.
     `pipelines_added`: pipelines known only from a team's list, added likewise.
+    `clusters_gone`: clusters deleted between the list and their maintainers, left out.
     `rereads`: listings read again because they moved.
     """
 
@@ -351,6 +402,7 @@ class CollectionReport:
     teams_gone: int = 0
     accounts_added: int = 0
     pipelines_added: int = 0
+    clusters_gone: int = 0
     rereads: int = 0
 
 

@@ -36,7 +36,7 @@ PATHS = (
     *(f"lastSync.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "accounts", "teams", "memberships")),
     *("lastSync.requests", "lastSync.throttledSeconds", "lastSync.snapshot.sha256", "lastSync.snapshot.bytes"),
     *(f"lastDelivery.{name}" for name in ("time", "taskID", "syncID", "sha256", "bytes")),
-    *(f"lastDelivery.{name}" for name in ("accounts", "teams", "memberships")),
+    *(f"lastDelivery.{name}" for name in ("accounts", "teams", "memberships", "pipelines", "clusterMaintainers")),
     *("lastHandledSyncRequest", "provisioning.granted", "provisioning.lastChange.time"),
     *(f"history.0.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "succeeded", "reason", "accounts")),
 )
