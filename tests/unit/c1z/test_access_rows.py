@@ -12,7 +12,7 @@ import pytest
 from buildkite_connector.c1z import StoredSync, WriteStopped, read_snapshot
 from buildkite_connector.c1z import expand as expansion
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.c1z.messages import is_link
+from buildkite_connector.c1z.texts import is_link
 from buildkite_connector.c1z.writer import verify
 from buildkite_connector.model.directory import (
     AccessLevel,
