@@ -87,7 +87,7 @@ class SessionSetup:
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
         if self.another_buildkite is not None:
             return self.another_buildkite(token, redactor, **how)
-        return self.members if how.get("urgent") else self.buildkite.client()
+        return self.buildkite.client() if "quota_percent" in how else self.members
 
     def start(self, max_snapshot_age: float = 0.0) -> None:
         environment = Environment(

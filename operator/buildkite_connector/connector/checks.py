@@ -67,6 +67,11 @@ async def _ask_buildkite(
     choice = OrganizationChoice(spec.organization) if spec.organization else credentials.organization
     async with environment.check_slots.slot(namespace_of(key)) as slot:
         client = environment.buildkite(
-            credentials.api_token, credentials.redactor, quota_percent=spec.quota_percent, slot=slot, waits=False
-        )  # the status shows what comes of it, and it is repeated: a server's silence would last for minutes
+            credentials.api_token,
+            credentials.redactor,
+            quota_percent=spec.quota_percent,
+            slot=slot,
+            urgent=True,  # whoever edits looks at the status; another connector's slow sync may use the same token
+            waits=False,  # the status shows what comes of it, and it is repeated: a silence would last for minutes
+        )
         return await preflight(client, choice, spec.kinds)

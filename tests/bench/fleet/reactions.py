@@ -71,7 +71,11 @@ class Changes:
     async def all_syncing(self, buildkite: BuildkiteProcess, names: Sequence[str]) -> AsyncIterator[None]:
         """Each of the names syncs for as long as the context lasts: its pages are slow, and it is asked again."""
         await buildkite.control(
-            "fault", effect="slow", arguments={"seconds": PAGE_SECONDS}, path="/teams/[^/]+/members", times=None
+            "fault",
+            effect="slow",
+            arguments={"seconds": PAGE_SECONDS},
+            path="/v2/organizations/*/teams/*/members",
+            times=None,
         )
         keeping = [asyncio.create_task(self._keep_syncing(name)) for name in names]
         try:

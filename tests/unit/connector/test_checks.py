@@ -78,7 +78,7 @@ class Bench(Setup):
 
     @property
     def writers(self) -> list[str]:
-        return [token for token, how in self.clients if how.get("urgent")]
+        return [token for token, how in self.clients if "quota_percent" not in how]
 
     async def check(self, known: Credentials | None = None, *, forced: bool = False) -> CheckResult:
         return await check(KEY, self.desired, known, self.env, forced=forced)
@@ -95,7 +95,7 @@ async def test_credentials_that_are_new_and_any_in_a_full_check_are_tried(
     bench = Bench()
     result = await bench.check(known, forced=forced)
     assert result == CheckResult(3, "r1", CREDENTIALS, PREFLIGHT, forced=forced, asked_buildkite=True)
-    assert bench.clients == [("token", {"quota_percent": 80, "waits": False})]
+    assert bench.clients == [("token", {"quota_percent": 80, "urgent": True, "waits": False})]
     assert bench.source_port.asked == [None]
 
 
