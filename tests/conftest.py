@@ -37,6 +37,8 @@ ALONE = (
     "tests/e2e/",
 )
 """Tests that start processes of their own: each may run in any worker."""
+WAITING = ("tests/scenarios/", "tests/unit/tools/test_image.py")
+"""Tests that wait for processes more than they compute."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
@@ -99,22 +101,22 @@ def scope_of(nodeid: str) -> str:
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives the next module, or test that is alone, to whichever worker is free.
 
-    At most half of the workers have scenarios, which wait for other processes; the others keep the cores busy.
+    At most half of the workers have tests of WAITING, from the start; the others keep the cores busy.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        wait = sum(any(map(_waits, _unfinished(work))) for work in self.assigned_work.values())
-        wanted = 2 * wait < len(self.assigned_work)
+        waiting = sum(any(map(_waits, _unfinished(work))) for work in self.assigned_work.values())
+        wanted = 2 * waiting < len(self.assigned_work)
         scope = next((each for each in self.workqueue if _waits(each) == wanted), next(iter(self.workqueue)))
         self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)
 
 
 def _waits(scope: str) -> bool:
-    return scope.startswith("tests/scenarios/")
+    return scope.startswith(WAITING)
 
 
 def _unfinished(work: Mapping[str, Mapping[str, bool]]) -> list[str]:
