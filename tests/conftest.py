@@ -15,6 +15,7 @@ from xdist.workermanage import WorkerController
 
 from harness.cluster import Cluster
 from harness.control_plane import find_cluster, missing_assets
+from harness.examples import examples
 from harness.forked_command import share_server
 from harness.helm_release import Release, released
 from harness.trust import NOBODY
@@ -26,7 +27,9 @@ for proxies in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):  # of the
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the processes that tests start
 gc.set_threshold(20_000, 50, 100)  # each test's end looks for garbage anyway: to look less often saves a tenth
 pytest.register_assert_rewrite("contracts")
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others use the machine
+settings.register_profile(
+    "busy", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)  # others use the machine
 settings.load_profile("busy")
 
 SHARED_PROCESSES = {"shared_rig", "child"}

@@ -19,6 +19,7 @@ from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_setup import HASTY
+from harness.examples import examples
 from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
     ACCESS_TOKEN,
@@ -104,7 +105,7 @@ async def everything_shown(routes: HostileServer, caplog: pytest.LogCaptureFixtu
     return shown + "".join(f"{record.getMessage()} {vars(record)}" for record in records)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(ACCESS_TOKEN, 401, "plain", "message", 0, "acme")
 @example(TEAMS, 200, "plain", "id", 0, "acme")
 @example(ORGANIZATIONS, 200, "plain", "slug", 0, "")

@@ -23,6 +23,7 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.directories import small_directories
+from harness.examples import examples
 from harness.organization import access
 from unit.c1z.altered_files import altered
 
@@ -92,7 +93,7 @@ def grants(directory: Directory) -> dict[str, tuple[dict[Any, Any], int]]:
 
 
 @given(small_directories(), small_directories(), st.booleans(), st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_two_differ_in_what_sets_differ_in(
     write: Write, before: Directory, after: Directory, before_expanded: bool, after_expanded: bool
 ) -> None:

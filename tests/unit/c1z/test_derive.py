@@ -16,6 +16,7 @@ from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, Direc
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from harness.directories import directories
+from harness.examples import examples
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 FINISHED = STARTED + timedelta(minutes=11)
@@ -51,7 +52,7 @@ def test_of_every_scope_it_is_the_file_that_the_writer_makes(
     assert derived.path.read_bytes() == expected.path.read_bytes()
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(directories())
 def test_of_any_organization_it_is_the_file_that_the_writer_makes(
     tmp_path_factory: pytest.TempPathFactory, directory: Directory

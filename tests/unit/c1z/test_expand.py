@@ -38,6 +38,7 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.proto.connector_pb2 import Grant
+from harness.examples import examples
 from simulators.c1.expander import expanded
 from simulators.c1.ingest import Expected, ingest
 from unit.c1z.access_golden import ALL, EXPANDED, SYNC, database
@@ -131,7 +132,7 @@ def highest(sources: Sources) -> dict[tuple[str, str], int]:
     return found
 
 
-@settings(max_examples=2000)
+@settings(max_examples=examples(2000))
 @given(organizations)
 def test_the_rows_are_what_the_sdk_makes_of_the_grants_and_what_everybody_holds(directory: Directory) -> None:
     with closing(database(replace(directory, scope=ALL))) as plain, closing(database(directory)) as ours:
@@ -146,7 +147,7 @@ def test_the_rows_are_what_the_sdk_makes_of_the_grants_and_what_everybody_holds(
         assert id_ in held or grant == before[id_]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(organizations)
 def test_a_user_can_do_on_a_pipeline_the_most_that_one_of_its_teams_can(directory: Directory) -> None:
     with closing(database(directory)) as connection:
@@ -164,7 +165,7 @@ def test_a_user_can_do_on_a_pipeline_the_most_that_one_of_its_teams_can(director
     assert found == expected
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(organizations)
 def test_whole_files_are_what_c1_takes_expanded_or_not(write: Write, directory: Directory) -> None:
     with tempfile.TemporaryDirectory() as place:

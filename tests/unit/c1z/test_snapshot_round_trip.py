@@ -27,6 +27,7 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.snapshot import SyncID
 from harness.directories import directories
+from harness.examples import examples
 from harness.organization import ACME_REFERENCE, acme
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
@@ -115,7 +116,7 @@ NUL_AND_HALF_A_PAIR = Directory(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(directories())
 @example(NUL_AND_HALF_A_PAIR)
 def test_any_organization_reads_back_equal_but_for_the_documented_cuts(directory: Directory) -> None:

@@ -21,6 +21,7 @@ from buildkite_connector.model.directory import (
     SyncScope,
 )
 from harness.directories import small_directories
+from harness.examples import examples
 from harness.organization import access
 
 USER, TEAM, PIPELINE, CLUSTER = ResourceKind.USER, ResourceKind.TEAM, ResourceKind.PIPELINE, ResourceKind.CLUSTER
@@ -62,7 +63,7 @@ def entries(found: Answer, key: str) -> dict[Any, dict[str, Any]]:
 
 
 @given(small_directories())
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 def test_reach_is_what_a_brute_force_finds(directory: Directory) -> None:
     found = reach(directory)
     for account in (each.id for each in directory.accounts):
@@ -80,7 +81,7 @@ def test_reach_is_what_a_brute_force_finds(directory: Directory) -> None:
 
 
 @given(small_directories())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_every_answer_is_what_a_brute_force_finds(directory: Directory) -> None:
     accounts, teams = ([each.id for each in kind] for kind in (directory.accounts, directory.teams))
     pipelines, clusters = ([each.id for each in kind] for kind in (directory.pipelines, directory.clusters))
