@@ -14,6 +14,7 @@ from harness.command import invoke
 from harness.kubernetes_apis import Manifest
 from harness.organization import ACCESS_ORG
 from harness.rig import OperatorProcess, Rig, condition
+from harness.service_rig import ServiceRig
 from scenarios.delivery import TABLES
 from scenarios.observed import scrape
 from scenarios.secrecy import find_leaks
@@ -41,11 +42,12 @@ SENTENCE = (
     "6 accounts, 3 teams, 6 memberships, 5 organization roles, 4 pipelines, 4 pipeline access grants, 2 clusters and"
     " 3 cluster maintainers"
 )
+SECRETS = (*PIPELINE_SECRETS, WEBHOOK_SECRET)
 HIDDEN_PIPELINE = "54a17ff8-ff2c-5e7e-8a0f-f50a433e5ea7"
 """One that only a team's list has."""
 
 
-def access_organization(rig: Rig, slug: str) -> Organization:
+def access_organization(rig: Rig | ServiceRig, slug: str) -> Organization:
     """A copy of the golden organization with pipelines and clusters, served under this slug."""
     organization = Organization.load(ACCESS_ORG)
     organization.slug = slug
@@ -162,13 +164,12 @@ class TestAccess:
         """What Buildkite tells a token that may write pipelines: environments, steps and the webhooks' addresses."""
         tenant = new_tenant("discreet", "discreet", scopes=(*ACCESS_SCOPES, "write_pipelines"))
         organization = access_organization(tenant.rig, "discreet")
-        secrets = (*PIPELINE_SECRETS, WEBHOOK_SECRET)
-        tenant.rig.confided.update(secrets)
+        tenant.rig.confided.update(SECRETS)
         await tenant.become_ready(**types(*ALL_TYPES))
         received = await tenant.deliver()
         plain = b"".join(unpack(received.path))
         assert b"nightly-report" in plain
-        assert [secret for secret in secrets if secret.encode() in plain] == []
+        assert [secret for secret in SECRETS if secret.encode() in plain] == []
         told = [
             *(invoke(*command).out for command in commands(received.path, organization)),
             *map(json.dumps, [await tenant.get(), *await tenant.events()]),

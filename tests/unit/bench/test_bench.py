@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -65,6 +66,17 @@ async def test_a_case_is_measured_on_the_real_command() -> None:
     assert measured.stall is not None
     assert measured.stall.seconds > 0
     assert measured.least_seconds is None
+
+
+async def test_all_types_are_measured_and_what_their_grants_expand_to() -> None:
+    size = replace(TINY, pipelines=20, team_pipelines=30, clusters=2)
+    measured = await measure(Case("tiny-access", size, latency=0.0), begin=fork_command)
+    assert measured.requests == measured.minimum + 2
+    assert measured.minimum > 2 + 1 + 12 + 12
+    assert measured.expansion is not None
+    assert measured.expansion.grants > 200 + 130 + 30
+    assert measured.expansion.plain_bytes < measured.snapshot_bytes
+    assert measured.expansion.run.cpu > 0
 
 
 async def test_under_a_quota_nothing_is_refused_and_no_client_can_beat_the_bound() -> None:
@@ -138,6 +150,12 @@ def test_one_refusal_in_any_case_breaks_the_promise() -> None:
 def test_time_under_a_quota_may_be_a_twentieth_over_the_bound(exchange: float, *, kept: bool) -> None:
     found = judged(measurement("1k-quota80", exchange=exchange))
     assert found["1k-quota80: time ≤ 1.05 × what the windows and the share allow"].kept is kept
+
+
+@pytest.mark.parametrize(("exchange", "kept"), [(61.2, True), (61.3, False)])
+def test_time_under_a_quota_of_a_minute_may_be_a_fiftieth_over_the_bound(exchange: float, *, kept: bool) -> None:
+    found = judged(measurement("1k-minute", exchange=exchange))
+    assert found["1k-minute: time ≤ 1.02 × what the windows and the share allow"].kept is kept
 
 
 @pytest.mark.parametrize(("wall", "kept"), [(13.6, True), (13.8, False)])
