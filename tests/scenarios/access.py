@@ -135,6 +135,11 @@ class TestAccess:
         on = await respecified(tenant, *ALL_TYPES)
         held = await tenant.until_condition("Delivered", "False", "ShrinkHeld")
         assert "has 1 pipeline access grants, the last delivered one had 4 (75 % fewer" in held["message"]
+        await respecified(tenant, *WITHOUT_PIPELINES)
+        await tenant.until_condition("Delivered", "False", "AwaitingTask")
+
+        on = await respecified(tenant, *ALL_TYPES)
+        await tenant.until_condition("Delivered", "False", "ShrinkHeld")
         await tenant.accept_shrink(on["status"]["lastSync"]["id"])
         await tenant.until_condition("Delivered", "False", "AwaitingTask")
         assert (await tenant.deliver(skip_expand_grants=True)).summary()["grants"]["pipeline"] == 1
@@ -157,6 +162,19 @@ class TestAccess:
         assert counts((await tenant.until_ready())["status"]["lastSync"]) == COUNTS
         warnings = [each for each in await tenant.events() if each["type"] == "Warning"]
         assert [(each["reason"], each["note"]) for each in warnings] == [("TokenScopeMissing", told["message"])]
+
+    async def test_a_type_whose_grants_cannot_exist_is_synced_and_the_condition_says_so(
+        self, new_tenant: NewTenant
+    ) -> None:
+        tenant = new_tenant("ungranted", "ungranted", scopes=ACCESS_SCOPES)
+        access_organization(tenant.rig, "ungranted")
+        connector = await tenant.become_ready(**types("user", "pipeline"))
+        assert condition(connector, "Ready")["message"].endswith(
+            " Check spec.sync.resourceTypes: pipeline has no grants without team."
+        )
+        received = (await tenant.deliver()).summary()
+        assert received["resources"] == {"user": 6, "pipeline": 3}
+        assert not received["grants"]
 
     async def test_what_pipelines_keep_secret_is_told_to_nobody(
         self, new_tenant: NewTenant, operator: OperatorProcess, tmp_path: Path

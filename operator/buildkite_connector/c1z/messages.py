@@ -170,7 +170,7 @@ def organization_messages(organization: Organization) -> ResourceMessages:
     """The messages of the organization. An administrator is no member as well: one excludes the other."""
     plain = _plain(ResourceKind.ORGANIZATION, organization.id, organization.name, organization.slug)
     profile = _profile(slug=organization.slug)
-    page = f"https://buildkite.com/{organization.slug}"
+    page = organization.web_url or f"https://buildkite.com/{organization.slug}"
     member, admin = (role.value for role in (OrganizationRole.MEMBER, OrganizationRole.ADMIN))
     return _messages(
         plain,
@@ -525,6 +525,6 @@ def checked_id(kind: str, text: str) -> str:
         return text
     raise Failure(
         Reason.SNAPSHOT_INVALID,
-        f"Buildkite gave a {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a UUID). "
-        "It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
+        f"Buildkite gave one {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a "
+        "UUID). It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
     )

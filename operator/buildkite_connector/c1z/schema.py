@@ -134,13 +134,6 @@ EMPTY_INDEXES = (
 )
 """Indexes that only grants to teams enter: made before the rows, where they cost next to nothing."""
 
-EXPANSION_INDEXES = (
-    "create index idx_grants_resource_type_id_resource_id_v1 on v1_grants (resource_type_id, resource_id)",
-    """create index idx_grants_entitlement_id_principal_id_v1
-        on v1_grants (entitlement_id, principal_resource_type_id, principal_resource_id)""",
-)
-"""Those of INDEXES by which grants are expanded."""
-
 INDEXES = (
     "create unique index idx_sync_runs_sync_id_v1 on v1_sync_runs (sync_id)",
     "create unique index idx_resource_types_external_sync_v1 on v1_resource_types (external_id, sync_id)",
@@ -150,9 +143,10 @@ INDEXES = (
     "create unique index idx_resources_parent_resource_id_v1 on v1_resources (external_id, sync_id)",
     "create index idx_entitlements_resource_id_v1 on v1_entitlements (resource_type_id, resource_id)",
     "create unique index idx_entitlements_external_sync_v1 on v1_entitlements (external_id, sync_id)",
-    EXPANSION_INDEXES[0],
+    "create index idx_grants_resource_type_id_resource_id_v1 on v1_grants (resource_type_id, resource_id)",
     "create index idx_grants_principal_id_v1 on v1_grants (principal_resource_type_id, principal_resource_id)",
-    EXPANSION_INDEXES[1],
+    """create index idx_grants_entitlement_id_principal_id_v1
+        on v1_grants (entitlement_id, principal_resource_type_id, principal_resource_id)""",
     "create unique index idx_grants_external_sync_v1 on v1_grants (external_id, sync_id)",
     "create index idx_grants_entitlement_sync_grant_v1 on v1_grants (entitlement_id, sync_id, id)",
     "create unique index idx_assets_external_sync_v1 on v1_assets (external_id, sync_id)",

@@ -7,7 +7,7 @@ blocks: call it in a thread (`store` does). SQLite, zstd and SHA-256 let the eve
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from itertools import chain, islice
@@ -29,7 +29,7 @@ from buildkite_connector.c1z.messages import (
     pipeline_messages,
     team_messages,
 )
-from buildkite_connector.c1z.schema import EMPTY_INDEXES, EXPANSION_INDEXES, INDEXES, TABLES, Row, TableRows, insert
+from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, Row, TableRows, insert
 from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, stats, to_row, to_text
 from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
@@ -125,21 +125,14 @@ def fill(
     for statement, table_rows in tables:
         while connection.executemany(statement, islice(table_rows, _BATCH)).rowcount > 0:
             checkpoint()
+    for index in INDEXES:
+        checkpoint()
+        connection.execute(index)
     expanded: dict[ResourceKind, int] = {}
-    indexes: tuple[str, ...] = INDEXES
     if run.scope.expanded:
-        _index(connection, EXPANSION_INDEXES, checkpoint)
         expanded = expand(connection, (run.sync_id, to_text(run.ended_at)), checkpoint)
         connection.execute("update v1_sync_runs set stats = ?", (stats(run, expanded),))
-        indexes = tuple(index for index in INDEXES if index not in EXPANSION_INDEXES)
-    _index(connection, indexes, checkpoint)
     verify(connection, run, expanded)
-
-
-def _index(connection: sqlite3.Connection, statements: Iterable[str], checkpoint: Callable[[], None]) -> None:
-    for statement in statements:
-        checkpoint()
-        connection.execute(statement)
 
 
 def rows_of(directory: Directory, run: StoredSync) -> Iterator[TableRows]:

@@ -69,20 +69,20 @@ _TITLES = {
     "id": "ID",
 }
 _TABLES: dict[tuple[ResourceKind, str], tuple[str, tuple[str, ...]]] = {
-    (ResourceKind.USER, "teams"): ("Teams", ("name", "slug", "role", "id")),
-    (ResourceKind.USER, "pipelines"): ("Pipelines", ("name", "slug", "level", "teams", "id")),
+    (ResourceKind.USER, "teams"): ("Teams", ("name", "slug", "role")),
+    (ResourceKind.USER, "pipelines"): ("Pipelines", ("name", "slug", "level", "teams")),
     (ResourceKind.USER, "clusters"): ("Clusters maintained", ("name", "teams", "id")),
-    (ResourceKind.TEAM, "members"): ("Members", ("name", "email", "role", "organizationRole", "id")),
-    (ResourceKind.TEAM, "pipelines"): ("Pipelines", ("name", "slug", "level", "id")),
+    (ResourceKind.TEAM, "members"): ("Members", ("name", "email", "role", "organizationRole")),
+    (ResourceKind.TEAM, "pipelines"): ("Pipelines", ("name", "slug", "level")),
     (ResourceKind.TEAM, "clusters"): ("Clusters maintained", ("name", "id")),
-    (ResourceKind.PIPELINE, "teams"): ("Teams", ("name", "slug", "level", "members", "id")),
-    (ResourceKind.PIPELINE, "accounts"): ("Accounts", ("name", "email", "level", "teams", "id")),
-    (ResourceKind.PIPELINE, "administrators"): ("Organization administrators", ("name", "email", "id")),
-    (ResourceKind.CLUSTER, "teams"): ("Teams that maintain it", ("name", "slug", "members", "id")),
-    (ResourceKind.CLUSTER, "accounts"): ("Accounts that maintain it", ("name", "email", "teams", "id")),
-    (ResourceKind.CLUSTER, "administrators"): ("Organization administrators", ("name", "email", "id")),
+    (ResourceKind.PIPELINE, "teams"): ("Teams", ("name", "slug", "level", "members")),
+    (ResourceKind.PIPELINE, "accounts"): ("Accounts", ("name", "email", "level", "teams")),
+    (ResourceKind.PIPELINE, "administrators"): ("Administrators", ("name", "email")),
+    (ResourceKind.CLUSTER, "teams"): ("Teams that maintain it", ("name", "slug", "members")),
+    (ResourceKind.CLUSTER, "accounts"): ("Accounts that maintain it", ("name", "email", "teams")),
+    (ResourceKind.CLUSTER, "administrators"): ("Administrators", ("name", "email")),
 }
-"""The title and the columns of the table for each list of an answer."""
+"""The title and the columns of the table for each list of an answer: no ID beside a slug or an address, for width."""
 
 
 def print_answer(found: Answer, run: StoredSync, limit: int, console: Console) -> None:

@@ -20,7 +20,7 @@ from buildkite_connector.c1z import (
     StoredSync,
 )
 from buildkite_connector.cli.printing import camel_case, counts_in_camel_case, in_camel_case, shown
-from buildkite_connector.model.directory import Account, Cluster, Pipeline, Team
+from buildkite_connector.model.directory import Account, Cluster, Pipeline, Team, listed
 
 Entry = TypeVar("Entry")
 
@@ -30,10 +30,8 @@ GAINED, LOST, CHANGED = "green", "red", "yellow"
 def print_difference(difference: Difference, console: Console) -> None:
     """The counts, then a line for each change: `+` gained, `-` lost, `~` changed."""
     if difference.is_empty:
-        counts = [f"{getattr(difference.after.counts, what):,} {_words(what)}" for what in _covered(difference)]
-        console.print(
-            f"No difference: {', '.join(counts[:-1])} and {counts[-1]} in both.", highlight=False, soft_wrap=True
-        )
+        both = listed(f"{amount:,} {what}" for what, amount in difference.after.counts.amounts())
+        console.print(f"No difference: {both} in both.", highlight=False, soft_wrap=True)
         return
     console.print(Text(f"{_moment(difference.before)} → {_moment(difference.after)}"), soft_wrap=True)
     console.print(_summary(difference))

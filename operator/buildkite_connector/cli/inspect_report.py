@@ -13,7 +13,6 @@ from buildkite_connector.cli.printing import cell, counts_in_camel_case, in_came
 from buildkite_connector.model.directory import (
     Account,
     Cluster,
-    Counts,
     Directory,
     Organization,
     OrganizationRole,
@@ -25,9 +24,6 @@ from buildkite_connector.model.directory import (
 ACCOUNT_FIELDS, TEAM_FIELDS, PIPELINE_FIELDS, CLUSTER_FIELDS, ORGANIZATION_FIELDS = (
     tuple(each.name for each in fields(kind)) for kind in (Account, Team, Pipeline, Cluster, Organization)
 )
-
-COUNTS = {each.name: each.name.replace("_", " ") for each in fields(Counts)}
-"""The counts, and what they are called."""
 
 Show = Callable[[str, tuple[str, ...], Iterable[tuple[str, ...]], int], None]
 
@@ -168,10 +164,8 @@ def _summary(path: Path, snapshot: Snapshot) -> Table:
     table = Table(title=cell(str(path)), show_header=False, title_justify="left")
     table.add_row("Sync", cell(run.sync_id))
     table.add_row("Finished", run.ended_at.isoformat(timespec="seconds"))
-    for name, what in COUNTS.items():
-        count = getattr(run.counts, name)
-        if count is not None:
-            table.add_row(what.capitalize(), str(count))
+    for what, count in run.counts.amounts():
+        table.add_row(what.capitalize(), str(count))
     return table
 
 

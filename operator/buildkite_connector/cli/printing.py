@@ -43,7 +43,8 @@ def print_rows(
 ) -> None:
     """A table of at most `limit` of `count` rows, 0 for all. A `str` is cleaned and cut; a `Text` is taken as it is."""
     most = min(limit, count) if limit else count
-    table = Table(title=f"{title} ({most} of {count})", title_justify="left")
+    title = f"{title} ({most} of {count})"
+    table = Table(title=title, title_justify="left", min_width=len(title))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in islice(rows, most):

@@ -27,6 +27,7 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
     canonical_id,
+    listed,
 )
 
 
@@ -302,7 +303,7 @@ class _Names:
     """The fields of what a directory names by ID; what it does not list has its ID alone."""
 
     def __init__(self, directory: Directory) -> None:
-        self.roles = Counter(each.role for each in directory.accounts)
+        self.roles = {each.role for each in directory.accounts}
         self.members = Counter[str](each.team for each in directory.memberships)
         self._accounts = {each.id: each for each in directory.accounts}
         self._teams = {each.id: each for each in directory.teams}
@@ -384,4 +385,4 @@ def _missing(scope: SyncScope, of: ResourceKind, *, roles_known: bool = True) ->
 
 def lacks(types: Sequence[str]) -> str:
     """The sentence for types that a snapshot lacks."""
-    return f"this snapshot does not contain {' and '.join(types)}: set spec.sync.resourceTypes."
+    return f"this snapshot does not contain {listed(types)}: set spec.sync.resourceTypes."

@@ -303,12 +303,11 @@ class _Collector:
             else:
                 self._gone.discard(team)
 
-    def _maintainers(self, kind: ResourceKind) -> Iterable[ClusterMaintainer]:
-        """Those of one kind of principal, if that is in scope."""
+    def _maintainers(self) -> Iterable[ClusterMaintainer]:
+        """Those whose kind is in scope, in the order of their clusters."""
         scope = self._scope
-        wanted = scope.wants_user_maintainers if kind is ResourceKind.USER else scope.wants_team_maintainers
-        clusters = self._clusters.values() if wanted else ()
-        return (each for cluster in clusters for each in cluster.maintainers if each.kind is kind)
+        wanted = {ResourceKind.USER: scope.wants_user_maintainers, ResourceKind.TEAM: scope.wants_team_maintainers}
+        return (each for found in self._clusters.values() for each in found.maintainers if wanted[each.kind])
 
     async def _check_team_maintainers(self) -> None:
         """A team that maintains a cluster and is in no list was deleted meanwhile.
@@ -323,7 +322,7 @@ class _Collector:
 
     def _strange_teams(self) -> list[TeamID]:
         """Teams that maintain a cluster and are in no list, but for those that are known to be deleted."""
-        named = dict.fromkeys(TeamID(each.maintainer) for each in self._maintainers(ResourceKind.TEAM))
+        named = dict.fromkeys(TeamID(each.maintainer) for each in self._maintainers() if each.kind is ResourceKind.TEAM)
         return [team for team in named if team not in self._teams and team not in self._gone]
 
     async def _team_is_there(self, team: TeamID) -> bool:
@@ -360,9 +359,9 @@ class _Collector:
                 members = self._members.get(team, ())
                 strangers |= {each.account: each.name for each in members if each.account not in self._accounts}
                 await asyncio.sleep(0)  # many memberships must not hold up the event loop
-        for each in self._maintainers(ResourceKind.USER):
-            if (account := AccountID(each.maintainer)) not in self._accounts:
-                strangers.setdefault(account, each.name)
+        for each in self._maintainers():
+            if each.kind is ResourceKind.USER and each.maintainer not in self._accounts:
+                strangers.setdefault(AccountID(each.maintainer), each.name)
         return strangers
 
     async def _account_is_there(self, account: AccountID) -> bool:
@@ -408,8 +407,7 @@ class _Collector:
                 access.append(each)
             await asyncio.sleep(0)  # many memberships must not hold up the event loop
         maintainers = [
-            *self._maintainers(ResourceKind.USER),
-            *(each for each in self._maintainers(ResourceKind.TEAM) if each.maintainer in teams),
+            each for each in self._maintainers() if each.kind is ResourceKind.USER or each.maintainer in teams
         ]
         return Collection(
             Directory(

@@ -38,12 +38,12 @@ class Graph:
     edges: defaultdict[str, dict[str, Edge]] = field(default_factory=lambda: defaultdict(dict))
 
 
-def expanded(connection: sqlite3.Connection) -> dict[str, pb.Grant]:
+def expanded(connection: sqlite3.Connection, *, afresh: bool = False) -> dict[str, pb.Grant]:
     """Every grant of the snapshot as it is once all are expanded, by id. Expanded grants come out as they are.
 
-    Raises ValueError where the SDK fails the sync.
+    `afresh`: what comes from other grants is forgotten first. Raises ValueError where the SDK fails the sync.
     """
-    graph = _graph(connection)
+    graph = _graph(connection, afresh)
     for destination in _in_order(graph):
         for source, edge in graph.edges[destination].items():
             for principal, grant in graph.grants[source].items():
@@ -53,7 +53,7 @@ def expanded(connection: sqlite3.Connection) -> dict[str, pb.Grant]:
     return {grant.id: grant for those in graph.grants.values() for grant in those.values()}
 
 
-def _graph(connection: sqlite3.Connection) -> Graph:
+def _graph(connection: sqlite3.Connection, afresh: bool) -> Graph:
     graph = Graph()
     for external_id, data in connection.execute("select external_id, data from v1_entitlements"):
         graph.entitlements[external_id] = pb.Entitlement.FromString(data)
@@ -61,6 +61,10 @@ def _graph(connection: sqlite3.Connection) -> Graph:
     for data, expansion, needs_expansion in rows:
         grant = pb.Grant.FromString(data)
         principal = _pair(grant.principal.id)
+        if afresh and grant.annotations:
+            continue  # a GrantImmutable
+        if afresh:
+            grant.ClearField("sources")
         graph.grants[grant.entitlement.id][principal] = grant
         if expansion is None or not needs_expansion:
             continue

@@ -184,8 +184,8 @@ def _check_scope(summary: Summary, expected: Expected) -> None:
 
 
 def _check_expansion(connection: sqlite3.Connection) -> None:
-    """Whether expanding the grants once more changes nothing. Raises ValueError too."""
-    grants = expanded(connection)
+    """Whether the grants are those that expanding makes. Raises ValueError too."""
+    grants = expanded(connection, afresh=True)
     rows = dict(connection.execute("select external_id, data from v1_grants"))
     for grant_id in sorted({*grants, *rows}):
         if grant_id not in rows or grant_id not in grants or grants[grant_id] != pb.Grant.FromString(rows[grant_id]):

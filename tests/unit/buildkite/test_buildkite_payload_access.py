@@ -159,14 +159,24 @@ def test_ids_and_slugs_that_hold_the_token_are_refused() -> None:
             payload.team_pipelines(encoded([{**ITEM, **changes}]), TEAM_ID, PLAIN)
 
 
-def test_a_page_of_large_pipelines_is_read_and_one_of_too_many_values_is_not() -> None:
+def test_a_page_of_large_pipelines_is_read() -> None:
     steps = [{"type": "script", "command": "make", "env": {}, "agent_query_rules": ["a=b"]}] * 50
     page = [{**PIPELINE, "id": f"p-{number}", "steps": steps, "configuration": "x" * 20_000} for number in range(100)]
     assert len(payload.pipelines(encoded(page), PLAIN)) == 100
-    page[0]["steps"] = [[]] * payload.MOST_VALUES
-    with pytest.raises(PayloadError, match=r"^body: expected at most 200,000 values$") as refused:
-        payload.pipelines(encoded(page), PLAIN)
-    assert not refused.value.broken
+
+
+@pytest.mark.parametrize("item", [0, [[[]]], {"a": {"b": {}}}], ids=["numbers", "arrays", "objects"])
+def test_a_page_of_more_values_than_memory_is_for_is_not_read(item: object) -> None:
+    values = 1 if item == 0 else 4  # with the comma after it
+    for more, refused in ((-1000, False), (1000, True)):
+        steps = [item] * ((payload.MOST_VALUES + more) // values)
+        body = encoded([{**PIPELINE, "steps": steps}])
+        if refused:
+            with pytest.raises(PayloadError, match=r"^body: expected at most 200,000 values$") as failed:
+                payload.pipelines(body, PLAIN)
+            assert not failed.value.broken
+        else:
+            assert len(payload.pipelines(body, PLAIN)) == 1
 
 
 # A team's pipelines

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +29,8 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.snapshot import SyncID
 from harness.command import invoke
-from harness.organization import ACME_REFERENCE, access
+from harness.organization import ACME_REFERENCE, access, directory_of
+from simulators.buildkite.made_organization import make_organization
 
 HOSTILE = "\x1b[2J\x7f\x9b31m[red]Eve[/red]\r\n\u202eevil"
 QUESTIONS = (
@@ -152,11 +154,19 @@ def test_tables_show_who_has_what_and_through_which_team(file: Path) -> None:
     assert "! Organization administrators reach every pipeline and cluster without a grant.\n" in team
     pipeline = asked(file, "--pipeline", "api")
     assert "Accounts (4 of 4)" in pipeline
-    assert "Organization administrators (1 of 1)" in pipeline
+    assert "Administrators (1 of 1)" in pipeline
     assert "! This snapshot does not list all organization administrators, who reach" in pipeline  # Zoë's role
     assert "Accounts that maintain it (3 of 3)" in asked(file, "--cluster", "Default cluster")
     administrator = asked(file, "--user", "ada@example.com")
     assert "! This person is an organization administrator, who reaches every pipeline and cluster" in administrator
+
+
+def test_the_page_shows_what_is_printed(file: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "access.md").read_text(encoding="utf-8")
+    example = page.split("$ buildkite-connector access acme.c1z --user pat@example.com\n")[1].split("```")[0]
+    printed = asked(file, "--user", "pat@example.com").splitlines()
+    assert [line.rstrip() for line in printed] == example.splitlines()
+    assert f"\n{','.join(CSV_COLUMNS)}\n" in page
 
 
 def test_the_limit_bounds_the_rows_of_a_table_alone(file: Path) -> None:
@@ -226,6 +236,12 @@ def test_a_file_without_the_types_says_what_to_set(output: str) -> None:
     assert (found["pipelines"], found["clusters"]) == (None, None)
     assert found["notInSnapshot"] == ["pipelines", "clusters", "organizationRoles"]
     assert found["teams"]
+
+
+def test_a_file_without_grants_says_so(write: Write) -> None:
+    out = asked(write("x.c1z", access(SyncScope(ALL_KINDS, grants=False))), "--user", "pat@example.com")
+    assert "! This snapshot does not contain grants.\n" in out
+    assert "Pipelines (" not in out
 
 
 def test_what_is_not_there_is_one_sentence_and_exit_code_2(file: Path) -> None:
@@ -311,6 +327,16 @@ def test_a_terminal_gets_colour_and_a_long_list_of_teams_is_cut(golden: Director
         print_answer(answer(snapshot.directory, ResourceKind.USER, person.id), snapshot.run, 0, console)
     assert "\x1b[33m! Organization administrators" in capture.get()
     assert "and 15 more" in capture.get()
+    assert capture.get().count(f"({golden.pipeline_access[0].level})") == 10
+
+
+def test_ten_thousand_accounts_are_answered_within_seconds(write: Write) -> None:
+    large = directory_of(make_organization(10_000, 500, 38_000).document())
+    path = write("large.c1z", large)
+    began = time.process_time()
+    found = document(path, "--user", large.accounts[17].email)
+    assert time.process_time() - began < 5
+    assert found["teams"]
 
 
 # What `inspect` and `diff` show of the same types

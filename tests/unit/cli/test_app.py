@@ -12,17 +12,18 @@ import typer.main
 from rich.console import Console
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.c1z import write_snapshot
+from buildkite_connector.c1z import read_sync_run, write_snapshot
 from buildkite_connector.cli.app import HTTP_ADDRESS, app
 from buildkite_connector.cli.sync import SyncResult, print_result
-from buildkite_connector.model.directory import FULL_SCOPE, CollectionReport, Counts
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, CollectionReport, Counts, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.telemetry import server
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 from harness.command import invoke, run, run_on_terminal
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
-from simulators.buildkite.api import Token
+from simulators.buildkite.api import ACCESS_SCOPES, Token
 from simulators.buildkite.faults import server_error, stall
+from simulators.buildkite.made_access import give_access
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
@@ -102,6 +103,30 @@ async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
     assert API_TOKEN not in ended.err
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("types", "scope", "says"),
+    [
+        (
+            ",".join(ALL_KINDS),
+            SyncScope(ALL_KINDS, expanded=True),
+            " 20 pipelines, 60 pipeline access grants, 4 clusters,",
+        ),
+        ("team,pipeline", SyncScope(frozenset({ResourceKind.TEAM, ResourceKind.PIPELINE})), " 20 pipelines, 60 "),
+        ("user,team", FULL_SCOPE, "450 memberships; "),
+    ],
+)
+async def test_a_file_of_chosen_types_is_expanded_as_the_vendors_sdk_writes_it(
+    buildkite: BuildkiteSimulator, tmp_path: Path, types: str, scope: SyncScope, says: str
+) -> None:
+    give_access(buildkite.organization, pipelines=20, clusters=4)
+    buildkite.grant(Token(API_TOKEN, scopes=ACCESS_SCOPES))
+    file = tmp_path / "x.c1z"
+    ended = await run("sync", "--file", str(file), "--sync-resource-types", types, **of(buildkite))
+    assert (ended.code, ended.err) == (0, "")
+    assert says in ended.out
+    assert read_sync_run(file).scope == scope
 
 
 async def test_types_whose_grants_cannot_exist_are_warned_of_and_no_others(

@@ -26,15 +26,15 @@ USER, TEAM, CLUSTER = ResourceKind.USER, ResourceKind.TEAM, ResourceKind.CLUSTER
 
 
 @pytest.mark.parametrize("shows_maintainers", [True, False])
-async def test_maintainers_keep_the_order_of_people_before_teams(shows_maintainers: bool) -> None:
+async def test_maintainers_come_in_the_order_of_their_clusters(shows_maintainers: bool) -> None:
     api = large()
     api.shows_maintainers = shows_maintainers
     directory = (await collect(api, ACME, EVERYTHING)).directory
     assert [(each.cluster, each.maintainer) for each in directory.cluster_maintainers] == [
         ("cluster-0", "account-0"),
         ("cluster-0", "account-1"),
-        ("cluster-2", "account-6"),
         ("cluster-0", "team-0"),
+        ("cluster-2", "account-6"),
         ("cluster-4", "team-2"),
     ]
 

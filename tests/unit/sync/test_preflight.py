@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.model.directory import (
+    ALL_KINDS,
     DEFAULT_KINDS,
     Account,
     AccountID,
@@ -84,6 +85,10 @@ async def test_the_only_organization_that_the_token_reaches_need_not_be_chosen()
         (DEFAULT_KINDS, ("read_organizations", "read_teams")),
         ({USER}, ("read_organizations",)),
         ({TEAM}, ("read_organizations", "read_teams")),
+        ({ResourceKind.ORGANIZATION}, ("read_organizations",)),
+        ({ResourceKind.PIPELINE}, ("read_organizations", "read_pipelines")),
+        ({ResourceKind.CLUSTER}, ("read_organizations", "read_clusters")),
+        (ALL_KINDS, ("read_organizations", "read_teams", "read_pipelines", "read_clusters")),
     ],
 )
 def test_only_the_scopes_are_required_that_are_needed(kinds: set[ResourceKind], expected: tuple[str, ...]) -> None:
@@ -107,6 +112,18 @@ async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tup
     assert failed.value.remedy is Remedy.CREDENTIALS
     assert failed.value.token == access.facts
     assert access.asked == ["token"]
+
+
+async def test_the_scopes_of_the_chosen_types_are_named() -> None:
+    access = FakeAccess()
+    with pytest.raises(ScopesMissing) as failed:
+        await preflight(access, ACME, ALL_KINDS)
+    assert failed.value.missing == ("read_pipelines", "read_clusters")
+    assert failed.value.message == (
+        "The Buildkite API token needs the scopes read_organizations, read_teams, read_pipelines, read_clusters, but"
+        " lacks read_pipelines, read_clusters. Edit the token in Buildkite (Personal Settings, API Access Tokens) or"
+        " use another one."
+    )
 
 
 async def test_a_token_without_read_teams_will_do_for_accounts() -> None:

@@ -70,6 +70,13 @@ FULL = ConnectorStatus(
 )
 
 
+def test_the_organizations_web_url_is_no_part_of_the_status() -> None:
+    assert FULL.organization is not None
+    linked = replace(FULL, organization=replace(FULL.organization, web_url="https://buildkite.com/acme-inc"))
+    assert status_to_json(linked) == status_to_json(FULL)
+    assert linked == FULL, "so nothing is written"
+
+
 def test_the_json_is_that_of_the_design() -> None:
     assert status_to_json(FULL) == {
         "observedGeneration": 4,
