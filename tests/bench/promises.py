@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.measurement import Measurement
+from bench.measurement import Measurement, Run
 
 MB = 1e6
 
@@ -11,6 +11,7 @@ EXTRA_REQUESTS = 3
 OVER_WINDOWS = 1.05
 OVER_MINUTES = 1.02
 MINUTE = 60.0
+ACCESS = "10k-access-20ms"
 LINEAR = 1.3
 
 
@@ -36,7 +37,11 @@ def verdicts(measured: Mapping[str, Measurement]) -> list[ConditionValue]:
     limit("1k", "process start to end", 0.8, lambda case: case.wall, "s")
     limit("10k-20ms", "process start to end", 3.0, lambda case: case.wall, "s")
     limit("10k-20ms", "peak memory", 150, lambda case: case.peak / MB, "MB")
-    for name in ("10k", "10k-20ms"):
+    limit(ACCESS, "process start to end", 25, lambda case: case.wall, "s")
+    limit(ACCESS, "peak memory", 150, lambda case: case.peak / MB, "MB")
+    limit(ACCESS, "a task's file with expanded grants", 25, lambda case: _expanding(case).wall, "s")
+    limit(ACCESS, "peak memory of that", 150, lambda case: _expanding(case).peak / MB, "MB")
+    for name in ("10k", "10k-20ms", ACCESS):
         limit(name, "longest stall of the event loop", 50, _stall_milliseconds, "ms")
     for name in ("100k", "100k-20ms"):
         limit(name, "peak memory", 400, lambda case: case.peak / MB, "MB")
@@ -88,6 +93,12 @@ def _linear(large: Measurement, medium: Measurement) -> ConditionValue:
 
 def _stall_milliseconds(one: Measurement) -> float:
     return one.stall.seconds * 1e3 if one.stall else 0.0
+
+
+def _expanding(one: Measurement) -> Run:
+    if one.expansion is None:
+        raise ValueError(f"{one.case.name}: no grants were expanded")
+    return one.expansion.run
 
 
 def _each(one: Measurement) -> float:

@@ -14,7 +14,7 @@ import pytest
 from bench.cases import CASES, QUICK, Case, Quota, Size
 from bench.command import main
 from bench.machine import Machine
-from bench.measurement import BENCH, Measurement, Run, launch, measure
+from bench.measurement import BENCH, Expansion, Measurement, Run, launch, measure
 from bench.promises import MB, ConditionValue, verdicts
 from bench.report import markdown, svg
 from bench.stall import Stall, watch
@@ -35,17 +35,19 @@ def measurement(
     exchange: float = 1.0,
 ) -> Measurement:
     case = CASES[name]
+    run = Run(wall, wall / 2, peak)
     return Measurement(
         case=case,
         minimum=73,
         requests=requests,
         refused=refused,
-        runs=(Run(wall, wall / 2, peak), Run(wall, wall / 2, peak // 2), Run(wall * 9, wall / 2, peak // 2)),
+        runs=(run, Run(wall, wall / 2, peak // 2), Run(wall * 9, wall / 2, peak // 2)),
         stalls=(Stall(0.001, 0.001), Stall(stall, stall)),
         snapshot_bytes=319_000,
         sent=(0.0, 0.1, exchange),
         exchange=exchange,
         others=0.0,
+        expansion=Expansion(run, 500_000, 319_000) if case.size.pipelines else None,
     )
 
 
@@ -134,6 +136,12 @@ def test_walls_are_judged_by_the_median_and_the_rest_by_the_worst() -> None:
     assert found["10k-20ms: process start to end ≤ 3 s"].kept
     assert not found["10k-20ms: peak memory ≤ 150 MB"].kept
     assert not found["10k-20ms: longest stall of the event loop ≤ 50 ms"].kept
+
+
+def test_a_file_with_expanded_grants_is_judged_by_its_own_run() -> None:
+    found = judged(measurement("10k-access-20ms", wall=25.1, peak=149_000_000))
+    assert not found["10k-access-20ms: a task's file with expanded grants ≤ 25 s"].kept
+    assert found["10k-access-20ms: peak memory of that ≤ 150 MB"].kept
 
 
 @pytest.mark.parametrize(("requests", "kept"), [(73, True), (76, True), (77, False), (72, False)])
