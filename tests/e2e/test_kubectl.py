@@ -99,6 +99,7 @@ async def test_get_shows_a_suspended_connector_as_such(kubectl: Kubectl, rig: Ri
     _, *rows = cells(await asyncio.to_thread(kubectl, "get", "connectors"))
     assert [(row[0], row[2], row[3]) for row in rows] == [
         ("acme", "True", "Ready"),
+        ("acme-access", "False", "Suspended"),
         ("acme-full", "False", "Suspended"),
     ]
 

@@ -1,7 +1,7 @@
 """The snapshot adapter: writes a Directory to a `.c1z` file, reads it back, and keeps files until they are delivered.
 
 `writer` writes the file, `reader` reads it, `store` keeps the newest of each connector; `messages` has C1's messages
-and the contract of ids, `archive` the file around the database.
+and the contract of ids, `texts` the limits of what people write, `archive` the file around the database.
 """
 
 from buildkite_connector.c1z.compare import (

@@ -62,5 +62,9 @@ def _rows(connection: sqlite3.Connection, source: SyncID, run: StoredSync) -> It
     for table in tables:
         which, kinds = rows_in(run.scope, table)
         columns = ", ".join(COLUMNS[table])
-        statement = f"select {columns}, ?, discovered_at from v1_{table} where sync_id = ? and {which} order by id"  # noqa: S608
+        # By an index SQLite would have to sort the rows, all of them in memory
+        statement = (
+            f"select {columns}, ?, discovered_at from v1_{table} not indexed"  # noqa: S608
+            f" where sync_id = ? and {which} order by id"
+        )
         yield insert(table), connection.execute(statement, (run.sync_id, source, *kinds))

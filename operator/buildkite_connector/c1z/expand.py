@@ -16,11 +16,13 @@ from google.protobuf.message import DecodeError
 from buildkite_connector.c1z.messages import GrantSerializer, expanded_entitlement, inherited
 from buildkite_connector.c1z.schema import Row, insert
 from buildkite_connector.model.directory import ResourceKind
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.proto.connector_pb2 import GrantExpandable
 
-MOST_EXPANDED = 2_000_000
-"""Rows that grants may expand to. They take about 1.6 KB each, and a snapshot's database 4 GB at most."""
+MOST_EXPANDED = 500_000
+"""Rows that grants may expand to. They take about 1.6 KB each, 0.8 GB before they are compressed. The chart's volume
+has 1 GB, and a pod that uses more of it is evicted, with all of its connectors.
+"""
 
 _DESTINATIONS = """
     select e.external_id, e.resource_type_id, e.resource_id, e.data
@@ -38,10 +40,12 @@ _DIRECT = """
     where entitlement_id = ? and principal_resource_type_id = ?"""
 
 _EXPANSIONS = """
-    with g as (select principal_resource_type_id, principal_resource_id, needs_expansion, expansion from v1_grants)
-    select * from g where principal_resource_type_id = ?
-    union select * from g where expansion is not null
-    union select * from g where needs_expansion = 1"""
+    select principal_resource_type_id, principal_resource_id, needs_expansion, expansion
+        from v1_grants where principal_resource_type_id = ?
+    union select principal_resource_type_id, principal_resource_id, needs_expansion, expansion
+        from v1_grants where expansion is not null
+    union select principal_resource_type_id, principal_resource_id, needs_expansion, expansion
+        from v1_grants where needs_expansion = 1"""
 _RESOURCE_OF = "select resource_type_id, resource_id from v1_entitlements where external_id = ?"
 
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
@@ -54,7 +58,7 @@ def expand(
 
     The database holds one sync and its indexes. A grant of its own that a user has beside one
     through a team keeps its row, which names both. `checkpoint` is called for each entitlement and may raise.
-    Raises Failure when the rows would be more than MOST_EXPANDED.
+    Raises Failure, to be remedied by an edit, when the rows would be more than MOST_EXPANDED.
     """
     added = Counter[ResourceKind]()
     for destination, kind, resource, data in connection.execute(_DESTINATIONS).fetchall():
@@ -114,7 +118,8 @@ def _expands(connection: sqlite3.Connection, principal: tuple[str, str], needed:
 def _too_many() -> Failure:
     return Failure(
         Reason.SNAPSHOT_INVALID,
-        f"With what each person holds through a team the snapshot would have more than {MOST_EXPANDED:,} grants, the "
-        "maximum. Nothing was written. Let C1 expand grants (skip_expand_grants), or leave out the resource type "
-        "pipeline.",
+        f"The people in the teams have more than {MOST_EXPANDED:,} grants through them, the maximum that a snapshot "
+        "may list. Nothing was written. Let C1 expand the grants of teams (skip_expand_grants), or remove pipeline "
+        "from the resource types.",
+        remedy=Remedy.EDIT,
     )

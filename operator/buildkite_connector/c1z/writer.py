@@ -22,7 +22,6 @@ from buildkite_connector.c1z.messages import (
     EntitlementMessages,
     GrantSerializer,
     ResourceMessages,
-    checked_id,
     cluster_messages,
     expansion,
     organization_messages,
@@ -31,6 +30,7 @@ from buildkite_connector.c1z.messages import (
 )
 from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, Row, TableRows, insert
 from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, stats, to_row, to_text
+from buildkite_connector.c1z.texts import checked_id
 from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID

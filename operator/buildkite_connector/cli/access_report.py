@@ -17,6 +17,8 @@ from buildkite_connector.cli.reach import GRANTS, IN_WORDS, MOST_NAMED, ROLES, A
 from buildkite_connector.model.directory import OrganizationRole, ResourceKind
 
 EVERYTHING = "every pipeline and cluster without a grant"
+PUBLIC = "public"
+"""The visibility of a pipeline that everyone can see."""
 
 
 def notes(found: Answer) -> Iterator[str]:
@@ -26,6 +28,8 @@ def notes(found: Answer) -> Iterator[str]:
         yield lacks(types)
     if GRANTS in found.missing:
         yield "this snapshot does not contain grants."
+    if found.of is ResourceKind.PIPELINE and found.subject["visibility"] == PUBLIC:
+        yield "this pipeline is public: everyone can see it without a grant."
     if found.subject.get("organizationRole") == OrganizationRole.ADMIN:
         yield f"this person is an organization administrator, who reaches {EVERYTHING}."
     elif ROLES in found.missing and found.of is ResourceKind.USER:
@@ -61,6 +65,7 @@ _TITLES = {
     "name": "Name",
     "email": "Email",
     "slug": "Slug",
+    "visibility": "Visibility",
     "role": "Role",
     "organizationRole": "Organization role",
     "level": "Level",
@@ -137,6 +142,7 @@ CSV_COLUMNS = (
     "pipeline_id",
     "pipeline_slug",
     "pipeline_name",
+    "pipeline_visibility",
     "level",
     "highest_level",
     "cluster_id",

@@ -355,7 +355,12 @@ def _team(team: Team) -> Fields:
 
 
 def _pipeline(pipeline: Pipeline) -> Fields:
-    return {"id": pipeline.id, "name": pipeline.name or pipeline.slug or None, "slug": pipeline.slug or None}
+    return {
+        "id": pipeline.id,
+        "name": pipeline.name or pipeline.slug or None,
+        "slug": pipeline.slug or None,
+        "visibility": pipeline.visibility or None,
+    }
 
 
 def _cluster(cluster: Cluster) -> Fields:
@@ -385,4 +390,5 @@ def _missing(scope: SyncScope, of: ResourceKind, *, roles_known: bool = True) ->
 
 def lacks(types: Sequence[str]) -> str:
     """The sentence for types that a snapshot lacks."""
-    return f"this snapshot does not contain {listed(types)}: set spec.sync.resourceTypes."
+    setting = "set spec.sync.resourceTypes, or --sync-resource-types of `sync`"
+    return f"this snapshot does not contain {listed(types)}: {setting}."

@@ -183,6 +183,7 @@ def test_the_counts_are_those_of_what_buildkite_has_whether_expanded_or_not(tmp_
         write(tmp_path / "x", access(scope))
         found = read_snapshot(tmp_path / "x")
         assert found.run.counts == Counts(6, 3, 6, 5, 4, 4, 2, 3)
+        assert found.directory.organization.web_url == "https://buildkite.com/acme-access"
         assert set(found.directory.cluster_maintainers) == {
             ClusterMaintainer(ClusterID(FIRST), AccountID(PAT), ResourceKind.USER),
             ClusterMaintainer(ClusterID(FIRST), TeamID(PLATFORM), ResourceKind.TEAM),

@@ -12,7 +12,7 @@ import pytest
 from buildkite_connector.c1z import StoredSync, WriteStopped, read_snapshot
 from buildkite_connector.c1z import expand as expansion
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.c1z.messages import is_link
+from buildkite_connector.c1z.texts import is_link
 from buildkite_connector.c1z.writer import verify
 from buildkite_connector.model.directory import (
     AccessLevel,
@@ -27,7 +27,7 @@ from buildkite_connector.model.directory import (
     ResourceKind,
     TeamID,
 )
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import access
 from unit.c1z.access_golden import ALL, EXPANDED, NOW, SYNC, database
@@ -151,7 +151,7 @@ def test_more_rows_than_a_file_can_hold_are_not_written(
     monkeypatch.setattr(expansion, "MOST_EXPANDED", 11)
     with pytest.raises(Failure, match="more than 11 grants") as caught:
         write(tmp_path / "x", access(EXPANDED))
-    assert caught.value.reason is Reason.SNAPSHOT_INVALID
+    assert (caught.value.reason, caught.value.remedy) == (Reason.SNAPSHOT_INVALID, Remedy.EDIT)
     monkeypatch.setattr(expansion, "MOST_EXPANDED", 12)
     write(tmp_path / "x", access(EXPANDED))
 

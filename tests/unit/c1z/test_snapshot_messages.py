@@ -8,7 +8,8 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, display_name, team_messages
+from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, team_messages
+from buildkite_connector.c1z.texts import display_name
 from buildkite_connector.model.directory import Account, AccountID, ResourceKind, Role, Team, TeamID
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,

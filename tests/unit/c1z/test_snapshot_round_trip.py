@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from buildkite_connector.c1z import Snapshot, read_snapshot, read_sync_run, write_snapshot
-from buildkite_connector.c1z.messages import display_name
+from buildkite_connector.c1z.texts import display_name
 from buildkite_connector.model.directory import (
     Account,
     AccountID,

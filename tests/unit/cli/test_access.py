@@ -97,6 +97,7 @@ def test_a_person_in_json(file: Path) -> None:
         "id": "d9b271f1-e959-5e1e-ad50-fdf893a342a9",
         "name": "API :rocket:",
         "slug": "api",
+        "visibility": "private",
         "level": "manage_build_and_read",
         "teams": [
             {
@@ -159,6 +160,12 @@ def test_tables_show_who_has_what_and_through_which_team(file: Path) -> None:
     assert "Accounts that maintain it (3 of 3)" in asked(file, "--cluster", "Default cluster")
     administrator = asked(file, "--user", "ada@example.com")
     assert "! This person is an organization administrator, who reaches every pipeline and cluster" in administrator
+
+
+def test_a_public_pipeline_is_called_that(file: Path) -> None:
+    says = "! This pipeline is public: everyone can see it without a grant.\n"
+    assert says in asked(file, "--pipeline", "web")
+    assert says not in asked(file, "--pipeline", "api")
 
 
 def test_the_page_shows_what_is_printed(file: Path) -> None:
@@ -225,7 +232,7 @@ def test_an_expanded_file_gives_the_same_answer(
 def test_a_file_without_the_types_says_what_to_set(output: str) -> None:
     email = read_snapshot(ACME_REFERENCE).directory.accounts[0].email
     ended = invoke("access", str(ACME_REFERENCE), "--user", email, "-o", output)
-    says = "his snapshot does not contain pipelines and clusters: set spec.sync.resourceTypes."
+    says = "his snapshot does not contain pipelines and clusters: set spec.sync.resourceTypes, or --sync-resource-types"
     whether = "his snapshot does not say whether this person is an administrator, who reaches every pipeline"
     said, other = (ended.err, ended.out) if output == "csv" else (ended.out, ended.err)
     assert ended.code == 0
@@ -250,7 +257,10 @@ def test_what_is_not_there_is_one_sentence_and_exit_code_2(file: Path) -> None:
     assert ended.err == "error: --team: none of the teams has this slug or ID. Similar: deploy.\n"
     ended = invoke("access", str(ACME_REFERENCE), "--pipeline", "api")
     assert ended.code == 2
-    assert ended.err == ("error: --pipeline: this snapshot does not contain pipelines: set spec.sync.resourceTypes.\n")
+    assert ended.err == (
+        "error: --pipeline: this snapshot does not contain pipelines: set spec.sync.resourceTypes, or"
+        " --sync-resource-types of `sync`.\n"
+    )
 
 
 def test_a_file_that_cannot_be_read_is_exit_code_1_and_one_sentence(tmp_path: Path) -> None:

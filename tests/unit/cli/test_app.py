@@ -109,7 +109,7 @@ async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
     ("types", "scope", "says"),
     [
         (
-            ",".join(ALL_KINDS),
+            ",".join(sorted(ALL_KINDS)),
             SyncScope(ALL_KINDS, expanded=True),
             " 20 pipelines, 60 pipeline access grants, 4 clusters,",
         ),
