@@ -13,7 +13,7 @@ PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants prose image crds chart fields reasons site dashboard proto lock mutants clean
+.PHONY: help setup demo test unit properties coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants prose image crds chart fields reasons site dashboard proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ unit: $(READY) ## the unit tests alone
 	@$(BIN)/pytest $(PARALLEL) tests/unit
 
 # Two workers, each with an API server of its own; one when they would share an existing cluster.
+properties: $(READY) ## the property tests with all their examples; `make test` tries a quarter (EXAMPLES=7: seven times as many)
+	@EXAMPLES=$(or $(EXAMPLES),1) $(BIN)/pytest $(PARALLEL) -m hypothesis tests/unit
+
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
 	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadscope --no-loadscope-reorder) -m e2e tests/scenarios tests/e2e
 

@@ -4,15 +4,18 @@ import gc
 import os
 import signal
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
+from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from harness.cluster import Cluster
 from harness.control_plane import find_cluster, missing_assets
+from harness.examples import examples
 from harness.forked_command import share_server
 from harness.helm_release import Release, released
 from harness.trust import NOBODY
@@ -24,7 +27,9 @@ for proxies in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):  # of the
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the processes that tests start
 gc.set_threshold(20_000, 50, 100)  # each test's end looks for garbage anyway: to look less often saves a tenth
 pytest.register_assert_rewrite("contracts")
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others use the machine
+settings.register_profile(
+    "busy", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)  # others use the machine
 settings.load_profile("busy")
 
 SHARED_PROCESSES = {"shared_rig", "child"}
@@ -35,6 +40,8 @@ ALONE = (
     "tests/e2e/",
 )
 """Tests that start processes of their own: each may run in any worker."""
+WAITING = ("tests/scenarios/", "tests/unit/tools/test_image.py")
+"""Tests that wait for processes more than they compute."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
@@ -95,24 +102,47 @@ def scope_of(nodeid: str) -> str:
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives the next module, or test that is alone, to whichever worker is free."""
+    """Gives the next module, or test that is alone, to whichever worker is free.
+
+    At most half of the workers have tests of WAITING, from the start; the others keep the cores busy.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        waiting = sum(any(map(_waits, _unfinished(work))) for work in self.assigned_work.values())
+        wanted = 2 * waiting < len(self.assigned_work)
+        scope = next((each for each in self.workqueue if _waits(each) == wanted), next(iter(self.workqueue)))
+        self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
+
+
+def _waits(scope: str) -> bool:
+    return scope.startswith(WAITING)
+
+
+def _unfinished(work: Mapping[str, Mapping[str, bool]]) -> list[str]:
+    """The scopes of a worker's work of which a test is not completed."""
+    return [scope for scope, tests in work.items() if not all(tests.values())]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule:
     return ByModule(config, log)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test logged and how it is marked stays in its worker, unless it failed: nobody would read it."""
-    report = yield
-    if report.passed and "PYTEST_XDIST_WORKER" in os.environ:
-        report.sections.clear()
-        report.keywords = {}
-    return report
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """A worker tells of each test what somebody reads, as each report costs a millisecond of processor time: not that
+    it begins, that its fixtures were fine, what it logged or how it is marked, unless it failed."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.passed:
+            report.sections.clear()
+            report.keywords = {}
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 @pytest.fixture(scope="session")

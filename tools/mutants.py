@@ -19,7 +19,7 @@ STAGE = ROOT / "mutants"
 PACKAGES = ("connector", "tasks")
 """What is mutated, and whose unit tests run."""
 TESTS = ("connector", "tasks", "timing")
-LIVES = "100"
+EXAMPLES = "0.15"
 """Random lives for each mutant that no other test has noticed."""
 NOTICED = ("killed", "timeout", "caught by type check", "suspicious", "segfault")
 UNNOTICED = (0, 33)
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def _call(command: list[Path | str], output: int | None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LIVES": LIVES}
+    environment = {**os.environ, "EXAMPLES": EXAMPLES}
     return subprocess.run(command, cwd=STAGE, env=environment, stdout=output, text=True, check=False)  # noqa: S603
 
 

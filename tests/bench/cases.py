@@ -9,17 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
+from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, ResourceKind
+from simulators.buildkite.api import ACCESS_SCOPES
+
 PREFLIGHT = 2
 """Requests before the minimum of facts/buildkite-api.md: the token's scopes, the organization."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """An organization. `minimum`: requests that reading it takes are counted by the simulator that grew it."""
+    """An organization. `minimum`: requests that reading it takes are counted by the simulator that grew it.
+
+    `team_pipelines`: how many pipelines all teams have together. Where there are any, all resource types are synced.
+    """
 
     accounts: int
     teams: int
     memberships: int
+    pipelines: int = 0
+    team_pipelines: int = 0
+    clusters: int = 0
+
+    @property
+    def kinds(self) -> frozenset[ResourceKind]:
+        return ALL_KINDS if self.pipelines else DEFAULT_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,8 @@ class Case:
         size, quota = self.size, self.quota
         arguments = [
             *(f"--accounts={size.accounts}", f"--teams={size.teams}", f"--memberships={size.memberships}"),
+            *(f"--pipelines={size.pipelines}", f"--team-pipelines={size.team_pipelines}"),
+            *(f"--clusters={size.clusters}", f"--scopes={','.join(ACCESS_SCOPES)}"),
             *(f"--organization={SLUG}", f"--latency={self.latency}", "--organization-limit=none"),
         ]
         if quota is None:
@@ -80,6 +95,8 @@ SLUG = "synthetic"
 SMALL = Size(1_000, 50, 3_800)
 MEDIUM = Size(10_000, 500, 38_000)
 LARGE = Size(100_000, 2_000, 400_000)
+SMALL_ACCESS = Size(1_000, 50, 3_800, pipelines=200, team_pipelines=200, clusters=2)
+MEDIUM_ACCESS = Size(10_000, 500, 38_000, pipelines=2_000, team_pipelines=2_000, clusters=20)
 LATENCY = 0.02
 HALF = 25
 """What a second tool takes of 50."""
@@ -101,6 +118,7 @@ _UNLIMITED = [
     Case("1k-20ms", SMALL, LATENCY, runs=7, probes=3),
     Case("10k", MEDIUM, 0.0, runs=5, probes=3),
     Case("10k-20ms", MEDIUM, LATENCY, runs=5, probes=3),
+    Case("10k-access-20ms", MEDIUM_ACCESS, LATENCY, probes=1),
     Case("100k", LARGE, 0.0, probes=1),
     Case("100k-20ms", LARGE, LATENCY, probes=1),
 ]
@@ -109,6 +127,7 @@ _LIMITED = [
     *_quotas("10k", MEDIUM, 1.0, 1.0),
     Case("1k-quota80-spread-tool", SMALL, LATENCY, Quota(80, 5.0, others=HALF, spread=True)),
     Case("100k-quota80", LARGE, LATENCY, Quota(80, 1.0)),
+    Case("1k-access-minute", SMALL_ACCESS, LATENCY, Quota(80, 60.0, decimals=0)),
     Case("1k-minute", SMALL, LATENCY, Quota(80, 60.0, decimals=0)),
 ]
 

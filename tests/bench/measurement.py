@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.cases import PREFLIGHT, SLUG, Case, Size
+from bench.expansion import stage_plain
 from bench.machine import Bystanders
 from bench.stall import Stall
-from buildkite_connector.c1z.reader import read_sync_run
+from buildkite_connector.c1z.reader import opened, read_sync_run
 from harness.forked_command import Begin, start_command
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
@@ -40,11 +41,21 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Expansion:
+    """What it takes to answer a task with expanded grants: the run, how many `grants` there are, the staged `bytes`."""
+
+    run: Run
+    grants: int
+    plain_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What a case took. `sent`: when each request of the last run arrived, in seconds after the first.
 
     `exchange`: seconds from that first request's arrival to the last answer. `minimum`, `requests` and `refused`
     (429s) are of the run that made the most. `others`: cores that other programs kept busy meanwhile, on average.
+    `expansion`: where there are grants that expand.
     """
 
     case: Case
@@ -57,6 +68,7 @@ class Measurement:
     sent: tuple[float, ...]
     exchange: float
     others: float
+    expansion: Expansion | None = None
 
     @property
     def wall(self) -> float:
@@ -102,7 +114,7 @@ async def measure(case: Case, begin: Begin = start_command) -> Measurement:
     with TemporaryDirectory(prefix="bench-") as directory:
         scratch = Path(directory)
         file = scratch / "sync.c1z"
-        arguments = ["sync", "--file", str(file)]
+        arguments = ["sync", "--file", str(file), "--sync-resource-types", ",".join(sorted(case.size.kinds))]
         if case.quota is not None:
             arguments += ["--quota-percent", str(case.quota.percent)]
         runs: list[Run] = []
@@ -114,7 +126,7 @@ async def measure(case: Case, begin: Begin = start_command) -> Measurement:
                 await sim.control("reset_counts")
                 file.unlink(missing_ok=True)
                 runs.append(await launch([str(COMMAND), *arguments], environment, scratch))
-                stats = await sim.stats()
+                stats = await sim.stats(case.size.kinds)
                 requests, refused = max(requests, stats["requests"]), max(refused, stats["throttled"])
                 _check(file, case.size)
             answered = await sim.requests()
@@ -123,6 +135,7 @@ async def measure(case: Case, begin: Begin = start_command) -> Measurement:
                 result = scratch / "stall.json"
                 await launch([sys.executable, str(BENCH / "stall.py"), str(result), *arguments], environment, scratch)
                 stalls.append(Stall(**json.loads(result.read_bytes())))
+        expansion = await _expand(file, environment) if case.size.team_pipelines and case.quota is None else None
     first = min(request["at"] for request in answered)
     return Measurement(
         case=case,
@@ -135,7 +148,22 @@ async def measure(case: Case, begin: Begin = start_command) -> Measurement:
         sent=tuple(sorted(request["at"] - first for request in answered)),
         exchange=max(request["at"] + request["seconds"] for request in answered) - first,
         others=bystanders.cores(),
+        expansion=expansion,
     )
+
+
+async def _expand(file: Path, environment: Mapping[str, str]) -> Expansion:
+    staged = await stage_plain(file, file.parent / "staged")
+    script = [sys.executable, str(BENCH / "expansion.py"), str(staged.path.parent), staged.sha256]
+    run = await launch(script, environment, file.parent)
+    return Expansion(run, await asyncio.to_thread(_count_grants, file), staged.size)
+
+
+def _count_grants(file: Path) -> int:
+    """All of the file, expanded ones too."""
+    with opened(file, file.parent) as connection:
+        (count,) = connection.execute("select count(*) from v1_grants").fetchone()
+    return int(count)
 
 
 def _environment(api_url: str) -> Mapping[str, str]:
@@ -173,6 +201,7 @@ async def launch(program: Sequence[str], environment: Mapping[str, str], scratch
 
 def _check(file: Path, size: Size) -> None:
     counts = read_sync_run(file, scratch=file.parent).counts
-    found = Size(counts.accounts, counts.teams, counts.memberships)
+    access = (counts.pipelines or 0, counts.pipeline_access or 0, counts.clusters or 0)
+    found = Size(counts.accounts, counts.teams, counts.memberships, *access)
     if found != size:
         raise RuntimeError(f"the snapshot holds {found}, expected {size}")

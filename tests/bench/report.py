@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import Machine
-from bench.measurement import Measurement
+from bench.measurement import Expansion, Measurement
 from bench.promises import MB, ConditionValue
 
 COLUMNS = (
@@ -36,13 +36,16 @@ QUOTA_COLUMNS = (
     "429s",
 )
 
+EXPANSION_COLUMNS = ("Case", "Grants", "Wall", "each grant", "CPU", "Peak", "Staged", "Expanded")
+
 INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench`, {date}, on {machine}.
 
 The cases are 1k (1,000 accounts, 50 teams, 3,800 memberships), 10k (10,000, 500, 38,000) and 100k (100,000, 2,000,
-400,000); Buildkite answers at once or, with 20ms and under a quota, 20 ms later.
+400,000); Buildkite answers at once or, with 20ms and under a quota, 20 ms later. The cases with access sync all
+resource types: 10k-access has 2,000 pipelines, 2,000 pipelines of teams and 20 clusters, and 1k-access a tenth of that.
 
 The real `buildkite-connector sync` command runs in its own process, the Buildkite simulator in another on the
 same machine, over plain HTTP on loopback. A measurement counts only if the snapshot can be opened and is complete.
@@ -54,6 +57,14 @@ same machine, over plain HTTP on loopback. A measurement counts only if the snap
 - **Stall**: the longest time that the event loop was blocked, of all probes, in separate runs with a
   watcher on the loop; in brackets, how long it also waited for a processor that another process used.
 - **Others**: cores that other processes used during the measurement. Much more than 0 slows it down.
+"""
+
+EXPANSION_INTRODUCTION = """\
+## Expanded grants
+
+`buildkite-connector sync` writes what each person can do through a team into its file, so the cases with access above
+include that. The operator stages the file without it, and adds it for a task of C1 that leaves `skip_expand_grants`
+unset. This table is of such a task: a process that opens the staged file and makes the expanded one of it.
 """
 
 QUOTA_INTRODUCTION = """\
@@ -97,6 +108,7 @@ def markdown(
     """The whole page."""
     limited = [one for one in measured.values() if one.case.quota is not None]
     free = [one for one in measured.values() if one.case.quota is None]
+    expanded = [(one, one.expansion) for one in free if one.expansion is not None]
     sections = [
         INTRODUCTION.format(date=f"{date:%Y-%m-%d}", machine=machine, preflight=preflight),
         "## Promises\n",
@@ -106,6 +118,8 @@ def markdown(
         ),
         "## Without a quota\n",
         markdown_table(COLUMNS, [case_row(one) for one in free]),
+        EXPANSION_INTRODUCTION,
+        markdown_table(EXPANSION_COLUMNS, [_expansion_row(one, expansion) for one, expansion in expanded]),
         QUOTA_INTRODUCTION,
         markdown_table(QUOTA_COLUMNS, [_quota_row(one) for one in limited]),
         PLOT,
@@ -132,6 +146,20 @@ def case_row(one: Measurement) -> tuple[str, ...]:
         f"{stall.seconds * 1e3:.0f} ms (+ {stall.waited * 1e3:.0f})" if stall else "–",
         f"{one.snapshot_bytes / MB:.2f} MB",
         f"{one.others:.2f} cores",
+    )
+
+
+def _expansion_row(one: Measurement, expansion: Expansion) -> tuple[str, ...]:
+    run = expansion.run
+    return (
+        one.case.name,
+        f"{expansion.grants:,}",
+        f"{run.wall:.2f} s",
+        f"{run.wall / expansion.grants * 1e6:.1f} µs",
+        f"{run.cpu:.2f} s",
+        f"{run.peak / MB:.0f} MB",
+        f"{expansion.plain_bytes / MB:.2f} MB",
+        f"{one.snapshot_bytes / MB:.2f} MB",
     )
 
 

@@ -44,7 +44,7 @@ async def rig(release: Release, applied: str) -> AsyncIterator[Rig]:
             await opened.c1.finished(opened.c1.add_task())
             await opened.until_condition("Delivered", "True")
             yield opened
-        for name in ("acme", "acme-full"):
+        for name in ("acme", "acme-access", "acme-full"):
             await kubernetes.delete(NAMESPACE, name)
 
 
@@ -64,6 +64,7 @@ def cells(table: str) -> list[list[str]]:
 async def test_the_definition_and_the_examples_are_accepted(applied: str) -> None:
     assert re.findall(r"^\S+/(\S+) (?:created|configured|unchanged)$", applied, re.MULTILINE) == [
         "buildkiteconnectors.connectors.c1.ai",
+        "acme-access",
         "acme-full",
         "acme",
         "buildkite-credentials",
@@ -93,10 +94,12 @@ async def test_get_fills_every_column(kubectl: Kubectl, rig: Rig, output: tuple[
 
 
 async def test_get_shows_a_suspended_connector_as_such(kubectl: Kubectl, rig: Rig) -> None:
-    await rig.until_condition("Ready", "False", "Suspended", name="acme-full")
+    for name in ("acme-access", "acme-full"):
+        await rig.until_condition("Ready", "False", "Suspended", name=name)
     _, *rows = cells(await asyncio.to_thread(kubectl, "get", "connectors"))
     assert [(row[0], row[2], row[3]) for row in rows] == [
         ("acme", "True", "Ready"),
+        ("acme-access", "False", "Suspended"),
         ("acme-full", "False", "Suspended"),
     ]
 

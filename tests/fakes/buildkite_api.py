@@ -5,15 +5,19 @@ from typing import NoReturn
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
+    ClusterID,
     Membership,
     Organization,
     OrganizationSlug,
+    Pipeline,
+    PipelineAccess,
     Team,
     TeamID,
     TokenFacts,
 )
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import MaintainedCluster
 
 
 class SilentBuildkite:
@@ -49,6 +53,18 @@ class SilentBuildkite:
 
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
         _unasked("members", slug, team, page)
+
+    async def pipelines(self, slug: OrganizationSlug, page: int) -> Page[Pipeline]:
+        _unasked("pipelines", slug, page)
+
+    async def team_pipelines(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[PipelineAccess]:
+        _unasked("team_pipelines", slug, team, page)
+
+    async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]:
+        _unasked("clusters", slug, page)
+
+    async def cluster(self, slug: OrganizationSlug, cluster: ClusterID) -> MaintainedCluster:
+        _unasked("cluster", slug, cluster)
 
     async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Membership | None:
         _unasked("membership", slug, team, account)

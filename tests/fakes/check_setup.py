@@ -11,14 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.cli.check import (
-    CheckSettings,
+from buildkite_connector.cli.check import CheckSettings, run_checks
+from buildkite_connector.cli.findings import (
     Finding,
     State,
     exit_code_of,
     print_finding,
     print_summary,
-    run_checks,
     to_document,
 )
 from buildkite_connector.timing.clock import SystemClock

@@ -14,10 +14,13 @@ from pathlib import Path
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
+    ClusterID,
     Directory,
     Membership,
     Organization,
     OrganizationSlug,
+    Pipeline,
+    PipelineAccess,
     ResourceKind,
     Role,
     SyncScope,
@@ -31,6 +34,7 @@ from buildkite_connector.model.spec import ConnectorKey, Credentials, Organizati
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.model.tasks import Heartbeat, Poll, Task, TaskID, TaskOutcome
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.ports import MaintainedCluster
 from fakes.buildkite_api import SilentBuildkite
 
 ORGANIZATION = Organization("0f7d", OrganizationSlug("acme-inc"), "Acme Inc")
@@ -135,7 +139,7 @@ class BuildkiteReader(SilentBuildkite):
         await asyncio.sleep(self._buildkite.preflight_seconds)
         if self._buildkite.refusal is not None:
             raise self._buildkite.refusal
-        scopes = frozenset({"read_organizations", "read_teams", "write_teams"})
+        scopes = frozenset({"read_organizations", "read_teams", "read_pipelines", "read_clusters", "write_teams"})
         return TokenFacts("uuid", scopes, self._buildkite.token_expires_at)
 
     async def organization(self, choice: OrganizationChoice) -> Organization:
@@ -157,6 +161,27 @@ class BuildkiteReader(SilentBuildkite):
             await self._buildkite.rereading(team)
         self._read.add(team)
         return Page([each for each in directory.memberships if each.team == team], 1)
+
+    async def pipelines(self, slug: OrganizationSlug, page: int) -> Page[Pipeline]:
+        return Page((await self._collected(ResourceKind.PIPELINE)).pipelines, 1)
+
+    async def team_pipelines(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[PipelineAccess]:
+        directory = await self._collected(ResourceKind.PIPELINE)
+        return Page([each for each in directory.pipeline_access if each.team == team], 1)
+
+    async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]:
+        directory = await self._collected(ResourceKind.CLUSTER)
+        maintainers = directory.cluster_maintainers
+        return Page(
+            [
+                MaintainedCluster(found, tuple(each for each in maintainers if each.cluster == found.id))
+                for found in directory.clusters
+            ],
+            1,
+        )
+
+    async def cluster(self, slug: OrganizationSlug, cluster: ClusterID) -> MaintainedCluster:
+        return next(found for found in (await self.clusters(slug, 1)).items if found.cluster.id == cluster)
 
     async def _collected(self, kind: ResourceKind) -> Directory:
         self._requests += 1

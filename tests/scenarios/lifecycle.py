@@ -2,7 +2,10 @@
 
 from buildkite_connector.model.tasks import Code
 from harness.rig import OperatorProcess, Rig, condition
+from scenarios.access import ALL_TYPES, COUNTS, access_organization, counts, types
 from scenarios.tenant import NewTenant, Stopwatch, Tenant
+from simulators.buildkite.api import ACCESS_SCOPES
+from simulators.buildkite.listing import LARGEST_PAGE
 
 HAND_BACK_SECONDS = 10.0
 LATENCY = 0.5
@@ -13,9 +16,10 @@ class TestRestart:
     async def test_a_restart_syncs_nothing_writes_nothing_and_answers_with_what_was_staged_before(
         self, rig: Rig
     ) -> None:
-        tenant = Tenant(rig, "acme")
+        tenant = Tenant(rig, "acme", "access", scopes=ACCESS_SCOPES)
+        organization = access_organization(rig, "access")
         async with rig.operator() as operator:
-            before = await tenant.become_ready()
+            before = await tenant.become_ready(**types(*ALL_TYPES))
             assert await operator.stop() == 0
         footprint = await tenant.footprint()
         async with rig.operator():
@@ -25,7 +29,8 @@ class TestRestart:
             assert received.summary()["sync_id"] == before["status"]["lastSync"]["id"]
             after = await tenant.until(lambda status: "lastDelivery" in status)
         assert after["status"]["nextSyncTime"] == before["status"]["nextSyncTime"]
-        assert tenant.syncs == 1
+        assert counts(after["status"]["lastDelivery"]) == COUNTS
+        assert len(tenant.collecting) == organization.requests_at(LARGEST_PAGE, ALL_TYPES)
 
     async def test_a_sync_and_its_task_that_a_crash_cut_off_are_done_again(self, rig: Rig) -> None:
         rig.c1.policy.requeue_lost, rig.c1.policy.heartbeat_grace = True, 1.5

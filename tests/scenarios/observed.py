@@ -15,11 +15,13 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from buildkite_connector.model.directory import ResourceKind
 from harness.prometheus import needs_prometheus, prometheus
 from harness.rig import PATIENCE, OperatorProcess, Rig
 from harness.trust import plain_client
 from scenarios.secrecy import find_leaks
 from scenarios.tenant import Tenant
+from simulators.buildkite.api import ACCESS_SCOPES
 from simulators.otlp import OtlpReceiver, ReceivedSpan
 
 METRICS_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -100,8 +102,8 @@ class TestObserved:
 
     async def test_every_metric_of_the_docs_is_in_a_scrape_and_the_other_way_round(self, rig: Rig) -> None:
         async with rig.operator() as operator:
-            tenant = Tenant(rig, "seen")
-            await tenant.become_ready()
+            tenant = Tenant(rig, "seen", scopes=ACCESS_SCOPES)
+            await tenant.become_ready(sync={"resourceTypes": list(ResourceKind)})
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
             text = await scrape(operator)
@@ -145,8 +147,8 @@ class TestObserved:
             rig.operator() as operator,
             prometheus(tmp_path, {f"127.0.0.1:{await served_port(operator)}": {}}) as server,
         ):
-            tenant = Tenant(rig, "scraped")
-            await tenant.become_ready()
+            tenant = Tenant(rig, "scraped", scopes=ACCESS_SCOPES)
+            await tenant.become_ready(sync={"resourceTypes": list(ResourceKind)})
             await tenant.deliver()
             await tenant.until_condition("Delivered", "True")
             [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")

@@ -22,6 +22,7 @@ TASKS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "teams alone": ("sync_full", {"sync_resource_type_ids": ["team"]}),
     "both types": ("sync_full", {"sync_resource_type_ids": ["team", "user"]}),
     "pebble": ("sync_full", {"storage_engine": "pebble"}),
+    "roles": ("sync_full", {"sync_resource_type_ids": ["role"]}),
     "pipelines": ("sync_full", {"sync_resource_type_ids": ["pipeline"]}),
     "a grant": ("grant", {}),
     "hello": ("hello", {}),
@@ -92,7 +93,12 @@ class TestTasks:
         ("title", "code", "says"),
         [
             ("a grant", StatusCode.FAILED_PRECONDITION, "set spec.provisioning.enabled: true"),
-            ("pipelines", StatusCode.INVALID_ARGUMENT, "(pipeline); it has team and user"),
+            ("roles", StatusCode.INVALID_ARGUMENT, "(role); it has cluster, organization, pipeline, team and user"),
+            (
+                "pipelines",
+                StatusCode.FAILED_PRECONDITION,
+                "asks for pipeline, the connector is set to sync team and user",
+            ),
         ],
     )
     async def test_what_cannot_be_done_is_refused_for_good(

@@ -8,6 +8,7 @@ import pytest_asyncio
 from harness.cluster import Cluster
 from harness.helm_release import Release
 from harness.kubernetes_apis import RealApi, real_api
+from scenarios.access import TestAccess
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
@@ -17,6 +18,7 @@ from scenarios.tasks import TestTasks, asked
 from scenarios.traffic import TestQuiet, TestSharing, TestTenants
 
 __all__ = (
+    "TestAccess",
     "TestConditions",
     "TestDeletion",
     "TestDelivery",

@@ -4,6 +4,7 @@ import pytest
 
 from harness.kubernetes_apis import SimulatedApi
 from harness.rig import Rig
+from scenarios.access import TestAccess
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
@@ -16,6 +17,7 @@ from scenarios.tenant import Tenant
 from scenarios.traffic import TestOutage, TestQuiet, TestSharing, TestTenants
 
 __all__ = (
+    "TestAccess",
     "TestConditions",
     "TestDeletion",
     "TestDelivery",

@@ -15,11 +15,14 @@ import pytest
 
 from buildkite_connector.model.tasks import Code
 from harness.forked_command import fork_command
-from harness.rig import COMMAND
+from harness.rig import API_TOKEN, COMMAND
 from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
 from harness.trust import plain_client
+from scenarios.access import ALL_TYPES, SECRETS, access_organization
 from scenarios.secrecy import find_leaks
+from simulators.buildkite.api import ACCESS_SCOPES, Token
 from simulators.buildkite.faults import stall
+from simulators.buildkite.listing import LARGEST_PAGE
 
 PATIENCE = 20.0
 CONFINED = Path(__file__).parent / "confined.sh"
@@ -79,6 +82,21 @@ async def test_the_vendors_environment_alone_syncs_delivers_and_survives_a_resta
     assert [each.sha256 for each in rig.c1.ingested] == [delivered.sha256] * 2
     assert len(rig.buildkite.requests) - read <= 2, "a restart checks the token and syncs nothing"
     assert [name.rpartition(".")[2] for name in rig.kept] == ["c1z", "lock", "json"]
+
+
+async def test_all_types_are_synced_and_expanded_where_the_flag_names_them(rig: ServiceRig) -> None:
+    organization = access_organization(rig, "access")
+    rig.buildkite.grant(Token(API_TOKEN, ACCESS_SCOPES))
+    rig.confided.update(SECRETS)
+    async with rig.service(
+        COMMAND, "--sync-resource-types", ",".join(ALL_TYPES), BATON_ORGANIZATION="access"
+    ) as process:
+        task = rig.c1.add_task()
+        assert (await rig.c1.finished(task, PATIENCE)).success
+        await process.until_logged("snapshot delivered")
+    [delivered] = rig.c1.ingested
+    assert delivered.summary()["grants"] == {"organization": 5, "team": 6, "pipeline": 4 + 10, "cluster": 3 + 2}
+    assert len(rig.buildkite.requests) == 2 + organization.requests_at(LARGEST_PAGE, ALL_TYPES)
 
 
 async def test_a_task_in_hand_goes_back_at_sigterm_and_the_exit_code_is_0(rig: ServiceRig) -> None:

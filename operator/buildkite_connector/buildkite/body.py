@@ -15,6 +15,8 @@ PAGE_LIMIT = 1024 * 1024
 
 Parsing takes up to 100 bytes of memory for 2 bytes of text (an empty array in another).
 """
+PIPELINES_LIMIT = 8 * 1024 * 1024
+"""Bytes of one page of pipelines, each with its steps and YAML (`payload.MOST_VALUES` bounds what parsing takes)."""
 OBJECT_LIMIT = 256 * 1024
 """Bytes of an answer that is one object: the token, an organization."""
 ERROR_LIMIT = 64 * 1024

@@ -3,6 +3,7 @@
 `sender` sends the requests, `payload` turns a body into the domain, `pagination` reads how many pages there are.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from buildkite_connector.buildkite import payload
-from buildkite_connector.buildkite.body import PAGE_LIMIT
+from buildkite_connector.buildkite.body import PAGE_LIMIT, PIPELINES_LIMIT
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.pagination import Told, read_links
 from buildkite_connector.buildkite.sender import RequestSender
@@ -20,9 +21,12 @@ from buildkite_connector.model.directory import (
     WRITE_SCOPE,
     Account,
     AccountID,
+    ClusterID,
     Membership,
     Organization,
     OrganizationSlug,
+    Pipeline,
+    PipelineAccess,
     Team,
     TeamID,
     TokenFacts,
@@ -32,11 +36,14 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.listing import Page
-from buildkite_connector.sync.ports import NotFound, WriteRefused
+from buildkite_connector.sync.ports import MaintainedCluster, NotFound, WriteRefused
 from buildkite_connector.sync.preflight import NEW_TOKEN
 
 HIDDEN_ORGANIZATION = "/organizations/{organization}"
 """What is shown in place of a path with a slug that only a Secret holds."""
+
+PIPELINE_PAGES = 2
+"""How many pages of pipelines are asked for at the same time: together they stay below what one connector may hold."""
 
 T = TypeVar("T")
 Named = TypeVar("Named", Account, Team)
@@ -52,6 +59,7 @@ class BuildkiteClient:
         self._settings = settings
         self._sender = sender
         self._redactor = redactor
+        self._pipeline_pages = asyncio.Semaphore(PIPELINE_PAGES)
 
     @property
     def page_size(self) -> int:
@@ -109,6 +117,33 @@ class BuildkiteClient:
         call = self._call(_members_path(slug, team), NotFound(), "read_teams", slug)
         return await self._page(call, page, lambda body: payload.members(body, team))
 
+    async def pipelines(self, slug: OrganizationSlug, page: int) -> Page[Pipeline]:
+        gone = _no_organization(OrganizationChoice(slug))
+        call = self._call(f"{organization_path(slug)}/pipelines", gone, "read_pipelines", slug)
+        async with self._pipeline_pages:
+            return await self._page(call, page, lambda body: payload.pipelines(body, self._redactor), PIPELINES_LIMIT)
+
+    async def team_pipelines(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[PipelineAccess]:
+        path = f"{organization_path(slug)}/teams/{path_part(team)}/pipelines"
+        call = self._call(path, NotFound(), "read_teams", slug)
+        return await self._page(call, page, lambda body: payload.team_pipelines(body, team, self._redactor))
+
+    async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]:
+        gone = _no_organization(OrganizationChoice(slug))
+        call = self._call(f"{organization_path(slug)}/clusters", gone, "read_clusters", slug)
+        return await self._page(call, page, lambda body: payload.clusters(body, self._redactor))
+
+    async def cluster(self, slug: OrganizationSlug, cluster: ClusterID) -> MaintainedCluster:
+        path = f"{organization_path(slug)}/clusters/{path_part(cluster)}"
+        call = replace(self._call(path, NotFound(), "read_clusters", slug), limit=PAGE_LIMIT)
+
+        def read(_: httpx.Response, body: bytes) -> MaintainedCluster:
+            found = payload.cluster(body, self._redactor)
+            _expect_id(call, cluster, found.cluster.id)
+            return found
+
+        return await self._sender.ask(call, read)
+
     # Memberships, one at a time. Of what Buildkite refuses, the documentation names only 422 with a text, and nothing
     # is read from that text.
 
@@ -159,13 +194,15 @@ class BuildkiteClient:
             await self.organization(OrganizationChoice(slug))  # an organization out of reach looks the same
             return None
 
-    async def _page(self, whole: Call, number: int, parse: Callable[[bytes], list[T]]) -> Page[T]:
+    async def _page(
+        self, whole: Call, number: int, parse: Callable[[bytes], list[T]], limit: int = PAGE_LIMIT
+    ) -> Page[T]:
         """One page of the listing that the call `whole` names."""
         call = replace(
             whole,
             name=f"{whole.name} (page {number})",
             target=f"{whole.target}?page={number}&per_page={self.page_size}",
-            limit=PAGE_LIMIT,
+            limit=limit,
         )
 
         def read(response: httpx.Response, body: bytes) -> Page[T]:

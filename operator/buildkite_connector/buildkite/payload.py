@@ -1,9 +1,10 @@
 """Buildkite's JSON, parsed strictly where the connector depends on it and turned into the domain at once.
 
-Strict are ids, slugs, a membership's role and a token's scopes: what accounts, teams and access are made of. Any other
-field only informs a reviewer: it is empty or None when it is absent or of another type, and never fails a sync. Fields
-that are not listed are ignored. Ids and names of accounts are interned, so that each is one object in memory however
-many teams name it.
+Strict are ids, slugs, a membership's role, a team's level of access to a pipeline, who maintains a cluster and a
+token's scopes: what accounts, teams and access are made of. Any other field only informs a reviewer: it is empty or
+None when it is absent or of another type, and never fails a sync. Fields that are not listed are ignored: a pipeline's
+steps, configuration, environment and provider are never kept. Ids and names of accounts are interned, so that each is
+one object in memory however many teams name it.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from sys import intern
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -26,17 +27,26 @@ from pydantic_core import CoreSchema, core_schema
 
 from buildkite_connector.buildkite.rate_limit import WindowReading, window_reading
 from buildkite_connector.model.directory import (
+    AccessLevel,
     Account,
     AccountID,
+    Cluster,
+    ClusterID,
+    ClusterMaintainer,
     Membership,
     Organization,
     OrganizationSlug,
+    Pipeline,
+    PipelineAccess,
+    PipelineID,
+    ResourceKind,
     Role,
     Team,
     TeamID,
     TokenFacts,
 )
 from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.sync.ports import MaintainedCluster
 
 T = TypeVar("T")
 
@@ -45,6 +55,10 @@ IDENTIFIER = r"^[0-9A-Za-z_][0-9A-Za-z_.:=~@+-]{0,199}$"
 
 MOST_ITEMS = 1000
 """Items of one page, of which 100 were asked for; pydantic stops there, also when it counts what is wrong."""
+
+MOST_VALUES = 200_000
+"""JSON values in a page of pipelines, roughly: what each takes in memory while the page is parsed is bounded by this,
+where a page of another listing is bounded by its bytes. 100 pipelines with 50 steps each have about 100,000."""
 
 LONGEST_TEXT = 2048
 """Characters of a name or description that are kept; C1 takes less (`c1z.messages`)."""
@@ -65,6 +79,10 @@ def _note(value: object) -> str | None:
     if not text.isprintable():
         text = "".join(character if character.isprintable() else " " for character in text)
     return intern(text.strip()) or None
+
+
+_PIPELINE_SLUG = re.compile(rf"/pipelines/({IDENTIFIER[1:-1]})\Z")
+_USER_IN_URL = re.compile(r"(?<=://)[^/]*@")
 
 
 _Note = Any
@@ -120,10 +138,61 @@ class _Member(_Payload):
     role: Role
 
 
+class _Pipeline(_Payload):
+    id: Identifier
+    slug: Identifier
+    name: _Text = None
+    description: _Text = None
+    web_url: _Text = None
+    repository: _Text = None
+    visibility: _Note = None
+    cluster_id: _Note = None
+    archived_at: _Note = None
+
+
+class _PipelineAccess(_Payload):
+    pipeline_id: Identifier
+    pipeline_url: str
+    access_level: AccessLevel
+
+
+class _UserActor(_Payload):
+    id: Identifier
+    name: _Text = None
+    type: Literal["user"] | None = None
+
+
+class _TeamActor(_Payload):
+    id: Identifier
+    type: Literal["team"] | None = None
+
+
+class _UserMaintainer(_Payload):
+    actor: _UserActor
+
+
+class _TeamMaintainer(_Payload):
+    actor: _TeamActor
+
+
+class _Maintainers(_Payload):
+    users: Annotated[list[_UserMaintainer], Field(max_length=MOST_ITEMS)] | None = None
+    teams: Annotated[list[_TeamMaintainer], Field(max_length=MOST_ITEMS)] | None = None
+
+
+class _Cluster(_Payload):
+    id: Identifier
+    name: _Text = None
+    description: _Text = None
+    web_url: _Text = None
+    maintainers: _Maintainers | None = None
+
+
 class _Organization(_Payload):
     id: Identifier
     slug: Identifier
     name: _Text = None
+    web_url: _Text = None
 
 
 class _Token(_Payload):
@@ -155,6 +224,10 @@ _one_account = TypeAdapter(_Account)
 _one_team = TypeAdapter(_Team)
 _one_member = TypeAdapter(_Member)
 _members = TypeAdapter(Annotated[list[_Member], Field(max_length=MOST_ITEMS)])
+_pipelines = TypeAdapter(Annotated[list[_Pipeline], Field(max_length=MOST_ITEMS)])
+_team_pipelines = TypeAdapter(Annotated[list[_PipelineAccess], Field(max_length=MOST_ITEMS)])
+_clusters = TypeAdapter(Annotated[list[_Cluster], Field(max_length=MOST_ITEMS)])
+_one_cluster = TypeAdapter(_Cluster)
 _organizations = TypeAdapter(Annotated[list[_Organization], Field(max_length=MOST_ITEMS)])
 _one_organization = TypeAdapter(_Organization)
 _token = TypeAdapter(_Token)
@@ -235,6 +308,101 @@ def _membership(found: _Member, team: TeamID) -> Membership:
     )
 
 
+def pipelines(body: bytes, redactor: Redactor) -> list[Pipeline]:
+    """A page may be much larger than what is kept of it: it has the steps and the YAML of each pipeline."""
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise PayloadError(f"body: expected at most {MOST_VALUES:,} values", broken=False)
+    found_pipelines = _parse(_pipelines, body)
+    _check_words((word for found in found_pipelines for word in (found.id, found.slug)), redactor)
+    return [
+        Pipeline(
+            id=PipelineID(intern(found.id)),
+            slug=intern(found.slug),
+            name=(found.name or "")[:LONGEST_TEXT],
+            description=(found.description or "")[:LONGEST_TEXT],
+            web_url=(found.web_url or "")[:LONGEST_TEXT],
+            repository=_repository(found.repository or ""),
+            visibility=_note(found.visibility) or "",
+            cluster_id=_note(found.cluster_id) or "",
+            archived_at=_note(found.archived_at) or "",
+        )
+        for found in found_pipelines
+    ]
+
+
+def _repository(url: str) -> str:
+    """Without a user name or password: for http and https, both are credentials of others."""
+    text = url[:LONGEST_TEXT]
+    return _USER_IN_URL.sub("", text, count=1) if text.lower().startswith(("http://", "https://")) else text
+
+
+def team_pipelines(body: bytes, team: TeamID, redactor: Redactor) -> list[PipelineAccess]:
+    found_access = _parse(_team_pipelines, body)
+    access = [
+        PipelineAccess(PipelineID(intern(found.pipeline_id)), team, found.access_level, _slug_in(found, place))
+        for place, found in enumerate(found_access)
+    ]
+    _check_words((word for each in access for word in (each.pipeline, each.slug)), redactor)
+    return access
+
+
+def _slug_in(found: _PipelineAccess, place: int) -> str:
+    """The pipeline's slug, the end of its URL. Nothing is ever asked of that URL."""
+    slug = _PIPELINE_SLUG.search(found.pipeline_url)
+    if slug is None:
+        raise PayloadError(f"[{place}].pipeline_url: expected a URL that ends in /pipelines/ and a slug", broken=False)
+    return intern(slug[1])
+
+
+def clusters(body: bytes, redactor: Redactor) -> list[MaintainedCluster]:
+    return _read_clusters(_parse(_clusters, body), redactor)
+
+
+def cluster(body: bytes, redactor: Redactor) -> MaintainedCluster:
+    """One cluster. Without its maintainers, it would seem to have none."""
+    found = _parse(_one_cluster, body)
+    if found.maintainers is None or found.maintainers.users is None or found.maintainers.teams is None:
+        raise PayloadError("maintainers: expected the lists users and teams", broken=False)
+    return _read_clusters([found], redactor)[0]
+
+
+def _read_clusters(found_clusters: list[_Cluster], redactor: Redactor) -> list[MaintainedCluster]:
+    read = [
+        MaintainedCluster(
+            Cluster(
+                id=ClusterID(intern(found.id)),
+                name=(found.name or "")[:LONGEST_TEXT],
+                description=(found.description or "")[:LONGEST_TEXT],
+                web_url=(found.web_url or "")[:LONGEST_TEXT],
+            ),
+            _maintainers(found),
+        )
+        for found in found_clusters
+    ]
+    _check_words((found.id for found in found_clusters), redactor)
+    _check_words((each.maintainer for found in read for each in found.maintainers), redactor)
+    return read
+
+
+def _maintainers(cluster: _Cluster) -> tuple[ClusterMaintainer, ...]:
+    """Empty unless both lists are there: one alone is not all of them."""
+    found, id_ = cluster.maintainers, ClusterID(intern(cluster.id))
+    if found is None or found.users is None or found.teams is None:
+        return ()
+    users = [each.actor for each in found.users]
+    teams = [each.actor for each in found.teams]
+    maintainers = [
+        *(
+            ClusterMaintainer(
+                id_, AccountID(intern(user.id)), ResourceKind.USER, intern((user.name or "")[:LONGEST_TEXT])
+            )
+            for user in users
+        ),
+        *(ClusterMaintainer(id_, TeamID(intern(team.id)), ResourceKind.TEAM) for team in teams),
+    ]
+    return tuple(dict.fromkeys(maintainers))
+
+
 def organizations(body: bytes, redactor: Redactor) -> list[Organization]:
     return [_organization(found, redactor) for found in _parse(_organizations, body)]
 
@@ -273,7 +441,7 @@ def complaint(body: bytes) -> str:
 def _organization(found: _Organization, redactor: Redactor) -> Organization:
     _check_words((found.id, found.slug), redactor)
     name = redactor.without(found.slug).quote(found.name or "", LONGEST_TEXT)
-    return Organization(found.id, OrganizationSlug(found.slug), name)
+    return Organization(found.id, OrganizationSlug(found.slug), name, (found.web_url or "")[:LONGEST_TEXT])
 
 
 def _check_words(words: Iterable[str], redactor: Redactor) -> None:

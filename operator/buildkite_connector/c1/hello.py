@@ -9,7 +9,9 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.json_format import MessageToJson
 
 from buildkite_connector import __version__
+from buildkite_connector.model.directory import DEFAULT_KINDS, ResourceKind
 from buildkite_connector.proto import baton_pb2, connector_pb2
+from buildkite_connector.proto.resource_types import RESOURCE_TYPES, permissions
 
 PACKAGE = "buildkite-connector"
 HELP_URL = "https://www.c1.ai/docs/baton/buildkite"
@@ -77,14 +79,18 @@ def _connector_metadata(provisions: bool) -> connector_pb2.ConnectorMetadata:
 
 @functools.cache
 def _capabilities(provisions: bool) -> connector_pb2.ConnectorCapabilities:
-    user = connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
-    team = connector_pb2.ResourceType(id="team", display_name="Team", traits=[connector_pb2.ResourceType.TRAIT_GROUP])
+    """All types, whatever the spec has: C1 may treat the resources of a type that is no longer announced as deleted."""
     sync = [connector_pb2.CAPABILITY_SYNC]
     all_of_them = [connector_pb2.CAPABILITY_PROVISION, *sync] if provisions else sync
     return connector_pb2.ConnectorCapabilities(
         resource_type_capabilities=[
-            connector_pb2.ResourceTypeCapability(resource_type=user, capabilities=sync),
-            connector_pb2.ResourceTypeCapability(resource_type=team, capabilities=all_of_them),
+            connector_pb2.ResourceTypeCapability(
+                resource_type=resource_type,
+                capabilities=all_of_them if kind is ResourceKind.TEAM else sync,
+                permissions=permissions(kind) if kind not in DEFAULT_KINDS else None,
+                opt_in_required=kind not in DEFAULT_KINDS,
+            )
+            for kind, resource_type in RESOURCE_TYPES.items()
         ],
         connector_capabilities=all_of_them,
     )

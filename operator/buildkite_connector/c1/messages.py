@@ -23,6 +23,7 @@ from buildkite_connector.model.directory import (
     SyncScope,
     TeamID,
     canonical_id,
+    listed,
 )
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
@@ -62,7 +63,8 @@ LONGEST_POLL = 300.0
 SHORTEST_HEARTBEAT, LONGEST_HEARTBEAT, DEFAULT_HEARTBEAT = 1.0, 300.0, 30.0
 UNKNOWN_KIND = "unknown"
 MOST_RESOURCE_TYPES = 100
-"""A task that names more types than this is refused without a look at them all; this connector has two."""
+"""A task that names more types than this is refused without a look at them all; this connector has five."""
+_ALL_TYPES = listed(sorted(ALL_KINDS))
 
 _LONGEST_TASK_ID = 60
 _LONGEST_ENGINE = 40
@@ -163,6 +165,7 @@ def _sync_task(task_id: TaskID, options: baton_pb2.Task.SyncFullTask, redactor: 
             kinds=known or ALL_KINDS,
             entitlements=entitlements,
             grants=entitlements and not options.skip_grants,
+            expanded=not options.skip_expand_grants,
         ),
         storage_engine=redactor.quote(options.storage_engine, _LONGEST_ENGINE),
         refusal=_refusal(options, types, redactor),
@@ -178,15 +181,15 @@ def _refusal(options: baton_pb2.Task.SyncFullTask, types: frozenset[str], redact
         )
     if (asked := len(options.sync_resource_type_ids)) > MOST_RESOURCE_TYPES:
         return (
-            f"The task asks for {asked} resource types; this connector has {' and '.join(sorted(ALL_KINDS))}. Correct "
-            "the resource types chosen in C1."
+            f"The task asks for {asked} resource types; this connector has {_ALL_TYPES}. Correct the resource types "
+            "chosen in C1."
         )
     unknown = sorted(types - ALL_KINDS)
     if unknown:
         named = redactor.quote(", ".join(unknown))
         return (
             f"The task asks for resource types that this connector lacks ({named}); it has "
-            f"{' and '.join(sorted(ALL_KINDS))}. Correct the resource types in C1."
+            f"{_ALL_TYPES}. Correct the resource types in C1."
         )
     return ""
 

@@ -1,10 +1,19 @@
 """The snapshot adapter: writes a Directory to a `.c1z` file, reads it back, and keeps files until they are delivered.
 
 `writer` writes the file, `reader` reads it, `store` keeps the newest of each connector; `messages` has C1's messages
-and the contract of ids, `archive` the file around the database.
+and the contract of ids, `texts` the limits of what people write, `archive` the file around the database.
 """
 
-from buildkite_connector.c1z.compare import Changed, Changes, Difference, NamedMembership, compare
+from buildkite_connector.c1z.compare import (
+    Changed,
+    Changes,
+    Difference,
+    NamedClusterMaintainer,
+    NamedMembership,
+    NamedOrganizationRole,
+    NamedPipelineAccess,
+    compare,
+)
 from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
 from buildkite_connector.c1z.store import SnapshotStore
 from buildkite_connector.c1z.sync_run import StoredSync, new_sync_id
@@ -14,7 +23,10 @@ __all__ = [
     "Changed",
     "Changes",
     "Difference",
+    "NamedClusterMaintainer",
     "NamedMembership",
+    "NamedOrganizationRole",
+    "NamedPipelineAccess",
     "Snapshot",
     "SnapshotStore",
     "StoredSync",

@@ -1,26 +1,28 @@
-"""Compares two snapshot files: accounts, teams and memberships gained, lost and changed.
+"""Compares two snapshot files: resources and grants gained, lost and changed.
 
 SQL does it over both databases in one connection, by the ids that are unique in a file. Only rows that differ are
-decoded; memory holds the memberships that differ and lists as long as asked for.
+decoded; memory holds the grants of one resource type that differ and lists as long as asked for.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from buildkite_connector.c1z.messages import read_account, read_team
+from buildkite_connector.c1z.messages import is_inherited, read_account, read_cluster, read_pipeline, read_team
 from buildkite_connector.c1z.reader import database_uri, find_sync_run, opened, reading
 from buildkite_connector.c1z.sync_run import StoredSync
-from buildkite_connector.model.directory import Account, ResourceKind, Team
+from buildkite_connector.model.directory import Account, Cluster, Pipeline, ResourceKind, SyncScope, Team
 from buildkite_connector.model.snapshot import SyncID
 
 Entry = TypeVar("Entry")
 
 ACCOUNT_ATTRIBUTES = ("name", "email", "role")
 TEAM_ATTRIBUTES = ("name", "slug", "privacy")
+PIPELINE_ATTRIBUTES = ("name", "slug", "repository", "visibility", "cluster_id")
+CLUSTER_ATTRIBUTES = ("name",)
 """What is compared. Where one file does not know an attribute (the reference connector writes fewer), it is not."""
 
 
@@ -49,12 +51,13 @@ class Changes(Generic[Entry]):
         return self.gained_count + self.lost_count + self.changed_count
 
 
+# Grants, with the names of those in them; a name is empty where the file does not list its owner. Several roles or
+# levels of one principal, which Buildkite does not give, are joined by `+`
+
+
 @dataclass(frozen=True, slots=True)
 class NamedMembership:
-    """A membership with the names of its team and account, empty where the file does not list them.
-
-    `role`: several, which Buildkite does not give, are joined by `+`.
-    """
+    """An account in a team."""
 
     team: str
     account: str
@@ -64,21 +67,73 @@ class NamedMembership:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedOrganizationRole:
+    """An account's role in the organization."""
+
+    account: str
+    role: str
+    account_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPipelineAccess:
+    """A team's access to a pipeline."""
+
+    pipeline: str
+    team: str
+    level: str
+    pipeline_name: str
+    team_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedClusterMaintainer:
+    """An account or a team that maintains a cluster."""
+
+    cluster: str
+    kind: str
+    maintainer: str
+    cluster_name: str
+    maintainer_name: str
+
+
+GrantEntry = TypeVar("GrantEntry", NamedMembership, NamedOrganizationRole, NamedPipelineAccess, NamedClusterMaintainer)
+
+COVERED: Mapping[str, Callable[[SyncScope], object]] = {
+    "accounts": lambda scope: scope.wants_accounts,
+    "teams": lambda scope: scope.wants_teams,
+    "memberships": lambda scope: scope.wants_memberships,
+    "organization_roles": lambda scope: scope.wants_organization_roles,
+    "pipelines": lambda scope: scope.wants_pipelines,
+    "pipeline_access": lambda scope: scope.wants_pipeline_access,
+    "clusters": lambda scope: scope.wants_clusters,
+    "cluster_maintainers": lambda scope: (
+        scope.kinds & {ResourceKind.USER, ResourceKind.TEAM} if scope.wants_clusters and scope.wants_grants else False
+    ),
+}
+"""What is compared, and what of it a scope covers: only where both files cover the same is it compared."""
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
-    """`not_compared`: the kinds that only one of the files covers by its scope; they are not lost."""
+    """`not_compared`: what only one of the files covers by its scope; it is not lost."""
 
     before: StoredSync
     after: StoredSync
     accounts: Changes[Account]
     teams: Changes[Team]
     memberships: Changes[NamedMembership]
+    organization_roles: Changes[NamedOrganizationRole]
+    pipelines: Changes[Pipeline]
+    pipeline_access: Changes[NamedPipelineAccess]
+    clusters: Changes[Cluster]
+    cluster_maintainers: Changes[NamedClusterMaintainer]
     not_compared: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
         """Whether the files hold the same."""
-        changes = self.accounts.count + self.teams.count + self.memberships.count
-        return changes == 0 and not self.not_compared
+        return not self.not_compared and not any(getattr(self, what).count for what in COVERED)
 
 
 def compare(before: Path, after: Path, limit: int) -> Difference:
@@ -94,29 +149,63 @@ def compare(before: Path, after: Path, limit: int) -> Difference:
             _, _, database = other.execute("pragma database_list").fetchone()
             connection.execute("attach database ? as after", (database_uri(Path(database)),))
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        connection.create_function("inherited", 1, is_inherited)
         both = _Both(
             connection, {"main": before, "after": after}, {"main": first.sync_id, "after": second.sync_id}, limit
         )
         both.check_ids()
-        accounts, teams, memberships = Changes[Account](), Changes[Team](), Changes[NamedMembership]()
-        if first.scope.wants_accounts and second.scope.wants_accounts:
-            accounts = both.resources(ResourceKind.USER, read_account, ACCOUNT_ATTRIBUTES)
-        if first.scope.wants_teams and second.scope.wants_teams:
-            teams = both.resources(ResourceKind.TEAM, read_team, TEAM_ATTRIBUTES)
-        if first.scope.wants_memberships and second.scope.wants_memberships:
-            memberships = both.memberships()
+
+        def of(what: str, differing: Callable[[], Changes[Entry]]) -> Changes[Entry]:
+            covered = COVERED[what](first.scope)
+            return differing() if covered and covered == COVERED[what](second.scope) else Changes[Entry]()
+
         return Difference(
             before=first,
             after=second,
-            accounts=accounts,
-            teams=teams,
-            memberships=memberships,
+            accounts=of("accounts", lambda: both.resources(ResourceKind.USER, read_account, ACCOUNT_ATTRIBUTES)),
+            teams=of("teams", lambda: both.resources(ResourceKind.TEAM, read_team, TEAM_ATTRIBUTES)),
+            memberships=of("memberships", lambda: both.grants(ResourceKind.TEAM, _membership)),
+            organization_roles=of("organization_roles", lambda: both.grants(ResourceKind.ORGANIZATION, _role)),
+            pipelines=of(
+                "pipelines", lambda: both.resources(ResourceKind.PIPELINE, read_pipeline, PIPELINE_ATTRIBUTES)
+            ),
+            pipeline_access=of("pipeline_access", lambda: both.grants(ResourceKind.PIPELINE, _access)),
+            clusters=of("clusters", lambda: both.resources(ResourceKind.CLUSTER, read_cluster, CLUSTER_ATTRIBUTES)),
+            cluster_maintainers=of("cluster_maintainers", lambda: both.grants(ResourceKind.CLUSTER, _maintainer)),
             not_compared=tuple(
-                what
-                for what in ("accounts", "teams", "memberships")
-                if getattr(first.scope, f"wants_{what}") != getattr(second.scope, f"wants_{what}")
+                what for what, covered in COVERED.items() if covered(first.scope) != covered(second.scope)
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """A grant, with the names of its resource and its principal. `held` is the role or level."""
+
+    resource: str
+    kind: str
+    principal: str
+    held: str
+    resource_name: str
+    principal_name: str
+
+
+def _membership(grant: _Grant) -> NamedMembership:
+    return NamedMembership(grant.resource, grant.principal, grant.held, grant.resource_name, grant.principal_name)
+
+
+def _role(grant: _Grant) -> NamedOrganizationRole:
+    return NamedOrganizationRole(grant.principal, grant.held, grant.principal_name)
+
+
+def _access(grant: _Grant) -> NamedPipelineAccess:
+    return NamedPipelineAccess(grant.resource, grant.principal, grant.held, grant.resource_name, grant.principal_name)
+
+
+def _maintainer(grant: _Grant) -> NamedClusterMaintainer:
+    return NamedClusterMaintainer(
+        grant.resource, grant.kind, grant.principal, grant.resource_name, grant.principal_name
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +229,7 @@ class _Both:
     def resources(
         self, kind: ResourceKind, read: Callable[[bytes], Entry], attributes: tuple[str, ...]
     ) -> Changes[Entry]:
-        """The resources of one kind that differ. Raises Failure."""
+        """The resources of one type that differ. Raises Failure."""
         changes = Changes[Entry]()
         changes.lost_count, changes.lost = self._resources_only_in("main", kind, read)
         changes.gained_count, changes.gained = self._resources_only_in("after", kind, read)
@@ -161,24 +250,33 @@ class _Both:
                     changes.changed.append(Changed(was, is_now, differing))
         return changes
 
-    def memberships(self) -> Changes[NamedMembership]:
-        """The memberships that differ: of a team and an account with a grant on each side, the role changed."""
+    def grants(self, kind: ResourceKind, name: Callable[[_Grant], GrantEntry]) -> Changes[GrantEntry]:
+        """The grants of one resource type that differ: where a principal has one on each side, what it holds changed.
+
+        Grants that come from a team's are left out, so that an expanded file equals one that is not.
+        """
+        with reading(self.paths["main"]):  # a grant of it that cannot be read is not to be blamed on the other file
+            self._count(f"from main.v1_grants x where x.sync_id = :main and {_DIRECT[kind].format(row='x')}")
         with reading(self.paths["after"]):
             for table, side in (("lost", "main"), ("gained", "after")):
+                self._rows(f"drop table if exists temp.{table}")
                 self._rows(
-                    f"create temp table {table} as select"
-                    " ifnull(cast(x.resource_id as text), '') team, ifnull(cast(x.principal_resource_id as text), '')"
-                    " account, group_concat(ifnull(cast(replace(x.entitlement_id, x.resource_type_id || ':' ||"
-                    " x.resource_id || ':', '') as text), ''), '+') role"
-                    f" {_only_in(side, 'v1_grants')} group by 1, 2",
+                    f"create temp table {table} as select ifnull(cast(x.resource_id as text), '') resource,"
+                    " ifnull(cast(x.principal_resource_type_id as text), '') kind,"
+                    " ifnull(cast(x.principal_resource_id as text), '') principal,"
+                    " group_concat(ifnull(cast(replace(x.entitlement_id, x.resource_type_id || ':' ||"
+                    " x.resource_id || ':', '') as text), ''), '+') held"
+                    f" {_only_in(side, 'v1_grants', _DIRECT[kind])} group by 1, 2, 3",
                 )
-            changes = Changes[NamedMembership]()
-            changes.lost_count, changes.lost = self._memberships_only_in("lost", "gained", "main")
-            changes.gained_count, changes.gained = self._memberships_only_in("gained", "lost", "after")
-            both = "from gained x join lost y using (team, account)"
+            changes = Changes[GrantEntry]()
+            changes.lost_count, changes.lost = self._grants_only_in("lost", "gained", "main", kind, name)
+            changes.gained_count, changes.gained = self._grants_only_in("gained", "lost", "after", kind, name)
+            both = "from gained x join lost y using (resource, kind, principal)"
             changes.changed_count = self._count(both)
-            for now, role in self._named(both, "after", ", y.role"):
-                changes.changed.append(Changed(replace(now, role=role), now, ("role",)))
+            for is_now, held in self._named(both, "after", kind, ", y.held"):
+                before, after = name(replace(is_now, held=held)), name(is_now)
+                differing = (each.name for each in fields(after) if each.name in {"role", "level"})
+                changes.changed.append(Changed(before, after, tuple(differing)))
             return changes
 
     def _resources_only_in(
@@ -189,22 +287,26 @@ class _Both:
             rows = self._rows(f"select x.data {which} order by x.external_id limit :limit", kind=kind.value)
             return self._count(which, kind=kind.value), [read(data) for (data,) in rows]
 
-    def _memberships_only_in(self, table: str, other: str, side: str) -> tuple[int, list[NamedMembership]]:
-        which = f"from {table} x left join {other} y using (team, account) where y.team is null"
-        return self._count(which), [each for each, _ in self._named(which, side, ", ''")]
+    def _grants_only_in(
+        self, table: str, other: str, side: str, kind: ResourceKind, name: Callable[[_Grant], GrantEntry]
+    ) -> tuple[int, list[GrantEntry]]:
+        which = f"from {table} x left join {other} y using (resource, kind, principal) where y.resource is null"
+        return self._count(which), [name(each) for each, _ in self._named(which, side, kind, ", ''")]
 
-    def _named(self, which: str, side: str, more: str) -> Iterator[tuple[NamedMembership, str]]:
-        """Memberships of `which`, with the names that the file of `side` has, and one column more."""
-        selected = f"select x.team, x.account, x.role{more} {which} order by 1, 2 limit :limit"
+    def _named(self, which: str, side: str, kind: ResourceKind, more: str) -> Iterator[tuple[_Grant, str]]:
+        """Grants of `which`, with the names that the file of `side` has, and one column more."""
+        selected = f"select x.resource, x.kind, x.principal, x.held{more} {which} order by 1, 2, 3 limit :limit"
         rows = self._rows(
-            f"select m.*, t.data, a.data from ({selected}) m"  # noqa: S608  (no value of a file)
-            f" left join {side}.v1_resources t on t.external_id = 'team:' || m.team and t.sync_id = :{side}"
-            f" left join {side}.v1_resources a on a.external_id = 'user:' || m.account and a.sync_id = :{side}"
-            " order by 1, 2"
+            f"select g.*, r.data, p.data from ({selected}) g"  # noqa: S608  (no value of a file)
+            f" left join {side}.v1_resources r on r.external_id = :kind || ':' || g.resource and r.sync_id = :{side}"
+            f" left join {side}.v1_resources p on p.external_id = g.kind || ':' || g.principal and p.sync_id = :{side}"
+            " order by 1, 2, 3",
+            kind=kind.value,
         )
         with reading(self.paths[side]):
-            for team, account, role, other, team_data, account_data in rows:
-                yield NamedMembership(team, account, role, _name(team_data), _name(account_data)), other
+            for resource, principal_kind, principal, held, other, data, principal_data in rows:
+                names = _name(data), _name(principal_data)
+                yield _Grant(resource, principal_kind, principal, held, *names), other
 
     def _rows(self, statement: str, **parameters: str) -> sqlite3.Cursor:
         return self.connection.execute(statement, {**self.sync_ids, "limit": self.limit, **parameters})
@@ -214,12 +316,22 @@ class _Both:
         return int(count)
 
 
-def _only_in(side: str, table: str) -> str:
-    """The rows `x` of one side whose external ids the other side lacks."""
+_INHERITED = "{row}.principal_resource_type_id = 'user' and inherited({row}.data)"
+_DIRECT = {
+    ResourceKind.TEAM: "{row}.resource_type_id = 'team'",
+    ResourceKind.ORGANIZATION: "{row}.resource_type_id = 'organization'",
+    ResourceKind.PIPELINE: "{row}.resource_type_id = 'pipeline' and {row}.principal_resource_type_id = 'team'",
+    ResourceKind.CLUSTER: f"{{row}}.resource_type_id = 'cluster' and not ({_INHERITED})",
+}
+"""Of each resource type, the grants in SQL that do not come from a team's."""
+
+
+def _only_in(side: str, table: str, where: str = "true") -> str:
+    """The rows `x` of one side that meet a condition on `{row}`, whose external ids the other side's rows lack."""
     other = "after" if side == "main" else "main"
     return (
         f"from {side}.{table} x left join {other}.{table} y on y.external_id = x.external_id and y.sync_id = :{other}"
-        f" where x.sync_id = :{side} and y.sync_id is null"
+        f" and {where.format(row='y')} where x.sync_id = :{side} and {where.format(row='x')} and y.sync_id is null"
     )
 
 

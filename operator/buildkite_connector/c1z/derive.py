@@ -12,9 +12,9 @@ from pathlib import Path
 
 from buildkite_connector.c1z.archive import invalid
 from buildkite_connector.c1z.files import translated
-from buildkite_connector.c1z.reader import find_sync_run, opened, reading
-from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert
-from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, to_row
+from buildkite_connector.c1z.reader import count_rows, find_sync_run, opened, reading
+from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert, rows_in
+from buildkite_connector.c1z.sync_run import StoredSync, to_row
 from buildkite_connector.c1z.writer import write_rows
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -31,10 +31,11 @@ def derive_snapshot(
 ) -> StagedSnapshot:
     """Write the part of `whole` that is in `scope` to `path`, under its own sync id, with the times of `whole`. Blocks.
 
-    The scope of `whole` must include `scope`. Both databases are unpacked in the directory of `path` meanwhile.
+    The scope of `whole` must include `scope` and not be expanded: what grants expanded to is never copied. Both
+    databases are unpacked in the directory of `path` meanwhile.
     Raises WriteStopped and Failure like `write_snapshot`, and Failure when the file of `whole` is not the staged one.
     """
-    if not whole.scope.includes(scope):
+    if whole.scope.expanded or not whole.scope.includes(scope):
         raise ValueError(f"a snapshot of {whole.scope} does not hold what one of {scope} needs")
     with translated(whole.path, "read the snapshot"):
         try:
@@ -44,7 +45,8 @@ def derive_snapshot(
     with opened(whole.path, path.parent, file) as connection:
         with reading(whole.path):
             source = find_sync_run(connection, whole.path)
-        run = replace(source, sync_id=sync_id, scope=scope, counts=source.counts.within(scope))
+            counts = count_rows(connection, source.sync_id, scope)
+        run = replace(source, sync_id=sync_id, scope=scope, counts=counts)
         return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)
 
 
@@ -55,13 +57,14 @@ def _rows(connection: sqlite3.Connection, source: SyncID, run: StoredSync) -> It
     tables = ["resource_types", "resources"]
     if run.scope.entitlements:
         tables.append("entitlements")
-    if run.scope.wants_memberships:
+    if run.scope.wants_grants:
         tables.append("grants")
-    kinds = [kind.value for kind in resource_kinds(run.scope)]
     for table in tables:
-        columns = COLUMNS[table]
+        which, kinds = rows_in(run.scope, table)
+        columns = ", ".join(COLUMNS[table])
+        # By an index SQLite would have to sort the rows, all of them in memory
         statement = (
-            f"select {', '.join(columns)}, ?, discovered_at from v1_{table}"  # noqa: S608
-            f" where sync_id = ? and {columns[0]} in ({', '.join('?' * len(kinds))}) order by id"
+            f"select {columns}, ?, discovered_at from v1_{table} not indexed"  # noqa: S608
+            f" where sync_id = ? and {which} order by id"
         )
         yield insert(table), connection.execute(statement, (run.sync_id, source, *kinds))

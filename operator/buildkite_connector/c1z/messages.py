@@ -1,35 +1,56 @@
-"""Translates accounts, teams and memberships into C1's messages and back.
+"""Translates what a directory holds into C1's messages and back.
 
 Ids are a contract with C1: they equal those of the reference connector, character for character. Serialized bytes are
 joined where that saves work: concatenating two serialized messages of one type merges them, so the part that all
 grants of one entitlement share is serialized once.
 """
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from sys import intern
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.struct_pb2 import Struct
 
-from buildkite_connector.model.directory import Account, AccountID, Membership, ResourceKind, Role, Team, TeamID
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.c1z.texts import DESCRIPTION_BYTES, cut, display_name, is_email, is_link, valid_unicode
+from buildkite_connector.model.directory import (
+    AccessLevel,
+    Account,
+    AccountID,
+    Cluster,
+    ClusterID,
+    ClusterMaintainer,
+    Membership,
+    Organization,
+    OrganizationRole,
+    OrganizationSlug,
+    Pipeline,
+    PipelineAccess,
+    PipelineID,
+    ResourceKind,
+    Role,
+    Team,
+    TeamID,
+)
 from buildkite_connector.model.tasks import entitlement_id
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
     EntitlementExclusionGroup,
     ExternalId,
+    ExternalLink,
     Grant,
+    GrantExpandable,
+    GrantImmutable,
+    GrantSources,
     GroupTrait,
     Resource,
     ResourceId,
-    ResourceType,
     Status,
     UserTrait,
 )
+from buildkite_connector.proto.resource_types import RESOURCE_TYPES, TYPE_URL, packed
 
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
-_TYPE_URL = "type.googleapis.com/c1.connector.v2."
 
 _TEAM_PERMISSIONS = (
     "members_can_create_pipelines",
@@ -40,13 +61,18 @@ _TEAM_PERMISSIONS = (
 )
 """Fields of Team that go into its profile by their own names."""
 
-_PRIVILEGE = {Role.MEMBER: 1, Role.MAINTAINER: 2}
-"""The order of a team's roles in its exclusion group; higher is more."""
+_PIPELINE_PROFILE = ("slug", "repository", "visibility", "cluster_id", "archived_at")
+"""Fields of Pipeline that go into its profile by their own names, where they are known."""
 
-RESOURCE_TYPES = {
-    ResourceKind.USER: ResourceType(id=_USER, display_name="User", traits=[ResourceType.TRAIT_USER]),
-    ResourceKind.TEAM: ResourceType(id=_TEAM, display_name="Team", traits=[ResourceType.TRAIT_GROUP]),
+MAINTAINER = "maintainer"
+"""The slug of a cluster's one entitlement."""
+
+_LEVEL_NAMES = {
+    AccessLevel.READ_ONLY: "Read Only",
+    AccessLevel.BUILD_AND_READ: "Build & Read",
+    AccessLevel.MANAGE_BUILD_AND_READ: "Full Access",
 }
+"""What Buildkite's pages call the levels."""
 
 
 class AccountSerializer:
@@ -63,7 +89,7 @@ class AccountSerializer:
         )
         self._resource = Resource(
             id=ResourceId(resource_type=_USER),
-            annotations=[Any(type_url=_TYPE_URL + "UserTrait")],
+            annotations=[Any(type_url=TYPE_URL + "UserTrait")],
             external_id=ExternalId(),
             status=Status(status=Status.RESOURCE_STATUS_ENABLED),
         )
@@ -94,7 +120,7 @@ class AccountSerializer:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleMessages:
+class EntitlementMessages:
     """One entitlement, serialized, and the bytes that each of its grants begins with."""
 
     id: str
@@ -103,14 +129,14 @@ class RoleMessages:
 
 
 @dataclass(frozen=True, slots=True)
-class TeamMessages:
-    """A team's Resource, serialized, and its roles."""
+class ResourceMessages:
+    """A Resource, serialized, and its entitlements by their slugs."""
 
     resource: bytes
-    roles: dict[Role, RoleMessages]
+    entitlements: dict[str, EntitlementMessages]
 
 
-def team_messages(team: Team) -> TeamMessages:
+def team_messages(team: Team) -> ResourceMessages:
     """The messages of one team.
 
     The Resource and its entitlements carry more than the reference writes (description, profile). Grants carry the
@@ -124,15 +150,132 @@ def team_messages(team: Team) -> TeamMessages:
     enriched = Resource(
         id=plain.id,
         display_name=plain.display_name,
-        annotations=[_any(GroupTrait(profile=profile))],
+        annotations=[packed(GroupTrait(profile=profile))],
         description=cut(team.description, DESCRIPTION_BYTES),
         profile=profile,
     )
-    plain.annotations.append(_any(GroupTrait()))
-    return TeamMessages(
-        resource=enriched.SerializeToString(deterministic=True),
-        roles={role: _role_messages(role, plain, enriched) for role in Role},
+    plain.annotations.append(packed(GroupTrait()))
+    return _messages(
+        plain,
+        enriched,
+        [
+            _Offer(role.value, role.value.capitalize(), f"{role.value.capitalize()} of", order=order)
+            for order, role in enumerate((Role.MEMBER, Role.MAINTAINER), 1)
+        ],
     )
+
+
+def organization_messages(organization: Organization) -> ResourceMessages:
+    """The messages of the organization. An administrator is no member as well: one excludes the other."""
+    plain = _plain(ResourceKind.ORGANIZATION, organization.id, organization.name, organization.slug)
+    profile = _profile(slug=organization.slug)
+    page = organization.web_url or f"https://buildkite.com/{organization.slug}"
+    member, admin = (role.value for role in (OrganizationRole.MEMBER, OrganizationRole.ADMIN))
+    return _messages(
+        plain,
+        _enriched(plain, profile, page),
+        [
+            _Offer(member, "Member", "Member of", order=1),
+            _Offer(admin, "Admin", "Admin of", order=2, purpose=Entitlement.PURPOSE_VALUE_PERMISSION),
+        ],
+    )
+
+
+def pipeline_messages(pipeline: Pipeline) -> ResourceMessages:
+    """The messages of one pipeline. Its levels exclude nothing: a person may hold several through several teams."""
+    plain = _plain(ResourceKind.PIPELINE, pipeline.id, pipeline.name, pipeline.slug)
+    profile = _profile(**{name: getattr(pipeline, name) for name in _PIPELINE_PROFILE})
+    return _messages(
+        plain,
+        _enriched(plain, profile, pipeline.web_url, pipeline.description),
+        [
+            _Offer(level.value, _LEVEL_NAMES[level], f"{_LEVEL_NAMES[level]} on", _TO_BOTH, _PERMISSION)
+            for level in AccessLevel
+        ],
+    )
+
+
+def cluster_messages(cluster: Cluster) -> ResourceMessages:
+    """The messages of one cluster."""
+    plain = _plain(ResourceKind.CLUSTER, cluster.id, cluster.name)
+    return _messages(
+        plain,
+        _enriched(plain, Struct(), cluster.web_url, cluster.description),
+        [_Offer(MAINTAINER, "Maintainer", "Maintainer of", _TO_BOTH, _PERMISSION)],
+    )
+
+
+_PERMISSION = Entitlement.PURPOSE_VALUE_PERMISSION
+_TO_BOTH = (ResourceKind.USER, ResourceKind.TEAM)
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """An entitlement of any resource of a kind. `order`: in the exclusion group of its resource, higher is more."""
+
+    slug: str
+    title: str
+    description: str
+    grantable_to: tuple[ResourceKind, ...] = (ResourceKind.USER,)
+    purpose: Entitlement.PurposeValue = Entitlement.PURPOSE_VALUE_ASSIGNMENT
+    order: int | None = None
+
+
+def _messages(plain: Resource, enriched: Resource, offers: Iterable[_Offer]) -> ResourceMessages:
+    return ResourceMessages(
+        resource=enriched.SerializeToString(deterministic=True),
+        entitlements={offer.slug: _entitlement_messages(offer, plain, enriched) for offer in offers},
+    )
+
+
+def _entitlement_messages(offer: _Offer, plain: Resource, enriched: Resource) -> EntitlementMessages:
+    kind, resource = plain.id.resource_type, plain.id.resource
+    id_ = f"{kind}:{resource}:{offer.slug}"
+    entitlement = Entitlement(
+        resource=enriched,
+        id=id_,
+        display_name=offer.title,
+        description=f"{offer.description} {plain.display_name} {kind} in Buildkite",
+        grantable_to=[RESOURCE_TYPES[kind] for kind in offer.grantable_to],
+        purpose=offer.purpose,
+        slug=offer.slug,
+    )
+    if offer.order is not None:
+        group = EntitlementExclusionGroup(exclusion_group_id=f"{kind}:{resource}:role", order=offer.order)
+        entitlement.annotations.append(packed(group))
+    head = Grant(entitlement=Entitlement(resource=plain, id=id_))
+    return EntitlementMessages(
+        id=id_,
+        entitlement=entitlement.SerializeToString(deterministic=True),
+        grant_head=head.SerializeToString(deterministic=True),
+    )
+
+
+def _plain(kind: ResourceKind, id_: str, *names: str) -> Resource:
+    """A resource as its grants carry it."""
+    return Resource(id=ResourceId(resource_type=kind.value, resource=id_), display_name=display_name(*names, id_))
+
+
+def _enriched(plain: Resource, profile: Struct, page: str, description: str = "") -> Resource:
+    """The same resource with all that is known of it. `page`: left out when C1 would refuse it.
+
+    Buildkite gives a cluster's page as `http`, and has it as `https` alone.
+    """
+    page = page.replace("http://", "https://", 1) if page.startswith("http://") else page
+    return Resource(
+        id=plain.id,
+        display_name=plain.display_name,
+        annotations=[packed(ExternalLink(url=page))] if is_link(page) else [],
+        description=cut(description, DESCRIPTION_BYTES),
+        profile=profile if profile.fields else None,
+    )
+
+
+def _profile(**texts: str) -> Struct:
+    """A profile of the texts that are not empty."""
+    profile = Struct()
+    profile.update({key: valid_unicode(text) for key, text in texts.items() if text})
+    return profile
 
 
 def _team_profile(team: Team) -> Struct:
@@ -151,44 +294,49 @@ def _team_profile(team: Team) -> Struct:
     return profile
 
 
-def _any(message: GroupTrait | EntitlementExclusionGroup) -> Any:
-    return Any(type_url=_TYPE_URL + message.DESCRIPTOR.name, value=message.SerializeToString(deterministic=True))
-
-
-def _role_messages(role: Role, plain: Resource, enriched: Resource) -> RoleMessages:
-    role_id = entitlement_id(TeamID(plain.id.resource), role)
-    exclusion_group_id = f"{_TEAM}:{plain.id.resource}:role"
-    title = role.value.capitalize()
-    entitlement = Entitlement(
-        resource=enriched,
-        id=role_id,
-        display_name=title,
-        description=f"{title} of {plain.display_name} team in Buildkite",
-        grantable_to=[RESOURCE_TYPES[ResourceKind.USER]],
-        purpose=Entitlement.PURPOSE_VALUE_ASSIGNMENT,
-        slug=role.value,
-        annotations=[_any(EntitlementExclusionGroup(exclusion_group_id=exclusion_group_id, order=_PRIVILEGE[role]))],
-    )
-    head = Grant(entitlement=Entitlement(resource=plain, id=role_id))
-    return RoleMessages(
-        id=role_id,
-        entitlement=entitlement.SerializeToString(deterministic=True),
-        grant_head=head.SerializeToString(deterministic=True),
-    )
-
-
 class GrantSerializer:
-    """Serializes grants, in one thread: it fills one message over and over."""
+    """Serializes grants to principals of one kind, in one thread: it fills one message over and over."""
 
-    def __init__(self) -> None:
-        self._tail = Grant(principal=Resource(id=ResourceId(resource_type=_USER)))
+    def __init__(self, kind: ResourceKind) -> None:
+        self._tail = Grant(principal=Resource(id=ResourceId(resource_type=kind.value)))
         self._principal = self._tail.principal.id
 
-    def serialize(self, role: RoleMessages, account: AccountID) -> tuple[str, bytes]:
-        """The id of the grant of `role` to `account`, and the Grant."""
-        self._principal.resource = account
-        self._tail.id = grant_id = f"{role.id}:{_USER}:{account}"
-        return grant_id, role.grant_head + self._tail.SerializeToString()
+    def serialize(self, entitlement: EntitlementMessages, principal: str) -> tuple[str, bytes]:
+        """The id of the grant of `entitlement` to the principal of that id, and the Grant."""
+        self._principal.resource = principal
+        self._tail.id = grant_id = f"{entitlement.id}:{self._principal.resource_type}:{principal}"
+        return grant_id, entitlement.grant_head + self._tail.SerializeToString()
+
+
+# A grant to a team is expandable: the team's members and maintainers hold the entitlement through it. C1 does this
+# itself, or is given the grants that come of it
+
+
+def expansion(team: str) -> bytes:
+    """What the column `expansion` of a grant to the team holds: a GrantExpandable, which the Grant itself lacks.
+
+    C1 refuses the whole file for an entitlement of any other resource than the grant's principal.
+    """
+    entitlements = [entitlement_id(TeamID(team), role) for role in Role]
+    return GrantExpandable(entitlement_ids=entitlements, shallow=True).SerializeToString(deterministic=True)
+
+
+def expanded_entitlement(id_: str, data: bytes) -> EntitlementMessages:
+    """A stored Entitlement, which grants that come of others carry in full."""
+    head = Grant(entitlement=Entitlement.FromString(data))
+    return EntitlementMessages(id_, data, head.SerializeToString(deterministic=True))
+
+
+def inherited(sources: Iterable[str], *, directly: str = "") -> bytes:
+    """The end of a Grant that comes from those of the entitlements `sources`.
+
+    `directly`: its own entitlement's id where it stands by itself as well, so that it may be revoked.
+    """
+    found = GrantSources()
+    for source in (*sources, *([directly] if directly else [])):
+        found.sources[source].is_direct = True
+    annotations = [] if directly else [packed(GrantImmutable())]
+    return Grant(annotations=annotations, sources=found).SerializeToString(deterministic=True)
 
 
 def read_account(data: bytes) -> Account:
@@ -239,66 +387,70 @@ def read_membership(data: bytes) -> Membership:
     )
 
 
-# What C1 refuses in a text, by the limits that its message definitions declare, so that no odd name loses a whole
-# snapshot. Texts come from people: any Unicode, any length
+def read_organization(data: bytes) -> Organization:
+    """The organization of a serialized Resource. Raises DecodeError."""
+    resource = Resource.FromString(data)
+    return Organization(
+        id=resource.id.resource,
+        slug=OrganizationSlug(resource.profile.fields["slug"].string_value),
+        name=resource.display_name,
+        web_url=_page(resource),
+    )
 
 
-DISPLAY_NAME_BYTES = 1024
-DESCRIPTION_BYTES = 2048
-_ID_BYTES = 255
-
-_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Characters that count as letters or symbols and are drawn as nothing: people without a name use them."""
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_ATOM = r'[^\x00-\x20\x7f"(),.:;<>@\[\\\]]+'
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@({_LABEL}(?:\.{_LABEL})*)")
-
-
-def valid_unicode(text: str) -> str:
-    r"""`text` with each lone surrogate (JSON can carry them: `"\ud800"`) replaced by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", text)
-    return text
+def read_pipeline(data: bytes) -> Pipeline:
+    """The pipeline of a serialized Resource; what is not in it is empty. Raises DecodeError."""
+    resource = Resource.FromString(data)
+    return Pipeline(
+        id=PipelineID(resource.id.resource),
+        name=resource.display_name,
+        description=resource.description,
+        web_url=_page(resource),
+        **{name: resource.profile.fields[name].string_value for name in _PIPELINE_PROFILE},
+    )
 
 
-def cut(text: str, limit: int) -> str:
-    """`text` as valid Unicode in at most `limit` bytes of UTF-8, cut between characters."""
-    if len(text) * 4 <= limit:
-        return valid_unicode(text)
-    return valid_unicode(text).encode()[:limit].decode(errors="ignore")
+def read_cluster(data: bytes) -> Cluster:
+    """The cluster of a serialized Resource; what is not in it is empty. Raises DecodeError."""
+    resource = Resource.FromString(data)
+    return Cluster(
+        id=ClusterID(resource.id.resource),
+        name=resource.display_name,
+        description=resource.description,
+        web_url=_page(resource),
+    )
 
 
-def display_name(*names: str) -> str:
-    """What C1 shows: the first of the names that is not blank, within C1's limit. The last is an id, never blank."""
-    return next(text for text in (cut(name, DISPLAY_NAME_BYTES) for name in names) if not _is_blank(text))
+def _page(resource: Resource) -> str:
+    link = ExternalLink()
+    return link.url if any(annotation.Unpack(link) for annotation in resource.annotations) else ""
 
 
-def _is_blank(text: str) -> bool:
-    """Whether nothing of it can be seen: it is empty, or spaces, controls and marks of no width."""
-    return all(character in _UNSEEN or character.isspace() or not character.isprintable() for character in text)
+def read_pipeline_access(data: bytes) -> PipelineAccess:
+    """What a serialized Grant gives a team. Raises DecodeError, or ValueError for a level that is none."""
+    grant = Grant.FromString(data)
+    return PipelineAccess(
+        pipeline=PipelineID(grant.entitlement.resource.id.resource),
+        team=TeamID(grant.principal.id.resource),
+        level=AccessLevel(grant.entitlement.id.rpartition(":")[2]),
+    )
 
 
-def is_email(text: str) -> bool:
-    """Whether C1 takes `text` (valid Unicode) for an address: a dot-atom of at most 64 bytes, `@`, and a host name.
+def read_cluster_maintainer(data: bytes) -> ClusterMaintainer:
+    """The maintainer of a serialized Grant. Raises DecodeError, or ValueError for one that is neither."""
+    grant = Grant.FromString(data)
+    principal = grant.principal.id
+    cluster = ClusterID(grant.entitlement.resource.id.resource)
+    if principal.resource_type == _TEAM:
+        return ClusterMaintainer(cluster, TeamID(principal.resource), ResourceKind.TEAM)
+    if principal.resource_type == _USER:
+        return ClusterMaintainer(cluster, AccountID(principal.resource), ResourceKind.USER)
+    raise ValueError(f"a {principal.resource_type[:80]!r} maintains a cluster")
 
-    Quoted local parts, though legal, are not taken.
-    """
-    match = _EMAIL.fullmatch(text)
-    if match is None:
-        return False
-    local, host = match.groups()
-    return len(local.encode()) <= 64 and len(host) <= 253 and len(text.encode()) <= 254
 
-
-def checked_id(kind: str, text: str) -> str:
-    """`text` when C1 can hold it as the id of a `kind`: ids are never altered. Raises Failure."""
-    if text.isascii() and text.isprintable() and 0 < len(text) <= _ID_BYTES:
-        return text
-    raise Failure(
-        Reason.SNAPSHOT_INVALID,
-        f"Buildkite gave a {kind} the id {text[:80]!r}; expected 1 to {_ID_BYTES} printable ASCII characters (a UUID). "
-        "It would not be the same id in C1, so nothing was written; ask Buildkite's support about it.",
+def is_inherited(data: bytes) -> bool:
+    """Whether a serialized Grant comes from others alone. Raises DecodeError."""
+    return any(
+        annotation.TypeName() == GrantImmutable.DESCRIPTOR.full_name
+        for annotation in Grant.FromString(data).annotations
     )

@@ -1,7 +1,8 @@
 """Reads a `.c1z` file: for restarts, for `inspect` and `diff`, and for the tests.
 
 It reads what this connector writes and what the reference connector wrote for Buildkite. What the writer cut
-(`messages`) comes back cut; the organization is not in the file.
+(`messages`) comes back cut; the organization is in the file where it was synced as a resource. What grants expanded to
+is left out.
 
 A file may come from anywhere. Its tables must be plain tables: a view or a virtual table of that name would run what
 its author wrote. The pages of its database must form a tree: a page that is named twice would be read without an end.
@@ -9,9 +10,11 @@ The size of the database and of a cell is bounded.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 from tempfile import gettempdir
 from typing import BinaryIO
@@ -20,25 +23,47 @@ from google.protobuf.message import DecodeError
 
 from buildkite_connector.c1z.archive import invalid, unpack
 from buildkite_connector.c1z.files import scratch_directory, translated
-from buildkite_connector.c1z.messages import read_account, read_membership, read_team
-from buildkite_connector.c1z.schema import COLUMNS
+from buildkite_connector.c1z.messages import (
+    is_inherited,
+    read_account,
+    read_cluster,
+    read_cluster_maintainer,
+    read_membership,
+    read_organization,
+    read_pipeline,
+    read_pipeline_access,
+    read_team,
+)
+from buildkite_connector.c1z.schema import COLUMNS, rows_in
 from buildkite_connector.c1z.sync_run import FULL, RESOURCES_ONLY, StoredSync, from_text, scope_of
-from buildkite_connector.model.directory import Counts, Directory, Organization, OrganizationSlug, ResourceKind
+from buildkite_connector.model.directory import (
+    Counts,
+    Directory,
+    Organization,
+    OrganizationSlug,
+    ResourceKind,
+    SyncScope,
+)
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.process.files import create_own
 
 UNNAMED_ORGANIZATION = Organization(id="", slug=OrganizationSlug(""), name="")
-"""Stands in a directory that was read from a file."""
+"""Stands in a directory that was read from a file without it."""
 
 LONGEST_CELL = 1 << 20
 """Bytes of one text or blob. The largest that is written for Buildkite is some KB, whatever names people have."""
+
+_USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER = (kind.value for kind in ResourceKind)
+
+_NOT_READ = {"expansion", "needs_expansion"}
+"""Columns that older files of the SDK lack."""
 
 _TABLES = ("v1_sync_runs", "v1_resource_types", "v1_resources", "v1_entitlements", "v1_grants")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A file's newest complete sync and all that it holds; the directory's organization is unnamed."""
+    """A file's newest complete sync and all that it holds."""
 
     run: StoredSync
     directory: Directory
@@ -59,21 +84,37 @@ def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
     """The file's newest complete sync with everything in it; as `read_sync_run` otherwise."""
     with opened(path, scratch) as connection, reading(path):
         run = find_sync_run(connection, path)
-        resources = "select data from v1_resources where sync_id = ? and resource_type_id = ? order by id"
-        grants = "select data from v1_grants where sync_id = ? order by id"
-        accounts = connection.execute(resources, (run.sync_id, ResourceKind.USER.value))
-        teams = connection.execute(resources, (run.sync_id, ResourceKind.TEAM.value))
-        memberships = connection.execute(grants, (run.sync_id,))
+
+        def resources(kind: ResourceKind) -> Iterator[bytes]:
+            return _cells(connection, "v1_resources", sync_id=run.sync_id, resource_type_id=kind)
+
+        def grants(kind: ResourceKind, **columns: str) -> Iterator[bytes]:
+            return _cells(connection, "v1_grants", sync_id=run.sync_id, resource_type_id=kind, **columns)
+
+        maintained = filterfalse(is_inherited, grants(ResourceKind.CLUSTER))
+        to_teams = grants(ResourceKind.PIPELINE, principal_resource_type_id=ResourceKind.TEAM)
         return Snapshot(
             run=run,
             directory=Directory(
-                organization=UNNAMED_ORGANIZATION,
-                accounts=tuple(read_account(data) for (data,) in accounts),
-                teams=tuple(read_team(data) for (data,) in teams),
-                memberships=tuple(read_membership(data) for (data,) in memberships),
+                organization=next(map(read_organization, resources(ResourceKind.ORGANIZATION)), UNNAMED_ORGANIZATION),
+                accounts=tuple(map(read_account, resources(ResourceKind.USER))),
+                teams=tuple(map(read_team, resources(ResourceKind.TEAM))),
+                memberships=tuple(map(read_membership, grants(ResourceKind.TEAM))),
                 scope=run.scope,
+                pipelines=tuple(map(read_pipeline, resources(ResourceKind.PIPELINE))),
+                pipeline_access=tuple(map(read_pipeline_access, to_teams)),
+                clusters=tuple(map(read_cluster, resources(ResourceKind.CLUSTER))),
+                cluster_maintainers=tuple(map(read_cluster_maintainer, maintained)),
             ),
         )
+
+
+def _cells(connection: sqlite3.Connection, table: str, **columns: str) -> Iterator[bytes]:
+    """The data of the rows whose columns have these values."""
+    which = " and ".join(f"{column} = :{column}" for column in columns)
+    # By an index SQLite would sort the rows in memory
+    rows = connection.execute(f"select data from {table} not indexed where {which} order by id", columns)  # noqa: S608
+    return (data for (data,) in rows)
 
 
 def find_sync_run(connection: sqlite3.Connection, path: Path) -> StoredSync:
@@ -88,23 +129,44 @@ def find_sync_run(connection: sqlite3.Connection, path: Path) -> StoredSync:
     sync_id, started_at, ended_at, sync_type, token = row
     types = connection.execute("select external_id from v1_resource_types where sync_id = ?", (sync_id,))
     kinds = frozenset(ResourceKind(kind) for (kind,) in types)
-    resources = dict(
-        connection.execute(
-            "select resource_type_id, count(*) from v1_resources where sync_id = ? group by 1", (sync_id,)
-        )
-    )
-    (grants,) = connection.execute("select count(*) from v1_grants where sync_id = ?", (sync_id,)).fetchone()
+    scope = scope_of(kinds, sync_type, token)
     return StoredSync(
         sync_id=SyncID(sync_id),
         started_at=from_text(started_at),
         ended_at=from_text(ended_at),
-        scope=scope_of(kinds, sync_type, token),
-        counts=Counts(
-            accounts=resources.get(ResourceKind.USER.value, 0),
-            teams=resources.get(ResourceKind.TEAM.value, 0),
-            memberships=grants,
-        ),
+        scope=scope,
+        counts=count_rows(connection, sync_id, scope),
     )
+
+
+def count_rows(connection: sqlite3.Connection, sync_id: str, scope: SyncScope) -> Counts:
+    """The rows of the sync that are in `scope`, but for those that grants expanded to."""
+    found: dict[str, Counter[tuple[str, ...]]] = {}
+    for table, columns in (
+        ("resources", "resource_type_id"),
+        ("grants", "resource_type_id, principal_resource_type_id"),
+    ):
+        which, kinds = rows_in(scope, table)
+        statement = f"select {columns}, count(*) from v1_{table} where sync_id = ? and {which} group by {columns}"  # noqa: S608
+        rows = connection.execute(statement, (sync_id, *kinds))
+        found[table] = Counter({tuple(row[:-1]): row[-1] for row in rows})
+    resources, grants = found["resources"], found["grants"]
+    maintaining, maintaining_teams = (grants[_CLUSTER, principal] for principal in (_USER, _TEAM))
+    if maintaining and maintaining_teams:  # some users may maintain through their teams alone
+        of_users = _cells(
+            connection, "v1_grants", sync_id=sync_id, resource_type_id=_CLUSTER, principal_resource_type_id=_USER
+        )
+        maintaining = sum(not is_inherited(data) for data in of_users)
+    return Counts(
+        accounts=resources[_USER,],
+        teams=resources[_TEAM,],
+        memberships=sum(count for (kind, _), count in grants.items() if kind == _TEAM),
+        organization_roles=grants[_ORGANIZATION, _USER],
+        pipelines=resources[_PIPELINE,],
+        pipeline_access=grants[_PIPELINE, _TEAM],
+        clusters=resources[_CLUSTER,],
+        cluster_maintainers=maintaining + maintaining_teams,
+    ).within(scope)
 
 
 @contextmanager
@@ -160,7 +222,7 @@ def _check_tables(connection: sqlite3.Connection) -> None:
         if connection.execute(computed, (name,)).fetchone():
             raise ValueError(f"{name} has computed columns")
         columns = {column for (column,) in connection.execute("select name from pragma_table_info(?)", (name,))}
-        if lacking := sorted({*COLUMNS.get(name.removeprefix("v1_"), ()), "sync_id"} - columns):
+        if lacking := sorted({*COLUMNS.get(name.removeprefix("v1_"), ()), "sync_id"} - _NOT_READ - columns):
             raise ValueError(f"{name} has no column {lacking[0]}")
         (verdict,) = connection.execute(f"pragma quick_check({name})").fetchone()
         if verdict != "ok":

@@ -6,6 +6,8 @@ order row by row.
 
 from collections.abc import Iterator, Sequence
 
+from buildkite_connector.model.directory import ResourceKind, SyncScope
+
 _ROW = "sync_id text not null, discovered_at datetime not null"
 
 TABLES = (
@@ -91,6 +93,8 @@ COLUMNS = {
         "principal_resource_type_id",
         "principal_resource_id",
         "external_id",
+        "expansion",
+        "needs_expansion",
         "data",
     ),
 }
@@ -98,6 +102,20 @@ COLUMNS = {
 
 The first says of which resource type a row is.
 """
+
+
+def rows_in(scope: SyncScope, table: str) -> tuple[str, tuple[str, ...]]:
+    """What is true of a row of `table` (its name without `v1_`) that is of a kind in `scope`, and its parameters.
+
+    A grant is where the kind of its principal is too; memberships alone are there for accounts that are not listed.
+    """
+    kinds = tuple(kind.value for kind in ResourceKind if kind in scope.kinds)
+    places = ", ".join("?" * len(kinds))
+    which = f"{COLUMNS[table][0]} in ({places})"
+    if table != "grants":
+        return which, kinds
+    team = ResourceKind.TEAM.value
+    return f"{which} and (resource_type_id = '{team}' or principal_resource_type_id in ({places}))", kinds * 2
 
 
 def insert(table: str, columns: Sequence[str] = ()) -> str:
@@ -114,7 +132,7 @@ EMPTY_INDEXES = (
     "create index idx_grants_sync_expansion_v1 on v1_grants (sync_id) where expansion is not null",
     "create index idx_grants_sync_needs_expansion_v1 on v1_grants (sync_id) where needs_expansion = 1",
 )
-"""Indexes that no row of ours enters: made before the rows, where they cost nothing."""
+"""Indexes that only grants to teams enter: made before the rows, where they cost next to nothing."""
 
 INDEXES = (
     "create unique index idx_sync_runs_sync_id_v1 on v1_sync_runs (sync_id)",

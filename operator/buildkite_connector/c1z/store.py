@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from io import BufferedReader
 from itertools import count
@@ -41,6 +41,7 @@ class SnapshotStore:
         """Make `directory` where it is missing and remove what killed processes left half done. Raises Failure."""
         self._directory = directory
         self._clock = clock or SystemClock()
+        self._expanding = asyncio.Lock()
         self._derivations = count()  # the same whole may be asked for twice at once, under one sync id
         with translated(directory, "use the snapshot directory"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,7 +79,8 @@ class SnapshotStore:
     async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
         """Open what of `snapshot` is in `scope`, which its scope must include, once its file is seen to be whole.
 
-        A narrower file is written beside it and has no name any more when it is open. Raises Failure SNAPSHOT_INVALID
+        A narrower file is written beside it and has no name any more when it is open. Files with expanded grants, which
+        take up to a gigabyte meanwhile, are written one after the other. Raises Failure SNAPSHOT_INVALID
         when the file is not the staged one, STORAGE_FAILED when it cannot be read. Cancelled, it does not wait for the
         thread, which stops and clears up by itself.
         """
@@ -95,13 +97,16 @@ class SnapshotStore:
                     remove(path)
 
         whole = scope == snapshot.scope
-        opening = asyncio.ensure_future(asyncio.to_thread(_verified, snapshot) if whole else asyncio.to_thread(narrow))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            stop.set()
-            opening.add_done_callback(_close)
-            raise
+        async with self._expanding if scope.expanded and not whole else nullcontext():
+            opening = asyncio.ensure_future(
+                asyncio.to_thread(_verified, snapshot) if whole else asyncio.to_thread(narrow)
+            )
+            try:
+                return await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                stop.set()
+                opening.add_done_callback(_close)
+                raise
 
     async def restore(self, key: str, sha256: str) -> StagedSnapshot | None:
         """The key's snapshot whose file is whole and has this hash (lower-case hex), else None.

@@ -2,16 +2,24 @@
 
 Columns about the Go SDK's own machinery stay empty: `ingest_invariant_*` (its verifier did not run here) and the
 resume state and timings in `sync_token`. What holds for every finished sync of ours is written as the reference
-writes it: nothing left to do (`version` alone in the token), what was skipped on request, no grant that expands
-(`grants_backfilled`, and `supports_diff` where grants were in scope).
+writes it: nothing left to do (`version` alone in the token), what was skipped on request, whether grants were expanded
+(`needs_expansion`), that what expands is in a column (`grants_backfilled`, and `supports_diff` where grants were in
+scope).
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from buildkite_connector.model.directory import Counts, ResourceKind, Role, SyncScope
+from buildkite_connector.model.directory import (
+    AccessLevel,
+    Counts,
+    OrganizationRole,
+    ResourceKind,
+    Role,
+    SyncScope,
+)
 from buildkite_connector.model.snapshot import SyncID
 
 FULL, RESOURCES_ONLY = "full", "resources_only"
@@ -23,7 +31,7 @@ _ID_LENGTH = 27
 
 @dataclass(frozen=True, slots=True)
 class StoredSync:
-    """A finished sync. Times are aware; `counts` are the rows in the file."""
+    """A finished sync. Times are aware; `counts` are the rows in the file but for those that others expand to."""
 
     sync_id: SyncID
     started_at: datetime
@@ -32,8 +40,49 @@ class StoredSync:
     counts: Counts
 
     @property
-    def entitlements(self) -> int:
-        return len(Role) * self.counts.teams if self.scope.entitlements else 0
+    def resources(self) -> dict[ResourceKind, int]:
+        """How many of each kind that is in scope."""
+        found = {
+            ResourceKind.USER: self.counts.accounts,
+            ResourceKind.TEAM: self.counts.teams,
+            ResourceKind.ORGANIZATION: 1,
+            ResourceKind.PIPELINE: self.counts.pipelines or 0,
+            ResourceKind.CLUSTER: self.counts.clusters or 0,
+        }
+        return {kind: found[kind] for kind in resource_kinds(self.scope)}
+
+    @property
+    def entitlements(self) -> dict[ResourceKind, int]:
+        """How many on resources of each kind that has any."""
+        if not self.scope.entitlements:
+            return {}
+        return _positive({kind: count * _OFFERS[kind] for kind, count in self.resources.items()})
+
+    @property
+    def grants(self) -> dict[ResourceKind, int]:
+        """How many on resources of each kind that has any, those that others expand to left out."""
+        return _positive(
+            {
+                ResourceKind.TEAM: self.counts.memberships,
+                ResourceKind.ORGANIZATION: self.counts.organization_roles or 0,
+                ResourceKind.PIPELINE: self.counts.pipeline_access or 0,
+                ResourceKind.CLUSTER: self.counts.cluster_maintainers or 0,
+            }
+        )
+
+
+_OFFERS = {
+    ResourceKind.USER: 0,
+    ResourceKind.TEAM: len(Role),
+    ResourceKind.ORGANIZATION: len(OrganizationRole),
+    ResourceKind.PIPELINE: len(AccessLevel),
+    ResourceKind.CLUSTER: 1,
+}
+"""Entitlements on one resource."""
+
+
+def _positive(counts: Mapping[ResourceKind, int]) -> dict[ResourceKind, int]:
+    return {kind: count for kind, count in counts.items() if count}
 
 
 def new_sync_id(now: datetime, randomness: Callable[[int], bytes]) -> SyncID:
@@ -66,7 +115,7 @@ def to_row(run: StoredSync) -> dict[str, str | int]:
         "sync_type": FULL if run.scope.entitlements else RESOURCES_ONLY,
         "supports_diff": int(run.scope.entitlements),
         "grants_backfilled": 1,
-        "stats": _stats(run),
+        "stats": stats(run),
     }
 
 
@@ -79,6 +128,7 @@ def scope_of(kinds: frozenset[ResourceKind], sync_type: str, token: str) -> Sync
         kinds=kinds,
         entitlements=sync_type != RESOURCES_ONLY,
         grants=not flags.get("should_skip_grants", False),
+        expanded=bool(flags.get("needs_expansion", False)),
     )
 
 
@@ -97,6 +147,8 @@ def from_text(text: str) -> datetime:
 
 def _token(scope: SyncScope) -> str:
     token: dict[str, bool | int] = {}
+    if scope.expanded:
+        token["needs_expansion"] = True
     if not scope.entitlements:
         token["should_skip_entitlements_and_grants"] = True
     if not scope.grants:
@@ -105,19 +157,18 @@ def _token(scope: SyncScope) -> str:
     return json.dumps(token, separators=(",", ":"))
 
 
-def _stats(run: StoredSync) -> str:
-    resources = {ResourceKind.USER: run.counts.accounts, ResourceKind.TEAM: run.counts.teams}
-    stats: dict[str, int | dict[str, int]] = {
+def stats(run: StoredSync, expanded: Mapping[ResourceKind, int] | None = None) -> str:
+    """The counts by kind and by resource type, as JSON. `expanded`: the rows that grants expanded to."""
+    grants = dict(run.grants)
+    for kind, count in (expanded or {}).items():
+        grants[kind] = grants.get(kind, 0) + count
+    counts: dict[str, int | dict[ResourceKind, int]] = {
         "resource_types": len(run.scope.kinds),
-        "resources": run.counts.accounts + run.counts.teams,
-        "entitlements": run.entitlements,
-        "grants": run.counts.memberships,
-        "resources_by_resource_type": {kind: resources[kind] for kind in resource_kinds(run.scope)},
-        "grants_by_resource_type": _of_teams(run.counts.memberships),
-        "entitlements_by_resource_type": _of_teams(run.entitlements),
+        "resources": sum(run.resources.values()),
+        "entitlements": sum(run.entitlements.values()),
+        "grants": sum(grants.values()),
+        "resources_by_resource_type": run.resources,
+        "grants_by_resource_type": grants,
+        "entitlements_by_resource_type": run.entitlements,
     }
-    return json.dumps({key: value for key, value in stats.items() if value}, separators=(",", ":"))
-
-
-def _of_teams(count: int) -> dict[str, int]:
-    return {ResourceKind.TEAM.value: count} if count else {}
+    return json.dumps({key: value for key, value in counts.items() if value}, separators=(",", ":"))

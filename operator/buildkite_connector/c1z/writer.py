@@ -6,30 +6,38 @@ blocks: call it in a thread (`store` does). SQLite, zstd and SHA-256 let the eve
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 
 from buildkite_connector.c1z.archive import pack, unpack
+from buildkite_connector.c1z.expand import expand, wrong_expansions
 from buildkite_connector.c1z.files import put_in_place, scratch_directory, translated
 from buildkite_connector.c1z.messages import (
-    RESOURCE_TYPES,
+    MAINTAINER,
     AccountSerializer,
+    EntitlementMessages,
     GrantSerializer,
-    TeamMessages,
-    checked_id,
+    ResourceMessages,
+    cluster_messages,
+    expansion,
+    organization_messages,
+    pipeline_messages,
     team_messages,
 )
 from buildkite_connector.c1z.schema import EMPTY_INDEXES, INDEXES, TABLES, Row, TableRows, insert
-from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, to_row, to_text
+from buildkite_connector.c1z.sync_run import StoredSync, resource_kinds, stats, to_row, to_text
+from buildkite_connector.c1z.texts import checked_id
 from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.process.files import create_own
+from buildkite_connector.proto.resource_types import RESOURCE_TYPES
 
-_USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
+_USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER = (kind.value for kind in ResourceKind)
 
 _BATCH = 4096
 """Rows between two calls of `stopped`."""
@@ -66,7 +74,7 @@ def write_snapshot(
     """
     counts = directory.counts.within(directory.scope)
     run = StoredSync(sync_id, started_at, max(started_at, finished_at), directory.scope, counts)
-    return write_rows(_rows(directory, run), run, path, stopped)
+    return write_rows(rows_of(directory, run), run, path, stopped)
 
 
 def write_rows(
@@ -101,19 +109,33 @@ def _build(database: Path, tables: Iterator[TableRows], run: StoredSync, checkpo
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         connection.execute("begin")
-        for statement in (*TABLES, *EMPTY_INDEXES):
-            connection.execute(statement)
-        for insert, table_rows in tables:
-            while connection.executemany(insert, islice(table_rows, _BATCH)).rowcount > 0:
-                checkpoint()
-        for index in INDEXES:
-            checkpoint()
-            connection.execute(index)
+        fill(connection, tables, run, checkpoint)
         connection.execute("commit")
-        verify(connection, run)
 
 
-def _rows(directory: Directory, run: StoredSync) -> Iterator[TableRows]:
+def fill(
+    connection: sqlite3.Connection,
+    tables: Iterator[TableRows],
+    run: StoredSync,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> None:
+    """Make the whole database of `run` in an empty one, and verify it."""
+    for statement in (*TABLES, *EMPTY_INDEXES):
+        connection.execute(statement)
+    for statement, table_rows in tables:
+        while connection.executemany(statement, islice(table_rows, _BATCH)).rowcount > 0:
+            checkpoint()
+    for index in INDEXES:
+        checkpoint()
+        connection.execute(index)
+    expanded: dict[ResourceKind, int] = {}
+    if run.scope.expanded:
+        expanded = expand(connection, (run.sync_id, to_text(run.ended_at)), checkpoint)
+        connection.execute("update v1_sync_runs set stats = ?", (stats(run, expanded),))
+    verify(connection, run, expanded)
+
+
+def rows_of(directory: Directory, run: StoredSync) -> Iterator[TableRows]:
     """Each table's insert statement and its rows, limited to the run's scope. They are made one by one, when asked for.
 
     The order of a table's rows is the same for every scope: a derived snapshot (`derive`) copies them.
@@ -127,27 +149,57 @@ def _rows(directory: Directory, run: StoredSync) -> Iterator[TableRows]:
         insert("resource_types"),
         ((kind.value, RESOURCE_TYPES[kind].SerializeToString(), *stamp) for kind in resource_kinds(scope)),
     )
-    teams = {}
-    if scope.wants_teams:
-        teams = {checked_id("team", team.id): team_messages(team) for team in directory.teams}
+    offered = _offered(directory, run)
+    teams = offered.pop(_TEAM, {})
     yield (
         insert("resources"),
         chain(
             ((_TEAM, f"{_TEAM}:{team}", parts.resource, *stamp) for team, parts in teams.items()),
             _accounts(directory, stamp) if scope.wants_accounts else (),
+            (
+                (kind, f"{kind}:{id_}", parts.resource, *stamp)
+                for kind, resources in offered.items()
+                for id_, parts in resources.items()
+            ),
         ),
     )
+    offered = {_TEAM: teams, **offered}
     if scope.entitlements:
         yield (
             insert("entitlements"),
             (
-                (_TEAM, team, role.id, role.entitlement, *stamp)
-                for team, parts in teams.items()
-                for role in parts.roles.values()
+                (kind, id_, entitlement.id, entitlement.entitlement, *stamp)
+                for kind, resources in offered.items()
+                for id_, parts in resources.items()
+                for entitlement in parts.entitlements.values()
             ),
         )
-    if scope.wants_memberships:
-        yield insert("grants"), _grants(directory, teams, stamp)
+    if scope.wants_grants:
+        grants = _Grants(directory, offered, stamp)
+        yield (
+            insert("grants"),
+            chain(
+                grants.memberships() if scope.wants_memberships else (),
+                grants.organization_roles() if scope.wants_organization_roles else (),
+                grants.pipeline_access() if scope.wants_pipeline_access else (),
+                grants.cluster_maintainers() if scope.wants_clusters else (),
+            ),
+        )
+
+
+def _offered(directory: Directory, run: StoredSync) -> dict[str, dict[str, ResourceMessages]]:
+    """The resources that have entitlements, by kind and id."""
+    scope, found = run.scope, {}
+    if scope.wants_teams:
+        found[_TEAM] = {checked_id("team", team.id): team_messages(team) for team in directory.teams}
+    if scope.wants_organization:
+        organization = directory.organization
+        found[_ORGANIZATION] = {checked_id("organization", organization.id): organization_messages(organization)}
+    if scope.wants_pipelines:
+        found[_PIPELINE] = {checked_id("pipeline", each.id): pipeline_messages(each) for each in directory.pipelines}
+    if scope.wants_clusters:
+        found[_CLUSTER] = {checked_id("cluster", each.id): cluster_messages(each) for each in directory.clusters}
+    return found
 
 
 def _accounts(directory: Directory, stamp: tuple[str, str]) -> Iterator[Row]:
@@ -156,26 +208,74 @@ def _accounts(directory: Directory, stamp: tuple[str, str]) -> Iterator[Row]:
         yield _USER, f"{_USER}:{checked_id('account', account.id)}", serializer.serialize(account), *stamp
 
 
-def _grants(directory: Directory, teams: dict[str, TeamMessages], stamp: tuple[str, str]) -> Iterator[Row]:
-    serializer = GrantSerializer()
-    known: set[str] = {account.id for account in directory.accounts}
-    for membership in directory.memberships:
-        team, account = membership.team, membership.account
-        if account not in known:
-            if directory.scope.wants_accounts:
-                raise _dangling(f"account {account!r} of team {team!r} is not among the accounts")
-            known.add(checked_id("account", account))
-        parts = teams.get(team)
+class _Grants:
+    """The rows of grants of each kind. `offered`: the resources in the file, by kind and id."""
+
+    def __init__(
+        self, directory: Directory, offered: dict[str, dict[str, ResourceMessages]], stamp: tuple[str, str]
+    ) -> None:
+        self._directory = directory
+        self._offered = offered
+        self._stamp = stamp
+        self._accounts: set[str] = {account.id for account in directory.accounts}
+        self._to_user, self._to_team = GrantSerializer(ResourceKind.USER), GrantSerializer(ResourceKind.TEAM)
+
+    def memberships(self) -> Iterator[Row]:
+        for membership in self._directory.memberships:
+            team, account = membership.team, membership.account
+            if account not in self._accounts:
+                if self._directory.scope.wants_accounts:
+                    raise _dangling(f"account {account!r} of team {team!r} is not among the accounts")
+                self._accounts.add(checked_id("account", account))
+            entitlement = self._entitlement(_TEAM, team, membership.role, f"account {account!r}")
+            yield self._user_row(_TEAM, team, entitlement, account)
+
+    def organization_roles(self) -> Iterator[Row]:
+        organization = self._directory.organization.id
+        entitlements = self._offered[_ORGANIZATION][organization].entitlements
+        for account in self._directory.accounts:
+            if account.role and (entitlement := entitlements.get(account.role)):
+                yield self._user_row(_ORGANIZATION, organization, entitlement, account.id)
+
+    def pipeline_access(self) -> Iterator[Row]:
+        for access in self._directory.pipeline_access:
+            entitlement = self._entitlement(_PIPELINE, access.pipeline, access.level, f"team {access.team!r}")
+            yield self._team_row(_PIPELINE, access.pipeline, entitlement, access.team)
+
+    def cluster_maintainers(self) -> Iterator[Row]:
+        scope = self._directory.scope
+        for each in self._directory.cluster_maintainers:
+            entitlement = self._entitlement(_CLUSTER, each.cluster, MAINTAINER, f"{each.kind} {each.maintainer!r}")
+            if each.kind is ResourceKind.TEAM and scope.wants_teams:
+                yield self._team_row(_CLUSTER, each.cluster, entitlement, each.maintainer)
+            elif each.kind is ResourceKind.USER and scope.wants_accounts:
+                if each.maintainer not in self._accounts:
+                    raise _dangling(
+                        f"account {each.maintainer!r} of cluster {each.cluster!r} is not among the accounts"
+                    )
+                yield self._user_row(_CLUSTER, each.cluster, entitlement, each.maintainer)
+
+    def _entitlement(self, kind: str, id_: str, slug: str, holder: str) -> EntitlementMessages:
+        parts = self._offered[kind].get(id_)
         if parts is None:
-            raise _dangling(f"team {team!r} of account {account!r} is not among the teams")
-        role = parts.roles[membership.role]
-        yield _TEAM, team, role.id, _USER, account, *serializer.serialize(role, account), *stamp
+            raise _dangling(f"{kind} {id_!r} of {holder} is not among the {kind}s")
+        return parts.entitlements[slug]
+
+    def _user_row(self, kind: str, id_: str, entitlement: EntitlementMessages, account: str) -> Row:
+        grant_id, grant = self._to_user.serialize(entitlement, account)
+        return kind, id_, entitlement.id, _USER, account, grant_id, None, 0, grant, *self._stamp
+
+    def _team_row(self, kind: str, id_: str, entitlement: EntitlementMessages, team: str) -> Row:
+        if team not in self._offered[_TEAM]:
+            raise _dangling(f"team {team!r} of {kind} {id_!r} is not among the teams")
+        grant_id, grant = self._to_team.serialize(entitlement, team)
+        return kind, id_, entitlement.id, _TEAM, team, grant_id, expansion(team), 1, grant, *self._stamp
 
 
 def _dangling(what: str) -> Failure:
     return Failure(
         Reason.SNAPSHOT_INVALID,
-        f"A membership is inconsistent: {what}. Nothing was written; the next sync reads everything again.",
+        f"A grant is inconsistent: {what}. Nothing was written; the next sync reads everything again.",
     )
 
 
@@ -183,17 +283,18 @@ def _dangling(what: str) -> Failure:
 # that points nowhere, would end in C1 as access that someone lost
 
 
-_COUNTS = {
-    "sync runs": "select count(*) from v1_sync_runs where ended_at is not null",
-    "resource types": "select count(*) from v1_resource_types",
-    "accounts": "select count(*) from v1_resources where resource_type_id = 'user'",
-    "teams": "select count(*) from v1_resources where resource_type_id = 'team'",
-    "entitlements": "select count(*) from v1_entitlements",
-    "grants": "select count(*) from v1_grants",
+_SYNC_RUNS = "select count(*) from v1_sync_runs where ended_at is not null"
+_RESOURCE_TYPES = "select count(*) from v1_resource_types"
+_RESOURCES = {
+    _USER: "accounts",
+    _TEAM: "teams",
+    _ORGANIZATION: "organizations",
+    _PIPELINE: "pipelines",
+    _CLUSTER: "clusters",
 }
 
 _DANGLING = {
-    "entitlements without their team": """
+    "entitlements without their resource": """
         select count(*) from v1_entitlements e where not exists (
             select 1 from v1_resources r
             where r.external_id = e.resource_type_id || ':' || e.resource_id and r.sync_id = e.sync_id)""",
@@ -201,37 +302,39 @@ _DANGLING = {
         select count(*) from (select distinct entitlement_id, sync_id from v1_grants) g where not exists (
             select 1 from v1_entitlements e
             where e.external_id = g.entitlement_id and e.sync_id = g.sync_id)""",
-}
-_DANGLING_PRINCIPALS = {
-    "accounts with grants that do not exist": """
+    "accounts or teams with grants that do not exist": """
         select count(*) from (
-            select distinct principal_resource_type_id as type, principal_resource_id as id from v1_grants
+            select distinct principal_resource_type_id as type, principal_resource_id as id from v1_grants{which}
         ) g where not exists (select 1 from v1_resources r where r.external_id = g.type || ':' || g.id)""",
 }
 
 
-def verify(connection: sqlite3.Connection, run: StoredSync) -> None:
+def verify(connection: sqlite3.Connection, run: StoredSync, expanded: Mapping[ResourceKind, int] | None = None) -> None:
     """Raise Failure unless the database holds what `run` says, every reference resolved. Takes its indexes.
 
-    Principals are among the resources only where accounts are in scope.
+    `expanded`: the rows of each kind that grants expanded to. Who is in a team is among the resources only where
+    accounts are in scope.
     """
-    expected = {
-        "sync runs": 1,
-        "resource types": len(run.scope.kinds),
-        "accounts": run.counts.accounts,
-        "teams": run.counts.teams,
-        "entitlements": run.entitlements,
-        "grants": run.counts.memberships,
-    }
-    for what, query in _COUNTS.items():
-        _expect(connection, what, query, expected[what])
-    references = _DANGLING | (_DANGLING_PRINCIPALS if run.scope.wants_accounts else {})
-    for what, query in references.items():
-        _expect(connection, what, query, 0)
+    _expect("sync runs", _count(connection, _SYNC_RUNS), 1)
+    _expect("resource types", _count(connection, _RESOURCE_TYPES), len(run.scope.kinds))
+    grants = Counter(run.grants) + Counter(expanded or {})
+    for table, expected in (("resources", run.resources), ("entitlements", run.entitlements), ("grants", grants)):
+        found = dict(connection.execute(f"select resource_type_id, count(*) from v1_{table} group by 1"))  # noqa: S608
+        for kind in {**expected, **found}:
+            what = _RESOURCES.get(kind, kind)
+            _expect(what if table == "resources" else f"{table} on {what}", found.get(kind, 0), expected.get(kind, 0))
+    not_listed = "" if run.scope.wants_accounts else f" where resource_type_id <> '{_TEAM}'"
+    for what, query in _DANGLING.items():
+        _expect(what, _count(connection, query.format(which=not_listed)), 0)
+    _expect("teams whose grants do not expand to their own members", wrong_expansions(connection), 0)
 
 
-def _expect(connection: sqlite3.Connection, what: str, query: str, expected: int) -> None:
+def _count(connection: sqlite3.Connection, query: str) -> int:
     (found,) = connection.execute(query).fetchone()
+    return int(found)
+
+
+def _expect(what: str, found: int, expected: int) -> None:
     if found != expected:
         raise Failure(
             Reason.SNAPSHOT_INVALID,

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -18,7 +19,7 @@ from buildkite_connector.cli import vendor
 from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
 from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, from_go
 from buildkite_connector.cli.settings import default_host_id
-from buildkite_connector.model.directory import OrganizationSlug, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
 
@@ -69,6 +70,29 @@ def _nowhere_when_empty(address: str | None) -> str | None:
     return "" if address is None and os.environ.get(HTTP_ADDRESS) == "" else address
 
 
+def _resource_types(given: str) -> tuple[ResourceKind, ...]:
+    """An option's value: one type, or several with commas between them."""
+    try:
+        return tuple(ResourceKind(each.strip()) for each in given.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"write any of {', '.join(ResourceKind)}") from None
+
+
+def _kinds(given: list[Any] | None) -> frozenset[ResourceKind]:
+    """The types of all `--resource-type` options together, by default user and team."""
+    return frozenset(chain.from_iterable(given or [DEFAULT_KINDS]))
+
+
+ResourceTypes = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--resource-type",
+        "--sync-resource-types",
+        parser=_resource_types,
+        metavar="TYPES",
+        help=BY_NAME["sync-resource-types"].help,
+    ),
+]
 Output = Annotated[
     Literal["table", "json"], typer.Option("--output", "-o", help="The output format, for people or for tools.")
 ]
@@ -209,9 +233,7 @@ def sync(
     ),
     api_token: ApiToken = "",
     organization: OrganizationName = "",
-    resource_type: Annotated[
-        list[ResourceKind] | None, typer.Option(help="Sync only these resource types. The default is both.")
-    ] = None,
+    resource_type: ResourceTypes = None,
     quota_percent: Annotated[
         int, typer.Option(min=10, max=100, help="The percentage of each rate-limit window to use before waiting.")
     ] = 80,
@@ -239,7 +261,7 @@ def sync(
         api_token=api_token.strip(),
         organization=OrganizationSlug(organization) if organization else None,
         file=file,
-        scope=SyncScope(frozenset(resource_type or ResourceKind)),
+        scope=SyncScope(_kinds(resource_type), expanded=True),
         quota_percent=quota_percent,
         timeout=seconds,
     )
@@ -279,9 +301,7 @@ def check(
     client_id: Annotated[str, _set_by("BATON_CLIENT_ID", "The C1 client ID. Without it, C1 is not checked.")] = "",
     client_secret: Annotated[str, _as_in_service_mode("client-secret")] = "",
     host_id: Annotated[str, _set_by("BATON_HOST_ID", "The host that C1 shows.  [default: this machine's name]")] = "",
-    resource_type: Annotated[
-        list[ResourceKind] | None, typer.Option(help="The resource types to check for. The default is both.")
-    ] = None,
+    resource_type: ResourceTypes = None,
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     output: Output = "table",
 ) -> None:
@@ -304,7 +324,7 @@ def check(
         client_id=client_id.strip(),
         client_secret=client_secret.strip(),
         host_id=host_id.strip() or default_host_id(),
-        kinds=frozenset(resource_type or ResourceKind),
+        kinds=_kinds(resource_type),
         c1=C1Settings.from_environment(os.environ),
         environment=os.environ,
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
@@ -341,6 +361,53 @@ def diff(
     else:
         print_difference(difference, console)
     raise SystemExit(0 if difference.is_empty else 1)
+
+
+@app.command()
+def access(
+    file: Annotated[Path, typer.Argument(help="A .c1z snapshot.")],
+    user: Annotated[str, typer.Option(help="A person's e-mail address, login or ID.")] = "",
+    team: Annotated[str, typer.Option(help="A team's slug or ID.")] = "",
+    pipeline: Annotated[str, typer.Option(help="A pipeline's slug or ID.")] = "",
+    cluster: Annotated[str, typer.Option(help="A cluster's name or ID.")] = "",
+    output: Annotated[
+        Literal["table", "json", "csv"],
+        typer.Option("--output", "-o", help="The output format, for people, tools or spreadsheets."),
+    ] = "table",
+    limit: Annotated[int, typer.Option(min=0, help="The maximum number of rows per table; 0 shows all.")] = 50,
+) -> None:
+    """Show what a person or a team can reach, or who can reach a pipeline or maintains a cluster.
+
+    Exit code: 0, 1 if the file cannot be read, 2 if the snapshot does not contain what you ask about.
+    """
+    from rich.console import Console
+
+    from buildkite_connector.c1z import read_snapshot
+    from buildkite_connector.cli.access_report import notes, print_answer, print_csv, to_document
+    from buildkite_connector.cli.printing import print_json
+    from buildkite_connector.cli.reach import answer
+
+    options = {
+        ResourceKind.USER: user,
+        ResourceKind.TEAM: team,
+        ResourceKind.PIPELINE: pipeline,
+        ResourceKind.CLUSTER: cluster,
+    }
+    asked = [(kind, text) for kind, text in options.items() if text.strip()]
+    if len(asked) != 1:
+        raise typer.BadParameter("write exactly one of them", param_hint="--user, --team, --pipeline, --cluster")
+    with one_sentence(1), ended_by_signals():
+        snapshot = read_snapshot(file)
+        found = answer(snapshot.directory, *asked[0])
+    console = Console()
+    if output == "json":
+        print_json(to_document(found, snapshot.run, file), console)
+    elif output == "csv":
+        for note in notes(found):
+            typer.echo(f"note: {note}", err=True)
+        print_csv(found, console)
+    else:
+        print_answer(found, snapshot.run, limit, console)
 
 
 @app.command()

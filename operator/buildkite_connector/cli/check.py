@@ -4,26 +4,30 @@ Read `run_checks` from top to bottom: the network, then Buildkite's side, then C
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from enum import StrEnum
-from typing import NoReturn
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
 from buildkite_connector.c1 import C1, C1Settings, ClientCredentials, open_c1, parse_credentials
 from buildkite_connector.c1.hosts import parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
-from buildkite_connector.cli.exit import exit_code
-from buildkite_connector.cli.printing import in_camel_case, print_json
-from buildkite_connector.model.directory import ALL_KINDS, Account, OrganizationSlug, ResourceKind, Team, TokenFacts
-from buildkite_connector.model.failure import Failure, Reason, internal_error
+from buildkite_connector.cli.findings import Check, Finding, exit_code_of, print_finding, print_summary, to_document
+from buildkite_connector.cli.printing import print_json
+from buildkite_connector.model.directory import (
+    DEFAULT_KINDS,
+    Account,
+    OrganizationSlug,
+    ResourceKind,
+    Team,
+    TokenFacts,
+    without_grants,
+)
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
 from buildkite_connector.model.tasks import Code
@@ -33,15 +37,16 @@ from buildkite_connector.sync.ports import NotFound
 from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
 from buildkite_connector.timing.clock import Clock, SystemClock, clock_error, wrong_clock
 
-LONGEST_MESSAGE = 1200
-"""Characters of one finding."""
-STEP_SECONDS = 90.0
-"""Timeout of a step."""
 PATIENCE = Patience(tries=2, first=0.5, longest=1.0, longest_retry_after=5.0, refusals=0)
 """One retry, and no wait for a rate limit, as a person waits."""
 WARNED_DAYS = 14
 
-_SCOPES_FOR = {"read_organizations": "the organization and its members", "read_teams": "teams and their members"}
+_SCOPES_FOR = {
+    "read_organizations": "the organization and its members",
+    "read_teams": "teams and their members",
+    "read_pipelines": "pipelines",
+    "read_clusters": "clusters and their maintainers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class CheckSettings:
     client_id: str = field(default="", repr=False)
     client_secret: str = field(default="", repr=False)
     hosts_listed: bool = False
-    kinds: frozenset[ResourceKind] = ALL_KINDS
+    kinds: frozenset[ResourceKind] = DEFAULT_KINDS
 
     @property
     def redactor(self) -> Redactor:
@@ -71,8 +76,8 @@ class CheckSettings:
 
 
 async def run_checks(
-    settings: CheckSettings, listen: Callable[["Finding"], None], clock: Clock | None = None
-) -> list["Finding"]:
+    settings: CheckSettings, listen: Callable[[Finding], None], clock: Clock | None = None
+) -> list[Finding]:
     """Carry out all steps; `listen` gets each finding at once. Never raises Failure."""
     used = clock or SystemClock()
     check = Check(listen, settings.redactor.without(settings.client_id))
@@ -85,89 +90,6 @@ async def run_checks(
             async with check.step("c1", "C1") as c1:
                 c1.skip("BATON_CLIENT_ID and BATON_CLIENT_SECRET are not set")
     return check.findings
-
-
-# A step and what it finds
-
-
-class State(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-class _Decided(Exception):  # noqa: N818
-    """Leaves a step whose finding is complete."""
-
-
-@dataclass
-class Finding:
-    """What one step found. `reason`: that of a Failure, or empty. `code`: the exit code when the step failed.
-
-    The step fills it in with these methods; `skip` and `fail` also leave the step.
-    """
-
-    name: str
-    title: str
-    state: State = State.OK
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-
-    def needs(self, *others: "Finding") -> None:
-        """Skip this step if one of `others` failed or was skipped."""
-        for each in others:
-            if each.state in {State.FAILED, State.SKIPPED}:
-                self.skip(f"needs: {each.title}")
-
-    def ok(self, message: str) -> None:
-        self.message = message
-
-    def warn(self, message: str) -> None:
-        self.state, self.message = State.WARNING, message
-
-    def skip(self, message: str) -> NoReturn:
-        self.state, self.message = State.SKIPPED, message
-        raise _Decided
-
-    def fail(self, message: str, code: int) -> NoReturn:
-        self.set_failed(message, code)
-        raise _Decided
-
-    def set_failed(self, message: str, code: int, reason: str = "") -> None:
-        self.state, self.message, self.reason, self.code = State.FAILED, message, reason, int(code)
-
-
-class Check:
-    """Runs steps in order; `listen` gets each finding at once. A step that takes `seconds` has failed."""
-
-    def __init__(self, listen: Callable[[Finding], None], redactor: Redactor, seconds: float = STEP_SECONDS) -> None:
-        self.findings: list[Finding] = []
-        self._listen = listen
-        self._redactor = redactor
-        self._seconds = seconds
-
-    @asynccontextmanager
-    async def step(self, name: str, title: str) -> AsyncIterator[Finding]:
-        """The body is the step. What it raises becomes the finding, so that the next step still runs."""
-        found = Finding(name, title)
-        try:
-            async with asyncio.timeout(self._seconds):
-                yield found
-        except _Decided:
-            pass
-        except TimeoutError:
-            advice = "Check the network, and try again."
-            found.set_failed(f"No result within {self._seconds:g} s. {advice}", Code.DEADLINE_EXCEEDED)
-        except Failure as failure:
-            found.set_failed(failure.message, exit_code(failure), failure.reason.value)
-        except Exception as error:  # a step that breaks says so in its line, and the others go on
-            broken = internal_error(error)
-            found.set_failed(broken.message, exit_code(broken), broken.reason.value)
-        found.message = self._redactor.quote(found.message, LONGEST_MESSAGE)
-        self.findings.append(found)
-        self._listen(found)
 
 
 # The network
@@ -205,10 +127,10 @@ async def _check_network(check: Check, environment: Mapping[str, str]) -> _Reach
     return _Reach(Network(trust, proxies), (certificates, named))
 
 
-# Buildkite's side: at most seven requests, of which five count against the token's quota
+# Buildkite's side: at most ten requests, of which eight count against the token's quota
 
 
-async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
+async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other)
     check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack
 ) -> None:
     async with check.step("buildkite.settings", "Buildkite settings") as configured:
@@ -276,10 +198,27 @@ async def _check_buildkite(  # noqa: PLR0915  (one step after the other)
     async with check.step("buildkite.owner", "Token's owner") as owner:
         owner.needs(seen)
         _look_at_owner(owner, accounts, facts)
+    if lacking := without_grants(settings.kinds):
+        async with check.step("buildkite.types", "Resource types") as types:
+            types.warn(f"Add the missing types to --resource-type: {lacking}.")
+    some_team: Team | None = None
     if ResourceKind.TEAM in settings.kinds:
         async with check.step("buildkite.teams", "Teams") as teams:
             teams.needs(found, scopes["read_teams"])
-            await _look_at_teams(teams, client, organization.slug)
+            some_team = await _look_at_teams(teams, client, organization.slug)
+    if ResourceKind.ORGANIZATION in settings.kinds:
+        async with check.step("buildkite.roles", "Organization roles") as roles:
+            roles.needs(seen)
+            _look_at_roles(roles, accounts)
+    if ResourceKind.PIPELINE in settings.kinds:
+        async with check.step("buildkite.pipelines", "Pipelines") as pipelines:
+            pipelines.needs(found, scopes["read_pipelines"])
+            await _look_at_pipelines(pipelines, client, organization.slug, some_team)
+    if ResourceKind.CLUSTER in settings.kinds:
+        async with check.step("buildkite.clusters", "Clusters") as clusters:
+            clusters.needs(found, scopes["read_clusters"])
+            listed = await client.clusters(organization.slug, 1)
+            clusters.ok(f"the token can see {_at_least(listed)} clusters")
 
 
 def _look_at_expiry(expiry: Finding, facts: TokenFacts, clock: Clock) -> None:
@@ -310,7 +249,8 @@ def _look_at_owner(owner: Finding, accounts: Page[Account], facts: TokenFacts) -
         )
 
 
-async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: OrganizationSlug) -> None:
+async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: OrganizationSlug) -> Team | None:
+    """Returns the first team."""
     page = await client.teams(slug, 1)
     if not page.items:
         teams.warn(
@@ -318,13 +258,42 @@ async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: Organiza
             "any. A sync would deliver no teams and no memberships, and C1 would treat those it has as deleted. Check "
             "Organization Settings, Teams, in Buildkite."
         )
-        return
+        return None
     with suppress(NotFound):  # deleted meanwhile
         await client.members(slug, page.items[0].id, 1)
     teams.ok(f"the token can see {_at_least(page)} teams, and the members of the first one")
+    return page.items[0]
 
 
-def _at_least(page: Page[Account] | Page[Team]) -> str:
+def _look_at_roles(roles: Finding, accounts: Page[Account]) -> None:
+    """By the first page of members."""
+    known = sum(account.role is not None for account in accounts.items)
+    if known:
+        roles.ok(f"Buildkite reports the role of {known} of the first {len(accounts.items)} members")
+    else:
+        roles.warn("Buildkite does not report the role of members, so the organization would have no grants in C1.")
+
+
+async def _look_at_pipelines(
+    pipelines: Finding, client: BuildkiteClient, slug: OrganizationSlug, team: Team | None
+) -> None:
+    page = await client.pipelines(slug, 1)
+    if not page.items:
+        pipelines.warn(
+            "The token cannot see any pipeline: the organization has none, or the token's owner cannot see any. A sync "
+            "would deliver no pipelines, and C1 would treat those it has as deleted. Check the owner's teams in "
+            "Buildkite."
+        )
+        return
+    seen = f"the token can see {_at_least(page)} pipelines"
+    if team is not None:
+        with suppress(NotFound):  # deleted meanwhile
+            await client.team_pipelines(slug, team.id, 1)
+        seen += ", and those of the first team"
+    pipelines.ok(seen)
+
+
+def _at_least(page: Page[Any]) -> str:
     return str(len(page.items)) if page.last == 1 else f"more than {len(page.items)}"
 
 
@@ -428,52 +397,3 @@ async def check_and_print(settings: CheckSettings, *, as_json: bool) -> int:
     else:
         print_summary(findings, console)
     return exit_code_of(findings)
-
-
-STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "bold red", State.SKIPPED: "dim"}
-_STATE_WIDTH, _TITLE_WIDTH = 9, 26
-_NARROWEST = 60
-"""Columns of a terminal below which lines have no layout."""
-
-
-def print_finding(finding: Finding, console: Console) -> None:
-    """One line; on a terminal its message is folded beside its title."""
-    state = Text(f"{finding.state.value:<{_STATE_WIDTH}}", STYLES[finding.state])
-    title = Text(f"{finding.title:<{_TITLE_WIDTH}}", "dim" if finding.state is State.SKIPPED else "")
-    message = Text(finding.message, "dim" if finding.state is State.SKIPPED else "")
-    if not console.is_terminal or console.width < _NARROWEST:
-        console.print(Text.assemble(state, title, message), soft_wrap=True)
-        return
-    line = Table.grid()
-    line.add_column(width=_STATE_WIDTH)
-    line.add_column(width=_TITLE_WIDTH)
-    line.add_column(overflow="fold")
-    line.add_row(state, title, message)
-    console.print(line)
-
-
-def print_summary(findings: Sequence[Finding], console: Console) -> None:
-    """The last line: how many findings of each state."""
-    counts = Counter(finding.state for finding in findings)
-    counted = ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state])
-    worst = next((state for state in (State.FAILED, State.WARNING) if counts[state]), State.OK)
-    console.print(Text(f"\n{counted}", STYLES[worst]), soft_wrap=True)
-
-
-def exit_code_of(findings: Sequence[Finding]) -> int:
-    """The exit code of the first failed step, or 0."""
-    return next((finding.code for finding in findings if finding.state is State.FAILED), 0)
-
-
-def to_document(findings: Sequence[Finding]) -> dict[str, object]:
-    """As plain JSON values; `reason` and `exitCode` of a finding are null unless it failed."""
-    code = exit_code_of(findings)
-    return {
-        "ok": code == 0,
-        "exitCode": code,
-        "checks": [
-            in_camel_case(each, ("name", "title", "state", "message"))
-            | {"reason": each.reason or None, "exitCode": each.code or None}
-            for each in findings
-        ],
-    }

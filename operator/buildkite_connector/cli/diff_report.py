@@ -1,19 +1,28 @@
 """A difference of two snapshots, as a table and lines for people or JSON for tools."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from buildkite_connector.c1z import Changed, Changes, Difference, NamedMembership, StoredSync
-from buildkite_connector.cli.printing import in_camel_case, shown
-from buildkite_connector.model.directory import Account, Team
+from buildkite_connector.c1z import (
+    Changed,
+    Changes,
+    Difference,
+    NamedClusterMaintainer,
+    NamedMembership,
+    NamedOrganizationRole,
+    NamedPipelineAccess,
+    StoredSync,
+)
+from buildkite_connector.cli.printing import camel_case, counts_in_camel_case, in_camel_case, shown
+from buildkite_connector.model.directory import Account, Cluster, Pipeline, Team, listed
 
-Entry = TypeVar("Entry", Account, Team, NamedMembership)
+Entry = TypeVar("Entry")
 
 GAINED, LOST, CHANGED = "green", "red", "yellow"
 
@@ -21,22 +30,16 @@ GAINED, LOST, CHANGED = "green", "red", "yellow"
 def print_difference(difference: Difference, console: Console) -> None:
     """The counts, then a line for each change: `+` gained, `-` lost, `~` changed."""
     if difference.is_empty:
-        counts = difference.after.counts
-        console.print(
-            f"No difference: {counts.accounts:,} accounts, {counts.teams:,} teams and {counts.memberships:,} "
-            "memberships in both.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        both = listed(f"{amount:,} {what}" for what, amount in difference.after.counts.amounts())
+        console.print(f"No difference: {both} in both.", highlight=False, soft_wrap=True)
         return
     console.print(Text(f"{_moment(difference.before)} → {_moment(difference.after)}"), soft_wrap=True)
     console.print(_summary(difference))
     for what in difference.not_compared:
-        line = f"! {what}: only one of the files covers them, so they are not compared"
+        line = f"! {_words(what)}: only one of the files covers them, so they are not compared"
         console.print(Text(line, CHANGED), soft_wrap=True)
-    _print_changes(console, "account", difference.accounts, _account)
-    _print_changes(console, "team", difference.teams, _team)
-    _print_changes(console, "membership", difference.memberships, _membership)
+    for what in _covered(difference):
+        _print_changes(console, what, getattr(difference, what))
 
 
 def to_document(difference: Difference, before: Path, after: Path) -> dict[str, object]:
@@ -45,11 +48,19 @@ def to_document(difference: Difference, before: Path, after: Path) -> dict[str, 
         "equal": difference.is_empty,
         "before": _side(difference.before, before),
         "after": _side(difference.after, after),
-        "notCompared": list(difference.not_compared),
-        "accounts": _changes(difference.accounts, "id", "name", "email", "role"),
-        "teams": _changes(difference.teams, "id", "name", "slug", "privacy"),
-        "memberships": _changes(difference.memberships, "team", "team_name", "account", "account_name", "role"),
+        "notCompared": [camel_case(what) for what in difference.not_compared],
+        **{camel_case(what): _changes(getattr(difference, what), KINDS[what].fields) for what in _covered(difference)},
     }
+
+
+def _covered(difference: Difference) -> list[str]:
+    """What is shown: an opt-in resource type and its grants only where one of the files covers them."""
+    files = difference.before.counts, difference.after.counts
+    return [what for what in KINDS if any(getattr(counts, what) is not None for counts in files)]
+
+
+def _words(what: str) -> str:
+    return what.replace("_", " ")
 
 
 def _summary(difference: Difference) -> Table:
@@ -58,14 +69,11 @@ def _summary(difference: Difference) -> Table:
     table.add_column("")
     for name, style in (("before", ""), ("after", ""), ("gained", GAINED), ("lost", LOST), ("changed", CHANGED)):
         table.add_column(name, justify="right", style=style)
-    for what, changes in (
-        ("accounts", difference.accounts),
-        ("teams", difference.teams),
-        ("memberships", difference.memberships),
-    ):
-        counts = (changes.gained_count, changes.lost_count, changes.changed_count)
+    for what in _covered(difference):
+        changes = getattr(difference, what)
         totals = (getattr(before.counts, what), getattr(after.counts, what))
-        table.add_row(what, *(f"{count:,}" for count in (*totals, *counts)))
+        counts = (*totals, changes.gained_count, changes.lost_count, changes.changed_count)
+        table.add_row(_words(what), *("" if count is None else f"{count:,}" for count in counts))
     return table
 
 
@@ -73,9 +81,11 @@ def _moment(run: StoredSync) -> str:
     return f"{shown(run.sync_id, 40)} ({run.ended_at:%Y-%m-%d %H:%M} UTC)"
 
 
-def _print_changes(console: Console, what: str, changes: Changes[Entry], describe: Callable[[Entry], str]) -> None:
+def _print_changes(console: Console, what: str, changes: Changes[Entry]) -> None:
+    label, describe = KINDS[what].label, KINDS[what].describe
+
     def line(sign: str, text: str, style: str) -> None:
-        console.print(Text(f"{sign} {what:<10}  {text}", style), soft_wrap=True)
+        console.print(Text(f"{sign} {label:<10}  {text}", style), soft_wrap=True)
 
     for each in changes.lost:
         line("-", describe(each), LOST)
@@ -85,7 +95,7 @@ def _print_changes(console: Console, what: str, changes: Changes[Entry], describ
         line("~", f"{describe(changed.after)}: {', '.join(_attribute_changes(changed))}", CHANGED)
     hidden = changes.count - len(changes.lost) - len(changes.gained) - len(changes.changed)
     if hidden:
-        console.print(f"… and {hidden:,} more of {what}s; --limit 0 shows all", soft_wrap=True, highlight=False)
+        console.print(f"… and {hidden:,} more of {_words(what)}; --limit 0 shows all", soft_wrap=True, highlight=False)
 
 
 def _attribute_changes(changed: Changed[Entry]) -> Iterator[str]:
@@ -110,16 +120,63 @@ def _membership(membership: NamedMembership) -> str:
     return f"{account} in {team} as {shown(membership.role)} ({shown(membership.account)} in {shown(membership.team)})"
 
 
+def _role(role: NamedOrganizationRole) -> str:
+    return f"{shown(role.account_name or role.account)} as {shown(role.role)} ({shown(role.account)})"
+
+
+def _pipeline(pipeline: Pipeline) -> str:
+    return f"{shown(pipeline.name)} ({shown(pipeline.id)})"
+
+
+def _access(access: NamedPipelineAccess) -> str:
+    team, pipeline = shown(access.team_name or access.team), shown(access.pipeline_name or access.pipeline)
+    return f"{team} to {pipeline} as {shown(access.level)} ({shown(access.team)} to {shown(access.pipeline)})"
+
+
+def _cluster(cluster: Cluster) -> str:
+    return f"{shown(cluster.name)} ({shown(cluster.id)})"
+
+
+def _maintainer(maintainer: NamedClusterMaintainer) -> str:
+    name, cluster = maintainer.maintainer_name or maintainer.maintainer, maintainer.cluster_name or maintainer.cluster
+    ids = f"{shown(maintainer.kind)} {shown(maintainer.maintainer)} of {shown(maintainer.cluster)}"
+    return f"{shown(name)} of {shown(cluster)} ({ids})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How the entries of one kind are printed: a line's first word and its text, and the fields in JSON."""
+
+    label: str
+    describe: Callable[[Any], str]
+    fields: tuple[str, ...]
+
+
+KINDS = {
+    "accounts": _Kind("account", _account, ("id", "name", "email", "role")),
+    "teams": _Kind("team", _team, ("id", "name", "slug", "privacy")),
+    "memberships": _Kind("membership", _membership, ("team", "team_name", "account", "account_name", "role")),
+    "organization_roles": _Kind("role", _role, ("account", "account_name", "role")),
+    "pipelines": _Kind("pipeline", _pipeline, ("id", "name", "slug", "repository", "visibility", "cluster_id")),
+    "pipeline_access": _Kind("access", _access, ("pipeline", "pipeline_name", "team", "team_name", "level")),
+    "clusters": _Kind("cluster", _cluster, ("id", "name")),
+    "cluster_maintainers": _Kind(
+        "maintainer", _maintainer, ("cluster", "cluster_name", "kind", "maintainer", "maintainer_name")
+    ),
+}
+"""By what a Difference calls them."""
+
+
 def _side(run: StoredSync, file: Path) -> dict[str, object]:
     return {
         "file": str(file),
         "syncID": run.sync_id,
         "finishedAt": run.ended_at.isoformat(),
-        "counts": asdict(run.counts),
+        "counts": counts_in_camel_case(run.counts),
     }
 
 
-def _changes(changes: Changes[Entry], *names: str) -> dict[str, object]:
+def _changes(changes: Changes[Entry], names: tuple[str, ...]) -> dict[str, object]:
     return {
         "counts": {
             "gained": changes.gained_count,
@@ -143,4 +200,6 @@ def _changes(changes: Changes[Entry], *names: str) -> dict[str, object]:
 
 def _entry(entry: object, names: tuple[str, ...]) -> dict[str, object]:
     found = in_camel_case(entry, names)
-    return found if isinstance(entry, NamedMembership) else {name: value or None for name, value in found.items()}
+    if isinstance(entry, Account | Team | Pipeline | Cluster):
+        return {name: value or None for name, value in found.items()}
+    return found

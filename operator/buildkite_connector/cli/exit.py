@@ -1,7 +1,7 @@
 """How a command ends: by a signal, or with one sentence on standard error; and with which exit code.
 
 Service mode, `check` and the command without a sub-command have gRPC's codes, as the vendor's SDK has them (v0.25);
-`sync`, `inspect` and the operator end with 1.
+`sync`, `inspect` and the operator end with 1; `diff` and `access` say theirs in their help.
 """
 
 import asyncio

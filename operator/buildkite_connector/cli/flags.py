@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from buildkite_connector.model.directory import ResourceKind
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 
 Value = str | int | bool | tuple[str, ...]
@@ -110,7 +111,12 @@ VISIBLE = (
     _idle("workers", "Workers of a sync.", 0, int, least=-1),
     _idle("parallel-sync", "Sync with several workers.", False, bool),
     _idle("sync-resources", "Sync single resources.", kind=tuple),
-    Flag("sync-resource-types", "Sync only these resource types.", kind=tuple, choices=("user", "team")),
+    Flag(
+        "sync-resource-types",
+        "The resource types to sync: user, team, organization, pipeline, cluster. The default is user and team.",
+        kind=tuple,
+        choices=tuple(ResourceKind),
+    ),
     Flag("skip-entitlements-and-grants", "Write resources only.", False, bool, Effect.ONE_FILE),
     _idle("external-resource-c1z", "Match identities from another file."),
     _idle("external-resource-entitlement-id-filter", "Match identities of one entitlement."),

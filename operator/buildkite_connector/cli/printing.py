@@ -3,13 +3,17 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cache
+from itertools import islice
 
 from pydantic.alias_generators import to_camel
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
+from rich.table import Table
 from rich.text import Text
 
+from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.redactor import Redactor
 
 LONGEST_SHOWN = 100
@@ -29,6 +33,25 @@ def cell(text: str) -> Text:
     return Text(shown(text))
 
 
+def print_rows(
+    console: Console,
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str | Text]],
+    count: int,
+    limit: int,
+) -> None:
+    """A table of at most `limit` of `count` rows, 0 for all. A `str` is cleaned and cut; a `Text` is taken as it is."""
+    most = min(limit, count) if limit else count
+    title = f"{title} ({most} of {count})"
+    table = Table(title=title, title_justify="left", min_width=len(title))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in islice(rows, most):
+        table.add_row(*(cell(each) if isinstance(each, str) else each for each in row))
+    console.print(table)
+
+
 def print_json(document: object, console: Console) -> None:
     r"""Indented JSON, colored on a terminal. What cannot be printed stands as `\u…` in it."""
     text = _NOT_IN_JSON.sub(_escaped, json.dumps(document, ensure_ascii=False, indent=2))
@@ -45,7 +68,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 def in_camel_case(entry: object, names: Iterable[str]) -> dict[str, object]:
     """These attributes of `entry` as a JSON object."""
-    return {_in_camel_case(name): getattr(entry, name) for name in names}
+    return {camel_case(name): getattr(entry, name) for name in names}
 
 
-_in_camel_case = cache(to_camel)
+def counts_in_camel_case(counts: Counts) -> dict[str, int]:
+    """The counts as a JSON object, without the resource types that the snapshot does not cover."""
+    return {camel_case(name): count for name, count in asdict(counts).items() if count is not None}
+
+
+camel_case = cache(to_camel)

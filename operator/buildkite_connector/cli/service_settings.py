@@ -23,7 +23,7 @@ from buildkite_connector.cli.flags import BY_NAME
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving
 from buildkite_connector.kubernetes.resource import spec_error, to_spec
 from buildkite_connector.kubernetes.schema.spec import LONGEST_HOST_ID, SpecModel
-from buildkite_connector.model.directory import ResourceKind, Role
+from buildkite_connector.model.directory import DEFAULT_KINDS, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
@@ -145,7 +145,7 @@ def connector_spec(settings: Settings, environment: Mapping[str, str]) -> Connec
         "credentialsSecretRef": {"name": "settings"},
         "schedule": {"interval": settings.text("sync-interval")},
         "sync": {
-            "resourceTypes": list(dict.fromkeys(settings.items("sync-resource-types"))) or list(ResourceKind),
+            "resourceTypes": list(dict.fromkeys(settings.items("sync-resource-types"))) or list(DEFAULT_KINDS),
             "timeout": settings.text("sync-timeout"),
             "quotaPercent": settings.number("quota-percent"),
         },

@@ -1,6 +1,7 @@
 """One snapshot of one organization into a file, with nothing else running."""
 
 import asyncio
+import logging
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from rich.console import Console
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.c1z import WriteStopped, new_sync_id, write_snapshot
 from buildkite_connector.cli.exit import on_signals
-from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, SyncScope
+from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, SyncScope, without_grants
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.network import Network
@@ -22,6 +23,8 @@ from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import Progress
 from buildkite_connector.sync.preflight import preflight
 from buildkite_connector.timing.clock import SystemClock
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ async def sync_and_print(settings: SyncSettings, network: Network) -> None:
 
     A signal that comes while the file is put in place is too late: the sync has succeeded.
     """
+    if lacking := without_grants(settings.scope.kinds):
+        logger.warning("a resource type has no grants", extra={"detail": f"Check the resource types: {lacking}."})
     signals: list[int] = []
 
     def stop(number: int) -> None:
@@ -136,8 +141,14 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None] | None]:
             task,
             completed=progress.pages_read,
             total=progress.pages_known,
-            description=f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships",
+            description=_read_so_far(progress),
         )
+
+
+def _read_so_far(progress: Progress) -> str:
+    known = (("pipelines", progress.pipelines), ("clusters", progress.clusters))
+    more = "".join(f", {amount} {what}" for what, amount in known if amount)
+    return f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships{more}"
 
 
 def print_result(result: SyncResult, console: Console) -> None:
@@ -145,7 +156,7 @@ def print_result(result: SyncResult, console: Console) -> None:
     counts, report, snapshot = result.snapshot.counts, result.report, result.snapshot
     if not console.is_terminal:
         console.print(
-            f"{snapshot.path}: {counts.accounts} accounts, {counts.teams} teams, {counts.memberships} memberships;"
+            f"{snapshot.path}: {', '.join(f'{amount} {what}' for what, amount in counts.amounts())};"
             f" {report.requests} requests, {result.seconds:.1f} s ({report.throttled_seconds:.1f} s throttled),"
             f" {snapshot.size} bytes, sha256 {snapshot.sha256}",
             soft_wrap=True,
@@ -156,9 +167,7 @@ def print_result(result: SyncResult, console: Console) -> None:
 
     table = Table(title=f"{result.organization} → {snapshot.path}", show_header=False, title_justify="left")
     rows = [
-        ("Accounts", f"{counts.accounts:,}"),
-        ("Teams", f"{counts.teams:,}"),
-        ("Memberships", f"{counts.memberships:,}"),
+        *((what.capitalize(), f"{amount:,}") for what, amount in counts.amounts()),
         ("Requests", f"{report.requests:,}"),
         ("Time", f"{result.seconds:.1f} s, of which {report.throttled_seconds:.1f} s waiting for Buildkite's quota"),
         ("Snapshot", f"{snapshot.size:,} bytes, sync {snapshot.sync_id}"),
@@ -166,7 +175,9 @@ def print_result(result: SyncResult, console: Console) -> None:
     ]
     notes = [
         (report.teams_gone, "Teams deleted meanwhile, left out"),
-        (report.accounts_added, "Accounts known only from a team, added"),
+        (report.accounts_added, "Accounts known only from a team or a cluster, added"),
+        (report.pipelines_added, "Pipelines known only from a team, added"),
+        (report.clusters_gone, "Clusters deleted meanwhile, left out"),
         (report.rereads, "Listings read again because they changed"),
     ]
     for name, value in [*rows, *((name, str(amount)) for amount, name in notes if amount)]:

@@ -221,7 +221,7 @@ def one_file_settings(settings: Settings) -> "SyncSettings":
         api_token=read_credentials(settings).api_token,
         organization=spec.organization,
         file=Path(file),
-        scope=SyncScope(spec.kinds, entitlements=everything, grants=everything),
+        scope=SyncScope(spec.kinds, entitlements=everything, grants=everything, expanded=True),
         quota_percent=spec.quota_percent,
         timeout=spec.sync_timeout,
     )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.sight import sees_less, unprotected
 from buildkite_connector.connector.state import ConnectorState, blocked_writing, host_id_taken
+from buildkite_connector.model.directory import without_grants
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
 from buildkite_connector.timing.clock import Instant
@@ -146,9 +147,10 @@ class _View:
             return _verdict(FALSE, self.state.sync_failure)
         if last is None:
             return UNKNOWN, Reason.AWAITING_SYNC, "No sync has finished yet."
-        counts = last.counts
-        counted = f"{counts.accounts} accounts, {counts.teams} teams and {counts.memberships} memberships"
-        return TRUE, Reason.SYNC_SUCCEEDED, f"{counted} in snapshot {last.id}."
+        counted = f"{last.counts} in snapshot {last.id}."
+        if lacking := without_grants(self.state.desired.spec.kinds):
+            counted += f" Check spec.sync.resourceTypes: {lacking}."
+        return TRUE, Reason.SYNC_SUCCEEDED, counted
 
     def _delivered(self) -> Verdict:
         records = self.state.records

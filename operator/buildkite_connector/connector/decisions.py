@@ -20,7 +20,7 @@ from buildkite_connector.connector.state import (
     claimed_identity,
     for_task,
 )
-from buildkite_connector.model.directory import SyncScope
+from buildkite_connector.model.directory import SyncScope, listed
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import JITTER, Interval, next_time
@@ -213,7 +213,7 @@ def _kinds_missing(asked: SyncScope, desired: SyncScope) -> Failure:
 
 
 def _names(scope: SyncScope) -> str:
-    return " and ".join(sorted(scope.kinds))
+    return listed(sorted(scope.kinds))
 
 
 # When to look again

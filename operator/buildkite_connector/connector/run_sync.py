@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.sight import sight_of
@@ -46,19 +47,21 @@ async def run_sync(
             raise
         report, counts, throttled = collection.report, staged.counts, round(collection.report.throttled_seconds, 1)
         facts: dict[str, int | float] = {
-            "accounts": counts.accounts,
-            "teams": counts.teams,
-            "memberships": counts.memberships,
+            **{name: count for name, count in asdict(counts).items() if count is not None},
             "requests": report.requests,
             "throttled_seconds": throttled,
         }
         operation.tell(result=Result.SUCCESS.value, reason=Reason.SYNC_SUCCEEDED.value, **facts)
-        more = {
+        more: dict[str, int | float] = {
             "teams_gone": report.teams_gone,
             "accounts_added": report.accounts_added,
             "seconds": round(env.clock.monotonic() - run.started.monotonic, 2),
             "bytes": staged.size,
         }
+        if counts.pipeline_access is not None:
+            more["pipelines_added"] = report.pipelines_added
+        if counts.cluster_maintainers is not None:
+            more["clusters_gone"] = report.clusters_gone
         fields = {"connector": name, "sync_id": run.id, "trigger": trigger}
         logger.info("sync succeeded", extra={**fields, **facts, **more})
     file = SnapshotFile(staged.sha256, staged.size)

@@ -4,7 +4,7 @@ C1 takes everything that is missing from a snapshot for deleted: a half-empty an
 access of half a company.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -16,7 +16,7 @@ WARNED_PERCENT = 25
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
-    """The largest loss; `what` is accounts, teams or memberships."""
+    """The largest loss; `what` is one of the words of `Counts.amounts`."""
 
     what: str
     before: int
@@ -35,11 +35,8 @@ def find_shrink(before: Counts | None, after: Counts, max_drop_percent: int) -> 
     """
     if before is None or max_drop_percent == 0:
         return None
-    drops = (
-        Shrink("accounts", before.accounts, after.accounts),
-        Shrink("teams", before.teams, after.teams),
-        Shrink("memberships", before.memberships, after.memberships),
-    )
+    now = dict(after.amounts())
+    drops = [Shrink(what, amount, now[what]) for what, amount in before.amounts() if what in now]
     held = [drop for drop in drops if drop.before and (drop.before - drop.after) * 100 > max_drop_percent * drop.before]
     return max(held, key=lambda drop: drop.percent, default=None)
 
@@ -84,14 +81,27 @@ def _shrink(
     before = last.counts
     for entry in records.history:
         if entry.id == accepted and entry.counts is not None and entry.finished_at > last.time:
-            before = entry.counts
+            before = _with(last.counts, entry.counts)
     return find_shrink(before, in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
 
 
 def in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:
-    """The counts with those of `before` for everything that the scope leaves out, which has not shrunk."""
-    return Counts(
-        counts.accounts if scope.wants_accounts else before.accounts,
-        counts.teams if scope.wants_teams else before.teams,
-        counts.memberships if scope.wants_memberships else before.memberships,
+    """The counts with those of `before` for everything that the scope leaves out, which has not shrunk.
+
+    Cluster maintainers are counted together: fewer kinds of them in a snapshot are no loss either.
+    """
+    whole = scope.wants_user_maintainers and scope.wants_team_maintainers
+    found = replace(
+        counts,
+        accounts=counts.accounts if scope.wants_accounts else before.accounts,
+        teams=counts.teams if scope.wants_teams else before.teams,
+        memberships=counts.memberships if scope.wants_memberships else before.memberships,
+        cluster_maintainers=counts.cluster_maintainers if whole else None,
     )
+    return _with(before, found)
+
+
+def _with(before: Counts, counts: Counts) -> Counts:
+    """The counts, with those of `before` for the opt-in kinds that they do not cover."""
+    absent = [each.name for each in fields(counts) if getattr(counts, each.name) is None]
+    return replace(counts, **{name: getattr(before, name) for name in absent})

@@ -427,8 +427,11 @@ def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, time: d
 
 
 def delivery_failed(state: ConnectorState, snapshot: StagedSnapshot, failure: Failure) -> ConnectorState:
-    """A damaged or unreadable file is removed, as it is no longer `staged`: the next task gets a new one."""
-    damaged = failure.reason in {Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED}
+    """A damaged or unreadable file is removed, as it is no longer `staged`: the next task gets a new one.
+
+    One that is whole and only too large for what a task asks stays: what helps is an edit, and not another sync.
+    """
+    damaged = failure.reason in {Reason.SNAPSHOT_INVALID, Reason.STORAGE_FAILED} and failure.remedy is not Remedy.EDIT
     if damaged and state.staged is not None and state.staged.sync_id == snapshot.sync_id:
         state = replace(state, staged=None)
     return replace(state, delivery_failure=failure.without_traceback())

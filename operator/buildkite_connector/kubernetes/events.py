@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from buildkite_connector.kubernetes.schema.status_json import bounded_message
-from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.status import ChangeResult, Condition, ConditionStatus, ConditionType, ConnectorStatus
 
@@ -118,7 +117,7 @@ def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraf
         yield EventDraft(
             EventType.NORMAL,
             Reason.DELIVERED,
-            f"C1 accepted snapshot {delivery.sync_id} with {_amounts(delivery.counts)} under task {delivery.task_id}.",
+            f"C1 accepted snapshot {delivery.sync_id} with {delivery.counts} under task {delivery.task_id}.",
         )
 
 
@@ -146,7 +145,3 @@ def _changes(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]
 def _changed(old: ConnectorStatus, condition: Condition) -> bool:
     before = old.condition(condition.type)
     return before is None or (before.status, before.reason) != (condition.status, condition.reason)
-
-
-def _amounts(counts: Counts) -> str:
-    return f"{counts.accounts} accounts, {counts.teams} teams and {counts.memberships} memberships"

@@ -1,4 +1,4 @@
-"""A Buildkite organization: its accounts, its teams, the memberships between them, and the scope of a sync.
+"""A Buildkite organization: its accounts, teams, pipelines and clusters, who has access, and the scope of a sync.
 
 Nothing here does I/O. `collect` fills a `Directory`, the snapshot adapter writes it to a file.
 
@@ -7,11 +7,11 @@ answered with a file of exactly that scope (`c1z.derive`), never with the whole 
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, NewType
+from typing import Annotated, Literal, NewType
 
 
 class ResourceKind(StrEnum):
@@ -19,9 +19,14 @@ class ResourceKind(StrEnum):
 
     USER = "user"
     TEAM = "team"
+    ORGANIZATION = "organization"
+    PIPELINE = "pipeline"
+    CLUSTER = "cluster"
 
 
 ALL_KINDS = frozenset(ResourceKind)
+DEFAULT_KINDS = frozenset({ResourceKind.USER, ResourceKind.TEAM})
+"""What is synced where nobody chooses. The other kinds are opt-in, in the spec and in C1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,19 @@ class SyncScope:
     """C1's task options and the resource's `sync.resourceTypes` in one value; two scopes are compared by `==`.
 
     `kinds` are the resource types in the snapshot. `entitlements=False` leaves entitlements and grants out
-    (C1's `resources_only`), `grants=False` leaves grants out.
+    (C1's `resources_only`), `grants=False` leaves grants out. `expanded`: what a team can access is also granted to
+    each of its members (C1's `skip_expand_grants` unset); it is False wherever there is nothing to expand.
     """
 
-    kinds: frozenset[ResourceKind] = ALL_KINDS
+    kinds: frozenset[ResourceKind] = DEFAULT_KINDS
     entitlements: bool = True
     grants: bool = True
+    expanded: bool = False
+
+    def __post_init__(self) -> None:
+        expandable = self.wants_accounts and (self.wants_pipeline_access or self.wants_team_maintainers)
+        if self.expanded and not expandable:
+            object.__setattr__(self, "expanded", False)
 
     @property
     def wants_accounts(self) -> bool:
@@ -47,23 +59,89 @@ class SyncScope:
     @property
     def wants_memberships(self) -> bool:
         """Memberships are the grants of team resources."""
-        return self.wants_teams and self.entitlements and self.grants
+        return self.wants_teams and self.wants_grants
+
+    # Of the opt-in kinds, a grant is in the snapshot only where the kind of its principal is too, as in C1's SDK
+
+    @property
+    def wants_grants(self) -> bool:
+        return self.entitlements and self.grants
+
+    @property
+    def wants_organization(self) -> bool:
+        return ResourceKind.ORGANIZATION in self.kinds
+
+    @property
+    def wants_organization_roles(self) -> bool:
+        return self.wants_organization and self.wants_accounts and self.wants_grants
+
+    @property
+    def wants_pipelines(self) -> bool:
+        return ResourceKind.PIPELINE in self.kinds
+
+    @property
+    def wants_pipeline_access(self) -> bool:
+        return self.wants_pipelines and self.wants_teams and self.wants_grants
+
+    @property
+    def wants_clusters(self) -> bool:
+        return ResourceKind.CLUSTER in self.kinds
+
+    @property
+    def wants_user_maintainers(self) -> bool:
+        return self.wants_clusters and self.wants_accounts and self.wants_grants
+
+    @property
+    def wants_team_maintainers(self) -> bool:
+        return self.wants_clusters and self.wants_teams and self.wants_grants
 
     def includes(self, other: "SyncScope") -> bool:
-        """Whether a snapshot of this scope holds all that one of `other` needs. Every scope includes itself."""
+        """Whether a snapshot of this scope holds all that one of `other` needs. Every scope includes itself.
+
+        A snapshot can be expanded, but an expanded one cannot be reduced.
+        """
         return (
             other.kinds <= self.kinds
             and (self.entitlements or not other.entitlements)
             and (self.grants or not other.grants)
+            and (other.expanded or not self.expanded)
         )
 
 
 FULL_SCOPE = SyncScope()
 
+_PRINCIPALS: Mapping[ResourceKind, tuple[ResourceKind, ...]] = {
+    ResourceKind.ORGANIZATION: (ResourceKind.USER,),
+    ResourceKind.PIPELINE: (ResourceKind.TEAM,),
+    ResourceKind.CLUSTER: (ResourceKind.USER, ResourceKind.TEAM),
+}
+"""Whom the grants of each opt-in kind are for."""
+
+
+def without_grants(kinds: frozenset[ResourceKind]) -> str:
+    """Which of these kinds have no grants because the kinds of their principals are missing; "" where none is."""
+    lacking = (
+        f"{kind} has no grants without {' or '.join(principals)}"
+        for kind, principals in _PRINCIPALS.items()
+        if kind in kinds and kinds.isdisjoint(principals)
+    )
+    return "; ".join(lacking)
+
+
+def listed(words: Iterable[str]) -> str:
+    """The words as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+    *others, last = [*words] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 AccountID = NewType("AccountID", str)
 """A Buildkite user's UUID."""
 TeamID = NewType("TeamID", str)
 """A Buildkite team's UUID."""
+PipelineID = NewType("PipelineID", str)
+"""A Buildkite pipeline's UUID."""
+ClusterID = NewType("ClusterID", str)
+"""A Buildkite cluster's UUID."""
 OrganizationSlug = NewType("OrganizationSlug", str)
 """A slug that may be shown: a person wrote it where others may read it, or Buildkite confirmed it."""
 
@@ -90,11 +168,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """The organization that the API token was found to reach."""
+    """The organization that the API token was found to reach.
+
+    `web_url` is Buildkite's text, or empty; it is no part of the status.
+    """
 
     id: Annotated[str, "The organization's ID in Buildkite."]
     slug: Annotated[OrganizationSlug, "The organization's slug."]
     name: Annotated[str, "The organization's name."]
+    web_url: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +227,131 @@ class Membership:
     name: str = field(default="", repr=False, compare=False)
 
 
+class OrganizationRole(StrEnum):
+    """A member's role in the organization; an administrator does not hold the member role as well."""
+
+    MEMBER = "member"
+    ADMIN = "admin"
+
+
+class AccessLevel(StrEnum):
+    """What a team's members can do with a pipeline, by Buildkite's names. Each level includes those before it."""
+
+    READ_ONLY = "read_only"
+    BUILD_AND_READ = "build_and_read"
+    MANAGE_BUILD_AND_READ = "manage_build_and_read"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A pipeline. Texts but the id and the slug may be empty, times are Buildkite's own text.
+
+    One that only a team's list names (the token's owner may not see it) has the slug for its name and nothing else.
+    """
+
+    id: PipelineID
+    slug: str
+    name: str
+    description: str = ""
+    web_url: str = ""
+    repository: str = ""
+    visibility: str = ""
+    cluster_id: str = ""
+    archived_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineAccess:
+    """What the members and maintainers of a team can do with a pipeline. `slug` is the pipeline's, as the team's list
+    of pipelines has it; empty when unknown."""
+
+    pipeline: PipelineID
+    team: TeamID
+    level: AccessLevel
+    slug: str = field(default="", repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster. Texts but the id may be empty."""
+
+    id: ClusterID
+    name: str
+    description: str = ""
+    web_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMaintainer:
+    """A person or a team that maintains a cluster. `name` is the person's, as the cluster has it."""
+
+    cluster: ClusterID
+    maintainer: AccountID | TeamID
+    kind: Literal[ResourceKind.USER, ResourceKind.TEAM]
+    name: str = field(default="", repr=False, compare=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The size of a directory or snapshot, as the shrink guard compares it."""
+    """The size of a directory or snapshot, as the shrink guard compares it.
+
+    What belongs to an opt-in kind is None where the kind, or that of its principals, is not in scope.
+    """
 
     accounts: Annotated[int, "Accounts in the snapshot."]
     teams: Annotated[int, "Teams in the snapshot."]
     memberships: Annotated[int, "Memberships of accounts in teams in the snapshot."]
+    organization_roles: Annotated[
+        int | None, "Accounts with a role in the organization, if the snapshot has the roles."
+    ] = None
+    pipelines: Annotated[int | None, "Pipelines, if the snapshot has them."] = None
+    pipeline_access: Annotated[
+        int | None, "Teams with access to a pipeline, counted for each pipeline, if the snapshot has them."
+    ] = None
+    clusters: Annotated[int | None, "Clusters, if the snapshot has them."] = None
+    cluster_maintainers: Annotated[
+        int | None, "Accounts and teams that maintain a cluster, counted for each cluster, if the snapshot has them."
+    ] = None
 
     def within(self, scope: SyncScope) -> "Counts":
-        """The counts of a snapshot that is reduced to `scope`."""
+        """The counts of a snapshot that is reduced to `scope`, as far as they tell.
+
+        How many of the cluster maintainers are accounts they do not say.
+        """
+        maintained = scope.wants_user_maintainers or scope.wants_team_maintainers
         return Counts(
             accounts=self.accounts if scope.wants_accounts else 0,
             teams=self.teams if scope.wants_teams else 0,
             memberships=self.memberships if scope.wants_memberships else 0,
+            organization_roles=self.organization_roles if scope.wants_organization_roles else None,
+            pipelines=self.pipelines if scope.wants_pipelines else None,
+            pipeline_access=self.pipeline_access if scope.wants_pipeline_access else None,
+            clusters=self.clusters if scope.wants_clusters else None,
+            cluster_maintainers=self.cluster_maintainers if maintained else None,
         )
+
+    def amounts(self) -> tuple[tuple[str, int], ...]:
+        """What is counted, in words for people, and how much of it; without what is not in scope."""
+        known = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return tuple(
+            (_COUNTED.get(name, name.replace("_", " ")), amount) for name, amount in known if amount is not None
+        )
+
+    def __str__(self) -> str:
+        return listed(f"{amount} {what}" for what, amount in self.amounts())
+
+
+_COUNTED = {"pipeline_access": "pipeline access grants"}
+"""Where the words for people are not the name of the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
     """One organization at one time. Ids are unique; every membership's team is among `teams`.
 
-    When accounts were collected, every membership's account is among `accounts`. A repr leaves the people out: it
-    would be a hundred megabytes long, and asyncio makes one of a task's result.
+    When accounts were collected, every membership's account is among `accounts`; likewise whatever a pipeline's access
+    or a cluster's maintainer names is there where its kind was collected. A repr leaves the lists out: it would be a
+    hundred megabytes long, and asyncio makes one of a task's result.
     """
 
     organization: Organization
@@ -175,10 +359,30 @@ class Directory:
     teams: tuple[Team, ...] = field(repr=False)
     memberships: tuple[Membership, ...] = field(repr=False)
     scope: SyncScope = FULL_SCOPE
+    pipelines: tuple[Pipeline, ...] = field(default=(), repr=False)
+    pipeline_access: tuple[PipelineAccess, ...] = field(default=(), repr=False)
+    clusters: tuple[Cluster, ...] = field(default=(), repr=False)
+    cluster_maintainers: tuple[ClusterMaintainer, ...] = field(default=(), repr=False)
 
     @property
     def counts(self) -> Counts:
-        return Counts(len(self.accounts), len(self.teams), len(self.memberships))
+        return Counts(
+            accounts=len(self.accounts),
+            teams=len(self.teams),
+            memberships=len(self.memberships),
+            organization_roles=self._organization_roles if self.scope.wants_organization_roles else None,
+            pipelines=len(self.pipelines),
+            pipeline_access=len(self.pipeline_access),
+            clusters=len(self.clusters),
+            cluster_maintainers=sum(each.kind in self.scope.kinds for each in self.cluster_maintainers),
+        ).within(self.scope)
+
+    @property
+    def _organization_roles(self) -> int:
+        return sum(account.role in _ORGANIZATION_ROLES for account in self.accounts)
+
+
+_ORGANIZATION_ROLES = frozenset(OrganizationRole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +391,9 @@ class CollectionReport:
 
     `throttled_seconds`: time spent waiting for a rate-limit window.
     `teams_gone`: teams deleted between the list and their members, left out.
-    `accounts_added`: accounts known only from a team, added so that no membership dangles.
+    `accounts_added`: accounts known only from a team or a cluster, added so that no grant dangles.
+    `pipelines_added`: pipelines known only from a team's list, added likewise.
+    `clusters_gone`: clusters deleted between the list and their maintainers, left out.
     `rereads`: listings read again because they moved.
     """
 
@@ -195,6 +401,8 @@ class CollectionReport:
     throttled_seconds: float = 0.0
     teams_gone: int = 0
     accounts_added: int = 0
+    pipelines_added: int = 0
+    clusters_gone: int = 0
     rereads: int = 0
 
 
@@ -222,6 +430,9 @@ class TokenFacts:
 REQUIRED_SCOPES: Mapping[ResourceKind, tuple[str, ...]] = {
     ResourceKind.USER: ("read_organizations",),
     ResourceKind.TEAM: ("read_teams",),
+    ResourceKind.ORGANIZATION: ("read_organizations",),
+    ResourceKind.PIPELINE: ("read_pipelines",),
+    ResourceKind.CLUSTER: ("read_clusters",),
 }
 """The token scopes that collecting each kind needs; `read_organizations` is always needed."""
 

@@ -37,7 +37,8 @@ class Reason(StrEnum):
 
     No action is needed."""
     SYNC_SUCCEEDED = "SyncSucceeded"
-    """The last sync succeeded. The message shows its counts.
+    """The last sync succeeded. The message shows its counts, and names a type in `spec.sync.resourceTypes` that has no
+    grants because another type is not listed.
 
     No action is needed."""
     DELIVERED = "Delivered"
@@ -58,7 +59,8 @@ class Reason(StrEnum):
     Wait. `Ready` shows the failure itself."""
     # Healthy, with a warning
     SHRUNK = "Shrunk"
-    """The staged snapshot lost 25 % or more of the accounts, teams or memberships. It is still delivered.
+    """The staged snapshot lost 25 % or more of the accounts, teams, memberships or anything else that it counts. It is
+    still delivered.
 
     Compare the two counts in the message. C1 pauses a connector that loses about half. If the new count is wrong, check
     the token's access in Buildkite. `spec.delivery.shrinkGuard.maxDropPercent` sets the drop from which a snapshot is
@@ -158,7 +160,8 @@ class Reason(StrEnum):
 
     Create a new token and replace this one."""
     TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
-    """The API token lacks a scope. The message and `status.token.missingScopes` name it.
+    """The API token lacks a scope that `spec.sync.resourceTypes` or `spec.provisioning` requires. The message and
+    `status.token.missingScopes` name it.
 
     Add the scope to the token in Buildkite."""
     ACCESS_DENIED = "AccessDenied"

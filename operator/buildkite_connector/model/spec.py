@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from buildkite_connector.model.directory import ALL_KINDS, OrganizationSlug, ResourceKind, Role
+from buildkite_connector.model.directory import DEFAULT_KINDS, OrganizationSlug, ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor, held_in_base64
 
@@ -295,7 +295,7 @@ class ConnectorSpec:
     organization: OrganizationSlug | None = None
     schedule: Schedule = HOURLY
     suspend: bool = False
-    kinds: frozenset[ResourceKind] = ALL_KINDS
+    kinds: frozenset[ResourceKind] = DEFAULT_KINDS
     sync_timeout: float = 7200.0
     quota_percent: int = 80
     max_snapshot_age: float = 600.0

@@ -216,7 +216,8 @@ class SyncRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """The last snapshot that C1 accepted. The shrink guard compares new snapshots with its counts."""
+    """The last snapshot that C1 accepted. The shrink guard compares new snapshots with its counts. For what the
+    snapshot left out, they are those of the delivery before."""
 
     time: Annotated[datetime, "When C1 accepted the snapshot."]
     task_id: Annotated[TaskID, "The ID of C1's task that the delivery answered."]
@@ -243,6 +244,11 @@ class HistoryEntry:
             "accounts": {"description": "Accounts, if the sync succeeded."},
             "teams": {"description": "Teams, if the sync succeeded."},
             "memberships": {"description": "Memberships, if the sync succeeded."},
+            "organizationRoles": {"description": "Accounts with a role in the organization, if synced."},
+            "pipelines": {"description": "Pipelines, if synced."},
+            "pipelineAccess": {"description": "Teams with access to a pipeline, if synced."},
+            "clusters": {"description": "Clusters, if synced."},
+            "clusterMaintainers": {"description": "Accounts and teams that maintain a cluster, if synced."},
         },
     ] = None
 

@@ -146,16 +146,54 @@ class Entitlement(_message.Message):
     def __init__(self, resource: _Optional[_Union[Resource, _Mapping]] = ..., id: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., grantable_to: _Optional[_Iterable[_Union[ResourceType, _Mapping]]] = ..., annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ..., purpose: _Optional[_Union[Entitlement.PurposeValue, str]] = ..., slug: _Optional[str] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("entitlement", "principal", "id", "annotations")
+    __slots__ = ("entitlement", "principal", "id", "annotations", "sources")
     ENTITLEMENT_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     entitlement: Entitlement
     principal: Resource
     id: str
     annotations: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
-    def __init__(self, entitlement: _Optional[_Union[Entitlement, _Mapping]] = ..., principal: _Optional[_Union[Resource, _Mapping]] = ..., id: _Optional[str] = ..., annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
+    sources: GrantSources
+    def __init__(self, entitlement: _Optional[_Union[Entitlement, _Mapping]] = ..., principal: _Optional[_Union[Resource, _Mapping]] = ..., id: _Optional[str] = ..., annotations: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ..., sources: _Optional[_Union[GrantSources, _Mapping]] = ...) -> None: ...
+
+class GrantSources(_message.Message):
+    __slots__ = ("sources",)
+    class GrantSource(_message.Message):
+        __slots__ = ("is_direct",)
+        IS_DIRECT_FIELD_NUMBER: _ClassVar[int]
+        is_direct: bool
+        def __init__(self, is_direct: _Optional[bool] = ...) -> None: ...
+    class SourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: GrantSources.GrantSource
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[GrantSources.GrantSource, _Mapping]] = ...) -> None: ...
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    sources: _containers.MessageMap[str, GrantSources.GrantSource]
+    def __init__(self, sources: _Optional[_Mapping[str, GrantSources.GrantSource]] = ...) -> None: ...
+
+class GrantExpandable(_message.Message):
+    __slots__ = ("entitlement_ids", "shallow", "resource_type_ids")
+    ENTITLEMENT_IDS_FIELD_NUMBER: _ClassVar[int]
+    SHALLOW_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_TYPE_IDS_FIELD_NUMBER: _ClassVar[int]
+    entitlement_ids: _containers.RepeatedScalarFieldContainer[str]
+    shallow: bool
+    resource_type_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, entitlement_ids: _Optional[_Iterable[str]] = ..., shallow: _Optional[bool] = ..., resource_type_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GrantImmutable(_message.Message):
+    __slots__ = ("source_id", "metadata")
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    source_id: str
+    metadata: _struct_pb2.Struct
+    def __init__(self, source_id: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class UserTrait(_message.Message):
     __slots__ = ("emails", "status", "profile", "account_type", "login", "login_aliases", "created_at")
@@ -228,6 +266,16 @@ class EntitlementExclusionGroup(_message.Message):
     is_default: bool
     scope_to_resource: bool
     def __init__(self, exclusion_group_id: _Optional[str] = ..., order: _Optional[int] = ..., is_default: _Optional[bool] = ..., scope_to_resource: _Optional[bool] = ...) -> None: ...
+
+class ExternalLink(_message.Message):
+    __slots__ = ("url",)
+    URL_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    def __init__(self, url: _Optional[str] = ...) -> None: ...
+
+class OptInRequired(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class GrantManagerServiceGrantResponse(_message.Message):
     __slots__ = ("annotations", "grants")

@@ -1,37 +1,53 @@
-"""Collects an organization's accounts, teams and memberships: everything, once, or nothing.
+"""Collects an organization's accounts, teams, pipelines and clusters, and who has access: all, once, or nothing.
 
 An organization is read page by page while people join and leave. A listing that moved while it was read is read again
 (`listing`); one that never holds still fails the collection rather than giving half a picture. What the listings say of
 one another is compared. A team whose members cannot be found is looked for again. Somebody who joined or left while the
 lists were read is in a team's list of members or in the organization's alone; a list from which something is missing
-looks the same, and C1 would take the missing ones for gone: so each such stranger is asked for by id.
+looks the same, and C1 would take the missing ones for gone: so each such stranger is asked for by id. The same goes
+for the people and teams that maintain a cluster. A pipeline that only a team's list names is added: the list of
+pipelines may show only what the token's owner can see.
 
-The number of requests is the least that the API allows: ⌈accounts/page⌉ + ⌈teams/page⌉ +
-Σ max(1, ⌈team members/page⌉), and one more for a listing of exactly one full page, whose only page without links looks
-like one whose links were lost. When each is sent is the client's business (`buildkite.rate_limit`).
+The number of requests is the least that the API allows for what is in scope: ⌈accounts/page⌉ + ⌈teams/page⌉ +
+Σ max(1, ⌈team members/page⌉) + ⌈pipelines/page⌉ + Σ max(1, ⌈team's pipelines/page⌉) + ⌈clusters/page⌉ + one for each
+cluster whose maintainers the list does not show, and one more for a listing of exactly one full page, whose only page
+without links looks like one whose links were lost. When each is sent is the client's business (`buildkite.rate_limit`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from typing import TypeVar
 
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
+    ClusterID,
+    ClusterMaintainer,
     Collection,
     CollectionReport,
     Directory,
     Membership,
     Organization,
+    Pipeline,
+    PipelineAccess,
+    PipelineID,
+    ResourceKind,
     SyncScope,
     Team,
     TeamID,
 )
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Listing, Page, Progress, run_concurrently
-from buildkite_connector.sync.ports import BuildkiteAPI, NotFound
+from buildkite_connector.sync.ports import BuildkiteAPI, MaintainedCluster, NotFound
+
+ID = TypeVar("ID", bound=str)
+T = TypeVar("T")
+
+Job = tuple[Callable[[TeamID], Awaitable[None]], TeamID]
+"""What is to be read of a team, and the team."""
 
 MOST_LEAVERS = 10
 """How many strangers are asked for one by one at first. After the list of members was read again, it may be
@@ -62,7 +78,7 @@ async def collect(
 
 
 async def reread(client: BuildkiteAPI, collection: Collection, teams: frozenset[TeamID]) -> Collection:
-    """The collection with the members of `teams` as they are now: ⌈members/page⌉ requests each.
+    """The collection with the members of `teams` as they are now: ⌈members/page⌉ requests each. The rest stays.
 
     Teams that the collection does not have are not read. `client` is the one that collected. Raises as `collect`.
     """
@@ -91,40 +107,66 @@ class _Collector:
         self._scope = scope
         self._report_progress = report_progress
         self._progress = Progress()
-        self._account_listing = Listing[AccountID, Account](
-            f"the accounts of {slug}",
-            partial(client.accounts, slug),
-            attrgetter("id"),
-            page_size=client.page_size,
-            progress=self._progress,
-            on_page=self._page_arrived,
+        self._account_listing: Listing[AccountID, Account] = self._listing(
+            f"the accounts of {slug}", partial(client.accounts, slug)
         )
-        self._team_listing = Listing[TeamID, Team](
-            f"the teams of {slug}",
-            partial(client.teams, slug),
-            attrgetter("id"),
-            page_size=client.page_size,
-            progress=self._progress,
-            on_page=self._teams_arrived,
+        self._team_listing: Listing[TeamID, Team] = self._listing(
+            f"the teams of {slug}", partial(client.teams, slug), on_page=self._teams_arrived
+        )
+        self._pipeline_listing: Listing[PipelineID, Pipeline] = self._listing(
+            f"the pipelines of {slug}", partial(client.pipelines, slug)
+        )
+        self._cluster_listing: Listing[ClusterID, MaintainedCluster] = self._listing(
+            f"the clusters of {slug}", partial(client.clusters, slug), "cluster.id"
         )
         self._accounts: dict[AccountID, Account] = {}
         self._teams: dict[TeamID, Team] = {}
         self._members: dict[TeamID, list[Membership]] = {}
+        self._pipelines: dict[PipelineID, Pipeline] = {}
+        self._access: dict[TeamID, list[PipelineAccess]] = {}
+        self._clusters: dict[ClusterID, MaintainedCluster] = {}
+        self._of_teams: list[tuple[Callable[[TeamID], Awaitable[None]], Container[TeamID]]] = []
+        """What is read of each team, and where it is kept."""
+        if scope.wants_memberships:
+            self._of_teams.append((self._read_members, self._members))
+        if scope.wants_pipeline_access:
+            self._of_teams.append((self._read_team_pipelines, self._access))
         self._gone: set[TeamID] = set()
         self._queued: set[TeamID] = set()
-        self._queue: asyncio.Queue[TeamID | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[Job | None] = asyncio.Queue()
         self._before = CollectionReport()
         self._added = 0
+        self._pipelines_added = 0
+        self._clusters_gone = 0
+
+    def _listing(
+        self,
+        what: str,
+        ask: Callable[[int], Awaitable[Page[T]]],
+        key: str = "id",
+        on_page: Callable[[Page[T]], None] | None = None,
+    ) -> Listing[ID, T]:
+        return Listing(
+            what,
+            ask,
+            attrgetter(key),
+            page_size=self._client.page_size,
+            progress=self._progress,
+            on_page=on_page or self._page_arrived,
+        )
 
     async def read_all(self) -> None:
-        calls: list[Callable[[], Awaitable[None]]] = []
-        if self._scope.wants_accounts:
-            calls.append(self._read_accounts)
-        if self._scope.wants_teams:
-            calls.append(self._read_teams)
-        if self._scope.wants_memberships:
-            calls.extend([self._read_queued_teams] * MAX_CONCURRENCY)
-        self._progress.pages_known = self._scope.wants_accounts + self._scope.wants_teams
+        scope = self._scope
+        listings = [
+            (scope.wants_accounts, self._read_accounts),
+            (scope.wants_teams, self._read_teams),
+            (scope.wants_pipelines, self._read_pipelines),
+            (scope.wants_clusters, self._read_clusters),
+        ]
+        calls: list[Callable[[], Awaitable[None]]] = [read for wanted, read in listings if wanted]
+        self._progress.pages_known = len(calls)
+        if self._of_teams:
+            calls.extend([self._read_queued] * MAX_CONCURRENCY)
         await run_concurrently(calls, width=len(calls))
 
     async def read_again(self, collection: Collection, changed: Iterable[TeamID]) -> None:
@@ -132,17 +174,26 @@ class _Collector:
         self._before = collection.report
         self._accounts = {account.id: account for account in directory.accounts}
         self._teams = {team.id: team for team in directory.teams}
-        self._members = {team.id: [] for team in directory.teams}
+        self._members.update((team.id, []) for team in directory.teams)
         for team, members in groupby(directory.memberships, key=attrgetter("team")):
             self._members[team].extend(members)
             await asyncio.sleep(0)  # many memberships must not hold up the event loop
+        self._pipelines = {pipeline.id: pipeline for pipeline in directory.pipelines}
+        self._access.update((team.id, []) for team in directory.teams)
+        for team, access in groupby(directory.pipeline_access, key=attrgetter("team")):
+            self._access[team].extend(access)
+            await asyncio.sleep(0)
+        maintainers: dict[ClusterID, list[ClusterMaintainer]] = {each.id: [] for each in directory.clusters}
+        for each in directory.cluster_maintainers:
+            maintainers[each.cluster].append(each)
+        self._clusters = {each.id: MaintainedCluster(each, tuple(maintainers[each.id])) for each in directory.clusters}
         for team in changed:
             del self._members[team]
-            self._queue.put_nowait(team)
+            self._queue.put_nowait((self._read_members, team))
             self._progress.rereads += 1
         for _ in range(MAX_CONCURRENCY):
             self._queue.put_nowait(None)
-        await run_concurrently([self._read_queued_teams] * MAX_CONCURRENCY)
+        await run_concurrently([self._read_queued] * MAX_CONCURRENCY)
 
     async def _read_accounts(self) -> None:
         self._accounts = await self._account_listing.read()
@@ -152,58 +203,133 @@ class _Collector:
         for _ in range(MAX_CONCURRENCY):
             self._queue.put_nowait(None)
 
+    async def _read_pipelines(self) -> None:
+        self._pipelines = await self._pipeline_listing.read()
+
+    async def _read_clusters(self) -> None:
+        """Read the list, and each cluster whose maintainers it does not show by itself.
+
+        A cluster that was deleted meanwhile is in no list any more. Raises Failure where one still is.
+        """
+        self._clusters = await self._cluster_listing.read()
+        gone = await self._read_maintainers(self._clusters)
+        if not gone:
+            return
+        known = self._clusters
+        self._clusters = await self._cluster_listing.read()
+        self._clusters |= {id_: known[id_] for id_ in self._clusters if id_ in known and id_ not in gone}
+        gone_again = await self._read_maintainers([id_ for id_ in self._clusters if id_ in gone or id_ not in known])
+        if still_listed := gone_again & gone:
+            raise _not_found("maintainers", "cluster", min(still_listed))
+        for cluster in gone_again:
+            del self._clusters[cluster]
+        self._clusters_gone = len((gone | gone_again) - self._clusters.keys())
+
+    async def _read_maintainers(self, clusters: Iterable[ClusterID]) -> set[ClusterID]:
+        """Ask for those of `clusters` whose maintainers the list does not show. Returns those that are gone."""
+        gone: set[ClusterID] = set()
+
+        async def ask(cluster: ClusterID) -> None:
+            try:
+                self._clusters[cluster] = await self._client.cluster(self._organization.slug, cluster)
+            except NotFound:
+                gone.add(cluster)
+            self._progress.pages_read += 1
+            self._page_arrived(cluster)
+
+        if not (self._scope.wants_user_maintainers or self._scope.wants_team_maintainers):
+            return gone
+        hidden = [cluster for cluster in clusters if not self._clusters[cluster].maintainers]
+        self._progress.pages_known += len(hidden)
+        await run_concurrently([partial(ask, cluster) for cluster in hidden])
+        return gone
+
     def _teams_arrived(self, page: Page[Team]) -> None:
-        """Queue a page's teams at once: their members are read while other pages are on their way."""
-        if self._scope.wants_memberships:
-            for team in page.items:
-                if team.id not in self._queued:
-                    self._queued.add(team.id)
-                    self._queue.put_nowait(team.id)
+        """Queue a page's teams at once: they are read while other pages are on their way."""
+        for team in page.items:
+            if self._of_teams and team.id not in self._queued:
+                self._queued.add(team.id)
+                for read, _ in self._of_teams:
+                    self._queue.put_nowait((read, team.id))
                     self._progress.pages_known += 1
         self._page_arrived(page)
 
-    async def _read_queued_teams(self) -> None:
-        while (team := await self._queue.get()) is not None:
+    async def _read_queued(self) -> None:
+        while (job := await self._queue.get()) is not None:
+            read, team = job
             try:
-                await self._read_team(team)
+                await read(team)
             except NotFound:
                 self._gone.add(team)
 
-    async def _read_team(self, team: TeamID) -> None:
-        listing = Listing[AccountID, Membership](
-            f"the members of team {team}",
-            partial(self._client.members, self._organization.slug, team),
-            attrgetter("account"),
-            page_size=self._client.page_size,
-            progress=self._progress,
-            on_page=self._page_arrived,
+    async def _read_members(self, team: TeamID) -> None:
+        listing: Listing[AccountID, Membership] = self._listing(
+            f"the members of team {team}", partial(self._client.members, self._organization.slug, team), "account"
         )
         self._members[team] = list((await listing.read()).values())
         self._progress.memberships += len(self._members[team])
 
+    async def _read_team_pipelines(self, team: TeamID) -> None:
+        """A team with two levels of access to one pipeline contradicts itself, as a listing with one id twice does."""
+        listing: Listing[PipelineID, PipelineAccess] = self._listing(
+            f"the pipelines of team {team}",
+            partial(self._client.team_pipelines, self._organization.slug, team),
+            "pipeline",
+        )
+        self._access[team] = list((await listing.read()).values())
+
     def _page_arrived(self, _page: object) -> None:
         self._progress.accounts, self._progress.teams = self._account_listing.items, self._team_listing.items
+        self._progress.pipelines, self._progress.clusters = self._pipeline_listing.items, self._cluster_listing.items
         if self._report_progress is not None:
             self._report_progress(self._progress)
 
-    async def _look_for_gone_teams(self) -> None:
+    async def _read_teams_again(self) -> None:
         """Read the list of teams again, and the teams that moved up into the place of a deleted one unseen.
 
         A team that was deleted is in no list any more. Raises Failure where one is, and where the organization is lost.
         """
         self._teams = await self._team_listing.read()
-        for team in self._teams.keys() - self._members.keys():
+        for team in self._teams:
+            missing = [read for read, known in self._of_teams if team not in known]
             try:
-                await self._read_team(team)
+                for read in missing:
+                    await read(team)
             except NotFound:
                 if team in self._gone:
-                    raise _team_not_found(team) from None
+                    what = "members" if team not in self._members else "pipelines"
+                    raise _not_found(what, "team", team) from None
                 self._gone.add(team)
             else:
                 self._gone.discard(team)
 
+    def _maintainers(self) -> Iterable[ClusterMaintainer]:
+        """Those whose kind is in scope, in the order of their clusters."""
+        scope = self._scope
+        wanted = {ResourceKind.USER: scope.wants_user_maintainers, ResourceKind.TEAM: scope.wants_team_maintainers}
+        return (each for found in self._clusters.values() for each in found.maintainers if wanted[each.kind])
+
+    async def _check_team_maintainers(self) -> None:
+        """A team that maintains a cluster and is in no list was deleted meanwhile.
+
+        Raises Failure LIST_INCOMPLETE when the list lacks teams.
+        """
+        if await self._still_there(self._strange_teams(), self._team_is_there, MOST_LEAVERS):
+            await self._read_teams_again()
+            most = max(MOST_LEAVERS, round(len(self._teams) * MOST_LEAVERS_SHARE))
+            if missing := await self._still_there(self._strange_teams(), self._team_is_there, most):
+                raise _list_incomplete("teams", "every team that maintains a cluster", missing)
+
+    def _strange_teams(self) -> list[TeamID]:
+        """Teams that maintain a cluster and are in no list, but for those that are known to be deleted."""
+        named = dict.fromkeys(TeamID(each.maintainer) for each in self._maintainers() if each.kind is ResourceKind.TEAM)
+        return [team for team in named if team not in self._teams and team not in self._gone]
+
+    async def _team_is_there(self, team: TeamID) -> bool:
+        return await self._client.team_slug(self._organization.slug, team) is not None
+
     async def _add_strangers(self) -> None:
-        """Give each stranger who left the organization an account with id and name, so that no membership dangles.
+        """Give each stranger who left the organization an account with id and name, so that no grant dangles.
 
         Raises Failure LIST_INCOMPLETE when the list lacks members, or more people are strangers than leavers explain.
         """
@@ -215,75 +341,114 @@ class _Collector:
                 " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
             )
         strangers = await self._strangers()
-        if await self._still_members(strangers, MOST_LEAVERS):
+        if await self._still_there(strangers, self._account_is_there, MOST_LEAVERS):
             self._accounts = await self._account_listing.read()
             strangers = await self._strangers()
             most = max(MOST_LEAVERS, round(len(self._accounts) * MOST_LEAVERS_SHARE))
-            if missing := await self._still_members(strangers, most):
-                named = ", ".join(missing[:MOST_NAMED]) + ("" if len(missing) <= MOST_NAMED else ", …")
-                raise Failure(
-                    Reason.LIST_INCOMPLETE,
-                    "Expected the organization's list of members to contain every member of a team, but it lacks"
-                    f" {len(missing)} of them, also when it is read again ({named}). Nothing is delivered, because"
-                    " C1 would treat them as deleted. Check for a gateway between here and Buildkite that changes or"
-                    " caches answers; the next sync tries again.",
-                )
+            if missing := await self._still_there(strangers, self._account_is_there, most):
+                maintainers = " and every maintainer of a cluster" if self._scope.wants_user_maintainers else ""
+                raise _list_incomplete("members", f"every member of a team{maintainers}", missing)
         self._added = len(strangers)
         self._accounts |= {id_: Account(id_, name, "") for id_, name in strangers.items()}
 
     async def _strangers(self) -> dict[AccountID, str]:
-        """Members of teams who are not among the accounts, by their names."""
+        """Members of teams and maintainers of clusters who are not among the accounts, by their names."""
         strangers: dict[AccountID, str] = {}
         for team in self._teams:
             if team not in self._gone:
                 members = self._members.get(team, ())
                 strangers |= {each.account: each.name for each in members if each.account not in self._accounts}
                 await asyncio.sleep(0)  # many memberships must not hold up the event loop
+        for each in self._maintainers():
+            if each.kind is ResourceKind.USER and each.maintainer not in self._accounts:
+                strangers.setdefault(AccountID(each.maintainer), each.name)
         return strangers
 
-    async def _still_members(self, strangers: dict[AccountID, str], most: int) -> list[AccountID]:
-        """Which of them are members of the organization; all of them when they are too many to have left."""
-        if len(strangers) > most:
-            return list(strangers)
-        found: set[AccountID] = set()
+    async def _account_is_there(self, account: AccountID) -> bool:
+        return await self._client.account(self._organization.slug, account) is not None
 
-        async def ask(stranger: AccountID) -> None:
-            if await self._client.account(self._organization.slug, stranger) is not None:
+    async def _still_there(
+        self, strangers: Iterable[ID], is_there: Callable[[ID], Awaitable[bool]], most: int
+    ) -> list[ID]:
+        """Which of them the organization still has; all of them when they are too many to have left."""
+        asked = list(strangers)
+        if len(asked) > most:
+            return asked
+        found: set[ID] = set()
+
+        async def ask(stranger: ID) -> None:
+            if await is_there(stranger):
                 found.add(stranger)
 
-        await run_concurrently([partial(ask, stranger) for stranger in strangers])
-        return [stranger for stranger in strangers if stranger in found]
+        await run_concurrently([partial(ask, stranger) for stranger in asked])
+        return [stranger for stranger in asked if stranger in found]
+
+    def _add_pipeline(self, access: PipelineAccess) -> None:
+        """The list of pipelines may show only those that the token's owner can see."""
+        if access.pipeline not in self._pipelines:
+            self._pipelines[access.pipeline] = Pipeline(access.pipeline, access.slug, access.slug)
+            self._pipelines_added += 1
 
     async def result(self) -> Collection:
         """Compare what the listings say of one another and put them together. Raises Failure."""
         self._gone &= self._teams.keys()
         if self._gone:
-            await self._look_for_gone_teams()
+            await self._read_teams_again()
+        await self._check_team_maintainers()
         if self._scope.wants_accounts:
             await self._add_strangers()
-        teams = tuple(team for team in self._teams.values() if team.id not in self._gone)
+        teams = {id_: team for id_, team in self._teams.items() if id_ not in self._gone}
         memberships: list[Membership] = []
+        access: list[PipelineAccess] = []
         for team in teams:
-            memberships += self._members.pop(team.id, [])
+            memberships += self._members.pop(team, [])
+            for each in self._access.pop(team, []):
+                self._add_pipeline(each)
+                access.append(each)
             await asyncio.sleep(0)  # many memberships must not hold up the event loop
+        maintainers = [
+            each for each in self._maintainers() if each.kind is ResourceKind.USER or each.maintainer in teams
+        ]
         return Collection(
-            Directory(self._organization, tuple(self._accounts.values()), teams, tuple(memberships), self._scope),
+            Directory(
+                self._organization,
+                tuple(self._accounts.values()),
+                tuple(teams.values()),
+                tuple(memberships),
+                self._scope,
+                pipelines=tuple(self._pipelines.values()),
+                pipeline_access=tuple(access),
+                clusters=tuple(found.cluster for found in self._clusters.values()),
+                cluster_maintainers=tuple(maintainers),
+            ),
             CollectionReport(
                 requests=self._client.requests,
                 throttled_seconds=self._client.throttled_seconds,
                 teams_gone=self._before.teams_gone + len(self._gone),
                 accounts_added=self._before.accounts_added + self._added,
+                pipelines_added=self._before.pipelines_added + self._pipelines_added,
+                clusters_gone=self._before.clusters_gone + self._clusters_gone,
                 rereads=self._before.rereads + self._progress.rereads,
             ),
         )
 
 
-def _team_not_found(team: TeamID) -> Failure:
-    """A team that is in the list of teams is in no list once it is deleted."""
+def _list_incomplete(what: str, expected: str, missing: Sequence[str]) -> Failure:
+    named = ", ".join(missing[:MOST_NAMED]) + ("" if len(missing) <= MOST_NAMED else ", …")
     return Failure(
         Reason.LIST_INCOMPLETE,
-        f"Expected the members of team {team}, which the list of teams still has, but Buildkite answers that the"
-        " team does not exist. Nothing is delivered, because C1 would treat it as deleted. Check whether the token's"
-        " owner can see the team, and check for a gateway between here and Buildkite that changes or caches answers;"
+        f"Expected the organization's list of {what} to contain {expected}, but it lacks {len(missing)} of them, also"
+        f" when it is read again ({named}). Nothing is delivered, because C1 would treat them as deleted. Check for a"
+        " gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
+    )
+
+
+def _not_found(what: str, of: str, id_: str) -> Failure:
+    """A team or cluster that is in its list is in no list once it is deleted."""
+    return Failure(
+        Reason.LIST_INCOMPLETE,
+        f"Expected the {what} of {of} {id_}, which the list of {of}s still has, but Buildkite answers that the"
+        f" {of} does not exist. Nothing is delivered, because C1 would treat it as deleted. Check whether the token's"
+        f" owner can see the {of}, and check for a gateway between here and Buildkite that changes or caches answers;"
         " the next sync tries again.",
     )

@@ -53,6 +53,8 @@ class Progress:
     accounts: int = 0
     teams: int = 0
     memberships: int = 0
+    pipelines: int = 0
+    clusters: int = 0
 
 
 class ListingChanged(Exception):  # noqa: N818

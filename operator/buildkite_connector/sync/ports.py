@@ -1,13 +1,19 @@
 """Buildkite as the core needs it, with one connector's token. `buildkite.BuildkiteClient` is the adapter."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
+    Cluster,
+    ClusterID,
+    ClusterMaintainer,
     Membership,
     Organization,
     OrganizationSlug,
+    Pipeline,
+    PipelineAccess,
     Team,
     TeamID,
     TokenFacts,
@@ -26,6 +32,14 @@ class WriteRefused(Exception):  # noqa: N818
     def __init__(self, said: str) -> None:
         super().__init__(said)
         self.said = said
+
+
+@dataclass(frozen=True, slots=True)
+class MaintainedCluster:
+    """A cluster and who maintains it, as one response has it. The list of clusters may leave the maintainers out."""
+
+    cluster: Cluster
+    maintainers: tuple[ClusterMaintainer, ...] = ()
 
 
 class BuildkiteAPI(Protocol):
@@ -74,6 +88,20 @@ class BuildkiteAPI(Protocol):
 
     async def members(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[Membership]:
         """Raises NotFound when the team no longer exists."""
+        ...
+
+    async def pipelines(self, slug: OrganizationSlug, page: int) -> Page[Pipeline]:
+        """Those that the token's owner can see."""
+        ...
+
+    async def team_pipelines(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[PipelineAccess]:
+        """Raises NotFound when the team no longer exists."""
+        ...
+
+    async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]: ...
+
+    async def cluster(self, slug: OrganizationSlug, cluster: ClusterID) -> MaintainedCluster:
+        """With all its maintainers. Raises NotFound when the cluster no longer exists."""
         ...
 
     async def membership(self, slug: OrganizationSlug, team: TeamID, account: AccountID) -> Membership | None:

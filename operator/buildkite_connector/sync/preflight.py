@@ -14,6 +14,7 @@ from buildkite_connector.model.directory import (
     WRITE_SCOPE,
     Account,
     Organization,
+    OrganizationRole,
     ResourceKind,
     TokenFacts,
 )
@@ -33,10 +34,6 @@ LONGEST_CHOICE = 300
 
 LONGEST_SLUG = 200
 """Characters; anything longer is some other text put in the wrong place."""
-
-
-ADMINISTRATOR = "admin"
-"""An account's `role` in the organization."""
 
 
 class ScopesMissing(Failure):
@@ -95,7 +92,7 @@ def owner_is_administrator(accounts: Sequence[Account], token: TokenFacts) -> bo
     if not owners and len(accounts) == 1:
         owners = list(accounts)
     if owners and owners[0].role is not None:
-        return owners[0].role == ADMINISTRATOR
+        return owners[0].role == OrganizationRole.ADMIN
     modes = sum(account.sso_mode is not None for account in accounts if account not in owners)
     if modes > (0 if owners else 1):
         return True

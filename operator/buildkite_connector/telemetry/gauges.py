@@ -9,7 +9,7 @@ No label holds what a server sent but names that are bounded by the number of re
 import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -34,6 +34,11 @@ STATUS_GAUGES = {
     "snapshot.accounts": ("{account}", "Accounts in the newest snapshot."),
     "snapshot.teams": ("{team}", "Teams in the newest snapshot."),
     "snapshot.memberships": ("{membership}", "Memberships in the newest snapshot."),
+    "snapshot.organization_roles": ("{account}", "Accounts whose organization role is in the newest snapshot."),
+    "snapshot.pipelines": ("{pipeline}", "Pipelines in the newest snapshot."),
+    "snapshot.pipeline_access": ("{grant}", "Grants of access to a pipeline to a team in the newest snapshot."),
+    "snapshot.clusters": ("{cluster}", "Clusters in the newest snapshot."),
+    "snapshot.cluster_maintainers": ("{maintainer}", "Cluster maintainers in the newest snapshot."),
     "snapshot.size": ("By", "Size of the newest snapshot's file."),
     "sync.consecutive_failures": ("{failure}", "Syncs that failed since the last that succeeded."),
 }
@@ -169,8 +174,8 @@ def _readings(report: Report) -> Iterator[Reading]:
         if moment is not None:
             yield name, moment.timestamp(), {}
     if sync := status.last_sync:
-        yield "snapshot.accounts", float(sync.counts.accounts), {}
-        yield "snapshot.teams", float(sync.counts.teams), {}
-        yield "snapshot.memberships", float(sync.counts.memberships), {}
+        for each in fields(sync.counts):
+            if (amount := getattr(sync.counts, each.name)) is not None:
+                yield f"snapshot.{each.name}", float(amount), {}
         yield "snapshot.size", float(sync.snapshot.bytes), {}
     yield "sync.consecutive_failures", float(status.consecutive_failures), {}

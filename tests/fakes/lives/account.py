@@ -1,13 +1,13 @@
 """What a connector's life keeps account of beside the state: its own view of tasks, syncs and failures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import NoReturn
 
 from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.directory import Counts, SyncScope
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import Credentials
 
@@ -75,9 +75,15 @@ class Check:
     forced: bool
 
 
+def all_maintainers(scope: SyncScope) -> bool:
+    """Whether cluster maintainers of both kinds are in a snapshot: the counts of two such can be compared."""
+    return {ResourceKind.CLUSTER, ResourceKind.USER, ResourceKind.TEAM} <= scope.kinds and scope.wants_grants
+
+
 def cut(counts: Counts, scope: SyncScope) -> Counts:
-    return Counts(
-        counts.accounts if scope.wants_accounts else 0,
-        counts.teams if scope.wants_teams else 0,
-        counts.memberships if scope.wants_memberships else 0,
-    )
+    """A third of the cluster maintainers are teams, and two thirds are accounts."""
+    found = counts.within(scope)
+    if found.cluster_maintainers is None or scope.wants_user_maintainers is scope.wants_team_maintainers:
+        return found
+    thirds = 2 if scope.wants_user_maintainers else 1
+    return replace(found, cluster_maintainers=found.cluster_maintainers * thirds // 3)

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from buildkite_connector.model.directory import (
     ALL_KINDS,
+    DEFAULT_KINDS,
     Counts,
     Organization,
     OrganizationSlug,
@@ -31,9 +32,13 @@ EDITS: tuple[dict[str, object], ...] = (
     {"suspend": True},
     {"suspend": False},
     {"suspend": False},
-    {"kinds": ALL_KINDS},
+    {"kinds": DEFAULT_KINDS},
     {"kinds": USERS},
     {"kinds": TEAMS},
+    {"kinds": ALL_KINDS},
+    {"kinds": DEFAULT_KINDS | {ResourceKind.PIPELINE}},
+    {"kinds": USERS | {ResourceKind.ORGANIZATION, ResourceKind.CLUSTER}},
+    {"kinds": TEAMS | {ResourceKind.CLUSTER}},
     {"schedule": Interval(300.0)},
     {"schedule": Interval(86400.0)},
     {"schedule": Cron("*/20 * * * *", "Europe/Berlin")},
@@ -97,13 +102,15 @@ UPLOAD_FAILURES = (
 )
 
 COUNTS = (
-    Counts(100, 10, 300),
-    Counts(100, 10, 300),
-    Counts(101, 10, 310),
-    Counts(70, 8, 200),
-    Counts(30, 10, 90),
-    Counts(100, 2, 300),
-    Counts(0, 0, 0),
+    Counts(100, 10, 300, 100, 50, 80, 4, 12),
+    Counts(100, 10, 300, 100, 50, 80, 4, 12),
+    Counts(101, 10, 310, 101, 51, 85, 4, 12),
+    Counts(70, 8, 200, 70, 40, 60, 3, 9),
+    Counts(30, 10, 90, 30, 50, 80, 4, 12),
+    Counts(100, 2, 300, 100, 50, 20, 4, 12),
+    Counts(100, 10, 300, 100, 20, 80, 1, 12),
+    Counts(100, 10, 300, 10, 50, 80, 4, 3),
+    Counts(0, 0, 0, 0, 0, 0, 0, 0),
 )
 SCOPES = (
     SyncScope(),
@@ -112,6 +119,10 @@ SCOPES = (
     SyncScope(TEAMS),
     SyncScope(grants=False),
     SyncScope(entitlements=False, grants=False),
+    SyncScope(ALL_KINDS),
+    SyncScope(ALL_KINDS, expanded=True),
+    SyncScope(ALL_KINDS, grants=False),
+    SyncScope(USERS | {ResourceKind.CLUSTER}, expanded=True),
 )
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ action that breaks it; what must hold after every step is in `promises`, what ca
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from buildkite_connector.connector import transitions
@@ -29,7 +29,18 @@ from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
-from fakes.lives.account import BrokenPromise, Check, Failed, Sync, SyncPhase, Task, Unread, cut, promise
+from fakes.lives.account import (
+    BrokenPromise,
+    Check,
+    Failed,
+    Sync,
+    SyncPhase,
+    Task,
+    Unread,
+    all_maintainers,
+    cut,
+    promise,
+)
 from fakes.lives.choices import GOOD, START
 
 ROUNDS = 5
@@ -187,7 +198,8 @@ class Life:
     def answer(self, task_id: TaskID, answer: Answer) -> None:
         task, whole = self.waiting(task_id), answer.snapshot
         spec = self.desired.spec
-        wanted = SyncScope(task.scope.kinds & spec.kinds, task.scope.entitlements, task.scope.grants)
+        asked = task.scope
+        wanted = SyncScope(asked.kinds & spec.kinds, asked.entitlements, asked.grants, asked.expanded)
         promise(
             bool(wanted.kinds) and answer.scope == wanted, "an answer is of the scope that its task asks for", answer
         )
@@ -212,14 +224,22 @@ class Life:
             return False
         _, before, time = self.delivered
         if accepted is not None and (sync := self.syncs.get(SyncID(accepted))) is not None and sync.finished > time:
-            before = sync.counts
+            known = {name: count for name, count in asdict(sync.counts).items() if count is not None}
+            before = replace(before, **known)
         scope, after, limit = snapshot.scope, snapshot.counts, self.desired.spec.max_drop_percent
         pairs = (
             (scope.wants_accounts, before.accounts, after.accounts),
             (scope.wants_teams, before.teams, after.teams),
             (scope.wants_memberships, before.memberships, after.memberships),
+            (scope.wants_organization_roles, before.organization_roles, after.organization_roles),
+            (scope.wants_pipelines, before.pipelines, after.pipelines),
+            (scope.wants_pipeline_access, before.pipeline_access, after.pipeline_access),
+            (scope.wants_clusters, before.clusters, after.clusters),
+            (all_maintainers(scope), before.cluster_maintainers, after.cluster_maintainers),
         )
-        return limit > 0 and any(wanted and old and 100 * (old - new) > limit * old for wanted, old, new in pairs)
+        return limit > 0 and any(
+            wanted and old and new is not None and 100 * (old - new) > limit * old for wanted, old, new in pairs
+        )
 
     @property
     def held_back(self) -> str | None:

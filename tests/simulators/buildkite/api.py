@@ -4,7 +4,6 @@ The rules are those of facts/buildkite-api.md; the wording of 401, 403 and 429 i
 documentation's. `buildkite` carries requests in and replies out.
 """
 
-import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,13 +11,18 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import NAMESPACE_URL, uuid5
 
+from simulators.buildkite.access_reads import Reader, read_access
+from simulators.buildkite.access_records import graphql_id
+from simulators.buildkite.listing import encode
 from simulators.buildkite.memberships import FORBIDDEN, WRITES, Change, Outcome, Writer, read_membership
-from simulators.buildkite.organization import Organization, encode
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.pages import link_header, page_asked
 from simulators.buildkite.quota import Quota
 
 BASE_PATH = "/v2"
 ALL_SCOPES = ("read_organizations", "read_teams", "read_user")
+"""All that reading accounts and teams takes."""
+ACCESS_SCOPES = (*ALL_SCOPES, "read_pipelines", "read_clusters")
 WRITING_SCOPES = (*ALL_SCOPES, "write_teams")
 
 
@@ -167,8 +171,7 @@ class Api:
             case ["v2", "organizations"]:
                 return _missing_scope(token, "read_organizations") or self._organization_list(call, token)
             case ["v2", "organizations", slug, *rest]:
-                scope = "read_teams" if rest[:1] == ["teams"] else "read_organizations"
-                return _missing_scope(token, scope) or self._organization(call, token, slug, rest)
+                return _missing_scope(token, *_scopes(rest)) or self._organization(call, token, slug, rest)
         return NOT_FOUND
 
     def _write(self, call: Call, segments: Sequence[str], token: Token) -> Reply:
@@ -220,7 +223,11 @@ class Api:
                 if users:
                     return _reply(read_membership(listing, users[0]))
             case _:
-                return NOT_FOUND
+                reader = Reader(user.id, user.admin, "write_pipelines" in token.scopes)
+                found = read_access(organization, reader, rest)
+                if isinstance(found, Outcome):
+                    return _reply(found)
+                listing = found
         number, size = page_asked(call.query)
         links = link_header(self._url(call), call.query, number, listing.pages(size))
         return Reply(200, listing.page(number, size), {**JSON_TYPE, **links})
@@ -241,7 +248,7 @@ class Api:
         url = f"{self.origin}{BASE_PATH}/organizations/{organization.slug}"
         return {
             "id": organization.id,
-            "graphql_id": _graphql_id("Organization", organization.id),
+            "graphql_id": graphql_id("Organization", organization.id),
             "url": url,
             "web_url": f"https://buildkite.com/{organization.slug}",
             "name": organization.name,
@@ -267,10 +274,25 @@ def _reply(outcome: Outcome) -> Reply:
     return Reply(outcome.status, encode(outcome.payload), JSON_TYPE)
 
 
-def _missing_scope(token: Token, scope: str) -> Reply | None:
-    if scope in token.scopes:
+def _scopes(path: Sequence[str]) -> tuple[str, ...]:
+    """The scopes of which reading that path below an organization takes one."""
+    match path:
+        case ["pipelines", *_]:
+            return ("read_pipelines",)
+        case ["clusters", *_]:
+            return ("read_clusters",)
+        case ["teams", _, "pipelines", *_]:
+            return ("read_teams", "view_teams")
+        case ["teams", *_]:
+            return ("read_teams",)
+    return ("read_organizations",)
+
+
+def _missing_scope(token: Token, *scopes: str) -> Reply | None:
+    """The refusal of a token that has none of the scopes; it names the first."""
+    if not set(scopes).isdisjoint(token.scopes):
         return None
-    return refusal(403, f"Your access token doesn't have the {scope} scope")
+    return refusal(403, f"Your access token doesn't have the {scopes[0]} scope")
 
 
 def _token_payload(token: Token) -> dict[str, object]:
@@ -287,7 +309,7 @@ def _token_payload(token: Token) -> dict[str, object]:
 def _user_payload(user: User) -> dict[str, str]:
     return {
         "id": user.id,
-        "graphql_id": _graphql_id("User", user.id),
+        "graphql_id": graphql_id("User", user.id),
         "name": user.name,
         "email": user.email,
         "avatar_url": "https://www.gravatar.com/avatar/e14f55d3f939977cecbf51b64ff6f861",
@@ -297,7 +319,3 @@ def _user_payload(user: User) -> dict[str, str]:
 
 def _utc(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _graphql_id(kind: str, id: str) -> str:  # noqa: A002
-    return base64.b64encode(f"{kind}---{id}".encode()).decode()

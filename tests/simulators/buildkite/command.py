@@ -14,6 +14,7 @@ from pathlib import Path
 from simulators.buildkite.api import ALL_SCOPES, Token
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.control import control
+from simulators.buildkite.made_access import give_access
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits, OtherUse
@@ -47,10 +48,14 @@ async def _serve(sim: BuildkiteSimulator) -> None:
 def _config(options: argparse.Namespace) -> Config:
     organizations = [Organization.load(path) for path in options.data]
     if options.accounts or options.teams or not organizations:
+        made = make_organization(
+            options.accounts, options.teams, options.memberships, options.seed, options.organization
+        )
         organizations.append(
-            make_organization(options.accounts, options.teams, options.memberships, options.seed, options.organization)
+            give_access(made, options.pipelines, options.clusters, options.team_pipelines, options.seed)
         )
     for organization in organizations:
+        organization.access.clusters_list_maintainers = options.clusters_list_maintainers
         organization.prepare()
     return Config(
         organizations,
@@ -84,9 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--accounts", type=int, default=0, help="serve a generated organization of so many accounts,")
     add("--teams", type=int, default=0, help="teams")
-    add("--memberships", type=int, default=0, help="and memberships,")
+    add("--memberships", type=int, default=0, help="memberships,")
+    add("--pipelines", type=int, default=0, help="pipelines,")
+    add("--team-pipelines", type=int, metavar="N", help="of which teams have so many (3 teams a pipeline),")
+    add("--clusters", type=int, default=0, help="and clusters,")
     add("--seed", type=int, default=0, help="always the same one for the same seed,")
     add("--organization", default="synthetic", metavar="SLUG", help="under this slug")
+    add("--clusters-list-maintainers", action="store_true", help="the list of clusters has their maintainers")
     add("--token", default=Token().value, help="the one token that is accepted")
     add("--scopes", default=",".join(ALL_SCOPES), help="its scopes, separated by commas")
     add("--user-limit", type=_limit, default=50, metavar="N|none", help="requests a window, default 50")

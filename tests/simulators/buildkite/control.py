@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,8 @@ from aiohttp import web
 from harness.forked_command import Begin, Running, simulator_environment, start_command
 from harness.trust import plain_client
 from simulators.buildkite.faults import EFFECTS, Effect
-from simulators.buildkite.organization import encode
+from simulators.buildkite.listing import LARGEST_PAGE, encode
+from simulators.buildkite.organization import DEFAULT_KINDS
 from simulators.buildkite.server import BuildkiteSimulator
 from simulators.buildkite.writes import UNDECLARED_WRITES, UndeclaredWritesError
 
@@ -32,7 +33,8 @@ async def control(sim: BuildkiteSimulator, request: web.BaseRequest) -> web.Stre
     """Answers one control request. It is neither counted nor limited nor in the transcript."""
     match request.method, request.path:
         case "GET", "/_sim/stats":
-            return _json(200, stats(sim))
+            kinds = request.query.get("kinds")
+            return _json(200, stats(sim, kinds.split(",") if kinds else DEFAULT_KINDS))
         case "GET", "/_sim/requests":
             return _json(200, [asdict(each) for each in sim.requests])
         case "POST", "/_sim/control":
@@ -44,8 +46,11 @@ async def control(sim: BuildkiteSimulator, request: web.BaseRequest) -> web.Stre
     return _json(404, {"message": "there are GET stats and requests, and POST control"})
 
 
-def stats(sim: BuildkiteSimulator) -> dict[str, Any]:
-    """Counts since the start or the last reset_counts (connections: with this one); sizes by organization."""
+def stats(sim: BuildkiteSimulator, kinds: Collection[str] = DEFAULT_KINDS) -> dict[str, Any]:
+    """Counts since the start or the last reset_counts (connections: with this one); sizes by organization.
+
+    `kinds`: the resource types of the minimum.
+    """
     transcript = sim.transcript
     return {
         "requests": len(transcript.requests),
@@ -61,7 +66,7 @@ def stats(sim: BuildkiteSimulator) -> dict[str, Any]:
                 "accounts": len(organization.members),
                 "teams": len(organization.teams),
                 "memberships": organization.memberships,
-                "minimum_requests": organization.minimum_requests,
+                "minimum_requests": organization.requests_at(LARGEST_PAGE, kinds),
             }
             for slug, organization in sim.api.organizations.items()
         },
@@ -154,9 +159,9 @@ class BuildkiteProcess:
         """How the process ended, None while it runs."""
         return None if self._process is None else self._process.returncode
 
-    async def stats(self) -> dict[str, Any]:
+    async def stats(self, kinds: Collection[str] = DEFAULT_KINDS) -> dict[str, Any]:
         """See `stats`."""
-        answer = await self._client.get(self._address("stats"))
+        answer = await self._client.get(self._address("stats"), params={"kinds": ",".join(kinds)})
         return dict(answer.raise_for_status().json())
 
     async def requests(self) -> list[dict[str, Any]]:

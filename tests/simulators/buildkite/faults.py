@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Any
 
 from simulators.buildkite.api import JSON_TYPE, Api, Call, Reply
-from simulators.buildkite.organization import encode
+from simulators.buildkite.listing import encode
 from simulators.buildkite.pages import format_links
 
 
@@ -43,11 +43,12 @@ class Ending(Enum):
     RESET = auto()
     CLOSE = auto()
     STALL = auto()
+    NEVER = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The answer ends early, after that share of the body; with None nothing at all is sent.
+    """The answer ends early, after that share of the body; with None nothing at all is sent. Or it never ends.
 
     Unless `applied`, the API never sees the request.
     """
@@ -121,6 +122,11 @@ def disconnect(after: float | None = 0.5, applied: bool = True) -> Effect:
 def stall(after: float | None = 0.5, applied: bool = True) -> Effect:
     """Silence in the middle of the body, until the client gives up or the simulator stops."""
     return Cut(Ending.STALL, after if applied else None, applied)
+
+
+def endless() -> Effect:
+    """The body begins as it should and goes on with blanks, until the client gives up or the simulator stops."""
+    return Cut(Ending.NEVER, 0.5)
 
 
 def slow(seconds: float) -> Effect:
@@ -299,6 +305,7 @@ EFFECTS: Mapping[str, Callable[..., Effect]] = {
         reset,
         disconnect,
         stall,
+        endless,
         slow,
         outage,
         truncated_json,

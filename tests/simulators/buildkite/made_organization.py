@@ -4,7 +4,8 @@ import random
 from collections.abc import Iterable, Sequence
 from math import gcd
 
-from simulators.buildkite.organization import Listing, Organization, Record
+from simulators.buildkite.listing import Listing, Record
+from simulators.buildkite.organization import Organization
 
 TEAM_SETTINGS = {
     "default_member_role": "member",
@@ -35,15 +36,10 @@ def make_organization(
     if memberships > accounts * teams:
         raise ValueError(f"{memberships} memberships do not fit {accounts} accounts in {teams} teams")
     jitter = random.Random(seed)
-
-    def uuid() -> str:
-        digits = f"{jitter.getrandbits(128):032x}"
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
-
-    organization = Organization(uuid(), slug, f"Synthetic {slug}")
+    organization = Organization(made_uuid(jitter), slug, f"Synthetic {slug}")
     members = [
         {
-            "id": uuid(),
+            "id": made_uuid(jitter),
             "name": f"{GIVEN_NAMES[index % len(GIVEN_NAMES)]} {index}",
             "email": f"user{index}@example.com",
             "role": "admin" if index % 50 == 0 else "member",
@@ -52,8 +48,8 @@ def make_organization(
         for index in range(accounts)
     ]
     organization.members = Listing("id", members)
-    sizes = _team_sizes(accounts, teams, memberships)
-    listed = [_team(uuid(), index, members) for index in range(teams)]
+    sizes = sizes_of_teams(accounts, teams, memberships)
+    listed = [_team(made_uuid(jitter), index, members) for index in range(teams)]
     organization.teams = Listing("id", listed)
     for team, size in zip(listed, sizes, strict=True):
         roster = [
@@ -63,7 +59,7 @@ def make_organization(
                 "user_id": members[account]["id"],
                 "user_name": members[account]["name"],
             }
-            for place, account in enumerate(_draw(jitter, accounts, size))
+            for place, account in enumerate(draw(jitter, accounts, size))
         ]
         organization.team_members[team["id"]] = Listing("user_id", roster)
     return organization
@@ -86,7 +82,12 @@ def _team(id: str, index: int, members: Sequence[Record]) -> Record:  # noqa: A0
     }
 
 
-def _team_sizes(accounts: int, teams: int, memberships: int) -> list[int]:
+def made_uuid(jitter: random.Random) -> str:
+    digits = f"{jitter.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+def sizes_of_teams(accounts: int, teams: int, memberships: int) -> list[int]:
     """Sizes that fall with the team's rank, none above `accounts`, in all exactly `memberships`."""
     sizes: list[int] = []
     left = memberships
@@ -102,7 +103,7 @@ def _team_sizes(accounts: int, teams: int, memberships: int) -> list[int]:
     return sizes
 
 
-def _draw(jitter: random.Random, accounts: int, size: int) -> Iterable[int]:
+def draw(jitter: random.Random, accounts: int, size: int) -> Iterable[int]:
     """`size` different accounts, strewn over the roster by a stride that is coprime to its length."""
     if not size:
         return ()

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
-from simulators.buildkite.organization import Listing, Organization, Record
+from simulators.buildkite.listing import Listing, Record
+from simulators.buildkite.organization import Organization
 
 WRITES = frozenset({("POST", False), ("PATCH", True), ("DELETE", True)})
 """Each method that writes a membership, and whether its path names the user."""

@@ -1,97 +1,24 @@
 """The data that the Buildkite simulator serves: organizations that tests may edit while they are read.
 
-A `Listing` keeps its records in the order in which Buildkite would page through them, and the pages
-as the bytes that go out, so that serving one costs a dictionary look-up. `make_organization` grows
-organizations of any size; `api` reads all this, `server` serves it.
+`make_organization` grows organizations of any size; `api` reads all this, `server` serves it.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-Record = dict[str, Any]
-"""One JSON object of a listing, exactly as it is served."""
+from simulators.buildkite.access import Access
+from simulators.buildkite.listing import LARGEST_PAGE, Listing
 
-
-LARGEST_PAGE = 100
-"""The API's maximum for per_page."""
-
-
-def encode(value: object) -> bytes:
-    """JSON as the API sends it: UTF-8, no needless blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-class Listing:
-    """Records in page order, found by the value of one key field; edits take effect on the next page read."""
-
-    def __init__(self, key: str, records: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._key = key
-        self._records: list[Record] = [dict(record) for record in records]
-        self._pages: dict[tuple[int, int], bytes] = {}
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @property
-    def records(self) -> Sequence[Record]:
-        """The records to look at; edit them through the methods."""
-        return tuple(self._records)
-
-    def page(self, number: int, size: int) -> bytes:
-        """The JSON list of page `number` (from 1); an empty list beyond the last."""
-        found = self._pages.get((number, size))
-        if found is None:
-            start = (number - 1) * size
-            found = self._pages[number, size] = encode(self._records[start : start + size])
-        return found
-
-    def find(self, key: str) -> Record | None:
-        """The first record of that key."""
-        return next((record for record in self._records if record.get(self._key) == key), None)
-
-    def requests(self, size: int) -> int:
-        """How many requests show all of it: at least one, and one more where the only page is full, as no link says
-        that nothing follows."""
-        return max(1, self.pages(size)) + (len(self._records) == size)
-
-    def pages(self, size: int) -> int:
-        """How many pages of `size` there are; 0 when the listing is empty."""
-        return ceil(len(self._records) / size)
-
-    def insert(self, record: Mapping[str, Any], at: int | None = None) -> None:
-        """Adds a record before index `at`, at the end by default. The same key may come twice."""
-        self._records.insert(len(self._records) if at is None else at, dict(record))
-        self._pages.clear()
-
-    def remove(self, key: str) -> Record:
-        """Takes the first record of that key out. Raises KeyError when there is none."""
-        index = self._index(key)
-        self._pages.clear()
-        return self._records.pop(index)
-
-    def move(self, key: str, to: int) -> None:
-        """Puts a record at another index, as a roster does that is read while it changes."""
-        self.insert(self.remove(key), to)
-
-    def update(self, key: str, changes: Mapping[str, Any]) -> None:
-        """Overwrites fields of the first record of that key."""
-        self._records[self._index(key)].update(changes)
-        self._pages.clear()
-
-    def _index(self, key: str) -> int:
-        for index, record in enumerate(self._records):
-            if record.get(self._key) == key:
-                return index
-        raise KeyError(key)
+DEFAULT_KINDS = ("user", "team")
+"""The resource types that are read where nobody chooses."""
 
 
 @dataclass
 class Organization:
-    """One organization, its roster and its teams' rosters."""
+    """One organization, its roster, its teams' rosters, and what else they have access to."""
 
     id: str
     slug: str
@@ -100,16 +27,21 @@ class Organization:
     members: Listing = field(default_factory=lambda: Listing("id"))
     teams: Listing = field(default_factory=lambda: Listing("id"))
     team_members: dict[str, Listing] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Organization":
-        """From the shape of acme-org.json: organization, members, teams, team_members by team id."""
+        """From the shape of acme-org.json: organization, members, teams, team_members by team id.
+
+        It may also have pipelines, team_pipelines by team id, clusters, and cluster_maintainers by cluster id.
+        """
         rosters = document["team_members"]
         return cls(
             **document["organization"],
             members=Listing("id", document["members"]),
             teams=Listing("id", document["teams"]),
             team_members={team["id"]: Listing("user_id", rosters.get(team["id"], ())) for team in document["teams"]},
+            access=Access.from_document(document),
         )
 
     @classmethod
@@ -128,6 +60,7 @@ class Organization:
             "members": list(self.members.records),
             "teams": list(self.teams.records),
             "team_members": {team: list(roster.records) for team, roster in self.team_members.items()},
+            **self.access.document(),
         }
 
     @property
@@ -136,12 +69,20 @@ class Organization:
 
     @property
     def minimum_requests(self) -> int:
-        """What reading all of it takes at 100 a page."""
+        """What reading the default kinds takes at 100 a page."""
         return self.requests_at(LARGEST_PAGE)
 
-    def requests_at(self, size: int) -> int:
-        """The fewest requests that show all of it at so many a page."""
-        return sum(listing.requests(size) for listing in (self.members, self.teams, *self.team_members.values()))
+    def requests_at(self, size: int, kinds: Collection[str] = DEFAULT_KINDS) -> int:
+        """The fewest requests that show all of these resource types at so many a page.
+
+        The organization itself costs none: validating the token reads it, and its roles stand in the list of members.
+        """
+        listings: list[Listing] = []
+        if "user" in kinds:
+            listings.append(self.members)
+        if "team" in kinds:
+            listings += [self.teams, *self.team_members.values()]
+        return sum(each.requests(size) for each in listings) + self.access.requests_at(size, kinds, self.team_members)
 
     def members_seen_by(self, user: str) -> Listing:
         """The roster as one sees it who is no admin: with no SSO mode but one's own."""
@@ -159,11 +100,12 @@ class Organization:
 
     def sees(self, user: str, team: Mapping[str, Any]) -> bool:
         """Whether one who is no admin sees the team."""
-        return bool(team["privacy"] != "secret" or self.team_members[team["id"]].find(user))
+        roster = self.team_members.get(team["id"])
+        return team["privacy"] != "secret" or bool(roster and roster.find(user))
 
     def prepare(self) -> None:
         """Encodes every page of 100 now, so that the first reader waits no longer than the next."""
-        for listing in (self.members, self.teams, *self.team_members.values()):
+        for listing in (self.members, self.teams, *self.team_members.values(), *self.access.listings()):
             for number in range(1, listing.pages(LARGEST_PAGE) + 1):
                 listing.page(number, LARGEST_PAGE)
 
@@ -182,9 +124,10 @@ class Organization:
         self.members.update(id, changes)
 
     def remove_member(self, id: str, *, from_teams: bool = True) -> None:  # noqa: A002
-        """Takes a member out; with `from_teams=False` the teams still know them."""
+        """Takes a member out; with `from_teams=False` the teams and clusters still know them."""
         self.members.remove(id)
         if from_teams:
+            self.access.forget(id)
             for roster in self.team_members.values():
                 if any(record["user_id"] == id for record in roster.records):
                     roster.remove(id)
@@ -200,10 +143,11 @@ class Organization:
         self.teams.update(id, changes)
 
     def remove_team(self, id: str, *, stays_listed: bool = False) -> None:  # noqa: A002
-        """Deletes a team: its members answer 404. `stays_listed`: the list still names it."""
+        """Deletes a team: its members and pipelines answer 404. `stays_listed`: the list still names it."""
         if not stays_listed:
             self.teams.remove(id)
         del self.team_members[id]
+        self.access.forget(id)
 
     def add_team_member(
         self,
@@ -244,6 +188,21 @@ class Organization:
                 self.add_team_member,
                 self.remove_team_member,
                 self.move_team_member,
+                self.access.add_pipeline,
+                self.access.update_pipeline,
+                self.access.remove_pipeline,
+                self.access.move_pipeline,
+                self.access.add_team_pipeline,
+                self.access.update_team_pipeline,
+                self.access.remove_team_pipeline,
+                self.access.move_team_pipeline,
+                self.access.add_cluster,
+                self.access.update_cluster,
+                self.access.remove_cluster,
+                self.access.move_cluster,
+                self.access.add_cluster_maintainer,
+                self.access.remove_cluster_maintainer,
+                self.access.list_cluster_maintainers,
             )
         }
         if operation not in edits:

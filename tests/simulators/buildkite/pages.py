@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from simulators.buildkite.organization import LARGEST_PAGE
+from simulators.buildkite.listing import LARGEST_PAGE
 
 DEFAULT_PAGE = 30
 

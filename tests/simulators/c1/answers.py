@@ -56,4 +56,5 @@ def expectation(record: TaskRecord) -> Expected:
         sync_type="resources_only" if options.skip_entitlements_and_grants else "full",
         kinds=frozenset(options.sync_resource_type_ids),
         grants=not options.skip_grants,
+        expanded=not options.skip_expand_grants,
     )

@@ -14,6 +14,8 @@ from typing import Any
 
 import zstandard
 
+from buildkite_connector.proto import connector_pb2 as pb
+from simulators.c1.expander import expanded
 from simulators.c1.rows import RowChecks
 
 MAGIC = b"C1ZF\0"
@@ -42,11 +44,15 @@ class Rejected(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the task's options allow in the file. `kinds` empty: every resource type."""
+    """What the task's options allow in the file. `kinds` empty: every resource type.
+
+    `expanded`: whether grants that come from others are in it; None where nobody asked.
+    """
 
     sync_type: str | None = None
     kinds: frozenset[str] = frozenset()
     grants: bool = True
+    expanded: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,10 @@ def _read(connection: sqlite3.Connection, expected: Expected) -> Summary:
         memberships=checks.memberships,
     )
     _check_scope(summary, expected)
+    if expected.expanded is False and checks.inherited_grants:
+        raise Rejected(f"{checks.inherited_grants} grants come from others, although the task says skip_expand_grants")
+    if checks.inherited_grants or (expected.expanded and checks.expandable_grants):
+        _check_expansion(connection)
     _check_stats(run["stats"], summary)
     return summary
 
@@ -171,6 +181,15 @@ def _check_scope(summary: Summary, expected: Expected) -> None:
         raise Rejected("entitlements or grants in a resources_only sync")
     if not expected.grants and summary.grants:
         raise Rejected("grants, although the task says skip_grants")
+
+
+def _check_expansion(connection: sqlite3.Connection) -> None:
+    """Whether the grants are those that expanding makes. Raises ValueError too."""
+    grants = expanded(connection, afresh=True)
+    rows = dict(connection.execute("select external_id, data from v1_grants"))
+    for grant_id in sorted({*grants, *rows}):
+        if grant_id not in rows or grant_id not in grants or grants[grant_id] != pb.Grant.FromString(rows[grant_id]):
+            raise Rejected(f"{grant_id}: not as grants expand")
 
 
 def _check_stats(stats: str | None, summary: Summary) -> None:

@@ -19,7 +19,7 @@ from simulators.c1.tasks import HEARTLESS, Ledger, TaskRecord, Who
 from simulators.c1.uploads import Received
 
 RETRIES = 5
-WHOLE = Expected("full")
+WHOLE = tuple(Expected("full", expanded=expanded) for expanded in (True, False, None))
 
 
 class Change(StrEnum):
@@ -107,7 +107,7 @@ class Requests:
 
     def ingested(self, received: Received) -> None:
         """A snapshot counts from now on; one of less than the whole, or that nobody read, changes nothing."""
-        if received.expected == WHOLE and received.read is not None:
+        if received.expected in WHOLE and received.read is not None:
             self._kept[received.who] = _Kept(received.path)
 
     def read(self, who: Who, record: TaskRecord, request: pb.BatonServiceFinishTaskRequest) -> Reading | None:

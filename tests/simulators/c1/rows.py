@@ -16,6 +16,16 @@ from simulators.c1.exclusion_groups import ExclusionGroups
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 EMAIL = re.compile(rf"(?=.{{3,254}}\Z)[^@\s\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
 """A bare address at an ASCII host name, as C1's validation of the field has it."""
+LINK = re.compile(rf"(?=.{{9,1024}}\Z)https://{_LABEL}(?:\.{_LABEL})*(?::\d+)?(?:[/?#][!-~]*)?")
+"""An absolute address, likewise."""
+ANNOTATIONS = {
+    pb.ResourceType: (pb.OptInRequired, pb.CapabilityPermissions),
+    pb.Resource: (pb.UserTrait, pb.GroupTrait, pb.ExternalLink),
+    pb.Entitlement: (pb.EntitlementExclusionGroup,),
+    pb.Grant: (pb.GrantImmutable,),
+}
+"""What may stand on each. A GrantExpandable never stands on a grant in a file: it has a column."""
+TRAITS = {pb.UserTrait: pb.ResourceType.TRAIT_USER, pb.GroupTrait: pb.ResourceType.TRAIT_GROUP}
 M = TypeVar("M", bound=Message)
 
 
@@ -28,13 +38,16 @@ class RowChecks:
         self.entitlements: Counter[str] = Counter()
         self.grants: Counter[str] = Counter()
         self.dangling_grants = 0
+        self.inherited_grants = 0
+        self.expandable_grants = 0
         self.accounts: list[dict[str, Any]] = []
         self.teams: list[dict[str, Any]] = []
         self.memberships: list[dict[str, Any]] = []
         self._connection = connection
         self._sample = sample
         self._names: dict[tuple[str, str], str] = {}
-        self._offers: dict[str, tuple[tuple[str, str], str]] = {}
+        self._offers: dict[str, tuple[tuple[str, str], str, frozenset[str]]] = {}
+        self._opt_in: set[str] = set()
         self._groups = ExclusionGroups()
 
     def run(self) -> None:
@@ -48,12 +61,21 @@ class RowChecks:
             self._entitlement(*row)
         columns = (
             "external_id, entitlement_id, resource_type_id, resource_id,"
-            " principal_resource_type_id, principal_resource_id, data"
+            " principal_resource_type_id, principal_resource_id, data, expansion, needs_expansion"
         )
-        for external_id, entitlement_id, kind, resource_id, principal_kind, principal_id, data in self._rows(
-            columns, "v1_grants"
-        ):
-            self._grant(external_id, entitlement_id, (kind, resource_id), (principal_kind, principal_id), data)
+        for (
+            external_id,
+            entitlement_id,
+            kind,
+            resource_id,
+            principal_kind,
+            principal_id,
+            data,
+            *expansion,
+        ) in self._rows(columns, "v1_grants"):
+            principal = principal_kind, principal_id
+            self._grant(external_id, entitlement_id, (kind, resource_id), principal, data)
+            self._expansion(external_id, principal, *expansion)
 
     def _rows(self, columns: str, table: str) -> Iterator[Any]:
         return self._connection.execute(f"select {columns} from {table} order by id")  # noqa: S608
@@ -66,6 +88,11 @@ class RowChecks:
         _size(external_id, "description", kind.description, 0, 4096)
         if len(set(kind.traits)) != len(kind.traits):
             raise ValueError(f"{external_id}: a trait comes twice")
+        for annotation in _annotations(external_id, kind):
+            if isinstance(annotation, pb.OptInRequired):
+                self._opt_in.add(kind.id)
+            elif not all(each.permission for each in annotation.permissions):
+                raise ValueError(f"{external_id}: CapabilityPermissions: a permission is empty")
         self.types[kind.id] = kind
 
     def _resource(self, external_id: str, kind: str, parent_kind: str | None, parent: str | None, data: bytes) -> None:
@@ -85,19 +112,22 @@ class RowChecks:
         if pb.ResourceType.TRAIT_USER in self.types[kind].traits:
             if len(self.accounts) < self._sample:
                 self.accounts.append(_account(resource, trait))
-        elif len(self.teams) < self._sample:
+        elif pb.ResourceType.TRAIT_GROUP in self.types[kind].traits and len(self.teams) < self._sample:
             self.teams.append(
                 {"id": resource.id.resource, "name": resource.display_name, "description": resource.description}
             )
 
     def _traits(self, external_id: str, resource: pb.Resource) -> pb.UserTrait:
-        """The user trait, empty where there is none. The other trait of this connector is decoded all the same."""
+        """The user trait, empty where there is none."""
         user = pb.UserTrait()
-        for annotation in resource.annotations:
-            if annotation.TypeName() == pb.UserTrait.DESCRIPTOR.full_name:
-                user = _decode(pb.UserTrait, annotation.value, external_id)
-            elif annotation.TypeName() == pb.GroupTrait.DESCRIPTOR.full_name:
-                _decode(pb.GroupTrait, annotation.value, external_id)
+        for annotation in _annotations(external_id, resource):
+            trait = TRAITS.get(type(annotation))
+            if trait and trait not in self.types[resource.id.resource_type].traits:
+                raise ValueError(f"{external_id}: {annotation.DESCRIPTOR.name}: its resource type has no such trait")
+            if isinstance(annotation, pb.UserTrait):
+                user = annotation
+            elif isinstance(annotation, pb.ExternalLink) and not LINK.fullmatch(annotation.url):
+                raise ValueError(f"{external_id}: ExternalLink.url: {annotation.url!r} is not an https address")
         for email in user.emails:
             if not EMAIL.fullmatch(email.address):
                 raise ValueError(f"{external_id}: UserTrait.emails: {email.address!r} is not an email")
@@ -122,7 +152,12 @@ class RowChecks:
         _size(external_id, "description", entitlement.description, 0, 2048)
         _size(external_id, "resource.display_name", entitlement.resource.display_name, 0, 1024)
         self.entitlements[kind] += 1
-        self._offers[external_id] = ((kind, resource_id), entitlement.slug)
+        _annotations(external_id, entitlement)
+        for each in entitlement.grantable_to:
+            if each != self.types.get(each.id, each):
+                raise ValueError(f"{external_id}: grantable_to: {each.id} is not as in v1_resource_types")
+        grantable = frozenset(each.id for each in entitlement.grantable_to)
+        self._offers[external_id] = ((kind, resource_id), entitlement.slug, grantable)
         self._groups.take(entitlement)
 
     def _grant(
@@ -138,11 +173,57 @@ class RowChecks:
         if (offer := self._offers.get(entitlement_id)) is None:
             raise ValueError(f"{external_id}: entitlement {entitlement_id} is not in v1_entitlements")
         _same(external_id, "the entitlement's resource", resource, offer[0])
+        if offer[2] and principal[0] not in offer[2]:
+            raise ValueError(f"{external_id}: the entitlement is not grantable to a {principal[0]}")
+        if resource[0] in self._opt_in and principal not in self._names:
+            raise ValueError(f"{external_id}: principal {':'.join(principal)} is not in v1_resources")
+        self._sources(grant)
         self.grants[resource[0]] += 1
         self.dangling_grants += principal not in self._names
+        if pb.ResourceType.TRAIT_GROUP not in self.types[resource[0]].traits:
+            return
         if len(self.memberships) < self._sample:
             account = self._names.get(principal, principal[1])
             self.memberships.append({"account": account, "team": self._names[resource], "role": offer[1]})
+
+    def _sources(self, grant: pb.Grant) -> None:
+        """A grant that comes from others names their entitlements, and is immutable unless it stands by itself too."""
+        sources = grant.sources.sources
+        if strangers := sorted(set(sources) - set(self._offers)):
+            raise ValueError(f"{grant.id}: sources: entitlement {strangers[0]} is not in v1_entitlements")
+        if not all(source.is_direct for source in sources.values()):
+            raise ValueError(f"{grant.id}: sources: a shallow expansion has direct sources alone")
+        inherited = bool(sources) and grant.entitlement.id not in sources
+        if inherited != bool(_annotations(grant.id, grant)):
+            raise ValueError(f"{grant.id}: GrantImmutable: expected on grants that come from others alone")
+        self.inherited_grants += bool(sources)
+
+    def _expansion(self, external_id: str, principal: tuple[str, str], expansion: bytes | None, needed: int) -> None:
+        """What a GrantExpandable may name: the SDK fails the whole sync for an entitlement of another resource."""
+        if needed != (expansion is not None):
+            raise ValueError(f"{external_id}: needs_expansion is {needed}, expected {int(not needed)}")
+        if expansion is None:
+            return
+        self.expandable_grants += 1
+        found = _decode(pb.GrantExpandable, expansion, external_id)
+        if not found.entitlement_ids or len(set(found.entitlement_ids)) != len(found.entitlement_ids):
+            raise ValueError(f"{external_id}: GrantExpandable.entitlement_ids: expected at least one, none twice")
+        for source in found.entitlement_ids:
+            if (offer := self._offers.get(source)) is None:
+                raise ValueError(f"{external_id}: GrantExpandable: entitlement {source} is not in v1_entitlements")
+            if offer[0] != principal:
+                raise ValueError(f"{external_id}: GrantExpandable: {source} is not an entitlement of the principal")
+        if strangers := sorted(set(found.resource_type_ids) - set(self.types)):
+            raise ValueError(f"{external_id}: GrantExpandable.resource_type_ids: {strangers[0]} is not in the file")
+
+
+def _annotations(row: str, message: pb.ResourceType | pb.Resource | pb.Entitlement | pb.Grant) -> list[Any]:
+    """The message's annotations, decoded."""
+    known = {each.DESCRIPTOR.full_name: each for each in ANNOTATIONS[type(message)]}
+    for annotation in message.annotations:
+        if annotation.TypeName() not in known:
+            raise ValueError(f"{row}: annotations: {annotation.type_url!r} has no place here")
+    return [_decode(known[annotation.TypeName()], annotation.value, row) for annotation in message.annotations]
 
 
 def _pair(identity: pb.ResourceId) -> tuple[str, str]:

@@ -4,10 +4,9 @@ For tests of what takes such files. `alter` breaks it where a test wants it brok
 """
 
 import sqlite3
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
+from functools import cache
 
 import zstandard
 from google.protobuf.message import Message
@@ -41,14 +40,12 @@ create table v1_connector_sessions (id integer primary key, sync_id text not nul
 
 def tiny_snapshot(alter: Callable[[sqlite3.Connection], object] | None = None) -> bytes:
     """The file's bytes; `alter` works on the database before it is compressed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tiny.db"
-        with closing(sqlite3.connect(path)) as database:
-            _fill(database)
-            if alter is not None:
-                alter(database)
-            database.commit()
-        return MAGIC + zstandard.compress(path.read_bytes())
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.deserialize(_filled())
+        if alter is not None:
+            alter(database)
+        database.commit()
+        return MAGIC + zstandard.compress(database.serialize())
 
 
 def replace_message(table: str, external_id: str, message: Message) -> Callable[[sqlite3.Connection], object]:
@@ -83,6 +80,15 @@ def grant() -> pb.Grant:
         entitlement=pb.Entitlement(id="team:t1:member", resource=team()),
         principal=pb.Resource(id=pb.ResourceId(resource_type="user", resource="u1")),
     )
+
+
+@cache
+def _filled() -> bytes:
+    """The database before any alteration: many tests take it."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        _fill(database)
+        database.commit()
+        return database.serialize()
 
 
 def _fill(database: sqlite3.Connection) -> None:

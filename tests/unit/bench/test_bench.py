@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -13,7 +14,7 @@ import pytest
 from bench.cases import CASES, QUICK, Case, Quota, Size
 from bench.command import main
 from bench.machine import Machine
-from bench.measurement import BENCH, Measurement, Run, launch, measure
+from bench.measurement import BENCH, Expansion, Measurement, Run, launch, measure
 from bench.promises import MB, ConditionValue, verdicts
 from bench.report import markdown, svg
 from bench.stall import Stall, watch
@@ -34,17 +35,19 @@ def measurement(
     exchange: float = 1.0,
 ) -> Measurement:
     case = CASES[name]
+    run = Run(wall, wall / 2, peak)
     return Measurement(
         case=case,
         minimum=73,
         requests=requests,
         refused=refused,
-        runs=(Run(wall, wall / 2, peak), Run(wall, wall / 2, peak // 2), Run(wall * 9, wall / 2, peak // 2)),
+        runs=(run, Run(wall, wall / 2, peak // 2), Run(wall * 9, wall / 2, peak // 2)),
         stalls=(Stall(0.001, 0.001), Stall(stall, stall)),
         snapshot_bytes=319_000,
         sent=(0.0, 0.1, exchange),
         exchange=exchange,
         others=0.0,
+        expansion=Expansion(run, 500_000, 319_000) if case.size.pipelines else None,
     )
 
 
@@ -65,6 +68,17 @@ async def test_a_case_is_measured_on_the_real_command() -> None:
     assert measured.stall is not None
     assert measured.stall.seconds > 0
     assert measured.least_seconds is None
+
+
+async def test_all_types_are_measured_and_what_their_grants_expand_to() -> None:
+    size = replace(TINY, pipelines=20, team_pipelines=30, clusters=2)
+    measured = await measure(Case("tiny-access", size, latency=0.0), begin=fork_command)
+    assert measured.requests == measured.minimum + 2
+    assert measured.minimum > 2 + 1 + 12 + 12
+    assert measured.expansion is not None
+    assert measured.expansion.grants > 200 + 130 + 30
+    assert measured.expansion.plain_bytes < measured.snapshot_bytes
+    assert measured.expansion.run.cpu > 0
 
 
 async def test_under_a_quota_nothing_is_refused_and_no_client_can_beat_the_bound() -> None:
@@ -124,6 +138,12 @@ def test_walls_are_judged_by_the_median_and_the_rest_by_the_worst() -> None:
     assert not found["10k-20ms: longest stall of the event loop ≤ 50 ms"].kept
 
 
+def test_a_file_with_expanded_grants_is_judged_by_its_own_run() -> None:
+    found = judged(measurement("10k-access-20ms", wall=25.1, peak=149_000_000))
+    assert not found["10k-access-20ms: a task's file with expanded grants ≤ 25 s"].kept
+    assert found["10k-access-20ms: peak memory of that ≤ 150 MB"].kept
+
+
 @pytest.mark.parametrize(("requests", "kept"), [(73, True), (76, True), (77, False), (72, False)])
 def test_at_most_three_requests_may_be_added_and_none_may_lack(requests: int, *, kept: bool) -> None:
     assert judged(measurement(requests=requests))["every case: requests ≤ the minimum + 3"].kept is kept
@@ -138,6 +158,12 @@ def test_one_refusal_in_any_case_breaks_the_promise() -> None:
 def test_time_under_a_quota_may_be_a_twentieth_over_the_bound(exchange: float, *, kept: bool) -> None:
     found = judged(measurement("1k-quota80", exchange=exchange))
     assert found["1k-quota80: time ≤ 1.05 × what the windows and the share allow"].kept is kept
+
+
+@pytest.mark.parametrize(("exchange", "kept"), [(61.2, True), (61.3, False)])
+def test_time_under_a_quota_of_a_minute_may_be_a_fiftieth_over_the_bound(exchange: float, *, kept: bool) -> None:
+    found = judged(measurement("1k-minute", exchange=exchange))
+    assert found["1k-minute: time ≤ 1.02 × what the windows and the share allow"].kept is kept
 
 
 @pytest.mark.parametrize(("wall", "kept"), [(13.6, True), (13.8, False)])

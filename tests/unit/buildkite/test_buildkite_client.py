@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, TeamID
+from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, ResourceKind, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
@@ -43,7 +43,7 @@ async def test_a_sync_takes_the_fewest_requests_and_two_for_its_preflight() -> N
 @virtual_time
 async def test_a_preflight_that_has_to_find_the_organization_takes_two_requests_as_well() -> None:
     async with serving() as setup:
-        found = await preflight(setup.client(), None, ALL_KINDS)
+        found = await preflight(setup.client(), None, DEFAULT_KINDS)
         assert found.organization == setup.expected.organization
         assert len(setup.sim.requests) == 2
 
@@ -74,8 +74,8 @@ async def test_connections_are_kept_and_used_again() -> None:
 @pytest.mark.parametrize(
     ("scopes", "kinds", "missing"),
     [
-        (("read_user",), ALL_KINDS, ("read_organizations", "read_teams")),
-        (("read_organizations",), ALL_KINDS, ("read_teams",)),
+        (("read_user",), DEFAULT_KINDS, ("read_organizations", "read_teams")),
+        (("read_organizations",), DEFAULT_KINDS, ("read_teams",)),
         (("read_teams",), {ResourceKind.USER}, ("read_organizations",)),
     ],
 )
@@ -109,7 +109,7 @@ async def test_the_expiry_of_a_token_is_told_in_iso_8601() -> None:
 async def test_an_unknown_slug_is_answered_with_those_that_the_token_reaches() -> None:
     async with serving() as setup:
         with pytest.raises(Failure, match=r"'acmee'.*: acme\.") as failed:
-            await preflight(setup.client(), OrganizationChoice("acmee"), ALL_KINDS)
+            await preflight(setup.client(), OrganizationChoice("acmee"), DEFAULT_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
@@ -122,7 +122,7 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
     ):
         client = buildkite.client(sim.token.value)
         with pytest.raises(Failure, match="can access 150") as failed:
-            await preflight(client, None, ALL_KINDS)
+            await preflight(client, None, DEFAULT_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
 
 
@@ -131,7 +131,7 @@ async def test_several_organizations_are_listed_over_all_their_pages() -> None:
 async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> None:
     async with serving() as setup:
         with pytest.raises(Failure) as failed:
-            await preflight(setup.client(), OrganizationChoice(slug), ALL_KINDS)
+            await preflight(setup.client(), OrganizationChoice(slug), DEFAULT_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
         assert [request.path for request in setup.sim.requests] == ["/v2/access-token", "/v2/organizations"]
 
@@ -141,7 +141,7 @@ async def test_a_slug_that_is_a_dot_segment_is_asked_for_nowhere(slug: str) -> N
 async def test_a_slug_never_changes_which_endpoint_is_asked(slug: str) -> None:
     async with serving() as setup:
         with pytest.raises(Failure) as failed:
-            await preflight(setup.client(), OrganizationChoice(slug), ALL_KINDS)
+            await preflight(setup.client(), OrganizationChoice(slug), DEFAULT_KINDS)
         assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
         asked = [request.path for request in setup.sim.requests]
         assert [path.count("/") for path in asked] == [2, 3, 2]

@@ -13,6 +13,7 @@ from buildkite_connector.buildkite.payload import PayloadError
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
+    ClusterMaintainer,
     Membership,
     Organization,
     OrganizationSlug,
@@ -143,6 +144,38 @@ def test_a_token_that_does_not_mention_expiry_has_none() -> None:
     assert payload.token(encoded(without(TOKEN, "expires_at"))).expires_at is None
 
 
+PIPELINE = {
+    "id": "849411f9",
+    "slug": "deploy",
+    "name": "Deploy",
+    "description": "To production",
+    "web_url": "https://buildkite.com/acme/deploy",
+    "repository": "git@github.com:acme/deploy.git",
+    "visibility": "private",
+    "cluster_id": "42f1a7da",
+    "archived_at": "2024-01-01T00:00:00Z",
+}
+TEAM_PIPELINE = {
+    "access_level": "build_and_read",
+    "pipeline_id": "849411f9",
+    "pipeline_url": "http://api.buildkite.com/v2/organizations/acme/pipelines/deploy",
+    "created_at": "2023-12-12T21:57:40.306Z",
+}
+CLUSTER = {
+    "id": "42f1a7da",
+    "name": "Open Source",
+    "description": "For all",
+    "web_url": "https://buildkite.com/organizations/acme/clusters/42f1a7da",
+    "maintainers": {"users": [], "teams": []},
+}
+
+
+def maintainers(group: str, actor: bytes) -> ClusterMaintainer:
+    """The maintainer of this actor, in a list that is read first, so that an error has its place."""
+    listed = {**CLUSTER, "maintainers": {"users": [], "teams": [], group: [{"id": "m", "actor": json.loads(actor)}]}}
+    return payload.cluster(encoded(listed), Redactor()).maintainers[0]
+
+
 SETTINGS = {
     "default_member_role": "member",
     "members_can_create_pipelines": True,
@@ -159,7 +192,24 @@ READ: dict[str, tuple[dict[str, Any], Callable[[bytes], Any], set[str]]] = {
     ),
     "team": ({**TEAM, **SETTINGS}, lambda body: teams(b"[" + body + b"]")[0], {"id", "slug"}),
     "member": (MEMBER, lambda body: payload.member(body, TEAM_ID, Redactor()), {"user_id", "role"}),
-    "organization": ({"id": "9f2d1a52", "slug": "acme", "name": "Acme"}, organization, {"id", "slug"}),
+    "organization": (
+        {"id": "9f2d1a52", "slug": "acme", "name": "Acme", "web_url": "https://buildkite.com/acme"},
+        organization,
+        {"id", "slug"},
+    ),
+    "pipeline": (PIPELINE, lambda body: payload.pipelines(b"[" + body + b"]", Redactor())[0], {"id", "slug"}),
+    "pipeline of a team": (
+        TEAM_PIPELINE,
+        lambda body: payload.team_pipelines(b"[" + body + b"]", TEAM_ID, Redactor())[0],
+        {"pipeline_id", "pipeline_url", "access_level"},
+    ),
+    "cluster": (CLUSTER, lambda body: payload.cluster(body, Redactor()).cluster, {"id", "maintainers"}),
+    "user who maintains a cluster": (
+        {"id": "u-1", "name": "Zoë"},
+        lambda body: maintainers("users", body),
+        {"id"},
+    ),
+    "team that maintains a cluster": ({"id": "t-1"}, lambda body: maintainers("teams", body), {"id"}),
     "token": ({**TOKEN, "expires_at": "2025-07-23 06:07:42 UTC"}, payload.token, {"scopes"}),
 }
 """What is read of Buildkite: all of it, how it is parsed, and the fields that ids and access are made of."""
@@ -176,7 +226,7 @@ def changed(document: dict[str, Any], field: str, value: object) -> bytes:
 def test_what_ids_and_access_are_made_of_is_needed_and_refused_by_its_name(what: str, value: object) -> None:
     whole, read, needed = READ[what]
     for field in needed:
-        with pytest.raises(PayloadError, match=rf"^(\[0\]\.)?{field}\b.*: ") as refused:
+        with pytest.raises(PayloadError, match=rf"^(\[0\]\.|maintainers\.\w+\[0\]\.actor\.)?{field}\b.*: ") as refused:
             read(changed(whole, field, value))
         assert not refused.value.broken
 

@@ -13,20 +13,25 @@ from hypothesis import strategies as st
 
 from buildkite_connector.buildkite import BuildkiteClient, Patience, open_buildkite
 from buildkite_connector.buildkite.client import path_part
-from buildkite_connector.model.directory import FULL_SCOPE
+from buildkite_connector.model.directory import ALL_KINDS, SyncScope
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_setup import HASTY
+from harness.examples import examples
 from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
     ACCESS_TOKEN,
+    CLUSTER,
+    CLUSTERS,
     HONEST,
     MEMBERS,
+    OF_OPT_IN_TYPES,
     ORGANIZATION,
     ORGANIZATIONS,
     TEAM_MEMBERS,
+    TEAM_PIPELINES,
     TEAMS,
     TOKEN,
     document,
@@ -49,9 +54,12 @@ FORMS = {
     "split by zero-width characters": "\u200b\u2060".join(TOKEN),
     "split by line ends": "\r\n".join(TOKEN[at : at + 8] for at in range(0, len(TOKEN), 8)),
 }
-BODIES = ("message", "name", "id", "slug", "role", "uuid", "scopes", "expires_at", "html", "field", "nothing")
+BODIES = (
+    *("message", "name", "id", "slug", "role", "uuid", "scopes", "expires_at", "html", "field", "nothing"),
+    *("access_level", "pipeline_id", "pipeline_url", "web_url", "maintainers"),
+)
 STATUSES = [200, 301, 401, 403, 404, 418, 429, 500, 503]
-PLACES = [ACCESS_TOKEN, ORGANIZATION, ORGANIZATIONS, MEMBERS, TEAMS, TEAM_MEMBERS]
+PLACES = [ACCESS_TOKEN, ORGANIZATION, ORGANIZATIONS, MEMBERS, TEAMS, TEAM_MEMBERS, *OF_OPT_IN_TYPES]
 
 
 def body(kind: str, text: str, honest: bytes) -> bytes:
@@ -74,8 +82,8 @@ def one_line(text: str) -> str:
 
 async def failure_of(client: BuildkiteClient, slug: str) -> Failure | None:
     try:
-        found = await preflight(client, OrganizationChoice(slug) if slug else None, FULL_SCOPE.kinds)
-        await collect(client, found.organization, FULL_SCOPE)
+        found = await preflight(client, OrganizationChoice(slug) if slug else None, ALL_KINDS)
+        await collect(client, found.organization, SyncScope(ALL_KINDS))
     except Failure as failure:
         return failure
     return None
@@ -97,11 +105,13 @@ async def everything_shown(routes: HostileServer, caplog: pytest.LogCaptureFixtu
     return shown + "".join(f"{record.getMessage()} {vars(record)}" for record in records)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(ACCESS_TOKEN, 401, "plain", "message", 0, "acme")
 @example(TEAMS, 200, "plain", "id", 0, "acme")
 @example(ORGANIZATIONS, 200, "plain", "slug", 0, "")
 @example(MEMBERS, 500, "split by NULs", "message", 190, "acme")
+@example(CLUSTERS, 200, "plain", "id", 0, "acme")
+@example(TEAM_PIPELINES, 200, "plain", "access_level", 0, "acme")
 @example(MEMBERS, 301, "upper case", "nothing", 0, "acme")
 @given(
     at=st.sampled_from(PLACES),
@@ -133,7 +143,8 @@ async def test_no_failure_shows_the_token_wherever_an_answer_repeats_it(
         return [head(f"{status} {line}", *headers, length=len(sent)), sent]
 
     # Where the answer is taken, what asks on with its ids and slugs fails, and names the endpoint.
-    routes = {**HONEST, TEAM_MEMBERS: document({}, "500 No"), at: answer}
+    asks_on = CLUSTER if at == CLUSTERS else TEAM_MEMBERS
+    routes = {**HONEST, asks_on: document({}, "500 No"), at: answer}
     shown = await everything_shown(HostileServer(routes), caplog, slug)
     assert leaks(shown, TOKEN) == []
 

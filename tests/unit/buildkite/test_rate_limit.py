@@ -19,6 +19,7 @@ from buildkite_connector.buildkite.rate_limit import (
 )
 from fakes.rate_limited_setup import Limit, Setup
 from fakes.virtual_time import VirtualClock, virtual_time
+from harness.examples import examples
 
 PLENTY = WindowReadings(WindowReading(1000, 999, 60.0), WindowReading(1000, 999, 60.0))
 
@@ -73,7 +74,7 @@ def test_the_share_goes_out_at_once_where_the_window_allows() -> None:
     assert max(first_window) < 1
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @example(
     size=10,
     percent=100,
@@ -122,7 +123,7 @@ def test_whatever_the_server_is_like_it_refuses_nothing_and_no_time_is_lost(
     assert took <= (windows - 1) * 60 * 1.05 + last_burst
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     window=st.floats(2, 6),
     decimals_latency=st.floats(0.001, 0.02),

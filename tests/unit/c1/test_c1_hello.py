@@ -75,7 +75,7 @@ def test_the_build_is_named_by_package_and_version() -> None:
     assert build.lang_version.startswith("python3.")
 
 
-def test_the_connector_says_that_it_syncs_users_and_teams_and_nothing_more() -> None:
+def test_the_connector_says_that_it_syncs_five_types_and_nothing_more() -> None:
     metadata = hello_request("host").connector_metadata
     sync = connector_pb2.CAPABILITY_SYNC
 
@@ -88,5 +88,55 @@ def test_the_connector_says_that_it_syncs_users_and_teams_and_nothing_more() -> 
     ] == [
         ("user", [connector_pb2.ResourceType.TRAIT_USER], [sync]),
         ("team", [connector_pb2.ResourceType.TRAIT_GROUP], [sync]),
+        ("organization", [], [sync]),
+        ("pipeline", [], [sync]),
+        ("cluster", [], [sync]),
     ]
     assert list(metadata.capabilities.connector_capabilities) == [sync]
+
+
+def announced(provisions: bool = False) -> dict[str, connector_pb2.ResourceTypeCapability]:
+    metadata = hello_request("host", provisions=provisions).connector_metadata
+    return {each.resource_type.id: each for each in metadata.capabilities.resource_type_capabilities}
+
+
+def test_users_and_teams_are_announced_as_before() -> None:
+    plain = connector_pb2.ResourceTypeCapability(
+        resource_type=connector_pb2.ResourceType(
+            id="team", display_name="Team", traits=[connector_pb2.ResourceType.TRAIT_GROUP]
+        ),
+        capabilities=[connector_pb2.CAPABILITY_SYNC],
+    )
+    assert announced()["team"] == plain
+    plain.resource_type.CopyFrom(
+        connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
+    )
+    assert announced()["user"] == plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "scopes"),
+    [
+        ("organization", ["read_organizations"]),
+        ("pipeline", ["read_pipelines", "read_teams"]),
+        ("cluster", ["read_clusters"]),
+    ],
+)
+@pytest.mark.parametrize("provisions", [False, True])
+def test_the_other_types_are_opt_in_and_name_the_scopes_that_they_need(
+    kind: str, scopes: list[str], provisions: bool
+) -> None:
+    found = announced(provisions)[kind]
+    needed = connector_pb2.CapabilityPermissions(
+        permissions=[connector_pb2.CapabilityPermission(permission=scope) for scope in scopes]
+    )
+    assert list(found.capabilities) == [connector_pb2.CAPABILITY_SYNC], "nothing of it is granted by this connector"
+    assert found.opt_in_required
+    assert found.permissions == needed
+    assert found.resource_type.display_name == kind.capitalize()
+    assert 1 <= len(found.resource_type.description) <= 4096
+    opt_in, annotated = found.resource_type.annotations
+    assert opt_in.type_url == "type.googleapis.com/c1.connector.v2.OptInRequired"
+    assert opt_in.value == b""
+    assert annotated.type_url == "type.googleapis.com/c1.connector.v2.CapabilityPermissions"
+    assert connector_pb2.CapabilityPermissions.FromString(annotated.value) == needed

@@ -23,6 +23,7 @@ from buildkite_connector.model.observer import SILENT
 from buildkite_connector.network import Network, read_proxies
 from buildkite_connector.timing.clock import SystemClock
 from fakes.c1_setup import HOST_ID, connect
+from harness.examples import examples
 from harness.trust import DIRECT, NOBODY, reaching
 from simulators.c1.server import C1Simulator
 from simulators.sockets import stop_listening
@@ -281,7 +282,7 @@ async def test_a_call_to_any_other_is_made(host: str) -> None:
 _LABELS = st.text("xn-a0_.é", min_size=1, max_size=8) | st.text("an019-", max_size=12).map(lambda text: f"xn--{text}")
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @example("xn--0.one")
 @given(st.lists(_LABELS, min_size=1, max_size=3).map(".".join))
 async def test_nothing_else_comes_of_any_text(host: str) -> None:

@@ -4,7 +4,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from buildkite_connector.c1.hello import hello_request
 from buildkite_connector.c1.messages import finish_request, poll_from
 from buildkite_connector.c1z.messages import GrantSerializer, team_messages
-from buildkite_connector.model.directory import AccountID, Membership, Role, Team, TeamID
+from buildkite_connector.model.directory import AccountID, Membership, ResourceKind, Role, Team, TeamID
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.proto import baton_pb2, connector_pb2
@@ -91,7 +91,8 @@ def test_the_answer_to_a_grant_has_the_id_that_a_snapshot_gives_it() -> None:
     finish = finish_request("host", ID, TaskOutcome(answer=GrantAnswer(WANTED)))
     response = connector_pb2.GrantManagerServiceGrantResponse()
     team = Team(WANTED.team, "Platform", "platform", "", "visible", False, "")
-    in_snapshot, _ = GrantSerializer().serialize(team_messages(team).roles[WANTED.role], WANTED.account)
+    role = team_messages(team).entitlements[WANTED.role]
+    in_snapshot, _ = GrantSerializer(ResourceKind.USER).serialize(role, WANTED.account)
 
     assert finish.success.response.Unpack(response)
     assert [grant.id for grant in response.grants] == [in_snapshot] == ["team:t-1:maintainer:user:u-1"]
@@ -147,6 +148,6 @@ def test_c1_is_told_that_teams_are_provisioned_only_while_they_are() -> None:
     on = hello_request("host", provisions=True).connector_metadata.capabilities
     off = hello_request("host").connector_metadata.capabilities
 
-    assert [list(each.capabilities) for each in on.resource_type_capabilities] == [[2], [1, 2]]
+    assert [list(each.capabilities) for each in on.resource_type_capabilities] == [[2], [1, 2], [2], [2], [2]]
     assert list(on.connector_capabilities) == [1, 2]
     assert list(off.connector_capabilities) == [2]

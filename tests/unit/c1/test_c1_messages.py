@@ -3,7 +3,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.tasks import Code, HelloTask, SyncTask, Task, TaskID, TaskOutcome, UnsupportedTask
@@ -11,6 +11,7 @@ from buildkite_connector.proto import baton_pb2
 from buildkite_connector.tasks.outcomes import outcome_of
 
 ID = TaskID("2ABCdefGHIjklMNOpqrSTUvwxYZ")
+TEAM, PIPELINE = ResourceKind.TEAM, ResourceKind.PIPELINE
 ANSWERED = {"none", "hello", "sync_full", "grant", "revoke"}
 OTHER_KINDS = [
     field.name for field in baton_pb2.Task.DESCRIPTOR.oneofs_by_name["task_type"].fields if field.name not in ANSWERED
@@ -34,22 +35,28 @@ def test_a_task_whose_id_repeats_a_credential_is_left_alone() -> None:
         poll_from(baton_pb2.BatonServiceGetTaskResponse(task=message), Redactor(["0-abcdefghijklmnopqrst-0"]))
 
 
-def test_a_plain_sync_task_asks_for_everything() -> None:
-    assert sync_task() == SyncTask(ID, FULL_SCOPE)
+def test_a_plain_sync_task_asks_for_everything_and_for_expanded_grants() -> None:
+    assert sync_task() == SyncTask(ID, SyncScope(ALL_KINDS, expanded=True))
 
 
 @pytest.mark.parametrize(
     ("options", "scope"),
     [
-        ({"skip_grants": True}, SyncScope(grants=False)),
-        ({"skip_entitlements_and_grants": True}, SyncScope(entitlements=False, grants=False)),
+        ({"skip_grants": True}, SyncScope(ALL_KINDS, grants=False)),
+        ({"skip_entitlements_and_grants": True}, SyncScope(ALL_KINDS, entitlements=False, grants=False)),
         (
             {"skip_entitlements_and_grants": True, "skip_grants": True},
-            SyncScope(entitlements=False, grants=False),
+            SyncScope(ALL_KINDS, entitlements=False, grants=False),
         ),
         ({"sync_resource_type_ids": ["user"]}, SyncScope(kinds=frozenset({ResourceKind.USER}))),
-        ({"sync_resource_type_ids": ["team", "user", "team"]}, SyncScope(kinds=ALL_KINDS)),
-        ({"skip_expand_grants": True}, FULL_SCOPE),
+        ({"sync_resource_type_ids": ["team", "user", "team"]}, SyncScope(kinds=DEFAULT_KINDS)),
+        ({"sync_resource_type_ids": ["team", "pipeline"]}, SyncScope(frozenset({TEAM, PIPELINE}))),
+        (
+            {"sync_resource_type_ids": ["user", "team", "pipeline"]},
+            SyncScope(DEFAULT_KINDS | {PIPELINE}, expanded=True),
+        ),
+        ({"sync_resource_type_ids": sorted(ALL_KINDS), "skip_expand_grants": True}, SyncScope(ALL_KINDS)),
+        ({"skip_expand_grants": True}, SyncScope(ALL_KINDS)),
     ],
 )
 def test_a_sync_tasks_options_become_its_scope(options: dict[str, object], scope: SyncScope) -> None:
@@ -68,7 +75,7 @@ def test_an_unknown_resource_type_is_refused_by_name_as_by_the_reference_connect
     refusal = sync_task(sync_resource_type_ids=[*known, "ro\nle"]).refusal
 
     assert "(ro le)" in refusal
-    assert "team and user" in refusal
+    assert "it has cluster, organization, pipeline, team and user." in refusal
 
 
 def test_many_unknown_resource_types_still_give_a_short_refusal() -> None:

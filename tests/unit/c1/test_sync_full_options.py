@@ -52,6 +52,7 @@ ROWS = {
     "team and user": Row({"sync_resource_type_ids": ["team", "user"]}, ALL),
     "team, skip_grants": Row({"sync_resource_type_ids": ["team"], "skip_grants": True}, {TEAMS, ENTITLEMENTS}),
     "sqlite": Row({"storage_engine": "sqlite"}, ALL),
+    "a type that the spec lacks": Row({"sync_resource_type_ids": ["team", "user", "pipeline"]}, ALL),
     "pebble": Row({"storage_engine": "pebble"}, ALL, says="does not write pebble"),
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -59,7 +60,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"targeted_sync_resources": [{"id": {"resource_type": "user", "resource": "u1"}}]},
         "syncs whole organizations only",
     ),
-    "an unknown type": ({"sync_resource_type_ids": ["user", "pipeline"]}, "lacks (pipeline); it has team and user"),
+    "an unknown type": (
+        {"sync_resource_type_ids": ["user", "role"]},
+        "lacks (role); it has cluster, organization, pipeline, team and user",
+    ),
 }
 
 

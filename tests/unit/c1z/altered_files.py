@@ -21,10 +21,10 @@ def packed(path: Path, database: bytes) -> Path:
     return path
 
 
-def altered(path: Path, *scripts: str) -> Path:
-    """The reference's file with its database changed by SQL."""
+def altered(path: Path, *scripts: str, of: Path = ACME_REFERENCE) -> Path:
+    """The file (the reference's unless told) with its database changed by SQL."""
     plain = path.with_suffix(".db")
-    plain.write_bytes(unpacked())
+    plain.write_bytes(unpacked(of))
     with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
         for script in scripts:
             connection.executescript(script)

@@ -1,21 +1,27 @@
 """A derived snapshot is the very file that the writer makes of the directory in the narrower scope."""
 
 import asyncio
+import contextlib
 import hashlib
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
 from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, write_snapshot
+from buildkite_connector.c1z import store as module
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, Directory, ResourceKind, SyncScope
+from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, FULL_SCOPE, Directory, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from harness.directories import directories
+from harness.examples import examples
+from harness.organization import access
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 FINISHED = STARTED + timedelta(minutes=11)
@@ -23,7 +29,8 @@ WHOLE, NARROWER = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRn
 
 USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
 TEAMS_ONLY = SyncScope(TEAMS)
-SCOPES = [SyncScope(*parts) for parts in product((ALL_KINDS, USERS, TEAMS), (True, False), (True, False))]
+EXPANDED = SyncScope(ALL_KINDS, expanded=True)
+SCOPES = [SyncScope(*parts) for parts in product((DEFAULT_KINDS, USERS, TEAMS), (True, False), (True, False))]
 
 
 def write(directory: Directory, path: Path, sync_id: SyncID = WHOLE) -> StagedSnapshot:
@@ -51,7 +58,7 @@ def test_of_every_scope_it_is_the_file_that_the_writer_makes(
     assert derived.path.read_bytes() == expected.path.read_bytes()
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(directories())
 def test_of_any_organization_it_is_the_file_that_the_writer_makes(
     tmp_path_factory: pytest.TempPathFactory, directory: Directory
@@ -120,6 +127,25 @@ async def test_two_may_be_derived_at_once_and_the_whole_may_go_meanwhile(
         for each in (teams, users):
             assert hashlib.sha256(each.file.read()).hexdigest() == each.snapshot.sha256
     assert (teams.snapshot.scope, users.snapshot.scope) == (TEAMS_ONLY, SyncScope(USERS))
+
+
+async def test_files_with_expanded_grants_are_written_one_after_the_other_and_hold_no_other_up(
+    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = await store.stage("team-a.acme", access(SyncScope(ALL_KINDS)), sync_id=WHOLE, started_at=STARTED)
+    met, together = threading.Barrier(2), []
+
+    def derive(*arguments: Any, scope: SyncScope, **others: Any) -> StagedSnapshot:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.wait(0.2)
+            together.append(scope)
+        return derive_snapshot(*arguments, scope=scope, **others)
+
+    monkeypatch.setattr(module, "derive_snapshot", derive)
+    for scopes in ([EXPANDED, TEAMS_ONLY], [EXPANDED, EXPANDED]):
+        for opened in await asyncio.gather(*(store.open(whole, scope) for scope in scopes)):
+            opened.file.close()
+    assert sorted(scope.expanded for scope in together) == [False, True]
 
 
 async def test_a_whole_that_is_damaged_is_a_failure_that_asks_for_a_new_sync(

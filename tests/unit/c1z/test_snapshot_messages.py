@@ -8,8 +8,9 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, display_name, team_messages
-from buildkite_connector.model.directory import Account, AccountID, Role, Team, TeamID
+from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, team_messages
+from buildkite_connector.c1z.texts import display_name
+from buildkite_connector.model.directory import Account, AccountID, ResourceKind, Role, Team, TeamID
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
     ExternalId,
@@ -45,8 +46,8 @@ def trait_of(data: bytes) -> UserTrait:
 def test_a_grants_bytes_are_those_of_the_grant_built_whole(
     team_id: str, team_name: str, account_id: str, role: Role, used_before: bool
 ) -> None:
-    parts = team_messages(team(team_name, team_id)).roles[role]
-    serialize = GrantSerializer().serialize
+    parts = team_messages(team(team_name, team_id)).entitlements[role]
+    serialize = GrantSerializer(ResourceKind.USER).serialize
     if used_before:
         serialize(parts, AccountID("another account, whose id is longer than any that follows"))
     grant_id, data = serialize(parts, AccountID(account_id))
@@ -138,8 +139,8 @@ def test_a_teams_settings_are_in_its_profile_under_buildkites_names_as_far_as_th
 @pytest.mark.parametrize("role", list(Role))
 def test_an_entitlement_is_what_the_role_gives_in_that_team(role: Role) -> None:
     parts = team_messages(team(name="Platform"))
-    entitlement = Entitlement.FromString(parts.roles[role].entitlement)
-    assert entitlement.id == parts.roles[role].id == f"team:22d5:{role.value}"
+    entitlement = Entitlement.FromString(parts.entitlements[role].entitlement)
+    assert entitlement.id == parts.entitlements[role].id == f"team:22d5:{role.value}"
     assert entitlement.slug == role.value
     assert entitlement.display_name == role.value.capitalize()
     assert entitlement.description == f"{role.value.capitalize()} of Platform team in Buildkite"
@@ -156,6 +157,6 @@ def test_texts_stay_within_what_c1_takes_wherever_they_are_repeated(name: str) -
     assert resource.display_name == (name[:512] or "platform")
     assert len(resource.description.encode()) == 2048
     for role in Role:
-        entitlement = Entitlement.FromString(parts.roles[role].entitlement)
+        entitlement = Entitlement.FromString(parts.entitlements[role].entitlement)
         assert 1 <= len(entitlement.description.encode()) <= 2048
         assert resource.display_name in entitlement.description

@@ -107,6 +107,13 @@ def test_a_row_that_is_no_message_is_refused(tmp_path: Path, change: str) -> Non
     assert caught.value.reason is Reason.SNAPSHOT_INVALID
 
 
+def test_a_file_of_an_sdk_that_expanded_no_grants_yet_is_read(tmp_path: Path) -> None:
+    columns = (f"alter table v1_grants drop column {column}" for column in ("expansion", "needs_expansion"))
+    indexes = (f"drop index idx_grants_sync_{name}_v1" for name in ("expansion", "needs_expansion"))
+    older = altered(tmp_path / "x.c1z", *indexes, *columns)
+    assert read_snapshot(older) == read_snapshot(ACME_REFERENCE)
+
+
 def test_a_compressed_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     refused(packed(tmp_path / "x.c1z", b"no database" * 1000), "its database is not that of a snapshot")
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from buildkite_connector.c1z import Snapshot, read_snapshot, read_sync_run, write_snapshot
-from buildkite_connector.c1z.messages import display_name
+from buildkite_connector.c1z.texts import display_name
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
@@ -27,6 +27,7 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.snapshot import SyncID
 from harness.directories import directories
+from harness.examples import examples
 from harness.organization import ACME_REFERENCE, acme
 
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
@@ -41,7 +42,11 @@ def within(text: str, limit: int | None = None) -> str:
 def documented_cuts(directory: Directory) -> Directory:
     return replace(
         directory,
-        organization=Organization("", OrganizationSlug(""), ""),
+        organization=(
+            replace(directory.organization, name=display_name(directory.organization.name, "acme"))
+            if directory.scope.wants_organization
+            else Organization("", OrganizationSlug(""), "")
+        ),
         accounts=tuple(
             replace(
                 account,
@@ -64,7 +69,34 @@ def documented_cuts(directory: Directory) -> Directory:
             )
             for team in directory.teams
         ),
+        pipelines=tuple(
+            replace(
+                pipeline,
+                name=display_name(pipeline.name, pipeline.slug, pipeline.id),
+                slug=within(pipeline.slug),
+                description=within(pipeline.description, 2048),
+                web_url=page(pipeline.web_url),
+                repository=within(pipeline.repository),
+                visibility=within(pipeline.visibility),
+                cluster_id=within(pipeline.cluster_id),
+                archived_at=within(pipeline.archived_at),
+            )
+            for pipeline in directory.pipelines
+        ),
+        clusters=tuple(
+            replace(
+                cluster,
+                name=display_name(cluster.name, cluster.id),
+                description=within(cluster.description, 2048),
+                web_url=page(cluster.web_url),
+            )
+            for cluster in directory.clusters
+        ),
     )
+
+
+def page(text: str) -> str:
+    return "https://buildkite.com/acme/deploy" if text.endswith("://buildkite.com/acme/deploy") else ""
 
 
 def written_and_read(directory: Directory, path: Path) -> Snapshot:
@@ -84,13 +116,16 @@ NUL_AND_HALF_A_PAIR = Directory(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(directories())
 @example(NUL_AND_HALF_A_PAIR)
 def test_any_organization_reads_back_equal_but_for_the_documented_cuts(directory: Directory) -> None:
     with tempfile.TemporaryDirectory() as place:
         snapshot = written_and_read(directory, Path(place) / "any.c1z")
-    assert snapshot.directory == documented_cuts(directory)
+        assert snapshot.directory == documented_cuts(directory)
+        expanded = replace(directory, scope=replace(directory.scope, expanded=True))
+        snapshot = written_and_read(expanded, Path(place) / "expanded.c1z")
+        assert snapshot.directory == documented_cuts(expanded)
 
 
 def test_a_name_without_oddities_is_not_altered(tmp_path: Path) -> None:

@@ -243,11 +243,14 @@ def test_a_whole_database_passes(database: sqlite3.Connection, run: StoredSync) 
         ("delete from v1_resource_types where id = 1", "1 resource types, expected 2"),
         ("delete from v1_resources where external_id like 'user:%' limit 1", "229 accounts, expected 230"),
         ("delete from v1_resources where external_id like 'team:%' limit 1", "8 teams, expected 9"),
-        ("delete from v1_entitlements where id = 1", "17 entitlements, expected 18"),
-        ("delete from v1_grants where id = 1", "449 grants, expected 450"),
-        ("update v1_entitlements set resource_id = 'x' where id = 1", "1 entitlements without their team"),
+        ("delete from v1_entitlements where id = 1", "17 entitlements on teams, expected 18"),
+        ("delete from v1_grants where id = 1", "449 grants on teams, expected 450"),
+        ("update v1_entitlements set resource_id = 'x' where id = 1", "1 entitlements without their resource"),
         ("update v1_grants set entitlement_id = 'x' where id = 1", "1 entitlements with grants that do not"),
-        ("update v1_grants set principal_resource_id = 'x' where id < 3", "1 accounts with grants that do not"),
+        (
+            "update v1_grants set principal_resource_id = 'x' where id < 3",
+            "1 accounts or teams with grants that",
+        ),
     ],
 )
 def test_what_is_missing_or_points_nowhere_is_told_with_its_number(

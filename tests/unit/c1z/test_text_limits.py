@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z.messages import checked_id, cut, display_name, is_email, valid_unicode
+from buildkite_connector.c1z.texts import checked_id, cut, display_name, is_email, valid_unicode
 from buildkite_connector.model.failure import Failure, Reason
 
 anything = st.text(st.characters(exclude_categories=()))

@@ -1,5 +1,6 @@
 """The command as people run it: a process, its exit code, and what it prints."""
 
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -8,17 +9,21 @@ from typing import Any
 
 import pytest
 import typer.main
+from rich.console import Console
 
 from buildkite_connector.c1 import C1Settings
-from buildkite_connector.c1z import write_snapshot
+from buildkite_connector.c1z import read_sync_run, write_snapshot
 from buildkite_connector.cli.app import HTTP_ADDRESS, app
-from buildkite_connector.model.snapshot import SyncID
+from buildkite_connector.cli.sync import SyncResult, print_result
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, CollectionReport, Counts, ResourceKind, SyncScope
+from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.telemetry import server
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 from harness.command import invoke, run, run_on_terminal
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
-from simulators.buildkite.api import Token
+from simulators.buildkite.api import ACCESS_SCOPES, Token
 from simulators.buildkite.faults import server_error, stall
+from simulators.buildkite.made_access import give_access
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
@@ -100,6 +105,66 @@ async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize(
+    ("types", "scope", "says"),
+    [
+        (
+            ",".join(sorted(ALL_KINDS)),
+            SyncScope(ALL_KINDS, expanded=True),
+            " 20 pipelines, 60 pipeline access grants, 4 clusters,",
+        ),
+        ("team,pipeline", SyncScope(frozenset({ResourceKind.TEAM, ResourceKind.PIPELINE})), " 20 pipelines, 60 "),
+        ("user,team", FULL_SCOPE, "450 memberships; "),
+    ],
+)
+async def test_a_file_of_chosen_types_is_expanded_as_the_vendors_sdk_writes_it(
+    buildkite: BuildkiteSimulator, tmp_path: Path, types: str, scope: SyncScope, says: str
+) -> None:
+    give_access(buildkite.organization, pipelines=20, clusters=4)
+    buildkite.grant(Token(API_TOKEN, scopes=ACCESS_SCOPES))
+    file = tmp_path / "x.c1z"
+    ended = await run("sync", "--file", str(file), "--sync-resource-types", types, **of(buildkite))
+    assert (ended.code, ended.err) == (0, "")
+    assert says in ended.out
+    assert read_sync_run(file).scope == scope
+
+
+async def test_types_whose_grants_cannot_exist_are_warned_of_and_no_others(
+    buildkite: BuildkiteSimulator, tmp_path: Path
+) -> None:
+    buildkite.revoke()
+    for types, warning in ((("--sync-resource-types", "user,pipeline"), True), (("--resource-type", "user"), False)):
+        ended = await run("sync", "--file", str(tmp_path / "x.c1z"), *types, **of(buildkite))
+        assert ("Check the resource types: pipeline has no grants without team." in ended.err) is warning
+
+
+@pytest.mark.parametrize(
+    ("counts", "line", "rows"),
+    [
+        (Counts(1_230, 9, 450), "1230 accounts, 9 teams, 450 memberships; 7", ["Accounts", "Teams", "Memberships"]),
+        (
+            Counts(1_230, 9, 450, pipelines=12, pipeline_access=30),
+            "1230 accounts, 9 teams, 450 memberships, 12 pipelines, 30 pipeline access grants; 7 requests",
+            ["Accounts", "Teams", "Memberships", "Pipelines", "Pipeline access grants"],
+        ),
+    ],
+)
+def test_what_was_written_is_counted_by_type(counts: Counts, line: str, rows: list[str]) -> None:
+    snapshot = StagedSnapshot(SyncID("s"), Path("x.c1z"), "ab", 1, counts, FULL_SCOPE)
+    report = CollectionReport(requests=7, pipelines_added=2)
+    printed = {}
+    for terminal in (False, True):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
+        print_result(SyncResult("Acme", report, snapshot, 1.0), console)
+        printed[terminal] = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert line in printed[False]
+    assert printed[False].count("\n") == 1
+    shown = [each.strip("│ ").split("  ")[0] for each in printed[True].splitlines() if each.startswith("│")]
+    assert shown[: len(rows) + 1] == [*rows, "Requests"]
+    assert "1,230" in printed[True]
+    assert any(each.startswith("Pipelines known only from a team, added") for each in shown)
+
+
 TOKEN = "bkua_0123456789ab"
 
 
@@ -113,7 +178,12 @@ TOKEN = "bkua_0123456789ab"
         (("operator",), {"BUILDKITE_API_URL": "ftp://example.com"}, "BUILDKITE_API_URL"),
         (("sync", "--quota-percent", "5"), {}, "--quota-percent"),
         (("sync", "--resource-type", "role"), {}, "--resource-type"),
+        (("sync", "--sync-resource-types", "user,role"), {}, "write any of user, team, organization, pipeline"),
+        (("check", "--resource-type", "user,,team"), {}, "write any of user, team"),
         (("inspect", "x", "--output", "xml"), {}, "--output"),
+        (("access", "x"), {}, "exactly one"),
+        (("access", "x", "--user", " "), {}, "exactly one"),
+        (("access", "x", "--user", "a", "--team", "b"), {}, "--user, --team, --pipeline, --cluster"),
         (("sync",), {"BATON_LOG_LEVEL": "loud"}, "write one of debug, info, warning, error, warn"),
         (("operator",), {"BATON_LOG_LEVEL": "loud"}, "BATON_LOG_LEVEL"),
     ],
@@ -186,7 +256,7 @@ def test_the_operator_without_a_cluster_says_what_to_set() -> None:
 
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
-REQUIRED = {"inspect": ["x.c1z"], "diff": ["x.c1z", "y.c1z"], "completion": ["bash"]}
+REQUIRED = {"inspect": ["x.c1z"], "access": ["x.c1z"], "diff": ["x.c1z", "y.c1z"], "completion": ["bash"]}
 VARIABLES = [
     (name, parameter.name, parameter.envvar)
     for name, command in COMMANDS.items()

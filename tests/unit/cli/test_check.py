@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from buildkite_connector.cli.check import LONGEST_MESSAGE, Check, Finding, State, print_finding, print_summary
+from buildkite_connector.cli.findings import LONGEST_MESSAGE, Check, Finding, State, print_finding, print_summary
 from buildkite_connector.model.directory import ResourceKind
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from buildkite_connector.cli.check import State
+from buildkite_connector.cli.findings import State
 from fakes.check_setup import API_TOKEN, Setup
 from simulators.buildkite.api import JSON_TYPE, Reply, Token, User
 from simulators.buildkite.certificate import Certificate as BuildkiteCertificate

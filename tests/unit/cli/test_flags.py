@@ -176,7 +176,13 @@ def test_the_schema_has_every_setting_with_its_limits() -> None:
     concurrency = schema["properties"]["task-concurrency"]
     assert (concurrency["type"], concurrency["minimum"], concurrency["maximum"]) == ("integer", 1, 100)
     assert (concurrency["default"], concurrency["x-env"]) == (3, "BATON_TASK_CONCURRENCY")
-    assert schema["properties"]["sync-resource-types"]["items"]["enum"] == ["user", "team"]
+    assert schema["properties"]["sync-resource-types"]["items"]["enum"] == [
+        "user",
+        "team",
+        "organization",
+        "pipeline",
+        "cluster",
+    ]
     assert schema["properties"]["c1z-temp-dir"]["x-hidden"] is True
     assert schema["dependentRequired"]["client-id"] == ["client-secret"]
 

@@ -157,7 +157,12 @@ async def test_a_sync_that_is_cancelled_when_its_file_is_in_place_has_succeeded(
 
 @pytest.mark.parametrize(
     ("arguments", "number"),
-    [(("inspect",), signal.SIGTERM), (("inspect",), signal.SIGHUP), (("diff", str(ACME_REFERENCE)), signal.SIGTERM)],
+    [
+        (("inspect",), signal.SIGTERM),
+        (("inspect",), signal.SIGHUP),
+        (("diff", str(ACME_REFERENCE)), signal.SIGTERM),
+        (("access", "--user", "x"), signal.SIGTERM),
+    ],
 )
 async def test_while_a_snapshot_is_unpacked(tmp_path: Path, arguments: tuple[str, ...], number: signal.Signals) -> None:
     """The file is a FIFO whose other end has more to say."""

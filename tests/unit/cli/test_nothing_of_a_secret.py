@@ -26,7 +26,8 @@ from buildkite_connector.buildkite import open_buildkite
 from buildkite_connector.c1 import open_c1
 from buildkite_connector.c1z import SnapshotStore, new_sync_id
 from buildkite_connector.cli.app import app
-from buildkite_connector.cli.check import CheckSettings, print_finding, run_checks, to_document
+from buildkite_connector.cli.check import CheckSettings, run_checks
+from buildkite_connector.cli.findings import print_finding, to_document
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.secret_reads import reread_secrets
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written

@@ -10,7 +10,7 @@ import pytest
 from buildkite_connector.cli.flags import config_schema
 from buildkite_connector.cli.settings import read_settings
 from buildkite_connector.cli.vendor import one_file_settings, process_network
-from buildkite_connector.model.directory import FULL_SCOPE, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, FULL_SCOPE, ResourceKind, SyncScope
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.service.health import Health, HealthAddress, serve_health
 from harness.command import invoke
@@ -57,6 +57,11 @@ def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
     users = frozenset({ResourceKind.USER})
     found = one_file_settings(read_settings({**flags, **fewer}, {}, tmp_path))
     assert found.scope == SyncScope(users, entitlements=False, grants=False)
+    more = {"sync-resource-types": "user,team,pipeline"}
+    found = one_file_settings(read_settings({**flags, **more}, {}, tmp_path))
+    assert found.scope == SyncScope(DEFAULT_KINDS | {ResourceKind.PIPELINE}, expanded=True), (
+        "as the vendor's SDK writes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,12 @@ def test_capabilities_are_what_c1_is_told() -> None:
     assert document["@type"] == "type.googleapis.com/c1.connector.v2.ConnectorCapabilities"
     assert document["connectorCapabilities"] == ["CAPABILITY_SYNC"]
     types = [each["resourceType"]["id"] for each in document["resourceTypeCapabilities"]]
-    assert types == ["user", "team"]
+    assert types == ["user", "team", "organization", "pipeline", "cluster"]
+    pipeline = document["resourceTypeCapabilities"][3]
+    assert pipeline["optInRequired"] is True
+    assert pipeline["permissions"] == {"permissions": [{"permission": "read_pipelines"}, {"permission": "read_teams"}]}
+    annotations = [each["@type"].rpartition(".")[2] for each in pipeline["resourceType"]["annotations"]]
+    assert annotations == ["OptInRequired", "CapabilityPermissions"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +107,8 @@ def test_capabilities_with_provisioning_have_it_for_teams_alone(
     document = json.loads(invoke(*(arguments or ("capabilities",))).out)
     assert document["connectorCapabilities"] == ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]
     found = {each["resourceType"]["id"]: each["capabilities"] for each in document["resourceTypeCapabilities"]}
-    assert found == {"user": ["CAPABILITY_SYNC"], "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
+    plain = {key: ["CAPABILITY_SYNC"] for key in ("user", "organization", "pipeline", "cluster")}
+    assert found == {**plain, "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
 
 
 def test_the_schema_is_printed() -> None:

@@ -15,7 +15,7 @@ from buildkite_connector.connector.conditions import (
     sentence_changes,
 )
 from buildkite_connector.connector.state import ConnectorState, host_id_taken
-from buildkite_connector.model.directory import Counts, TokenFacts
+from buildkite_connector.model.directory import ALL_KINDS, Counts, ResourceKind, SyncScope, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import (
@@ -182,6 +182,37 @@ COUNTED = "100 accounts, 10 teams and 300 memberships in snapshot sync1."
 )
 def test_synced_reports_the_last_sync(state: ConnectorState, expected: Told) -> None:
     assert told(state, ConditionType.SYNCED) == expected
+
+
+ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "says"),
+    [
+        (
+            ALL_KINDS,
+            (
+                "100 accounts, 10 teams, 300 memberships, 100 organization roles, 50 pipelines, 80 pipeline access"
+                " grants, 4 clusters and 12 cluster maintainers in snapshot sync1."
+            ),
+        ),
+        (
+            {ResourceKind.USER, ResourceKind.PIPELINE},
+            (
+                "100 accounts, 0 teams, 0 memberships and 50 pipelines in snapshot sync1."
+                " Check spec.sync.resourceTypes: pipeline has no grants without team."
+            ),
+        ),
+    ],
+)
+def test_synced_names_what_is_in_scope_and_a_type_whose_grants_cannot_exist(
+    kinds: set[ResourceKind], says: str
+) -> None:
+    chosen = frozenset(kinds)
+    state = synced(greeted(checked(new(kinds=chosen))), START, counts=ALL_COUNTED.within(SyncScope(chosen)))
+    assert told(state, ConditionType.SYNCED) == ("True", "SyncSucceeded", says)
+    assert told(state, ConditionType.READY) == ("True", "Ready", says)
 
 
 HELD = "Snapshot sync2 has 10 accounts, the last delivered one had 100 (90 % fewer"

@@ -8,7 +8,7 @@ from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import Answer, farthest_next_sync, next_look, why_sync
 from buildkite_connector.connector.state import C1Identity, C1Phase, Check, ConnectorState
-from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope, TokenFacts
+from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, Counts, ResourceKind, SyncScope, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.spec import Credentials, Cron, Interval
@@ -37,6 +37,7 @@ from fakes.connector_states import (
 HOUR = 3600.0
 LATER = after(1000)
 USERS, TEAMS = SyncScope(frozenset({ResourceKind.USER})), SyncScope(frozenset({ResourceKind.TEAM}))
+PIPELINES = DEFAULT_KINDS | {ResourceKind.PIPELINE}
 HERS, OTHERS = C1Identity("client", "secret", "default.acme"), C1Identity("client", "older", "default.acme")
 
 
@@ -204,6 +205,27 @@ def test_a_fresh_snapshot_answers_with_what_the_task_asks_for() -> None:
     assert due(state, after(10)) == [Answer(state.staged, USERS)]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "asked_for", "answered"),
+    [
+        # C1 names no types: those of the spec are meant, and what cannot be expanded is not
+        (DEFAULT_KINDS, SyncScope(ALL_KINDS, expanded=True), SyncScope()),
+        (ALL_KINDS, SyncScope(ALL_KINDS, expanded=True), SyncScope(ALL_KINDS, expanded=True)),
+        (ALL_KINDS, SyncScope(ALL_KINDS), SyncScope(ALL_KINDS)),
+        (PIPELINES, SyncScope(ALL_KINDS, expanded=True), SyncScope(PIPELINES, expanded=True)),
+        # C1 names types: of those, the ones that the spec has
+        (PIPELINES, SyncScope(DEFAULT_KINDS, expanded=True), SyncScope()),
+        (PIPELINES, SyncScope(USERS.kinds | {ResourceKind.CLUSTER}, expanded=True), USERS),
+    ],
+)
+def test_a_task_gets_of_what_it_asks_for_what_the_spec_has(
+    kinds: frozenset[ResourceKind], asked_for: SyncScope, answered: SyncScope
+) -> None:
+    state = asked(ready(kinds=kinds), after(10), asked_for)
+    assert state.staged is not None
+    assert due(state, after(10)) == [Answer(state.staged, answered)]
+
+
 EDITED = asked(replace(ready(), desired=desired(2)), after(10))
 ACCEPTED = replace(held(), desired=replace(held().desired, accept_shrink="sync2"))
 
@@ -268,6 +290,17 @@ FOUND = derive_status(held(), after(HOUR + 10)).condition(ConditionType.DELIVERE
                 remedy=Remedy.EDIT,
             ),
             id="none of the kinds",
+        ),
+        pytest.param(
+            asked(ready(), after(10), SyncScope(ALL_KINDS - DEFAULT_KINDS)),
+            after(10),
+            Failure(
+                Reason.SPEC_INVALID,
+                "The task asks for cluster, organization and pipeline, the connector is set to sync team and user only"
+                " (spec.sync.resourceTypes).",
+                remedy=Remedy.EDIT,
+            ),
+            id="opt-in kinds alone",
         ),
         pytest.param(
             asked(ready(), after(10), SyncScope(frozenset())),

@@ -1,6 +1,5 @@
 """Random lives of a connector: whatever happens, in whatever order, the core keeps its promises."""
 
-import os
 from collections.abc import Iterator
 
 from hypothesis import HealthCheck, example, given, settings
@@ -9,9 +8,8 @@ from hypothesis import strategies as st
 from fakes.lives.events import EVENTS, Event
 from fakes.lives.life import Life
 from fakes.lives.promises import bring_up, check_it_settles, check_promises
+from harness.examples import examples
 
-LIVES = int(os.environ.get("LIVES", "700"))
-"""The mutation run takes fewer; LIVES=5000 looks longer."""
 LONGEST = 50
 """Events in a life, beside those that bring a connector up."""
 LUCK = (0.0, 0.5, 1.0)
@@ -44,7 +42,7 @@ def _let_happen(life: Life, event: Event, details: int) -> None:
         life.log.pop()
 
 
-@settings(max_examples=LIVES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(700), suppress_health_check=list(HealthCheck))
 @given(st.integers(1, LONGEST).flatmap(lambda events: st.binary(min_size=2 * events, max_size=2 * events)))
 @example(bytes.fromhex("5de201ee0000c60100000100280200000100000000000000000000000000010000001900"))
 def test_a_connector_keeps_its_promises_in_every_life(story: bytes) -> None:

@@ -11,7 +11,15 @@ import pytest
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun, TeamChanges
-from buildkite_connector.model.directory import ALL_KINDS, Counts, Directory, TeamID
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    DEFAULT_KINDS,
+    ClusterMaintainer,
+    Counts,
+    Directory,
+    ResourceKind,
+    TeamID,
+)
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -23,6 +31,7 @@ from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
 from fakes.connector_setup import Setup
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
 from fakes.log_lines import lines
+from fakes.organization_api import access, cluster, pipeline
 from fakes.task_ports import Records
 from fakes.virtual_time import virtual_time
 
@@ -37,6 +46,20 @@ SUCCEEDED = {
     "requests": 1,
     "throttled_seconds": 12.3,
 }
+
+
+def with_access(directory: Directory) -> Directory:
+    """An administrator, two pipelines and one that only the team knows, and two clusters, of which a person maintains
+    one."""
+    administrator, *others = directory.accounts
+    return replace(
+        directory,
+        accounts=(replace(administrator, role="admin"), *others),
+        pipelines=(pipeline(0), pipeline(1)),
+        pipeline_access=tuple(replace(access(number), team=TeamID("t-1")) for number in (0, 9)),
+        clusters=(cluster(0).cluster, cluster(1).cluster),
+        cluster_maintainers=(ClusterMaintainer(cluster(1).cluster.id, administrator.id, ResourceKind.USER),),
+    )
 
 
 @dataclass
@@ -127,6 +150,33 @@ async def test_a_sync_that_succeeds_is_one_line_and_one_operation(caplog: pytest
 
 
 @virtual_time
+async def test_the_line_counts_what_is_in_scope(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    bench.buildkite.edit = with_access
+    record, _ = await bench.sync(bench.admitted(kinds=ALL_KINDS))
+    ((_, _, told),) = lines(caplog.records)
+    counted = {"organization_roles": 1, "pipelines": 3, "pipeline_access": 2, "clusters": 2, "cluster_maintainers": 1}
+    assert {name: told[name] for name in counted} == counted
+    assert (told["pipelines_added"], told["clusters_gone"], told["accounts_added"]) == (1, 0, 0)
+    ((_, facts),) = bench.observer.facts
+    assert {name: facts[name] for name in counted} == counted
+    assert record.counts == Counts(10, 1, 10, 1, 3, 2, 2, 1)
+
+
+@virtual_time
+async def test_the_line_has_nothing_of_what_no_grant_in_scope_can_tell(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    bench.buildkite.edit = with_access
+    await bench.sync(bench.admitted(kinds=frozenset({ResourceKind.PIPELINE, ResourceKind.CLUSTER})))
+    ((_, _, told),) = lines(caplog.records)
+    assert (told["pipelines"], told["clusters"]) == (2, 2)
+    assert not told.keys() & {"organization_roles", "pipeline_access", "cluster_maintainers"}
+    assert not told.keys() & {"pipelines_added", "clusters_gone"}
+
+
+@virtual_time
 async def test_a_sync_that_fails_is_one_line_and_one_operation(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     failure = down()
@@ -161,7 +211,7 @@ async def test_teams_that_were_changed_meanwhile_are_read_again_before_the_snaps
     bench = Bench()
     team = frozenset({TeamID("t-1")})
     bench.looks = [3, 5]
-    await bench.sync(bench.admitted(kinds=ALL_KINDS))
+    await bench.sync(bench.admitted(kinds=DEFAULT_KINDS))
     assert bench.buildkite.rereads == [team, team]
     assert len(bench.shelf.staged) == 2, "written again after the second change"
     assert bench.covered == 5
@@ -203,7 +253,7 @@ async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(
     bench = Bench()
     bench.buildkite = ReadsOnce(error=error)
     bench.looks = [3, 5]
-    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=ALL_KINDS, sync_timeout=seconds)))
+    syncing = asyncio.create_task(bench.sync(bench.admitted(kinds=DEFAULT_KINDS, sync_timeout=seconds)))
     await asyncio.sleep(MINUTE)
     syncing.cancel()
     await asyncio.wait({syncing})

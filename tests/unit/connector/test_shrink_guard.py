@@ -1,15 +1,19 @@
 """The shrink guard."""
 
+from dataclasses import replace
+
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, in_scope, shrunk
+from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, held, in_scope, shrunk
 from buildkite_connector.connector.state import ConnectorState
-from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
+from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, Counts, ResourceKind, SyncScope
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import after, ready, synced
 
 FULL = Counts(accounts=200, teams=10, memberships=400)
+ALL = Counts(200, 10, 400, organization_roles=200, pipelines=50, pipeline_access=80, clusters=4, cluster_maintainers=12)
+USER, TEAM, CLUSTER = ResourceKind.USER, ResourceKind.TEAM, ResourceKind.CLUSTER
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,24 @@ FULL = Counts(accounts=200, teams=10, memberships=400)
 )
 def test_the_worst_drop_beyond_the_limit_is_found(after: Counts, expected: Shrink | None) -> None:
     assert find_shrink(FULL, after, 50) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        ("organization_roles", "organization roles"),
+        ("pipelines", "pipelines"),
+        ("pipeline_access", "pipeline access grants"),
+        ("clusters", "clusters"),
+        ("cluster_maintainers", "cluster maintainers"),
+    ],
+)
+def test_each_opt_in_type_is_looked_at(field: str, what: str) -> None:
+    before = getattr(ALL, field)
+    half, less = replace(ALL, **{field: before // 2}), replace(ALL, **{field: before // 2 - 1})
+    assert find_shrink(ALL, half, 50) is None
+    assert find_shrink(ALL, less, 50) == Shrink(what, before, before // 2 - 1)
+    assert find_shrink(FULL, less, 50) is None, "nothing of the type was delivered before"
 
 
 def test_the_first_delivery_is_never_suspicious() -> None:
@@ -56,6 +78,84 @@ def test_the_loss_is_told_in_whole_percents() -> None:
 )
 def test_what_a_scope_leaves_out_counts_as_before(scope: SyncScope, expected: Counts) -> None:
     assert in_scope(Counts(1, 2, 3), scope, FULL) == expected
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (ALL_KINDS, Counts(1, 2, 3, 4, 5, 6, 7, 8)),
+        (DEFAULT_KINDS, replace(ALL, accounts=1, teams=2, memberships=3)),
+        (
+            DEFAULT_KINDS | {CLUSTER},
+            replace(ALL, accounts=1, teams=2, memberships=3, clusters=7, cluster_maintainers=8),
+        ),
+        # Of the maintainers, the teams or the accounts are left out: how many there were of the others is not known.
+        ({USER, CLUSTER}, replace(ALL, accounts=1, clusters=7)),
+        ({TEAM, CLUSTER}, replace(ALL, teams=2, memberships=3, clusters=7)),
+        ({USER, ResourceKind.PIPELINE}, replace(ALL, accounts=1, pipelines=5)),
+        ({TEAM, ResourceKind.ORGANIZATION}, replace(ALL, teams=2, memberships=3)),
+    ],
+)
+def test_an_opt_in_type_that_a_scope_leaves_out_counts_as_before(kinds: set[ResourceKind], expected: Counts) -> None:
+    scope = SyncScope(frozenset(kinds))
+    assert in_scope(Counts(1, 2, 3, 4, 5, 6, 7, 8).within(scope), scope, ALL) == expected
+
+
+# An opt-in type that is removed and comes back
+
+
+def delivered_with(
+    state: ConnectorState, hours: float, sync_id: str, kinds: set[ResourceKind], counts: Counts
+) -> ConnectorState:
+    """The spec has these types from then on; a sync finds these counts, and C1 takes its snapshot."""
+    spec = replace(state.desired.spec, kinds=frozenset(kinds))
+    state = replace(state, desired=replace(state.desired, spec=spec))
+    state = synced(state, after(3600 * hours), sync_id, counts.within(SyncScope(spec.kinds)))
+    assert state.staged is not None
+    if held(state.records, state.staged, 50, None) is not None:
+        return state
+    return transitions.delivered(state, TaskID(f"task-{sync_id}"), state.staged, after(3600 * hours + 60).wall)
+
+
+def last_delivery(state: ConnectorState) -> tuple[str, Counts]:
+    assert state.records.last_delivery is not None
+    return state.records.last_delivery.sync_id, state.records.last_delivery.counts
+
+
+def test_a_type_that_is_removed_is_no_shrink_and_when_it_comes_back_it_is_compared_with_what_c1_got_last() -> None:
+    state = delivered_with(ready(), 1, "sync2", {*ALL_KINDS}, ALL)
+    state = delivered_with(state, 2, "sync3", {*DEFAULT_KINDS}, ALL)
+    assert last_delivery(state) == ("sync3", ALL), "what was left out counts as it did"
+    lost = delivered_with(state, 3, "sync4", {*ALL_KINDS}, replace(ALL, pipelines=10))
+    assert last_delivery(lost) == ("sync3", ALL)
+    assert lost.staged is not None
+    sentence = held(lost.records, lost.staged, 50, None)
+    assert sentence is not None
+    assert "sync4 has 10 pipelines, the last delivered one had 50 (80 % fewer" in sentence
+    assert last_delivery(delivered_with(state, 3, "sync4", {*ALL_KINDS}, ALL)) == ("sync4", ALL)
+
+
+def test_the_first_snapshot_with_a_type_is_delivered_whatever_it_holds() -> None:
+    state = delivered_with(ready(), 1, "sync2", {*DEFAULT_KINDS}, FULL)
+    assert last_delivery(state) == ("sync2", FULL)
+    few = replace(ALL, pipelines=0, clusters=0)
+    assert last_delivery(delivered_with(state, 2, "sync3", {*ALL_KINDS}, few)) == ("sync3", few)
+
+
+def test_an_accepted_sync_without_a_type_does_not_free_the_type_from_the_guard() -> None:
+    state = delivered_with(ready(), 1, "sync2", {*ALL_KINDS}, ALL)
+    state = delivered_with(state, 2, "sync3", {*DEFAULT_KINDS}, replace(ALL, accounts=20))
+    assert last_delivery(state)[0] == "sync2"
+    spec = replace(state.desired.spec, kinds=ALL_KINDS)
+    state = replace(state, desired=replace(state.desired, spec=spec, accept_shrink="sync3"))
+    lost = synced(state, after(3 * 3600), "sync4", replace(ALL, accounts=20, pipelines=10))
+    assert lost.staged is not None
+    sentence = held(lost.records, lost.staged, 50, "sync3")
+    assert sentence is not None
+    assert "10 pipelines" in sentence
+    same = synced(state, after(3 * 3600), "sync4", replace(ALL, accounts=20))
+    assert same.staged is not None
+    assert held(same.records, same.staged, 50, "sync3") is None
 
 
 # The warning: from a quarter on, whatever the limit is

@@ -10,7 +10,7 @@ from buildkite_connector.connector.sight import Sight
 from buildkite_connector.connector.state import Check, ConnectorState, Inputs, SyncRun
 from buildkite_connector.connector.transitions import SyncResult
 from buildkite_connector.model.directory import Counts, SyncScope
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import Interval, Provisioning
 from buildkite_connector.model.status import (
@@ -308,6 +308,14 @@ def test_a_damaged_file_is_dropped_while_it_is_the_staged_one(reason: Reason, sa
     after_it = transitions.delivery_failed(state, sent, Failure(reason, "It is damaged."))
     dropped = same and reason is not Reason.UPLOAD_FAILED
     assert after_it.staged == (None if dropped else state.staged)
+
+
+def test_a_file_that_is_too_large_for_what_a_task_asks_stays() -> None:
+    state = ready()
+    too_large = Failure(Reason.SNAPSHOT_INVALID, "There are too many grants.", remedy=Remedy.EDIT)
+    after_it = transitions.delivery_failed(state, staged_by(state), too_large)
+    assert after_it.staged == state.staged
+    assert after_it.delivery_failure is not None
 
 
 # What the shrink guard makes of these records

@@ -28,6 +28,7 @@ from fakes.connector_ports import C1, Buildkite, BuildkiteReader, Store
 from fakes.connector_setup import MINUTE, Setup
 from fakes.membership_api import LOST, MembershipAPI
 from fakes.virtual_time import virtual_time
+from harness.examples import examples
 
 TEAMS = tuple(TeamID(f"t-{number}") for number in range(3))
 PEOPLE = tuple(AccountID(f"u-{number}") for number in range(3))
@@ -155,7 +156,7 @@ def lasting(**changes: float) -> dict[str, float]:
     return {"write": 0.0, "answer": 0.0, "sync": 5.0, "reread": 0.0, "stage": 0.0, "upload": 0.0, **changes}
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(moves, durations)
 @example([move("grant"), move("sync")], lasting())  # the staged snapshot is from before it
 @example([move("grant"), move("sync", 1.0)], lasting(answer=3.0))  # it took effect, and nobody knows yet

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
-from buildkite_connector.model.directory import FULL_SCOPE
+from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, SyncScope
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
@@ -57,6 +57,24 @@ TEAMS = "/v2/organizations/acme/teams"
 TEAM_MEMBERS = "/v2/organizations/acme/teams/[^/]*/members"
 
 
+PIPELINES = "/v2/organizations/acme/pipelines"
+
+
+TEAM_PIPELINES = "/v2/organizations/acme/teams/[^/]*/pipelines"
+
+
+CLUSTERS = "/v2/organizations/acme/clusters"
+
+
+CLUSTER = "/v2/organizations/acme/clusters/[^/]*"
+
+
+OF_OPT_IN_TYPES = (PIPELINES, TEAM_PIPELINES, CLUSTERS, CLUSTER)
+
+
+SCOPES = ["read_organizations", "read_teams", "read_user", "read_pipelines", "read_clusters"]
+
+
 def head(status: str = "200 OK", *headers: str, length: int | str | None = None) -> bytes:
     lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
     if length is not None:
@@ -93,20 +111,43 @@ TEAM: dict[str, object] = {
 }
 
 
+A_PIPELINE: dict[str, object] = {"id": "p1", "slug": "deploy", "name": "Deploy"}
+
+
+TEAM_PIPELINE: dict[str, object] = {
+    "pipeline_id": "p1",
+    "pipeline_url": "http://api.buildkite.com/v2/organizations/acme/pipelines/deploy",
+    "access_level": "read_only",
+}
+
+
+A_CLUSTER: dict[str, object] = {"id": "c1", "name": "C", "maintainers": {"users": [], "teams": []}}
+
+
+MAINTAINED: dict[str, object] = {
+    **A_CLUSTER,
+    "maintainers": {"users": [{"id": "m1", "actor": {"id": "u1"}}], "teams": [{"id": "m2", "actor": {"id": "t1"}}]},
+}
+
+
 HONEST: dict[str, Answer] = {
-    ACCESS_TOKEN: document({"uuid": "t", "scopes": ["read_organizations", "read_teams", "read_user"]}),
+    ACCESS_TOKEN: document({"uuid": "t", "scopes": SCOPES}),
     ORGANIZATIONS: document([ORG]),
     ORGANIZATION: document(ORG),
     MEMBERS: document([USER]),
     TEAMS: document([TEAM]),
     TEAM_MEMBERS: document([MEMBER]),
+    PIPELINES: document([A_PIPELINE]),
+    TEAM_PIPELINES: document([TEAM_PIPELINE]),
+    CLUSTERS: document([A_CLUSTER]),
+    CLUSTER: document(MAINTAINED),
 }
 """An organization of one of each; a row puts its own answer in the place of one of these."""
 
 
 @asynccontextmanager
 async def sync(
-    origin: str, slug: str = ACME, timeouts: Timeouts = TIMEOUTS
+    origin: str, slug: str = ACME, timeouts: Timeouts = TIMEOUTS, scope: SyncScope = FULL_SCOPE
 ) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """A preflight and a collection, as a connector does them."""
     settings = BuildkiteSettings(
@@ -116,8 +157,8 @@ async def sync(
 
         async def operate() -> None:
             client = buildkite.client(TOKEN)
-            found = await preflight(client, OrganizationChoice(slug) if slug else None, FULL_SCOPE.kinds)
-            await collect(client, found.organization, FULL_SCOPE)
+            found = await preflight(client, OrganizationChoice(slug) if slug else None, scope.kinds)
+            await collect(client, found.organization, scope)
 
         yield operate
 
@@ -140,7 +181,8 @@ def hostile(
         return HostileServer(routes).running()
 
     bounds = Bounds(peak=14.0 if timeouts is HURRIED else peak)
-    return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts), outcome, (TOKEN,), bounds)
+    scope = SyncScope(ALL_KINDS) if at in OF_OPT_IN_TYPES else FULL_SCOPE
+    return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts, scope=scope), outcome, (TOKEN,), bounds)
 
 
 def endless(start: bytes, piece: bytes) -> Answer:

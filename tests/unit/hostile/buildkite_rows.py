@@ -5,17 +5,25 @@ import gzip
 from collections.abc import Iterable
 
 from unit.hostile.buildkite_answers import (
+    A_CLUSTER,
+    A_PIPELINE,
     ACCESS_TOKEN,
     BIDI,
     CHUNKED,
+    CLUSTER,
+    CLUSTERS,
     HURRIED,
+    MAINTAINED,
     MEMBER,
     MOST_PAGES,
     ORG,
     ORGANIZATION,
     ORGANIZATIONS,
+    PIPELINES,
     TEAM,
     TEAM_MEMBERS,
+    TEAM_PIPELINE,
+    TEAM_PIPELINES,
     TEAMS,
     TOKEN,
     UNHURRIED,
@@ -50,6 +58,21 @@ MANY_TEAMS = listing(
     lambda page, place: {**TEAM, "id": f"t-{page}-{place}", "slug": f"t-{page}-{place}"}, last=2, ends=True
 )
 """20: their pages together are larger than the peak that the row allows."""
+
+
+def large_pipelines(request: Request) -> Iterable[Part]:
+    """A page of pipelines just below its limit, of those that YAML fills, all but its end."""
+    body = b'[{"id": "p-%d", "slug": "p", "configuration": "' % request.page + b"x" * 8_000_000
+    links = [
+        f'Link: <{request.origin}{request.path}?page={page}>; rel="{rel}"'
+        for rel, page in (("next", request.page + 1), ("last", MOST_PAGES))
+        if request.page < MOST_PAGES
+    ]
+    return [head("200 OK", *links, length=len(body) + 3), body, 0.1, b'"}]']
+
+
+def people(number: int) -> dict[str, object]:
+    return {"users": [{"id": f"m{each}", "actor": {"id": f"u{each}"}} for each in range(number)], "teams": []}
 
 
 INVALID = "not what Buildkite documents"
@@ -270,5 +293,80 @@ ROWS: list[Row] = [
             ),
         ),
         None,
+    ),
+    # opt-in types
+    hostile("pipelines without an end", endless(head() + b'[{"id": "', b"a" * 1_000_000), LARGE, at=PIPELINES),
+    hostile("gzip of pipelines that unpacks to 1 GB", zipped("200 OK", bomb), LARGE, at=PIPELINES),
+    hostile(
+        "pages of pipelines that each nearly are too large",
+        large_pipelines,
+        "has 1 items instead of 10",
+        at=PIPELINES,
+        timeouts=UNHURRIED,
+    ),
+    hostile(
+        "pipelines of more values than memory is for",
+        whole(b'[{"id": 0, "steps": [' + b"[]," * 2_500_000 + b"0]}]"),
+        f"{INVALID}.*at most 200,000 values",
+        at=PIPELINES,
+    ),
+    hostile(
+        "pipelines of as many values as are read",
+        whole(b'[{"id": 0, "steps": [' + b"[]," * 99_990 + b"0]}]" + b" " * 7_000_000),
+        rf"{INVALID}.*\[0\]\.id",
+        at=PIPELINES,
+    ),
+    hostile("1,001 pipelines", document([A_PIPELINE] * 1001), f"{INVALID}.*at most 1000 items", at=PIPELINES),
+    hostile("a pipeline called ..", one(A_PIPELINE, slug=".."), rf"{INVALID}.*\[0\]\.slug", at=PIPELINES),
+    hostile("a pipeline with the token for its slug", one(A_PIPELINE, slug=TOKEN), "credential is", at=PIPELINES),
+    hostile("the same pipelines for ever", listing(lambda *_: A_PIPELINE, last=None), "no new id", at=PIPELINES),
+    hostile(
+        "a team's pipelines without an end", endless(head() + b'[{"x": "', b"a" * 1_000_000), LARGE, at=TEAM_PIPELINES
+    ),
+    hostile(
+        "a team's pipeline whose URL leads elsewhere",
+        one(TEAM_PIPELINE, pipeline_url="https://evil.example/pipelines/../../x"),
+        r"pipeline_url: expected a URL that ends in /pipelines/ and a slug",
+        at=TEAM_PIPELINES,
+    ),
+    hostile("a level that is the token", one(TEAM_PIPELINE, access_level=TOKEN), "access_level", at=TEAM_PIPELINES),
+    hostile(
+        "a slug that is the token",
+        one(TEAM_PIPELINE, pipeline_url=f"x/pipelines/{TOKEN}"),
+        "credential is",
+        at=TEAM_PIPELINES,
+    ),
+    hostile("clusters without an end", endless(head() + b'[{"id": "', b"a" * 1_000_000), LARGE, at=CLUSTERS),
+    hostile("a cluster called ..", one(A_CLUSTER, id=".."), rf"{INVALID}.*\[0\]\.id", at=CLUSTERS),
+    hostile("a cluster with the token for its id", one(A_CLUSTER, id=TOKEN), "credential is among them", at=CLUSTERS),
+    hostile(
+        "pages of clusters with as many people as are read",
+        listing(
+            lambda page, place: {**A_CLUSTER, "id": f"c-{page}-{place}", "maintainers": people(900)}, last=2, ends=True
+        ),
+        "list of members to contain every member of a team and every maintainer of a cluster, but it lacks 899",
+        at=CLUSTERS,
+    ),
+    hostile(
+        "1,001 people who maintain a cluster",
+        document({**A_CLUSTER, "maintainers": people(1001)}),
+        f"{INVALID}.*at most 1000 items",
+        at=CLUSTER,
+    ),
+    hostile("a cluster without an end", endless(head() + b'{"id": "', b"a" * 1_000_000), LARGE, at=CLUSTER),
+    hostile(
+        "another cluster than was asked for", document({**MAINTAINED, "id": "c2"}), "a response about c1", at=CLUSTER
+    ),
+    hostile(
+        "a maintainer with a path for an id",
+        document({**A_CLUSTER, "maintainers": {"users": [], "teams": [{"actor": {"id": "../x"}}]}}),
+        rf"{INVALID}.*maintainers\.teams\[0\]\.actor\.id",
+        at=CLUSTER,
+    ),
+    hostile(
+        "a maintainer with the token for an id",
+        document({**A_CLUSTER, "maintainers": {"users": [{"actor": {"id": TOKEN}}], "teams": []}}),
+        "credential is among them",
+        at=CLUSTER,
     ),
 ]

@@ -92,7 +92,7 @@ async def test_only_an_admins_token_sees_the_sso_mode() -> None:
     "path",
     [
         "/organizations/acme/teams/gone/members",
-        "/organizations/acme/pipelines",
+        "/organizations/acme/suites",
         "/organizations/acme/teams/gone",
         "/nothing",
         "/",

@@ -11,8 +11,9 @@ import pytest
 from harness.trust import plain_client
 from simulators.buildkite import faults
 from simulators.buildkite.api import ALL_SCOPES, WRITING_SCOPES, Token, User
+from simulators.buildkite.listing import Record
 from simulators.buildkite.made_organization import make_organization
-from simulators.buildkite.organization import Organization, Record
+from simulators.buildkite.organization import Organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
 from simulators.buildkite.writes import UndeclaredWritesError
 

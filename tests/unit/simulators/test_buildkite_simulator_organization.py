@@ -2,8 +2,8 @@
 
 import pytest
 
+from simulators.buildkite.listing import Listing
 from simulators.buildkite.made_organization import make_organization
-from simulators.buildkite.organization import Listing
 
 
 @pytest.mark.parametrize(

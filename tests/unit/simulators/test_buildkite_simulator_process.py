@@ -12,7 +12,7 @@ import pytest
 
 from harness.forked_command import fork_command, simulator_environment
 from harness.trust import plain_client
-from simulators.buildkite.api import Token
+from simulators.buildkite.api import ACCESS_SCOPES, Token
 from simulators.buildkite.control import BuildkiteProcess
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.writes import UndeclaredWritesError
@@ -47,6 +47,21 @@ async def test_the_command_serves_a_document_with_the_token_and_limits_given(tmp
     assert forbidden.status_code == 403
     assert refused.status_code == 429
     assert sim.returncode == 0
+
+
+async def test_the_command_serves_made_pipelines_and_clusters_and_tells_what_they_cost_at_least() -> None:
+    sizes = "--accounts 4 --teams 2 --memberships 3 --pipelines 150 --team-pipelines 101 --clusters 4"
+    scopes = ("--scopes", ",".join(ACCESS_SCOPES))
+    async with forked(*sizes.split(), "--clusters-list-maintainers", *scopes) as sim, client(sim) as http:
+        clusters = (await http.get("/organizations/synthetic/clusters")).json()
+        pipelines = await http.get("/organizations/synthetic/pipelines?per_page=100&page=2")
+        least = [
+            (await sim.stats(kinds))["organizations"]["synthetic"]["minimum_requests"]
+            for kinds in (("user", "team"), ("user", "team", "pipeline"), ("user", "cluster"))
+        ]
+    assert [bool(each["maintainers"]["users"]) for each in clusters] == [True, True, True, False]
+    assert len(pipelines.json()) == 50
+    assert least == [1 + 1 + 2, 1 + 1 + 2 + 2 + 2, 1 + 1 + 1]
 
 
 async def test_a_running_command_obeys_its_control() -> None:

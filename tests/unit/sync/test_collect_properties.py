@@ -14,6 +14,7 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import REREADS, Page
 from fakes.organization_api import ACME, FakeOrganizationAPI
+from harness.examples import examples
 
 Spoil = Callable[[Page[Any]], Page[Any]]
 
@@ -113,7 +114,7 @@ def spoil(api: FakeOrganizationAPI, to_come: list[Fault]) -> None:
     api.spoil = spoiled
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(api=organizations(), waits=turns, to_come=faults)
 async def test_the_directory_is_the_organization(
     api: FakeOrganizationAPI, waits: list[int], to_come: list[Fault]
@@ -129,7 +130,7 @@ async def test_the_directory_is_the_organization(
     assert collection.report.requests == api.requests
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(api=organizations(), waits=turns)
 async def test_an_organization_that_stands_still_takes_the_fewest_requests(
     api: FakeOrganizationAPI, waits: list[int]
@@ -139,7 +140,7 @@ async def test_an_organization_that_stands_still_takes_the_fewest_requests(
     assert api.requests == api.minimum
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(api=organizations(), waits=turns, at=st.integers(0, 30))
 async def test_a_page_that_fails_for_good_fails_the_whole_and_leaves_nothing_on_its_way(
     api: FakeOrganizationAPI, waits: list[int], at: int

@@ -8,6 +8,7 @@ import pytest
 
 from buildkite_connector.model.directory import (
     ALL_KINDS,
+    DEFAULT_KINDS,
     Account,
     AccountID,
     Organization,
@@ -66,7 +67,7 @@ class FakeAccess(SilentBuildkite):
 
 async def test_the_chosen_organization_takes_two_questions() -> None:
     access = FakeAccess(reached=("acme", "umbrella"))
-    assert await preflight(access, OrganizationChoice("umbrella"), ALL_KINDS) == Preflight(
+    assert await preflight(access, OrganizationChoice("umbrella"), DEFAULT_KINDS) == Preflight(
         TOKEN, organization("umbrella")
     )
     assert access.asked == ["token", "organization"]
@@ -74,16 +75,20 @@ async def test_the_chosen_organization_takes_two_questions() -> None:
 
 async def test_the_only_organization_that_the_token_reaches_need_not_be_chosen() -> None:
     access = FakeAccess()
-    assert (await preflight(access, None, ALL_KINDS)).organization == organization("acme")
+    assert (await preflight(access, None, DEFAULT_KINDS)).organization == organization("acme")
     assert access.asked == ["token", "organizations"]
 
 
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (ALL_KINDS, ("read_organizations", "read_teams")),
+        (DEFAULT_KINDS, ("read_organizations", "read_teams")),
         ({USER}, ("read_organizations",)),
         ({TEAM}, ("read_organizations", "read_teams")),
+        ({ResourceKind.ORGANIZATION}, ("read_organizations",)),
+        ({ResourceKind.PIPELINE}, ("read_organizations", "read_pipelines")),
+        ({ResourceKind.CLUSTER}, ("read_organizations", "read_clusters")),
+        (ALL_KINDS, ("read_organizations", "read_teams", "read_pipelines", "read_clusters")),
     ],
 )
 def test_only_the_scopes_are_required_that_are_needed(kinds: set[ResourceKind], expected: tuple[str, ...]) -> None:
@@ -101,12 +106,24 @@ def test_only_the_scopes_are_required_that_are_needed(kinds: set[ResourceKind], 
 async def test_each_missing_scope_is_named(scopes: tuple[str, ...], missing: tuple[str, ...]) -> None:
     access = FakeAccess(TokenFacts("b63254c0", frozenset(scopes)))
     with pytest.raises(ScopesMissing, match=f"lacks {', '.join(missing)}") as failed:
-        await preflight(access, ACME, ALL_KINDS)
+        await preflight(access, ACME, DEFAULT_KINDS)
     assert failed.value.missing == missing
     assert failed.value.reason is Reason.TOKEN_SCOPE_MISSING
     assert failed.value.remedy is Remedy.CREDENTIALS
     assert failed.value.token == access.facts
     assert access.asked == ["token"]
+
+
+async def test_the_scopes_of_the_chosen_types_are_named() -> None:
+    access = FakeAccess()
+    with pytest.raises(ScopesMissing) as failed:
+        await preflight(access, ACME, ALL_KINDS)
+    assert failed.value.missing == ("read_pipelines", "read_clusters")
+    assert failed.value.message == (
+        "The Buildkite API token needs the scopes read_organizations, read_teams, read_pipelines, read_clusters, but"
+        " lacks read_pipelines, read_clusters. Edit the token in Buildkite (Personal Settings, API Access Tokens) or"
+        " use another one."
+    )
 
 
 async def test_a_token_without_read_teams_will_do_for_accounts() -> None:
@@ -117,7 +134,7 @@ async def test_a_token_without_read_teams_will_do_for_accounts() -> None:
 async def test_an_unknown_organization_is_answered_with_the_slugs_to_choose_from() -> None:
     access = FakeAccess(reached=("umbrella", "acme"))
     with pytest.raises(Failure, match=r"'acmee' .* acme, umbrella") as failed:
-        await preflight(access, OrganizationChoice("acmee"), ALL_KINDS)
+        await preflight(access, OrganizationChoice("acmee"), DEFAULT_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
     assert failed.value.remedy is Remedy.EDIT
 
@@ -128,14 +145,14 @@ async def test_an_unknown_organization_that_only_the_secret_names_is_not_quoted_
     with pytest.raises(
         Failure, match=r"no organization with the slug in the Secret's key BATON_ORGANIZATION"
     ) as failed:
-        await preflight(FakeAccess(), choice, ALL_KINDS)
+        await preflight(FakeAccess(), choice, DEFAULT_KINDS)
     assert slug not in f"{failed.value!r} {choice!r} {choice}"
 
 
 async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
     access = FakeAccess()
     with pytest.raises(Failure, match="acme") as failed:
-        await preflight(access, OrganizationChoice("x" * 1_000_000), ALL_KINDS)
+        await preflight(access, OrganizationChoice("x" * 1_000_000), DEFAULT_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
     assert len(failed.value.message) < 1000
     assert access.asked == ["token", "organizations"]
@@ -143,34 +160,34 @@ async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
 
 async def test_a_choice_that_was_not_made_lists_what_there_is() -> None:
     with pytest.raises(Failure, match=r"can access 2.* acme, umbrella") as failed:
-        await preflight(FakeAccess(reached=("umbrella", "acme")), None, ALL_KINDS)
+        await preflight(FakeAccess(reached=("umbrella", "acme")), None, DEFAULT_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_AMBIGUOUS
     assert failed.value.remedy is Remedy.EDIT
 
 
 async def test_a_long_list_is_cut() -> None:
     with pytest.raises(Failure, match=r"org-19 and 5 more\."):
-        await preflight(FakeAccess(reached=[f"org-{n:02}" for n in range(25)]), None, ALL_KINDS)
+        await preflight(FakeAccess(reached=[f"org-{n:02}" for n in range(25)]), None, DEFAULT_KINDS)
 
 
 async def test_long_slugs_do_not_make_a_long_sentence() -> None:
     reached = [f"{number}{'s' * 190}" for number in range(10, 40)]
     with pytest.raises(Failure, match=r"it can access: 10s{190} and 29 more\.") as failed:
-        await preflight(FakeAccess(reached=reached), None, ALL_KINDS)
+        await preflight(FakeAccess(reached=reached), None, DEFAULT_KINDS)
     assert len(failed.value.message) < 600
 
 
 @pytest.mark.parametrize("choice", [None, OrganizationChoice("acme")])
 async def test_a_token_that_reaches_nothing_is_told_so(choice: OrganizationChoice | None) -> None:
     with pytest.raises(Failure, match="cannot access any organization") as failed:
-        await preflight(FakeAccess(reached=()), choice, ALL_KINDS)
+        await preflight(FakeAccess(reached=()), choice, DEFAULT_KINDS)
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
 
 
 async def test_what_keeps_buildkite_from_answering_is_told_as_it_is() -> None:
     down = Failure(Reason.BUILDKITE_UNAVAILABLE, "down")
     with pytest.raises(Failure) as failed:
-        await preflight(FakeAccess(failure=down), ACME, ALL_KINDS)
+        await preflight(FakeAccess(failure=down), ACME, DEFAULT_KINDS)
     assert failed.value is down
 
 

@@ -28,7 +28,7 @@ from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.telemetry.gauges import STATUS_GAUGES, Report, StatusCollector, observe
 
 NOW = datetime(2026, 11, 28, 9, 0, 0, 123456, tzinfo=UTC)
-COUNTS = Counts(120_000, 2_000, 480_000)
+COUNTS = Counts(120_000, 2_000, 480_000, 119_000, 700, 1_300, 4, 11)
 FULL = ConnectorStatus(
     phase=Phase.CONNECTED,
     conditions=tuple(
@@ -94,8 +94,26 @@ def test_the_series_of_a_status() -> None:
         f"snapshot_accounts{{{own}}} 120000.0",
         f"snapshot_teams{{{own}}} 2000.0",
         f"snapshot_memberships{{{own}}} 480000.0",
+        f"snapshot_organization_roles{{{own}}} 119000.0",
+        f"snapshot_pipelines{{{own}}} 700.0",
+        f"snapshot_pipeline_access{{{own}}} 1300.0",
+        f"snapshot_clusters{{{own}}} 4.0",
+        f"snapshot_cluster_maintainers{{{own}}} 11.0",
         f"snapshot_size_bytes{{{own}}} 1.23456789e+08",
         f"sync_consecutive_failures{{{own}}} 3.0",
+    }
+
+
+def test_a_type_that_is_not_synced_has_no_series() -> None:
+    assert FULL.last_sync is not None
+    plain = replace(FULL, last_sync=replace(FULL.last_sync, counts=Counts(3, 2, 1, pipelines=0)))
+    series = {line.partition("{")[0] for line in text([Report("ns", "a", plain, suspended=False)]) if line[0] != "#"}
+    assert {each.removeprefix("buildkite_connector_snapshot_") for each in series if "_snapshot_" in each} == {
+        "accounts",
+        "teams",
+        "memberships",
+        "pipelines",
+        "size_bytes",
     }
 
 

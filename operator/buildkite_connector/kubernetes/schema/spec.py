@@ -191,7 +191,10 @@ class SyncModel(SpecPart):
         [ResourceKind.USER, ResourceKind.TEAM],
         min_length=1,
         max_length=len(ResourceKind),
-        description="What to sync: user, team or both. A team's members are synced with the team.",
+        description="What to sync. user: accounts. team: teams and their members. organization: which accounts are"
+        " administrators of the organization. pipeline: what each team can do with each pipeline; this about doubles"
+        " the requests. cluster: who maintains each cluster. Access is synced only for accounts and teams whose type is"
+        " listed too.",
         json_schema_extra=_ATOMIC,
     )
     timeout: Annotated[str, is_duration("spec.sync.timeout"), within("spec.sync.timeout", "1m", "24h")] = Field(
@@ -216,8 +219,9 @@ class ShrinkGuardModel(SpecPart):
         50,
         ge=0,
         le=100,
-        description="Hold a snapshot that lost more than this percentage of the accounts, teams or memberships"
-        f" since the last delivery, until you accept it with the annotation {ACCEPT_SHRINK}. 0 disables the guard.",
+        description="Hold a snapshot that lost more than this percentage of the accounts, teams, memberships or"
+        " anything else that it counts since the last delivery, until you accept it with the annotation"
+        f" {ACCEPT_SHRINK}. 0 disables the guard.",
     )
 
 

@@ -73,7 +73,7 @@ def _fields(kind: type) -> tuple[_Field, ...]:
     for each in fields(kind):
         hint = hints[each.name]
         notes = hint.__metadata__ if get_origin(hint) is Annotated else ()
-        if InJson.NEVER in notes:
+        if InJson.NEVER in notes or not each.compare:  # a change of it would not be noticed, and so not be written
             continue
         extra: dict[str, Any] = {}
         for note in notes:

@@ -18,6 +18,7 @@ from buildkite_connector.kubernetes.schema.status_json import status_from_json, 
 from buildkite_connector.model.status import HISTORY_LENGTH, ConnectorStatus
 from buildkite_connector.telemetry.gauges import Report, StatusCollector
 from fakes.connector_states import DOWN, SHARE, START, after, checked, due, greeted, restored, running
+from harness.examples import examples
 from unit.kubernetes.schema.test_status_json import FULL
 
 ODD: list[Any] = [
@@ -36,7 +37,7 @@ PATHS = (
     *(f"lastSync.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "accounts", "teams", "memberships")),
     *("lastSync.requests", "lastSync.throttledSeconds", "lastSync.snapshot.sha256", "lastSync.snapshot.bytes"),
     *(f"lastDelivery.{name}" for name in ("time", "taskID", "syncID", "sha256", "bytes")),
-    *(f"lastDelivery.{name}" for name in ("accounts", "teams", "memberships")),
+    *(f"lastDelivery.{name}" for name in ("accounts", "teams", "memberships", "pipelines", "clusterMaintainers")),
     *("lastHandledSyncRequest", "provisioning.granted", "provisioning.lastChange.time"),
     *(f"history.0.{name}" for name in ("id", "trigger", "startedAt", "finishedAt", "succeeded", "reason", "accounts")),
 )
@@ -90,7 +91,7 @@ def test_a_field_with_anything_in_it_breaks_nothing(path: str) -> None:
         live_with(found)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.dictionaries(st.sampled_from(PATHS), st.sampled_from(ODD), min_size=2, max_size=8))
 def test_nor_do_several_fields_together(odd: dict[str, Any]) -> None:
     found = status_from_json(status_with(odd))

@@ -70,6 +70,13 @@ FULL = ConnectorStatus(
 )
 
 
+def test_the_organizations_web_url_is_no_part_of_the_status() -> None:
+    assert FULL.organization is not None
+    linked = replace(FULL, organization=replace(FULL.organization, web_url="https://buildkite.com/acme-inc"))
+    assert status_to_json(linked) == status_to_json(FULL)
+    assert linked == FULL, "so nothing is written"
+
+
 def test_the_json_is_that_of_the_design() -> None:
     assert status_to_json(FULL) == {
         "observedGeneration": 4,
@@ -154,6 +161,34 @@ def test_the_json_is_that_of_the_design() -> None:
 
 def test_a_full_status_reads_back_equal() -> None:
     assert status_from_json(status_to_json(FULL)) == FULL
+
+
+OPT_IN = {"organizationRoles": 12, "pipelines": 7, "pipelineAccess": 9, "clusters": 2, "clusterMaintainers": 0}
+
+
+def test_counts_of_opt_in_types_are_written_where_they_are_known() -> None:
+    counts = Counts(12, 5, 30, 12, 7, 9, 2, 0)
+    assert FULL.last_sync is not None
+    assert FULL.last_delivery is not None
+    status = replace(
+        FULL,
+        last_sync=replace(FULL.last_sync, counts=counts),
+        last_delivery=replace(FULL.last_delivery, counts=counts),
+        history=(replace(FULL.history[0], counts=counts), FULL.history[1]),
+    )
+    written, before = status_to_json(status), status_to_json(FULL)
+    for record, plain in (
+        (written["lastSync"], before["lastSync"]),
+        (written["lastDelivery"], before["lastDelivery"]),
+        (written["history"][0], before["history"][0]),
+    ):
+        assert record == {**plain, **OPT_IN}
+    assert status_from_json(written) == status
+    del written["lastDelivery"]["pipelines"]
+    read = status_from_json(written)
+    assert read is not None
+    assert read.last_delivery is not None
+    assert read.last_delivery.counts == replace(counts, pipelines=None), "one that is absent costs no other"
 
 
 def test_an_empty_status_is_written_without_what_is_not_known() -> None:
@@ -248,7 +283,13 @@ def test_a_record_that_lacks_something_is_none_rather_than_half() -> None:
 
 
 _TIMES = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
-_COUNTS = st.builds(Counts, st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**8))
+_COUNTS = st.builds(
+    Counts,
+    st.integers(0, 10**7),
+    st.integers(0, 10**6),
+    st.integers(0, 10**8),
+    *[st.none() | st.integers(0, 10**6)] * 5,
+)
 _TEXT = st.text(max_size=60)
 _AMOUNTS = st.integers(0, 2**53)
 _STATUSES = st.builds(
