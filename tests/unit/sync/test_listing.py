@@ -169,6 +169,15 @@ async def test_an_empty_page_after_one_that_said_another_follows_is_a_contradict
         await collect(api, ACME, USERS_ONLY)
 
 
+@pytest.mark.parametrize("first_says", [2, None])
+async def test_a_last_page_that_announces_another_is_a_contradiction(first_says: int | None) -> None:
+    api = organization(accounts=6)
+    pages = {1: (first_says, True), 2: (2, True)}
+    api.spoil = lambda _, number, page: Page(page.items, *pages[number])
+    with pytest.raises(Failure, match="page 2 announces a next page, other pages only 2 pages"):
+        await collect(api, ACME, USERS_ONLY)
+
+
 async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
     api = organization(accounts=8)
 
