@@ -222,6 +222,22 @@ class TestTroubleThatCostsNothing:
             await asyncio.sleep(2)
             assert only.network.calls - calls > 1
 
+    @pytest.mark.parametrize(("trouble", "seconds"), [({"cut": True}, 0.0), ({"there": HANGS}, DEADLINE)])
+    @virtual_time
+    async def test_a_standby_tries_again_within_half_a_retry_period(
+        self, trouble: dict[str, Any], seconds: float
+    ) -> None:
+        async with competition() as race:
+            only = race.candidate()
+            for name, value in trouble.items():
+                setattr(only.network, name, value)
+            only.start()
+            await until(lambda: only.network.calls == 1)
+            began = race.clock.monotonic()
+            await until(lambda: only.network.calls == 2)
+            assert race.clock.monotonic() - began == pytest.approx(seconds + 0.375 * RETRY, abs=0.05)
+            only.network.there = 0.0
+
 
 class TestLoss:
     @virtual_time
