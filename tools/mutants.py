@@ -31,10 +31,18 @@ class Group:
 
 
 GROUPS = {
-    "store": Group(("c1z/store.py",), ("c1z/test_snapshot_store.py", "c1z/test_scratch_directory.py")),
+    "store": Group(
+        ("c1z/store.py",),
+        ("c1z/test_scratch_directory.py", "c1z/test_snapshot_store.py", "c1z/test_snapshot_store_failures.py"),
+    ),
     "election": Group(
         ("kubernetes/election.py", "kubernetes/lease.py"),
-        ("kubernetes/test_election.py", "kubernetes/test_fence.py", "kubernetes/test_lease.py"),
+        (
+            "kubernetes/test_election.py",
+            "kubernetes/test_election_log.py",
+            "kubernetes/test_fence.py",
+            "kubernetes/test_lease.py",
+        ),
     ),
     "relist": Group(
         ("kubernetes/informer.py", "kubernetes/controller.py"),
