@@ -46,7 +46,7 @@ GROUPS = {
     ),
     "relist": Group(
         ("kubernetes/informer.py", "kubernetes/controller.py"),
-        ("kubernetes/test_informer.py", "kubernetes/test_controller.py"),
+        ("kubernetes/test_controller.py", "kubernetes/test_controller_log.py", "kubernetes/test_informer.py"),
     ),
     "buildkite": Group(
         ("buildkite/__init__.py", "buildkite/client.py", "buildkite/pagination.py", "buildkite/rate_limit.py"),
