@@ -33,7 +33,7 @@ class Group:
 GROUPS = {
     "store": Group(
         ("c1z/store.py",),
-        ("c1z/test_scratch_directory.py", "c1z/test_snapshot_store.py", "c1z/test_snapshot_store_failures.py"),
+        ("c1z/test_scratch_directory.py", "c1z/test_snapshot_store.py", "c1z/test_snapshot_store_files.py"),
     ),
     "election": Group(
         ("kubernetes/election.py", "kubernetes/lease.py"),

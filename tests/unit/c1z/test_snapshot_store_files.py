@@ -1,4 +1,4 @@
-"""What the store says of a disk that refuses, and what it does when a narrower snapshot is asked for."""
+"""The names of the store's files, what it says of a disk that refuses, and narrower snapshots."""
 
 import asyncio
 import errno
@@ -80,6 +80,37 @@ async def test_a_disk_that_refuses_is_a_failure_that_says_what_could_not_be_done
         await call(store, snapshot)
     assert caught.value.reason is Reason.STORAGE_FAILED
     assert caught.value.message == message.format(file=snapshot.path, place=place) + ADVICE
+
+
+def test_a_directory_that_cannot_be_used_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "snapshots"
+    with pytest.raises(Failure) as caught:
+        SnapshotStore(place)
+    assert caught.value.message == (
+        f"Could not use the snapshot directory {place}: Not a directory. Check that the path is right and its parent is"
+        " a directory."
+    )
+
+
+def test_the_directory_is_made_with_those_above_it(tmp_path: Path) -> None:
+    SnapshotStore(tmp_path / "data" / "of" / "snapshots")
+    assert (tmp_path / "data" / "of" / "snapshots").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("key", "readable"),
+    [
+        ("team-a.acme", "team-a.acme"),
+        ("..Team A/é9", "Team_A__9"),
+        ("ACME.Zz.", "ACME.Zz."),
+        ("X.x", "X.x"),
+        ("x" * 400, "x" * 100),
+    ],
+)
+def test_a_files_name_begins_with_what_is_readable_of_its_key(store: SnapshotStore, key: str, readable: str) -> None:
+    unique = hashlib.sha256(key.encode()).hexdigest()[:16]
+    assert store.path(key, FIRST).name == f"{readable}-{unique}-{FIRST}.c1z"
 
 
 async def test_a_whole_file_that_is_no_snapshot_is_a_failure_that_names_it(
