@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.kubernetes.election import ElectionSettings
+from buildkite_connector.kubernetes.lease import Lease
 from fakes.election import HANGS, Candidate, Competition, competition
 from fakes.virtual_time import until, virtual_time
 
@@ -135,6 +136,16 @@ class TestHandover:
             second = race.candidate()
             second.start()
             assert await race.until_acting(second.name) >= DURATION
+
+    @pytest.mark.parametrize(("said", "seconds"), [(60, 60.0), (0, DURATION)])
+    @virtual_time
+    async def test_a_dead_holder_is_waited_for_as_long_as_its_lease_says(self, said: int, seconds: float) -> None:
+        """It may have other settings; one that says nothing gets the usual time."""
+        async with competition() as race:
+            race.server.write(Lease("other", said))
+            only = race.candidate()
+            only.start()
+            assert seconds <= await race.until_acting(only.name) <= seconds + RETRY
 
     @pytest.mark.parametrize("days", [-1, 1])
     @virtual_time
