@@ -57,7 +57,13 @@ GROUPS = {
         ),
     ),
     "token": Group(
-        ("c1/token.py",), ("c1/test_c1_assertion.py", "c1/test_c1_token.py", "c1/test_c1_token_endpoint.py")
+        ("c1/token.py",),
+        (
+            "c1/test_c1_assertion.py",
+            "c1/test_c1_token.py",
+            "c1/test_c1_token_answers.py",
+            "c1/test_c1_token_endpoint.py",
+        ),
     ),
     "sync": Group(("sync/*.py",), ("sync",)),
     "buildkite": Group(
@@ -129,7 +135,7 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     signal.signal(signal.SIGALRM, lambda *_: os._exit(TIMEOUT))
-    signal.alarm(round(5 + 5 * SECONDS[item.nodeid]) if item.nodeid in SECONDS else 0)
+    signal.alarm(round(3 + 5 * SECONDS[item.nodeid]) if item.nodeid in SECONDS else 0)
     try:
         return (yield)
     finally:
