@@ -39,6 +39,7 @@ GROUPS = {
         ("kubernetes/election.py", "kubernetes/lease.py"),
         (
             "kubernetes/test_election.py",
+            "kubernetes/test_election_lives.py",
             "kubernetes/test_election_log.py",
             "kubernetes/test_fence.py",
             "kubernetes/test_lease.py",
