@@ -32,6 +32,7 @@ class Cluster:
         self.schema = ServedSchema()
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        assert namespace == "default"
         self.secrets_read.append(name)
         values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
         return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
@@ -39,6 +40,7 @@ class Cluster:
     async def apply_status(
         self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
     ) -> Written:
+        assert applied is not None, "what was applied is remembered, as the watch may lag behind it"
         if resource.uid in self.gone:
             return Written.GONE
         self.statuses[resource.name] = status

@@ -198,6 +198,43 @@ async def test_one_made_anew_under_the_same_name_begins_once_the_former_is_close
 
 
 @virtual_time
+async def test_of_one_name_that_comes_and_goes_each_is_closed_before_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with process() as operator:
+        store, closing, most = operator.setup.store, 0, 0
+
+        async def slow(_: ConnectorKey) -> None:
+            nonlocal closing, most
+            closing += 1
+            most = max(most, closing)
+            await asyncio.sleep(30)
+            closing -= 1
+
+        monkeypatch.setattr(store, "discard", slow)
+        for uid in ("first", "second"):
+            operator.observe("acme", uid=uid)
+            await asyncio.sleep(5)
+            operator.controller.forget("default", "acme", uid)
+        await asyncio.sleep(30)  # the first is closed, the second is being closed
+        operator.cluster.statuses.clear()
+        operator.observe("acme", uid="third")
+        await asyncio.sleep(10)
+        assert (closing, operator.cluster.statuses) == (1, {})
+        await asyncio.sleep(60)
+        assert (closing, most, operator.cluster.reason("acme")) == (0, 1, Reason.READY)
+        assert operator.controller._closing == {}
+
+
+@virtual_time
+async def test_an_event_is_posted_once() -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(3 * 3600)
+        assert operator.cluster.events.count(("acme", Reason.READY)) == 1
+
+
+@virtual_time
 async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_connector() -> None:
     async with process() as operator:
         operator.observe("acme")
@@ -398,7 +435,7 @@ class OddCluster(Cluster):
         if resource.name == "broken" and self.odd:
             self.tries += 1
             raise ZeroDivisionError
-        return await super().apply_status(resource, status)
+        return await super().apply_status(resource, status, applied)
 
 
 @virtual_time

@@ -147,6 +147,18 @@ async def test_snapshots_of_connectors_that_are_gone(
 
 
 @virtual_time
+async def test_one_whose_end_breaks(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with process(acting=False) as operator:
+        operator.observe("acme")
+        monkeypatch.setattr(operator.controller, "_end", bug)
+        operator.controller.forget("default", "acme", "uid-acme")
+        assert told(caplog) == [FOUND, (ERROR, "a resource that is gone could not be closed", WHO)]
+
+
+@virtual_time
 async def test_events_that_cannot_be_made_name_their_connector(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

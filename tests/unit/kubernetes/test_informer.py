@@ -29,6 +29,7 @@ class Heard:
         self.heard.append(resource.name)
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
+        assert (namespace, uid) == ("default", name)
         self.heard.append(f"not {name}")
 
 
@@ -153,18 +154,27 @@ class TestRelist:
                 await asyncio.sleep(RELIST)
             assert not relisting.done()
 
+    @virtual_time
+    async def test_a_watch_is_stale_after_one_interval(self) -> None:
+        scene = Scene()
+        scene.lists = lambda: scene.give(listing(never=2))
+        async with scene.relisting() as relisting:
+            await asyncio.sleep(2 * RELIST + 1)
+            assert relisting.done()
+            assert isinstance(relisting.exception(), Failure)
+
     @pytest.mark.parametrize("back", [listing(5, acme=4), listing(9, acme=3)], ids=["the cluster", "an object"])
     @virtual_time
     async def test_a_cluster_that_was_set_back_is_begun_anew(
         self, back: Listing, caplog: pytest.LogCaptureFixture
     ) -> None:
         scene = Scene()
-        scene.see("acme", 4)
         scene.see("late", 8)
+        scene.see("acme", 4)
         scene.lists = lambda: scene.give(back)
         async with scene.relisting():
             await asyncio.sleep(RELIST + 1)
-            assert scene.handler.heard == ["acme", "late", "not acme", "not late"]
+            assert scene.handler.heard == ["late", "acme", "not late", "not acme"]
             assert scene.anew == 1
             scene.see("acme", int(back.objects[0].resource_version))
             await asyncio.sleep(RELIST)
@@ -178,6 +188,17 @@ class TestRelist:
         ]
 
     @virtual_time
+    async def test_a_cluster_without_objects_that_is_set_back_twice_is_begun_anew_twice(self) -> None:
+        scene = Scene()
+        async with scene.relisting() as relisting:
+            for version, anew in ((9, 0), (7, 1), (8, 1), (8, 1), (6, 2), (9, 2)):
+                scene.lists = lambda at=version: scene.give(listing(at))  # type: ignore[misc]
+                scene.informer.relist_soon()
+                await asyncio.sleep(1)
+                assert scene.anew == anew
+            assert not relisting.done()
+
+    @virtual_time
     async def test_a_list_that_fails_changes_nothing_and_a_missing_crd_is_looked_for(self) -> None:
         scene = Scene()
         scene.see("acme", 1)
@@ -188,8 +209,9 @@ class TestRelist:
                 raise ApiError(status, "no")
 
             scene.lists = refuse
-            async with scene.relisting():
+            async with scene.relisting() as relisting:
                 await asyncio.sleep(RELIST + 1)
+                assert not relisting.done()
             assert (scene.handler.heard, scene.anew) == (["acme"], anew)
 
     @virtual_time
@@ -251,6 +273,19 @@ class TestRelist:
 
 
 class TestReady:
+    @virtual_time
+    async def test_as_soon_as_the_last_object_of_the_start_was_seen(self) -> None:
+        scene = Scene()
+        scene.lists = lambda: scene.give(listing(acme=1, deleted=2))
+        async with scene.relisting():
+            scene.informer.relist_soon()
+            await asyncio.sleep(1)
+            scene.see("deleted", 2, "DELETED")
+            assert not scene.ready.is_set()
+            scene.see("acme", 1)
+            assert scene.ready.is_set()
+        assert scene.handler.heard == ["not deleted", "acme"]
+
     @virtual_time
     async def test_once_each_object_of_the_start_was_seen_or_is_gone(self) -> None:
         scene = Scene()
