@@ -14,7 +14,7 @@ from buildkite_connector.kubernetes.client import AppliedStatus
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
 from buildkite_connector.model.directory import FULL_SCOPE, Counts
-from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
@@ -41,6 +41,23 @@ async def test_an_invalid_spec_is_reported_and_no_secret_is_read_for_it() -> Non
         await asyncio.sleep(600)
         assert operator.cluster.reason("acme") is Reason.SPEC_INVALID
         assert operator.cluster.secrets_read == []
+
+
+@virtual_time
+async def test_all_that_a_resource_asks_for_reaches_its_connector() -> None:
+    async with process() as operator:
+        failure = Failure(Reason.SPEC_INVALID, "no")
+        asked = replace(sound(), generation=7, sync_request="now", accept_shrink="sync1", failure=failure)
+        operator.controller.observe(asked)
+        (connector,) = operator.controller.connectors()
+        found = connector._state.desired
+        assert (found.generation, found.spec, found.sync_request, found.accept_shrink, found.spec_error) == (
+            7,
+            asked.spec,
+            "now",
+            "sync1",
+            failure,
+        )
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -248,13 +265,13 @@ async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_conne
 @virtual_time
 async def test_of_two_that_c1_takes_for_one_the_younger_says_so_and_stays_away_from_c1() -> None:
     async with process() as operator:
-        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        operator.observe("newer", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
         operator.observe("older", created="2026-03-01T00:00:00Z", delivery={"hostID": "same"})
         await asyncio.sleep(120)
         assert operator.cluster.reason("older") is Reason.READY
-        assert operator.cluster.reason("younger") is Reason.HOST_ID_TAKEN
-        assert operator.cluster.reason("younger", ConditionType.STALLED) is Reason.HOST_ID_TAKEN
-        ready = operator.cluster.statuses["younger"].condition(ConditionType.READY)
+        assert operator.cluster.reason("newer") is Reason.HOST_ID_TAKEN
+        assert operator.cluster.reason("newer", ConditionType.STALLED) is Reason.HOST_ID_TAKEN
+        ready = operator.cluster.statuses["newer"].condition(ConditionType.READY)
         assert ready is not None
         assert "default/older" in ready.message
         polls = operator.setup.c1.polls
@@ -266,12 +283,12 @@ async def test_of_two_that_c1_takes_for_one_the_younger_says_so_and_stays_away_f
 async def test_the_younger_takes_over_when_the_older_is_deleted() -> None:
     async with process() as operator:
         operator.observe("older", created="2026-03-01T00:00:00Z", delivery={"hostID": "same"})
-        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        operator.observe("newer", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
         await asyncio.sleep(120)
-        assert operator.cluster.reason("younger") is Reason.HOST_ID_TAKEN
+        assert operator.cluster.reason("newer") is Reason.HOST_ID_TAKEN
         operator.controller.forget("default", "older", "uid-older")
         await asyncio.sleep(15)
-        assert operator.cluster.reason("younger") is Reason.READY
+        assert operator.cluster.reason("newer") is Reason.READY
 
 
 def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
