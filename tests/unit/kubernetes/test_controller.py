@@ -60,6 +60,29 @@ async def test_all_that_a_resource_asks_for_reaches_its_connector() -> None:
         )
 
 
+@virtual_time
+async def test_a_resource_that_is_being_deleted_is_gone() -> None:
+    async with process() as operator:
+        operator.controller.observe(sound())
+        await asyncio.sleep(60)
+        operator.controller.observe(replace(sound(), uid="another", deleting=True))
+        assert len(list(operator.controller.connectors())) == 1
+        operator.controller.observe(replace(sound(), deleting=True))
+        assert list(operator.controller.connectors()) == []
+        await asyncio.sleep(10)
+        assert (operator.setup.c1.closed, operator.setup.store.files) == (1, {})
+
+
+@virtual_time
+async def test_what_is_seen_after_the_end_begins_nothing() -> None:
+    async with process() as operator:
+        await operator.controller.close()
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        assert list(operator.controller.connectors()) == []
+        assert operator.cluster.secrets_read == []
+
+
 @pytest.mark.parametrize("turns", range(4))
 @virtual_time
 async def test_a_check_under_way_reads_no_secret_of_a_later_edit(turns: int) -> None:
