@@ -53,6 +53,7 @@ GROUPS = {
         ("buildkite/pagination.py", "buildkite/rate_limit.py"),
         (
             "buildkite/test_buildkite_pagination.py",
+            "buildkite/test_buildkite_slots.py",
             "buildkite/test_rate_limit.py",
             "buildkite/test_rate_limit_windows.py",
         ),
