@@ -300,16 +300,17 @@ FAILED = WindowReadings(failed=True)
 
 
 @pytest.mark.parametrize(
-    ("answer", "at_once"), [(NOTHING_SAID, 3), (FAILED, 1)], ids=["the API", "a server that fails"]
+    ("answer", "at_once"), [(NOTHING_SAID, 3), (FAILED, 1), (None, 1)], ids=["the API", "a failing server", "nobody"]
 )
 def test_only_answers_of_the_api_without_headers_mean_that_there_is_no_limit(
-    answer: WindowReadings, at_once: int
+    answer: WindowReadings | None, at_once: int
 ) -> None:
     limiter, lane = RateLimiter(32), Lane(80)
     for now in range(4):
         limiter.join(lane, "acme")
         (permit,) = limiter.grant(now)
-        limiter.answered(permit, answer, now + 0.1)
+        if answer is not None:
+            limiter.answered(permit, answer, now + 0.1)
         limiter.leave(permit, now + 0.1)
     for _ in range(3):
         limiter.join(lane, "acme")
