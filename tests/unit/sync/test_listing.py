@@ -178,6 +178,14 @@ async def test_a_last_page_that_announces_another_is_a_contradiction(first_says:
         await collect(api, ACME, USERS_ONLY)
 
 
+@pytest.mark.parametrize("says", [2, 4])
+async def test_pages_that_do_not_agree_on_their_number_are_a_contradiction(says: int) -> None:
+    api = organization(accounts=9)
+    api.spoil = lambda _, number, page: Page(page.items, says, more=True) if number == 2 else page
+    with pytest.raises(Failure, match=f"page 2 announces {says} pages, other pages 3"):
+        await collect(api, ACME, USERS_ONLY)
+
+
 async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
     api = organization(accounts=8)
 

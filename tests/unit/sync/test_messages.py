@@ -117,6 +117,8 @@ SET = "Set the organization (spec.organization, BATON_ORGANIZATION) to one that 
 MISSING = "If yours is missing, create a new API token with access to it."
 LONG = [f"{number}{'s' * 96}" for number in range(10, 15)]
 """Three of them take 300 characters."""
+SHORTER = [f"{number}{'s' * 73}" for number in range(10, 14)]
+"""Three of them take 231 characters, four 308."""
 SEVERAL = "No organization is chosen, and the API token can access"
 UNKNOWN = "Buildkite knows no organization 'acme' that the API token can access."
 
@@ -148,6 +150,12 @@ UNKNOWN = "Buildkite knows no organization 'acme' that the API token can access.
             LONG,
             Reason.ORGANIZATION_AMBIGUOUS,
             f"{SEVERAL} 5. {SET}{', '.join(LONG[:3])} and 2 more. {MISSING}",
+        ),
+        (
+            None,
+            SHORTER,
+            Reason.ORGANIZATION_AMBIGUOUS,
+            f"{SEVERAL} 4. {SET}{', '.join(SHORTER[:3])} and 1 more. {MISSING}",
         ),
         (
             None,
