@@ -1,7 +1,7 @@
 """What is made of each answer of the token endpoint, in all its words, and what is told of the request."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from buildkite_connector.c1.hosts import parse_endpoint
 from buildkite_connector.c1.token import TokenSource
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Work
+from buildkite_connector.model.redactor import PLACEHOLDER
 from buildkite_connector.timing.clock import SystemClock
 from fakes.task_ports import Records
 from harness.trust import reaching
 from unit.hostile.c1_answers import CLIENT_SECRET, whole
 from unit.hostile.c1_call_answers import no_task
 from unit.hostile.c1_server import HostileC1
+from unit.hostile.http_server import Part
 
 ROTATE = (
     "Check that the connector still exists in C1, rotate its credentials there and replace the client ID and secret"
@@ -138,3 +140,17 @@ async def test_a_token_is_sent_by_its_type_and_told_of(said: dict[str, str], aut
         assert (await source.replace(token)).metadata == (("authorization", authorization),)
     assert "abc" not in repr(token)
     assert records.facts == [(Work.C1_TOKEN.value, {"method": "POST", "status": 200})] * 2
+
+
+async def test_the_newest_assertions_and_tokens_are_known_and_older_ones_forgotten() -> None:
+    tokens = [letter * 12 for letter in "abcdefg"]
+    left = iter(tokens)
+
+    def another(target: str) -> Iterable[Part]:
+        return whole(json.dumps({"access_token": next(left), "expires_in": 60}))(target)
+
+    async with asking(another, Records()) as (source, _):
+        for _ in tokens[1:]:
+            await source.replace(await source.current())
+        quoted = [source.redactor.quote(token) for token in tokens]
+    assert quoted == [*tokens[:3], *[PLACEHOLDER] * 4]
