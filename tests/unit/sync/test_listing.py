@@ -271,3 +271,23 @@ async def test_a_call_that_fails_as_its_task_is_cancelled_does_not_keep_the_task
     ended, _ = await asyncio.wait({reading}, timeout=5)
     assert ended
     assert isinstance(reading.exception(), LookupError)
+
+
+async def test_when_a_call_fails_the_others_have_ended_before_it_is_raised() -> None:
+    ended: list[str] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def end_slowly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.append("slowly")
+
+    with pytest.raises(LookupError):
+        await run_concurrently([fail, end_slowly])
+    assert ended == ["slowly"]
