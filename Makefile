@@ -92,7 +92,7 @@ bench-tenants: $(READY) ## one namespace beside 100 connectors of another that d
 	@$(BIN)/python tests/bench --tenants 100
 	@$(BIN)/python tools/figures.py
 
-mutants: $(READY) ## plants faults in connector/ and tasks/ one by one and counts what the unit tests notice (ONLY='*decisions*')
+mutants: $(READY) ## plants faults one by one in what decides and counts what the unit tests notice (ONLY=store, ONLY='*decisions*')
 	@$(BIN)/python tools/mutants.py $(ONLY)
 
 format: $(READY) ## formats the code

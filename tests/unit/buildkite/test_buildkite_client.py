@@ -260,6 +260,36 @@ async def test_an_urgent_client_waits_for_no_other() -> None:
         await asyncio.gather(*others)
 
 
+@pytest.mark.parametrize(("waits", "requests"), [(True, 2), (False, 1)])
+@virtual_time
+async def test_a_client_that_does_not_wait_reports_the_first_silence(waits: bool, requests: int) -> None:
+    async with serving() as setup:
+        setup.sim.fault(faults.stall())
+        client = setup.buildkite.client(setup.sim.token.value, waits=waits)
+        if waits:
+            await client.token()
+        else:
+            with pytest.raises(Failure) as failed:
+                await client.token()
+            assert failed.value.reason is Reason.BUILDKITE_UNREACHABLE
+        assert client.requests == requests
+
+
+@pytest.mark.parametrize(("kilobytes", "read"), [(900, True), (1100, False)])
+@virtual_time
+async def test_a_page_may_be_larger_than_one_object_but_not_without_end(kilobytes: int, read: bool) -> None:
+    async with serving() as setup:
+        setup.sim.fault(faults.set_field("description", "x" * 1024 * kilobytes), times=None)
+        client, slug = setup.client(), setup.expected.organization.slug
+        if read:
+            assert len((await client.teams(slug, 1)).items) == setup.page_size
+        else:
+            with pytest.raises(Failure, match="is larger than 1,048,576 bytes"):
+                await client.teams(slug, 1)
+        with pytest.raises(Failure, match="is larger than 262,144 bytes"):
+            await client.token()
+
+
 @virtual_time
 async def test_a_client_goes_on_with_what_an_earlier_one_learned_of_the_quota() -> None:
     limits = Limits(user=10, organization=None, window=30.0)

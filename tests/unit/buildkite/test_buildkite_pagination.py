@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from buildkite_connector.buildkite.pagination import Told, read_links, same_origin
+from buildkite_connector.buildkite.pagination import Told, read_links, refused, same_origin
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 
@@ -64,9 +64,57 @@ def test_links_that_lead_back_to_where_no_page_is_are_another_pages(targets: dic
     assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
 
 
+ELSEWHERE = (
+    "GET teams: expected a response from the API itself, but its 'next' link leads to {}. The token was not sent there."
+    " Check BUILDKITE_API_URL and the proxies in between."
+)
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ({"first": page(2)}, "the first page to be 1, but its link leads to 2"),
+        ({"prev": page(2)}, "on page 2 a page before it, but its link leads to 2"),
+        ({"next": page(4)}, "on page 2 the next page to be 3, but its link leads to 4"),
+        ({"next": page(3), "last": page(2)}, "on page 2 a last page from 3 to 10000, but it is 2"),
+        ({"next": page(3), "last": page(10_001)}, "on page 2 a last page from 3 to 10000, but it is 10001"),
+        ({"next": page("x")}, "a page number in the 'next' link"),
+        ({"next": page("1234567890")}, "a page number in the 'next' link"),
+        ({"next": page(123_456_789)}, "on page 2 the next page to be 3, but its link leads to 123456789"),
+        ({"next": "http://[/?page=3"}, "a URL in the 'next' link"),
+    ],
+    ids=str,
+)
+def test_links_that_cannot_be_are_named(targets: dict[str, str], expected: str) -> None:
+    with pytest.raises(Failure) as failed:
+        read(**targets)
+    assert failed.value.message == f"GET teams: expected {expected}. Check the proxies and gateways in between."
+
+
+def test_the_last_page_that_may_be_is_taken() -> None:
+    assert read(next=page(3), last=page(10_000)) == Told(10_000, more=True)
+
+
+def test_a_link_that_leads_elsewhere_is_named() -> None:
+    with pytest.raises(Failure) as failed:
+        read(next="http://evil.example:81/v2?page=3")
+    assert failed.value.message == ELSEWHERE.format("http://evil.example:81")
+    assert refused("GET teams", "its 'next' link", "http://[/", Redactor()).message == ELSEWHERE.format(
+        "an invalid URL"
+    )
+
+
+def test_the_longest_address_that_is_shown() -> None:
+    with pytest.raises(Failure) as failed:
+        read(next=f"http://{'x' * 300}/?page=3")
+    assert failed.value.message == ELSEWHERE.format(f"http://{'x' * 192}…")
+
+
 def test_a_page_in_the_middle_leads_back_to_the_one_before() -> None:
     at = {"page": 5, "most": 9, "url": URL, "call": "GET teams", "redactor": Redactor()}
-    with pytest.raises(Failure, match="page before to be 4, but its link leads to 3"):
+    with pytest.raises(
+        Failure, match=r"^GET teams: expected on page 5 the page before to be 4, but its link leads to 3"
+    ):
         read_links(links(prev=page(3), next=page(6)), **at)  # type: ignore[arg-type]
 
 
@@ -120,11 +168,15 @@ def test_a_link_to_another_scheme_host_or_port_is_refused(target: str, rel: str)
 def test_the_default_port_may_be_named() -> None:
     assert same_origin("https://api.buildkite.com:443/v2", "https://api.buildkite.com/")
     assert same_origin("https://API.buildkite.com/v2", "https://api.buildkite.com/")
+    assert same_origin("http://127.0.0.1:80/v2", "http://127.0.0.1/")
+    assert not same_origin("http://127.0.0.1:81/v2", "http://127.0.0.1/")
+    assert not same_origin("http://127.0.0.1:1/v2", "http://127.0.0.1:port/")
 
 
 def test_a_listing_has_no_more_pages_than_can_be_whether_it_tells_of_the_last_or_not() -> None:
     for last in ({}, {"last": page(3)}):
-        with pytest.raises(Failure, match="at most 2 pages, but page 2 links to another") as failed:
+        expected = "^GET teams: expected at most 2 pages, but page 2 links to another"
+        with pytest.raises(Failure, match=expected) as failed:
             read_links(links(next=page(3), **last), page=2, most=2, url=URL, call="GET teams", redactor=Redactor())
         assert failed.value.reason is Reason.BUILDKITE_RESPONSE_INVALID
 

@@ -296,6 +296,42 @@ def test_an_urgent_request_that_is_given_up_leaves_the_queue() -> None:
     assert granted_lanes(limiter, 1.0) == []
 
 
+NOTHING_SAID = WindowReadings()
+FAILED = WindowReadings(failed=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "at_once"), [(NOTHING_SAID, 3), (FAILED, 1), (None, 1)], ids=["the API", "a failing server", "nobody"]
+)
+def test_only_answers_of_the_api_without_headers_mean_that_there_is_no_limit(
+    answer: WindowReadings | None, at_once: int
+) -> None:
+    limiter, lane = RateLimiter(32), Lane(80)
+    for now in range(4):
+        limiter.join(lane, "acme")
+        (permit,) = limiter.grant(now)
+        if answer is not None:
+            limiter.answered(permit, answer, now + 0.1)
+        limiter.leave(permit, now + 0.1)
+    for _ in range(3):
+        limiter.join(lane, "acme")
+    assert len(limiter.grant(5.0)) == at_once
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_answer_that_is_told_of_twice_counts_once(times: int) -> None:
+    limiter, lane = RateLimiter(32), Lane(100)
+    permit = limiter.join(lane, None)
+    limiter.answered(permit, PLENTY, 0.0)  # it has not gone yet
+    limiter.grant(0.0)
+    for _ in range(times):
+        limiter.answered(permit, WindowReadings(WindowReading(10, 5, 60.0)), 0.1)
+    limiter.leave(permit, 0.1)
+    for _ in range(8):
+        limiter.join(lane, None)
+    assert len(limiter.grant(1.0)) == 4, "the last is kept for the window's reset"
+
+
 # On the event loop
 
 
@@ -326,6 +362,16 @@ async def test_requests_beyond_the_share_go_when_the_window_has_turned() -> None
     went = await ask(queue, lane, told(49))
     assert 60 < went < 60.1
     assert queue.throttled_seconds(lane) == pytest.approx(60, abs=0.1)
+
+
+@virtual_time
+async def test_a_wait_is_as_short_as_the_window_and_is_counted_while_it_lasts() -> None:
+    queue, lane = RequestQueue(RateLimiter(32), VirtualClock()), Lane(80)
+    await ask(queue, lane, told(10, reset=0.5))
+    waiting = asyncio.create_task(ask(queue, lane, told(49)))
+    await asyncio.sleep(0.3)
+    assert queue.throttled_seconds(lane) == pytest.approx(0.3, abs=0.01)
+    assert await waiting == pytest.approx(0.51, abs=0.02)
 
 
 @virtual_time

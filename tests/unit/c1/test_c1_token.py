@@ -195,6 +195,7 @@ async def test_a_refusal_while_the_clock_is_wrong_blames_the_clock_and_passes_wi
         await connector.hello()
 
     assert (refused.value.reason, refused.value.remedy) == (Reason.CLOCK_WRONG, Remedy.RETRY)
+    assert refused.value.message.startswith(f"C1's token endpoint {sim.url}/auth/v1/token refused the client with 401")
     assert ("s behind C1's" if seconds < 0 else "s ahead of C1's") in refused.value.message
     assert "NTP" in refused.value.message
     assert "otate" not in refused.value.message

@@ -66,6 +66,22 @@ async def test_a_task_whose_file_was_replaced_before_it_was_opened_gets_the_new_
 
 
 @virtual_time
+async def test_where_no_membership_was_changed_a_task_that_waited_for_its_turn_delivers_what_it_has() -> None:
+    """A newer snapshot has taken the place of its own meanwhile, which is as true as it was."""
+    async with ready_setup() as setup:
+        setup.c1.upload_seconds, setup.c1.next_poll = 2 * MINUTE, 1.0
+        first, second = setup.task(), setup.task()
+        await asyncio.sleep(MINUTE)  # the first upload is under way, and the second has its file
+        setup.annotate(sync_request="now")
+        await asyncio.sleep(4 * MINUTE)
+        staged = setup.session.status.last_sync
+        assert staged is not None
+        assert staged.id == "sync2"
+        delivered = {task: outcome.delivered for task, outcome in setup.c1.finished.items()}
+        assert [each and each.sync_id for each in (delivered[first], delivered[second])] == ["sync1", "sync1"]
+
+
+@virtual_time
 async def test_a_refusal_fails_the_task_and_keeps_no_frames() -> None:
     async with ready_setup(after=30 * MINUTE) as setup:
         asking = ask(setup)
@@ -112,6 +128,7 @@ async def test_a_delivery_is_logged_and_so_are_a_loss_and_a_form_that_c1_does_no
     shrank = told["the snapshot shrank"]
     assert shrank == {"connector": "default.acme", "error": shrank["error"]}
     assert "4 accounts, the last delivered one had 6 (33 % fewer)" in str(shrank["error"])
+    assert [text for _, text, _ in lines(caplog.records)].count("the snapshot shrank") == 1
     levels = {text: level for level, text, _ in lines(caplog.records)}
     assert levels["the snapshot shrank"] == levels["C1 asked for another file format and got sqlite"] == 30
 

@@ -1,112 +1,29 @@
 """Which resources have a connector, from which status it starts, and what an error costs; in virtual time."""
 
 import asyncio
-import base64
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Never, cast
+from typing import Any, Never
 
 import pytest
 
-from buildkite_connector.connector.secret_reads import reread_secrets
-from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
+from buildkite_connector.kubernetes.client import AppliedStatus
 from buildkite_connector.kubernetes.controller import RETRY_SECONDS, Controller
-from buildkite_connector.kubernetes.events import EventDraft
 from buildkite_connector.kubernetes.resource import ObservedResource, read_resource
-from buildkite_connector.kubernetes.schema.served import ServedSchema
-from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.directory import FULL_SCOPE, Counts
-from buildkite_connector.model.failure import Reason
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import ConditionType, ConnectorStatus, Trigger
-from fakes.connector_setup import Setup
 from fakes.virtual_time import START, virtual_time
-
-
-class Cluster:
-    """The API server as a controller sees it: Secrets, and the statuses and events that were written."""
-
-    def __init__(self) -> None:
-        self.client_ids: dict[str, str] = {}
-        self.statuses: dict[str, ConnectorStatus] = {}
-        self.writes: list[tuple[str, ConnectorStatus]] = []
-        self.events: list[tuple[str, Reason]] = []
-        self.gone: set[str] = set()
-        self.drains = 0
-        self.secrets_read: list[str] = []
-        self.schema = ServedSchema()
-
-    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        self.secrets_read.append(name)
-        values = {"BATON_CLIENT_ID": f"{name}@x.conductor.one/y", "BATON_CLIENT_SECRET": "s", "BATON_API_TOKEN": "t"}
-        return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-
-    async def apply_status(
-        self, resource: ObservedResource, status: ConnectorStatus, applied: AppliedStatus | None = None
-    ) -> Written:
-        if resource.uid in self.gone:
-            return Written.GONE
-        self.statuses[resource.name] = status
-        self.writes.append((resource.uid, status))
-        return Written.WRITTEN
-
-    def post_event(self, resource: ObservedResource, draft: EventDraft) -> None:
-        self.events.append((resource.name, draft.reason))
-
-    async def drain_events(self, seconds: float) -> None:
-        self.drains += 1
-
-    def reason(self, name: str, kind: ConditionType = ConditionType.READY) -> Reason | None:
-        found = self.statuses[name].condition(kind)
-        return found.reason if found else None
-
-
-class Process:
-    """One operator process on a cluster. `setup` is Buildkite, C1 and the disk."""
-
-    def __init__(self, cluster: Cluster, setup: Setup, controller: Controller) -> None:
-        self.cluster = cluster
-        self.setup = setup
-        self.controller = controller
-
-    def observe(self, name: str, *, uid: str = "", created: str = "2026-03-01T00:00:00Z", **spec: Any) -> None:
-        """What the watch says of a resource: with the status that is in the cluster."""
-        status = self.cluster.statuses.get(name)
-        body = {
-            "metadata": {
-                "namespace": "default",
-                "name": name,
-                "uid": uid or f"uid-{name}",
-                "generation": 1,
-                "creationTimestamp": created,
-            },
-            "spec": {"credentialsSecretRef": {"name": "shared"}, **spec},
-            "status": status_to_json(status) if status else None,
-        }
-        self.controller.observe(read_resource(body))
+from unit.kubernetes.controlled import Cluster, process
 
 
 def bug(*_: object) -> Never:
     raise RuntimeError("a bug")
-
-
-@asynccontextmanager
-async def process(cluster: Cluster | None = None, *, acting: bool = True) -> AsyncIterator[Process]:
-    setup, cluster = Setup(), cluster or Cluster()
-    async with asyncio.TaskGroup() as group:
-        controller = Controller(cast(KubernetesApi, cluster), setup.environment(), group, acting=acting)
-        rereading = group.create_task(reread_secrets(controller.connectors, setup.clock))
-        try:
-            yield Process(cluster, setup, controller)
-        finally:
-            rereading.cancel()
-            await controller.close()
 
 
 @virtual_time
@@ -123,6 +40,46 @@ async def test_an_invalid_spec_is_reported_and_no_secret_is_read_for_it() -> Non
         operator.observe("acme", schedule={"interval": "3x"})
         await asyncio.sleep(600)
         assert operator.cluster.reason("acme") is Reason.SPEC_INVALID
+        assert operator.cluster.secrets_read == []
+
+
+@virtual_time
+async def test_all_that_a_resource_asks_for_reaches_its_connector() -> None:
+    async with process() as operator:
+        failure = Failure(Reason.SPEC_INVALID, "no")
+        asked = replace(sound(), generation=7, sync_request="now", accept_shrink="sync1", failure=failure)
+        operator.controller.observe(asked)
+        (connector,) = operator.controller.connectors()
+        found = connector._state.desired
+        assert (found.generation, found.spec, found.sync_request, found.accept_shrink, found.spec_error) == (
+            7,
+            asked.spec,
+            "now",
+            "sync1",
+            failure,
+        )
+
+
+@virtual_time
+async def test_a_resource_that_is_being_deleted_is_gone() -> None:
+    async with process() as operator:
+        operator.controller.observe(sound())
+        await asyncio.sleep(60)
+        operator.controller.observe(replace(sound(), uid="another", deleting=True))
+        assert len(list(operator.controller.connectors())) == 1
+        operator.controller.observe(replace(sound(), deleting=True))
+        assert list(operator.controller.connectors()) == []
+        await asyncio.sleep(10)
+        assert (operator.setup.c1.closed, operator.setup.store.files) == (1, {})
+
+
+@virtual_time
+async def test_what_is_seen_after_the_end_begins_nothing() -> None:
+    async with process() as operator:
+        await operator.controller.close()
+        operator.observe("acme")
+        await asyncio.sleep(60)
+        assert list(operator.controller.connectors()) == []
         assert operator.cluster.secrets_read == []
 
 
@@ -281,6 +238,43 @@ async def test_one_made_anew_under_the_same_name_begins_once_the_former_is_close
 
 
 @virtual_time
+async def test_of_one_name_that_comes_and_goes_each_is_closed_before_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with process() as operator:
+        store, closing, most = operator.setup.store, 0, 0
+
+        async def slow(_: ConnectorKey) -> None:
+            nonlocal closing, most
+            closing += 1
+            most = max(most, closing)
+            await asyncio.sleep(30)
+            closing -= 1
+
+        monkeypatch.setattr(store, "discard", slow)
+        for uid in ("first", "second"):
+            operator.observe("acme", uid=uid)
+            await asyncio.sleep(5)
+            operator.controller.forget("default", "acme", uid)
+        await asyncio.sleep(30)  # the first is closed, the second is being closed
+        operator.cluster.statuses.clear()
+        operator.observe("acme", uid="third")
+        await asyncio.sleep(10)
+        assert (closing, operator.cluster.statuses) == (1, {})
+        await asyncio.sleep(60)
+        assert (closing, most, operator.cluster.reason("acme")) == (0, 1, Reason.READY)
+        assert operator.controller._closing == {}
+
+
+@virtual_time
+async def test_an_event_is_posted_once() -> None:
+    async with process() as operator:
+        operator.observe("acme")
+        await asyncio.sleep(3 * 3600)
+        assert operator.cluster.events.count(("acme", Reason.READY)) == 1
+
+
+@virtual_time
 async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_connector() -> None:
     async with process() as operator:
         operator.observe("acme")
@@ -294,13 +288,13 @@ async def test_a_resource_that_is_gone_when_its_status_is_written_ends_its_conne
 @virtual_time
 async def test_of_two_that_c1_takes_for_one_the_younger_says_so_and_stays_away_from_c1() -> None:
     async with process() as operator:
-        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        operator.observe("newer", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
         operator.observe("older", created="2026-03-01T00:00:00Z", delivery={"hostID": "same"})
         await asyncio.sleep(120)
         assert operator.cluster.reason("older") is Reason.READY
-        assert operator.cluster.reason("younger") is Reason.HOST_ID_TAKEN
-        assert operator.cluster.reason("younger", ConditionType.STALLED) is Reason.HOST_ID_TAKEN
-        ready = operator.cluster.statuses["younger"].condition(ConditionType.READY)
+        assert operator.cluster.reason("newer") is Reason.HOST_ID_TAKEN
+        assert operator.cluster.reason("newer", ConditionType.STALLED) is Reason.HOST_ID_TAKEN
+        ready = operator.cluster.statuses["newer"].condition(ConditionType.READY)
         assert ready is not None
         assert "default/older" in ready.message
         polls = operator.setup.c1.polls
@@ -312,12 +306,12 @@ async def test_of_two_that_c1_takes_for_one_the_younger_says_so_and_stays_away_f
 async def test_the_younger_takes_over_when_the_older_is_deleted() -> None:
     async with process() as operator:
         operator.observe("older", created="2026-03-01T00:00:00Z", delivery={"hostID": "same"})
-        operator.observe("younger", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
+        operator.observe("newer", created="2026-03-01T00:00:01Z", delivery={"hostID": "same"})
         await asyncio.sleep(120)
-        assert operator.cluster.reason("younger") is Reason.HOST_ID_TAKEN
+        assert operator.cluster.reason("newer") is Reason.HOST_ID_TAKEN
         operator.controller.forget("default", "older", "uid-older")
         await asyncio.sleep(15)
-        assert operator.cluster.reason("younger") is Reason.READY
+        assert operator.cluster.reason("newer") is Reason.READY
 
 
 def test_a_transition_that_makes_an_event_makes_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -481,7 +475,7 @@ class OddCluster(Cluster):
         if resource.name == "broken" and self.odd:
             self.tries += 1
             raise ZeroDivisionError
-        return await super().apply_status(resource, status)
+        return await super().apply_status(resource, status, applied)
 
 
 @virtual_time

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import random
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from buildkite_connector.kubernetes.election import ElectionSettings
-from fakes.election import HANGS, Candidate, Competition, competition
-from fakes.virtual_time import until, virtual_time
+from buildkite_connector.kubernetes.lease import Lease
+from buildkite_connector.model.failure import Failure, Reason
+from fakes.election import HANGS, competition
+from fakes.virtual_time import START, until, virtual_time
 
 DURATION, DEADLINE, RETRY = 15.0, 10.0, 2.0
 CLEAN_SECONDS, CRASH_SECONDS = 2.0, 20.0
@@ -37,10 +39,18 @@ class TestOneActs:
             first = await race.leader()
             taken = race.server.held
             assert (taken.holder, taken.duration, taken.transitions) == (first.name, 15, 0)
+            assert taken.acquired == START
             await asyncio.sleep(60)
             assert race.server.held.acquired == taken.acquired
             assert race.server.held.renewed is not None
             assert race.clock.now() - race.server.held.renewed <= timedelta(seconds=RETRY)
+
+    @virtual_time
+    async def test_a_lease_that_was_just_taken_says_so(self) -> None:
+        async with competition() as race:
+            race.candidate().start()
+            await until(lambda: race.server.lease is not None)
+            assert race.server.held.renewed == race.server.held.acquired == START
 
     @virtual_time
     async def test_of_two_that_write_at_the_same_moment_one_acts(self) -> None:
@@ -69,7 +79,8 @@ class TestHandover:
             first, second = await race.leader_and_standby()
             await asyncio.sleep(31.3)
             await first.stop()
-            assert race.server.held.holder == ""
+            assert (first.election.is_leader, race.server.held.holder) == (False, "")
+            assert race.server.held.renewed == race.clock.now()
             assert await race.until_acting(second.name) <= CLEAN_SECONDS
             assert race.server.held.transitions == 1
 
@@ -135,6 +146,16 @@ class TestHandover:
             second = race.candidate()
             second.start()
             assert await race.until_acting(second.name) >= DURATION
+
+    @pytest.mark.parametrize(("said", "seconds"), [(60, 60.0), (0, DURATION)])
+    @virtual_time
+    async def test_a_dead_holder_is_waited_for_as_long_as_its_lease_says(self, said: int, seconds: float) -> None:
+        """It may have other settings; one that says nothing gets the usual time."""
+        async with competition() as race:
+            race.server.write(Lease("other", said))
+            only = race.candidate()
+            only.start()
+            assert seconds <= await race.until_acting(only.name) <= seconds + RETRY
 
     @pytest.mark.parametrize("days", [-1, 1])
     @virtual_time
@@ -221,6 +242,30 @@ class TestTroubleThatCostsNothing:
             assert only.network.calls - calls == 1
             await asyncio.sleep(2)
             assert only.network.calls - calls > 1
+
+    @pytest.mark.parametrize(("trouble", "seconds"), [({"cut": True}, 0.0), ({"there": HANGS}, DEADLINE)])
+    @virtual_time
+    async def test_a_standby_tries_again_within_half_a_retry_period(
+        self, trouble: dict[str, Any], seconds: float
+    ) -> None:
+        async with competition() as race:
+            only = race.candidate()
+            for name, value in trouble.items():
+                setattr(only.network, name, value)
+            only.start()
+            await until(lambda: only.network.calls == 1)
+            began = race.clock.monotonic()
+            await until(lambda: only.network.calls == 2)
+            assert race.clock.monotonic() - began == pytest.approx(seconds + 0.375 * RETRY, abs=0.05)
+            only.network.there = 0.0
+
+    @virtual_time
+    async def test_a_standby_looks_at_the_lease_as_often(self) -> None:
+        async with competition() as race:
+            _, second = await race.leader_and_standby()
+            calls = second.network.calls
+            await asyncio.sleep(60)
+            assert second.network.calls - calls == pytest.approx(2 * 60 / (0.375 * RETRY), abs=2)
 
 
 class TestLoss:
@@ -311,6 +356,16 @@ class TestLoss:
             assert "it was deleted" in first.lost
 
     @virtual_time
+    async def test_a_lost_lease_is_a_failure_of_kubernetes(self) -> None:
+        async with competition() as race:
+            running = asyncio.create_task(race.candidate().election.run())
+            await asyncio.sleep(5)
+            race.server.lease = None
+            with pytest.raises(Failure) as caught:
+                await running
+            assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
+
+    @virtual_time
     async def test_the_time_to_act_counts_from_when_the_renewal_was_sent_not_from_its_answer(self) -> None:
         async with competition() as race:
             first, second = await race.leader_and_standby()
@@ -371,87 +426,38 @@ class TestRestoreOfEtcd:
             assert "process-0 holds it" in only.lost
 
 
-class TestRandomLives:
-    """Processes start, stop, crash and are cut off, over a slow network: never do two act at once."""
-
-    DELAYS = (0.0, 0.01, 0.2, 1.0)
-    """Mean seconds of a message's way."""
-    ENDS = (0.0, 0.5, 4.0, 60.0)
-    """Seconds that a process takes to end acting; with the last it is ended at once when it must."""
-
-    @pytest.mark.parametrize("seed", range(25))
-    @virtual_time
-    async def test_one_acts_at_most(self, seed: int) -> None:
-        assert await self.live(seed) > 0
-
-    @virtual_time
-    async def test_the_lives_are_eventful(self) -> None:
-        """Else the test above would prove nothing."""
-        assert sum([await self.live(seed) for seed in range(5)]) > 20
-
-    async def live(self, seed: int) -> int:
-        """A while of random life; return how many terms there were. A process that failed fails the test."""
-        chance = random.Random(seed)
-        async with competition() as race:
-            for _ in range(60):
-                await self.disturb(race, chance)
-                await asyncio.sleep(chance.choice((0.1, 1.0, 5.0, 20.0)))
-            for each in race.candidates:
-                each.network.there = each.network.back = each.stop_seconds = 0.0
-                each.network.cut = each.died
-            await asyncio.sleep(60)
-            if any(not each.ended for each in race.candidates):
-                assert race.acting, "somebody could act, and nobody does"
-        for each in race.candidates:
-            if each.running is not None and not each.running.cancelled():
-                each.running.result()
-        return sum(len(each.terms) for each in race.candidates)
-
-    def begin(self, race: Competition, chance: random.Random) -> None:
-        begun = race.candidate(chance)
-        begun.stop_seconds = chance.choice(self.ENDS)
-
-        def alone(_: Candidate) -> None:
-            assert race.acting == [begun.name]
-
-        begun.when_acting = alone
-        begun.start()
-
-    async def disturb(self, race: Competition, chance: random.Random) -> None:
-        """One thing happens to one process."""
-        running = [each for each in race.candidates if not each.ended]
-        victim = chance.choice(running) if running else None
-        match chance.choice(("start", "start", "stop", "kill", "cut", "heal", "hang", "delay", "nothing")):
-            case "stop" if victim is not None:
-                await victim.stop()
-            case "kill" if victim is not None:
-                victim.kill()
-            case "cut" if victim is not None:
-                victim.network.cut = True
-            case "heal" if victim is not None and not victim.died:
-                victim.network.cut, victim.network.there, victim.network.back = False, 0.01, 0.01
-            case "hang" if victim is not None:
-                setattr(victim.network, chance.choice(("there", "back")), HANGS)
-            case "delay" if victim is not None:
-                victim.network.there, victim.network.back = chance.choice(self.DELAYS), chance.choice(self.DELAYS)
-            case "start" if len(running) < 5:
-                self.begin(race, chance)
-            case _:
-                pass
+NOT_WHOLE = "the lease duration is {} s: whole seconds are needed, 1 s or more"
+TOO_LATE = (
+    "the renew deadline ({} s) must be shorter than the lease duration (15 s): the difference is the time that a leader"
+    " has to stop acting"
+)
+TOO_SLOW = (
+    "the retry period ({} s) must be shorter than the renew deadline ({} s) divided by 1.2: a renewal that fails is"
+    " tried again"
+)
 
 
 @pytest.mark.parametrize(
-    ("times", "part"),
+    ("times", "sentence"),
     [
-        ((15, 15, 2), "must be shorter than the lease duration"),
-        ((15, 10, 9), "must be shorter than the renew deadline"),
-        ((15, 10, 0), "longer than 0s"),
-        ((0, 10, 2), "1 s or more"),
-        ((1.5, 1, 0.5), "whole seconds"),
+        ((0, 10, 2), NOT_WHOLE.format(0)),
+        ((1.5, 1, 0.5), NOT_WHOLE.format(1.5)),
+        ((15, 15, 2), TOO_LATE.format(15)),
+        ((15, 16.5, 2), TOO_LATE.format(16.5)),
+        ((15, 10, 9), TOO_SLOW.format(9, 10)),
+        ((15, 12, 10), TOO_SLOW.format(10, 12)),
+        ((15, 10, 0), "the retry period must be longer than 0s"),
+        ((15, 10, -1), "the retry period must be longer than 0s"),
+        ((15, 10, 0.1), None),
+        ((1, 0.9, 0.7), None),
+        ((15, 14.5, 12), None),
     ],
 )
-def test_times_that_make_no_safe_election_are_rejected(times: tuple[float, float, float], part: str) -> None:
-    with pytest.raises(ValueError, match=part):
+def test_times_that_make_no_safe_election_are_rejected(times: tuple[float, float, float], sentence: str | None) -> None:
+    if sentence is None:
+        assert ElectionSettings("lease", "default", "me", *times).call_seconds == times[1] / 2
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         ElectionSettings("lease", "default", "me", *times)
 
 

@@ -1,5 +1,6 @@
 """Nothing begins after the time for which a process may act, and a process that cannot stop acting is ended."""
 
+import faulthandler
 import subprocess
 import sys
 
@@ -7,10 +8,10 @@ import pytest
 
 from buildkite_connector.kubernetes.client import connect
 from buildkite_connector.kubernetes.client_config import KubeconfigLogin
-from buildkite_connector.kubernetes.election import Fence
+from buildkite_connector.kubernetes.election import Fence, end_process_after
 from buildkite_connector.kubernetes.resource import read_resource
 from buildkite_connector.kubernetes.schema import API_VERSION, KIND
-from buildkite_connector.model.failure import Failure
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.timing.clock import SystemClock
 from simulators.kubernetes.server import KubernetesSimulator
@@ -22,6 +23,29 @@ class HandClock(SystemClock):
 
     def monotonic(self) -> float:
         return self.seconds
+
+
+def test_it_says_why_it_lets_nothing_begin() -> None:
+    with pytest.raises(Failure) as caught:
+        Fence(HandClock(), lambda _: None).check()
+    assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
+    assert caught.value.message == "This process is no longer the leader and does not act."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [(4.5, [("later", 4.5, {"exit": True})]), (-3.0, [("later", 0.001, {"exit": True})]), (None, [("cancel",)])],
+)
+def test_the_process_is_ended_after_so_many_seconds_or_at_once(
+    seconds: float | None, calls: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list[tuple[object, ...]]()
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: made.append(("cancel",)))
+    monkeypatch.setattr(
+        faulthandler, "dump_traceback_later", lambda after, **options: made.append(("later", after, options))
+    )
+    end_process_after(seconds)
+    assert made == calls
 
 
 @pytest.mark.parametrize(("second", "acts"), [(100.0, True), (114.9, True), (115.0, False), (3600.0, False)])

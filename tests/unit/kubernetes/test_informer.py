@@ -1,6 +1,7 @@
 """The cache of the resources, in virtual time: what a relist finds, and what readiness and a new leader wait for."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -13,9 +14,11 @@ from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.informer import Informer, WatchSettings
 from buildkite_connector.kubernetes.resource import ObservedResource
 from buildkite_connector.model.failure import Failure, Reason
+from fakes.log_lines import lines
 from fakes.virtual_time import virtual_time
 
 RELIST = 300.0
+SETTINGS = WatchSettings(("team-a", "team-b"), "a=b")
 
 
 class Heard:
@@ -26,6 +29,7 @@ class Heard:
         self.heard.append(resource.name)
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
+        assert (namespace, uid) == ("default", name)
         self.heard.append(f"not {name}")
 
 
@@ -50,6 +54,7 @@ class Scene:
         self.informer = Informer(self.handler.observe, self.handler.forget, self.ready)
         self.lists: Callable[[], Awaitable[Listing]] = lambda: self.give(listing())
         self.anew = 0
+        self.listed_at: list[float] = []
 
     async def give(self, answer: Listing) -> Listing:
         return answer
@@ -58,6 +63,8 @@ class Scene:
         self.informer.on_event(event(name, version, kind))
 
     async def list_connectors(self, namespaces: tuple[str, ...], selector: str) -> Listing:
+        assert (namespaces, selector) == (SETTINGS.namespaces, SETTINGS.selector)
+        self.listed_at.append(asyncio.get_running_loop().time())
         return await self.lists()
 
     def _begin_anew(self) -> None:
@@ -66,7 +73,7 @@ class Scene:
     @asynccontextmanager
     async def relisting(self) -> AsyncIterator[asyncio.Task[None]]:
         api = cast(KubernetesApi, self)
-        relisting = asyncio.create_task(self.informer.relist_regularly(api, WatchSettings(), self._begin_anew))
+        relisting = asyncio.create_task(self.informer.relist_regularly(api, SETTINGS, self._begin_anew))
         yield relisting
         relisting.cancel()
         await asyncio.wait({relisting})
@@ -124,9 +131,13 @@ class TestRelist:
                 await asyncio.sleep(1)
             assert not relisting.done()
             await asyncio.sleep(RELIST)
-            with pytest.raises(Failure, match="changed, and the watch did not report it") as caught:
+            with pytest.raises(Failure) as caught:
                 relisting.result()
         assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
+        assert caught.value.message == (
+            "The watch of buildkiteconnectors is lost, the operator must restart:"
+            f" default/{'never' if 'never' in listed else 'acme'} changed, and the watch did not report it"
+        )
 
     @virtual_time
     async def test_a_watch_that_lags_behind_an_object_that_changes_all_the_time_is_not_stale(self) -> None:
@@ -143,20 +154,49 @@ class TestRelist:
                 await asyncio.sleep(RELIST)
             assert not relisting.done()
 
+    @virtual_time
+    async def test_a_watch_is_stale_after_one_interval(self) -> None:
+        scene = Scene()
+        scene.lists = lambda: scene.give(listing(never=2))
+        async with scene.relisting() as relisting:
+            await asyncio.sleep(2 * RELIST + 1)
+            assert relisting.done()
+            assert isinstance(relisting.exception(), Failure)
+
     @pytest.mark.parametrize("back", [listing(5, acme=4), listing(9, acme=3)], ids=["the cluster", "an object"])
     @virtual_time
-    async def test_a_cluster_that_was_set_back_is_begun_anew(self, back: Listing) -> None:
+    async def test_a_cluster_that_was_set_back_is_begun_anew(
+        self, back: Listing, caplog: pytest.LogCaptureFixture
+    ) -> None:
         scene = Scene()
-        scene.see("acme", 4)
         scene.see("late", 8)
+        scene.see("acme", 4)
         scene.lists = lambda: scene.give(back)
         async with scene.relisting():
             await asyncio.sleep(RELIST + 1)
-            assert scene.handler.heard == ["acme", "late", "not acme", "not late"]
+            assert scene.handler.heard == ["late", "acme", "not late", "not acme"]
             assert scene.anew == 1
             scene.see("acme", int(back.objects[0].resource_version))
             await asyncio.sleep(RELIST)
         assert scene.anew == 1
+        assert lines(caplog.records) == [
+            (
+                logging.WARNING,
+                "the cluster was set back, as by a restore of etcd: every resource starts again",
+                {"version": back.version},
+            )
+        ]
+
+    @virtual_time
+    async def test_a_cluster_without_objects_that_is_set_back_twice_is_begun_anew_twice(self) -> None:
+        scene = Scene()
+        async with scene.relisting() as relisting:
+            for version, anew in ((9, 0), (7, 1), (8, 1), (8, 1), (6, 2), (9, 2)):
+                scene.lists = lambda at=version: scene.give(listing(at))  # type: ignore[misc]
+                scene.informer.relist_soon()
+                await asyncio.sleep(1)
+                assert scene.anew == anew
+            assert not relisting.done()
 
     @virtual_time
     async def test_a_list_that_fails_changes_nothing_and_a_missing_crd_is_looked_for(self) -> None:
@@ -169,12 +209,83 @@ class TestRelist:
                 raise ApiError(status, "no")
 
             scene.lists = refuse
-            async with scene.relisting():
+            async with scene.relisting() as relisting:
                 await asyncio.sleep(RELIST + 1)
+                assert not relisting.done()
             assert (scene.handler.heard, scene.anew) == (["acme"], anew)
+
+    @virtual_time
+    async def test_a_list_that_fails_is_tried_again_soon_and_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        scene = Scene()
+        scene.ready.set()
+        errors = [ApiError(500, "no"), Failure(Reason.KUBERNETES_UNAVAILABLE, "cut"), None, ApiError(500, "again")]
+
+        async def fail_at_times() -> Listing:
+            if errors and (error := errors.pop(0)) is not None:
+                raise error
+            return listing()
+
+        scene.lists = fail_at_times
+        async with scene.relisting():
+            scene.informer.relist_soon()
+            await asyncio.sleep(11)
+            began = scene.listed_at[0]
+            assert [each - began for each in scene.listed_at] == [0, 5, 10]
+            await asyncio.sleep(RELIST + 10)
+            assert [each - began for each in scene.listed_at] == [0, 5, 10, 10 + RELIST, 15 + RELIST]
+        assert [(level, text, str(fields["error"])) for level, text, fields in lines(caplog.records)] == [
+            (logging.WARNING, "the resources could not be listed again", str(ApiError(500, "no"))),
+            (logging.WARNING, "the resources could not be listed again", str(ApiError(500, "again"))),
+        ]
+
+    @virtual_time
+    async def test_a_list_that_fails_at_the_start_is_not_told_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        """kopf's own list fails as well, and says so."""
+        scene = Scene()
+
+        async def refuse() -> Listing:
+            raise ApiError(404, "no such resource")
+
+        scene.lists = refuse
+        async with scene.relisting():
+            scene.informer.relist_soon()
+            await asyncio.sleep(11)
+            assert (len(scene.listed_at), scene.anew) == (3, 0)
+            scene.ready.set()
+            await asyncio.sleep(5)
+            assert scene.anew == 1
+        assert caplog.records == []
+
+    @virtual_time
+    async def test_a_crd_that_is_gone_takes_its_objects_along_and_what_was_waited_for(self) -> None:
+        scene = Scene()
+        scene.see("acme", 1)
+        scene.lists = lambda: scene.give(listing(acme=1, never=2))
+        async with scene.relisting() as relisting:
+            scene.informer.relist_soon()
+            await asyncio.sleep(1)
+            scene.informer.forget_all()
+            assert scene.handler.heard == ["acme", "not acme"]
+            scene.see("acme", 3)
+            scene.lists = lambda: scene.give(listing(acme=3, never=4))
+            await asyncio.sleep(RELIST + 10)
+            assert not relisting.done(), "made anew, it has an interval of its own"
 
 
 class TestReady:
+    @virtual_time
+    async def test_as_soon_as_the_last_object_of_the_start_was_seen(self) -> None:
+        scene = Scene()
+        scene.lists = lambda: scene.give(listing(acme=1, deleted=2))
+        async with scene.relisting():
+            scene.informer.relist_soon()
+            await asyncio.sleep(1)
+            scene.see("deleted", 2, "DELETED")
+            assert not scene.ready.is_set()
+            scene.see("acme", 1)
+            assert scene.ready.is_set()
+        assert scene.handler.heard == ["not deleted", "acme"]
+
     @virtual_time
     async def test_once_each_object_of_the_start_was_seen_or_is_gone(self) -> None:
         scene = Scene()

@@ -1,12 +1,14 @@
 """A Lease as the client reads and writes it, on an API over HTTP."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from buildkite_connector.kubernetes.client import KubernetesApi
-from buildkite_connector.kubernetes.connection import ApiError
+from buildkite_connector.kubernetes.connection import ApiError, Connection
 from buildkite_connector.kubernetes.lease import Lease, LeaseClient
 from buildkite_connector.model.failure import Failure
 from simulators.kubernetes.server import KubernetesSimulator
@@ -33,8 +35,32 @@ async def test_what_is_written_is_read(leases: LeaseClient) -> None:
     assert found is not None
     assert (found, found.version) == (written, written.version)
     assert (found.holder, found.duration, found.transitions) == ("pod-1_ab", 15, 3)
-    assert found.renewed is not None
-    assert found.renewed.replace(microsecond=0) == NOW
+    times = (found.acquired, found.renewed)
+    assert times == (written.acquired, written.renewed) == (NOW.replace(microsecond=1),) * 2
+
+
+async def test_a_lease_without_times_is_written_without_them(
+    leases: LeaseClient, simulator: KubernetesSimulator
+) -> None:
+    await leases.write(Lease("pod-1_ab", 15))
+    assert not {"acquireTime", "renewTime"} & simulator.get("Lease", "default", "bkc")["spec"].keys()
+
+
+async def test_what_is_written_says_whose_it_is_and_what_kind_of_object(
+    leases: LeaseClient, simulator: KubernetesSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[Any, Any]]()
+    call = Connection.call
+
+    async def recorded(self: Connection, *args: Any, **options: Any) -> Any:
+        asked.append((options["query"], options["body"]))
+        return await call(self, *args, **options)
+
+    monkeypatch.setattr(Connection, "call", recorded)
+    await leases.write(replace(HELD, version=(await made(leases)).version))
+    assert [(query, body.api_version, body.kind) for query, body in asked] == [
+        ({"fieldManager": "buildkite-connector"}, "coordination.k8s.io/v1", "Lease")
+    ] * 2
 
 
 async def test_the_times_have_microseconds_even_when_there_are_none(
@@ -91,7 +117,31 @@ async def test_a_namespace_that_is_not_there_is_an_error(api: KubernetesApi) -> 
         await api.leases("nowhere", "bkc").write(HELD)
 
 
-@pytest.mark.parametrize("status", [403, 503, None])
-async def test_trouble_is_an_error(leases: LeaseClient, simulator: KubernetesSimulator, status: int | None) -> None:
-    with simulator.failing(status, path="leases"), pytest.raises((ApiError, Failure)):
-        await leases.read()
+CALLS: list[tuple[Callable[[LeaseClient], Awaitable[object]], str]] = [
+    (lambda leases: leases.read(), "read its Lease"),
+    (lambda leases: leases.write(HELD), "create its Lease"),
+    (lambda leases: leases.write(replace(HELD, version="1")), "renew its Lease"),
+]
+
+
+@pytest.mark.parametrize("call", [call for call, _ in CALLS], ids=["read", "create", "renew"])
+async def test_a_refusal_is_an_error(
+    leases: LeaseClient,
+    simulator: KubernetesSimulator,
+    call: Callable[[LeaseClient], Awaitable[object]],
+) -> None:
+    with simulator.failing(403, path="leases"), pytest.raises(ApiError, match="403"):
+        await call(leases)
+
+
+@pytest.mark.parametrize("status", [503, None])
+@pytest.mark.parametrize(("call", "what"), CALLS, ids=["read", "create", "renew"])
+async def test_trouble_is_an_error_that_says_what_could_not_be_done(
+    leases: LeaseClient,
+    simulator: KubernetesSimulator,
+    status: int | None,
+    call: Callable[[LeaseClient], Awaitable[object]],
+    what: str,
+) -> None:
+    with simulator.failing(status, path="leases"), pytest.raises(Failure, match=f" {what};"):
+        await call(leases)

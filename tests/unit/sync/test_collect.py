@@ -362,6 +362,13 @@ async def test_progress_grows_to_what_was_collected() -> None:
     assert seen[-1].memberships in {1, 4}, "one team's are not counted yet"
 
 
+async def test_progress_counts_the_members_of_all_teams_and_knows_of_a_page_for_each_at_once() -> None:
+    api, seen = organization(accounts=4, members=[[0, 1], [2, 3], [0, 1, 2, 3]]), list[Progress]()
+    await collect(api, ACME, FULL_SCOPE, progress=lambda progress: seen.append(replace(progress)))
+    assert seen[-1].memberships == 4, "the last team's are not counted yet"
+    assert next(each.pages_known for each in seen if each.teams) == 2 + 1 + 3
+
+
 async def test_the_report_has_how_long_the_client_waited_for_its_quota() -> None:
     collection = await collect(organization(accounts=1), ACME, FULL_SCOPE)
     assert collection.report.throttled_seconds == 1.5

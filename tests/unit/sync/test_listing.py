@@ -169,6 +169,23 @@ async def test_an_empty_page_after_one_that_said_another_follows_is_a_contradict
         await collect(api, ACME, USERS_ONLY)
 
 
+@pytest.mark.parametrize("first_says", [2, None])
+async def test_a_last_page_that_announces_another_is_a_contradiction(first_says: int | None) -> None:
+    api = organization(accounts=6)
+    pages = {1: (first_says, True), 2: (2, True)}
+    api.spoil = lambda _, number, page: Page(page.items, *pages[number])
+    with pytest.raises(Failure, match="page 2 announces a next page, other pages only 2 pages"):
+        await collect(api, ACME, USERS_ONLY)
+
+
+@pytest.mark.parametrize("says", [2, 4])
+async def test_pages_that_do_not_agree_on_their_number_are_a_contradiction(says: int) -> None:
+    api = organization(accounts=9)
+    api.spoil = lambda _, number, page: Page(page.items, says, more=True) if number == 2 else page
+    with pytest.raises(Failure, match=f"page 2 announces {says} pages, other pages 3"):
+        await collect(api, ACME, USERS_ONLY)
+
+
 async def test_a_listing_that_never_holds_still_fails_with_its_reason() -> None:
     api = organization(accounts=8)
 
@@ -254,3 +271,23 @@ async def test_a_call_that_fails_as_its_task_is_cancelled_does_not_keep_the_task
     ended, _ = await asyncio.wait({reading}, timeout=5)
     assert ended
     assert isinstance(reading.exception(), LookupError)
+
+
+async def test_when_a_call_fails_the_others_have_ended_before_it_is_raised() -> None:
+    ended: list[str] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def end_slowly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.append("slowly")
+
+    with pytest.raises(LookupError):
+        await run_concurrently([fail, end_slowly])
+    assert ended == ["slowly"]

@@ -156,6 +156,10 @@ async def test_a_text_too_long_for_a_slug_is_not_asked_about() -> None:
     assert failed.value.reason is Reason.ORGANIZATION_NOT_FOUND
     assert len(failed.value.message) < 1000
     assert access.asked == ["token", "organizations"]
+    longest = FakeAccess()
+    with pytest.raises(Failure, match="acme"):
+        await preflight(longest, OrganizationChoice("x" * 200), DEFAULT_KINDS)
+    assert longest.asked == ["token", "organization", "organizations"]
 
 
 async def test_a_choice_that_was_not_made_lists_what_there_is() -> None:

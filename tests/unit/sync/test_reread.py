@@ -125,3 +125,9 @@ async def test_what_is_not_in_the_collection_costs_no_request(scope: SyncScope, 
     found = await reread(api, collected(scope), frozenset(teams))
     assert api.requests == 0
     assert found.directory == collected(scope).directory
+
+
+async def test_each_team_that_is_read_again_is_counted() -> None:
+    api = buildkite(t_1=[member(ADA)], t_2=[Membership(TWO, BOB, Role.MEMBER, "Bob")])
+    found = await reread(api, collected(), frozenset({ONE, TWO}))
+    assert found.report.rereads == 3 + 2
