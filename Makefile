@@ -13,7 +13,7 @@ PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit properties coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants prose image crds chart fields reasons site dashboard proto lock mutants clean
+.PHONY: help setup demo test unit thorough coverage check format e2e soak bench bench-fleet bench-soak bench-changes bench-tenants prose image crds chart fields reasons site dashboard proto lock mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,17 +34,18 @@ demo: $(READY) ## the main job, start to end, on simulators and an embedded Kube
 	@$(BIN)/python tests/demo
 
 # Helm's code, in Go, renders the chart 250 times; with its usual setting it spends a third of that on old memory.
-test unit: export GOGC := 400
+test unit thorough: export GOGC := 400
 
 test: $(READY) ## the unit tests, and the operator as a process on the simulators
-	@$(BIN)/pytest $(PARALLEL) -m "not e2e" tests/scenarios tests/unit
+	@$(BIN)/pytest $(PARALLEL) -m "not e2e and not thorough" tests/scenarios tests/unit
 
 unit: $(READY) ## the unit tests alone
-	@$(BIN)/pytest $(PARALLEL) tests/unit
+	@$(BIN)/pytest $(PARALLEL) -m "not thorough" tests/unit
 
 # Two workers, each with an API server of its own; one when they would share an existing cluster.
-properties: $(READY) ## the property tests with all their examples; `make test` tries a quarter (EXAMPLES=7: seven times as many)
-	@EXAMPLES=$(or $(EXAMPLES),1) $(BIN)/pytest $(PARALLEL) -m hypothesis tests/unit
+# EXAMPLES: of a property test; 1 is all that it names, and `make test` tries a quarter of them.
+thorough: $(READY) ## what `make test` leaves out: all examples of the property tests, hostile servers, the tests' own tools (EXAMPLES=7)
+	@EXAMPLES=$(or $(EXAMPLES),1) $(BIN)/pytest $(PARALLEL) -m "thorough or hypothesis" tests/unit
 
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
 	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadscope --no-loadscope-reorder) -m e2e tests/scenarios tests/e2e

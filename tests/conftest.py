@@ -42,6 +42,22 @@ ALONE = (
 """Tests that start processes of their own: each may run in any worker."""
 WAITING = ("tests/scenarios/", "tests/unit/tools/test_image.py")
 """Tests that wait for processes more than they compute."""
+THOROUGH = tuple(
+    f"tests/unit/{each}"
+    for each in (
+        "bench/",
+        "dashboard/",
+        "harness/",
+        "simulators/",
+        "tools/",
+        "hostile/",
+        "chart/test_upgrade.py",
+        "chart/test_values.py",
+        "cli/test_nothing_of_a_secret.py",
+        "network/test_clients.py",
+    )
+)
+"""The tests of what tests and measures the product, and the widest tables: `make thorough` runs them, not `make test`."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
@@ -60,8 +76,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a process has to stay in one worker."""
+    """Mark what takes long. What shares a process has to stay in one worker."""
     for item in items:
+        if item.nodeid.startswith(THOROUGH):
+            item.add_marker(pytest.mark.thorough)
         shares = isinstance(item, pytest.Function) and not SHARED_PROCESSES.isdisjoint(item.fixturenames)
         if shares and scope_of(item.nodeid) == item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} shares a process and is named in ALONE (tests/conftest.py)")

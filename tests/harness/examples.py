@@ -1,6 +1,6 @@
 """How many examples a property is tried with.
 
-`make test` tries a quarter of them; `make properties`, which the gate runs too, tries all. EXAMPLES is another share.
+`make test` tries a quarter of them; `make thorough`, which the gate runs too, tries all. EXAMPLES is another share.
 """
 
 import os
