@@ -57,7 +57,7 @@ THOROUGH = tuple(
         "network/test_clients.py",
     )
 )
-"""The tests of what tests and measures the product, and the widest tables: `make thorough` runs them, not `make test`."""
+"""The tests of what tests and measures the product, and the widest tables: `make thorough` runs them."""
 MOST_WORKERS = 8
 """Each worker imports every library once; above this many the imports cost more than they save."""
 
