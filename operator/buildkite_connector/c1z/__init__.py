@@ -14,6 +14,7 @@ from buildkite_connector.c1z.compare import (
     NamedPipelineAccess,
     compare,
 )
+from buildkite_connector.c1z.expand import ExpansionTooLarge
 from buildkite_connector.c1z.reader import Snapshot, read_snapshot, read_sync_run
 from buildkite_connector.c1z.store import SnapshotStore
 from buildkite_connector.c1z.sync_run import StoredSync, new_sync_id
@@ -23,6 +24,7 @@ __all__ = [
     "Changed",
     "Changes",
     "Difference",
+    "ExpansionTooLarge",
     "NamedClusterMaintainer",
     "NamedMembership",
     "NamedOrganizationRole",

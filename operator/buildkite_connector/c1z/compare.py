@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from buildkite_connector.c1z.messages import is_inherited, read_account, read_cluster, read_pipeline, read_team
-from buildkite_connector.c1z.reader import database_uri, find_sync_run, opened, reading
+from buildkite_connector.c1z.reader import check_ids, database_uri, find_sync_run, opened, reading
 from buildkite_connector.c1z.sync_run import StoredSync
 from buildkite_connector.model.directory import Account, Cluster, Pipeline, ResourceKind, SyncScope, Team
 from buildkite_connector.model.snapshot import SyncID
@@ -144,8 +144,10 @@ def compare(before: Path, after: Path, limit: int) -> Difference:
     with opened(before) as connection, opened(after) as other:
         with reading(before):
             first = find_sync_run(connection, before)
+            check_ids(connection, first.sync_id)
         with reading(after):
             second = find_sync_run(other, after)
+            check_ids(other, second.sync_id)
             _, _, database = other.execute("pragma database_list").fetchone()
             connection.execute("attach database ? as after", (database_uri(Path(database)),))
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
@@ -153,7 +155,6 @@ def compare(before: Path, after: Path, limit: int) -> Difference:
         both = _Both(
             connection, {"main": before, "after": after}, {"main": first.sync_id, "after": second.sync_id}, limit
         )
-        both.check_ids()
 
         def of(what: str, differing: Callable[[], Changes[Entry]]) -> Changes[Entry]:
             covered = COVERED[what](first.scope)
@@ -216,15 +217,6 @@ class _Both:
     paths: dict[str, Path]
     sync_ids: dict[str, SyncID]
     limit: int
-
-    def check_ids(self) -> None:
-        """Raise Failure where an id comes twice: each would be joined with each of the other file."""
-        for side, path in self.paths.items():
-            for table in ("v1_resources", "v1_grants"):
-                twice = f"from {side}.{table} where sync_id = :{side} group by external_id having count(*) > 1 limit 1"
-                with reading(path):
-                    if self._rows(f"select external_id {twice}").fetchone():
-                        raise ValueError(f"{table} has an id twice")
 
     def resources(
         self, kind: ResourceKind, read: Callable[[bytes], Entry], attributes: tuple[str, ...]

@@ -1,4 +1,5 @@
-"""Writes a narrower snapshot from a staged one: the answer to a task that asks for less than the whole.
+"""Writes the snapshot that a task asks for from the staged one: with fewer types or parts, or with the grants of teams
+expanded.
 
 C1 reads what is absent from a file as gone and what is present as part of the answer. The file therefore holds exactly
 the scope that the task names, as if the writer had written the directory in that scope. Rows are copied from database
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from buildkite_connector.c1z.archive import invalid
 from buildkite_connector.c1z.files import translated
-from buildkite_connector.c1z.reader import count_rows, find_sync_run, opened, reading
+from buildkite_connector.c1z.reader import find_sync_run, opened, reading
 from buildkite_connector.c1z.schema import COLUMNS, TableRows, insert, rows_in
 from buildkite_connector.c1z.sync_run import StoredSync, to_row
 from buildkite_connector.c1z.writer import write_rows
@@ -44,9 +45,8 @@ def derive_snapshot(
             raise invalid(whole.path, str(error.strerror)) from None
     with opened(whole.path, path.parent, file) as connection:
         with reading(whole.path):
-            source = find_sync_run(connection, whole.path)
-            counts = count_rows(connection, source.sync_id, scope)
-        run = replace(source, sync_id=sync_id, scope=scope, counts=counts)
+            source = find_sync_run(connection, whole.path, scope)
+        run = replace(source, sync_id=sync_id)
         return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)
 
 

@@ -19,22 +19,31 @@ from buildkite_connector.model.directory import ResourceKind
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.proto.connector_pb2 import GrantExpandable
 
-MOST_EXPANDED = 500_000
-"""Rows that grants may expand to. They take about 1.6 KB each, 0.8 GB before they are compressed. The chart's volume
-has 1 GB, and a pod that uses more of it is evicted, with all of its connectors.
+MOST_EXPANDED = 512 << 20
+"""Bytes of the rows that grants may expand to, with their indexes, before they are compressed.
+
+It is half of the chart's volume: the staged snapshots, the unpacked one that is copied and the compressed result need
+room too. A pod that uses more than the volume is evicted, with all of its connectors.
+"""
+_BYTES_BESIDE = 1_100
+"""Bytes of such a row and its indexes beside the entitlement that it repeats: measured, with one team for each grant.
+
+SQLite uses up to twice as much where rows do not fill its pages well.
 """
 
 _DESTINATIONS = """
-    select e.external_id, e.resource_type_id, e.resource_id, e.data
+    select e.external_id, e.resource_type_id, e.resource_id, length(e.data)
     from (select entitlement_id, min(id) first from v1_grants where needs_expansion = 1 group by 1) g
     join v1_entitlements e on e.external_id = g.entitlement_id
     order by g.first"""
-_HOLDERS = """
-    select m.principal_resource_id, m.entitlement_id
+_ENTITLEMENT = "select data from v1_entitlements where external_id = ?"
+_SIZE = "select page_count * page_size from pragma_page_count, pragma_page_size"
+_THROUGH_TEAMS = """
     from v1_grants x join v1_grants m
         on m.resource_type_id = x.principal_resource_type_id and m.resource_id = x.principal_resource_id
-    where x.entitlement_id = ? and x.needs_expansion = 1
-    order by 1, 2"""
+    where x.entitlement_id = ? and x.needs_expansion = 1"""
+_HOLDERS = f"select m.principal_resource_id, m.entitlement_id {_THROUGH_TEAMS} order by 1, 2"
+_COUNT_OF_HOLDERS = f"select count(distinct m.principal_resource_id) {_THROUGH_TEAMS}"
 _DIRECT = """
     select principal_resource_id, id, data from v1_grants
     where entitlement_id = ? and principal_resource_type_id = ?"""
@@ -51,6 +60,20 @@ _RESOURCE_OF = "select resource_type_id, resource_id from v1_entitlements where 
 _USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
 
 
+class ExpansionTooLarge(Failure):
+    """The grants expand to more than MOST_EXPANDED. To be remedied by an edit."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Reason.SNAPSHOT_INVALID,
+            "The sync task asks for a grant for each person of each team on what the team can access. These grants "
+            f"take more than {MOST_EXPANDED >> 20} MB, the maximum. Nothing was written. Remove pipeline or cluster "
+            "from spec.sync.resourceTypes (--sync-resource-types in service mode), or have C1 expand the grants of "
+            "teams: its task must ask for that (skip_expand_grants).",
+            remedy=Remedy.EDIT,
+        )
+
+
 def expand(
     connection: sqlite3.Connection, stamp: tuple[str, str], checkpoint: Callable[[], None]
 ) -> dict[ResourceKind, int]:
@@ -58,16 +81,27 @@ def expand(
 
     The database holds one sync and its indexes. A grant of its own that a user has beside one
     through a team keeps its row, which names both. `checkpoint` is called for each entitlement and may raise.
-    Raises Failure, to be remedied by an edit, when the rows would be more than MOST_EXPANDED.
+    Raises ExpansionTooLarge, if possible before anything is added.
     """
-    added = Counter[ResourceKind]()
-    for destination, kind, resource, data in connection.execute(_DESTINATIONS).fetchall():
+    destinations = connection.execute(_DESTINATIONS).fetchall()
+    needed = 0
+    for destination, _, _, length in destinations:
         checkpoint()
+        (holders,) = connection.execute(_COUNT_OF_HOLDERS, (destination,)).fetchone()
+        needed += holders * (length + _BYTES_BESIDE)
+        if needed > MOST_EXPANDED:
+            raise ExpansionTooLarge
+    (before,) = connection.execute(_SIZE).fetchone()
+    added = Counter[ResourceKind]()
+    for destination, kind, resource, _ in destinations:
+        checkpoint()
+        (data,) = connection.execute(_ENTITLEMENT, (destination,)).fetchone()
         rows = _expanded(connection, destination, data)
         inserted = ((kind, resource, destination, _USER, *row, *stamp) for row in rows)
         added[ResourceKind(kind)] += connection.executemany(insert("grants"), inserted).rowcount
-        if added.total() > MOST_EXPANDED:
-            raise _too_many()
+        (size,) = connection.execute(_SIZE).fetchone()
+        if size - before > MOST_EXPANDED:
+            raise ExpansionTooLarge
     return dict(added)
 
 
@@ -113,13 +147,3 @@ def _expands(connection: sqlite3.Connection, principal: tuple[str, str], needed:
         return False
     resources = {connection.execute(_RESOURCE_OF, (source,)).fetchone() for source in sources}
     return needed == 1 and principal[0] == _TEAM and resources == {principal}
-
-
-def _too_many() -> Failure:
-    return Failure(
-        Reason.SNAPSHOT_INVALID,
-        f"The people in the teams have more than {MOST_EXPANDED:,} grants through them, the maximum that a snapshot "
-        "may list. Nothing was written. Let C1 expand the grants of teams (skip_expand_grants), or remove pipeline "
-        "from the resource types.",
-        remedy=Remedy.EDIT,
-    )

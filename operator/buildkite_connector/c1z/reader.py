@@ -44,6 +44,7 @@ from buildkite_connector.model.directory import (
     ResourceKind,
     SyncScope,
 )
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.process.files import create_own
 
@@ -54,6 +55,8 @@ LONGEST_CELL = 1 << 20
 """Bytes of one text or blob. The largest that is written for Buildkite is some KB, whatever names people have."""
 
 _USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER = (kind.value for kind in ResourceKind)
+
+_PLAIN = Redactor()
 
 _NOT_READ = {"expansion", "needs_expansion"}
 """Columns that older files of the SDK lack."""
@@ -84,6 +87,7 @@ def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
     """The file's newest complete sync with everything in it; as `read_sync_run` otherwise."""
     with opened(path, scratch) as connection, reading(path):
         run = find_sync_run(connection, path)
+        check_ids(connection, run.sync_id)
 
         def resources(kind: ResourceKind) -> Iterator[bytes]:
             return _cells(connection, "v1_resources", sync_id=run.sync_id, resource_type_id=kind)
@@ -117,8 +121,8 @@ def _cells(connection: sqlite3.Connection, table: str, **columns: str) -> Iterat
     return (data for (data,) in rows)
 
 
-def find_sync_run(connection: sqlite3.Connection, path: Path) -> StoredSync:
-    """The newest complete sync in the database of the file at `path`. Raises Failure."""
+def find_sync_run(connection: sqlite3.Connection, path: Path, scope: SyncScope | None = None) -> StoredSync:
+    """The newest complete sync in the database of the file at `path`, or what of it is in `scope`. Raises Failure."""
     row = connection.execute(
         "select sync_id, started_at, ended_at, sync_type, sync_token from v1_sync_runs"
         " where ended_at is not null and sync_type in (?, ?) order by ended_at desc, sync_id desc limit 1",
@@ -127,9 +131,10 @@ def find_sync_run(connection: sqlite3.Connection, path: Path) -> StoredSync:
     if row is None:
         raise invalid(path, "it contains no complete sync")
     sync_id, started_at, ended_at, sync_type, token = row
-    types = connection.execute("select external_id from v1_resource_types where sync_id = ?", (sync_id,))
-    kinds = frozenset(ResourceKind(kind) for (kind,) in types)
-    scope = scope_of(kinds, sync_type, token)
+    if scope is None:
+        types = connection.execute("select external_id from v1_resource_types where sync_id = ?", (sync_id,))
+        kinds = frozenset(ResourceKind(kind) for (kind,) in types)
+        scope = scope_of(kinds, sync_type, token)
     return StoredSync(
         sync_id=SyncID(sync_id),
         started_at=from_text(started_at),
@@ -137,6 +142,14 @@ def find_sync_run(connection: sqlite3.Connection, path: Path) -> StoredSync:
         scope=scope,
         counts=count_rows(connection, sync_id, scope),
     )
+
+
+def check_ids(connection: sqlite3.Connection, sync_id: SyncID) -> None:
+    """Raise ValueError where an id comes twice: each of its rows would be joined with each of the others."""
+    for table in ("v1_resources", "v1_grants"):
+        twice = f"select 1 from {table} where sync_id = ? group by external_id having count(*) > 1 limit 1"  # noqa: S608
+        if connection.execute(twice, (sync_id,)).fetchone():
+            raise ValueError(f"{table} has an id twice")
 
 
 def count_rows(connection: sqlite3.Connection, sync_id: str, scope: SyncScope) -> Counts:
@@ -189,11 +202,11 @@ def opened(path: Path, scratch: Path | None = None, file: BinaryIO | None = None
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise Failure that blames the file at `path` when its rows cannot be read."""
+    """Raise Failure that blames the file at `path` when its rows cannot be read. What it repeats of them is cut."""
     try:
         yield
     except (sqlite3.Error, DecodeError, TypeError, ValueError) as error:
-        raise invalid(path, f"its database is not that of a snapshot ({error})") from error
+        raise invalid(path, f"its database is not that of a snapshot ({_PLAIN.quote(str(error))})") from error
 
 
 def database_uri(database: Path) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime
 from io import BufferedReader
 from itertools import count
@@ -79,15 +79,15 @@ class SnapshotStore:
     async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
         """Open what of `snapshot` is in `scope`, which its scope must include, once its file is seen to be whole.
 
-        A narrower file is written beside it and has no name any more when it is open. Files with expanded grants, which
-        take up to a gigabyte meanwhile, are written one after the other. Raises Failure SNAPSHOT_INVALID
+        The file of another scope is made from it and has no name any more when it is open. Files with expanded grants,
+        which take much of the disk meanwhile, are written one after the other. Raises Failure SNAPSHOT_INVALID
         when the file is not the staged one, STORAGE_FAILED when it cannot be read. Cancelled, it does not wait for the
-        thread, which stops and clears up by itself.
+        thread, which stops and clears up by itself; the next file with expanded grants waits for it.
         """
         path = snapshot.path.with_name(f"{snapshot.path.stem}-{next(self._derivations)}{_DERIVED}")
         stop = Event()
 
-        def narrow() -> OpenSnapshot:
+        def derived() -> OpenSnapshot:
             try:
                 return _verified(
                     derive_snapshot(snapshot, path, scope=scope, sync_id=snapshot.sync_id, stopped=stop.is_set)
@@ -97,16 +97,18 @@ class SnapshotStore:
                     remove(path)
 
         whole = scope == snapshot.scope
-        async with self._expanding if scope.expanded and not whole else nullcontext():
-            opening = asyncio.ensure_future(
-                asyncio.to_thread(_verified, snapshot) if whole else asyncio.to_thread(narrow)
-            )
-            try:
-                return await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                stop.set()
-                opening.add_done_callback(_close)
-                raise
+        expands = scope.expanded and not whole
+        if expands:
+            await self._expanding.acquire()
+        opening = asyncio.ensure_future(asyncio.to_thread(_verified, snapshot) if whole else asyncio.to_thread(derived))
+        if expands:
+            opening.add_done_callback(lambda _: self._expanding.release())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            stop.set()
+            opening.add_done_callback(_close)
+            raise
 
     async def restore(self, key: str, sha256: str) -> StagedSnapshot | None:
         """The key's snapshot whose file is whole and has this hash (lower-case hex), else None.

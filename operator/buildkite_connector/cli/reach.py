@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TypeVar
 
-from buildkite_connector.cli.printing import shown
+from buildkite_connector.cli.printing import LONGEST_SHOWN, shown
 from buildkite_connector.cli.settings import SettingError
 from buildkite_connector.model.directory import (
     AccessLevel,
@@ -55,16 +55,19 @@ class Reach:
 
 
 def reach(directory: Directory) -> Reach:
-    """All that the accounts of `directory` can reach by its memberships and grants."""
+    """All that the accounts of `directory` can reach by its memberships and grants.
+
+    What stands in it more than once counts once: a file that somebody made could multiply the ways otherwise.
+    """
     members: dict[str, list[tuple[AccountID, Role]]] = defaultdict(list)
-    for membership in directory.memberships:
+    for membership in dict.fromkeys(directory.memberships):
         members[membership.team].append((membership.account, membership.role))
     found = Reach()
-    for access in directory.pipeline_access:
+    for access in dict.fromkeys(directory.pipeline_access):
         for account, role in members.get(access.team, ()):
             ways = found.pipelines.setdefault(access.pipeline, {}).setdefault(account, [])
             ways.append(Way(access.team, role, access.level))
-    for each in directory.cluster_maintainers:
+    for each in dict.fromkeys(directory.cluster_maintainers):
         if each.kind is ResourceKind.USER:
             found.clusters.setdefault(each.cluster, {}).setdefault(AccountID(each.maintainer), []).append(Way())
             continue
@@ -102,6 +105,9 @@ IN_WORDS = {
     ResourceKind.PIPELINE: "pipelines",
     ResourceKind.CLUSTER: "clusters",
 }
+MOST_COMPARED = 2_000
+"""Names among which similar ones are looked for, where none contains what was asked for."""
+
 NEEDED = {
     ResourceKind.USER: (ResourceKind.TEAM, ResourceKind.PIPELINE, ResourceKind.CLUSTER),
     ResourceKind.TEAM: (ResourceKind.USER, ResourceKind.PIPELINE, ResourceKind.CLUSTER),
@@ -177,7 +183,9 @@ def _find(
         ids = _some([each.id for each in found])
         raise SettingError(f"--{kind}", f"{len(found):,} {what} match. Use the ID of one: {ids}.")
     names = sorted({name(each) or each.id for each in among})
-    similar = [each for each in names if text.casefold() in each.casefold()] or get_close_matches(text, names)
+    similar = [each for each in names if text.casefold() in each.casefold()]
+    if not similar and len(names) <= MOST_COMPARED:
+        similar = get_close_matches(text[:LONGEST_SHOWN], [each[:LONGEST_SHOWN] for each in names])
     if not similar and len(names) > MOST_NAMED:
         exist = f"The snapshot contains {len(among):,} {what}; `inspect` lists them."
     elif not similar:

@@ -6,16 +6,16 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
 from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
-from buildkite_connector.c1z import WriteStopped, new_sync_id, write_snapshot
+from buildkite_connector.c1z import ExpansionTooLarge, WriteStopped, new_sync_id, write_snapshot
 from buildkite_connector.cli.exit import on_signals
-from buildkite_connector.model.directory import CollectionReport, OrganizationSlug, SyncScope, without_grants
+from buildkite_connector.model.directory import CollectionReport, Directory, OrganizationSlug, SyncScope, without_grants
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.network import Network
@@ -94,18 +94,19 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
         collection = await collect(client, found.organization, settings.scope, progress=progress)
-    stop = Event()
-    writing = asyncio.ensure_future(
-        asyncio.to_thread(
-            write_snapshot,
-            collection.directory,
+    stop, finished = Event(), clock.now()
+
+    def write(directory: Directory) -> StagedSnapshot:
+        return write_snapshot(
+            directory,
             settings.file,
             sync_id=sync_id,
             started_at=started,
-            finished_at=clock.now(),
+            finished_at=finished,
             stopped=stop.is_set,
         )
-    )
+
+    writing = asyncio.ensure_future(asyncio.to_thread(_write, collection.directory, write))
     try:
         snapshot = await asyncio.shield(writing)
     except asyncio.CancelledError:
@@ -115,6 +116,21 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         except WriteStopped:
             raise asyncio.CancelledError from None
     return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
+
+
+def _write(directory: Directory, write: Callable[[Directory], StagedSnapshot]) -> StagedSnapshot:
+    """Write the directory, with the grants of teams expanded where these are not too many. Blocks."""
+    try:
+        return write(directory)
+    except ExpansionTooLarge:
+        logger.warning(
+            "grants are not expanded",
+            extra={
+                "detail": "A grant for each person in a team would make the file too large, so it has the grants of "
+                "teams alone. C1 expands them, and access, inspect and diff give the same answers."
+            },
+        )
+        return write(replace(directory, scope=replace(directory.scope, expanded=False)))
 
 
 @contextmanager

@@ -58,7 +58,10 @@ class SnapshotStore(Protocol):
         ...
 
     async def open(self, snapshot: StagedSnapshot, scope: SyncScope) -> OpenSnapshot:
-        """Open a staged snapshot, verified, or a file of a narrower scope that is made from it."""
+        """Open a staged snapshot, verified, or the file that a task asks for, made from it.
+
+        That one has fewer types or parts, or the grants of teams expanded.
+        """
         ...
 
     async def restore(self, key: ConnectorKey, sha256: str) -> StagedSnapshot | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.c1z import StoredSync, WriteStopped, read_snapshot
-from buildkite_connector.c1z import expand as expansion
 from buildkite_connector.c1z.derive import derive_snapshot
 from buildkite_connector.c1z.texts import is_link
 from buildkite_connector.c1z.writer import verify
@@ -27,7 +26,7 @@ from buildkite_connector.model.directory import (
     ResourceKind,
     TeamID,
 )
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot
 from harness.organization import access
 from unit.c1z.access_golden import ALL, EXPANDED, NOW, SYNC, database
@@ -143,17 +142,6 @@ def test_the_rows_that_grants_expand_to_are_counted_too() -> None:
         connection.execute("delete from v1_grants where id = 20")
         with pytest.raises(Failure, match="13 grants on pipelines, expected 14"):
             verify(connection, run, ADDED)
-
-
-def test_more_rows_than_a_file_can_hold_are_not_written(
-    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(expansion, "MOST_EXPANDED", 11)
-    with pytest.raises(Failure, match="more than 11 grants") as caught:
-        write(tmp_path / "x", access(EXPANDED))
-    assert (caught.value.reason, caught.value.remedy) == (Reason.SNAPSHOT_INVALID, Remedy.EDIT)
-    monkeypatch.setattr(expansion, "MOST_EXPANDED", 12)
-    write(tmp_path / "x", access(EXPANDED))
 
 
 def test_expanding_can_be_stopped_between_two_entitlements(tmp_path: Path, write: Write) -> None:

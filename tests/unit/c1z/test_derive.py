@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import sqlite3
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, write_snapshot
+from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot, reader, write_snapshot
 from buildkite_connector.c1z import store as module
 from buildkite_connector.c1z.derive import derive_snapshot
-from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, FULL_SCOPE, Directory, ResourceKind, SyncScope
+from buildkite_connector.c1z.reader import count_rows
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    DEFAULT_KINDS,
+    FULL_SCOPE,
+    Counts,
+    Directory,
+    ResourceKind,
+    SyncScope,
+)
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from harness.directories import directories
@@ -89,6 +99,19 @@ def test_one_can_be_derived_from_one_that_is_not_full(tmp_path: Path, acme_direc
     )
 
 
+def test_the_rows_are_counted_once(tmp_path: Path, acme_directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write(acme_directory, tmp_path / "whole.c1z")
+    counted = []
+
+    def count(connection: sqlite3.Connection, sync_id: str, scope: SyncScope) -> Counts:
+        counted.append(scope)
+        return count_rows(connection, sync_id, scope)
+
+    monkeypatch.setattr(reader, "count_rows", count)
+    derive_snapshot(whole, tmp_path / "derived.c1z", scope=TEAMS_ONLY, sync_id=NARROWER)
+    assert counted == [TEAMS_ONLY]
+
+
 def test_what_the_whole_lacks_cannot_be_derived(tmp_path: Path, acme_directory: Directory) -> None:
     whole = write(replace(acme_directory, scope=TEAMS_ONLY), tmp_path / "whole.c1z")
     with pytest.raises(ValueError, match="does not hold what"):
@@ -146,6 +169,32 @@ async def test_files_with_expanded_grants_are_written_one_after_the_other_and_ho
         for opened in await asyncio.gather(*(store.open(whole, scope) for scope in scopes)):
             opened.file.close()
     assert sorted(scope.expanded for scope in together) == [False, True]
+
+
+async def test_the_next_file_with_expanded_grants_waits_for_the_thread_of_one_that_was_cancelled(
+    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = await store.stage("team-a.acme", access(SyncScope(ALL_KINDS)), sync_id=WHOLE, started_at=STARTED)
+    begun, ends, others = threading.Event(), threading.Event(), threading.Event()
+
+    def derive(*arguments: Any, **more: Any) -> StagedSnapshot:
+        if begun.is_set():
+            others.set()
+            return derive_snapshot(*arguments, **more)
+        begun.set()
+        ends.wait(10)
+        raise WriteStopped
+
+    monkeypatch.setattr(module, "derive_snapshot", derive)
+    cancelled = asyncio.create_task(store.open(whole, EXPANDED))
+    await asyncio.to_thread(begun.wait, 10)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    waiting = asyncio.create_task(store.open(whole, EXPANDED))
+    assert not await asyncio.to_thread(others.wait, 0.2)
+    ends.set()
+    (await asyncio.wait_for(waiting, 10)).file.close()
 
 
 async def test_a_whole_that_is_damaged_is_a_failure_that_asks_for_a_new_sync(

@@ -107,6 +107,27 @@ def test_a_row_that_is_no_message_is_refused(tmp_path: Path, change: str) -> Non
     assert caught.value.reason is Reason.SNAPSHOT_INVALID
 
 
+@pytest.mark.parametrize("table", ["v1_resources", "v1_grants"])
+def test_an_id_that_comes_twice_is_refused_before_the_rows_are_combined(tmp_path: Path, table: str) -> None:
+    indexes = "idx_resources_parent_resource_id_v1", "idx_grants_external_sync_v1"
+    path = altered(
+        tmp_path / "x.c1z",
+        *(f"drop index {each}" for each in indexes),
+        f"update {table} set external_id = 'x'",  # noqa: S608
+    )
+    with pytest.raises(Failure, match=f"{table} has an id twice"):
+        read_snapshot(path)
+
+
+def test_a_text_of_the_file_makes_no_long_sentence(tmp_path: Path) -> None:
+    path = altered(
+        tmp_path / "x.c1z", "update v1_resource_types set external_id = printf('%.1000000c', 'x') where id = 1"
+    )
+    with pytest.raises(Failure, match="its database is not that of a snapshot") as caught:
+        read_snapshot(path)
+    assert len(caught.value.message) < len(str(path)) + 500
+
+
 def test_a_file_of_an_sdk_that_expanded_no_grants_yet_is_read(tmp_path: Path) -> None:
     columns = (f"alter table v1_grants drop column {column}" for column in ("expansion", "needs_expansion"))
     indexes = (f"drop index idx_grants_sync_{name}_v1" for name in ("expansion", "needs_expansion"))

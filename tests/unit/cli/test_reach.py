@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from buildkite_connector.cli.reach import GRANTS, ROLES, Answer, answer, highest, reach
+from buildkite_connector.cli import reach as module
+from buildkite_connector.cli.reach import GRANTS, MOST_COMPARED, ROLES, Answer, answer, highest, reach
 from buildkite_connector.cli.settings import SettingError
 from buildkite_connector.model.directory import (
     ALL_KINDS,
@@ -164,6 +165,16 @@ def test_a_person_with_two_levels_on_a_pipeline_has_the_higher_and_sees_both_tea
     )
 
 
+def test_what_stands_in_it_more_than_once_counts_once(golden: Directory) -> None:
+    repeated = replace(
+        golden,
+        memberships=golden.memberships * 3,
+        pipeline_access=golden.pipeline_access * 3,
+        cluster_maintainers=golden.cluster_maintainers * 3,
+    )
+    assert reach(repeated) == reach(golden)
+
+
 def test_what_gives_the_most_comes_first_then_the_names_alphabetically(golden: Directory) -> None:
     (_, pipelines, _) = answer(golden, USER, "pat@example.com").sections
     assert [each.fields["slug"] for each in pipelines.entries or ()] == ["api", "web", "hidden-deploys"]
@@ -250,6 +261,24 @@ def test_of_many_only_similar_names_and_never_all_of_them_are_named(golden: Dire
     with pytest.raises(SettingError, match=r"Similar: .* and 990 more\.$") as caught:
         answer(many, USER, "example.com")
     assert str(caught.value).count("user") == 11  # ten names and the option's
+
+
+@pytest.mark.parametrize(("amount", "looked_at"), [(MOST_COMPARED, 1), (MOST_COMPARED + 1, 0)])
+def test_similar_names_are_looked_for_among_few_and_short_ones(
+    golden: Directory, monkeypatch: pytest.MonkeyPatch, amount: int, looked_at: int
+) -> None:
+    """Comparing takes time by the square of a name's length."""
+    compared = []
+
+    def matches(text: str, names: list[str]) -> list[str]:
+        compared.append(max(map(len, (text, *names))))
+        return []
+
+    monkeypatch.setattr(module, "get_close_matches", matches)
+    teams = tuple(replace(golden.teams[0], slug=f"{'x' * 10_000}{each}") for each in range(amount))
+    with pytest.raises(SettingError, match="`inspect` lists them"):
+        answer(replace(golden, teams=teams), TEAM, "y" * 10_000)
+    assert compared == [100] * looked_at
 
 
 def test_names_in_a_sentence_are_cleaned(golden: Directory) -> None:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkite_connector.c1z import read_snapshot
+from buildkite_connector.buildkite import BuildkiteSettings
+from buildkite_connector.c1z import expand, read_snapshot
+from buildkite_connector.cli.sync import SyncSettings, sync_and_print
 from buildkite_connector.model.directory import ALL_KINDS, SyncScope
 from harness.command import Ended, run
 from harness.organization import ACCESS_ORG, access
+from harness.trust import DIRECT
 from simulators.buildkite import faults
 from simulators.buildkite.access_records import PIPELINE_SECRETS, WEBHOOK_SECRET
 from simulators.buildkite.api import ACCESS_SCOPES, Token
@@ -52,6 +55,29 @@ async def test_the_whole_organization_is_in_the_file_as_c1s_own_command_writes_i
     assert (found.scope, found.counts) == (expected.scope, expected.counts)
     assert set(found.pipeline_access) == set(expected.pipeline_access)
     assert set(found.cluster_maintainers) == set(expected.cluster_maintainers)
+
+
+async def test_what_expands_to_too_much_is_written_as_it_is_with_a_warning(
+    buildkite: BuildkiteSimulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(expand, "MOST_EXPANDED", 5_000)
+    wanted = SyncScope(ALL_KINDS, expanded=True)
+    settings = SyncSettings(
+        BuildkiteSettings(buildkite.url), WRITING.value, None, tmp_path / "sync.c1z", wanted, 100, 60
+    )
+    await sync_and_print(settings, DIRECT)
+    assert "4 pipelines, 4 pipeline access grants" in capsys.readouterr().out
+    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.message == "grants are not expanded"
+    assert "the grants of teams alone. C1 expands them" in warning.__dict__["detail"]
+    found = read_snapshot(tmp_path / "sync.c1z").directory
+    expected = access(SyncScope(ALL_KINDS))
+    assert (found.scope, found.counts) == (expected.scope, expected.counts)
+    assert [each.name for each in tmp_path.iterdir()] == ["sync.c1z"]
 
 
 @pytest.mark.parametrize(
