@@ -184,7 +184,7 @@ def test_synced_reports_the_last_sync(state: ConnectorState, expected: Told) -> 
     assert told(state, ConditionType.SYNCED) == expected
 
 
-ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12)
+ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12, 8)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12)
             ALL_KINDS,
             (
                 "100 accounts, 10 teams, 300 memberships, 100 organization roles, 50 pipelines, 80 pipeline access"
-                " grants, 4 clusters and 12 cluster maintainers in snapshot sync1."
+                " grants, 4 clusters, 12 cluster maintainers and 8 cluster team maintainers in snapshot sync1."
             ),
         ),
         (
