@@ -135,7 +135,7 @@ class TestAccess:
         pipelines.remove(HIDDEN_PIPELINE)
         on = await respecified(tenant, *ALL_TYPES)
         held = await tenant.until_condition("Delivered", "False", "ShrinkHeld")
-        assert "has 1 pipeline access grants, the last delivered one had 4 (75 % fewer" in held["message"]
+        assert "has 1 pipeline access grant, the last delivered one had 4 (75 % fewer" in held["message"]
         await respecified(tenant, *WITHOUT_PIPELINES)
         await tenant.until_condition("Delivered", "False", "AwaitingTask")
 
