@@ -35,12 +35,13 @@ COUNTS = {
     "pipelines": 4,
     "pipelineAccess": 4,
     "clusters": 2,
-    "clusterMaintainers": 3,
+    "clusterMaintainers": 2,
+    "clusterTeamMaintainers": 1,
 }
 """Of the whole golden organization."""
 SENTENCE = (
-    "6 accounts, 3 teams, 6 memberships, 5 organization roles, 4 pipelines, 4 pipeline access grants, 2 clusters and"
-    " 3 cluster maintainers"
+    "6 accounts, 3 teams, 6 memberships, 5 organization roles, 4 pipelines, 4 pipeline access grants, 2 clusters,"
+    " 2 cluster maintainers and 1 cluster team maintainer"
 )
 SECRETS = (*PIPELINE_SECRETS, WEBHOOK_SECRET)
 HIDDEN_PIPELINE = "54a17ff8-ff2c-5e7e-8a0f-f50a433e5ea7"
@@ -134,7 +135,7 @@ class TestAccess:
         pipelines.remove(HIDDEN_PIPELINE)
         on = await respecified(tenant, *ALL_TYPES)
         held = await tenant.until_condition("Delivered", "False", "ShrinkHeld")
-        assert "has 1 pipeline access grants, the last delivered one had 4 (75 % fewer" in held["message"]
+        assert "has 1 pipeline access grant, the last delivered one had 4 (75 % fewer" in held["message"]
         await respecified(tenant, *WITHOUT_PIPELINES)
         await tenant.until_condition("Delivered", "False", "AwaitingTask")
 

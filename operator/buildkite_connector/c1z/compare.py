@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from buildkite_connector.c1z.messages import is_inherited, read_account, read_cluster, read_pipeline, read_team
 from buildkite_connector.c1z.reader import check_ids, database_uri, find_sync_run, opened, reading
 from buildkite_connector.c1z.sync_run import StoredSync
-from buildkite_connector.model.directory import Account, Cluster, Pipeline, ResourceKind, SyncScope, Team
+from buildkite_connector.model.directory import COVERED_BY, Account, Cluster, Pipeline, ResourceKind, SyncScope, Team
 from buildkite_connector.model.snapshot import SyncID
 
 Entry = TypeVar("Entry")
@@ -100,13 +100,7 @@ class NamedClusterMaintainer:
 GrantEntry = TypeVar("GrantEntry", NamedMembership, NamedOrganizationRole, NamedPipelineAccess, NamedClusterMaintainer)
 
 COVERED: Mapping[str, Callable[[SyncScope], object]] = {
-    "accounts": lambda scope: scope.wants_accounts,
-    "teams": lambda scope: scope.wants_teams,
-    "memberships": lambda scope: scope.wants_memberships,
-    "organization_roles": lambda scope: scope.wants_organization_roles,
-    "pipelines": lambda scope: scope.wants_pipelines,
-    "pipeline_access": lambda scope: scope.wants_pipeline_access,
-    "clusters": lambda scope: scope.wants_clusters,
+    **{what: covers for what, covers in COVERED_BY.items() if what != "cluster_team_maintainers"},
     "cluster_maintainers": lambda scope: (
         scope.kinds & {ResourceKind.USER, ResourceKind.TEAM} if scope.wants_clusters and scope.wants_grants else False
     ),

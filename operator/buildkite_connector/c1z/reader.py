@@ -178,7 +178,8 @@ def count_rows(connection: sqlite3.Connection, sync_id: str, scope: SyncScope) -
         pipelines=resources[_PIPELINE,],
         pipeline_access=grants[_PIPELINE, _TEAM],
         clusters=resources[_CLUSTER,],
-        cluster_maintainers=maintaining + maintaining_teams,
+        cluster_maintainers=maintaining,
+        cluster_team_maintainers=maintaining_teams,
     ).within(scope)
 
 

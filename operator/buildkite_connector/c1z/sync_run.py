@@ -66,7 +66,7 @@ class StoredSync:
                 ResourceKind.TEAM: self.counts.memberships,
                 ResourceKind.ORGANIZATION: self.counts.organization_roles or 0,
                 ResourceKind.PIPELINE: self.counts.pipeline_access or 0,
-                ResourceKind.CLUSTER: self.counts.cluster_maintainers or 0,
+                ResourceKind.CLUSTER: self.counts.all_cluster_maintainers or 0,
             }
         )
 

@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 app = typer.Typer(
     name="buildkite-connector",
-    help="Sync Buildkite accounts and teams to C1 (ConductorOne), from Kubernetes.",
+    help="Sync Buildkite accounts, teams and access to C1 (ConductorOne), from Kubernetes.",
     add_completion=True,
     pretty_exceptions_enable=False,
 )
@@ -48,9 +48,9 @@ def _set_by(variable: str, text: str, *names: str, **others: Any) -> Any:
     return typer.Option(*names, envvar=variable, help=text, **others)
 
 
-def _as_in_service_mode(name: str, **others: Any) -> Any:
+def _as_in_service_mode(name: str, *names: str, **others: Any) -> Any:
     """An option with the variable and the help of a flag of `cli.flags`."""
-    return _set_by(BY_NAME[name].variable, BY_NAME[name].help, **others)
+    return _set_by(BY_NAME[name].variable, BY_NAME[name].help, *names, **others)
 
 
 def _one_of(names: Mapping[str, _T]) -> dict[str, Any]:
@@ -71,26 +71,26 @@ def _nowhere_when_empty(address: str | None) -> str | None:
 
 
 def _resource_types(given: str) -> tuple[ResourceKind, ...]:
-    """An option's value: one type, or several with commas between them."""
+    """An option's value: types with commas between them. Of a variable, each part between white space comes alone."""
+    names = given.strip(" ,")
     try:
-        return tuple(ResourceKind(each.strip()) for each in given.split(","))
+        return tuple(ResourceKind(each.strip()) for each in names.split(",")) if names else ()
     except ValueError:
         raise typer.BadParameter(f"write any of {', '.join(ResourceKind)}") from None
 
 
 def _kinds(given: list[Any] | None) -> frozenset[ResourceKind]:
     """The types of all `--resource-type` options together, by default user and team."""
-    return frozenset(chain.from_iterable(given or [DEFAULT_KINDS]))
+    found = frozenset(chain.from_iterable(given or [DEFAULT_KINDS]))
+    if not found:
+        raise typer.BadParameter(f"write any of {', '.join(ResourceKind)}", param_hint="--resource-type")
+    return found
 
 
 ResourceTypes = Annotated[
     list[Any] | None,
-    typer.Option(
-        "--resource-type",
-        "--sync-resource-types",
-        parser=_resource_types,
-        metavar="TYPES",
-        help=BY_NAME["sync-resource-types"].help,
+    _as_in_service_mode(
+        "sync-resource-types", "--resource-type", "--sync-resource-types", parser=_resource_types, metavar="TYPES"
     ),
 ]
 Output = Annotated[
@@ -283,7 +283,7 @@ def inspect(
     ] = "table",
     limit: Annotated[int, typer.Option(min=0, help="The maximum number of rows per table; 0 shows all.")] = 20,
 ) -> None:
-    """Show the contents of a snapshot: counts, accounts, teams and memberships."""
+    """Show the contents of a snapshot: counts, accounts, teams, memberships, roles, pipelines and clusters."""
     from rich.console import Console
 
     from buildkite_connector.cli.inspect_report import inspect as show
@@ -342,7 +342,7 @@ def diff(
         int, typer.Option(min=0, help="The maximum number of lines per kind of change; 0 shows all.")
     ] = 50,
 ) -> None:
-    """Show the differences between two snapshots: accounts, teams, memberships and roles gained, lost and changed.
+    """Show the differences between two snapshots: which accounts, teams, roles and access were gained, lost or changed.
 
     Exit code: 0 if they are equal, 1 if they differ, 2 if one cannot be read.
     """

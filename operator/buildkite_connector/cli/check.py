@@ -218,7 +218,10 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
         async with check.step("buildkite.clusters", "Clusters") as clusters:
             clusters.needs(found, scopes["read_clusters"])
             listed = await client.clusters(organization.slug, 1)
-            clusters.ok(f"the token can see {_at_least(listed)} clusters")
+            if not listed.items:
+                clusters.warn(_sees_none("cluster", "permissions"))
+            else:
+                clusters.ok(f"the token can see {_at_least(listed)} clusters")
 
 
 def _look_at_expiry(expiry: Finding, facts: TokenFacts, clock: Clock) -> None:
@@ -279,11 +282,7 @@ async def _look_at_pipelines(
 ) -> None:
     page = await client.pipelines(slug, 1)
     if not page.items:
-        pipelines.warn(
-            "The token cannot see any pipeline: the organization has none, or the token's owner cannot see any. A sync "
-            "would deliver no pipelines, and C1 would treat those it has as deleted. Check the owner's teams in "
-            "Buildkite."
-        )
+        pipelines.warn(_sees_none("pipeline", "teams"))
         return
     seen = f"the token can see {_at_least(page)} pipelines"
     if team is not None:
@@ -291,6 +290,14 @@ async def _look_at_pipelines(
             await client.team_pipelines(slug, team.id, 1)
         seen += ", and those of the first team"
     pipelines.ok(seen)
+
+
+def _sees_none(what: str, because_of: str) -> str:
+    return (
+        f"The token cannot see any {what}: the organization has none, or the token's owner cannot see any. A sync "
+        f"would deliver no {what}s, and C1 would treat those it has as deleted. Check the owner's {because_of} in "
+        "Buildkite."
+    )
 
 
 def _at_least(page: Page[Any]) -> str:

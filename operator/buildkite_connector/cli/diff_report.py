@@ -20,7 +20,7 @@ from buildkite_connector.c1z import (
     StoredSync,
 )
 from buildkite_connector.cli.printing import camel_case, counts_in_camel_case, in_camel_case, shown
-from buildkite_connector.model.directory import Account, Cluster, Pipeline, Team, listed
+from buildkite_connector.model.directory import Account, Cluster, Counts, Pipeline, Team, listed
 
 Entry = TypeVar("Entry")
 
@@ -56,7 +56,13 @@ def to_document(difference: Difference, before: Path, after: Path) -> dict[str, 
 def _covered(difference: Difference) -> list[str]:
     """What is shown: an opt-in resource type and its grants only where one of the files covers them."""
     files = difference.before.counts, difference.after.counts
-    return [what for what in KINDS if any(getattr(counts, what) is not None for counts in files)]
+    return [what for what in KINDS if any(_total(counts, what) is not None for counts in files)]
+
+
+def _total(counts: Counts, what: str) -> int | None:
+    """How many a file has: `Difference` has cluster maintainers of both kinds together."""
+    total: int | None = getattr(counts, "all_cluster_maintainers" if what == "cluster_maintainers" else what)
+    return total
 
 
 def _words(what: str) -> str:
@@ -71,7 +77,7 @@ def _summary(difference: Difference) -> Table:
         table.add_column(name, justify="right", style=style)
     for what in _covered(difference):
         changes = getattr(difference, what)
-        totals = (getattr(before.counts, what), getattr(after.counts, what))
+        totals = (_total(before.counts, what), _total(after.counts, what))
         counts = (*totals, changes.gained_count, changes.lost_count, changes.changed_count)
         table.add_row(_words(what), *("" if count is None else f"{count:,}" for count in counts))
     return table

@@ -53,7 +53,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", "-v", help="Print the version and exit.")] = False,
     **flags: Any,
 ) -> None:
-    """Sync Buildkite accounts and teams to C1 (ConductorOne), from Kubernetes.
+    """Sync Buildkite accounts, teams and access to C1 (ConductorOne), from Kubernetes.
 
     Without a command, it replaces ConductorOne's own connector: with a client ID, it serves C1 (as `service` does);
     without one, it writes one snapshot to --file and exits.

@@ -160,7 +160,7 @@ class _View:
         if failure is not None:
             return _verdict(FALSE, failure)
         if records.last_sync is not None and self.state.undelivered:
-            waits = f"Snapshot {records.last_sync.id} is staged and is delivered when C1 asks for a sync."
+            waits = f"C1 does not have snapshot {records.last_sync.id} yet: the newest one is delivered when C1 asks."
             if self.shrunk is not None:
                 return FALSE, Reason.SHRUNK, f"{self.shrunk} {waits}"
             return FALSE, Reason.AWAITING_TASK, waits

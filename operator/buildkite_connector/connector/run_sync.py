@@ -60,7 +60,7 @@ async def run_sync(
         }
         if counts.pipeline_access is not None:
             more["pipelines_added"] = report.pipelines_added
-        if counts.cluster_maintainers is not None:
+        if counts.all_cluster_maintainers is not None:
             more["clusters_gone"] = report.clusters_gone
         fields = {"connector": name, "sync_id": run.id, "trigger": trigger}
         logger.info("sync succeeded", extra={**fields, **facts, **more})

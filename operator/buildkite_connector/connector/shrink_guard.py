@@ -4,9 +4,9 @@ C1 takes everything that is missing from a snapshot for deleted: a half-empty an
 access of half a company.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
-from buildkite_connector.model.directory import Counts, SyncScope
+from buildkite_connector.model.directory import Counts, counted
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus
 
@@ -51,7 +51,8 @@ def held(records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: i
     if shrink is None:
         return None
     return (
-        f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
+        f"Snapshot {snapshot.sync_id} has {counted(shrink.after, shrink.what)},"
+        f" the last delivered one had {shrink.before}"
         f" ({shrink.percent} % fewer, more than the {max_drop_percent} % of delivery.shrinkGuard.maxDropPercent)."
         " It is held. If this is right, release it with the annotation"
         f" connectors.c1.ai/accept-shrink={snapshot.sync_id} (in service mode, with --accept-shrink);"
@@ -65,7 +66,8 @@ def shrunk(records: ConnectorStatus, snapshot: StagedSnapshot, accepted: str | N
     if shrink is None or shrink.percent < WARNED_PERCENT:
         return None
     return (
-        f"Snapshot {snapshot.sync_id} has {shrink.after} {shrink.what}, the last delivered one had {shrink.before}"
+        f"Snapshot {snapshot.sync_id} has {counted(shrink.after, shrink.what)},"
+        f" the last delivered one had {shrink.before}"
         f" ({shrink.percent} % fewer). C1 pauses a connector that loses about half: if this is wrong, check the"
         " token's access in Buildkite."
     )
@@ -75,33 +77,28 @@ def _shrink(
     records: ConnectorStatus, snapshot: StagedSnapshot, max_drop_percent: int, accepted: str | None
 ) -> Shrink | None:
     """The drop since what was last delivered, or since the accepted sync where that is newer."""
-    last = records.last_delivery
-    if last is None or snapshot.sync_id in {last.sync_id, accepted}:
+    last, before = records.last_delivery, baseline(records, accepted)
+    if last is None or before is None or snapshot.sync_id in {last.sync_id, accepted}:
         return None
-    before = last.counts
+    return find_shrink(before, snapshot.counts.filled(snapshot.scope, before), max_drop_percent)
+
+
+def baseline(records: ConnectorStatus, accepted: str | None) -> Counts | None:
+    """What later snapshots are compared with: what was last delivered, or the accepted sync where that is newer.
+
+    What that sync left out counts as at the delivery. The history does not say what a sync covered: a sync that left
+    out accounts or teams counts none, so none is taken for left out. Until it is delivered, a sync without any team is
+    the only one that its acceptance lets through.
+    """
+    last = records.last_delivery
+    if last is None:
+        return None
     for entry in records.history:
         if entry.id == accepted and entry.counts is not None and entry.finished_at > last.time:
-            before = _with(last.counts, entry.counts)
-    return find_shrink(before, in_scope(snapshot.counts, snapshot.scope, before), max_drop_percent)
-
-
-def in_scope(counts: Counts, scope: SyncScope, before: Counts) -> Counts:
-    """The counts with those of `before` for everything that the scope leaves out, which has not shrunk.
-
-    Cluster maintainers are counted together: fewer kinds of them in a snapshot are no loss either.
-    """
-    whole = scope.wants_user_maintainers and scope.wants_team_maintainers
-    found = replace(
-        counts,
-        accounts=counts.accounts if scope.wants_accounts else before.accounts,
-        teams=counts.teams if scope.wants_teams else before.teams,
-        memberships=counts.memberships if scope.wants_memberships else before.memberships,
-        cluster_maintainers=counts.cluster_maintainers if whole else None,
-    )
-    return _with(before, found)
-
-
-def _with(before: Counts, counts: Counts) -> Counts:
-    """The counts, with those of `before` for the opt-in kinds that they do not cover."""
-    absent = [each.name for each in fields(counts) if getattr(counts, each.name) is None]
-    return replace(counts, **{name: getattr(before, name) for name in absent})
+            found = {name: count for name, count in asdict(entry.counts).items() if count is not None}
+            if not entry.counts.accounts:
+                del found["accounts"]
+            if not entry.counts.teams:
+                del found["teams"], found["memberships"]
+            return replace(last.counts, **found)
+    return last.counts

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from buildkite_connector.connector.decisions import farthest_next_sync, sync_due, why_sync
-from buildkite_connector.connector.shrink_guard import in_scope
+from buildkite_connector.connector.shrink_guard import baseline
 from buildkite_connector.connector.sight import Sight, seen
 from buildkite_connector.connector.state import (
     UNREAD_SECONDS,
@@ -416,13 +416,14 @@ def request_ended(state: ConnectorState, task: TaskID) -> ConnectorState:
 def delivered(state: ConnectorState, task: TaskID, file: StagedSnapshot, time: datetime) -> ConnectorState:
     """C1 has `file`, which is the staged snapshot or was derived from it. The same again changes no record.
 
-    What its scope leaves out counts as it did at the delivery before.
+    What its scope leaves out counts as it did at the delivery before, or in the accepted sync where that is newer:
+    otherwise what C1 does not take would undo what a person accepted.
     """
     last = state.records.last_delivery
     if last is not None and (last.task_id, last.sha256) == (task, file.sha256):
         return replace(state, delivery_failure=None)
-    counts = in_scope(file.counts, file.scope, last.counts if last is not None else Counts(0, 0, 0))
-    record = DeliveryRecord(time, task, file.sync_id, file.sha256, file.size, counts)
+    counts = file.counts.filled(file.scope, baseline(state.records, state.desired.accept_shrink) or Counts(0, 0, 0))
+    record = DeliveryRecord(time, task, file.sync_id, file.sha256, file.size, counts, file.counts)
     return replace(state, delivery_failure=None, records=replace(state.records, last_delivery=record))
 
 

@@ -117,7 +117,8 @@ def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraf
         yield EventDraft(
             EventType.NORMAL,
             Reason.DELIVERED,
-            f"C1 accepted snapshot {delivery.sync_id} with {delivery.counts} under task {delivery.task_id}.",
+            f"C1 accepted snapshot {delivery.sync_id} with {delivery.delivered or delivery.counts}"
+            f" under task {delivery.task_id}.",
         )
 
 

@@ -7,8 +7,8 @@ answered with a file of exactly that scope (`c1z.derive`), never with the whole 
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
@@ -295,7 +295,8 @@ class ClusterMaintainer:
 class Counts:
     """The size of a directory or snapshot, as the shrink guard compares it.
 
-    What belongs to an opt-in kind is None where the kind, or that of its principals, is not in scope.
+    What belongs to an opt-in kind is None where the kind, or that of its principals, is not in scope; accounts, teams
+    and memberships are 0 then.
     """
 
     accounts: Annotated[int, "Accounts in the snapshot."]
@@ -310,25 +311,27 @@ class Counts:
     ] = None
     clusters: Annotated[int | None, "Clusters, if the snapshot has them."] = None
     cluster_maintainers: Annotated[
-        int | None, "Accounts and teams that maintain a cluster, counted for each cluster, if the snapshot has them."
+        int | None, "Accounts that maintain a cluster, counted for each cluster, if the snapshot has them."
+    ] = None
+    cluster_team_maintainers: Annotated[
+        int | None, "Teams that maintain a cluster, counted for each cluster, if the snapshot has them."
     ] = None
 
     def within(self, scope: SyncScope) -> "Counts":
-        """The counts of a snapshot that is reduced to `scope`, as far as they tell.
+        """The counts of a snapshot that is reduced to `scope`."""
+        return self.filled(scope, Counts(0, 0, 0))
 
-        How many of the cluster maintainers are accounts they do not say.
-        """
-        maintained = scope.wants_user_maintainers or scope.wants_team_maintainers
-        return Counts(
-            accounts=self.accounts if scope.wants_accounts else 0,
-            teams=self.teams if scope.wants_teams else 0,
-            memberships=self.memberships if scope.wants_memberships else 0,
-            organization_roles=self.organization_roles if scope.wants_organization_roles else None,
-            pipelines=self.pipelines if scope.wants_pipelines else None,
-            pipeline_access=self.pipeline_access if scope.wants_pipeline_access else None,
-            clusters=self.clusters if scope.wants_clusters else None,
-            cluster_maintainers=self.cluster_maintainers if maintained else None,
+    def filled(self, scope: SyncScope, before: "Counts") -> "Counts":
+        """The counts with those of `before` for everything that `scope` leaves out."""
+        return replace(
+            self, **{name: getattr(before, name) for name, covers in COVERED_BY.items() if not covers(scope)}
         )
+
+    @property
+    def all_cluster_maintainers(self) -> int | None:
+        """Accounts and teams together; None where neither is in scope."""
+        known = [each for each in (self.cluster_maintainers, self.cluster_team_maintainers) if each is not None]
+        return sum(known) if known else None
 
     def amounts(self) -> tuple[tuple[str, int], ...]:
         """What is counted, in words for people, and how much of it; without what is not in scope."""
@@ -338,8 +341,26 @@ class Counts:
         )
 
     def __str__(self) -> str:
-        return listed(f"{amount} {what}" for what, amount in self.amounts())
+        return listed(counted(amount, what) for what, amount in self.amounts())
 
+
+def counted(amount: int, what: str) -> str:
+    """An amount with its word of `Counts.amounts`: `1 account`, `2 accounts`."""
+    return f"{amount} {what.removesuffix('s') if amount == 1 else what}"
+
+
+COVERED_BY: Mapping[str, Callable[[SyncScope], bool]] = {
+    "accounts": lambda scope: scope.wants_accounts,
+    "teams": lambda scope: scope.wants_teams,
+    "memberships": lambda scope: scope.wants_memberships,
+    "organization_roles": lambda scope: scope.wants_organization_roles,
+    "pipelines": lambda scope: scope.wants_pipelines,
+    "pipeline_access": lambda scope: scope.wants_pipeline_access,
+    "clusters": lambda scope: scope.wants_clusters,
+    "cluster_maintainers": lambda scope: scope.wants_user_maintainers,
+    "cluster_team_maintainers": lambda scope: scope.wants_team_maintainers,
+}
+"""The scopes that each of the `Counts` is in."""
 
 _COUNTED = {"pipeline_access": "pipeline access grants"}
 """Where the words for people are not the name of the field."""
@@ -374,12 +395,16 @@ class Directory:
             pipelines=len(self.pipelines),
             pipeline_access=len(self.pipeline_access),
             clusters=len(self.clusters),
-            cluster_maintainers=sum(each.kind in self.scope.kinds for each in self.cluster_maintainers),
+            cluster_maintainers=self._maintainers(ResourceKind.USER),
+            cluster_team_maintainers=self._maintainers(ResourceKind.TEAM),
         ).within(self.scope)
 
     @property
     def _organization_roles(self) -> int:
         return sum(account.role in _ORGANIZATION_ROLES for account in self.accounts)
+
+    def _maintainers(self, kind: ResourceKind) -> int:
+        return sum(each.kind is kind for each in self.cluster_maintainers)
 
 
 _ORGANIZATION_ROLES = frozenset(OrganizationRole)

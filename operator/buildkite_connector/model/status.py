@@ -217,7 +217,10 @@ class SyncRecord:
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
     """The last snapshot that C1 accepted. The shrink guard compares new snapshots with its counts. For what the
-    snapshot left out, they are those of the delivery before."""
+    snapshot left out, they are those of the delivery before, or of an accepted sync after it.
+
+    `delivered` are the counts of the snapshot alone.
+    """
 
     time: Annotated[datetime, "When C1 accepted the snapshot."]
     task_id: Annotated[TaskID, "The ID of C1's task that the delivery answered."]
@@ -225,6 +228,7 @@ class DeliveryRecord:
     sha256: Annotated[str, "The SHA-256 checksum of the file, in hexadecimal."]
     bytes: Annotated[int, "The size of the file in bytes."]
     counts: Annotated[Counts, InJson.INLINE]
+    delivered: Counts | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +252,8 @@ class HistoryEntry:
             "pipelines": {"description": "Pipelines, if synced."},
             "pipelineAccess": {"description": "Teams with access to a pipeline, if synced."},
             "clusters": {"description": "Clusters, if synced."},
-            "clusterMaintainers": {"description": "Accounts and teams that maintain a cluster, if synced."},
+            "clusterMaintainers": {"description": "Accounts that maintain a cluster, if synced."},
+            "clusterTeamMaintainers": {"description": "Teams that maintain a cluster, if synced."},
         },
     ] = None
 

@@ -63,7 +63,7 @@ class HelloTask:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedTask:
-    """Anything else; `kind` is the task's field name in C1's contract (`grant`, `revoke`, …)."""
+    """Anything else; `kind` is the task's field name in C1's contract (`event_feed`, `bulk_create_tickets`, …)."""
 
     id: TaskID
     kind: str

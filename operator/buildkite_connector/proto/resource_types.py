@@ -24,7 +24,8 @@ def packed(message: Message) -> Any:
 
 def permissions(kind: ResourceKind) -> CapabilityPermissions:
     """The token scopes that an opt-in kind needs, with those of the teams that it is granted to."""
-    needed = [*REQUIRED_SCOPES[kind], *(REQUIRED_SCOPES[ResourceKind.TEAM] if kind is ResourceKind.PIPELINE else ())]
+    of_teams = REQUIRED_SCOPES[ResourceKind.TEAM] if kind in {ResourceKind.PIPELINE, ResourceKind.CLUSTER} else ()
+    needed = [*REQUIRED_SCOPES[kind], *of_teams]
     return CapabilityPermissions(permissions=[CapabilityPermission(permission=scope) for scope in needed])
 
 

@@ -41,7 +41,7 @@ def unsupported(kind: str) -> TaskOutcome:
     """The answer to a task that this connector cannot carry out; final, as C1 would hand it out for ever."""
     return TaskOutcome(
         Code.UNIMPLEMENTED,
-        f"The Buildkite connector syncs accounts and teams; it does not support {kind} tasks.",
+        f"The Buildkite connector does not support {kind} tasks.",
         non_retryable=True,
     )
 

@@ -38,7 +38,8 @@ STATUS_GAUGES = {
     "snapshot.pipelines": ("{pipeline}", "Pipelines in the newest snapshot."),
     "snapshot.pipeline_access": ("{grant}", "Grants of access to a pipeline to a team in the newest snapshot."),
     "snapshot.clusters": ("{cluster}", "Clusters in the newest snapshot."),
-    "snapshot.cluster_maintainers": ("{maintainer}", "Cluster maintainers in the newest snapshot."),
+    "snapshot.cluster_maintainers": ("{maintainer}", "Accounts that maintain a cluster in the newest snapshot."),
+    "snapshot.cluster_team_maintainers": ("{maintainer}", "Teams that maintain a cluster in the newest snapshot."),
     "snapshot.size": ("By", "Size of the newest snapshot's file."),
     "sync.consecutive_failures": ("{failure}", "Syncs that failed since the last that succeeded."),
 }

@@ -1,13 +1,13 @@
 """What a connector's life keeps account of beside the state: its own view of tasks, syncs and failures."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from typing import NoReturn
 
 from buildkite_connector.connector.decisions import Answer
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
+from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import Credentials
 
@@ -75,15 +75,13 @@ class Check:
     forced: bool
 
 
-def all_maintainers(scope: SyncScope) -> bool:
-    """Whether cluster maintainers of both kinds are in a snapshot: the counts of two such can be compared."""
-    return {ResourceKind.CLUSTER, ResourceKind.USER, ResourceKind.TEAM} <= scope.kinds and scope.wants_grants
-
-
-def cut(counts: Counts, scope: SyncScope) -> Counts:
-    """A third of the cluster maintainers are teams, and two thirds are accounts."""
-    found = counts.within(scope)
-    if found.cluster_maintainers is None or scope.wants_user_maintainers is scope.wants_team_maintainers:
-        return found
-    thirds = 2 if scope.wants_user_maintainers else 1
-    return replace(found, cluster_maintainers=found.cluster_maintainers * thirds // 3)
+def covered(scope: SyncScope) -> frozenset[str]:
+    """The names of the counts that a snapshot of this scope has."""
+    kinds = {"accounts": {"user"}, "teams": {"team"}, "pipelines": {"pipeline"}, "clusters": {"cluster"}}
+    if scope.entitlements and scope.grants:
+        kinds["memberships"] = {"team"}
+        kinds["organization_roles"] = {"organization", "user"}
+        kinds["pipeline_access"] = {"pipeline", "team"}
+        kinds["cluster_maintainers"] = {"cluster", "user"}
+        kinds["cluster_team_maintainers"] = {"cluster", "team"}
+    return frozenset(name for name, needed in kinds.items() if needed <= scope.kinds)

@@ -37,8 +37,7 @@ from fakes.lives.account import (
     SyncPhase,
     Task,
     Unread,
-    all_maintainers,
-    cut,
+    covered,
     promise,
 )
 from fakes.lives.choices import GOOD, START
@@ -213,33 +212,36 @@ class Life:
         promise(fresh, "nothing older than maxSnapshotAge leaves, unless its sync began after the task", (age, answer))
         promise(not self.held(whole), "nothing leaves that the shrink guard holds", (self.delivered, answer))
         task.answer = answer
-        counts = cut(whole.counts, wanted)
+        counts = whole.counts.within(wanted)
         derived = replace(whole, sha256=f"part-{whole.sha256}", size=500, counts=counts, scope=wanted)
         task.file = whole if wanted == whole.scope else derived
 
     def held(self, snapshot: StagedSnapshot) -> bool:
         """Whether it lost too much since what C1 has, or since what a person accepted later."""
-        accepted = self.desired.accept_shrink
-        if self.delivered is None or snapshot.sync_id in {self.delivered[0], accepted}:
+        before = self.baseline
+        if before is None or self.delivered is None:
             return False
+        if snapshot.sync_id in {self.delivered[0], self.desired.accept_shrink}:
+            return False
+        limit = self.desired.spec.max_drop_percent
+        amounts = [(getattr(before, name), getattr(snapshot.counts, name)) for name in covered(snapshot.scope)]
+        return limit > 0 and any(old and 100 * (old - new) > limit * old for old, new in amounts)
+
+    @property
+    def baseline(self) -> Counts | None:
+        """What C1 has, with what the sync covered that a person accepted later. No teams are taken for no answer."""
+        if self.delivered is None:
+            return None
         _, before, time = self.delivered
-        if accepted is not None and (sync := self.syncs.get(SyncID(accepted))) is not None and sync.finished > time:
-            known = {name: count for name, count in asdict(sync.counts).items() if count is not None}
-            before = replace(before, **known)
-        scope, after, limit = snapshot.scope, snapshot.counts, self.desired.spec.max_drop_percent
-        pairs = (
-            (scope.wants_accounts, before.accounts, after.accounts),
-            (scope.wants_teams, before.teams, after.teams),
-            (scope.wants_memberships, before.memberships, after.memberships),
-            (scope.wants_organization_roles, before.organization_roles, after.organization_roles),
-            (scope.wants_pipelines, before.pipelines, after.pipelines),
-            (scope.wants_pipeline_access, before.pipeline_access, after.pipeline_access),
-            (scope.wants_clusters, before.clusters, after.clusters),
-            (all_maintainers(scope), before.cluster_maintainers, after.cluster_maintainers),
-        )
-        return limit > 0 and any(
-            wanted and old and new is not None and 100 * (old - new) > limit * old for wanted, old, new in pairs
-        )
+        accepted = self.desired.accept_shrink
+        sync = self.syncs.get(SyncID(accepted)) if accepted is not None else None
+        if sync is None or sync.finished <= time:
+            return before
+        known = {name: count for name, count in asdict(sync.counts).items() if count is not None}
+        for name, principal in (("accounts", "accounts"), ("teams", "teams"), ("memberships", "teams")):
+            if not getattr(sync.counts, principal):
+                del known[name]
+        return replace(before, **known)
 
     @property
     def held_back(self) -> str | None:

@@ -8,7 +8,7 @@ from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.tasks import TaskID
 from fakes.lives import choices
-from fakes.lives.account import Task, all_maintainers, promise
+from fakes.lives.account import Task, covered, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -105,20 +105,9 @@ def c1_takes_the_end(life: Life, number: int) -> bool:
 
 
 def _delivered(life: Life, task_id: TaskID, file: StagedSnapshot) -> None:
-    before, scope = life.delivered, file.scope
-    counts = file.counts
+    before, counts = life.baseline, file.counts
     if before is not None:
-        counts = replace(
-            counts,
-            accounts=counts.accounts if scope.wants_accounts else before[1].accounts,
-            teams=counts.teams if scope.wants_teams else before[1].teams,
-            memberships=counts.memberships if scope.wants_memberships else before[1].memberships,
-        )
-    if not all_maintainers(scope):
-        counts = replace(counts, cluster_maintainers=None)
-    if before is not None:
-        opt_in = ("organization_roles", "pipelines", "pipeline_access", "clusters", "cluster_maintainers")
-        counts = replace(counts, **{name: getattr(before[1], name) for name in opt_in if getattr(counts, name) is None})
+        counts = replace(before, **{name: getattr(counts, name) for name in covered(file.scope)})
     life.delivered = (file.sync_id, counts, life.now.wall)
     record = life.state.records.last_delivery
     assert record is not None

@@ -11,7 +11,7 @@ from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.status import ConnectorStatus, Phase
 from buildkite_connector.timing.clock import LONGEST_PUT_OFF, Instant
 from fakes.lives import choices, work
-from fakes.lives.account import cut, promise
+from fakes.lives.account import promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -115,7 +115,7 @@ def it_starts_again(life: Life, number: int) -> bool:
     kept = life.files.get(last.snapshot.sha256) if last is not None and number % 3 else None
     if kept is not None and number % 7 == 1:  # as a former version staged it
         scope = SyncScope(kept.scope.kinds, grants=False)
-        kept = replace(kept, scope=scope, counts=cut(kept.counts, scope))
+        kept = replace(kept, scope=scope, counts=kept.counts.within(scope))
     life.files = {kept.sha256: kept} if kept is not None else {}
     life.syncs = {
         each.id: replace(life.syncs[each.id], credentials=None, started=float("-inf"))

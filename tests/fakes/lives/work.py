@@ -15,7 +15,7 @@ from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.preflight import ScopesMissing
 from buildkite_connector.timing.clock import BETWEEN_SYNCS, LONGEST_PUT_OFF
 from fakes.lives import choices
-from fakes.lives.account import Failed, Sync, SyncPhase, cut, promise
+from fakes.lives.account import Failed, Sync, SyncPhase, promise
 from fakes.lives.choices import pick
 from fakes.lives.life import Life
 
@@ -159,7 +159,7 @@ def the_sync_ends(life: Life, number: int) -> bool:
 def finish_sync(life: Life, number: int) -> None:
     run, now = life.run, life.now
     scope = SyncScope(run.spec.kinds)
-    counts = cut(pick(choices.COUNTS, number), scope)
+    counts = pick(choices.COUNTS, number).within(scope)
     staged = StagedSnapshot(run.id, Path("/nowhere") / run.id, f"sha-{run.id}", 1000, counts, scope)
     started = run.started.wall
     record = SyncRecord(

@@ -119,7 +119,7 @@ def test_users_and_teams_are_announced_as_before() -> None:
     [
         ("organization", ["read_organizations"]),
         ("pipeline", ["read_pipelines", "read_teams"]),
-        ("cluster", ["read_clusters"]),
+        ("cluster", ["read_clusters", "read_teams"]),
     ],
 )
 @pytest.mark.parametrize("provisions", [False, True])

@@ -182,7 +182,7 @@ def test_the_counts_are_those_of_what_buildkite_has_whether_expanded_or_not(tmp_
     for scope in (ALL, EXPANDED):
         write(tmp_path / "x", access(scope))
         found = read_snapshot(tmp_path / "x")
-        assert found.run.counts == Counts(6, 3, 6, 5, 4, 4, 2, 3)
+        assert found.run.counts == Counts(6, 3, 6, 5, 4, 4, 2, 2, 1)
         assert found.directory.organization.web_url == "https://buildkite.com/acme-access"
         assert set(found.directory.cluster_maintainers) == {
             ClusterMaintainer(ClusterID(FIRST), AccountID(PAT), ResourceKind.USER),

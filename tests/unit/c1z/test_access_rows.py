@@ -80,7 +80,7 @@ def test_what_contradicts_itself_is_never_written(
     assert list(tmp_path.iterdir()) == []
 
 
-RUN = StoredSync(SYNC, NOW, NOW, ALL, Counts(6, 3, 6, 5, 4, 4, 2, 3))
+RUN = StoredSync(SYNC, NOW, NOW, ALL, Counts(6, 3, 6, 5, 4, 4, 2, 2, 1))
 ADDED = {ResourceKind.PIPELINE: 10, ResourceKind.CLUSTER: 2}
 
 

@@ -414,7 +414,7 @@ def test_diff_has_a_line_for_each_change(file: Path, changed: Path) -> None:
 
 def test_diff_in_json_has_the_same(file: Path, changed: Path) -> None:
     found = json.loads(invoke("diff", str(file), str(changed), "-o", "json").out)
-    assert found["before"]["counts"]["clusterMaintainers"] == 3
+    assert found["before"]["counts"]["clusterMaintainers"] == 2
     (level,) = found["pipelineAccess"]["changed"]
     assert level["changes"] == {"level": {"before": "build_and_read", "after": "manage_build_and_read"}}
     assert (level["pipelineName"], level["teamName"]) == ("Renamed", "Platform – ops & dev")
@@ -438,4 +438,4 @@ def test_equal_files_of_all_types_say_what_both_hold(file: Path) -> None:
     ended = invoke("diff", str(file), str(file))
     assert ended.code == 0
     assert ended.out.startswith("No difference: 6 accounts, ")
-    assert ended.out.endswith(" and 3 cluster maintainers in both.\n")
+    assert ended.out.endswith(", 2 cluster maintainers and 1 cluster team maintainers in both.\n")

@@ -15,7 +15,15 @@ from buildkite_connector.c1 import C1Settings
 from buildkite_connector.c1z import read_sync_run, write_snapshot
 from buildkite_connector.cli.app import HTTP_ADDRESS, app
 from buildkite_connector.cli.sync import SyncResult, print_result
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, CollectionReport, Counts, ResourceKind, SyncScope
+from buildkite_connector.model.directory import (
+    ALL_KINDS,
+    DEFAULT_KINDS,
+    FULL_SCOPE,
+    CollectionReport,
+    Counts,
+    ResourceKind,
+    SyncScope,
+)
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.telemetry import server
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
@@ -129,6 +137,22 @@ async def test_a_file_of_chosen_types_is_expanded_as_the_vendors_sdk_writes_it(
     assert read_sync_run(file).scope == scope
 
 
+@pytest.mark.parametrize("types", ["user,team,pipeline", "user team pipeline", " user , team, pipeline "])
+async def test_the_types_come_from_the_variable_of_service_mode_unless_an_option_has_them(
+    buildkite: BuildkiteSimulator, tmp_path: Path, types: str
+) -> None:
+    give_access(buildkite.organization, pipelines=20, clusters=4)
+    buildkite.grant(Token(API_TOKEN, scopes=ACCESS_SCOPES))
+    file, given = tmp_path / "x.c1z", {**of(buildkite), "BATON_SYNC_RESOURCE_TYPES": types}
+    ended = await run("sync", "--file", str(file), **given)
+    assert (ended.code, ended.err) == (0, "")
+    assert read_sync_run(file).scope.kinds == DEFAULT_KINDS | {ResourceKind.PIPELINE}
+    assert "Pipelines" in (await run("check", **given)).out
+    ended = await run("sync", "--file", str(file), "--resource-type", "user", **given)
+    assert (ended.code, ended.err) == (0, "")
+    assert read_sync_run(file).scope.kinds == {ResourceKind.USER}
+
+
 async def test_types_whose_grants_cannot_exist_are_warned_of_and_no_others(
     buildkite: BuildkiteSimulator, tmp_path: Path
 ) -> None:
@@ -178,6 +202,8 @@ TOKEN = "bkua_0123456789ab"
         (("operator",), {"BUILDKITE_API_URL": "ftp://example.com"}, "BUILDKITE_API_URL"),
         (("sync", "--quota-percent", "5"), {}, "--quota-percent"),
         (("sync", "--resource-type", "role"), {}, "--resource-type"),
+        (("check", "--resource-type", ","), {}, "write any of user, team"),
+        (("sync",), {"BATON_SYNC_RESOURCE_TYPES": "user,role"}, "BATON_SYNC_RESOURCE_TYPES"),
         (("sync", "--sync-resource-types", "user,role"), {}, "write any of user, team, organization, pipeline"),
         (("check", "--resource-type", "user,,team"), {}, "write any of user, team"),
         (("inspect", "x", "--output", "xml"), {}, "--output"),

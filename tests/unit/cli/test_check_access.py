@@ -90,7 +90,7 @@ async def test_a_type_whose_grants_cannot_exist_is_warned_of(sound: Setup, kinds
     assert checked.exit_code == 0
 
 
-async def test_no_pipeline_and_no_role_are_warned_of(sound: Setup) -> None:
+async def test_no_pipeline_no_cluster_and_no_role_are_warned_of(sound: Setup) -> None:
     setup = with_types(sound, ALL_KINDS)
     give_access(setup.buildkite.organization)
     for member in setup.buildkite.organization.members.records:
@@ -100,5 +100,8 @@ async def test_no_pipeline_and_no_role_are_warned_of(sound: Setup) -> None:
     warned = {each.name: each.message for each in checked.findings if each.state is State.WARNING}
     assert warned["buildkite.roles"].startswith("Buildkite does not report the role of members")
     assert warned["buildkite.pipelines"].startswith("The token cannot see any pipeline")
-    assert checked.named("buildkite.clusters").message == "the token can see 0 clusters"
+    assert warned["buildkite.clusters"] == (
+        "The token cannot see any cluster: the organization has none, or the token's owner cannot see any. A sync would"
+        " deliver no clusters, and C1 would treat those it has as deleted. Check the owner's permissions in Buildkite."
+    )
     assert json.dumps(API_TOKEN) not in checked.text

@@ -184,7 +184,7 @@ def test_synced_reports_the_last_sync(state: ConnectorState, expected: Told) -> 
     assert told(state, ConditionType.SYNCED) == expected
 
 
-ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12)
+ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12, 8)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ ALL_COUNTED = Counts(100, 10, 300, 100, 50, 80, 4, 12)
             ALL_KINDS,
             (
                 "100 accounts, 10 teams, 300 memberships, 100 organization roles, 50 pipelines, 80 pipeline access"
-                " grants, 4 clusters and 12 cluster maintainers in snapshot sync1."
+                " grants, 4 clusters, 12 cluster maintainers and 8 cluster team maintainers in snapshot sync1."
             ),
         ),
         (
@@ -225,16 +225,16 @@ LOST = "Snapshot sync2 has 75 accounts, the last delivered one had 100 (25 % few
         (FIRST, ("False", "AwaitingSync", "There is no snapshot to deliver yet.")),
         (
             STAGED,
-            ("False", "AwaitingTask", "Snapshot sync1 is staged and is delivered when C1 asks for a sync."),
+            ("False", "AwaitingTask", "C1 does not have snapshot sync1 yet: the newest one is delivered when C1 asks."),
         ),
         (WELL, ("True", "Delivered", "C1 accepted snapshot sync1 under task task0.")),
         (LEAST, ("False", "Shrunk", LOST)),
         (but(STAGED, c1=AWAY), of("False", AWAY)),
         (but(WELL, c1=AWAY, delivery=BROKEN), of("False", BROKEN)),
         (but(HALF, delivery=BROKEN), ("False", "ShrinkHeld", HELD)),
-        (replace(HALF, desired=replace(HALF.desired, accept_shrink="sync2")), ("False", "AwaitingTask", "Snapshot")),
+        (replace(HALF, desired=replace(HALF.desired, accept_shrink="sync2")), ("False", "AwaitingTask", "C1 does not")),
         (but(HALF, max_drop_percent=90), ("False", "Shrunk", HELD)),
-        (replace(HALF, staged=None), ("False", "AwaitingTask", "Snapshot sync2 is staged")),
+        (replace(HALF, staged=None), ("False", "AwaitingTask", "C1 does not have snapshot sync2 yet")),
         (but(WELL, sync=DOWN, check=REJECTED), ("True", "Delivered", "C1 accepted snapshot sync1")),
     ],
 )

@@ -1,18 +1,28 @@
 """The shrink guard."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from buildkite_connector.connector import transitions
-from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, held, in_scope, shrunk
+from buildkite_connector.connector.shrink_guard import Shrink, find_shrink, held, shrunk
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, Counts, ResourceKind, SyncScope
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import after, ready, synced
 
 FULL = Counts(accounts=200, teams=10, memberships=400)
-ALL = Counts(200, 10, 400, organization_roles=200, pipelines=50, pipeline_access=80, clusters=4, cluster_maintainers=12)
+ALL = Counts(
+    200,
+    10,
+    400,
+    organization_roles=200,
+    pipelines=50,
+    pipeline_access=80,
+    clusters=4,
+    cluster_maintainers=12,
+    cluster_team_maintainers=8,
+)
 USER, TEAM, CLUSTER = ResourceKind.USER, ResourceKind.TEAM, ResourceKind.CLUSTER
 
 
@@ -40,6 +50,7 @@ def test_the_worst_drop_beyond_the_limit_is_found(after: Counts, expected: Shrin
         ("pipeline_access", "pipeline access grants"),
         ("clusters", "clusters"),
         ("cluster_maintainers", "cluster maintainers"),
+        ("cluster_team_maintainers", "cluster team maintainers"),
     ],
 )
 def test_each_opt_in_type_is_looked_at(field: str, what: str) -> None:
@@ -77,28 +88,27 @@ def test_the_loss_is_told_in_whole_percents() -> None:
     ],
 )
 def test_what_a_scope_leaves_out_counts_as_before(scope: SyncScope, expected: Counts) -> None:
-    assert in_scope(Counts(1, 2, 3), scope, FULL) == expected
+    assert Counts(1, 2, 3).filled(scope, FULL) == expected
 
 
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (ALL_KINDS, Counts(1, 2, 3, 4, 5, 6, 7, 8)),
+        (ALL_KINDS, Counts(1, 2, 3, 4, 5, 6, 7, 8, 9)),
         (DEFAULT_KINDS, replace(ALL, accounts=1, teams=2, memberships=3)),
         (
             DEFAULT_KINDS | {CLUSTER},
-            replace(ALL, accounts=1, teams=2, memberships=3, clusters=7, cluster_maintainers=8),
+            Counts(1, 2, 3, 200, 50, 80, clusters=7, cluster_maintainers=8, cluster_team_maintainers=9),
         ),
-        # Of the maintainers, the teams or the accounts are left out: how many there were of the others is not known.
-        ({USER, CLUSTER}, replace(ALL, accounts=1, clusters=7)),
-        ({TEAM, CLUSTER}, replace(ALL, teams=2, memberships=3, clusters=7)),
+        ({USER, CLUSTER}, replace(ALL, accounts=1, clusters=7, cluster_maintainers=8)),
+        ({TEAM, CLUSTER}, replace(ALL, teams=2, memberships=3, clusters=7, cluster_team_maintainers=9)),
         ({USER, ResourceKind.PIPELINE}, replace(ALL, accounts=1, pipelines=5)),
         ({TEAM, ResourceKind.ORGANIZATION}, replace(ALL, teams=2, memberships=3)),
     ],
 )
 def test_an_opt_in_type_that_a_scope_leaves_out_counts_as_before(kinds: set[ResourceKind], expected: Counts) -> None:
     scope = SyncScope(frozenset(kinds))
-    assert in_scope(Counts(1, 2, 3, 4, 5, 6, 7, 8).within(scope), scope, ALL) == expected
+    assert Counts(1, 2, 3, 4, 5, 6, 7, 8, 9).within(scope).filled(scope, ALL) == expected
 
 
 # An opt-in type that is removed and comes back
@@ -156,6 +166,63 @@ def test_an_accepted_sync_without_a_type_does_not_free_the_type_from_the_guard()
     same = synced(state, after(3 * 3600), "sync4", replace(ALL, accounts=20))
     assert same.staged is not None
     assert held(same.records, same.staged, 50, "sync3") is None
+
+
+def held_at(state: ConnectorState, hours: float, sync_id: str, counts: Counts, **changes: object) -> str | None:
+    """Why the snapshot of a sync with these counts is held, with the annotation and the spec as they are."""
+    spec = replace(state.desired.spec, **changes)  # type: ignore[arg-type]  # checked by the dataclass
+    state = replace(state, desired=replace(state.desired, spec=spec))
+    state = synced(state, after(3600 * hours), sync_id, counts.within(SyncScope(spec.kinds)))
+    assert state.staged is not None
+    return held(state.records, state.staged, 50, state.desired.accept_shrink)
+
+
+@pytest.mark.parametrize("who", ["sync3", "sync4"])
+def test_what_c1_does_not_take_of_an_accepted_sync_or_of_the_next_does_not_undo_its_acceptance(who: str) -> None:
+    """C1 has 50 pipelines, then takes only accounts and teams; a sync with 20 pipelines is held, and accepted."""
+    fewer = replace(ALL, pipelines=20)
+    state = delivered_with(ready(), 1, "sync2", {*ALL_KINDS}, ALL)
+    state = synced(state, after(2 * 3600), "sync3", fewer)
+    assert state.staged is not None
+    assert held(state.records, state.staged, 50, None) is not None
+    state = replace(state, desired=replace(state.desired, accept_shrink="sync3"))
+    if who == "sync4":
+        state = synced(state, after(3 * 3600), "sync4", fewer)
+    staged = state.staged
+    assert staged is not None
+    narrow = replace(staged, scope=SyncScope(), counts=staged.counts.within(SyncScope()), sha256="narrow")
+    state = transitions.delivered(state, TaskID("task3"), narrow, after(4 * 3600).wall)
+    assert last_delivery(state) == (who, fewer)
+    assert held_at(state, 5, "sync5", fewer) is None
+    assert "9 pipelines" in (held_at(state, 5, "sync5", replace(fewer, pipelines=9)) or "")
+
+
+@pytest.mark.parametrize("kinds", [{USER}, {USER, CLUSTER}, {TEAM}, {TEAM, CLUSTER}])
+def test_an_accepted_sync_of_fewer_types_does_not_free_what_it_left_out(kinds: set[ResourceKind]) -> None:
+    scope, few = SyncScope(frozenset(kinds)), Counts(20, 2, 40, 20, 5, 8, 1, 2, 1)
+    state = delivered_with(ready(), 1, "sync2", {*ALL_KINDS}, ALL)
+    state = delivered_with(state, 2, "sync3", kinds, few)
+    assert last_delivery(state)[0] == "sync2", "it is held"
+    state = replace(state, desired=replace(state.desired, accept_shrink="sync3"))
+    assert held_at(state, 3, "sync4", few) is None
+    accepted = few.filled(scope, ALL)
+    assert held_at(state, 3, "sync4", accepted, kinds=ALL_KINDS) is None
+    for name, before in asdict(accepted).items():
+        lost = replace(accepted, **{name: before // 2 - (before > 1)})
+        assert (held_at(state, 3, "sync4", lost, kinds=ALL_KINDS) is None) is (before == 0), name
+
+
+def test_cluster_maintainers_are_guarded_whichever_of_both_kinds_are_synced() -> None:
+    for kinds, name in (({USER, CLUSTER}, "cluster_maintainers"), ({TEAM, CLUSTER}, "cluster_team_maintainers")):
+        state = delivered_with(ready(), 1, "sync2", kinds, ALL)
+        assert name.replace("_", " ") in (held_at(state, 2, "sync3", replace(ALL, **{name: 2})) or "")
+        assert last_delivery(state)[1] == ALL.filled(SyncScope(frozenset(kinds)), Counts(0, 0, 0))
+
+
+def test_one_is_told_in_the_singular() -> None:
+    state = after_a_delivery_and_a_sync(1)
+    assert state.staged is not None
+    assert "sync2 has 1 account, the last delivered one had 100 (" in (shrunk(state.records, state.staged, None) or "")
 
 
 # The warning: from a quarter on, whatever the limit is

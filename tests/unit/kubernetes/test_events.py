@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from buildkite_connector.connector import transitions
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events, log_event
-from buildkite_connector.model.directory import Counts
+from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import ConnectorStatus, DeliveryRecord, SnapshotFile, SyncRecord, Trigger
@@ -96,6 +97,20 @@ def test_the_first_delivery_is_told() -> None:
     assert [(draft.reason, draft.message) for draft in drafts] == [
         (Reason.DELIVERED, "C1 accepted snapshot s1 with 12 accounts, 5 teams and 30 memberships under task t1.")
     ]
+
+
+def test_a_delivery_tells_what_the_file_had_and_not_what_counts_on_from_before() -> None:
+    first = ready()
+    assert first.staged is not None
+    before = transitions.delivered(first, TaskID("t1"), first.staged, START.wall)
+    before = replace(before, delivery_failure=Failure(Reason.UPLOAD_FAILED, "C1 hung up."))
+    scope = SyncScope(frozenset({ResourceKind.USER}))
+    counts = first.staged.counts.within(scope)
+    narrow = replace(first.staged, sync_id=SyncID("sync2"), sha256="narrow", scope=scope, counts=counts)
+    after = transitions.delivered(before, TaskID("t2"), narrow, START.wall)
+    drafts = draft_events(derive_status(before, START), derive_status(after, START))
+    told = [draft.message for draft in drafts if draft.reason is Reason.DELIVERED]
+    assert told == ["C1 accepted snapshot sync2 with 100 accounts, 0 teams and 0 memberships under task t2."]
 
 
 def test_a_later_delivery_is_told_of_by_nothing() -> None:

@@ -56,9 +56,13 @@ def test_a_uuid_is_one_team_whatever_its_form(form: str) -> None:
 
 def test_counts_in_words_name_what_is_in_scope() -> None:
     assert str(Counts(12, 5, 30)) == "12 accounts, 5 teams and 30 memberships"
-    assert str(Counts(12, 5, 30, 11, 7, 9, 2, 0)) == (
-        "12 accounts, 5 teams, 30 memberships, 11 organization roles, 7 pipelines, 9 pipeline access grants, 2 clusters"
-        " and 0 cluster maintainers"
+    assert str(Counts(12, 5, 30, 11, 7, 9, 2, 0, 3)) == (
+        "12 accounts, 5 teams, 30 memberships, 11 organization roles, 7 pipelines, 9 pipeline access grants, 2"
+        " clusters, 0 cluster maintainers and 3 cluster team maintainers"
+    )
+    assert str(Counts(1, 1, 1, 1, 1, 1, 1, 1, 1)) == (
+        "1 account, 1 team, 1 membership, 1 organization role, 1 pipeline, 1 pipeline access grant, 1 cluster,"
+        " 1 cluster maintainer and 1 cluster team maintainer"
     )
     assert str(Counts(12, 0, 0, clusters=2)) == "12 accounts, 0 teams, 0 memberships and 2 clusters"
 
@@ -87,11 +91,11 @@ def test_words_are_listed_as_in_a_sentence(words: str, text: str) -> None:
 def test_a_type_whose_grants_cannot_exist_is_named(kinds: str, lacking: str) -> None:
     chosen = frozenset(map(ResourceKind, kinds.split()))
     assert without_grants(chosen) == lacking
-    scope, alone = SyncScope(chosen), Counts(0, 0, 0, *[1] * 5).within(SyncScope(chosen))
+    scope, alone = SyncScope(chosen), Counts(0, 0, 0, *[1] * 6).within(SyncScope(chosen))
     granted = {
         ResourceKind.ORGANIZATION: scope.wants_organization_roles,
         ResourceKind.PIPELINE: scope.wants_pipeline_access,
-        ResourceKind.CLUSTER: alone.cluster_maintainers is not None,
+        ResourceKind.CLUSTER: alone.cluster_maintainers is not None or alone.cluster_team_maintainers is not None,
     }
     for kind in chosen & granted.keys():
         assert granted[kind] is (kind.value not in lacking.split()), "as the scope of its sync says"

@@ -121,7 +121,7 @@ async def test_counts_of_all_that_is_in_scope() -> None:
     api = small()
     api.listed_accounts = [replace(account(0), role="admin"), replace(account(1), role="member")]
     collection = await collect(api, ACME, EVERYTHING)
-    assert collection.directory.counts == Counts(2, 2, 2, 2, 2, 3, 1, 2)
+    assert collection.directory.counts == Counts(2, 2, 2, 2, 2, 3, 1, 1, 1)
 
 
 # Teams

@@ -50,8 +50,8 @@ def test_a_reason_with_a_code_of_its_own_has_it(reason: Reason, code: Code) -> N
 
 
 def test_a_task_of_another_kind_is_refused_for_good_by_its_name() -> None:
-    message = "The Buildkite connector syncs accounts and teams; it does not support grant tasks."
-    assert unsupported("grant") == TaskOutcome(Code.UNIMPLEMENTED, message, non_retryable=True)
+    message = "The Buildkite connector does not support event_feed tasks."
+    assert unsupported("event_feed") == TaskOutcome(Code.UNIMPLEMENTED, message, non_retryable=True)
 
 
 def test_options_that_cannot_be_met_are_refused_for_good() -> None:

@@ -87,7 +87,8 @@ def _columns() -> list[dict[str, Any]]:
 def _schema() -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "Syncs the accounts and teams of one Buildkite organization to C1.",
+        "description": "Syncs the accounts and teams of one Buildkite organization to C1, and optionally its roles,"
+        " pipelines and clusters.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": "The version of this object's schema."},
