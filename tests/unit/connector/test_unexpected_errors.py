@@ -189,6 +189,26 @@ async def test_a_task_that_breaks_after_one_that_did_not_is_begun_again_within_s
 
 
 @virtual_time
+async def test_a_check_that_broke_holds_no_status_back() -> None:
+    setup = FragileWorld()
+    async with setup.running():
+        await asyncio.sleep(MINUTE)
+        setup.buildkite.refusal = setup.rejected()
+        setup.rotate(api_token="another")
+        await asyncio.sleep(10 * MINUTE)
+        assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("False", Reason.TOKEN_REJECTED)
+        setup.jitter.broken = True
+        setup.annotate(sync_request="now")
+        await asyncio.sleep(0.5)
+        setup.jitter.broken = False
+        await asyncio.sleep(1)
+        assert setup.session._state.check_requested, "it is not repeated yet, nor is the Secret read again"
+        setup.session.c1_failed(client_rejected())
+        await asyncio.sleep(0.5)
+        assert setup.condition(ConditionType.DELIVERED)[1] == Reason.C1_CLIENT_REJECTED
+
+
+@virtual_time
 async def test_an_edit_that_broke_a_step_is_logged_and_taken_up_within_seconds(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

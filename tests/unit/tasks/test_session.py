@@ -119,13 +119,13 @@ async def test_a_first_hello_of_a_known_connector_is_an_outage_like_any_other() 
 @virtual_time
 async def test_an_outage_is_reported_from_its_thirtieth_second_on() -> None:
     session = Session()
-    session.c1.poll_failures.extend([Failure(Reason.C1_UNAVAILABLE, "down", retry_after=wait) for wait in (29.5, 0.2)])
+    session.c1.poll_failures.extend([Failure(Reason.C1_UNAVAILABLE, "down", retry_after=wait) for wait in (29.9, 0.2)])
     session.begin()
     await asyncio.sleep(35)
     assert session.listener.failures == []
     session.c1.poll_failures.extend([Failure(Reason.C1_UNAVAILABLE, "down", retry_after=30.0)] * 2)
     await asyncio.sleep(80)
-    assert [at for _, at in session.listener.failures] == [91.0]
+    assert [at for _, at in session.listener.failures] == [91.4]
     await session.end()
 
 
