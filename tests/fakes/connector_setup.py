@@ -81,6 +81,7 @@ class Setup:
         self._tasks = itertools.count(1)
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        assert "slot" not in how or how["slot"].held
         return self.buildkite.client() if "quota_percent" in how else self.members
 
     def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:

@@ -131,6 +131,7 @@ class Changes:
 
     `writes_off`: it was switched off since the membership was read; `edits`: the policies that it was edited to then,
     one at each writing. `held`: teams that are known to have or to have had a slug.
+    `locked`: those whose lock was asked for.
     """
 
     api: MembershipAPI = field(default_factory=MembershipAPI)
@@ -141,11 +142,13 @@ class Changes:
     held: dict[TeamID, str] = field(default_factory=dict)
     failure: Failure | None = None
     done: list[tuple[ChangeResult, str, str]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[tuple[TaskID, Failure]] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
+    locked: list[TeamID] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def lock(self, team: TeamID) -> AsyncIterator[None]:
+        self.locked.append(team)
         yield
 
     async def grounds(self) -> ChangeGrounds | None:
@@ -178,7 +181,7 @@ class Changes:
         self.done.append((result, user_name, reason))
 
     def failed(self, task: MembershipTask, failure: Failure) -> None:
-        self.failures.append(failure)
+        self.failures.append((task.id, failure))
 
 
 @dataclass

@@ -72,6 +72,7 @@ class Bench(Setup):
         self.desired = DesiredState(3, self.order.spec, self.fake_secret, sync_request="r1")
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        assert redactor.holds_secret(CREDENTIALS.client_secret)
         assert how.pop("slot").held
         self.clients.append((token, how))
         return super().connect_buildkite(token, redactor, **how)
@@ -198,7 +199,7 @@ async def test_with_provisioning_the_token_that_writes_is_checked_too(
     assert result == CheckResult(
         3, "r1", credentials, found, missing_scopes=missing, asked_buildkite=True, write_failure=told
     )
-    assert bench.writers == (["w"] if credentials.write_api_token else [])
+    assert bench.clients[1:] == ([("w", {"urgent": True})] if credentials.write_api_token else [])
 
 
 @virtual_time

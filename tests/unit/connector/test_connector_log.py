@@ -163,3 +163,16 @@ async def test_decisions_that_do_not_settle_are_logged_and_end_the_step(
         monkeypatch.undo()
         await asyncio.sleep(MINUTE)
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_status_that_could_not_be_written_is_named_and_written_soon(caplog: pytest.LogCaptureFixture) -> None:
+    async with ready_setup() as setup:
+        setup.reports.failures.append(Failure(Reason.KUBERNETES_UNAVAILABLE, "503"))
+        written = len(setup.reports.written)
+        setup.edit(suspend=True)
+        await asyncio.sleep(0.1)
+        assert (len(setup.reports.failures), len(setup.reports.written)) == (0, written), "it waits"
+        await asyncio.sleep(MINUTE)
+        assert setup.condition(ConditionType.READY)[1] == "Suspended"
+    assert said(caplog, "the status could not be written") == [(logging.WARNING, {**WHO, "error": "503"})]

@@ -6,7 +6,15 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.decisions import reread_at
-from buildkite_connector.connector.state import C1Identity, C1Phase, Check, ConnectorState, Inputs, SessionState
+from buildkite_connector.connector.state import (
+    UNREAD_SECONDS,
+    C1Identity,
+    C1Phase,
+    Check,
+    ConnectorState,
+    Inputs,
+    SessionState,
+)
 from buildkite_connector.connector.transitions import (
     CheckResult,
     c1_answered,
@@ -18,6 +26,7 @@ from buildkite_connector.connector.transitions import (
     check_ended,
     check_finished,
     credentials_failed,
+    desired_changed,
     forced_check_begun,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
@@ -211,6 +220,24 @@ def test_what_keeps_a_secret_from_being_read_counts_from_the_first_time_and_ends
         after(10).monotonic,
     )
     assert finished(refused, 260).check.unread is None
+
+
+@pytest.mark.parametrize(("seconds", "blocked"), [(UNREAD_SECONDS - 1, False), (UNREAD_SECONDS, True)])
+def test_a_secret_that_may_not_be_read_any_more_blocks_a_connector_that_works_after_a_while(
+    seconds: float, blocked: bool
+) -> None:
+    forbidden = Failure(Reason.SECRET_FORBIDDEN, "It may not.", remedy=Remedy.CREDENTIALS)
+    state = finished(ready(), 10, credentials=None, failure=forbidden)
+    state = finished(state, 10 + seconds, credentials=None, failure=forbidden)
+    assert (state.blocked_by is not None) is blocked
+
+
+def test_after_an_edit_a_secret_that_cannot_be_read_is_a_failure_and_no_more_a_warning() -> None:
+    state = finished(ready(), credentials=None, failure=AWAY)
+    state = desired_changed(state, desired(2), after(20))
+    state = finished(state, 30, generation=2, credentials=None, failure=AWAY)
+    assert state.check.failure is not None
+    assert (state.check.failure.message, state.check.unread) == (AWAY.message, None)
 
 
 def test_an_api_server_that_asks_to_wait_is_not_asked_before_and_puts_off_no_sync() -> None:

@@ -44,6 +44,7 @@ class Bench(Setup):
         self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        assert redactor.holds_secret(CREDENTIALS.client_secret)
         self.clients.append((token, how))
         return super().connect_buildkite(token, redactor, **how)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ConditionType
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, TaskID
 from fakes.connector_setup import MINUTE, Setup, directory_of, ready_setup
+from fakes.log_lines import lines
 from fakes.virtual_time import virtual_time
 
 ON = Provisioning(enabled=True)
@@ -32,13 +34,16 @@ def setup_with(**spec: object) -> Setup:
 
 
 @virtual_time
-async def test_a_grant_is_carried_out_and_told() -> None:
+async def test_a_grant_is_carried_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     async with ready_setup(provisioning=replace(ON)) as setup:
         assert setup.condition(READY) == ("True", "Ready")
         task = ask(setup, "grant1")
         await asyncio.sleep(MINUTE)
         assert setup.c1.finished[task].answer == GrantAnswer(Membership(TeamID("t-1"), ADA, Role.MEMBER))
         assert setup.members.rows == {("t-1", "u-1"): Role.MEMBER}
+        [told] = [fields for _, text, fields in lines(caplog.records) if text == "membership task done"]
+        assert (told["connector"], told["task_id"]) == ("default.acme", task)
         record = setup.status.provisioning
         assert record is not None
         assert (record.granted, record.revoked, record.refused) == (1, 0, 0)

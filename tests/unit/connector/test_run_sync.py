@@ -23,7 +23,7 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
-from buildkite_connector.model.spec import ConnectorKey
+from buildkite_connector.model.spec import ConnectorKey, OrganizationChoice
 from buildkite_connector.model.status import SnapshotFile, SyncRecord, Trigger
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.clock import instant
@@ -89,10 +89,14 @@ class Bench(Setup):
         self.looks: list[int] = []
         """The number of changes of the team t-1 at each look; after the last, that stays."""
         self.clients: list[tuple[str, dict[str, Any]]] = []
+        self.quoted = ""
+        """What the last client makes of a sentence with the organization's slug."""
 
     def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+        assert redactor.holds_secret(CREDENTIALS.client_secret)
         assert how.pop("slot").held
         self.clients.append((token, how))
+        self.quoted = redactor.quote("no access to acme-inc")
         return super().connect_buildkite(token, redactor, **how)
 
     def environment(self) -> Environment:
@@ -260,3 +264,25 @@ async def test_a_sync_that_ends_after_it_has_written_a_snapshot_leaves_no_file(
     await asyncio.wait({syncing})
     assert syncing.cancelled() is (error is None and seconds > MINUTE)
     assert (len(bench.shelf.staged), bench.shelf.files) == (1, {})
+
+
+@virtual_time
+async def test_a_file_that_cannot_be_removed_either_does_not_hide_why_the_sync_failed() -> None:
+    class Stuck(Shelf):
+        def remove(self, snapshot: StagedSnapshot) -> None:
+            raise Failure(Reason.STORAGE_FAILED, "the disk is read-only")
+
+    bench = Bench()
+    bench.shelf, failure = Stuck(), down()
+    bench.buildkite, bench.looks = ReadsOnce(error=failure), [3, 5]
+    with pytest.raises(Failure) as raised:
+        await bench.sync(bench.admitted(kinds=DEFAULT_KINDS))
+    assert raised.value is failure
+
+
+@virtual_time
+async def test_what_buildkite_says_keeps_the_slug_of_the_organization_which_is_public_by_now() -> None:
+    bench = Bench()
+    choice = OrganizationChoice(PREFLIGHT.organization.slug)
+    await bench.sync(replace(bench.admitted(), credentials=replace(CREDENTIALS, organization=choice)))
+    assert bench.quoted == "no access to acme-inc"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.conditions import derive_status
-from buildkite_connector.connector.sight import Sight, seen, sees_less, sight_of, unprotected
+from buildkite_connector.connector.sight import Sight, hold_protected, seen, sees_less, sight_of, unprotected
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.kubernetes.events import draft_events
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
@@ -202,3 +202,20 @@ def test_a_team_is_held_by_its_id_once_it_was_seen(
     listed: list[dict[TeamID, str]], protected: tuple[ProtectedTeam, ...]
 ) -> None:
     assert held(*listed) == protected
+
+
+def test_a_task_that_sees_a_protected_slug_holds_the_team_beside_the_others_and_once() -> None:
+    state = ready(provisioning=Provisioning(enabled=True, protected_teams=("release", "ops")))
+    for team, slug in ((A, "release"), (A, "release"), (B, "ops"), (A, "release")):
+        state = hold_protected(state, team, slug)
+    assert state.records.provisioning is not None
+    both = (ProtectedTeam("release", A, "release"), ProtectedTeam("ops", B, "ops"))
+    assert state.records.provisioning.protected_teams == both
+
+
+def test_a_sync_of_accounts_alone_leaves_protected_teams_as_they_are() -> None:
+    state = ready(provisioning=Provisioning(enabled=True, protected_teams=("release",)))
+    state = seen(state, Sight(slugs={A: "release"}))
+    spec = replace(state.desired.spec, kinds=frozenset({ResourceKind.USER}))
+    after_it = seen(replace(state, desired=replace(state.desired, spec=spec)), Sight())
+    assert after_it.records.provisioning == state.records.provisioning

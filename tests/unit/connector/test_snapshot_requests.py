@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from buildkite_connector.model.directory import SyncScope
+from buildkite_connector.model.directory import ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot
 from buildkite_connector.model.tasks import SyncTask, TaskID
@@ -16,8 +16,8 @@ from fakes.virtual_time import virtual_time
 TASK = SyncTask(TaskID("asking"), SyncScope())
 
 
-def ask(setup: Setup, scope: SyncScope = TASK.scope) -> "asyncio.Task[OpenSnapshot]":
-    return asyncio.create_task(setup.session.snapshot_for(SyncTask(TASK.id, scope)))
+def ask(setup: Setup, scope: SyncScope = TASK.scope, task: TaskID = TASK.id) -> "asyncio.Task[OpenSnapshot]":
+    return asyncio.create_task(setup.session.snapshot_for(SyncTask(task, scope)))
 
 
 @pytest.mark.parametrize(("scope", "derivations"), [(SyncScope(), []), (USERS, [USERS])], ids=["whole", "part"])
@@ -103,6 +103,25 @@ async def test_a_refusal_for_a_task_that_was_just_cancelled_changes_nothing() ->
         setup.session.c1_failed(client_rejected())
         await asyncio.wait({asking})
         assert asking.cancelled()
+
+
+@virtual_time
+async def test_a_task_is_answered_at_once_beside_others_that_wait_or_were_just_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ready_setup(after=30 * MINUTE, kinds=USERS.kinds) as setup:
+        cancelled = [ask(setup, task=TaskID(f"cancelled{n}")) for n in range(6)]
+        waiting = ask(setup)
+        await asyncio.sleep(1)
+        unknown = ask(setup, SyncScope(frozenset({ResourceKind.TEAM})), TaskID("unknown"))
+        await asyncio.sleep(1)
+        assert isinstance(unknown.exception(), Failure), "refused while the others wait for the sync"
+        for asking in cancelled:
+            asking.cancel()
+        setup.session.c1_failed(client_rejected())
+        await asyncio.wait({waiting, *cancelled})
+        assert isinstance(waiting.exception(), Failure)
+        assert "a connector keeps changing" not in caplog.messages
 
 
 @virtual_time

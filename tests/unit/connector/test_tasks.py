@@ -8,7 +8,7 @@ import pytest
 from buildkite_connector.model.directory import AccountID, Membership, Role, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import Provisioning
-from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.status import ConditionType, Phase
 from buildkite_connector.model.tasks import Code, MembershipTask, SyncTask, TaskID
 from buildkite_connector.tasks.session import MOST_TASKS
 from fakes.connector_setup import HOUR, MINUTE, Setup, ready_setup
@@ -31,6 +31,7 @@ async def test_a_task_that_c1_cancels_stops_the_sync_that_only_it_wanted(caplog:
         ]
         assert setup.c1.finished[task].code is Code.CANCELLED
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert setup.status.phase is Phase.CONNECTED
         assert setup.status.consecutive_failures == 0
 
 

@@ -1,6 +1,7 @@
 """An error of the operator itself in one action: the other actions under way go on, and no file is lost."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -122,10 +123,14 @@ class OddHostIDs(HostIDs):
 
 
 class OddSetup(Setup):
+    """`odd`: its steps break from the first one on."""
+
     host_ids: OddHostIDs
+    odd = False
 
     def environment(self) -> Environment:
         self.host_ids = OddHostIDs()
+        self.host_ids.odd = self.odd
         return replace(super().environment(), host_ids=self.host_ids)
 
 
@@ -153,7 +158,60 @@ async def test_a_connector_whose_steps_break_goes_on_when_they_do_not_any_more(
 
 
 @virtual_time
-async def test_an_edit_that_broke_a_step_is_taken_up_within_seconds() -> None:
+async def test_a_first_step_that_breaks_is_logged_at_once_and_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    setup = OddSetup()
+    setup.odd = True
+    async with setup.running():
+        await asyncio.sleep(0.5)
+        broke = [(logging.ERROR, "a step failed unexpectedly", {"connector": "default.acme"})]
+        assert lines(caplog.records) == broke
+        await asyncio.sleep(4)
+        assert (setup.host_ids.broken, lines(caplog.records)) == ([0.0, 0.0, 2.0], broke)
+        setup.host_ids.odd = False
+        await asyncio.sleep(MINUTE)
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+
+
+@virtual_time
+async def test_a_task_that_breaks_after_one_that_did_not_is_begun_again_within_seconds() -> None:
+    setup = FragileWorld()
+    setup.no_ids = True
+    async with setup.running():
+        await asyncio.sleep(10)
+        assert setup.ids == 4, "at 0, 1, 3 and 7 s"
+        setup.no_ids = False
+        await asyncio.sleep(MINUTE)
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        setup.no_ids, setup.ids = True, 0
+        setup.edit(quota_percent=60)
+        await asyncio.sleep(2)
+        assert setup.ids == 2, "at once, and a second later"
+
+
+@virtual_time
+async def test_a_check_that_broke_holds_no_status_back() -> None:
+    setup = FragileWorld()
+    async with setup.running():
+        await asyncio.sleep(MINUTE)
+        setup.buildkite.refusal = setup.rejected()
+        setup.rotate(api_token="another")
+        await asyncio.sleep(10 * MINUTE)
+        assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("False", Reason.TOKEN_REJECTED)
+        setup.jitter.broken = True
+        setup.annotate(sync_request="now")
+        await asyncio.sleep(0.5)
+        setup.jitter.broken = False
+        await asyncio.sleep(1)
+        assert setup.session._state.check_requested, "it is not repeated yet, nor is the Secret read again"
+        setup.session.c1_failed(client_rejected())
+        await asyncio.sleep(0.5)
+        assert setup.condition(ConditionType.DELIVERED)[1] == Reason.C1_CLIENT_REJECTED
+
+
+@virtual_time
+async def test_an_edit_that_broke_a_step_is_logged_and_taken_up_within_seconds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     setup = OddSetup()
     async with setup.running():
         await asyncio.sleep(MINUTE)
@@ -161,6 +219,7 @@ async def test_an_edit_that_broke_a_step_is_taken_up_within_seconds() -> None:
         with pytest.raises(ZeroDivisionError):
             setup.edit(quota_percent=60)
         setup.host_ids.odd = False
+        assert caplog.messages == ["a step failed unexpectedly"]
         await asyncio.sleep(2)
         assert setup.buildkite.preflights == preflights + 1
 
@@ -233,7 +292,10 @@ async def test_what_breaks_each_time_begins_again_ever_later_and_goes_on_when_it
         begun = max(setup.fake_secret.reads, setup.buildkite.preflights, setup.ids)
         assert 5 <= begun <= 6, what  # at 0, 1, 3, 7 and 15 seconds
         assert setup.store.files == {}, "no file is without an owner"
-        assert "a task failed unexpectedly" in caplog.messages
+        broke = [each for each in caplog.records if each.getMessage() == "a task failed unexpectedly"]
+        assert [fields for _, _, fields in lines(broke)] == [{"connector": "default.acme"}] * len(broke)
+        assert broke
+        assert all(each.exc_info and each.exc_info[1] for each in broke)
         broken(setup, broken=False)
         await asyncio.sleep(2 * AFTER_ERROR.cap)
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
@@ -258,7 +320,8 @@ async def test_a_client_of_c1_that_cannot_be_made_is_reported_and_tried_again(
         assert setup.condition(ConditionType.READY) == ("False", Reason.INTERNAL_ERROR)
         assert "(OSError)" in str(setup.status)
         assert "open files" not in str(setup.status)
-        assert "no session with C1 could be opened" in caplog.messages
+        said = (logging.ERROR, "no session with C1 could be opened", {"connector": "default.acme"})
+        assert said in lines(caplog.records)
         setup.broken = False
         await asyncio.sleep(6 * MINUTE)
         assert setup.c1.hellos == [None]

@@ -128,7 +128,8 @@ async def test_each_outcome(row: Row) -> None:
     assert len(changes.api.writes) == row.writes
     assert changes.marks == ["begun t-1", "ended t-1"] * row.writes
     assert changes.api.places <= {("acme", TEAM)}
-    assert bool(changes.failures) == (row.code is not Code.OK)
+    assert [task for task, _ in changes.failures] == ([] if row.code is Code.OK else ["task"])
+    assert changes.locked == [TEAM]
     assert bool(changes.done) == (row.code is Code.OK)
     assert bool(outcome.message) == (row.code is not Code.OK)
 
@@ -172,7 +173,7 @@ async def test_what_does_not_come_to_hold_is_handed_back() -> None:
     changes = changes_with(None, before=deque([DOWN] * 9))
     await carry_out(changes, MEMBER, grants=True)
     assert changes.api.calls == ["read", "create"] * 4 + ["read"]
-    assert changes.failures[0].message == (
+    assert changes.failures[0][1].message == (
         "The membership is not as asked for after 4 tries: Buildkite does not keep what it takes, or someone else"
         " changes the same membership."
     )
@@ -249,6 +250,7 @@ async def test_an_edit_between_reading_and_writing_counts(edit: Provisioning, co
 async def test_a_team_beside_the_protected_ones_is_changed() -> None:
     changes = Changes(policy=Provisioning(enabled=True, protected_teams=("ops",)))
     assert (await carry_out(changes, MEMBER, grants=True)).code is Code.OK
+    assert (changes.api.calls[0], changes.api.places) == ("team", {("acme", TEAM)})
 
 
 @virtual_time

@@ -319,6 +319,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_logged_and_the_session_goes
         ([UNREACHABLE, AWAY], 3, True, 2.25),
         ([AWAY, AWAY, AWAY], 3, False, 2.25),
         ([REFUSED], 1, False, 0.0),
+        ([ZeroDivisionError()], 1, False, 0.0),
         ([AWAY, REFUSED], 2, True, 0.75),
         ([Failure(Reason.INTERNAL_ERROR, "…")], 1, False, 0.0),
         ([Failure(Reason.C1_UNAVAILABLE, "C1 is down", retry_after=20.0)], 2, True, 20.0),
@@ -326,7 +327,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_logged_and_the_session_goes
 )
 @virtual_time
 async def test_an_end_that_may_have_been_lost_is_sent_up_to_three_times(
-    failures: list[Failure], attempts: int, taken: bool, ended_at: float
+    failures: list[Exception], attempts: int, taken: bool, ended_at: float
 ) -> None:
     """A refusal of a later attempt says that C1 has the end: the answer to an earlier one was lost."""
     session, _ = with_task()
