@@ -159,6 +159,7 @@ async def test_the_line_counts_what_is_in_scope(caplog: pytest.LogCaptureFixture
     counted = {"organization_roles": 1, "pipelines": 3, "pipeline_access": 2, "clusters": 2, "cluster_maintainers": 1}
     assert {name: told[name] for name in counted} == counted
     assert (told["pipelines_added"], told["clusters_gone"], told["accounts_added"]) == (1, 0, 0)
+    assert told["teams_unseen"] == 0
     ((_, facts),) = bench.observer.facts
     assert {name: facts[name] for name in counted} == counted
     assert record.counts == Counts(10, 1, 10, 1, 3, 2, 2, 1)
@@ -173,7 +174,7 @@ async def test_the_line_has_nothing_of_what_no_grant_in_scope_can_tell(caplog: p
     ((_, _, told),) = lines(caplog.records)
     assert (told["pipelines"], told["clusters"]) == (2, 2)
     assert not told.keys() & {"organization_roles", "pipeline_access", "cluster_maintainers"}
-    assert not told.keys() & {"pipelines_added", "clusters_gone"}
+    assert not told.keys() & {"pipelines_added", "clusters_gone", "teams_unseen"}
 
 
 @virtual_time
