@@ -5,6 +5,7 @@ limit, other tasks run between pieces, and memory holds one body of at most that
 """
 
 import asyncio
+import re
 import time
 import zlib
 
@@ -15,8 +16,13 @@ PAGE_LIMIT = 1024 * 1024
 
 Parsing takes up to 100 bytes of memory for 2 bytes of text (an empty array in another).
 """
-PIPELINES_LIMIT = 8 * 1024 * 1024
-"""Bytes of one page of pipelines, each with its steps and YAML (`payload.MOST_VALUES` bounds what parsing takes)."""
+LARGE_PAGE_LIMIT = 8 * 1024 * 1024
+"""Bytes of one page of pipelines, each with its steps and YAML, or of clusters, each with its maintainers
+(`MOST_VALUES` bounds what parsing takes)."""
+MOST_VALUES = 200_000
+"""JSON values in a page of pipelines or clusters, roughly: this bounds the memory that parsing takes, where a page of
+another listing is bounded by its bytes. 100 pipelines with 50 steps each have about 100,000. What stands in strings, as
+a pipeline's YAML does, is not counted."""
 OBJECT_LIMIT = 256 * 1024
 """Bytes of an answer that is one object: the token, an organization."""
 ERROR_LIMIT = 64 * 1024
@@ -31,6 +37,8 @@ MOST_HELD = 32 * 1024 * 1024
 """Bytes of one connector's bodies that are under way at the same time."""
 
 _GZIP = 16 + zlib.MAX_WBITS
+_VALUE = re.compile(rb'[^"\[{,]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"\[{,]*+)*+[,\[{]', re.S)
+"""All up to the next comma or bracket outside strings: each stands for a value. It never tries a byte twice."""
 
 
 class BodyRefused(Exception):  # noqa: N818
@@ -39,6 +47,16 @@ class BodyRefused(Exception):  # noqa: N818
     def __init__(self, text: str, *, broken: bool = False) -> None:
         super().__init__(text)
         self.broken = broken
+
+
+def has_too_many_values(body: bytes) -> bool:
+    """Whether JSON has more than MOST_VALUES values."""
+    if sum(map(body.count, (b",", b"[", b"{"))) <= MOST_VALUES:
+        return False
+    values = end = 0
+    while values <= MOST_VALUES and (value := _VALUE.match(body, end)):
+        values, end = values + 1, value.end()
+    return values > MOST_VALUES
 
 
 class BodiesUnderWay:

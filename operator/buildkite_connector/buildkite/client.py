@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from buildkite_connector.buildkite import payload
-from buildkite_connector.buildkite.body import PAGE_LIMIT, PIPELINES_LIMIT
+from buildkite_connector.buildkite.body import LARGE_PAGE_LIMIT, PAGE_LIMIT
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.pagination import Told, read_links
 from buildkite_connector.buildkite.sender import RequestSender
@@ -27,6 +27,7 @@ from buildkite_connector.model.directory import (
     OrganizationSlug,
     Pipeline,
     PipelineAccess,
+    ResourceKind,
     Team,
     TeamID,
     TokenFacts,
@@ -42,8 +43,9 @@ from buildkite_connector.sync.preflight import NEW_TOKEN
 HIDDEN_ORGANIZATION = "/organizations/{organization}"
 """What is shown in place of a path with a slug that only a Secret holds."""
 
-PIPELINE_PAGES = 2
-"""How many pages of pipelines are asked for at the same time: together they stay below what one connector may hold."""
+LARGE_PAGES = 2
+"""How many pages of pipelines and clusters are asked for at the same time: together they stay below what one connector
+may hold."""
 
 T = TypeVar("T")
 Named = TypeVar("Named", Account, Team)
@@ -59,7 +61,7 @@ class BuildkiteClient:
         self._settings = settings
         self._sender = sender
         self._redactor = redactor
-        self._pipeline_pages = asyncio.Semaphore(PIPELINE_PAGES)
+        self._large_pages = asyncio.Semaphore(LARGE_PAGES)
 
     @property
     def page_size(self) -> int:
@@ -120,8 +122,7 @@ class BuildkiteClient:
     async def pipelines(self, slug: OrganizationSlug, page: int) -> Page[Pipeline]:
         gone = _no_organization(OrganizationChoice(slug))
         call = self._call(f"{organization_path(slug)}/pipelines", gone, "read_pipelines", slug)
-        async with self._pipeline_pages:
-            return await self._page(call, page, lambda body: payload.pipelines(body, self._redactor), PIPELINES_LIMIT)
+        return await self._large_page(call, page, ResourceKind.PIPELINE, payload.pipelines)
 
     async def team_pipelines(self, slug: OrganizationSlug, team: TeamID, page: int) -> Page[PipelineAccess]:
         path = f"{organization_path(slug)}/teams/{path_part(team)}/pipelines"
@@ -131,7 +132,7 @@ class BuildkiteClient:
     async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]:
         gone = _no_organization(OrganizationChoice(slug))
         call = self._call(f"{organization_path(slug)}/clusters", gone, "read_clusters", slug)
-        return await self._page(call, page, lambda body: payload.clusters(body, self._redactor))
+        return await self._large_page(call, page, ResourceKind.CLUSTER, payload.clusters)
 
     async def cluster(self, slug: OrganizationSlug, cluster: ClusterID) -> MaintainedCluster:
         path = f"{organization_path(slug)}/clusters/{path_part(cluster)}"
@@ -193,6 +194,20 @@ class BuildkiteClient:
         except NotFound:
             await self.organization(OrganizationChoice(slug))  # an organization out of reach looks the same
             return None
+
+    async def _large_page(
+        self, whole: Call, number: int, kind: ResourceKind, parse: Callable[[bytes, Redactor], list[T]]
+    ) -> Page[T]:
+        """Each item may be large. One that is too large, or that cannot be read, must not keep accounts and teams from
+        being synced: the failure says how they still can be."""
+        try:
+            async with self._large_pages:
+                return await self._page(whole, number, lambda body: parse(body, self._redactor), LARGE_PAGE_LIMIT)
+        except Failure as failure:
+            if failure.reason is not Reason.BUILDKITE_RESPONSE_INVALID:
+                raise
+            advice = f"To sync without this type until then, remove {kind} from spec.sync.resourceTypes."
+            raise Failure(failure.reason, f"{failure.message} {advice}", remedy=failure.remedy) from None
 
     async def _page(
         self, whole: Call, number: int, parse: Callable[[bytes], list[T]], limit: int = PAGE_LIMIT

@@ -8,7 +8,7 @@ one object in memory however many teams name it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from sys import intern
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -25,7 +26,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from buildkite_connector.buildkite.body import MOST_VALUES, has_too_many_values
 from buildkite_connector.buildkite.rate_limit import WindowReading, window_reading
+from buildkite_connector.buildkite.urls import web_url, without_credentials
 from buildkite_connector.model.directory import (
     AccessLevel,
     Account,
@@ -56,16 +59,15 @@ IDENTIFIER = r"^[0-9A-Za-z_][0-9A-Za-z_.:=~@+-]{0,199}$"
 MOST_ITEMS = 1000
 """Items of one page, of which 100 were asked for; pydantic stops there, also when it counts what is wrong."""
 
-MOST_VALUES = 200_000
-"""JSON values in a page of pipelines, roughly: what each takes in memory while the page is parsed is bounded by this,
-where a page of another listing is bounded by its bytes. 100 pipelines with 50 steps each have about 100,000."""
+MOST_TEXT = 1_000_000
+"""Characters of names, descriptions and URLs in a page: looking for credentials in them takes time. 100 pipelines with
+the longest texts have about 800,000."""
 
 LONGEST_TEXT = 2048
 """Characters of a name or description that are kept; C1 takes less (`c1z.messages`)."""
 
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 Word = Annotated[str, StringConstraints(max_length=200)]
-
 
 _LONGEST_NOTE = 100
 """Characters of a text that only informs."""
@@ -81,9 +83,7 @@ def _note(value: object) -> str | None:
     return intern(text.strip()) or None
 
 
-_PIPELINE_SLUG = re.compile(rf"/pipelines/({IDENTIFIER[1:-1]})\Z")
-_USER_IN_URL = re.compile(r"(?<=://)[^/]*@")
-
+_PIPELINE_SLUG = re.compile(rf"/pipelines/({IDENTIFIER[1:-1]})/?(?:[?#].*)?\Z", re.S)
 
 _Note = Any
 """Taken as it comes, and read by `_note` where the domain's object is made: a validator would cost twice as much."""
@@ -152,19 +152,22 @@ class _Pipeline(_Payload):
 
 class _PipelineAccess(_Payload):
     pipeline_id: Identifier
-    pipeline_url: str
+    pipeline_url: _Text = None
     access_level: AccessLevel
+
+
+_InAnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
 class _UserActor(_Payload):
     id: Identifier
     name: _Text = None
-    type: Literal["user"] | None = None
+    type: Annotated[Literal["user"] | None, _InAnyCase] = None
 
 
 class _TeamActor(_Payload):
     id: Identifier
-    type: Literal["team"] | None = None
+    type: Annotated[Literal["team"] | None, _InAnyCase] = None
 
 
 class _UserMaintainer(_Payload):
@@ -310,56 +313,74 @@ def _membership(found: _Member, team: TeamID) -> Membership:
 
 def pipelines(body: bytes, redactor: Redactor) -> list[Pipeline]:
     """A page may be much larger than what is kept of it: it has the steps and the YAML of each pipeline."""
-    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise PayloadError(f"body: expected at most {MOST_VALUES:,} values", broken=False)
+    _check_size(body)
     found_pipelines = _parse(_pipelines, body)
     _check_words((word for found in found_pipelines for word in (found.id, found.slug)), redactor)
+    texts = ("name", "description", "web_url", "repository", "visibility", "cluster_id", "archived_at")
+    kept = _text_filter(found_pipelines, texts, redactor)
     return [
         Pipeline(
             id=PipelineID(intern(found.id)),
             slug=intern(found.slug),
-            name=(found.name or "")[:LONGEST_TEXT],
-            description=(found.description or "")[:LONGEST_TEXT],
-            web_url=(found.web_url or "")[:LONGEST_TEXT],
-            repository=_repository(found.repository or ""),
-            visibility=_note(found.visibility) or "",
-            cluster_id=_note(found.cluster_id) or "",
-            archived_at=_note(found.archived_at) or "",
+            name=kept(found.name),
+            description=kept(found.description),
+            web_url=kept(web_url(found.web_url)),
+            repository=kept(without_credentials(found.repository)),
+            visibility=kept(_note(found.visibility)),
+            cluster_id=kept(_note(found.cluster_id)),
+            archived_at=kept(_note(found.archived_at)),
         )
         for found in found_pipelines
     ]
 
 
-def _repository(url: str) -> str:
-    """Without a user name or password: for http and https, both are credentials of others."""
-    text = url[:LONGEST_TEXT]
-    return _USER_IN_URL.sub("", text, count=1) if text.lower().startswith(("http://", "https://")) else text
+def _check_size(body: bytes) -> None:
+    """Raises PayloadError when parsing the body would take more memory than there is for it."""
+    if has_too_many_values(body):
+        raise PayloadError(f"body: expected at most {MOST_VALUES:,} values", broken=False)
+
+
+def _text_filter(items: Iterable[_Payload], fields: Iterable[str], redactor: Redactor) -> Callable[[str | None], str]:
+    """What cuts a text of these fields to LONGEST_TEXT, and takes the Secret's credentials out.
+
+    Raises PayloadError for more text than a page can have.
+    """
+    values = (getattr(each, field) for each in items for field in fields)
+    texts = [value[: 2 * LONGEST_TEXT] for value in values if isinstance(value, str)]
+    if sum(map(len, texts)) > MOST_TEXT:
+        raise PayloadError(f"body: expected at most {MOST_TEXT:,} characters of names and URLs", broken=False)
+    held = redactor.holds_secret("|".join(texts))  # one look at all of them takes a tenth of the time
+
+    def kept(text: str | None) -> str:
+        whole = (text or "")[: 2 * LONGEST_TEXT]
+        return (redactor.redact(whole) if held and redactor.holds_secret(whole) else whole)[:LONGEST_TEXT]
+
+    return kept
 
 
 def team_pipelines(body: bytes, team: TeamID, redactor: Redactor) -> list[PipelineAccess]:
-    found_access = _parse(_team_pipelines, body)
     access = [
-        PipelineAccess(PipelineID(intern(found.pipeline_id)), team, found.access_level, _slug_in(found, place))
-        for place, found in enumerate(found_access)
+        PipelineAccess(PipelineID(intern(found.pipeline_id)), team, found.access_level, _slug_in(found))
+        for found in _parse(_team_pipelines, body)
     ]
     _check_words((word for each in access for word in (each.pipeline, each.slug)), redactor)
     return access
 
 
-def _slug_in(found: _PipelineAccess, place: int) -> str:
-    """The pipeline's slug, the end of its URL. Nothing is ever asked of that URL."""
-    slug = _PIPELINE_SLUG.search(found.pipeline_url)
-    if slug is None:
-        raise PayloadError(f"[{place}].pipeline_url: expected a URL that ends in /pipelines/ and a slug", broken=False)
-    return intern(slug[1])
+def _slug_in(found: _PipelineAccess) -> str:
+    """The pipeline's slug, the end of its URL; or empty. Nothing is ever asked of that URL."""
+    slug = _PIPELINE_SLUG.search(found.pipeline_url or "")
+    return intern(slug[1]) if slug else ""
 
 
 def clusters(body: bytes, redactor: Redactor) -> list[MaintainedCluster]:
+    _check_size(body)
     return _read_clusters(_parse(_clusters, body), redactor)
 
 
 def cluster(body: bytes, redactor: Redactor) -> MaintainedCluster:
     """One cluster. Without its maintainers, it would seem to have none."""
+    _check_size(body)
     found = _parse(_one_cluster, body)
     if found.maintainers is None or found.maintainers.users is None or found.maintainers.teams is None:
         raise PayloadError("maintainers: expected the lists users and teams", broken=False)
@@ -367,13 +388,14 @@ def cluster(body: bytes, redactor: Redactor) -> MaintainedCluster:
 
 
 def _read_clusters(found_clusters: list[_Cluster], redactor: Redactor) -> list[MaintainedCluster]:
+    kept = _text_filter(found_clusters, ("name", "description", "web_url"), redactor)
     read = [
         MaintainedCluster(
             Cluster(
                 id=ClusterID(intern(found.id)),
-                name=(found.name or "")[:LONGEST_TEXT],
-                description=(found.description or "")[:LONGEST_TEXT],
-                web_url=(found.web_url or "")[:LONGEST_TEXT],
+                name=kept(found.name),
+                description=kept(found.description),
+                web_url=kept(web_url(found.web_url)),
             ),
             _maintainers(found),
         )
@@ -441,7 +463,7 @@ def complaint(body: bytes) -> str:
 def _organization(found: _Organization, redactor: Redactor) -> Organization:
     _check_words((found.id, found.slug), redactor)
     name = redactor.without(found.slug).quote(found.name or "", LONGEST_TEXT)
-    return Organization(found.id, OrganizationSlug(found.slug), name, (found.web_url or "")[:LONGEST_TEXT])
+    return Organization(found.id, OrganizationSlug(found.slug), name, web_url(found.web_url))
 
 
 def _check_words(words: Iterable[str], redactor: Redactor) -> None:

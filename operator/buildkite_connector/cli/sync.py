@@ -194,6 +194,7 @@ def print_result(result: SyncResult, console: Console) -> None:
         (report.accounts_added, "Accounts known only from a team or a cluster, added"),
         (report.pipelines_added, "Pipelines known only from a team, added"),
         (report.clusters_gone, "Clusters deleted meanwhile, left out"),
+        (report.teams_unseen, "Teams that maintain a cluster and that the token cannot see, left out"),
         (report.rereads, "Listings read again because they changed"),
     ]
     for name, value in [*rows, *((name, str(amount)) for amount, name in notes if amount)]:

@@ -62,6 +62,7 @@ async def run_sync(
             more["pipelines_added"] = report.pipelines_added
         if counts.all_cluster_maintainers is not None:
             more["clusters_gone"] = report.clusters_gone
+            more["teams_unseen"] = report.teams_unseen
         fields = {"connector": name, "sync_id": run.id, "trigger": trigger}
         logger.info("sync succeeded", extra={**fields, **facts, **more})
     file = SnapshotFile(staged.sha256, staged.size)

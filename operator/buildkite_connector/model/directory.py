@@ -246,7 +246,8 @@ class AccessLevel(StrEnum):
 class Pipeline:
     """A pipeline. Texts but the id and the slug may be empty, times are Buildkite's own text.
 
-    One that only a team's list names (the token's owner may not see it) has the slug for its name and nothing else.
+    One that only a team's list names (the token's owner may not see it) has the slug, or the id where that is unknown,
+    for its name and nothing else.
     """
 
     id: PipelineID
@@ -419,6 +420,7 @@ class CollectionReport:
     `accounts_added`: accounts known only from a team or a cluster, added so that no grant dangles.
     `pipelines_added`: pipelines known only from a team's list, added likewise.
     `clusters_gone`: clusters deleted between the list and their maintainers, left out.
+    `teams_unseen`: teams that maintain a cluster and that Buildkite does not show to the token's owner, left out.
     `rereads`: listings read again because they moved.
     """
 
@@ -428,6 +430,7 @@ class CollectionReport:
     accounts_added: int = 0
     pipelines_added: int = 0
     clusters_gone: int = 0
+    teams_unseen: int = 0
     rereads: int = 0
 
 

@@ -5,8 +5,9 @@ An organization is read page by page while people join and leave. A listing that
 one another is compared. A team whose members cannot be found is looked for again. Somebody who joined or left while the
 lists were read is in a team's list of members or in the organization's alone; a list from which something is missing
 looks the same, and C1 would take the missing ones for gone: so each such stranger is asked for by id. The same goes
-for the people and teams that maintain a cluster. A pipeline that only a team's list names is added: the list of
-pipelines may show only what the token's owner can see.
+for the people and teams that maintain a cluster; a team that Buildkite does not show to the token's owner is left out
+and counted. A pipeline that only a team's list names is added: the list of pipelines may show only what the token's
+owner can see.
 
 The number of requests is the least that the API allows for what is in scope: ⌈accounts/page⌉ + ⌈teams/page⌉ +
 Σ max(1, ⌈team members/page⌉) + ⌈pipelines/page⌉ + Σ max(1, ⌈team's pipelines/page⌉) + ⌈clusters/page⌉ + one for each
@@ -16,6 +17,8 @@ without links looks like one whose links were lost. When each is sent is the cli
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -38,9 +41,10 @@ from buildkite_connector.model.directory import (
     SyncScope,
     Team,
     TeamID,
+    canonical_id,
 )
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.sync.listing import MAX_CONCURRENCY, Listing, Page, Progress, run_concurrently
+from buildkite_connector.sync.listing import MAX_CONCURRENCY, REREADS, Listing, Page, Progress, run_concurrently
 from buildkite_connector.sync.ports import BuildkiteAPI, MaintainedCluster, NotFound
 
 ID = TypeVar("ID", bound=str)
@@ -50,8 +54,9 @@ Job = tuple[Callable[[TeamID], Awaitable[None]], TeamID]
 """What is to be read of a team, and the team."""
 
 MOST_LEAVERS = 10
-"""How many strangers are asked for one by one at first. After the list of members was read again, it may be
-MOST_LEAVERS_SHARE of the accounts if that is more: a directory that removes many people at once is no fault."""
+"""How many people may be in a team but not in the list of members, because they left while the lists were read. If
+there are more, the list of members is read again. Then the limit is MOST_LEAVERS_SHARE of the accounts, if that is
+more: somebody may just have removed many people at once."""
 MOST_LEAVERS_SHARE = 0.02
 MOST_NAMED = 3
 """How many ids a message has."""
@@ -74,7 +79,8 @@ async def collect(
     """
     collector = _Collector(client, organization, scope, progress)
     await collector.read_all()
-    return await collector.result()
+    await collector.resolve_contradictions()
+    return await collector.build()
 
 
 async def reread(client: BuildkiteAPI, collection: Collection, teams: frozenset[TeamID]) -> Collection:
@@ -88,7 +94,8 @@ async def reread(client: BuildkiteAPI, collection: Collection, teams: frozenset[
         return collection
     collector = _Collector(client, directory.organization, directory.scope)
     await collector.read_again(collection, changed)
-    return await collector.result()
+    await collector.resolve_contradictions()
+    return await collector.build()
 
 
 class _Collector:
@@ -138,6 +145,7 @@ class _Collector:
         self._added = 0
         self._pipelines_added = 0
         self._clusters_gone = 0
+        self._teams_unseen = 0
 
     def _listing(
         self,
@@ -212,18 +220,19 @@ class _Collector:
         A cluster that was deleted meanwhile is in no list any more. Raises Failure where one still is.
         """
         self._clusters = await self._cluster_listing.read()
-        gone = await self._read_maintainers(self._clusters)
-        if not gone:
-            return
-        known = self._clusters
-        self._clusters = await self._cluster_listing.read()
-        self._clusters |= {id_: known[id_] for id_ in self._clusters if id_ in known and id_ not in gone}
-        gone_again = await self._read_maintainers([id_ for id_ in self._clusters if id_ in gone or id_ not in known])
-        if still_listed := gone_again & gone:
-            raise _not_found("maintainers", "cluster", min(still_listed))
-        for cluster in gone_again:
-            del self._clusters[cluster]
-        self._clusters_gone = len((gone | gone_again) - self._clusters.keys())
+        missing: set[ClusterID] = set()
+        unread: Iterable[ClusterID] = self._clusters
+        readings = 1
+        while not_found := await self._read_maintainers(unread):
+            if still_listed := not_found if readings > REREADS else not_found & missing:
+                raise _not_found("maintainers", "cluster", min(still_listed))
+            readings += 1
+            missing |= not_found
+            known = self._clusters
+            self._clusters = await self._cluster_listing.read()
+            self._clusters |= {id_: known[id_] for id_ in self._clusters if id_ in known and id_ not in not_found}
+            unread = [id_ for id_ in self._clusters if id_ in not_found or id_ not in known]
+        self._clusters_gone = len(missing - self._clusters.keys())
 
     async def _read_maintainers(self, clusters: Iterable[ClusterID]) -> set[ClusterID]:
         """Ask for those of `clusters` whose maintainers the list does not show. Returns those that are gone."""
@@ -304,28 +313,46 @@ class _Collector:
                 self._gone.discard(team)
 
     def _maintainers(self) -> Iterable[ClusterMaintainer]:
-        """Those whose kind is in scope, in the order of their clusters."""
+        """Those whose kind is in scope, each once, in the order of their clusters.
+
+        Ids are compared in their canonical form, and an account or a team is named as its list names it.
+        """
         scope = self._scope
         wanted = {ResourceKind.USER: scope.wants_user_maintainers, ResourceKind.TEAM: scope.wants_team_maintainers}
-        return (each for found in self._clusters.values() for each in found.maintainers if wanted[each.kind])
+        found = [each for cluster in self._clusters.values() for each in cluster.maintainers if wanted[each.kind]]
+        listed: dict[ResourceKind, AbstractSet[str]] = {
+            ResourceKind.USER: self._accounts.keys(),
+            ResourceKind.TEAM: self._teams.keys() | self._gone,
+        }
+        if all(each.maintainer in listed[each.kind] for each in found):
+            return dict.fromkeys(found)
+        as_listed = {kind: {canonical_id(id_): id_ for id_ in ids} for kind, ids in listed.items()}
 
-    async def _check_team_maintainers(self) -> None:
-        """A team that maintains a cluster and is in no list was deleted meanwhile.
+        def named_as_listed(each: ClusterMaintainer) -> ClusterMaintainer:
+            id_ = canonical_id(each.maintainer)
+            return replace(each, maintainer=AccountID(as_listed[each.kind].get(id_, id_)))
 
-        Raises Failure LIST_INCOMPLETE when the list lacks teams.
+        return dict.fromkeys(map(named_as_listed, found))
+
+    async def _resolve_team_maintainers(self) -> None:
+        """Count the teams that maintain a cluster and that Buildkite does not show; `build` leaves them out.
+
+        Each was deleted meanwhile, or is secret, and the token's owner is neither an administrator nor in it.
+
+        Raises Failure LIST_INCOMPLETE when the list lacks teams that Buildkite still has.
         """
-        if await self._still_there(self._strange_teams(), self._team_is_there, MOST_LEAVERS):
+        if await self._which_exist(self._strange_teams(), self._team_exists):
             await self._read_teams_again()
-            most = max(MOST_LEAVERS, round(len(self._teams) * MOST_LEAVERS_SHARE))
-            if missing := await self._still_there(self._strange_teams(), self._team_is_there, most):
+            if missing := await self._which_exist(self._strange_teams(), self._team_exists):
                 raise _list_incomplete("teams", "every team that maintains a cluster", missing)
+        self._teams_unseen = len(self._strange_teams())
 
     def _strange_teams(self) -> list[TeamID]:
         """Teams that maintain a cluster and are in no list, but for those that are known to be deleted."""
         named = dict.fromkeys(TeamID(each.maintainer) for each in self._maintainers() if each.kind is ResourceKind.TEAM)
         return [team for team in named if team not in self._teams and team not in self._gone]
 
-    async def _team_is_there(self, team: TeamID) -> bool:
+    async def _team_exists(self, team: TeamID) -> bool:
         return await self._client.team_slug(self._organization.slug, team) is not None
 
     async def _add_strangers(self) -> None:
@@ -341,11 +368,13 @@ class _Collector:
                 " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
             )
         strangers = await self._strangers()
-        if await self._still_there(strangers, self._account_is_there, MOST_LEAVERS):
+        if len(strangers) > MOST_LEAVERS or await self._which_exist(strangers, self._account_exists):
             self._accounts = await self._account_listing.read()
             strangers = await self._strangers()
             most = max(MOST_LEAVERS, round(len(self._accounts) * MOST_LEAVERS_SHARE))
-            if missing := await self._still_there(strangers, self._account_is_there, most):
+            too_many = len(strangers) > most
+            missing = [*strangers] if too_many else await self._which_exist(strangers, self._account_exists)
+            if missing:
                 maintainers = " and every maintainer of a cluster" if self._scope.wants_user_maintainers else ""
                 raise _list_incomplete("members", f"every member of a team{maintainers}", missing)
         self._added = len(strangers)
@@ -364,20 +393,16 @@ class _Collector:
                 strangers.setdefault(AccountID(each.maintainer), each.name)
         return strangers
 
-    async def _account_is_there(self, account: AccountID) -> bool:
+    async def _account_exists(self, account: AccountID) -> bool:
         return await self._client.account(self._organization.slug, account) is not None
 
-    async def _still_there(
-        self, strangers: Iterable[ID], is_there: Callable[[ID], Awaitable[bool]], most: int
-    ) -> list[ID]:
-        """Which of them the organization still has; all of them when they are too many to have left."""
+    async def _which_exist(self, strangers: Iterable[ID], exists: Callable[[ID], Awaitable[bool]]) -> list[ID]:
+        """Ask Buildkite for each of them by id. Returns those that it has."""
         asked = list(strangers)
-        if len(asked) > most:
-            return asked
         found: set[ID] = set()
 
         async def ask(stranger: ID) -> None:
-            if await is_there(stranger):
+            if await exists(stranger):
                 found.add(stranger)
 
         await run_concurrently([partial(ask, stranger) for stranger in asked])
@@ -386,17 +411,33 @@ class _Collector:
     def _add_pipeline(self, access: PipelineAccess) -> None:
         """The list of pipelines may show only those that the token's owner can see."""
         if access.pipeline not in self._pipelines:
-            self._pipelines[access.pipeline] = Pipeline(access.pipeline, access.slug, access.slug)
+            slug = access.slug or access.pipeline
+            self._pipelines[access.pipeline] = Pipeline(access.pipeline, slug, slug)
             self._pipelines_added += 1
 
-    async def result(self) -> Collection:
-        """Compare what the listings say of one another and put them together. Raises Failure."""
+    async def resolve_contradictions(self) -> None:
+        """Compare what the listings say of one another; ask Buildkite again where they differ. Raises Failure."""
         self._gone &= self._teams.keys()
         if self._gone:
             await self._read_teams_again()
-        await self._check_team_maintainers()
+        await self._resolve_team_maintainers()
         if self._scope.wants_accounts:
             await self._add_strangers()
+        self._check_pipelines()
+
+    def _check_pipelines(self) -> None:
+        """Raises Failure LIST_INCOMPLETE when the list of pipelines is empty, although a team can access one."""
+        named = any(access for team, access in self._access.items() if team in self._teams and team not in self._gone)
+        if named and not self._pipelines:
+            raise Failure(
+                Reason.LIST_INCOMPLETE,
+                f"Expected the pipelines of {self._organization.slug} to have those that its teams can access, but the"
+                " list is empty. Check whether the token's owner can see the pipelines, and check for a gateway between"
+                " here and Buildkite that changes or caches answers; the next sync tries again.",
+            )
+
+    async def build(self) -> Collection:
+        """Put together what was read."""
         teams = {id_: team for id_, team in self._teams.items() if id_ not in self._gone}
         memberships: list[Membership] = []
         access: list[PipelineAccess] = []
@@ -428,6 +469,7 @@ class _Collector:
                 accounts_added=self._before.accounts_added + self._added,
                 pipelines_added=self._before.pipelines_added + self._pipelines_added,
                 clusters_gone=self._before.clusters_gone + self._clusters_gone,
+                teams_unseen=self._before.teams_unseen + self._teams_unseen,
                 rereads=self._before.rereads + self._progress.rereads,
             ),
         )

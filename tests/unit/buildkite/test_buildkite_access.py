@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.buildkite import BuildkiteSettings
-from buildkite_connector.buildkite.client import PIPELINE_PAGES
+from buildkite_connector.buildkite.client import LARGE_PAGES
 from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.model.directory import ALL_KINDS, Collection, ResourceKind, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
@@ -166,7 +166,7 @@ async def test_few_pages_of_pipelines_are_under_way_at_once_and_others_are_not_k
 
         client._sender.ask = counted  # type: ignore[method-assign]
         await collect(client, setup.expected.organization, EVERYTHING)
-        assert most == PIPELINE_PAGES
+        assert most == LARGE_PAGES
         assert setup.sim.transcript.peak_in_flight >= 8
 
 

@@ -158,6 +158,9 @@ async def test_each_fault_of_each_call_is_one_failure(call: str, fault: str, cap
     assert failure is not None
     assert (failure.reason, failure.remedy) == (made.reason, made.remedy)
     assert made.said in failure.message
+    remedy = "remove pipeline from" if call == "pipelines" else "remove cluster from"
+    invalid = made.reason is Reason.BUILDKITE_RESPONSE_INVALID
+    assert (f"{remedy} spec.sync.resourceTypes." in failure.message) is (invalid and call in ("pipelines", "clusters"))
     assert failure.message.startswith("GET /organizations/acme/")
     assert failure.message.isprintable()
     assert failure.message.endswith((".", "tries again."))
@@ -200,7 +203,11 @@ async def test_pipelines_full_of_yaml_and_a_cluster_of_many_maintainers_are_no_f
     actor = {"id": "u1", "graphql_id": "x" * 300, "name": "U", "email": "u@example.com", "type": "user"}
     users = [{"id": f"m{number}", "actor": actor} for number in range(900)]
     routes = {
-        PIPELINES: document([{**A_PIPELINE, "configuration": "- command: make\n" * 400_000}]),
+        PIPELINES: document([{**A_PIPELINE, "configuration": "- command: make, test\n" * 300_000}]),
+        CLUSTERS: document(
+            [{**A_CLUSTER, "id": f"c{number}", "maintainers": {"users": users, "teams": []}} for number in range(2, 7)]
+            + [A_CLUSTER]
+        ),
         CLUSTER: document({**A_CLUSTER, "maintainers": {"users": users, "teams": []}}),
     }
     failure, _ = await sync(routes, caplog)

@@ -201,7 +201,7 @@ READ: dict[str, tuple[dict[str, Any], Callable[[bytes], Any], set[str]]] = {
     "pipeline of a team": (
         TEAM_PIPELINE,
         lambda body: payload.team_pipelines(b"[" + body + b"]", TEAM_ID, Redactor())[0],
-        {"pipeline_id", "pipeline_url", "access_level"},
+        {"pipeline_id", "access_level"},
     ),
     "cluster": (CLUSTER, lambda body: payload.cluster(body, Redactor()).cluster, {"id", "maintainers"}),
     "user who maintains a cluster": (

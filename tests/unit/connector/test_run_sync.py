@@ -164,6 +164,7 @@ async def test_the_line_counts_what_is_in_scope(caplog: pytest.LogCaptureFixture
     counted["cluster_team_maintainers"] = 0
     assert {name: told[name] for name in counted} == counted
     assert (told["pipelines_added"], told["clusters_gone"], told["accounts_added"]) == (1, 0, 0)
+    assert told["teams_unseen"] == 0
     ((_, facts),) = bench.observer.facts
     assert {name: facts[name] for name in counted} == counted
     assert record.counts == Counts(10, 1, 10, 1, 3, 2, 2, 1, 0)
@@ -177,8 +178,13 @@ async def test_the_line_has_nothing_of_what_no_grant_in_scope_can_tell(caplog: p
     await bench.sync(bench.admitted(kinds=frozenset({ResourceKind.PIPELINE, ResourceKind.CLUSTER})))
     ((_, _, told),) = lines(caplog.records)
     assert (told["pipelines"], told["clusters"]) == (2, 2)
-    assert not told.keys() & {"organization_roles", "pipeline_access", "pipelines_added", "clusters_gone"}
-    assert not told.keys() & {"cluster_maintainers", "cluster_team_maintainers"}
+    assert not told.keys() & {
+        "organization_roles",
+        "pipeline_access",
+        "cluster_maintainers",
+        "cluster_team_maintainers",
+    }
+    assert not told.keys() & {"pipelines_added", "clusters_gone", "teams_unseen"}
 
 
 @virtual_time

@@ -47,9 +47,9 @@ def random_organization(dice: random.Random) -> FakeOrganizationAPI:
 
     api = organization(accounts, [some(accounts) for _ in range(teams)])
     api.listed_pipelines = [pipeline(number) for number in range(pipelines) if dice.random() < 0.9]
+    named = pipelines if api.listed_pipelines else 0  # an empty list contradicts a team that can access a pipeline
     api.listed_access = {
-        team(of).id: [access(each, of, dice.choice(list(AccessLevel))) for each in some(pipelines)]
-        for of in range(teams)
+        team(of).id: [access(each, of, dice.choice(list(AccessLevel))) for each in some(named)] for of in range(teams)
     }
     api.listed_clusters = [cluster(number, some(accounts), some(teams)) for number in range(dice.randint(0, 5))]
     api.shows_maintainers = dice.random() < 0.5
@@ -99,7 +99,7 @@ class Changes:
             gone = self.dice.choice(self.api.listed_pipelines)
             self.api.listed_pipelines.remove(gone)
             for listed in self.api.listed_access.values():
-                listed[:] = [each for each in listed if each.pipeline != gone.id]
+                listed[:] = [each for each in listed if each.pipeline != gone.id and self.api.listed_pipelines]
 
     def delete_cluster(self) -> None:
         if self.api.listed_clusters:

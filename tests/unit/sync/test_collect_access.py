@@ -200,6 +200,32 @@ async def test_a_pipeline_that_only_a_team_names_is_added_by_its_slug() -> None:
     assert api.requests == api.minimum_of(EVERYTHING)
 
 
+async def test_an_empty_list_of_pipelines_while_a_team_can_access_one_is_not_delivered() -> None:
+    api = small()
+    api.listed_pipelines = []
+    assert await failure_of(api) == (
+        "Expected the pipelines of acme to have those that its teams can access, but the list is empty. Check whether"
+        " the token's owner can see the pipelines, and check for a gateway between here and Buildkite that changes or"
+        " caches answers; the next sync tries again."
+    )
+
+
+async def test_an_organization_without_pipelines_is_delivered_and_most_of_them_may_be_hidden() -> None:
+    api = small()
+    api.listed_pipelines, api.listed_access = [], {}
+    assert (await collect(api, ACME, EVERYTHING)).directory.pipelines == ()
+    api = small()
+    api.listed_access[team(0).id] = [access(number) for number in range(9)]
+    assert (await collect(api, ACME, EVERYTHING)).report.pipelines_added == 7
+
+
+async def test_a_pipeline_that_is_added_without_a_known_slug_is_named_by_its_id() -> None:
+    api = small()
+    api.listed_access[team(0).id].append(replace(access(9), slug=""))
+    added = (await collect(api, ACME, EVERYTHING)).directory.pipelines[-1]
+    assert added == Pipeline(PipelineID("pipeline-9"), "pipeline-9", "pipeline-9")
+
+
 async def test_pipelines_of_a_team_that_is_gone_are_not_added() -> None:
     api = small()
     api.listed_access[team(0).id].append(access(9))
@@ -242,6 +268,7 @@ async def test_a_team_that_is_read_again_after_a_grant_keeps_what_it_can_access(
     assert replace(after.directory, memberships=before.directory.memberships) == before.directory
     assert replace(after.report, requests=0, rereads=0) == replace(before.report, requests=0, rereads=0)
     assert (after.report.pipelines_added, after.report.accounts_added, after.report.clusters_gone) == (1, 1, 1)
+    assert after.report.teams_unseen == 1
 
 
 async def test_a_team_that_is_gone_after_a_grant_takes_its_access_with_it() -> None:
