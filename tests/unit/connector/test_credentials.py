@@ -60,6 +60,8 @@ async def test_a_secret_that_cannot_be_read_is_told_and_stops_no_sync(
         setup.fake_secret.failure = Failure(reason, "The API server says 500.")
         await asyncio.sleep(MINUTE)
         assert told_of_the_secret(caplog) == [("WARNING", "the Secret cannot be read")]
+        [told] = [vars(each) for each in caplog.records if each.message == "the Secret cannot be read"]
+        assert "The API server says 500." in told["error"]
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
         await asyncio.sleep(UNREAD_SECONDS)
         assert setup.condition(ConditionType.CREDENTIALS_VALID) == ("Unknown", reason.value)

@@ -6,10 +6,10 @@ from buildkite_connector.connector.environment import Age, HostIDs
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.spec import ConnectorKey
 
-OLD, YOUNG, YOUNGEST = (ConnectorKey(f"default.{name}") for name in ("old", "young", "youngest"))
+OLD, YOUNG, YOUNGEST = (ConnectorKey(f"default.{name}") for name in ("the.old", "young", "youngest"))
 AGES = {OLD: Age("2026-01-01T00:00:00Z", OLD), YOUNG: Age("2026-02-01T00:00:00Z", YOUNG)}
 AGES[YOUNGEST] = Age("2026-03-01T00:00:00Z", YOUNGEST)
-THE_OLD, THE_YOUNG = (f"BuildkiteConnector default/{name}" for name in ("old", "young"))
+THE_OLD, THE_YOUNG = (f"BuildkiteConnector default/{name}" for name in ("the.old", "young"))
 IDENTITY = C1Identity("client", "secret", "host")
 
 
