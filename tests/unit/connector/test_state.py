@@ -11,6 +11,7 @@ from buildkite_connector.connector.state import (
     C1Identity,
     ConnectorState,
     Inputs,
+    accepted_by_c1,
     blocked_writing,
     claimed_identity,
     for_task,
@@ -171,3 +172,16 @@ AT_ONCE = {
 @pytest.mark.parametrize("why", AT_ONCE)
 def test_anything_else_is_reported_at_once(why: str) -> None:
     assert AT_ONCE[why].status_held_until == float("-inf")
+
+
+def test_c1_accepts_an_identity_with_the_answer_to_the_first_hello() -> None:
+    state = checked(new())
+    identity = claimed_identity(state)
+    assert identity is not None
+    assert [accepted_by_c1(each) for each in (state, c1_opened(state, identity, START), greeted(state))] == [
+        None,
+        None,
+        True,
+    ]
+    other = replace(greeted(state), desired=desired(host_id="other"))
+    assert accepted_by_c1(other) is None
