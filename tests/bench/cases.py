@@ -95,8 +95,8 @@ SLUG = "synthetic"
 SMALL = Size(1_000, 50, 3_800)
 MEDIUM = Size(10_000, 500, 38_000)
 LARGE = Size(100_000, 2_000, 400_000)
-SMALL_ACCESS = Size(1_000, 50, 3_800, pipelines=200, team_pipelines=200, clusters=2)
-MEDIUM_ACCESS = Size(10_000, 500, 38_000, pipelines=2_000, team_pipelines=2_000, clusters=20)
+SMALL_ACCESS = Size(1_000, 50, 3_800, pipelines=200, team_pipelines=100, clusters=2)
+MEDIUM_ACCESS = Size(10_000, 500, 38_000, pipelines=2_000, team_pipelines=1_000, clusters=20)
 LATENCY = 0.02
 HALF = 25
 """What a second tool takes of 50."""

@@ -45,7 +45,7 @@ Written by `make bench`, {date}, on {machine}.
 
 The cases are 1k (1,000 accounts, 50 teams, 3,800 memberships), 10k (10,000, 500, 38,000) and 100k (100,000, 2,000,
 400,000); Buildkite answers at once or, with 20ms and under a quota, 20 ms later. The cases with access sync all
-resource types: 10k-access has 2,000 pipelines, 2,000 pipelines of teams and 20 clusters, and 1k-access a tenth of that.
+resource types: 10k-access has 2,000 pipelines, two for each team and 20 clusters, and 1k-access a tenth of that.
 
 The real `buildkite-connector sync` command runs in its own process, the Buildkite simulator in another on the
 same machine, over plain HTTP on loopback. A measurement counts only if the snapshot can be opened and is complete.
