@@ -20,9 +20,11 @@ LARGE_PAGE_LIMIT = 8 * 1024 * 1024
 """Bytes of one page of pipelines, each with its steps and YAML, or of clusters, each with its maintainers
 (`MOST_VALUES` bounds what parsing takes)."""
 MOST_VALUES = 200_000
-"""JSON values in a page of pipelines or clusters, roughly: this bounds the memory that parsing takes, where a page of
-another listing is bounded by its bytes. 100 pipelines with 50 steps each have about 100,000. What stands in strings, as
-a pipeline's YAML does, is not counted."""
+"""JSON values in a page of pipelines, roughly: this bounds the memory that parsing takes, where a page of another
+listing is bounded by its bytes. 100 pipelines with 50 steps each have about 100,000. What stands in strings, as a
+pipeline's YAML does, is not counted."""
+MOST_VALUES_OF_CLUSTERS = 50_000
+"""The same in a page of clusters, whose maintainers are all kept: more would hold up the event loop."""
 OBJECT_LIMIT = 256 * 1024
 """Bytes of an answer that is one object: the token, an organization."""
 ERROR_LIMIT = 64 * 1024
@@ -49,14 +51,14 @@ class BodyRefused(Exception):  # noqa: N818
         self.broken = broken
 
 
-def has_too_many_values(body: bytes) -> bool:
-    """Whether JSON has more than MOST_VALUES values."""
-    if sum(map(body.count, (b",", b"[", b"{"))) <= MOST_VALUES:
+def has_too_many_values(body: bytes, most: int) -> bool:
+    """Whether JSON has more than `most` values."""
+    if sum(map(body.count, (b",", b"[", b"{"))) <= most:
         return False
     values = end = 0
-    while values <= MOST_VALUES and (value := _VALUE.match(body, end)):
+    while values <= most and (value := _VALUE.match(body, end)):
         values, end = values + 1, value.end()
-    return values > MOST_VALUES
+    return values > most
 
 
 class BodiesUnderWay:

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from buildkite_connector.buildkite.body import MOST_VALUES, has_too_many_values
+from buildkite_connector.buildkite.body import MOST_VALUES, MOST_VALUES_OF_CLUSTERS, has_too_many_values
 from buildkite_connector.buildkite.rate_limit import WindowReading, window_reading
 from buildkite_connector.buildkite.urls import web_url, without_credentials
 from buildkite_connector.model.directory import (
@@ -313,7 +313,7 @@ def _membership(found: _Member, team: TeamID) -> Membership:
 
 def pipelines(body: bytes, redactor: Redactor) -> list[Pipeline]:
     """A page may be much larger than what is kept of it: it has the steps and the YAML of each pipeline."""
-    _check_size(body)
+    _check_size(body, MOST_VALUES)
     found_pipelines = _parse(_pipelines, body)
     _check_words((word for found in found_pipelines for word in (found.id, found.slug)), redactor)
     texts = ("name", "description", "web_url", "repository", "visibility", "cluster_id", "archived_at")
@@ -334,10 +334,10 @@ def pipelines(body: bytes, redactor: Redactor) -> list[Pipeline]:
     ]
 
 
-def _check_size(body: bytes) -> None:
+def _check_size(body: bytes, most: int) -> None:
     """Raises PayloadError when parsing the body would take more memory than there is for it."""
-    if has_too_many_values(body):
-        raise PayloadError(f"body: expected at most {MOST_VALUES:,} values", broken=False)
+    if has_too_many_values(body, most):
+        raise PayloadError(f"body: expected at most {most:,} values", broken=False)
 
 
 def _text_filter(items: Iterable[_Payload], fields: Iterable[str], redactor: Redactor) -> Callable[[str | None], str]:
@@ -374,13 +374,13 @@ def _slug_in(found: _PipelineAccess) -> str:
 
 
 def clusters(body: bytes, redactor: Redactor) -> list[MaintainedCluster]:
-    _check_size(body)
+    _check_size(body, MOST_VALUES_OF_CLUSTERS)
     return _read_clusters(_parse(_clusters, body), redactor)
 
 
 def cluster(body: bytes, redactor: Redactor) -> MaintainedCluster:
     """One cluster. Without its maintainers, it would seem to have none."""
-    _check_size(body)
+    _check_size(body, MOST_VALUES_OF_CLUSTERS)
     found = _parse(_one_cluster, body)
     if found.maintainers is None or found.maintainers.users is None or found.maintainers.teams is None:
         raise PayloadError("maintainers: expected the lists users and teams", broken=False)

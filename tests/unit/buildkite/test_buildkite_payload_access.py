@@ -409,7 +409,7 @@ def test_a_users_actor_has_its_type_in_any_case() -> None:
 
 def test_a_page_of_clusters_with_more_values_than_memory_is_for_is_not_read() -> None:
     page = [{**CLUSTER, "maintainers": {"users": [USER] * 900, "teams": []}}] * 60
-    with pytest.raises(PayloadError, match="at most 200,000 values"):
+    with pytest.raises(PayloadError, match="at most 50,000 values"):
         payload.clusters(encoded(page), PLAIN)
 
 

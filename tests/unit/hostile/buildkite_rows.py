@@ -342,9 +342,9 @@ ROWS: list[Row] = [
     hostile(
         "pages of clusters with as many people as are read",
         listing(
-            lambda page, place: {**A_CLUSTER, "id": f"c-{page}-{place}", "maintainers": people(900)}, last=2, ends=True
+            lambda page, place: {**A_CLUSTER, "id": f"c-{page}-{place}", "maintainers": people(110)}, last=2, ends=True
         ),
-        "list of members to contain every member of a team and every maintainer of a cluster, but it lacks 899",
+        "list of members to contain every member of a team and every maintainer of a cluster, but it lacks 109",
         at=CLUSTERS,
     ),
     hostile(
