@@ -147,6 +147,8 @@ def test_an_archived_pipeline_in_a_cluster() -> None:
         ("https://h/r;token=s3cret", "https://h/r"),
         ("ssh://git@github.com/acme/x.git", "ssh://git@github.com/acme/x.git"),
         ("ssh://git:s3cret@h/r", "ssh://git@h/r"),
+        ("git+ssh://git@h/r", "git+ssh://git@h/r"),
+        ("ssh+git://git@h/r", "ssh+git://git@h/r"),
         ("svn+ssh://:s3cret@h/r", "svn+ssh://h/r"),
         (f"ssh://{'t' * 40}@h/r", "ssh://h/r"),
         ("git@github.com:acme/x.git?token=s3cret", "git@github.com:acme/x.git"),
