@@ -1,26 +1,42 @@
 """What goes wrong at the simulated C1, on demand: a script of faults, each met by the next calls of its kind."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 TOKEN = "Token"
 """The token endpoint's name among the rpcs."""
 
-RPCS = (TOKEN, "Hello", "GetTask", "GetTasks", "Heartbeat", "UploadAsset", "FinishTask", "StartDebugging")
+BATON_RPCS = ("Hello", "GetTask", "GetTasks", "Heartbeat", "UploadAsset", "FinishTask", "StartDebugging")
+REST_RPCS = (
+    "Introspect",
+    *("ListApps", "CreateApp", "GetApp", "UpdateApp", "DeleteApp"),
+    *("ListConnectors", "CreateConnector", "GetConnector", "DeleteConnector"),
+    *("ForceSync", "PauseConnector", "ResumeConnector"),
+    *("CreateCredential", "GetCredential", "RevokeCredential"),
+)
+"""This simulator's names for the calls of the REST API."""
+
+RPCS = (TOKEN, *BATON_RPCS, *REST_RPCS)
 
 
 class Action(StrEnum):
     """What befalls a call."""
 
     ERROR = "error"
-    """gRPC: ends with `code` and `message`; Token: answers `status` with `body`."""
+    """gRPC: ends with `code` and `message`; Token and REST: answers `status` with `body` and `headers`."""
     STALL = "stall"
     """No answer until the caller gives up or the faults are cleared."""
     DROP = "drop"
     """The connection is reset."""
     CHECKSUM = "checksum"
     """UploadAsset: the checksum is found wrong."""
+    LATE = "late"
+    """REST: the call's own answer comes after `delay`. It takes effect then, whether or not its caller still waits, or
+    at once where it is `carried_out`."""
+    ENDLESS = "endless"
+    """REST and Token: `status` and a body that does not end; `delay` between its pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +57,8 @@ class Fault:
     status: int = 500
     body: str = '{"error":"server_error"}'
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rpc not in RPCS:

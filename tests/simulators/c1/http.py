@@ -1,15 +1,20 @@
-"""The simulated C1's HTTP side: the token endpoint, and `/_sim/stats`, which tells another process what happened.
+"""The simulated C1's HTTP side: the token endpoint, REST, and `/_sim`, by which another process drives it.
 
-Stats are calls by rpc and code, token requests, sessions, tasks by state, violations and repeated syncs.
+Stats are calls by rpc and code, token requests, sessions, tasks by state, violations and repeated syncs; the rest of
+`/_sim` is `control`.
 """
 
 from collections import Counter
+from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from simulators.c1.faults import TOKEN, Action, Fault
+from simulators.c1.control import control
+from simulators.c1.faults import TOKEN
+from simulators.c1.federation import EXCHANGE
 from simulators.c1.journal import Call
+from simulators.c1.rest import PREFIX, RestSide, befall
 from simulators.c1.token import TokenError
 
 if TYPE_CHECKING:
@@ -23,6 +28,7 @@ class HttpSide:
 
     def __init__(self, simulator: "C1Simulator") -> None:
         self._sim = simulator
+        self.rest = RestSide(simulator)
 
     async def start(self) -> tuple[web.AppRunner, int]:
         """A running server on loopback, without TLS, and its port."""
@@ -30,7 +36,9 @@ class HttpSide:
         application.add_routes(
             [
                 web.route("*", "/auth/v1/token", self._token),
+                web.route("*", PREFIX + "/{path:.*}", self.rest.answer),
                 web.get("/_sim/stats", self._stats),
+                web.route("*", "/_sim/{order}", self._control),
             ]
         )
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
@@ -38,41 +46,41 @@ class HttpSide:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner, runner.addresses[0][1]
 
-    async def _token(self, request: web.Request) -> web.Response:
+    async def _token(self, request: web.Request) -> web.StreamResponse:
         client_id = ""
         self._sim.journal.begin(TOKEN)
         fault = self._sim.faults.take(TOKEN)
         if fault is not None and not fault.carried_out:
-            return await self._befall(fault, request)
+            return await befall(self._sim, fault, request, TOKEN)
         try:
             form = await _form(request)
             client_id = form.get("client_id", "")
+            if form.get("grant_type") == EXCHANGE:
+                await self._sim.authority.fetch_keys(form)
             answer, status, detail = self._sim.authority.exchange(form), 200, ""
         except TokenError as error:
             answer, status, detail = (
                 {"error": error.error, "error_description": error.description},
                 error.status,
-                error.description,
+                error.logged or error.description,
             )
+            if error.logged:
+                self._sim.journal.system_log.append((client_id, error.logged))
             if error.violation:
                 self._sim.journal.violate(f"{TOKEN} by {client_id}: {detail}")
         if fault is not None:
-            return await self._befall(fault, request)
+            return await befall(self._sim, fault, request, TOKEN)
         self._record(str(status), client_id, detail)
-        return web.json_response(answer, status=status, headers={"Cache-Control": "no-store"})
-
-    async def _befall(self, fault: Fault, request: web.Request) -> web.Response:
-        try:
-            if fault.action is Action.STALL:
-                await self._sim.faults.cleared()
-        finally:
-            self._record(str(fault.status) if fault.action is Action.ERROR else fault.action, "", "a scripted fault")
-        if fault.action is Action.DROP and request.transport is not None:
-            self._sim.front.drop(request.transport.get_extra_info("peername")[1])
-        return web.Response(status=fault.status, text=fault.body, content_type=fault.content_type)
+        headers = {"Cache-Control": "no-store"}
+        if self._sim.policy.tells_time:
+            headers["Date"] = format_datetime(self._sim.clock.now(), usegmt=True)
+        return web.json_response(answer, status=status, headers=headers)
 
     def _record(self, code: str, client_id: str, detail: str) -> None:
         self._sim.journal.end(Call(self._sim.clock.now(), TOKEN, code, client_id, detail=detail))
+
+    async def _control(self, request: web.Request) -> web.Response:
+        return await control(self._sim, request)
 
     async def _stats(self, _: web.Request) -> web.Response:
         sim = self._sim
@@ -99,6 +107,9 @@ class HttpSide:
                 "received": len(sim.received),
                 "ingested": len(sim.ingested),
                 "repeated_syncs": sim.repeated_syncs,
+                "apps": len(sim.connectors.apps),
+                "connectors": len(sim.connectors.connectors),
+                "credentials": len(sim.connectors.credentials),
                 "violations": sim.violations,
             }
         )

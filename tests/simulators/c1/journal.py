@@ -12,7 +12,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that ended. `code` is a gRPC status name, or an HTTP status for the token endpoint (`Token`)."""
+    """One call that ended. `code` is a gRPC status name, or an HTTP status for REST and `Token`, the token endpoint."""
 
     at: datetime
     rpc: str
@@ -30,12 +30,14 @@ class Call:
 class Journal:
     """The transcript, the violations of the contract, and the waiting for either to change.
 
+    `system_log`: why workload federation refused a token, as (client ID, reason).
     `under_way`: how many calls of each rpc have begun and not ended; `most_under_way`: the most there ever were.
     """
 
     def __init__(self) -> None:
         self.transcript: deque[Call] = deque(maxlen=100_000)
         self.violations: list[str] = []
+        self.system_log: list[tuple[str, str]] = []
         self.under_way: Counter[str] = Counter()
         self.most_under_way: Counter[str] = Counter()
         self._changed = asyncio.Event()

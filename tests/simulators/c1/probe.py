@@ -22,9 +22,10 @@ from google.protobuf.message import Message
 from buildkite_connector.proto import baton_pb2 as pb
 from buildkite_connector.proto import connector_pb2
 from simulators.c1.answers import wire
+from simulators.c1.rest import PREFIX
 from simulators.c1.server import C1Simulator
 from simulators.c1.service import SERVICE
-from simulators.c1.token import ASSERTION_TYPE, Client
+from simulators.c1.token import ASSERTION_TYPE, Client, RestClient
 
 DEADLINE = 10.0
 """Seconds for each call."""
@@ -79,6 +80,21 @@ async def token(sim: C1Simulator, client: Client) -> str:
     answer.raise_for_status()
     access: str = answer.json()["access_token"]
     return access
+
+
+@asynccontextmanager
+async def rest(sim: C1Simulator, client: RestClient | Client) -> AsyncIterator[httpx.AsyncClient]:
+    """REST with a token of this client's: paths are those below `/api/v1`."""
+    bearer = await token(sim, client.client if isinstance(client, RestClient) else client)
+    trust = ssl.create_default_context(cafile=str(sim.ca_file))
+    async with httpx.AsyncClient(
+        base_url=sim.url + PREFIX,
+        headers={"authorization": f"Bearer {bearer}"},
+        verify=trust,
+        timeout=DEADLINE,
+        trust_env=False,
+    ) as session:
+        yield session
 
 
 def hello_request(host_id: str) -> pb.BatonServiceHelloRequest:

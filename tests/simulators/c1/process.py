@@ -61,7 +61,25 @@ class C1Process:
 
     async def stats(self) -> dict[str, Any]:
         """See `http`."""
-        answer = await self._http.get("/_sim/stats")
+        return await self._get("stats")
+
+    async def journal(self) -> dict[str, Any]:
+        """See `control`."""
+        return await self._get("journal")
+
+    async def connectors(self) -> dict[str, Any]:
+        """See `control`."""
+        return await self._get("connectors")
+
+    async def control(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Carries out an order of `control`; what it made. Raises ValueError for one that makes no sense."""
+        answer = await self._http.post("/_sim/control", json={"do": do, **arguments})
+        if answer.status_code == httpx.codes.BAD_REQUEST:
+            raise ValueError(answer.json()["message"])
+        return dict(answer.raise_for_status().json())
+
+    async def _get(self, what: str) -> dict[str, Any]:
+        answer = await self._http.get(f"/_sim/{what}")
         return dict(answer.raise_for_status().json())
 
 

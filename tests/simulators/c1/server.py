@@ -1,4 +1,5 @@
-"""A C1 to deliver to: the token endpoint and BatonService on one TLS port of 127.0.0.1, as strict as the real one.
+"""A C1 to deliver to: the token endpoint, the REST API and BatonService on one TLS port of 127.0.0.1, as strict as the
+real one.
 
 In a test: `async with C1Simulator() as sim`. As a command: `python -m simulators.c1 --help`.
 What it does by itself is `policy`, what goes wrong `faults`; from another process, `http` drives it.
@@ -7,7 +8,7 @@ What it does by itself is `policy`, what goes wrong `faults`; from another proce
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,16 +17,20 @@ import trustme
 
 from buildkite_connector.timing.clock import Clock, SystemClock
 from simulators.c1.access import WHOLLY_KNOWN, Book, Form
+from simulators.c1.apps import Connector
+from simulators.c1.connectors import Connectors
 from simulators.c1.faults import TOKEN, Action, Fault, FaultScript
+from simulators.c1.federation import KeySource
 from simulators.c1.front import NAME, Certificate, Front
 from simulators.c1.http import HttpSide
 from simulators.c1.journal import Call, Journal
+from simulators.c1.ksuid import ksuid
 from simulators.c1.policy import Policy
 from simulators.c1.readings import Reading
 from simulators.c1.requests import AccessRequest, Change, Requests
 from simulators.c1.service import BatonService
 from simulators.c1.tasks import Ledger, Outcome, Session, TaskRecord, Who
-from simulators.c1.token import Authority, Client
+from simulators.c1.token import Authority, Client, RestClient, Role
 from simulators.c1.uploads import Received, Uploads
 
 PATIENCE = 10.0
@@ -58,6 +63,7 @@ class C1Simulator:
         self.ledger: Ledger
         self.uploads: Uploads
         self.requests: Requests
+        self.connectors: Connectors
         self.front: Front
         self._ca = ca or trustme.CA()
         self._keep_uploads = keep_uploads
@@ -94,8 +100,20 @@ class C1Simulator:
             self.ledger = Ledger(self.policy, self.journal, asyncio.get_running_loop().call_later)
             self.requests = Requests(self.policy, self.ledger, self.clock.now)
             stack.callback(self.ledger.close)
-            http, http_port = await HttpSide(self).start()
+            self.connectors = Connectors(
+                policy=self.policy,
+                journal=self.journal,
+                authority=self.authority,
+                ledger=self.ledger,
+                uploads=self.uploads,
+                call_later=asyncio.get_running_loop().call_later,
+                now=self.clock.now,
+            )
+            stack.callback(self.connectors.close)
+            http_side = HttpSide(self)
+            http, http_port = await http_side.start()
             stack.push_async_callback(http.cleanup)
+            stack.push_async_callback(http_side.rest.close)
             service = BatonService(
                 policy=self.policy,
                 clock=self.clock,
@@ -132,6 +150,36 @@ class C1Simulator:
     def register_client(self, address: str | None = None) -> Client:
         """A client whose ID names this simulator, or `address` (then the connector needs its host override)."""
         return self.authority.register(address or self.address)
+
+    def register_rest_client(
+        self, kind: str = "spc", roles: Iterable[Role] = (), *, user_id: str = "", address: str | None = None
+    ) -> RestClient:
+        """A client of the REST API, `pcc` or `spc`. `user_id` is what an app or a connector has among its owners."""
+        return self.authority.register_rest_client(address or self.address, kind, user_id or ksuid(), roles)
+
+    def register_trust(
+        self,
+        issuer: str,
+        keys: KeySource,
+        *,
+        subject: str | None = None,
+        roles: Iterable[Role] = (),
+        user_id: str = "",
+        address: str | None = None,
+    ) -> RestClient:
+        """A `/wfe` client: the tokens that `issuer` signed with one of `keys`, for `subject` where there is one."""
+        return self.authority.register_trust(
+            address or self.address, user_id or ksuid(), roles, issuer=issuer, keys=keys, subject=subject
+        )
+
+    def register_connector(
+        self, client: Client | None = None, *, app_name: str = "Buildkite", owners: Iterable[str] = (), **fields: Any
+    ) -> Connector:
+        """A connector in an app of its own, whose credentials are `client`'s. `fields` are those of `Connector`."""
+        app = self.connectors.add_app(app_name)
+        connector = self.connectors.add(app, display_name="Buildkite", owners=list(owners), **fields)
+        self.connectors.add_credential(connector, client or self.register_client())
+        return connector
 
     def add_task(
         self,
@@ -195,6 +243,12 @@ class C1Simulator:
     ) -> None:
         """The next `times` token requests get this answer."""
         self.faults.add(Fault(TOKEN, times=times, status=status, body=body, content_type=content_type))
+
+    def answer_rest(
+        self, rpc: str, status: int, body: str = "{}", content_type: str = "application/json", **fault: Any
+    ) -> None:
+        """The next calls of `rpc` get this answer; other fields of `Fault` as it has them, as `headers`."""
+        self.faults.add(Fault(rpc, status=status, body=body, content_type=content_type, **fault))
 
     def show_certificate(self, certificate: Certificate) -> None:
         """To those who connect from now on; open connections are reset."""

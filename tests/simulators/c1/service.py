@@ -118,10 +118,13 @@ class BatonService:
 
     def _identify(self, authorization: str) -> str:
         try:
-            return self._authority.identify(authorization)
+            client_id = self._authority.identify(authorization)
         except TokenRejected as rejected:
             code = grpc.StatusCode.UNAUTHENTICATED
             raise Refused(code, str(rejected), violation=not rejected.expired) from None
+        if client_id in self._authority.rest_clients:
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, "authorization: not a connector's access token")
+        return client_id
 
     async def _befall(self, fault: Fault, exchange: Exchange) -> NoReturn:
         if fault.action is Action.STALL:

@@ -4,7 +4,7 @@ Decides without I/O. Every method raises `Refused` where C1 would refuse.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -55,7 +55,7 @@ class Outcome:
 class TaskRecord:
     """One task's life. `options` are the fields of its message, by their names.
 
-    `retried_by_request`: whether it comes again is up to an access request.
+    `retried_by_request`: whether it comes again is up to an access request. `clients`: any of them may be handed it.
     """
 
     id: str
@@ -74,6 +74,7 @@ class TaskRecord:
     handed_again: bool = False
     end_unanswered: bool = False
     retried_by_request: bool = False
+    clients: Collection[str] | None = None
     outcome: Outcome | None = None
     alarm: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -82,6 +83,8 @@ class TaskRecord:
         return json_format.ParseDict(fields, pb.Task())
 
     def is_for(self, who: Who) -> bool:
+        if self.clients is not None and who.client_id not in self.clients:
+            return False
         return self.client_id in (None, who.client_id) and self.host_id in (None, who.host_id)
 
 
@@ -101,11 +104,18 @@ class Session:
 
 
 class Ledger:
-    """Tasks in the order in which they were added, and the sessions that work on them."""
+    """Tasks in the order in which they were added, and the sessions that work on them.
+
+    `watch` gets each task that was added, handed out or ended; `greet` each host that says Hello for the first time,
+    with the name that it gives itself. `held_back`: clients that are handed nothing.
+    """
 
     def __init__(self, policy: Policy, journal: Journal, call_later: CallLater) -> None:
         self.tasks: dict[str, TaskRecord] = {}
         self.sessions: dict[Who, Session] = {}
+        self.watch: Callable[[TaskRecord], None] = lambda _: None
+        self.greet: Callable[[Who, str], None] = lambda _, __: None
+        self.held_back: list[Collection[str]] = []
         self._policy = policy
         self._journal = journal
         self._call_later = call_later
@@ -133,12 +143,15 @@ class Ledger:
         debug: bool = False,
         options: Mapping[str, Any] | None = None,
         retried_by_request: bool = False,
+        clients: Collection[str] | None = None,
     ) -> str:
         """A task for that host, or any; its ID. Raises json_format.ParseError for a kind or option unknown."""
         record = TaskRecord(ksuid(), kind, options or {}, debug, client_id, host_id)
         record.retried_by_request = retried_by_request
+        record.clients = clients
         record.message()
         self.tasks[record.id] = record
+        self.watch(record)
         self._journal.announce()
         return record.id
 
@@ -152,6 +165,8 @@ class Ledger:
 
     def waiting(self, who: Who) -> Iterator[TaskRecord]:
         """Tasks that this host may be handed."""
+        if any(who.client_id in clients for clients in self.held_back):
+            return iter(())
         return (t for t in self.tasks.values() if t.state is State.QUEUED and t.is_for(who))
 
     def hello(self, who: Who, request: pb.BatonServiceHelloRequest, user_agent: str) -> None:
@@ -164,6 +179,7 @@ class Ledger:
         session.hellos.append(request)
         session.user_agent = user_agent
         if len(session.hellos) == 1:
+            self.greet(who, request.connector_metadata.display_name)
             if self._policy.sync_on_hello:
                 self.sync_due(who)
             self._schedule_sync(who)
@@ -178,6 +194,7 @@ class Ledger:
             record.state, record.holder = State.RUNNING, who
             record.handed_out += 1
             self._expect_heartbeat(record)
+            self.watch(record)
         return handed
 
     def heartbeat(self, who: Who, task_id: str) -> bool:
@@ -228,6 +245,7 @@ class Ledger:
             debug=record.debug,
             options=record.options,
             retried_by_request=record.retried_by_request,
+            clients=record.clients,
         )
 
     def held(self, who: Who, task_id: str) -> TaskRecord:
@@ -256,6 +274,7 @@ class Ledger:
     def _end(self, record: TaskRecord, outcome: Outcome) -> None:
         record.state, record.outcome = State.FINISHED, outcome
         self._expect_heartbeat(record, expected=False)
+        self.watch(record)
         self._journal.announce()
 
     def _expect_heartbeat(self, record: TaskRecord, *, expected: bool = True) -> None:

@@ -140,9 +140,9 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             case "POST", False:
                 manager = _manager(request, target)
                 body = await _body(request)
-                return web.json_response(
-                    self._store.create(target.resource, target.namespace, body, manager), status=201
-                )
+                with self._dry_run(request):
+                    created = self._store.create(target.resource, target.namespace, body, manager)
+                return web.json_response(created, status=201)
             case "DELETE", True:
                 return web.json_response(self._store.delete(target.resource, target.namespace, target.name))
             case "PATCH", True:
@@ -156,7 +156,9 @@ class ObjectsHandler(kmock.KubernetesScaffold):
         where = (target.resource, (target.namespace, target.name))
         match request.content_type:
             case "application/merge-patch+json":
-                return web.json_response(store.merge(*where, body, manager))
+                with self._dry_run(request):
+                    merged = store.merge(*where, body, manager)
+                return web.json_response(merged)
             case content_type if content_type == APPLY_PATCH:
                 if "fieldManager" not in request.query:
                     message = 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value'
@@ -168,6 +170,18 @@ class ObjectsHandler(kmock.KubernetesScaffold):
             case content_type:
                 message = f"the body of the request was in an unknown format - not supported here: {content_type}"
                 raise ApiError(415, "UnsupportedMediaType", message)
+
+    @contextmanager
+    def _dry_run(self, request: web.BaseRequest) -> Iterator[None]:
+        """With `dryRun=All` everything is checked, and nothing is stored."""
+        if request.query.get("dryRun") != "All":
+            yield
+            return
+        backup = self._store.backup()
+        try:
+            yield
+        finally:
+            self._store.restore(backup)
 
     def _list(self, request: web.BaseRequest, target: Target) -> Manifest:
         resource, selected = target.resource, selector(request.query)
