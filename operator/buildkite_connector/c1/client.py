@@ -21,14 +21,17 @@ from buildkite_connector.c1.errors import call_failure, unreached
 from buildkite_connector.c1.hello import hello_request
 from buildkite_connector.c1.hosts import Endpoint, HostPattern, parse_endpoint, parse_patterns
 from buildkite_connector.c1.messages import finish_request, heartbeat_from, poll_from
+from buildkite_connector.c1.rest import CONNECTORS_CLIENT, NEW_CLIENT, RestClient
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, HOST_VARIABLE, C1Settings
-from buildkite_connector.c1.token import AccessToken, TokenSource
+from buildkite_connector.c1.token import AccessToken, AssertingClient, TokenClient, TokenSource
 from buildkite_connector.c1.upload import upload_once
+from buildkite_connector.c1.workload_identity import WorkloadIdentity
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer, Work
+from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import OpenSnapshot
-from buildkite_connector.model.spec import ConnectorSpec, Credentials
+from buildkite_connector.model.spec import C1Access, ConnectorSpec, Credentials
 from buildkite_connector.model.tasks import Heartbeat, Poll, TaskID, TaskOutcome
 from buildkite_connector.network import Network
 from buildkite_connector.network.connection_errors import by_way_of
@@ -98,7 +101,40 @@ class C1:
         named = self._naming_the_host(credentials)
         return C1Client(self, channel, named, host_id, provisions=provisions, greeted=greeted)
 
-    def endpoint(self, credentials: ClientCredentials) -> Endpoint:
+    def rest(self, access: C1Access) -> RestClient:
+        """A client of C1's REST API; no call is made yet.
+
+        Raises Failure CLIENT_ID_INVALID, CLIENT_SECRET_INVALID, or WORKLOAD_IDENTITY_REJECTED where the process has no
+        service-account token.
+        """
+        try:
+            client, endpoint = self._rest_client(access)
+        except Failure as failure:
+            if not access.place:
+                raise
+            raise Failure(failure.reason, f"{failure.message} {access.place}", remedy=failure.remedy) from None
+        channel = self.channels.acquire(endpoint)
+        return RestClient(
+            channel,
+            TokenSource(client, channel, self.clock, self.settings.call_timeout, self.observer),
+            clock=self.clock,
+            deadline=self.settings.call_timeout,
+            observer=self.observer,
+            may_send=self.may_send,
+            release=self.channels.release,
+        )
+
+    def _rest_client(self, access: C1Access) -> tuple[TokenClient, Endpoint]:
+        if not access.client_secret:
+            identity = WorkloadIdentity.parse(access.client_id, self.settings.token_file)
+            return identity, self.endpoint(identity)
+        private = Redactor(private=[access.client_id])
+        credentials = parse_credentials(access.client_id, access.client_secret, private)
+        endpoint = self.endpoint(credentials)
+        remedy = CONNECTORS_CLIENT if credentials.client_id.endswith("/ccc") else NEW_CLIENT
+        return AssertingClient(self._naming_the_host(credentials), remedy), endpoint
+
+    def endpoint(self, credentials: ClientCredentials | WorkloadIdentity) -> Endpoint:
         """Where calls go, checked before a channel is made: a host that is not allowed is not even resolved.
 
         Raises Failure CLIENT_ID_INVALID for it, which does not name it either: what stands in a Secret may be public
@@ -110,9 +146,9 @@ class C1:
             return credentials.endpoint
         raise Failure(
             Reason.CLIENT_ID_INVALID,
-            f"The client ID leads to a host that is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
-            f"{self.settings.allowed_hosts}, on port 443 unless it says another, and never an address. Copy the "
-            "client ID whole, as C1 showed it; if your tenant is on that host, add it there.",
+            f"The client ID names a host that is not allowed: {ALLOWED_HOSTS_VARIABLE} allows "
+            f"{self.settings.allowed_hosts}, on port 443 unless another is given; IP addresses are never allowed. Copy "
+            "the client ID whole, as C1 showed it. If your tenant is on that host, add the host to the variable.",
             remedy=Remedy.CREDENTIALS,
         )
 
@@ -201,7 +237,9 @@ class C1Client:
         self._settings = c1.settings
         self._channel: Channel | None = channel
         self._stub: Any = channel.stub
-        self._tokens = TokenSource(credentials, channel, c1.clock, c1.settings.call_timeout, c1.observer)
+        self._tokens = TokenSource(
+            AssertingClient(credentials), channel, c1.clock, c1.settings.call_timeout, c1.observer
+        )
         self._host_id = host_id
         self._provisions = provisions
         self._greeted = greeted

@@ -24,8 +24,8 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 _ID_REMEDY = "Copy the client ID whole, as C1 showed it: NAME@HOST/REST."
 _KEY_REMEDY = (
-    "Copy the client secret whole, as C1 showed it once: secret-token:conductorone.com:v1:KEY; "
-    "if it is lost, rotate the credentials on the connector's page in C1."
+    "Copy the client secret whole, as C1 showed it once: it begins with secret-token. "
+    "If it is lost, create new credentials in C1 and replace both values."
 )
 
 
@@ -50,10 +50,7 @@ def parse_credentials(client_id: str, client_secret: str, redactor: Redactor = N
 
     Raises Failure CLIENT_ID_INVALID or CLIENT_SECRET_INVALID (remedy CREDENTIALS).
     """
-    name = client_id.strip()
-    if (wrong := mistake(name, Credential.CLIENT_ID)) is not None:
-        raise _bad_id(wrong)
-    endpoint = _endpoint_of(name)
+    name, endpoint = parse_client_id(client_id)
     secret = "".join(client_secret.split())
     if (wrong := mistake(secret, Credential.CLIENT_SECRET)) is not None:
         raise _bad_secret(wrong, "")
@@ -67,6 +64,14 @@ def parse_credentials(client_id: str, client_secret: str, redactor: Redactor = N
         key_id=key_id if isinstance(key_id, str) else "",
         redactor=redactor.with_secrets(encoded, str(jwk["d"])),
     )
+
+
+def parse_client_id(client_id: str) -> tuple[str, Endpoint]:
+    """The client ID without white space around it, and its HOST. Raises Failure CLIENT_ID_INVALID."""
+    name = client_id.strip()
+    if (wrong := mistake(name, Credential.CLIENT_ID)) is not None:
+        raise _bad_id(wrong)
+    return name, _endpoint_of(name)
 
 
 def _endpoint_of(client_id: str) -> Endpoint:

@@ -1,4 +1,4 @@
-"""The access token: asked for with a signed assertion, reused until shortly before it expires."""
+"""The access token: asked for by a client that proves who it is, reused until shortly before it expires."""
 
 import asyncio
 import re
@@ -6,19 +6,19 @@ import secrets
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import ClassVar, Protocol
 
 import httpx
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from buildkite_connector.c1.answer import ASKED_AGAIN, Answer, ask
 from buildkite_connector.c1.channel import Channel
 from buildkite_connector.c1.credentials import ClientCredentials
-from buildkite_connector.c1.errors import ROTATE, clock_failure, unreached
+from buildkite_connector.c1.errors import ROTATE, clock_failure
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Observer, Work
 from buildkite_connector.model.redactor import SHORTEST_PIECE, Redactor
-from buildkite_connector.network.connection_errors import by_way_of
 from buildkite_connector.timing.clock import Clock, clock_error, server_time, wrong_clock
 
 TOKEN_PATH = "/auth/v1/token"  # noqa: S105
@@ -31,13 +31,68 @@ LONGEST_ANSWER = 32 * 1024
 LONGEST_TOKEN = 8 * 1024
 """Characters of an access token: it must fit into the metadata of each call, for which servers allow little more."""
 
-_ASKED_AGAIN = "The connector retries. If this persists, check that the client ID's host is your C1 tenant's."
 _SHOWN = 8
-"""Assertions and tokens that are taken out of C1's texts: those of the calls under way, of which a long one (an upload)
+"""Proofs and tokens that are taken out of C1's texts: those of the calls under way, of which a long one (an upload)
 may have an older token, and those that the token endpoint has just seen."""
 _RENEW_BEFORE = 60.0
 _RENEW_SHARE = 0.1
 _LONGEST_USE = 86_400.0
+
+
+class TokenClient(Protocol):
+    """Who asks for a token."""
+
+    proof: ClassVar[str]
+    """The field of the form that proves who it is, and is secret."""
+    shown_as: ClassVar[str]
+    """What a refusal calls the proof."""
+    rejected: ClassVar[Reason]
+    needs_clock: ClassVar[bool]
+    """Whether the proof holds what time it is here, so that a wrong clock explains a refusal."""
+
+    @property
+    def redactor(self) -> Redactor: ...
+
+    @property
+    def remedy(self) -> str:
+        """What to do when C1 no longer accepts the client."""
+        ...
+
+    def form(self, now: datetime) -> dict[str, str]:
+        """What to send, made for this request. Raises Failure."""
+        ...
+
+    def advice(self, form: dict[str, str], now: datetime) -> str:
+        """What to do when C1 did not accept the form. `now`: by C1's clock."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AssertingClient:
+    """A client with a secret, which signs an assertion: a connector's, or one of C1's REST API."""
+
+    proof: ClassVar[str] = "client_assertion"
+    shown_as: ClassVar[str] = "client ID and secret"
+    rejected: ClassVar[Reason] = Reason.C1_CLIENT_REJECTED
+    needs_clock: ClassVar[bool] = True
+
+    credentials: ClientCredentials
+    remedy: str = ROTATE
+
+    @property
+    def redactor(self) -> Redactor:
+        return self.credentials.redactor
+
+    def form(self, now: datetime) -> dict[str, str]:
+        return {
+            "client_id": self.credentials.client_id,
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": sign_assertion(self.credentials, now, secrets.token_hex(16)),
+        }
+
+    def advice(self, form: dict[str, str], now: datetime) -> str:  # noqa: ARG002
+        return self.remedy
 
 
 def sign_assertion(credentials: ClientCredentials, now: datetime, nonce: str) -> str:
@@ -83,17 +138,16 @@ class _TokenAnswer(BaseModel):
 
 
 class TokenSource:
-    """One connector's token. Concurrent callers share one request for it.
+    """One client's token. Concurrent callers share one request for it.
 
     `deadline`: seconds for one whole request.
     """
 
     def __init__(
-        self, credentials: ClientCredentials, channel: Channel, clock: Clock, deadline: float, observer: Observer
+        self, client: TokenClient, channel: Channel, clock: Clock, deadline: float, observer: Observer
     ) -> None:
-        self._credentials = credentials
+        self._client = client
         self._channel = channel
-        self._http = channel.http
         self._clock = clock
         self._deadline = deadline
         self._observer = observer
@@ -104,19 +158,26 @@ class TokenSource:
 
     @property
     def redactor(self) -> Redactor:
-        """Knows the credentials that C1 has of this connector, and so may send back."""
+        """Knows the credentials that C1 has of this client, and so may send back."""
         parts = [part for each in self._shown for part in _parts_of_jwt(each)]
-        return self._credentials.redactor.with_secrets(*self._shown, *parts)
+        return self._client.redactor.with_secrets(*self._shown, *parts)
 
     @property
     def wrong_clock(self) -> str | None:
-        """A sentence when this machine's clock was wrong by the token endpoint's last answer."""
+        """A sentence when this machine's clock was wrong by the token endpoint's last answer, and that matters."""
+        if not self._client.needs_clock:
+            return None
         return wrong_clock(self._clock_error, "C1's", self._clock.now())
+
+    @property
+    def remedy(self) -> str:
+        """What to do when C1 no longer accepts the client."""
+        return self._client.remedy
 
     async def current(self) -> AccessToken:
         """A token that is good for a call now, fetched if need be.
 
-        Raises Failure C1_CLIENT_REJECTED, C1_UNAVAILABLE or C1_UNREACHABLE.
+        Raises Failure C1_CLIENT_REJECTED, WORKLOAD_IDENTITY_REJECTED, C1_UNAVAILABLE or C1_UNREACHABLE.
         """
         async with self._lock:
             if self._token is None or self._clock.monotonic() >= self._token.renew_at:
@@ -131,22 +192,27 @@ class TokenSource:
         return await self.current()
 
     async def _fetch(self) -> AccessToken:
-        asked_at = self._clock.monotonic()
-        assertion = sign_assertion(self._credentials, self._clock.now(), secrets.token_hex(16))
-        self._shown.append(assertion)
-        form = {
-            "client_id": self._credentials.client_id,
-            "grant_type": "client_credentials",
-            "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": assertion,
-        }
+        asked_at, before = self._clock.monotonic(), self._clock.now()
+        form = self._client.form(before)
+        self._shown.append(form[self._client.proof])
         with self._observer.operation(Work.C1_TOKEN, method="POST") as operation:
-            status, retry_after, body = await self._post(form)
-            operation.tell(status=status)
-        if status != httpx.codes.OK:
-            raise self._refusal(status, retry_after, body)
+            got = await ask(
+                self._channel,
+                "POST",
+                TOKEN_PATH,
+                subject=self._subject,
+                redactor=self.redactor,
+                limit=LONGEST_ANSWER,
+                deadline=self._deadline,
+                data=form,
+            )
+            operation.tell(status=got.status)
+        if said := server_time(got.headers):
+            self._clock_error = clock_error(said, before, self._clock.now())
+        if got.status != httpx.codes.OK:
+            raise self._refusal(got, form)
         try:
-            answer = _TokenAnswer.model_validate_json(body)
+            answer = _TokenAnswer.model_validate_json(got.body)
         except ValidationError:
             answer = None
         if answer is None:
@@ -156,83 +222,34 @@ class TokenSource:
                 "C1 tenant's and that no proxy answers in its place.",
             )
         if not answer.access_token:
-            raise self._failure(
-                Reason.C1_CLIENT_REJECTED,
-                f"answered with an empty token. {ROTATE}",
-                remedy=Remedy.CREDENTIALS,
-            )
+            raise self._rejected("answered with an empty token", form)
         if len(answer.access_token) > LONGEST_TOKEN:
             raise self._failure(
                 Reason.C1_UNAVAILABLE,
                 f"answered with a token of {len(answer.access_token)} characters; the limit is {LONGEST_TOKEN}. "
-                f"{_ASKED_AGAIN}",
+                f"{ASKED_AGAIN}",
             )
         self._shown.append(answer.access_token)
         lifetime = min(answer.expires_in, _LONGEST_USE) if answer.expires_in > 0 else 0.0  # also where it is NaN
         renew_at = asked_at + lifetime - min(_RENEW_BEFORE, lifetime * _RENEW_SHARE)
         return AccessToken(f"{_scheme(answer.token_type)} {answer.access_token}", renew_at)
 
-    async def _post(self, form: dict[str, str]) -> tuple[int, float | None, bytes]:
-        """Status, Retry-After in seconds, and the body, which is bounded while it comes."""
-        before = self._clock.now()
-        try:
-            async with (
-                asyncio.timeout(self._deadline),
-                self._http.stream("POST", TOKEN_PATH, data=form) as response,
-            ):
-                if said := server_time(response.headers):
-                    self._clock_error = clock_error(said, before, self._clock.now())
-                # Leaving this block before the body's end closes the connection.
-                coding = response.headers.get("content-encoding", "identity")
-                if coding.lower() != "identity":
-                    self._refuse_coding(coding)
-                return response.status_code, _seconds(response.headers.get("retry-after")), await self._read(response)
-        except TimeoutError:
-            reason = Reason.C1_UNAVAILABLE
-            what = f"did not answer within {self._deadline:g} s{by_way_of(self._channel.proxy)}. The connector retries."
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
-            reason, what = (
-                Reason.C1_UNREACHABLE,
-                f"could not be reached: {unreached(error, self._channel, self.redactor)}",
-            )
-        raise self._failure(reason, what)
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        body = bytearray()
-        async for piece in response.aiter_raw():
-            body += piece
-            if len(body) > LONGEST_ANSWER:
-                raise self._failure(
-                    Reason.C1_UNAVAILABLE,
-                    f"answered {response.status_code} with more than {LONGEST_ANSWER} bytes, which is the limit. "
-                    f"{_ASKED_AGAIN}",
-                )
-            await asyncio.sleep(0)  # pieces of one byte each would keep the event loop from everybody else
-        return bytes(body)
-
-    def _refuse_coding(self, coding: str) -> NoReturn:
-        raise self._failure(
-            Reason.C1_UNAVAILABLE,
-            f"answered in the content coding {self.redactor.quote(coding, 40)}, although the request asked for none. "
-            f"{_ASKED_AGAIN}",
-        )
-
-    def _refusal(self, status: int, retry_after: float | None, body: bytes) -> Failure:
-        if status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            code = re.search(rb'"error"\s*:\s*"([a-z_]{1,40})"', body)
-            said = f"{status} ({self.redactor.quote(code[1].decode())})" if code else str(status)
+    def _refusal(self, got: Answer, form: dict[str, str]) -> Failure:
+        if got.status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            code = re.search(rb'"error"\s*:\s*"([a-z_]{1,40})"', got.body)
+            said = f"{got.status} ({self.redactor.quote(code[1].decode())})" if code else str(got.status)
             if (wrong := self.wrong_clock) is not None:
-                return clock_failure(f"C1's token endpoint {self._url} refused the client with {said}", wrong)
-            return self._failure(
-                Reason.C1_CLIENT_REJECTED,
-                f"refused the client ID and secret with {said}. {ROTATE}",
-                remedy=Remedy.CREDENTIALS,
-            )
+                return clock_failure(f"{self._subject} refused the client with {said}", wrong)
+            return self._rejected(f"refused the {self._client.shown_as} with {said}", form)
         return self._failure(
             Reason.C1_UNAVAILABLE,
-            f"answered {status} where 200 was expected. {_ASKED_AGAIN}",
-            retry_after=retry_after,
+            f"answered {got.status} where 200 was expected. {ASKED_AGAIN}",
+            retry_after=_seconds(got.headers.get("retry-after")),
         )
+
+    def _rejected(self, what: str, form: dict[str, str]) -> Failure:
+        advice = self._client.advice(form, self._clock.now() + self._clock_error)
+        return self._failure(self._client.rejected, f"{what}. {advice}", remedy=Remedy.CREDENTIALS)
 
     def _failure(
         self,
@@ -242,11 +259,11 @@ class TokenSource:
         remedy: Remedy = Remedy.RETRY,
         retry_after: float | None = None,
     ) -> Failure:
-        return Failure(reason, f"C1's token endpoint {self._url} {what}", remedy=remedy, retry_after=retry_after)
+        return Failure(reason, f"{self._subject} {what}", remedy=remedy, retry_after=retry_after)
 
     @property
-    def _url(self) -> httpx.URL:
-        return self._http.base_url.join(TOKEN_PATH)
+    def _subject(self) -> str:
+        return f"C1's token endpoint {self._channel.http.base_url.join(TOKEN_PATH)}"
 
 
 def _parts_of_jwt(token: str) -> list[str]:

@@ -90,21 +90,23 @@ class Reason(StrEnum):
     (`connectors.c1.ai/accept-shrink`). If they are wrong, fix the token's access in Buildkite."""
     # The Secret
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
-    """The namespace does not have the Secret that `spec.credentialsSecretRef.name` names. For 3 minutes after you
-    create or edit the resource, the operator waits for it (`Reconciling`); then the resource is `Stalled`.
+    """The namespace does not have the Secret that `spec.credentialsSecretRef.name` names, or, in `C1Synced`, the one of
+    `spec.c1.auth.secretRef.name`. For 3 minutes after you create or edit the resource, the operator waits for the
+    first of them (`Reconciling`); then the resource is `Stalled`.
 
     Create the Secret, or fix the tool that creates it (External Secrets, Sealed Secrets). The operator looks for it
-    every 10 seconds."""
+    every 10 seconds, and for the one of `spec.c1` at least every 5 minutes."""
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
-    """The operator does not have permission to read Secrets in the namespace. A working connector continues for 5
-    minutes.
+    """The operator does not have permission to read Secrets in the namespace, or to write the Secret of
+    `spec.c1.create`. A working connector continues for 5 minutes.
 
-    Grant its service account `get` on Secrets in the namespace. The chart does this for each of `watchNamespaces`."""
+    Grant its service account `get` on Secrets in the namespace. The chart does this for each of `watchNamespaces`. For
+    `spec.c1.create`, set the chart's value `c1.create.enabled`."""
     SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
     """The Secret does not have one of the keys. The message names the key, and the known keys that the Secret does
     have.
 
-    Add the key, or set your key's name in `spec.credentialsSecretRef.keys`."""
+    Add the key, or set your key's name in the field that the message names."""
     SECRET_KEY_EMPTY = "SecretKeyEmpty"  # noqa: S105
     """A key of the Secret has an empty value.
 
@@ -251,7 +253,8 @@ class Reason(StrEnum):
     C1_CLIENT_REJECTED = "C1ClientRejected"
     """C1 does not accept the client: it was revoked, or belongs to another tenant.
 
-    Create new credentials in C1 and put them into the Secret."""
+    Create new credentials in C1 and put them into the Secret. With `spec.c1.create`, delete the operator's Secret
+    (`secretName`): the operator creates new credentials."""
     C1_UNREACHABLE = "C1Unreachable"
     """The operator cannot connect to C1. Syncs continue, and the snapshot stays staged.
 
@@ -264,6 +267,57 @@ class Reason(StrEnum):
     """C1 rejects a request of the operator as invalid.
 
     If the reason stays, upgrade the operator, or report the problem with the log."""
+    C1_SYNCED = "C1Synced"
+    """C1's last sync of the connector succeeded.
+
+    No action is needed."""
+    C1_SYNCING = "C1Syncing"
+    """C1 syncs the connector: it waits for a snapshot or works on one.
+
+    Wait. If the reason stays, look at the connector's page in C1."""
+    C1_AWAITING_SYNC = "C1AwaitingSync"
+    """C1 has not synced the connector yet, or the operator has not read its state yet.
+
+    Wait. C1 syncs every hour with access requests on, otherwise every 24 hours."""
+    C1_SYNC_FAILED = "C1SyncFailed"
+    """C1's last sync of the connector failed. The message repeats C1's error.
+
+    Fix what the error names. If it is C1's own, sync again, or ask C1's support."""
+    C1_PAUSED = "C1Paused"
+    """The connector is paused in C1: C1 does not sync, and hands out no grants or revokes. C1 itself pauses a
+    connector that lost about half of its data, or that failed three times in a row.
+
+    Find out why on the connector's page in C1. After a drop in data, check the counts in `status.lastSync` and select
+    **Confirm changes**; otherwise resume the connector there."""
+    C1_ACCESS_DENIED = "C1AccessDenied"
+    """The client of C1's REST API lacks a role for a request (403). The message names the request and the role that is
+    probably missing.
+
+    Give the client's user or service principal that role in C1. Syncs continue meanwhile."""
+    C1_NOT_FOUND = "C1NotFound"
+    """C1 does not have the app or the connector (404). The message says which, if C1's answers show it.
+
+    Correct `spec.c1.appID` or `spec.c1.connectorID`: both are on the connector's page in C1."""
+    C1_CONFLICT = "C1Conflict"
+    """C1's REST API refuses a request because of the connector's current state (409).
+
+    Wait. The operator asks again later."""
+    WORKLOAD_IDENTITY_REJECTED = "WorkloadIdentityRejected"
+    """C1 does not accept the operator's service-account token, or the token's file cannot be used.
+
+    Check the trust in C1: its issuer, the token's audience (your tenant's domain) and its condition. The message says
+    what the operator can see of the token."""
+    C1_NOT_CREATED = "C1NotCreated"
+    """The operator is creating the connector in C1 (`spec.c1.create`), or could not create it. The message of
+    `CredentialsValid` says how far it got.
+
+    Wait, or fix what that message names."""
+    SECRET_NOT_OWN = "SecretNotOwn"  # noqa: S105
+    """The Secret `spec.c1.create.secretName` exists already, and the operator did not create it. Or the Secret names a
+    connector, and C1 does not show that the operator created that for this resource. The operator changes neither.
+
+    Choose another `secretName`, or delete the Secret if nothing uses it. To go on with the connector that the Secret
+    names, set `spec.c1.appID` and `spec.c1.connectorID` in place of `create`."""
     UPLOAD_FAILED = "UploadFailed"
     """An upload to C1 ended before it was complete.
 

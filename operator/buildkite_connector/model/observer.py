@@ -27,7 +27,9 @@ class Work(StrEnum):
     C1_CALL = "call to C1"
     """method, host_id; code or error."""
     C1_TOKEN = "request for an access token of C1"  # noqa: S105
-    """status or error."""
+    """method; status or error."""
+    C1_REST = "request to C1's REST API"
+    """method, call; status or error."""
 
 
 class Result(StrEnum):

@@ -274,6 +274,46 @@ class Provisioning:
     protected_teams: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class C1Creation:
+    """What to create in C1: a connector, in the app `app_id` or in a new one of the name `app_name`.
+
+    `owners` are C1's user IDs. `secret_name`: the operator's own Secret, for the connector's client ID and secret.
+    """
+
+    secret_name: str
+    app_name: str = ""
+    app_id: str = ""
+    display_name: str = ""
+    owners: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class C1Spec:
+    """The connector in C1, which C1's REST API shows and can be asked to sync.
+
+    `force_sync`: C1 is asked after each sync, and not only after a requested one. With `create`, the IDs are those in
+    the status (`status.C1Record`).
+    """
+
+    app_id: str = ""
+    connector_id: str = ""
+    force_sync: bool = True
+    create: C1Creation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class C1Access:
+    """Who asks C1's REST API: a client with its secret, or (no secret) the process's workload identity.
+
+    `place`: a sentence that says where the values come from, for a failure of what they hold.
+    """
+
+    client_id: str = field(repr=False)
+    client_secret: str = field(default="", repr=False)
+    place: str = field(default="", compare=False)
+
+
 ConnectorKey = NewType("ConnectorKey", str)
 """The connector's id in this process: `<namespace>.<name>` in Kubernetes."""
 
@@ -301,6 +341,7 @@ class ConnectorSpec:
     max_snapshot_age: float = 600.0
     max_drop_percent: int = 50
     provisioning: Provisioning = field(default_factory=Provisioning)
+    c1: C1Spec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,70 @@ def shown_name(name: str, otherwise: str) -> str:
     return line[:LONGEST_NAME]
 
 
+# The connector in C1
+
+
+class C1SyncState(StrEnum):
+    """What C1 does with the connector, in C1's words without their prefix."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    ERROR = "ERROR"
+    DISABLED = "DISABLED"
+
+
+@dataclass(frozen=True, slots=True)
+class C1State:
+    """What C1's REST API says of the connector. Its texts are bounded and cleaned.
+
+    `state` None: C1 has not synced it yet, or names a state that this version does not know.
+    """
+
+    state: Annotated[C1SyncState | None, "The connector's state in C1: RUNNING, DONE, ERROR or DISABLED."] = None
+    started_at: Annotated[datetime | None, "When C1's last sync started."] = None
+    completed_at: Annotated[datetime | None, "When C1's last sync ended."] = None
+    last_error: Annotated[str, "Why C1's last sync failed, in C1's words."] = ""
+    paused_at: Annotated[datetime | None, "When C1 paused the connector; absent if it is not paused."] = None
+    paused_reason: Annotated[str, "Why C1 paused the connector, in C1's words."] = ""
+    schedule: Annotated[str, "C1's own schedule for the connector, as a cron and its time zone."] = ""
+
+
+class C1Step(StrEnum):
+    """What the operator creates in C1 now. It is in the status before the call is made."""
+
+    APP = "App"
+    CONNECTOR = "Connector"
+    CREDENTIAL = "Credential"
+
+
+@dataclass(frozen=True, slots=True)
+class C1CredentialRecord:
+    """The credential that the operator created for the connector."""
+
+    id: Annotated[str, "The credential's ID in C1."]
+    expires_at: Annotated[datetime | None, "When the credential expires; absent if it does not expire."] = None
+    rotates_at: Annotated[datetime | None, "When the operator replaces the credential; absent if it never does."] = None
+    retiring: Annotated[tuple[str, ...], "The IDs of the credentials before it, until they are revoked.", ATOMIC] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class C1Record:
+    """The connector in C1, while spec.c1 is set."""
+
+    app_id: Annotated[str, "The ID of the app in C1."] = ""
+    connector_id: Annotated[str, "The ID of the connector in C1."] = ""
+    shown: Annotated[C1State | None, InJson.INLINE] = None
+    observed_at: Annotated[
+        datetime | None, "When the operator first observed this state. It is not updated while the state is the same."
+    ] = None
+    forced_for: Annotated[
+        SyncID | None, "The ID of the sync after which the operator last made C1 sync, as in lastSync.id."
+    ] = None
+    creating: Annotated[C1Step | None, "What the operator is creating in C1: App, Connector or Credential."] = None
+    creating_since: Annotated[datetime | None, "When the operator began to create it."] = None
+    credential: C1CredentialRecord | None = None
+
+
 # The status
 
 
@@ -131,6 +195,7 @@ class ConditionType(StrEnum):
     SYNCED = "Synced"
     DELIVERED = "Delivered"
     PROVISIONING_READY = "ProvisioningReady"
+    C1_SYNCED = "C1Synced"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -286,6 +351,7 @@ class ConnectorStatus:
         str | None, "The value of the annotation connectors.c1.ai/sync-requested-at that the operator last acted on."
     ] = None
     provisioning: ProvisioningRecord | None = None
+    c1: C1Record | None = None
     history: Annotated[tuple[HistoryEntry, ...], "The last 10 syncs, newest first.", ATOMIC] = ()
 
     def condition(self, kind: ConditionType) -> Condition | None:

@@ -25,7 +25,7 @@ LONG_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 36
 
 _ROOTS = frozenset({Work.SYNC, Work.TASK})
 """Work with a span of its own. Other work has one only within these, so that idle polls have none."""
-_CLIENT_CALLS = frozenset({Work.BUILDKITE_REQUEST, Work.C1_CALL, Work.C1_TOKEN})
+_CLIENT_CALLS = frozenset({Work.BUILDKITE_REQUEST, Work.C1_CALL, Work.C1_TOKEN, Work.C1_REST})
 _HTTP = {
     "method": "http.request.method",
     "status": "http.response.status_code",
@@ -59,7 +59,7 @@ class Metrics:
             PREFIX + "membership.changes", "{task}", "C1's grant and revoke tasks that ended, by what came of them."
         )
         self._http_seconds = histogram(
-            "http.client.request.duration", "Requests to Buildkite and to C1's token endpoint.", *SECONDS
+            "http.client.request.duration", "Requests to Buildkite, and to C1's token endpoint and REST API.", *SECONDS
         )
         self._rpc_seconds = histogram("rpc.client.call.duration", "Calls to C1.", *SECONDS, 60.0, 300.0)
 
@@ -81,7 +81,7 @@ class Metrics:
             case Work.C1_CALL:
                 code = facts.get("code", facts.get("error", ""))
                 self._rpc_seconds.record(seconds, {"rpc.method": facts["method"], "rpc.response.status_code": code})
-            case Work.BUILDKITE_REQUEST | Work.C1_TOKEN:
+            case Work.BUILDKITE_REQUEST | Work.C1_TOKEN | Work.C1_REST:
                 labels = {_HTTP[fact]: facts[fact] for fact in ("method", "status", "error") if fact in facts}
                 labels["server"] = "buildkite" if work is Work.BUILDKITE_REQUEST else "c1"
                 self._http_seconds.record(seconds, labels)

@@ -17,7 +17,7 @@ from jwt.algorithms import OKPAlgorithm
 from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
 from buildkite_connector.c1.channel import Channel
 from buildkite_connector.c1.hosts import Endpoint, parse_endpoint, parse_patterns
-from buildkite_connector.c1.token import TokenSource
+from buildkite_connector.c1.token import AssertingClient, TokenSource
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import SILENT
 from buildkite_connector.network import Network, read_proxies
@@ -262,7 +262,7 @@ async def call(host: str) -> Failure:
     try:
         credentials = parse_credentials(f"a@{host}/x", SECRET)
         with pytest.raises(Failure) as caught:
-            await TokenSource(credentials, channel, SystemClock(), 5.0, SILENT).current()
+            await TokenSource(AssertingClient(credentials), channel, SystemClock(), 5.0, SILENT).current()
         return caught.value
     finally:
         await channel.aclose()

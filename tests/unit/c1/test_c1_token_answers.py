@@ -11,7 +11,7 @@ import pytest
 from buildkite_connector.c1 import C1Settings, parse_credentials
 from buildkite_connector.c1.channel import ChannelPool
 from buildkite_connector.c1.hosts import parse_endpoint
-from buildkite_connector.c1.token import TokenSource
+from buildkite_connector.c1.token import AssertingClient, TokenSource
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.redactor import PLACEHOLDER
@@ -40,7 +40,10 @@ async def asking(answer: Any, records: Records) -> AsyncIterator[tuple[TokenSour
         host, _, ca_file = address.partition(" ")
         channel = ChannelPool(C1Settings(), reaching(Path(ca_file))).acquire(parse_endpoint(host))
         credentials = parse_credentials(f"otter@{host}/ccc", CLIENT_SECRET)
-        yield TokenSource(credentials, channel, SystemClock(), 10.0, records), f"https://{host}/auth/v1/token"
+        yield (
+            TokenSource(AssertingClient(credentials), channel, SystemClock(), 10.0, records),
+            f"https://{host}/auth/v1/token",
+        )
         await channel.aclose()
 
 

@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buildkite_connector.c1 import C1Settings, open_c1, parse_credentials
+from buildkite_connector.c1 import C1Settings, RestClient, open_c1, parse_credentials
+from buildkite_connector.model.spec import C1Access
 from harness.trust import reaching
 from unit.hostile.c1_server import TokenAnswer
 from unit.hostile.http_server import FOREVER, Part
@@ -75,6 +76,34 @@ async def next_task(
     credentials = parse_credentials(f"otter@{host}/ccc", CLIENT_SECRET)
     async with open_c1(settings, reaching(Path(ca_file))) as c1, c1.client(credentials, "acme.acme") as connector:
         yield connector.next_task
+
+
+@asynccontextmanager
+async def rest_call(
+    address: str, call: Callable[[RestClient], Awaitable[object]], call_timeout: float = DEADLINE
+) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """A client of the REST API makes this call, which takes a token first."""
+    host, _, ca_file = address.partition(" ")
+    settings = C1Settings(allowed_hosts=host, connect_timeout=CONNECT_TIMEOUT, call_timeout=call_timeout)
+    async with open_c1(settings, reaching(Path(ca_file))) as c1:
+        client = c1.rest(C1Access(f"otter@{host}/spc", CLIENT_SECRET))
+        yield lambda: call(client)
+        await client.aclose()
+
+
+def after_a_token(answer: TokenAnswer, *others: TokenAnswer) -> TokenAnswer:
+    """The token endpoint is honest; the first request after that gets `answer`, each next one the next of `others`.
+
+    After the last of them, it is `answer` again.
+    """
+    left = iter([answer, *others])
+
+    def answers(form: str) -> Iterable[Part]:
+        for part in good_token(form) if "grant_type" in form else next(left, answer)(form):
+            # The server closes each connection: without that header, a client's next request may go into it.
+            yield part.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1) if isinstance(part, bytes) else part
+
+    return answers
 
 
 # Answers of the token endpoint

@@ -1,10 +1,11 @@
-"""No answer of C1, at the token endpoint or to a call, costs the process more than the table's bounds."""
+"""No answer of C1, at the token endpoint or to a call of either API, costs the process more than the table's bounds."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from unit.hostile import c1_rest_rows
 from unit.hostile.c1_rows import ROWS
 from unit.hostile.measure import Child
 from unit.hostile.rows import Row
@@ -21,3 +22,8 @@ async def child() -> AsyncIterator[Child]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_a_hostile_answer_is_bounded(row: Row, child: Child) -> None:
     assert await child.measure("unit.hostile.c1_rows", row) == []
+
+
+@pytest.mark.parametrize("row", c1_rest_rows.ROWS, ids=lambda row: row.name)
+async def test_a_hostile_answer_of_the_rest_api_is_bounded(row: Row, child: Child) -> None:
+    assert await child.measure("unit.hostile.c1_rest_rows", row) == []

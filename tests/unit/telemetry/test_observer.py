@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import SILENT, Fact, Observer, Work
@@ -67,6 +68,20 @@ def test_work_within_a_sync_is_a_child_of_its_span(ears: Ears) -> None:
     assert dict(call.attributes or {}) == {"rpc.method": "Heartbeat", "rpc.response.status_code": "OK"}
     assert (parent.attributes or {})["buildkite_connector.result"] == "success"
     assert parent.status.is_ok
+
+
+def test_a_request_to_c1s_rest_api_has_the_name_of_its_call(ears: Ears) -> None:
+    with (
+        ears.observer.operation(Work.SYNC, connector="ns.a"),
+        ears.observer.operation(Work.C1_REST, method="POST", call="force_sync") as request,
+    ):
+        request.tell(status=403)
+    assert (ears.spans[0].name, ears.spans[0].kind) == ("request to C1's REST API", SpanKind.CLIENT)
+    assert dict(ears.spans[0].attributes or {}) == {
+        "http.request.method": "POST",
+        "http.response.status_code": 403,
+        "buildkite_connector.call": "force_sync",
+    }
 
 
 def test_a_call_outside_of_any_work_is_counted_and_no_span(ears: Ears) -> None:

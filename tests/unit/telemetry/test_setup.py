@@ -193,6 +193,8 @@ def test_the_count_of_work_carries_result_and_reason() -> None:
             raise Failure(Reason.C1_UNREACHABLE, "no")
         with telemetry.observer.operation(Work.BUILDKITE_REQUEST, method="GET", path="/secret/path") as request:
             request.tell(status=200)
+        with telemetry.observer.operation(Work.C1_REST, method="POST", call="force_sync") as request:
+            request.tell(status=403)
         assert telemetry.scrape is not None
         text = telemetry.scrape().decode()
     assert 'syncs_total{reason="SyncSucceeded",result="success",trigger="Schedule"} 1.0' in text
@@ -202,6 +204,7 @@ def test_the_count_of_work_carries_result_and_reason() -> None:
         'rpc_client_call_duration_seconds_count{rpc_method="Hello",rpc_response_status_code="C1Unreachable"} 1' in text
     )
     assert 'http_response_status_code="200",server="buildkite"' in text
+    assert 'http_response_status_code="403",server="c1"' in text
     assert "buildkite_connector_leader 1.0" in text
     assert "/secret/path" not in text
 
