@@ -14,6 +14,7 @@ from buildkite_connector.kubernetes.schema import API_VERSION, KIND
 from buildkite_connector.kubernetes.schema.status_json import status_to_json
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.status import ConditionStatus, ConditionType
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
 from fakes.connector_states import (
@@ -72,6 +73,20 @@ def resource(
     return found
 
 
+def paused_in_c1(seen: dict[str, Any]) -> dict[str, Any]:
+    """The object with a condition that only says what C1 does."""
+    condition = {
+        "type": ConditionType.C1_SYNCED.value,
+        "status": ConditionStatus.FALSE.value,
+        "reason": Reason.C1_PAUSED.value,
+        "message": "The connector is paused in C1.",
+        "observedGeneration": seen["status"]["observedGeneration"],
+        "lastTransitionTime": "2026-03-02T09:00:00Z",
+    }
+    status = seen["status"]
+    return {**seen, "status": {**status, "conditions": [*status["conditions"], condition]}}
+
+
 def delivered(state: ConnectorState) -> ConnectorState:
     assert state.staged is not None
     return transitions.delivered(state, TaskID("task0"), state.staged, after(20).wall)
@@ -115,6 +130,8 @@ def observed() -> Iterator[Observed]:
     yield Observed("first sync failed three times", thrice, "Degraded", "InProgress", "InProgress")
     yield Observed("awaits C1's task", resource(ready(), after(10)), "Healthy", "Current", "Current")
     yield Observed("delivered", resource(delivered(ready()), after(30)), "Healthy", "Current", "Current")
+    paused = paused_in_c1(resource(delivered(ready()), after(30)))
+    yield Observed("delivered, but paused in C1", paused, "Healthy", "Current", "Current")
     later = running(delivered(ready()), hour, "sync2")
     yield Observed("a later sync runs", resource(later, hour), "Healthy", "Current", "Current")
     worked = failed(delivered(ready()), hour)

@@ -20,6 +20,7 @@ from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.timing.slots import Slots
+from fakes.c1_rest import FakeAccess, FakeC1Rest
 from fakes.connector_ports import (
     C1,
     HOUR,
@@ -71,12 +72,14 @@ class Setup:
         self.clock = VirtualClock()
         self.buildkite = Buildkite()
         self.c1 = C1()
+        self.c1_rest = FakeC1Rest()
+        self.c1_access = FakeAccess()
         self.members = MembershipAPI()
         self.store = Store()
         self.fake_secret = SecretCredentials()
         self.reports = Reports()
         wanted = replace(ConnectorSpec(host_id="default.acme"), **spec)  # type: ignore[arg-type]  # checked by the dataclass
-        self.order = DesiredState(1, wanted, self.fake_secret)
+        self.order = DesiredState(1, wanted, self.fake_secret, c1_access=self.c1_access)
         self._ids = (SyncID(f"sync{n}") for n in itertools.count(1))
         self._tasks = itertools.count(1)
 
@@ -99,6 +102,7 @@ class Setup:
             check_slots=Slots(4, shared=False),
             hello_slots=Slots(HELLO_SLOTS, shared=False),
             new_sync_id=lambda now: next(self._ids),
+            c1_rest=self.c1_rest.connect,
         )
 
     @contextlib.asynccontextmanager
@@ -200,8 +204,8 @@ async def ready_setup(*, after: float = MINUTE, **spec: object) -> AsyncIterator
         yield setup
 
 
-async def stopped_setup() -> Setup:
+async def stopped_setup(**spec: object) -> Setup:
     """A connector that was Ready for most of a minute, then its process was shut down."""
-    async with ready_setup() as setup:
+    async with ready_setup(after=MINUTE, **spec) as setup:
         pass
     return setup

@@ -5,16 +5,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from buildkite_connector.connector import decisions, transitions
+from buildkite_connector.connector.c1_side import looked
 from buildkite_connector.connector.state import ConnectorState, DesiredState, SnapshotRequest, claimed_identity
 from buildkite_connector.connector.transitions import CheckResult, SyncResult
 from buildkite_connector.model.directory import Counts, Organization, OrganizationSlug, SyncScope, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus, SnapshotFile, SyncRecord
+from buildkite_connector.model.status import (
+    C1Record,
+    C1State,
+    C1SyncState,
+    ConnectorStatus,
+    SnapshotFile,
+    SyncRecord,
+)
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.sync.preflight import Preflight
 from buildkite_connector.timing.clock import Instant
+from fakes.c1_rest import C1_SPEC
 from fakes.connector_setup import SecretCredentials
 
 START = Instant(datetime(2026, 3, 2, 9, 0, tzinfo=UTC), 100.0)
@@ -132,3 +141,26 @@ def due(state: ConnectorState, now: Instant, *running: str) -> list[object]:
     elif decisions.sync_due(state, now) is not None:
         found.append("sync")
     return [each for each in found if each is not None]
+
+
+# A connector that C1's REST API is asked for
+
+
+NOW = after(5.0)
+"""When the first sync has just ended."""
+
+
+def in_c1(**spec: object) -> ConnectorState:
+    """Ready, with a snapshot that C1 does not have; C1 has shown the connector, which is well."""
+    state = ready(**({"c1": C1_SPEC} | spec))
+    return looked(state, 1, C1State(C1SyncState.DONE), NOW, SHARE)
+
+
+def record_of(state: ConnectorState) -> C1Record:
+    assert state.records.c1 is not None
+    return state.records.c1
+
+
+def with_record(state: ConnectorState, **changes: object) -> ConnectorState:
+    record = replace(record_of(state), **changes)  # type: ignore[arg-type]  # checked by the dataclass
+    return replace(state, records=replace(state.records, c1=record))

@@ -5,7 +5,7 @@ import contextlib
 import io
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from buildkite_connector.model.directory import Counts, OrganizationSlug, SyncScope, TeamID
@@ -17,6 +17,7 @@ from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Heartbeat, MembershipTask, Poll, SyncTask, TaskID, TaskOutcome
 from buildkite_connector.tasks.ports import ChangeGrounds, SessionPorts
 from buildkite_connector.tasks.session import MOST_TASKS, C1Session
+from buildkite_connector.timing.clock import Clock
 from buildkite_connector.timing.slots import Slots
 from fakes.connector_ports import C1
 from fakes.membership_api import MembershipAPI
@@ -219,23 +220,25 @@ class Session:
     slots: int = 1
     changes: Changes | None = None
     provisions: bool = True
+    clock: Clock = field(default_factory=VirtualClock)
 
     def begin(self, most_tasks: int = MOST_TASKS) -> asyncio.Task[None]:
         self.hello_slots = Slots(self.slots, shared=False)
-        session = C1Session(
+        self.serving = C1Session(
             self.ports,
             lambda: self.hello_slots.slot("default"),
             patient=self.patient,
             most_tasks=most_tasks,
             provisions=self.provisions and self.changes is not None,
         )
-        self.running = asyncio.create_task(session.run())
+        self.running = asyncio.create_task(self.serving.run())
         return self.running
 
     @property
     def ports(self) -> SessionPorts:
         changes = self.changes or Changes(off=True)
-        return session_ports(self.c1, self.snapshots, changes, self.listener, self.records)
+        ports = session_ports(self.c1, self.snapshots, changes, self.listener, self.records)
+        return replace(ports, clock=self.clock)
 
     async def end(self) -> None:
         self.running.cancel()

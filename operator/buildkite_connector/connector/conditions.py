@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from buildkite_connector.connector.c1_side import FALSE, TRUE, UNKNOWN, Verdict, c1_synced
+from buildkite_connector.connector.rotation import rotation_failure
 from buildkite_connector.connector.shrink_guard import held, shrunk
 from buildkite_connector.connector.sight import sees_less, unprotected
 from buildkite_connector.connector.state import ConnectorState, blocked_writing, host_id_taken
@@ -24,10 +26,6 @@ _TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_A
 
 WARNED_DAYS = 14
 _DAY = timedelta(days=1)
-
-Verdict = tuple[ConditionStatus, Reason, str]
-"""A condition before it has a generation and a time."""
-TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
 
 def derive_status(state: ConnectorState, now: Instant) -> ConnectorStatus:
@@ -67,14 +65,15 @@ class _View:
         if staged is not None:
             self.held = held(state.records, staged, desired.spec.max_drop_percent, desired.accept_shrink)
             self.shrunk = shrunk(state.records, staged, desired.accept_shrink)
-        self.setup_failure = state.check.failure
+        self.setup_failure = state.setup_failure
         if self.setup_failure is None and state.host_id_holder is not None:
             self.setup_failure = host_id_taken(state.host_id_holder, desired.spec.host_id)
         self.stale = state.stale_credentials(now)
         self.blocking = (  # the one to report first: without credentials nothing else matters
             self.setup_failure or state.sync_failure or state.c1.failure or state.delivery_failure or self.stale
         )
-        self.late = state.secret_is_late(now)
+        self.creating = state.is_being_created
+        self.late = state.secret_is_late(now) or self.creating
         self.stalled = self.blocking is not None and self.blocking.remedy is not Remedy.RETRY and not self.late
         self.credentials, self.synced = self._credentials(), self._synced()
         self.ready = self._ready()
@@ -90,11 +89,13 @@ class _View:
             yield ConditionType.PROVISIONING_READY, self._provisioning_ready()
         if desired.spec.suspend:
             return
+        if desired.spec.c1 is not None and desired.spec_error is None:
+            yield ConditionType.C1_SYNCED, c1_synced(self.state, self.now)
         if self.blocking is not None and self.stalled:
             yield ConditionType.STALLED, (TRUE, self.blocking.reason, self.blocking.message)
         elif self.held is not None:
             yield ConditionType.STALLED, (TRUE, Reason.SHRINK_HELD, self.held)
-        elif self.blocking is not None:
+        elif self.blocking is not None and not self.creating:
             yield ConditionType.RECONCILING, (TRUE, Reason.RETRYING, self.blocking.message)
         elif self.ready[0] is not TRUE or self.progress:
             reason = Reason.SYNCING if self.syncing else Reason.PENDING
@@ -130,16 +131,28 @@ class _View:
             return UNKNOWN, failure.reason, f"{TOKEN_ACCEPTED} {failure.message}"
         failure = failure or self.stale
         if failure is not None:
-            return _verdict(FALSE if failure.remedy is Remedy.CREDENTIALS else UNKNOWN, failure)
+            return _verdict(FALSE if self._lacks_credentials(failure) else UNKNOWN, failure)
         if not c1.greeted and c1.failure is not None:
             return _verdict(UNKNOWN, c1.failure)
         if preflight is None or not c1.greeted:
             return UNKNOWN, Reason.PENDING, "The credentials have not been checked yet."
         expires = expires_soon(preflight.token.expires_at, self.now.wall)
-        warnings = [each for each in (expires, sees_less(self.state.records.token.access)) if each is not None]
-        if not warnings:
+        warnings = [
+            (Reason.TOKEN_EXPIRES, expires),
+            (Reason.TOKEN_SEES_LESS, sees_less(self.state.records.token.access)),
+        ]
+        if (failure := rotation_failure(self.state)) is not None:
+            warnings.append((failure.reason, failure.message))
+        given = [(reason, sentence) for reason, sentence in warnings if sentence is not None]
+        if not given:
             return TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
-        return TRUE, Reason.TOKEN_SEES_LESS if expires is None else Reason.TOKEN_EXPIRES, " ".join(warnings)
+        return TRUE, given[0][0], " ".join(sentence for _, sentence in given)
+
+    def _lacks_credentials(self, failure: Failure) -> bool:
+        """Whether there are no credentials that work until somebody changes something."""
+        if failure is self.state.creation.failure or failure.reason is Reason.SECRET_NOT_OWN:
+            return failure.remedy is not Remedy.RETRY
+        return failure.remedy is Remedy.CREDENTIALS
 
     def _synced(self) -> Verdict:
         last = self.state.records.last_sync
@@ -172,7 +185,8 @@ class _View:
     def _provisioning_ready(self) -> Verdict:
         failure = blocked_writing(self.state)
         if failure is not None:
-            return _verdict(UNKNOWN if failure.reason is Reason.PENDING else FALSE, failure)
+            waits = failure.reason is Reason.PENDING or self.creating
+            return _verdict(UNKNOWN if waits else FALSE, failure)
         works, unknown = "Grants and revokes from C1 are applied.", unprotected(self.state)
         if unknown is not None:
             return TRUE, Reason.PROTECTED_TEAM_UNKNOWN, f"{works} {unknown}"
@@ -182,7 +196,7 @@ class _View:
         if self.state.desired.spec.suspend:
             return FALSE, Reason.SUSPENDED, "spec.suspend is true: no syncs and no contact with C1 until it is false."
         if self.blocking is not None:
-            return _verdict(FALSE, self.blocking)
+            return _verdict(UNKNOWN if self.creating else FALSE, self.blocking)
         if self.held is not None:
             return FALSE, Reason.SHRINK_HELD, self.held
         if self.synced[0] is self.credentials[0] is TRUE:

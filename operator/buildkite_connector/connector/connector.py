@@ -13,8 +13,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.c1_looks import C1Looks
+from buildkite_connector.connector.c1_side import delivery_watched, look_due, looks
 from buildkite_connector.connector.checks import check
 from buildkite_connector.connector.conditions import derive_status
+from buildkite_connector.connector.creation import Creator
 from buildkite_connector.connector.decisions import (
     Answer,
     answer,
@@ -29,6 +32,7 @@ from buildkite_connector.connector.decisions import (
 from buildkite_connector.connector.environment import Age, Environment
 from buildkite_connector.connector.memberships import Memberships
 from buildkite_connector.connector.ports import StatusSink
+from buildkite_connector.connector.rotation import changes_over, creation_due
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.shrink_guard import shrunk
 from buildkite_connector.connector.state import (
@@ -56,7 +60,7 @@ AFTER_ERROR = Backoff(first=1.0, cap=300.0)
 """Before a connector whose step failed unexpectedly is stepped again."""
 MOST_ROUNDS = 5
 """How often one step looks what is due: what fails at once makes other things due."""
-RESTORE, CHECK, SYNC, C1 = "restore", "check", "sync", "C1"
+RESTORE, CHECK, SYNC, C1, LOOK, CREATION = "restore", "check", "sync", "C1", "look", "creation"
 """Names of a connector's tasks."""
 
 
@@ -81,7 +85,7 @@ class Connector:
         self._age = Age(created, key)
         self._env = environment
         now = instant(self._env.clock)
-        self._state = transitions.begin(desired, restored, now)
+        self._state = transitions.begin(desired, restored, now, self._share() if desired.spec.c1 is not None else 0.0)
         self._writer = StatusWriter(self.name, sink, restored, environment.clock, environment.jitter)
         self._left = restored.last_sync if restored is not None else None
         self._left_serves = restored is not None and transitions.still_serves(desired, restored, now)
@@ -92,7 +96,12 @@ class Connector:
         self._broken: dict[str, int] = {}
         self._waiting: dict[TaskID, asyncio.Future[Answer]] = {}
         self._memberships = Memberships(self.name, environment, self._apply, lambda: self._state)
+        self._session: C1Session | None = None
+        self._looks = C1Looks(self.name, key, environment, self._apply, lambda: self._state, self._ask_now)
         self._started = self._closed = False
+        self._creator = Creator(
+            self.name, key, environment, self._apply, lambda: self._state, self._writer, lambda: self._closed
+        )
 
     # What the process calls
 
@@ -104,6 +113,12 @@ class Connector:
         """Begin to act, once the snapshot that a former process staged is taken up. A closed connector does not."""
         if not self._closed:
             self._start(RESTORE, self._restore())
+
+    @property
+    def secrets(self) -> int:
+        """How many Secrets a check reads."""
+        c1 = self._state.desired.spec.c1
+        return 1 if c1 is None or c1.create is None else 2
 
     @property
     def reread_at(self) -> float | None:
@@ -123,6 +138,10 @@ class Connector:
         else:
             self._state = replace(self._state, desired=desired)  # its source of credentials may be another
 
+    def stop(self) -> None:
+        """Begin nothing any more: `close` follows."""
+        self._closed = True
+
     async def close(self, *, discard: bool) -> None:
         """End it: the sync is cancelled, and the session gives its tasks back to C1 (`tasks.session.C1Session.run`).
 
@@ -137,6 +156,7 @@ class Connector:
             task.cancel()
         if ending:
             await asyncio.wait(ending)
+        await self._looks.client.aclose()
         await self._writer.close()
         if discard:
             await self._env.store.discard(self.key)
@@ -190,7 +210,7 @@ class Connector:
         if task.other_engine:
             asked = {"connector": self.name, "task_id": task.id, "asked": task.other_engine}
             logger.warning("C1 asked for another file format and got sqlite", extra=asked)
-        self._apply(lambda state, now: transitions.delivered(state, task.id, snapshot, now.wall))
+        self._apply(lambda state, now: delivery_watched(transitions.delivered(state, task.id, snapshot, now.wall), now))
 
     def delivery_failed(self, snapshot: StagedSnapshot, failure: Failure) -> None:
         self._apply(lambda state, _: transitions.delivery_failed(state, snapshot, failure))
@@ -264,12 +284,16 @@ class Connector:
             self._tend_session(now)
             self._answer_tasks(now)
             self._tend_sync(now)
+            self._tend_looks(now)
+            if CREATION not in self._running and creation_due(self._state, now):
+                self._start(CREATION, self._creator.run())
             if self._state is before:
                 return
         logger.error("a connector keeps changing", extra={"connector": self.name})
 
     def _tend_session(self, now: Instant) -> None:
-        if session_over(self._state):
+        serves = self._session is not None and self._session.serves
+        if session_over(self._state) and not (serves and changes_over(self._state)):
             self._state = transitions.c1_closing(self._state, now)
             if C1 in self._running:
                 asyncio.get_running_loop().call_soon(self._running[C1].cancel)  # it may be the caller
@@ -292,7 +316,7 @@ class Connector:
             self._state = transitions.c1_failed(self._state, internal_error(error), now)
             return
         ports = SessionPorts(self.name, service, self, self._memberships, self, env.clock, env.jitter, env.observer)
-        session = C1Session(
+        self._session = session = C1Session(
             ports,
             lambda: env.hello_slots.slot(namespace_of(self.key)),
             patient=self._c1_known,
@@ -328,6 +352,19 @@ class Connector:
         elif not running.cancelling() and (why := why_cancel(state, now)) is not None:
             logger.info("sync cancelled", extra={"connector": self.name, "why": why})
             running.cancel()
+
+    def _tend_looks(self, now: Instant) -> None:
+        if LOOK in self._running:
+            return
+        if look_due(self._state, now):
+            self._start(LOOK, self._looks.look())
+        elif self._looks.client.is_open and not looks(self._state):
+            self._start(LOOK, self._looks.client.aclose())
+
+    def _ask_now(self) -> None:
+        """C1 is about to hand out a task."""
+        if self._session is not None:
+            self._session.ask_now()
 
     # The tasks
 

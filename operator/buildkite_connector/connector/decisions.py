@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from buildkite_connector.connector.c1_side import hang_times, look_times
 from buildkite_connector.connector.conditions import sentence_changes
+from buildkite_connector.connector.rotation import creation_times
 from buildkite_connector.connector.shrink_guard import held
 from buildkite_connector.connector.state import (
     C1Identity,
@@ -102,6 +104,7 @@ def sync_due(state: ConnectorState, now: Instant) -> Trigger | None:
 def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
     """Why a sync is wanted now, or None. Buildkite's Retry-After holds for every trigger; a request skips our backoff.
 
+    What is tried again after a requested sync failed answers the request still.
     Whether the connector can sync is not considered here: see `sync_due`.
     """
     if now.monotonic < state.sync_blocked_until:
@@ -110,9 +113,17 @@ def why_sync(state: ConnectorState, now: Instant) -> Trigger | None:
         return Trigger.REQUEST
     at = state.records.next_sync_time
     if (state.outdated and state.sync_failure is None) or at is None or at <= now.wall:
+        if _failed_for_request(state):
+            return Trigger.REQUEST
         return Trigger.CHANGE if state.outdated else Trigger.SCHEDULE
     needed = any(_needs_sync(state, each, now) for each in state.requests)
     return Trigger.TASK if needed and state.sync_failure is None else None
+
+
+def _failed_for_request(state: ConnectorState) -> bool:
+    """Whether the last sync was a requested one, and failed; also when a former process ran it."""
+    history = state.records.history
+    return bool(history) and not history[0].succeeded and history[0].trigger is Trigger.REQUEST
 
 
 def why_cancel(state: ConnectorState, now: Instant) -> str | None:
@@ -251,3 +262,6 @@ def _times(state: ConnectorState, now: Instant) -> Iterator[float]:
     if state.requests and state.staged is not None and records.last_sync is not None:
         age = (now.wall - records.last_sync.finished_at).total_seconds()
         yield now.monotonic + state.desired.spec.max_snapshot_age - age
+    yield from look_times(state)
+    yield from hang_times(state, now)
+    yield from creation_times(state, now)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from buildkite_connector.connector.ports import BuildkiteClients, C1Clients, SnapshotStore
+from buildkite_connector.connector.ports import BuildkiteClients, C1Clients, C1RestClients, SnapshotStore
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
@@ -18,6 +18,8 @@ from buildkite_connector.timing.slots import Slots
 Listener = Callable[[], None]
 """Called in the event loop when the holder of the listener's identity may have changed."""
 _Name = tuple[str, str]
+C1_RESTS_AT_ONCE = 16
+"""How many connectors ask C1's REST API at once: a thousand that start together must not wait for its connections."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,7 +108,9 @@ class HostIDs:
 class Environment:
     """`sync_slots`, `check_slots` and `hello_slots` bound how many syncs, checks and Hellos run at once.
 
-    `most_tasks`: of C1, that one connector works on at once.
+    `most_tasks`: of C1, that one connector works on at once. `c1_rest`: None where no connector has `spec.c1`;
+    `c1_rest_slots` bound how many of them ask C1's REST API at once, and `creation_slots` how many are created there,
+    which may wait for the status or for C1 for long.
     """
 
     buildkite: BuildkiteClients
@@ -121,3 +125,6 @@ class Environment:
     host_ids: HostIDs = field(default_factory=HostIDs)
     observer: Observer = SILENT
     most_tasks: int = MOST_TASKS
+    c1_rest: C1RestClients | None = None
+    c1_rest_slots: Slots = field(default_factory=lambda: Slots(C1_RESTS_AT_ONCE, shared=True))
+    creation_slots: Slots = field(default_factory=lambda: Slots(C1_RESTS_AT_ONCE, shared=True))

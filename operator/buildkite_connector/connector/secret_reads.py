@@ -44,7 +44,7 @@ async def reread_secrets(connectors: Callable[[], Iterable[Connector]], clock: C
             with _logged(each):
                 if (at := each.reread_at) is not None and at <= now:
                     each.reread()
-                    await clock.sleep(READS_APART)
+                    await clock.sleep(READS_APART * each.secrets)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ Times within the process are monotonic seconds; times in the status are wall tim
 """
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import Enum, auto
 
-from buildkite_connector.connector.ports import CredentialsSource
+from buildkite_connector.connector.ports import C1AccessSource, CredentialsSource, OwnSecret
 from buildkite_connector.model.directory import SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
@@ -29,7 +30,8 @@ _LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
 class DesiredState:
     """What the resource asks for. `spec_error` is set when its spec is invalid; `spec` then holds defaults.
 
-    `sync_request` and `accept_shrink` are the values of the annotations of these names.
+    `sync_request` and `accept_shrink` are the values of the annotations of these names. `c1_access` is set with
+    `spec.c1`, `own_secret` with `spec.c1.create`. `uid` is the resource's: it marks what is created in C1 for it.
     """
 
     generation: int
@@ -38,6 +40,9 @@ class DesiredState:
     sync_request: str | None = None
     accept_shrink: str | None = None
     spec_error: Failure | None = None
+    c1_access: C1AccessSource | None = field(default=None, compare=False, repr=False)
+    own_secret: OwnSecret | None = field(default=None, compare=False, repr=False)
+    uid: str = ""
 
     @property
     def scope(self) -> SyncScope:
@@ -126,6 +131,64 @@ class SessionState:
     failure: Failure | None = None
     ended: bool = False
     reopen_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """C1 is looked at more often since `since`, until it has ended a sync that goes on after `after`.
+
+    `before`: when C1 had ended the sync before that one; None: not known.
+    """
+
+    since: float
+    after: datetime
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A call to C1's REST API failed `times` in a row since `since`. `shown`: why; None while it may soon pass."""
+
+    since: float
+    times: int
+    shown: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class C1Side:
+    """What this process knows of C1's REST API; what C1 shows is in the status (`c1_side` has its rules).
+
+    `look_at` is when the next look is due, and `blocked_until` until when C1 wants to be left alone. `looked_for`: the
+    snapshot that C1 was to take at the last look. `no_read` and `no_force`: C1 did not show the connector, or refused
+    to sync, when it was last asked; for the snapshot `refused_for` it is asked to sync again at `force_at`.
+    `forced_again`: the last snapshot for which C1 is made to sync twice, as it failed before it took it.
+    """
+
+    look_at: float = float("-inf")
+    blocked_until: float = float("-inf")
+    looked_for: SyncID | None = None
+    watch: Watch | None = None
+    no_read: Trouble | None = None
+    no_force: Trouble | None = None
+    refused_for: SyncID | None = None
+    force_at: float = float("-inf")
+    forced_again: SyncID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """The last run of the connector's creation in C1 (`rotation` has its rules). Times are monotonic seconds.
+
+    `generation` and `sync_request` are those that it ran for; the generation is -1 before the first. `failure` is why
+    it did not do all, `failures` how many runs in a row failed. C1 said not before `blocked_until`.
+    """
+
+    generation: int = -1
+    sync_request: str | None = None
+    failure: Failure | None = None
+    failures: int = 0
+    due_at: float = float("-inf")
+    blocked_until: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +291,8 @@ class ConnectorState:
     requested_at: float = float("-inf")
     host_id_holder: str | None = None
     changes: TeamChanges = field(default_factory=TeamChanges)
+    c1_side: C1Side = field(default_factory=C1Side)
+    creation: Creation = field(default_factory=Creation)
 
     @property
     def inputs(self) -> Inputs:
@@ -246,10 +311,24 @@ class ConnectorState:
         return check.failure is None and check.preflight is not None and check.generation == self.desired.generation
 
     @property
+    def setup_failure(self) -> Failure | None:
+        """The failure of the check; without a connector in C1, why its creation failed."""
+        failure = self.check.failure
+        if failure is not None and failure.reason is Reason.C1_NOT_CREATED:
+            return self.creation.failure or failure
+        return failure
+
+    @property
+    def is_being_created(self) -> bool:
+        """Whether the connector in C1 is on its way, as far as is known."""
+        failure = self.setup_failure
+        return failure is not None and failure.reason is Reason.C1_NOT_CREATED and self.creation.failure is None
+
+    @property
     def blocked_by(self) -> Failure | None:
         """The failure that blocks syncs, if any."""
-        if self.check.failure is not None:
-            return self.check.failure
+        if self.setup_failure is not None:
+            return self.setup_failure
         if self.host_id_holder is not None:
             return host_id_taken(self.host_id_holder, self.desired.spec.host_id)
         final = self.c1.failure is not None and self.c1.failure.remedy is not Remedy.RETRY

@@ -29,6 +29,16 @@ class StatusWriter:
         self._jitter = jitter
         self._writing: asyncio.Task[None] | None = None
         self._closed = False
+        self._progress = asyncio.Event()
+
+    @property
+    def written(self) -> ConnectorStatus | None:
+        """The status as it was last written."""
+        return self._written
+
+    async def wait(self) -> None:
+        """Wait until a status is written."""
+        await self._progress.wait()
 
     def write(self, status: ConnectorStatus) -> None:
         self._wanted = status
@@ -60,6 +70,8 @@ class StatusWriter:
             else:
                 failures = 0
                 self._written = status
+                progress, self._progress = self._progress, asyncio.Event()
+                progress.set()
 
     def _log(self, error: Exception, failures: int) -> None:
         fields = {"connector": self._name}

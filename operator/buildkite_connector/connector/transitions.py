@@ -7,6 +7,7 @@ is the caller's random number, by which waits are spread.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from buildkite_connector.connector.c1_side import side_begun, side_edited
 from buildkite_connector.connector.decisions import farthest_next_sync, sync_due, why_sync
 from buildkite_connector.connector.shrink_guard import baseline
 from buildkite_connector.connector.sight import Sight, seen
@@ -88,7 +89,7 @@ class SyncResult:
 # The desired state
 
 
-def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant) -> ConnectorState:
+def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant, share: float = 0.0) -> ConnectorState:
     """The state of a connector that this process starts to act for. `restored`: the newest status, None if new.
 
     The time of the next sync is the one in the status, no further ahead than the schedule reaches. A resource that
@@ -102,13 +103,15 @@ def begin(desired: DesiredState, restored: ConnectorStatus | None, now: Instant)
         next_sync = now.wall
     elif next_sync is not None:
         next_sync = min(next_sync, farthest_next_sync(desired, status, now))
+    c1_record, c1_side = side_begun(desired, restored, now, share)
     return ConnectorState(
         desired=desired,
         desired_since=now.monotonic if not known else float("-inf"),
-        records=replace(status, next_sync_time=next_sync),
+        records=replace(status, next_sync_time=next_sync, c1=c1_record),
         collected_for=Inputs(desired.generation, None) if known and status.last_sync is not None else None,
         sync_failure=_restored_failure(status),
         sync_blocked_until=_blocked_until(status, now),
+        c1_side=c1_side,
     )
 
 
@@ -126,7 +129,9 @@ def desired_changed(state: ConnectorState, desired: DesiredState, now: Instant) 
     """A new generation is due at once, also for the process after this one; annotations alone change no more."""
     if desired.generation == state.desired.generation:
         return replace(state, desired=desired)
-    return _due_at_once(replace(state, desired=desired, desired_since=now.monotonic), now)
+    before = state.desired
+    state = replace(state, desired=desired, desired_since=now.monotonic)
+    return _due_at_once(side_edited(state, before, now), now)
 
 
 def _due_at_once(state: ConnectorState, now: Instant) -> ConnectorState:

@@ -39,6 +39,8 @@ SHORTEST_POLL = 1.0
 """Seconds between two GetTask calls when C1 has no task, whatever C1 says."""
 SHORTEST_POLL_IN_BATCH = 0.05
 """The same right after a change of a membership was begun: the next of a batch does not wait."""
+EAGER_SECONDS = 10.0
+"""How long a task that C1 is about to hand out is asked for every `SHORTEST_POLL`."""
 HELLO_SECONDS = 10.0
 """How long the first Hello of a session may take before C1 counts as unreachable."""
 HELLO_SLOT_SECONDS = 1.0
@@ -101,6 +103,24 @@ class C1Session:
         self._hello_due = True
         self._failures = 0
         self._failing_since = 0.0
+        self._asked_at = self._eager_until = float("-inf")
+        self._waiting: asyncio.Timeout | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether a task is being served."""
+        return bool(self._served)
+
+    def ask_now(self) -> None:
+        """C1 is about to hand out a sync task: ask at once, then every second, for ten seconds or until it comes.
+
+        While C1 does not answer, its own wait holds.
+        """
+        self._eager_until = self._clock.monotonic() + EAGER_SECONDS
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not self._failures:
+            loop, early = asyncio.get_running_loop(), self._asked_at + SHORTEST_POLL - self._clock.monotonic()
+            waiting.reschedule(loop.time() + max(early, 0.0))
 
     async def run(self) -> None:
         """Serve C1 until it refuses the client, or until cancelled; then hand all tasks back and close the connection.
@@ -111,7 +131,7 @@ class C1Session:
             async with asyncio.TaskGroup() as group:
                 try:
                     while (seconds := await self._ask(group)) is not None:
-                        await self._clock.sleep(seconds)
+                        await self._wait(seconds)
                 finally:
                     await _uninterrupted(self._hand_back())
         except ExceptionGroup as errors:
@@ -123,6 +143,16 @@ class C1Session:
 
     # GetTask
 
+    async def _wait(self, seconds: float) -> None:
+        """Until C1 is asked again: `ask_now` ends it sooner."""
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                await self._clock.sleep(seconds)
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting = None
+
     async def _ask(self, group: asyncio.TaskGroup) -> float | None:
         """Wait for a free slot and ask C1 once, after Hello where that is due.
 
@@ -131,7 +161,7 @@ class C1Session:
         while self._is_full:
             running = {each.running for each in self._served.values() if each.running is not None}
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        asked_at = self._clock.monotonic()
+        asked_at = self._asked_at = self._clock.monotonic()
         try:
             if self._hello_due:
                 await self._hello()
@@ -150,6 +180,10 @@ class C1Session:
         begun = self._begin(poll.task, group)
         next_of_batch = begun and self._provisions and isinstance(poll.task, MembershipTask)
         shortest = SHORTEST_POLL_IN_BATCH if next_of_batch else SHORTEST_POLL
+        if isinstance(poll.task, SyncTask):
+            self._eager_until = float("-inf")
+        elif self._clock.monotonic() < self._eager_until:
+            return shortest
         return max(asked_at + poll.next_poll - self._clock.monotonic(), shortest)
 
     @property

@@ -1,5 +1,6 @@
 """What can come up in a connector's random life: edits, Secrets, answers of Buildkite and C1, lengths of time."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import Credentials, Cron, Interval
 from buildkite_connector.sync.preflight import Preflight
+from fakes.c1_rest import C1_SPEC, busy, denied, not_found, rejected, unavailable
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PREFLIGHT = Preflight(
@@ -49,6 +51,10 @@ EDITS: tuple[dict[str, object], ...] = (
     {"max_drop_percent": 25},
     {"host_id": "another"},
     {"sync_timeout": 60.0},
+    {"c1": C1_SPEC},
+    {"c1": replace(C1_SPEC, force_sync=False)},
+    {"c1": replace(C1_SPEC, connector_id="another")},
+    {"c1": None},
 )
 SPEC_INVALID = Failure(Reason.SPEC_INVALID, "spec.schedule: give an interval or a cron.", remedy=Remedy.EDIT)
 
@@ -100,6 +106,8 @@ UPLOAD_FAILURES = (
     Failure(Reason.SNAPSHOT_INVALID, "The file is damaged."),
     Failure(Reason.STORAGE_FAILED, "The file cannot be read."),
 )
+
+REST_FAILURES = (denied(), not_found(), unavailable(), busy(), rejected(), INTERNAL)
 
 COUNTS = (
     Counts(100, 10, 300, 100, 50, 80, 4, 12, 6),

@@ -5,7 +5,7 @@ An event takes a number, from which it draws its details, and gives whether it c
 
 from collections.abc import Callable
 
-from fakes.lives import session, surroundings, work
+from fakes.lives import c1_side, session, surroundings, work
 from fakes.lives.life import Life
 
 Event = Callable[[Life, int], bool]
@@ -51,5 +51,6 @@ SELDOM: tuple[Event, ...] = (
     surroundings.another_connector_comes_or_goes,
     work.a_check_breaks,
 )
-EVENTS = (nothing, *(24 * (something_ends,)), *(5 * OFTEN), *(2 * AT_TIMES), *SELDOM)
+IN_C1: tuple[Event, ...] = (*(6 * (c1_side.a_look_ends,)), *(4 * (c1_side.c1_goes_on,)))
+EVENTS = (nothing, *(24 * (something_ends,)), *(5 * OFTEN), *(2 * AT_TIMES), *SELDOM, *IN_C1)
 """The first is what a life is made simpler by."""

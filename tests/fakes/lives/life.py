@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.c1_side import look_due
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import (
     Answer,
@@ -26,7 +27,7 @@ from buildkite_connector.model.directory import Counts, SyncScope
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
-from buildkite_connector.model.status import ConnectorStatus, Trigger
+from buildkite_connector.model.status import C1State, ConnectorStatus, Trigger
 from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.timing.clock import Instant
 from fakes.lives.account import (
@@ -47,7 +48,12 @@ ROUNDS = 5
 
 @dataclass
 class Life:
-    """`log` tells the story of a life that broke a promise."""
+    """`log` tells the story of a life that broke a promise.
+
+    `look`: the generation that a look at C1's REST API was begun for. `c1_shows` is what that shows; it wants to be
+    left alone until `c1_put_off`, and accepted to sync for the snapshots in `forced`; it failed those in `forced_again`
+    at first.
+    """
 
     now: Instant = field(default_factory=lambda: Instant(START, 1000.0))
     luck: float = 0.5
@@ -79,6 +85,11 @@ class Life:
     written: ConnectorStatus = field(default_factory=ConnectorStatus)
     numbers: int = 0
     log: list[tuple[str, object]] = field(default_factory=list)
+    look: int | None = None
+    c1_shows: C1State = field(default_factory=C1State)
+    c1_put_off: float = float("-inf")
+    forced: set[SyncID] = field(default_factory=set)
+    forced_again: set[SyncID] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.state = transitions.begin(self.desired, None, self.now)
@@ -154,6 +165,12 @@ class Life:
         elif self.sync in {SyncPhase.QUEUED, SyncPhase.RUNNING} and (why := why_cancel(self.state, self.now)):
             self.begins(why)
             self.sync = SyncPhase.CANCELLING
+        if self.look is None and look_due(self.state, self.now):
+            self.begins("look", acts=True)
+            promise(self.state.desired.spec.c1 is not None, "without spec.c1 nothing is asked", self.state.c1_side)
+            put_off = self.now.monotonic < self.c1_put_off
+            promise(not put_off, "C1 is left alone for as long as it asks", self.c1_put_off)
+            self.look = self.state.desired.generation
 
     @property
     def is_due(self) -> bool:
@@ -168,6 +185,7 @@ class Life:
             or any(answer(state, each, now) is not None for each in state.requests)
             or begins
             or ends
+            or (self.look is None and look_due(state, now))
         )
 
     def begin_check(self, *, forced: bool) -> None:
@@ -267,7 +285,9 @@ class Life:
         promise(works, "no sync begins that a check did not clear", run)
         if run.trigger is Trigger.REQUEST:
             apart = monotonic - self.requested_at
-            promise(apart >= 10.0 - 1e-6, "requested syncs of one connector are 10 s apart", (run, apart))
+            last = self.state.records.history[0] if self.state.records.history else None
+            again = last is not None and not last.succeeded and last.trigger is Trigger.REQUEST
+            promise(again or apart >= 10.0 - 1e-6, "requested syncs of one connector are 10 s apart", (run, apart))
             self.requested_at = monotonic
         far = self.failed is None or self.failed.excused or wall >= self.failed.not_before
         promise(far, "syncs after a failure keep their distance", (run, self.failed))

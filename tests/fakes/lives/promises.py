@@ -4,9 +4,9 @@ from buildkite_connector.connector.decisions import reread_at
 from buildkite_connector.connector.state import C1Phase
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import Interval
-from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
+from buildkite_connector.model.status import C1State, C1SyncState, ConditionStatus, ConditionType, ConnectorStatus
 from buildkite_connector.timing.clock import LONGEST_PUT_OFF
-from fakes.lives import choices, session, surroundings, work
+from fakes.lives import c1_side, choices, session, surroundings, work
 from fakes.lives.account import SyncPhase, promise
 from fakes.lives.events import ENDS
 from fakes.lives.life import Life
@@ -33,12 +33,14 @@ def check_promises(life: Life) -> None:
         _tasks_wait_for_something(life)
         _what_is_due_is_under_way(life)
     check_status(life.status)
+    c1_side.check_c1_side(life)
+    c1_side.check_c1_synced(life, life.status)
 
 
 def _runs(life: Life) -> bool:
     """Whether something is under way that ends by itself."""
     hello = life.c1_open and not life.state.c1.settled
-    return any((life.check, life.c1_closing, life.sync, hello))
+    return any((life.check, life.c1_closing, life.sync, hello, life.look))
 
 
 def _check_is_repeated(life: Life) -> None:
@@ -114,6 +116,7 @@ def check_it_settles(life: Life) -> None:
 
 def _clear_the_way(life: Life) -> None:
     life.secret = choices.GOOD
+    life.c1_shows = C1State(C1SyncState.DONE)
     spec = life.desired.spec
     if spec.suspend or life.desired.spec_error is not None or not isinstance(spec.schedule, Interval):
         surroundings.edit(life, {"suspend": False, "schedule": Interval(3600.0)})
@@ -128,7 +131,7 @@ def _go_on(life: Life) -> bool:
     if life.sync is SyncPhase.RUNNING:
         work.finish_sync(life, 0)
         return True
-    if any(event(life, 0) for event in ENDS):
+    if any(event(life, 0) for event in (*ENDS, c1_side.a_look_goes_well)):
         return True
     c1 = life.state.c1
     if life.c1_open and c1.phase is C1Phase.OPEN and not c1.ended and (not c1.greeted or c1.failure is not None):
@@ -149,6 +152,7 @@ def _is_settled(life: Life) -> bool:
         and state.records.next_sync_time is not None
         and state.records.next_sync_time > life.now.wall
         and not state.outdated
+        and c1_side.due_at_c1(life) is None
         and ready
         and (ready.status is ConditionStatus.TRUE or _delivery_failed(life))
     )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from buildkite_connector.connector import transitions
+from buildkite_connector.connector.c1_side import delivery_watched
 from buildkite_connector.connector.state import SnapshotRequest
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.snapshot import StagedSnapshot
@@ -99,7 +100,7 @@ def c1_takes_the_end(life: Life, number: int) -> bool:
     file = task.file
     assert file is not None
     del life.tasks[task_id]
-    life.apply(lambda state: transitions.delivered(state, task_id, file, life.now.wall))
+    life.apply(lambda state: delivery_watched(transitions.delivered(state, task_id, file, life.now.wall), life.now))
     _delivered(life, task_id, file)
     return True
 

@@ -138,7 +138,10 @@ def it_starts_again(life: Life, number: int) -> bool:
     life.now = Instant(life.now.wall + timedelta(seconds=5), float(number))
     life.blocked_until = _put_off(life, restored)
     left = restored if restored.conditions else None
-    life.state = transitions.begin(life.desired, left, life.now)
+    life.look, life.c1_put_off = None, float("-inf")
+    forced_for = restored.c1.forced_for if restored.c1 is not None else None
+    life.forced, life.forced_again = ({forced_for} if forced_for is not None else set()), set()
+    life.state = transitions.begin(life.desired, left, life.now, life.luck)
     if left is not None and transitions.still_serves(life.desired, left, life.now):
         life.state = replace(life.state, staged=kept)
     else:

@@ -15,12 +15,13 @@ from fakes.virtual_time import VirtualClock, virtual_time
 
 @dataclass
 class Fake:
-    """A connector whose Secret is due at `reread_at` and then every `every` seconds. `log`: who was read, and when."""
+    """A connector whose Secrets are due at `reread_at` and then every `every` seconds. `log`: who was read and when."""
 
     key: ConnectorKey
     log: list[tuple[str, float]]
     every: float
     reread_at: float | None = 0.0
+    secrets: int = 1
 
     def reread(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -45,6 +46,14 @@ async def test_what_is_due_is_read_at_a_fifth_of_a_second_from_each_other() -> N
     async with reading("a.1", "a.2", "a.3") as (_, log):
         await asyncio.sleep(10)
         assert log == [("a.1", 0.0), ("a.2", 0.2), ("a.3", 0.4)]
+
+
+@virtual_time
+async def test_a_connector_with_two_secrets_counts_twice() -> None:
+    async with reading("a.1", "a.2", "a.3") as (fakes, log):
+        fakes["a.2"].secrets = 2
+        await asyncio.sleep(10)
+        assert log == [("a.1", 0.0), ("a.2", 0.2), ("a.3", 0.6)]
 
 
 @virtual_time

@@ -169,6 +169,25 @@ async def test_an_unexpected_error_is_told_once_and_the_status_is_written_later(
     assert sink.begun == [(0.0, None, 1), (3.75, None, 1), (11.25, None, 2)]
 
 
+@virtual_time
+async def test_who_waits_goes_on_with_each_status_that_is_written_and_not_before() -> None:
+    sink = Sink(seconds=2.0, failures=[away()])
+    writes = writer(sink)
+    writes.write(status(1))
+    waiting = asyncio.create_task(writes.wait())
+    await asyncio.sleep(7)
+    assert not waiting.done()
+    assert sink.completed == 0
+    await waiting
+    assert (seconds(), writes.written) == (7.75, status(1))
+    waiting = asyncio.create_task(writes.wait())
+    await asyncio.sleep(60)
+    assert not waiting.done()
+    writes.write(status(2))
+    await waiting
+    assert writes.written == status(2)
+
+
 # Closing
 
 
