@@ -19,7 +19,7 @@ You can also read these descriptions with `kubectl explain bkc.spec` and `kubect
 The kind is `{KIND}` of `{GROUP}/{VERSION}`. [`examples/connector-full.yaml`](../examples/connector-full.yaml)
 shows each field of the spec in context.
 """
-KEYS = re.compile(r"(?<=credentialsSecretRef\.)keys\.\w+")
+KEYS = re.compile(r"(?<=ecretRef\.)keys\.\w+")
 """Each key has the same rules: they are shown once."""
 NODES = {
     "spec": "What you set. `kubectl apply` rejects an invalid spec with a message that names the field.",

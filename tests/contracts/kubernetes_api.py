@@ -6,6 +6,7 @@ simulator, `tests/e2e/test_contracts.py` on kube-apiserver.
 """
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -345,6 +346,20 @@ class KubernetesContract:
         assert secret["data"] == {"a": "b25l", "b": base64.b64encode(b"two").decode()}
         assert "stringData" not in secret
         assert "generation" not in secret["metadata"]
+
+    async def test_stores_nothing_in_a_dry_run_and_refuses_what_it_would_refuse(self, api: Api) -> None:
+        secrets, dry = f"/api/v1/namespaces/{api.namespace}/secrets", {"dryRun": "All"}
+        body = {"metadata": {"name": "dry"}, "data": {"a": "b25l"}}
+        accepted(await api.http.post(secrets, json=body, params=dry), 201)
+        refused(await api.http.get(f"{secrets}/dry"), 404, "NotFound")
+        created = accepted(await api.http.post(secrets, json=body), 201)
+        refused(await api.http.post(secrets, json=body, params=dry), 409, "AlreadyExists")
+        merge = {"headers": {"Content-Type": MERGE}, "params": dry}
+        patch = {"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}, "data": {"a": "dHdv"}}
+        accepted(await api.http.patch(f"{secrets}/dry", content=json.dumps(patch), **merge))  # type: ignore[arg-type]
+        assert accepted(await api.http.get(f"{secrets}/dry")) == created
+        stale = {**patch, "metadata": {"resourceVersion": "1"}}
+        refused(await api.http.patch(f"{secrets}/dry", content=json.dumps(stale), **merge), 409, "Conflict")  # type: ignore[arg-type]
 
     async def test_refuses_a_secret_that_is_not_base64(self, api: Api) -> None:
         body = {"metadata": {"name": "s"}, "data": {"a": "no base64!"}}

@@ -1,6 +1,7 @@
 """In the place of controllers and kubelet, which no control plane of ours has: a Deployment's container as a process.
 
-It gets the environment, the arguments and the service account that the Deployment gives it, as the API server has them.
+It gets the environment, the arguments, the service account and its projected tokens that the Deployment gives it, as
+the API server has them.
 Only what is elsewhere on this machine is replaced: the simulators, the API server, the port and the data directory.
 """
 
@@ -9,13 +10,15 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import watch as watching
 from kubernetes.aio.client import ApiClient, ApiException, AppsV1Api, Configuration, CoreV1Api
 from kubernetes.aio.config import load_kube_config
 
+from harness.cluster import write_private
 from harness.control_plane import ControlPlane
 from harness.kubernetes_apis import RETRY_SECONDS, Manifest
 from harness.rig import COMMAND, OperatorProcess, Rig
@@ -33,14 +36,26 @@ def is_ours(image: str) -> bool:
     return image.rpartition("/")[2].partition(":")[0] == IMAGE
 
 
+@dataclass(frozen=True)
+class ProjectedToken:
+    """A file that the kubelet fills with a token of the service account, again and again."""
+
+    file: Path
+    namespace: str
+    account: str
+    audience: str
+    seconds: int
+
+
 @dataclass
 class Kubelet:
-    """`accounts`: the service accounts that processes acted as, as users."""
+    """`accounts`: the service accounts that processes acted as, as users. `tokens`: what `project` fills."""
 
     cluster: ControlPlane
     rig: Rig
     accounts: set[str] = field(default_factory=set)
     started: dict[str, OperatorProcess] = field(default_factory=dict)
+    tokens: list[ProjectedToken] = field(default_factory=list)
     _templates: dict[str, Manifest] = field(default_factory=dict)
 
     async def serve(self, apps: AppsV1Api) -> None:
@@ -89,6 +104,8 @@ class Kubelet:
             config = await asyncio.to_thread(self.cluster.service_account_kubeconfig, namespace, account)
             self.accounts.add(f"system:serviceaccount:{namespace}:{account}")
             here["KUBECONFIG"] = str(config)
+            for name, path in (await self._projected(pod, container, namespace)).items():
+                given = {key: re.sub(f"^{re.escape(name)}(?=/|$)", path, value) for key, value in given.items()}
         arguments = tuple(container.get("args", ()))
         process = OperatorProcess(
             {**given, **here},
@@ -98,6 +115,38 @@ class Kubelet:
         )
         self.rig.operators.append(process)
         return await process.__aenter__()
+
+    async def _projected(self, pod: Manifest, container: Manifest, namespace: str) -> dict[str, str]:
+        """The folder on this machine for each path at which the container sees projected tokens; they are filled."""
+        mounts = {each["name"]: each["mountPath"] for each in container.get("volumeMounts", ())}
+        folders: dict[str, str] = {}
+        for volume in pod.get("volumes", ()):
+            sources = volume.get("projected", {}).get("sources", ())
+            for source in (each["serviceAccountToken"] for each in sources if "serviceAccountToken" in each):
+                folder = self.rig.directory / f"{namespace}.{volume['name']}"
+                folder.mkdir(exist_ok=True)
+                token = ProjectedToken(
+                    folder / source["path"],
+                    namespace,
+                    pod["serviceAccountName"],
+                    source["audience"],
+                    source["expirationSeconds"],
+                )
+                self.tokens.append(token)
+                await self.project(token)
+                folders[mounts[volume["name"]]] = str(folder)
+        return folders
+
+    async def project(self, token: ProjectedToken, **changes: Any) -> str:
+        """Write a new token, in place of one that will soon expire; `changes` make it a wrong one. Gives the token."""
+        asked = replace(token, **changes)
+        where = ("create", "token", asked.account, "--namespace", asked.namespace)
+        issued = await self._kubectl(*where, f"--audience={asked.audience}", f"--duration={asked.seconds}s")
+        self.rig.confided.add(issued.strip())
+        beside = token.file.with_name(f"..{token.file.name}")
+        write_private(beside, issued.strip())
+        beside.replace(token.file)
+        return issued.strip()
 
     def _here(self, namespace: str, name: str) -> dict[str, str]:
         """What is elsewhere on this machine than in a cluster."""

@@ -73,6 +73,11 @@ buildkite:
   apiUrl: ''
 c1:
   hosts: []
+  workloadIdentity:
+    enabled: false
+    audience: ''
+  create:
+    enabled: false
 proxy:
   httpsProxy: ''
   httpsProxySecretRef:
@@ -203,6 +208,10 @@ prometheusRule:
       severity: warning
       threshold: 0.25
     BuildkiteConnectorProvisioningNotReady:
+      enabled: true
+      for: 15m
+      severity: warning
+    BuildkiteConnectorC1NotSynced:
       enabled: true
       for: 15m
       severity: warning

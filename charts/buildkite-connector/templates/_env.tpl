@@ -49,6 +49,10 @@
 - name: BUILDKITE_CONNECTOR_C1_HOSTS
   value: {{ join "," . | quote }}
 {{- end }}
+{{- if $v.c1.workloadIdentity.enabled }}
+- name: BUILDKITE_CONNECTOR_C1_TOKEN_FILE
+  value: /var/run/secrets/c1/token
+{{- end }}
 {{- include "buildkite-connector.proxyEnv" . }}
 {{- if $v.caBundle.configMapName }}
 - name: SSL_CERT_FILE

@@ -121,6 +121,9 @@ metricRelabelings:
 {{- if and $v.data.existingClaim (gt (int $v.replicaCount) 1) }}
 {{- fail "data.existingClaim serves one pod only: leave it empty with replicaCount above 1." }}
 {{- end }}
+{{- if and $v.c1.workloadIdentity.enabled (not $v.c1.workloadIdentity.audience) }}
+{{- fail "c1.workloadIdentity.audience is not set: set it to your tenant's domain in C1, for example acme.conductor.one." }}
+{{- end }}
 {{- if and $v.proxy.httpsProxy $v.proxy.httpsProxySecretRef.name }}
 {{- fail "proxy.httpsProxy and proxy.httpsProxySecretRef.name are both set: set one of them." }}
 {{- end }}

@@ -111,6 +111,11 @@ spec:
           mountPath: /etc/buildkite-connector/ca
           readOnly: true
         {{- end }}
+        {{- if $v.c1.workloadIdentity.enabled }}
+        - name: c1-token
+          mountPath: /var/run/secrets/c1
+          readOnly: true
+        {{- end }}
         {{- with $v.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -140,6 +145,18 @@ spec:
         items:
           - key: {{ .key | toYaml }}
             path: {{ .key | toYaml }}
+    {{- end }}
+    {{- end }}
+    {{- with $v.c1.workloadIdentity }}
+    {{- if .enabled }}
+    - name: c1-token
+      projected:
+        sources:
+          - serviceAccountToken:
+              path: token
+              audience: {{ .audience | toYaml }}
+              # C1 accepts no token that is more than 10 minutes old. This is also the least that Kubernetes allows.
+              expirationSeconds: 600
     {{- end }}
     {{- end }}
     {{- with $v.extraVolumes }}

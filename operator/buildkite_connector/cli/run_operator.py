@@ -113,6 +113,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
             environment = Environment(
                 buildkite=buildkite.client,
                 c1=c1.connect,
+                c1_rest=c1.rest,
                 store=SnapshotStore(settings.data_directory, clock),
                 clock=clock,
                 jitter=system_jitter(),

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.ports import OwnSecret
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.client import AppliedStatus, KubernetesApi, Written
 from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_events, log_event
+from buildkite_connector.kubernetes.own_secret import OwnSecretOf
 from buildkite_connector.kubernetes.resource import ObservedResource
-from buildkite_connector.kubernetes.schema.status_json import bounded_message
-from buildkite_connector.kubernetes.secrets import ReadSecret, read_credentials
+from buildkite_connector.kubernetes.schema.c1_spec import C1SecretRefModel, C1WorkloadIdentityModel
+from buildkite_connector.kubernetes.schema.status_json import bounded_message, status_to_json
+from buildkite_connector.kubernetes.secrets import ReadSecret, read_c1_access, read_credentials
 from buildkite_connector.model.failure import Failure, Reason
-from buildkite_connector.model.spec import ConnectorKey, Credentials
+from buildkite_connector.model.spec import C1Access, ConnectorKey, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 
 logger = logging.getLogger(__name__)
@@ -35,11 +38,26 @@ class SecretOf:
 
     read_secret: ReadSecret
     resource: ObservedResource
+    own: OwnSecret | None = None
 
     async def read(self) -> Credentials:
         if self.resource.failure is not None:
             raise self.resource.failure.without_traceback()
-        return await read_credentials(self.read_secret, self.resource.namespace, self.resource.secret)
+        return await read_credentials(self.read_secret, self.resource.namespace, self.resource.secret, self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class C1AccessOf:
+    """The access to C1's REST API that one version of a resource names."""
+
+    read_secret: ReadSecret
+    namespace: str
+    auth: C1SecretRefModel | C1WorkloadIdentityModel
+
+    async def read(self) -> C1Access:
+        if isinstance(self.auth, C1WorkloadIdentityModel):
+            return C1Access(self.auth.client_id)
+        return await read_c1_access(self.read_secret, self.namespace, self.auth)
 
 
 class ServedResource:
@@ -58,6 +76,7 @@ class ServedResource:
 
     async def report(self, before: ConnectorStatus | None, after: ConnectorStatus) -> None:
         try:
+            await self._require_creation_in_schema(after)
             written = await self._api.apply_status(self.resource, after, self._applied)
         finally:
             self._report_outdated()
@@ -70,6 +89,16 @@ class ServedResource:
                     self._api.post_event(self.resource, draft)
             except Exception:  # the status is written: an error here must not write it again
                 logger.exception("no event could be made of a change", extra={"connector": self.resource.key})
+
+    async def _require_creation_in_schema(self, status: ConnectorStatus) -> None:
+        """A call that creates something in C1 must be in the status before it is made. Raises Failure."""
+        if status.c1 is None or status.c1.creating is None:
+            return
+        schema, whole = self._api.schema, status_to_json(status)
+        if schema.fit(whole).get("c1") != whole["c1"]:
+            await self._api.look_at_schema()
+            if schema.fit(whole).get("c1") != whole["c1"]:
+                raise Failure(Reason.KUBERNETES_REFUSED, schema.outdated)
 
     def _report_outdated(self) -> None:
         """One event for each connector, when the CRD lacks what this operator needs."""
@@ -215,13 +244,19 @@ class Controller:
         return connector
 
     def _desired(self, resource: ObservedResource) -> DesiredState:
+        own, create = None, resource.spec.c1.create if resource.spec.c1 is not None else None
+        if create is not None:
+            own = OwnSecretOf(self._api.connection, resource.namespace, resource.name, create.secret_name)
         return DesiredState(
             resource.generation,
             resource.spec,
-            SecretOf(self._api.read_secret, resource),
+            SecretOf(self._api.read_secret, resource, own),
             resource.sync_request,
             resource.accept_shrink,
             resource.failure,
+            C1AccessOf(self._api.read_secret, resource.namespace, resource.c1_auth) if resource.c1_auth else None,
+            own,
+            resource.uid,
         )
 
     def _end(self, key: ConnectorKey, entry: ServedResource) -> None:
@@ -229,6 +264,7 @@ class Controller:
         logger.info("connector gone", extra={"connector": key})
         if entry.connector is None:
             return
+        entry.connector.stop()
         before = self._closing.get(key)
         task = self._closing[key] = self._group.create_task(self._close(key, entry.connector, before))
         task.add_done_callback(lambda done: self._closing.pop(key) if self._closing.get(key) is done else None)

@@ -38,6 +38,7 @@ _FAILING = (
     ConditionType.SYNCED,
     ConditionType.DELIVERED,
     ConditionType.PROVISIONING_READY,
+    ConditionType.C1_SYNCED,
 )
 """Reconciling and Stalled repeat what these say."""
 
@@ -72,6 +73,7 @@ def draft_events(old: ConnectorStatus | None, new: ConnectorStatus) -> list[Even
     """What to post when the status goes from `old` (None: there was none) to `new`. Nothing is posted twice."""
     before = old or ConnectorStatus()
     drafts = [*_failures(before, new), *_ready(before, new), *_warnings(before, new), *_delivered(before, new)]
+    drafts += _c1_synced(before, new)
     transitions = list({(draft.type, draft.reason): draft for draft in reversed(drafts)}.values())[::-1]
     return [*transitions, *_changes(before, new)]
 
@@ -120,6 +122,17 @@ def _delivered(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraf
             f"C1 accepted snapshot {delivery.sync_id} with {delivery.delivered or delivery.counts}"
             f" under task {delivery.task_id}.",
         )
+
+
+def _c1_synced(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:
+    """The first sync of C1 that succeeds after trouble. The first of all is no event: `Delivered` is."""
+    before, condition = old.condition(ConditionType.C1_SYNCED), new.condition(ConditionType.C1_SYNCED)
+    if before is None or condition is None or condition.status is not ConditionStatus.TRUE:
+        return
+    synced_before = old.c1 is not None and old.c1.shown is not None and old.c1.shown.completed_at is not None
+    resumed = before.status is ConditionStatus.UNKNOWN and before.reason is Reason.C1_SYNCING and synced_before
+    if before.status is ConditionStatus.FALSE or resumed:
+        yield EventDraft(EventType.NORMAL, condition.reason, bounded_message(condition.message))
 
 
 def _changes(old: ConnectorStatus, new: ConnectorStatus) -> Iterator[EventDraft]:

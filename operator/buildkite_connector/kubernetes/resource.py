@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK, SYNC_REQUESTED_AT
+from buildkite_connector.kubernetes.schema.c1_spec import C1Model, C1SecretRefModel, C1WorkloadIdentityModel
 from buildkite_connector.kubernetes.schema.spec import (
     DEFAULT_INTERVAL,
     NAME_FITS_HOST_ID,
@@ -18,6 +19,8 @@ from buildkite_connector.kubernetes.schema.status_json import status_from_json
 from buildkite_connector.model.directory import OrganizationSlug
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import (
+    C1Creation,
+    C1Spec,
     ConnectorKey,
     ConnectorSpec,
     Cron,
@@ -34,7 +37,7 @@ _NO_SECRET = SecretRefModel(name="")
 
 @dataclass(frozen=True, slots=True)
 class ObservedResource:
-    """An object as it was last observed.
+    """An object as it was last observed. `c1_auth` is set with `spec.c1`.
 
     `failure` is set when the spec is invalid, which an older CRD in the cluster let through; `spec` and `secret` then
     hold defaults.
@@ -53,6 +56,7 @@ class ObservedResource:
     sync_request: str | None = None
     accept_shrink: str | None = None
     failure: Failure | None = None
+    c1_auth: C1SecretRefModel | C1WorkloadIdentityModel | None = None
 
     @property
     def key(self) -> ConnectorKey:
@@ -78,7 +82,7 @@ def read_resource(body: Mapping[str, Any]) -> ObservedResource:
     )
     try:
         model = SpecModel.model_validate(body.get("spec") or {})
-        spec = to_spec(model, _host_id(model, found.key))
+        spec = to_spec(model, _host_id(model, found.key), name)
     except ValidationError as error:
         return replace(found, failure=_invalid(spec_error(error)))
     except Failure as failure:
@@ -89,7 +93,14 @@ def read_resource(body: Mapping[str, Any]) -> ObservedResource:
         secret=model.credentials_secret_ref,
         sync_request=annotations.get(SYNC_REQUESTED_AT, "")[:LONGEST_REQUEST] or None,
         accept_shrink=annotations.get(ACCEPT_SHRINK, "")[:LONGEST_REQUEST] or None,
+        c1_auth=_c1_auth(model),
     )
+
+
+def _c1_auth(model: SpecModel) -> C1SecretRefModel | C1WorkloadIdentityModel | None:
+    if model.c1 is None or (auth := model.c1.auth) is None:
+        return None
+    return auth.secret_ref or auth.workload_identity
 
 
 def _host_id(model: SpecModel, default: str) -> str:
@@ -101,8 +112,8 @@ def _host_id(model: SpecModel, default: str) -> str:
     return host_id
 
 
-def to_spec(model: SpecModel, host_id: str) -> ConnectorSpec:
-    """The spec in this project's words."""
+def to_spec(model: SpecModel, host_id: str, name: str = "") -> ConnectorSpec:
+    """The spec in this project's words. `name`: of the resource, for the default of spec.c1.create.secretName."""
     schedule = model.schedule
     return ConnectorSpec(
         host_id=host_id,
@@ -123,7 +134,21 @@ def to_spec(model: SpecModel, host_id: str) -> ConnectorSpec:
             roles=tuple(model.provisioning.roles),
             protected_teams=tuple(model.provisioning.protected_teams),
         ),
+        c1=_to_c1(model.c1, name) if model.c1 is not None else None,
     )
+
+
+def _to_c1(model: C1Model, name: str) -> C1Spec:
+    creation = None
+    if (create := model.create) is not None:
+        creation = C1Creation(
+            secret_name=create.secret_name or f"{name}-c1",
+            app_name=create.app_name or "",
+            app_id=create.app_id or "",
+            display_name=create.display_name,
+            owners=tuple(create.owners),
+        )
+    return C1Spec(model.app_id or "", model.connector_id or "", model.force_sync, creation)
 
 
 def spec_error(error: ValidationError) -> str:
@@ -138,7 +163,8 @@ def spec_error(error: ValidationError) -> str:
 def _invalid(sentence: str) -> Failure:
     return Failure(
         Reason.SPEC_INVALID,
-        f"{sentence} The CRD in the cluster accepted this: apply the crds/ of this version.",
+        f"{sentence} The CRD in the cluster accepted this, so it is of another version: apply crds/ of the operator's "
+        "version.",
         remedy=Remedy.EDIT,
     )
 

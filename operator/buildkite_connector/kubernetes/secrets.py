@@ -6,45 +6,92 @@ Secrets are read by `get` alone: the operator needs no permission to list or wat
 import base64
 import binascii
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from buildkite_connector.connector.ports import Kept, OwnSecret
 from buildkite_connector.kubernetes.connection import ApiError
+from buildkite_connector.kubernetes.schema.c1_spec import C1KeysModel, C1SecretRefModel
 from buildkite_connector.kubernetes.schema.spec import SecretKeysModel, SecretRefModel
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
-from buildkite_connector.model.spec import Credential, Credentials, OrganizationChoice, mistake
+from buildkite_connector.model.spec import C1Access, Credential, Credentials, OrganizationChoice, mistake
 
-_DEFAULT_KEYS = SecretKeysModel().model_dump().values()
+_DEFAULT_KEYS = (*SecretKeysModel().model_dump().values(), *C1KeysModel().model_dump().values())
 
 ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 """Reads the Secret of this namespace and name: values in base64 by key. Raises ApiError and Failure (remedy: retry)."""
 
 
-async def read_credentials(read_secret: ReadSecret, namespace: str, ref: SecretRefModel) -> Credentials:
-    """Return the Secret's values without surrounding white space.
+async def read_credentials(
+    read_secret: ReadSecret, namespace: str, ref: SecretRefModel, own: OwnSecret | None = None
+) -> Credentials:
+    """Return the Secret's values without surrounding white space; the client of C1 from the operator's `own` Secret.
 
     Raises Failure: remedy CREDENTIALS for what is wrong with the Secret, RETRY when the API cannot be asked.
     """
+    keys = ref.keys
+    values = await _read(
+        read_secret,
+        namespace,
+        ref.name,
+        needed=f"key {keys.api_token}" if own else f"keys {keys.client_id}, {keys.client_secret} and {keys.api_token}",
+        named=keys.model_dump().values(),
+        field="spec.credentialsSecretRef.keys",
+    )
+    if own is None:
+        return values.to_credentials(keys)
+    kept = await own.read()
+    if kept is None or not (kept.client_id and kept.client_secret):
+        raise Failure(
+            Reason.C1_NOT_CREATED, "The operator is creating the connector in C1: its credentials are not there yet."
+        )
+    return values.to_credentials(keys, kept)
+
+
+async def read_c1_access(read_secret: ReadSecret, namespace: str, ref: C1SecretRefModel) -> C1Access:
+    """Return the client of C1's REST API. Raises Failure as `read_credentials` does."""
+    keys = ref.keys
+    values = await _read(
+        read_secret,
+        namespace,
+        ref.name,
+        needed=f"keys {keys.client_id} and {keys.client_secret}",
+        named=keys.model_dump().values(),
+        field="spec.c1.auth.secretRef.keys",
+    )
+    return C1Access(
+        client_id=values.require(keys.client_id, Credential.CLIENT_ID),
+        client_secret=values.require(keys.client_secret, Credential.CLIENT_SECRET),
+        place=f"The client is in keys {keys.client_id} and {keys.client_secret} of {values.secret}.",
+    )
+
+
+async def _read(
+    read_secret: ReadSecret, namespace: str, name: str, *, needed: str, named: Collection[str], field: str
+) -> "_Values":
     try:
-        data = await read_secret(namespace, ref.name)
+        data = await read_secret(namespace, name)
     except ApiError as rejected:
-        raise _rejected(rejected, namespace, ref) from None
-    return _Values(f"Secret {ref.name} in namespace {namespace}", data).to_credentials(ref.keys)
+        raise _rejected(rejected, namespace, name, needed) from None
+    return _Values(f"Secret {name} in namespace {namespace}", data, frozenset({*named, *_DEFAULT_KEYS}), field)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Values:
-    """A Secret's data. Messages show no value, and only keys that the spec or the defaults name.
+    """A Secret's data. Messages show no value, and only keys that the spec or the defaults name (`known`).
 
-    A person who can create a connector may lack the permission to read the Secret.
+    A person who can create a connector may lack the permission to read the Secret. `field`: where the spec names keys.
     """
 
     secret: str
     data: Mapping[str, str]
+    known: frozenset[str]
+    field: str
 
-    def to_credentials(self, keys: SecretKeysModel) -> Credentials:
+    def to_credentials(self, keys: SecretKeysModel, client: Kept | None = None) -> Credentials:
+        """`client`: of C1, where it is not in this Secret."""
         organization = self._find(keys.organization)
         if organization is not None and re.fullmatch(SLUG_PATTERN, organization) is None:
             raise _wrong(
@@ -53,19 +100,21 @@ class _Values:
                 " use the slug from its address on buildkite.com, such as acme-inc.",
             )
         return Credentials(
-            client_id=self._require(keys.client_id, Credential.CLIENT_ID, keys),
-            client_secret=self._require(keys.client_secret, Credential.CLIENT_SECRET, keys),
-            api_token=self._require(keys.api_token, Credential.API_TOKEN, keys),
+            client_id=client.client_id if client else self.require(keys.client_id, Credential.CLIENT_ID),
+            client_secret=client.client_secret
+            if client
+            else self.require(keys.client_secret, Credential.CLIENT_SECRET),
+            api_token=self.require(keys.api_token, Credential.API_TOKEN),
             organization=OrganizationChoice(organization, keys.organization) if organization else None,
             write_api_token=self._find(keys.write_api_token, Credential.API_TOKEN) or "",
         )
 
-    def _require(self, key: str, meaning: Credential, keys: SecretKeysModel) -> str:
+    def require(self, key: str, meaning: Credential) -> str:
         if key not in self.data:
             raise _wrong(
                 Reason.SECRET_KEY_MISSING,
-                f"{self.secret} has no key {key}, which should hold {meaning.value}; it has {self._keys_there(keys)}:"
-                " add the key, or set the right one in spec.credentialsSecretRef.keys.",
+                f"{self.secret} has no key {key}, which should hold {meaning.value}; it has {self._keys_there()}:"
+                f" add the key, or set the right one in {self.field}.",
             )
         value = self._find(key, meaning)
         if value is None:
@@ -90,9 +139,9 @@ class _Values:
             raise _wrong(Reason.SECRET_KEY_INVALID, f"Key {key} of {self.secret} {wrong}.")
         return text or None
 
-    def _keys_there(self, keys: SecretKeysModel) -> str:
+    def _keys_there(self) -> str:
         """Name the keys that the resource or the vendor's Secret uses, and count the others."""
-        known = sorted({*keys.model_dump().values(), *_DEFAULT_KEYS} & set(self.data))
+        known = sorted(self.known & set(self.data))
         others = len(self.data) - len(known)
         told = [", ".join(known)] if known else []
         if others:
@@ -104,21 +153,19 @@ def _wrong(reason: Reason, sentence: str) -> Failure:
     return Failure(reason, sentence, remedy=Remedy.CREDENTIALS)
 
 
-def _rejected(rejected: ApiError, namespace: str, ref: SecretRefModel) -> Failure:
-    keys = ref.keys
+def _rejected(rejected: ApiError, namespace: str, name: str, needed: str) -> Failure:
     if rejected.status == 404:
         return _wrong(
             Reason.SECRET_NOT_FOUND,
-            f"There is no Secret {ref.name} in namespace {namespace}: create it there with the keys"
-            f" {keys.client_id}, {keys.client_secret} and {keys.api_token}.",
+            f"There is no Secret {name} in namespace {namespace}: create it there with the {needed}.",
         )
     if rejected.status == 403:
         return _wrong(
             Reason.SECRET_FORBIDDEN,
-            f"The operator is not allowed to read Secret {ref.name} in namespace {namespace}: grant its service"
+            f"The operator is not allowed to read Secret {name} in namespace {namespace}: grant its service"
             " account the verb get on secrets there, with a Role and a RoleBinding.",
         )
     return Failure(
         Reason.KUBERNETES_REFUSED,
-        f"The Kubernetes API did not give Secret {ref.name} in namespace {namespace}: {rejected}",
+        f"The Kubernetes API did not give Secret {name} in namespace {namespace}: {rejected}",
     )

@@ -30,6 +30,8 @@ STATUS_GAUGES = {
     "sync.last_success.timestamp": ("s", "When the last successful sync ended. Seconds since 1970."),
     "sync.next.timestamp": ("s", "When the next sync is due by the schedule. Seconds since 1970."),
     "delivery.last.timestamp": ("s", "When C1 last took a snapshot. Seconds since 1970."),
+    "c1.state": ("", "1 for the connector's state in C1."),
+    "c1.last_completed.timestamp": ("s", "When C1's last sync of the connector ended. Seconds since 1970."),
     "token.expiry.timestamp": ("s", "When the Buildkite API token expires. Seconds since 1970."),
     "snapshot.accounts": ("{account}", "Accounts in the newest snapshot."),
     "snapshot.teams": ("{team}", "Teams in the newest snapshot."),
@@ -166,10 +168,14 @@ def _readings(report: Report) -> Iterator[Reading]:
     )
     yield "suspended", float(report.suspended), {}
     yield "syncing", float(status.phase is Phase.SYNCING), {}
+    shown = status.c1.shown if status.c1 is not None else None
+    if shown is not None and shown.state is not None:
+        yield "c1.state", 1, {"state": shown.state.value}
     for name, moment in (
         ("sync.last_success.timestamp", status.last_successful_sync_time),
         ("sync.next.timestamp", status.next_sync_time),
         ("delivery.last.timestamp", status.last_delivery.time if status.last_delivery else None),
+        ("c1.last_completed.timestamp", shown.completed_at if shown is not None else None),
         ("token.expiry.timestamp", status.token.expires_at),
     ):
         if moment is not None:

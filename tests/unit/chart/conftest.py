@@ -24,11 +24,11 @@ SWITCHED_ON: dict[str, Values] = {
 LESS = {
     *("data.existingClaim", "watchNamespaces", "podDisruptionBudget.minAvailable"),
     *("leaderElection.enabled", "rbac.create", "crds.enabled", "serviceAccount.create", "namespaceOverride"),
-    "proxy.httpsProxy",
+    *("proxy.httpsProxy", "c1.workloadIdentity.enabled", "c1.workloadIdentity.audience"),
     *(f"{probe}Probe.enabled" for probe in ("startup", "liveness", "readiness")),
     *(case for case in CASES if case.startswith("podMonitor.")),
 }
-"""Cases that forbid others or leave something out."""
+"""Cases that forbid others, leave something out or need one another."""
 
 
 def _values_of(path: str) -> dict[str, Any]:
@@ -48,6 +48,7 @@ SETS: dict[str, Values] = {
     "namespaces": merged(_everything(), {"watchNamespaces": ["team-a", "team-b"]}),
     "high availability": parsed((CHART / "values-ha.yaml").read_text()),
     "proxy": parsed((CHART / "values-proxy.yaml").read_text()),
+    "workload identity": {"c1": {"workloadIdentity": {"enabled": True, "audience": "acme.conductor.one"}}},
     "own namespace, pods scraped": merged({"watchNamespaces": ["ops"]}, SWITCHED_ON["podMonitor"]),
     "bare": {
         "leaderElection": {"enabled": False},

@@ -138,6 +138,34 @@ def test_named_namespaces_get_roles_and_nothing_is_cluster_wide() -> None:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": FULL_NAME, "namespace": "ops"}]
 
 
+@pytest.mark.parametrize("scope", [{}, TEAMS], ids=["all namespaces", "some"])
+def test_secrets_are_written_only_when_connectors_may_be_created_in_c1(scope: Values) -> None:
+    for enabled, verbs in ((False, ["get"]), (True, ["get", "create", "patch"])):
+        documents = render(merged(scope, nested("c1.create.enabled", enabled)))
+        roles = [*of_kind(documents, "ClusterRole"), *of_kind(documents, "Role")]
+        rules = [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+        assert [rule["verbs"] for rule in rules] == [verbs] * (len(scope.get("watchNamespaces", ())) or 1)
+
+
+def test_without_its_values_nothing_of_c1s_side_is_rendered() -> None:
+    assert render({"c1": {"workloadIdentity": {"audience": "acme.conductor.one"}}}) == render()
+    pod = workload(render())["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    for names in (pod["volumes"], container["volumeMounts"]):
+        assert {each["name"] for each in names} == {"data", "tmp"}
+    assert "BUILDKITE_CONNECTOR_C1_TOKEN_FILE" not in {each["name"] for each in container["env"]}
+
+
+def test_the_token_for_c1_is_mounted_where_the_variable_says() -> None:
+    documents = render({"c1": {"workloadIdentity": {"enabled": True, "audience": "acme.conductor.one"}}})
+    volume, container = "spec/template/spec/volumes/name=c1-token", "spec/template/spec/containers/0"
+    mount = at(workload(documents), f"{container}/volumeMounts/name=c1-token")
+    path = at(workload(documents), f"{volume}/projected/sources/0/serviceAccountToken/path")
+    variable = at(workload(documents), f"{container}/env/name=BUILDKITE_CONNECTOR_C1_TOKEN_FILE/value")
+    assert variable == f"{mount['mountPath']}/{path}"
+    assert mount["readOnly"] is True
+
+
 def test_people_get_no_secrets_by_the_aggregated_roles() -> None:
     for role in of_kind(render(), "ClusterRole"):
         if any("aggregate-to" in label for label in role["metadata"]["labels"]):
@@ -151,6 +179,7 @@ REFUSED = (
     ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one of them"),
     ({"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}}, "minAvailable or maxUnavailable, not both"),
     ({"podMonitor": {"enabled": True, "renderMode": "failIfMissing"}}, "The cluster does not have the kind PodMonitor"),
+    ({"c1": {"workloadIdentity": {"enabled": True}}}, "set it to your tenant's domain in C1, for example acme."),
     ({"proxy": {"httpsProxy": "http://p", "httpsProxySecretRef": {"name": "s"}}}, "are both set: set one of them"),
     ({"proxy": {"httpProxy": "http://svc:hunter2@p:3128"}}, "proxy.httpProxy has a user name or a password"),
     ({"proxy": {"httpsProxy": "https://p:3128"}}, "proxy.httpsProxy must look like http://proxy.example.com:3128"),

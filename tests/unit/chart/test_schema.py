@@ -22,6 +22,7 @@ BAD: tuple[tuple[str, Any, str], ...] = (
     ("leaderElection.leaseDuration", 15, "leaderElection/leaseDuration': got number, want string"),
     ("leaderElection.leaseDuration", "soon", "does not match pattern"),
     ("commonLabels", {"a": 1}, "commonLabels/a': got number, want string"),
+    ("c1.workloadIdentity.audience", "https://acme.conductor.one", "workloadIdentity/audience': 'https:"),
     ("http.port", 80, "http/port'"),
     ("log.level", "trace", "value must be one of 'debug', 'info', 'warn', 'warning', 'error'"),
     ("otel.endpoint", "collector:4318", "otel/endpoint': 'collector:4318' does not match pattern"),

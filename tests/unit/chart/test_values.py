@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
+import pytest
 
 from chart_values import read_values
 from harness.helm_chart import CHART, Manifest, at, chart, merged, nested, of_kind, render, workload
@@ -53,6 +54,10 @@ def test_the_value_is_rendered_and_nothing_else_renders_it(
 ) -> None:
     values, expected = values_of(case), CASES[case]
     assert found(render(values), expected) == expected["is"]
+    if expected.get("required"):
+        with pytest.raises(helm_python.HelmRenderError, match=f"{case} is not set"):
+            render(without(values, case))
+        return
     default = render(without(values, case))
     if expected.get("kind") in {None, *(each["kind"] for each in default)}:
         assert found(default, expected) != expected["is"]
@@ -65,6 +70,7 @@ NO_TEXTS = {
 """Numbers or percentages, URLs, and YAML."""
 SHOWN = {
     "grafanaDashboard": {"enabled": True},
+    "c1": {"workloadIdentity": {"enabled": True}},
     "otel": {"endpoint": "http://collector:4318"},
     "caBundle": {"configMapName": "ca"},
     "serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"},

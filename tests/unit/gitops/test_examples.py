@@ -142,6 +142,9 @@ def test_terraform_makes_the_same_secret_and_connector() -> None:
     connector = of("connector.yaml", "BuildkiteConnector")
     for value in (connector["apiVersion"], connector["kind"], connector["spec"]["credentialsSecretRef"]["name"]):
         assert f'"{value}"' in text
+    c1 = of("c1/connector.yaml", "BuildkiteConnector")["spec"]["c1"]
+    assert [name for name in c1 if not re.search(rf"^        {name} +=", text, re.M)] == []
+    assert set(re.findall(r"^    (C1_\w+) +=", text, re.M)) == of("c1/secret.yaml", "Secret")["stringData"].keys()
 
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on PATH")

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -12,7 +13,18 @@ from buildkite_connector.kubernetes.events import EventDraft, EventType, draft_e
 from buildkite_connector.model.directory import Counts, ResourceKind, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
-from buildkite_connector.model.status import ConnectorStatus, DeliveryRecord, SnapshotFile, SyncRecord, Trigger
+from buildkite_connector.model.status import (
+    C1Record,
+    C1State,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ConnectorStatus,
+    DeliveryRecord,
+    SnapshotFile,
+    SyncRecord,
+    Trigger,
+)
 from buildkite_connector.model.tasks import TaskID
 from fakes.connector_states import PREFLIGHT, START, checked, desired, greeted, new, ready, running
 
@@ -176,6 +188,63 @@ def test_a_snapshot_that_shrank_is_told_of_and_its_delivery_too() -> None:
     shrunk, delivered = staged(AWAITING, accounts=8), status(replace(AWAITING, last_delivery=delivery(2)))
     assert told(status(), shrunk) == [(EventType.WARNING, Reason.SHRUNK)]
     assert told(shrunk, delivered) == [(EventType.NORMAL, Reason.DELIVERED)]
+
+
+def in_c1(
+    condition: ConditionStatus | None, reason: Reason = Reason.C1_SYNCED, ended: datetime | None = None
+) -> ConnectorStatus:
+    """Of a connector that works, with this C1Synced; None: without one. C1 has ended its last sync then."""
+    found = status()
+    if condition is None:
+        return found
+    c1_synced = Condition(
+        ConditionType.C1_SYNCED, condition, reason, f"{reason.value} now.", 1, last_transition_time=T0
+    )
+    record = C1Record(shown=C1State(completed_at=ended))
+    return replace(found, conditions=(*found.conditions, c1_synced), c1=record)
+
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+AWAITED = in_c1(UNKNOWN, Reason.C1_AWAITING_SYNC)
+DONE, DONE_AND_SYNCING = in_c1(TRUE), in_c1(TRUE, Reason.C1_SYNCING)
+PAUSED, BROKEN = in_c1(FALSE, Reason.C1_PAUSED), in_c1(FALSE, Reason.C1_SYNC_FAILED)
+IN_C1 = {
+    "looked at for the first time": ([in_c1(None), AWAITED], []),
+    "its first sync": ([AWAITED, in_c1(UNKNOWN, Reason.C1_SYNCING), DONE], []),
+    "a connector that C1 has synced before": ([AWAITED, DONE], []),
+    "a later sync": ([DONE, DONE_AND_SYNCING, DONE], []),
+    "a pause": ([DONE, PAUSED, PAUSED], [(EventType.WARNING, Reason.C1_PAUSED)]),
+    "a pause and a failure": (
+        [PAUSED, BROKEN],
+        [(EventType.WARNING, Reason.C1_SYNC_FAILED)],
+    ),
+    "one failure after the other": ([DONE, BROKEN, BROKEN, BROKEN], [(EventType.WARNING, Reason.C1_SYNC_FAILED)]),
+    "a recovery": ([BROKEN, DONE], [(EventType.NORMAL, Reason.C1_SYNCED)]),
+    "a sync after a pause, or the end of one that hung": (
+        [in_c1(UNKNOWN, Reason.C1_SYNCING, ended=T0), DONE],
+        [(EventType.NORMAL, Reason.C1_SYNCED)],
+    ),
+    "no longer looked at": ([PAUSED, in_c1(None)], []),
+    "looked at again": ([in_c1(None), DONE], []),
+    "a restart": ([DONE, DONE], []),
+}
+
+
+@pytest.mark.parametrize("title", IN_C1)
+def test_what_c1_does_with_the_connector_is_told_on_transitions(title: str) -> None:
+    statuses, expected = IN_C1[title]
+    assert [each for old, new in pairwise(statuses) for each in told(old, new)] == expected
+
+
+def test_what_both_of_c1s_interfaces_say_is_told_once() -> None:
+    gone = replace(
+        status(),
+        conditions=tuple(
+            Condition(kind, FALSE, Reason.C1_UNREACHABLE, "No connection to C1.", 1, last_transition_time=T0)
+            for kind in (ConditionType.DELIVERED, ConditionType.C1_SYNCED)
+        ),
+    )
+    assert told(DONE, gone) == [(EventType.WARNING, Reason.C1_UNREACHABLE)]
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_what_an_older_definition_let_pass_is_a_failure_that_names_the_field(spe
     assert seen.key == "default.acme"
     assert (seen.failure.reason, seen.failure.remedy) == (Reason.SPEC_INVALID, Remedy.EDIT)
     assert seen.failure.message.startswith(field)
-    assert seen.failure.message.endswith("apply the crds/ of this version.")
+    assert seen.failure.message.endswith("apply crds/ of the operator's version.")
 
 
 def test_an_object_without_a_spec_is_a_failure_too() -> None:

@@ -13,6 +13,9 @@ from buildkite_connector.model.directory import Counts, Organization, Organizati
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
+    C1Record,
+    C1State,
+    C1SyncState,
     Condition,
     ConditionStatus,
     ConditionType,
@@ -46,6 +49,7 @@ FULL = ConnectorStatus(
     consecutive_failures=3,
     last_sync=SyncRecord(SyncID("s"), Trigger.SCHEDULE, NOW, NOW, COUNTS, 5_000, 0.0, SnapshotFile("ab", 123_456_789)),
     last_delivery=DeliveryRecord(NOW, TaskID("t"), SyncID("s"), "ab", 123_456_789, COUNTS),
+    c1=C1Record("2app", "2connector", C1State(C1SyncState.ERROR, NOW, NOW, "no data")),
 )
 BROKEN = replace(FULL, token=TokenStatus("yesterday"))  # type: ignore[arg-type]  # that is what is wrong with it
 
@@ -90,6 +94,8 @@ def test_the_series_of_a_status() -> None:
         f"sync_last_success_timestamp_seconds{{{own}}} 1.795856400123456e+09",
         f"sync_next_timestamp_seconds{{{own}}} 1.795856400123456e+09",
         f"delivery_last_timestamp_seconds{{{own}}} 1.795856400123456e+09",
+        f'c1_state{{{own},state="ERROR"}} 1.0',
+        f"c1_last_completed_timestamp_seconds{{{own}}} 1.795856400123456e+09",
         f"token_expiry_timestamp_seconds{{{own}}} 1.7960832e+09",
         f"snapshot_accounts{{{own}}} 120000.0",
         f"snapshot_teams{{{own}}} 2000.0",
@@ -116,6 +122,22 @@ def test_a_type_that_is_not_synced_has_no_series() -> None:
         "pipelines",
         "size_bytes",
     }
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (C1Record("2app", "2connector"), set()),
+        (C1Record("2app", "2connector", C1State()), set()),
+        (C1Record("2app", "2connector", C1State(C1SyncState.RUNNING, NOW)), {"c1_state"}),
+        (C1Record("2app", "2connector", C1State(completed_at=NOW)), {"c1_last_completed_timestamp_seconds"}),
+    ],
+    ids=["not read yet", "no state that is known", "syncing for the first time", "a state of a later version"],
+)
+def test_what_c1_does_not_say_has_no_series(record: C1Record, expected: set[str]) -> None:
+    lines = text([Report("ns", "a", replace(FULL, c1=record), suspended=False)])
+    series = {line.partition("{")[0].removeprefix("buildkite_connector_") for line in lines if line[0] != "#"}
+    assert {each for each in series if each.startswith("c1_")} == expected
 
 
 def test_the_series_of_a_status_that_knows_nothing() -> None:

@@ -11,13 +11,16 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from buildkite_connector.kubernetes.schema import ACCEPT_SHRINK
+from buildkite_connector.kubernetes.schema.c1_spec import C1Model
 from buildkite_connector.kubernetes.schema.validation import (
+    EMPTY,
     SLUG_PATTERN,
     Rule,
     SpecPart,
     each_once,
     is_duration,
     matches,
+    secret_key,
     within,
 )
 from buildkite_connector.model.directory import WRITE_SCOPE, ResourceKind, Role
@@ -28,12 +31,9 @@ DEFAULT_INTERVAL = "1h"
 LONGEST_HOST_ID = 256
 
 _SECRET_NAME = "([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?"  # noqa: S105
-_SECRET_KEY = "[A-Za-z0-9._-]+"  # noqa: S105
 _TIME_ZONE = "[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*"
 _HOST_ID = "[A-Za-z0-9]([A-Za-z0-9._:@/-]*[A-Za-z0-9])?"
 
-_EMPTY: dict[str, Any] = {"default": {}}
-"""Makes the API server fill in the defaults of a part that was left out."""
 _ATOMIC: dict[str, Any] = dict(ATOMIC)
 """A server-side apply of one item over the default would be merged to all of them in a set."""
 
@@ -59,10 +59,7 @@ def _secret_key(field: str, meaning: str) -> Any:
 
 
 def _key_form(field: str) -> Rule:
-    return matches(
-        _SECRET_KEY,
-        f"spec.credentialsSecretRef.keys.{field} must be a key of a Secret: letters, digits, '.', '_' and '-'.",
-    )
+    return secret_key(f"spec.credentialsSecretRef.keys.{field}")
 
 
 def _own_key(field: str) -> Rule:
@@ -124,7 +121,7 @@ class SecretRefModel(SpecPart):
         description="The name of a Secret in the same namespace as the resource.",
         json_schema_extra={"default": ""},
     )
-    keys: SecretKeysModel = Field(default_factory=SecretKeysModel, json_schema_extra=_EMPTY)
+    keys: SecretKeysModel = Field(default_factory=SecretKeysModel, json_schema_extra=EMPTY)
 
 
 class ScheduleModel(SpecPart):
@@ -252,7 +249,7 @@ class DeliveryModel(SpecPart):
         description="When C1 asks for a sync, the operator delivers the staged snapshot if it is younger than this;"
         " otherwise it syncs first. From 0s to 168h; with 0s it always syncs first.",
     )
-    shrink_guard: ShrinkGuardModel = Field(default_factory=ShrinkGuardModel, json_schema_extra=_EMPTY)
+    shrink_guard: ShrinkGuardModel = Field(default_factory=ShrinkGuardModel, json_schema_extra=EMPTY)
 
 
 class ProvisioningModel(SpecPart):
@@ -314,9 +311,10 @@ class SpecModel(SpecPart):
         False,
         description="If true, the connector does not sync and does not contact C1. The data in C1 stays as it is.",
     )
-    sync: SyncModel = Field(default_factory=SyncModel, json_schema_extra=_EMPTY)
-    delivery: DeliveryModel = Field(default_factory=DeliveryModel, json_schema_extra=_EMPTY)
-    provisioning: ProvisioningModel = Field(default_factory=ProvisioningModel, json_schema_extra=_EMPTY)
+    sync: SyncModel = Field(default_factory=SyncModel, json_schema_extra=EMPTY)
+    delivery: DeliveryModel = Field(default_factory=DeliveryModel, json_schema_extra=EMPTY)
+    provisioning: ProvisioningModel = Field(default_factory=ProvisioningModel, json_schema_extra=EMPTY)
+    c1: C1Model | None = None
 
 
 LONGEST_NAME_WITHOUT_HOST_ID = LONGEST_HOST_ID - 64

@@ -23,6 +23,10 @@ _DURATION = "([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?"
 """Few enough digits that CEL's duration() cannot overflow: in CEL an error hides a rule's sentence."""
 
 
+EMPTY: dict[str, Any] = {"default": {}}
+"""Makes the API server fill in the defaults of a part that was left out."""
+
+_SECRET_KEY = "[A-Za-z0-9._-]+"  # noqa: S105
 _CEL = "x-kubernetes-validations"
 
 
@@ -86,6 +90,11 @@ class SpecPart(BaseModel):
 def matches(pattern: str, sentence: str) -> Rule:
     """The whole string matches `pattern`, in RE2's and Python's common dialect."""
     return Rule(f"self.matches(r'^({pattern})$')", sentence, lambda value: re.fullmatch(pattern, value) is not None)
+
+
+def secret_key(field: str) -> Rule:
+    """The name of a key of a Secret."""
+    return matches(_SECRET_KEY, f"{field} must be a key of a Secret: letters, digits, '.', '_' and '-'.")
 
 
 def each_once(sentence: str) -> Rule:

@@ -67,6 +67,14 @@ def test_a_status_is_fitted_to_it_and_to_the_whole_crd_not_at_all() -> None:
     assert schema.fit(status) == expected
 
 
+def test_a_crd_from_before_c1s_side_is_told_and_gets_the_status_without_it() -> None:
+    schema, status = ServedSchema(), status_to_json(FULL)
+    assert "c1" in status
+    schema.learn(openapi(older(lambda spec, status: (spec.pop("c1"), status.pop("c1")))))
+    assert "lacks spec.c1, status.c1: run `kubectl apply -f crds/`" in schema.outdated
+    assert schema.fit(status) == {name: value for name, value in status.items() if name != "c1"}
+
+
 def test_a_crd_that_takes_anything_lacks_nothing() -> None:
     schema = ServedSchema()
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

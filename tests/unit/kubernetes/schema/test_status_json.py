@@ -14,6 +14,11 @@ from buildkite_connector.model.directory import Counts, Organization, Organizati
 from buildkite_connector.model.failure import Reason
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import (
+    C1CredentialRecord,
+    C1Record,
+    C1State,
+    C1Step,
+    C1SyncState,
     ChangeAction,
     ChangeRecord,
     ChangeResult,
@@ -67,6 +72,16 @@ FULL = ConnectorStatus(
         HistoryEntry(SyncID("s0"), Trigger.SCHEDULE, T0, T0, False, Reason.BUILDKITE_UNREACHABLE),
     ),
     provisioning=ProvisioningRecord(3, 1, 2, CHANGE),
+    c1=C1Record(
+        "2app",
+        "2connector",
+        C1State(C1SyncState.DISABLED, T0, T0, "no data", T0, "half is gone", "0 * * * * UTC"),
+        T0,
+        SyncID("s1"),
+        C1Step.CREDENTIAL,
+        T0,
+        C1CredentialRecord("2credential", T0, T0, ("2older", "2oldest")),
+    ),
 )
 
 
@@ -154,6 +169,27 @@ def test_the_json_is_that_of_the_design() -> None:
                 "taskID": "t2",
                 "result": "Refused",
                 "reason": "The team platform is protected.",
+            },
+        },
+        "c1": {
+            "appID": "2app",
+            "connectorID": "2connector",
+            "state": "DISABLED",
+            "startedAt": "2026-03-02T09:00:00Z",
+            "completedAt": "2026-03-02T09:00:00Z",
+            "lastError": "no data",
+            "pausedAt": "2026-03-02T09:00:00Z",
+            "pausedReason": "half is gone",
+            "schedule": "0 * * * * UTC",
+            "observedAt": "2026-03-02T09:00:00Z",
+            "forcedFor": "s1",
+            "creating": "Credential",
+            "creatingSince": "2026-03-02T09:00:00Z",
+            "credential": {
+                "id": "2credential",
+                "expiresAt": "2026-03-02T09:00:00Z",
+                "rotatesAt": "2026-03-02T09:00:00Z",
+                "retiring": ["2older", "2oldest"],
             },
         },
     }
