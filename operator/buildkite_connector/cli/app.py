@@ -18,7 +18,7 @@ import typer
 from buildkite_connector.cli import vendor
 from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
 from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, from_go
-from buildkite_connector.cli.settings import default_host_id
+from buildkite_connector.cli.settings import Settings, default_host_id
 from buildkite_connector.model.directory import DEFAULT_KINDS, OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS, LogFormat, LogLevel, configure_logs
@@ -302,6 +302,11 @@ def check(
     client_secret: Annotated[str, _as_in_service_mode("client-secret")] = "",
     host_id: Annotated[str, _set_by("BATON_HOST_ID", "The host that C1 shows.  [default: this machine's name]")] = "",
     resource_type: ResourceTypes = None,
+    c1_app_id: Annotated[str, _as_in_service_mode("c1-app-id")] = "",
+    c1_connector_id: Annotated[str, _as_in_service_mode("c1-connector-id")] = "",
+    c1_client_id: Annotated[str, _as_in_service_mode("c1-client-id")] = "",
+    c1_client_secret: Annotated[str, _as_in_service_mode("c1-client-secret")] = "",
+    c1_workload_client_id: Annotated[str, _as_in_service_mode("c1-workload-client-id")] = "",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     output: Output = "table",
 ) -> None:
@@ -317,6 +322,13 @@ def check(
     from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
     from buildkite_connector.cli.check import CheckSettings, check_and_print
 
+    rest = {
+        "c1-app-id": c1_app_id,
+        "c1-connector-id": c1_connector_id,
+        "c1-client-id": c1_client_id,
+        "c1-client-secret": c1_client_secret,
+        "c1-workload-client-id": c1_workload_client_id,
+    }
     settings = CheckSettings(
         api_url=buildkite_api_url.strip(),
         api_token=api_token.strip(),
@@ -328,6 +340,7 @@ def check(
         c1=C1Settings.from_environment(os.environ),
         environment=os.environ,
         hosts_listed=bool(os.environ.get(ALLOWED_HOSTS_VARIABLE, "").strip()),
+        c1_rest=Settings({name: text.strip() for name, text in rest.items() if text.strip()}),
     )
     with one_sentence():
         raise SystemExit(asyncio.run(check_and_print(settings, as_json=output == "json")))

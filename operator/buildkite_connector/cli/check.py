@@ -1,6 +1,6 @@
 """`check`: everything that a sync and a delivery need, one step after the other, each with a finding and what to do.
 
-Read `run_checks` from top to bottom: the network, then Buildkite's side, then C1's.
+Read `run_checks` from top to bottom: the network, then Buildkite's side, then C1's, then C1's REST API if it is set.
 """
 
 import asyncio
@@ -15,9 +15,12 @@ from rich.console import Console
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
 from buildkite_connector.c1 import C1, C1Settings, ClientCredentials, open_c1, parse_credentials
 from buildkite_connector.c1.hosts import parse_patterns
-from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
+from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, TOKEN_FILE_VARIABLE
+from buildkite_connector.c1.workload_identity import WorkloadIdentity
 from buildkite_connector.cli.findings import Check, Finding, exit_code_of, print_finding, print_summary, to_document
 from buildkite_connector.cli.printing import print_json
+from buildkite_connector.cli.service_settings import read_c1_access, read_c1_ids
+from buildkite_connector.cli.settings import SettingError, Settings
 from buildkite_connector.model.directory import (
     DEFAULT_KINDS,
     Account,
@@ -30,6 +33,7 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import Credentials, OrganizationChoice
+from buildkite_connector.model.status import C1State, C1SyncState
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
 from buildkite_connector.sync.listing import Page
@@ -54,7 +58,7 @@ class CheckSettings:
     """Texts without white space around them, empty where they are not set. `host_id`: what C1 shows.
 
     `environment`: where proxies and authorities are read from. `hosts_listed`: whether a list of allowed C1 hosts
-    is set.
+    is set. `c1_rest`: the settings of C1's REST API, as in service mode; none of them is required.
     """
 
     api_url: str
@@ -66,13 +70,15 @@ class CheckSettings:
     client_id: str = field(default="", repr=False)
     client_secret: str = field(default="", repr=False)
     hosts_listed: bool = False
+    c1_rest: Settings = field(default_factory=lambda: Settings({}))
     kinds: frozenset[ResourceKind] = DEFAULT_KINDS
 
     @property
     def redactor(self) -> Redactor:
         """Knows all credentials, as each server may know those of the other."""
         unwrapped = Credentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
-        return unwrapped.redactor.with_secrets(self.client_secret)
+        rest = self.c1_rest.text("c1-client-secret")
+        return unwrapped.redactor.with_secrets(self.client_secret, rest, rest.rpartition(":")[2])
 
 
 async def run_checks(
@@ -89,6 +95,8 @@ async def run_checks(
         else:
             async with check.step("c1", "C1") as c1:
                 c1.skip("BATON_CLIENT_ID and BATON_CLIENT_SECRET are not set")
+        if settings.c1_rest.given:
+            await _check_c1_rest(check, settings, reach, used, stack)
     return check.findings
 
 
@@ -362,7 +370,7 @@ async def _choose_host(
     host: Finding,
     settings: CheckSettings,
     network: Network,
-    credentials: ClientCredentials,
+    credentials: ClientCredentials | WorkloadIdentity,
     clock: Clock,
     stack: AsyncExitStack,
 ) -> C1:
@@ -390,6 +398,70 @@ async def _choose_host(
     why = "BATON_C1_API_HOST" if settings.c1.api_host else "the client ID's, and allowed"
     host.ok(f"{endpoint} ({why})")
     return c1
+
+
+# C1's REST API: an access token, and one request, for the connector. Nothing is changed there: whether the client may
+# make C1 sync, only a sync shows.
+
+
+async def _check_c1_rest(
+    check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack
+) -> None:
+    async with check.step("c1_rest.client", "REST client") as identified:
+        try:
+            access = read_c1_access(settings.c1_rest)
+        except SettingError as error:
+            identified.fail(f"{error}.", Code.INVALID_ARGUMENT)
+        if access is None:
+            identified.fail(
+                "--c1-app-id and --c1-connector-id need a client of C1's REST API. Set C1_CLIENT_ID and "
+                "C1_CLIENT_SECRET, or --c1-workload-client-id.",
+                Code.INVALID_ARGUMENT,
+            )
+        who: ClientCredentials | WorkloadIdentity
+        if access.client_secret:
+            who = parse_credentials(access.client_id, access.client_secret, settings.redactor)
+            identified.ok("well formed, with an Ed25519 key")
+        else:
+            who = WorkloadIdentity.parse(access.client_id, settings.c1.token_file)
+            identified.ok(f"a workload identity, with the token in {TOKEN_FILE_VARIABLE}")
+    async with check.step("c1_rest.host", "REST API's host") as host:
+        host.needs(*reach.findings, identified)
+        c1 = await _choose_host(host, settings, reach.network, who, clock, stack)
+        client = c1.rest(access)
+        stack.push_async_callback(client.aclose)
+    async with check.step("c1_rest.token", "REST access token") as token:
+        token.needs(host)
+        await client.authenticate()
+        token.ok("C1 accepts the client")
+    async with check.step("c1_rest.connector", "Connector in C1") as connector:
+        connector.needs(token)
+        if not (settings.c1_rest.text("c1-app-id") or settings.c1_rest.text("c1-connector-id")):
+            connector.skip("--c1-app-id and --c1-connector-id are not set")
+        try:
+            ids = read_c1_ids(settings.c1_rest)
+        except SettingError as error:
+            connector.fail(f"{error}.", Code.INVALID_ARGUMENT)
+        _look_at_connector(connector, await client.connector(*ids))
+
+
+def _look_at_connector(connector: Finding, shown: C1State) -> None:
+    if shown.paused_at is not None or shown.state is C1SyncState.DISABLED:
+        paused = "is paused in C1"
+        if shown.paused_at is not None:
+            paused = f"has been paused in C1 since {shown.paused_at:%Y-%m-%d %H:%M} UTC"
+        why = f" ({shown.paused_reason})" if shown.paused_reason else ""
+        connector.warn(
+            f"The connector {paused}{why}: C1 does not sync it. Resume it on its page in C1; after a "
+            "drop in data, select Confirm changes there."
+        )
+    elif shown.state is C1SyncState.ERROR:
+        connector.warn(f"C1's last sync of the connector failed: {shown.last_error or 'C1 does not say why'}.")
+    elif shown.state is None:
+        connector.ok("C1 shows it, and has not synced it yet")
+    else:
+        ended = f", last sync ended {shown.completed_at:%Y-%m-%d %H:%M} UTC" if shown.completed_at is not None else ""
+        connector.ok(f"C1 shows it: {shown.state}{ended}")
 
 
 # What people and tools see

@@ -177,6 +177,33 @@ OWN = (
         "A Buildkite API token that changes memberships. The default is the API token. Use the variable to hide it.",
     ),
     _own("accept-shrink", "The ID of a held sync, as in its log line: release its snapshot."),
+    _own("c1-app-id", "The ID of the app in C1. With it, C1's state of the connector is read.", effect=Effect.SERVING),
+    _own("c1-connector-id", "The ID of the connector in C1. Required with --c1-app-id.", effect=Effect.SERVING),
+    _own(
+        "c1-force-sync",
+        "Make C1 sync after each sync. --c1-force-sync=false: only read C1's state.",
+        True,
+        bool,
+        effect=Effect.SERVING,
+    ),
+    _own(
+        "c1-client-id",
+        "The client ID for C1's REST API, with --c1-app-id: of a service principal or a personal API key.",
+        own_variable="C1_CLIENT_ID",
+        effect=Effect.SERVING,
+    ),
+    _own(
+        "c1-client-secret",
+        "The client secret for C1's REST API. Use the variable to keep it out of the process list.",
+        own_variable="C1_CLIENT_SECRET",
+        effect=Effect.SERVING,
+    ),
+    _own(
+        "c1-workload-client-id",
+        "The client ID of a trust in C1, in place of --c1-client-id: the token in BUILDKITE_CONNECTOR_C1_TOKEN_FILE is"
+        " exchanged.",
+        effect=Effect.SERVING,
+    ),
 )
 
 _COLLECTOR = "otel-collector-endpoint-tls-"
@@ -337,5 +364,5 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:
 
 def _help(flag: Flag) -> str:
     """In parentheses: typer takes square brackets for markup."""
-    default = f", default {flag.default}" if flag.default not in (None, False) else ""
+    default = f", default {str(flag.default).lower() if flag.kind is bool else flag.default}" if flag.default else ""
     return f"{flag.help} ({flag.variable}{default})"

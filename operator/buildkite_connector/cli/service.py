@@ -23,7 +23,7 @@ from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.kubernetes.events import draft_events, log_event
 from buildkite_connector.kubernetes.schema.status_json import status_from_json, status_to_json
 from buildkite_connector.model.failure import Failure, Remedy
-from buildkite_connector.model.spec import ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.spec import C1Access, ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConnectorStatus
 from buildkite_connector.network import Network
 from buildkite_connector.service.data_directory import remove_files
@@ -53,6 +53,16 @@ class ProcessCredentials:
     async def read(self) -> Credentials:
         self.last = await asyncio.to_thread(self.settings)
         return self.last
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessC1Access:
+    """The access to C1's REST API, re-read from the same sources. `settings` reads all of them, or raises Failure."""
+
+    settings: Callable[[], C1Access]
+
+    async def read(self) -> C1Access:
+        return await asyncio.to_thread(self.settings)
 
 
 class FirstHello:
@@ -114,6 +124,7 @@ async def run_service(
                 environment = Environment(
                     buildkite=buildkite.client,
                     c1=first_hello.connect,
+                    c1_rest=c1.rest,
                     store=SnapshotStore(directory, clock),
                     clock=clock,
                     jitter=system_jitter(),
@@ -137,7 +148,13 @@ async def _begin(settings: ServiceSettings, directory: Path, environment: Enviro
     if restored is None:
         await asyncio.to_thread(remove_files, directory)
     spec = settings.spec
-    desired = DesiredState(settings.generation(), spec, source, accept_shrink=settings.accept_shrink)
+    desired = DesiredState(
+        settings.generation(),
+        spec,
+        source,
+        accept_shrink=settings.accept_shrink,
+        c1_access=None if settings.c1_access is None else ProcessC1Access(settings.c1_access),
+    )
     sink = StatusLog(spec.host_id, state, partial(_log_transitions, spec.host_id))
     connector = Connector(ConnectorKey(spec.host_id), desired, restored, sink, environment)
     connector.start()

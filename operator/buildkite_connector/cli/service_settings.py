@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from buildkite_connector.buildkite import BuildkiteSettings, Timeouts
 from buildkite_connector.c1 import C1Settings, parse_credentials
-from buildkite_connector.c1.hosts import parse_patterns
+from buildkite_connector.c1.hosts import parse_endpoint, parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.flags import BY_NAME
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving
@@ -26,7 +27,7 @@ from buildkite_connector.kubernetes.schema.spec import LONGEST_HOST_ID, SpecMode
 from buildkite_connector.model.directory import DEFAULT_KINDS, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
-from buildkite_connector.model.spec import ConnectorSpec, Credentials, repeats_credential
+from buildkite_connector.model.spec import C1Access, ConnectorSpec, Credentials, repeats_credential
 from buildkite_connector.process.files import write_own
 from buildkite_connector.service.data_directory import Identity
 from buildkite_connector.service.health import HealthAddress
@@ -35,6 +36,7 @@ from buildkite_connector.telemetry.server import VARIABLE as HTTP_ADDRESS
 
 HOST_ID = "BATON_HOST_ID"
 DATA_DIRECTORY = "BUILDKITE_CONNECTOR_DATA_DIR"
+_C1_IDS = ("c1-app-id", "c1-connector-id")
 _READ_SECONDS = 20.0
 
 
@@ -42,6 +44,7 @@ _READ_SECONDS = 20.0
 class ServiceSettings:
     """`credentials` reads them again and raises Failure; `started_with` are the credentials at the start.
 
+    `c1_access` reads the access to C1's REST API and raises Failure; None without the IDs of app and connector.
     `directories`: where snapshots and state may be kept, the best first.
     """
 
@@ -51,6 +54,7 @@ class ServiceSettings:
     credentials: Callable[[], Credentials] = field(repr=False)
     started_with: Credentials
     directories: tuple[Path, ...]
+    c1_access: Callable[[], C1Access] | None = field(default=None, repr=False)
     health: HealthAddress | None = None
     http_address: str = ""
     most_tasks: int = 3
@@ -79,13 +83,15 @@ def service_settings(
             "--client-id", "service mode needs C1's client ID and client secret: BATON_CLIENT_ID, BATON_CLIENT_SECRET"
         )
     address = HealthAddress(settings.text("health-check-bind-address"), settings.number("health-check-port"))
+    c1 = _c1_part(settings)
     return ServiceSettings(
         buildkite=buildkite_settings(settings),
         c1=_c1_settings(settings, environment),
-        spec=connector_spec(settings, environment),
+        spec=connector_spec(settings, environment, c1),
         credentials=lambda: _read_again(read),
         started_with=read_credentials(settings),
         directories=_directories(settings, environment),
+        c1_access=None if c1 is None else lambda: _read_access_again(read),
         health=address if settings.switch("health-check") else None,
         http_address=environment.get(HTTP_ADDRESS, "").strip(),
         most_tasks=settings.number("task-concurrency"),
@@ -127,14 +133,19 @@ _FLAGS = {
     "spec.sync.timeout": "--sync-timeout",
     "spec.delivery.maxSnapshotAge": "--max-snapshot-age",
     "spec.provisioning.protectedTeams": "--protected-teams",
+    "spec.c1.appID": "--c1-app-id",
+    "spec.c1.connectorID": "--c1-connector-id",
+    "spec.c1.auth.workloadIdentity.clientID": "--c1-workload-client-id",
 }
 """Flags by the field that a sentence begins with; `flags` has the limits of the other fields."""
 
 
-def connector_spec(settings: Settings, environment: Mapping[str, str]) -> ConnectorSpec:
+def connector_spec(
+    settings: Settings, environment: Mapping[str, str], c1: dict[str, object] | None = None
+) -> ConnectorSpec:
     """The spec of a resource with these settings. The model checks all but the host ID, since C1 accepts more of them.
 
-    Raises SettingError.
+    `c1`: the part of this name. Raises SettingError.
     """
     host_id = environment.get(HOST_ID, "").strip() or default_host_id()
     if len(host_id) > LONGEST_HOST_ID:
@@ -158,6 +169,7 @@ def connector_spec(settings: Settings, environment: Mapping[str, str]) -> Connec
             "roles": list(dict.fromkeys(settings.items("provisioning-roles"))) or list(Role),
             "protectedTeams": list(settings.items("protected-teams")),
         },
+        "c1": c1,
     }
     try:
         checked = to_spec(SpecModel.model_validate(spec), host_id)
@@ -193,6 +205,72 @@ def _credential(settings: Settings, name: str) -> str:
     return text
 
 
+def _c1_part(settings: Settings) -> dict[str, object] | None:
+    """The spec's part of the connector in C1; None where neither its IDs nor an access are set. Raises SettingError."""
+    access = read_c1_access(settings)
+    if not (access or any(map(settings.text, _C1_IDS))):
+        return None
+    app_id, connector_id = read_c1_ids(settings)
+    if access is None:
+        raise SettingError(
+            "--c1-app-id",
+            "it needs a client of C1's REST API: set C1_CLIENT_ID and C1_CLIENT_SECRET, or --c1-workload-client-id",
+        )
+    workload = {"workloadIdentity": {"clientID": access.client_id}}
+    return {
+        "appID": app_id,
+        "connectorID": connector_id,
+        "forceSync": settings.switch("c1-force-sync"),
+        "auth": {"secretRef": {"name": "settings"}} if access.client_secret else workload,
+    }
+
+
+def read_c1_ids(settings: Settings) -> tuple[str, str]:
+    """The IDs of the app and the connector. Raises SettingError where one is not set."""
+    for name in _C1_IDS:
+        if not settings.text(name):
+            raise SettingError(
+                f"--{name}",
+                "C1's REST API needs the app ID, the connector ID and a client; set this one, or"
+                f" {BY_NAME[name].variable}",
+            )
+    app_id, connector_id = map(settings.text, _C1_IDS)
+    return app_id, connector_id
+
+
+def read_c1_access(settings: Settings) -> C1Access | None:
+    """Who asks C1's REST API; None where it is not set. Raises SettingError."""
+    client_id, secret, workload = (
+        _credential(settings, name) for name in ("c1-client-id", "c1-client-secret", "c1-workload-client-id")
+    )
+    if workload and (client_id or secret):
+        raise SettingError(
+            "--c1-workload-client-id", "C1_CLIENT_ID or C1_CLIENT_SECRET is set too; set one kind of client only"
+        )
+    if bool(client_id) != bool(secret):
+        missing = BY_NAME["c1-client-secret" if client_id else "c1-client-id"]
+        raise SettingError(
+            f"--{missing.name}",
+            f"the client ID and the client secret of C1's REST API must both be set; set it, or {missing.variable}",
+        )
+    return C1Access(client_id or workload, secret) if client_id or workload else None
+
+
+def _read_access_again(read: Callable[[], Settings]) -> C1Access:
+    """Raises Failure."""
+    try:
+        access = read_c1_access(read())
+    except SettingError as error:
+        raise Failure(Reason.SECRET_KEY_INVALID, str(error)) from None
+    if access is None:
+        raise Failure(
+            Reason.SECRET_KEY_MISSING,
+            "The configuration no longer has a client of C1's REST API: set C1_CLIENT_ID and C1_CLIENT_SECRET.",
+            remedy=Remedy.CREDENTIALS,
+        )
+    return access
+
+
 def _read_again(read: Callable[[], Settings]) -> Credentials:
     """Raises Failure. The connector goes on with the old credentials when the file cannot be read."""
     try:
@@ -211,7 +289,7 @@ def _read_again(read: Callable[[], Settings]) -> Credentials:
 
 
 def _c1_settings(settings: Settings, environment: Mapping[str, str]) -> C1Settings:
-    """Without a list of hosts, allow the client ID's own: the ID is set by the same people as the variables."""
+    """Without a list of hosts, allow the client IDs' own: the IDs are set by the same people as the variables."""
     c1 = C1Settings.from_environment(environment)
     if environment.get(ALLOWED_HOSTS_VARIABLE, "").strip():
         return c1
@@ -220,7 +298,13 @@ def _c1_settings(settings: Settings, environment: Mapping[str, str]) -> C1Settin
         parse_patterns(str(endpoint))
     except (Failure, ValueError):  # the session says what is wrong
         return c1
-    return replace(c1, allowed_hosts=str(endpoint))
+    hosts = [str(endpoint)]
+    for name in ("c1-client-id", "c1-workload-client-id"):
+        with suppress(ValueError):  # the client of the REST API says what is wrong
+            host = str(parse_endpoint(settings.text(name).partition("@")[2].partition("/")[0]))
+            parse_patterns(host)
+            hosts.append(host)
+    return replace(c1, allowed_hosts=",".join(dict.fromkeys(hosts)))
 
 
 def _directories(settings: Settings, environment: Mapping[str, str]) -> tuple[Path, ...]:

@@ -113,11 +113,18 @@ class Case:
 
     def resource(self) -> dict[str, Any]:
         keys = {self.named: SOMEBODY_ELSES}
+        for_c1 = {"clientID": KEYS["clientID"], "clientSecret": KEYS["clientSecret"]}
+        for_c1["clientSecret" if self.named in {"clientSecret", "organization"} else "clientID"] = SOMEBODY_ELSES
         return {
             "metadata": {"namespace": "ns", "name": self.name, "uid": f"u{self.number}", "generation": 1},
             "spec": {
                 "credentialsSecretRef": {"name": self.name, "keys": keys},
                 "provisioning": {"enabled": True},
+                "c1": {
+                    "appID": "2app",
+                    "connectorID": "2connector",
+                    "auth": {"secretRef": {"name": self.name, "keys": for_c1}},
+                },
                 **({} if self.named == "organization" else {"organization": SLUG}),
             },
         }

@@ -222,7 +222,7 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
         ("C1's host allowed to service mode alone", lambda setup: allow_hosts(setup, None), 0, "points to localhost",
          "BUILDKITE_CONNECTOR_C1_HOSTS lists it", "*.conductor.one"),
         ("an address in the client ID", lambda setup: allow_hosts(setup, f"127.0.0.1:{setup.c1.port}"), 3,
-         "never an address"),
+         "IP addresses are never allowed"),
         ("C1's host malformed", change_c1(api_host="https://acme"), 3, "BATON_C1_API_HOST"),
     ],
     "c1.connection": [

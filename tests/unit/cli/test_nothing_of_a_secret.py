@@ -10,8 +10,8 @@ import io
 import json
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -87,6 +87,23 @@ class Cluster:
     async def drain_events(self, seconds: float) -> None: ...
 
 
+class Looks(Slots):
+    """The slots of C1's REST API. `enough` once as many looks have ended as there are connectors."""
+
+    def __init__(self, connectors: int) -> None:
+        super().__init__(16, shared=False)
+        self.enough = asyncio.Event()
+        self._missing = connectors
+
+    @asynccontextmanager
+    async def slot(self, namespace: str) -> AsyncIterator[None]:  # type: ignore[override]
+        async with super().slot(namespace):
+            yield
+        self._missing -= 1
+        if not self._missing:
+            self.enough.set()
+
+
 class Ears(Observer):
     """The product's own observer, and spans and facts of everything that it hears."""
 
@@ -143,6 +160,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 async def run_connectors(met: Setup, folder: Path) -> list[str]:
     """What the process shows of itself while all connectors of the cases run until each is Ready or says why not."""
     clock, cluster, controllers = SystemClock(), Cluster(met.cases), list[Controller]()
+    looks = Looks(len(met.cases))
     network = reaching(met.ca_file)
 
     def reports() -> Iterator[Report]:
@@ -161,6 +179,8 @@ async def run_connectors(met: Setup, folder: Path) -> list[str]:
             environment = Environment(
                 buildkite=of_buildkite.client,
                 c1=of_c1.connect,
+                c1_rest=of_c1.rest,
+                c1_rest_slots=looks,
                 store=SnapshotStore(folder, clock),
                 clock=clock,
                 jitter=system_jitter(),
@@ -176,7 +196,7 @@ async def run_connectors(met: Setup, folder: Path) -> list[str]:
             for case in met.cases:
                 controller.observe(read_resource(case.resource()))
             async with asyncio.timeout(180):
-                await asyncio.gather(*(case.settled.wait() for case in met.cases))
+                await asyncio.gather(looks.enough.wait(), *(case.settled.wait() for case in met.cases))
             shown = [*representations()]
             assert telemetry.scrape is not None
             shown.append(telemetry.scrape().decode())
@@ -230,8 +250,9 @@ async def test_check_shows_nothing_of_a_secret_whatever_fails(failure: str, log:
 def test_help_shows_nothing_of_the_variables(command: str) -> None:
     arguments = [command, "--help"] if command else ["--help"]
     values = [kind(secrets.token_hex(20)) for name, kind in KINDS.items() if name != "binary"]  # no variable holds it
-    for turn in range(0, len(values), len(KEYS)):
-        held = dict(zip(KEYS.values(), (values * 2)[turn:], strict=False))
+    names = [*KEYS.values(), "C1_CLIENT_ID", "C1_CLIENT_SECRET"]
+    for turn in range(0, len(values), len(names)):
+        held = dict(zip(names, (values * 2)[turn:], strict=False))
         variables = {key: value.decode() for key, value in held.items()} | {"COLUMNS": "200"}
         ended = CliRunner().invoke(app, arguments, env=variables)
         assert ended.exit_code == 0

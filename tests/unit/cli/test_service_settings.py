@@ -21,7 +21,7 @@ from buildkite_connector.cli.service_settings import (
 from buildkite_connector.cli.settings import SettingError, Settings, is_serving, read_settings
 from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import Interval, Provisioning
+from buildkite_connector.model.spec import C1Access, C1Spec, Interval, Provisioning
 from buildkite_connector.service.health import HealthAddress
 from buildkite_connector.timing.clock import SystemClock
 from simulators.c1.policy import Policy
@@ -285,3 +285,91 @@ def test_nothing_is_counted_where_nobody_reads_it() -> None:
     chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
     assert telemetry_variables(settings(), chosen) == chosen
     assert telemetry_variables(settings(BUILDKITE_CONNECTOR_HTTP_ADDRESS=":8080"), {}) == {}
+
+
+IDS = {"BUILDKITE_CONNECTOR_C1_APP_ID": "2abc", "BUILDKITE_CONNECTOR_C1_CONNECTOR_ID": "2def"}
+REST = {"C1_CLIENT_ID": "a@b.conductor.one/spc", "C1_CLIENT_SECRET": "ostrich"}
+WORKLOAD = {"BUILDKITE_CONNECTOR_C1_WORKLOAD_CLIENT_ID": "w@b.conductor.one/wfe"}
+
+
+def test_without_c1s_ids_nothing_of_its_rest_api_is_used() -> None:
+    found = settings()
+    assert (found.spec.c1, found.c1_access) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("client", "access"),
+    [
+        (REST, C1Access("a@b.conductor.one/spc", "ostrich")),
+        (WORKLOAD, C1Access("w@b.conductor.one/wfe")),
+    ],
+    ids=["a client", "workload identity"],
+)
+def test_the_connector_in_c1_is_named_with_a_client_of_its_rest_api(client: dict[str, str], access: C1Access) -> None:
+    found = settings(**IDS, **client)
+    assert found.spec.c1 == C1Spec("2abc", "2def", force_sync=True)
+    assert found.c1_access is not None
+    assert found.c1_access() == access
+    assert "ostrich" not in repr((found, found.c1_access()))
+
+
+def test_a_forced_sync_can_be_left_out() -> None:
+    spec = settings(**IDS, **REST, BUILDKITE_CONNECTOR_C1_FORCE_SYNC="false").spec
+    assert spec.c1 == C1Spec("2abc", "2def", force_sync=False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        (
+            {"BUILDKITE_CONNECTOR_C1_APP_ID": "2abc", **REST},
+            "^--c1-connector-id: C1's REST API needs the app ID, .*; set this one, or .*_C1_CONNECTOR_ID$",
+        ),
+        (
+            {"BUILDKITE_CONNECTOR_C1_CONNECTOR_ID": "2def", **REST},
+            "^--c1-app-id: C1's REST API needs the .*_C1_APP_ID$",
+        ),
+        (REST, "^--c1-app-id: C1's REST API needs the app ID"),
+        (IDS, "^--c1-app-id: it needs a client of C1's REST API: set C1_CLIENT_ID and C1_CLIENT_SECRET, or --c1-work"),
+        ({**IDS, "C1_CLIENT_ID": "a@b/c"}, "^--c1-client-secret: .* must both be set; set it, or C1_CLIENT_SECRET$"),
+        ({**IDS, "C1_CLIENT_SECRET": "s"}, "^--c1-client-id: .* must both be set; set it, or C1_CLIENT_ID$"),
+        ({**IDS, **REST, **WORKLOAD}, "^--c1-workload-client-id: C1_CLIENT_ID or C1_CLIENT_SECRET is set too"),
+        ({**IDS, **REST, "BUILDKITE_CONNECTOR_C1_APP_ID": "a/b"}, "^--c1-app-id: must be an ID .*letters, digits"),
+        ({**IDS, **REST, "BUILDKITE_CONNECTOR_C1_CONNECTOR_ID": "x y"}, "^--c1-connector-id: must be an ID"),
+        (
+            {**IDS, "BUILDKITE_CONNECTOR_C1_WORKLOAD_CLIENT_ID": "a@b.conductor.one/spc"},
+            "^--c1-workload-client-id: must have the form NAME@HOST/wfe",
+        ),
+        ({**IDS, **REST, "C1_CLIENT_SECRET": "two words"}, "C1_CLIENT_SECRET.* not part of a credential"),
+    ],
+)
+def test_half_of_the_connector_in_c1_is_refused_by_its_name(environment: dict[str, str], expected: str) -> None:
+    with pytest.raises(SettingError, match=expected):
+        settings(**environment)
+
+
+def test_the_access_to_c1_is_read_again_with_a_sentence_for_what_is_missing() -> None:
+    now = found_in(**IDS, **REST)
+    found = settings(lambda: now, **IDS, **REST)
+    assert found.c1_access is not None
+    now = found_in(**IDS, **REST | {"C1_CLIENT_SECRET": "heron"})
+    assert found.c1_access().client_secret == "heron"
+    now = found_in(**IDS)
+    with pytest.raises(Failure, match=r"no longer has a client of C1's REST API") as gone:
+        found.c1_access()
+    assert (gone.value.reason, gone.value.remedy) == (Reason.SECRET_KEY_MISSING, Remedy.CREDENTIALS)
+    now = found_in(**IDS, C1_CLIENT_ID="a@b/c")
+    with pytest.raises(Failure, match="C1_CLIENT_SECRET") as half:
+        found.c1_access()
+    assert half.value.reason is Reason.SECRET_KEY_INVALID
+
+
+def test_the_host_of_the_rest_apis_client_is_allowed_too(client_secret: str) -> None:
+    client = {"BATON_CLIENT_ID": "a@acme.conductor.one/ccc", "BATON_CLIENT_SECRET": client_secret}
+    other = {**IDS, "BUILDKITE_CONNECTOR_C1_WORKLOAD_CLIENT_ID": "w@acme.conductorone.com/wfe"}
+    assert settings(**client, **IDS, **REST).c1.allowed_hosts == "acme.conductor.one:443,b.conductor.one:443"
+    assert settings(**client, **other).c1.allowed_hosts == "acme.conductor.one:443,acme.conductorone.com:443"
+    same = {**REST, "C1_CLIENT_ID": "s@acme.conductor.one/spc"}
+    assert settings(**client, **IDS, **same).c1.allowed_hosts == "acme.conductor.one:443"
+    for wrong in ("a@127.0.0.1/spc", "a@*.example.com/spc", "a"):
+        assert settings(**client, **IDS, **REST | {"C1_CLIENT_ID": wrong}).c1.allowed_hosts == "acme.conductor.one:443"
