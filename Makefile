@@ -51,7 +51,7 @@ e2e: $(READY) ## the tests against a real API server (see docs/development.md fo
 	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadscope --no-loadscope-reorder) -m e2e tests/scenarios tests/e2e
 
 soak: $(READY) ## kills and stops operator and service at random moments: KILLS=200 STOPS=100 of each, MODE=service one alone, SEED repeats
-	@KILLS=$(or $(KILLS),200) STOPS=$(or $(STOPS),100) CHANGE_ENDS=$(or $(CHANGE_ENDS),200) $(BIN)/pytest -s tests/soak $(if $(MODE),-k $(MODE))
+	@KILLS=$(or $(KILLS),200) STOPS=$(or $(STOPS),100) CHANGE_ENDS=$(or $(CHANGE_ENDS),200) CREATION_KILLS=$(or $(CREATION_KILLS),50) $(BIN)/pytest -s tests/soak $(if $(MODE),-k $(MODE))
 
 coverage: $(READY) ## a map of what `make test` runs, subprocesses included: .coverage_html/index.html
 	@rm -f .coverage .coverage.*

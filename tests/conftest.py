@@ -36,7 +36,10 @@ SHARED_PROCESSES = {"shared_rig", "child"}
 """Fixtures behind a process that the tests of a module share: the scenarios' operator, the child that hostile answers
 are measured in."""
 ALONE = (
-    *(f"::Test{each}::" for each in ("Lease", "Observed", "Queries", "Restart", "Secrecy", "Tenants")),
+    *(
+        f"::Test{each}::"
+        for each in ("ForcedOnce", "ForcedSyncs", "Lease", "Observed", "Queries", "Restart", "Secrecy", "Tenants")
+    ),
     "tests/e2e/",
 )
 """Tests that start processes of their own: each may run in any worker."""

@@ -39,9 +39,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit code: 1 when a promise was missed, 2 when something to measure with is missing.
 
-    Only a run of all cases writes docs/benchmarks.md, only one of 1,000 connectors docs/benchmarks-fleet.md, only one
-    with Buildkite's own window docs/benchmarks-changes.md, and only one of 100 noisy connectors
-    docs/benchmarks-tenants.md.
+    Only a run of all cases writes docs/benchmarks.md, only one of 1,000 connectors without spec.c1
+    docs/benchmarks-fleet.md, only one with Buildkite's own window docs/benchmarks-changes.md, and only one of 100 noisy
+    connectors docs/benchmarks-tenants.md.
     """
     options = _parser().parse_args(arguments)
     console = Console()
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tenants:
         return _tenants(options.tenants, machine, console)
     if options.fleet:
-        return _fleet(options.fleet, options.idle, machine, console)
+        return _fleet(options.fleet, options.idle, machine, console, in_c1=options.c1)
     cases = [CASES[name] for name in options.case] if options.case else QUICK if options.quick else list(CASES.values())
     measured = asyncio.run(_measure(cases, console, when_idle=options.when_idle))
     found = verdicts(measured)
@@ -69,15 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(verdict.kept for verdict in found) else 1
 
 
-def _fleet(connectors: int, idle_seconds: float, machine: Machine, console: Console) -> int:
+def _fleet(connectors: int, idle_seconds: float, machine: Machine, console: Console, *, in_c1: bool) -> int:
     assets = find_assets()
     if assets is None:
         console.print(missing_assets() or "The fleet needs an API server of its own, not an existing cluster.")
         return 2
-    measured = asyncio.run(measure_fleet(assets, connectors, idle_seconds, console.print))
+    measured = asyncio.run(measure_fleet(assets, connectors, idle_seconds, console.print, in_c1=in_c1))
     found = fleet_verdicts(measured)
     print_verdicts(found, console)
-    if connectors == FLEET:
+    if connectors == FLEET and not in_c1:
         write_page(DOCS, measured, found, machine, datetime.now(UTC), NEXT_POLL)
     else:
         console.print_json(data=asdict(measured))
@@ -154,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--idle", type=float, default=FLEET_IDLE_SECONDS, metavar="SECONDS", help="of the fleet (default: %(default)s)"
     )
+    parser.add_argument("--c1", action="store_true", help="the fleet's connectors have spec.c1; no page is written")
     parser.add_argument(
         "--when-idle", action="store_true", help="before each case wait for others, two minutes at most"
     )

@@ -102,6 +102,7 @@ def test_a_definition_that_was_applied_by_hand_is_taken_over_once_it_is_marked(c
 PODS: Mapping[str, Values] = {
     "defaults": {},
     "a CA bundle": {"caBundle": {"configMapName": "cas"}},
+    "workload identity": {"c1": {"workloadIdentity": {"enabled": True, "audience": "acme.conductor.one"}}},
     "claim": {"data": {"existingClaim": "claim"}},
     "openshift": {"global": {"compatibility": {"openshift": {"adaptSecurityContext": "force"}}}},
 }
@@ -165,6 +166,10 @@ def test_the_api_server_accepts_all_that_can_be_asked_for(cluster: ControlPlane,
         "grafanaDashboard": {"enabled": True},
         "otel": {"endpoint": "http://collector:4318", "headersSecretRef": {"name": "otlp"}},
         "topologySpreadConstraints": [{"topologyKey": "topology.kubernetes.io/zone"}],
+        "c1": {
+            "workloadIdentity": {"enabled": True, "audience": "acme.conductor.one"},
+            "create": {"enabled": True},
+        },
     }
     with installed(cluster, ops, merged(NO_DEFINITION, values)):
         asked = render(merged(NO_DEFINITION, values), namespace=ops)

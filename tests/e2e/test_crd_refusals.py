@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from contracts import c1_spec
 from harness.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"credentialsSecretRef": {"name": "s", "keys": {"writeApiToken": "a b"}}},
         "spec.credentialsSecretRef.keys.writeApiToken must be a key of a Secret",
     ),
+    *(({"c1": c1}, sentence) for c1, sentence in c1_spec.REFUSED.values()),
+    ({"c1": {**c1_spec.PAIR, "auth": {"secretRef": {}}}}, "spec.c1.auth.secretRef.name: Required value"),
+    ({"c1": {}}, "spec.c1.auth is required"),
+    ({"c1": {**c1_spec.PAIR, **c1_spec.AUTH, "appId": "x"}}, 'unknown field "spec.c1.appId"'),
     ({"organization": "Acme Inc"}, "spec.organization must be the slug"),
     ({"organization": ""}, "spec.organization must be the slug"),
     ({"organisation": "acme"}, 'unknown field "spec.organisation"'),
@@ -171,6 +176,7 @@ def test_a_name_that_leaves_no_room_for_the_host_id_is_refused_until_one_is_give
         },
         {"credentialsSecretRef": {"name": "s", "keys": {"apiToken": "BATON_API_TOKEN", "organization": "slug"}}},
         {"provisioning": {"enabled": True, "roles": ["maintainer"], "protectedTeams": ["on-call", "release_2"]}},
+        *({"c1": c1} for c1 in c1_spec.ACCEPTED),
     ],
     ids=json.dumps,
 )
@@ -201,8 +207,27 @@ def test_defaults_are_filled_in_and_what_depends_on_another_field_is_not(
     }
 
 
+def test_the_connector_in_c1_has_defaults_inside_and_none_as_a_whole(control_plane: Cluster, namespace: str) -> None:
+    created = {"create": c1_spec.CREATE, **c1_spec.AUTH}
+    control_plane.kubectl("apply", "--filename", "-", input=manifest({**SECRET, "c1": created}, namespace))
+    assert control_plane.kubectl_json("get", "bkc/acme", "--namespace", namespace)["spec"]["c1"] == {
+        "forceSync": True,
+        "auth": {
+            "secretRef": {
+                "name": "c1-api",
+                "keys": {"clientID": "C1_CLIENT_ID", "clientSecret": "C1_CLIENT_SECRET"},
+            }
+        },
+        "create": {"appName": "Buildkite", "displayName": "Buildkite", "owners": [], "deletionPolicy": "Retain"},
+    }
+
+
 @pytest.mark.parametrize("side", [[], ["--server-side"]], ids=["client-side", "server-side"])
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "example",
+    sorted([*(ROOT / "examples").glob("*.yaml"), *(ROOT / "examples" / "c1").glob("*.yaml")]),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
 def test_an_example_is_accepted_and_stays_as_it_was_applied(
     control_plane: Cluster, namespace: str, example: Path, side: list[str]
 ) -> None:

@@ -9,11 +9,12 @@ import pytest_asyncio
 
 from buildkite_connector.kubernetes.schema import GROUP, PLURAL
 from buildkite_connector.kubernetes.schema.crd import to_yaml
-from harness.cluster import Cluster
+from harness.cluster import Cluster, KubectlError
 from harness.control_plane import ControlPlane, find_assets, missing_assets
 from harness.helm_release import Release, released
 from harness.kubernetes_apis import real_api
-from harness.rig import OperatorProcess, Rig
+from harness.rig import OperatorProcess, Rig, condition
+from scenarios.c1_side import MANAGER, Listed, is_in_c1
 from scenarios.fixtures import watched_rig
 from scenarios.observed import get
 from scenarios.tenant import Tenant
@@ -99,6 +100,57 @@ async def test_one_that_is_older_than_the_operator_is_said_and_freezes_no_status
             await tenant.request_sync()
             await tenant.until_condition("Ready", "False", "TokenRejected")
             told = [each for each in await tenant.events() if "kubectl apply -f crds/" in each["note"]]
+            assert [(each["type"], each["reason"]) for each in told] == [("Warning", "KubernetesRefused")]
+    finally:
+        await asyncio.to_thread(define, plane)
+
+
+STATUS = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/c1"
+SPEC = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/c1"
+
+
+def without(plane: Cluster, *paths: str) -> None:
+    patch = json.dumps([{"op": "remove", "path": path} for path in paths])
+    plane.kubectl("patch", "crd", f"{PLURAL}.{GROUP}", "--type=json", "--patch", patch)
+
+
+async def test_an_upgrade_from_the_crd_before_c1_writes_nothing_and_spec_c1_works_then(
+    rig: Rig, plane: Cluster
+) -> None:
+    listed = Listed(Tenant(rig, "upgraded"), MANAGER)
+    tenant = listed.tenant
+    await asyncio.to_thread(without, plane, SPEC, STATUS)
+    try:
+        async with rig.operator() as operator:
+            await tenant.become_ready()
+            await tenant.deliver()
+            await tenant.until_condition("Delivered", "True")
+            await operator.until_logged("is older than this operator and lacks spec.c1")
+            with pytest.raises(KubectlError, match=r'unknown field "spec\.c1"'):
+                await listed.become_ready()
+    finally:
+        await asyncio.to_thread(define, plane)
+    footprint = await tenant.footprint()
+    async with rig.operator():
+        await tenant.until_polled(2)
+        assert await tenant.footprint() == footprint
+        await listed.become_ready()
+        await tenant.until(is_in_c1)
+        await listed.until_synced()
+
+
+async def test_a_crd_without_the_status_of_c1_is_said_once_and_c1_syncs_all_the_same(rig: Rig, plane: Cluster) -> None:
+    listed = Listed(Tenant(rig, "older-status"), MANAGER)
+    await asyncio.to_thread(without, plane, STATUS)
+    try:
+        async with rig.operator() as operator:
+            await listed.become_ready()
+            await listed.until_synced()
+            resource = await listed.tenant.get()
+            assert condition(resource, "Delivered")["status"] == "True"
+            assert "c1" not in resource["status"]
+            await operator.until_logged("is older than this operator and lacks status.c1")
+            told = [each for each in await listed.tenant.events() if "kubectl apply -f crds/" in each["note"]]
             assert [(each["type"], each["reason"]) for each in told] == [("Warning", "KubernetesRefused")]
     finally:
         await asyncio.to_thread(define, plane)

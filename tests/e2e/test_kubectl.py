@@ -1,8 +1,10 @@
 """What a person with kubectl does and sees: crds/ and examples/ applied to a real API server."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,15 @@ from buildkite_connector.kubernetes.schema import SYNC_REQUESTED_AT
 from harness.cluster import Cluster
 from harness.helm_release import Release
 from harness.kubernetes_apis import Manifest, real_api
-from harness.rig import Rig, condition
+from harness.rig import PATIENCE, Rig, condition
+from scenarios.c1_side import DELIVERED_WITHIN, INGESTED_WITHIN, MANAGER, Listed, is_in_c1, seconds_between
 from scenarios.fixtures import watched_rig
+from scenarios.tenant import Tenant
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "default"
 COLUMNS = ["NAME", "ORGANIZATION", "READY", "STATUS", "ACCOUNTS", "TEAMS", "LAST SYNC", "AGE"]
-WIDE = ["NEXT SYNC", "DELIVERED", "MESSAGE"]
+WIDE = ["NEXT SYNC", "DELIVERED", "C1", "MESSAGE"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -81,7 +85,8 @@ async def test_get_fills_every_column(kubectl: Kubectl, rig: Rig, output: tuple[
     heading, row = cells(await asyncio.to_thread(kubectl, "get", "bkc", "acme", *output))
     assert heading == columns
     shown = dict(zip(heading, row, strict=True))
-    assert [name for name, text in shown.items() if text in {"", "<none>", "<unknown>", "<invalid>"}] == []
+    empty = [name for name, text in shown.items() if text in {"", "<none>", "<unknown>", "<invalid>"}]
+    assert empty == [name for name in columns if name == "C1"], "all but what spec.c1 is for"
     assert [shown[name] for name in COLUMNS[:6]] == ["acme", "acme-inc", "True", "Ready", "230", "9"]
     assert re.fullmatch(r"\d+[smh]\d*[smh]?", shown["LAST SYNC"])
     if output:
@@ -89,6 +94,7 @@ async def test_get_fills_every_column(kubectl: Kubectl, rig: Rig, output: tuple[
         assert [shown[name] for name in WIDE] == [
             status["nextSyncTime"],
             "True",
+            "",
             condition({"status": status}, "Ready")["message"],
         ]
 
@@ -123,3 +129,47 @@ async def test_annotate_starts_a_sync_within_two_seconds_and_is_echoed(kubectl: 
     after = await rig.until(lambda found: found["status"]["lastSync"]["id"] != before)
     assert after["status"]["lastSync"]["trigger"] == "Request"
     assert condition(after, "Ready")["status"] == "True"
+
+
+async def test_a_wide_watch_shows_c1_running_then_done_after_an_annotation(
+    kubectl: Kubectl, rig: Rig, control_plane: Cluster
+) -> None:
+    rig.c1.policy.ingest_seconds = INGESTED_WITHIN
+    listed = Listed(Tenant(rig, "listed"), MANAGER)
+    try:
+        await listed.become_ready()
+        await listed.tenant.until(is_in_c1)
+        async with watching(control_plane, "--namespace", NAMESPACE, "get", "bkc", "listed", "-o", "wide") as lines:
+            shown = [await column(lines, "C1")]
+            before = (await listed.tenant.get())["status"]["lastSync"]["id"]
+            await asyncio.to_thread(kubectl, "annotate", "bkc", "listed", f"{SYNC_REQUESTED_AT}=now")
+            while shown != ["DONE", "RUNNING", "DONE"]:
+                if (state := await column(lines, "C1")) != shown[-1]:
+                    shown.append(state)
+        status = (await listed.tenant.until(lambda status: status["lastSync"]["id"] != before))["status"]
+        assert seconds_between(status["lastSync"]["finishedAt"], status["lastDelivery"]["time"]) <= DELIVERED_WITHIN
+    finally:
+        await listed.tenant.delete()
+
+
+@asynccontextmanager
+async def watching(cluster: Cluster, *arguments: str) -> AsyncIterator[AsyncIterator[str]]:
+    """The rows that kubectl prints, as they come."""
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    process = await asyncio.create_subprocess_exec(
+        cluster.kubectl_program, *arguments, "--watch", stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    heading = await process.stdout.readline()
+    assert [*COLUMNS, *WIDE] == re.split(r" {2,}", heading.decode().strip())
+    try:
+        yield (line.decode().strip() async for line in process.stdout)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def column(rows: AsyncIterator[str], name: str) -> str:
+    """The cell of the next row. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        return re.split(r" {2,}", await anext(rows))[[*COLUMNS, *WIDE].index(name)]

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from typing import Any, Self
 import trustme
 
 from buildkite_connector.kubernetes.schema import GROUP, KIND, PLURAL, VERSION
+from buildkite_connector.timing.clock import SystemClock
 from harness.forked_command import fork_command, start_command
 from harness.kubernetes_apis import Kubernetes, Manifest, RealApi, SimulatedApi, real_api, simulated_api
 from simulators.buildkite.api import Token
@@ -46,6 +48,8 @@ GOLDEN = Path(__file__).parents[1] / "data" / "acme-org.json"
 API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
 """A token of the real form; tests look for it where it must not be."""
 SECRET_NAME = "acme-credentials"
+CONFIDED = ("BATON_CLIENT_SECRET", "BATON_API_TOKEN", "C1_CLIENT_SECRET")
+"""Keys of Secrets whose values are secret."""
 PATIENCE = 30.0
 """Seconds that a scenario waits for what should happen much sooner."""
 
@@ -153,17 +157,27 @@ class OperatorProcess:
         return f"the operator {what}:\n" + "\n".join(self.lines)
 
 
+class C1Clock(SystemClock):
+    """Ahead of this machine's clock by what a test sets."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
 class Rig:
     """The simulators, one registered client, and manifests that fit them.
 
-    `ca` signs the certificates of `c1` and of `other_c1`, which the operator may go to both. `operators`: all that were
-    made. `confided`: every secret value that went into a Secret or to C1 and back, for tests to look for where it
-    must not be. `forks`: how operators begin (`harness.forked_command`).
+    `c1_clock` is the time in every C1. `ca` signs the certificates of `c1` and of `other_c1`, which the operator may go
+    to both. `operators`: all that were made. `confided`: every secret value that went into a Secret or to C1 and back,
+    for tests to look for where it must not be. `forks`: how operators begin (`harness.forked_command`).
     """
 
     def __init__(self, kubernetes: Kubernetes, namespace: str) -> None:
         self.kubernetes = kubernetes
         self.namespace = namespace
+        self.c1_clock = C1Clock()
         self.ca = trustme.CA()
         self.operators: list[OperatorProcess] = []
         self.forks = False
@@ -198,12 +212,14 @@ class Rig:
                 # A machine that is busy, or a coverage run, holds a process for seconds: no breach of C1's contract.
                 Policy(next_poll=0.5, next_heartbeat=1.0, heartbeat_grace=10.0, sync_on_hello=False),
                 ca=self.ca,
+                clock=self.c1_clock,
             )
         )
         exchange = c1.authority.exchange
 
         def listen(form: Mapping[str, str]) -> dict[str, object]:
-            self.confided.add(form["client_assertion"])
+            proofs = ("client_assertion", "client_secret", "subject_token")
+            self.confided.update(form[name] for name in proofs if name in form)
             answer = exchange(form)
             self.confided.add(str(answer["access_token"]))
             return answer
@@ -243,13 +259,13 @@ class Rig:
 
     def secret(self, name: str = SECRET_NAME, **changes: str | None) -> Manifest:
         """A Secret with the vendor's keys; `changes` by key, None leaves a key out."""
-        values = {
+        values: dict[str, str | None] = {
             "BATON_CLIENT_ID": self.client.client_id,
             "BATON_CLIENT_SECRET": self.client.client_secret,
             "BATON_API_TOKEN": API_TOKEN,
             **changes,
         }
-        self.confided |= {values["BATON_CLIENT_SECRET"] or "", values["BATON_API_TOKEN"] or ""} - {""}
+        self.confided |= {values.get(key) or "" for key in CONFIDED} - {""}
         return {
             "apiVersion": "v1",
             "kind": "Secret",

@@ -28,6 +28,8 @@ METRICS_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ONLY_WITH_ELECTION = {"buildkite_connector_leader"}
 ONLY_WITH_AN_EXPIRING_TOKEN = {"buildkite_connector_token_expiry_timestamp_seconds"}
 ONLY_WITH_CHANGES = {"buildkite_connector_membership_changes_total"}
+ONLY_WITH_C1 = {"buildkite_connector_c1_state", "buildkite_connector_c1_last_completed_timestamp_seconds"}
+NOT_ALWAYS = ONLY_WITH_ELECTION | ONLY_WITH_AN_EXPIRING_TOKEN | ONLY_WITH_CHANGES | ONLY_WITH_C1
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.\w+")
 
 
@@ -108,7 +110,7 @@ class TestObserved:
             await tenant.until_condition("Delivered", "True")
             text = await scrape(operator)
         names = {each for each in sample_names(text) if not each.startswith("process_")}
-        assert names == documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES
+        assert names == documented_names() - NOT_ALWAYS
         assert "process_resident_memory_bytes" in text
         status = (await tenant.get())["status"]
         labels = f'{{name="seen",namespace="{rig.namespace}"}}'
@@ -153,7 +155,7 @@ class TestObserved:
             await tenant.until_condition("Delivered", "True")
             [up] = await server.ask("up", lambda found: found and found[0]["value"][1] == "1")
             assert up["metric"]["job"] == "operator"
-            for name in documented_names() - ONLY_WITH_ELECTION - ONLY_WITH_AN_EXPIRING_TOKEN - ONLY_WITH_CHANGES:
+            for name in documented_names() - NOT_ALWAYS:
                 await server.ask(f'{{__name__=~"{name}|{name}_count"}}')
             await server.ask('buildkite_connector_status_condition{name="scraped",type="Ready",status="True"} == 1')
 

@@ -9,6 +9,7 @@ from harness.cluster import Cluster
 from harness.helm_release import Release
 from harness.kubernetes_apis import RealApi, real_api
 from scenarios.access import TestAccess
+from scenarios.c1_side import TestC1Side, TestForcedSyncs
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
@@ -19,9 +20,11 @@ from scenarios.traffic import TestQuiet, TestSharing, TestTenants
 
 __all__ = (
     "TestAccess",
+    "TestC1Side",
     "TestConditions",
     "TestDeletion",
     "TestDelivery",
+    "TestForcedSyncs",
     "TestQuiet",
     "TestRecovery",
     "TestRestart",

@@ -5,6 +5,7 @@ import pytest
 from harness.kubernetes_apis import SimulatedApi
 from harness.rig import Rig
 from scenarios.access import TestAccess
+from scenarios.c1_side import TestC1Side, TestForcedOnce, TestForcedSyncs
 from scenarios.conditions import TestConditions, stories, story
 from scenarios.delivery import TestDelivery
 from scenarios.lifecycle import TestDeletion, TestRestart
@@ -18,9 +19,12 @@ from scenarios.traffic import TestOutage, TestQuiet, TestSharing, TestTenants
 
 __all__ = (
     "TestAccess",
+    "TestC1Side",
     "TestConditions",
     "TestDeletion",
     "TestDelivery",
+    "TestForcedOnce",
+    "TestForcedSyncs",
     "TestObserved",
     "TestOutage",
     "TestQueries",

@@ -17,7 +17,12 @@ from buildkite_connector.kubernetes.schema import API_VERSION, KIND, PLURAL
 Manifest = dict[str, Any]
 AT_ONCE = 16
 """Objects that are applied at once."""
-WELL = frozenset({"Ready", "Valid", "SyncSucceeded", "Delivered", "Pending", "Syncing", "AwaitingSync", "AwaitingTask"})
+WELL = frozenset(
+    {
+        *("Ready", "Valid", "SyncSucceeded", "Delivered", "Pending", "Syncing", "AwaitingSync", "AwaitingTask"),
+        *("C1AwaitingSync", "C1Syncing", "C1Synced"),
+    }
+)
 """The reasons that a condition goes through when nothing fails."""
 
 

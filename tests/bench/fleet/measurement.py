@@ -33,7 +33,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """`requests`: to the API server, by verb and resource. `memory`: the largest of the samples."""
+    """`requests`: to the API server, by verb and resource. `memory`: the largest of the samples.
+
+    `rest_requests`: to C1's REST API; None where no connector has `spec.c1`.
+    """
 
     seconds: float
     memory: int
@@ -42,6 +45,7 @@ class Idle:
     writes: int
     secret_reads_busiest_second: int
     polls: int
+    rest_requests: int | None = None
 
     @property
     def core(self) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from harness.trust import plain_client
 from simulators.buildkite.api import Token
 from simulators.buildkite.control import BuildkiteProcess
 from simulators.c1.process import C1Process
+from simulators.c1.token import Role
 
 SLUG = "synthetic"
 ORGANIZATION = ("--accounts=20", "--teams=4", "--memberships=40", f"--organization={SLUG}")
@@ -40,8 +42,13 @@ class OpenFleet:
 
 
 @contextlib.asynccontextmanager
-async def open_fleet(assets: Assets, connectors: int, tell: Tell, *c1_arguments: str) -> AsyncIterator[OpenFleet]:
-    """All resources and their Secrets are there; their statuses are watched for as long as the context lasts."""
+async def open_fleet(
+    assets: Assets, connectors: int, tell: Tell, *c1_arguments: str, in_c1: bool = False
+) -> AsyncIterator[OpenFleet]:
+    """All resources and their Secrets are there; their statuses are watched for as long as the context lasts.
+
+    `in_c1`: each has `spec.c1`, with a connector and a client of C1's of its own; they share a client of C1's REST API.
+    """
     async with contextlib.AsyncExitStack() as opened:
         directory = Path(opened.enter_context(TemporaryDirectory(prefix="fleet-")))
         control_plane = opened.enter_context(ControlPlane(assets))
@@ -53,8 +60,12 @@ async def open_fleet(assets: Assets, connectors: int, tell: Tell, *c1_arguments:
         cluster = await opened.enter_async_context(open_cluster(control_plane.url, control_plane.tls(), namespace))
         names = [f"team-{number:04}" for number in range(connectors)]
         tell(f"applying {connectors} Secrets and resources")
-        await cluster.apply_all(_secret(name, c1) for name in names)
-        await cluster.apply_all(_connector(name) for name in names)
+        known = [await c1.control("register_connector") if in_c1 else {} for _ in names]
+        if in_c1:
+            rest_client = await c1.control("register_rest_client", roles=[Role.CONNECTOR_ADMINISTRATOR])
+            await cluster.apply_all([_rest_secret(rest_client)])
+        await cluster.apply_all(map(_secret, names, itertools.repeat(c1), known))
+        await cluster.apply_all(map(_connector, names, known))
         watching = asyncio.create_task(cluster.watch())
         opened.callback(watching.cancel)
         environment = {
@@ -78,12 +89,24 @@ async def scrape(operator: OperatorProcess) -> str:
         return (await http.get(f"http://127.0.0.1:{port}/metrics", timeout=30.0)).text
 
 
-def _secret(name: str, c1: C1Process) -> Manifest:
-    values = {"BATON_CLIENT_ID": c1.client_id, "BATON_CLIENT_SECRET": c1.client_secret}
-    values["BATON_API_TOKEN"] = Token().value
+REST_SECRET = "c1-api"
+
+
+def _secret(name: str, c1: C1Process, known: Mapping[str, str]) -> Manifest:
+    """`known`: what C1 says of the connector that is registered there, if any."""
+    client_id, client_secret = known.get("client_id", c1.client_id), known.get("client_secret", c1.client_secret)
+    values = {"BATON_CLIENT_ID": client_id, "BATON_CLIENT_SECRET": client_secret, "BATON_API_TOKEN": Token().value}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
 
 
-def _connector(name: str) -> Manifest:
-    spec = {"credentialsSecretRef": {"name": name}}
+def _rest_secret(client: Mapping[str, str]) -> Manifest:
+    values = {"C1_CLIENT_ID": client["client_id"], "C1_CLIENT_SECRET": client["client_secret"]}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": REST_SECRET}, "stringData": values}
+
+
+def _connector(name: str, known: Mapping[str, str]) -> Manifest:
+    spec: Manifest = {"credentialsSecretRef": {"name": name}}
+    if known:
+        ids = {"appID": known["app_id"], "connectorID": known["connector_id"]}
+        spec["c1"] = {**ids, "auth": {"secretRef": {"name": REST_SECRET}}}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}

@@ -127,6 +127,11 @@ def _idle_rows(measured: FleetMeasurement) -> list[tuple[str, str]]:
         ("memory", f"{idle.memory / MB:.0f} MB"),
         ("processor", f"{idle.core:.1%} of a core"),
         ("GetTask at C1", f"{idle.polls / idle.seconds:.2f} a second"),
+        *(
+            []
+            if idle.rest_requests is None
+            else [("requests to C1's REST API", f"{idle.rest_requests / idle.seconds:.2f} a second")]
+        ),
         ("reads of Secrets in the busiest second", str(idle.secret_reads_busiest_second)),
         *(
             (f"API server: `{kind}`", f"{number:,} ({number / idle.seconds:.2f} a second)")

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from bench.fleet.cluster import FleetCluster
@@ -20,6 +21,7 @@ from harness.audit import read_requests
 from harness.control_plane import Assets, ControlPlane
 from harness.rig import OperatorProcess
 from harness.service_account import ServiceAccount
+from simulators.c1.faults import REST_RPCS
 from simulators.c1.process import C1Process
 
 NEXT_POLL = 60.0
@@ -32,10 +34,12 @@ SCRAPE_SECONDS = 30.0
 MOST_NOTES = 5
 
 
-async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, tell: Tell) -> FleetMeasurement:
-    """Raises TimeoutError when a connector does not become Ready, or does not react."""
+async def measure_fleet(
+    assets: Assets, connectors: int, idle_seconds: float, tell: Tell, *, in_c1: bool = False
+) -> FleetMeasurement:
+    """`in_c1`: each has `spec.c1`. Raises TimeoutError when a connector does not become Ready, or does not react."""
     bystanders = Bystanders()
-    async with open_fleet(assets, connectors, tell, f"--next-poll={NEXT_POLL}") as opened:
+    async with open_fleet(assets, connectors, tell, f"--next-poll={NEXT_POLL}", in_c1=in_c1) as opened:
         cluster, c1, names, environment = opened.cluster, opened.c1, opened.names, dict(opened.environment)
         operator = OperatorProcess(environment, ready_within=START_SECONDS)
         changes, changed = Changes(cluster, SLUG), 3 * max(1, min(TRIES, connectors // 9))
@@ -44,6 +48,7 @@ async def measure_fleet(assets: Assets, connectors: int, idle_seconds: float, te
         async with operator:
             start = await fleet.start(began)
             idle = await fleet.idle(idle_seconds)
+            idle = idle if in_c1 else replace(idle, rest_requests=None)
             reactions = await changes.react(names[:changed], tell)
             await fleet.until_quiet()
         began, hellos = time.monotonic(), await fleet.hellos()
@@ -115,6 +120,7 @@ class _Fleet:
         """Nothing is written any more when this begins."""
         self._tell(f"idle for {seconds:.0f} s")
         begin, before, polls = datetime.now(UTC), use_of(self._operator.pid), await self._calls("GetTask")
+        rest_requests = await self._calls(*REST_RPCS)
         clock, memory = time.monotonic(), before.memory
         scraped = clock
         while (left := clock + seconds - time.monotonic()) > 0:
@@ -136,6 +142,7 @@ class _Fleet:
             ),
             secret_reads_busiest_second=busiest_second(requests, "get secrets", begin, end),
             polls=await self._calls("GetTask") - polls,
+            rest_requests=await self._calls(*REST_RPCS) - rest_requests,
         )
 
     async def _scrape(self) -> None:
@@ -163,8 +170,9 @@ class _Fleet:
         writes = [each.writes - had for each, had in zip(seen, before, strict=True)]
         return Restart(greeted, _mean_and_most(writes), dict(failures))
 
-    async def _calls(self, rpc: str) -> int:
-        return sum((await self._c1.stats())["calls"].get(rpc, {}).values())
+    async def _calls(self, *rpcs: str) -> int:
+        calls = (await self._c1.stats())["calls"]
+        return sum(sum(calls.get(rpc, {}).values()) for rpc in rpcs)
 
     async def _until(self, predicate: Callable[[], bool]) -> None:
         try:

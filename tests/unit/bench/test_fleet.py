@@ -123,6 +123,8 @@ def test_a_failure_that_was_reported_once_is_remembered() -> None:
 
 def test_all_promises_can_be_kept() -> None:
     assert missed(KEPT) == []
+    in_c1 = replace(KEPT, start=replace(START, events=(3.0, 3)), idle=replace(IDLE, rest_requests=366))
+    assert missed(in_c1) == []
 
 
 def with_start(**change: Any) -> FleetMeasurement:
@@ -148,6 +150,7 @@ def slow(what: str, longest: float) -> dict[str, Reaction]:
         (with_idle(cpu=5.1), ["core"]),
         (with_idle(writes=1), ["no write"]),
         (with_idle(requests={"get secrets": 520}), ["reads of Secrets"]),
+        (with_idle(rest_requests=367), ["C1's REST API"]),
         (replace(KEPT, restart=Restart(20.0, (3.5, 4), {"C1Unreachable": 7})), ["restart", "restart"]),
         (replace(KEPT, busy=replace(KEPT.busy, reactions=slow("annotation", 1.1))), ["annotation"]),
         (replace(KEPT, busy=replace(KEPT.busy, reactions=slow("edit", 3.1))), ["edit"]),
