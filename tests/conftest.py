@@ -38,7 +38,17 @@ are measured in."""
 ALONE = (
     *(
         f"::Test{each}::"
-        for each in ("ForcedOnce", "ForcedSyncs", "Lease", "Observed", "Queries", "Restart", "Secrecy", "Tenants")
+        for each in (
+            "ForcedOnce",
+            "ForcedSyncs",
+            "Lease",
+            "Observed",
+            "Queries",
+            "Restart",
+            "Secrecy",
+            "Tenants",
+            "TokenExchange",
+        )
     ),
     "tests/e2e/",
 )
@@ -57,6 +67,7 @@ THOROUGH = tuple(
         "chart/test_upgrade.py",
         "chart/test_values.py",
         "cli/test_nothing_of_a_secret.py",
+        "cli/test_nothing_of_c1s_secret.py",
         "network/test_clients.py",
     )
 )

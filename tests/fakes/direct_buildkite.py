@@ -48,7 +48,8 @@ class DirectBuildkite:
         self.requests = 0
         self.turns: Callable[[], int] = lambda: 1
         settings = replace(BuildkiteSettings(), page_size=page_size)
-        self.client = BuildkiteClient(settings, cast(RequestSender, self), Redactor([self._token.value]))
+        self.redactor = Redactor([self._token.value])
+        self.client = BuildkiteClient(settings, cast(RequestSender, self))
 
     async def ask(self, call: Call, read: Callable[[httpx.Response, bytes], T]) -> T:
         """As `RequestSender.ask`, without another try."""

@@ -84,7 +84,7 @@ class SessionSetup:
         self._secrets = itertools.count()
         self._connector: Connector | None = None
 
-    def connect_buildkite(self, token: str, redactor: Redactor, **how: Any) -> BuildkiteAPI:
+    def connect_buildkite(self, token: Any, redactor: Redactor, **how: Any) -> BuildkiteAPI:
         if self.another_buildkite is not None:
             return self.another_buildkite(token, redactor, **how)
         return self.buildkite.client() if "quota_percent" in how else self.members

@@ -244,6 +244,7 @@ class Rig:
             {
                 "KUBECONFIG": str(self.kubernetes.kubeconfig),
                 "BUILDKITE_API_URL": self.buildkite.url,
+                "BUILDKITE_TOKEN_EXCHANGE_URL": self.buildkite.exchange_url,
                 "SSL_CERT_FILE": str(self.c1.ca_file),
                 "BUILDKITE_CONNECTOR_C1_HOSTS": ",".join(c1.address for c1 in self._c1s),
                 "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",

@@ -50,6 +50,7 @@ class ServiceRig:
             "SSL_CERT_FILE": str(self.c1.ca_file),
             "SSL_CERT_DIR": str(NOBODY.parent),
             "BUILDKITE_API_URL": self.buildkite.url,
+            "BUILDKITE_TOKEN_EXCHANGE_URL": self.buildkite.exchange_url,
             "TMPDIR": str(self.temporary),
             **changes,
         }

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from harness.kubernetes_apis import Manifest
 from harness.rig import OperatorProcess, Rig, condition
 from scenarios.access import types
@@ -93,13 +95,14 @@ class TestForcedSyncs:
     async def test_an_annotation_reaches_c1_within_seconds_whose_state_goes_from_running_to_done(
         self, rig: Rig
     ) -> None:
-        rig.c1.policy.next_poll, rig.c1.policy.ingest_seconds = SELDOM, INGESTED_WITHIN
+        rig.c1.policy.next_poll = SELDOM
         listed = Listed(Tenant(rig, "acme"), MANAGER)
         tenant = listed.tenant
         async with rig.operator():
             await listed.become_ready()
             first = await listed.tenant.until(is_in_c1)
             before, told = first["status"]["lastSync"]["id"], Collected()
+            rig.c1.policy.ingest_seconds = INGESTED_WITHIN
             await tenant.request_sync()
             last = await tenant.until(
                 lambda status: told.take(status) and status["lastSync"]["id"] != before and is_in_c1(status)
@@ -118,6 +121,7 @@ class TestForcedSyncs:
         assert (shown["appID"], shown["connectorID"]) == (listed.connector.app_id, listed.connector.id)
         assert shown["startedAt"] < shown["completedAt"]
 
+    @pytest.mark.thorough
     async def test_without_a_connector_in_c1_its_rest_api_is_left_alone(self, rig: Rig) -> None:
         tenant = Tenant(rig, "acme")
         async with rig.operator() as operator:
@@ -136,6 +140,7 @@ class TestForcedSyncs:
         assert {each["reason"] for each in await tenant.events()} == {"Ready", "Delivered"}
 
 
+@pytest.mark.thorough
 class TestForcedOnce:
     async def test_a_restart_makes_c1_sync_no_second_time_and_finds_its_state_unchanged(self, rig: Rig) -> None:
         listed = Listed(Tenant(rig, "acme"), MANAGER)
@@ -218,6 +223,7 @@ class TestC1Side:
         warnings = [each for each in await tenant.events() if each["type"] == "Warning"]
         assert [(each["reason"], each["note"]) for each in warnings] == [("C1Paused", told)]
 
+    @pytest.mark.thorough
     async def test_c1_that_pauses_the_connector_after_a_drop_is_told_after_that_delivery(
         self, new_tenant: NewTenant
     ) -> None:
@@ -240,6 +246,7 @@ class TestC1Side:
         assert "resume it or confirm its changes" in told
         assert listed.asked("ForceSync") == ["200", "200"]
 
+    @pytest.mark.thorough
     async def test_what_c1_says_of_a_sync_that_failed_is_told(self, new_tenant: NewTenant) -> None:
         listed = Listed(new_tenant(), MANAGER)
         tenant = listed.tenant
@@ -250,6 +257,7 @@ class TestC1Side:
         assert (failed["c1"]["state"], failed["c1"]["lastError"]) == ("ERROR", "the file has no resources")
         assert condition({"status": failed}, "Delivered")["status"] == "True"
 
+    @pytest.mark.thorough
     async def test_a_client_without_the_role_leaves_syncs_and_deliveries_alone_until_it_has_it(
         self, new_tenant: NewTenant
     ) -> None:
@@ -274,6 +282,7 @@ class TestC1Side:
         await listed.until_synced()
         assert listed.asked("ForceSync") == ["403", "200"]
 
+    @pytest.mark.thorough
     async def test_without_force_sync_only_a_request_reaches_c1_and_with_it_an_edit_too(
         self, new_tenant: NewTenant
     ) -> None:
@@ -293,6 +302,7 @@ class TestC1Side:
         assert edited["status"]["lastSync"]["trigger"] == "Change"
         assert listed.asked("ForceSync") == ["200", "200"]
 
+    @pytest.mark.thorough
     async def test_a_client_that_c1_refuses_is_read_again_from_its_secret(self, new_tenant: NewTenant) -> None:
         listed = Listed(new_tenant(), MANAGER)
         tenant = listed.tenant

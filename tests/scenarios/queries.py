@@ -12,6 +12,7 @@ from typing import Any
 from harness.helm_chart import CHART, Values, merged, one, render
 from harness.prometheus import Prometheus, Sample, needs_prometheus, prometheus
 from harness.rig import OperatorProcess, Rig
+from scenarios.c1_side import READER, Listed
 from scenarios.observed import served_port
 from scenarios.tenant import Tenant
 from simulators.buildkite.faults import links_elsewhere
@@ -28,11 +29,12 @@ FIRING = {
     "BuildkiteConnectorNotReady": {"rejected", "failing", "held"},
     "BuildkiteConnectorStalled": {"rejected", "held"},
     "BuildkiteConnectorSyncFailing": {"failing"},
-    "BuildkiteConnectorSyncOverdue": {"well", "rejected", "failing", "held", "shrunk", "reading"},
+    "BuildkiteConnectorSyncOverdue": {"well", "rejected", "failing", "held", "shrunk", "reading", "paused"},
     "BuildkiteConnectorDeliveryStale": {"well", "held", "shrunk"},
     "BuildkiteConnectorShrinkHeld": {"held"},
     "BuildkiteConnectorShrunk": {"shrunk"},
     "BuildkiteConnectorProvisioningNotReady": {"reading"},
+    "BuildkiteConnectorC1NotSynced": {"paused"},
     "BuildkiteConnectorTokenExpiring": {"well"},
     "BuildkiteConnectorQuotaShort": {""},
     "BuildkiteConnectorMultipleLeaders": {""},
@@ -140,6 +142,13 @@ async def be_unable_to_write(rig: Rig) -> None:
     await tenant.until_condition("ProvisioningReady", "False", "TokenScopeMissing")
 
 
+async def be_paused_in_c1(rig: Rig) -> None:
+    listed = Listed(Tenant(rig, "paused"), READER)
+    rig.c1.connectors.pause(listed.connector, "DATA_DROP", "Half of the accounts are gone.")
+    await listed.become_ready(forceSync=False)
+    await listed.tenant.until_condition("C1Synced", "False", "C1Paused")
+
+
 @contextlib.asynccontextmanager
 async def scraped(rig: Rig, directory: Path) -> AsyncIterator[tuple[Prometheus, list[OperatorProcess]]]:
     """Two operators that both lead, in the eyes of one release, and all that can be wrong with connectors."""
@@ -151,7 +160,7 @@ async def scraped(rig: Rig, directory: Path) -> AsyncIterator[tuple[Prometheus, 
         }
         async with prometheus(directory, targets) as server:
             async with asyncio.TaskGroup() as together:
-                for story in (be_rejected, fail_twice, be_held):
+                for story in (be_rejected, fail_twice, be_held, be_paused_in_c1):
                     together.create_task(story(rig))
             await go_well(rig, server)
             yield server, operators

@@ -16,6 +16,7 @@ from scenarios.lifecycle import TestDeletion, TestRestart
 from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
+from scenarios.token_exchange import TestTokenExchange
 from scenarios.traffic import TestQuiet, TestSharing, TestTenants
 
 __all__ = (
@@ -32,6 +33,7 @@ __all__ = (
     "TestSharing",
     "TestTasks",
     "TestTenants",
+    "TestTokenExchange",
     "asked",
     "stories",
     "story",

@@ -15,6 +15,7 @@ from scenarios.recovery import TestRecovery
 from scenarios.secrecy import TestSecrecy
 from scenarios.tasks import TestTasks, asked
 from scenarios.tenant import Tenant
+from scenarios.token_exchange import TestTokenExchange
 from scenarios.traffic import TestOutage, TestQuiet, TestSharing, TestTenants
 
 __all__ = (
@@ -35,6 +36,7 @@ __all__ = (
     "TestSharing",
     "TestTasks",
     "TestTenants",
+    "TestTokenExchange",
     "asked",
     "stories",
     "story",

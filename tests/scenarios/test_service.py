@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from buildkite_connector.model.tasks import Code
+from fakes.exchange_setup import ec_pem, register
 from harness.forked_command import fork_command
 from harness.rig import API_TOKEN, COMMAND
 from harness.service_rig import HOST_ID, ServiceRig, free_port, service_rig
@@ -82,6 +83,25 @@ async def test_the_vendors_environment_alone_syncs_delivers_and_survives_a_resta
     assert [each.sha256 for each in rig.c1.ingested] == [delivered.sha256] * 2
     assert len(rig.buildkite.requests) - read <= 2, "a restart checks the token and syncs nothing"
     assert [name.rpartition(".")[2] for name in rig.kept] == ["c1z", "lock", "json"]
+
+
+async def test_an_app_for_token_exchange_takes_the_place_of_the_api_token(rig: ServiceRig) -> None:
+    registered = register(rig.buildkite)
+    app = {
+        "BATON_API_TOKEN": "",
+        "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID": registered.exchange.client_id,
+        "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY": registered.exchange.private_key,
+        "BUILDKITE_TOKEN_EXCHANGE_SUBJECT": registered.exchange.subject,
+    }
+    rig.confided.update(ec_pem().splitlines()[1:-1])
+    async with rig.service(**app) as process:
+        task = rig.c1.add_task()
+        assert (await rig.c1.finished(task, PATIENCE)).success
+        assert await process.stop() == 0
+    assert len(rig.buildkite.exchanges.minted) == 1
+    rig.confided.add(rig.buildkite.exchanges.minted[0].token)
+    code, said = await ended(rig, COMMAND, **app, BATON_ORGANIZATION="")
+    assert (code, "token exchange gives tokens for one organization" in said) == (2, True)
 
 
 async def test_all_types_are_synced_and_expanded_where_the_flag_names_them(rig: ServiceRig) -> None:

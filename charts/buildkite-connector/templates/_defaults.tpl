@@ -71,6 +71,7 @@ log:
 concurrency: 32
 buildkite:
   apiUrl: ''
+  tokenExchangeUrl: ''
 c1:
   hosts: []
   workloadIdentity:

@@ -45,6 +45,10 @@
 - name: BUILDKITE_API_URL
   value: {{ . | quote }}
 {{- end }}
+{{- with $v.buildkite.tokenExchangeUrl }}
+- name: BUILDKITE_TOKEN_EXCHANGE_URL
+  value: {{ . | quote }}
+{{- end }}
 {{- with $v.c1.hosts }}
 - name: BUILDKITE_CONNECTOR_C1_HOSTS
   value: {{ join "," . | quote }}

@@ -23,9 +23,13 @@ from buildkite_connector.buildkite.connections import Connections  # noqa: E402
 from buildkite_connector.buildkite.rate_limit import Lane, RateLimiter, RequestQueue  # noqa: E402
 from buildkite_connector.buildkite.sender import Access, RequestSender, reach  # noqa: E402
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Patience, Timeouts  # noqa: E402
+from buildkite_connector.buildkite.signing_key import SigningKey  # noqa: E402
+from buildkite_connector.buildkite.token_exchange import TokenExchanges  # noqa: E402
+from buildkite_connector.buildkite.tokens import ApiToken, TokenSource  # noqa: E402
 from buildkite_connector.model.jitter import Jitter  # noqa: E402
 from buildkite_connector.model.observer import SILENT, Observer  # noqa: E402
 from buildkite_connector.model.redactor import Redactor  # noqa: E402
+from buildkite_connector.model.spec import BuildkiteCredential, ExchangeRequest  # noqa: E402
 from buildkite_connector.network import Network  # noqa: E402
 from buildkite_connector.timing.clock import Clock, SystemClock, system_jitter  # noqa: E402
 from buildkite_connector.timing.slots import Slot  # noqa: E402
@@ -33,7 +37,7 @@ from buildkite_connector.timing.slots import Slot  # noqa: E402
 if _without_command_line:
     del sys.modules["httpx._main"]
 
-__all__ = ["Buildkite", "BuildkiteClient", "BuildkiteSettings", "Patience", "Timeouts", "open_buildkite"]
+__all__ = ["Buildkite", "BuildkiteClient", "BuildkiteSettings", "Patience", "SigningKey", "Timeouts", "open_buildkite"]
 
 NOTHING = Redactor()
 RECENT = 1000
@@ -41,16 +45,20 @@ RECENT = 1000
 
 
 class Buildkite:
-    """One Buildkite API, for all connectors of the process. Clients with the same token share its quota."""
+    """One Buildkite API, for all connectors of the process.
+
+    Clients with the same token share its quota, and so do those whose tokens are exchanged for the same person.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._exchanges = TokenExchanges(access)
         self._queues: WeakValueDictionary[bytes, RequestQueue] = WeakValueDictionary()
         self._recent: deque[RequestQueue] = deque(maxlen=RECENT)
 
     def client(
         self,
-        token: str,
+        credential: BuildkiteCredential,
         redactor: Redactor = NOTHING,
         *,
         quota_percent: int = 100,
@@ -67,15 +75,25 @@ class Buildkite:
 
         Raises Failure TOKEN_INVALID for what cannot be a token.
         """
-        key = sha256(token.encode(errors="surrogatepass")).digest()
+        tokens: TokenSource
+        if isinstance(credential, ExchangeRequest):
+            tokens = self._exchanges.tokens(credential, redactor)
+            identity = f"subject {credential.exchange.subject.casefold()}"
+        else:
+            tokens, identity = ApiToken(credential, redactor), credential
+        key = sha256(identity.encode(errors="surrogatepass")).digest()
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = RequestQueue(
                 RateLimiter(self._access.settings.most_at_once), self._access.clock
             )
         self._recent.append(queue)
-        sender = RequestSender(self._access, queue, Lane(quota_percent, urgent, slot), token, waits=waits)
-        return BuildkiteClient(self._access.settings, sender, redactor.with_secrets(token))
+        sender = RequestSender(self._access, queue, Lane(quota_percent, urgent, slot), tokens, waits=waits)
+        return BuildkiteClient(self._access.settings, sender)
+
+    async def close(self) -> None:
+        await self._exchanges.close()
+        await self._access.connections.close()
 
     async def reach(self, redactor: Redactor = NOTHING) -> datetime | None:
         """Ask once without a token whether Buildkite answers; see `sender.reach`."""
@@ -94,7 +112,8 @@ async def open_buildkite(
 ) -> AsyncIterator[Buildkite]:
     """The API for as long as the context lasts; then its connections are closed. For `may_send` see `Connections`."""
     connections = await Connections.open(settings.api_url, network, may_send)
+    buildkite = Buildkite(Access(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer))
     try:
-        yield Buildkite(Access(settings, connections, clock or SystemClock(), jitter or system_jitter(), observer))
+        yield buildkite
     finally:
-        await connections.close()
+        await buildkite.close()

@@ -57,11 +57,14 @@ class BuildkiteClient:
     Best for one sync: `requests` and `throttled_seconds` count from its making.
     """
 
-    def __init__(self, settings: BuildkiteSettings, sender: RequestSender, redactor: Redactor) -> None:
+    def __init__(self, settings: BuildkiteSettings, sender: RequestSender) -> None:
         self._settings = settings
         self._sender = sender
-        self._redactor = redactor
         self._large_pages = asyncio.Semaphore(LARGE_PAGES)
+
+    @property
+    def _redactor(self) -> Redactor:
+        return self._sender.redactor
 
     @property
     def page_size(self) -> int:
@@ -78,6 +81,8 @@ class BuildkiteClient:
     # The token and what it can access
 
     async def token(self) -> TokenFacts:
+        if (facts := await self._sender.token_facts()) is not None:
+            return facts
         path = "/access-token"
         return await self._sender.ask(self._call(path, _unknown_url(path)), lambda _, body: payload.token(body))
 

@@ -52,6 +52,7 @@ class Connections:
 
         Loads certificates and the transport, which takes its time: `open` keeps off the event loop.
         """
+        self._network = network
         self._may_send = may_send
         plain = urlsplit(api_url).scheme == "http"
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else network.trust.ssl_context()
@@ -61,6 +62,10 @@ class Connections:
     @classmethod
     async def open(cls, api_url: str, network: Network, may_send: Callable[[], None]) -> Self:
         return await asyncio.to_thread(cls, api_url, network, may_send)
+
+    async def elsewhere(self, url: str) -> "Connections":
+        """Connections for another URL, through the same network."""
+        return await Connections.open(url, self._network, self._may_send)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:

@@ -15,6 +15,7 @@ import httpx
 from buildkite_connector.buildkite.body import OBJECT_LIMIT, BodyRefused
 from buildkite_connector.buildkite.pagination import refused
 from buildkite_connector.buildkite.payload import PayloadError, complaint
+from buildkite_connector.buildkite.settings import API_VARIABLE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.network import Proxy, connection_errors
@@ -23,6 +24,9 @@ from buildkite_connector.timing.clock import clock_error, retry_after, server_ti
 
 LONGEST_BUILDKITE_WAIT = 3600.0
 """The longest Retry-After of Buildkite that counts, in seconds."""
+
+APP_SETTINGS = "Organization Settings, Integrations, Token Exchange Apps"
+"""Where an administrator of the organization finds its token exchange apps."""
 
 LONGEST_COMPLAINT = 200
 """Characters of what Buildkite says that are passed on."""
@@ -37,6 +41,7 @@ class Call:
     `redactor`: all that a server sent goes through it before it stands in an error. `scope`: what the call needs.
     `organization`: whose window it counts to. `limit`: bytes of the answer; `expected`: the statuses of success.
     `shown`: what stands in spans and logs in place of a target that holds what must not be shown; else empty.
+    `variable`: which one says where the call goes.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Call:
     expected: tuple[int, ...] = (httpx.codes.OK,)
     invalid: Callable[[str], Exception] | None = None
     shown: str = ""
+    variable: str = API_VARIABLE
 
     def quote(self, text: str) -> str:
         return self.redactor.quote(text, LONGEST_COMPLAINT)
@@ -60,13 +66,15 @@ class Call:
 class FailedAttempt:
     """Why one try failed. `again`: another may succeed. `wait`: not before so many seconds.
 
-    `refused`: by the rate limit. `timed_out`: there was no response in time.
+    `refused`: by the rate limit. `unauthorized`: Buildkite does not accept the token. `timed_out`: there was no
+    response in time.
     """
 
     error: Exception
     again: bool = False
     wait: float | None = None
     refused: bool = False
+    unauthorized: bool = False
     timed_out: bool = False
 
 
@@ -127,7 +135,7 @@ def from_body(error: BodyRefused, call: Call) -> FailedAttempt:
         Failure(
             Reason.BUILDKITE_RESPONSE_INVALID,
             f"{call.name}: expected a response as Buildkite documents it, but it {error}. The rest was not read. "
-            "Check BUILDKITE_API_URL and the proxies in between.",
+            f"Check {call.variable} and the proxies in between.",
         ),
         again=error.broken,
     )
@@ -141,10 +149,11 @@ def from_status(
     *,
     now: datetime,
     token_hint: str = "",
+    exchanged: bool = False,
 ) -> FailedAttempt:
     """An answer other than 200. `now`: the time here, to compare with the answer's dates.
 
-    `token_hint`: what is odd about the token, for when it is refused.
+    `token_hint`: what is odd about the token, for when it is refused. `exchanged`: the token came by token exchange.
     """
     said = f"its body {body} and was not read" if isinstance(body, BodyRefused) else call.quote(complaint(body))
     quoted = f" ({said})" if said else ""
@@ -172,7 +181,33 @@ def from_status(
             again=True,
             wait=wait,
         )
-    return FailedAttempt(_refusal(status, headers, said, quoted, call, now, token_hint))
+    if status == 401 and exchanged:
+        return FailedAttempt(_new_token_refused(call, quoted), unauthorized=True)
+    failure = _refusal(status, headers, said, quoted, call, now, token_hint)
+    if exchanged and status == 403 and isinstance(failure, Failure):
+        failure = _denied_to_app(call, quoted, failure)
+    return FailedAttempt(failure, unauthorized=status == 401)
+
+
+def _new_token_refused(call: Call, quoted: str) -> Failure:
+    return Failure(
+        Reason.TOKEN_REJECTED,
+        f"{call.name}: Buildkite does not accept a token that it has just given for the token exchange app{quoted}. "
+        f"The token was revoked, or the app does not allow its use from this address. Check the app ({APP_SETTINGS}).",
+        remedy=Remedy.CREDENTIALS,
+    )
+
+
+def _denied_to_app(call: Call, quoted: str, denied: Failure) -> Failure:
+    """The same refusal in the words of token exchange."""
+    advice = (
+        f"Check the IP addresses from which the token exchange app's tokens can be used ({APP_SETTINGS}), and what the "
+        "person in whose name it acts can access."
+    )
+    if isinstance(denied, ScopesMissing):
+        told = f"{call.name}: the token exchange app's token lacks the scope {call.scope}{quoted}."
+        return ScopesMissing(f"{told} Add it to the app ({APP_SETTINGS}).", denied.missing)
+    return Failure(denied.reason, f"{call.name}: Buildkite denies access{quoted}. {advice}", remedy=denied.remedy)
 
 
 def _refusal(
@@ -180,7 +215,8 @@ def _refusal(
 ) -> Exception:
     """An answer that will be the same next time."""
     if 300 <= status < 400:
-        return refused(call.name, f"a redirect ({status})", headers.get("location", ""), call.redactor)
+        to = headers.get("location", "")
+        return refused(call.name, f"a redirect ({status})", to, call.redactor, call.variable)
     if status == 401:
         told = f"{call.name}: Buildkite does not accept the API token{quoted}."
         return _token_refused(told, headers, now, token_hint)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urljoin, urlsplit
 
+from buildkite_connector.buildkite.settings import API_VARIABLE
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
 
@@ -71,7 +72,7 @@ def same_origin(one: str, other: str) -> bool:
     return _origin(one) == _origin(other)
 
 
-def refused(call: str, what: str, target: str, redactor: Redactor) -> Failure:
+def refused(call: str, what: str, target: str, redactor: Redactor, variable: str = API_VARIABLE) -> Failure:
     """The failure for an answer that points elsewhere; names scheme and host only."""
     try:
         parts = urlsplit(target)
@@ -81,7 +82,7 @@ def refused(call: str, what: str, target: str, redactor: Redactor) -> Failure:
     return Failure(
         Reason.BUILDKITE_LINK_REFUSED,
         f"{call}: expected a response from the API itself, but {what} leads to {address}. "
-        "The token was not sent there. Check BUILDKITE_API_URL and the proxies in between.",
+        f"The token was not sent there. Check {variable} and the proxies in between.",
     )
 
 

@@ -26,18 +26,19 @@ from buildkite_connector.buildkite.errors import (
 )
 from buildkite_connector.buildkite.rate_limit import Lane, Permit, RequestQueue, WindowReadings, read_windows
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Timeouts
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.buildkite.tokens import TokenSource
+from buildkite_connector.model.directory import TokenFacts
+from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.model.redactor import Redactor
-from buildkite_connector.model.spec import Credential, mistake, token_hint
 from buildkite_connector.timing.clock import Clock, server_time
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_HEADERS = {"Accept": "application/json", "User-Agent": f"buildkite-connector/{__version__}"}
-_FAILED = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError)
+HEADERS = {"Accept": "application/json", "User-Agent": f"buildkite-connector/{__version__}"}
+FAILED = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError)
 """What httpx raises when there is no answer, or not all of it."""
 
 
@@ -62,18 +63,18 @@ class Access:
 class RequestSender:
     """Sends one connector's requests, with its token and its share of the quota, while it has its lane's slot."""
 
-    def __init__(self, access: Access, queue: RequestQueue, lane: Lane, token: str, *, waits: bool) -> None:
+    def __init__(self, access: Access, queue: RequestQueue, lane: Lane, tokens: TokenSource, *, waits: bool) -> None:
         """`waits`: False where somebody is to hear of a request that timed out, which then is not sent again."""
         self._access = access
         self._settings = access.settings
         self._queue = queue
         self._lane = lane
-        self._token_hint = token_hint(token)
+        self._tokens = tokens
         self._waits = waits
         self._silence_logged = False
         self._bodies = BodiesUnderWay()
-        self._headers = {**_HEADERS, "Accept-Encoding": "gzip", "Authorization": f"Bearer {_checked(token)}"}
-        self._extensions = {"timeout": _timeout_of(access.settings.timeouts), "trace": access.connections.trace}
+        self._headers = {**HEADERS, "Accept-Encoding": "gzip"}
+        self._extensions = {"timeout": timeout_of(access.settings.timeouts), "trace": access.connections.trace}
         self.requests = 0
         """How many were sent, failed tries included."""
 
@@ -81,16 +82,28 @@ class RequestSender:
     def throttled_seconds(self) -> float:
         return self._queue.throttled_seconds(self._lane)
 
+    @property
+    def redactor(self) -> Redactor:
+        """Knows the connector's credentials."""
+        return self._tokens.redactor
+
+    async def token_facts(self) -> TokenFacts | None:
+        """What is known of the token without asking Buildkite's API for it. Raises Failure."""
+        return await self._tokens.facts()
+
     async def ask(self, call: Call, read: Callable[[httpx.Response, bytes], T]) -> T:
         """Ask until there is an answer or asking again cannot help; raise what was wrong with the last.
 
-        The queue waits out a 429, `Patience.refusals` times. Any other failure of a call that changes something is
-        final: only a request that Buildkite refused for its rate limit certainly did nothing. `read` raises
-        PayloadError or Failure for an answer that is not what it should be.
+        The queue waits out a 429, `Patience.refusals` times. An exchanged token that is refused is replaced once. Any
+        other failure of a call that changes something is final: only a request that Buildkite refused for its rate
+        limit or its token certainly did nothing. `read` raises PayloadError or Failure for an answer that is not what
+        it should be.
         """
         patience = self._settings.patience
         tries = refusals = 0
+        replaced = False
         while True:
+            await self._tokens.current()  # an exchange must not hold up others in the queue
             answer = await self._try(call, read)
             if not isinstance(answer, FailedAttempt):
                 if self._lane.slot is not None:
@@ -101,6 +114,9 @@ class RequestSender:
                 if refusals > patience.refusals:
                     raise answer.error
                 continue  # the queue knows when
+            if answer.unauthorized and self._tokens.exchanged and not replaced:
+                replaced = True
+                continue  # with another one
             tries += 1
             wait = answer.wait or 0.0
             again = answer.again and call.method == "GET" and (self._waits or not answer.timed_out)
@@ -114,15 +130,17 @@ class RequestSender:
 
     async def _try(self, call: Call, read: Callable[[httpx.Response, bytes], T]) -> T | FailedAttempt:
         url = self._settings.api_url + call.target
-        request = _Request(call.method, url, headers=self._headers, json=call.json, extensions=self._extensions)
         async with self._queue.permit(self._lane, call.organization) as permit:
+            token = await self._tokens.current()
+            headers = {**self._headers, "Authorization": f"Bearer {token}"}
+            request = _Request(call.method, url, headers=headers, json=call.json, extensions=self._extensions)
             self.requests += 1
             try:
                 with self._access.observer.operation(
                     Work.BUILDKITE_REQUEST, method=call.method, path=call.shown or call.target
                 ) as operation:
                     response, body = await self._send(request, permit, call.limit, operation)
-            except _FAILED as error:
+            except FAILED as error:
                 return from_exception(error, call, self._settings.api_url, self._access.connections.proxy)
             if response.status_code in call.expected:
                 if isinstance(body, BodyRefused):
@@ -139,8 +157,11 @@ class RequestSender:
                 body,
                 call,
                 now=self._access.clock.now(),
-                token_hint=self._token_hint,
+                token_hint=self._tokens.hint,
+                exchanged=self._tokens.exchanged,
             )
+            if failed.unauthorized:
+                self._tokens.drop(token)
             if failed.refused:
                 self._queue.answered(permit, self._refusal(response, body, failed.wait, call.organization))
             return failed
@@ -200,14 +221,14 @@ async def reach(access: Access, redactor: Redactor) -> datetime | None:
     request = httpx.Request(
         "GET",
         settings.api_url + call.target,
-        headers={**_HEADERS, "Accept-Encoding": "identity"},
-        extensions={"timeout": _timeout_of(settings.timeouts)},
+        headers={**HEADERS, "Accept-Encoding": "identity"},
+        extensions={"timeout": timeout_of(settings.timeouts)},
     )
     try:
         async with asyncio.timeout(settings.timeouts.total), connections.one() as http:
             response = await http.send(request, stream=True)
             body = await read_body(response, ERROR_LIMIT, BodiesUnderWay())
-    except _FAILED as error:
+    except FAILED as error:
         raise from_exception(error, call, settings.api_url, connections.proxy).error from None
     status, kind = response.status_code, response.headers.get("content-type", "").partition(";")[0].strip()
     if 200 <= status < 300 or kind.lower() == "text/html":
@@ -225,16 +246,5 @@ def _elsewhere(what: str) -> Failure:
     )
 
 
-def _timeout_of(timeouts: Timeouts) -> dict[str, float]:
+def timeout_of(timeouts: Timeouts) -> dict[str, float]:
     return {"connect": timeouts.connect, "read": timeouts.read, "write": timeouts.write, "pool": timeouts.total}
-
-
-def _checked(token: str) -> str:
-    """The token without white space around it, if it can be one.
-
-    What HTTP cannot carry must not end up in a library's error message. Raises Failure TOKEN_INVALID.
-    """
-    wrong = mistake(token, Credential.API_TOKEN) if token.strip() else "is empty"
-    if wrong is None:
-        return token.strip()
-    raise Failure(Reason.TOKEN_INVALID, f"The Buildkite API token {wrong}.", remedy=Remedy.CREDENTIALS)

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
+DEFAULT_EXCHANGE_URL = "https://buildkite.com/oauth/token"
+API_VARIABLE = "BUILDKITE_API_URL"
+EXCHANGE_VARIABLE = "BUILDKITE_TOKEN_EXCHANGE_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,15 @@ class Patience:
 class BuildkiteSettings:
     """`api_url`: https, or plain http to a loopback address (BUILDKITE_API_URL). `page_size`: 1–100.
 
+    `exchange_url`: where tokens are exchanged, likewise (BUILDKITE_TOKEN_EXCHANGE_URL).
+
     `most_pages`: of one listing; 10,000 are a million items, more than any organization has.
     `longest_window`: seconds; a rate-limit reset further ahead is not believed.
     Raises ValueError with a sentence for a person.
     """
 
     api_url: str = DEFAULT_API_URL
+    exchange_url: str = DEFAULT_EXCHANGE_URL
     page_size: int = 100
     most_at_once: int = 32
     most_pages: int = 10_000
@@ -58,15 +64,15 @@ class BuildkiteSettings:
     patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
-        _check_url(self.api_url)
+        _check_url(self.api_url, f"{API_VARIABLE} must be like {DEFAULT_API_URL}")
+        _check_url(self.exchange_url, f"{EXCHANGE_VARIABLE} must be like {DEFAULT_EXCHANGE_URL}")
         if not 1 <= self.page_size <= 100:
             raise ValueError(f"The page size must be 1 to 100, not {self.page_size}.")
         object.__setattr__(self, "api_url", self.api_url.rstrip("/"))
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, expected: str) -> None:
     """Nothing that may be a password is quoted: of a URL with one that is not escaped, any part may be."""
-    expected = "BUILDKITE_API_URL must be like https://api.buildkite.com/v2"
     if "@" in url:
         raise ValueError(f"{expected}, without a user name or password in it.")
     try:

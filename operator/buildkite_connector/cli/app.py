@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from buildkite_connector.cli import vendor
+from buildkite_connector.cli import token_exchange, vendor
 from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
-from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, from_go
+from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, DEFAULT_EXCHANGE_URL, flag_of_url, from_go
 from buildkite_connector.cli.settings import Settings, default_host_id
 from buildkite_connector.model.directory import DEFAULT_KINDS, OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
@@ -104,6 +104,7 @@ Format = Annotated[
 ApiToken = Annotated[str, _as_in_service_mode("api-token")]
 OrganizationName = Annotated[str, _as_in_service_mode("organization")]
 ApiUrl = Annotated[str, _as_in_service_mode("buildkite-api-url")]
+ExchangeUrl = Annotated[str, _as_in_service_mode("token-exchange-url")]
 
 
 @app.command()
@@ -184,6 +185,7 @@ def operator(
         ),
     ] = "2s",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
+    token_exchange_url: ExchangeUrl = DEFAULT_EXCHANGE_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Format = LogFormat.JSON,
 ) -> None:
@@ -211,7 +213,7 @@ def operator(
         raise typer.BadParameter(str(error)) from None
     configure_logs(log_format, log_level)
     settings = OperatorSettings(
-        buildkite=_buildkite(buildkite_api_url),
+        buildkite=_buildkite(buildkite_api_url, token_exchange_url),
         c1=C1Settings.from_environment(os.environ),
         data_directory=data_dir or Path(tempfile.gettempdir()) / "buildkite-connector",
         namespaces=tuple(each for names in namespace or () for each in names.split(",") if each),
@@ -258,7 +260,7 @@ def sync(
         raise typer.BadParameter("it repeats the API token: use the organization's slug", param_hint="--organization")
     settings = SyncSettings(
         buildkite=_buildkite(buildkite_api_url),
-        api_token=api_token.strip(),
+        credential=api_token.strip(),
         organization=OrganizationSlug(organization) if organization else None,
         file=file,
         scope=SyncScope(_kinds(resource_type), expanded=True),
@@ -308,6 +310,10 @@ def check(
     c1_client_secret: Annotated[str, _as_in_service_mode("c1-client-secret")] = "",
     c1_workload_client_id: Annotated[str, _as_in_service_mode("c1-workload-client-id")] = "",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
+    token_exchange_client_id: Annotated[str, _as_in_service_mode("token-exchange-client-id")] = "",
+    token_exchange_private_key: Annotated[str, _as_in_service_mode("token-exchange-private-key")] = "",
+    token_exchange_subject: Annotated[str, _as_in_service_mode("token-exchange-subject")] = "",
+    token_exchange_url: ExchangeUrl = DEFAULT_EXCHANGE_URL,
     output: Output = "table",
 ) -> None:
     """Check the settings, network, clock and credentials for Buildkite and C1, without changing anything.
@@ -321,6 +327,7 @@ def check(
     from buildkite_connector.c1 import C1Settings
     from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
     from buildkite_connector.cli.check import CheckSettings, check_and_print
+    from buildkite_connector.model.spec import TokenExchange
 
     rest = {
         "c1-app-id": c1_app_id,
@@ -329,9 +336,12 @@ def check(
         "c1-client-secret": c1_client_secret,
         "c1-workload-client-id": c1_workload_client_id,
     }
+    exchange = [token_exchange_client_id.strip(), token_exchange_private_key.strip(), token_exchange_subject.strip()]
     settings = CheckSettings(
         api_url=buildkite_api_url.strip(),
+        exchange_url=token_exchange_url.strip(),
         api_token=api_token.strip(),
+        token_exchange=TokenExchange(*exchange) if any(exchange) else None,
         organization=organization.strip(),
         client_id=client_id.strip(),
         client_secret=client_secret.strip(),
@@ -431,6 +441,7 @@ def crd() -> None:
     typer.echo(to_yaml(), nl=False)
 
 
+token_exchange.register(app)
 vendor.register(app)
 
 
@@ -445,10 +456,10 @@ def _network() -> "Network":
         return vendor.process_network()
 
 
-def _buildkite(url: str) -> "BuildkiteSettings":
+def _buildkite(url: str, exchange_url: str = DEFAULT_EXCHANGE_URL) -> "BuildkiteSettings":
     from buildkite_connector.buildkite import BuildkiteSettings
 
     try:
-        return BuildkiteSettings(api_url=url)
+        return BuildkiteSettings(api_url=url, exchange_url=exchange_url)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--buildkite-api-url") from None
+        raise typer.BadParameter(str(error), param_hint=flag_of_url(error)) from None

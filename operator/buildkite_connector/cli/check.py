@@ -6,21 +6,20 @@ Read `run_checks` from top to bottom: the network, then Buildkite's side, then C
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
-from buildkite_connector.c1 import C1, C1Settings, ClientCredentials, open_c1, parse_credentials
-from buildkite_connector.c1.hosts import parse_patterns
-from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE, TOKEN_FILE_VARIABLE
-from buildkite_connector.c1.workload_identity import WorkloadIdentity
+from buildkite_connector.c1 import C1Settings
+from buildkite_connector.cli.check_c1 import check_c1, check_c1_rest
 from buildkite_connector.cli.findings import Check, Finding, exit_code_of, print_finding, print_summary, to_document
+from buildkite_connector.cli.flags import DEFAULT_EXCHANGE_URL
 from buildkite_connector.cli.printing import print_json
-from buildkite_connector.cli.service_settings import read_c1_access, read_c1_ids
-from buildkite_connector.cli.settings import SettingError, Settings
+from buildkite_connector.cli.service_settings import check_token_exchange
+from buildkite_connector.cli.settings import Settings
 from buildkite_connector.model.directory import (
     DEFAULT_KINDS,
     Account,
@@ -30,10 +29,15 @@ from buildkite_connector.model.directory import (
     TokenFacts,
     without_grants,
 )
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.redactor import Redactor
-from buildkite_connector.model.spec import Credentials, OrganizationChoice
-from buildkite_connector.model.status import C1State, C1SyncState
+from buildkite_connector.model.spec import (
+    BuildkiteCredential,
+    Credentials,
+    ExchangeRequest,
+    OrganizationChoice,
+    TokenExchange,
+)
 from buildkite_connector.model.tasks import Code
 from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
 from buildkite_connector.sync.listing import Page
@@ -71,14 +75,29 @@ class CheckSettings:
     client_secret: str = field(default="", repr=False)
     hosts_listed: bool = False
     c1_rest: Settings = field(default_factory=lambda: Settings({}))
+    exchange_url: str = DEFAULT_EXCHANGE_URL
+    token_exchange: TokenExchange | None = None
     kinds: frozenset[ResourceKind] = DEFAULT_KINDS
 
     @property
     def redactor(self) -> Redactor:
         """Knows all credentials, as each server may know those of the other."""
-        unwrapped = Credentials(self.client_id, "".join(self.client_secret.split()), self.api_token)
+        secret = "".join(self.client_secret.split())
+        unwrapped = Credentials(self.client_id, secret, self.api_token, token_exchange=self.token_exchange)
         rest = self.c1_rest.text("c1-client-secret")
         return unwrapped.redactor.with_secrets(self.client_secret, rest, rest.rpartition(":")[2])
+
+    def credential(self) -> BuildkiteCredential:
+        """What Buildkite is asked with. Raises ValueError with what is missing or cannot be right."""
+        if self.api_token:
+            return self.api_token
+        if self.token_exchange is None:
+            raise ValueError(
+                "The Buildkite API token is not set. Set BATON_API_TOKEN; create a token in Buildkite under Personal "
+                "Settings, API Access Tokens."
+            )
+        check_token_exchange(self.token_exchange, self.organization)
+        return ExchangeRequest(self.token_exchange, self.organization, frozenset(required_scopes(self.kinds)))
 
 
 async def run_checks(
@@ -91,12 +110,12 @@ async def run_checks(
         reach = await _check_network(check, settings.environment)
         await _check_buildkite(check, settings, reach, used, stack)
         if settings.client_id or settings.client_secret:
-            await _check_c1(check, settings, reach, used, stack)
+            await check_c1(check, settings, reach, used, stack)
         else:
             async with check.step("c1", "C1") as c1:
                 c1.skip("BATON_CLIENT_ID and BATON_CLIENT_SECRET are not set")
         if settings.c1_rest.given:
-            await _check_c1_rest(check, settings, reach, used, stack)
+            await check_c1_rest(check, settings, reach, used, stack)
     return check.findings
 
 
@@ -104,7 +123,7 @@ async def run_checks(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reach:
+class Reach:
     """The network, and the findings that every step needs before it connects."""
 
     network: Network
@@ -115,7 +134,7 @@ class _Reach:
         return f" through the proxy {proxy}" if proxy else ""
 
 
-async def _check_network(check: Check, environment: Mapping[str, str]) -> _Reach:
+async def _check_network(check: Check, environment: Mapping[str, str]) -> Reach:
     trust, proxies = Trust(), Proxies()
     async with check.step("certificates", "CA certificates") as certificates:
         trust = await asyncio.to_thread(read_trust, environment)
@@ -132,41 +151,37 @@ async def _check_network(check: Check, environment: Mapping[str, str]) -> _Reach
             named.ok(", ".join(f"{proxy} ({variable})" for variable, proxy in used.items()))
         else:
             named.ok("none: all connections are direct")
-    return _Reach(Network(trust, proxies), (certificates, named))
+    return Reach(Network(trust, proxies), (certificates, named))
 
 
 # Buildkite's side: at most ten requests, of which eight count against the token's quota
 
 
 async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other)
-    check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack
+    check: Check, settings: CheckSettings, reach: Reach, clock: Clock, stack: AsyncExitStack
 ) -> None:
+    exchanges = settings.token_exchange is not None and not settings.api_token
     async with check.step("buildkite.settings", "Buildkite settings") as configured:
         configured.needs(*reach.findings)
         try:
-            chosen = BuildkiteSettings(api_url=settings.api_url, patience=PATIENCE)
+            chosen = BuildkiteSettings(settings.api_url, settings.exchange_url, patience=PATIENCE)
+            credential = settings.credential()
         except ValueError as error:
             configured.fail(str(error), Code.INVALID_ARGUMENT)
-        if not settings.api_token:
-            configured.fail(
-                "The Buildkite API token is not set. Set BATON_API_TOKEN; create a token in Buildkite under Personal "
-                "Settings, API Access Tokens.",
-                Code.INVALID_ARGUMENT,
-            )
         buildkite = await stack.enter_async_context(open_buildkite(chosen, reach.network, clock=clock))
         try:
-            client = buildkite.client(settings.api_token, settings.redactor)
+            client = buildkite.client(credential, settings.redactor)
         except Failure as failure:
             configured.fail(failure.message, Code.INVALID_ARGUMENT)
-        configured.ok(f"BATON_API_TOKEN is set, BUILDKITE_API_URL is {chosen.api_url}")
+        what = f"token exchange at {chosen.exchange_url}" if exchanges else "BATON_API_TOKEN"
+        configured.ok(f"{what} is set, BUILDKITE_API_URL is {chosen.api_url}")
     async with check.step("buildkite.connection", "Buildkite connection") as connection:
         connection.needs(configured)
         before, began = clock.now(), clock.monotonic()
         server_time = await buildkite.reach(settings.redactor)
         took = clock.monotonic() - began
         off = None if server_time is None else clock_error(server_time, before, clock.now())
-        through = reach.through(settings.api_url)
-        connection.ok(f"{settings.api_url} answers{through}, in {took * 1000:.0f} ms")
+        connection.ok(f"{settings.api_url} answers{reach.through(settings.api_url)}, in {took * 1000:.0f} ms")
     async with check.step("buildkite.clock", "Clock against Buildkite") as compared:
         compared.needs(connection)
         if off is None:
@@ -175,13 +190,20 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
             compared.warn(wrong)
         else:
             compared.ok("within a minute")
-    async with check.step("buildkite.token", "API token") as token:
-        token.needs(connection)
-        facts = await client.token()
-        token.ok(f"Buildkite accepts it (token {facts.uuid})" if facts.uuid else "Buildkite accepts it")
-    async with check.step("buildkite.expiry", "API token's expiry") as expiry:
-        expiry.needs(token)
-        _look_at_expiry(expiry, facts, clock)
+    if exchanges:
+        async with check.step("buildkite.exchange", "Token exchange") as token:
+            token.needs(connection)
+            facts = await client.token()
+            through = reach.through(settings.exchange_url)
+            token.ok(f"Buildkite gives tokens with the scopes {', '.join(sorted(facts.scopes))}{through}")
+    else:
+        async with check.step("buildkite.token", "API token") as token:
+            token.needs(connection)
+            facts = await client.token()
+            token.ok(f"Buildkite accepts it (token {facts.uuid})" if facts.uuid else "Buildkite accepts it")
+        async with check.step("buildkite.expiry", "API token's expiry") as expiry:
+            expiry.needs(token)
+            _look_at_expiry(expiry, facts, clock)
     scopes = {}
     for scope in required_scopes(settings.kinds):
         async with check.step(f"buildkite.scope.{scope}", f"Scope {scope}") as scopes[scope]:
@@ -310,158 +332,6 @@ def _sees_none(what: str, because_of: str) -> str:
 
 def _at_least(page: Page[Any]) -> str:
     return str(len(page.items)) if page.last == 1 else f"more than {len(page.items)}"
-
-
-# C1's side: the credentials, a request without a token, an access token, and Hello, which every session begins with.
-# It announces the connector under its host ID, and asks for nothing.
-
-
-async def _check_c1(check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack) -> None:
-    client_id, client_secret = settings.client_id, settings.client_secret
-    async with check.step("c1.client_id", "Client ID") as identified:
-        if not client_id:
-            message = "BATON_CLIENT_SECRET is set, but BATON_CLIENT_ID is not. Set both to the values from C1."
-            identified.fail(message, Code.INVALID_ARGUMENT)
-        try:
-            parse_credentials(client_id, client_secret)
-        except Failure as failure:
-            if failure.reason is Reason.CLIENT_ID_INVALID:
-                raise
-        identified.ok("well formed")
-    async with check.step("c1.client_secret", "Client secret") as secret:
-        secret.needs(identified)
-        if not client_secret:
-            message = "BATON_CLIENT_ID is set, but BATON_CLIENT_SECRET is not. Set both to the values from C1."
-            secret.fail(message, Code.INVALID_ARGUMENT)
-        credentials = parse_credentials(client_id, client_secret, settings.redactor)
-        secret.ok("well formed, an Ed25519 key")
-    async with check.step("c1.host", "C1's host") as host:
-        host.needs(*reach.findings, secret)
-        c1 = await _choose_host(host, settings, reach.network, credentials, clock, stack)
-        client = await stack.enter_async_context(c1.client(credentials, settings.host_id))
-    async with check.step("c1.connection", "C1 connection") as connection:
-        connection.needs(host)
-        before, began = clock.now(), clock.monotonic()
-        endpoint = c1.endpoint(credentials)
-        server_time = await c1.reach(credentials)
-        took = clock.monotonic() - began
-        off = None if server_time is None else clock_error(server_time, before, clock.now())
-        through = reach.through(f"https://{endpoint}")
-        connection.ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
-    async with check.step("c1.clock", "Clock against C1") as compared:
-        compared.needs(connection)
-        if off is None:
-            compared.warn("C1's answer does not include the time, so the clock cannot be compared.")
-        elif wrong := wrong_clock(off, "C1's", clock.now()):
-            compared.fail(f"{wrong} C1 refuses a client whose clock is wrong.", Code.FAILED_PRECONDITION)
-        else:
-            compared.ok("within a minute")
-    async with check.step("c1.token", "C1's access token") as token:
-        token.needs(compared)
-        await client.authenticate()
-        token.ok("C1 accepts the client ID and secret")
-    async with check.step("c1.hello", "Hello") as hello:
-        hello.needs(token)
-        await client.hello()
-        hello.ok(f"C1 knows this connector as host {settings.host_id}")
-
-
-async def _choose_host(
-    host: Finding,
-    settings: CheckSettings,
-    network: Network,
-    credentials: ClientCredentials | WorkloadIdentity,
-    clock: Clock,
-    stack: AsyncExitStack,
-) -> C1:
-    """C1 at the client ID's host. Without a list of allowed hosts, also a host that only service mode connects to."""
-    chosen = credentials.endpoint
-    try:
-        c1 = await stack.enter_async_context(open_c1(settings.c1, network, clock=clock))
-    except Failure as failure:
-        host.fail(failure.message, Code.INVALID_ARGUMENT)
-    try:
-        endpoint = c1.endpoint(credentials)
-    except Failure as failure:
-        if settings.hosts_listed:
-            raise
-        try:
-            parse_patterns(str(chosen))  # a client ID never leads to an address
-        except ValueError:
-            raise failure from None
-        host.warn(
-            f"The client ID points to {chosen}. Service mode connects to it; the operator does not unless "
-            f"{ALLOWED_HOSTS_VARIABLE} lists it: it connects only to {settings.c1.allowed_hosts}."
-        )
-        allowed = replace(settings.c1, allowed_hosts=str(chosen))
-        return await stack.enter_async_context(open_c1(allowed, network, clock=clock))
-    why = "BATON_C1_API_HOST" if settings.c1.api_host else "the client ID's, and allowed"
-    host.ok(f"{endpoint} ({why})")
-    return c1
-
-
-# C1's REST API: an access token, and one request, for the connector. Nothing is changed there: whether the client may
-# make C1 sync, only a sync shows.
-
-
-async def _check_c1_rest(
-    check: Check, settings: CheckSettings, reach: _Reach, clock: Clock, stack: AsyncExitStack
-) -> None:
-    async with check.step("c1_rest.client", "REST client") as identified:
-        try:
-            access = read_c1_access(settings.c1_rest)
-        except SettingError as error:
-            identified.fail(f"{error}.", Code.INVALID_ARGUMENT)
-        if access is None:
-            identified.fail(
-                "--c1-app-id and --c1-connector-id need a client of C1's REST API. Set C1_CLIENT_ID and "
-                "C1_CLIENT_SECRET, or --c1-workload-client-id.",
-                Code.INVALID_ARGUMENT,
-            )
-        who: ClientCredentials | WorkloadIdentity
-        if access.client_secret:
-            who = parse_credentials(access.client_id, access.client_secret, settings.redactor)
-            identified.ok("well formed, with an Ed25519 key")
-        else:
-            who = WorkloadIdentity.parse(access.client_id, settings.c1.token_file)
-            identified.ok(f"a workload identity, with the token in {TOKEN_FILE_VARIABLE}")
-    async with check.step("c1_rest.host", "REST API's host") as host:
-        host.needs(*reach.findings, identified)
-        c1 = await _choose_host(host, settings, reach.network, who, clock, stack)
-        client = c1.rest(access)
-        stack.push_async_callback(client.aclose)
-    async with check.step("c1_rest.token", "REST access token") as token:
-        token.needs(host)
-        await client.authenticate()
-        token.ok("C1 accepts the client")
-    async with check.step("c1_rest.connector", "Connector in C1") as connector:
-        connector.needs(token)
-        if not (settings.c1_rest.text("c1-app-id") or settings.c1_rest.text("c1-connector-id")):
-            connector.skip("--c1-app-id and --c1-connector-id are not set")
-        try:
-            ids = read_c1_ids(settings.c1_rest)
-        except SettingError as error:
-            connector.fail(f"{error}.", Code.INVALID_ARGUMENT)
-        _look_at_connector(connector, await client.connector(*ids))
-
-
-def _look_at_connector(connector: Finding, shown: C1State) -> None:
-    if shown.paused_at is not None or shown.state is C1SyncState.DISABLED:
-        paused = "is paused in C1"
-        if shown.paused_at is not None:
-            paused = f"has been paused in C1 since {shown.paused_at:%Y-%m-%d %H:%M} UTC"
-        why = f" ({shown.paused_reason})" if shown.paused_reason else ""
-        connector.warn(
-            f"The connector {paused}{why}: C1 does not sync it. Resume it on its page in C1; after a "
-            "drop in data, select Confirm changes there."
-        )
-    elif shown.state is C1SyncState.ERROR:
-        connector.warn(f"C1's last sync of the connector failed: {shown.last_error or 'C1 does not say why'}.")
-    elif shown.state is None:
-        connector.ok("C1 shows it, and has not synced it yet")
-    else:
-        ended = f", last sync ended {shown.completed_at:%Y-%m-%d %H:%M} UTC" if shown.completed_at is not None else ""
-        connector.ok(f"C1 shows it: {shown.state}{ended}")
 
 
 # What people and tools see

@@ -18,7 +18,8 @@ from buildkite_connector.telemetry.logs import FORMATS, LEVELS
 Value = str | int | bool | tuple[str, ...]
 """The value of a flag: text, number, switch or list."""
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
-"""As in `buildkite.settings`, whose libraries load slowly; a test compares the two."""
+DEFAULT_EXCHANGE_URL = "https://buildkite.com/oauth/token"
+"""As in `buildkite.settings`, whose libraries load slowly; a test compares them."""
 
 
 class Effect(Enum):
@@ -176,6 +177,28 @@ OWN = (
         "write-api-token",
         "A Buildkite API token that changes memberships. The default is the API token. Use the variable to hide it.",
     ),
+    _own(
+        "token-exchange-client-id",
+        "The client ID of a token exchange app in Buildkite, in place of the API token. Requires --organization.",
+        own_variable="BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID",
+    ),
+    _own(
+        "token-exchange-private-key",
+        "The private key of the token exchange app, in PEM format. Use the variable to keep it out of the process"
+        " list.",
+        own_variable="BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
+    ),
+    _own(
+        "token-exchange-subject",
+        "The e-mail address or UUID of the person in whose name exchanged tokens act.",
+        own_variable="BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
+    ),
+    _own(
+        "token-exchange-url",
+        "Where tokens are exchanged. Plain HTTP is allowed for loopback addresses only.",
+        DEFAULT_EXCHANGE_URL,
+        own_variable="BUILDKITE_TOKEN_EXCHANGE_URL",
+    ),
     _own("accept-shrink", "The ID of a held sync, as in its log line: release its snapshot."),
     _own("c1-app-id", "The ID of the app in C1. With it, C1's state of the connector is read.", effect=Effect.SERVING),
     _own("c1-connector-id", "The ID of the connector in C1. Required with --c1-app-id.", effect=Effect.SERVING),
@@ -205,6 +228,9 @@ OWN = (
         effect=Effect.SERVING,
     ),
 )
+
+TOKEN_EXCHANGE = ("token-exchange-client-id", "token-exchange-private-key", "token-exchange-subject")
+"""The settings that take the place of the API token."""
 
 _COLLECTOR = "otel-collector-endpoint-tls-"
 _TEXT_ACTIONS = """grant-entitlement revoke-grant create-account-login delete-resource rotate-credentials event-feed
@@ -248,6 +274,13 @@ HIDDEN = (
 FLAGS = (*VISIBLE, *OWN, *HIDDEN)
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
+
+def flag_of_url(error: ValueError) -> str:
+    """The flag of the URL that `BuildkiteSettings` refuses, whose sentence begins with the variable."""
+    exchange = str(error).startswith(BY_NAME["token-exchange-url"].variable)
+    return "--token-exchange-url" if exchange else "--buildkite-api-url"
+
+
 IDLE_VARIABLES = (
     "BATON_GET_TASKS",
     "BATON_DECODER_MAX_DECODED_SIZE_MB",
@@ -276,7 +309,7 @@ def config_schema() -> dict[str, Any]:
         "title": "buildkite-connector",
         "type": "object",
         "properties": {flag.name: _property(flag) for flag in FLAGS},
-        "required": ["api-token"],
+        "anyOf": [{"required": ["api-token"]}, {"required": list(TOKEN_EXCHANGE)}],
         "dependentRequired": {"client-id": ["client-secret"], "client-secret": ["client-id"]},
     }
 

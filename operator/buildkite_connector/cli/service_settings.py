@@ -20,14 +20,22 @@ from buildkite_connector.buildkite import BuildkiteSettings, Timeouts
 from buildkite_connector.c1 import C1Settings, parse_credentials
 from buildkite_connector.c1.hosts import parse_endpoint, parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
-from buildkite_connector.cli.flags import BY_NAME
+from buildkite_connector.cli.flags import BY_NAME, TOKEN_EXCHANGE, flag_of_url
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving
 from buildkite_connector.kubernetes.resource import spec_error, to_spec
 from buildkite_connector.kubernetes.schema.spec import LONGEST_HOST_ID, SpecModel
 from buildkite_connector.model.directory import DEFAULT_KINDS, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
-from buildkite_connector.model.spec import C1Access, ConnectorSpec, Credentials, repeats_credential
+from buildkite_connector.model.spec import (
+    C1Access,
+    ConnectorSpec,
+    Credential,
+    Credentials,
+    TokenExchange,
+    mistake,
+    repeats_credential,
+)
 from buildkite_connector.process.files import write_own
 from buildkite_connector.service.data_directory import Identity
 from buildkite_connector.service.health import HealthAddress
@@ -121,10 +129,12 @@ def buildkite_settings(settings: Settings) -> BuildkiteSettings:
     read = seconds if settings.is_set("http-timeout-seconds") else _READ_SECONDS
     try:
         return BuildkiteSettings(
-            api_url=settings.text("buildkite-api-url"), timeouts=Timeouts(read=read, total=seconds)
+            api_url=settings.text("buildkite-api-url"),
+            exchange_url=settings.text("token-exchange-url"),
+            timeouts=Timeouts(read=read, total=seconds),
         )
     except ValueError as error:
-        raise SettingError("--buildkite-api-url", str(error)) from None
+        raise SettingError(flag_of_url(error), str(error)) from None
 
 
 _FLAGS = {
@@ -187,9 +197,45 @@ def read_credentials(settings: Settings) -> Credentials:
     client_id, client_secret, api_token, write_api_token = (
         _credential(settings, name) for name in ("client-id", "client-secret", "api-token", "write-api-token")
     )
-    if not api_token:
+    exchange = read_token_exchange(settings)
+    if not api_token and exchange is None:
         raise SettingError("--api-token", "Buildkite's API token is missing; set BATON_API_TOKEN")
-    return Credentials(client_id, client_secret, api_token, write_api_token=write_api_token)
+    return Credentials(client_id, client_secret, api_token, write_api_token=write_api_token, token_exchange=exchange)
+
+
+def read_token_exchange(settings: Settings) -> TokenExchange | None:
+    """None where none of it is set. Where the API token is set, which is used then, any value will do.
+
+    Raises SettingError.
+    """
+    texts = [settings.text(name) for name in TOKEN_EXCHANGE]
+    if not any(texts):
+        return None
+    exchange = TokenExchange(*texts)
+    if not settings.text("api-token"):
+        check_token_exchange(exchange, settings.text("organization"))
+    return exchange
+
+
+def check_token_exchange(exchange: TokenExchange, organization: str) -> None:
+    """Raises SettingError where a part is missing, or has a form that cannot be right."""
+    parts = (
+        (exchange.client_id, Credential.EXCHANGE_CLIENT_ID),
+        (exchange.private_key, Credential.EXCHANGE_KEY),
+        (exchange.subject, Credential.EXCHANGE_SUBJECT),
+    )
+    for name, (text, kind) in zip(TOKEN_EXCHANGE, parts, strict=True):
+        source = f"--{name} ({BY_NAME[name].variable})"
+        if not text:
+            raise SettingError(source, "it is missing; client ID, private key and subject belong together")
+        if len(text) > LONGEST_SECRET:
+            raise SettingError(source, f"it has more than {LONGEST_SECRET} characters: set only the value")
+        if (wrong := mistake(text, kind)) is not None:
+            raise SettingError(source, f"it {wrong}")
+    if not organization:
+        raise SettingError(
+            "--organization (BATON_ORGANIZATION)", "it is missing; token exchange gives tokens for one organization"
+        )
 
 
 def _credential(settings: Settings, name: str) -> str:

@@ -17,7 +17,7 @@ from buildkite_connector.c1z import ExpansionTooLarge, WriteStopped, new_sync_id
 from buildkite_connector.cli.exit import on_signals
 from buildkite_connector.model.directory import CollectionReport, Directory, OrganizationSlug, SyncScope, without_grants
 from buildkite_connector.model.snapshot import StagedSnapshot
-from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.spec import BuildkiteCredential, OrganizationChoice
 from buildkite_connector.network import Network
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import Progress
@@ -32,7 +32,7 @@ class SyncSettings:
     """What to collect and where to put it. `timeout` in seconds."""
 
     buildkite: BuildkiteSettings
-    api_token: str = field(repr=False)
+    credential: BuildkiteCredential = field(repr=False)
     organization: OrganizationSlug | None
     file: Path
     scope: SyncScope
@@ -90,7 +90,7 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         open_buildkite(settings.buildkite, network, clock=clock) as buildkite,
         asyncio.timeout(settings.timeout),
     ):
-        client = buildkite.client(settings.api_token, quota_percent=settings.quota_percent)
+        client = buildkite.client(settings.credential, quota_percent=settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
         found = await preflight(client, choice, settings.scope.kinds)
         collection = await collect(client, found.organization, settings.scope, progress=progress)

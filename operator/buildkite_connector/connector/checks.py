@@ -8,7 +8,14 @@ from buildkite_connector.connector.transitions import CheckResult
 from buildkite_connector.model.directory import WRITE_SCOPE
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import ConnectorKey, Credentials, OrganizationChoice, check_schedule, namespace_of
-from buildkite_connector.sync.preflight import Preflight, ScopesMissing, preflight, write_scope_missing
+from buildkite_connector.sync.preflight import (
+    WRITING_SCOPES,
+    Preflight,
+    ScopesMissing,
+    preflight,
+    required_scopes,
+    write_scope_missing,
+)
 
 
 async def check(
@@ -44,16 +51,16 @@ def _missing(failure: Failure | None) -> tuple[str, ...]:
 async def _check_writing(
     key: ConnectorKey, desired: DesiredState, credentials: Credentials, found: Preflight, environment: Environment
 ) -> Failure | None:
-    """Why memberships cannot be changed although that is enabled, or None. A second token costs one request."""
+    """Why memberships cannot be changed although that is enabled, or None. A second token costs one request, and so
+    does one that is exchanged for writing alone."""
     if not desired.spec.provisioning.enabled:
         return None
     token = found.token
     try:
-        if credentials.write_api_token:
+        if credentials.write_api_token or credentials.exchanges:
+            writing = credentials.for_writing(found.organization.slug, WRITING_SCOPES)
             async with environment.check_slots.slot(namespace_of(key)) as slot:
-                client = environment.buildkite(
-                    credentials.write_api_token, credentials.redactor, slot=slot, urgent=True
-                )
+                client = environment.buildkite(writing, credentials.redactor, slot=slot, urgent=True)
                 token = await client.token()
     except Failure as failure:
         return failure
@@ -67,7 +74,7 @@ async def _ask_buildkite(
     choice = OrganizationChoice(spec.organization) if spec.organization else credentials.organization
     async with environment.check_slots.slot(namespace_of(key)) as slot:
         client = environment.buildkite(
-            credentials.api_token,
+            credentials.for_reading(choice.slug if choice else None, required_scopes(spec.kinds)),
             credentials.redactor,
             quota_percent=spec.quota_percent,
             slot=slot,

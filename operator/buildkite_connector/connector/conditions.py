@@ -22,6 +22,8 @@ CHANGE_WAITS = "The resource or its Secret changed; a sync is pending."
 CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
 CHECKING = "Checking the credentials with Buildkite and C1."
 TOKEN_ACCEPTED = "Buildkite accepts the API token."  # noqa: S105
+TOKEN_EXCHANGED = "Buildkite gives tokens by token exchange."  # noqa: S105
+EXCHANGE_UNUSED = "The Secret also has a token exchange app, which is not used: remove the API token to use it."
 _TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_AMBIGUOUS})
 
 WARNED_DAYS = 14
@@ -128,7 +130,8 @@ class _View:
             if failure is None and other is not None and other.remedy is Remedy.CREDENTIALS:
                 failure = other
         if failure is not None and failure.reason in _TOKEN_IS_GOOD:
-            return UNKNOWN, failure.reason, f"{TOKEN_ACCEPTED} {failure.message}"
+            accepted = TOKEN_EXCHANGED if self._exchanges else TOKEN_ACCEPTED
+            return UNKNOWN, failure.reason, f"{accepted} {failure.message}"
         failure = failure or self.stale
         if failure is not None:
             return _verdict(FALSE if self._lacks_credentials(failure) else UNKNOWN, failure)
@@ -145,7 +148,7 @@ class _View:
             warnings.append((failure.reason, failure.message))
         given = [(reason, sentence) for reason, sentence in warnings if sentence is not None]
         if not given:
-            return TRUE, Reason.VALID, "Buildkite accepts the API token and C1 accepts the client."
+            return TRUE, Reason.VALID, self._accepted()
         return TRUE, given[0][0], " ".join(sentence for _, sentence in given)
 
     def _lacks_credentials(self, failure: Failure) -> bool:
@@ -153,6 +156,18 @@ class _View:
         if failure is self.state.creation.failure or failure.reason is Reason.SECRET_NOT_OWN:
             return failure.remedy is not Remedy.RETRY
         return failure.remedy is Remedy.CREDENTIALS
+
+    @property
+    def _exchanges(self) -> bool:
+        credentials = self.state.check.credentials
+        return credentials is not None and credentials.exchanges
+
+    def _accepted(self) -> str:
+        credentials = self.state.check.credentials
+        if self._exchanges:
+            return f"{TOKEN_EXCHANGED} C1 accepts the client."
+        told = "Buildkite accepts the API token and C1 accepts the client."
+        return told if credentials is None or credentials.token_exchange is None else f"{told} {EXCHANGE_UNUSED}"
 
     def _synced(self) -> Verdict:
         last = self.state.records.last_sync

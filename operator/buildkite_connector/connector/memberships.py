@@ -18,6 +18,7 @@ from buildkite_connector.model.spec import Credentials
 from buildkite_connector.model.status import ChangeAction, ChangeRecord, ChangeResult, shown_name
 from buildkite_connector.model.tasks import MembershipTask
 from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.sync.preflight import WRITING_SCOPES
 from buildkite_connector.tasks.ports import ChangeGrounds
 from buildkite_connector.timing.clock import Instant
 
@@ -117,8 +118,8 @@ class Memberships:
         if preflight is None or credentials is None:
             raise RuntimeError("a connector that is not blocked was checked")
         if self._api is None or self._api[0] != credentials:
-            token = credentials.write_api_token or credentials.api_token
-            self._api = (credentials, self._env.buildkite(token, credentials.redactor, urgent=True))
+            credential = credentials.for_writing(preflight.organization.slug, WRITING_SCOPES)
+            self._api = (credentials, self._env.buildkite(credential, credentials.redactor, urgent=True))
         return ChangeGrounds(preflight.organization.slug, self._api[1], state.desired.spec.provisioning)
 
     def _log(self, task: MembershipTask, result: str, reason: str) -> None:

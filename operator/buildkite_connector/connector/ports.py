@@ -8,7 +8,7 @@ from typing import Protocol
 from buildkite_connector.model.directory import Directory, SyncScope
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
-from buildkite_connector.model.spec import C1Access, ConnectorKey, ConnectorSpec, Credentials
+from buildkite_connector.model.spec import BuildkiteCredential, C1Access, ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import C1State, ConnectorStatus
 from buildkite_connector.sync.ports import BuildkiteAPI
 from buildkite_connector.tasks.ports import TaskService
@@ -20,8 +20,9 @@ class BuildkiteClients(Protocol):
 
     def __call__(
         self,
-        token: str,
+        credential: BuildkiteCredential,
         redactor: Redactor,
+        /,
         *,
         quota_percent: int = 100,
         slot: Slot | None = None,

@@ -17,6 +17,7 @@ from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import ConnectorKey
 from buildkite_connector.model.status import SnapshotFile, SyncRecord
 from buildkite_connector.sync.collect import collect, reread
+from buildkite_connector.sync.preflight import required_scopes
 from buildkite_connector.timing.slots import Slot
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ async def _collect(
     """
     spec, organization = run.spec, run.preflight.organization
     client = env.buildkite(
-        run.credentials.api_token,
+        run.credentials.for_reading(organization.slug, required_scopes(spec.kinds)),
         run.credentials.redactor.without(organization.slug),  # public by now
         quota_percent=spec.quota_percent,
         slot=slot,

@@ -51,7 +51,9 @@ UNREAD_RECHECK_SECONDS = 10.0
 """Shortest time to the next check while the Kubernetes API does not give the Secret."""
 _OF_KUBERNETES = frozenset({Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_REFUSED})
 """Failures that say nothing of Buildkite."""
-_BLOCKS_WRITING = frozenset({Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, Reason.TOKEN_REJECTED})
+_BLOCKS_WRITING = frozenset(
+    {Reason.TOKEN_SCOPE_MISSING, Reason.TOKEN_INVALID, Reason.TOKEN_REJECTED, Reason.TOKEN_EXCHANGE_REJECTED}
+)
 """What a change finds out about the token that holds for all changes; anything else may be one team's."""
 
 

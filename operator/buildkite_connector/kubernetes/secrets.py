@@ -16,7 +16,14 @@ from buildkite_connector.kubernetes.schema.spec import SecretKeysModel, SecretRe
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
-from buildkite_connector.model.spec import C1Access, Credential, Credentials, OrganizationChoice, mistake
+from buildkite_connector.model.spec import (
+    C1Access,
+    Credential,
+    Credentials,
+    OrganizationChoice,
+    TokenExchange,
+    mistake,
+)
 
 _DEFAULT_KEYS = (*SecretKeysModel().model_dump().values(), *C1KeysModel().model_dump().values())
 
@@ -99,15 +106,34 @@ class _Values:
                 f"Key {keys.organization} of {self.secret} is not the slug of a Buildkite organization:"
                 " use the slug from its address on buildkite.com, such as acme-inc.",
             )
+        client_id = client.client_id if client else self.require(keys.client_id, Credential.CLIENT_ID)
+        client_secret = client.client_secret if client else self.require(keys.client_secret, Credential.CLIENT_SECRET)
+        exchange = self._token_exchange(keys)
+        api_token = self._find(keys.api_token, Credential.API_TOKEN) or ""
+        if exchange is None:
+            api_token = self.require(keys.api_token, Credential.API_TOKEN)
         return Credentials(
-            client_id=client.client_id if client else self.require(keys.client_id, Credential.CLIENT_ID),
-            client_secret=client.client_secret
-            if client
-            else self.require(keys.client_secret, Credential.CLIENT_SECRET),
-            api_token=self.require(keys.api_token, Credential.API_TOKEN),
+            client_id=client_id,
+            client_secret=client_secret,
+            api_token=api_token,
             organization=OrganizationChoice(organization, keys.organization) if organization else None,
             write_api_token=self._find(keys.write_api_token, Credential.API_TOKEN) or "",
+            token_exchange=exchange,
         )
+
+    def _token_exchange(self, keys: SecretKeysModel) -> TokenExchange | None:
+        """None where the Secret has none of it. Where it has an API token, which is used then, any value will do."""
+        names = {
+            keys.token_exchange_client_id: Credential.EXCHANGE_CLIENT_ID,
+            keys.token_exchange_private_key: Credential.EXCHANGE_KEY,
+            keys.token_exchange_subject: Credential.EXCHANGE_SUBJECT,
+        }
+        found = [self._find(name) or "" for name in names]
+        if not any(found):
+            return None
+        if not self._find(keys.api_token):
+            found = [self.require(name, meaning) for name, meaning in names.items()]
+        return TokenExchange(*found)
 
     def require(self, key: str, meaning: Credential) -> str:
         if key not in self.data:

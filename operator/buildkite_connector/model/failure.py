@@ -33,7 +33,7 @@ class Reason(StrEnum):
     Wait. Buildkite's rate limit determines how long the sync of a large organization takes: see
     `spec.sync.quotaPercent`."""
     VALID = "Valid"
-    """Buildkite accepts the API token and C1 accepts the client.
+    """Buildkite accepts the API token, or gives tokens by token exchange, and C1 accepts the client.
 
     No action is needed."""
     SYNC_SUCCEEDED = "SyncSucceeded"
@@ -114,7 +114,7 @@ class Reason(StrEnum):
     SECRET_KEY_INVALID = "SecretKeyInvalid"  # noqa: S105
     """A value in the Secret cannot be used, for example because it is not text.
 
-    Copy the complete value again, without line breaks."""
+    Copy the complete value again, without line breaks. Only a private key has line breaks."""
     CLIENT_ID_INVALID = "ClientIDInvalid"
     """The client ID does not have the form `NAME@HOST/REST`, or the operator is not allowed to connect to its host.
     Messages never quote it.
@@ -158,14 +158,22 @@ class Reason(StrEnum):
     # Buildkite
     TOKEN_REJECTED = "TokenRejected"  # noqa: S105
     """Buildkite does not accept the API token: it was revoked, has expired or is mistyped. Buildkite's tokens expire
-    after seven days unless you choose another expiry when you create them.
+    after seven days unless you choose another expiry when you create them. With token exchange: Buildkite does not
+    accept a token that it has just given.
 
-    Create a new token and replace this one."""
+    Create a new token and replace this one. With token exchange, check from which IP addresses the app's tokens can be
+    used."""
+    TOKEN_EXCHANGE_REJECTED = "TokenExchangeRejected"  # noqa: S105
+    """Buildkite refuses to exchange a token: the token exchange app was deleted, does not have the public key, or does
+    not allow the operator's address; or the person in whose name it acts is not an active member. The message repeats
+    Buildkite's error.
+
+    Do what the message says. The operator tries again, so a change in Buildkite needs no edit here."""
     TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
-    """The API token lacks a scope that `spec.sync.resourceTypes` or `spec.provisioning` requires. The message and
-    `status.token.missingScopes` name it.
+    """The API token lacks a scope that `spec.sync.resourceTypes` or `spec.provisioning` requires, or the token exchange
+    app does not grant it. The message and `status.token.missingScopes` name it.
 
-    Add the scope to the token in Buildkite."""
+    Add the scope to the token, or to the app's grantable scopes, in Buildkite."""
     ACCESS_DENIED = "AccessDenied"
     """Buildkite recognizes the token but denies access.
 

@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -188,12 +188,20 @@ class Credential(Enum):
     CLIENT_ID = "C1's client ID"
     CLIENT_SECRET = "C1's client secret"  # noqa: S105
     API_TOKEN = "a Buildkite API token"  # noqa: S105
+    EXCHANGE_CLIENT_ID = "the client ID of a token exchange app"
+    EXCHANGE_KEY = "the private key of a token exchange app"
+    EXCHANGE_SUBJECT = "the e-mail address or UUID of the person for whom tokens are exchanged"
 
 
 _FORMS = {
     Credential.CLIENT_ID: re.compile(r"[^\s@:/]+@[^\s@/]+/\S*"),
     Credential.CLIENT_SECRET: re.compile(r"secret-token:\S+"),
     Credential.API_TOKEN: re.compile(r"bk(ua|tx)_\S+"),
+    Credential.EXCHANGE_CLIENT_ID: re.compile(r"[0-9a-f]{20}"),
+    Credential.EXCHANGE_SUBJECT: re.compile(
+        r"[^\s@:/]+@[^\s@:/]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
+    ),
+    Credential.EXCHANGE_KEY: re.compile(r"-----BEGIN ?[A-Z ]*PRIVATE ?KEY-----.*", re.DOTALL),
 }
 """The usual forms. Other tokens are valid too: public-key tokens are JWTs, and old ones have no prefix."""
 _OTHER_TOKENS = {"bkct_": "an agent token, with which agents register", "bkpat_": "a portal's token"}
@@ -201,6 +209,8 @@ _USER_TOKEN = re.compile(r"bkua_[0-9a-f]{40}", re.IGNORECASE)
 _ENV_LINE = re.compile(r"(export\s*)?[A-Z][A-Z0-9_]*=[^=\s]")
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _BYTE_ORDER_MARK = "\ufeff"
+_PEM_LABEL = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_PRIVATE_KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 
 
 def mistake(value: str, kind: Credential) -> str | None:
@@ -208,9 +218,14 @@ def mistake(value: str, kind: Credential) -> str | None:
     text = value.strip()
     if kind is Credential.CLIENT_SECRET:
         text = "".join(text.split())  # the reference client skips line breaks: a secret wrapped at 76 columns works
-    found = _in_form(text, kind)
-    if found is None and recognize(text) is not kind:
+    found, recognized = _in_form(text, kind), recognize(text)
+    cut_short = kind is Credential.CLIENT_ID and recognized is Credential.EXCHANGE_SUBJECT  # without its /REST
+    if found is None and recognized is not kind and not cut_short:
         found = _of_another_kind(text)
+    if kind is Credential.EXCHANGE_KEY:
+        return found or (_in_pem(text) if text else None)
+    if text and found is None and kind is Credential.EXCHANGE_SUBJECT and recognized is not kind:
+        found = "is neither an e-mail address nor a UUID"
     if found is None and not (text.isascii() and text.isprintable() and " " not in text):
         found = "has a space, line break or other character that is not part of a credential: keep only the value"
     return found
@@ -240,6 +255,30 @@ def _in_form(text: str, kind: Credential) -> str | None:
     if _is_encoded(text):
         return "is base64-encoded once too often: a Secret's data is encoded once, stringData and variables are not"
     return None
+
+
+def _in_pem(text: str) -> str | None:
+    """What is wrong with a private key, as far as it can be seen without reading the key itself."""
+    labels = _PEM_LABEL.findall(text)
+    keys = [label for label in labels if label in _PRIVATE_KEYS]
+    end = f"-----END {keys[0] if keys else ''}-----"
+    encrypted = "ENCRYPTED PRIVATE KEY" in labels or "Proc-Type: 4,ENCRYPTED" in text
+    public = any(label.endswith("PUBLIC KEY") for label in labels)
+    troubles = (
+        ("\\n" in text, "has \\n in place of its line breaks: write real line breaks, in YAML below a |"),
+        (encrypted, "is encrypted with a passphrase: decrypt it (openssl pkey -in FILE)"),
+        (
+            "OPENSSH PRIVATE KEY" in labels,
+            "is in OpenSSH's format: convert a copy of it (ssh-keygen -p -m PKCS8 -f FILE)",
+        ),
+        (public and not keys, "is a public key: Buildkite gets the public key, and the private key belongs here"),
+        ("CERTIFICATE" in labels and not keys, "is a certificate: its private key belongs here"),
+        (not keys, "is not a private key in PEM format, which begins with -----BEGIN PRIVATE KEY-----"),
+        (len(keys) > 1, "has several private keys: keep one of them"),
+        (end not in text, f"is cut short: it has no {end}"),
+        ("\n" not in text, "has lost its line breaks: write them, in YAML below a |"),
+    )
+    return next((what for is_so, what in troubles if is_so), None)
 
 
 def _of_another_kind(text: str) -> str | None:
@@ -360,10 +399,36 @@ class OrganizationChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenExchange:
+    """A token exchange app in Buildkite, and the person (e-mail address or UUID) as whom its tokens act."""
+
+    client_id: str
+    private_key: str
+    subject: str
+
+    def __repr__(self) -> str:
+        return "TokenExchange(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRequest:
+    """A token to be exchanged for, on one organization (its slug), with these scopes and no others."""
+
+    exchange: TokenExchange
+    organization: str = field(repr=False)
+    scopes: frozenset[str]
+
+
+BuildkiteCredential = str | ExchangeRequest
+"""What a client of Buildkite is made from: an API token, or what to exchange for one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """The Secret's values. They never appear in a repr, a log or an error.
 
-    `write_api_token` changes memberships where it is set, so that `api_token` may be one that only reads.
+    `write_api_token` changes memberships where it is set, so that `api_token` may be one that only reads. Where
+    `api_token` is set, `token_exchange` is not used, and was not checked.
     """
 
     client_id: str
@@ -371,20 +436,48 @@ class Credentials:
     api_token: str
     organization: OrganizationChoice | None = None
     write_api_token: str = ""
+    token_exchange: TokenExchange | None = None
 
     def __repr__(self) -> str:
         return "Credentials(…)"
 
     @property
+    def exchanges(self) -> bool:
+        """Whether tokens are exchanged for reading."""
+        return self.token_exchange is not None and not self.api_token
+
+    def for_reading(self, organization: str | None, scopes: Iterable[str]) -> BuildkiteCredential:
+        """What to read with. Raises Failure where tokens are exchanged and no organization is chosen."""
+        if self.token_exchange is None or not self.exchanges:
+            return self.api_token
+        if organization is None:
+            raise Failure(
+                Reason.SPEC_INVALID,
+                "spec.organization is required with token exchange, which gives tokens for one organization: set it,"
+                " or the slug in the Secret.",
+                remedy=Remedy.EDIT,
+            )
+        return ExchangeRequest(self.token_exchange, organization, frozenset(scopes))
+
+    def for_writing(self, organization: str | None, scopes: Iterable[str]) -> BuildkiteCredential:
+        """What to change memberships with. Raises Failure as `for_reading` does."""
+        return self.write_api_token or self.for_reading(organization, scopes)
+
+    @property
     def redactor(self) -> Redactor:
         """Takes out all of them: each of the two servers may come to know a value that was meant for the other.
 
-        Private are the client ID, whose host is public where calls go to it, and the organization, which is public once
-        Buildkite has confirmed it.
+        Private are the client ID, whose host is public where calls go to it, the organization, which is public once
+        Buildkite has confirmed it, and of token exchange what is no secret: its client ID and the person.
         """
         slug = self.organization.slug if self.organization is not None else ""
         secrets = (self.api_token, self.write_api_token, *self._parts_of_the_client())
-        return Redactor((*secrets, *map(held_in_base64, secrets)), private=(self.client_id, slug))
+        private = [self.client_id, slug]
+        key = ""
+        if self.token_exchange is not None:
+            private += [self.token_exchange.client_id, self.token_exchange.subject]
+            key = "".join(line for line in self.token_exchange.private_key.splitlines() if not line.startswith("-----"))
+        return Redactor((*secrets, *map(held_in_base64, secrets), key), private)
 
     def _parts_of_the_client(self) -> Iterator[str]:
         """The parts of ID and secret that stay secret when the host is public, without C1's fixed prefix."""

@@ -53,6 +53,10 @@ class Preflight:
     organization: Organization
 
 
+WRITING_SCOPES = ("read_organizations", "read_teams", WRITE_SCOPE)
+"""What changing a membership needs: its team and account are read too."""
+
+
 def required_scopes(kinds: Collection[ResourceKind]) -> tuple[str, ...]:
     """The token scopes that collecting these kinds needs; `read_organizations` always, and first."""
     of_kinds = (scope for kind in ResourceKind if kind in kinds for scope in REQUIRED_SCOPES[kind])

@@ -22,6 +22,7 @@ from aiohttp import web
 from simulators.buildkite.api import BASE_PATH, Api, Call, Reply, Token
 from simulators.buildkite.broken_answers import Refusal, break_off
 from simulators.buildkite.certificate import Authority, Certificate
+from simulators.buildkite.exchange import EXCHANGE_PATH, Exchanges
 from simulators.buildkite.fault_rules import Faults, Rule
 from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Outage, Slow
 from simulators.buildkite.organization import Organization
@@ -31,6 +32,7 @@ from simulators.buildkite.writes import Write, WriteJournal
 from simulators.sockets import LOOPBACK, bind_loopback, reset, stop_listening
 
 CONTROL_PREFIX = "/_sim/"
+BODIES = ("application/json", "application/x-www-form-urlencoded")
 _UNSEEN = Reply(500, b"", {})
 
 
@@ -79,6 +81,7 @@ class BuildkiteSimulator:
             self.quota,
             now,
         )
+        self.exchanges = Exchanges(self.api, now)
         self.journal = WriteJournal(self.api.organizations, config.writes_expected)
         self.authority = None if config.tls is None else Authority()
         self.certificate = config.tls
@@ -103,6 +106,11 @@ class BuildkiteSimulator:
     def url(self) -> str:
         """The base URL, as BUILDKITE_API_URL has it."""
         return self.origin + BASE_PATH
+
+    @property
+    def exchange_url(self) -> str:
+        """Where tokens are exchanged, as BUILDKITE_TOKEN_EXCHANGE_URL has it."""
+        return self.origin + EXCHANGE_PATH
 
     @property
     def requests(self) -> Sequence[Request]:
@@ -231,7 +239,7 @@ class BuildkiteSimulator:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         arrived = self._monotonic()
-        body = await request.read() if request.content_type == "application/json" else b""
+        body = await request.read() if request.content_type in BODIES else b""
         call = Call.parse(request.method, request.raw_path, request.headers.get("Authorization", ""), body)
         token: Token | None = None
         status: int | None = None
@@ -250,8 +258,11 @@ class BuildkiteSimulator:
                 self.api.origin = f"{'http' if self.authority is None else 'https'}://{request.host}"
             before = self.journal.role(call)
             unseen = effect.reply if isinstance(effect, Answer) else _UNSEEN if _hides(effect) else None
-            reply = unseen or self.api.answer(call, token)
-            self.journal.record(call, before, None if unseen else reply.status, arrived - self._started, owner)
+            if call.path == EXCHANGE_PATH:  # changes nothing of an organization
+                reply = unseen or self.exchanges.answer(body, request.remote or "")
+            else:
+                reply = unseen or self.api.answer(call, token)
+                self.journal.record(call, before, None if unseen else reply.status, arrived - self._started, owner)
             if isinstance(effect, Edit):
                 reply = effect.edit(call, reply)
             delay = self.latency + (effect.seconds if isinstance(effect, Slow) else 0.0)

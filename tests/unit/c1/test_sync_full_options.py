@@ -121,7 +121,7 @@ async def connected(max_snapshot_age: float) -> AsyncIterator[tuple[SessionSetup
         session_setup() as setup,
         open_buildkite(replace(PATIENT, api_url=sim.url), DIRECT, clock=setup.clock) as buildkite,
     ):
-        setup.another_buildkite = lambda token, *_, **how: buildkite.client(sim.token.value, **how)
+        setup.another_buildkite = lambda credential, *_, **how: buildkite.client(sim.token.value, **how)
         setup.start(max_snapshot_age)
         await setup.until(lambda: setup.ready)
         yield setup, sim

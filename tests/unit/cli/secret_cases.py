@@ -32,6 +32,8 @@ PIECE = 12
 """Characters in a row that are a leak."""
 ARMOUR = "-----"
 """Around every PEM, certificates among them."""
+LABEL = "private key"
+"""In the first line of every private key, and in sentences about one."""
 SLUG = "acme"
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
 SOMEBODY_ELSES = "somebody-elses"
@@ -42,6 +44,9 @@ KEYS = {
     "apiToken": "BATON_API_TOKEN",
     "writeApiToken": "BATON_WRITE_API_TOKEN",
     "organization": "BATON_ORGANIZATION",
+    "tokenExchangeClientID": "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID",
+    "tokenExchangePrivateKey": "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
+    "tokenExchangeSubject": "BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
 }
 KINDS: dict[str, Callable[[str], bytes]] = {
     "Buildkite token": lambda nonce: f"bkua_{nonce}".encode(),
@@ -386,7 +391,7 @@ def pieces_of(secret: bytes) -> Iterator[str]:
     text = secret.decode("latin-1")
     for form in (text, secret.hex(), base64.b64encode(secret).decode(), json.dumps(text)[1:-1]):
         pieces = (form[at : at + PIECE].lower() for at in range(len(form) - PIECE + 1))
-        yield from (piece for piece in pieces if ARMOUR not in piece and "\n" not in piece)
+        yield from (piece for piece in pieces if ARMOUR not in piece and LABEL not in piece and "\n" not in piece)
 
 
 def leaks(cases: Iterable[Case], shown: Shown) -> dict[str, list[str]]:

@@ -115,6 +115,7 @@ async def test_a_refusal_is_a_line_of_the_log_and_the_snapshot_waits(
     assert client.client_secret.rpartition(":")[2] not in caplog.text
 
 
+@pytest.mark.thorough
 async def test_a_client_that_c1_rejects_is_read_again_from_the_file(
     rig: ServiceRig, variables: dict[str, str], client: RestClient, tmp_path: Path
 ) -> None:

@@ -50,7 +50,7 @@ def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, 
 def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
     flags = {"api-token": "t", "file": "x.c1z", "sync-timeout": "5m", "quota-percent": "70", "organization": "acme-inc"}
     found = one_file_settings(read_settings({**flags, "http-timeout-seconds": "40"}, {}, tmp_path))
-    assert (found.api_token, found.organization, found.file) == ("t", "acme-inc", Path("x.c1z"))
+    assert (found.credential, found.organization, found.file) == ("t", "acme-inc", Path("x.c1z"))
     assert (found.timeout, found.quota_percent, found.buildkite.timeouts.total) == (300.0, 70, 40.0)
     assert found.scope == FULL_SCOPE
     fewer = {"skip-entitlements-and-grants": True, "sync-resource-types": "user"}

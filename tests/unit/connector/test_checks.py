@@ -67,7 +67,7 @@ class Bench(Setup):
         self.fake_secret.credentials = credentials
         self.source_port = Source()
         self.buildkite = self.source_port
-        self.clients: list[tuple[str, dict[str, Any]]] = []
+        self.clients: list[tuple[Any, dict[str, Any]]] = []
         self.env: Environment = self.environment()
         self.desired = DesiredState(3, self.order.spec, self.fake_secret, sync_request="r1")
 

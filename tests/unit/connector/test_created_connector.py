@@ -17,8 +17,9 @@ from fakes.c1_creation import WANTED, Fate, Process, c1_refuses, kubernetes_down
 from fakes.connector_ports import HOUR, MINUTE
 from fakes.creation_setup import LIFE, CreationSetup, SecretWithClient, created_setup
 from fakes.virtual_time import until, virtual_time
+from harness.examples import some
 
-KILLS = 15
+SEEDS = some(range(15), one_in=4)
 READY, CREDENTIALS = ConditionType.READY, ConditionType.CREDENTIALS_VALID
 UNTIL_ROTATION = LIFE.total_seconds() / 2
 
@@ -338,7 +339,7 @@ async def test_credentials_that_expired_while_no_operator_ran_are_replaced() -> 
 # Ends of the process
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", SEEDS)
 @virtual_time
 async def test_killed_at_random_while_it_is_created_and_while_credentials_are_replaced(seed: int) -> None:
     chance = random.Random(seed)

@@ -39,7 +39,7 @@ class Bench(Setup):
         super().__init__()
         self.state = state
         self.observer = Records()
-        self.clients: list[tuple[str, dict[str, Any]]] = []
+        self.clients: list[tuple[Any, dict[str, Any]]] = []
         environment = replace(self.environment(), observer=self.observer)
         self.changes = Memberships("default.acme", environment, self.apply, lambda: self.state)
 

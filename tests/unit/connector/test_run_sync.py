@@ -88,7 +88,7 @@ class Bench(Setup):
         self.changes = TeamChanges()
         self.looks: list[int] = []
         """The number of changes of the team t-1 at each look; after the last, that stays."""
-        self.clients: list[tuple[str, dict[str, Any]]] = []
+        self.clients: list[tuple[Any, dict[str, Any]]] = []
         self.quoted = ""
         """What the last client makes of a sentence with the organization's slug."""
 

@@ -15,8 +15,12 @@ from harness.yaml_text import all_parsed, parsed
 from unit.gitops.flux import KUSTOMIZATIONS
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-KEYS = {str(value) for value in SecretKeysModel().model_dump(exclude={"write_api_token"}).values()}
-"""The Secret's keys that a connector reads by default; a token of its own for writes is for provisioning alone."""
+KEYS = {
+    str(value)
+    for field, value in SecretKeysModel().model_dump(exclude={"write_api_token"}).items()
+    if not field.startswith("token_exchange")
+}
+"""The Secret's keys with an API token; one of its own for writes is for provisioning alone."""
 
 
 needs_kubectl = pytest.mark.skipif(find_kubectl() is None, reason="no kubectl on PATH")

@@ -29,6 +29,7 @@ from buildkite_connector.model.spec import (
     shortest_gap,
     token_hint,
 )
+from fakes.exchange_setup import ec_pem
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -270,7 +271,14 @@ def test_every_unit_counts(hours: int, minutes: int, seconds: int) -> None:
 TOKEN = f"bkua_{'0123456789abcdef' * 2}01234567"
 CLIENT_ID = "brave-otter-12345@acme.conductor.one/ccc"
 SECRET = "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AiLCJjcnYiOiJFZDI1NTE5IiwiZCI6ImFiY2QifQ"
-GOOD = {Credential.API_TOKEN: TOKEN, Credential.CLIENT_ID: CLIENT_ID, Credential.CLIENT_SECRET: SECRET}
+GOOD = {
+    Credential.API_TOKEN: TOKEN,
+    Credential.CLIENT_ID: CLIENT_ID,
+    Credential.CLIENT_SECRET: SECRET,
+    Credential.EXCHANGE_CLIENT_ID: "0123456789abcdef0123",
+    Credential.EXCHANGE_KEY: ec_pem().strip(),
+    Credential.EXCHANGE_SUBJECT: "c1-sync@example.com",
+}
 KINDS = pytest.mark.parametrize("kind", list(Credential), ids=lambda kind: kind.name)
 
 
@@ -322,7 +330,8 @@ def test_a_value_that_is_base64_twice_is_named(kind: Credential, encode: object)
 
 @KINDS
 def test_another_credential_in_its_place_is_named(kind: Credential) -> None:
-    for other in set(Credential) - {kind}:
+    cut_short = {Credential.EXCHANGE_SUBJECT} if kind is Credential.CLIENT_ID else set()
+    for other in set(Credential) - {kind} - cut_short:  # a client ID without its end looks like an e-mail address
         assert f"holds {other.value}" in (mistake(GOOD[other], kind) or "")
 
 

@@ -24,6 +24,7 @@ from buildkite_connector.network import Network
 from buildkite_connector.telemetry.gauges import ProcessGauges
 from buildkite_connector.telemetry.setup import open_telemetry
 from buildkite_connector.timing.clock import SystemClock
+from fakes.exchange_setup import register
 from simulators.buildkite.certificate import Certificate
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.server import BuildkiteSimulator, Config
@@ -129,6 +130,17 @@ async def ask_buildkite(scene: Scene, network: Network, host: str) -> None:
         await buildkite.reach()
 
 
+async def exchange_a_token(scene: Scene, network: Network, host: str) -> None:
+    settings = BuildkiteSettings(
+        "http://127.0.0.1:1/v2",  # which is not asked
+        f"https://{scene.places(host)['buildkite']}/oauth/token",
+        patience=Patience(tries=1),
+        timeouts=Timeouts(total=scene.seconds),
+    )
+    async with open_buildkite(settings, network) as buildkite:
+        await buildkite.client(register(scene.buildkite).request()).token()
+
+
 @contextlib.asynccontextmanager
 async def connector(scene: Scene, network: Network, host: str) -> AsyncIterator[C1Client]:
     registered = scene.c1.register_client(C1)
@@ -195,6 +207,7 @@ async def read_a_secret(scene: Scene, network: Network, host: str) -> None:
 Client = Callable[[Scene, Network, str], Awaitable[None]]
 CLIENTS: dict[str, Client] = {
     "Buildkite": ask_buildkite,
+    "Buildkite's token exchange": exchange_a_token,
     "C1's token endpoint": ask_for_token,
     "C1 by gRPC": call_c1,
     "OTLP by HTTP": export_by_http,

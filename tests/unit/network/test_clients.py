@@ -34,6 +34,7 @@ from unit.network.scene import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+BUILDKITES = ("Buildkite", "Buildkite's token exchange")
 every_client = pytest.mark.parametrize("client", CLIENTS)
 
 # The way: `{proxy}` is the proxy's host:port, `{ports}` 0.0.0.0 with the port of each server.
@@ -81,7 +82,7 @@ async def test_a_name_is_asked_of_the_proxy(scene: Scene, client: str, form: str
     if client == "OTLP by gRPC":
         scene.proxy.routes = {COLLECTOR: scene.ports["grpc"]}
     await CLIENTS[client](scene, network_of(scene, BY_NAME[form], tmp_path), "")
-    names = {"Buildkite": BUILDKITE, "OTLP by HTTP": COLLECTOR, "OTLP by gRPC": COLLECTOR}
+    names = {**dict.fromkeys(BUILDKITES, BUILDKITE), "OTLP by HTTP": COLLECTOR, "OTLP by gRPC": COLLECTOR}
     name = {**names, "the Kubernetes API": API}.get(client, C1)
     assert set(scene.proxy.asked) == {f"{name}:443"}
     assert set(scene.proxy.logins) == {""}

@@ -49,6 +49,9 @@ _DEFAULT_KEYS = {
     "apiToken": "BATON_API_TOKEN",
     "writeApiToken": "BATON_WRITE_API_TOKEN",
     "organization": "BATON_ORGANIZATION",
+    "tokenExchangeClientID": "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID",
+    "tokenExchangePrivateKey": "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
+    "tokenExchangeSubject": "BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
 }
 
 
@@ -103,6 +106,22 @@ class SecretKeysModel(SpecPart):
     organization: Annotated[str, _key_form("organization"), _own_key("organization")] = _secret_key(
         "organization",
         "the organization's slug. The key is optional; spec.organization takes precedence",
+    )
+    token_exchange_client_id: Annotated[str, _key_form("tokenExchangeClientID"), _own_key("tokenExchangeClientID")] = (
+        _secret_key(
+            "tokenExchangeClientID",
+            "the client ID of a token exchange app in Buildkite. It and the next two are used in place of an API token,"
+            " and only if the Secret has none",
+        )
+    )
+    token_exchange_private_key: Annotated[
+        str, _key_form("tokenExchangePrivateKey"), _own_key("tokenExchangePrivateKey")
+    ] = _secret_key("tokenExchangePrivateKey", "the private key of the token exchange app, in PEM format")
+    token_exchange_subject: Annotated[str, _key_form("tokenExchangeSubject"), _own_key("tokenExchangeSubject")] = (
+        _secret_key(
+            "tokenExchangeSubject",
+            "the e-mail address or UUID of the person in whose name exchanged tokens act",
+        )
     )
 
 
@@ -303,7 +322,7 @@ class SpecModel(SpecPart):
         None,
         max_length=255,
         description="The slug of the Buildkite organization. Optional if the Secret contains it, or if the API token"
-        " can access only one organization.",
+        " can access only one organization. With token exchange, it must be here or in the Secret.",
     )
     credentials_secret_ref: SecretRefModel = Field(json_schema_extra={"default": _NO_SECRET})
     schedule: ScheduleModel = Field(default_factory=ScheduleModel)
