@@ -43,9 +43,9 @@ unit: $(READY) ## the unit tests alone
 	@$(BIN)/pytest $(PARALLEL) -m "not thorough" tests/unit
 
 # Two workers, each with an API server of its own; one when they would share an existing cluster.
-# EXAMPLES: of a property test; 1 is all that it names, and `make test` tries a quarter of them.
+# EXAMPLES: of a property test; 1 is all that it names, and `make test` tries an eighth of them.
 thorough: $(READY) ## what `make test` leaves out: all examples of the property tests, hostile servers, the tests' own tools (EXAMPLES=7)
-	@EXAMPLES=$(or $(EXAMPLES),1) $(BIN)/pytest $(PARALLEL) -m "thorough or hypothesis" tests/unit
+	@EXAMPLES=$(or $(EXAMPLES),1) $(BIN)/pytest $(PARALLEL) -m "(thorough or hypothesis) and not e2e" tests/scenarios tests/unit
 
 e2e: $(READY) ## the tests against a real API server (see docs/development.md for how to get one)
 	@$(BIN)/pytest $(if $(E2E_KUBECONFIG),,-n 2 --dist loadscope --no-loadscope-reorder) -m e2e tests/scenarios tests/e2e

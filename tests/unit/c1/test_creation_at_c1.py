@@ -16,6 +16,7 @@ from buildkite_connector.model.spec import C1Creation
 from buildkite_connector.model.status import C1Record, C1Step
 from fakes.c1_creation import FakeSecret, Surroundings
 from fakes.c1_setup import LeastChance, SetClock, connect
+from harness.examples import pairs
 from simulators.c1.faults import Action, Fault
 from simulators.c1.server import C1Simulator
 from unit.c1.rest_setup import MARKER, OWNERS, rest_client
@@ -121,8 +122,7 @@ async def test_in_an_app_that_exists_no_app_is_created(sim: C1Simulator) -> None
         await it.check()
 
 
-@pytest.mark.parametrize("call", CREATES)
-@pytest.mark.parametrize("how", HIDES_SUCCESS)
+@pytest.mark.parametrize(("call", "how"), pairs(CREATES, HIDES_SUCCESS, one_in=3))
 async def test_what_may_have_been_created_is_found_and_not_created_again(sim: C1Simulator, call: str, how: str) -> None:
     async with operator(sim, call_timeout=GIVEN_UP) as it:
         sim.faults.add(Fault(call, **HIDES_SUCCESS[how]))
@@ -138,8 +138,7 @@ async def test_what_may_have_been_created_is_found_and_not_created_again(sim: C1
         await it.check(credentials=1 + lost)
 
 
-@pytest.mark.parametrize("call", CREATES)
-@pytest.mark.parametrize("how", REFUSES)
+@pytest.mark.parametrize(("call", "how"), pairs(CREATES, REFUSES, one_in=3))
 async def test_a_refusal_is_no_call_under_way(sim: C1Simulator, call: str, how: str) -> None:
     async with operator(sim) as it:
         sim.faults.add(Fault(call, **REFUSES[how]))

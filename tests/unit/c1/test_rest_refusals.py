@@ -16,6 +16,7 @@ from buildkite_connector.model.observer import Work
 from buildkite_connector.model.redactor import PLACEHOLDER
 from buildkite_connector.model.spec import C1Access
 from fakes.task_ports import Records
+from harness.examples import pairs
 from simulators.c1.server import C1Simulator
 from unit.c1.rest_setup import CALLS, at_a_hostile_c1, rest_client, said
 from unit.hostile.c1_answers import ACCESS_TOKEN, KEY, SECRETS, after_a_token, endless, head, never, whole
@@ -156,8 +157,7 @@ def shown(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-@pytest.mark.parametrize("refused", REFUSALS)
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(("name", "refused"), pairs(CALLS, REFUSALS, one_in=4))
 async def test_a_refusal_is_one_sentence_without_credentials(
     name: str, refused: str, shown: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
