@@ -41,7 +41,7 @@ def write_keys(files: KeyFiles, algorithm: str, old_jwks: Path | None, name: str
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     contents = [
         (files.jwks, json.dumps({"keys": [*known, key.public_jwk()]}, indent=2) + "\n"),
-        (files.secret, _manifest(pem, name)),
+        (files.secret, _manifest(pem, name, replaces=old_jwks is not None)),
     ]
     _write_new(contents if files.private_key is None else [(files.private_key, pem), *contents])
     return key
@@ -85,34 +85,37 @@ def _as_block(dumper: yaml.SafeDumper, text: _Block) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
 
 
-def _manifest(pem: str, name: str) -> str:
+def _manifest(pem: str, name: str, *, replaces: bool) -> str:
+    """The Secret; to replace a key, a patch of it, which leaves its other values as they are."""
+
     class Dumper(yaml.SafeDumper):
         """Knows `_Block`."""
 
     Dumper.add_representer(_Block, _as_block)
     client_id, private_key, subject = (BY_NAME[each].variable for each in TOKEN_EXCHANGE)
+    others = ("BATON_CLIENT_ID", "BATON_CLIENT_SECRET", "BATON_ORGANIZATION", client_id, subject)
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name},
         "type": "Opaque",
-        "stringData": {
-            "BATON_CLIENT_ID": "",
-            "BATON_CLIENT_SECRET": "",
-            "BATON_ORGANIZATION": "",
-            client_id: "",
-            subject: "",
-            private_key: _Block(pem),
-        },
+        "stringData": {**({} if replaces else dict.fromkeys(others, "")), private_key: _Block(pem)},
     }
     return yaml.dump(secret, Dumper=Dumper, sort_keys=False)
 
 
-def next_steps(files: KeyFiles, key: SigningKey) -> str:
-    """What a person does with the files."""
-    return f"""\
-The key pair {key.key_id} ({key.algorithm}) is made.
-
+def next_steps(files: KeyFiles, key: SigningKey, name: str, *, replaces: bool) -> str:
+    """What a person does with the files. `replaces`: the app has a key that the new one is to replace."""
+    made = f"The key pair {key.key_id} ({key.algorithm}) is made.\n"
+    if replaces:
+        return f"""{made}
+1. In Buildkite, open Organization Settings, Integrations, Token Exchange Apps, and replace the app's JWKS with
+   {files.jwks}, which holds the old and the new public key. If the app loads its JWKS from a URL, wait an hour.
+2. Put the new private key into the Secret, and delete {files.secret}. With -n, name the connector's namespace:
+   kubectl -n NAMESPACE patch secret {name} --patch-file {files.secret}
+3. When the condition CredentialsValid is True, remove the old key from the app's JWKS.
+"""
+    return f"""{made}
 In Buildkite, as an administrator of the organization:
 1. Open Organization Settings, Integrations, Token Exchange Apps, and create an app, or edit the one that you have.
 2. Paste {files.jwks} as its JWKS. It holds public keys only.

@@ -47,7 +47,8 @@ def keys(
     else:
         raise typer.BadParameter("name a directory, or both files", param_hint="--out-dir, or --jwks and --secret")
     with one_sentence(1):
-        typer.echo(next_steps(files, write_keys(files, algorithm, old_jwks, name)), nl=False)
+        key = write_keys(files, algorithm, old_jwks, name)
+        typer.echo(next_steps(files, key, name, replaces=old_jwks is not None), nl=False)
 
 
 def register(app: typer.Typer) -> None:

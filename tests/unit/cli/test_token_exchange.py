@@ -159,6 +159,15 @@ def test_a_new_key_joins_the_old_one(tmp_path: Path) -> None:
     assert (after[:1], len({each["kid"] for each in after})) == (before, 2)
 
 
+def test_a_new_key_comes_as_a_patch_that_empties_no_other_value(tmp_path: Path) -> None:
+    keys("--jwks", tmp_path / "old", "--secret", tmp_path / "1")
+    out = keys("--jwks", tmp_path / "new", "--secret", tmp_path / "2", "--old-jwks", tmp_path / "old")[1]
+    secret = yaml.safe_load((tmp_path / "2").read_text())
+    assert [*secret["stringData"]] == ["BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY"]
+    assert f"patch secret buildkite-credentials --patch-file {tmp_path / '2'}" in out
+    assert "Fill in" not in out
+
+
 @pytest.mark.parametrize("existing", ["jwks.json", "private-key.pem", "secret.yaml"])
 def test_no_file_is_overwritten_and_none_is_left_half_way(tmp_path: Path, existing: str) -> None:
     (tmp_path / existing).write_text("mine")
