@@ -200,6 +200,7 @@ def _append(changes: list[Any], value: object) -> None:
 
 
 class TestC1Side:
+    @pytest.mark.thorough
     async def test_a_pause_in_c1_is_told_with_its_reason_and_remedy_and_ends_when_it_is_resumed(
         self, new_tenant: NewTenant
     ) -> None:

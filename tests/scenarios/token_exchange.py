@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from fakes.exchange_setup import Registered, ec_pem, jwk_of, register
 from harness.kubernetes_apis import Manifest
 from harness.rig import Rig, condition
@@ -19,6 +21,7 @@ def secret_of(tenant: Tenant, registered: Registered, pem: str) -> Manifest:
 
 
 class TestTokenExchange:
+    @pytest.mark.thorough
     async def test_from_the_first_token_over_a_new_key_and_a_deleted_app_to_ready_again(self, rig: Rig) -> None:
         tenant, old, new = Tenant(rig, "exchanging"), ec_pem(), ec_pem(1)
         exchanges, organization = rig.buildkite.exchanges, rig.buildkite.organization.slug

@@ -147,6 +147,7 @@ async def test_all_pages_are_read(sim: C1Simulator) -> None:
     assert sim.violations == []
 
 
+@pytest.mark.thorough
 async def test_a_page_of_the_largest_apps_is_read(sim: C1Simulator) -> None:
     annotations = {f"{number:064d}": "v" * 256 for number in range(12)}
     largest = {"description": "d" * 2048, "instructions": "i" * 2048, "annotations": annotations}

@@ -70,7 +70,7 @@ class UselessSetup(CreationSetup):
         return super().connect_c1(credentials, spec)
 
 
-@pytest.mark.parametrize("how", ["edit", "annotation"])
+@pytest.mark.parametrize("how", ["edit", pytest.param("annotation", marks=pytest.mark.thorough)])
 @virtual_time
 async def test_credentials_that_cannot_be_used_are_created_every_six_hours_unless_a_person_asks(how: str) -> None:
     setup = UselessSetup()
