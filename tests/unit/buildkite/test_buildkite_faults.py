@@ -31,6 +31,7 @@ from fakes.buildkite_setup import (
     tiny_organization,
 )
 from fakes.virtual_time import VirtualClock, virtual_time
+from harness.examples import examples, some
 from harness.trust import DIRECT, reaching
 from simulators.buildkite import faults
 from simulators.buildkite.certificate import Certificate
@@ -184,7 +185,7 @@ async def test_a_fault_that_passes_is_survived(fault: str, path: str) -> None:
         assert collection.report.requests == setup.minimum + 3
 
 
-@pytest.mark.parametrize("fault", HARMLESS)
+@pytest.mark.parametrize("fault", some(HARMLESS, 2))
 @virtual_time
 async def test_an_oddity_is_overlooked(fault: str) -> None:
     async with serving(tiny_organization(), settings=replace(TINY_PAGES, longest_window=0.05)) as setup:
@@ -206,7 +207,7 @@ async def test_a_fault_that_stays_fails_the_sync_at_once(fault: str) -> None:
         await assert_next_sync_succeeds(setup)
 
 
-@pytest.mark.parametrize("fault", LASTING)
+@pytest.mark.parametrize("fault", some(LASTING, 2))
 @virtual_time
 async def test_a_fault_that_does_not_pass_fails_the_sync_in_the_end(fault: str) -> None:
     effect, reason = LASTING[fault]
@@ -406,7 +407,7 @@ async def test_no_fault_makes_the_token_appear_in_a_log(caplog: pytest.LogCaptur
         assert setup.sim.token.value not in caplog.text
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(40))
 @given(
     seed=st.integers(0, 10_000),
     accounts=st.integers(1, 150),

@@ -98,7 +98,7 @@ def reset(after_bytes: int) -> Fault:
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "each time"])
 @pytest.mark.parametrize("after_bytes", [BEFORE, AMID, LAST], ids=["before", "amid", "after the last chunk"])
-@pytest.mark.parametrize("fault", [error, reset])
+@pytest.mark.parametrize("fault", [error, pytest.param(reset, marks=pytest.mark.thorough)])
 def test_an_upload_that_breaks_is_begun_afresh_and_after_three_times_under_another_task(
     fault: Callable[[int], Fault], after_bytes: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
