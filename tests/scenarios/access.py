@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from buildkite_connector.c1z.archive import unpack
 from buildkite_connector.model.directory import ALL_KINDS
 from harness.command import invoke
@@ -115,6 +117,7 @@ class TestAccess:
         assert SENTENCE in condition(connector, "Ready")["message"]
         assert len(tenant.collecting) == minimum, "three files, one sync"
 
+    @pytest.mark.thorough
     async def test_a_type_that_is_switched_off_is_no_shrink_and_is_compared_when_it_is_on_again(
         self, new_tenant: NewTenant
     ) -> None:

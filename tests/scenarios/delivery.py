@@ -62,7 +62,7 @@ class TestDelivery:
         assert (delivery["sha256"], delivery["bytes"]) == (received.sha256, received.size)
         assert [each["reason"] for each in await tenant.events()].count("Ready") == 1
 
-    @pytest.mark.parametrize("put", [link, fifo])
+    @pytest.mark.parametrize("put", [link, pytest.param(fifo, marks=pytest.mark.thorough)])
     async def test_what_took_a_staged_snapshots_place_stays_and_the_next_task_gets_a_new_snapshot(
         self, tenant: Tenant, put: Callable[[Path], None]
     ) -> None:

@@ -92,7 +92,7 @@ class TestQuiet:
             await tenant.until_polled(1)
         return writes
 
-    @pytest.mark.parametrize("asked_by", ["task", "request"])
+    @pytest.mark.parametrize("asked_by", ["task", pytest.param("request", marks=pytest.mark.thorough)])
     async def test_a_sync_with_its_delivery_writes_three_times_at_most(
         self, tenant: Tenant, kubernetes: Kubernetes, asked_by: str
     ) -> None:

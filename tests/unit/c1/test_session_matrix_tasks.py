@@ -38,6 +38,7 @@ async def begin(setup: SessionSetup, state: str) -> str:
 # Heartbeats
 
 
+@pytest.mark.thorough
 @hurried_time
 async def test_ten_failed_heartbeats_in_a_row_give_the_work_up_and_nine_do_not() -> None:
     nine, ten = await asyncio.gather(end_after_failed_heartbeats(9), end_after_failed_heartbeats(10))
