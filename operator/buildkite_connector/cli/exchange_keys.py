@@ -111,8 +111,9 @@ def next_steps(files: KeyFiles, key: SigningKey, name: str, *, replaces: bool) -
         return f"""{made}
 1. In Buildkite, open Organization Settings, Integrations, Token Exchange Apps, and replace the app's JWKS with
    {files.jwks}, which holds the old and the new public key. If the app loads its JWKS from a URL, wait an hour.
-2. Put the new private key into the Secret, and delete {files.secret}. With -n, name the connector's namespace:
-   kubectl -n NAMESPACE patch secret {name} --patch-file {files.secret}
+2. Put the new private key into the Secret, in the connector's namespace:
+   kubectl --namespace NAMESPACE patch secret {name} --patch-file {files.secret}
+   Then delete {files.secret}, which holds the private key.
 3. When the condition CredentialsValid is True, remove the old key from the app's JWKS.
 """
     return f"""{made}
