@@ -33,8 +33,7 @@ def _start(measured: FleetMeasurement) -> Iterator[ConditionValue]:
         most <= MOST_START_WRITES,
     )
     mean, most = start.events
-    allowed = MOST_EVENTS + (measured.idle.rest_requests is not None)  # one more says that C1 has synced
-    yield ConditionValue(f"start: ≤ {allowed} events each", f"{most} (mean {mean:.2f})", most <= allowed)
+    yield ConditionValue(f"start: ≤ {MOST_EVENTS} events each", f"{most} (mean {mean:.2f})", most <= MOST_EVENTS)
     yield ConditionValue(
         "start: no failure reported, no Warning event",
         f"failures: {_told(start.failures)}; warnings: {start.warnings:,}",

@@ -123,7 +123,7 @@ def test_a_failure_that_was_reported_once_is_remembered() -> None:
 
 def test_all_promises_can_be_kept() -> None:
     assert missed(KEPT) == []
-    in_c1 = replace(KEPT, start=replace(START, events=(3.0, 3)), idle=replace(IDLE, rest_requests=366))
+    in_c1 = replace(KEPT, idle=replace(IDLE, rest_requests=366))
     assert missed(in_c1) == []
 
 
