@@ -293,7 +293,9 @@ class FakeRest:
 
         def find() -> CredentialUse | None:
             found = its.credentials.get(credential_id)
-            return None if found is None or found.revoked else CredentialUse(found.expires_at)
+            if found is None or found.revoked or (found.app_id, found.connector_id) != (app_id, connector_id):
+                return None
+            return CredentialUse(found.expires_at)
 
         return await its.request("read a credential", find, c1_down)
 
@@ -303,6 +305,7 @@ class FakeRest:
 
         def revoke() -> None:
             credential = its.credentials[credential_id]
+            assert (credential.app_id, credential.connector_id) == (app_id, connector_id)
             assert credential.client_id != its.session, "the session's credential was revoked"
             assert its.secret is None or its.secret.credential_id != credential_id, "the Secret's was revoked"
             credential.revoked = True

@@ -237,10 +237,8 @@ def _is_of_creation(record: C1Record) -> bool:
     return not record.connector_id or record.creating is not None or record.credential is not None
 
 
-def _same_connector(one: C1Record | None, other: C1Record | None) -> bool:
-    if one is None or other is None:
-        return False
-    return (one.app_id, one.connector_id) == (other.app_id, other.connector_id)
+def _same_connector(one: C1Record, other: C1Record | None) -> bool:
+    return other is not None and (one.app_id, one.connector_id) == (other.app_id, other.connector_id)
 
 
 def looked(state: ConnectorState, generation: int, shown: C1State, now: Instant, share: float) -> ConnectorState:

@@ -77,7 +77,7 @@ class CreationPorts:
     """What a run works with. `name` is the connector's, for the log; `marker` marks in C1 what is created for it.
 
     `save` returns once the status with this record is written; without that, no call is made. `greet`: Hello to C1 with
-    a credential, which raises Failure.
+    a credential, which raises Failure. Where no answer comes in time it does not: C1 may accept the credential.
     """
 
     name: str
@@ -484,7 +484,7 @@ class Creator:
             async with asyncio.timeout(HELLO_SECONDS):
                 await service.hello()
         except TimeoutError:
-            raise Failure(Reason.C1_UNREACHABLE, "C1 has not answered Hello.") from None
+            pass  # as after every failure by which C1 does not say
         finally:
             await service.aclose()
 

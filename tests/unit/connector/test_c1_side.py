@@ -333,6 +333,8 @@ def test_another_connector_keeps_nothing_but_what_c1_said_of_time() -> None:
 def test_without_spec_c1_nothing_is_kept() -> None:
     changed = edited(forced(in_c1(), 1, SyncID("sync1"), C1State(), NOW, SHARE), None)
     assert (changed.records.c1, changed.c1_side) == (None, C1Side())
+    back = edited(changed, C1_SPEC, generation=3)
+    assert (record_of(back), back.c1_side) == (C1Record(*IDS), C1Side(look_at=after(60).monotonic))
 
 
 def test_while_the_spec_is_invalid_nothing_is_forgotten() -> None:

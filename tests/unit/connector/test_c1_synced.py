@@ -103,11 +103,11 @@ def left(state: ConnectorState, now: float = 30.0) -> ConnectorState:
             ),
         ),
         (
-            C1State(ERROR, paused_at=TIME, paused_reason="No data."),
+            C1State(ERROR, paused_at=TIME, paused_reason="No MAX."),
             (
                 ConditionStatus.FALSE,
                 Reason.C1_PAUSED,
-                f"The connector has been paused in C1 since {PAUSED_AT}: {PAUSED} C1's reason: No data. {REMEDY}",
+                f"The connector has been paused in C1 since {PAUSED_AT}: {PAUSED} C1's reason: No MAX. {REMEDY}",
             ),
         ),
         (C1State(), (ConditionStatus.UNKNOWN, Reason.C1_AWAITING_SYNC, "C1 has not synced the connector yet.")),
@@ -273,8 +273,9 @@ def test_what_was_said_is_said_until_the_first_look(before: ConnectorState) -> N
 
 def test_what_was_said_of_another_connector_is_not() -> None:
     status = derive_status(look_failed(in_c1(), 1, denied(), NOW, SHARE), NOW)
-    other = restored(status, after(30), c1=replace(C1_SPEC, connector_id="other"))
-    assert c1_synced(other)[:2] == (ConditionStatus.UNKNOWN, Reason.C1_AWAITING_SYNC)
+    for before in (status, replace(status, c1=None)):
+        other = restored(before, after(30), c1=replace(C1_SPEC, connector_id="other"))
+        assert c1_synced(other)[:2] == (ConditionStatus.UNKNOWN, Reason.C1_AWAITING_SYNC)
 
 
 def test_after_a_restart_a_read_that_works_ends_a_failed_one_and_not_a_refused_sync() -> None:

@@ -1,0 +1,404 @@
+"""What a creation in C1 says and logs, what it hands on to C1, and how long it waits."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from buildkite_connector.connector.creation import PROVEN_APART, CreationRun
+from buildkite_connector.connector.ports import C1Rest, Kept
+from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.spec import C1Access, C1Creation, ConnectorSpec, Credentials
+from buildkite_connector.model.status import C1CredentialRecord, C1Record, C1Step
+from fakes.c1_creation import LIFE, MARKER, WANTED, FakeRest, Fate, Surroundings, check_promises, rotated
+from fakes.connector_ports import C1, MINUTE
+from fakes.creation_setup import CreationSetup
+from fakes.log_lines import lines
+from fakes.virtual_time import START, Share, virtual_time
+
+NO_APP = "The app is not created in C1 yet."
+NO_CONNECTOR = "The connector is not created in app app1 of C1 yet."
+NO_CREDENTIALS = "Connector connector2 in app app1 of C1 has no credentials yet."
+NOT_REPLACED = "The connector's credentials in C1 could not be replaced:"
+DELETED = (
+    " If the connector was deleted in C1, delete this resource and Secret acme-c1 too: created again, the resource"
+    " gets a new one."
+)
+NAMES_ANOTHER = (
+    "Secret acme-c1 has the credentials of another connector in C1, connector in app app. Set another"
+    " spec.c1.create.secretName."
+)
+MOVED = (
+    "spec.c1.create.appID is now app7, but the connector was created in app app0 and stays there. Set it back to app0;"
+    " for a connector in another app, create another BuildkiteConnector."
+)
+FORGED = (
+    "Secret acme-c1 names connector connector in app app, but C1 does not show that the operator created it for this"
+    " resource. If it is the right one, set spec.c1.appID and spec.c1.connectorID in place of spec.c1.create; for a new"
+    " connector, set another spec.c1.create.secretName."
+)
+NO_PERMISSION = Failure(Reason.SECRET_FORBIDDEN, "Not any more.", remedy=Remedy.CREDENTIALS, retry_after=3.0)
+
+
+def busy(seconds: float | None = 77.0) -> Failure:
+    return Failure(Reason.C1_UNAVAILABLE, "Busy.", retry_after=seconds)
+
+
+def not_found() -> Failure:
+    return Failure(Reason.C1_NOT_FOUND, "Not there.", remedy=Remedy.EDIT)
+
+
+def refuses(its: Surroundings, call: str, how: Callable[[], Failure]) -> None:
+    its.refusal = how
+    its.fate = lambda name: Fate.REFUSED if name == call else Fate.ANSWERED
+
+
+async def failed(its: Surroundings, wanted: C1Creation = WANTED) -> tuple[Reason, str, Remedy, float | None]:
+    with pytest.raises(Failure) as raised:
+        await its.run_once(wanted)
+    failure = raised.value
+    return failure.reason, failure.message, failure.remedy, failure.retry_after
+
+
+# How far it got
+
+
+@pytest.mark.parametrize(
+    ("call", "how", "reason", "message", "record"),
+    [
+        ("find apps", busy, Reason.C1_NOT_CREATED, f"{NO_APP} Busy.", C1Record()),
+        ("find apps", not_found, Reason.C1_NOT_CREATED, f"{NO_APP} Not there.", C1Record()),
+        ("find connectors", busy, Reason.C1_NOT_CREATED, f"{NO_CONNECTOR} Busy.", C1Record("app1")),
+        (
+            "create a credential",
+            not_found,
+            Reason.C1_NOT_CREATED,
+            f"{NO_CREDENTIALS} Not there.{DELETED}",
+            C1Record("app1", "connector2"),
+        ),
+        ("read the Secret", lambda: NO_PERMISSION, Reason.SECRET_FORBIDDEN, "Not any more.", C1Record()),
+    ],
+)
+@virtual_time
+async def test_a_failure_says_how_far_the_creation_got(
+    call: str, how: Callable[[], Failure], reason: Reason, message: str, record: C1Record
+) -> None:
+    its = Surroundings()
+    refuses(its, call, how)
+    assert await failed(its) == (reason, message, how().remedy, how().retry_after)
+    assert its.record == record
+
+
+@pytest.mark.parametrize(
+    ("call", "how", "told"),
+    [
+        ("try to write the Secret", lambda: NO_PERMISSION, "Not any more."),
+        ("create a credential", not_found, f"Not there.{DELETED}"),
+        ("create a credential", lambda: Failure(Reason.CLOCK_WRONG, "Late.", retry_after=9.0), "Late."),
+    ],
+)
+@virtual_time
+async def test_while_credentials_work_a_failure_says_that_they_were_not_replaced(
+    call: str, how: Callable[[], Failure], told: str
+) -> None:
+    its = await rotated(Surroundings())
+    refuses(its, call, how)
+    before = its.record
+    assert await failed(its) == (how().reason, f"{NOT_REPLACED} {told}", how().remedy, how().retry_after)
+    assert its.record == before
+
+
+NAMED = Kept("app", "connector", "credential", "", "", "0")
+
+
+@pytest.mark.parametrize(
+    ("record", "kept", "app_id", "reason", "message"),
+    [
+        (C1Record("app9", "connector"), NAMED, "", Reason.SECRET_NOT_OWN, NAMES_ANOTHER),
+        (C1Record("app", "connector9"), NAMED, "", Reason.SECRET_NOT_OWN, NAMES_ANOTHER),
+        (C1Record("app"), NAMED, "", Reason.SECRET_NOT_OWN, FORGED),
+        (C1Record("app0"), None, "app7", Reason.SPEC_INVALID, MOVED),
+    ],
+)
+@virtual_time
+async def test_what_the_secret_or_the_spec_names_wrongly_is_said_in_full(
+    record: C1Record, kept: Kept | None, app_id: str, reason: Reason, message: str
+) -> None:
+    its = Surroundings(record=record, secret=kept)
+    assert await failed(its, replace(WANTED, app_id=app_id)) == (reason, message, Remedy.EDIT, None)
+    assert (its.record, its.secret, its.created) == (record, kept, [])
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy", "said"),
+    [
+        (Reason.C1_NOT_FOUND, Remedy.EDIT, FORGED),
+        (Reason.C1_ACCESS_DENIED, Remedy.CREDENTIALS, FORGED),
+        (Reason.C1_CLIENT_REJECTED, Remedy.CREDENTIALS, f"{NO_APP} Not now."),
+    ],
+)
+@virtual_time
+async def test_only_a_c1_that_does_not_show_the_connector_means_that_it_is_another(
+    reason: Reason, remedy: Remedy, said: str
+) -> None:
+    its = Surroundings(secret=NAMED)
+    refuses(its, "find connectors", lambda: Failure(reason, "Not now.", remedy=remedy))
+    assert (await failed(its))[1] == said
+
+
+@pytest.mark.parametrize("missing", ["app_id", "connector_id", "credential_id"])
+@virtual_time
+async def test_a_secret_without_all_ids_names_no_connector(missing: str) -> None:
+    its = Surroundings(secret=replace(NAMED, **{missing: ""}))
+    await its.run_once()
+    assert its.record.connector_id in its.connectors
+
+
+@pytest.mark.parametrize("removed", ["client_id", "client_secret"])
+@virtual_time
+async def test_a_secret_without_half_of_its_credentials_gets_new_ones(removed: str) -> None:
+    its = Surroundings()
+    await its.run()
+    assert its.secret is not None
+    its.secret = replace(its.secret, **{removed: ""})
+    refuses(its, "create a credential", busy)
+    assert (await failed(its))[0] is Reason.C1_NOT_CREATED
+    its.fate = lambda _: Fate.ANSWERED
+    await its.run()
+    check_promises(its, lost=1)
+
+
+# While a call may still be carried out
+
+
+@pytest.mark.parametrize(
+    ("call", "begins", "name"),
+    [
+        ("create the app", NO_APP, "app"),
+        ("create the connector", NO_CONNECTOR, "connector"),
+        ("create a credential", NO_CREDENTIALS, "credential"),
+    ],
+)
+@pytest.mark.parametrize(("asked", "wait", "until"), [(None, 120, "09:02:00"), (600, 600, "09:10:00")])
+@virtual_time
+async def test_a_lost_answer_is_waited_for_until_a_time_that_is_said(
+    call: str, begins: str, name: str, asked: float | None, wait: float, until: str
+) -> None:
+    its = Surroundings()
+    refuses(its, call, lambda: busy(asked))
+    unknown = f"Whether C1 created the {name} is not known yet; the operator continues at"
+    assert await failed(its) == (Reason.C1_NOT_CREATED, f"{begins} Busy. {unknown} {until} UTC.", Remedy.RETRY, wait)
+    if name != "credential":
+        await asyncio.sleep(60)
+        said = f"{begins} {unknown} 09:02:00 UTC."
+        *told, seconds = await failed(its)
+        assert told == [Reason.C1_NOT_CREATED, said, Remedy.RETRY]
+        assert seconds == pytest.approx(60)
+
+
+@virtual_time
+async def test_a_status_without_the_time_of_the_call_is_waited_for_no_longer() -> None:
+    its = Surroundings(record=C1Record(creating=C1Step.APP))
+    await its.run_once()
+    assert its.created == ["Buildkite", "Buildkite"]
+
+
+# What is handed on
+
+
+class Heard(FakeRest):
+    """It keeps what is asked of C1."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self.calls: list[tuple[object, ...]] = []
+
+    async def create_app(self, name: str, owners: tuple[str, ...], marker: str) -> str:
+        self.calls.append((name, owners, marker))
+        return await super().create_app(name, owners, marker)
+
+    async def create_connector(self, app_id: str, name: str, owners: tuple[str, ...], marker: str) -> str:
+        self.calls.append((app_id, name, owners, marker))
+        return await super().create_connector(app_id, name, owners, marker)
+
+
+OWNERS = ("user1", "user2")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "calls"),
+    [
+        (
+            C1Creation("acme-c1", app_name="App", display_name="Shown", owners=OWNERS),
+            [("App", OWNERS, MARKER), ("app1", "Shown", OWNERS, MARKER)],
+        ),
+        (C1Creation("acme-c1", app_name="App"), [("App", (), MARKER), ("app1", "App", (), MARKER)]),
+        (C1Creation("acme-c1", app_id="app0", owners=OWNERS), [("app0", "Buildkite", OWNERS, MARKER)]),
+    ],
+)
+@virtual_time
+async def test_c1_gets_the_names_the_owners_and_the_marker(wanted: C1Creation, calls: list[tuple[object, ...]]) -> None:
+    its = Surroundings()
+    heard = Heard(its)
+    await CreationRun(wanted, its.record, "", replace(its.ports(), rest=heard)).run()
+    assert heard.calls == calls
+
+
+@virtual_time
+async def test_credentials_are_replaced_at_the_moment_that_the_status_names_and_all_before_are_kept_for_their_end() -> (
+    None
+):
+    its = Surroundings()
+    await its.run_once()
+    for _ in range(2):
+        assert its.record.credential is not None
+        its.record = replace(its.record, credential=replace(its.record.credential, rotates_at=START))
+        await its.run_once()
+    ends = START + LIFE
+    rotates = START + LIFE * 2 / 3
+    newest = C1CredentialRecord("credential5", ends, rotates, ("credential3", "credential4"))
+    assert its.record == C1Record("app1", "connector2", credential=newest)
+    its.session = "client-credential5"
+    await its.run_once()
+    assert its.record == C1Record("app1", "connector2", credential=replace(newest, retiring=()))
+    assert its.live() == {"credential5"}
+
+
+# How long it waits, and what it logs
+
+
+class Whole(Share):
+    """The end of a range that must be the one from 0 to 1."""
+
+    def uniform(self, low: float, high: float) -> float:
+        assert (low, high) == (0.0, 1.0)
+        return high
+
+
+@virtual_time
+async def test_a_secret_that_is_not_written_is_tried_again_ever_later_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    its = Surroundings()
+    asks = iter([None, None, 100.0, None])
+    tries: list[float] = []
+
+    def fate(name: str) -> Fate:
+        if name == "write the Secret":
+            tries.append(round(its.clock.monotonic()))
+        return Fate.REFUSED if name == "write the Secret" and len(tries) <= 4 else Fate.ANSWERED
+
+    its.fate = fate
+    its.refusal = lambda: Failure(Reason.KUBERNETES_UNAVAILABLE, "It is away.", retry_after=next(asks))
+    await CreationRun(WANTED, its.record, "", replace(its.ports(), jitter=Whole(1.0))).run()
+    assert tries == [0, 5, 15, 115, 155]
+    fields = {"connector": "default.acme", "error": "It is away."}
+    assert lines(caplog.records) == [(logging.WARNING, "the connector's Secret could not be written", fields)] * 4
+
+
+@virtual_time
+async def test_credentials_that_c1_accepts_for_a_minute_not_are_given_up_for_six_hours() -> None:
+    its = Surroundings()
+    its.greetings = [Failure(Reason.C1_CLIENT_REJECTED, "Unknown.", remedy=Remedy.CREDENTIALS)] * 99
+    said = f"{NO_CREDENTIALS} Unknown."
+    assert await failed(its) == (Reason.C1_NOT_CREATED, said, Remedy.CREDENTIALS, PROVEN_APART)
+    assert (len(its.greeted), round(its.clock.monotonic())) == (13, 60)
+    assert (its.live(), its.record) == (set(), C1Record("app1", "connector2"))
+
+
+@virtual_time
+async def test_a_credential_that_nobody_holds_and_c1_does_not_revoke_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    its = Surroundings(greetings=[Failure(Reason.CLIENT_ID_INVALID, "Its host.", remedy=Remedy.CREDENTIALS)])
+    refuses(its, "revoke a credential", busy)
+    assert (await failed(its))[1] == f"{NO_CREDENTIALS} Its host."
+    fields = {"connector": "default.acme", "credential": "credential3", "error": "Busy."}
+    message = "an unused credential was not revoked: it stays valid in C1 until it expires"
+    assert lines(caplog.records) == [(logging.WARNING, message, fields)]
+    caplog.clear()
+    its.fate = lambda _: Fate.ANSWERED
+    await its.run_once()
+    since = {"connector": "default.acme", "since": START}
+    message = "a credential may be lost: it stays valid in C1 until it expires"
+    assert lines(caplog.records) == [(logging.WARNING, message, since)]
+
+
+# With its connector
+
+
+class Observed(CreationSetup):
+    """It keeps what C1's clients are made of; one that is made `broken` times fails unexpectedly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[Credentials, ConnectorSpec]] = []
+        self.open = 0
+        self.broken = 0
+
+    def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
+        self.made.append((credentials, spec))
+        return super().connect_c1(credentials, spec)
+
+    def _rest(self, access: C1Access) -> C1Rest:
+        setup = self
+        if self.broken:
+            self.broken -= 1
+            raise ValueError("the-secret")
+
+        class Closing(FakeRest):
+            async def aclose(self) -> None:
+                setup.open -= 1
+
+        self.open += 1
+        return Closing(self.its)
+
+
+@virtual_time
+async def test_a_new_credential_is_greeted_without_the_api_token_and_the_clients_are_closed() -> None:
+    setup = Observed()
+    async with setup.running():
+        await asyncio.sleep(10)
+        assert setup.made[0] == (Credentials("client-credential3", "secret-credential3", ""), setup.order.spec)
+        assert [*setup.its.apps.values()] == [MARKER]
+    assert setup.open == 0
+
+
+@virtual_time
+async def test_a_creation_that_fails_is_logged_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Observed()
+    setup.broken = 2
+    refuses(setup.its, "find apps", busy)
+    async with setup.running():
+        await asyncio.sleep(10 * MINUTE)
+    here = "buildkite_connector.connector.creation"
+    logged = [each for each in caplog.records if each.name == here]
+    unexpected = (logging.ERROR, "the creation in C1 failed unexpectedly", {"connector": "default.acme"})
+    told = "Internal error (ValueError). Please report it, with the log if there is one."
+    expected = [
+        unexpected,
+        not_complete(Reason.INTERNAL_ERROR, told),
+        unexpected,
+        not_complete(Reason.C1_NOT_CREATED, f"{NO_APP} Busy."),
+    ]
+    assert lines(logged) == expected
+    assert [each.exc_info is not None for each in logged] == [True, False, True, False]
+
+
+def not_complete(reason: Reason, error: str) -> tuple[int, str, dict[str, object]]:
+    fields: dict[str, object] = {"connector": "default.acme", "reason": reason.value, "error": error}
+    return logging.WARNING, "the creation in C1 is not complete", fields
+
+
+@virtual_time
+async def test_an_edit_while_the_status_is_written_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    setup = CreationSetup()
+    setup.reports.seconds = 5.0
+    async with setup.running():
+        await asyncio.sleep(7)
+        setup.edit(c1=None)
+        await asyncio.sleep(MINUTE)
+    told = f"{NO_APP} The resource was edited or deleted meanwhile."
+    assert lines(caplog.records)[-1:] == [not_complete(Reason.C1_NOT_CREATED, told)]
