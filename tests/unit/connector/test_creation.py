@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from fakes.c1_creation import (
     rotated,
     without_secret,
 )
+from fakes.log_lines import lines
 from fakes.virtual_time import virtual_time
 
 IN_APP = C1Creation("acme-c1", app_id="app0", display_name="Acme")
@@ -210,10 +212,10 @@ async def test_more_than_one_of_what_was_created_means_the_oldest_and_nothing_is
     await its.run()
     assert (its.record.app_id, its.record.connector_id) == ("app1", "c1")
     assert (len(its.apps), len(its.connectors), its.created) == (2, 2, [])
-    assert [(each.message, each.used, each.others) for each in caplog.records] == [  # type: ignore[attr-defined]
-        ("C1 has more than one of what was created for this connector; the oldest is used", "app1", ["app2"]),
-        ("C1 has more than one of what was created for this connector; the oldest is used", "c1", ["c2"]),
-    ]
+    message = "C1 has more than one of what was created for this connector; the oldest is used"
+    fields = {"connector": "default.acme", "kind": "App", "used": "app1", "others": ["app2"]}
+    others = fields | {"kind": "Connector", "used": "c1", "others": ["c2"]}
+    assert lines(caplog.records) == [(logging.WARNING, message, fields), (logging.WARNING, message, others)]
 
 
 # The Secret

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,12 +12,12 @@ from buildkite_connector.connector.creation import PROVEN_APART, CreationRun
 from buildkite_connector.connector.ports import C1Rest, Kept
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import C1Access, C1Creation, ConnectorSpec, Credentials
-from buildkite_connector.model.status import C1CredentialRecord, C1Record, C1Step
-from fakes.c1_creation import LIFE, MARKER, WANTED, FakeRest, Fate, Surroundings, check_promises, rotated
+from buildkite_connector.model.status import C1CredentialRecord, C1Record, C1Step, ConditionType
+from fakes.c1_creation import LIFE, MARKER, WANTED, FakeRest, FakeSecret, Fate, Surroundings, check_promises, rotated
 from fakes.connector_ports import C1, MINUTE
 from fakes.creation_setup import CreationSetup
 from fakes.log_lines import lines
-from fakes.virtual_time import START, Share, virtual_time
+from fakes.virtual_time import START, Share, until, virtual_time
 
 NO_APP = "The app is not created in C1 yet."
 NO_CONNECTOR = "The connector is not created in app app1 of C1 yet."
@@ -181,15 +182,15 @@ async def test_a_secret_without_half_of_its_credentials_gets_new_ones(removed: s
         ("create a credential", NO_CREDENTIALS, "credential"),
     ],
 )
-@pytest.mark.parametrize(("asked", "wait", "until"), [(None, 120, "09:02:00"), (600, 600, "09:10:00")])
+@pytest.mark.parametrize(("asked", "wait", "ends"), [(None, 120, "09:02:00"), (600, 600, "09:10:00")])
 @virtual_time
 async def test_a_lost_answer_is_waited_for_until_a_time_that_is_said(
-    call: str, begins: str, name: str, asked: float | None, wait: float, until: str
+    call: str, begins: str, name: str, asked: float | None, wait: float, ends: str
 ) -> None:
     its = Surroundings()
     refuses(its, call, lambda: busy(asked))
     unknown = f"Whether C1 created the {name} is not known yet; the operator continues at"
-    assert await failed(its) == (Reason.C1_NOT_CREATED, f"{begins} Busy. {unknown} {until} UTC.", Remedy.RETRY, wait)
+    assert await failed(its) == (Reason.C1_NOT_CREATED, f"{begins} Busy. {unknown} {ends} UTC.", Remedy.RETRY, wait)
     if name != "credential":
         await asyncio.sleep(60)
         said = f"{begins} {unknown} 09:02:00 UTC."
@@ -222,6 +223,49 @@ class Heard(FakeRest):
     async def create_connector(self, app_id: str, name: str, owners: tuple[str, ...], marker: str) -> str:
         self.calls.append((app_id, name, owners, marker))
         return await super().create_connector(app_id, name, owners, marker)
+
+
+class Tried(FakeSecret):
+    """It keeps what a write was tried in place of."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self.tried: list[Kept | None] = []
+
+    async def check_writable(self, there: Kept | None) -> None:
+        self.tried.append(there)
+        await super().check_writable(there)
+
+
+@virtual_time
+async def test_the_write_that_is_tried_is_in_place_of_the_secret_that_is_there() -> None:
+    its = Surroundings()
+    secret = Tried(its)
+    await CreationRun(WANTED, its.record, "", replace(its.ports(), secret=secret)).run()
+    first = its.secret
+    await asyncio.sleep(2 / 3 * LIFE.total_seconds() + 1)
+    await CreationRun(WANTED, its.record, "", replace(its.ports(), secret=secret)).run()
+    assert secret.tried == [None, first]
+
+
+@virtual_time
+async def test_the_status_has_each_call_before_it_is_made_and_its_result_before_the_next() -> None:
+    its = Surroundings()
+    saved: list[C1Record] = []
+
+    async def save(record: C1Record) -> None:
+        saved.append(record)
+        await its.save(record)
+
+    await CreationRun(WANTED, its.record, "", replace(its.ports(), save=save)).run()
+    assert saved == [
+        C1Record(creating=C1Step.APP, creating_since=START),
+        C1Record("app1"),
+        C1Record("app1", creating=C1Step.CONNECTOR, creating_since=START),
+        C1Record("app1", "connector2"),
+        C1Record("app1", "connector2", creating=C1Step.CREDENTIAL, creating_since=START),
+        its.record,
+    ]
 
 
 OWNERS = ("user1", "user2")
@@ -330,11 +374,12 @@ async def test_a_credential_that_nobody_holds_and_c1_does_not_revoke_is_logged(
 
 
 class Observed(CreationSetup):
-    """It keeps what C1's clients are made of; one that is made `broken` times fails unexpectedly."""
+    """It keeps what C1's clients are made of, and when a run began; the first `broken` runs fail unexpectedly."""
 
     def __init__(self) -> None:
         super().__init__()
         self.made: list[tuple[Credentials, ConnectorSpec]] = []
+        self.runs: list[float] = []
         self.open = 0
         self.broken = 0
 
@@ -344,6 +389,7 @@ class Observed(CreationSetup):
 
     def _rest(self, access: C1Access) -> C1Rest:
         setup = self
+        self.runs.append(self.clock.monotonic())
         if self.broken:
             self.broken -= 1
             raise ValueError("the-secret")
@@ -357,13 +403,16 @@ class Observed(CreationSetup):
 
 
 @virtual_time
-async def test_a_new_credential_is_greeted_without_the_api_token_and_the_clients_are_closed() -> None:
+async def test_a_new_credential_is_greeted_without_the_api_token_and_the_clients_are_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     setup = Observed()
+    setup.its.apps = {"app8": MARKER, "app9": MARKER}
     async with setup.running():
         await asyncio.sleep(10)
-        assert setup.made[0] == (Credentials("client-credential3", "secret-credential3", ""), setup.order.spec)
-        assert [*setup.its.apps.values()] == [MARKER]
+        assert setup.made[0] == (Credentials("client-credential2", "secret-credential2", ""), setup.order.spec)
     assert setup.open == 0
+    assert [each.connector for each in caplog.records if hasattr(each, "used")] == ["default.acme"]  # type: ignore[attr-defined]
 
 
 @virtual_time
@@ -385,6 +434,7 @@ async def test_a_creation_that_fails_is_logged_once_for_each_reason(caplog: pyte
     ]
     assert lines(logged) == expected
     assert [each.exc_info is not None for each in logged] == [True, False, True, False]
+    assert setup.runs[:3] == pytest.approx([0.0, 22.5, 67.5], abs=0.2)
 
 
 def not_complete(reason: Reason, error: str) -> tuple[int, str, dict[str, object]]:
@@ -402,3 +452,33 @@ async def test_an_edit_while_the_status_is_written_ends_the_run(caplog: pytest.L
         await asyncio.sleep(MINUTE)
     told = f"{NO_APP} The resource was edited or deleted meanwhile."
     assert lines(caplog.records)[-1:] == [not_complete(Reason.C1_NOT_CREATED, told)]
+
+
+@virtual_time
+async def test_what_an_edit_ends_while_credentials_are_replaced_is_no_fault_of_c1(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    setup = CreationSetup()
+    setup.its.life = timedelta(minutes=4)
+    async with setup.running():
+        await asyncio.sleep(MINUTE)
+        setup.reports.seconds = 5.0
+        await until(lambda: setup.status.c1 is not None and setup.status.c1.creating is not None)
+        setup.edit(c1=None)
+        await asyncio.sleep(MINUTE)
+    told = f"{NOT_REPLACED} The resource was edited or deleted meanwhile."
+    assert lines(caplog.records)[-1:] == [not_complete(Reason.PENDING, told)]
+
+
+@pytest.mark.parametrize(("edits", "runs"), [(False, 2), (True, 3)])
+@virtual_time
+async def test_an_edit_during_a_run_leads_to_one_more(edits: bool, runs: int) -> None:
+    setup = Observed()
+    setup.reports.seconds = 5.0
+    async with setup.running():
+        await asyncio.sleep(7)
+        if edits:
+            setup.edit(max_drop_percent=10)
+        await asyncio.sleep(2 * MINUTE)
+        assert setup.condition(ConditionType.READY) == ("True", "Ready")
+        assert len(setup.runs) == runs
