@@ -37,6 +37,10 @@ FORGED = {
         {"connector": ("app", OTHERS), "own": ("app", MARKER)},
     ),
     "the only one in this one's app, of another resource": ({"app": MARKER}, {"connector": ("app", OTHERS)}),
+    "one of two in this one's app, without a mark": (
+        {"app": MARKER},
+        {"connector": ("app", ""), "another": ("app", "")},
+    ),
     "one in an app that is not there": ({}, {}),
 }
 
