@@ -49,7 +49,7 @@ class RestClient:
         if desired.c1_access is None or self._env.c1_rest is None:
             raise RuntimeError("a connector with spec.c1 needs an access to C1's REST API")
         access = await desired.c1_access.read()
-        if access == self._access and self._rest is not None:
+        if access == self._access:
             self._generation = desired.generation
             return False
         await self.aclose()

@@ -10,10 +10,13 @@ from dataclasses import replace
 import pytest
 
 from buildkite_connector.connector.connector import Connector
+from buildkite_connector.connector.environment import Environment
+from buildkite_connector.connector.ports import C1Rest
 from buildkite_connector.connector.state import DesiredState
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import C1Access, ConnectorKey, ConnectorSpec, Interval
 from buildkite_connector.model.status import C1Record, C1State, ConditionStatus, ConditionType
+from buildkite_connector.timing.slots import Slots
 from fakes.c1_rest import (
     C1_SPEC,
     DONE,
@@ -21,6 +24,7 @@ from fakes.c1_rest import (
     IDS,
     RUNNING,
     FakeAccess,
+    FakeC1RestClient,
     busy,
     denied,
     not_found,
@@ -72,6 +76,9 @@ async def test_what_was_known_goes_with_spec_c1_and_the_client_is_closed() -> No
         calls = len(setup.c1_rest.calls)
         await asyncio.sleep(HOUR)
         assert len(setup.c1_rest.calls) == calls
+        setup.edit(c1=QUIET)
+        await asyncio.sleep(MINUTE)
+        assert (len(setup.c1_rest.calls), setup.c1_rest.open) == (calls + 1, 1)
 
 
 # How often
@@ -430,3 +437,45 @@ async def test_what_c1_showed_a_former_process_is_not_written_again() -> None:
     async with setup.running(restored=before):
         await asyncio.sleep(20 * MINUTE)
         assert (len(setup.reports.written), setup.status.c1) == (writes, before.c1)
+
+
+# Slots, and the end of a client
+
+
+class Crowded(Setup):
+    """`slots`: those that all looks share. A client cannot be closed."""
+
+    def __init__(self) -> None:
+        super().__init__(c1=QUIET)
+        self.slots = Slots(1, shared=False)
+
+    def environment(self) -> Environment:
+        return replace(super().environment(), c1_rest=self.unclosable, c1_rest_slots=self.slots)
+
+    def unclosable(self, access: C1Access) -> C1Rest:
+        class Unclosable(FakeC1RestClient):
+            async def aclose(self) -> None:
+                raise ValueError("the-secret")
+
+        return Unclosable(self.c1_rest, access)
+
+
+@virtual_time
+async def test_what_is_suspended_while_it_waits_for_a_slot_is_not_looked_at() -> None:
+    setup = Crowded()
+    async with setup.running():
+        async with setup.slots.slot("another"):
+            await asyncio.sleep(10)
+            setup.edit(suspend=True)
+        await asyncio.sleep(MINUTE)
+        assert (setup.c1_rest.calls, setup.c1_access.reads) == ([], 0)
+
+
+@virtual_time
+async def test_a_client_that_is_not_closed_is_logged_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Crowded()
+    async with setup.running():
+        await asyncio.sleep(MINUTE)
+    message = "a client of C1's REST API was not closed"
+    assert (logging.ERROR, message, {"connector": "default.acme"}) in lines(caplog.records)
+    assert [each.message for each in caplog.records if each.exc_info is not None] == [message]
