@@ -1,6 +1,7 @@
 """A sync that reaches C1: the snapshot, the forced sync, C1's task, the delivery, and C1's state in the status."""
 
 import asyncio
+import logging
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from buildkite_connector.model.spec import Interval
 from buildkite_connector.model.status import C1SyncState, ConditionType, Trigger
 from fakes.c1_rest import C1_SPEC, DONE, ERROR, IDS, RUNNING, busy, denied, not_found, unavailable
 from fakes.connector_setup import HOUR, MINUTE, Setup, down, ready_setup, stopped_setup
+from fakes.log_lines import lines
 from fakes.task_ports import seconds
 from fakes.virtual_time import until, virtual_time
 
@@ -313,3 +315,23 @@ async def test_a_snapshot_that_this_process_staged_does_not_wait_for_the_first_l
         await requested(setup)
         await asyncio.sleep(1)
         assert (len(setup.c1_rest.forces), forced_for(setup)) == (2, "sync2")
+
+
+# The log
+
+
+@virtual_time
+async def test_each_try_to_make_c1_sync_is_logged_with_its_snapshot(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "buildkite_connector.connector.c1_looks")
+    async with ready_setup(c1=replace(C1_SPEC, force_sync=False), schedule=DAILY) as setup:
+        setup.c1_rest.force_failures.extend([unavailable(), ValueError("the-secret")])
+        await requested(setup)
+        await asyncio.sleep(10 * MINUTE)
+    fields = {"connector": "default.acme", "sync_id": "sync2"}
+    logged = [each for each in caplog.records if each.name == "buildkite_connector.connector.c1_looks"]
+    assert lines(logged) == [
+        (logging.WARNING, "C1 did not accept to sync", {**fields, "error": "C1 answers 503."}),
+        (logging.ERROR, "C1 could not be made to sync", fields),
+        (logging.INFO, "C1 was made to sync", fields),
+    ]
+    assert [each.exc_info is not None for each in logged] == [False, True, False]
