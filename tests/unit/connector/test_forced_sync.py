@@ -335,3 +335,22 @@ async def test_each_try_to_make_c1_sync_is_logged_with_its_snapshot(caplog: pyte
         (logging.INFO, "C1 was made to sync", fields),
     ]
     assert [each.exc_info is not None for each in logged] == [False, True, False]
+
+
+@virtual_time
+async def test_a_look_right_after_a_forced_sync_that_fails_or_takes_long_is_no_trouble(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ready_setup(c1=replace(C1_SPEC, force_sync=False), schedule=DAILY) as setup:
+        setup.c1_rest.on_force = lambda: setup.c1_rest.read_failures.append(unavailable())
+        await requested(setup)
+        await until(lambda: forced_for(setup) == "sync2")
+
+        def slow() -> None:
+            setup.c1_rest.seconds = 30.0
+
+        setup.c1_rest.on_force = slow
+        await requested(setup, "again")
+        await asyncio.sleep(10)
+        assert forced_for(setup) == "sync3"
+    assert caplog.records == []
