@@ -77,8 +77,8 @@ async def test_credentials_that_cannot_be_used_are_created_every_six_hours_unles
     async with setup.running():
         await asyncio.sleep(5 * HOUR)
         assert len(setup.its.credentials) == 1
-        await asyncio.sleep(18 * HOUR)
-        assert len(setup.its.credentials) == 4
+        await asyncio.sleep(2 * HOUR)
+        assert len(setup.its.credentials) == 2
         assert setup.its.live() == set()
         assert setup.condition(ConditionType.READY) == ("False", "C1NotCreated")
         setup.useless = False
