@@ -43,7 +43,7 @@ unit: $(READY) ## the unit tests alone
 	@$(BIN)/pytest $(PARALLEL) -m "not thorough" tests/unit
 
 # Two workers, each with an API server of its own; one when they would share an existing cluster.
-# EXAMPLES: of a property test; 1 is all that it names, and `make test` tries an eighth of them.
+# EXAMPLES: of a property test; 1 is all that it names, and `make test` tries a twelfth of them.
 thorough: $(READY) ## what `make test` leaves out: all examples of the property tests, hostile servers, the tests' own tools (EXAMPLES=7)
 	@EXAMPLES=$(or $(EXAMPLES),1) $(BIN)/pytest $(PARALLEL) -m "(thorough or hypothesis) and not e2e" tests/scenarios tests/unit
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pytest
 from _pytest.mark import ParameterSet
 
-SHARE = float(os.environ.get("EXAMPLES", "0.125"))
+SHARE = float(os.environ.get("EXAMPLES", "0.08"))
 
 
 def examples(number: int) -> int:
