@@ -78,7 +78,8 @@ def to_page(schema: dict[str, Any]) -> str:
         parts += [f"## {name}\n", f"{words}\n", _table(name, found)]
         if name == "spec":
             refused = [message for field in found for message in field.refused]
-            refused += [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
+            for node in (schema["properties"][name], schema):
+                refused += [rule["message"] for rule in node.get("x-kubernetes-validations", ())]
             lines = dict.fromkeys(f"- {_text(KEYS.sub('keys.KEY', message))}" for message in refused)
             parts += ["### What is rejected\n", "\n".join(lines) + "\n"]
     return "\n".join(parts)

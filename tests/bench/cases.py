@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, ResourceKind
+from buildkite_connector.model.directory import DEFAULT_KINDS, ResourceKind
+from fakes.organization_api import REST_KINDS
 from simulators.buildkite.api import ACCESS_SCOPES
 
 PREFLIGHT = 2
@@ -20,7 +21,8 @@ PREFLIGHT = 2
 class Size:
     """An organization. `minimum`: requests that reading it takes are counted by the simulator that grew it.
 
-    `team_pipelines`: how many pipelines all teams have together. Where there are any, all resource types are synced.
+    `team_pipelines`: how many pipelines all teams have together. Where there are any, all resource types of the
+    REST API are synced.
     """
 
     accounts: int
@@ -32,7 +34,7 @@ class Size:
 
     @property
     def kinds(self) -> frozenset[ResourceKind]:
-        return ALL_KINDS if self.pipelines else DEFAULT_KINDS
+        return REST_KINDS if self.pipelines else DEFAULT_KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.spec import ConnectorSpec, Credentials
 from buildkite_connector.model.status import ConditionType, ConnectorStatus
 from buildkite_connector.model.tasks import SyncTask, TaskID
-from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.sync.ports import BuildkiteAPI, PortalAPI
 from buildkite_connector.timing.slots import Slots
 from fakes.c1_rest import FakeAccess, FakeC1Rest
 from fakes.connector_ports import (
@@ -39,6 +39,7 @@ from fakes.connector_ports import (
     rate_limited,
 )
 from fakes.membership_api import MembershipAPI
+from fakes.portal_api import FakePortal
 from fakes.virtual_time import NoJitter, VirtualClock
 
 __all__ = (
@@ -75,6 +76,9 @@ class Setup:
         self.c1_rest = FakeC1Rest()
         self.c1_access = FakeAccess()
         self.members = MembershipAPI()
+        self.portal = FakePortal()
+        self.portals: list[tuple[tuple[str, str, str], dict[str, Any]]] = []
+        """The clients of a portal that were made: organization, portal and token, and the keyword arguments."""
         self.store = Store()
         self.fake_secret = SecretCredentials()
         self.reports = Reports()
@@ -87,6 +91,12 @@ class Setup:
         assert "slot" not in how or how["slot"].held
         return self.buildkite.client() if "quota_percent" in how else self.members
 
+    def connect_portal(self, organization: str, portal: str, token: str, redactor: Redactor, **how: Any) -> PortalAPI:
+        slot = how.pop("slot", None)
+        assert slot is None or slot.held
+        self.portals.append(((organization, portal, token), how))
+        return self.portal
+
     def connect_c1(self, credentials: Credentials, spec: ConnectorSpec) -> C1:
         return self.c1
 
@@ -94,6 +104,7 @@ class Setup:
         """What the connectors of one process share."""
         return Environment(
             buildkite=self.connect_buildkite,
+            portals=self.connect_portal,
             c1=self.connect_c1,
             store=self.store,
             clock=self.clock,

@@ -13,9 +13,10 @@ import httpx
 
 from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings
 from buildkite_connector.buildkite.errors import Call, from_payload, from_status
-from buildkite_connector.buildkite.payload import PayloadError
+from buildkite_connector.buildkite.parsing import PayloadError
 from buildkite_connector.buildkite.sender import RequestSender
 from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.words import API_TOKEN
 from simulators.buildkite import api
 from simulators.buildkite.fault_rules import Faults
 from simulators.buildkite.faults import Change, Edit
@@ -33,6 +34,7 @@ class DirectBuildkite:
     """One organization; `faults` may edit answers and change data. A request is answered after `turns` of the loop."""
 
     throttled_seconds = 0.0
+    words = API_TOKEN
 
     def __init__(self, organization: Organization, page_size: int, token: api.Token | None = None) -> None:
         self._token = token or api.Token()

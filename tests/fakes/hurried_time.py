@@ -5,12 +5,13 @@ loop waits, and never beyond its next timer, so that a machine that is busy make
 """
 
 import asyncio
-import functools
 import selectors
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec
+
+from fakes.virtual_time import on_loop
 
 P = ParamSpec("P")
 RATE = 100.0
@@ -62,13 +63,4 @@ class TrueClock(HurriedClock):
 
 def hurried_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Runs an async test on a hurried loop."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        async def main() -> None:
-            await test(*args, **kwargs)
-
-        with asyncio.Runner(loop_factory=_HurriedLoop) as runner:
-            runner.run(main())
-
-    return run
+    return on_loop(test, _HurriedLoop)

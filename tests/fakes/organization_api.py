@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from buildkite_connector.model.directory import (
+    ALL_KINDS,
     FULL_SCOPE,
     AccessLevel,
     Account,
@@ -31,6 +32,9 @@ from buildkite_connector.sync.ports import MaintainedCluster, NotFound
 from fakes.buildkite_api import SilentBuildkite
 
 T = TypeVar("T")
+
+REST_KINDS = ALL_KINDS - {ResourceKind.API_TOKEN}
+"""What is read without a portal."""
 
 ACME = Organization("9f2d1a52", OrganizationSlug("acme"), "Acme")
 

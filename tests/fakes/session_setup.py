@@ -29,6 +29,7 @@ from fakes.c1_setup import HOST_ID, settings_for
 from fakes.connector_ports import KEY, Buildkite, Reports, SecretCredentials
 from fakes.hurried_time import HurriedClock, TrueClock
 from fakes.membership_api import MembershipAPI
+from fakes.portal_api import no_portal
 from fakes.virtual_time import NoJitter
 from harness.trust import reaching
 from simulators.c1.policy import Policy
@@ -92,6 +93,7 @@ class SessionSetup:
     def start(self, max_snapshot_age: float = 0.0) -> None:
         environment = Environment(
             buildkite=self.connect_buildkite,
+            portals=no_portal,
             c1=self.c1.connect,
             store=self.store,
             clock=self.clock,

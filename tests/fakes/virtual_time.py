@@ -128,15 +128,22 @@ class NoJitter:
         return (low + high) / 2
 
 
-def virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Runs an async test on a virtual loop."""
+def on_loop(
+    test: Callable[P, Awaitable[None]], loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> Callable[P, None]:
+    """Runs an async test on a loop of this kind."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def main() -> None:
             await test(*args, **kwargs)
 
-        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(main())
 
     return run
+
+
+def virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Runs an async test on a virtual loop."""
+    return on_loop(test, _VirtualLoop)

@@ -1,5 +1,6 @@
 """Any organization, as a hypothesis strategy."""
 
+from datetime import UTC
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -7,7 +8,10 @@ from hypothesis import strategies as st
 from buildkite_connector.model.directory import (
     ALL_KINDS,
     AccessLevel,
+    AccessToken,
+    AccessTokenID,
     Account,
+    AccountDetails,
     AccountID,
     Cluster,
     ClusterID,
@@ -35,6 +39,8 @@ texts = anything | long
 notes = st.none() | st.sampled_from(("admin", "member")) | texts
 rights = st.none() | st.booleans()
 pages = st.sampled_from(("https", "http")).map("{}://buildkite.com/acme/deploy".format) | texts
+times = st.datetimes(timezones=st.just(UTC))
+details = st.builds(AccountDetails, st.none() | times, st.booleans(), rights, st.none() | times)
 scopes = st.builds(
     SyncScope,
     kinds=st.frozensets(st.sampled_from(ResourceKind), min_size=1),
@@ -58,6 +64,7 @@ def directories(draw: st.DrawFn) -> Directory:
             email=draw(st.emails() | texts),
             role=draw(notes),
             sso_mode=draw(notes),
+            details=draw(st.none() | details),
         )
         for identity in account_ids
     )
@@ -100,6 +107,18 @@ def directories(draw: st.DrawFn) -> Directory:
         Cluster(ClusterID(str(identity)), name=draw(texts), description=draw(texts), web_url=draw(pages))
         for identity in draw(st.lists(st.uuids(), unique=True, max_size=3 * scope.wants_clusters))
     )
+    api_tokens = tuple(
+        AccessToken(
+            AccessTokenID(str(identity)),
+            owner=draw(st.none() | st.uuids().map(str).map(AccountID)),
+            description=draw(texts),
+            created_at=draw(times),
+            expires_at=draw(st.none() | times),
+            last_used_at=draw(st.none() | times),
+            scopes=tuple(draw(st.lists(texts, max_size=3))),
+        )
+        for identity in draw(st.lists(st.uuids(), unique=True, max_size=3 * scope.wants_api_tokens))
+    )
     held = [(pipeline.id, team.id) for pipeline in pipelines for team in teams if scope.wants_pipeline_access]
     maintainers = [
         ClusterMaintainer(cluster.id, account.id, ResourceKind.USER)
@@ -122,6 +141,7 @@ def directories(draw: st.DrawFn) -> Directory:
         tuple(PipelineAccess(*pair, draw(st.sampled_from(AccessLevel))) for pair in draw(some_of(held))),
         clusters,
         tuple(draw(some_of(maintainers))),
+        api_tokens,
     )
 
 

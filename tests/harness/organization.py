@@ -3,13 +3,18 @@ them."""
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from buildkite_connector.model.directory import (
     FULL_SCOPE,
     AccessLevel,
+    AccessToken,
+    AccessTokenID,
     Account,
+    AccountDetails,
     AccountID,
     Cluster,
     ClusterID,
@@ -49,6 +54,71 @@ def acme() -> Directory:
 def access(scope: SyncScope) -> Directory:
     """What a sync of `scope` reads of the organization in `ACCESS_ORG`."""
     return directory_of(json.loads(ACCESS_ORG.read_text(encoding="utf-8")), scope)
+
+
+def with_portal(directory: Directory) -> Directory:
+    """The organization in `ACCESS_ORG` as a sync with a portal reads it.
+
+    Of its accounts, in their order, one was never active, one is a machine user, of one it is not known which of the
+    two it is, and one left before the portal was read. Of its tokens, one never expires, one was never used and has
+    neither a description nor scopes, one belongs to nobody known, and one to somebody who left.
+    """
+    found = (
+        AccountDetails(_at("2026-11-22T22:10:05.123456Z"), True, False, _at("2024-02-29T08:00:00Z")),
+        AccountDetails(None, False, False, _at("2026-11-20T12:30:00Z")),
+        AccountDetails(_at("2026-11-22T23:27:59.999Z"), False, True, _at("2025-06-01T00:00:00.25Z")),
+        AccountDetails(_at("2026-01-05T07:00:00Z"), True, None, _at("2023-03-14T00:45:16.215Z")),
+        None,
+        AccountDetails(_at("2026-10-31T16:20:00Z"), True, False),
+    )
+    accounts = zip(directory.accounts, found, strict=True) if directory.scope.wants_accounts else ()
+    return replace(
+        directory,
+        accounts=tuple(replace(account, details=details) for account, details in accounts),
+        api_tokens=_API_TOKENS if directory.scope.wants_api_tokens else (),
+    )
+
+
+_at = datetime.fromisoformat
+_ADA, _PAT = AccountID("984aeecf-70ba-51ae-8c12-3d64d3ed9536"), AccountID("1f822b0e-5b8f-5bb6-aeb8-42ca19ff5057")
+_API_TOKENS = (
+    AccessToken(
+        AccessTokenID("5b7e1c5e-8a0f-4c1e-9d2b-1f0a6c3e7d11"),
+        _ADA,
+        "Deploys <b>– ops & dev</b>",
+        _at("2024-03-01T09:00:00.5Z"),
+        None,
+        _at("2026-11-22T23:01:02.003Z"),
+        ("read_builds", "write_builds", "graphql"),
+    ),
+    AccessToken(
+        AccessTokenID("0c9b5a0e-3d57-4a83-8f5e-2a7d1b9c4e22"),
+        _PAT,
+        "",
+        _at("2026-11-20T13:00:00Z"),
+        _at("2026-11-27T13:00:00Z"),
+        None,
+        (),
+    ),
+    AccessToken(
+        AccessTokenID("e1f4d2a7-6b38-4e0d-b5c9-3c8e2d0f5f33"),
+        None,
+        "Nightly",
+        _at("2025-01-01T00:00:00Z"),
+        _at("2027-01-01T00:00:00Z"),
+        _at("2026-11-22T01:00:00Z"),
+        ("read_agents",),
+    ),
+    AccessToken(
+        AccessTokenID("a8d6f3b1-9c42-4f7a-8e15-4d9f3e1a6044"),
+        AccountID("77e0f4c2-1b5d-4a96-9c3e-8f2d7b6a5e19"),
+        "Nightly",
+        _at("2025-06-30T12:00:00Z"),
+        None,
+        None,
+        ("read_teams", "read_organizations"),
+    ),
+)
 
 
 def directory_of(document: Mapping[str, Any], scope: SyncScope = FULL_SCOPE) -> Directory:

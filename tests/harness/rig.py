@@ -48,7 +48,7 @@ GOLDEN = Path(__file__).parents[1] / "data" / "acme-org.json"
 API_TOKEN = "bkua_" + "5ec4e7" * 6 + "abcd"
 """A token of the real form; tests look for it where it must not be."""
 SECRET_NAME = "acme-credentials"
-CONFIDED = ("BATON_CLIENT_SECRET", "BATON_API_TOKEN", "C1_CLIENT_SECRET")
+CONFIDED = ("BATON_CLIENT_SECRET", "BATON_API_TOKEN", "BUILDKITE_PORTAL_TOKEN", "C1_CLIENT_SECRET")
 """Keys of Secrets whose values are secret."""
 PATIENCE = 30.0
 """Seconds that a scenario waits for what should happen much sooner."""
@@ -245,6 +245,7 @@ class Rig:
                 "KUBECONFIG": str(self.kubernetes.kubeconfig),
                 "BUILDKITE_API_URL": self.buildkite.url,
                 "BUILDKITE_TOKEN_EXCHANGE_URL": self.buildkite.exchange_url,
+                "BUILDKITE_PORTAL_URL": self.buildkite.portal_url,
                 "SSL_CERT_FILE": str(self.c1.ca_file),
                 "BUILDKITE_CONNECTOR_C1_HOSTS": ",".join(c1.address for c1 in self._c1s),
                 "BUILDKITE_CONNECTOR_HTTP_ADDRESS": "127.0.0.1:0",

@@ -51,6 +51,7 @@ class ServiceRig:
             "SSL_CERT_DIR": str(NOBODY.parent),
             "BUILDKITE_API_URL": self.buildkite.url,
             "BUILDKITE_TOKEN_EXCHANGE_URL": self.buildkite.exchange_url,
+            "BUILDKITE_PORTAL_URL": self.buildkite.portal_url,
             "TMPDIR": str(self.temporary),
             **changes,
         }

@@ -41,11 +41,6 @@ class TcpProxy:
     def cut(self) -> None:
         self._open.clear()
 
-    def heal(self) -> None:
-        """Connections of before do not recover."""
-        self.drop()
-        self._open.set()
-
     def drop(self) -> None:
         for writer in self._writers:
             writer.transport.abort()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.c1z.archive import unpack
-from buildkite_connector.model.directory import ALL_KINDS
+from fakes.organization_api import REST_KINDS
 from harness.command import invoke
 from harness.kubernetes_apis import Manifest
 from harness.organization import ACCESS_ORG
@@ -27,7 +27,8 @@ from simulators.buildkite.listing import LARGEST_PAGE
 from simulators.buildkite.organization import Organization
 from simulators.c1.uploads import Received
 
-ALL_TYPES = sorted(kind.value for kind in ALL_KINDS)
+ALL_TYPES = sorted(kind.value for kind in REST_KINDS)
+"""Those that need no portal."""
 WITHOUT_PIPELINES = [kind for kind in ALL_TYPES if kind != "pipeline"]
 COUNTS = {
     "accounts": 6,

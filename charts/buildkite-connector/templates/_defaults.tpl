@@ -72,6 +72,7 @@ concurrency: 32
 buildkite:
   apiUrl: ''
   tokenExchangeUrl: ''
+  portalUrl: ''
 c1:
   hosts: []
   workloadIdentity:

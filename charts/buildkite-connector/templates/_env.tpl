@@ -49,6 +49,10 @@
 - name: BUILDKITE_TOKEN_EXCHANGE_URL
   value: {{ . | quote }}
 {{- end }}
+{{- with $v.buildkite.portalUrl }}
+- name: BUILDKITE_PORTAL_URL
+  value: {{ . | quote }}
+{{- end }}
 {{- with $v.c1.hosts }}
 - name: BUILDKITE_CONNECTOR_C1_HOSTS
   value: {{ join "," . | quote }}

@@ -23,8 +23,12 @@ MOST_VALUES = 200_000
 """JSON values in a page of pipelines, roughly: this bounds the memory that parsing takes, where a page of another
 listing is bounded by its bytes. 100 pipelines with 50 steps each have about 100,000. What stands in strings, as a
 pipeline's YAML does, is not counted."""
-MOST_VALUES_OF_CLUSTERS = 50_000
-"""The same in a page of clusters, whose maintainers are all kept: more would hold up the event loop."""
+MOST_VALUES_KEPT = 50_000
+"""The same in a page that is kept as a whole, as of clusters with their maintainers, or of a portal: more would hold up
+the event loop. 500 API tokens with every scope have about 30,000."""
+PORTAL_PAGE_LIMIT = 4 * 1024 * 1024
+"""Bytes of one page of a portal. 500 API tokens with every scope and descriptions of 255 characters, all escaped, take
+about 2.1 MB, and 500 members 100 KB."""
 OBJECT_LIMIT = 256 * 1024
 """Bytes of an answer that is one object: the token, an organization."""
 ERROR_LIMIT = 64 * 1024

@@ -17,8 +17,8 @@ from buildkite_connector.buildkite.errors import Call
 from buildkite_connector.buildkite.pagination import Told, read_links
 from buildkite_connector.buildkite.sender import RequestSender
 from buildkite_connector.buildkite.settings import BuildkiteSettings
+from buildkite_connector.model.canonical_id import canonical_id
 from buildkite_connector.model.directory import (
-    WRITE_SCOPE,
     Account,
     AccountID,
     ClusterID,
@@ -31,14 +31,14 @@ from buildkite_connector.model.directory import (
     Team,
     TeamID,
     TokenFacts,
-    canonical_id,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.token_scopes import WRITE_SCOPE
+from buildkite_connector.model.words import API_TOKEN, TokenWords, capital
 from buildkite_connector.sync.listing import Page
 from buildkite_connector.sync.ports import MaintainedCluster, NotFound, WriteRefused
-from buildkite_connector.sync.preflight import NEW_TOKEN
 
 HIDDEN_ORGANIZATION = "/organizations/{organization}"
 """What is shown in place of a path with a slug that only a Secret holds."""
@@ -58,17 +58,14 @@ class BuildkiteClient:
     """
 
     def __init__(self, settings: BuildkiteSettings, sender: RequestSender) -> None:
-        self._settings = settings
+        self.page_size = settings.page_size
+        self._most_pages = settings.most_pages
         self._sender = sender
         self._large_pages = asyncio.Semaphore(LARGE_PAGES)
 
     @property
     def _redactor(self) -> Redactor:
         return self._sender.redactor
-
-    @property
-    def page_size(self) -> int:
-        return self._settings.page_size
 
     @property
     def requests(self) -> int:
@@ -88,7 +85,7 @@ class BuildkiteClient:
 
     async def organization(self, choice: OrganizationChoice) -> Organization:
         path = _path_of(choice)
-        call = self._call(path, _no_organization(choice), "read_organizations", choice.slug)
+        call = self._call(path, _no_organization(choice, self._sender.words), "read_organizations", choice.slug)
         if choice.key:
             call = replace(call, name=f"GET {HIDDEN_ORGANIZATION}", shown=HIDDEN_ORGANIZATION)
         return await self._sender.ask(call, lambda _, body: payload.organization(body, self._redactor))
@@ -101,7 +98,7 @@ class BuildkiteClient:
     # One organization
 
     async def accounts(self, slug: OrganizationSlug, page: int) -> Page[Account]:
-        gone = _no_organization(OrganizationChoice(slug))
+        gone = _no_organization(OrganizationChoice(slug), self._sender.words)
         call = self._call(f"{organization_path(slug)}/members", gone, "read_organizations", slug)
         return await self._page(call, page, payload.accounts)
 
@@ -111,7 +108,7 @@ class BuildkiteClient:
         return await self._one(call, slug, account, payload.account)
 
     async def teams(self, slug: OrganizationSlug, page: int) -> Page[Team]:
-        gone = _no_organization(OrganizationChoice(slug))
+        gone = _no_organization(OrganizationChoice(slug), self._sender.words)
         call = self._call(f"{organization_path(slug)}/teams", gone, "read_teams", slug)
         return await self._page(call, page, lambda body: payload.teams(body, self._redactor))
 
@@ -125,7 +122,7 @@ class BuildkiteClient:
         return await self._page(call, page, lambda body: payload.members(body, team))
 
     async def pipelines(self, slug: OrganizationSlug, page: int) -> Page[Pipeline]:
-        gone = _no_organization(OrganizationChoice(slug))
+        gone = _no_organization(OrganizationChoice(slug), self._sender.words)
         call = self._call(f"{organization_path(slug)}/pipelines", gone, "read_pipelines", slug)
         return await self._large_page(call, page, ResourceKind.PIPELINE, payload.pipelines)
 
@@ -135,7 +132,7 @@ class BuildkiteClient:
         return await self._page(call, page, lambda body: payload.team_pipelines(body, team, self._redactor))
 
     async def clusters(self, slug: OrganizationSlug, page: int) -> Page[MaintainedCluster]:
-        gone = _no_organization(OrganizationChoice(slug))
+        gone = _no_organization(OrganizationChoice(slug), self._sender.words)
         call = self._call(f"{organization_path(slug)}/clusters", gone, "read_clusters", slug)
         return await self._large_page(call, page, ResourceKind.CLUSTER, payload.clusters)
 
@@ -182,7 +179,8 @@ class BuildkiteClient:
 
     def _write(self, method: str, path: str, slug: str, body: dict[str, str] | None, expected: int) -> Call:
         call = self._call(path, NotFound(), WRITE_SCOPE, slug, method)
-        return replace(call, json=body, expected=(expected, httpx.codes.OK), invalid=WriteRefused)
+        meanings: dict[int, Callable[[str], Exception]] = {httpx.codes.UNPROCESSABLE_ENTITY: WriteRefused}
+        return replace(call, json=body, changes=True, expected=(expected, httpx.codes.OK), meanings=meanings)
 
     async def _one(
         self, call: Call, slug: OrganizationSlug, asked: str, parse: Callable[[bytes], Named]
@@ -229,7 +227,7 @@ class BuildkiteClient:
             told = read_links(
                 response.links,
                 page=number,
-                most=self._settings.most_pages,
+                most=self._most_pages,
                 url=str(response.url),
                 call=call.name,
                 redactor=self._redactor,
@@ -285,10 +283,11 @@ def _path_of(choice: OrganizationChoice) -> str:
         raise _no_organization(choice) from None
 
 
-def _no_organization(choice: OrganizationChoice) -> Failure:
+def _no_organization(choice: OrganizationChoice, words: TokenWords = API_TOKEN) -> Failure:
     return Failure(
         Reason.ORGANIZATION_NOT_FOUND,
-        f"Buildkite knows no organization {choice} that the API token can access. Check the slug. {NEW_TOKEN}",
+        f"Buildkite knows no organization {choice} that {words.token} can access. Check the slug."
+        f" {capital(words.access)}{words.why}.",
         remedy=Remedy.EDIT,
     )
 

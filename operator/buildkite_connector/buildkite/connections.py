@@ -9,14 +9,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 import httpcore
 import httpx
 
-from buildkite_connector.network import Network
+from buildkite_connector.network import Network, NoCookies, Proxy
 from buildkite_connector.network.connection_errors import close_half_open
 
 KEPT = 64
@@ -42,30 +41,44 @@ httpcore.AsyncHTTP11Connection.MAX_INCOMPLETE_EVENT_SIZE = HEADER_BYTES
 class Connections:
     """Hands out clients, the last one used first, so that few connections do most of the work.
 
-    For `api_url` alone, through the proxy that `network` has for it: None for a loopback address, the only one that is
+    For `url` alone, through the proxy that `network` has for it: None for a loopback address, the only one that is
     reached over plain http.
     """
 
-    def __init__(self, api_url: str, network: Network, may_send: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, url: str, network: Network, may_send: Callable[[], None] = lambda: None) -> None:
         """`may_send` is called before each request and again as it is written, which may be a connect later. It raises
         Failure when this process may not act now.
-
-        Loads certificates and the transport, which takes its time: `open` keeps off the event loop.
         """
+        self._url = url
         self._network = network
         self._may_send = may_send
-        plain = urlsplit(api_url).scheme == "http"
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else network.trust.ssl_context()
-        self.proxy = network.proxy_for(api_url)
-        self._idle = [self._new()]
+        self._idle: list[httpx.AsyncClient] = []
+        self._tls: ssl.SSLContext | None = None
+        self._loading = asyncio.Lock()
+        self.proxy: Proxy | None = None
+        """What lies between, known from the first request on."""
 
     @classmethod
-    async def open(cls, api_url: str, network: Network, may_send: Callable[[], None]) -> Self:
-        return await asyncio.to_thread(cls, api_url, network, may_send)
+    async def open(cls, url: str, network: Network, may_send: Callable[[], None]) -> Self:
+        connections = cls(url, network, may_send)
+        await connections._load()
+        return connections
 
-    async def elsewhere(self, url: str) -> "Connections":
-        """Connections for another URL, through the same network."""
-        return await Connections.open(url, self._network, self._may_send)
+    def elsewhere(self, url: str) -> "Connections":
+        """Connections for another URL, through the same network. Nothing is loaded before the first request."""
+        return Connections(url, self._network, self._may_send)
+
+    async def _load(self) -> ssl.SSLContext:
+        """Certificates and the transport, in a thread, as that takes its time."""
+        async with self._loading:
+            return await asyncio.to_thread(self._load_now) if self._tls is None else self._tls
+
+    def _load_now(self) -> ssl.SSLContext:
+        plain = urlsplit(self._url).scheme == "http"
+        self.proxy = self._network.proxy_for(self._url)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._network.trust.ssl_context()
+        self._idle.append(self._new(self._tls))
+        return self._tls
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -75,7 +88,8 @@ class Connections:
         neither free nor closed, and the next request waiting for it.
         """
         self._may_send()
-        client = self._idle.pop() if self._idle else self._new()
+        tls = await self._load() if self._tls is None else self._tls
+        client = self._idle.pop() if self._idle else self._new(tls)
         try:
             yield client
         except BaseException:
@@ -95,19 +109,13 @@ class Connections:
         while self._idle:
             await self._idle.pop().aclose()
 
-    def _new(self) -> httpx.AsyncClient:
+    def _new(self, tls: ssl.SSLContext) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            verify=self._tls,
+            verify=tls,
             proxy=self.proxy.url if self.proxy else None,
             trust_env=False,
-            cookies=_NoCookies(),
+            cookies=NoCookies(),
             event_hooks={"request": [close_half_open]},
             follow_redirects=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),
         )
-
-
-class _NoCookies(CookieJar):
-    """Keeps nothing: what answers one connector must not come back with another's requests."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None: ...

@@ -14,7 +14,7 @@ import httpx
 
 from buildkite_connector.buildkite.body import OBJECT_LIMIT, BodyRefused
 from buildkite_connector.buildkite.pagination import refused
-from buildkite_connector.buildkite.payload import PayloadError, complaint
+from buildkite_connector.buildkite.parsing import PayloadError, complaint
 from buildkite_connector.buildkite.settings import API_VARIABLE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
@@ -37,11 +37,13 @@ class Call:
     """One request, and what its errors say.
 
     `name`: the endpoint in the words of an error. `target`: what follows the API's URL. `gone`: what a 404 means;
-    `invalid`: what a 422 means by Buildkite's reason, where that is more than an answer that makes no sense.
+    `meanings`: what other statuses mean here, by Buildkite's reason, where that is something else than for most calls.
     `redactor`: all that a server sent goes through it before it stands in an error. `scope`: what the call needs.
     `organization`: whose window it counts to. `limit`: bytes of the answer; `expected`: the statuses of success.
     `shown`: what stands in spans and logs in place of a target that holds what must not be shown; else empty.
-    `variable`: which one says where the call goes.
+    `pages`: how much memory the answer takes while it is kept, in pages of the REST API.
+    `variable`: which one says where the call goes. `changes`: whether it changes something in Buildkite, so that a try
+    that failed may have taken effect.
     """
 
     name: str
@@ -52,11 +54,13 @@ class Call:
     method: str = "GET"
     organization: str | None = field(default=None, repr=False)
     limit: int = OBJECT_LIMIT
-    json: dict[str, str] | None = None
+    json: Mapping[str, object] | None = field(default=None, repr=False)
     expected: tuple[int, ...] = (httpx.codes.OK,)
-    invalid: Callable[[str], Exception] | None = None
+    meanings: Mapping[int, Callable[[str], Exception]] = field(default_factory=dict)
     shown: str = ""
+    pages: int = 1
     variable: str = API_VARIABLE
+    changes: bool = False
 
     def quote(self, text: str) -> str:
         return self.redactor.quote(text, LONGEST_COMPLAINT)
@@ -183,6 +187,8 @@ def from_status(
         )
     if status == 401 and exchanged:
         return FailedAttempt(_new_token_refused(call, quoted), unauthorized=True)
+    if status in call.meanings:
+        return FailedAttempt(call.meanings[status](said), unauthorized=status == 401)
     failure = _refusal(status, headers, said, quoted, call, now, token_hint)
     if exchanged and status == 403 and isinstance(failure, Failure):
         failure = _denied_to_app(call, quoted, failure)
@@ -192,7 +198,7 @@ def from_status(
 def _new_token_refused(call: Call, quoted: str) -> Failure:
     return Failure(
         Reason.TOKEN_REJECTED,
-        f"{call.name}: Buildkite does not accept a token that it has just given for the token exchange app{quoted}. "
+        f"{call.name}: Buildkite does not accept a token that it has just issued to the token exchange app{quoted}. "
         f"The token was revoked, or the app does not allow its use from this address. Check the app ({APP_SETTINGS}).",
         remedy=Remedy.CREDENTIALS,
     )
@@ -202,7 +208,7 @@ def _denied_to_app(call: Call, quoted: str, denied: Failure) -> Failure:
     """The same refusal in the words of token exchange."""
     advice = (
         f"Check the IP addresses from which the token exchange app's tokens can be used ({APP_SETTINGS}), and what the "
-        "person in whose name it acts can access."
+        "subject can access."
     )
     if isinstance(denied, ScopesMissing):
         told = f"{call.name}: the token exchange app's token lacks the scope {call.scope}{quoted}."
@@ -233,11 +239,11 @@ def _refusal(
             f"Organization Access{f' and the scope {call.scope}' if call.scope else ''}.",
             remedy=Remedy.CREDENTIALS,
         )
-    if status == 404 or (status == 422 and call.invalid is not None):
-        return call.gone if status == 404 or call.invalid is None else call.invalid(said)
+    if status == 404:
+        return call.gone
     return Failure(
         Reason.BUILDKITE_RESPONSE_INVALID,
-        f"{call.name}: expected 200, but the response is {status}{quoted}. Check BUILDKITE_API_URL and the "
+        f"{call.name}: expected 200, but the response is {status}{quoted}. Check {call.variable} and the "
         "proxies in between.",
     )
 

@@ -116,7 +116,8 @@ class Window:
     waited for one step longer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, limited: bool = True) -> None:
+        """`limited`: False where there is no such limit as long as no answer tells of one."""
         self._limit: int | None = None
         self._remaining = 0
         self._untold = 0
@@ -126,7 +127,7 @@ class Window:
         self._epoch = 0
         self._old_ends_before = 0.0
         self._probing = False
-        self._unheard = 0
+        self._unheard = 0 if limited else UNHEARD
         self._rounds_down = False
         self._on_time = 0
         self._heard = 0
@@ -247,8 +248,12 @@ class Lane:
 
     def rest(self) -> None:
         """Give the slot back while all that the lane has to do is to try again later."""
-        if self.slot is not None and self.pausing and not self.out and not self.waiting:
-            self.slot.give_back()
+        if self.pausing and not self.out and not self.waiting:
+            self.give_back()
+
+    def give_back(self) -> None:
+        if self.slot is not None:
+            self.slot.give_back(self)
 
 
 @dataclass(eq=False, slots=True)
@@ -277,13 +282,14 @@ class RateLimiter:
     """Grants permits. Its caller passes the time and what was answered.
 
     One limiter serves all that use the same token in this process: it keeps the token's user window and a window for
-    each organization that the token is used on. Each connector has a lane; lanes take turns, and within a lane the
-    first to come is the first to go. At most `most_at_once` requests are out, urgent ones aside.
+    each organization that the token is used on. One serves all portals of an organization, whose tokens are nobody's
+    (`of_user`: False). Each connector has a lane; lanes take turns, and within a lane the first to come is the first to
+    go. At most `most_at_once` requests are out, urgent ones aside.
     """
 
-    def __init__(self, most_at_once: int) -> None:
+    def __init__(self, most_at_once: int, *, of_user: bool = True) -> None:
         self._most_at_once = most_at_once
-        self._user = Window()
+        self._user = Window(limited=of_user)
         self._organizations: dict[str, Window] = {}
         self._rotation: deque[Lane] = deque()
         self._urgent: deque[Lane] = deque()
@@ -291,8 +297,8 @@ class RateLimiter:
         self._held_until = -inf
         self.wakes_at = inf
         """When to ask again although nothing happened: the earliest reset of a window waited for."""
-        self.idle: list[Slot] = []
-        """Slots of lanes whose requests all wait for a window: they are not needed meanwhile."""
+        self.idle: list[Lane] = []
+        """Lanes whose requests all wait for a window: they do not need their slots meanwhile."""
         self.missing: list[Slot] = []
         """Slots without which the next request of their lanes cannot go."""
 
@@ -325,8 +331,8 @@ class RateLimiter:
                 passed_over += 1
                 lane.throttle(opens_at < inf, now)
                 self.wakes_at = min(self.wakes_at, opens_at)
-                if lane.slot is not None and not lane.out:
-                    self.idle.append(lane.slot)
+                if not lane.out:
+                    self.idle.append(lane)
                 continue
             lane.throttle(False, now)
             if lane.slot is not None and not lane.slot.held:
@@ -339,6 +345,8 @@ class RateLimiter:
                 rotation.pop()
             self._out += 1
             lane.out += 1
+            if lane.slot is not None:
+                lane.slot.begin(lane)
             permit.reservations = tuple(window.take(now) for window in permit.windows)
             granted.append(permit)
         return granted
@@ -355,6 +363,8 @@ class RateLimiter:
         if permit.reservations:
             self._out -= 1
             lane.out -= 1
+            if lane.slot is not None:
+                lane.slot.end()
             if not permit.answered:
                 permit.settle(WindowReadings(), now, heard=False)
         elif permit in lane.waiting:
@@ -415,16 +425,13 @@ class RequestQueue:
         """Let no request go for so many seconds."""
         self._limiter.hold(self._clock.monotonic() + seconds)
 
-    def throttled_seconds(self, lane: Lane) -> float:
-        return lane.throttled_seconds(self._clock.monotonic())
-
     def _advance(self) -> None:
         now = self._clock.monotonic()
         for permit in self._limiter.grant(now):
             if permit.admitted is not None and not permit.admitted.done():
                 permit.admitted.set_result(None)
-        for slot in self._limiter.idle:
-            slot.give_back()
+        for lane in self._limiter.idle:
+            lane.give_back()
         for slot in self._limiter.missing:
             slot.take_back(self._advance)
         if self._alarm is not None:

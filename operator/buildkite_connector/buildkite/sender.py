@@ -24,6 +24,7 @@ from buildkite_connector.buildkite.errors import (
     from_payload,
     from_status,
 )
+from buildkite_connector.buildkite.parsing import PayloadError
 from buildkite_connector.buildkite.rate_limit import Lane, Permit, RequestQueue, WindowReadings, read_windows
 from buildkite_connector.buildkite.settings import BuildkiteSettings, Timeouts
 from buildkite_connector.buildkite.tokens import TokenSource
@@ -32,6 +33,7 @@ from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import Observer, Operation, Work
 from buildkite_connector.model.redactor import Redactor
+from buildkite_connector.model.words import API_TOKEN, EXCHANGED, TokenWords
 from buildkite_connector.timing.clock import Clock, server_time
 
 _logger = logging.getLogger(__name__)
@@ -80,12 +82,16 @@ class RequestSender:
 
     @property
     def throttled_seconds(self) -> float:
-        return self._queue.throttled_seconds(self._lane)
+        return self._lane.throttled_seconds(self._access.clock.monotonic())
 
     @property
     def redactor(self) -> Redactor:
         """Knows the connector's credentials."""
         return self._tokens.redactor
+
+    @property
+    def words(self) -> TokenWords:
+        return EXCHANGED if self._tokens.exchanged else API_TOKEN
 
     async def token_facts(self) -> TokenFacts | None:
         """What is known of the token without asking Buildkite's API for it. Raises Failure."""
@@ -107,7 +113,7 @@ class RequestSender:
             answer = await self._try(call, read)
             if not isinstance(answer, FailedAttempt):
                 if self._lane.slot is not None:
-                    self._lane.slot.kept += 1
+                    self._lane.slot.kept += call.pages
                 return answer
             if answer.refused:
                 refusals += 1
@@ -119,7 +125,7 @@ class RequestSender:
                 continue  # with another one
             tries += 1
             wait = answer.wait or 0.0
-            again = answer.again and call.method == "GET" and (self._waits or not answer.timed_out)
+            again = answer.again and not call.changes and (self._waits or not answer.timed_out)
             if not again or tries >= patience.tries or wait > patience.longest_retry_after:
                 raise answer.error
             if answer.timed_out and not self._silence_logged:  # once: the tries together take minutes
@@ -147,7 +153,7 @@ class RequestSender:
                     return from_body(body, call)
                 try:
                     return read(response, body)
-                except payload.PayloadError as error:
+                except PayloadError as error:
                     return from_payload(error, call)
                 except Failure as failure:
                     return FailedAttempt(failure)

@@ -11,8 +11,10 @@ import httpx
 
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
 DEFAULT_EXCHANGE_URL = "https://buildkite.com/oauth/token"
+DEFAULT_PORTAL_URL = "https://portal.buildkite.com"
 API_VARIABLE = "BUILDKITE_API_URL"
 EXCHANGE_VARIABLE = "BUILDKITE_TOKEN_EXCHANGE_URL"
+PORTAL_VARIABLE = "BUILDKITE_PORTAL_URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Patience:
 class BuildkiteSettings:
     """`api_url`: https, or plain http to a loopback address (BUILDKITE_API_URL). `page_size`: 1–100.
 
-    `exchange_url`: where tokens are exchanged, likewise (BUILDKITE_TOKEN_EXCHANGE_URL).
+    `exchange_url`: where tokens are exchanged, likewise (BUILDKITE_TOKEN_EXCHANGE_URL). `portal_url`: below which the
+    organizations' portals are, likewise (BUILDKITE_PORTAL_URL).
 
     `most_pages`: of one listing; 10,000 are a million items, more than any organization has.
     `longest_window`: seconds; a rate-limit reset further ahead is not believed.
@@ -56,6 +59,7 @@ class BuildkiteSettings:
 
     api_url: str = DEFAULT_API_URL
     exchange_url: str = DEFAULT_EXCHANGE_URL
+    portal_url: str = DEFAULT_PORTAL_URL
     page_size: int = 100
     most_at_once: int = 32
     most_pages: int = 10_000
@@ -66,9 +70,11 @@ class BuildkiteSettings:
     def __post_init__(self) -> None:
         _check_url(self.api_url, f"{API_VARIABLE} must be like {DEFAULT_API_URL}")
         _check_url(self.exchange_url, f"{EXCHANGE_VARIABLE} must be like {DEFAULT_EXCHANGE_URL}")
+        _check_url(self.portal_url, f"{PORTAL_VARIABLE} must be like {DEFAULT_PORTAL_URL}")
         if not 1 <= self.page_size <= 100:
             raise ValueError(f"The page size must be 1 to 100, not {self.page_size}.")
         object.__setattr__(self, "api_url", self.api_url.rstrip("/"))
+        object.__setattr__(self, "portal_url", self.portal_url.rstrip("/"))
 
 
 def _check_url(url: str, expected: str) -> None:

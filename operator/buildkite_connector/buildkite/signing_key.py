@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.model.spec import Credential, mistake
 
 RSA_BITS = range(2048, 4097)
 WANTED = "Use an RSA key of 2048 to 4096 bits or an EC key on the curve P-256."

@@ -1,11 +1,11 @@
-"""Where a connector's requests get their token from: one that a person made, or those of `token_exchange`."""
+"""Where a connector's requests get their token from: one that the Secret holds, or those of `token_exchange`."""
 
 from typing import Protocol
 
+from buildkite_connector.model.credential_forms import Credential, mistake, token_hint
 from buildkite_connector.model.directory import TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
-from buildkite_connector.model.spec import Credential, mistake, token_hint
 
 
 class TokenSource(Protocol):
@@ -39,13 +39,16 @@ class TokenSource(Protocol):
         ...
 
 
-class ApiToken:
-    """The token that a person made in Buildkite. Raises Failure TOKEN_INVALID for what cannot be one."""
+class GivenToken:
+    """A token that was made in Buildkite: a person's API token, or a portal's service token.
+
+    Raises Failure TOKEN_INVALID for what cannot be one.
+    """
 
     exchanged = False
 
-    def __init__(self, token: str, redactor: Redactor) -> None:
-        self._token = _checked(token)
+    def __init__(self, token: str, redactor: Redactor, kind: Credential = Credential.API_TOKEN) -> None:
+        self._token = _checked(token, kind)
         self.redactor = redactor.with_secrets(token)
         self.hint = token_hint(token)
 
@@ -59,12 +62,15 @@ class ApiToken:
         return None
 
 
-def _checked(token: str) -> str:
+_NAMES = {Credential.API_TOKEN: "Buildkite API token", Credential.PORTAL_TOKEN: "portal token"}
+
+
+def _checked(token: str, kind: Credential) -> str:
     """The token without white space around it, if it can be one.
 
     What HTTP cannot carry must not end up in a library's error message. Raises Failure TOKEN_INVALID.
     """
-    wrong = mistake(token, Credential.API_TOKEN) if token.strip() else "is empty"
+    wrong = mistake(token, kind) if token.strip() else "is empty"
     if wrong is None:
         return token.strip()
-    raise Failure(Reason.TOKEN_INVALID, f"The Buildkite API token {wrong}.", remedy=Remedy.CREDENTIALS)
+    raise Failure(Reason.TOKEN_INVALID, f"The {_NAMES[kind]} {wrong}.", remedy=Remedy.CREDENTIALS)

@@ -16,7 +16,7 @@ ASKED_AGAIN = "The connector retries. If this persists, check that the client ID
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """Whatever its status. The HTTP client bounds the headers."""
 
     status: int
@@ -34,7 +34,7 @@ async def ask(
     limit: int,
     deadline: float,
     **content: Any,
-) -> Answer:
+) -> HttpAnswer:
     """Send the request, with `content` as httpx takes it, and read the answer's body of at most `limit` bytes.
 
     Raises Failure C1_UNREACHABLE or C1_UNAVAILABLE, whose sentence begins with `subject`. `redactor` knows the secrets
@@ -50,7 +50,7 @@ async def ask(
                     f"{subject} answered in the content coding {redactor.quote(coding, 40)}, although the request "
                     f"asked for none. {ASKED_AGAIN}",
                 )
-            return Answer(response.status_code, response.headers, await _read(response, limit, subject))
+            return HttpAnswer(response.status_code, response.headers, await _read(response, limit, subject))
     except TimeoutError:
         raise late(subject, deadline, channel) from None
     except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:

@@ -7,7 +7,6 @@ carries no credentials: each call brings its own connector's token. The last con
 import asyncio
 import socket
 import ssl
-from http.cookiejar import CookieJar
 
 import grpc
 import httpx
@@ -15,7 +14,7 @@ import httpx
 from buildkite_connector import __version__
 from buildkite_connector.c1.hosts import Endpoint
 from buildkite_connector.c1.settings import C1Settings
-from buildkite_connector.network import Network
+from buildkite_connector.network import Network, NoCookies
 from buildkite_connector.network.connection_errors import close_half_open
 from buildkite_connector.proto.baton_pb2_grpc import BatonServiceStub
 
@@ -50,13 +49,6 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # C1 publishes no service config: without this each lookup would also ask for a TXT record.
     ("grpc.service_config_disable_resolution", 1),
 )
-
-
-class NoCookies(CookieJar):
-    """Keeps nothing: connectors share the client, and what one server's answers set would stay and grow."""
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        pass
 
 
 class Channel:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buildkite_connector.c1.hosts import Endpoint, parse_endpoint
+from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import Redactor
-from buildkite_connector.model.spec import Credential, mistake
 
 NOTHING = Redactor()
 SECRET_VERSION = "v1"  # noqa: S105

@@ -32,16 +32,8 @@ _UNDER_A_TASK = frozenset({"Heartbeat", "UploadAsset", "FinishTask"})
 class CallFailure(Failure):
     """A call that C1 did not carry out. `code`: its google.rpc code."""
 
-    def __init__(
-        self,
-        reason: Reason,
-        message: str,
-        *,
-        code: int,
-        remedy: Remedy = Remedy.RETRY,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(reason, message, remedy=remedy, retry_after=retry_after)
+    def __init__(self, reason: Reason, message: str, *, code: int, remedy: Remedy = Remedy.RETRY) -> None:
+        super().__init__(reason, message, remedy=remedy)
         self.code = code
 
 

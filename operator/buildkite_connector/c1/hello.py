@@ -15,7 +15,10 @@ from buildkite_connector.proto.resource_types import RESOURCE_TYPES, permissions
 
 PACKAGE = "buildkite-connector"
 HELP_URL = "https://www.c1.ai/docs/baton/buildkite"
-DESCRIPTION = "Syncs a Buildkite organization's accounts and teams, and optionally its roles, pipelines and clusters."
+DESCRIPTION = (
+    "Syncs a Buildkite organization's accounts and teams, and optionally its roles, pipelines, clusters and people's "
+    "API tokens."
+)
 
 _TEXT_LIMIT = 256
 _UNKNOWN = "unknown"

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from buildkite_connector.model.canonical_id import canonical_id
 from buildkite_connector.model.directory import (
     ALL_KINDS,
     AccountID,
@@ -22,8 +23,6 @@ from buildkite_connector.model.directory import (
     Role,
     SyncScope,
     TeamID,
-    canonical_id,
-    listed,
 )
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.redactor import Redactor
@@ -44,6 +43,7 @@ from buildkite_connector.model.tasks import (
     entitlement_id,
     grant_id,
 )
+from buildkite_connector.model.words import listed
 from buildkite_connector.proto import baton_pb2
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from buildkite_connector.c1.answer import ASKED_AGAIN, Answer, ask, late
+from buildkite_connector.c1.answer import ASKED_AGAIN, HttpAnswer, ask, late
 from buildkite_connector.c1.channel import Channel
 from buildkite_connector.c1.errors import clock_failure
 from buildkite_connector.c1.rest_payload import (
@@ -303,7 +303,7 @@ class RestClient:
             pass  # its text may hold what C1 sent
         raise self._unusable(call, "with something other than C1 documents")
 
-    async def _ask(self, call: _Call) -> Answer:
+    async def _ask(self, call: _Call) -> HttpAnswer:
         """The answer to a call with the current token, once more with a new one if C1 refuses it."""
         with self._observer.operation(Work.C1_REST, method=call.method, call=call.name) as operation:
             try:
@@ -314,7 +314,7 @@ class RestClient:
             operation.tell(status=answer.status)
             return answer
 
-    async def _attempt(self, call: _Call) -> Answer:
+    async def _attempt(self, call: _Call) -> HttpAnswer:
         self._may_send()
         token = await self._tokens.current()
         self._may_send()
@@ -325,7 +325,7 @@ class RestClient:
             answer = await self._send(call, token)
         return answer
 
-    async def _send(self, call: _Call, token: AccessToken) -> Answer:
+    async def _send(self, call: _Call, token: AccessToken) -> HttpAnswer:
         return await ask(
             self._open,
             call.method,
@@ -341,7 +341,7 @@ class RestClient:
 
     # What goes wrong
 
-    def _refusal(self, call: _Call, answer: Answer) -> Failure:
+    def _refusal(self, call: _Call, answer: HttpAnswer) -> Failure:
         """What an answer other than 2xx means."""
         status, wait = answer.status, retry_after(answer.headers, self._clock.now(), LONGEST_WAIT)
         if answer.body.lstrip().startswith(b"<"):
@@ -385,7 +385,7 @@ class RestClient:
         """
         return (self._lines.get(text) or self._redactor.quote(text)) if text else ""
 
-    def _said(self, answer: Answer) -> str:
+    def _said(self, answer: HttpAnswer) -> str:
         """C1's message, in brackets, where there is one in the form that is expected of it."""
         try:
             message = Problem.model_validate_json(answer.body).message

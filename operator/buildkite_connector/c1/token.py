@@ -12,7 +12,7 @@ import httpx
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from buildkite_connector.c1.answer import ASKED_AGAIN, Answer, ask
+from buildkite_connector.c1.answer import ASKED_AGAIN, HttpAnswer, ask
 from buildkite_connector.c1.channel import Channel
 from buildkite_connector.c1.credentials import ClientCredentials
 from buildkite_connector.c1.errors import ROTATE, clock_failure
@@ -234,7 +234,7 @@ class TokenSource:
         renew_at = asked_at + lifetime - min(_RENEW_BEFORE, lifetime * _RENEW_SHARE)
         return AccessToken(f"{_scheme(answer.token_type)} {answer.access_token}", renew_at)
 
-    def _refusal(self, got: Answer, form: dict[str, str]) -> Failure:
+    def _refusal(self, got: HttpAnswer, form: dict[str, str]) -> Failure:
         if got.status in {httpx.codes.BAD_REQUEST, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             code = re.search(rb'"error"\s*:\s*"([a-z_]{1,40})"', got.body)
             said = f"{got.status} ({self.redactor.quote(code[1].decode())})" if code else str(got.status)

@@ -1,17 +1,15 @@
 """The snapshot adapter: writes a Directory to a `.c1z` file, reads it back, and keeps files until they are delivered.
 
 `writer` writes the file, `reader` reads it, `store` keeps the newest of each connector; `messages` has C1's messages
-and the contract of ids, `texts` the limits of what people write, `archive` the file around the database.
+and the contract of ids, `from_messages` the way back, `texts` the limits of what people write, `archive` the file
+around the database.
 """
 
 from buildkite_connector.c1z.compare import (
     Changed,
     Changes,
     Difference,
-    NamedClusterMaintainer,
-    NamedMembership,
-    NamedOrganizationRole,
-    NamedPipelineAccess,
+    NamedGrant,
     compare,
 )
 from buildkite_connector.c1z.expand import ExpansionTooLarge
@@ -25,10 +23,7 @@ __all__ = [
     "Changes",
     "Difference",
     "ExpansionTooLarge",
-    "NamedClusterMaintainer",
-    "NamedMembership",
-    "NamedOrganizationRole",
-    "NamedPipelineAccess",
+    "NamedGrant",
     "Snapshot",
     "SnapshotStore",
     "StoredSync",

@@ -6,24 +6,42 @@ decoded; memory holds the grants of one resource type that differ and lists as l
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from buildkite_connector.c1z.messages import is_inherited, read_account, read_cluster, read_pipeline, read_team
+from buildkite_connector.c1z.from_messages import (
+    is_inherited,
+    read_account,
+    read_api_token,
+    read_cluster,
+    read_pipeline,
+    read_team,
+)
 from buildkite_connector.c1z.reader import check_ids, database_uri, find_sync_run, opened, reading
 from buildkite_connector.c1z.sync_run import StoredSync
-from buildkite_connector.model.directory import COVERED_BY, Account, Cluster, Pipeline, ResourceKind, SyncScope, Team
+from buildkite_connector.model.directory import (
+    COVERED_BY,
+    AccessToken,
+    Account,
+    Cluster,
+    Pipeline,
+    ResourceKind,
+    SyncScope,
+    Team,
+)
 from buildkite_connector.model.snapshot import SyncID
 
 Entry = TypeVar("Entry")
 
-ACCOUNT_ATTRIBUTES = ("name", "email", "role")
+ACCOUNT_ATTRIBUTES = ("name", "email", "role", "two_factor", "machine")
 TEAM_ATTRIBUTES = ("name", "slug", "privacy")
 PIPELINE_ATTRIBUTES = ("name", "slug", "repository", "visibility", "cluster_id")
 CLUSTER_ATTRIBUTES = ("name",)
 """What is compared. Where one file does not know an attribute (the reference connector writes fewer), it is not."""
+API_TOKEN_ATTRIBUTES = ("owner", "description", "expires_at", "scopes")
+"""What is compared of API tokens; each file knows them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,56 +69,24 @@ class Changes(Generic[Entry]):
         return self.gained_count + self.lost_count + self.changed_count
 
 
-# Grants, with the names of those in them; a name is empty where the file does not list its owner. Several roles or
-# levels of one principal, which Buildkite does not give, are joined by `+`
-
-
 @dataclass(frozen=True, slots=True)
-class NamedMembership:
-    """An account in a team."""
+class NamedGrant:
+    """A grant with the names of its resource and its principal, empty where the file does not list these.
 
-    team: str
-    account: str
-    role: str
-    team_name: str
-    account_name: str
+    `kind`: the principal's resource type. `held`: its role or level; several of one principal, which Buildkite does not
+    give, are joined by `+`.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class NamedOrganizationRole:
-    """An account's role in the organization."""
-
-    account: str
-    role: str
-    account_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class NamedPipelineAccess:
-    """A team's access to a pipeline."""
-
-    pipeline: str
-    team: str
-    level: str
-    pipeline_name: str
-    team_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class NamedClusterMaintainer:
-    """An account or a team that maintains a cluster."""
-
-    cluster: str
+    resource: str
     kind: str
-    maintainer: str
-    cluster_name: str
-    maintainer_name: str
+    principal: str
+    held: str
+    resource_name: str
+    principal_name: str
 
-
-GrantEntry = TypeVar("GrantEntry", NamedMembership, NamedOrganizationRole, NamedPipelineAccess, NamedClusterMaintainer)
 
 COVERED: Mapping[str, Callable[[SyncScope], object]] = {
-    **{what: covers for what, covers in COVERED_BY.items() if what != "cluster_team_maintainers"},
+    **{what: covers for what, covers in COVERED_BY.items() if what not in {"cluster_team_maintainers", "last_logins"}},
     "cluster_maintainers": lambda scope: (
         scope.kinds & {ResourceKind.USER, ResourceKind.TEAM} if scope.wants_clusters and scope.wants_grants else False
     ),
@@ -116,12 +102,13 @@ class Difference:
     after: StoredSync
     accounts: Changes[Account]
     teams: Changes[Team]
-    memberships: Changes[NamedMembership]
-    organization_roles: Changes[NamedOrganizationRole]
+    memberships: Changes[NamedGrant]
+    organization_roles: Changes[NamedGrant]
     pipelines: Changes[Pipeline]
-    pipeline_access: Changes[NamedPipelineAccess]
+    pipeline_access: Changes[NamedGrant]
     clusters: Changes[Cluster]
-    cluster_maintainers: Changes[NamedClusterMaintainer]
+    cluster_maintainers: Changes[NamedGrant]
+    api_tokens: Changes[AccessToken]
     not_compared: tuple[str, ...]
 
     @property
@@ -159,48 +146,22 @@ def compare(before: Path, after: Path, limit: int) -> Difference:
             after=second,
             accounts=of("accounts", lambda: both.resources(ResourceKind.USER, read_account, ACCOUNT_ATTRIBUTES)),
             teams=of("teams", lambda: both.resources(ResourceKind.TEAM, read_team, TEAM_ATTRIBUTES)),
-            memberships=of("memberships", lambda: both.grants(ResourceKind.TEAM, _membership)),
-            organization_roles=of("organization_roles", lambda: both.grants(ResourceKind.ORGANIZATION, _role)),
+            memberships=of("memberships", lambda: both.grants(ResourceKind.TEAM)),
+            organization_roles=of("organization_roles", lambda: both.grants(ResourceKind.ORGANIZATION)),
             pipelines=of(
                 "pipelines", lambda: both.resources(ResourceKind.PIPELINE, read_pipeline, PIPELINE_ATTRIBUTES)
             ),
-            pipeline_access=of("pipeline_access", lambda: both.grants(ResourceKind.PIPELINE, _access)),
+            pipeline_access=of("pipeline_access", lambda: both.grants(ResourceKind.PIPELINE)),
             clusters=of("clusters", lambda: both.resources(ResourceKind.CLUSTER, read_cluster, CLUSTER_ATTRIBUTES)),
-            cluster_maintainers=of("cluster_maintainers", lambda: both.grants(ResourceKind.CLUSTER, _maintainer)),
+            cluster_maintainers=of("cluster_maintainers", lambda: both.grants(ResourceKind.CLUSTER)),
+            api_tokens=of(
+                "api_tokens",
+                lambda: both.resources(ResourceKind.API_TOKEN, read_api_token, API_TOKEN_ATTRIBUTES, _token_differs),
+            ),
             not_compared=tuple(
                 what for what, covered in COVERED.items() if covered(first.scope) != covered(second.scope)
             ),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Grant:
-    """A grant, with the names of its resource and its principal. `held` is the role or level."""
-
-    resource: str
-    kind: str
-    principal: str
-    held: str
-    resource_name: str
-    principal_name: str
-
-
-def _membership(grant: _Grant) -> NamedMembership:
-    return NamedMembership(grant.resource, grant.principal, grant.held, grant.resource_name, grant.principal_name)
-
-
-def _role(grant: _Grant) -> NamedOrganizationRole:
-    return NamedOrganizationRole(grant.principal, grant.held, grant.principal_name)
-
-
-def _access(grant: _Grant) -> NamedPipelineAccess:
-    return NamedPipelineAccess(grant.resource, grant.principal, grant.held, grant.resource_name, grant.principal_name)
-
-
-def _maintainer(grant: _Grant) -> NamedClusterMaintainer:
-    return NamedClusterMaintainer(
-        grant.resource, grant.kind, grant.principal, grant.resource_name, grant.principal_name
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +174,14 @@ class _Both:
     limit: int
 
     def resources(
-        self, kind: ResourceKind, read: Callable[[bytes], Entry], attributes: tuple[str, ...]
+        self,
+        kind: ResourceKind,
+        read: Callable[[bytes], Entry],
+        attributes: tuple[str, ...],
+        differs: Callable[[object, object], bool] | None = None,
     ) -> Changes[Entry]:
-        """The resources of one type that differ. Raises Failure."""
+        """The resources of one type that differ; `differs`: how attributes do. Raises Failure."""
+        differs = differs or _differs
         changes = Changes[Entry]()
         changes.lost_count, changes.lost = self._resources_only_in("main", kind, read)
         changes.gained_count, changes.gained = self._resources_only_in("after", kind, read)
@@ -230,13 +196,13 @@ class _Both:
                 with reading(self.paths["main"]):
                     was = read(old)
                 is_now = read(new)
-                differing = tuple(name for name in attributes if _differs(getattr(was, name), getattr(is_now, name)))
+                differing = tuple(name for name in attributes if differs(getattr(was, name), getattr(is_now, name)))
                 changes.changed_count += bool(differing)
                 if differing and len(changes.changed) < self.limit:
                     changes.changed.append(Changed(was, is_now, differing))
         return changes
 
-    def grants(self, kind: ResourceKind, name: Callable[[_Grant], GrantEntry]) -> Changes[GrantEntry]:
+    def grants(self, kind: ResourceKind) -> Changes[NamedGrant]:
         """The grants of one resource type that differ: where a principal has one on each side, what it holds changed.
 
         Grants that come from a team's are left out, so that an expanded file equals one that is not.
@@ -254,15 +220,14 @@ class _Both:
                     " x.resource_id || ':', '') as text), ''), '+') held"
                     f" {_only_in(side, 'v1_grants', _DIRECT[kind])} group by 1, 2, 3",
                 )
-            changes = Changes[GrantEntry]()
-            changes.lost_count, changes.lost = self._grants_only_in("lost", "gained", "main", kind, name)
-            changes.gained_count, changes.gained = self._grants_only_in("gained", "lost", "after", kind, name)
+            changes = Changes[NamedGrant]()
+            changes.lost_count, changes.lost = self._grants_only_in("lost", "gained", "main", kind)
+            changes.gained_count, changes.gained = self._grants_only_in("gained", "lost", "after", kind)
             both = "from gained x join lost y using (resource, kind, principal)"
             changes.changed_count = self._count(both)
             for is_now, held in self._named(both, "after", kind, ", y.held"):
-                before, after = name(replace(is_now, held=held)), name(is_now)
-                differing = (each.name for each in fields(after) if each.name in {"role", "level"})
-                changes.changed.append(Changed(before, after, tuple(differing)))
+                differing = () if kind is ResourceKind.CLUSTER else ("held",)  # all maintain it
+                changes.changed.append(Changed(replace(is_now, held=held), is_now, differing))
             return changes
 
     def _resources_only_in(
@@ -273,13 +238,11 @@ class _Both:
             rows = self._rows(f"select x.data {which} order by x.external_id limit :limit", kind=kind.value)
             return self._count(which, kind=kind.value), [read(data) for (data,) in rows]
 
-    def _grants_only_in(
-        self, table: str, other: str, side: str, kind: ResourceKind, name: Callable[[_Grant], GrantEntry]
-    ) -> tuple[int, list[GrantEntry]]:
+    def _grants_only_in(self, table: str, other: str, side: str, kind: ResourceKind) -> tuple[int, list[NamedGrant]]:
         which = f"from {table} x left join {other} y using (resource, kind, principal) where y.resource is null"
-        return self._count(which), [name(each) for each, _ in self._named(which, side, kind, ", ''")]
+        return self._count(which), [each for each, _ in self._named(which, side, kind, ", ''")]
 
-    def _named(self, which: str, side: str, kind: ResourceKind, more: str) -> Iterator[tuple[_Grant, str]]:
+    def _named(self, which: str, side: str, kind: ResourceKind, more: str) -> Iterator[tuple[NamedGrant, str]]:
         """Grants of `which`, with the names that the file of `side` has, and one column more."""
         selected = f"select x.resource, x.kind, x.principal, x.held{more} {which} order by 1, 2, 3 limit :limit"
         rows = self._rows(
@@ -292,7 +255,7 @@ class _Both:
         with reading(self.paths[side]):
             for resource, principal_kind, principal, held, other, data, principal_data in rows:
                 names = _name(data), _name(principal_data)
-                yield _Grant(resource, principal_kind, principal, held, *names), other
+                yield NamedGrant(resource, principal_kind, principal, held, *names), other
 
     def _rows(self, statement: str, **parameters: str) -> sqlite3.Cursor:
         return self.connection.execute(statement, {**self.sync_ids, "limit": self.limit, **parameters})
@@ -325,5 +288,11 @@ def _name(data: bytes | None) -> str:
     return read_account(data).name if data else ""
 
 
-def _differs(before: str | None, after: str | None) -> bool:
-    return bool(before) and bool(after) and before != after
+def _token_differs(before: object, after: object) -> bool:
+    """Whether they are not the same; the order of scopes means nothing."""
+    return (set(before) != set(after)) if isinstance(before, tuple) and isinstance(after, tuple) else before != after
+
+
+def _differs(before: object, after: object) -> bool:
+    """Whether both are known, and not the same."""
+    return before not in (None, "") and after not in (None, "") and before != after

@@ -46,7 +46,8 @@ def derive_snapshot(
     with opened(whole.path, path.parent, file) as connection:
         with reading(whole.path):
             source = find_sync_run(connection, whole.path, scope)
-        run = replace(source, sync_id=sync_id)
+        last_logins = whole.counts.within(scope).last_logins  # which no query counts
+        run = replace(source, sync_id=sync_id, counts=replace(source.counts, last_logins=last_logins))
         return write_rows(_rows(connection, source.sync_id, run), run, path, stopped)
 
 

@@ -1,4 +1,4 @@
-"""Translates what a directory holds into C1's messages and back.
+"""Translates what a directory holds into C1's messages; `from_messages` translates back.
 
 Ids are a contract with C1: they equal those of the reference connector, character for character. Serialized bytes are
 joined where that saves work: concatenating two serialized messages of one type merges them, so the part that all
@@ -7,26 +7,22 @@ grants of one entitlement share is serialized once.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from sys import intern
+from datetime import datetime
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from buildkite_connector.c1z.texts import DESCRIPTION_BYTES, cut, display_name, is_email, is_link, valid_unicode
 from buildkite_connector.model.directory import (
     AccessLevel,
+    AccessToken,
     Account,
-    AccountID,
+    AccountDetails,
     Cluster,
-    ClusterID,
-    ClusterMaintainer,
-    Membership,
     Organization,
     OrganizationRole,
-    OrganizationSlug,
     Pipeline,
-    PipelineAccess,
-    PipelineID,
     ResourceKind,
     Role,
     Team,
@@ -45,14 +41,15 @@ from buildkite_connector.proto.connector_pb2 import (
     GroupTrait,
     Resource,
     ResourceId,
+    SecretTrait,
     Status,
     UserTrait,
 )
 from buildkite_connector.proto.resource_types import RESOURCE_TYPES, TYPE_URL, packed
 
-_USER, _TEAM = ResourceKind.USER.value, ResourceKind.TEAM.value
+_USER, _TEAM, _API_TOKEN = ResourceKind.USER.value, ResourceKind.TEAM.value, ResourceKind.API_TOKEN.value
 
-_TEAM_PERMISSIONS = (
+TEAM_PERMISSIONS = (
     "members_can_create_pipelines",
     "members_can_create_suites",
     "members_can_create_registries",
@@ -61,10 +58,10 @@ _TEAM_PERMISSIONS = (
 )
 """Fields of Team that go into its profile by their own names."""
 
-_PIPELINE_PROFILE = ("slug", "repository", "visibility", "cluster_id", "archived_at")
+PIPELINE_PROFILE = ("slug", "repository", "visibility", "cluster_id", "archived_at")
 """Fields of Pipeline that go into its profile by their own names, where they are known."""
 
-MAINTAINER = "maintainer"
+CLUSTER_MAINTAINER = "maintainer"
 """The slug of a cluster's one entitlement."""
 
 _LEVEL_NAMES = {
@@ -79,7 +76,8 @@ class AccountSerializer:
     """Serializes accounts as C1's Resources, in one thread: it fills one message over and over, in a third of the time.
 
     An address that C1 would refuse is left out of `emails`; `login` keeps what Buildkite says. A profile holds the
-    organization role and the SSO mode as far as they are known; without either there is none.
+    organization role and the SSO mode as far as they are known; without either there is none. What only a portal shows
+    is there for an account with details: then `mfa_status` is, and `last_login` unless the account was never active.
     """
 
     def __init__(self) -> None:
@@ -94,6 +92,7 @@ class AccountSerializer:
             status=Status(status=Status.RESOURCE_STATUS_ENABLED),
         )
         self._profile: tuple[str | None, str | None] = (None, None)
+        self._details: AccountDetails | None = None
 
     def serialize(self, account: Account) -> bytes:
         """The account's Resource."""
@@ -105,6 +104,8 @@ class AccountSerializer:
         resource.id.resource = resource.external_id.id = account.id
         resource.display_name = display_name(account.name, account.email, account.id)
         self._set_profile(account.role, account.sso_mode)
+        if account.details is not self._details:
+            self._set_details(account.details)
         resource.annotations[0].value = trait.SerializeToString(deterministic=True)
         return resource.SerializeToString(deterministic=True)
 
@@ -117,6 +118,60 @@ class AccountSerializer:
             for key, text in (("role", role), ("sso_mode", sso_mode)):
                 if text is not None:
                     message.profile[key] = valid_unicode(text)
+
+    def _set_details(self, details: AccountDetails | None) -> None:
+        self._details = details
+        trait, resource = self._trait, self._resource
+        for field in ("last_login", "mfa_status", "created_at"):
+            trait.ClearField(field)
+        resource.ClearField("created_at")
+        trait.account_type = UserTrait.ACCOUNT_TYPE_HUMAN
+        if details is None:
+            return
+        trait.mfa_status.CopyFrom(UserTrait.MFAStatus(mfa_enabled=details.two_factor))
+        if details.last_seen_at is not None:
+            trait.last_login.FromDatetime(details.last_seen_at)
+        if details.machine:
+            trait.account_type = UserTrait.ACCOUNT_TYPE_SERVICE
+        if details.member_since is not None:
+            trait.created_at.FromDatetime(details.member_since)
+            resource.created_at.CopyFrom(trait.created_at)
+
+
+def api_token_resource(token: AccessToken) -> bytes:
+    """The token's Resource, serialized. Its profile lists the scopes. It belongs to its owner, who also created it."""
+    created = _timestamp(token.created_at)
+    owner = ResourceId(resource_type=_USER, resource=token.owner) if token.owner is not None else None
+    profile = Struct()
+    profile["scopes"] = [valid_unicode(scope) for scope in token.scopes]
+    trait = SecretTrait(
+        created_at=created,
+        expires_at=_timestamp(token.expires_at),
+        last_used_at=_timestamp(token.last_used_at),
+        created_by_id=owner,
+        identity_id=owner,
+        credential_type=SecretTrait.CREDENTIAL_TYPE_STATIC_SECRET,
+    )
+    return Resource(
+        id=ResourceId(resource_type=_API_TOKEN, resource=token.id),
+        display_name=display_name(token.description, unnamed_token(token.id)),
+        annotations=[packed(trait)],
+        profile=profile,
+        created_at=created,
+    ).SerializeToString(deterministic=True)
+
+
+def unnamed_token(id_: str) -> str:
+    """What a token without a description is called."""
+    return f"API token {id_}"
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +239,7 @@ def organization_messages(organization: Organization) -> ResourceMessages:
 def pipeline_messages(pipeline: Pipeline) -> ResourceMessages:
     """The messages of one pipeline. Its levels exclude nothing: a person may hold several through several teams."""
     plain = _plain(ResourceKind.PIPELINE, pipeline.id, pipeline.name, pipeline.slug)
-    profile = _profile(**{name: getattr(pipeline, name) for name in _PIPELINE_PROFILE})
+    profile = _profile(**{name: getattr(pipeline, name) for name in PIPELINE_PROFILE})
     return _messages(
         plain,
         _enriched(plain, profile, pipeline.web_url, pipeline.description),
@@ -201,7 +256,7 @@ def cluster_messages(cluster: Cluster) -> ResourceMessages:
     return _messages(
         plain,
         _enriched(plain, Struct(), cluster.web_url, cluster.description),
-        [_Offer(MAINTAINER, "Maintainer", "Maintainer of", _TO_BOTH, _PERMISSION)],
+        [_Offer(CLUSTER_MAINTAINER, "Maintainer", "Maintainer of", _TO_BOTH, _PERMISSION)],
     )
 
 
@@ -287,7 +342,7 @@ def _team_profile(team: Team) -> Struct:
             profile[key] = valid_unicode(text)
     if team.default_member_role is not None:
         profile["default_member_role"] = valid_unicode(team.default_member_role)
-    for permission in _TEAM_PERMISSIONS:
+    for permission in TEAM_PERMISSIONS:
         allowed = getattr(team, permission)
         if allowed is not None:
             profile[permission] = allowed
@@ -337,120 +392,3 @@ def inherited(sources: Iterable[str], *, directly: str = "") -> bytes:
         found.sources[source].is_direct = True
     annotations = [] if directly else [packed(GrantImmutable())]
     return Grant(annotations=annotations, sources=found).SerializeToString(deterministic=True)
-
-
-def read_account(data: bytes) -> Account:
-    """The account of a serialized Resource. Raises google.protobuf.message.DecodeError."""
-    resource, trait = Resource.FromString(data), UserTrait()
-    for annotation in resource.annotations:
-        if annotation.Unpack(trait):
-            break
-    email = trait.login or next((email.address for email in trait.emails), "")
-    return Account(
-        id=AccountID(resource.id.resource),
-        name=resource.display_name,
-        email=email,
-        role=_text(resource.profile, "role"),
-        sso_mode=_text(resource.profile, "sso_mode"),
-    )
-
-
-def read_team(data: bytes) -> Team:
-    """The team of a serialized Resource; what is not in it is empty. Raises DecodeError."""
-    resource = Resource.FromString(data)
-    profile = resource.profile.fields
-    return Team(
-        id=TeamID(resource.id.resource),
-        name=resource.display_name,
-        slug=profile["slug"].string_value,
-        description=resource.description,
-        privacy=profile["privacy"].string_value,
-        is_default=profile["is_default_team"].bool_value if "is_default_team" in profile else None,
-        created_at=profile["created_at"].string_value,
-        default_member_role=_text(resource.profile, "default_member_role"),
-        **{name: profile[name].bool_value for name in _TEAM_PERMISSIONS if name in profile},
-    )
-
-
-def _text(profile: Struct, key: str) -> str | None:
-    """The text of a profile's field, interned because few differ; None when the field is absent."""
-    return intern(profile.fields[key].string_value) if key in profile.fields else None
-
-
-def read_membership(data: bytes) -> Membership:
-    """The membership of a serialized Grant. Raises DecodeError, or ValueError for a role that is none."""
-    grant = Grant.FromString(data)
-    return Membership(
-        team=TeamID(grant.entitlement.resource.id.resource),
-        account=AccountID(grant.principal.id.resource),
-        role=Role(grant.entitlement.id.rpartition(":")[2]),
-    )
-
-
-def read_organization(data: bytes) -> Organization:
-    """The organization of a serialized Resource. Raises DecodeError."""
-    resource = Resource.FromString(data)
-    return Organization(
-        id=resource.id.resource,
-        slug=OrganizationSlug(resource.profile.fields["slug"].string_value),
-        name=resource.display_name,
-        web_url=_page(resource),
-    )
-
-
-def read_pipeline(data: bytes) -> Pipeline:
-    """The pipeline of a serialized Resource; what is not in it is empty. Raises DecodeError."""
-    resource = Resource.FromString(data)
-    return Pipeline(
-        id=PipelineID(resource.id.resource),
-        name=resource.display_name,
-        description=resource.description,
-        web_url=_page(resource),
-        **{name: resource.profile.fields[name].string_value for name in _PIPELINE_PROFILE},
-    )
-
-
-def read_cluster(data: bytes) -> Cluster:
-    """The cluster of a serialized Resource; what is not in it is empty. Raises DecodeError."""
-    resource = Resource.FromString(data)
-    return Cluster(
-        id=ClusterID(resource.id.resource),
-        name=resource.display_name,
-        description=resource.description,
-        web_url=_page(resource),
-    )
-
-
-def _page(resource: Resource) -> str:
-    link = ExternalLink()
-    return link.url if any(annotation.Unpack(link) for annotation in resource.annotations) else ""
-
-
-def read_pipeline_access(data: bytes) -> PipelineAccess:
-    """What a serialized Grant gives a team. Raises DecodeError, or ValueError for a level that is none."""
-    grant = Grant.FromString(data)
-    return PipelineAccess(
-        pipeline=PipelineID(grant.entitlement.resource.id.resource),
-        team=TeamID(grant.principal.id.resource),
-        level=AccessLevel(grant.entitlement.id.rpartition(":")[2]),
-    )
-
-
-def read_cluster_maintainer(data: bytes) -> ClusterMaintainer:
-    """The maintainer of a serialized Grant. Raises DecodeError, or ValueError for one that is neither."""
-    grant = Grant.FromString(data)
-    principal = grant.principal.id
-    cluster = ClusterID(grant.entitlement.resource.id.resource)
-    if principal.resource_type == _TEAM:
-        return ClusterMaintainer(cluster, TeamID(principal.resource), ResourceKind.TEAM)
-    if principal.resource_type == _USER:
-        return ClusterMaintainer(cluster, AccountID(principal.resource), ResourceKind.USER)
-    raise ValueError(f"a {principal.resource_type[:80]!r} maintains a cluster")
-
-
-def is_inherited(data: bytes) -> bool:
-    """Whether a serialized Grant comes from others alone. Raises DecodeError."""
-    return any(
-        annotation.TypeName() == GrantImmutable.DESCRIPTOR.full_name
-        for annotation in Grant.FromString(data).annotations
-    )

@@ -23,9 +23,10 @@ from google.protobuf.message import DecodeError
 
 from buildkite_connector.c1z.archive import invalid, unpack
 from buildkite_connector.c1z.files import scratch_directory, translated
-from buildkite_connector.c1z.messages import (
+from buildkite_connector.c1z.from_messages import (
     is_inherited,
     read_account,
+    read_api_token,
     read_cluster,
     read_cluster_maintainer,
     read_membership,
@@ -54,7 +55,7 @@ UNNAMED_ORGANIZATION = Organization(id="", slug=OrganizationSlug(""), name="")
 LONGEST_CELL = 1 << 20
 """Bytes of one text or blob. The largest that is written for Buildkite is some KB, whatever names people have."""
 
-_USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER = (kind.value for kind in ResourceKind)
+_USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER, _API_TOKEN = (kind.value for kind in ResourceKind)
 
 _PLAIN = Redactor()
 
@@ -109,6 +110,7 @@ def read_snapshot(path: Path, scratch: Path | None = None) -> Snapshot:
                 pipeline_access=tuple(map(read_pipeline_access, to_teams)),
                 clusters=tuple(map(read_cluster, resources(ResourceKind.CLUSTER))),
                 cluster_maintainers=tuple(map(read_cluster_maintainer, maintained)),
+                api_tokens=tuple(map(read_api_token, resources(ResourceKind.API_TOKEN))),
             ),
         )
 
@@ -153,7 +155,7 @@ def check_ids(connection: sqlite3.Connection, sync_id: SyncID) -> None:
 
 
 def count_rows(connection: sqlite3.Connection, sync_id: str, scope: SyncScope) -> Counts:
-    """The rows of the sync that are in `scope`, but for those that grants expanded to."""
+    """The rows of the sync that are in `scope`, but for those that grants expanded to. Last logins are not counted."""
     found: dict[str, Counter[tuple[str, ...]]] = {}
     for table, columns in (
         ("resources", "resource_type_id"),
@@ -180,6 +182,7 @@ def count_rows(connection: sqlite3.Connection, sync_id: str, scope: SyncScope) -
         clusters=resources[_CLUSTER,],
         cluster_maintainers=maintaining,
         cluster_team_maintainers=maintaining_teams,
+        api_tokens=resources[_API_TOKEN,],
     ).within(scope)
 
 

@@ -48,6 +48,7 @@ class StoredSync:
             ResourceKind.ORGANIZATION: 1,
             ResourceKind.PIPELINE: self.counts.pipelines or 0,
             ResourceKind.CLUSTER: self.counts.clusters or 0,
+            ResourceKind.API_TOKEN: self.counts.api_tokens or 0,
         }
         return {kind: found[kind] for kind in resource_kinds(self.scope)}
 
@@ -77,6 +78,7 @@ _OFFERS = {
     ResourceKind.ORGANIZATION: len(OrganizationRole),
     ResourceKind.PIPELINE: len(AccessLevel),
     ResourceKind.CLUSTER: 1,
+    ResourceKind.API_TOKEN: 0,
 }
 """Entitlements on one resource."""
 

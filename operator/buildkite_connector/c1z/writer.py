@@ -17,11 +17,12 @@ from buildkite_connector.c1z.archive import pack, unpack
 from buildkite_connector.c1z.expand import expand, wrong_expansions
 from buildkite_connector.c1z.files import put_in_place, scratch_directory, translated
 from buildkite_connector.c1z.messages import (
-    MAINTAINER,
+    CLUSTER_MAINTAINER,
     AccountSerializer,
     EntitlementMessages,
     GrantSerializer,
     ResourceMessages,
+    api_token_resource,
     cluster_messages,
     expansion,
     organization_messages,
@@ -34,10 +35,11 @@ from buildkite_connector.c1z.texts import checked_id
 from buildkite_connector.model.directory import Directory, ResourceKind
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
+from buildkite_connector.model.words import in_words
 from buildkite_connector.process.files import create_own
 from buildkite_connector.proto.resource_types import RESOURCE_TYPES
 
-_USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER = (kind.value for kind in ResourceKind)
+_USER, _TEAM, _ORGANIZATION, _PIPELINE, _CLUSTER, _API_TOKEN = (kind.value for kind in ResourceKind)
 
 _BATCH = 4096
 """Rows between two calls of `stopped`."""
@@ -88,7 +90,12 @@ def write_rows(
 
     with translated(path, "write the snapshot"), scratch_directory(path.parent) as scratch:
         database, archive = scratch / "database", scratch / "archive"
-        _build(database, tables, run, checkpoint)
+        create_own(database).close()
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            for statement in (*_PRAGMAS, "begin"):
+                connection.execute(statement)
+            fill(connection, tables, run, checkpoint)
+            connection.execute("commit")
         packed = pack(database, archive, checkpoint)
         for _ in unpack(archive):
             checkpoint()
@@ -101,16 +108,6 @@ def write_rows(
         counts=run.counts,
         scope=run.scope,
     )
-
-
-def _build(database: Path, tables: Iterator[TableRows], run: StoredSync, checkpoint: Callable[[], None]) -> None:
-    create_own(database).close()
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-        connection.execute("begin")
-        fill(connection, tables, run, checkpoint)
-        connection.execute("commit")
 
 
 def fill(
@@ -161,6 +158,7 @@ def rows_of(directory: Directory, run: StoredSync) -> Iterator[TableRows]:
                 for kind, resources in offered.items()
                 for id_, parts in resources.items()
             ),
+            _api_tokens(directory, stamp) if scope.wants_api_tokens else (),
         ),
     )
     offered = {_TEAM: teams, **offered}
@@ -208,6 +206,11 @@ def _accounts(directory: Directory, stamp: tuple[str, str]) -> Iterator[Row]:
         yield _USER, f"{_USER}:{checked_id('account', account.id)}", serializer.serialize(account), *stamp
 
 
+def _api_tokens(directory: Directory, stamp: tuple[str, str]) -> Iterator[Row]:
+    for token in directory.api_tokens:
+        yield _API_TOKEN, f"{_API_TOKEN}:{checked_id('API token', token.id)}", api_token_resource(token), *stamp
+
+
 class _Grants:
     """The rows of grants of each kind. `offered`: the resources in the file, by kind and id."""
 
@@ -245,7 +248,8 @@ class _Grants:
     def cluster_maintainers(self) -> Iterator[Row]:
         scope = self._directory.scope
         for each in self._directory.cluster_maintainers:
-            entitlement = self._entitlement(_CLUSTER, each.cluster, MAINTAINER, f"{each.kind} {each.maintainer!r}")
+            holder = f"{each.kind} {each.maintainer!r}"
+            entitlement = self._entitlement(_CLUSTER, each.cluster, CLUSTER_MAINTAINER, holder)
             if each.kind is ResourceKind.TEAM and scope.wants_teams:
                 yield self._team_row(_CLUSTER, each.cluster, entitlement, each.maintainer)
             elif each.kind is ResourceKind.USER and scope.wants_accounts:
@@ -285,13 +289,6 @@ def _dangling(what: str) -> Failure:
 
 _SYNC_RUNS = "select count(*) from v1_sync_runs where ended_at is not null"
 _RESOURCE_TYPES = "select count(*) from v1_resource_types"
-_RESOURCES = {
-    _USER: "accounts",
-    _TEAM: "teams",
-    _ORGANIZATION: "organizations",
-    _PIPELINE: "pipelines",
-    _CLUSTER: "clusters",
-}
 
 _DANGLING = {
     "entitlements without their resource": """
@@ -321,7 +318,7 @@ def verify(connection: sqlite3.Connection, run: StoredSync, expanded: Mapping[Re
     for table, expected in (("resources", run.resources), ("entitlements", run.entitlements), ("grants", grants)):
         found = dict(connection.execute(f"select resource_type_id, count(*) from v1_{table} group by 1"))  # noqa: S608
         for kind in {**expected, **found}:
-            what = _RESOURCES.get(kind, kind)
+            what = in_words(kind)
             _expect(what if table == "resources" else f"{table} on {what}", found.get(kind, 0), expected.get(kind, 0))
     not_listed = "" if run.scope.wants_accounts else f" where resource_type_id <> '{_TEAM}'"
     for what, query in _DANGLING.items():

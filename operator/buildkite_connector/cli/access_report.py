@@ -1,6 +1,6 @@
 """`access`: what a person or a team can reach, and who can reach a pipeline or a cluster, by a snapshot file.
 
-JSON, tables and CSV are made of one `Answer`, so that all three say the same.
+JSON, tables and CSV are made of one `AccessAnswer`, so that all three say the same.
 """
 
 import csv
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from buildkite_connector.c1z import StoredSync
 from buildkite_connector.cli.printing import cell, print_rows, shown
-from buildkite_connector.cli.reach import GRANTS, IN_WORDS, MOST_NAMED, ROLES, Answer, Entry, Fields, lacks
+from buildkite_connector.cli.reach import GRANTS, MOST_NAMED, ROLES, AccessAnswer, Entry, Fields, lacks
 from buildkite_connector.model.directory import OrganizationRole, ResourceKind
 
 EVERYTHING = "every pipeline and cluster without a grant"
@@ -21,9 +21,9 @@ PUBLIC = "public"
 """The visibility of a pipeline that everyone can see."""
 
 
-def notes(found: Answer) -> Iterator[str]:
+def notes(found: AccessAnswer) -> Iterator[str]:
     """Sentences about what the lists do not show."""
-    types = [each for each in found.missing if each in IN_WORDS.values()]
+    types = [each for each in found.missing if each not in {GRANTS, ROLES}]
     if types:
         yield lacks(types)
     if GRANTS in found.missing:
@@ -43,7 +43,7 @@ def notes(found: Answer) -> Iterator[str]:
 # JSON
 
 
-def to_document(found: Answer, run: StoredSync, file: Path) -> dict[str, object]:
+def to_document(found: AccessAnswer, run: StoredSync, file: Path) -> dict[str, object]:
     """The answer as plain JSON values; null is a list that the snapshot does not have."""
     return {
         "file": str(file),
@@ -90,7 +90,7 @@ _TABLES: dict[tuple[ResourceKind, str], tuple[str, tuple[str, ...]]] = {
 """The title and the columns of the table for each list of an answer: no ID beside a slug or an address, for width."""
 
 
-def print_answer(found: Answer, run: StoredSync, limit: int, console: Console) -> None:
+def print_answer(found: AccessAnswer, run: StoredSync, limit: int, console: Console) -> None:
     """A table for each list; `limit` bounds the rows of each, 0 shows all."""
     about = Table(show_header=False)
     for key in sorted(found.subject, key=list(_TITLES).index):
@@ -124,12 +124,6 @@ def _text(value: str | int | None) -> str:
 # CSV: a row for each way from a person or a team to a team, a pipeline or a cluster
 
 
-_PREFIX = {
-    ResourceKind.USER: "account",
-    ResourceKind.TEAM: "team",
-    ResourceKind.PIPELINE: "pipeline",
-    ResourceKind.CLUSTER: "cluster",
-}
 CSV_COLUMNS = (
     "account_id",
     "account_name",
@@ -155,7 +149,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _LONGEST_CELL = 4096
 
 
-def print_csv(found: Answer, console: Console) -> None:
+def print_csv(found: AccessAnswer, console: Console) -> None:
     """The answer's rows on one line each, without characters that act on a terminal or a spreadsheet."""
     writer = csv.DictWriter(console.file, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -163,7 +157,7 @@ def print_csv(found: Answer, console: Console) -> None:
         writer.writerow({column: _in_csv(value) for column, value in row.items()})
 
 
-def to_rows(found: Answer) -> Iterator[dict[str, str | int | None]]:
+def to_rows(found: AccessAnswer) -> Iterator[dict[str, str | int | None]]:
     """The rows: their cells by their columns."""
     subject = _prefixed(found.of, found.subject)
     if found.subject.get("organizationRole") == OrganizationRole.ADMIN:
@@ -186,10 +180,9 @@ def to_rows(found: Answer) -> Iterator[dict[str, str | int | None]]:
 
 def _prefixed(of: ResourceKind, fields: Fields) -> dict[str, str | int | None]:
     names = {"organizationRole": "organization_role", "role": "team_role", "level": "level"}
+    prefix = "account" if of is ResourceKind.USER else of
     return {
-        names.get(key) or f"{_PREFIX[of]}_{key}": value
-        for key, value in fields.items()
-        if key not in {"direct", "members"}
+        names.get(key) or f"{prefix}_{key}": value for key, value in fields.items() if key not in {"direct", "members"}
     }
 
 

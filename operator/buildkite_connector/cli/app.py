@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from buildkite_connector.cli import token_exchange, vendor
+from buildkite_connector.cli import portal, token_exchange, vendor
 from buildkite_connector.cli.exit import end, ended_by_signals, one_sentence
-from buildkite_connector.cli.flags import BY_NAME, DEFAULT_API_URL, DEFAULT_EXCHANGE_URL, flag_of_url, from_go
+from buildkite_connector.cli.flags import (
+    BY_NAME,
+    DEFAULT_API_URL,
+    DEFAULT_EXCHANGE_URL,
+    DEFAULT_PORTAL_URL,
+    flag_of_url,
+    from_go,
+)
 from buildkite_connector.cli.settings import Settings, default_host_id
 from buildkite_connector.model.directory import DEFAULT_KINDS, OrganizationSlug, ResourceKind, SyncScope
 from buildkite_connector.model.spec import parse_duration
@@ -105,6 +112,9 @@ ApiToken = Annotated[str, _as_in_service_mode("api-token")]
 OrganizationName = Annotated[str, _as_in_service_mode("organization")]
 ApiUrl = Annotated[str, _as_in_service_mode("buildkite-api-url")]
 ExchangeUrl = Annotated[str, _as_in_service_mode("token-exchange-url")]
+PortalSlug = Annotated[str, _as_in_service_mode("portal-slug")]
+PortalToken = Annotated[str, _as_in_service_mode("portal-token")]
+PortalUrl = Annotated[str, _as_in_service_mode("portal-url")]
 
 
 @app.command()
@@ -186,6 +196,7 @@ def operator(
     ] = "2s",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
     token_exchange_url: ExchangeUrl = DEFAULT_EXCHANGE_URL,
+    portal_url: PortalUrl = DEFAULT_PORTAL_URL,
     log_level: Level = LogLevel.INFO,
     log_format: Format = LogFormat.JSON,
 ) -> None:
@@ -213,7 +224,7 @@ def operator(
         raise typer.BadParameter(str(error)) from None
     configure_logs(log_format, log_level)
     settings = OperatorSettings(
-        buildkite=_buildkite(buildkite_api_url, token_exchange_url),
+        buildkite=_buildkite(buildkite_api_url, portal_url, token_exchange_url),
         c1=C1Settings.from_environment(os.environ),
         data_directory=data_dir or Path(tempfile.gettempdir()) / "buildkite-connector",
         namespaces=tuple(each for names in namespace or () for each in names.split(",") if each),
@@ -240,7 +251,10 @@ def sync(
         int, typer.Option(min=10, max=100, help="The percentage of each rate-limit window to use before waiting.")
     ] = 80,
     timeout: Annotated[str, typer.Option(help="The maximum duration of the sync.", metavar="DURATION")] = "2h",
+    portal_slug: PortalSlug = "",
+    portal_token: PortalToken = "",
     buildkite_api_url: ApiUrl = DEFAULT_API_URL,
+    portal_url: PortalUrl = DEFAULT_PORTAL_URL,
     log_level: Level = LogLevel.WARNING,
     log_format: Format = LogFormat.TEXT,
 ) -> None:
@@ -256,16 +270,21 @@ def sync(
         seconds = parse_duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from None
-    if repeats_credential(organization, Credentials("", "", api_token)):
-        raise typer.BadParameter("it repeats the API token: use the organization's slug", param_hint="--organization")
+    credentials = Credentials("", "", api_token.strip(), portal_token=portal_token.strip())
+    if repeats_credential(organization, credentials):
+        raise typer.BadParameter("it repeats a credential: use the organization's slug", param_hint="--organization")
+    kinds, slug = _kinds(resource_type), portal_slug.strip()
+    with one_sentence():
+        portal.check_portal_settings(slug, credentials, kinds)
     settings = SyncSettings(
-        buildkite=_buildkite(buildkite_api_url),
-        credential=api_token.strip(),
+        buildkite=_buildkite(buildkite_api_url, portal_url),
+        credentials=credentials,
         organization=OrganizationSlug(organization) if organization else None,
         file=file,
-        scope=SyncScope(_kinds(resource_type), expanded=True),
+        scope=SyncScope(kinds, expanded=True),
         quota_percent=quota_percent,
         timeout=seconds,
+        portal=slug,
     )
     network = _network()
     with one_sentence(1):
@@ -314,6 +333,9 @@ def check(
     token_exchange_private_key: Annotated[str, _as_in_service_mode("token-exchange-private-key")] = "",
     token_exchange_subject: Annotated[str, _as_in_service_mode("token-exchange-subject")] = "",
     token_exchange_url: ExchangeUrl = DEFAULT_EXCHANGE_URL,
+    portal_slug: PortalSlug = "",
+    portal_token: PortalToken = "",
+    portal_url: PortalUrl = DEFAULT_PORTAL_URL,
     output: Output = "table",
 ) -> None:
     """Check the settings, network, clock and credentials for Buildkite and C1, without changing anything.
@@ -342,6 +364,9 @@ def check(
         exchange_url=token_exchange_url.strip(),
         api_token=api_token.strip(),
         token_exchange=TokenExchange(*exchange) if any(exchange) else None,
+        portal=portal_slug.strip(),
+        portal_token=portal_token.strip(),
+        portal_url=portal_url.strip(),
         organization=organization.strip(),
         client_id=client_id.strip(),
         client_secret=client_secret.strip(),
@@ -442,6 +467,7 @@ def crd() -> None:
 
 
 token_exchange.register(app)
+portal.register(app)
 vendor.register(app)
 
 
@@ -456,10 +482,10 @@ def _network() -> "Network":
         return vendor.process_network()
 
 
-def _buildkite(url: str, exchange_url: str = DEFAULT_EXCHANGE_URL) -> "BuildkiteSettings":
+def _buildkite(api_url: str, portal_url: str, exchange_url: str = DEFAULT_EXCHANGE_URL) -> "BuildkiteSettings":
     from buildkite_connector.buildkite import BuildkiteSettings
 
     try:
-        return BuildkiteSettings(api_url=url, exchange_url=exchange_url)
+        return BuildkiteSettings(api_url=api_url, exchange_url=exchange_url, portal_url=portal_url)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=flag_of_url(error)) from None

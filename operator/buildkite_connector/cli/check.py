@@ -12,11 +12,12 @@ from typing import Any
 
 from rich.console import Console
 
-from buildkite_connector.buildkite import BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
+from buildkite_connector.buildkite import Buildkite, BuildkiteClient, BuildkiteSettings, Patience, open_buildkite
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.cli.check_c1 import check_c1, check_c1_rest
 from buildkite_connector.cli.findings import Check, Finding, exit_code_of, print_finding, print_summary, to_document
-from buildkite_connector.cli.flags import DEFAULT_EXCHANGE_URL
+from buildkite_connector.cli.flags import DEFAULT_EXCHANGE_URL, DEFAULT_PORTAL_URL
+from buildkite_connector.cli.portal import check_portal_settings
 from buildkite_connector.cli.printing import print_json
 from buildkite_connector.cli.service_settings import check_token_exchange
 from buildkite_connector.cli.settings import Settings
@@ -39,8 +40,10 @@ from buildkite_connector.model.spec import (
     TokenExchange,
 )
 from buildkite_connector.model.tasks import Code
+from buildkite_connector.model.words import TokenWords, capital
 from buildkite_connector.network import Network, Proxies, Proxy, Trust, read_proxies, read_trust
 from buildkite_connector.sync.listing import Page
+from buildkite_connector.sync.portal import check_portal
 from buildkite_connector.sync.ports import NotFound
 from buildkite_connector.sync.preflight import find_organization, owner_is_administrator, required_scopes
 from buildkite_connector.timing.clock import Clock, SystemClock, clock_error, wrong_clock
@@ -77,15 +80,27 @@ class CheckSettings:
     c1_rest: Settings = field(default_factory=lambda: Settings({}))
     exchange_url: str = DEFAULT_EXCHANGE_URL
     token_exchange: TokenExchange | None = None
+    portal: str = ""
+    portal_token: str = field(default="", repr=False)
+    portal_url: str = DEFAULT_PORTAL_URL
     kinds: frozenset[ResourceKind] = DEFAULT_KINDS
+
+    @property
+    def credentials(self) -> Credentials:
+        """The client secret without the line breaks that it may have been wrapped with."""
+        return Credentials(
+            self.client_id,
+            "".join(self.client_secret.split()),
+            self.api_token,
+            token_exchange=self.token_exchange,
+            portal_token=self.portal_token,
+        )
 
     @property
     def redactor(self) -> Redactor:
         """Knows all credentials, as each server may know those of the other."""
-        secret = "".join(self.client_secret.split())
-        unwrapped = Credentials(self.client_id, secret, self.api_token, token_exchange=self.token_exchange)
         rest = self.c1_rest.text("c1-client-secret")
-        return unwrapped.redactor.with_secrets(self.client_secret, rest, rest.rpartition(":")[2])
+        return self.credentials.redactor.with_secrets(self.client_secret, rest, rest.rpartition(":")[2])
 
     def credential(self) -> BuildkiteCredential:
         """What Buildkite is asked with. Raises ValueError with what is missing or cannot be right."""
@@ -107,15 +122,15 @@ async def run_checks(
     used = clock or SystemClock()
     check = Check(listen, settings.redactor.without(settings.client_id))
     async with AsyncExitStack() as stack:
-        reach = await _check_network(check, settings.environment)
-        await _check_buildkite(check, settings, reach, used, stack)
+        checked = await _check_network(check, settings.environment)
+        await _check_buildkite(check, settings, checked, used, stack)
         if settings.client_id or settings.client_secret:
-            await check_c1(check, settings, reach, used, stack)
+            await check_c1(check, settings, checked, used, stack)
         else:
             async with check.step("c1", "C1") as c1:
                 c1.skip("BATON_CLIENT_ID and BATON_CLIENT_SECRET are not set")
         if settings.c1_rest.given:
-            await check_c1_rest(check, settings, reach, used, stack)
+            await check_c1_rest(check, settings, checked, used, stack)
     return check.findings
 
 
@@ -123,7 +138,7 @@ async def run_checks(
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class CheckedNetwork:
     """The network, and the findings that every step needs before it connects."""
 
     network: Network
@@ -134,7 +149,7 @@ class Reach:
         return f" through the proxy {proxy}" if proxy else ""
 
 
-async def _check_network(check: Check, environment: Mapping[str, str]) -> Reach:
+async def _check_network(check: Check, environment: Mapping[str, str]) -> CheckedNetwork:
     trust, proxies = Trust(), Proxies()
     async with check.step("certificates", "CA certificates") as certificates:
         trust = await asyncio.to_thread(read_trust, environment)
@@ -151,24 +166,27 @@ async def _check_network(check: Check, environment: Mapping[str, str]) -> Reach:
             named.ok(", ".join(f"{proxy} ({variable})" for variable, proxy in used.items()))
         else:
             named.ok("none: all connections are direct")
-    return Reach(Network(trust, proxies), (certificates, named))
+    return CheckedNetwork(Network(trust, proxies), (certificates, named))
 
 
-# Buildkite's side: at most ten requests, of which eight count against the token's quota
+# Buildkite's side: at most ten requests, of which eight count against the token's quota, and two to a portal
 
 
 async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other)
-    check: Check, settings: CheckSettings, reach: Reach, clock: Clock, stack: AsyncExitStack
+    check: Check, settings: CheckSettings, checked: CheckedNetwork, clock: Clock, stack: AsyncExitStack
 ) -> None:
     exchanges = settings.token_exchange is not None and not settings.api_token
     async with check.step("buildkite.settings", "Buildkite settings") as configured:
-        configured.needs(*reach.findings)
+        configured.needs(*checked.findings)
         try:
-            chosen = BuildkiteSettings(settings.api_url, settings.exchange_url, patience=PATIENCE)
+            chosen = BuildkiteSettings(
+                settings.api_url, settings.exchange_url, portal_url=settings.portal_url, patience=PATIENCE
+            )
             credential = settings.credential()
+            check_portal_settings(settings.portal, settings.credentials, settings.kinds)
         except ValueError as error:
             configured.fail(str(error), Code.INVALID_ARGUMENT)
-        buildkite = await stack.enter_async_context(open_buildkite(chosen, reach.network, clock=clock))
+        buildkite = await stack.enter_async_context(open_buildkite(chosen, checked.network, clock=clock))
         try:
             client = buildkite.client(credential, settings.redactor)
         except Failure as failure:
@@ -181,7 +199,7 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
         server_time = await buildkite.reach(settings.redactor)
         took = clock.monotonic() - began
         off = None if server_time is None else clock_error(server_time, before, clock.now())
-        connection.ok(f"{settings.api_url} answers{reach.through(settings.api_url)}, in {took * 1000:.0f} ms")
+        connection.ok(f"{settings.api_url} answers{checked.through(settings.api_url)}, in {took * 1000:.0f} ms")
     async with check.step("buildkite.clock", "Clock against Buildkite") as compared:
         compared.needs(connection)
         if off is None:
@@ -194,8 +212,8 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
         async with check.step("buildkite.exchange", "Token exchange") as token:
             token.needs(connection)
             facts = await client.token()
-            through = reach.through(settings.exchange_url)
-            token.ok(f"Buildkite gives tokens with the scopes {', '.join(sorted(facts.scopes))}{through}")
+            through = checked.through(settings.exchange_url)
+            token.ok(f"Buildkite issues tokens with the scopes {', '.join(sorted(facts.scopes))}{through}")
     else:
         async with check.step("buildkite.token", "API token") as token:
             token.needs(connection)
@@ -219,8 +237,12 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
     async with check.step("buildkite.organization", "Organization") as found:
         found.needs(scopes["read_organizations"])
         choice = OrganizationChoice(settings.organization) if settings.organization else None
-        organization = await find_organization(client, choice)
+        organization = await find_organization(client, choice, facts.words)
         found.ok(f"{organization.slug} ({organization.name})")
+    if settings.portal:
+        async with check.step("buildkite.portal", "Portal") as portal:
+            portal.needs(found)
+            await _look_at_portal(portal, buildkite, organization.slug, settings, checked)
     async with check.step("buildkite.accounts", "Accounts") as seen:
         seen.needs(found)
         accounts = await client.accounts(organization.slug, 1)
@@ -235,7 +257,7 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
     if ResourceKind.TEAM in settings.kinds:
         async with check.step("buildkite.teams", "Teams") as teams:
             teams.needs(found, scopes["read_teams"])
-            some_team = await _look_at_teams(teams, client, organization.slug)
+            some_team = await _look_at_teams(teams, client, organization.slug, facts.words)
     if ResourceKind.ORGANIZATION in settings.kinds:
         async with check.step("buildkite.roles", "Organization roles") as roles:
             roles.needs(seen)
@@ -243,15 +265,29 @@ async def _check_buildkite(  # noqa: PLR0912, PLR0915  (one step after the other
     if ResourceKind.PIPELINE in settings.kinds:
         async with check.step("buildkite.pipelines", "Pipelines") as pipelines:
             pipelines.needs(found, scopes["read_pipelines"])
-            await _look_at_pipelines(pipelines, client, organization.slug, some_team)
+            await _look_at_pipelines(pipelines, client, organization.slug, some_team, facts.words)
     if ResourceKind.CLUSTER in settings.kinds:
         async with check.step("buildkite.clusters", "Clusters") as clusters:
             clusters.needs(found, scopes["read_clusters"])
             listed = await client.clusters(organization.slug, 1)
             if not listed.items:
-                clusters.warn(_sees_none("cluster", "permissions"))
+                clusters.warn(_sees_none("cluster", "permissions", facts.words))
             else:
                 clusters.ok(f"the token can see {_at_least(listed)} clusters")
+
+
+async def _look_at_portal(
+    found: Finding, buildkite: Buildkite, slug: OrganizationSlug, settings: CheckSettings, checked: CheckedNetwork
+) -> None:
+    """Run the operations that a sync needs, with one item each."""
+    operations = {ResourceKind.USER: "members", ResourceKind.API_TOKEN: "API tokens"}
+    shown = [name for kind, name in operations.items() if kind in settings.kinds]
+    if not shown:
+        found.skip("no resource type to sync needs it")
+    portal = buildkite.portal(slug, settings.portal, settings.portal_token, settings.redactor)
+    await check_portal(portal, settings.kinds)
+    through = checked.through(settings.portal_url)
+    found.ok(f"{settings.portal} stores this version's document, and shows {' and '.join(shown)}{through}")
 
 
 def _look_at_expiry(expiry: Finding, facts: TokenFacts, clock: Clock) -> None:
@@ -276,18 +312,20 @@ def _look_at_owner(owner: Finding, accounts: Page[Account], facts: TokenFacts) -
         owner.ok("unknown: Buildkite does not report the role or SSO mode of members")
     else:
         owner.warn(
-            "The token's owner is not an administrator of the organization. Other users cannot see secret teams that "
-            "they do not belong to, and C1 would treat those teams as deleted. Create the token as an administrator, "
-            "or accept this."
+            f"{capital(facts.words.owner)} is not an administrator of the organization. Other users cannot see secret "
+            "teams that they do not belong to, and C1 would treat those teams as deleted. Make "
+            f"{facts.words.they} an administrator, {facts.words.instead}, or accept this."
         )
 
 
-async def _look_at_teams(teams: Finding, client: BuildkiteClient, slug: OrganizationSlug) -> Team | None:
+async def _look_at_teams(
+    teams: Finding, client: BuildkiteClient, slug: OrganizationSlug, words: TokenWords
+) -> Team | None:
     """Returns the first team."""
     page = await client.teams(slug, 1)
     if not page.items:
         teams.warn(
-            "The token cannot see any team: teams are not enabled in the organization, or the token's owner cannot see "
+            f"The token cannot see any team: teams are not enabled in the organization, or {words.owner} cannot see "
             "any. A sync would deliver no teams and no memberships, and C1 would treat those it has as deleted. Check "
             "Organization Settings, Teams, in Buildkite."
         )
@@ -308,11 +346,11 @@ def _look_at_roles(roles: Finding, accounts: Page[Account]) -> None:
 
 
 async def _look_at_pipelines(
-    pipelines: Finding, client: BuildkiteClient, slug: OrganizationSlug, team: Team | None
+    pipelines: Finding, client: BuildkiteClient, slug: OrganizationSlug, team: Team | None, words: TokenWords
 ) -> None:
     page = await client.pipelines(slug, 1)
     if not page.items:
-        pipelines.warn(_sees_none("pipeline", "teams"))
+        pipelines.warn(_sees_none("pipeline", "teams", words))
         return
     seen = f"the token can see {_at_least(page)} pipelines"
     if team is not None:
@@ -322,11 +360,11 @@ async def _look_at_pipelines(
     pipelines.ok(seen)
 
 
-def _sees_none(what: str, because_of: str) -> str:
+def _sees_none(what: str, because_of: str, words: TokenWords) -> str:
     return (
-        f"The token cannot see any {what}: the organization has none, or the token's owner cannot see any. A sync "
-        f"would deliver no {what}s, and C1 would treat those it has as deleted. Check the owner's {because_of} in "
-        "Buildkite."
+        f"The token cannot see any {what}: the organization has none, or {words.owner} cannot see any. A sync "
+        f"would deliver no {what}s, and C1 would treat those it has as deleted. Check {words.they}'s {because_of} "
+        "in Buildkite."
     )
 
 

@@ -18,14 +18,14 @@ from buildkite_connector.network import Network
 from buildkite_connector.timing.clock import Clock, clock_error, wrong_clock
 
 if TYPE_CHECKING:
-    from buildkite_connector.cli.check import CheckSettings, Reach
+    from buildkite_connector.cli.check import CheckedNetwork, CheckSettings
 
 # C1's side: the credentials, a request without a token, an access token, and Hello, which every session begins with.
 # It announces the connector under its host ID, and asks for nothing.
 
 
 async def check_c1(
-    check: Check, settings: "CheckSettings", reach: "Reach", clock: Clock, stack: AsyncExitStack
+    check: Check, settings: "CheckSettings", checked: "CheckedNetwork", clock: Clock, stack: AsyncExitStack
 ) -> None:
     client_id, client_secret = settings.client_id, settings.client_secret
     async with check.step("c1.client_id", "Client ID") as identified:
@@ -46,8 +46,8 @@ async def check_c1(
         credentials = parse_credentials(client_id, client_secret, settings.redactor)
         secret.ok("well formed, an Ed25519 key")
     async with check.step("c1.host", "C1's host") as host:
-        host.needs(*reach.findings, secret)
-        c1 = await _choose_host(host, settings, reach.network, credentials, clock, stack)
+        host.needs(*checked.findings, secret)
+        c1 = await _choose_host(host, settings, checked.network, credentials, clock, stack)
         client = await stack.enter_async_context(c1.client(credentials, settings.host_id))
     async with check.step("c1.connection", "C1 connection") as connection:
         connection.needs(host)
@@ -56,7 +56,7 @@ async def check_c1(
         server_time = await c1.reach(credentials)
         took = clock.monotonic() - began
         off = None if server_time is None else clock_error(server_time, before, clock.now())
-        through = reach.through(f"https://{endpoint}")
+        through = checked.through(f"https://{endpoint}")
         connection.ok(f"{endpoint} answers over TLS{through}, in {took * 1000:.0f} ms")
     async with check.step("c1.clock", "Clock against C1") as compared:
         compared.needs(connection)
@@ -115,7 +115,7 @@ async def _choose_host(
 
 
 async def check_c1_rest(
-    check: Check, settings: "CheckSettings", reach: "Reach", clock: Clock, stack: AsyncExitStack
+    check: Check, settings: "CheckSettings", checked: "CheckedNetwork", clock: Clock, stack: AsyncExitStack
 ) -> None:
     async with check.step("c1_rest.client", "REST client") as identified:
         try:
@@ -136,8 +136,8 @@ async def check_c1_rest(
             who = WorkloadIdentity.parse(access.client_id, settings.c1.token_file)
             identified.ok(f"a workload identity, with the token in {TOKEN_FILE_VARIABLE}")
     async with check.step("c1_rest.host", "REST API's host") as host:
-        host.needs(*reach.findings, identified)
-        c1 = await _choose_host(host, settings, reach.network, who, clock, stack)
+        host.needs(*checked.findings, identified)
+        c1 = await _choose_host(host, settings, checked.network, who, clock, stack)
         client = c1.rest(access)
         stack.push_async_callback(client.aclose)
     async with check.step("c1_rest.token", "REST access token") as token:

@@ -1,7 +1,9 @@
 """A difference of two snapshots, as a table and lines for people or JSON for tools."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,14 +15,12 @@ from buildkite_connector.c1z import (
     Changed,
     Changes,
     Difference,
-    NamedClusterMaintainer,
-    NamedMembership,
-    NamedOrganizationRole,
-    NamedPipelineAccess,
+    NamedGrant,
     StoredSync,
 )
-from buildkite_connector.cli.printing import camel_case, counts_in_camel_case, in_camel_case, shown
-from buildkite_connector.model.directory import Account, Cluster, Counts, Pipeline, Team, listed
+from buildkite_connector.cli.printing import camel_case, counts_in_camel_case, json_value, shown
+from buildkite_connector.model.directory import AccessToken, Account, Cluster, Counts, Pipeline, Team
+from buildkite_connector.model.words import in_words, listed
 
 Entry = TypeVar("Entry")
 
@@ -36,7 +36,7 @@ def print_difference(difference: Difference, console: Console) -> None:
     console.print(Text(f"{_moment(difference.before)} → {_moment(difference.after)}"), soft_wrap=True)
     console.print(_summary(difference))
     for what in difference.not_compared:
-        line = f"! {_words(what)}: only one of the files covers them, so they are not compared"
+        line = f"! {in_words(what)}: only one of the files covers them, so they are not compared"
         console.print(Text(line, CHANGED), soft_wrap=True)
     for what in _covered(difference):
         _print_changes(console, what, getattr(difference, what))
@@ -49,7 +49,7 @@ def to_document(difference: Difference, before: Path, after: Path) -> dict[str, 
         "before": _side(difference.before, before),
         "after": _side(difference.after, after),
         "notCompared": [camel_case(what) for what in difference.not_compared],
-        **{camel_case(what): _changes(getattr(difference, what), KINDS[what].fields) for what in _covered(difference)},
+        **{camel_case(what): _changes(getattr(difference, what), KINDS[what]) for what in _covered(difference)},
     }
 
 
@@ -65,10 +65,6 @@ def _total(counts: Counts, what: str) -> int | None:
     return total
 
 
-def _words(what: str) -> str:
-    return what.replace("_", " ")
-
-
 def _summary(difference: Difference) -> Table:
     before, after = difference.before, difference.after
     table = Table(box=None, pad_edge=False, show_edge=False)
@@ -79,7 +75,7 @@ def _summary(difference: Difference) -> Table:
         changes = getattr(difference, what)
         totals = (_total(before.counts, what), _total(after.counts, what))
         counts = (*totals, changes.gained_count, changes.lost_count, changes.changed_count)
-        table.add_row(_words(what), *("" if count is None else f"{count:,}" for count in counts))
+        table.add_row(in_words(what), *("" if count is None else f"{count:,}" for count in counts))
     return table
 
 
@@ -88,25 +84,45 @@ def _moment(run: StoredSync) -> str:
 
 
 def _print_changes(console: Console, what: str, changes: Changes[Entry]) -> None:
-    label, describe = KINDS[what].label, KINDS[what].describe
+    kind = KINDS[what]
 
     def line(sign: str, text: str, style: str) -> None:
-        console.print(Text(f"{sign} {label:<10}  {text}", style), soft_wrap=True)
+        console.print(Text(f"{sign} {kind.label:<10}  {text}", style), soft_wrap=True)
 
     for each in changes.lost:
-        line("-", describe(each), LOST)
+        line("-", kind.describe(each), LOST)
     for each in changes.gained:
-        line("+", describe(each), GAINED)
+        line("+", kind.describe(each), GAINED)
     for changed in changes.changed:
-        line("~", f"{describe(changed.after)}: {', '.join(_attribute_changes(changed))}", CHANGED)
+        line("~", f"{kind.describe(changed.after)}: {', '.join(_attribute_changes(changed, kind))}", CHANGED)
     hidden = changes.count - len(changes.lost) - len(changes.gained) - len(changes.changed)
     if hidden:
-        console.print(f"… and {hidden:,} more of {_words(what)}; --limit 0 shows all", soft_wrap=True, highlight=False)
+        console.print(
+            f"… and {hidden:,} more of {in_words(what)}; --limit 0 shows all", soft_wrap=True, highlight=False
+        )
 
 
-def _attribute_changes(changed: Changed[Entry]) -> Iterator[str]:
-    for name in changed.attributes:
-        yield f"{name} {shown(getattr(changed.before, name))!r} → {shown(getattr(changed.after, name))!r}"
+def _attribute_changes(changed: Changed[Entry], kind: "_Kind") -> Iterator[str]:
+    for attribute in changed.attributes:
+        before, after = getattr(changed.before, attribute), getattr(changed.after, attribute)
+        name = kind.name(attribute)
+        if isinstance(before, tuple):
+            lost = [f"-{each}" for each in before if each not in after]
+            gained = [f"+{each}" for each in after if each not in before]
+            yield f"{name} {' '.join(map(shown, lost + gained))}"
+        else:
+            yield f"{name} {_value(before)} → {_value(after)}"
+
+
+def _value(value: str | bool | datetime | None) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M}"
+    return repr(shown(value))
 
 
 def _account(account: Account) -> str:
@@ -114,60 +130,82 @@ def _account(account: Account) -> str:
     return f"{shown(account.name)}{email} ({shown(account.id)})"
 
 
-def _team(team: Team) -> str:
-    return f"{shown(team.name)} ({shown(team.id)})"
+def _resource(resource: Team | Pipeline | Cluster) -> str:
+    return f"{shown(resource.name)} ({shown(resource.id)})"
 
 
-def _membership(membership: NamedMembership) -> str:
-    account, team = (
-        shown(membership.account_name or membership.account),
-        shown(membership.team_name or membership.team),
-    )
-    return f"{account} in {team} as {shown(membership.role)} ({shown(membership.account)} in {shown(membership.team)})"
+def _api_token(token: AccessToken) -> str:
+    return f"{shown(token.description)} of {shown(token.owner or 'nobody known')} ({shown(token.id)})"
 
 
-def _role(role: NamedOrganizationRole) -> str:
-    return f"{shown(role.account_name or role.account)} as {shown(role.role)} ({shown(role.account)})"
+def _names(grant: NamedGrant) -> tuple[str, str]:
+    """Of the principal and of the resource."""
+    return shown(grant.principal_name or grant.principal), shown(grant.resource_name or grant.resource)
 
 
-def _pipeline(pipeline: Pipeline) -> str:
-    return f"{shown(pipeline.name)} ({shown(pipeline.id)})"
+def _grant(preposition: str, grant: NamedGrant) -> str:
+    principal, resource = _names(grant)
+    ids = f"{shown(grant.principal)} {preposition} {shown(grant.resource)}"
+    return f"{principal} {preposition} {resource} as {shown(grant.held)} ({ids})"
 
 
-def _access(access: NamedPipelineAccess) -> str:
-    team, pipeline = shown(access.team_name or access.team), shown(access.pipeline_name or access.pipeline)
-    return f"{team} to {pipeline} as {shown(access.level)} ({shown(access.team)} to {shown(access.pipeline)})"
+def _role(grant: NamedGrant) -> str:
+    return f"{_names(grant)[0]} as {shown(grant.held)} ({shown(grant.principal)})"
 
 
-def _cluster(cluster: Cluster) -> str:
-    return f"{shown(cluster.name)} ({shown(cluster.id)})"
-
-
-def _maintainer(maintainer: NamedClusterMaintainer) -> str:
-    name, cluster = maintainer.maintainer_name or maintainer.maintainer, maintainer.cluster_name or maintainer.cluster
-    ids = f"{shown(maintainer.kind)} {shown(maintainer.maintainer)} of {shown(maintainer.cluster)}"
-    return f"{shown(name)} of {shown(cluster)} ({ids})"
+def _maintainer(grant: NamedGrant) -> str:
+    principal, resource = _names(grant)
+    return f"{principal} of {resource} ({shown(grant.kind)} {shown(grant.principal)} of {shown(grant.resource)})"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How the entries of one kind are printed: a line's first word and its text, and the fields in JSON."""
+    """How the entries of one kind are printed: a line's first word and its text, and the fields in JSON.
+
+    `called`: what a grant's resource, its principal and what this holds are called.
+    """
 
     label: str
     describe: Callable[[Any], str]
     fields: tuple[str, ...]
+    called: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, attribute: str) -> str:
+        part = attribute.removesuffix("_name")
+        return f"{self.called.get(part, part)}{attribute.removeprefix(part)}"
+
+    def to_json(self, entry: object) -> dict[str, object]:
+        found = {camel_case(self.name(each)): json_value(getattr(entry, each)) for each in self.fields}
+        if isinstance(entry, NamedGrant):
+            return found
+        return {name: None if value == "" else value for name, value in found.items()}
 
 
+_GRANT = ("resource", "resource_name", "principal", "principal_name", "held")
 KINDS = {
     "accounts": _Kind("account", _account, ("id", "name", "email", "role")),
-    "teams": _Kind("team", _team, ("id", "name", "slug", "privacy")),
-    "memberships": _Kind("membership", _membership, ("team", "team_name", "account", "account_name", "role")),
-    "organization_roles": _Kind("role", _role, ("account", "account_name", "role")),
-    "pipelines": _Kind("pipeline", _pipeline, ("id", "name", "slug", "repository", "visibility", "cluster_id")),
-    "pipeline_access": _Kind("access", _access, ("pipeline", "pipeline_name", "team", "team_name", "level")),
-    "clusters": _Kind("cluster", _cluster, ("id", "name")),
+    "teams": _Kind("team", _resource, ("id", "name", "slug", "privacy")),
+    "memberships": _Kind(
+        "membership", partial(_grant, "in"), _GRANT, {"resource": "team", "principal": "account", "held": "role"}
+    ),
+    "organization_roles": _Kind(
+        "role", _role, ("principal", "principal_name", "held"), {"principal": "account", "held": "role"}
+    ),
+    "pipelines": _Kind("pipeline", _resource, ("id", "name", "slug", "repository", "visibility", "cluster_id")),
+    "pipeline_access": _Kind(
+        "access", partial(_grant, "to"), _GRANT, {"resource": "pipeline", "principal": "team", "held": "level"}
+    ),
+    "clusters": _Kind("cluster", _resource, ("id", "name")),
     "cluster_maintainers": _Kind(
-        "maintainer", _maintainer, ("cluster", "cluster_name", "kind", "maintainer", "maintainer_name")
+        "maintainer",
+        _maintainer,
+        ("resource", "resource_name", "kind", "principal", "principal_name"),
+        {"resource": "cluster", "principal": "maintainer"},
+    ),
+    "api_tokens": _Kind(
+        "API token",
+        _api_token,
+        ("id", "description", "owner", "created_at", "expires_at", "last_used_at", "scopes"),
     ),
 }
 """By what a Difference calls them."""
@@ -182,30 +220,25 @@ def _side(run: StoredSync, file: Path) -> dict[str, object]:
     }
 
 
-def _changes(changes: Changes[Entry], names: tuple[str, ...]) -> dict[str, object]:
+def _changes(changes: Changes[Entry], kind: _Kind) -> dict[str, object]:
     return {
         "counts": {
             "gained": changes.gained_count,
             "lost": changes.lost_count,
             "changed": changes.changed_count,
         },
-        "gained": [_entry(each, names) for each in changes.gained],
-        "lost": [_entry(each, names) for each in changes.lost],
+        "gained": [kind.to_json(each) for each in changes.gained],
+        "lost": [kind.to_json(each) for each in changes.lost],
         "changed": [
-            _entry(each.after, names)
+            kind.to_json(each.after)
             | {
                 "changes": {
-                    name: {"before": getattr(each.before, name), "after": getattr(each.after, name)}
+                    kind.name(name): {
+                        side: json_value(getattr(getattr(each, side), name)) for side in ("before", "after")
+                    }
                     for name in each.attributes
                 }
             }
             for each in changes.changed
         ],
     }
-
-
-def _entry(entry: object, names: tuple[str, ...]) -> dict[str, object]:
-    found = in_camel_case(entry, names)
-    if isinstance(entry, Account | Team | Pipeline | Cluster):
-        return {name: value or None for name, value in found.items()}
-    return found

@@ -106,20 +106,23 @@ def _manifest(pem: str, name: str, *, replaces: bool) -> str:
 
 def next_steps(files: KeyFiles, key: SigningKey, name: str, *, replaces: bool) -> str:
     """What a person does with the files. `replaces`: the app has a key that the new one is to replace."""
-    made = f"The key pair {key.key_id} ({key.algorithm}) is made.\n"
+    secrets = f"{files.secret}" if files.private_key is None else f"{files.secret} and {files.private_key}"
+    delete = f"delete {secrets}, which contain{'s' if files.private_key is None else ''} the private key"
+    made = f"The key pair {key.key_id} ({key.algorithm}) is ready.\n"
     if replaces:
         return f"""{made}
 1. In Buildkite, open Organization Settings, Integrations, Token Exchange Apps, and replace the app's JWKS with
-   {files.jwks}, which holds the old and the new public key. If the app loads its JWKS from a URL, wait an hour.
+   {files.jwks}, which contains the old and the new public key. If the app loads its JWKS from a URL, wait an hour.
 2. Put the new private key into the Secret, in the connector's namespace:
    kubectl --namespace NAMESPACE patch secret {name} --patch-file {files.secret}
-   Then delete {files.secret}, which holds the private key.
-3. When the condition CredentialsValid is True, remove the old key from the app's JWKS.
+   Then {delete}.
+3. Wait a minute: the operator then checks the new key. If the condition CredentialsValid is still True, remove the old
+   key from the app's JWKS.
 """
     return f"""{made}
 In Buildkite, as an administrator of the organization:
-1. Open Organization Settings, Integrations, Token Exchange Apps, and create an app, or edit the one that you have.
-2. Paste {files.jwks} as its JWKS. It holds public keys only.
+1. Open Organization Settings, Integrations, Token Exchange Apps, and create an app, or edit an existing one.
+2. Paste {files.jwks} as its JWKS. It contains public keys only.
 3. Grant the scopes read_organizations and read_teams; also read_pipelines and read_clusters for those resource types,
    and write_teams for provisioning.
 4. Copy the app's client ID.
@@ -127,5 +130,6 @@ In Buildkite, as an administrator of the organization:
 In Kubernetes:
 5. Fill in the empty values of {files.secret}: C1's client, the organization's slug, the app's client ID, and as the
    subject the e-mail address or UUID of an administrator of the organization, as whom the connector acts.
-6. Apply it in the connector's namespace, and delete {files.secret}: it holds the private key.
+6. Apply it in the connector's namespace. Then {delete}.
+7. If the Secret also has an API token (BATON_API_TOKEN), remove that key: the operator uses the API token otherwise.
 """

@@ -19,6 +19,7 @@ Value = str | int | bool | tuple[str, ...]
 """The value of a flag: text, number, switch or list."""
 DEFAULT_API_URL = "https://api.buildkite.com/v2"
 DEFAULT_EXCHANGE_URL = "https://buildkite.com/oauth/token"
+DEFAULT_PORTAL_URL = "https://portal.buildkite.com"
 """As in `buildkite.settings`, whose libraries load slowly; a test compares them."""
 
 
@@ -114,7 +115,8 @@ VISIBLE = (
     _idle("sync-resources", "Sync single resources.", kind=tuple),
     Flag(
         "sync-resource-types",
-        "The resource types to sync: user, team, organization, pipeline, cluster. The default is user and team.",
+        "The resource types to sync: user, team, organization, pipeline, cluster, api_token. The default is user and"
+        " team.",
         kind=tuple,
         choices=tuple(ResourceKind),
     ),
@@ -184,13 +186,13 @@ OWN = (
     ),
     _own(
         "token-exchange-private-key",
-        "The private key of the token exchange app, in PEM format. Use the variable to keep it out of the process"
-        " list.",
+        "The private key of the token exchange app, in PEM format; \\n can stand for its line breaks. Use the variable"
+        " to keep it out of the process list.",
         own_variable="BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
     ),
     _own(
         "token-exchange-subject",
-        "The e-mail address or UUID of the person in whose name exchanged tokens act.",
+        "The e-mail address or UUID of the person as whom the connector acts.",
         own_variable="BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
     ),
     _own(
@@ -198,6 +200,22 @@ OWN = (
         "Where tokens are exchanged. Plain HTTP is allowed for loopback addresses only.",
         DEFAULT_EXCHANGE_URL,
         own_variable="BUILDKITE_TOKEN_EXCHANGE_URL",
+    ),
+    _own(
+        "portal-slug",
+        "The slug of a Buildkite portal, which shows last logins and API tokens. Requires --portal-token.",
+        own_variable="BUILDKITE_PORTAL_SLUG",
+    ),
+    _own(
+        "portal-token",
+        "The portal's long-lived service token. Use the variable to keep it out of the process list.",
+        own_variable="BUILDKITE_PORTAL_TOKEN",
+    ),
+    _own(
+        "portal-url",
+        "The URL of Buildkite's portals. Plain HTTP is allowed for loopback addresses only.",
+        DEFAULT_PORTAL_URL,
+        own_variable="BUILDKITE_PORTAL_URL",
     ),
     _own("accept-shrink", "The ID of a held sync, as in its log line: release its snapshot."),
     _own("c1-app-id", "The ID of the app in C1. With it, C1's state of the connector is read.", effect=Effect.SERVING),
@@ -277,8 +295,9 @@ BY_NAME = {flag.name: flag for flag in FLAGS}
 
 def flag_of_url(error: ValueError) -> str:
     """The flag of the URL that `BuildkiteSettings` refuses, whose sentence begins with the variable."""
-    exchange = str(error).startswith(BY_NAME["token-exchange-url"].variable)
-    return "--token-exchange-url" if exchange else "--buildkite-api-url"
+    others = ("token-exchange-url", "portal-url")
+    name = next((each for each in others if str(error).startswith(BY_NAME[each].variable)), "buildkite-api-url")
+    return f"--{name}"
 
 
 IDLE_VARIABLES = (
@@ -310,7 +329,12 @@ def config_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {flag.name: _property(flag) for flag in FLAGS},
         "anyOf": [{"required": ["api-token"]}, {"required": list(TOKEN_EXCHANGE)}],
-        "dependentRequired": {"client-id": ["client-secret"], "client-secret": ["client-id"]},
+        "dependentRequired": {
+            "client-id": ["client-secret"],
+            "client-secret": ["client-id"],
+            "portal-slug": ["portal-token"],
+            "portal-token": ["portal-slug"],
+        },
     }
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import datetime
 from functools import cache
 from itertools import islice
 
@@ -68,7 +69,12 @@ def _escaped(match: re.Match[str]) -> str:
 
 def in_camel_case(entry: object, names: Iterable[str]) -> dict[str, object]:
     """These attributes of `entry` as a JSON object."""
-    return {camel_case(name): getattr(entry, name) for name in names}
+    return {camel_case(name): json_value(getattr(entry, name)) for name in names}
+
+
+def json_value(value: object) -> object:
+    """An attribute's value for JSON, which has no times."""
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def counts_in_camel_case(counts: Counts) -> dict[str, int]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from buildkite_connector.cli.printing import LONGEST_SHOWN, shown
 from buildkite_connector.cli.settings import SettingError
+from buildkite_connector.model.canonical_id import canonical_id
 from buildkite_connector.model.directory import (
     AccessLevel,
     Account,
@@ -26,9 +27,8 @@ from buildkite_connector.model.directory import (
     SyncScope,
     Team,
     TeamID,
-    canonical_id,
-    listed,
 )
+from buildkite_connector.model.words import in_words, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,6 @@ Fields = dict[str, str | int | None]
 MOST_NAMED = 10
 """Accounts, teams, pipelines or clusters that one sentence names, and teams that one cell of a table names."""
 
-IN_WORDS = {
-    ResourceKind.USER: "accounts",
-    ResourceKind.TEAM: "teams",
-    ResourceKind.PIPELINE: "pipelines",
-    ResourceKind.CLUSTER: "clusters",
-}
 MOST_COMPARED = 2_000
 """Names among which similar ones are looked for, where none contains what was asked for."""
 
@@ -143,7 +137,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AccessAnswer:
     """What a snapshot says of one account, team, pipeline or cluster; `missing`: what of it the snapshot lacks."""
 
     of: ResourceKind
@@ -152,10 +146,10 @@ class Answer:
     missing: tuple[str, ...]
 
 
-def answer(directory: Directory, kind: ResourceKind, text: str) -> Answer:
+def answer(directory: Directory, kind: ResourceKind, text: str) -> AccessAnswer:
     """What `directory` says of the one that `text` names. Raises SettingError when that is not exactly one."""
     if kind not in directory.scope.kinds:
-        raise SettingError(f"--{kind}", lacks([IN_WORDS[kind]]))
+        raise SettingError(f"--{kind}", lacks([in_words(kind)]))
     if kind is ResourceKind.USER:
         called = "e-mail address, login"
         return _of_account(directory, _find(kind, directory.accounts, text, called, lambda each: each.email))
@@ -178,7 +172,7 @@ def _find(
     )
     if len(found) == 1:
         return found[0]
-    what = IN_WORDS[kind]
+    what = in_words(kind)
     if found:
         ids = _some([each.id for each in found])
         raise SettingError(f"--{kind}", f"{len(found):,} {what} match. Use the ID of one: {ids}.")
@@ -203,7 +197,7 @@ def _some(names: Sequence[str]) -> str:
 # The answers
 
 
-def _of_account(directory: Directory, account: Account) -> Answer:
+def _of_account(directory: Directory, account: Account) -> AccessAnswer:
     """What a person can reach, and through which teams."""
     scope = directory.scope
     memberships = tuple(each for each in directory.memberships if each.account == account.id)
@@ -216,7 +210,7 @@ def _of_account(directory: Directory, account: Account) -> Answer:
         for each, ways in found.clusters.items()
         if account.id in ways
     ]
-    return Answer(
+    return AccessAnswer(
         ResourceKind.USER,
         _account(account),
         (
@@ -228,7 +222,7 @@ def _of_account(directory: Directory, account: Account) -> Answer:
     )
 
 
-def _of_team(directory: Directory, team: Team) -> Answer:
+def _of_team(directory: Directory, team: Team) -> AccessAnswer:
     """What a team gives, and who is in it."""
     scope, names = directory.scope, _Names(directory)
     members = [
@@ -246,7 +240,7 @@ def _of_team(directory: Directory, team: Team) -> Answer:
         for each in directory.cluster_maintainers
         if each.kind is ResourceKind.TEAM and each.maintainer == team.id
     ]
-    return Answer(
+    return AccessAnswer(
         ResourceKind.TEAM,
         _team(team),
         (
@@ -258,7 +252,7 @@ def _of_team(directory: Directory, team: Team) -> Answer:
     )
 
 
-def _of_pipeline(directory: Directory, pipeline: Pipeline) -> Answer:
+def _of_pipeline(directory: Directory, pipeline: Pipeline) -> AccessAnswer:
     """Who can reach a pipeline, and how."""
     scope, names = directory.scope, _Names(directory)
     access = tuple(each for each in directory.pipeline_access if each.pipeline == pipeline.id)
@@ -269,7 +263,7 @@ def _of_pipeline(directory: Directory, pipeline: Pipeline) -> Answer:
     accounts = [
         names.reached(names.account(account), ways) for account, ways in found.pipelines.get(pipeline.id, {}).items()
     ]
-    return Answer(
+    return AccessAnswer(
         ResourceKind.PIPELINE,
         _pipeline(pipeline),
         (
@@ -281,7 +275,7 @@ def _of_pipeline(directory: Directory, pipeline: Pipeline) -> Answer:
     )
 
 
-def _of_cluster(directory: Directory, cluster: Cluster) -> Answer:
+def _of_cluster(directory: Directory, cluster: Cluster) -> AccessAnswer:
     """Who maintains a cluster, and how."""
     scope, names = directory.scope, _Names(directory)
     maintained = scope.wants_user_maintainers or scope.wants_team_maintainers
@@ -295,7 +289,7 @@ def _of_cluster(directory: Directory, cluster: Cluster) -> Answer:
     accounts = [
         names.reached(names.account(account), ways) for account, ways in found.clusters.get(cluster.id, {}).items()
     ]
-    return Answer(
+    return AccessAnswer(
         ResourceKind.CLUSTER,
         _cluster(cluster),
         (
@@ -390,7 +384,7 @@ def _listed(entries: Iterable[Entry], contained: bool) -> list[Entry] | None:
 
 
 def _missing(scope: SyncScope, of: ResourceKind, *, roles_known: bool = True) -> tuple[str, ...]:
-    types = [IN_WORDS[kind] for kind in NEEDED[of] if kind not in scope.kinds]
+    types = [in_words(kind) for kind in NEEDED[of] if kind not in scope.kinds]
     grants = [] if scope.wants_grants else [GRANTS]
     roles = [ROLES] if scope.wants_accounts and not roles_known else []
     return (*types, *grants, *roles)

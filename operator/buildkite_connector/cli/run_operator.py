@@ -112,6 +112,7 @@ async def run_operator(settings: OperatorSettings, network: Network) -> None:
         ):
             environment = Environment(
                 buildkite=buildkite.client,
+                portals=buildkite.portal,
                 c1=c1.connect,
                 c1_rest=c1.rest,
                 store=SnapshotStore(settings.data_directory, clock),

@@ -123,6 +123,7 @@ async def run_service(
                 first_hello = FirstHello(c1, ended.set)
                 environment = Environment(
                     buildkite=buildkite.client,
+                    portals=buildkite.portal,
                     c1=first_hello.connect,
                     c1_rest=c1.rest,
                     store=SnapshotStore(directory, clock),

@@ -21,19 +21,19 @@ from buildkite_connector.c1 import C1Settings, parse_credentials
 from buildkite_connector.c1.hosts import parse_endpoint, parse_patterns
 from buildkite_connector.c1.settings import ALLOWED_HOSTS_VARIABLE
 from buildkite_connector.cli.flags import BY_NAME, TOKEN_EXCHANGE, flag_of_url
+from buildkite_connector.cli.portal import check_portal_settings
 from buildkite_connector.cli.settings import SettingError, Settings, default_host_id, is_serving
 from buildkite_connector.kubernetes.resource import spec_error, to_spec
 from buildkite_connector.kubernetes.schema.spec import LONGEST_HOST_ID, SpecModel
+from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.directory import DEFAULT_KINDS, Role
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import (
     C1Access,
     ConnectorSpec,
-    Credential,
     Credentials,
     TokenExchange,
-    mistake,
     repeats_credential,
 )
 from buildkite_connector.process.files import write_own
@@ -131,6 +131,7 @@ def buildkite_settings(settings: Settings) -> BuildkiteSettings:
         return BuildkiteSettings(
             api_url=settings.text("buildkite-api-url"),
             exchange_url=settings.text("token-exchange-url"),
+            portal_url=settings.text("portal-url"),
             timeouts=Timeouts(read=read, total=seconds),
         )
     except ValueError as error:
@@ -143,6 +144,7 @@ _FLAGS = {
     "spec.sync.timeout": "--sync-timeout",
     "spec.delivery.maxSnapshotAge": "--max-snapshot-age",
     "spec.provisioning.protectedTeams": "--protected-teams",
+    "spec.portal.slug": "--portal-slug",
     "spec.c1.appID": "--c1-app-id",
     "spec.c1.connectorID": "--c1-connector-id",
     "spec.c1.auth.workloadIdentity.clientID": "--c1-workload-client-id",
@@ -160,7 +162,8 @@ def connector_spec(
     host_id = environment.get(HOST_ID, "").strip() or default_host_id()
     if len(host_id) > LONGEST_HOST_ID:
         raise SettingError(HOST_ID, f"it has {len(host_id)} characters; C1 allows at most {LONGEST_HOST_ID}")
-    organization = settings.text("organization") or None
+    credentials = read_credentials(settings)
+    organization, portal = settings.text("organization") or None, settings.text("portal-slug")
     spec = {
         "organization": organization,
         "credentialsSecretRef": {"name": "settings"},
@@ -179,6 +182,7 @@ def connector_spec(
             "roles": list(dict.fromkeys(settings.items("provisioning-roles"))) or list(Role),
             "protectedTeams": list(settings.items("protected-teams")),
         },
+        "portal": {"slug": portal} if portal else None,
         "c1": c1,
     }
     try:
@@ -187,7 +191,7 @@ def connector_spec(
         sentence = spec_error(error)
         path = next((each for each in _FLAGS if sentence.startswith(each)), "spec")
         raise SettingError(_FLAGS.get(path, "settings"), sentence.removeprefix(path).lstrip(".0123456789: ")) from None
-    if organization and repeats_credential(organization, read_credentials(settings)):
+    if organization and repeats_credential(organization, credentials):
         raise SettingError("--organization", "it repeats a credential: write the slug of the organization")
     return checked
 
@@ -200,7 +204,16 @@ def read_credentials(settings: Settings) -> Credentials:
     exchange = read_token_exchange(settings)
     if not api_token and exchange is None:
         raise SettingError("--api-token", "Buildkite's API token is missing; set BATON_API_TOKEN")
-    return Credentials(client_id, client_secret, api_token, write_api_token=write_api_token, token_exchange=exchange)
+    credentials = Credentials(
+        client_id,
+        client_secret,
+        api_token,
+        write_api_token=write_api_token,
+        token_exchange=exchange,
+        portal_token=settings.text("portal-token"),
+    )
+    check_portal_settings(settings.text("portal-slug"), credentials, settings.items("sync-resource-types"))
+    return credentials
 
 
 def read_token_exchange(settings: Settings) -> TokenExchange | None:
@@ -234,7 +247,7 @@ def check_token_exchange(exchange: TokenExchange, organization: str) -> None:
             raise SettingError(source, f"it {wrong}")
     if not organization:
         raise SettingError(
-            "--organization (BATON_ORGANIZATION)", "it is missing; token exchange gives tokens for one organization"
+            "--organization (BATON_ORGANIZATION)", "it is missing; token exchange issues tokens for one organization"
         )
 
 

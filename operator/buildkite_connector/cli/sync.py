@@ -6,7 +6,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -17,11 +17,13 @@ from buildkite_connector.c1z import ExpansionTooLarge, WriteStopped, new_sync_id
 from buildkite_connector.cli.exit import on_signals
 from buildkite_connector.model.directory import CollectionReport, Directory, OrganizationSlug, SyncScope, without_grants
 from buildkite_connector.model.snapshot import StagedSnapshot
-from buildkite_connector.model.spec import BuildkiteCredential, OrganizationChoice
+from buildkite_connector.model.spec import Credentials, OrganizationChoice
+from buildkite_connector.model.words import in_words
 from buildkite_connector.network import Network
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.listing import Progress
-from buildkite_connector.sync.preflight import preflight
+from buildkite_connector.sync.ports import PortalAPI
+from buildkite_connector.sync.preflight import preflight, required_scopes
 from buildkite_connector.timing.clock import SystemClock
 
 logger = logging.getLogger(__name__)
@@ -29,19 +31,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What to collect and where to put it. `timeout` in seconds."""
+    """What to collect and where to put it. `timeout` in seconds. `portal`: a portal's slug, "" for none."""
 
     buildkite: BuildkiteSettings
-    credential: BuildkiteCredential = field(repr=False)
+    credentials: Credentials
     organization: OrganizationSlug | None
     file: Path
     scope: SyncScope
     quota_percent: int
     timeout: float
+    portal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class SyncResult:
+class FinishedSync:
     """`seconds`: wall time from the first request to the file in place."""
 
     organization: str
@@ -81,7 +84,7 @@ async def sync_and_print(settings: SyncSettings, network: Network) -> None:
     print_result(await syncing, Console())
 
 
-async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> SyncResult:
+async def sync(settings: SyncSettings, network: Network, progress: Callable[[Progress], None] | None) -> FinishedSync:
     """Collect and write; after a Failure or cancellation the file is unchanged."""
     clock = SystemClock()
     started, began = clock.now(), clock.monotonic()
@@ -90,10 +93,15 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
         open_buildkite(settings.buildkite, network, clock=clock) as buildkite,
         asyncio.timeout(settings.timeout),
     ):
-        client = buildkite.client(settings.credential, quota_percent=settings.quota_percent)
+        kinds, credentials, redactor = settings.scope.kinds, settings.credentials, settings.credentials.redactor
+        credential = credentials.for_reading(settings.organization, required_scopes(kinds))
+        client = buildkite.client(credential, redactor, quota_percent=settings.quota_percent)
         choice = OrganizationChoice(settings.organization) if settings.organization else None
-        found = await preflight(client, choice, settings.scope.kinds)
-        collection = await collect(client, found.organization, settings.scope, progress=progress)
+        found = await preflight(client, choice, kinds)
+        portal: PortalAPI | None = None
+        if settings.portal:
+            portal = buildkite.portal(found.organization.slug, settings.portal, credentials.portal_token, redactor)
+        collection = await collect(client, found.organization, settings.scope, portal, progress=progress)
     stop, finished = Event(), clock.now()
 
     def write(directory: Directory) -> StagedSnapshot:
@@ -115,7 +123,7 @@ async def sync(settings: SyncSettings, network: Network, progress: Callable[[Pro
             snapshot = await writing  # the file may be in place already, and is complete then
         except WriteStopped:
             raise asyncio.CancelledError from None
-    return SyncResult(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
+    return FinishedSync(found.organization.name, collection.report, snapshot, clock.monotonic() - began)
 
 
 def _write(directory: Directory, write: Callable[[Directory], StagedSnapshot]) -> StagedSnapshot:
@@ -162,12 +170,12 @@ def _progress(console: Console) -> Iterator[Callable[[Progress], None] | None]:
 
 
 def _read_so_far(progress: Progress) -> str:
-    known = (("pipelines", progress.pipelines), ("clusters", progress.clusters))
-    more = "".join(f", {amount} {what}" for what, amount in known if amount)
-    return f"{progress.accounts} accounts, {progress.teams} teams, {progress.memberships} memberships{more}"
+    always, opt_in = ("accounts", "teams", "memberships"), ("pipelines", "clusters", "api_tokens")
+    amounts = {name: getattr(progress, name) for name in (*always, *opt_in)}
+    return ", ".join(f"{amount} {in_words(name)}" for name, amount in amounts.items() if amount or name in always)
 
 
-def print_result(result: SyncResult, console: Console) -> None:
+def print_result(result: FinishedSync, console: Console) -> None:
     """A table on a terminal, one line elsewhere."""
     counts, report, snapshot = result.snapshot.counts, result.report, result.snapshot
     if not console.is_terminal:

@@ -27,12 +27,12 @@ def keys(
     jwks: Annotated[Path | None, typer.Option(help="The file to write the JWKS for Buildkite to.")] = None,
     secret: Annotated[Path | None, typer.Option(help="The file to write the Secret's manifest to.")] = None,
     old_jwks: Annotated[
-        Path | None, typer.Option(help="The app's present JWKS: its keys stay in the new one, to rotate the key.")
+        Path | None, typer.Option(help="The app's current JWKS, to replace a key: the new JWKS also has its keys.")
     ] = None,
     name: Annotated[str, typer.Option(help="The name of the Secret.")] = "buildkite-credentials",
     algorithm: Annotated[Literal["ES256", "RS256"], typer.Option(help="EC on P-256, or RSA.")] = "ES256",
 ) -> None:
-    """Make a key pair for a token exchange app: its JWKS for Buildkite, and a Secret with the private key.
+    """Create a key pair for a token exchange app: its JWKS for Buildkite, and a Secret with the private key.
 
     No existing file is overwritten, and each new one is readable by its user only (mode 0600).
     """

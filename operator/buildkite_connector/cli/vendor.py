@@ -208,19 +208,19 @@ def one_file_settings(settings: Settings) -> "SyncSettings":
     """Raises SettingError."""
     from buildkite_connector.cli.service_settings import buildkite_settings, connector_spec, read_credentials
     from buildkite_connector.cli.sync import SyncSettings
-    from buildkite_connector.sync.preflight import required_scopes
 
     file = settings.text("file")
     if "://" in file:
         raise SettingError(
             "--file", "the snapshot is written to a local file only; write it there, and upload it with another tool"
         )
-    spec, credentials = connector_spec(settings, {}), read_credentials(settings)
+    spec = connector_spec(settings, {})
     everything = not settings.switch("skip-entitlements-and-grants")
     return SyncSettings(
         buildkite=buildkite_settings(settings),
-        credential=credentials.for_reading(spec.organization, required_scopes(spec.kinds)),
+        credentials=read_credentials(settings),
         organization=spec.organization,
+        portal=spec.portal,
         file=Path(file),
         scope=SyncScope(spec.kinds, entitlements=everything, grants=everything, expanded=True),
         quota_percent=spec.quota_percent,

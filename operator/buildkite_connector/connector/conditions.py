@@ -16,15 +16,17 @@ from buildkite_connector.connector.state import ConnectorState, blocked_writing,
 from buildkite_connector.model.directory import without_grants
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import Condition, ConditionStatus, ConditionType, ConnectorStatus, Phase, Trigger
+from buildkite_connector.model.words import API_TOKEN, EXCHANGED
+from buildkite_connector.sync.portal import THROUGH_A_PORTAL
 from buildkite_connector.timing.clock import Instant
 
 CHANGE_WAITS = "The resource or its Secret changed; a sync is pending."
 CHANGE_SYNCS = "Syncing after a change of the resource or its Secret."
 CHECKING = "Checking the credentials with Buildkite and C1."
 TOKEN_ACCEPTED = "Buildkite accepts the API token."  # noqa: S105
-TOKEN_EXCHANGED = "Buildkite gives tokens by token exchange."  # noqa: S105
+TOKEN_EXCHANGED = "Buildkite issues tokens by token exchange."  # noqa: S105
 EXCHANGE_UNUSED = "The Secret also has a token exchange app, which is not used: remove the API token to use it."
-_TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_AMBIGUOUS})
+_TOKEN_IS_GOOD = frozenset({Reason.ORGANIZATION_NOT_FOUND, Reason.ORGANIZATION_AMBIGUOUS, Reason.PORTAL_NOT_FOUND})
 
 WARNED_DAYS = 14
 _DAY = timedelta(days=1)
@@ -140,16 +142,16 @@ class _View:
         if preflight is None or not c1.greeted:
             return UNKNOWN, Reason.PENDING, "The credentials have not been checked yet."
         expires = expires_soon(preflight.token.expires_at, self.now.wall)
-        warnings = [
-            (Reason.TOKEN_EXPIRES, expires),
-            (Reason.TOKEN_SEES_LESS, sees_less(self.state.records.token.access)),
-        ]
+        less = sees_less(self.state.records.token.access, EXCHANGED if self._exchanges else API_TOKEN)
+        warnings = [(Reason.TOKEN_EXPIRES, expires), (Reason.TOKEN_SEES_LESS, less)]
         if (failure := rotation_failure(self.state)) is not None:
             warnings.append((failure.reason, failure.message))
         given = [(reason, sentence) for reason, sentence in warnings if sentence is not None]
-        if not given:
-            return TRUE, Reason.VALID, self._accepted()
-        return TRUE, given[0][0], " ".join(sentence for _, sentence in given)
+        reason = given[0][0] if given else Reason.VALID
+        told = [sentence for _, sentence in given] or [self._accepted()]
+        if self._exchange_unused:
+            told.append(EXCHANGE_UNUSED)
+        return TRUE, reason, " ".join(told)
 
     def _lacks_credentials(self, failure: Failure) -> bool:
         """Whether there are no credentials that work until somebody changes something."""
@@ -162,12 +164,20 @@ class _View:
         credentials = self.state.check.credentials
         return credentials is not None and credentials.exchanges
 
-    def _accepted(self) -> str:
+    @property
+    def _exchange_unused(self) -> bool:
         credentials = self.state.check.credentials
+        return credentials is not None and credentials.token_exchange is not None and not credentials.exchanges
+
+    def _accepted(self) -> str:
+        spec = self.state.desired.spec
+        portal = bool(spec.portal) and not spec.kinds.isdisjoint(THROUGH_A_PORTAL)
         if self._exchanges:
-            return f"{TOKEN_EXCHANGED} C1 accepts the client."
-        told = "Buildkite accepts the API token and C1 accepts the client."
-        return told if credentials is None or credentials.token_exchange is None else f"{told} {EXCHANGE_UNUSED}"
+            accepted = "Buildkite issues tokens by token exchange and accepts the portal's token."
+            return f"{accepted if portal else TOKEN_EXCHANGED} C1 accepts the client."
+        if portal:
+            return "Buildkite accepts the API token and the portal's token, and C1 accepts the client."
+        return "Buildkite accepts the API token and C1 accepts the client."
 
     def _synced(self) -> Verdict:
         last = self.state.records.last_sync

@@ -408,6 +408,9 @@ class Connector:
         try:
             if self._left is not None and self._left_serves:
                 staged = await self._env.store.restore(self.key, self._left.snapshot.sha256)
+                if staged is not None:  # nothing counts last logins in a file without reading every account
+                    last_logins = self._left.counts.last_logins
+                    staged = replace(staged, counts=replace(staged.counts, last_logins=last_logins))
             elif self._left is not None:
                 await self._env.store.discard(self.key)
         except Failure as failure:

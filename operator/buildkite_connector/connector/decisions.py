@@ -22,11 +22,12 @@ from buildkite_connector.connector.state import (
     claimed_identity,
     for_task,
 )
-from buildkite_connector.model.directory import SyncScope, listed
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.spec import JITTER, Interval, next_time
 from buildkite_connector.model.status import ConnectorStatus, Trigger
+from buildkite_connector.model.words import listed
 from buildkite_connector.timing.clock import LONGEST_PUT_OFF, Instant
 
 REQUESTS_APART = 10.0

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from buildkite_connector.connector.ports import BuildkiteClients, C1Clients, C1RestClients, SnapshotStore
+from buildkite_connector.connector.ports import (
+    BuildkiteClients,
+    C1Clients,
+    C1RestClients,
+    PortalClients,
+    SnapshotStore,
+)
 from buildkite_connector.connector.state import C1Identity
 from buildkite_connector.model.jitter import Jitter
 from buildkite_connector.model.observer import SILENT, Observer
@@ -114,6 +120,7 @@ class Environment:
     """
 
     buildkite: BuildkiteClients
+    portals: PortalClients
     c1: C1Clients
     store: SnapshotStore
     clock: Clock

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from buildkite_connector.model.directory import Directory, SyncScope
+from buildkite_connector.model.directory import Directory, OrganizationSlug, SyncScope
 from buildkite_connector.model.redactor import Redactor
 from buildkite_connector.model.snapshot import OpenSnapshot, StagedSnapshot, SyncID
 from buildkite_connector.model.spec import BuildkiteCredential, C1Access, ConnectorKey, ConnectorSpec, Credentials
 from buildkite_connector.model.status import C1State, ConnectorStatus
-from buildkite_connector.sync.ports import BuildkiteAPI
+from buildkite_connector.sync.ports import BuildkiteAPI, PortalAPI
 from buildkite_connector.tasks.ports import TaskService
 from buildkite_connector.timing.slots import Slot
 
@@ -33,6 +33,25 @@ class BuildkiteClients(Protocol):
 
         `waits`: whether a request that timed out is sent again. Raises Failure for what cannot be a token.
         """
+        ...
+
+
+class PortalClients(Protocol):
+    """Makes a client of an organization's portal: for one sync or check."""
+
+    def __call__(
+        self,
+        organization: OrganizationSlug,
+        portal: str,
+        token: str,
+        redactor: Redactor,
+        /,
+        *,
+        slot: Slot | None = None,
+        urgent: bool = False,
+        waits: bool = True,
+    ) -> PortalAPI:
+        """`portal`: its slug. The others are as for `BuildkiteClients`. Raises Failure for what cannot be a token."""
         ...
 
 

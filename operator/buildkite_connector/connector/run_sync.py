@@ -82,17 +82,21 @@ async def _collect(
     file is written, a few times. Nothing is awaited after the last look at the changes.
     """
     spec, organization = run.spec, run.preflight.organization
+    redactor = run.credentials.redactor.without(organization.slug)  # public by now
     client = env.buildkite(
         run.credentials.for_reading(organization.slug, required_scopes(spec.kinds)),
-        run.credentials.redactor.without(organization.slug),  # public by now
+        redactor,
         quota_percent=spec.quota_percent,
         slot=slot,
     )
+    portal = None
+    if spec.portal:
+        portal = env.portals(organization.slug, spec.portal, run.credentials.portal_token, redactor, slot=slot)
     staged: StagedSnapshot | None = None
     covered = 0
     try:
         async with asyncio.timeout(spec.sync_timeout):
-            collection = await collect(client, organization, SyncScope(spec.kinds))
+            collection = await collect(client, organization, SyncScope(spec.kinds), portal)
             for _ in range(MOST_SEALS):
                 changes = await settled()
                 teams = changes.since(covered)
@@ -100,7 +104,7 @@ async def _collect(
                 if staged is not None and not teams:
                     break
                 if teams:
-                    collection = await reread(client, collection, teams)
+                    collection = await reread(client, collection, teams, portal)
                 staged = await env.store.stage(key, collection.directory, sync_id=run.id, started_at=run.started.wall)
     except BaseException as error:
         if staged is not None:

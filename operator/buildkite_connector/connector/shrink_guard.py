@@ -6,9 +6,10 @@ access of half a company.
 
 from dataclasses import asdict, dataclass, replace
 
-from buildkite_connector.model.directory import Counts, counted
+from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.snapshot import StagedSnapshot
 from buildkite_connector.model.status import ConnectorStatus
+from buildkite_connector.model.words import counted
 
 WARNED_PERCENT = 25
 """The loss from which on the status warns; C1 itself pauses a connector at about half."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from buildkite_connector.connector.state import ConnectorState
 from buildkite_connector.model.directory import Directory, TeamID, TokenFacts
 from buildkite_connector.model.status import ProtectedTeam, ProvisioningRecord, TokenAccess
+from buildkite_connector.model.words import TokenWords, capital
 from buildkite_connector.sync.preflight import owner_is_administrator
 
 SECRET = "secret"  # noqa: S105
@@ -41,7 +42,7 @@ def seen(state: ConnectorState, sight: Sight) -> ConnectorState:
     return _protected(state, sight.slugs) if scope.wants_teams else state
 
 
-def sees_less(access: TokenAccess | None) -> str | None:
+def sees_less(access: TokenAccess | None, words: TokenWords) -> str | None:
     """The warning about a token that sees less than an administrator's, or than it did before; None: there is none."""
     if access is None:
         return None
@@ -49,15 +50,15 @@ def sees_less(access: TokenAccess | None) -> str | None:
     less = f" It sees {lost} secret teams fewer than before." if lost > 0 else ""
     if access.administrator is False:
         return (
-            "The owner of the Buildkite API token is not an administrator of the organization: the secret teams that"
-            f" the owner does not belong to are hidden.{less} C1 treats a missing team as deleted. Make the owner"
-            " an administrator, or use an administrator's token."
+            f"{capital(words.owner)} is not an administrator of the organization: the secret teams to which"
+            f" {words.they} does not belong are hidden.{less} C1 treats a missing team as deleted. Make {words.they} an"
+            f" administrator, or {words.instead}."
         )
     if not less:
         return None
     return (
-        f"The Buildkite API token sees less than before.{less} If they were not deleted or made visible, its owner may"
-        " have lost the administrator role, and C1 treats those teams as deleted: use an administrator's token."
+        f"The token for Buildkite sees less than before.{less} If they were not deleted or made visible, {words.owner}"
+        f" may have lost the administrator role, and C1 treats those teams as deleted: {words.instead}."
     )
 
 

@@ -24,6 +24,10 @@ UNREAD_SECONDS = 300.0
 HOLD_SECONDS = 45.0
 """How long the status may keep saying what was true before while a check or C1's first answer is awaited."""
 _LATE = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_MISSING})
+OF_A_PORTAL = frozenset(
+    {Reason.PORTAL_REJECTED, Reason.PORTAL_NOT_FOUND, Reason.PORTAL_DOCUMENT_INVALID, Reason.PORTAL_QUERY_FAILED}
+)
+"""Failures that say nothing of the tokens for the REST API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +331,22 @@ class ConnectorState:
     @property
     def blocked_by(self) -> Failure | None:
         """The failure that blocks syncs, if any."""
-        if self.setup_failure is not None:
-            return self.setup_failure
+        return self.setup_failure or self.blocked_at_c1
+
+    @property
+    def blocked_at_c1(self) -> Failure | None:
+        """Why the connector must not go on at C1, or cannot."""
         if self.host_id_holder is not None:
             return host_id_taken(self.host_id_holder, self.desired.spec.host_id)
         final = self.c1.failure is not None and self.c1.failure.remedy is not Remedy.RETRY
         return self.c1.failure if final else None
+
+    @property
+    def lacks_only_its_portal(self) -> bool:
+        """Whether all that the check found wrong, or a sync since, is the portal."""
+        check = self.check
+        failed = check.failure is not None and check.failure.reason in OF_A_PORTAL
+        return failed and check.preflight is not None and check.generation == self.desired.generation
 
     @property
     def check_requested(self) -> bool:
@@ -413,17 +427,19 @@ def for_task(blocked_by: Failure) -> Failure:
 def blocked_writing(state: ConnectorState) -> Failure | None:
     """Why no membership can be changed now although provisioning is enabled, or None.
 
-    While the spec is invalid, that is not known either: C1 may ask again once it is corrected.
+    While the spec is invalid, that is not known either: C1 may ask again once it is corrected. A change needs no
+    portal.
     """
     if state.desired.spec_error is not None:
         return Failure(state.desired.spec_error.reason, f"No membership is changed: {state.desired.spec_error.message}")
     if state.desired.spec.suspend:
         return Failure(Reason.SUSPENDED, "spec.suspend is true: nothing is changed until it is false.")
-    if state.blocked_by is not None:
-        return for_task(state.blocked_by)
+    blocked = state.blocked_at_c1 if state.lacks_only_its_portal else state.blocked_by
+    if blocked is not None:
+        return for_task(blocked)
     if state.check.write_failure is not None:
         return state.check.write_failure
-    if not state.checked or state.check.credentials is None:
+    if not (state.checked or state.lacks_only_its_portal) or state.check.credentials is None:
         return Failure(
             Reason.PENDING,
             "The credentials are being checked; the change can be made afterwards.",

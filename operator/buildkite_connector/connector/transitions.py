@@ -61,7 +61,8 @@ _BLOCKS_WRITING = frozenset(
 class CheckResult:
     """What a check found. `forced`: it was to ask Buildkite in any case; `asked_buildkite`: it did.
 
-    `write_failure`: why memberships cannot be changed although that is enabled.
+    `write_failure`: why memberships cannot be changed although that is enabled. With a failure of the portal alone
+    there is a preflight too.
     """
 
     generation: int
@@ -194,7 +195,7 @@ def check_finished(state: ConnectorState, result: CheckResult, now: Instant, sha
     )
     if failure is not None:
         missing = result.missing_scopes or check.missing_scopes
-        check = replace(check, preflight=None, missing_scopes=missing, write_failure=None)
+        check = replace(check, preflight=result.preflight, missing_scopes=missing, write_failure=result.write_failure)
         return credentials_failed(replace(state, check=check), failure, now, share)
     if result.asked_buildkite:
         if check.failure is not None and state.records.consecutive_failures:

@@ -41,9 +41,12 @@ class SecretOf:
     own: OwnSecret | None = None
 
     async def read(self) -> Credentials:
-        if self.resource.failure is not None:
-            raise self.resource.failure.without_traceback()
-        return await read_credentials(self.read_secret, self.resource.namespace, self.resource.secret, self.own)
+        resource = self.resource
+        if resource.failure is not None:
+            raise resource.failure.without_traceback()
+        return await read_credentials(
+            self.read_secret, resource.namespace, resource.secret, self.own, portal=bool(resource.spec.portal)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,34 +82,21 @@ def read_resource(body: Mapping[str, Any]) -> ObservedResource:
     )
     try:
         model = SpecModel.model_validate(body.get("spec") or {})
-        spec = to_spec(model, _host_id(model, found.key), name)
     except ValidationError as error:
         return replace(found, failure=_invalid(spec_error(error)))
-    except Failure as failure:
-        return replace(found, failure=failure)
+    host_id = model.delivery.host_id or found.key
+    for rule, value in ((SECRET_IS_NAMED, model), (NAME_FITS_HOST_ID, host_id)):
+        if not rule.holds(value):
+            return replace(found, failure=_invalid(rule.sentence))
+    auth = model.c1.auth if model.c1 is not None else None
     return replace(
         found,
-        spec=spec,
+        spec=to_spec(model, host_id, name),
         secret=model.credentials_secret_ref,
         sync_request=annotations.get(SYNC_REQUESTED_AT, "")[:LONGEST_REQUEST] or None,
         accept_shrink=annotations.get(ACCEPT_SHRINK, "")[:LONGEST_REQUEST] or None,
-        c1_auth=_c1_auth(model),
+        c1_auth=(auth.secret_ref or auth.workload_identity) if auth is not None else None,
     )
-
-
-def _c1_auth(model: SpecModel) -> C1SecretRefModel | C1WorkloadIdentityModel | None:
-    if model.c1 is None or (auth := model.c1.auth) is None:
-        return None
-    return auth.secret_ref or auth.workload_identity
-
-
-def _host_id(model: SpecModel, default: str) -> str:
-    if not SECRET_IS_NAMED.holds(model):
-        raise _invalid(SECRET_IS_NAMED.sentence)
-    host_id = model.delivery.host_id or default
-    if not NAME_FITS_HOST_ID.holds(host_id):
-        raise _invalid(NAME_FITS_HOST_ID.sentence)
-    return host_id
 
 
 def to_spec(model: SpecModel, host_id: str, name: str = "") -> ConnectorSpec:
@@ -134,6 +121,7 @@ def to_spec(model: SpecModel, host_id: str, name: str = "") -> ConnectorSpec:
             roles=tuple(model.provisioning.roles),
             protected_teams=tuple(model.provisioning.protected_teams),
         ),
+        portal=model.portal.slug if model.portal is not None else "",
         c1=_to_c1(model.c1, name) if model.c1 is not None else None,
     )
 

@@ -6,7 +6,7 @@ Secrets are read by `get` alone: the operator needs no permission to list or wat
 import base64
 import binascii
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from buildkite_connector.connector.ports import Kept, OwnSecret
@@ -14,15 +14,14 @@ from buildkite_connector.kubernetes.connection import ApiError
 from buildkite_connector.kubernetes.schema.c1_spec import C1KeysModel, C1SecretRefModel
 from buildkite_connector.kubernetes.schema.spec import SecretKeysModel, SecretRefModel
 from buildkite_connector.kubernetes.schema.validation import SLUG_PATTERN
+from buildkite_connector.model.credential_forms import Credential, mistake
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import (
     C1Access,
-    Credential,
     Credentials,
     OrganizationChoice,
     TokenExchange,
-    mistake,
 )
 
 _DEFAULT_KEYS = (*SecretKeysModel().model_dump().values(), *C1KeysModel().model_dump().values())
@@ -32,29 +31,32 @@ ReadSecret = Callable[[str, str], Awaitable[Mapping[str, str]]]
 
 
 async def read_credentials(
-    read_secret: ReadSecret, namespace: str, ref: SecretRefModel, own: OwnSecret | None = None
+    read_secret: ReadSecret, namespace: str, ref: SecretRefModel, own: OwnSecret | None = None, *, portal: bool = False
 ) -> Credentials:
     """Return the Secret's values without surrounding white space; the client of C1 from the operator's `own` Secret.
 
-    Raises Failure: remedy CREDENTIALS for what is wrong with the Secret, RETRY when the API cannot be asked.
+    The portal's token is read only for a `portal`. Raises Failure: remedy CREDENTIALS for what is wrong with the
+    Secret, RETRY when the API cannot be asked.
     """
     keys = ref.keys
+    needed = [] if own else [keys.client_id, keys.client_secret]
+    needed += [keys.api_token, keys.portal_token] if portal else [keys.api_token]
     values = await _read(
         read_secret,
         namespace,
         ref.name,
-        needed=f"key {keys.api_token}" if own else f"keys {keys.client_id}, {keys.client_secret} and {keys.api_token}",
+        needed=needed,
         named=keys.model_dump().values(),
         field="spec.credentialsSecretRef.keys",
     )
     if own is None:
-        return values.to_credentials(keys)
+        return values.to_credentials(keys, portal=portal)
     kept = await own.read()
     if kept is None or not (kept.client_id and kept.client_secret):
         raise Failure(
             Reason.C1_NOT_CREATED, "The operator is creating the connector in C1: its credentials are not there yet."
         )
-    return values.to_credentials(keys, kept)
+    return values.to_credentials(keys, kept, portal=portal)
 
 
 async def read_c1_access(read_secret: ReadSecret, namespace: str, ref: C1SecretRefModel) -> C1Access:
@@ -64,7 +66,7 @@ async def read_c1_access(read_secret: ReadSecret, namespace: str, ref: C1SecretR
         read_secret,
         namespace,
         ref.name,
-        needed=f"keys {keys.client_id} and {keys.client_secret}",
+        needed=(keys.client_id, keys.client_secret),
         named=keys.model_dump().values(),
         field="spec.c1.auth.secretRef.keys",
     )
@@ -76,7 +78,7 @@ async def read_c1_access(read_secret: ReadSecret, namespace: str, ref: C1SecretR
 
 
 async def _read(
-    read_secret: ReadSecret, namespace: str, name: str, *, needed: str, named: Collection[str], field: str
+    read_secret: ReadSecret, namespace: str, name: str, *, needed: Sequence[str], named: Collection[str], field: str
 ) -> "_Values":
     try:
         data = await read_secret(namespace, name)
@@ -97,7 +99,7 @@ class _Values:
     known: frozenset[str]
     field: str
 
-    def to_credentials(self, keys: SecretKeysModel, client: Kept | None = None) -> Credentials:
+    def to_credentials(self, keys: SecretKeysModel, client: Kept | None = None, *, portal: bool) -> Credentials:
         """`client`: of C1, where it is not in this Secret."""
         organization = self._find(keys.organization)
         if organization is not None and re.fullmatch(SLUG_PATTERN, organization) is None:
@@ -119,6 +121,7 @@ class _Values:
             organization=OrganizationChoice(organization, keys.organization) if organization else None,
             write_api_token=self._find(keys.write_api_token, Credential.API_TOKEN) or "",
             token_exchange=exchange,
+            portal_token=self.require(keys.portal_token, Credential.PORTAL_TOKEN) if portal else "",
         )
 
     def _token_exchange(self, keys: SecretKeysModel) -> TokenExchange | None:
@@ -179,11 +182,13 @@ def _wrong(reason: Reason, sentence: str) -> Failure:
     return Failure(reason, sentence, remedy=Remedy.CREDENTIALS)
 
 
-def _rejected(rejected: ApiError, namespace: str, name: str, needed: str) -> Failure:
+def _rejected(rejected: ApiError, namespace: str, name: str, needed: Sequence[str]) -> Failure:
     if rejected.status == 404:
+        *others, last = needed
+        keys = f"keys {', '.join(others)} and {last}" if others else f"key {last}"
         return _wrong(
             Reason.SECRET_NOT_FOUND,
-            f"There is no Secret {name} in namespace {namespace}: create it there with the {needed}.",
+            f"There is no Secret {name} in namespace {namespace}: create it there with the {keys}.",
         )
     if rejected.status == 403:
         return _wrong(

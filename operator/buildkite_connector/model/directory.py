@@ -6,12 +6,13 @@ C1 takes what is absent from a snapshot for deleted. A task that asks for less t
 answered with a file of exactly that scope (`c1z.derive`), never with the whole and never with less.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
+
+from buildkite_connector.model.words import API_TOKEN, TokenWords, counted, in_words, listed
 
 
 class ResourceKind(StrEnum):
@@ -22,6 +23,7 @@ class ResourceKind(StrEnum):
     ORGANIZATION = "organization"
     PIPELINE = "pipeline"
     CLUSTER = "cluster"
+    API_TOKEN = "api_token"  # noqa: S105
 
 
 ALL_KINDS = frozenset(ResourceKind)
@@ -88,6 +90,10 @@ class SyncScope:
         return ResourceKind.CLUSTER in self.kinds
 
     @property
+    def wants_api_tokens(self) -> bool:
+        return ResourceKind.API_TOKEN in self.kinds
+
+    @property
     def wants_user_maintainers(self) -> bool:
         return self.wants_clusters and self.wants_accounts and self.wants_grants
 
@@ -128,12 +134,6 @@ def without_grants(kinds: frozenset[ResourceKind]) -> str:
     return "; ".join(lacking)
 
 
-def listed(words: Iterable[str]) -> str:
-    """The words as a sentence lists them: `a`, `a and b`, `a, b and c`."""
-    *others, last = [*words] or [""]
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 AccountID = NewType("AccountID", str)
 """A Buildkite user's UUID."""
 TeamID = NewType("TeamID", str)
@@ -142,21 +142,10 @@ PipelineID = NewType("PipelineID", str)
 """A Buildkite pipeline's UUID."""
 ClusterID = NewType("ClusterID", str)
 """A Buildkite cluster's UUID."""
+AccessTokenID = NewType("AccessTokenID", str)
+"""The UUID of somebody's API access token, which is not the token itself."""
 OrganizationSlug = NewType("OrganizationSlug", str)
 """A slug that may be shown: a person wrote it where others may read it, or Buildkite confirmed it."""
-
-
-_UUID = re.compile(
-    r"(?:urn:uuid:)?(\{)?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})(?(1)\})",
-    re.I | re.A,
-)
-
-
-def canonical_id(text: str) -> str:
-    """An id as Buildkite writes it: a UUID in any of its forms (upper case, braces, `urn:uuid:`) in lower case with
-    dashes; anything else as it is. Ids are compared in this form."""
-    found = _UUID.fullmatch(text)
-    return "-".join(found.groups()[1:]).lower() if found else text
 
 
 class Role(StrEnum):
@@ -180,11 +169,26 @@ class Organization:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountDetails:
+    """What only a portal shows of a member. Times are aware.
+
+    `last_seen_at`: None where Buildkite knows of no activity in the organization. `machine`: a machine user; None where
+    the portal's document does not ask for it.
+    """
+
+    last_seen_at: datetime | None
+    two_factor: bool
+    machine: bool | None = None
+    member_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """An organization member. `email` is Buildkite's text, valid or not; empty when unknown.
 
     `role` in the organization (`admin`, `member`) and `sso_mode` (`required`, `optional`) are Buildkite's own words,
     None when it does not say: older answers lack both, and only an organization admin's token sees `sso_mode`.
+    `details`: None without a portal, and for somebody who left while the lists were read.
     """
 
     id: AccountID
@@ -192,6 +196,17 @@ class Account:
     email: str
     role: str | None = None
     sso_mode: str | None = None
+    details: AccountDetails | None = None
+
+    @property
+    def two_factor(self) -> bool | None:
+        """None without details."""
+        return self.details.two_factor if self.details else None
+
+    @property
+    def machine(self) -> bool | None:
+        """Whether it is a machine user; None where that is not known."""
+        return self.details.machine if self.details else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +308,23 @@ class ClusterMaintainer:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessToken:
+    """Somebody's API access token, without the secret. Times are aware; `scopes` are written as in `TokenFacts`.
+
+    `owner`: None where Buildkite does not say. `expires_at`: None for a token that never expires. `last_used_at`: None
+    for one that was never used.
+    """
+
+    id: AccessTokenID
+    owner: AccountID | None
+    description: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The size of a directory or snapshot, as the shrink guard compares it.
 
@@ -317,6 +349,8 @@ class Counts:
     cluster_team_maintainers: Annotated[
         int | None, "Teams that maintain a cluster, counted for each cluster, if the snapshot has them."
     ] = None
+    api_tokens: Annotated[int | None, "People's API access tokens, if the snapshot has them."] = None
+    last_logins: Annotated[int | None, "Accounts with a last login, if the snapshot is read with a portal."] = None
 
     def within(self, scope: SyncScope) -> "Counts":
         """The counts of a snapshot that is reduced to `scope`."""
@@ -337,17 +371,10 @@ class Counts:
     def amounts(self) -> tuple[tuple[str, int], ...]:
         """What is counted, in words for people, and how much of it; without what is not in scope."""
         known = ((each.name, getattr(self, each.name)) for each in fields(self))
-        return tuple(
-            (_COUNTED.get(name, name.replace("_", " ")), amount) for name, amount in known if amount is not None
-        )
+        return tuple((in_words(name), amount) for name, amount in known if amount is not None)
 
     def __str__(self) -> str:
         return listed(counted(amount, what) for what, amount in self.amounts())
-
-
-def counted(amount: int, what: str) -> str:
-    """An amount with its word of `Counts.amounts`: `1 account`, `2 accounts`."""
-    return f"{amount} {what.removesuffix('s') if amount == 1 else what}"
 
 
 COVERED_BY: Mapping[str, Callable[[SyncScope], bool]] = {
@@ -360,11 +387,10 @@ COVERED_BY: Mapping[str, Callable[[SyncScope], bool]] = {
     "clusters": lambda scope: scope.wants_clusters,
     "cluster_maintainers": lambda scope: scope.wants_user_maintainers,
     "cluster_team_maintainers": lambda scope: scope.wants_team_maintainers,
+    "api_tokens": lambda scope: scope.wants_api_tokens,
+    "last_logins": lambda scope: scope.wants_accounts,
 }
 """The scopes that each of the `Counts` is in."""
-
-_COUNTED = {"pipeline_access": "pipeline access grants"}
-"""Where the words for people are not the name of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +411,7 @@ class Directory:
     pipeline_access: tuple[PipelineAccess, ...] = field(default=(), repr=False)
     clusters: tuple[Cluster, ...] = field(default=(), repr=False)
     cluster_maintainers: tuple[ClusterMaintainer, ...] = field(default=(), repr=False)
+    api_tokens: tuple[AccessToken, ...] = field(default=(), repr=False)
 
     @property
     def counts(self) -> Counts:
@@ -398,11 +425,19 @@ class Directory:
             clusters=len(self.clusters),
             cluster_maintainers=self._maintainers(ResourceKind.USER),
             cluster_team_maintainers=self._maintainers(ResourceKind.TEAM),
+            api_tokens=len(self.api_tokens),
+            last_logins=self._last_logins,
         ).within(self.scope)
 
     @property
     def _organization_roles(self) -> int:
         return sum(account.role in _ORGANIZATION_ROLES for account in self.accounts)
+
+    @property
+    def _last_logins(self) -> int | None:
+        """None without a portal."""
+        known = [account.details for account in self.accounts if account.details is not None]
+        return sum(details.last_seen_at is not None for details in known) if known else None
 
     def _maintainers(self, kind: ResourceKind) -> int:
         return sum(each.kind is kind for each in self.cluster_maintainers)
@@ -446,23 +481,11 @@ class Collection:
 class TokenFacts:
     """Buildkite's description of the API token. `expires_at` is in UTC, None for a token that never expires.
 
-    `owner_email`: of the person whose token it is, empty when unknown; it is never shown.
+    `owner_email`: of the person whose token it is, empty when unknown; it is never shown. `words`: what it is called.
     """
 
     uuid: str
     scopes: frozenset[str]
     expires_at: datetime | None = None
     owner_email: str = field(default="", repr=False)
-
-
-REQUIRED_SCOPES: Mapping[ResourceKind, tuple[str, ...]] = {
-    ResourceKind.USER: ("read_organizations",),
-    ResourceKind.TEAM: ("read_teams",),
-    ResourceKind.ORGANIZATION: ("read_organizations",),
-    ResourceKind.PIPELINE: ("read_pipelines",),
-    ResourceKind.CLUSTER: ("read_clusters",),
-}
-"""The token scopes that collecting each kind needs; `read_organizations` is always needed."""
-
-WRITE_SCOPE = "write_teams"
-"""The token scope that changing memberships needs."""
+    words: TokenWords = API_TOKEN

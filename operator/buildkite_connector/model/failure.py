@@ -33,7 +33,7 @@ class Reason(StrEnum):
     Wait. Buildkite's rate limit determines how long the sync of a large organization takes: see
     `spec.sync.quotaPercent`."""
     VALID = "Valid"
-    """Buildkite accepts the API token, or gives tokens by token exchange, and C1 accepts the client.
+    """Buildkite accepts the API token, or issues tokens by token exchange, and C1 accepts the client.
 
     No action is needed."""
     SYNC_SUCCEEDED = "SyncSucceeded"
@@ -74,7 +74,8 @@ class Reason(StrEnum):
     its owner is not an administrator of the organization, or most of the secret teams that it saw before are no longer
     listed. C1 treats missing teams as deleted.
 
-    Make the token's owner an administrator of the organization, or put an administrator's token into the Secret."""
+    Make the token's owner an administrator of the organization, or put an administrator's token into the Secret. With
+    token exchange, make the subject an administrator, or choose an administrator as the subject."""
     PROTECTED_TEAM_UNKNOWN = "ProtectedTeamUnknown"
     """A slug in `spec.provisioning.protectedTeams` does not belong to any team: it is mistyped, or the team was
     renamed. A team that the operator has seen under the slug stays protected under its new one; a mistyped slug
@@ -158,17 +159,39 @@ class Reason(StrEnum):
     # Buildkite
     TOKEN_REJECTED = "TokenRejected"  # noqa: S105
     """Buildkite does not accept the API token: it was revoked, has expired or is mistyped. Buildkite's tokens expire
-    after seven days unless you choose another expiry when you create them. With token exchange: Buildkite does not
-    accept a token that it has just given.
+    after seven days unless you choose another expiry when you create them. With token exchange, Buildkite rejected a
+    token that it had just issued.
 
     Create a new token and replace this one. With token exchange, check from which IP addresses the app's tokens can be
     used."""
     TOKEN_EXCHANGE_REJECTED = "TokenExchangeRejected"  # noqa: S105
-    """Buildkite refuses to exchange a token: the token exchange app was deleted, does not have the public key, or does
-    not allow the operator's address; or the person in whose name it acts is not an active member. The message repeats
-    Buildkite's error.
+    """Buildkite refuses the token exchange. The app was deleted, does not have the public key or does not allow the
+    operator's IP address, or the subject is not an active member of the organization. The message has Buildkite's
+    error.
 
-    Do what the message says. The operator tries again, so a change in Buildkite needs no edit here."""
+    Do what the message says. The operator keeps trying, so after a change in Buildkite you do not have to edit anything
+    here."""
+    PORTAL_REJECTED = "PortalRejected"
+    """Buildkite does not accept the portal's token, or the portal does not allow the operator's IP
+    address.
+
+    Check the portal's token in the Secret, and the portal's allowed IP addresses in Buildkite."""
+    PORTAL_NOT_FOUND = "PortalNotFound"
+    """The organization has no portal with the slug in `spec.portal.slug`.
+
+    Correct the slug, or remove `spec.portal`. Without a portal, accounts have no last login in C1: read about C1's
+    automations in [Buildkite credentials](buildkite-credentials.md) first."""
+    PORTAL_DOCUMENT_INVALID = "PortalDocumentInvalid"
+    """The GraphQL document that the portal stores is not the one that this version of the connector needs.
+
+    Print the document with `buildkite-connector portal` and have an administrator of the organization store it in the
+    portal. If the message names `machineUser`, add `--without-machine-users`. The operator keeps trying, so you do not
+    have to edit anything here."""
+    PORTAL_QUERY_FAILED = "PortalQueryFailed"
+    """Buildkite answers an operation of the portal's document with an error. The message has the error.
+
+    The operator tries again. If the error persists, store the document that `buildkite-connector portal` prints in the
+    portal, or contact Buildkite's support."""
     TOKEN_SCOPE_MISSING = "TokenScopeMissing"  # noqa: S105
     """The API token lacks a scope that `spec.sync.resourceTypes` or `spec.provisioning` requires, or the token exchange
     app does not grant it. The message and `status.token.missingScopes` name it.
@@ -177,7 +200,8 @@ class Reason(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     """Buildkite recognizes the token but denies access.
 
-    Check the token's allowed IP addresses and its Organization Access."""
+    Check the token's allowed IP addresses and its Organization Access. With token exchange, check from which IP
+    addresses the app's tokens can be used, and what the subject can access."""
     ORGANIZATION_NOT_FOUND = "OrganizationNotFound"
     """Buildkite accepts the API token, but the token cannot access the organization. The message does not quote a slug
     from the Secret; it names the slug's key instead.
@@ -219,10 +243,10 @@ class Reason(StrEnum):
     LIST_INCOMPLETE = "ListIncomplete"
     """Buildkite's lists contradict one another: a member of a team is missing from the list of the organization's
     members, or a listed team cannot be found. C1 would treat anything missing as deleted, so the operator does not
-    deliver a snapshot.
+    deliver a snapshot. With `spec.portal`, the portal can also lack accounts that the REST API lists.
 
     Wait. The next sync tries again. If the reason stays, check for a proxy that caches or changes responses, and check
-    whether the token's owner can see the team that the message names."""
+    whether the token can see the team that the message names."""
     # Granting and revoking
     GRANTED = "Granted"
     """An event: on C1's request, the operator added a person to a Buildkite team.

@@ -237,8 +237,8 @@ class TokenAccess:
 
     administrator: Annotated[
         bool | None,
-        "Whether the token's owner is an administrator of the organization, who can see all teams; absent if Buildkite"
-        " does not report it.",
+        "Whether the token's owner, or the subject of the token exchange, is an administrator of the organization, who"
+        " can see all teams; absent if Buildkite does not report it.",
     ]
     secret_teams: Annotated[int, "How many secret teams the last sync saw."]
     secret_teams_before: Annotated[
@@ -248,12 +248,14 @@ class TokenAccess:
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:
-    """What Buildkite reports about the API token."""
+    """What Buildkite reports about the API token, or about token exchange."""
 
     expires_at: Annotated[
         datetime | None, "When the token expires; absent if it does not expire.", {"format": None}
     ] = None
-    missing_scopes: Annotated[tuple[str, ...], "The scopes that the token lacks."] = ()
+    missing_scopes: Annotated[
+        tuple[str, ...], "The scopes that the token lacks, or that the token exchange app does not grant."
+    ] = ()
     access: Annotated[TokenAccess | None, InJson.INLINE] = None
 
 
@@ -319,6 +321,8 @@ class HistoryEntry:
             "clusters": {"description": "Clusters, if synced."},
             "clusterMaintainers": {"description": "Accounts that maintain a cluster, if synced."},
             "clusterTeamMaintainers": {"description": "Teams that maintain a cluster, if synced."},
+            "apiTokens": {"description": "People's API access tokens, if synced."},
+            "lastLogins": {"description": "Accounts with a last login, if there is a portal."},
         },
     ] = None
 

@@ -7,11 +7,22 @@ Every client gets the one `Network` and reads no variable of its own: httpx and 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 
 from buildkite_connector.network.proxies import Proxies, Proxy, read_proxies
 from buildkite_connector.network.trust import Trust, parse_trust, read_trust
 
-__all__ = ["Network", "Proxies", "Proxy", "Trust", "parse_trust", "read_network", "read_proxies", "read_trust"]
+__all__ = [
+    "Network",
+    "NoCookies",
+    "Proxies",
+    "Proxy",
+    "Trust",
+    "parse_trust",
+    "read_network",
+    "read_proxies",
+    "read_trust",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,12 @@ class Network:
             return (("grpc.enable_http_proxy", 0),)
         os.environ["no_grpc_proxy"] = ""  # noqa: SIM112  (it reads the small letters alone)
         return (("grpc.http_proxy", proxy.url),)
+
+
+class NoCookies(CookieJar):
+    """Keeps nothing. Connectors share a client: no cookie may pass from one to another, nor may cookies grow in it."""
+
+    def extract_cookies(self, response: object, request: object) -> None: ...
 
 
 def read_network(environment: Mapping[str, str]) -> Network:

@@ -39,13 +39,13 @@ _CHUNK = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
 
 
-Handler = Callable[[], Awaitable[Answer]]
+Handler = Callable[[], Awaitable[Response]]
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -201,7 +201,7 @@ class _Conversation:
         except h11.RemoteProtocolError as error:
             if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
                 return False
-            answer = Answer(error.error_status_hint, b"")
+            answer = Response(error.error_status_hint, b"")
         await self._send(answer, head_only=head_only)
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
@@ -216,29 +216,29 @@ class _Conversation:
             while await self._receive():
                 pass
 
-    async def _read_body(self) -> Answer | None:
+    async def _read_body(self) -> Response | None:
         """Drop the body; return the answer to one that is too long."""
         read = 0
         async with asyncio.timeout(REQUEST_SECONDS):
             while isinstance(event := await self._next_event(), h11.Data):
                 read += len(event.data)
                 if read > MOST_BODY:
-                    return Answer(413, b"")
+                    return Response(413, b"")
         return None
 
-    async def _answer(self, request: h11.Request) -> Answer:
+    async def _answer(self, request: h11.Request) -> Response:
         handler = self._handlers.get(request.target.partition(b"?")[0].decode("ascii", "replace"))
         if handler is None:
-            return Answer(404, b"404: Not Found")
+            return Response(404, b"404: Not Found")
         if request.method not in {b"GET", b"HEAD"}:
-            return Answer(405, b"405: Method Not Allowed")
+            return Response(405, b"405: Method Not Allowed")
         try:
             return await handler()
         except Exception:
             logger.exception("a request cannot be answered")
-            return Answer(500, b"500: Internal Server Error")
+            return Response(500, b"500: Internal Server Error")
 
-    async def _send(self, answer: Answer, *, head_only: bool) -> None:
+    async def _send(self, answer: Response, *, head_only: bool) -> None:
         headers = [
             ("Content-Type", answer.content_type),
             ("Content-Length", str(len(answer.body))),

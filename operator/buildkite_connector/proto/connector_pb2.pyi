@@ -42,11 +42,13 @@ class ResourceType(_message.Message):
         TRAIT_GROUP: _ClassVar[ResourceType.Trait]
         TRAIT_ROLE: _ClassVar[ResourceType.Trait]
         TRAIT_APP: _ClassVar[ResourceType.Trait]
+        TRAIT_SECRET: _ClassVar[ResourceType.Trait]
     TRAIT_UNSPECIFIED: ResourceType.Trait
     TRAIT_USER: ResourceType.Trait
     TRAIT_GROUP: ResourceType.Trait
     TRAIT_ROLE: ResourceType.Trait
     TRAIT_APP: ResourceType.Trait
+    TRAIT_SECRET: ResourceType.Trait
     ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     TRAITS_FIELD_NUMBER: _ClassVar[int]
@@ -196,7 +198,7 @@ class GrantImmutable(_message.Message):
     def __init__(self, source_id: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class UserTrait(_message.Message):
-    __slots__ = ("emails", "status", "profile", "account_type", "login", "login_aliases", "created_at")
+    __slots__ = ("emails", "status", "profile", "account_type", "login", "login_aliases", "created_at", "last_login", "mfa_status")
     class AccountType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACCOUNT_TYPE_UNSPECIFIED: _ClassVar[UserTrait.AccountType]
@@ -231,6 +233,11 @@ class UserTrait(_message.Message):
         status: UserTrait.Status.Status
         details: str
         def __init__(self, status: _Optional[_Union[UserTrait.Status.Status, str]] = ..., details: _Optional[str] = ...) -> None: ...
+    class MFAStatus(_message.Message):
+        __slots__ = ("mfa_enabled",)
+        MFA_ENABLED_FIELD_NUMBER: _ClassVar[int]
+        mfa_enabled: bool
+        def __init__(self, mfa_enabled: _Optional[bool] = ...) -> None: ...
     EMAILS_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +245,8 @@ class UserTrait(_message.Message):
     LOGIN_FIELD_NUMBER: _ClassVar[int]
     LOGIN_ALIASES_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOGIN_FIELD_NUMBER: _ClassVar[int]
+    MFA_STATUS_FIELD_NUMBER: _ClassVar[int]
     emails: _containers.RepeatedCompositeFieldContainer[UserTrait.Email]
     status: UserTrait.Status
     profile: _struct_pb2.Struct
@@ -245,7 +254,9 @@ class UserTrait(_message.Message):
     login: str
     login_aliases: _containers.RepeatedScalarFieldContainer[str]
     created_at: _timestamp_pb2.Timestamp
-    def __init__(self, emails: _Optional[_Iterable[_Union[UserTrait.Email, _Mapping]]] = ..., status: _Optional[_Union[UserTrait.Status, _Mapping]] = ..., profile: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., account_type: _Optional[_Union[UserTrait.AccountType, str]] = ..., login: _Optional[str] = ..., login_aliases: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    last_login: _timestamp_pb2.Timestamp
+    mfa_status: UserTrait.MFAStatus
+    def __init__(self, emails: _Optional[_Iterable[_Union[UserTrait.Email, _Mapping]]] = ..., status: _Optional[_Union[UserTrait.Status, _Mapping]] = ..., profile: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., account_type: _Optional[_Union[UserTrait.AccountType, str]] = ..., login: _Optional[str] = ..., login_aliases: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_login: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., mfa_status: _Optional[_Union[UserTrait.MFAStatus, _Mapping]] = ...) -> None: ...
 
 class GroupTrait(_message.Message):
     __slots__ = ("icon", "profile")
@@ -254,6 +265,32 @@ class GroupTrait(_message.Message):
     icon: AssetRef
     profile: _struct_pb2.Struct
     def __init__(self, icon: _Optional[_Union[AssetRef, _Mapping]] = ..., profile: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class SecretTrait(_message.Message):
+    __slots__ = ("created_at", "expires_at", "last_used_at", "created_by_id", "identity_id", "credential_type")
+    class CredentialType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CREDENTIAL_TYPE_UNSPECIFIED: _ClassVar[SecretTrait.CredentialType]
+        CREDENTIAL_TYPE_STATIC_SECRET: _ClassVar[SecretTrait.CredentialType]
+        CREDENTIAL_TYPE_ASYMMETRIC_KEY: _ClassVar[SecretTrait.CredentialType]
+        CREDENTIAL_TYPE_CERTIFICATE: _ClassVar[SecretTrait.CredentialType]
+    CREDENTIAL_TYPE_UNSPECIFIED: SecretTrait.CredentialType
+    CREDENTIAL_TYPE_STATIC_SECRET: SecretTrait.CredentialType
+    CREDENTIAL_TYPE_ASYMMETRIC_KEY: SecretTrait.CredentialType
+    CREDENTIAL_TYPE_CERTIFICATE: SecretTrait.CredentialType
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    LAST_USED_AT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_ID_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    created_at: _timestamp_pb2.Timestamp
+    expires_at: _timestamp_pb2.Timestamp
+    last_used_at: _timestamp_pb2.Timestamp
+    created_by_id: ResourceId
+    identity_id: ResourceId
+    credential_type: SecretTrait.CredentialType
+    def __init__(self, created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by_id: _Optional[_Union[ResourceId, _Mapping]] = ..., identity_id: _Optional[_Union[ResourceId, _Mapping]] = ..., credential_type: _Optional[_Union[SecretTrait.CredentialType, str]] = ...) -> None: ...
 
 class EntitlementExclusionGroup(_message.Message):
     __slots__ = ("exclusion_group_id", "order", "is_default", "scope_to_resource")
@@ -274,6 +311,10 @@ class ExternalLink(_message.Message):
     def __init__(self, url: _Optional[str] = ...) -> None: ...
 
 class OptInRequired(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SkipEntitlementsAndGrants(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -1,17 +1,19 @@
 """C1's ResourceType of each kind: a snapshot holds them, and Hello announces them.
 
-An opt-in kind is marked as such and names the scopes of the API token that it needs.
+An opt-in kind is marked as such and names the scopes of the API token that it needs, if any.
 """
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
-from buildkite_connector.model.directory import REQUIRED_SCOPES, ResourceKind
+from buildkite_connector.model.directory import ResourceKind
+from buildkite_connector.model.token_scopes import REQUIRED_SCOPES
 from buildkite_connector.proto.connector_pb2 import (
     CapabilityPermission,
     CapabilityPermissions,
     OptInRequired,
     ResourceType,
+    SkipEntitlementsAndGrants,
 )
 
 TYPE_URL = "type.googleapis.com/c1.connector.v2."
@@ -46,4 +48,11 @@ RESOURCE_TYPES = {
     ),
     ResourceKind.PIPELINE: _opt_in(ResourceKind.PIPELINE, "Pipelines, and what each team can do with them."),
     ResourceKind.CLUSTER: _opt_in(ResourceKind.CLUSTER, "Clusters of agents, and who maintains them."),
+    ResourceKind.API_TOKEN: ResourceType(
+        id=ResourceKind.API_TOKEN.value,
+        display_name="API Token",
+        traits=[ResourceType.TRAIT_SECRET],
+        annotations=[packed(OptInRequired()), packed(SkipEntitlementsAndGrants())],
+        description="People's API access tokens: whose they are, their scopes, when they expire and were last used.",
+    ),
 }

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.status import ConditionStatus, ConditionType, ConnectorStatus
-from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
+from buildkite_connector.process.http_server import Handler, Response, listen, serve_http
 
 _C1_IS_AWAY = frozenset({Reason.C1_UNREACHABLE, Reason.C1_UNAVAILABLE})
 """Reasons that do not count: the vendor's health is about the credentials for Buildkite."""
@@ -74,7 +74,7 @@ async def serve_health(address: HealthAddress | None, health: Health) -> AsyncIt
 
 
 def _answer(health: Health, check: Callable[[], str | None], passed: str, failed: str, detail: str) -> Handler:
-    async def answer() -> Answer:
+    async def answer() -> Response:
         wrong = check()
         body: dict[str, object] = {
             "status": passed if wrong is None else failed,
@@ -82,7 +82,7 @@ def _answer(health: Health, check: Callable[[], str | None], passed: str, failed
         }
         if wrong is not None:
             body["details"] = {detail: wrong}
-        return Answer(200 if wrong is None else 503, json.dumps(body).encode(), "application/json; charset=utf-8")
+        return Response(200 if wrong is None else 503, json.dumps(body).encode(), "application/json; charset=utf-8")
 
     return answer
 

@@ -1,4 +1,4 @@
-"""Collects an organization's accounts, teams, pipelines and clusters, and who has access: all, once, or nothing.
+"""Collects an organization's accounts, teams, pipelines, clusters, API tokens, and who has access: all, or nothing.
 
 An organization is read page by page while people join and leave. A listing that moved while it was read is read again
 (`listing`); one that never holds still fails the collection rather than giving half a picture. What the listings say of
@@ -9,14 +9,19 @@ for the people and teams that maintain a cluster; a team that Buildkite does not
 and counted. A pipeline that only a team's list names is added: the list of pipelines may show only what the token's
 owner can see.
 
+Where there is a portal, it is read beside the other lists: what it shows of each account, and API tokens. An account
+that the portal does not list may have joined or left meanwhile: the portal is read again, then Buildkite is asked for
+the account by id. Without its details, an account in use would look as if it had never been used.
+
 The number of requests is the least that the API allows for what is in scope: ⌈accounts/page⌉ + ⌈teams/page⌉ +
 Σ max(1, ⌈team members/page⌉) + ⌈pipelines/page⌉ + Σ max(1, ⌈team's pipelines/page⌉) + ⌈clusters/page⌉ + one for each
 cluster whose maintainers the list does not show, and one more for a listing of exactly one full page, whose only page
-without links looks like one whose links were lost. When each is sent is the client's business (`buildkite.rate_limit`).
+without links looks like one whose links were lost. A portal's listings take ⌈items/page⌉ each. When each is sent is the
+client's business (`buildkite.rate_limit`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
@@ -24,7 +29,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TypeVar
 
+from buildkite_connector.model.canonical_id import canonical_id
 from buildkite_connector.model.directory import (
+    AccessToken,
     Account,
     AccountID,
     ClusterID,
@@ -41,11 +48,11 @@ from buildkite_connector.model.directory import (
     SyncScope,
     Team,
     TeamID,
-    canonical_id,
 )
-from buildkite_connector.model.failure import Failure, Reason
+from buildkite_connector.sync import incomplete
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, REREADS, Listing, Page, Progress, run_concurrently
-from buildkite_connector.sync.ports import BuildkiteAPI, MaintainedCluster, NotFound
+from buildkite_connector.sync.portal import PortalListings, portal_missing
+from buildkite_connector.sync.ports import BuildkiteAPI, MaintainedCluster, NotFound, PortalAPI
 
 ID = TypeVar("ID", bound=str)
 T = TypeVar("T")
@@ -53,46 +60,44 @@ T = TypeVar("T")
 Job = tuple[Callable[[TeamID], Awaitable[None]], TeamID]
 """What is to be read of a team, and the team."""
 
-MOST_LEAVERS = 10
-"""How many people may be in a team but not in the list of members, because they left while the lists were read. If
-there are more, the list of members is read again. Then the limit is MOST_LEAVERS_SHARE of the accounts, if that is
-more: somebody may just have removed many people at once."""
-MOST_LEAVERS_SHARE = 0.02
-MOST_NAMED = 3
-"""How many ids a message has."""
-
 
 async def collect(
     client: BuildkiteAPI,
     organization: Organization,
     scope: SyncScope,
+    portal: PortalAPI | None = None,
     *,
     progress: Callable[[Progress], None] | None = None,
 ) -> Collection:
     """Read what `scope` covers, all or nothing; the first page that fails for good cancels the rest.
 
-    The report's requests and throttled seconds are the client's totals: with a client made for this sync they include
-    its preflight. `progress` is called as pages arrive, on the event loop.
+    The report's requests and throttled seconds are the totals of the client and the portal: with a client made for this
+    sync they include its preflight. `progress` is called as pages arrive, on the event loop.
 
-    Raises Failure: the client's own, ROSTER_UNSTABLE when a listing never held still, or LIST_INCOMPLETE when the
-    listings contradict one another.
+    Raises Failure: the client's or portal's own, ROSTER_UNSTABLE when a listing never held still, LIST_INCOMPLETE when
+    the listings contradict one another, or SPEC_INVALID when `scope` needs a portal and there is none.
     """
-    collector = _Collector(client, organization, scope, progress)
+    if scope.wants_api_tokens and portal is None:
+        raise portal_missing()
+    collector = _Collector(client, portal, organization, scope, progress)
     await collector.read_all()
     await collector.resolve_contradictions()
     return await collector.build()
 
 
-async def reread(client: BuildkiteAPI, collection: Collection, teams: frozenset[TeamID]) -> Collection:
+async def reread(
+    client: BuildkiteAPI, collection: Collection, teams: frozenset[TeamID], portal: PortalAPI | None = None
+) -> Collection:
     """The collection with the members of `teams` as they are now: ⌈members/page⌉ requests each. The rest stays.
 
-    Teams that the collection does not have are not read. `client` is the one that collected. Raises as `collect`.
+    Teams that the collection does not have are not read. `client` and `portal` are those that collected; the portal is
+    asked only about somebody who joined since. Raises as `collect`.
     """
     directory = collection.directory
     changed = [team.id for team in directory.teams if team.id in teams]
     if not changed or not directory.scope.wants_memberships:
         return collection
-    collector = _Collector(client, directory.organization, directory.scope)
+    collector = _Collector(client, portal, directory.organization, directory.scope)
     await collector.read_again(collection, changed)
     await collector.resolve_contradictions()
     return await collector.build()
@@ -104,6 +109,7 @@ class _Collector:
     def __init__(
         self,
         client: BuildkiteAPI,
+        portal: PortalAPI | None,
         organization: Organization,
         scope: SyncScope,
         report_progress: Callable[[Progress], None] | None = None,
@@ -127,6 +133,9 @@ class _Collector:
             f"the clusters of {slug}", partial(client.clusters, slug), "cluster.id"
         )
         self._accounts: dict[AccountID, Account] = {}
+        self._portal = PortalListings(portal, slug, self._progress, self._page_arrived) if portal is not None else None
+        self._left: set[AccountID] = set()
+        """Those of the accounts that Buildkite no longer has: a portal need not show them."""
         self._teams: dict[TeamID, Team] = {}
         self._members: dict[TeamID, list[Membership]] = {}
         self._pipelines: dict[PipelineID, Pipeline] = {}
@@ -154,24 +163,23 @@ class _Collector:
         key: str = "id",
         on_page: Callable[[Page[T]], None] | None = None,
     ) -> Listing[ID, T]:
-        return Listing(
-            what,
-            ask,
-            attrgetter(key),
-            page_size=self._client.page_size,
-            progress=self._progress,
-            on_page=on_page or self._page_arrived,
-        )
+        size, progress, arrived = self._client.page_size, self._progress, on_page or self._page_arrived
+        return Listing(what, ask, attrgetter(key), page_size=size, progress=progress, on_page=arrived)
 
     async def read_all(self) -> None:
         scope = self._scope
-        listings = [
+        listings: list[tuple[bool, Callable[[], Awaitable[None]]]] = [
             (scope.wants_accounts, self._read_accounts),
             (scope.wants_teams, self._read_teams),
             (scope.wants_pipelines, self._read_pipelines),
             (scope.wants_clusters, self._read_clusters),
         ]
-        calls: list[Callable[[], Awaitable[None]]] = [read for wanted, read in listings if wanted]
+        if self._portal is not None:
+            listings += [
+                (scope.wants_accounts, self._portal.read_members),
+                (scope.wants_api_tokens, self._portal.read_api_tokens),
+            ]
+        calls = [read for wanted, read in listings if wanted]
         self._progress.pages_known = len(calls)
         if self._of_teams:
             calls.extend([self._read_queued] * MAX_CONCURRENCY)
@@ -181,6 +189,8 @@ class _Collector:
         directory = collection.directory
         self._before = collection.report
         self._accounts = {account.id: account for account in directory.accounts}
+        if self._portal is not None:
+            self._left = self._portal.keep(directory)
         self._teams = {team.id: team for team in directory.teams}
         self._members.update((team.id, []) for team in directory.teams)
         for team, members in groupby(directory.memberships, key=attrgetter("team")):
@@ -202,9 +212,11 @@ class _Collector:
         for _ in range(MAX_CONCURRENCY):
             self._queue.put_nowait(None)
         await run_concurrently([self._read_queued] * MAX_CONCURRENCY)
+        self._left -= {each.account for team in changed for each in self._members.get(team, ())}  # who may be back
 
     async def _read_accounts(self) -> None:
         self._accounts = await self._account_listing.read()
+        self._left.clear()
 
     async def _read_teams(self) -> None:
         self._teams = await self._team_listing.read()
@@ -225,7 +237,7 @@ class _Collector:
         readings = 1
         while not_found := await self._read_maintainers(unread):
             if still_listed := not_found if readings > REREADS else not_found & missing:
-                raise _not_found("maintainers", "cluster", min(still_listed))
+                raise incomplete.gone_but_listed("maintainers", "cluster", min(still_listed))
             readings += 1
             missing |= not_found
             known = self._clusters
@@ -307,7 +319,7 @@ class _Collector:
             except NotFound:
                 if team in self._gone:
                     what = "members" if team not in self._members else "pipelines"
-                    raise _not_found(what, "team", team) from None
+                    raise incomplete.gone_but_listed(what, "team", team) from None
                 self._gone.add(team)
             else:
                 self._gone.discard(team)
@@ -344,7 +356,7 @@ class _Collector:
         if await self._which_exist(self._strange_teams(), self._team_exists):
             await self._read_teams_again()
             if missing := await self._which_exist(self._strange_teams(), self._team_exists):
-                raise _list_incomplete("teams", "every team that maintains a cluster", missing)
+                raise incomplete.listing("teams", "every team that maintains a cluster", missing)
         self._teams_unseen = len(self._strange_teams())
 
     def _strange_teams(self) -> list[TeamID]:
@@ -362,23 +374,19 @@ class _Collector:
         """
         slug = self._organization.slug
         if not self._accounts:
-            raise Failure(
-                Reason.LIST_INCOMPLETE,
-                f"Expected the accounts of {slug} to have at least the API token's owner, but the list is empty. Check"
-                " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
-            )
+            raise incomplete.no_accounts(slug)
         strangers = await self._strangers()
-        if len(strangers) > MOST_LEAVERS or await self._which_exist(strangers, self._account_exists):
-            self._accounts = await self._account_listing.read()
+        if len(strangers) > incomplete.MOST_LEAVERS or await self._which_exist(strangers, self._account_exists):
+            await self._read_accounts()
             strangers = await self._strangers()
-            most = max(MOST_LEAVERS, round(len(self._accounts) * MOST_LEAVERS_SHARE))
-            too_many = len(strangers) > most
+            too_many = len(strangers) > incomplete.most_leavers(len(self._accounts))
             missing = [*strangers] if too_many else await self._which_exist(strangers, self._account_exists)
             if missing:
                 maintainers = " and every maintainer of a cluster" if self._scope.wants_user_maintainers else ""
-                raise _list_incomplete("members", f"every member of a team{maintainers}", missing)
+                raise incomplete.listing("members", f"every member of a team{maintainers}", missing)
         self._added = len(strangers)
         self._accounts |= {id_: Account(id_, name, "") for id_, name in strangers.items()}
+        self._left |= strangers.keys()
 
     async def _strangers(self) -> dict[AccountID, str]:
         """Members of teams and maintainers of clusters who are not among the accounts, by their names."""
@@ -408,6 +416,20 @@ class _Collector:
         await run_concurrently([partial(ask, stranger) for stranger in asked])
         return [stranger for stranger in asked if stranger in found]
 
+    async def _resolve_details(self, portal: PortalListings) -> None:
+        """Find the details of accounts that the portal did not list, or that they have left.
+
+        Raises Failure LIST_INCOMPLETE when the portal lacks accounts that Buildkite still has, or more than leavers
+        explain.
+        """
+        if not portal.lacking(self._accounts, self._left):
+            return
+        await portal.read_members()
+        missing = portal.lacking(self._accounts, self._left)
+        too_many = len(missing) > incomplete.most_leavers(len(self._accounts))
+        if lacking := missing if too_many else await self._which_exist(missing, self._account_exists):
+            raise incomplete.portal(self._organization.slug, lacking)
+
     def _add_pipeline(self, access: PipelineAccess) -> None:
         """The list of pipelines may show only those that the token's owner can see."""
         if access.pipeline not in self._pipelines:
@@ -423,18 +445,15 @@ class _Collector:
         await self._resolve_team_maintainers()
         if self._scope.wants_accounts:
             await self._add_strangers()
+            if self._portal is not None:
+                await self._resolve_details(self._portal)
         self._check_pipelines()
 
     def _check_pipelines(self) -> None:
         """Raises Failure LIST_INCOMPLETE when the list of pipelines is empty, although a team can access one."""
         named = any(access for team, access in self._access.items() if team in self._teams and team not in self._gone)
         if named and not self._pipelines:
-            raise Failure(
-                Reason.LIST_INCOMPLETE,
-                f"Expected the pipelines of {self._organization.slug} to have those that its teams can access, but the"
-                " list is empty. Check whether the token's owner can see the pipelines, and check for a gateway between"
-                " here and Buildkite that changes or caches answers; the next sync tries again.",
-            )
+            raise incomplete.no_pipelines(self._organization.slug)
 
     async def build(self) -> Collection:
         """Put together what was read."""
@@ -447,9 +466,14 @@ class _Collector:
                 self._add_pipeline(each)
                 access.append(each)
             await asyncio.sleep(0)  # many memberships must not hold up the event loop
-        maintainers = [
-            each for each in self._maintainers() if each.kind is ResourceKind.USER or each.maintainer in teams
-        ]
+        kept = (each for each in self._maintainers() if each.kind is ResourceKind.USER or each.maintainer in teams)
+        api_tokens: tuple[AccessToken, ...] = ()
+        requests, throttled_seconds = self._client.requests, self._client.throttled_seconds
+        if (portal := self._portal) is not None:
+            await portal.add_details(self._accounts)
+            api_tokens = await portal.with_owners(self._accounts if self._scope.wants_accounts else None)
+            requests += portal.api.requests
+            throttled_seconds += portal.api.throttled_seconds
         return Collection(
             Directory(
                 self._organization,
@@ -460,11 +484,12 @@ class _Collector:
                 pipelines=tuple(self._pipelines.values()),
                 pipeline_access=tuple(access),
                 clusters=tuple(found.cluster for found in self._clusters.values()),
-                cluster_maintainers=tuple(maintainers),
+                cluster_maintainers=tuple(kept),
+                api_tokens=api_tokens,
             ),
             CollectionReport(
-                requests=self._client.requests,
-                throttled_seconds=self._client.throttled_seconds,
+                requests=requests,
+                throttled_seconds=throttled_seconds,
                 teams_gone=self._before.teams_gone + len(self._gone),
                 accounts_added=self._before.accounts_added + self._added,
                 pipelines_added=self._before.pipelines_added + self._pipelines_added,
@@ -473,24 +498,3 @@ class _Collector:
                 rereads=self._before.rereads + self._progress.rereads,
             ),
         )
-
-
-def _list_incomplete(what: str, expected: str, missing: Sequence[str]) -> Failure:
-    named = ", ".join(missing[:MOST_NAMED]) + ("" if len(missing) <= MOST_NAMED else ", …")
-    return Failure(
-        Reason.LIST_INCOMPLETE,
-        f"Expected the organization's list of {what} to contain {expected}, but it lacks {len(missing)} of them, also"
-        f" when it is read again ({named}). Nothing is delivered, because C1 would treat them as deleted. Check for a"
-        " gateway between here and Buildkite that changes or caches answers; the next sync tries again.",
-    )
-
-
-def _not_found(what: str, of: str, id_: str) -> Failure:
-    """A team or cluster that is in its list is in no list once it is deleted."""
-    return Failure(
-        Reason.LIST_INCOMPLETE,
-        f"Expected the {what} of {of} {id_}, which the list of {of}s still has, but Buildkite answers that the"
-        f" {of} does not exist. Nothing is delivered, because C1 would treat it as deleted. Check whether the token's"
-        f" owner can see the {of}, and check for a gateway between here and Buildkite that changes or caches answers;"
-        " the next sync tries again.",
-    )

@@ -55,10 +55,31 @@ class Progress:
     memberships: int = 0
     pipelines: int = 0
     clusters: int = 0
+    api_tokens: int = 0
 
 
 class ListingChanged(Exception):  # noqa: N818
     """The pages read so far cannot be one listing at one time."""
+
+
+async def read_whole(what: str, read: Callable[[], Awaitable[T]], progress: Progress) -> T:
+    """What `read` gives once it does not raise ListingChanged. `what` is read is named in the failure.
+
+    Raises Failure ROSTER_UNSTABLE after REREADS further readings, and whatever else `read` raises.
+    """
+    contradiction: object = ""
+    for reading in range(1 + REREADS):
+        progress.rereads += reading > 0
+        try:
+            return await read()
+        except ListingChanged as error:
+            contradiction = error
+    raise Failure(
+        Reason.ROSTER_UNSTABLE,
+        f"Expected {what} not to change while they are read, but each of {1 + REREADS} readings contradicted"
+        f" itself ({contradiction}). The next sync tries again. If this persists, check what changes the"
+        " organization so often, and whether a gateway between here and Buildkite changes or caches its answers.",
+    )
 
 
 class Listing(Generic[K, T]):
@@ -94,21 +115,9 @@ class Listing(Generic[K, T]):
         An id that comes twice is a contradiction even in a listing that stands still: whatever put it there twice may
         have left another one out.
 
-        Raises Failure ROSTER_UNSTABLE after REREADS further readings, and whatever `ask` raises.
+        Raises as `read_whole`, and whatever `ask` raises.
         """
-        contradiction: object = ""
-        for reading in range(1 + REREADS):
-            self._progress.rereads += reading > 0
-            try:
-                return await self._read_once()
-            except ListingChanged as error:
-                contradiction = error
-        raise Failure(
-            Reason.ROSTER_UNSTABLE,
-            f"Expected {self._what} not to change while they are read, but each of {1 + REREADS} readings contradicted"
-            f" itself ({contradiction}). The next sync tries again. If this persists, check what changes the"
-            " organization so often, and whether a gateway between here and Buildkite changes or caches its answers.",
-        )
+        return await read_whole(self._what, self._read_once, self._progress)
 
     async def _read_once(self) -> dict[K, T]:
         """Raises ListingChanged."""

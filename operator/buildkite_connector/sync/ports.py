@@ -1,10 +1,12 @@
 """Buildkite as the core needs it, with one connector's token. `buildkite.BuildkiteClient` is the adapter."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from buildkite_connector.model.directory import (
+    AccessToken,
     Account,
+    AccountDetails,
     AccountID,
     Cluster,
     ClusterID,
@@ -21,6 +23,8 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.listing import Page
 
+T = TypeVar("T")
+
 
 class NotFound(Exception):  # noqa: N818
     """Buildkite answers 404: the team, or the membership, is not there."""
@@ -32,6 +36,10 @@ class WriteRefused(Exception):  # noqa: N818
     def __init__(self, said: str) -> None:
         super().__init__(said)
         self.said = said
+
+
+PORTAL_PAGE = 500
+"""Items of one page of a portal: the most that Buildkite's GraphQL gives at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +126,37 @@ class BuildkiteAPI(Protocol):
 
     async def remove(self, slug: OrganizationSlug, membership: Membership) -> None:
         """Raises NotFound and WriteRefused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CursorPage(Generic[T]):
+    """One page of a listing that goes on at a cursor. `following`: that of the next page, None on the last."""
+
+    items: tuple[T, ...]
+    following: str | None
+
+
+class PortalAPI(Protocol):
+    """One organization as the operations of a stored GraphQL document show it. `buildkite.portal` is the adapter.
+
+    `first`: how many items a page may have. Every method raises Failure; reads are tried again where that can help.
+    """
+
+    @property
+    def requests(self) -> int:
+        """Requests made so far, failed tries included."""
+        ...
+
+    @property
+    def throttled_seconds(self) -> float:
+        """Wall time spent so far waiting for the portal's rate-limit window."""
+        ...
+
+    async def members(
+        self, after: str | None = None, first: int = PORTAL_PAGE
+    ) -> CursorPage[tuple[AccountID, AccountDetails]]: ...
+
+    async def api_tokens(self, after: str | None = None, first: int = PORTAL_PAGE) -> CursorPage[AccessToken]:
+        """The API access tokens of all people in the organization."""
         ...

@@ -10,8 +10,6 @@ from itertools import accumulate
 from operator import attrgetter
 
 from buildkite_connector.model.directory import (
-    REQUIRED_SCOPES,
-    WRITE_SCOPE,
     Account,
     Organization,
     OrganizationRole,
@@ -20,14 +18,13 @@ from buildkite_connector.model.directory import (
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
+from buildkite_connector.model.token_scopes import REQUIRED_SCOPES, WRITE_SCOPE
+from buildkite_connector.model.words import API_TOKEN, TokenWords, capital
 from buildkite_connector.sync.listing import Listing, Progress
 from buildkite_connector.sync.ports import BuildkiteAPI
 
 MOST_SLUGS = 20
 """How many organizations a message lists."""
-
-NEW_TOKEN = "Create a new API token with access to it: Buildkite cannot add a removed organization back to a token."  # noqa: S105
-"""Buildkite's FAQ says so of a token's Organization Access."""
 
 LONGEST_CHOICE = 300
 """Characters that they may take there; the first stands there however long it is."""
@@ -82,7 +79,7 @@ async def preflight(
             missing,
             token,
         )
-    return Preflight(token, await find_organization(client, choice))
+    return Preflight(token, await find_organization(client, choice, token.words))
 
 
 def owner_is_administrator(accounts: Sequence[Account], token: TokenFacts) -> bool | None:
@@ -113,7 +110,9 @@ def write_scope_missing() -> ScopesMissing:
     )
 
 
-async def find_organization(client: BuildkiteAPI, choice: OrganizationChoice | None) -> Organization:
+async def find_organization(
+    client: BuildkiteAPI, choice: OrganizationChoice | None, words: TokenWords = API_TOKEN
+) -> Organization:
     """The organization that was chosen; without a choice, the only one that the token reaches.
 
     Raises Failure ORGANIZATION_NOT_FOUND or ORGANIZATION_AMBIGUOUS, with the slugs to choose from.
@@ -135,25 +134,25 @@ async def find_organization(client: BuildkiteAPI, choice: OrganizationChoice | N
     reason = Reason.ORGANIZATION_NOT_FOUND
     if choice is not None:
         shown = replace(choice, slug=choice.slug[:LONGEST_SLUG])
-        what = f"Buildkite knows no organization {shown} that the API token can access."
+        what = f"Buildkite knows no organization {shown} that {words.token} can access."
     elif len(reached) == 1:
         return reached[0]
     elif reached:
         reason = Reason.ORGANIZATION_AMBIGUOUS
-        what = f"No organization is chosen, and the API token can access {len(reached)}."
+        what = f"No organization is chosen, and {words.token} can access {len(reached)}."
     else:
         what = "No organization is chosen."
-    raise Failure(reason, f"{what} {_choice(reached)}", remedy=Remedy.EDIT)
+    raise Failure(reason, f"{what} {_choice(reached, words)}", remedy=Remedy.EDIT)
 
 
-def _choice(reached: Sequence[Organization]) -> str:
+def _choice(reached: Sequence[Organization], words: TokenWords) -> str:
     if not reached:
-        return f"The token cannot access any organization. {NEW_TOKEN}"
+        return f"The token cannot access any organization. {capital(words.access)}{words.why}."
     slugs = sorted(organization.slug for organization in reached)
     lengths = accumulate(len(slug) + 2 for slug in slugs[:MOST_SLUGS])
     shown = max(1, sum(length <= LONGEST_CHOICE for length in lengths))
     more = f" and {len(slugs) - shown} more" if len(slugs) > shown else ""
     return (
         f"Set the organization (spec.organization, BATON_ORGANIZATION) to one that it can access: "
-        f"{', '.join(slugs[:shown])}{more}. If yours is missing, create a new API token with access to it."
+        f"{', '.join(slugs[:shown])}{more}. If yours is missing, {words.access}."
     )

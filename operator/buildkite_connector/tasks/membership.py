@@ -13,7 +13,7 @@ from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import GrantAnswer, MembershipTask, RevokeAnswer, TaskOutcome
 from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import outcomes
-from buildkite_connector.tasks.ports import ChangeGrounds, Progress, SessionPorts
+from buildkite_connector.tasks.ports import ChangeGrounds, SessionPorts, TaskProgress
 from buildkite_connector.timing.clock import BETWEEN_CALLS, fair_timeout
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _UNCERTAIN = frozenset({Reason.BUILDKITE_UNREACHABLE, Reason.BUILDKITE_UNAVAILAB
 """Failures of a write that may have taken effect."""
 
 
-async def change_membership(task: MembershipTask, ports: SessionPorts, progress: Progress) -> TaskOutcome:
+async def change_membership(task: MembershipTask, ports: SessionPorts, progress: TaskProgress) -> TaskOutcome:
     """Carry out one grant or revoke, within `CHANGE_SECONDS`, if the policy allows it."""
     try:
         async with fair_timeout(CHANGE_SECONDS):
@@ -52,7 +52,7 @@ async def change_membership(task: MembershipTask, ports: SessionPorts, progress:
 class _Change:
     """One change, carried out with the lock of its team. `roles`: what was read of the membership, oldest first."""
 
-    def __init__(self, task: MembershipTask, wanted: Membership, ports: SessionPorts, progress: Progress) -> None:
+    def __init__(self, task: MembershipTask, wanted: Membership, ports: SessionPorts, progress: TaskProgress) -> None:
         self._task = task
         self._wanted = wanted
         self._ports = ports

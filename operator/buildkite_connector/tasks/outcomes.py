@@ -3,9 +3,9 @@
 import re
 from dataclasses import replace
 
-from buildkite_connector.model.directory import WRITE_SCOPE
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.tasks import Code, MembershipTask, TaskOutcome
+from buildkite_connector.model.token_scopes import WRITE_SCOPE
 
 SHUTTING_DOWN = TaskOutcome(Code.ABORTED, "The connector is shutting down; the task can be handed out again.")
 UNEXPECTED = TaskOutcome(Code.INTERNAL, "Internal error in the connector; its log has the details.")
@@ -115,6 +115,7 @@ _CODES_BY_REMEDY = {
 _CODES = {
     Reason.SYNC_TIMEOUT: Code.DEADLINE_EXCEEDED,
     Reason.SHRINK_HELD: Code.FAILED_PRECONDITION,
+    Reason.PORTAL_DOCUMENT_INVALID: Code.FAILED_PRECONDITION,  # no credential is wrong
     Reason.TASK_CANCELLED: Code.CANCELLED,
     Reason.TOKEN_SCOPE_MISSING: Code.PERMISSION_DENIED,
     Reason.ACCESS_DENIED: Code.PERMISSION_DENIED,

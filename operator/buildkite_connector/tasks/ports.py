@@ -133,7 +133,7 @@ class SessionPorts:
 
 
 @dataclass(eq=False, slots=True)
-class Progress:
+class TaskProgress:
     """How far the work of one task is, as its handler says.
 
     `awaits_answer`: the work is done but for the other side's answer, which the end of the session awaits.

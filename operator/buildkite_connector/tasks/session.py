@@ -24,7 +24,7 @@ from buildkite_connector.model.tasks import (
 )
 from buildkite_connector.tasks.membership import change_membership
 from buildkite_connector.tasks.outcomes import SHUTTING_DOWN, UNEXPECTED, outcome_of, refused_options, unsupported
-from buildkite_connector.tasks.ports import Progress, SessionPorts
+from buildkite_connector.tasks.ports import SessionPorts, TaskProgress
 from buildkite_connector.tasks.sync_full import log_failure, sync_full
 from buildkite_connector.timing.clock import BETWEEN_CALLS, fair_alarm, fair_timeout
 from buildkite_connector.timing.slots import Slot
@@ -60,7 +60,7 @@ class _Served:
     """A task that is being served. `finishing`: its work is over, and FinishTask is on its way."""
 
     task: SyncTask | MembershipTask | UnsupportedTask
-    progress: Progress = field(default_factory=Progress)
+    progress: TaskProgress = field(default_factory=TaskProgress)
     finishing: bool = False
     running: asyncio.Task[None] | None = None
 

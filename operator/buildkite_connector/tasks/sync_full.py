@@ -6,7 +6,7 @@ import logging
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.observer import Work
 from buildkite_connector.model.tasks import SyncTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.ports import Progress, SessionPorts
+from buildkite_connector.tasks.ports import SessionPorts, TaskProgress
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,9 @@ FIRST_HEARTBEAT_RETRY = 1.0
 """Seconds before a failed first heartbeat is sent again."""
 
 
-async def sync_full(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock, progress: Progress) -> TaskOutcome:
+async def sync_full(
+    task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock, progress: TaskProgress
+) -> TaskOutcome:
     """Deliver a snapshot; heartbeats last from before that work to its end.
 
     Raises Failure; it is the heartbeat's when C1 cancelled the task, or answered no heartbeat for too long.
@@ -40,7 +42,9 @@ async def sync_full(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lo
         raise errors.exceptions[0] from None
 
 
-async def deliver(task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock, progress: Progress) -> TaskOutcome:
+async def deliver(
+    task: SyncTask, ports: SessionPorts, upload_lock: asyncio.Lock, progress: TaskProgress
+) -> TaskOutcome:
     """Upload a snapshot under the task. Raises Failure.
 
     With `upload_lock` one snapshot at a time is uploaded; tasks wait for the same sync together. A membership may have

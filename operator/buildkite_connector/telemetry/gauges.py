@@ -42,6 +42,8 @@ STATUS_GAUGES = {
     "snapshot.clusters": ("{cluster}", "Clusters in the newest snapshot."),
     "snapshot.cluster_maintainers": ("{maintainer}", "Accounts that maintain a cluster in the newest snapshot."),
     "snapshot.cluster_team_maintainers": ("{maintainer}", "Teams that maintain a cluster in the newest snapshot."),
+    "snapshot.api_tokens": ("{token}", "API tokens of people in the newest snapshot."),
+    "snapshot.last_logins": ("{account}", "Accounts with a last login in the newest snapshot."),
     "snapshot.size": ("By", "Size of the newest snapshot's file."),
     "sync.consecutive_failures": ("{failure}", "Syncs that failed since the last that succeeded."),
 }

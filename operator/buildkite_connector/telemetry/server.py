@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
+from buildkite_connector.process.http_server import Handler, Response, listen, serve_http
 from buildkite_connector.timing.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -78,10 +78,10 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def _probe(checks: Mapping[str, HealthCheck]) -> Handler:
-    async def answer() -> Answer:
+    async def answer() -> Response:
         wrong = {name: what for name, check in checks.items() if (what := check()) is not None}
         lines = [f"{name}: {wrong.get(name, 'ok')}" for name in checks]
-        return Answer(503 if wrong else 200, "\n".join((*lines, "")).encode())
+        return Response(503 if wrong else 200, "\n".join((*lines, "")).encode())
 
     return answer
 
@@ -97,10 +97,10 @@ class _Collection:
         self._collecting: asyncio.Task[bytes] | None = None
         self._not_before = 0.0
 
-    async def answer(self) -> Answer:
+    async def answer(self) -> Response:
         if self._collecting is None or self._collecting.done():
             self._collecting = asyncio.create_task(self._collect())
-        return Answer(200, await asyncio.shield(self._collecting), CONTENT_TYPE_LATEST)
+        return Response(200, await asyncio.shield(self._collecting), CONTENT_TYPE_LATEST)
 
     def end(self) -> None:
         if self._collecting is not None:

@@ -92,7 +92,7 @@ class Slots:
         slot.ended = True
         if slot.held:
             self._release(slot)
-        elif slot.then is not None:
+        elif slot.then:
             self._waiting.remove(slot.namespace, slot)
         self._unpark(slot)
 
@@ -108,8 +108,8 @@ class Slots:
             self._free -= 1
             self._held[slot.namespace] += 1
             self._unpark(slot)
-            slot.held, then, slot.then = True, slot.then, None
-            if then is not None:
+            slot.held, awaiting, slot.then = True, slot.then, []
+            for then in awaiting:
                 asyncio.get_running_loop().call_soon(then)
 
     def _unpark(self, slot: "Slot") -> None:
@@ -121,30 +121,48 @@ class Slots:
 class Slot:
     """One holder's slot. `kept`: answers that its holder has read and keeps until it ends; the holder counts them.
 
-    The holder works only while `held`.
+    The holder works only while `held`. It may wait for one server while it works with another: it says `begin` and
+    `end` of each request, and `of` which of its works that is.
     """
 
     def __init__(self, slots: Slots, namespace: str) -> None:
         self._slots = slots
         self.namespace = namespace
         self.kept = 0
+        self._out = 0
+        self._waiting: set[object] = set()
+        """Which of its holder's works wait. While one does, the slot is given back whenever no request is out."""
         self.held = False
         self.ended = False
         self.parked = 0
         """What of `kept` counts to what is kept without a slot."""
-        self.then: Callable[[], None] | None = None
-        """What to call when the slot is free; None: nothing waits for it."""
+        self.then: list[Callable[[], None]] = []
+        """What to call when the slot is free; empty: nothing waits for it."""
 
-    def give_back(self) -> None:
+    def give_back(self, of: object = None) -> None:
         """The holder waits for somebody else: others may use the slot.
 
-        It stays held where too much is kept in memory already by others that wait.
+        It stays held while a request is out, and where too much is kept in memory already by others that wait.
         """
-        if self.held:
+        self._waiting.add(of)
+        self._park()
+
+    def begin(self, of: object = None) -> None:
+        self._out += 1
+        self._waiting.discard(of)
+
+    def end(self) -> None:
+        self._out -= 1
+        if self._waiting:
+            self._park()
+
+    def _park(self) -> None:
+        if self.held and not self._out:
             self._slots._park(self)
 
     def take_back(self, then: Callable[[], None]) -> None:
         """Ask for the slot (again). `then` is called when it is there; asking once more changes nothing."""
-        if not self.held and not self.ended and self.then is None:
-            self.then = then
-            self._slots._queue(self)
+        if not self.held and not self.ended and then not in self.then:
+            self.then.append(then)
+            if len(self.then) == 1:
+                self._slots._queue(self)

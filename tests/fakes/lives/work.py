@@ -50,7 +50,11 @@ def end_check(life: Life, failure: Failure | None) -> bool:
         result = CheckResult(
             generation, request, credentials, choices.PREFLIGHT, forced=check.forced, asked_buildkite=True
         )
-    if generation == life.desired.generation:
+    return _finish_check(life, result)
+
+
+def _finish_check(life: Life, result: CheckResult) -> bool:
+    if result.generation == life.desired.generation:
         _learn(life, result)
     life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
     return True
@@ -122,10 +126,7 @@ def a_check_breaks(life: Life, number: int) -> bool:
     generation, request = check.desired.generation, check.desired.sync_request
     error = internal_error(RuntimeError("unexpected"))
     result = CheckResult(generation, request, check.known, failure=error, forced=check.forced, asked_buildkite=True)
-    if generation == life.desired.generation:
-        _learn(life, result)
-    life.apply(lambda state: transitions.check_finished(state, result, life.now, life.luck))
-    return True
+    return _finish_check(life, result)
 
 
 # The sync

@@ -103,6 +103,7 @@ UNAUTHENTICATED = refusal(
 class Api:
     """The API over data that may change between two calls. `origin` is where its own links lead.
 
+    `revoked`: who else is told the value of a token that is revoked.
     `last_maintainer_stays`: whether a team with maintainers keeps one; no page of the documentation says.
     """
 
@@ -112,6 +113,7 @@ class Api:
     now: Callable[[], datetime]
     origin: str = ""
     last_maintainer_stays: bool = False
+    revoked: list[Callable[[str], None]] = field(default_factory=list)
 
     def token_of(self, call: Call) -> Token | None:
         """The token that the call carries, when it is good now."""
@@ -124,6 +126,8 @@ class Api:
     def revoke(self, value: str) -> None:
         """From now on the token of that value is unknown."""
         self.tokens.pop(value, None)
+        for each in self.revoked:
+            each(value)
 
     def edit(self, edits: Iterable[Mapping[str, Any]]) -> None:
         """`Organization.edit`s, each with its `operation`, arguments and, of several, its `organization`."""

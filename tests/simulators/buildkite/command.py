@@ -17,14 +17,21 @@ from simulators.buildkite.control import control
 from simulators.buildkite.made_access import give_access
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
+from simulators.buildkite.portal import DocumentRefusedError
 from simulators.buildkite.quota import Limits, OtherUse
 from simulators.buildkite.server import BuildkiteSimulator, Config
 from simulators.buildkite.writes import UNDECLARED_WRITES, UndeclaredWritesError
+
+PORTAL_TOKEN = "portal-" + "0123456789abcdef" * 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     sim = BuildkiteSimulator(_config(options), control=control)
+    try:
+        _open_portal(sim, options)
+    except (DocumentRefusedError, OSError) as error:
+        sys.exit(f"the portal's document cannot be stored: {error}")
     if options.ca_file is not None and sim.authority is not None:
         options.ca_file.write_bytes(sim.authority.pem)
     try:
@@ -60,13 +67,22 @@ def _config(options: argparse.Namespace) -> Config:
     return Config(
         organizations,
         [Token(options.token, tuple(options.scopes.split(",")))],
-        Limits(options.user_limit, options.organization_limit, options.window, options.reset_decimals),
+        Limits(
+            options.user_limit, options.organization_limit, options.window, options.reset_decimals, options.portal_limit
+        ),
         OtherUse(options.other_user_use, options.other_organization_use, options.spread_other_use),
         options.latency,
         options.tls,
         options.port,
         options.writes_expected,
     )
+
+
+def _open_portal(sim: BuildkiteSimulator, options: argparse.Namespace) -> None:
+    """Raises DocumentRefusedError or OSError."""
+    sim.portals.machine_users = not options.no_machine_users
+    if options.portal_document is not None:
+        sim.portals.create(options.portal, options.portal_document.read_text("utf-8"), token=options.portal_token)
 
 
 def _limit(text: str) -> int | None:
@@ -98,8 +114,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--clusters-list-maintainers", action="store_true", help="the list of clusters has their maintainers")
     add("--token", default=Token().value, help="the one token that is accepted")
     add("--scopes", default=",".join(ALL_SCOPES), help="its scopes, separated by commas")
+    add(
+        "--portal-document",
+        type=Path,
+        metavar="FILE",
+        help="serve a portal of the first organization, below /portal, that stores this GraphQL document,",
+    )
+    add("--portal", default="c1-connector", metavar="SLUG", help="under this slug,")
+    add("--portal-token", default=PORTAL_TOKEN, metavar="TOKEN", help="with this token")
+    add("--no-machine-users", action="store_true", help="the portal's schema does not know User.machineUser")
     add("--user-limit", type=_limit, default=50, metavar="N|none", help="requests a window, default 50")
     add("--organization-limit", type=_limit, default=200, metavar="N|none", help="likewise, default 200")
+    add("--portal-limit", type=_limit, default=200, metavar="N|none", help="likewise for its portals")
     add("--window", type=float, default=60.0, metavar="SECONDS", help="default 60")
     add("--reset-decimals", type=int, default=0, metavar="N", help="tell resets in fractions of a second")
     add("--other-user-use", type=int, default=0, metavar="N", help="what other tools take of each window,")

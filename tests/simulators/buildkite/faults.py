@@ -166,6 +166,35 @@ def drop_field(name: str, index: int | None = 0) -> Effect:
     return _edit_records(lambda record: _without(record, name), index)
 
 
+def set_at(path: str, value: object) -> Effect:
+    """Sets what stands at a path of keys and indexes in the answer, as in `data.organization.members.edges.0.node`; `*`
+    is every item of a list."""
+
+    def edit(parent: Any, key: Any) -> None:
+        parent[key] = value
+
+    return _edit_at(path, edit)
+
+
+def drop_at(path: str) -> Effect:
+    """Leaves out what stands at a path, see `set_at`."""
+
+    def edit(parent: Any, key: Any) -> None:
+        del parent[key]
+
+    return _edit_at(path, edit)
+
+
+def graphql_errors(messages: Sequence[str], *, beside_data: bool = False) -> Effect:
+    """A portal's 200 with errors in place of the data, or beside it."""
+
+    def edited(_: Call, reply: Reply) -> Reply:
+        errors = {"errors": [{"message": message} for message in messages]}
+        return replace(reply, body=encode({**json.loads(reply.body), **errors} if beside_data else errors))
+
+    return Edit(edited)
+
+
 def relink(rel: str, url: str | None) -> Effect:
     """Points one relation of the Link header at any address; None leaves it out."""
 
@@ -233,7 +262,7 @@ def no_rate_limit_headers() -> Effect:
     return Edit(
         lambda _, reply: replace(
             reply,
-            headers={name: text for name, text in reply.headers.items() if not name.startswith("RateLimit")},
+            headers={name: text for name, text in reply.headers.items() if not name.lower().startswith("ratelimit")},
         )
     )
 
@@ -268,6 +297,27 @@ def _edit_records(edit: Callable[[dict[str, Any]], dict[str, Any]], index: int |
         return replace(reply, body=encode(payload))
 
     return Edit(edited)
+
+
+def _edit_at(path: str, edit: Callable[[Any, Any], None]) -> Effect:
+    """Raises KeyError or IndexError for the server where the answer has no such place."""
+    *way, last = path.split(".")
+
+    def edited(_: Call, reply: Reply) -> Reply:
+        payload = json.loads(reply.body)
+        parents = [payload]
+        for step in way:
+            children = [parent if step == "*" else [parent[_key(parent, step)]] for parent in parents]
+            parents = [child for each in children for child in each]
+        for parent in parents:
+            edit(parent, _key(parent, last))
+        return replace(reply, body=encode(payload))
+
+    return Edit(edited)
+
+
+def _key(parent: Any, step: str) -> str | int:
+    return int(step) if isinstance(parent, list) else step
 
 
 def _edit_list(edit: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Effect:
@@ -314,6 +364,9 @@ EFFECTS: Mapping[str, Callable[..., Effect]] = {
         object_instead_of_list,
         set_field,
         drop_field,
+        set_at,
+        drop_at,
+        graphql_errors,
         relink,
         drop_links,
         drop_items,

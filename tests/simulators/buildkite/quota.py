@@ -1,4 +1,5 @@
-"""Buildkite's two rate limits: fixed windows for the organization and for the token's user.
+"""Buildkite's rate limits: fixed windows for the organization and for the token's user, and one for the organization's
+portals.
 
 A window opens with the first use after the last one ended, whoever's use that is, and lasts its full
 length; then the count starts from nothing. Refused requests count too, which is why a refusal's
@@ -15,7 +16,7 @@ UNLIMITED = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Requests a window for each user and each organization, None for no limit; `window` in seconds.
+    """Requests a window for each user, each organization and its portals, None for no limit; `window` in seconds.
 
     Resets are told in whole seconds, rounded up, as Buildkite tells them. Where a test shortens the
     window, that rounding would outweigh what it measures: `reset_decimals` gives them decimals.
@@ -25,6 +26,7 @@ class Limits:
     organization: int | None = 200
     window: float = 60.0
     reset_decimals: int = 0
+    portal: int | None = 200
 
 
 BUILDKITE_LIMITS = Limits()
@@ -37,6 +39,7 @@ class OtherUse:
     user: int = 0
     organization: int = 0
     spread: bool = False
+    portal: int = 0
 
 
 NO_OTHER_USE = OtherUse()
@@ -62,12 +65,12 @@ class Standing:
     def headers(self) -> dict[str, str]:
         prefix = "RateLimit-User" if self.scope == "rest_user" else "RateLimit"
         told = {
-            f"{prefix}-Scope": self.scope,
+            "Ratelimit-Scope" if self.scope == "portal" else f"{prefix}-Scope": self.scope,
             f"{prefix}-Limit": str(self.limit),
             f"{prefix}-Remaining": str(max(0, self.limit - self.current)),
             f"{prefix}-Reset": self.reset,
         }
-        if self.exceeded:
+        if self.exceeded and self.scope != "portal":
             told[f"{prefix}-Warning"] = self.warning
         return told
 
@@ -88,17 +91,29 @@ class Quota:
             standings.append(self._count("rest", organization, 1))
         return standings
 
-    def consume(self, user: Mapping[str, int], organization: Mapping[str, int]) -> None:
+    def count_portal(self, organization: str) -> Standing:
+        """Counts a request to any portal of the organization, by any token."""
+        return self._count("portal", organization, 1)
+
+    def consume(
+        self, user: Mapping[str, int], organization: Mapping[str, int], portal: Mapping[str, int] | None = None
+    ) -> None:
         """Other tools' requests, now: how many by user id and by organization slug."""
         for name, amount in user.items():
             self._count("rest_user", name, amount)
         for name, amount in organization.items():
             self._count("rest", name, amount)
+        for name, amount in (portal or {}).items():
+            self._count("portal", name, amount)
 
     def _count(self, scope: str, name: str, amount: int) -> Standing:
         now = self._monotonic()
         limits, other = self.limits, self.other_use
-        limit, others = (limits.user, other.user) if scope == "rest_user" else (limits.organization, other.organization)
+        limit, others = {
+            "rest_user": (limits.user, other.user),
+            "rest": (limits.organization, other.organization),
+            "portal": (limits.portal, other.portal),
+        }[scope]
         window = self._windows.get((scope, name))
         if window is None or now >= window.opened + limits.window:
             window = self._windows[scope, name] = _Window(now)

@@ -26,6 +26,7 @@ from simulators.buildkite.exchange import EXCHANGE_PATH, Exchanges
 from simulators.buildkite.fault_rules import Faults, Rule
 from simulators.buildkite.faults import Answer, Change, Cut, Edit, Effect, Outage, Slow
 from simulators.buildkite.organization import Organization
+from simulators.buildkite.portal import PORTAL_PATH, Portals
 from simulators.buildkite.quota import BUILDKITE_LIMITS, NO_OTHER_USE, Limits, OtherUse, Quota
 from simulators.buildkite.transcript import Request, Transcript
 from simulators.buildkite.writes import Write, WriteJournal
@@ -59,7 +60,7 @@ class BuildkiteSimulator:
     `api.organizations` by slug and `api.tokens` by value are open to edits, `quota.limits` and
     `quota.other_use` to replacement, `latency` and `certificate` to assignment (the certificate takes
     effect at the next `resume`). `monotonic` and `now` tell it the time, so that a test may; `control`
-    answers what comes under /_sim/.
+    answers what comes under /_sim/. Token exchange apps are `exchanges`, portals `portals`.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class BuildkiteSimulator:
             now,
         )
         self.exchanges = Exchanges(self.api, now)
+        self.portals = Portals(self.api, now)
         self.journal = WriteJournal(self.api.organizations, config.writes_expected)
         self.authority = None if config.tls is None else Authority()
         self.certificate = config.tls
@@ -111,6 +113,11 @@ class BuildkiteSimulator:
     def exchange_url(self) -> str:
         """Where tokens are exchanged, as BUILDKITE_TOKEN_EXCHANGE_URL has it."""
         return self.origin + EXCHANGE_PATH
+
+    @property
+    def portal_url(self) -> str:
+        """Where portals are, as BUILDKITE_PORTAL_URL has it."""
+        return self.origin + PORTAL_PATH
 
     @property
     def requests(self) -> Sequence[Request]:
@@ -197,11 +204,13 @@ class BuildkiteSimulator:
         granted = token or self.token
         self.api.tokens[granted.value] = granted
 
-    def consume(self, user: int = 0, organization: int = 0) -> None:
-        """Other tools' requests, now, by the first token's user and in the first organization."""
+    def consume(self, user: int = 0, organization: int = 0, portal: int = 0) -> None:
+        """Other tools' requests, now, by the first token's user, in the first organization and to its portals."""
+        slug = self.organization.slug
         self.quota.consume(
             {self.token.user.id: user} if user else {},
-            {self.organization.slug: organization} if organization else {},
+            {slug: organization} if organization else {},
+            {slug: portal} if portal else {},
         )
 
     def fault(
@@ -241,7 +250,9 @@ class BuildkiteSimulator:
         arrived = self._monotonic()
         body = await request.read() if request.content_type in BODIES else b""
         call = Call.parse(request.method, request.raw_path, request.headers.get("Authorization", ""), body)
-        token: Token | None = None
+        changes = call.path != EXCHANGE_PATH and not call.path.startswith(f"{PORTAL_PATH}/")
+        """Whether it may change something of an organization, if its method does."""
+        owner = ""
         status: int | None = None
         self.transcript.arrived()
         try:
@@ -249,19 +260,18 @@ class BuildkiteSimulator:
             if isinstance(effect, Change):
                 effect.change(self.api, call)
             token = self.api.token_of(call)
-            owner = token.description if token else ""
+            owner = token.description if token else self.portals.caller(call)
             if isinstance(effect, Outage):
-                self.journal.record(call, self.journal.role(call), None, arrived - self._started, owner)
+                if changes:
+                    self.journal.record(call, self.journal.role(call), None, arrived - self._started, owner)
                 await self._go_away(effect)
                 return web.Response()
             if self.behind_proxies:
                 self.api.origin = f"{'http' if self.authority is None else 'https'}://{request.host}"
             before = self.journal.role(call)
             unseen = effect.reply if isinstance(effect, Answer) else _UNSEEN if _hides(effect) else None
-            if call.path == EXCHANGE_PATH:  # changes nothing of an organization
-                reply = unseen or self.exchanges.answer(body, request.remote or "")
-            else:
-                reply = unseen or self.api.answer(call, token)
+            reply = unseen or self._answer(call, token, request.remote or "")
+            if changes:
                 self.journal.record(call, before, None if unseen else reply.status, arrived - self._started, owner)
             if isinstance(effect, Edit):
                 reply = effect.edit(call, reply)
@@ -283,10 +293,17 @@ class BuildkiteSimulator:
                     status,
                     arrived - self._started,
                     self._monotonic() - arrived,
-                    token.description if token else "",
+                    owner,
                     request.host,
                 )
             )
+
+    def _answer(self, call: Call, token: Token | None, address: str) -> Reply:
+        if call.path == EXCHANGE_PATH:
+            return self.exchanges.answer(call.body, address)
+        if call.path.startswith(f"{PORTAL_PATH}/"):
+            return self.portals.answer(call, address)
+        return self.api.answer(call, token)
 
     async def _go_away(self, outage: Outage) -> None:
         await self.pause()

@@ -92,9 +92,6 @@ class Orders:
         connector = self._sim.register_connector(client, **fields)
         return {"app_id": connector.app_id, "connector_id": connector.id, **_credentials(client)}
 
-    def set_roles(self, client_id: str, roles: list[str]) -> None:
-        self._sim.authority.rest_clients[client_id].roles = set(_roles(roles))
-
     def disable(self, client_id: str) -> None:
         self._sim.authority.disable(client_id)
 
@@ -116,9 +113,6 @@ class Orders:
     def fault(self, rpc: str, action: str = Action.ERROR, **fields: Any) -> None:
         """Fields of `Fault`, by their names."""
         self._sim.faults.add(Fault(rpc, Action(action), **fields))
-
-    def clear_faults(self) -> None:
-        self._sim.faults.clear()
 
     def pause(self, connector_id: str, **fields: Any) -> None:
         self._sim.connectors.pause(self._connector(connector_id), **fields)

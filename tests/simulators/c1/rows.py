@@ -12,20 +12,17 @@ from google.protobuf.message import DecodeError, Message
 
 from buildkite_connector.proto import connector_pb2 as pb
 from simulators.c1.exclusion_groups import ExclusionGroups
+from simulators.c1.traits import LABEL, TRAITS, check_time, check_traits
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-EMAIL = re.compile(rf"(?=.{{3,254}}\Z)[^@\s\"(),:;<>\[\]\\]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
-"""A bare address at an ASCII host name, as C1's validation of the field has it."""
-LINK = re.compile(rf"(?=.{{9,1024}}\Z)https://{_LABEL}(?:\.{_LABEL})*(?::\d+)?(?:[/?#][!-~]*)?")
-"""An absolute address, likewise."""
-ANNOTATIONS = {
-    pb.ResourceType: (pb.OptInRequired, pb.CapabilityPermissions),
-    pb.Resource: (pb.UserTrait, pb.GroupTrait, pb.ExternalLink),
+LINK = re.compile(rf"(?=.{{9,1024}}\Z)https://{LABEL}(?:\.{LABEL})*(?::\d+)?(?:[/?#][!-~]*)?")
+"""An absolute address, as C1's validation of the field has it."""
+ANNOTATIONS: dict[type[Message], tuple[type[Message], ...]] = {
+    pb.ResourceType: (pb.OptInRequired, pb.CapabilityPermissions, pb.SkipEntitlementsAndGrants),
+    pb.Resource: (*TRAITS.values(), pb.ExternalLink),
     pb.Entitlement: (pb.EntitlementExclusionGroup,),
     pb.Grant: (pb.GrantImmutable,),
 }
 """What may stand on each. A GrantExpandable never stands on a grant in a file: it has a column."""
-TRAITS = {pb.UserTrait: pb.ResourceType.TRAIT_USER, pb.GroupTrait: pb.ResourceType.TRAIT_GROUP}
 M = TypeVar("M", bound=Message)
 
 
@@ -48,6 +45,7 @@ class RowChecks:
         self._names: dict[tuple[str, str], str] = {}
         self._offers: dict[str, tuple[tuple[str, str], str, frozenset[str]]] = {}
         self._opt_in: set[str] = set()
+        self._bare: set[str] = set()
         self._groups = ExclusionGroups()
 
     def run(self) -> None:
@@ -91,6 +89,8 @@ class RowChecks:
         for annotation in _annotations(external_id, kind):
             if isinstance(annotation, pb.OptInRequired):
                 self._opt_in.add(kind.id)
+            elif isinstance(annotation, pb.SkipEntitlementsAndGrants):
+                self._bare.add(kind.id)
             elif not all(each.permission for each in annotation.permissions):
                 raise ValueError(f"{external_id}: CapabilityPermissions: a permission is empty")
         self.types[kind.id] = kind
@@ -106,6 +106,7 @@ class RowChecks:
         _size(external_id, "description", resource.description, 0, 2048)
         parents = (parent_kind or "", parent or "")
         _same(external_id, "parent_resource_id", parents, _pair(resource.parent_resource_id))
+        check_time(external_id, resource, "created_at")
         trait = self._traits(external_id, resource)
         self._names[kind, resource.id.resource] = resource.display_name
         self.resources[kind] += 1
@@ -119,21 +120,12 @@ class RowChecks:
 
     def _traits(self, external_id: str, resource: pb.Resource) -> pb.UserTrait:
         """The user trait, empty where there is none."""
-        user = pb.UserTrait()
-        for annotation in _annotations(external_id, resource):
-            trait = TRAITS.get(type(annotation))
-            if trait and trait not in self.types[resource.id.resource_type].traits:
-                raise ValueError(f"{external_id}: {annotation.DESCRIPTOR.name}: its resource type has no such trait")
-            if isinstance(annotation, pb.UserTrait):
-                user = annotation
-            elif isinstance(annotation, pb.ExternalLink) and not LINK.fullmatch(annotation.url):
+        found = _annotations(external_id, resource)
+        check_traits(external_id, self.types[resource.id.resource_type], found)
+        for annotation in found:
+            if isinstance(annotation, pb.ExternalLink) and not LINK.fullmatch(annotation.url):
                 raise ValueError(f"{external_id}: ExternalLink.url: {annotation.url!r} is not an https address")
-        for email in user.emails:
-            if not EMAIL.fullmatch(email.address):
-                raise ValueError(f"{external_id}: UserTrait.emails: {email.address!r} is not an email")
-        if sum(email.is_primary for email in user.emails) > 1:
-            raise ValueError(f"{external_id}: UserTrait.emails: more than one is primary")
-        return user
+        return next((each for each in found if isinstance(each, pb.UserTrait)), pb.UserTrait())
 
     def _parents(self) -> None:
         columns = "distinct parent_resource_type_id, parent_resource_id"
@@ -151,6 +143,8 @@ class RowChecks:
         _size(external_id, "display_name", entitlement.display_name, 1, 1024)
         _size(external_id, "description", entitlement.description, 0, 2048)
         _size(external_id, "resource.display_name", entitlement.resource.display_name, 0, 1024)
+        if kind in self._bare:
+            raise ValueError(f"{external_id}: resources of type {kind} have no entitlements")
         self.entitlements[kind] += 1
         _annotations(external_id, entitlement)
         for each in entitlement.grantable_to:

@@ -58,7 +58,11 @@ def user(name: str = "Ada", email: str = "ada@example.com", user_id: str = "u1")
     resource = pb.Resource(id=pb.ResourceId(resource_type="user", resource=user_id), display_name=name)
     resource.status.status = pb.Status.RESOURCE_STATUS_ENABLED
     resource.annotations.add().Pack(
-        pb.UserTrait(emails=[pb.UserTrait.Email(address=email, is_primary=True)], login=email)
+        pb.UserTrait(
+            emails=[pb.UserTrait.Email(address=email, is_primary=True)],
+            status=pb.UserTrait.Status(status=pb.UserTrait.Status.STATUS_ENABLED),
+            login=email,
+        )
     )
     return resource
 

@@ -9,12 +9,13 @@ import pytest
 from buildkite_connector.buildkite import BuildkiteSettings
 from buildkite_connector.buildkite.client import LARGE_PAGES
 from buildkite_connector.buildkite.errors import Call
-from buildkite_connector.model.directory import ALL_KINDS, Collection, ResourceKind, SyncScope, TeamID
+from buildkite_connector.model.directory import Collection, SyncScope, TeamID
 from buildkite_connector.model.failure import Failure, Reason
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import ScopesMissing, preflight
 from fakes.buildkite_setup import Setup, serving
+from fakes.organization_api import REST_KINDS
 from fakes.virtual_time import virtual_time
 from harness.organization import ACCESS_ORG, access, directory_of
 from simulators.buildkite import faults
@@ -25,9 +26,10 @@ from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.organization import Organization
 from simulators.buildkite.quota import Limits
 
-EVERYTHING = SyncScope(ALL_KINDS)
+EVERYTHING = SyncScope(REST_KINDS)
 TOKEN = Token(scopes=ACCESS_SCOPES)
-COMBINATIONS = list(chain.from_iterable(combinations(ResourceKind, size) for size in range(1, len(ResourceKind) + 1)))
+SIZES = range(1, len(REST_KINDS) + 1)
+COMBINATIONS = list(chain.from_iterable(combinations(sorted(REST_KINDS), size) for size in SIZES))
 
 
 def made(accounts: int = 25, teams: int = 12, pipelines: int = 31, clusters: int = 13) -> Organization:
@@ -59,7 +61,7 @@ async def test_the_golden_organization_is_collected_whole_for_every_combination_
 async def test_a_large_organization_takes_the_fewest_requests() -> None:
     async with serving(made(), tokens=[TOKEN]) as setup:
         collection = await sync(setup)
-        assert collection.report.requests == setup.sim.organization.requests_at(setup.page_size, ALL_KINDS) + 2
+        assert collection.report.requests == setup.sim.organization.requests_at(setup.page_size, REST_KINDS) + 2
         assert not setup.sim.transcript.repeats
         document = setup.sim.organization.document()
         document["organization"].pop("created_at")
@@ -179,9 +181,9 @@ async def test_all_types_stay_within_the_quota_and_take_no_longer_than_it_allows
         organization, settings=BuildkiteSettings(), tokens=[TOKEN], limits=limits, latency=0.02
     ) as setup:
         client = setup.client(quota_percent=100)
-        found = await preflight(client, OrganizationChoice("acme"), ALL_KINDS)
+        found = await preflight(client, OrganizationChoice("acme"), REST_KINDS)
         collection = await collect(client, found.organization, EVERYTHING)
         assert setup.sim.transcript.throttled == 0
-        requests = organization.requests_at(100, ALL_KINDS) + 2
+        requests = organization.requests_at(100, REST_KINDS) + 2
         assert collection.report.requests == requests
         assert collection.report.throttled_seconds <= 1.02 * 60 * (requests // 50)

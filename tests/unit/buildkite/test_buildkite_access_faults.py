@@ -10,7 +10,7 @@ import pytest
 from buildkite_connector.buildkite import BuildkiteSettings, open_buildkite
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun, TeamChanges
-from buildkite_connector.model.directory import ALL_KINDS, Organization, OrganizationSlug, TokenFacts
+from buildkite_connector.model.directory import Organization, OrganizationSlug, TokenFacts
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.model.status import Trigger
@@ -19,6 +19,7 @@ from buildkite_connector.timing.clock import instant
 from fakes.connector_ports import KEY, Store
 from fakes.connector_setup import Setup
 from fakes.connector_states import CREDENTIALS
+from fakes.organization_api import REST_KINDS
 from fakes.virtual_time import virtual_time
 from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
@@ -106,7 +107,7 @@ async def sync(routes: Mapping[str, Answer], caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.INFO)
     setup, store, server = Setup(), Store(), HostileServer({**HONEST, **routes})
     preflight = Preflight(TokenFacts("t", frozenset()), Organization("o", OrganizationSlug("acme"), "Acme"))
-    spec = replace(setup.order.spec, kinds=ALL_KINDS)
+    spec = replace(setup.order.spec, kinds=REST_KINDS)
     run = SyncRun(SyncID("sync1"), Trigger.REQUEST, 1, CREDENTIALS, spec, preflight, instant(setup.clock))
     failure = None
     async with server.running() as origin:

@@ -313,6 +313,17 @@ async def test_a_client_tells_how_long_it_waited_for_its_quota() -> None:
 
 
 @virtual_time
+async def test_a_wait_for_the_quota_counts_while_it_lasts() -> None:
+    async with serving(limits=Limits(user=1, organization=None, window=30.0)) as setup:
+        client = setup.client()
+        await client.token()
+        waiting = asyncio.create_task(client.token())
+        await asyncio.sleep(10)
+        assert client.throttled_seconds == pytest.approx(10, abs=0.5)
+        await waiting
+
+
+@virtual_time
 async def test_a_private_authority_is_trusted_by_its_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     async with BuildkiteSimulator(Config([small_organization()], limits=NO_LIMITS, tls=Certificate.VALID)) as sim:
         assert sim.authority is not None

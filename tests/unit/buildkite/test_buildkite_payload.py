@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buildkite_connector.buildkite import payload
-from buildkite_connector.buildkite.payload import PayloadError
+from buildkite_connector.buildkite.parsing import LONGEST_TEXT, PayloadError, complaint
 from buildkite_connector.model.directory import (
     Account,
     AccountID,
@@ -85,10 +85,12 @@ def test_organizations() -> None:
     assert organizations(encoded([acme, acme])) == [expected, expected]
 
 
-def test_an_id_is_one_object_wherever_it_comes() -> None:
-    member = payload.members(encoded([MEMBER]), TEAM_ID)[0]
-    account = payload.accounts(encoded([ACCOUNT]))[0]
+def test_an_id_and_a_name_are_one_object_wherever_they_come() -> None:
+    name = "Zoë Ångström " * 10  # pydantic itself gives shorter ones once
+    member = payload.members(encoded([{**MEMBER, "user_name": name}]), TEAM_ID)[0]
+    account = payload.accounts(encoded([{**ACCOUNT, "name": name}]))[0]
     assert member.account is account.id
+    assert member.name is account.name
 
 
 def test_text_that_is_null_is_empty() -> None:
@@ -334,8 +336,8 @@ def test_a_refusal_that_cannot_be_read_says_nothing(body: bytes) -> None:
 
 
 def test_a_complaint_is_the_message_of_an_errors_body() -> None:
-    assert payload.complaint(encoded({"message": "No such team"})) == "No such team"
-    assert payload.complaint(b"<html>") == ""
+    assert complaint(encoded({"message": "No such team"})) == "No such team"
+    assert complaint(b"<html>") == ""
 
 
 BAD_IDS = [
@@ -401,4 +403,7 @@ def test_more_items_than_a_page_has_are_refused() -> None:
 
 
 def test_a_long_text_is_cut() -> None:
-    assert len(payload.accounts(encoded([{**ACCOUNT, "name": "n" * 10_000}]))[0].name) == payload.LONGEST_TEXT
+    long = "n" * 10_000
+    assert len(payload.accounts(encoded([{**ACCOUNT, "name": long}]))[0].name) == LONGEST_TEXT
+    assert len(payload.members(encoded([{**MEMBER, "user_name": long}]), TEAM_ID)[0].name) == LONGEST_TEXT
+    assert len(payload.member(encoded({**MEMBER, "user_name": long}), TEAM_ID, Redactor()).name) == LONGEST_TEXT

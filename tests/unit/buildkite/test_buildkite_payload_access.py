@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buildkite_connector.buildkite import payload
 from buildkite_connector.buildkite.body import MOST_VALUES
-from buildkite_connector.buildkite.payload import PayloadError
+from buildkite_connector.buildkite.parsing import LONGEST_TEXT, PayloadError
 from buildkite_connector.model.directory import (
     AccessLevel,
     AccountID,
@@ -128,7 +128,7 @@ def test_nothing_is_kept_of_steps_configuration_env_and_provider() -> None:
 def test_an_archived_pipeline_in_a_cluster() -> None:
     found = pipeline(archived_at="2024-05-06T07:08:09.000Z", cluster_id="42f1a7da", description="x" * 5000)
     assert (found.archived_at, found.cluster_id) == ("2024-05-06T07:08:09.000Z", "42f1a7da")
-    assert len(found.description) == payload.LONGEST_TEXT
+    assert len(found.description) == LONGEST_TEXT
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_no_text_of_a_pipeline_or_a_cluster_holds_a_credential(form: str) -> Non
 
 
 def test_a_credential_at_the_end_of_what_is_kept_is_not_cut_but_redacted() -> None:
-    for place in range(payload.LONGEST_TEXT - len(TOKEN), payload.LONGEST_TEXT + 1):
+    for place in range(LONGEST_TEXT - len(TOKEN), LONGEST_TEXT + 1):
         assert "bkua" not in pipeline(description="x" * place + TOKEN).description
 
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from buildkite_connector.buildkite import BuildkiteClient, Patience, open_buildkite
 from buildkite_connector.buildkite.client import path_part
-from buildkite_connector.model.directory import ALL_KINDS, SyncScope
+from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
 from fakes.buildkite_setup import HASTY
+from fakes.organization_api import REST_KINDS
 from harness.examples import examples
 from harness.trust import DIRECT
 from unit.hostile.buildkite_answers import (
@@ -82,8 +83,8 @@ def one_line(text: str) -> str:
 
 async def failure_of(client: BuildkiteClient, slug: str) -> Failure | None:
     try:
-        found = await preflight(client, OrganizationChoice(slug) if slug else None, ALL_KINDS)
-        await collect(client, found.organization, SyncScope(ALL_KINDS))
+        found = await preflight(client, OrganizationChoice(slug) if slug else None, REST_KINDS)
+        await collect(client, found.organization, SyncScope(REST_KINDS))
     except Failure as failure:
         return failure
     return None

@@ -15,7 +15,7 @@ from buildkite_connector.model.spec import Provisioning
 from buildkite_connector.model.status import ChangeResult
 from buildkite_connector.model.tasks import Code, GrantAnswer, MembershipTask, RevokeAnswer, TaskID, TaskOutcome
 from buildkite_connector.tasks.membership import change_membership
-from buildkite_connector.tasks.ports import ChangeGrounds, Progress
+from buildkite_connector.tasks.ports import ChangeGrounds, TaskProgress
 from buildkite_connector.timing.clock import SystemClock
 from fakes.buildkite_setup import Setup, serving, small_organization
 from fakes.connector_ports import C1
@@ -92,7 +92,7 @@ class Bench:
     async def ask(self, wanted: Membership, *, grants: bool) -> TaskOutcome:
         task = MembershipTask(TaskID("task"), grants, wanted, "Platform", "Ada")
         ports = replace(session_ports(C1()), changes=self.changes, clock=SystemClock())
-        return await change_membership(task, ports, Progress())
+        return await change_membership(task, ports, TaskProgress())
 
 
 @contextlib.asynccontextmanager

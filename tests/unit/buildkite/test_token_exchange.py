@@ -1,13 +1,16 @@
 """Exchanged tokens over a real socket: what is sent, who shares one, when it is renewed, and which quota it uses."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import jwt
 import pytest
 
-from buildkite_connector.buildkite.token_exchange import EXCHANGES_AT_ONCE, TOKEN_SECONDS
+from buildkite_connector.buildkite.errors import LONGEST_BUILDKITE_WAIT
+from buildkite_connector.buildkite.exchange_answers import TOKEN_SECONDS
+from buildkite_connector.buildkite.exchange_endpoint import EXCHANGES_AT_ONCE
 from buildkite_connector.model.directory import FULL_SCOPE, Membership, OrganizationSlug, Role, TeamID
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
@@ -19,7 +22,9 @@ from fakes.virtual_time import virtual_time
 from simulators.buildkite import faults
 from simulators.buildkite.made_organization import make_organization
 from simulators.buildkite.quota import Limits
-from unit.buildkite.exchanging import NOTHING, Exchanging, exchanging
+from unit.buildkite.exchanging import Exchanging, exchanging
+
+PATIENT = replace(HASTY, timeouts=replace(HASTY.timeouts, read=20.0, total=30.0))
 
 
 @pytest.mark.parametrize(("pem", "algorithm"), [(ec_pem(), "ES256"), (rsa_pem(), "RS256")], ids=["EC", "RSA"])
@@ -55,6 +60,27 @@ async def test_a_person_can_be_named_by_uuid() -> None:
 
 
 @virtual_time
+async def test_an_organization_that_is_not_found_is_not_blamed_on_an_api_token() -> None:
+    async with exchanging() as setup:
+        client = setup.client()
+        setup.sim.fault(faults.answer(404, {}), path="/v2/organizations/*", times=2)
+        told = []
+        with pytest.raises(Failure) as by_client:
+            await setup.ask(client)
+        told.append(by_client.value.message)
+        setup.sim.fault(faults.answer(200, []), path="/v2/organizations")
+        with pytest.raises(Failure) as by_preflight:
+            await preflight(client, OrganizationChoice("acme"), FULL_SCOPE.kinds)
+        told.append(by_preflight.value.message)
+    knows = "Buildkite knows no organization 'acme' that the token exchange app's token can access."
+    advice = "Check that the app and the subject belong to it."
+    assert told == [
+        f"{knows} Check the slug. {advice}",
+        f"{knows} The token cannot access any organization. {advice}",
+    ]
+
+
+@virtual_time
 async def test_callers_at_the_same_time_share_one_exchange_and_a_later_one_needs_none() -> None:
     async with exchanging() as setup:
         await asyncio.gather(*(setup.ask(setup.client()) for _ in range(50)))
@@ -63,20 +89,28 @@ async def test_callers_at_the_same_time_share_one_exchange_and_a_later_one_needs
 
 
 @virtual_time
-async def test_what_nobody_has_asked_for_lately_is_forgotten_whatever_came_of_it() -> None:
+async def test_what_nobody_has_asked_for_lately_is_forgotten_whatever_came_of_it_and_whoever_asks() -> None:
+    """Each holds a private key, which a connector that was deleted must not leave in memory."""
+
+    def kept() -> list[frozenset[str]]:
+        return [each.app.request.scopes for each in setup.buildkite._exchanges._tokens.values()]
+
     async with exchanging() as setup:
         await setup.ask(setup.client())
         with pytest.raises(Failure):
             await setup.client("read_suites").token()
         used = setup.client(READING[0])
-        assert len(setup.buildkite._exchanges._tokens) == 3
+        assert len(kept()) == 3
         await setup.clock.sleep(TOKEN_SECONDS - 1.0)
         await used.token()
         await setup.clock.sleep(2.0)
-        setup.client(READING[1])
-        assert [each.request.scopes for each in setup.buildkite._exchanges._tokens.values()] == [
-            frozenset({scope}) for scope in READING
-        ]
+        assert kept() == [frozenset({READING[0]})]
+        await setup.clock.sleep(TOKEN_SECONDS)
+        assert kept() == []
+        await setup.clock.sleep(TOKEN_SECONDS)
+        await setup.ask(setup.client())
+        await setup.clock.sleep(2 * TOKEN_SECONDS)
+        assert kept() == []
 
 
 @virtual_time
@@ -92,34 +126,14 @@ async def test_callers_at_the_same_time_share_a_failure_and_a_later_one_asks_aga
 
 
 @virtual_time
-async def test_a_failure_of_before_is_not_told_to_who_waits_now() -> None:
-    async with exchanging() as setup:
-        app = setup.sim.exchanges.revoke(setup.registered.app.client_id)
-        tokens = setup.buildkite._exchanges.tokens(setup.registered.request(), NOTHING)
-        with pytest.raises(Failure):
-            await tokens.current()
-        setup.sim.exchanges.register(app)
-
-        async def refused_at_once() -> None:
-            tokens.drop(await tokens.current())
-
-        await asyncio.gather(refused_at_once(), tokens.current())
-        assert len(setup.sim.exchanges.minted) == 2
-
-
-@virtual_time
-async def test_who_waits_for_one_that_is_cancelled_exchanges_itself() -> None:
-    patient = replace(HASTY, timeouts=replace(HASTY.timeouts, read=20.0, total=30.0))
-    async with exchanging(settings=patient) as setup:
-        app = setup.sim.exchanges.revoke(setup.registered.app.client_id)
-        with pytest.raises(Failure):
-            await setup.client().token()
-        setup.sim.exchanges.register(app)
+async def test_one_of_those_who_wait_can_be_cancelled() -> None:
+    async with exchanging(settings=PATIENT) as setup:
         setup.sim.fault(faults.slow(5.0), path="/oauth/token")
         first, second = (asyncio.create_task(setup.client().token()) for _ in range(2))
         await asyncio.sleep(1.0)
         first.cancel()
         assert (await second).scopes == set(READING)
+        assert setup.exchanges == 1
 
 
 @virtual_time
@@ -200,8 +214,7 @@ async def test_a_revoked_token_is_replaced_once() -> None:
 
 @virtual_time
 async def test_a_late_refusal_of_the_old_token_leaves_the_new_one_in_use() -> None:
-    patient = replace(HASTY, timeouts=replace(HASTY.timeouts, read=20.0, total=30.0))
-    async with exchanging(settings=patient) as setup:
+    async with exchanging(settings=PATIENT) as setup:
         client = setup.client()
         await setup.ask(client)
         setup.sim.api.revoke(setup.sim.exchanges.minted[0].token)
@@ -244,7 +257,7 @@ async def test_a_refused_exchange_is_told_apart_from_a_refused_token() -> None:
         client = setup.client()
         await setup.ask(client)
         setup.sim.fault(faults.answer(401, {}), path="/v2/organizations/*", times=2)
-        with pytest.raises(Failure, match="a token that it has just given") as refused:
+        with pytest.raises(Failure, match="a token that it has just issued") as refused:
             await setup.ask(client)
         setup.sim.exchanges.revoke(setup.registered.app.client_id)
         with pytest.raises(Failure, match="Check that the app still exists") as revoked:
@@ -259,7 +272,7 @@ async def test_a_refused_exchange_is_told_apart_from_a_refused_token() -> None:
 
 
 @virtual_time
-async def test_a_renewal_that_fails_for_a_while_leaves_the_old_token_in_use() -> None:
+async def test_a_renewal_that_fails_for_a_while_leaves_the_old_token_in_use(caplog: pytest.LogCaptureFixture) -> None:
     async with exchanging(life=300) as setup:
         client = setup.client()
         await setup.ask(client)
@@ -267,11 +280,79 @@ async def test_a_renewal_that_fails_for_a_while_leaves_the_old_token_in_use() ->
         for seconds in (241.0, 11.0, 11.0):
             await setup.clock.sleep(seconds)
             await setup.ask(client)
+        await setup.clock.sleep(1.0)
         setup.sim.faults.clear()
-        await setup.clock.sleep(11.0)
+        await setup.clock.sleep(10.0)
         await setup.ask(client)
+        await setup.clock.sleep(1.0)
         assert len(setup.sim.exchanges.minted) == 2
         assert setup.unauthorized == 0
+    logged = [vars(each)["error"] for each in caplog.records if "was not renewed" in each.message]
+    assert len(logged) == 3
+    assert all("Buildkite responded with 503" in each for each in logged)
+
+
+@virtual_time
+async def test_nobody_waits_for_a_renewal_that_hangs() -> None:
+    async with exchanging(life=300, settings=PATIENT) as setup:
+        clients = [setup.client() for _ in range(3)]
+        await setup.ask(clients[0])
+        setup.sim.fault(faults.slow(15.0), path="/oauth/token")
+        await setup.clock.sleep(241.0)
+        began = setup.clock.monotonic()
+        await asyncio.gather(*(setup.ask(client) for client in clients))
+        await setup.ask(clients[0])
+        assert setup.clock.monotonic() - began < 1.0
+        assert setup.exchanges == 1  # the second is without an answer
+        await setup.clock.sleep(20.0)
+        await setup.ask(clients[1])
+        assert (setup.exchanges, len(setup.sim.exchanges.minted), setup.unauthorized) == (2, 2, 0)
+        setup.sim.api.revoke(setup.sim.exchanges.minted[0].token)
+        await setup.ask(clients[2])
+        assert setup.unauthorized == 0
+
+
+@virtual_time
+async def test_a_renewal_under_way_ends_with_the_client() -> None:
+    async with exchanging(life=300, settings=PATIENT) as setup:
+        await setup.ask(setup.client())
+        setup.sim.fault(faults.slow(15.0), path="/oauth/token")
+        await setup.clock.sleep(241.0)
+        await setup.ask(setup.client())
+        assert [each.get_name() for each in asyncio.all_tasks()].count("token exchange") == 1
+        await setup.buildkite.close()
+        assert "token exchange" not in [each.get_name() for each in asyncio.all_tasks()]
+
+
+@virtual_time
+async def test_when_the_endpoint_refuses_one_for_its_rate_limit_all_others_wait_too() -> None:
+    waiting = replace(HASTY, patience=replace(HASTY.patience, longest=15.0))
+    async with exchanging(settings=waiting) as setup:
+        others = [setup.buildkite.client(register(setup.sim, client_id=f"{app:020x}").request()) for app in range(9)]
+        setup.sim.fault(faults.answer(429, {}, {"Retry-After": "7"}), path="/oauth/token")
+        first = asyncio.create_task(setup.client().token())
+        await setup.clock.sleep(1.0)
+        await asyncio.gather(*(asyncio.create_task(client.token()) for client in others), first)
+        assert 7.0 < setup.clock.monotonic() < 30.0
+        assert Counter(each.status for each in setup.sim.requests) == {200: 10, 429: 1}
+        assert [each for each in setup.sim.requests if 0.5 < each.at < 7.0] == []
+
+
+@pytest.mark.parametrize("after", ["100", "99999"])
+@virtual_time
+async def test_others_are_told_at_once_when_the_endpoint_wants_to_be_left_alone_for_long(after: str) -> None:
+    async with exchanging(grantable=(*READING, "write_teams")) as setup:
+        setup.sim.fault(faults.answer(429, {}, {"Retry-After": after}), path="/oauth/token")
+        with pytest.raises(Failure):
+            await setup.client().token()
+        await setup.clock.sleep(10.0)
+        with pytest.raises(Failure, match="rate limit is used up") as told:
+            await setup.client(*READING, "write_teams").token()
+        assert (told.value.reason, told.value.remedy) == (Reason.BUILDKITE_RATE_LIMITED, Remedy.RETRY)
+        assert told.value.retry_after == pytest.approx(min(int(after), LONGEST_BUILDKITE_WAIT) - 10.0, abs=1.0)
+        assert setup.exchanges == 1
+        await setup.clock.sleep(float(told.value.retry_after or 0))
+        assert (await setup.client().token()).scopes == set(READING)
 
 
 @virtual_time
@@ -287,6 +368,7 @@ async def test_a_renewal_is_not_tried_again_before_the_time_that_buildkite_names
         assert setup.exchanges == 2
         await setup.clock.sleep(5.0)
         await setup.ask(client)
+        await setup.clock.sleep(1.0)
         assert (setup.exchanges, setup.unauthorized) == (3, 0)
 
 
@@ -311,7 +393,9 @@ async def test_without_a_good_token_an_outage_of_the_endpoint_is_reported_and_pa
         client = setup.client()
         await setup.ask(client)
         setup.sim.fault(faults.unavailable(None), path="/oauth/token", times=None)
-        await setup.clock.sleep(301.0)
+        await setup.clock.sleep(294.0)
+        await setup.ask(client)
+        await setup.clock.sleep(2.0)  # what is sent now may arrive too late
         with pytest.raises(Failure) as raised:
             await setup.ask(client)
         assert raised.value.reason is Reason.BUILDKITE_UNAVAILABLE

@@ -75,7 +75,7 @@ def test_the_build_is_named_by_package_and_version() -> None:
     assert build.lang_version.startswith("python3.")
 
 
-def test_the_connector_says_that_it_syncs_five_types_and_nothing_more() -> None:
+def test_the_connector_says_that_it_syncs_six_types_and_nothing_more() -> None:
     metadata = hello_request("host").connector_metadata
     sync = connector_pb2.CAPABILITY_SYNC
 
@@ -91,6 +91,7 @@ def test_the_connector_says_that_it_syncs_five_types_and_nothing_more() -> None:
         ("organization", [], [sync]),
         ("pipeline", [], [sync]),
         ("cluster", [], [sync]),
+        ("api_token", [connector_pb2.ResourceType.TRAIT_SECRET], [sync]),
     ]
     assert list(metadata.capabilities.connector_capabilities) == [sync]
 
@@ -112,6 +113,18 @@ def test_users_and_teams_are_announced_as_before() -> None:
         connector_pb2.ResourceType(id="user", display_name="User", traits=[connector_pb2.ResourceType.TRAIT_USER])
     )
     assert announced()["user"] == plain
+
+
+@pytest.mark.parametrize("provisions", [False, True])
+def test_api_tokens_are_opt_in_without_a_scope_and_have_neither_entitlements_nor_grants(provisions: bool) -> None:
+    found = announced(provisions)["api_token"]
+    assert list(found.capabilities) == [connector_pb2.CAPABILITY_SYNC]
+    assert found.opt_in_required
+    assert not found.permissions.permissions
+    assert found.resource_type.display_name == "API Token"
+    assert 1 <= len(found.resource_type.description) <= 4096
+    annotated = [(each.type_url.rpartition(".")[2], each.value) for each in found.resource_type.annotations]
+    assert annotated == [("OptInRequired", b""), ("SkipEntitlementsAndGrants", b"")]
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,6 @@ def test_c1_is_told_that_teams_are_provisioned_only_while_they_are() -> None:
     on = hello_request("host", provisions=True).connector_metadata.capabilities
     off = hello_request("host").connector_metadata.capabilities
 
-    assert [list(each.capabilities) for each in on.resource_type_capabilities] == [[2], [1, 2], [2], [2], [2]]
+    assert [list(each.capabilities) for each in on.resource_type_capabilities] == [[2], [1, 2], [2], [2], [2], [2]]
     assert list(on.connector_capabilities) == [1, 2]
     assert list(off.connector_capabilities) == [2]

@@ -75,7 +75,7 @@ def test_an_unknown_resource_type_is_refused_by_name_as_by_the_reference_connect
     refusal = sync_task(sync_resource_type_ids=[*known, "ro\nle"]).refusal
 
     assert "(ro le)" in refusal
-    assert "it has cluster, organization, pipeline, team and user." in refusal
+    assert "it has api_token, cluster, organization, pipeline, team and user." in refusal
 
 
 def test_many_unknown_resource_types_still_give_a_short_refusal() -> None:

@@ -62,7 +62,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown type": (
         {"sync_resource_type_ids": ["user", "role"]},
-        "lacks (role); it has cluster, organization, pipeline, team and user",
+        "lacks (role); it has api_token, cluster, organization, pipeline, team and user",
     ),
 }
 

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from buildkite_connector.c1z import StoredSync
 from buildkite_connector.c1z.writer import fill, rows_of
-from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, Directory, ResourceKind, SyncScope
+from buildkite_connector.model.directory import DEFAULT_KINDS, Directory, ResourceKind, SyncScope
 from buildkite_connector.model.snapshot import SyncID
 from buildkite_connector.proto.connector_pb2 import Entitlement, Grant, GrantExpandable, Resource, ResourceType
 from harness.organization import DATA, access
@@ -24,7 +24,10 @@ from harness.organization import DATA, access
 GOLDEN = DATA / "access-snapshot.json"
 SYNC = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK")
 NOW = datetime(2026, 11, 22, 23, 28, tzinfo=UTC)
-DEFAULT, ALL, EXPANDED = SyncScope(DEFAULT_KINDS), SyncScope(ALL_KINDS), SyncScope(ALL_KINDS, expanded=True)
+OPT_IN = [kind for kind in ResourceKind if kind not in DEFAULT_KINDS | {ResourceKind.API_TOKEN}]
+"""Those that have entitlements; `portal_golden` has API tokens."""
+DEFAULT, ALL = SyncScope(DEFAULT_KINDS), SyncScope(DEFAULT_KINDS | set(OPT_IN))
+EXPANDED = SyncScope(ALL.kinds, expanded=True)
 
 MESSAGES: dict[str, Callable[[bytes], Message]] = {
     "v1_resource_types": ResourceType.FromString,
@@ -51,8 +54,12 @@ def database(directory: Directory) -> sqlite3.Connection:
 
 def rows(scope: SyncScope) -> Rows:
     """All rows of the organization's snapshot of that scope."""
+    return rows_of_directory(access(scope))
+
+
+def rows_of_directory(directory: Directory) -> Rows:
     found: Rows = {}
-    with closing(database(access(scope))) as connection:
+    with closing(database(directory)) as connection:
         connection.row_factory = sqlite3.Row
         for table, read in MESSAGES.items():
             found[table] = {}
@@ -72,16 +79,20 @@ def as_json(message: Message) -> dict[str, Any]:
 
 def added(more: SyncScope, less: SyncScope) -> Rows:
     """The rows of one scope that another lacks, or has otherwise."""
-    before = rows(less)
+    return changed_rows(rows(less), rows(more))
+
+
+def changed_rows(before: Rows, after: Rows) -> Rows:
+    """Those of `after` that `before` lacks, or has otherwise."""
     return {
         table: {id_: row for id_, row in those.items() if before[table].get(id_) != row}
-        for table, those in rows(more).items()
+        for table, those in after.items()
     }
 
 
 def golden() -> dict[str, Rows]:
     return {
-        **{kind.value: added(with_kind(kind), DEFAULT) for kind in ResourceKind if kind not in DEFAULT_KINDS},
+        **{kind.value: added(with_kind(kind), DEFAULT) for kind in OPT_IN},
         "expanded": added(EXPANDED, ALL),
     }
 

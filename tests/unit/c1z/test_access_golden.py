@@ -113,9 +113,10 @@ IDS = {
         ],
     },
 }
+KINDS = [kind for kind in ResourceKind if kind in ALL.kinds]
 SCOPES = [
-    SyncScope(frozenset(kind for kind, wanted in zip(ResourceKind, chosen, strict=True) if wanted), *parts)
-    for chosen in product((True, False), repeat=len(ResourceKind))
+    SyncScope(frozenset(kind for kind, wanted in zip(KINDS, chosen, strict=True) if wanted), *parts)
+    for chosen in product((True, False), repeat=len(ALL.kinds))
     if any(chosen)
     for parts in ((True, True), (True, True, True), (True, False), (False, False))
 ]

@@ -41,9 +41,9 @@ def test_an_account_that_left_takes_its_memberships_along(
     assert [each.id for each in difference.accounts.lost] == [left]
     assert (difference.accounts.count, difference.memberships.lost_count) == (1, len(theirs))
     lost = difference.memberships.lost[0]
-    assert (lost.team, lost.account, lost.role) in {(each.team, each.account, each.role.value) for each in theirs}
-    assert lost.account_name == next(each.name for each in acme_directory.accounts if each.id == left)
-    assert lost.team_name == next(each.name for each in acme_directory.teams if each.id == lost.team)
+    assert (lost.resource, lost.principal, lost.held) in {(each.team, each.account, each.role.value) for each in theirs}
+    assert lost.principal_name == next(each.name for each in acme_directory.accounts if each.id == left)
+    assert lost.resource_name == next(each.name for each in acme_directory.teams if each.id == lost.resource)
     gained = compare(after, acme, 10)
     assert [each.id for each in gained.accounts.gained] == [left]
     assert gained.memberships.gained_count == len(theirs)
@@ -60,7 +60,7 @@ def test_another_role_in_a_team_is_one_change_and_no_loss(
     ).path
     difference = compare(acme, after, 10)
     (changed,) = difference.memberships.changed
-    assert (changed.before.role, changed.after.role, changed.attributes) == (first.role, other, ("role",))
+    assert (changed.before.held, changed.after.held, changed.attributes) == (first.role, other, ("held",))
     assert (difference.memberships.gained_count, difference.memberships.lost_count) == (0, 0)
 
 
@@ -142,7 +142,7 @@ def test_an_account_that_no_file_lists_is_shown_by_its_id(
     more = replace(whole, memberships=(*acme_directory.memberships, stranger))
     before, after = (write(tmp_path / name, each).path for name, each in (("a", whole), ("b", more)))
     (gained,) = compare(before, after, 10).memberships.gained
-    assert (gained.account, gained.account_name) == ("stranger", "")
+    assert (gained.principal, gained.principal_name) == ("stranger", "")
 
 
 @pytest.mark.parametrize("table", ["v1_resources", "v1_grants"])

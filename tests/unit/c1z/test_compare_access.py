@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkite_connector.c1z import Changes, Difference, compare
+from buildkite_connector.c1z import Changes, Difference, NamedGrant, compare
 from buildkite_connector.model.directory import (
     ALL_KINDS,
     AccessLevel,
@@ -61,17 +61,17 @@ def test_an_expanded_file_and_one_that_is_not_do_not_differ(golden: Directory, d
         assert found.before.counts == found.after.counts
 
 
-def by_key(entries: list[Any], length: int) -> dict[Any, Any]:
-    """What entries hold by what they are of: the first `length` fields are the key."""
-    return {astuple(each)[:length]: astuple(each)[length] for each in entries}
+def held(grants: list[NamedGrant]) -> dict[Any, str]:
+    """What grants give by what they are of, and to whom."""
+    return {astuple(each)[:3]: each.held for each in grants}
 
 
-def changes_of(changes: Changes[Any], length: int) -> tuple[Any, Any, Any]:
+def changes_of(changes: Changes[NamedGrant]) -> tuple[Any, Any, Any]:
     """As `expected` has them: gained, lost, and what was and is held of those that changed."""
     assert changes.count == len(changes.gained) + len(changes.lost) + len(changes.changed)
     before, after = ([getattr(each, side) for each in changes.changed] for side in ("before", "after"))
-    assert by_key(before, length).keys() == by_key(after, length).keys()
-    return by_key(changes.gained, length), by_key(changes.lost, length), (by_key(before, length), by_key(after, length))
+    assert held(before).keys() == held(after).keys()
+    return held(changes.gained), held(changes.lost), (held(before), held(after))
 
 
 def expected(before: dict[Any, Any], after: dict[Any, Any]) -> tuple[Any, Any, Any]:
@@ -83,12 +83,13 @@ def expected(before: dict[Any, Any], after: dict[Any, Any]) -> tuple[Any, Any, A
     )
 
 
-def grants(directory: Directory) -> dict[str, tuple[dict[Any, Any], int]]:
-    """The grants of each kind by what they are of, and how many fields that is."""
+def grants(directory: Directory) -> dict[str, dict[Any, str]]:
+    """The grants of each kind by what they are of, and to whom."""
+    of = directory.organization.id
     return {
-        "memberships": ({(each.team, each.account): each.role for each in directory.memberships}, 2),
-        "organization_roles": ({(each.id,): each.role for each in directory.accounts if each.role}, 1),
-        "pipeline_access": ({(each.pipeline, each.team): each.level for each in directory.pipeline_access}, 2),
+        "memberships": {(each.team, "user", each.account): each.role for each in directory.memberships},
+        "organization_roles": {(of, "user", each.id): each.role for each in directory.accounts if each.role},
+        "pipeline_access": {(each.pipeline, "team", each.team): each.level for each in directory.pipeline_access},
     }
 
 
@@ -103,8 +104,8 @@ def test_any_two_differ_in_what_sets_differ_in(
             for name, each, is_expanded in (("a", before, before_expanded), ("b", after, after_expanded))
         ]
         found = compare(files[0], files[1], 100)
-    for what, (held, length) in grants(before).items():
-        assert changes_of(getattr(found, what), length) == expected(held, grants(after)[what][0]), what
+    for what, there in grants(before).items():
+        assert changes_of(getattr(found, what)) == expected(there, grants(after)[what]), what
     maintainers = [
         {(each.cluster, each.kind, each.maintainer) for each in directory.cluster_maintainers}
         for directory in (before, after)
@@ -125,8 +126,8 @@ def test_another_level_is_one_change_with_the_names(golden: Directory, differenc
     raised = PipelineAccess(first.pipeline, first.team, AccessLevel.MANAGE_BUILD_AND_READ)
     found = difference(golden, replace(expanded(golden), pipeline_access=(raised, *others)))
     (changed,) = found.pipeline_access.changed
-    assert (changed.before.level, changed.after.level, changed.attributes) == (first.level, raised.level, ("level",))
-    assert (changed.after.pipeline_name, changed.after.team_name) == ("API :rocket:", "Platform – ops & dev")
+    assert (changed.before.held, changed.after.held, changed.attributes) == (first.level, raised.level, ("held",))
+    assert (changed.after.resource_name, changed.after.principal_name) == ("API :rocket:", "Platform – ops & dev")
     assert sum(getattr(found, what).count for what in ("pipelines", "pipeline_access", "memberships")) == 1
 
 
@@ -139,10 +140,10 @@ def test_a_person_who_maintains_a_cluster_through_a_team_alone_no_longer_maintai
     assert any(each.cluster == directly.cluster and each.kind is ResourceKind.TEAM for each in others)
     before, after = expanded(golden), expanded(replace(golden, cluster_maintainers=others))
     (lost,) = difference(before, after).cluster_maintainers.lost
-    assert (lost.maintainer, lost.kind, lost.maintainer_name) == (directly.maintainer, "user", "O'Brien, Pat")
-    assert lost.cluster_name == "Default cluster"
+    assert (lost.principal, lost.kind, lost.principal_name) == (directly.maintainer, "user", "O'Brien, Pat")
+    assert lost.resource_name == "Default cluster"
     found = difference(after, before).cluster_maintainers
-    assert [each.maintainer for each in found.gained] == [directly.maintainer]
+    assert [each.principal for each in found.gained] == [directly.maintainer]
     assert found.count == 1
 
 
@@ -151,8 +152,8 @@ def test_another_organization_role_is_one_change(golden: Directory, difference: 
     accounts = list(golden.accounts)
     accounts[index] = replace(accounts[index], role=OrganizationRole.ADMIN)
     (changed,) = difference(golden, replace(golden, accounts=tuple(accounts))).organization_roles.changed
-    assert (changed.before.role, changed.after.role, changed.attributes) == ("member", "admin", ("role",))
-    assert changed.after.account_name == accounts[index].name
+    assert (changed.before.held, changed.after.held, changed.attributes) == ("member", "admin", ("held",))
+    assert changed.after.principal_name == accounts[index].name
 
 
 def test_what_changed_of_a_pipeline_and_of_a_cluster_is_named(golden: Directory, difference: Between) -> None:
@@ -171,7 +172,11 @@ def test_what_changed_of_a_pipeline_and_of_a_cluster_is_named(golden: Directory,
 @pytest.mark.parametrize(
     ("scope", "missing"),
     [
-        (SyncScope(), ("organization_roles", "pipelines", "pipeline_access", "clusters", "cluster_maintainers")),
+        (
+            SyncScope(),
+            ("organization_roles", "pipelines", "pipeline_access", "clusters", "cluster_maintainers", "api_tokens"),
+        ),
+        (SyncScope(ALL_KINDS - {ResourceKind.API_TOKEN}), ("api_tokens",)),
         (SyncScope(ALL_KINDS - {ResourceKind.PIPELINE}), ("pipelines", "pipeline_access")),
         (SyncScope(ALL_KINDS - {ResourceKind.ORGANIZATION}), ("organization_roles",)),
         (

@@ -1,16 +1,18 @@
 """What is joined from serialized parts is what C1's message classes would have serialized."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkite_connector.c1z.messages import AccountSerializer, GrantSerializer, team_messages
 from buildkite_connector.c1z.texts import display_name
-from buildkite_connector.model.directory import Account, AccountID, ResourceKind, Role, Team, TeamID
+from buildkite_connector.model.directory import Account, AccountDetails, AccountID, ResourceKind, Role, Team, TeamID
 from buildkite_connector.proto.connector_pb2 import (
     Entitlement,
     ExternalId,
@@ -21,6 +23,7 @@ from buildkite_connector.proto.connector_pb2 import (
     Status,
     UserTrait,
 )
+from harness.directories import details
 
 ids = st.uuids().map(str)
 names = st.text(min_size=1, max_size=300)
@@ -33,6 +36,13 @@ def account(email: str, identity: str = "0b1e", name: str = "Ada") -> Account:
 
 def team(name: str = "Platform", identity: str = "22d5", description: str = "") -> Team:
     return Team(TeamID(identity), name, "platform", description, "visible", False, "2023-03-14T00:45:16.215Z")
+
+
+def timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    whole, micros = divmod(time - datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1))
+    return Timestamp(seconds=whole, nanos=micros.microseconds * 1000)
 
 
 def trait_of(data: bytes) -> UserTrait:
@@ -67,13 +77,17 @@ def test_a_grants_bytes_are_those_of_the_grant_built_whole(
     assert grant_id == whole.id
 
 
-@given(st.lists(st.tuples(ids, names, st.emails() | st.just(""), words, words), min_size=1, max_size=6))
+@given(
+    st.lists(
+        st.tuples(ids, names, st.emails() | st.just(""), words, words, st.none() | details), min_size=1, max_size=6
+    )
+)
 def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
-    accounts: list[tuple[str, str, str, str | None, str | None]],
+    accounts: list[tuple[str, str, str, str | None, str | None, AccountDetails | None]],
 ) -> None:
     serialize = AccountSerializer().serialize
-    for identity, name, email, role, sso_mode in accounts:
-        given_account = replace(account(email, identity, name), role=role, sso_mode=sso_mode)
+    for identity, name, email, role, sso_mode, more in accounts:
+        given_account = replace(account(email, identity, name), role=role, sso_mode=sso_mode, details=more)
         profile = None
         if role is not None or sso_mode is not None:
             profile = Struct()
@@ -83,9 +97,12 @@ def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
         trait = UserTrait(
             emails=[UserTrait.Email(address=address, is_primary=True) for address in addresses],
             status=UserTrait.Status(status=UserTrait.Status.STATUS_ENABLED),
-            account_type=UserTrait.ACCOUNT_TYPE_HUMAN,
+            account_type=(UserTrait.ACCOUNT_TYPE_SERVICE if more and more.machine else UserTrait.ACCOUNT_TYPE_HUMAN),
             login=email,
             profile=profile,
+            created_at=timestamp(more.member_since) if more else None,
+            last_login=timestamp(more.last_seen_at) if more else None,
+            mfa_status=UserTrait.MFAStatus(mfa_enabled=more.two_factor) if more else None,
         )
         whole = Resource(
             id=ResourceId(resource_type="user", resource=identity),
@@ -99,6 +116,7 @@ def test_an_accounts_bytes_are_those_of_the_resource_built_whole(
             profile=profile,
             external_id=ExternalId(id=identity),
             status=Status(status=Status.RESOURCE_STATUS_ENABLED),
+            created_at=timestamp(more.member_since) if more else None,
         )
         assert data == whole.SerializeToString(deterministic=True)
         assert set(addresses) <= {email}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from buildkite_connector.c1z import SnapshotStore, WriteStopped, read_snapshot
 from buildkite_connector.c1z import store as module
-from buildkite_connector.model.directory import Account, Directory, SyncScope
+from buildkite_connector.model.directory import Directory, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.process.files import open_verified
@@ -27,6 +27,7 @@ from buildkite_connector.process.files import open_verified
 STARTED = datetime(2026, 11, 22, 23, 28, 6, 230336, tzinfo=UTC)
 
 
+T = TypeVar("T")
 FIRST, SECOND = SyncID("3MU2vTiRPq8SdRnLeLr03nEgvMK"), SyncID("3MU2vTiRPq8SdRnLeLr03nEgvML")
 
 
@@ -57,17 +58,17 @@ def files(place: Path) -> list[Path]:
     return list(place.iterdir())
 
 
-def telling(accounts: tuple[Account, ...], tell: Callable[[], object]) -> tuple[Account, ...]:
-    """The accounts, telling when somebody begins to go through them."""
+def telling(items: tuple[T, ...], tell: Callable[[], object]) -> tuple[T, ...]:
+    """The items, telling when somebody begins to go through them."""
 
-    class Telling(tuple[Account, ...]):
+    class Telling(tuple[T, ...]):
         __slots__ = ()
 
-        def __iter__(self) -> Iterator[Account]:
+        def __iter__(self) -> Iterator[T]:
             tell()
             return super().__iter__()
 
-    return Telling(accounts)
+    return Telling(items)
 
 
 async def staged(
@@ -441,7 +442,7 @@ async def test_a_cancelled_write_stops_clears_up_and_leaves_the_former_snapshot(
         loop.call_soon_threadsafe(begun.set)
         cancelled.wait(timeout=60)
 
-    large = replace(large_directory, accounts=telling(large_directory.accounts, hold_the_writer))
+    large = replace(large_directory, memberships=telling(large_directory.memberships, hold_the_writer))
     writing = asyncio.create_task(staged(store, large, sync_id=SECOND))
     await begun.wait()
     assert len(files(place)) == 2

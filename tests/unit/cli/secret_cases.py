@@ -19,6 +19,7 @@ import grpc
 import httpx
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience
+from buildkite_connector.buildkite.portal_document import MARK
 from buildkite_connector.c1 import C1Settings
 from fakes.buildkite_setup import HASTY
 from simulators.c1.limits import Refused
@@ -35,6 +36,8 @@ ARMOUR = "-----"
 LABEL = "private key"
 """In the first line of every private key, and in sentences about one."""
 SLUG = "acme"
+PORTAL = "c1"
+PORTALS = "/portal/organizations"
 LETTERS = str.maketrans("0123456789", "ghijklmnop")
 SOMEBODY_ELSES = "somebody-elses"
 """The key that the resource names for one of its fields."""
@@ -47,6 +50,7 @@ KEYS = {
     "tokenExchangeClientID": "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID",
     "tokenExchangePrivateKey": "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
     "tokenExchangeSubject": "BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
+    "portalToken": "BUILDKITE_PORTAL_TOKEN",
 }
 KINDS: dict[str, Callable[[str], bytes]] = {
     "Buildkite token": lambda nonce: f"bkua_{nonce}".encode(),
@@ -125,6 +129,7 @@ class Case:
             "spec": {
                 "credentialsSecretRef": {"name": self.name, "keys": keys},
                 "provisioning": {"enabled": True},
+                "portal": {"slug": PORTAL},
                 "c1": {
                     "appID": "2app",
                     "connectorID": "2connector",
@@ -222,6 +227,16 @@ FAILURES = {
         ),
         confirms=True,
     ),
+    "the portal rejects the token": Failing(
+        lambda case, path: (401, _says(case)) if path.startswith(PORTALS) else None, confirms=True
+    ),
+    "the portal answers with errors": Failing(
+        lambda case, path: (200, {"errors": [{"message": case.echo()}]}) if path.startswith(PORTALS) else None,
+        confirms=True,
+    ),
+    "the portal's members are its credentials": Failing(
+        lambda case, path: (200, _members(case.echo()[:190])) if path.startswith(PORTALS) else None, confirms=True
+    ),
     "C1 rejects the client": Failing(
         confirms=True, token=lambda case: TokenError(401, _letters(case), case.echo(), violation=False)
     ),
@@ -234,6 +249,23 @@ FAILURES = {
     "C1 is unavailable": Failing(confirms=True, call=_refusal(grpc.StatusCode.UNAVAILABLE)),
     "C1 is out of reach": Failing(confirms=True, reachable=False),
 }
+
+
+def _members(*users: str) -> dict[str, object]:
+    """What a portal shows of the members with these UUIDs, who were never active."""
+    edges = [
+        {
+            "node": {
+                "user": {"uuid": each, "machineUser": False},
+                "lastSeenAt": None,
+                "createdAt": "2026-01-02T03:04:05Z",
+                "security": {"twoFactorEnabled": True},
+            }
+        }
+        for each in users
+    ]
+    members = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+    return {"data": {MARK: "Query", "organization": {"members": members}}}
 
 
 def _letters(case: Case) -> str:
@@ -250,7 +282,9 @@ class Buildkite:
     def __init__(self, cases: Iterable[Case], failing: Failing) -> None:
         self._failing = failing
         self._cases = {
-            case.texts[each].decode("latin-1").strip(): case for case in cases for each in ("apiToken", "writeApiToken")
+            case.texts[each].decode("latin-1").strip(): case
+            for case in cases
+            for each in ("apiToken", "writeApiToken", "portalToken")
         }
         self.server = HostileServer({".*": self._answer})
         self.alive: set[str] = set()
@@ -273,6 +307,8 @@ class Buildkite:
 
     def _honest(self, path: str) -> tuple[int, object]:
         last = path.rpartition("/")[2]
+        if path.startswith(PORTALS):
+            return 200, _members()
         if path == "/access-token":
             return 200, {"uuid": "t", "scopes": ["read_organizations", "read_teams", "write_teams"]}
         if path == "/organizations":
@@ -333,6 +369,7 @@ async def setup(failing: Failing) -> AsyncIterator[Setup]:
             buildkite = dataclasses.replace(
                 HASTY,
                 api_url=f"{origin}/v2",
+                portal_url=f"{origin}/portal",
                 patience=patience,
                 longest_window=0.01,
                 timeouts=BuildkiteSettings().timeouts,
@@ -365,6 +402,7 @@ def made(number: int, each: str, kind: str, client: Client) -> Case:
         "apiToken": f"bkua_{secrets.token_hex(20)}".encode(),
         "writeApiToken": f"bkua_{secrets.token_hex(20)}".encode(),
         "organization": f"slug-of-{secrets.token_hex(8)}".encode(),
+        "portalToken": secrets.token_hex(24).encode(),
     }
     return Case(number, each, kind, client, texts | {each: KINDS[kind](secrets.token_hex(20))})
 

@@ -409,7 +409,7 @@ def test_diff_has_a_line_for_each_change(file: Path, changed: Path) -> None:
     ):
         assert line in ended.out
     assert ended.out.count("\n~ ") + ended.out.count("\n+ ") + ended.out.count("\n- ") == 7
-    assert "pipeline access           4      4       0     0        1" in ended.out
+    assert "pipeline access grants       4      4       0     0        1" in ended.out
 
 
 def test_diff_in_json_has_the_same(file: Path, changed: Path) -> None:
@@ -427,7 +427,7 @@ def test_diff_in_json_has_the_same(file: Path, changed: Path) -> None:
 def test_diff_of_files_that_cover_other_types_says_which(file: Path, write: Write) -> None:
     path = write("teams.c1z", access(SyncScope()))
     ended = invoke("diff", str(path), str(file))
-    assert "! pipeline access: only one of the files covers them, so they are not compared\n" in ended.out
+    assert "! pipeline access grants: only one of the files covers them, so they are not compared\n" in ended.out
     found = json.loads(invoke("diff", str(path), str(file), "-o", "json").out)
     assert "pipelineAccess" in found["notCompared"]
     assert found["pipelineAccess"]["counts"] == {"gained": 0, "lost": 0, "changed": 0}
@@ -438,4 +438,4 @@ def test_equal_files_of_all_types_say_what_both_hold(file: Path) -> None:
     ended = invoke("diff", str(file), str(file))
     assert ended.code == 0
     assert ended.out.startswith("No difference: 6 accounts, ")
-    assert ended.out.endswith(", 2 cluster maintainers and 1 cluster team maintainers in both.\n")
+    assert ended.out.endswith(", 2 cluster maintainers, 1 cluster team maintainers and 0 API tokens in both.\n")

@@ -14,9 +14,8 @@ from rich.console import Console
 from buildkite_connector.c1 import C1Settings
 from buildkite_connector.c1z import read_sync_run, write_snapshot
 from buildkite_connector.cli.app import HTTP_ADDRESS, app
-from buildkite_connector.cli.sync import SyncResult, print_result
+from buildkite_connector.cli.sync import FinishedSync, print_result
 from buildkite_connector.model.directory import (
-    ALL_KINDS,
     DEFAULT_KINDS,
     FULL_SCOPE,
     CollectionReport,
@@ -27,6 +26,7 @@ from buildkite_connector.model.directory import (
 from buildkite_connector.model.snapshot import StagedSnapshot, SyncID
 from buildkite_connector.telemetry import server
 from buildkite_connector.telemetry.logs import FORMATS, LEVELS
+from fakes.organization_api import REST_KINDS
 from harness.command import invoke, run, run_on_terminal
 from harness.organization import ACME_ORG, ACME_REFERENCE, directory_of
 from simulators.buildkite.api import ACCESS_SCOPES, Token
@@ -117,8 +117,8 @@ async def test_a_failed_sync_says_one_sentence_and_leaves_the_old_file(
     ("types", "scope", "says"),
     [
         (
-            ",".join(sorted(ALL_KINDS)),
-            SyncScope(ALL_KINDS, expanded=True),
+            ",".join(sorted(REST_KINDS)),
+            SyncScope(REST_KINDS, expanded=True),
             " 20 pipelines, 60 pipeline access grants, 4 clusters,",
         ),
         ("team,pipeline", SyncScope(frozenset({ResourceKind.TEAM, ResourceKind.PIPELINE})), " 20 pipelines, 60 "),
@@ -179,7 +179,7 @@ def test_what_was_written_is_counted_by_type(counts: Counts, line: str, rows: li
     printed = {}
     for terminal in (False, True):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=100, color_system=None)
-        print_result(SyncResult("Acme", report, snapshot, 1.0), console)
+        print_result(FinishedSync("Acme", report, snapshot, 1.0), console)
         printed[terminal] = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     assert line in printed[False]
     assert printed[False].count("\n") == 1

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from buildkite_connector.cli.findings import State
-from buildkite_connector.model.directory import ALL_KINDS, DEFAULT_KINDS, ResourceKind
+from buildkite_connector.model.directory import DEFAULT_KINDS, ResourceKind
 from fakes.check_setup import API_TOKEN, Setup
+from fakes.organization_api import REST_KINDS
 from simulators.buildkite.api import ACCESS_SCOPES, Token
 from simulators.buildkite.made_access import give_access
 
@@ -27,7 +28,7 @@ def lists_asked(setup: Setup) -> list[str]:
 
 
 async def test_each_list_is_asked_for_once_and_the_scopes_are_named(sound: Setup) -> None:
-    checked = await with_types(sound, ALL_KINDS).check()
+    checked = await with_types(sound, REST_KINDS).check()
     assert checked.exit_code == 0
     assert {each.name: each.message for each in checked.findings if each.name.startswith("buildkite.scope.")} == {
         "buildkite.scope.read_organizations": "reads the organization and its members",
@@ -67,7 +68,7 @@ async def test_what_is_not_chosen_is_neither_asked_for_nor_shown(
 @pytest.mark.parametrize(("kind", "scope"), [(PIPELINE, "read_pipelines"), (CLUSTER, "read_clusters")])
 async def test_a_missing_scope_is_a_finding_with_its_name(sound: Setup, kind: ResourceKind, scope: str) -> None:
     scopes = tuple(each for each in ACCESS_SCOPES if each != scope)
-    checked = await with_types(sound, ALL_KINDS, scopes).check()
+    checked = await with_types(sound, REST_KINDS, scopes).check()
     assert checked.exit_code == 7
     assert checked.first_failed.name == f"buildkite.scope.{scope}"
     assert f"lacks the scope {scope}, which is required to read {kind}s" in checked.first_failed.message
@@ -91,7 +92,7 @@ async def test_a_type_whose_grants_cannot_exist_is_warned_of(sound: Setup, kinds
 
 
 async def test_no_pipeline_no_cluster_and_no_role_are_warned_of(sound: Setup) -> None:
-    setup = with_types(sound, ALL_KINDS)
+    setup = with_types(sound, REST_KINDS)
     give_access(setup.buildkite.organization)
     for member in setup.buildkite.organization.members.records:
         del member["role"]
@@ -101,7 +102,8 @@ async def test_no_pipeline_no_cluster_and_no_role_are_warned_of(sound: Setup) ->
     assert warned["buildkite.roles"].startswith("Buildkite does not report the role of members")
     assert warned["buildkite.pipelines"].startswith("The token cannot see any pipeline")
     assert warned["buildkite.clusters"] == (
-        "The token cannot see any cluster: the organization has none, or the token's owner cannot see any. A sync would"
-        " deliver no clusters, and C1 would treat those it has as deleted. Check the owner's permissions in Buildkite."
+        "The token cannot see any cluster: the organization has none, or the owner of the Buildkite API token cannot"
+        " see any. A sync would deliver no clusters, and C1 would treat those it has as deleted. Check the owner's"
+        " permissions in Buildkite."
     )
     assert json.dumps(API_TOKEN) not in checked.text

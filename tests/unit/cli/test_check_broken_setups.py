@@ -186,7 +186,7 @@ BROKEN: dict[str, list[tuple[Any, ...]]] = {
     ],
     "buildkite.owner": [
         ("owner no admin", token(user=User(admin=False)), 0, "not an administrator", "secret teams",
-         "Create the token as an administrator"),
+         "use an administrator's token, or accept this"),
     ],
     "buildkite.connection": [
         ("Buildkite unreachable", lambda setup: setup.buildkite.pause(), 14, "[Errno 111]", "Check the network"),

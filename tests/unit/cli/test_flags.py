@@ -182,6 +182,7 @@ def test_the_schema_has_every_setting_with_its_limits() -> None:
         "organization",
         "pipeline",
         "cluster",
+        "api_token",
     ]
     assert schema["properties"]["c1z-temp-dir"]["x-hidden"] is True
     assert schema["dependentRequired"]["client-id"] == ["client-secret"]

@@ -15,6 +15,7 @@ from buildkite_connector.c1z import read_sync_run, write_snapshot
 from buildkite_connector.cli import sync as command
 from buildkite_connector.cli.sync import SyncSettings
 from buildkite_connector.model.directory import FULL_SCOPE
+from buildkite_connector.model.spec import Credentials
 from harness.command import COMMAND
 from harness.forked_command import Running, fork_command
 from harness.organization import ACME_ORG, ACME_REFERENCE
@@ -116,7 +117,9 @@ async def test_while_the_file_is_written(tmp_path: Path) -> None:
 
 
 def settings(buildkite: BuildkiteSimulator, file: Path) -> SyncSettings:
-    return SyncSettings(BuildkiteSettings(buildkite.url), API_TOKEN, None, file, FULL_SCOPE, 80, DEADLINE)
+    return SyncSettings(
+        BuildkiteSettings(buildkite.url), Credentials("", "", API_TOKEN), None, file, FULL_SCOPE, 80, DEADLINE
+    )
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["before the file is in place", "after"])

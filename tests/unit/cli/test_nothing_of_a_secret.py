@@ -49,6 +49,7 @@ from unit.cli.secret_cases import (
     FAILURES,
     KEYS,
     KINDS,
+    PORTAL,
     SLUG,
     Case,
     Setup,
@@ -178,6 +179,7 @@ async def run_connectors(met: Setup, folder: Path) -> list[str]:
         ):
             environment = Environment(
                 buildkite=of_buildkite.client,
+                portals=of_buildkite.portal,
                 c1=of_c1.connect,
                 c1_rest=of_c1.rest,
                 c1_rest_slots=looks,
@@ -234,6 +236,9 @@ async def test_check_shows_nothing_of_a_secret_whatever_fails(failure: str, log:
                 client_id=text["clientID"],
                 client_secret=text["clientSecret"],
                 hosts_listed=True,
+                portal=PORTAL,
+                portal_token=text["portalToken"],
+                portal_url=met.buildkite.portal_url,
                 environment={"SSL_CERT_FILE": str(met.ca_file), "SSL_CERT_DIR": str(NOBODY.parent)},
             )
             console = Console(file=io.StringIO(), width=200)
@@ -241,12 +246,13 @@ async def test_check_shows_nothing_of_a_secret_whatever_fails(failure: str, log:
             assert isinstance(console.file, io.StringIO)
             return f"{settings!r} {findings!r}\n{console.file.getvalue()}\n{json.dumps(to_document(findings))}"
 
-        chosen = [case for case in met.cases if case.named in {"clientID", "clientSecret", "apiToken"}]
+        passed = {"clientID", "clientSecret", "apiToken", "portalToken"}
+        chosen = [case for case in met.cases if case.named in passed]
         shown = await asyncio.gather(*map(check, chosen))
     assert leaks(chosen, Shown([*shown, log.read_text()])) == {}
 
 
-@pytest.mark.parametrize("command", ["", "sync", "service", "check", "operator", "config"])
+@pytest.mark.parametrize("command", ["", "sync", "service", "check", "operator", "config", "portal"])
 def test_help_shows_nothing_of_the_variables(command: str) -> None:
     arguments = [command, "--help"] if command else ["--help"]
     values = [kind(secrets.token_hex(20)) for name, kind in KINDS.items() if name != "binary"]  # no variable holds it

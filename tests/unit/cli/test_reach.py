@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from buildkite_connector.cli import reach as module
-from buildkite_connector.cli.reach import GRANTS, MOST_COMPARED, ROLES, Answer, answer, highest, reach
+from buildkite_connector.cli.reach import GRANTS, MOST_COMPARED, ROLES, AccessAnswer, answer, highest, reach
 from buildkite_connector.cli.settings import SettingError
 from buildkite_connector.model.directory import (
     ALL_KINDS,
@@ -54,7 +54,7 @@ def cluster_ways(directory: Directory, account: str, cluster: str) -> set[tuple[
     return ways
 
 
-def entries(found: Answer, key: str) -> dict[Any, dict[str, Any]]:
+def entries(found: AccessAnswer, key: str) -> dict[Any, dict[str, Any]]:
     """The entries of one list by their IDs, as in JSON."""
     (section,) = (each for each in found.sections if each.key == key)
     assert section.entries is not None

@@ -8,7 +8,9 @@ import pytest
 from buildkite_connector.buildkite import BuildkiteSettings
 from buildkite_connector.c1z import expand, read_snapshot
 from buildkite_connector.cli.sync import SyncSettings, sync_and_print
-from buildkite_connector.model.directory import ALL_KINDS, SyncScope
+from buildkite_connector.model.directory import SyncScope
+from buildkite_connector.model.spec import Credentials
+from fakes.organization_api import REST_KINDS
 from harness.command import Ended, run
 from harness.organization import ACCESS_ORG, access
 from harness.trust import DIRECT
@@ -52,7 +54,7 @@ async def test_the_whole_organization_is_in_the_file_as_c1s_own_command_writes_i
     assert "4 pipelines, 4 pipeline access grants, 2 clusters, 2 cluster maintainers, 1 cluster team m" in ended.out
     assert "; 14 requests" in ended.out
     found = read_snapshot(tmp_path / "sync.c1z").directory
-    expected = access(SyncScope(ALL_KINDS, expanded=True))
+    expected = access(SyncScope(REST_KINDS, expanded=True))
     assert (found.scope, found.counts) == (expected.scope, expected.counts)
     assert set(found.pipeline_access) == set(expected.pipeline_access)
     assert set(found.cluster_maintainers) == set(expected.cluster_maintainers)
@@ -66,9 +68,15 @@ async def test_what_expands_to_too_much_is_written_as_it_is_with_a_warning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(expand, "MOST_EXPANDED", 5_000)
-    wanted = SyncScope(ALL_KINDS, expanded=True)
+    wanted = SyncScope(REST_KINDS, expanded=True)
     settings = SyncSettings(
-        BuildkiteSettings(buildkite.url), WRITING.value, None, tmp_path / "sync.c1z", wanted, 100, 60
+        BuildkiteSettings(buildkite.url),
+        Credentials("", "", WRITING.value),
+        None,
+        tmp_path / "sync.c1z",
+        wanted,
+        100,
+        60,
     )
     await sync_and_print(settings, DIRECT)
     assert "4 pipelines, 4 pipeline access grants" in capsys.readouterr().out
@@ -76,7 +84,7 @@ async def test_what_expands_to_too_much_is_written_as_it_is_with_a_warning(
     assert warning.message == "grants are not expanded"
     assert "the grants of teams alone. C1 expands them" in warning.__dict__["detail"]
     found = read_snapshot(tmp_path / "sync.c1z").directory
-    expected = access(SyncScope(ALL_KINDS))
+    expected = access(SyncScope(REST_KINDS))
     assert (found.scope, found.counts) == (expected.scope, expected.counts)
     assert [each.name for each in tmp_path.iterdir()] == ["sync.c1z"]
 

@@ -16,11 +16,14 @@ from buildkite_connector.buildkite.settings import DEFAULT_EXCHANGE_URL as OF_SE
 from buildkite_connector.cli.flags import DEFAULT_EXCHANGE_URL
 from buildkite_connector.cli.settings import SettingError
 from buildkite_connector.cli.vendor import one_file_settings
-from buildkite_connector.model.spec import ExchangeRequest, TokenExchange
+from buildkite_connector.model.spec import TokenExchange
 from fakes.check_setup import Setup, setup
 from fakes.exchange_setup import Registered, ec_pem, register
-from harness.command import invoke
+from harness.command import invoke, run
+from simulators.buildkite import faults
 from simulators.buildkite.api import ALL_SCOPES
+from simulators.buildkite.made_organization import make_organization
+from simulators.buildkite.server import BuildkiteSimulator, Config
 from unit.cli.test_service_settings import found_in, settings
 
 APP = {
@@ -41,10 +44,37 @@ def test_an_app_takes_the_place_of_the_api_token() -> None:
     assert (found.started_with.token_exchange, found.started_with.api_token) == (EXCHANGE, "")
     assert found.credentials().exchanges
     assert ec_pem()[40:80] not in repr(found)
+    on_one_line = ec_pem().strip().replace("\n", "\\n")
+    assert settings(**{**APP, "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY": on_one_line}).started_with == found.started_with
     one_file = one_file_settings(found_in(**APP, BATON_CLIENT_ID="", BATON_CLIENT_SECRET=""))
-    scopes = frozenset({"read_organizations", "read_teams"})
-    assert one_file.credential == ExchangeRequest(EXCHANGE, "acme-inc", scopes)
+    assert (one_file.credentials.token_exchange, one_file.credentials.exchanges) == (EXCHANGE, True)
     assert ec_pem()[40:80] not in repr(one_file)
+
+
+async def test_a_file_is_written_with_an_exchanged_token_and_no_error_names_the_person(tmp_path: Path) -> None:
+    async with BuildkiteSimulator(Config((make_organization(3, 1, 2, slug="acme-inc"),))) as buildkite:
+        registered = register(buildkite)
+        subject = registered.exchange.subject
+        written = ("--file", str(tmp_path / "sync.c1z"), "--write-api-token", "bkua_" + "0123abcd" * 5)
+        variables = {
+            "BUILDKITE_API_URL": buildkite.url,
+            "BATON_ORGANIZATION": "acme-inc",
+            "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID": registered.exchange.client_id,
+            "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY": registered.exchange.private_key,
+            "BUILDKITE_TOKEN_EXCHANGE_SUBJECT": subject,
+            "BUILDKITE_TOKEN_EXCHANGE_URL": buildkite.exchange_url,
+        }
+        whole = await run(*written, **variables)
+        buildkite.fault(
+            faults.answer(403, {"message": f"{subject} of {registered.exchange.client_id} may not, nor {written[-1]}"}),
+            times=None,
+            path="/v2/organizations/acme-inc/members",
+        )
+        refused = await run(*written, **variables)
+    assert (whole.code, whole.err) == (0, "")
+    assert "3 accounts, 1 teams" in whole.out
+    assert (refused.code, refused.out) == (7, "")
+    assert "[redacted] of [redacted] may not, nor [redacted]" in refused.err
 
 
 def test_the_endpoint_is_a_setting_with_the_documented_default() -> None:
@@ -56,7 +86,7 @@ def test_the_endpoint_is_a_setting_with_the_documented_default() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"BATON_ORGANIZATION": ""}, "^--organization .*token exchange gives tokens for one organization"),
+        ({"BATON_ORGANIZATION": ""}, "^--organization .*token exchange issues tokens for one organization"),
         ({"BUILDKITE_TOKEN_EXCHANGE_SUBJECT": ""}, "^--token-exchange-subject .*it is missing"),
         ({"BUILDKITE_TOKEN_EXCHANGE_SUBJECT": "hunter2"}, "^--token-exchange-subject .*neither an e-mail"),
         ({"BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID": ""}, "^--token-exchange-client-id .*it is missing"),
@@ -88,9 +118,23 @@ async def test_check_exchanges_a_token_and_goes_on_with_it(sound: tuple[Setup, R
     checked = await setup.check()
     assert checked.exit_code == 0, checked.text
     told = checked.named("buildkite.exchange").message
-    assert told == "Buildkite gives tokens with the scopes read_organizations, read_teams"
+    assert told == "Buildkite issues tokens with the scopes read_organizations, read_teams"
     assert "an administrator" in checked.named("buildkite.owner").message
     assert not {"buildkite.token", "buildkite.expiry"} & {each.name for each in checked.findings}
+
+
+async def test_check_names_the_subject_where_an_api_token_has_an_owner(sound: tuple[Setup, Registered]) -> None:
+    setup, _ = sound
+    organization = setup.buildkite.organization
+    organization.update_member(organization.members.records[0]["id"], {"role": "member"})
+    setup.buildkite.fault(faults.document([]), path="/v2/organizations/*/teams")
+    checked = await setup.check()
+    assert checked.exit_code == 0, checked.text
+    owner, teams = (checked.named(f"buildkite.{name}").message for name in ("owner", "teams"))
+    assert owner.startswith("The subject of the token exchange is not an administrator of the organization.")
+    assert owner.endswith("Make the subject an administrator, choose an administrator as the subject, or accept this.")
+    assert "or the subject of the token exchange cannot see any" in teams
+    assert "API token" not in checked.text
 
 
 async def test_check_says_what_the_endpoint_says(sound: tuple[Setup, Registered]) -> None:
@@ -143,6 +187,7 @@ def test_a_key_pair_is_written_for_buildkite_and_for_kubernetes(tmp_path: Path, 
     assert key.key_id in out
     assert "Token Exchange Apps" in out
     assert not re.search("PRIVATE KEY-----", out)
+    assert f"Then delete {tmp_path / 'secret.yaml'} and {tmp_path / 'private-key.pem'}, which contain the" in out
 
 
 def test_only_the_files_that_are_named_are_written(tmp_path: Path) -> None:
@@ -166,6 +211,7 @@ def test_a_new_key_comes_as_a_patch_that_empties_no_other_value(tmp_path: Path) 
     assert [*secret["stringData"]] == ["BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY"]
     assert f"patch secret buildkite-credentials --patch-file {tmp_path / '2'}" in out
     assert "Fill in" not in out
+    assert f"Then delete {tmp_path / '2'}, which contains the private key." in out
 
 
 @pytest.mark.parametrize("existing", ["jwks.json", "private-key.pem", "secret.yaml"])

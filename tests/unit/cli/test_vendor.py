@@ -50,7 +50,7 @@ def test_what_cannot_be_done_ends_with_2_and_one_sentence(arguments: tuple[str, 
 def test_what_is_set_acts_when_one_file_is_written(tmp_path: Path) -> None:
     flags = {"api-token": "t", "file": "x.c1z", "sync-timeout": "5m", "quota-percent": "70", "organization": "acme-inc"}
     found = one_file_settings(read_settings({**flags, "http-timeout-seconds": "40"}, {}, tmp_path))
-    assert (found.credential, found.organization, found.file) == ("t", "acme-inc", Path("x.c1z"))
+    assert (found.credentials.api_token, found.organization, found.file) == ("t", "acme-inc", Path("x.c1z"))
     assert (found.timeout, found.quota_percent, found.buildkite.timeouts.total) == (300.0, 70, 40.0)
     assert found.scope == FULL_SCOPE
     fewer = {"skip-entitlements-and-grants": True, "sync-resource-types": "user"}
@@ -86,7 +86,7 @@ def test_capabilities_are_what_c1_is_told() -> None:
     assert document["@type"] == "type.googleapis.com/c1.connector.v2.ConnectorCapabilities"
     assert document["connectorCapabilities"] == ["CAPABILITY_SYNC"]
     types = [each["resourceType"]["id"] for each in document["resourceTypeCapabilities"]]
-    assert types == ["user", "team", "organization", "pipeline", "cluster"]
+    assert types == ["user", "team", "organization", "pipeline", "cluster", "api_token"]
     pipeline = document["resourceTypeCapabilities"][3]
     assert pipeline["optInRequired"] is True
     assert pipeline["permissions"] == {"permissions": [{"permission": "read_pipelines"}, {"permission": "read_teams"}]}
@@ -107,7 +107,7 @@ def test_capabilities_with_provisioning_have_it_for_teams_alone(
     document = json.loads(invoke(*(arguments or ("capabilities",))).out)
     assert document["connectorCapabilities"] == ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]
     found = {each["resourceType"]["id"]: each["capabilities"] for each in document["resourceTypeCapabilities"]}
-    plain = {key: ["CAPABILITY_SYNC"] for key in ("user", "organization", "pipeline", "cluster")}
+    plain = {key: ["CAPABILITY_SYNC"] for key in ("user", "organization", "pipeline", "cluster", "api_token")}
     assert found == {**plain, "team": ["CAPABILITY_PROVISION", "CAPABILITY_SYNC"]}
 
 

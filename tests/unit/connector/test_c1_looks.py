@@ -13,7 +13,7 @@ from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.ports import C1Rest
 from buildkite_connector.connector.state import DesiredState
-from buildkite_connector.model.failure import Failure, Reason, Remedy
+from buildkite_connector.model.failure import Failure, Reason, Remedy, internal_error
 from buildkite_connector.model.spec import C1Access, ConnectorKey, ConnectorSpec, Interval
 from buildkite_connector.model.status import C1Record, C1State, ConditionStatus, ConditionType
 from buildkite_connector.timing.slots import Slots
@@ -213,14 +213,16 @@ async def test_the_access_is_read_once_and_again_after_an_edit_only() -> None:
 
 
 @virtual_time
-async def test_a_secret_that_was_rotated_takes_effect_in_the_look_that_finds_out() -> None:
+async def test_a_secret_that_was_rotated_takes_effect_in_the_look_that_finds_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with watching() as setup:
         setup.c1_rest.ends(setup.clock.now())
         await asyncio.sleep(6 * MINUTE)
         setup.c1_rest.rejects.add(setup.c1_access.access.client_id)
         setup.c1_access.access = C1Access("new@acme.conductor.one/pcc", "secret")
         await asyncio.sleep(10 * MINUTE)
-        assert (setup.c1_access.reads, setup.c1_rest.open) == (2, 1)
+        assert (setup.c1_access.reads, setup.c1_rest.open, caplog.records) == (2, 1, [])
         said = [each.condition(C1_SYNCED) for each in setup.reports.written]
         assert not any(each is not None and each.status is ConditionStatus.FALSE for each in said)
         assert setup.condition(C1_SYNCED) == ("True", "C1Synced")
@@ -235,8 +237,10 @@ async def test_a_client_that_c1_refuses_is_said_at_once_and_its_secret_read_agai
         assert setup.condition(ConditionType.READY) == ("True", "Ready")
         await asyncio.sleep(HOUR)
         reads = setup.c1_access.reads
+        setup.c1_rest.calls.clear()
         await asyncio.sleep(HOUR)
         assert 11 <= setup.c1_access.reads - reads <= 13, "not more often than every five minutes"
+        assert len(setup.c1_rest.reads) == setup.c1_access.reads - reads, "and C1 is not asked again with the same one"
         setup.c1_rest.refusal = None
         await asyncio.sleep(5 * MINUTE)
         assert setup.condition(C1_SYNCED) == ("Unknown", "C1AwaitingSync")
@@ -373,7 +377,12 @@ async def test_an_error_of_the_operator_itself_is_logged_and_ends_nothing(caplog
     async with watching() as setup:
         setup.c1_rest.read_failures.append(ZeroDivisionError("secret"))
         await asyncio.sleep(10 * MINUTE)
-        assert (logging.ERROR, "C1 could not be looked at", {"connector": "default.acme"}) in lines(caplog.records)
+        failure = internal_error(ZeroDivisionError())
+        told = {"connector": "default.acme", "reason": failure.reason.value, "error": failure.message}
+        assert lines(caplog.records) == [
+            (logging.ERROR, "C1 could not be looked at", {"connector": "default.acme"}),
+            (logging.WARNING, "C1 does not show the connector", told),
+        ]
         assert len(setup.c1_rest.reads) >= 2
         setup.c1_rest.force_failures.append(ZeroDivisionError("secret"))
         setup.annotate(sync_request="now")

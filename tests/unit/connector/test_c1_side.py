@@ -12,6 +12,7 @@ from buildkite_connector.connector.c1_side import (
     WATCHED_SECONDS,
     force_due,
     forced,
+    hang_times,
     look_due,
     look_failed,
     look_times,
@@ -19,7 +20,7 @@ from buildkite_connector.connector.c1_side import (
 )
 from buildkite_connector.connector.conditions import derive_status
 from buildkite_connector.connector.decisions import next_look
-from buildkite_connector.connector.state import C1Side, ConnectorState
+from buildkite_connector.connector.state import C1Side, ConnectorState, Watch
 from buildkite_connector.model.directory import Counts
 from buildkite_connector.model.failure import Failure
 from buildkite_connector.model.snapshot import SyncID
@@ -138,6 +139,24 @@ def test_the_connector_wakes_to_say_that_a_sync_of_c1_hangs() -> None:
     state = looked(in_c1(schedule=Interval(86_400.0), max_snapshot_age=0.0), 1, C1State(RUNNING, NOW.wall), NOW, SHARE)
     state = replace(state, c1_side=replace(state.c1_side, look_at=NEVER))
     assert next_look(state, after(60, NOW)) == NOW.monotonic + WATCHED_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("started", "ended", "since"),
+    [(50, None, 50), (50, 60, 50), (50, 50, 50), (50, 40, 30), (None, None, 30)],
+    ids=["started", "another ended before", "at the same moment", "the one that started has ended", "not said"],
+)
+def test_an_hour_of_a_sync_counts_from_its_start_or_from_when_it_was_seen(
+    started: int | None, ended: int | None, since: int
+) -> None:
+    """All in minutes ago; it was seen 30 minutes ago."""
+    begun, done = (None if each is None else NOW.wall - timedelta(minutes=each) for each in (started, ended))
+    seen = NOW.wall - timedelta(minutes=30)
+    state = with_record(in_c1(), shown=C1State(RUNNING, begun, done), observed_at=seen)
+    left = WATCHED_SECONDS - 60.0 * since
+    assert [*hang_times(state, NOW)] == [NOW.monotonic + left]
+    assert force_due(state, after(left - 1, NOW)) is None
+    assert force_due(state, after(left, NOW)) == "sync1"
 
 
 # When it is looked at
@@ -260,6 +279,17 @@ def test_the_sync_before_a_forced_one_is_not_taken_for_it() -> None:
     assert watched(state, replace(before, completed_at=after(8, NOW).wall), 9) == LOOK_SECONDS
 
 
+def test_a_delivery_amid_a_forced_sync_is_watched_as_a_part_of_it() -> None:
+    """What C1 showed before the forced sync is still what ended before it, whatever C1 shows now."""
+    before, meanwhile = NOW.wall - timedelta(seconds=20), after(3, NOW).wall
+    state = looked(in_c1(), 1, C1State(DONE, completed_at=before), NOW, SHARE)
+    state = forced(state, 1, SyncID("sync1"), C1State(), NOW, SHARE)
+    state = with_record(state, shown=C1State(RUNNING, completed_at=meanwhile))
+    watch = c1_side.delivery_watched(state, after(5, NOW)).c1_side.watch
+    assert watch is not None
+    assert watch.before == before
+
+
 def test_the_sync_before_a_delivery_is_not_taken_for_the_one_that_takes_it() -> None:
     before = C1State(DONE, completed_at=NOW.wall - timedelta(seconds=20))
     state = c1_side.delivery_watched(looked(in_c1(), 1, before, NOW, SHARE), after(5, NOW))
@@ -277,6 +307,25 @@ def test_c1_is_watched_while_it_syncs_and_a_snapshot_waits_for_its_end() -> None
     assert watched(delivered(ready(c1=C1_SPEC)), C1State(RUNNING), 30) == LOOK_SECONDS
     state = looked(state, 1, C1State(RUNNING), after(3700, NOW), SHARE)
     assert watched(state, C1State(RUNNING), 4000) == LOOK_SECONDS, "an hour for one snapshot"
+
+
+def test_a_sync_that_ends_without_taking_the_snapshot_is_forced_again_only_where_it_failed() -> None:
+    """It may be C1's own, with another snapshot."""
+    state = forced(in_c1(), 1, SyncID("sync1"), C1State(), NOW, SHARE)
+    for shown, forced_for in ((C1State(DONE, completed_at=ENDED.wall), "sync1"), (C1State(ERROR), None)):
+        assert record_of(looked(state, 1, shown, ENDED, SHARE)).forced_for == forced_for
+    unwatched = replace(state, c1_side=replace(state.c1_side, watch=None))
+    assert record_of(looked(unwatched, 1, C1State(ERROR), ENDED, SHARE)).forced_for == "sync1"
+
+
+def test_an_error_while_there_is_no_snapshot_yet_leads_to_no_sync() -> None:
+    state = c1_side.delivery_watched(new(c1=C1_SPEC), START)
+    assert force_due(looked(state, 1, C1State(ERROR), after(60), SHARE), after(60)) is None
+
+
+def test_c1_may_take_a_forced_sync_before_it_has_shown_anything() -> None:
+    state = forced(with_record(in_c1(), shown=None), 1, SyncID("sync1"), C1State(), NOW, SHARE)
+    assert state.c1_side.watch == Watch(NOW.monotonic, NOW.wall, None)
 
 
 # What a look changes

@@ -199,6 +199,16 @@ def test_a_refused_sync_is_said_until_one_is_accepted_unless_what_c1_shows_is_wo
     assert c1_synced(accepted)[:2] == (ConditionStatus.TRUE, Reason.C1_SYNCED)
 
 
+@pytest.mark.parametrize(("failure", "stays"), [(denied(), True), (unavailable(), False)])
+def test_once_no_snapshot_waits_only_what_a_person_must_fix_is_said(failure: Failure, stays: bool) -> None:
+    state = in_c1()
+    for seconds in (0, 60):
+        state = c1_side.force_failed(state, 1, SyncID("sync1"), failure, after(seconds, NOW), SHARE)
+    assert c1_synced(state, 60)[1] is failure.reason
+    taken = looked(delivered(state), 1, C1State(DONE), after(90, NOW), SHARE)
+    assert c1_synced(taken, 90)[1] is (failure.reason if stays else Reason.C1_SYNCED)
+
+
 def test_who_switches_forced_syncs_off_does_not_read_of_their_refusal() -> None:
     state = c1_side.force_failed(in_c1(), 1, SyncID("sync1"), denied(), NOW, SHARE)
     assert c1_synced(edited(state, replace(C1_SPEC, force_sync=False)))[1] is Reason.C1_SYNCED

@@ -102,7 +102,7 @@ async def test_a_forced_sync_that_fails_before_c1_takes_the_snapshot_is_forced_o
         setup.c1_rest.on_force = forced
         setup.annotate(sync_request="now")
         await until(lambda: setup.condition(C1_SYNCED) == ("False", "C1SyncFailed"))
-        await asyncio.sleep(20 * HOUR)
+        await asyncio.sleep(2 * HOUR)
         first, again = setup.c1_rest.forces
         assert 300.0 <= again - first <= 360.0
         assert setup.status.c1 is not None
@@ -125,6 +125,6 @@ async def test_a_forced_sync_that_fails_after_c1_took_the_snapshot_is_not_forced
         setup.c1_rest.on_force = forced
         setup.annotate(sync_request="now")
         await until(lambda: setup.condition(C1_SYNCED) == ("False", "C1SyncFailed"))
-        await asyncio.sleep(20 * HOUR)
+        await asyncio.sleep(2 * HOUR)
         assert setup.status.c1 is not None
         assert (len(setup.c1_rest.forces), setup.status.c1.forced_for) == (1, "sync2")

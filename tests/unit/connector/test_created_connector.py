@@ -13,7 +13,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import C1Spec, Credentials, Provisioning
 from buildkite_connector.model.status import C1Record, Condition, ConditionType, ConnectorStatus, Phase
 from buildkite_connector.model.tasks import Code
-from fakes.c1_creation import WANTED, Fate, Process, c1_refuses, kubernetes_down
+from fakes.c1_creation import MARKER, WANTED, Fate, Process, c1_refuses, kubernetes_down
 from fakes.connector_ports import HOUR, MINUTE
 from fakes.creation_setup import LIFE, CreationSetup, SecretWithClient, created_setup
 from fakes.virtual_time import until, virtual_time
@@ -46,6 +46,7 @@ async def test_it_is_created_and_becomes_ready_within_seconds() -> None:
         await asyncio.sleep(10)
         assert one_of_each(setup)
         assert setup.condition(READY) == ("True", "Ready")
+    assert list(setup.its.apps.values()) == [MARKER], "with the resource's UID"
     phases = [each.phase for each in setup.reports.written]
     assert Phase.ERROR not in phases
     first = setup.reports.written[0]
@@ -53,6 +54,17 @@ async def test_it_is_created_and_becomes_ready_within_seconds() -> None:
     assert setup.status.c1 is not None
     assert setup.status.c1.credential is not None
     assert setup.status.c1.creating is None
+
+
+@virtual_time
+async def test_a_secret_that_is_not_written_at_once_gets_the_credential_that_was_created_for_it() -> None:
+    setup = CreationSetup()
+    cut = iter([Fate.CUT, Fate.CUT])
+    setup.its.fate = lambda name: next(cut, Fate.ANSWERED) if name == "write the Secret" else Fate.ANSWERED
+    async with setup.running():
+        await asyncio.sleep(MINUTE)
+        assert one_of_each(setup)
+        assert len(setup.its.credentials) == 1
 
 
 @virtual_time

@@ -280,8 +280,9 @@ async def test_a_secret_that_changed_meanwhile_is_not_overwritten() -> None:
     its.fate = lambda name: Fate.CUT if name == "write the Secret" and its.log.count(name) < 4 else Fate.ANSWERED
     with pytest.raises(
         Failure, match=r"Secret acme-c1 got other credentials meanwhile; the operator reads it again\.$"
-    ):
+    ) as failed:
         await its.run_once()
+    assert failed.value.reason is Reason.KUBERNETES_UNAVAILABLE
     assert its.secret is not None
     assert its.secret.credential_id == late
     await its.run()

@@ -115,6 +115,22 @@ async def test_an_app_that_was_created_for_a_deleted_resource_is_found_again() -
 
 
 @virtual_time
+async def test_an_app_of_another_resource_is_not_taken_up_although_it_has_no_connector() -> None:
+    others = {"one": OTHERS, "two": MARKER.replace("/default/", "/team-b/"), "three": "set up by hand"}
+    its = Surroundings(apps=dict(others))
+    await its.run()
+    assert {**its.apps, **others} == its.apps
+    assert its.apps[its.record.app_id] == MARKER
+
+
+@virtual_time
+async def test_its_own_app_goes_before_one_that_a_deleted_resource_left() -> None:
+    its = Surroundings(apps={"left": AGAIN, "own": MARKER})
+    await its.run()
+    assert (its.record.app_id, its.apps) == ("own", {"left": AGAIN, "own": MARKER})
+
+
+@virtual_time
 async def test_what_has_a_connector_may_be_in_use_by_another_cluster() -> None:
     """There a resource of the same namespace and name has its own UID."""
     its = Surroundings()

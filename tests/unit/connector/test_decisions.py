@@ -296,8 +296,8 @@ FOUND = derive_status(held(), after(HOUR + 10)).condition(ConditionType.DELIVERE
             after(10),
             Failure(
                 Reason.SPEC_INVALID,
-                "The task asks for cluster, organization and pipeline, the connector is set to sync team and user only"
-                " (spec.sync.resourceTypes).",
+                "The task asks for api_token, cluster, organization and pipeline, the connector is set to sync team and"
+                " user only (spec.sync.resourceTypes).",
                 remedy=Remedy.EDIT,
             ),
             id="opt-in kinds alone",

@@ -5,7 +5,9 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
+
+import pytest
 
 from buildkite_connector.connector.connector import Connector
 from buildkite_connector.connector.secret_reads import reread_secrets
@@ -22,8 +24,15 @@ class Fake:
     every: float
     reread_at: float | None = 0.0
     secrets: int = 1
+    breaks: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.key.replace(".", "/")
 
     def reread(self) -> None:
+        if self.breaks:
+            raise KeyError("nobody has foreseen this")
         now = asyncio.get_running_loop().time()
         self.log.append((self.key, round(now, 3)))
         self.reread_at = now + self.every
@@ -108,3 +117,13 @@ async def test_an_invalid_secret_is_read_again_in_seconds_while_a_thousand_other
         times = [at for key, at in log if key == "z.1" and at > 200]
         assert max(later - before for before, later in itertools.pairwise([200.0, *times, 400.0])) < 15
         assert len(log) <= 5 * 400 + 1
+
+
+@virtual_time
+async def test_an_error_of_one_connector_stops_no_other_and_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with reading("a.1", "a.2", "b.1", every=10.0) as (fakes, log):
+        fakes["a.1"].breaks = True
+        fakes["b.1"].reread_at = cast("float", "not a time")
+        await asyncio.sleep(11)
+        assert [key for key, _ in log] == ["a.2", "a.2"]
+    assert {each.connector for each in cast("list[Any]", caplog.records)} == {"a/1", "b/1"}

@@ -13,6 +13,7 @@ from buildkite_connector.connector.rotation import (
     creation_ended,
     creation_times,
     recorded,
+    rotates_at,
     rotation_failure,
     same_progress,
 )
@@ -147,6 +148,13 @@ DUE = {
 def test_when_a_run_is_due(why: str) -> None:
     due, state = DUE[why]
     assert creation_due(state, NOW) is due
+
+
+@pytest.mark.parametrize(("life", "left"), [(90, 30), (42, 14), (30, 14), (28, 14), (24, 12), (2, 1)])
+def test_a_credential_is_replaced_in_time(life: int, left: int) -> None:
+    """Both in days."""
+    ends = NOW.wall + timedelta(days=life)
+    assert rotates_at(ends, NOW.wall) == ends - timedelta(days=left)
 
 
 def test_when_to_look_whether_one_is_due() -> None:

@@ -12,7 +12,6 @@ from buildkite_connector.connector.environment import Environment
 from buildkite_connector.connector.run_sync import run_sync
 from buildkite_connector.connector.state import SyncRun, TeamChanges
 from buildkite_connector.model.directory import (
-    ALL_KINDS,
     DEFAULT_KINDS,
     ClusterMaintainer,
     Counts,
@@ -31,7 +30,7 @@ from fakes.connector_ports import KEY, MINUTE, USERS, Buildkite, Store, down
 from fakes.connector_setup import Setup
 from fakes.connector_states import CREDENTIALS, PREFLIGHT
 from fakes.log_lines import lines
-from fakes.organization_api import access, cluster, pipeline
+from fakes.organization_api import REST_KINDS, access, cluster, pipeline
 from fakes.task_ports import Records
 from fakes.virtual_time import virtual_time
 
@@ -158,7 +157,7 @@ async def test_the_line_counts_what_is_in_scope(caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO)
     bench = Bench()
     bench.buildkite.edit = with_access
-    record, _ = await bench.sync(bench.admitted(kinds=ALL_KINDS))
+    record, _ = await bench.sync(bench.admitted(kinds=REST_KINDS))
     ((_, _, told),) = lines(caplog.records)
     counted = {"organization_roles": 1, "pipelines": 3, "pipeline_access": 2, "clusters": 2, "cluster_maintainers": 1}
     counted["cluster_team_maintainers"] = 0

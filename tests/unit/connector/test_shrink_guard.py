@@ -22,6 +22,8 @@ ALL = Counts(
     clusters=4,
     cluster_maintainers=12,
     cluster_team_maintainers=8,
+    api_tokens=60,
+    last_logins=150,
 )
 USER, TEAM, CLUSTER = ResourceKind.USER, ResourceKind.TEAM, ResourceKind.CLUSTER
 
@@ -51,6 +53,7 @@ def test_the_worst_drop_beyond_the_limit_is_found(after: Counts, expected: Shrin
         ("clusters", "clusters"),
         ("cluster_maintainers", "cluster maintainers"),
         ("cluster_team_maintainers", "cluster team maintainers"),
+        ("api_tokens", "API tokens"),
     ],
 )
 def test_each_opt_in_type_is_looked_at(field: str, what: str) -> None:
@@ -94,21 +97,22 @@ def test_what_a_scope_leaves_out_counts_as_before(scope: SyncScope, expected: Co
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (ALL_KINDS, Counts(1, 2, 3, 4, 5, 6, 7, 8, 9)),
-        (DEFAULT_KINDS, replace(ALL, accounts=1, teams=2, memberships=3)),
+        (ALL_KINDS, Counts(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)),
+        (DEFAULT_KINDS, replace(ALL, accounts=1, teams=2, memberships=3, last_logins=11)),
         (
             DEFAULT_KINDS | {CLUSTER},
-            Counts(1, 2, 3, 200, 50, 80, clusters=7, cluster_maintainers=8, cluster_team_maintainers=9),
+            Counts(1, 2, 3, 200, 50, 80, 7, 8, 9, 60, 11),
         ),
-        ({USER, CLUSTER}, replace(ALL, accounts=1, clusters=7, cluster_maintainers=8)),
+        ({USER, CLUSTER}, replace(ALL, accounts=1, clusters=7, cluster_maintainers=8, last_logins=11)),
         ({TEAM, CLUSTER}, replace(ALL, teams=2, memberships=3, clusters=7, cluster_team_maintainers=9)),
-        ({USER, ResourceKind.PIPELINE}, replace(ALL, accounts=1, pipelines=5)),
+        ({USER, ResourceKind.PIPELINE}, replace(ALL, accounts=1, pipelines=5, last_logins=11)),
         ({TEAM, ResourceKind.ORGANIZATION}, replace(ALL, teams=2, memberships=3)),
+        ({ResourceKind.API_TOKEN}, replace(ALL, api_tokens=10)),
     ],
 )
 def test_an_opt_in_type_that_a_scope_leaves_out_counts_as_before(kinds: set[ResourceKind], expected: Counts) -> None:
     scope = SyncScope(frozenset(kinds))
-    assert Counts(1, 2, 3, 4, 5, 6, 7, 8, 9).within(scope).filled(scope, ALL) == expected
+    assert Counts(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11).within(scope).filled(scope, ALL) == expected
 
 
 # An opt-in type that is removed and comes back
@@ -199,7 +203,7 @@ def test_what_c1_does_not_take_of_an_accepted_sync_or_of_the_next_does_not_undo_
 
 @pytest.mark.parametrize("kinds", [{USER}, {USER, CLUSTER}, {TEAM}, {TEAM, CLUSTER}])
 def test_an_accepted_sync_of_fewer_types_does_not_free_what_it_left_out(kinds: set[ResourceKind]) -> None:
-    scope, few = SyncScope(frozenset(kinds)), Counts(20, 2, 40, 20, 5, 8, 1, 2, 1)
+    scope, few = SyncScope(frozenset(kinds)), Counts(20, 2, 40, 20, 5, 8, 1, 2, 1, 6, 15)
     state = delivered_with(ready(), 1, "sync2", {*ALL_KINDS}, ALL)
     state = delivered_with(state, 2, "sync3", kinds, few)
     assert last_delivery(state)[0] == "sync2", "it is held"

@@ -21,6 +21,7 @@ from buildkite_connector.model.status import (
     TokenAccess,
     TokenStatus,
 )
+from buildkite_connector.model.words import API_TOKEN, EXCHANGED
 from buildkite_connector.sync.collect import collect
 from fakes.buildkite_setup import serving
 from fakes.connector_states import START, after, ready
@@ -38,7 +39,7 @@ def told(*sights: Sight) -> list[bool]:
         restored = status_from_json(status_to_json(state.records))
         assert restored is not None
         state = replace(state, records=replace(state.records, token=TokenStatus(access=restored.token.access)))
-        found.append(sees_less(state.records.token.access) is not None)
+        found.append(sees_less(state.records.token.access, API_TOKEN) is not None)
     return found
 
 
@@ -98,15 +99,25 @@ def test_a_person_is_told_of_each_protected_slug_that_no_team_has() -> None:
 
 
 def test_the_sentence_names_what_was_lost_and_what_to_do() -> None:
-    assert sees_less(TokenAccess(False, 1, 4)) == (
-        "The owner of the Buildkite API token is not an administrator of the organization: the secret teams that the"
-        " owner does not belong to are hidden. It sees 3 secret teams fewer than before. C1 treats a missing team as"
+    assert sees_less(TokenAccess(False, 1, 4), API_TOKEN) == (
+        "The owner of the Buildkite API token is not an administrator of the organization: the secret teams to which"
+        " the owner does not belong are hidden. It sees 3 secret teams fewer than before. C1 treats a missing team as"
         " deleted. Make the owner an administrator, or use an administrator's token."
     )
-    assert sees_less(TokenAccess(None, 0, 4)) == (
-        "The Buildkite API token sees less than before. It sees 4 secret teams fewer than before. If they were not"
-        " deleted or made visible, its owner may have lost the administrator role, and C1 treats those teams as"
-        " deleted: use an administrator's token."
+    assert sees_less(TokenAccess(None, 0, 4), API_TOKEN) == (
+        "The token for Buildkite sees less than before. It sees 4 secret teams fewer than before. If they were not"
+        " deleted or made visible, the owner of the Buildkite API token may have lost the administrator role, and C1"
+        " treats those teams as deleted: use an administrator's token."
+    )
+    assert sees_less(TokenAccess(False, 1, 4), EXCHANGED) == (
+        "The subject of the token exchange is not an administrator of the organization: the secret teams to which the"
+        " subject does not belong are hidden. It sees 3 secret teams fewer than before. C1 treats a missing team as"
+        " deleted. Make the subject an administrator, or choose an administrator as the subject."
+    )
+    assert sees_less(TokenAccess(None, 0, 4), EXCHANGED) == (
+        "The token for Buildkite sees less than before. It sees 4 secret teams fewer than before. If they were not"
+        " deleted or made visible, the subject of the token exchange may have lost the administrator role, and C1"
+        " treats those teams as deleted: choose an administrator as the subject."
     )
 
 

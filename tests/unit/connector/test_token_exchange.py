@@ -15,7 +15,7 @@ from buildkite_connector.model.spec import (
     Provisioning,
     TokenExchange,
 )
-from buildkite_connector.model.status import ConditionType
+from buildkite_connector.model.status import ConditionType, TokenAccess, TokenStatus
 from buildkite_connector.sync.preflight import ScopesMissing
 from fakes.connector_states import CREDENTIALS, after, ready
 from fakes.virtual_time import virtual_time
@@ -115,15 +115,27 @@ def credentials_valid(state: ConnectorState, credentials: Credentials, failure: 
 
 def test_the_condition_says_which_credential_is_used() -> None:
     state = ready()
-    assert credentials_valid(state, EXCHANGING) == ("Buildkite gives tokens by token exchange. C1 accepts the client.")
+    assert credentials_valid(state, EXCHANGING) == ("Buildkite issues tokens by token exchange. C1 accepts the client.")
     assert credentials_valid(state, replace(EXCHANGING, api_token="token")) == (
         "Buildkite accepts the API token and C1 accepts the client. The Secret also has a token exchange app, which is"
         " not used: remove the API token to use it."
     )
     elsewhere = Failure(Reason.ORGANIZATION_NOT_FOUND, "No such organization.", remedy=Remedy.EDIT)
     assert credentials_valid(state, EXCHANGING, elsewhere) == (
-        "Buildkite gives tokens by token exchange. No such organization."
+        "Buildkite issues tokens by token exchange. No such organization."
     )
+
+
+def test_a_warning_names_the_person_or_the_token_that_is_used() -> None:
+    state = ready()
+    member = replace(state, records=replace(state.records, token=TokenStatus(access=TokenAccess(False, 1))))
+    for credentials, named in (
+        (EXCHANGING, "The subject of the token exchange is not an administrator"),
+        (replace(EXCHANGING, api_token="token"), "The owner of the Buildkite API token is not an administrator"),
+    ):
+        told = credentials_valid(member, credentials)
+        assert told.startswith(named)
+        assert ("token exchange app, which is not used" in told) is (not credentials.exchanges)
 
 
 def test_nothing_of_token_exchange_is_in_a_repr_and_a_changed_key_is_noticed() -> None:

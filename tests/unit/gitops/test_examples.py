@@ -18,9 +18,9 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 KEYS = {
     str(value)
     for field, value in SecretKeysModel().model_dump(exclude={"write_api_token"}).items()
-    if not field.startswith("token_exchange")
+    if not field.startswith(("token_exchange", "portal"))
 }
-"""The Secret's keys with an API token; one of its own for writes is for provisioning alone."""
+"""The Secret's keys with an API token; one of its own for writes, or a portal's, is for what is optional."""
 
 
 needs_kubectl = pytest.mark.skipif(find_kubectl() is None, reason="no kubectl on PATH")

@@ -7,10 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 
 from buildkite_connector.buildkite import BuildkiteSettings, Patience, Timeouts, open_buildkite
-from buildkite_connector.model.directory import ALL_KINDS, FULL_SCOPE, SyncScope
+from buildkite_connector.model.directory import FULL_SCOPE, SyncScope
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.preflight import preflight
+from fakes.organization_api import REST_KINDS
 from harness.trust import DIRECT
 from unit.hostile.http_server import Answer, HostileServer, Part, Request
 from unit.hostile.rows import Bounds, Row
@@ -181,7 +182,7 @@ def hostile(
         return HostileServer(routes).running()
 
     bounds = Bounds(peak=14.0 if timeouts is HURRIED else peak)
-    scope = SyncScope(ALL_KINDS) if at in OF_OPT_IN_TYPES else FULL_SCOPE
+    scope = SyncScope(REST_KINDS) if at in OF_OPT_IN_TYPES else FULL_SCOPE
     return Row(name, serve, partial(sync, slug=slug, timeouts=timeouts, scope=scope), outcome, (TOKEN,), bounds)
 
 

@@ -84,6 +84,7 @@ class HostileServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        await reader.readexactly(int(headers.get("content-length", 0)))  # what is not read resets the connection
         request = Request(first.split(" ")[1], headers, self._origin)
         self.requests.append(request)
         answer = next((answer for path, answer in self._routes.items() if re.fullmatch(path, request.path)), None)

@@ -14,6 +14,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import C1Access, C1Creation, C1Spec
 from contracts.c1_spec import PAIR, REFUSED, SECRET_REF, WORKLOAD
+from fakes.one_secret import OneSecret
 from fakes.virtual_time import virtual_time
 from harness.trust import DIRECT
 from unit.kubernetes.controlled import process
@@ -79,22 +80,7 @@ def test_what_an_older_definition_let_pass_is_a_failure_that_names_the_field(tit
 # The access
 
 
-class Secrets:
-    """An API with one Secret, or that refuses."""
-
-    def __init__(self, values: Mapping[str, bytes], error: Exception | None = None) -> None:
-        self._values = values
-        self._error = error
-        self.asked: list[tuple[str, str]] = []
-
-    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        self.asked.append((namespace, name))
-        if self._error is not None:
-            raise self._error
-        return {key: base64.b64encode(value).decode() for key, value in self._values.items()}
-
-
-def source(secrets: Secrets, auth: dict[str, Any] = SECRET_REF) -> C1AccessOf:
+def source(secrets: OneSecret, auth: dict[str, Any] = SECRET_REF) -> C1AccessOf:
     named = read({**PAIR, "auth": auth}).c1_auth
     assert named is not None
     return C1AccessOf(secrets.read_secret, "team-a", named)
@@ -102,13 +88,13 @@ def source(secrets: Secrets, auth: dict[str, Any] = SECRET_REF) -> C1AccessOf:
 
 async def failure_of(values: Mapping[str, bytes], error: Exception | None = None) -> Failure:
     with pytest.raises(Failure) as caught:
-        await source(Secrets(values, error)).read()
+        await source(OneSecret(values, error)).read()
     assert "hunter2" not in f"{caught.value!r} {caught.value}"
     return caught.value
 
 
 async def test_the_secret_is_read_by_its_name_in_the_resource_s_namespace() -> None:
-    secrets = Secrets({key: b" " + value + b"\n" for key, value in GOOD.items()})
+    secrets = OneSecret({key: b" " + value + b"\n" for key, value in GOOD.items()})
     assert await source(secrets).read() == C1Access(CLIENT_ID.decode(), CLIENT_SECRET.decode())
     assert secrets.asked == [("team-a", "c1-api")]
 
@@ -123,7 +109,7 @@ async def test_the_secret_is_read_by_its_name_in_the_resource_s_namespace() -> N
 async def test_a_client_that_cannot_be_used_is_found_in_its_secret(
     changes: dict[str, bytes], reason: Reason, message: str
 ) -> None:
-    access = await source(Secrets({**GOOD, **changes})).read()
+    access = await source(OneSecret({**GOOD, **changes})).read()
     async with open_c1(C1Settings(), DIRECT) as c1:
         with pytest.raises(Failure) as caught:
             c1.rest(access)
@@ -136,12 +122,14 @@ async def test_a_client_that_cannot_be_used_is_found_in_its_secret(
 
 async def test_the_secret_s_keys_are_those_that_the_resource_names() -> None:
     auth = {"secretRef": {"name": "shared", "keys": {"clientID": "id", "clientSecret": "secret"}}}
-    secrets = Secrets({"id": CLIENT_ID, "secret": CLIENT_SECRET, "C1_CLIENT_ID": b"other@x/y", "BATON_API_TOKEN": b"t"})
+    secrets = OneSecret(
+        {"id": CLIENT_ID, "secret": CLIENT_SECRET, "C1_CLIENT_ID": b"other@x/y", "BATON_API_TOKEN": b"t"}
+    )
     assert await source(secrets, auth).read() == C1Access(CLIENT_ID.decode(), CLIENT_SECRET.decode())
 
 
 async def test_a_workload_identity_reads_no_secret() -> None:
-    secrets = Secrets({})
+    secrets = OneSecret({})
     assert await source(secrets, {"workloadIdentity": {"clientID": WORKLOAD}}).read() == C1Access(WORKLOAD)
     assert secrets.asked == []
 

@@ -51,9 +51,10 @@ def test_every_field_of_the_spec_arrives() -> None:
         {
             "organization": "acme-inc",
             "credentialsSecretRef": {"name": "s", "keys": {"clientID": "id", "apiToken": "token"}},
+            "portal": {"slug": "c1-connector_2"},
             "schedule": {"interval": "1h30m"},
             "suspend": True,
-            "sync": {"resourceTypes": ["team"], "timeout": "90s", "quotaPercent": 10},
+            "sync": {"resourceTypes": ["team", "api_token"], "timeout": "90s", "quotaPercent": 10},
             "delivery": {"hostID": "here", "maxSnapshotAge": "0s", "shrinkGuard": {"maxDropPercent": 0}},
         }
     )
@@ -62,11 +63,12 @@ def test_every_field_of_the_spec_arrives() -> None:
         organization=seen.spec.organization,
         schedule=Interval(5400.0),
         suspend=True,
-        kinds=frozenset({ResourceKind.TEAM}),
+        kinds=frozenset({ResourceKind.TEAM, ResourceKind.API_TOKEN}),
         sync_timeout=90.0,
         quota_percent=10,
         max_snapshot_age=0.0,
         max_drop_percent=0,
+        portal="c1-connector_2",
     )
     assert seen.spec.organization == "acme-inc"
     assert (seen.secret.keys.client_id, seen.secret.keys.api_token) == ("id", "token")
@@ -163,6 +165,20 @@ def test_unknown_fields_are_passed_over() -> None:
         ({"delivery": {"shrinkGuard": {"maxDropPercent": 101}}}, "spec.delivery.shrinkGuard.maxDropPercent"),
         ({"organization": "Acme Inc"}, "spec.organization"),
         ({"organization": "../x"}, "spec.organization"),
+        ({"portal": {}}, "spec.portal.slug"),
+        *(({"portal": {"slug": slug}}, "spec.portal.slug must be the slug") for slug in ("", "C1", "../x", "a/b?c=")),
+        ({"portal": {"slug": "x" * 256}}, "spec.portal.slug"),
+        (
+            {"sync": {"resourceTypes": ["user", "api_token"]}},
+            "spec.sync.resourceTypes contains api_token, which requires spec.portal: set spec.portal.slug or remove",
+        ),
+        *(
+            (
+                {"credentialsSecretRef": {"name": "s", "keys": {"portalToken": key}}},
+                "spec.credentialsSecretRef.keys.portalToken",
+            )
+            for key in ("BATON_API_TOKEN", "a b")
+        ),
     ],
 )
 def test_what_an_older_definition_let_pass_is_a_failure_that_names_the_field(spec: dict[str, Any], field: str) -> None:

@@ -12,6 +12,7 @@ from buildkite_connector.kubernetes.secrets import read_credentials
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.redactor import LONGEST_SECRET
 from buildkite_connector.model.spec import OrganizationChoice
+from fakes.one_secret import OneSecret
 from simulators.kubernetes.server import KubernetesSimulator
 
 
@@ -27,30 +28,15 @@ GOOD = {
 }
 
 
-class Secrets:
-    """An API that has one Secret, or refuses."""
-
-    def __init__(self, values: Mapping[str, bytes], error: Exception | None = None) -> None:
-        self._values = values
-        self._error = error
-        self.asked: list[tuple[str, str]] = []
-
-    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        self.asked.append((namespace, name))
-        if self._error is not None:
-            raise self._error
-        return {key: base64.b64encode(value).decode() for key, value in self._values.items()}
-
-
 async def failure_of(values: Mapping[str, bytes], error: Exception | None = None) -> Failure:
     with pytest.raises(Failure) as caught:
-        await read_credentials(Secrets(values, error).read_secret, "default", REF)
+        await read_credentials(OneSecret(values, error).read_secret, "default", REF)
     assert "hunter2" not in f"{caught.value!r} {caught.value}"
     return caught.value
 
 
 async def test_the_vendor_s_secret_is_read_as_it_is() -> None:
-    secrets = Secrets({**GOOD, "BATON_ORGANIZATION": b"acme-inc", "OTHER": b"\xff"})
+    secrets = OneSecret({**GOOD, "BATON_ORGANIZATION": b"acme-inc", "OTHER": b"\xff"})
     credentials = await read_credentials(secrets.read_secret, "default", REF)
     assert secrets.asked == [("default", "buildkite-credentials")]
     assert credentials.client_id == "brave-otter-12345@acme.conductor.one/ccc"
@@ -64,7 +50,7 @@ async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> N
         "s", clientID="id", clientSecret="secret", apiToken="token", organization="org", writeApiToken="writes"
     )
     credentials = await read_credentials(
-        Secrets({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}).read_secret, "default", ref
+        OneSecret({"id": b"a@b/c", "secret": b"s", "token": b"t", "org": b"acme"}).read_secret, "default", ref
     )
     assert (credentials.client_id, credentials.api_token) == ("a@b/c", "t")
     assert credentials.organization == OrganizationChoice("acme", "org")
@@ -80,7 +66,7 @@ async def test_keys_of_another_name_are_read_when_the_resource_names_them() -> N
     ids=["absent", "empty", "there"],
 )
 async def test_the_token_that_writes_may_be_left_out(values: Mapping[str, bytes], expected: str) -> None:
-    credentials = await read_credentials(Secrets({**GOOD, **values}).read_secret, "default", REF)
+    credentials = await read_credentials(OneSecret({**GOOD, **values}).read_secret, "default", REF)
     assert credentials.write_api_token == expected
     assert "bkua_writes" not in repr(credentials)
 
@@ -88,7 +74,7 @@ async def test_the_token_that_writes_may_be_left_out(values: Mapping[str, bytes]
 async def test_the_token_that_writes_has_the_key_that_the_resource_names() -> None:
     ref = secret_ref("s", writeApiToken="writer")
     credentials = await read_credentials(
-        Secrets({**GOOD, "writer": b"w", "BATON_WRITE_API_TOKEN": b"x"}).read_secret, "d", ref
+        OneSecret({**GOOD, "writer": b"w", "BATON_WRITE_API_TOKEN": b"x"}).read_secret, "d", ref
     )
     assert credentials.write_api_token == "w"
 
@@ -100,14 +86,14 @@ async def test_a_token_that_writes_and_cannot_be_one_is_named_by_its_key() -> No
 
 @pytest.mark.parametrize("values", [{}, {"BATON_ORGANIZATION": b""}, {"BATON_ORGANIZATION": b" \n"}])
 async def test_the_organization_may_be_left_out(values: Mapping[str, bytes]) -> None:
-    credentials = await read_credentials(Secrets({**GOOD, **values}).read_secret, "default", REF)
+    credentials = await read_credentials(OneSecret({**GOOD, **values}).read_secret, "default", REF)
     assert credentials.organization is None
 
 
 async def test_the_line_break_that_echo_and_editors_leave_is_stripped() -> None:
     padded = {key: b" " + value + b"\r\n" for key, value in GOOD.items()}
-    assert await read_credentials(Secrets(padded).read_secret, "default", REF) == await read_credentials(
-        Secrets(GOOD).read_secret, "default", REF
+    assert await read_credentials(OneSecret(padded).read_secret, "default", REF) == await read_credentials(
+        OneSecret(GOOD).read_secret, "default", REF
     )
 
 
@@ -202,7 +188,9 @@ async def test_a_value_that_cannot_be_the_credential_says_what_is_wrong_and_not_
 
 async def test_a_client_secret_that_base64_wrapped_into_lines_is_read() -> None:
     wrapped = b"\n".join(GOOD["BATON_CLIENT_SECRET"][at : at + 12] for at in range(0, 60, 12))
-    credentials = await read_credentials(Secrets({**GOOD, "BATON_CLIENT_SECRET": wrapped}).read_secret, "default", REF)
+    credentials = await read_credentials(
+        OneSecret({**GOOD, "BATON_CLIENT_SECRET": wrapped}).read_secret, "default", REF
+    )
     assert "".join(credentials.client_secret.split()) == GOOD["BATON_CLIENT_SECRET"].decode()
 
 

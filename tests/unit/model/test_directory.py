@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 
+from buildkite_connector.model.canonical_id import canonical_id
 from buildkite_connector.model.directory import (
     ALL_KINDS,
     DEFAULT_KINDS,
@@ -11,10 +12,9 @@ from buildkite_connector.model.directory import (
     Counts,
     ResourceKind,
     SyncScope,
-    canonical_id,
-    listed,
     without_grants,
 )
+from buildkite_connector.model.words import in_words, listed
 
 USERS, TEAMS = frozenset({ResourceKind.USER}), frozenset({ResourceKind.TEAM})
 SCOPES = [SyncScope(*parts) for parts in product((DEFAULT_KINDS, USERS, TEAMS), (True, False), (True, False))]
@@ -52,6 +52,11 @@ def test_a_uuid_is_one_team_whatever_its_form(form: str) -> None:
     assert canonical_id(form.format(known.replace("-", ""))) == known
     for other in ("t-1", known[:-1], f"{{{known}", f"{known}}}", known.replace("5", "\u0665")):
         assert canonical_id(other) == other
+
+
+def test_each_resource_type_has_a_word_for_people() -> None:
+    words = ["accounts", "teams", "organizations", "pipelines", "clusters", "API tokens"]
+    assert [in_words(kind) for kind in ResourceKind] == words
 
 
 def test_counts_in_words_name_what_is_in_scope() -> None:

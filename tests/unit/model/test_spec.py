@@ -1,6 +1,5 @@
-"""Schedules, durations and the form of credentials: what is taken, and what is refused with which sentence."""
+"""Schedules and durations: what is taken, and what is refused with which sentence."""
 
-import base64
 import contextlib
 import random
 import time
@@ -18,18 +17,13 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import (
     JITTER,
     MAX_CRON_LENGTH,
-    Credential,
     Cron,
     Interval,
     check_schedule,
-    mistake,
     next_time,
     parse_duration,
-    recognize,
     shortest_gap,
-    token_hint,
 )
-from fakes.exchange_setup import ec_pem
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -263,110 +257,3 @@ def test_what_is_no_duration_is_refused_with_a_sentence(text: str) -> None:
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_every_unit_counts(hours: int, minutes: int, seconds: int) -> None:
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
-
-
-# Mistakes in a credential's form
-
-
-TOKEN = f"bkua_{'0123456789abcdef' * 2}01234567"
-CLIENT_ID = "brave-otter-12345@acme.conductor.one/ccc"
-SECRET = "secret-token:conductorone.com:v1:eyJrdHkiOiJPS1AiLCJjcnYiOiJFZDI1NTE5IiwiZCI6ImFiY2QifQ"
-GOOD = {
-    Credential.API_TOKEN: TOKEN,
-    Credential.CLIENT_ID: CLIENT_ID,
-    Credential.CLIENT_SECRET: SECRET,
-    Credential.EXCHANGE_CLIENT_ID: "0123456789abcdef0123",
-    Credential.EXCHANGE_KEY: ec_pem().strip(),
-    Credential.EXCHANGE_SUBJECT: "c1-sync@example.com",
-}
-KINDS = pytest.mark.parametrize("kind", list(Credential), ids=lambda kind: kind.name)
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def wrapped(text: str) -> str:
-    """As `base64` prints it: lines of 76 columns."""
-    return base64.encodebytes(text.encode()).decode()
-
-
-@KINDS
-@pytest.mark.parametrize("around", ["{}", "{}\n", "  {} ", "\t{}\r\n"])
-def test_a_good_value_has_no_mistake(kind: Credential, around: str) -> None:
-    assert mistake(around.format(GOOD[kind]), kind) is None
-
-
-@KINDS
-@pytest.mark.parametrize(
-    ("form", "says"),
-    [
-        ('"{}"', "quotation marks"),
-        ("'{}'", "quotation marks"),
-        ("`{}`", "quotation marks"),
-        ("\u201c{}\u201d", "quotation marks"),
-        ('"{}', "quotation marks"),
-        ("{}'\n", "quotation marks"),
-        ("BATON_API_TOKEN={}", "a line of an env file"),
-        ("export BATON_CLIENT_ID={}", "a line of an env file"),
-        ("\ufeff{}", "a byte-order mark"),
-    ],
-)
-def test_what_a_file_or_a_shell_left_around_a_value_is_named(kind: Credential, form: str, says: str) -> None:
-    found = mistake(form.format(GOOD[kind]), kind)
-
-    assert found is not None
-    assert says in found
-    assert GOOD[kind] not in found
-
-
-@KINDS
-@pytest.mark.parametrize("encode", [encoded, wrapped, lambda text: encoded(f"{text}\n")])
-def test_a_value_that_is_base64_twice_is_named(kind: Credential, encode: object) -> None:
-    assert callable(encode)
-
-    assert "base64" in (mistake(encode(GOOD[kind]), kind) or "")
-
-
-@KINDS
-def test_another_credential_in_its_place_is_named(kind: Credential) -> None:
-    cut_short = {Credential.EXCHANGE_SUBJECT} if kind is Credential.CLIENT_ID else set()
-    for other in set(Credential) - {kind} - cut_short:  # a client ID without its end looks like an e-mail address
-        assert f"holds {other.value}" in (mistake(GOOD[other], kind) or "")
-
-
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (f"bkct_{'a' * 40}", "agent token"),
-        (f"bkpat_{'a' * 40}", "portal's token"),
-        (encoded(f"bkct_{'a' * 40}"), "base64"),
-        (f"Bearer {TOKEN}", "'Bearer'"),
-    ],
-)
-def test_another_token_of_buildkite_in_its_place_is_named(value: str, says: str) -> None:
-    assert says in (mistake(value, Credential.API_TOKEN) or "")
-
-
-@pytest.mark.parametrize("token", ["0123456789abcdef" * 2, "bktx_short", "eyJhbGciOiJSUzI1NiJ9.eyJpc3Mi.c2ln", "x"])
-def test_a_token_of_an_unknown_form_is_left_to_buildkite(token: str) -> None:
-    assert mistake(token, Credential.API_TOKEN) is None
-    assert token_hint(token) == ""
-
-
-@pytest.mark.parametrize("token", [TOKEN[:-1], f"{TOKEN}0", "bkua_", TOKEN.replace("0", "g")])
-def test_a_user_token_of_another_length_has_a_hint_for_when_it_is_refused(token: str) -> None:
-    assert mistake(token, Credential.API_TOKEN) is None
-    assert "40 hexadecimal digits" in token_hint(token)
-    assert token_hint(TOKEN) == ""
-
-
-@KINDS
-@given(value=st.text(max_size=60) | st.text("abc=@/:\"' \n\ufeff", max_size=40))
-def test_any_text_is_judged_without_an_error_and_never_quoted(kind: Credential, value: str) -> None:
-    found = mistake(value, kind)
-
-    if recognize(value) is kind and value.isascii() and value.isprintable() and not {"'", '"'} & set(value):
-        assert found is None
-    if found is not None and len(value.strip()) > 12:
-        assert value.strip() not in found

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from buildkite_connector.process import http_server
-from buildkite_connector.process.http_server import Answer, Handler, listen, serve_http
+from buildkite_connector.process.http_server import Handler, Response, listen, serve_http
 
 GET = b"GET /probe HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 DEADLINE = 30.0
 
 
-async def probe() -> Answer:
-    return Answer(200, b"well\n")
+async def probe() -> Response:
+    return Response(200, b"well\n")
 
 
 @contextlib.asynccontextmanager
@@ -100,9 +100,9 @@ async def test_a_request_that_does_not_become_whole_in_time_ends_its_connection(
 
 
 async def test_an_answer_that_is_not_taken_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    large = Answer(200, b"x" * (64 << 20))
+    large = Response(200, b"x" * (64 << 20))
 
-    async def handler() -> Answer:
+    async def handler() -> Response:
         monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.0)
         return large
 
@@ -111,7 +111,7 @@ async def test_an_answer_that_is_not_taken_in_time_is_given_up(monkeypatch: pyte
 
 
 async def test_an_error_of_a_handler_is_an_answer_too(caplog: pytest.LogCaptureFixture) -> None:
-    async def broken() -> Answer:
+    async def broken() -> Response:
         raise ValueError("odd")
 
     async with served(broken) as port:
@@ -172,11 +172,11 @@ async def test_at_the_end_open_connections_and_the_port_are_closed() -> None:
 
 CHILD = """
 import asyncio, os, resource, sys
-from buildkite_connector.process.http_server import Answer, listen, serve_http
+from buildkite_connector.process.http_server import Response, listen, serve_http
 from buildkite_connector.telemetry.logs import LogFormat, LogLevel, configure_logs
 
 async def probe():
-    return Answer(200, b"well")
+    return Response(200, b"well")
 
 async def main():
     configure_logs(LogFormat.TEXT, LogLevel.DEBUG)

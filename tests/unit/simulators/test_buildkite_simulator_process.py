@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from buildkite_connector.buildkite.portal_document import MEMBERS, portal_document
 from harness.forked_command import fork_command, simulator_environment
 from harness.trust import plain_client
 from simulators.buildkite.api import ACCESS_SCOPES, Token
@@ -62,6 +63,23 @@ async def test_the_command_serves_made_pipelines_and_clusters_and_tells_what_the
     assert [bool(each["maintainers"]["users"]) for each in clusters] == [True, True, True, False]
     assert len(pipelines.json()) == 50
     assert least == [1 + 1 + 2, 1 + 1 + 2 + 2 + 2, 1 + 1 + 1]
+
+
+async def test_the_command_serves_a_portal_that_stores_the_document_given(tmp_path: Path) -> None:
+    document = tmp_path / "portal.graphql"
+    document.write_text(portal_document(), encoding="utf-8")
+    portal = ("--accounts", "2", "--organization", "acme", "--portal-document", str(document))
+    variables = {"organization": "acme", "first": 1, "after": None}
+    async with forked(*portal, "--portal", "c1", "--portal-token", "t", "--portal-limit", "1") as sim:
+        address = f"{sim.url.removesuffix('/v2')}/portal/organizations/acme/portals/c1?operation_name={MEMBERS}"
+        async with plain_client(headers={"Authorization": "Bearer t"}) as http:
+            answers = [await http.post(address, json=variables) for _ in range(2)]
+    assert len(answers[0].json()["data"]["organization"]["members"]["edges"]) == 1
+    assert answers[1].status_code == 429
+    assert sim.returncode == 0
+    with pytest.raises(RuntimeError, match="ended with 1 before it was ready"):
+        async with forked(*portal, "--no-machine-users"):
+            pass
 
 
 async def test_a_running_command_obeys_its_control() -> None:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from buildkite_connector.model.directory import ALL_KINDS, AccessLevel, SyncScope
+from buildkite_connector.model.directory import AccessLevel, SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.sync.collect import collect
 from buildkite_connector.sync.ports import NotFound
-from fakes.organization_api import ACME, FakeOrganizationAPI, access, cluster, organization, pipeline, team
+from fakes.organization_api import ACME, REST_KINDS, FakeOrganizationAPI, access, cluster, organization, pipeline, team
 
-EVERYTHING = SyncScope(ALL_KINDS)
+EVERYTHING = SyncScope(REST_KINDS)
 
 
 def large() -> FakeOrganizationAPI:

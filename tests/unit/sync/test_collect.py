@@ -17,7 +17,8 @@ from buildkite_connector.model.directory import (
     SyncScope,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.sync.collect import MOST_LEAVERS, collect
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.incomplete import MOST_LEAVERS
 from buildkite_connector.sync.listing import MAX_CONCURRENCY, Page, Progress
 from fakes.organization_api import ACME, FakeOrganizationAPI, account, organization, team
 
@@ -54,7 +55,7 @@ async def test_an_organization_without_teams_takes_two_requests() -> None:
 
 
 async def test_a_list_of_members_that_is_empty_lacks_at_least_the_tokens_owner() -> None:
-    with pytest.raises(Failure, match="at least the API token's owner, but the list is empty") as failed:
+    with pytest.raises(Failure, match="at least one account, but the list is empty") as failed:
         await collect(organization(members=[[]]), ACME, FULL_SCOPE)
     assert (failed.value.reason, failed.value.remedy) == (Reason.LIST_INCOMPLETE, Remedy.RETRY)
 

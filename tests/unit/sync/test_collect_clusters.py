@@ -17,7 +17,8 @@ from buildkite_connector.model.directory import (
     TeamID,
 )
 from buildkite_connector.model.failure import Failure, Reason, Remedy
-from buildkite_connector.sync.collect import MOST_LEAVERS, collect
+from buildkite_connector.sync.collect import collect
+from buildkite_connector.sync.incomplete import MOST_LEAVERS
 from buildkite_connector.sync.listing import REREADS, Page
 from buildkite_connector.sync.ports import MaintainedCluster, NotFound
 from fakes.organization_api import ACME, FakeOrganizationAPI, access, account, cluster, member, team

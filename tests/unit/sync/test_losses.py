@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pytest
 
 from buildkite_connector.model.directory import (
-    ALL_KINDS,
     FULL_SCOPE,
     Collection,
     CollectionReport,
@@ -22,6 +21,7 @@ from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.spec import OrganizationChoice
 from buildkite_connector.sync.collect import collect
 from fakes.direct_buildkite import DirectBuildkite
+from fakes.organization_api import REST_KINDS
 from harness.examples import some
 from harness.organization import directory_of
 from simulators.buildkite import faults
@@ -34,7 +34,7 @@ from simulators.buildkite.organization import Organization
 
 BASE = "/v2/organizations/acme"
 ORGANIZATIONS, A_TEST = 400, 50
-SCOPES = (FULL_SCOPE, SyncScope(ALL_KINDS))
+SCOPES = (FULL_SCOPE, SyncScope(REST_KINDS))
 SEEN = {Reason.ROSTER_UNSTABLE, Reason.LIST_INCOMPLETE, Reason.BUILDKITE_RESPONSE_INVALID}
 
 

@@ -45,13 +45,13 @@ MOVING = (
     " its answers."
 )
 EMPTY = (
-    "Expected the accounts of acme to have at least the API token's owner, but the list is empty. Check"
+    "Expected acme to have at least one account, but the list is empty. Check"
     " for a gateway between here and Buildkite that changes or caches answers; the next sync tries again."
 )
 GONE = (
     "Expected the members of team team-1, which the list of teams still has, but Buildkite answers that the"
     " team does not exist. Nothing is delivered, because C1 would treat it as deleted. Check whether the"
-    " token's owner can see the team, and check for a gateway between here and Buildkite that changes or"
+    " token can see the team, and check for a gateway between here and Buildkite that changes or"
     " caches answers; the next sync tries again."
 )
 GATEWAY = "Check for a gateway between here and Buildkite that changes or caches answers; the next sync tries again."

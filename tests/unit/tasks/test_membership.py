@@ -18,7 +18,7 @@ from buildkite_connector.sync.ports import NotFound, WriteRefused
 from buildkite_connector.tasks import membership
 from buildkite_connector.tasks.membership import CHANGE_SECONDS, change_membership
 from buildkite_connector.tasks.outcomes import OFF
-from buildkite_connector.tasks.ports import Progress
+from buildkite_connector.tasks.ports import TaskProgress
 from fakes.connector_ports import C1
 from fakes.log_lines import lines
 from fakes.membership_api import LOST
@@ -35,10 +35,10 @@ LIMITED = Failure(Reason.BUILDKITE_RATE_LIMITED, "429", retry_after=20.0)
 
 
 async def carry_out(
-    changes: Changes, wanted: Membership | None, *, grants: bool, progress: Progress | None = None
+    changes: Changes, wanted: Membership | None, *, grants: bool, progress: TaskProgress | None = None
 ) -> TaskOutcome:
     task = MembershipTask(TaskID("task"), grants, wanted, "Platform", "Ada L", refusal="" if wanted else "no id in it")
-    return await change_membership(task, session_ports(C1(), changes=changes), progress or Progress())
+    return await change_membership(task, session_ports(C1(), changes=changes), progress or TaskProgress())
 
 
 def changes_with(role: Role | None, **options: object) -> Changes:
@@ -321,7 +321,7 @@ async def test_a_change_that_takes_too_long_is_handed_back() -> None:
 @virtual_time
 async def test_only_while_a_write_is_out_its_answer_is_awaited_at_shutdown() -> None:
     changes = changes_with(None, seconds=1.0)
-    progress = Progress()
+    progress = TaskProgress()
     task = asyncio.create_task(carry_out(changes, MEMBER, grants=True, progress=progress))
     awaited = []
     for _ in range(3):

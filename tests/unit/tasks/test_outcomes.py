@@ -49,6 +49,12 @@ def test_a_reason_with_a_code_of_its_own_has_it(reason: Reason, code: Code) -> N
     assert outcome_of(Failure(reason, "…")).code is code
 
 
+def test_a_portals_old_document_is_no_matter_of_credentials_and_c1_may_ask_again() -> None:
+    failure = Failure(Reason.PORTAL_DOCUMENT_INVALID, "Store it.", remedy=Remedy.CREDENTIALS)
+    outcome = outcome_of(failure)
+    assert (outcome.code, outcome.non_retryable) == (Code.FAILED_PRECONDITION, False)
+
+
 def test_a_task_of_another_kind_is_refused_for_good_by_its_name() -> None:
     message = "The Buildkite connector does not support event_feed tasks."
     assert unsupported("event_feed") == TaskOutcome(Code.UNIMPLEMENTED, message, non_retryable=True)

@@ -9,7 +9,7 @@ import pytest
 from buildkite_connector.model.directory import SyncScope
 from buildkite_connector.model.failure import Failure, Reason, Remedy
 from buildkite_connector.model.tasks import Heartbeat, SyncTask, TaskID, TaskOutcome
-from buildkite_connector.tasks.ports import Progress
+from buildkite_connector.tasks.ports import TaskProgress
 from buildkite_connector.tasks.sync_full import MOST_SNAPSHOTS, sync_full
 from fakes.connector_ports import C1
 from fakes.log_lines import lines
@@ -20,8 +20,8 @@ TASK = SyncTask(TaskID("task1"), SyncScope(), storage_engine="pebble")
 FAILED = Failure(Reason.UPLOAD_FAILED, "The stream broke.")
 
 
-async def carry_out(snapshots: Snapshots, c1: C1, progress: Progress | None = None) -> TaskOutcome:
-    return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Lock(), progress or Progress())
+async def carry_out(snapshots: Snapshots, c1: C1, progress: TaskProgress | None = None) -> TaskOutcome:
+    return await sync_full(TASK, session_ports(c1, snapshots), asyncio.Lock(), progress or TaskProgress())
 
 
 NOTE = "The snapshot is in sqlite format; this connector does not write pebble."
@@ -34,7 +34,7 @@ async def test_the_outcome_names_the_snapshot_that_c1_has_and_another_form_than_
 ) -> None:
     snapshots, c1 = Snapshots(), C1()
     ports = session_ports(c1, snapshots)
-    outcome = await sync_full(replace(TASK, storage_engine=engine), ports, asyncio.Lock(), Progress())
+    outcome = await sync_full(replace(TASK, storage_engine=engine), ports, asyncio.Lock(), TaskProgress())
     assert (outcome, outcome.delivered) == (TaskOutcome(message=note), SNAPSHOT)
     assert (c1.uploads, c1.files) == ([("task1", "sha-sync1")], [SNAPSHOT.path])
     assert (snapshots.open, snapshots.deliveries) == (set(), [])
@@ -42,7 +42,7 @@ async def test_the_outcome_names_the_snapshot_that_c1_has_and_another_form_than_
 
 @virtual_time
 async def test_an_answer_is_awaited_from_the_last_byte_to_the_answer() -> None:
-    progress = Progress()
+    progress = TaskProgress()
     running = asyncio.create_task(carry_out(Snapshots(), C1(upload_seconds=10.0, answer_seconds=10.0), progress))
     awaited = []
     for _ in range(3):
@@ -57,7 +57,7 @@ async def test_an_answer_is_awaited_from_the_last_byte_to_the_answer() -> None:
 async def test_a_failed_upload_fails_the_task_and_is_recorded_unless_the_error_is_our_own(
     error: Exception, recorded: list[tuple[object, Failure]]
 ) -> None:
-    snapshots, c1, progress = Snapshots(), C1(), Progress()
+    snapshots, c1, progress = Snapshots(), C1(), TaskProgress()
     c1.upload_failures.append(error)
     with pytest.raises(type(error)):
         await carry_out(snapshots, c1, progress)

@@ -31,7 +31,7 @@ from buildkite_connector.model.tasks import TaskID
 from buildkite_connector.telemetry.gauges import STATUS_GAUGES, Report, StatusCollector, observe
 
 NOW = datetime(2026, 11, 28, 9, 0, 0, 123456, tzinfo=UTC)
-COUNTS = Counts(120_000, 2_000, 480_000, 119_000, 700, 1_300, 4, 11, 5)
+COUNTS = Counts(120_000, 2_000, 480_000, 119_000, 700, 1_300, 4, 11, 5, 310, 90_000)
 FULL = ConnectorStatus(
     phase=Phase.CONNECTED,
     conditions=tuple(
@@ -106,6 +106,8 @@ def test_the_series_of_a_status() -> None:
         f"snapshot_clusters{{{own}}} 4.0",
         f"snapshot_cluster_maintainers{{{own}}} 11.0",
         f"snapshot_cluster_team_maintainers{{{own}}} 5.0",
+        f"snapshot_api_tokens{{{own}}} 310.0",
+        f"snapshot_last_logins{{{own}}} 90000.0",
         f"snapshot_size_bytes{{{own}}} 1.23456789e+08",
         f"sync_consecutive_failures{{{own}}} 3.0",
     }

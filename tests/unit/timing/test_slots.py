@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -135,6 +136,41 @@ async def test_a_slot_that_is_given_back_serves_others_and_is_taken_back_in_turn
         await there.wait()
         assert (asyncio.get_running_loop().time(), slot.held) == (21.0, True)
     assert crowd.slots.free == 2
+
+
+@virtual_time
+async def test_all_that_wait_for_the_same_slot_are_called() -> None:
+    slots = Slots(1, shared=True)
+    async with held(slots, "a") as [slot]:
+        slot.give_back()
+        async with held(slots, "a"):
+            called: list[str] = []
+            one, other = partial(called.append, "one"), partial(called.append, "other")
+            for then in (one, other, one):
+                slot.take_back(then)
+        await asyncio.sleep(1)
+        assert (called, slot.held) == (["one", "other"], True)
+
+
+@virtual_time
+async def test_a_slot_is_given_back_when_the_last_request_is_done() -> None:
+    """One that works with a server while it waits for another still works."""
+    slots = Slots(1, shared=True)
+    async with held(slots, "a") as [slot]:
+        slot.begin()
+        slot.begin()
+        slot.give_back()
+        slot.end()
+        assert slots.free == 0
+        slot.end()
+        assert slots.free == 1
+        slot.take_back(lambda: None)
+        slot.begin()
+        slot.give_back()
+        slot.begin()
+        slot.end()
+        slot.end()
+        assert slots.free == 0
 
 
 @virtual_time

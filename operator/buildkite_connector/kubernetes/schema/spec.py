@@ -23,9 +23,10 @@ from buildkite_connector.kubernetes.schema.validation import (
     secret_key,
     within,
 )
-from buildkite_connector.model.directory import WRITE_SCOPE, ResourceKind, Role
+from buildkite_connector.model.directory import ResourceKind, Role
 from buildkite_connector.model.spec import MAX_CRON_LENGTH, MIN_CRON_MINUTES
 from buildkite_connector.model.status import ATOMIC
+from buildkite_connector.model.token_scopes import WRITE_SCOPE
 
 DEFAULT_INTERVAL = "1h"
 LONGEST_HOST_ID = 256
@@ -52,6 +53,7 @@ _DEFAULT_KEYS = {
     "tokenExchangeClientID": "BUILDKITE_TOKEN_EXCHANGE_CLIENT_ID",
     "tokenExchangePrivateKey": "BUILDKITE_TOKEN_EXCHANGE_PRIVATE_KEY",
     "tokenExchangeSubject": "BUILDKITE_TOKEN_EXCHANGE_SUBJECT",
+    "portalToken": "BUILDKITE_PORTAL_TOKEN",
 }
 
 
@@ -110,18 +112,25 @@ class SecretKeysModel(SpecPart):
     token_exchange_client_id: Annotated[str, _key_form("tokenExchangeClientID"), _own_key("tokenExchangeClientID")] = (
         _secret_key(
             "tokenExchangeClientID",
-            "the client ID of a token exchange app in Buildkite. It and the next two are used in place of an API token,"
-            " and only if the Secret has none",
+            "the client ID of a token exchange app in Buildkite. Token exchange is used only if the Secret has no API"
+            " token",
         )
     )
     token_exchange_private_key: Annotated[
         str, _key_form("tokenExchangePrivateKey"), _own_key("tokenExchangePrivateKey")
-    ] = _secret_key("tokenExchangePrivateKey", "the private key of the token exchange app, in PEM format")
+    ] = _secret_key(
+        "tokenExchangePrivateKey",
+        "the private key of the token exchange app, in PEM format; \\n can stand for its line breaks",
+    )
     token_exchange_subject: Annotated[str, _key_form("tokenExchangeSubject"), _own_key("tokenExchangeSubject")] = (
         _secret_key(
             "tokenExchangeSubject",
-            "the e-mail address or UUID of the person in whose name exchanged tokens act",
+            "the e-mail address or UUID of the person as whom the connector acts",
         )
+    )
+    portal_token: Annotated[str, _key_form("portalToken"), _own_key("portalToken")] = _secret_key(
+        "portalToken",
+        "the service token of the portal in spec.portal. The key is required with spec.portal and ignored without it",
     )
 
 
@@ -141,6 +150,24 @@ class SecretRefModel(SpecPart):
         json_schema_extra={"default": ""},
     )
     keys: SecretKeysModel = Field(default_factory=SecretKeysModel, json_schema_extra=EMPTY)
+
+
+class PortalModel(SpecPart):
+    """A portal in Buildkite, which shows last logins and API tokens. Without it, accounts have no last login in C1."""
+
+    slug: Annotated[
+        str,
+        matches(
+            SLUG_PATTERN,
+            "spec.portal.slug must be the slug from the portal's address in Buildkite: lower-case letters, digits, '-'"
+            " and '_', such as c1-connector.",
+        ),
+    ] = Field(
+        max_length=255,
+        description="The slug of the portal. An administrator of the organization creates the portal with the document"
+        " that `buildkite-connector portal` prints. In C1, accounts then have a last login and a two-factor"
+        " authentication status, and machine users are service accounts. If the portal cannot be read, the sync fails.",
+    )
 
 
 class ScheduleModel(SpecPart):
@@ -209,8 +236,9 @@ class SyncModel(SpecPart):
         max_length=len(ResourceKind),
         description="What to sync. user: accounts. team: teams and their members. organization: which accounts are"
         " administrators of the organization. pipeline: what each team can do with each pipeline; this about doubles"
-        " the requests. cluster: who maintains each cluster. Access is synced only for accounts and teams whose type is"
-        " listed too.",
+        " the requests. cluster: who maintains each cluster. api_token: people's API tokens, without the tokens"
+        " themselves; this requires spec.portal. Access is synced only for accounts and teams whose type is listed"
+        " too.",
         json_schema_extra=_ATOMIC,
     )
     timeout: Annotated[str, is_duration("spec.sync.timeout"), within("spec.sync.timeout", "1m", "24h")] = Field(
@@ -308,6 +336,16 @@ class ProvisioningModel(SpecPart):
 class SpecModel(SpecPart):
     """What to sync from Buildkite to C1, when, and with which credentials."""
 
+    RULES: ClassVar = (
+        Rule(
+            f"has(self.portal) || !has(self.sync) || !('{ResourceKind.API_TOKEN}' in self.sync.resourceTypes)",
+            f"spec.sync.resourceTypes contains {ResourceKind.API_TOKEN}, which requires spec.portal: set"
+            f" spec.portal.slug or remove {ResourceKind.API_TOKEN}.",
+            lambda spec: spec.portal is not None or ResourceKind.API_TOKEN not in spec.sync.resource_types,
+            ".sync.resourceTypes",
+        ),
+    )
+
     organization: (
         Annotated[
             str,
@@ -325,6 +363,7 @@ class SpecModel(SpecPart):
         " can access only one organization. With token exchange, it must be here or in the Secret.",
     )
     credentials_secret_ref: SecretRefModel = Field(json_schema_extra={"default": _NO_SECRET})
+    portal: PortalModel | None = None
     schedule: ScheduleModel = Field(default_factory=ScheduleModel)
     suspend: bool = Field(
         False,

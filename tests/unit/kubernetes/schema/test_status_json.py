@@ -200,11 +200,11 @@ def test_a_full_status_reads_back_equal() -> None:
 
 
 OPT_IN = {"organizationRoles": 12, "pipelines": 7, "pipelineAccess": 9, "clusters": 2, "clusterMaintainers": 0}
-OPT_IN["clusterTeamMaintainers"] = 3
+OPT_IN |= {"clusterTeamMaintainers": 3, "apiTokens": 21}
 
 
 def test_counts_of_opt_in_types_are_written_where_they_are_known() -> None:
-    counts = Counts(12, 5, 30, 12, 7, 9, 2, 0, 3)
+    counts = Counts(12, 5, 30, 12, 7, 9, 2, 0, 3, 21)
     assert FULL.last_sync is not None
     assert FULL.last_delivery is not None
     status = replace(
